@@ -1,0 +1,210 @@
+"""What is measured of each workload, and how."""
+
+import asyncio
+import gc
+import statistics
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import workloads
+from benchmarks.contender import WORKERS, Cluster, Contender
+from benchmarks.workloads import Workload
+
+ROUNDS = 3
+BRANCHING_ROUNDS = 200
+BRANCHING_WARM_ROUNDS = 20
+TICK_S = 0.001
+
+#: Figures by the name of their metric.
+Figures = Mapping[str, float]
+
+
+class Metric(NamedTuple):
+    """How a figure is to be read."""
+
+    label: str
+    unit: str
+    higher_is_better: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "fanout": Metric("10,000 independent no-ops", "functions/s", higher_is_better=True),
+    "layered": Metric("layered random DAG, 100 x 100, 3 inputs each", "functions/s", higher_is_better=True),
+    "chain": Metric("chain of 300, per hop", "µs"),
+    "branching": Metric("branching DAG of 4, warm, p50 of 200", "ms"),
+    "large": Metric("100 MB array to 8 consumers", "ms"),
+    "cpu": Metric("functions of 50 ms CPU: share of two cores", "%", higher_is_better=True),
+    "cold": Metric("fresh interpreter: import, cluster, first DAG, exit", "ms"),
+    "memory": Metric("memory in the app per pending function, of 20,000", "bytes"),
+    "loop_many": Metric("longest hold of the app's event loop, 10,000 functions", "ms"),
+    "loop_large": Metric("longest hold of the app's event loop, 100 MB result", "ms"),
+    "daemon_fanout": Metric(
+        "10,000 independent no-ops, through daemons", "functions/s", higher_is_better=True
+    ),
+    "daemon_chain": Metric("chain of 300 through daemons, per hop", "µs"),
+}
+
+
+class WrongResult(Exception):
+    """A contender returned something else than the workload's functions do."""
+
+
+class LoopWatch:
+    """Times how late the running event loop is to call what is due, one tick after another."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._due_at = self._loop.time() + TICK_S
+        self._timer = self._loop.call_at(self._due_at, self._tick)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self.longest_s = max(self.longest_s, now - self._due_at)
+        self._due_at = now + TICK_S
+        self._timer = self._loop.call_at(self._due_at, self._tick)
+
+    def stop(self) -> float:
+        """Seconds that the loop was held at most."""
+        self._timer.cancel()
+        return max(self.longest_s, self._loop.time() - self._due_at)
+
+
+async def timed(cluster: Cluster, workload: Workload) -> float:
+    """Seconds from the framework's own graph to the checked results' being home."""
+    execute = await cluster.prepare(workload)
+    # What the round before left behind is not this one's to collect.
+    gc.collect()
+    started_at = time.perf_counter()
+    results = await execute()
+    took_s = time.perf_counter() - started_at
+    check(workload, results)
+    return took_s
+
+
+def check(workload: Workload, results: Mapping[str, object]) -> None:
+    for key, value in workload.expected.items():
+        if not (value == results[key]):
+            raise WrongResult(f"{key} should be {value!r} but is {results[key]!r}")
+
+
+async def median_s(cluster: Cluster, workload: Workload, rounds: int = ROUNDS, warm_rounds: int = 1) -> float:
+    """Seconds of the middle one of some rounds, after others that do not count."""
+    for _ in range(warm_rounds):
+        await timed(cluster, workload)
+    return statistics.median([await timed(cluster, workload) for _ in range(rounds)])
+
+
+async def measure_fanout(contender: Contender) -> Figures:
+    async with contender.embedded() as cluster:
+        return {"fanout": workloads.FAN_OUT / await median_s(cluster, workloads.fan_out())}
+
+
+async def measure_layered(contender: Contender) -> Figures:
+    workload = workloads.layered()
+    async with contender.embedded() as cluster:
+        return {"layered": len(workload.steps) / await median_s(cluster, workload)}
+
+
+async def measure_chain(contender: Contender) -> Figures:
+    async with contender.embedded() as cluster:
+        return {"chain": await median_s(cluster, workloads.chain()) / workloads.CHAIN_HOPS * 1e6}
+
+
+async def measure_branching(contender: Contender) -> Figures:
+    async with contender.embedded() as cluster:
+        took_s = await median_s(cluster, workloads.branching(), BRANCHING_ROUNDS, BRANCHING_WARM_ROUNDS)
+        return {"branching": took_s * 1e3}
+
+
+async def measure_large(contender: Contender) -> Figures:
+    async with contender.embedded() as cluster:
+        return {"large": await median_s(cluster, workloads.large()) * 1e3}
+
+
+async def measure_cpu(contender: Contender) -> Figures:
+    burned_s = workloads.SPIN_FUNCTIONS * workloads.SPIN_S
+    async with contender.embedded() as cluster:
+        took_s = await median_s(cluster, workloads.cpu_bound())
+        return {"cpu": 100 * burned_s / (took_s * WORKERS)}
+
+
+async def measure_memory(contender: Contender) -> Figures:
+    """Live bytes that building and starting a graph adds, while its first function holds up all others."""
+    async with contender.embedded() as cluster:
+        await timed(cluster, workloads.branching())
+        with tempfile.TemporaryDirectory() as folder:
+            nbytes = await bytes_while_gated(cluster, str(Path(folder, "gate")))
+        return {"memory": nbytes / workloads.PENDING}
+
+
+async def bytes_while_gated(cluster: Cluster, path: str) -> int:
+    arrivals: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    workload = workloads.gated(path)
+    async with (
+        await asyncio.start_unix_server(lambda _reader, writer: arrivals.put_nowait(writer), path),
+        asyncio.TaskGroup() as tasks,
+    ):
+        gc.collect()
+        tracemalloc.start()
+        execute = await cluster.prepare(workload)
+        run = tasks.create_task(checked(execute, workload), name="gated run")
+        gate = await arrivals.get()
+        gc.collect()
+        nbytes, _peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        gate.write(b"!")
+        await run
+        gate.close()
+    return nbytes
+
+
+async def checked(execute: Callable[[], Awaitable[Mapping[str, object]]], workload: Workload) -> None:
+    check(workload, await execute())
+
+
+async def measure_loop(contender: Contender) -> Figures:
+    async with contender.embedded() as cluster:
+        return {
+            "loop_many": await longest_hold_s(cluster, workloads.fan_out()) * 1e3,
+            "loop_large": await longest_hold_s(cluster, workloads.large_result()) * 1e3,
+        }
+
+
+async def longest_hold_s(cluster: Cluster, workload: Workload) -> float:
+    """Seconds, of a run that another has warmed up."""
+    await timed(cluster, workload)
+    execute = await cluster.prepare(workload)
+    gc.collect()
+    watch = LoopWatch()
+    results = await execute()
+    longest_s = watch.stop()
+    check(workload, results)
+    return longest_s
+
+
+async def measure_daemons(contender: Contender) -> Figures:
+    assert contender.daemons is not None
+    async with contender.daemons() as cluster:
+        return {
+            "daemon_fanout": workloads.FAN_OUT / await median_s(cluster, workloads.fan_out()),
+            "daemon_chain": await median_s(cluster, workloads.chain()) / workloads.CHAIN_HOPS * 1e6,
+        }
+
+
+#: By workload; "cold" is missing, because a program's whole life is timed from outside of it.
+MEASURES: dict[str, Callable[[Contender], Awaitable[Figures]]] = {
+    "fanout": measure_fanout,
+    "layered": measure_layered,
+    "chain": measure_chain,
+    "branching": measure_branching,
+    "large": measure_large,
+    "cpu": measure_cpu,
+    "memory": measure_memory,
+    "loop": measure_loop,
+    "daemons": measure_daemons,
+}

@@ -1,0 +1,163 @@
+"""The work itself as plain data: functions and what they take from one another, with no framework in sight."""
+
+import random
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FAN_OUT = 10_000
+CHAIN_HOPS = 300
+LAYERS = 100
+LAYER_WIDTH = 100
+INPUTS_PER_FUNCTION = 3
+LAYERED_SEED = 20_240_229
+LARGE_ITEMS = 12_500_000
+LARGE_CONSUMERS = 8
+SPIN_FUNCTIONS = 80
+SPIN_S = 0.05
+PENDING = 20_000
+
+
+class Step(NamedTuple):
+    """One function: `code` is called with the results of `takes`, in that order."""
+
+    key: str
+    code: Callable[..., object]
+    takes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A graph of steps, and what the steps that are wanted at home must return."""
+
+    #: Every step stands after all that it takes.
+    steps: list[Step]
+    expected: dict[str, object]
+
+
+class AnArray:
+    """Equals any 100 MB array: comparing all of it would hold the app's event loop."""
+
+    def __eq__(self, other: object) -> bool:
+        return getattr(other, "size", 0) == LARGE_ITEMS
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def nothing(*_results: object) -> None:
+    """Do no work, so that all the time is the framework's."""
+
+
+def increment(number: int = 0) -> int:
+    return number + 1
+
+
+def add_up(*numbers: int) -> int:
+    return sum(numbers) % 1_000_003 + 1
+
+
+def make_array() -> "np.ndarray":
+    """100 MB of ones."""
+    import numpy as np  # noqa: PLC0415 - the other workloads must not pay for numpy
+
+    return np.ones(LARGE_ITEMS)
+
+
+def sum_array(array: "np.ndarray") -> float:
+    return float(array.sum())
+
+
+def spin() -> None:
+    """Burn CPU time, not wall time: a worker that has to share its core takes longer."""
+    end = time.thread_time() + SPIN_S
+    while time.thread_time() < end:
+        pass
+
+
+def wait_at_gate(path: str) -> None:
+    """Say at a Unix socket that it runs, and return when the other side says so."""
+    with socket.socket(socket.AF_UNIX) as gate:
+        gate.connect(path)
+        gate.recv(1)
+
+
+def fan_out() -> Workload:
+    steps = [Step(f"nothing-{number}", nothing) for number in range(FAN_OUT)]
+    return Workload(steps, dict.fromkeys((step.key for step in steps), None))
+
+
+def chain() -> Workload:
+    first = Step("hop-1", increment)
+    later = [Step(f"hop-{hop}", increment, (f"hop-{hop - 1}",)) for hop in range(2, CHAIN_HOPS + 1)]
+    return Workload([first, *later], {f"hop-{CHAIN_HOPS}": CHAIN_HOPS})
+
+
+def branching() -> Workload:
+    """One, two that take from it, and one that joins them."""
+    return with_sinks_wanted(
+        [
+            Step("source", increment),
+            Step("left", increment, ("source",)),
+            Step("right", add_up, ("source",)),
+            Step("join", add_up, ("left", "right")),
+        ]
+    )
+
+
+def layered() -> Workload:
+    """Every function but those of the first layer takes from three random ones of the layer before."""
+    dice = random.Random(LAYERED_SEED)
+    steps: list[Step] = []
+    layer: list[str] = []
+    for depth in range(LAYERS):
+        before, layer = layer, [f"layer-{depth}-{place}" for place in range(LAYER_WIDTH)]
+        steps += [
+            Step(key, add_up, tuple(dice.sample(before, INPUTS_PER_FUNCTION)) if before else ())
+            for key in layer
+        ]
+    return with_sinks_wanted(steps)
+
+
+def large() -> Workload:
+    """One array of 100 MB, summed by eight functions."""
+    sums = [Step(f"sum-{number}", sum_array, ("array",)) for number in range(LARGE_CONSUMERS)]
+    return Workload(
+        [Step("array", make_array), *sums], dict.fromkeys((step.key for step in sums), float(LARGE_ITEMS))
+    )
+
+
+def large_result() -> Workload:
+    """100 MB that the app wants at home."""
+    return Workload([Step("array", make_array)], {"array": AnArray()})
+
+
+def cpu_bound() -> Workload:
+    steps = [Step(f"spin-{number}", spin) for number in range(SPIN_FUNCTIONS)]
+    return Workload(steps, dict.fromkeys((step.key for step in steps), None))
+
+
+def gated(path: str) -> Workload:
+    """Functions that all wait for one, which waits for the listener at `path`."""
+    gate = Step("gate", partial(wait_at_gate, path))
+    pending = [Step(f"pending-{number}", nothing, ("gate",)) for number in range(PENDING)]
+    return Workload([gate, *pending], dict.fromkeys((step.key for step in pending), None))
+
+
+def with_sinks_wanted(steps: list[Step]) -> Workload:
+    taken = {key for step in steps for key in step.takes}
+    results = evaluate(steps)
+    return Workload(steps, {key: result for key, result in results.items() if key not in taken})
+
+
+def evaluate(steps: Iterable[Step]) -> dict[str, object]:
+    """What every step returns, computed here and now: the truth that contenders are held to."""
+    results: dict[str, object] = {}
+    for step in steps:
+        results[step.key] = step.code(*(results[key] for key in step.takes))
+    return results

@@ -1,0 +1,91 @@
+"""Spread a graph of functions over the machines you have, from any asyncio app: no broker, no scheduler to run."""
+
+from handoff_actors.api import (
+    connect,
+    discover_nodes,
+    execute,
+    execute_distributed,
+    execute_local,
+    get_result,
+    register_local_node,
+    register_node,
+    resources_available,
+    run_sync,
+    shutdown,
+)
+from handoff_actors.core.explain import Explanation
+from handoff_actors.core.placement import Need, Policy
+from handoff_actors.errors import (
+    AllocationError,
+    AuthenticationError,
+    ConnectionFailed,
+    CycleError,
+    DagError,
+    DuplicateFunctionError,
+    FunctionFailed,
+    HandoffError,
+    InsecureAddressError,
+    InvalidFunctionError,
+    MissingFunctionError,
+    NodeLost,
+    RemoteError,
+    RemoteTraceback,
+    RunTimeout,
+    SerializationError,
+    VersionMismatch,
+    WorkerDied,
+)
+from handoff_actors.graph import DAG, Argument, Constant, Function, Handle, collocated, new
+from handoff_actors.runs import FunctionReport, Run, RunEvent, StoredValue
+from handoff_actors.session import Session
+from handoff_actors.wire.versions import VERSION
+
+__version__ = VERSION
+
+__all__ = [
+    "DAG",
+    "AllocationError",
+    "Argument",
+    "AuthenticationError",
+    "ConnectionFailed",
+    "Constant",
+    "CycleError",
+    "DagError",
+    "DuplicateFunctionError",
+    "Explanation",
+    "Function",
+    "FunctionFailed",
+    "FunctionReport",
+    "Handle",
+    "HandoffError",
+    "InsecureAddressError",
+    "InvalidFunctionError",
+    "MissingFunctionError",
+    "Need",
+    "NodeLost",
+    "Policy",
+    "RemoteError",
+    "RemoteTraceback",
+    "Run",
+    "RunEvent",
+    "RunTimeout",
+    "SerializationError",
+    "Session",
+    "StoredValue",
+    "VersionMismatch",
+    "WorkerDied",
+    "__version__",
+    "collocated",
+    "connect",
+    "discover_nodes",
+    "execute",
+    "execute_distributed",
+    "execute_local",
+    "get_result",
+    "new",
+    "register_local_node",
+    "register_node",
+    "resources_available",
+    "run_sync",
+    "shutdown",
+]

@@ -1,0 +1,1 @@
+"""The shell: socket -> machine -> effects. Nothing here decides."""

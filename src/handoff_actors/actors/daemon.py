@@ -1,0 +1,79 @@
+"""A node as a process of its own: serves until it is told to stop, then leaves in good order."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from handoff_actors.actors.node import NodeActor
+from handoff_actors.actors.station import Station
+from handoff_actors.ids import Resources
+
+log = logging.getLogger(__name__)
+
+#: What runs when a daemon is told to stop has so long to end.
+DRAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """What a daemon is told at its start."""
+
+    name: str | None
+    capabilities: Resources
+    workers: int | None
+    listen: str
+    #: Host name or address under which others reach it, where that is not the one it listens at.
+    advertise: str | None = None
+    join: Sequence[str] = ()
+    insecure: bool = False
+    drain_s: float = DRAIN_S
+
+
+async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. `ready` is called once it serves.
+
+    Raises InsecureAddressError, ConnectionFailed, VersionMismatch, OSError.
+    """
+    signals = _Signals()
+    station = Station(options.name or "node")
+    try:
+        node = await station.start_node(
+            options.capabilities,
+            name=options.name,
+            workers=options.workers,
+            listen=options.listen,
+            advertise=options.advertise,
+            seeds=options.join,
+            insecure=options.insecure,
+        )
+        ready(node)
+        await signals.next()
+        log.info("draining", extra={"node": node.name})
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(node.leave(options.drain_s), name="leave")
+            hurry = tasks.create_task(signals.next(), name="second signal")
+            await asyncio.wait((leaving, hurry), return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
+            hurry.cancel()
+    finally:
+        await station.close()
+        signals.close()
+
+
+class _Signals:
+    """SIGTERM and SIGINT, one at a time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._seen: asyncio.Queue[None] = asyncio.Queue()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._seen.put_nowait, None)
+
+    async def next(self) -> None:
+        await self._seen.get()
+
+    def close(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)

@@ -1,0 +1,225 @@
+"""Carries who-is-there between the discovery bus, the seeds and a membership machine."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol, assert_never
+
+from handoff_actors.actors.driver import Driver
+from handoff_actors.core.membership import (
+    Introduce,
+    MemberChanged,
+    MemberDown,
+    MembershipEffect,
+    MembershipEvent,
+    MembershipMachine,
+    MemberUp,
+    SetSeeds,
+    Spoke,
+    Subscribe,
+    ToldOf,
+    Unreachable,
+    Unsubscribe,
+)
+from handoff_actors.errors import ConnectionFailed, HandoffError, VersionMismatch
+from handoff_actors.transport.endpoint import Link, Network, Publisher
+from handoff_actors.wire.messages import (
+    PROTOCOL,
+    Advert,
+    FromNode,
+    Hello,
+    Joined,
+    OnBus,
+    Published,
+    Refused,
+    Welcome,
+)
+from handoff_actors.wire.versions import PYTHON, VERSION
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Watcher(Protocol):
+    """Whoever wants to know who is there."""
+
+    def member_up(self, advert: Advert) -> None:
+        """A member is there."""
+
+    def member_changed(self, advert: Advert) -> None:
+        """A member says something new of itself."""
+
+    def member_down(self, name: str, reason: str) -> None:
+        """A member is gone."""
+
+
+class Discovery:
+    """One process's view of its cluster. With `own`, it also tells the others of a node in this process."""
+
+    def __init__(
+        self,
+        network: Network,
+        name: str,
+        watcher: Watcher | None = None,
+        own: Callable[[], Advert] | None = None,
+        own_incarnation: str | None = None,
+    ) -> None:
+        self._network = network
+        self._name = name
+        self._own = own
+        self._watcher = watcher
+        self._machine = MembershipMachine(own_incarnation)
+        self._driver: Driver[MembershipEvent, MembershipEffect] = Driver(
+            self._machine, self._perform, self._crashed
+        )
+        self._publisher: Publisher | None = None
+        self._subscriber = network.subscriber(self._heard)
+        self._introductions: dict[str, _Introduction] = {}
+
+    # --- For the node and the session ---------------------------------------------------------------------------
+
+    def publish_at(self, address: str) -> str:
+        """Publish on the bus at this address; the answer is the real one."""
+        self._publisher = self._network.publisher(address)
+        return self._publisher.address
+
+    async def join(self, seeds: Sequence[str]) -> None:
+        """Find the cluster by any of these addresses, and keep finding it there.
+
+        Raises ConnectionFailed if none of them answers, VersionMismatch if one refuses.
+        """
+        self._driver.feed(SetSeeds(tuple(seeds)))
+        introductions = [self._introduce(address) for address in seeds]
+        await asyncio.wait([introduction.answered for introduction in introductions])
+        failures = [
+            failure
+            for introduction in introductions
+            if (failure := introduction.answered.result()) is not None
+        ]
+        if len(failures) == len(introductions):
+            raise failures[0]
+
+    def members(self) -> list[Advert]:
+        """The latest advert of every other member, by name."""
+        return self._machine.alive()
+
+    def view(self) -> int:
+        """A number made of all members."""
+        return self._machine.view()
+
+    def announce(self, advert: Advert) -> None:
+        """Tell everybody how the node in this process stands."""
+        if self._publisher is not None:
+            self._publisher.publish(Published(advert))
+
+    def introduced(self, advert: Advert) -> None:
+        """A node has introduced itself to the node in this process: all others are told."""
+        self._driver.feed(ToldOf((advert,)))
+        if self._publisher is not None:
+            self._publisher.publish(Joined(advert))
+
+    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+        """A member's connection has broken and can't be made again."""
+        self._driver.feed(Unreachable(name, incarnation, reason))
+
+    def close(self) -> None:
+        """Hear and say nothing more."""
+        self._driver.close()
+        for introduction in list(self._introductions.values()):
+            introduction.end(None)
+        self._subscriber.close()
+        if self._publisher is not None:
+            self._publisher.close()
+
+    # --- What happens -------------------------------------------------------------------------------------------
+
+    def _heard(self, messages: list[OnBus]) -> None:
+        for message in messages:
+            match message:
+                case Published(advert):
+                    self._driver.feed(Spoke(advert))
+                case Joined(advert):
+                    self._driver.feed(ToldOf((advert,)))
+                case _:
+                    assert_never(message)
+
+    def _perform(self, effect: MembershipEffect) -> None:  # noqa: C901 - one table
+        match effect:
+            case Subscribe(bus):
+                if bus:
+                    self._subscriber.subscribe(bus)
+            case Unsubscribe(bus):
+                if bus:
+                    self._subscriber.unsubscribe(bus)
+            case Introduce(address):
+                self._introduce(address)
+            case MemberUp(advert):
+                log.info("member up", extra={"member": advert.name, "address": advert.address})
+                if self._watcher is not None:
+                    self._watcher.member_up(advert)
+            case MemberChanged(advert):
+                if self._watcher is not None:
+                    self._watcher.member_changed(advert)
+            case MemberDown(name, _, reason):
+                log.info("member down", extra={"member": name, "reason": reason})
+                if self._watcher is not None:
+                    self._watcher.member_down(name, reason)
+            case _:
+                assert_never(effect)
+
+    def _introduce(self, address: str) -> "_Introduction":
+        introduction = self._introductions.get(address)
+        if introduction is None:
+            introduction = _Introduction(
+                address, self._learned, lambda: self._introductions.pop(address, None)
+            )
+            self._introductions[address] = introduction
+            own = None if self._own is None else self._own()
+            introduction.link = self._network.link(address, introduction, CONNECT_TIMEOUT_S)
+            introduction.link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, own))
+        return introduction
+
+    def _learned(self, adverts: Sequence[Advert]) -> None:
+        self._driver.feed(ToldOf(tuple(adverts)))
+
+    def _crashed(self, error: Exception) -> None:
+        log.critical("discovery has met a bug of its own and goes on", exc_info=error)
+
+
+class _Introduction:
+    """A short connection to one node, to learn whom it knows."""
+
+    link: Link
+
+    def __init__(
+        self, address: str, learned: Callable[[Sequence[Advert]], None], ended: Callable[[], object]
+    ) -> None:
+        self._address = address
+        self._learned = learned
+        self._ended = ended
+        #: None, or why it failed.
+        self.answered: asyncio.Future[HandoffError | None] = asyncio.get_running_loop().create_future()
+
+    def received(self, messages: list[FromNode]) -> None:
+        """See LinkHandler."""
+        for message in messages:
+            match message:
+                case Welcome(_, members):
+                    self._learned(members)
+                    self.end(None)
+                case Refused(reason):
+                    self.end(VersionMismatch(reason))
+                case _:
+                    pass
+
+    def lost(self, reason: str) -> None:
+        """See LinkHandler."""
+        self.end(ConnectionFailed(self._address, reason))
+
+    def end(self, failure: HandoffError | None) -> None:
+        """Hang up, with this answer."""
+        if not self.answered.done():
+            self.answered.set_result(failure)
+            self._ended()
+            self.link.close()

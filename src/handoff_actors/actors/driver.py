@@ -1,0 +1,99 @@
+"""Carries events into a machine and its effects out, and wakes it in time."""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from handoff_actors.core.machine import Machine
+
+EventT = TypeVar("EventT")
+EffectT = TypeVar("EffectT")
+
+#: HANDOFF_CHECK=1 asserts every invariant of every machine after each event.
+CHECK = os.environ.get("HANDOFF_CHECK") == "1"
+
+
+class Driver(Generic[EventT, EffectT]):
+    """One machine, on the running loop's clock.
+
+    Effects are performed in order. An event that comes while effects are being performed waits until they all are.
+    What the machine raises reaches `crashed`: a bug of ours, or of a user's policy object.
+    """
+
+    def __init__(
+        self,
+        machine: Machine[EventT, EffectT],
+        perform: Callable[[EffectT], None],
+        crashed: Callable[[Exception], None],
+    ) -> None:
+        self._machine = machine
+        self._perform = perform
+        self._crashed = crashed
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._events: deque[EventT] = deque()
+        self._is_busy = False
+        self._is_closed = False
+
+    def perform_all(self, effects: list[EffectT]) -> None:
+        """Carry out what a machine has answered elsewhere, from `start` for one."""
+        self._run(lambda: effects)
+
+    def feed(self, event: EventT) -> None:
+        """Hand over an event."""
+        if self._is_closed:
+            return
+        if self._is_busy:
+            self._events.append(event)
+            return
+        self._run(lambda: self._machine.handle(event, self._loop.time()))
+        while self._events:
+            following = self._events.popleft()
+            self._run(lambda event=following: self._machine.handle(event, self._loop.time()))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Feed and wake the machine no more."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _run(self, decide: Callable[[], list[EffectT]]) -> None:
+        self._is_busy = True
+        try:
+            for effect in decide():
+                self._perform(effect)
+            if CHECK:
+                self._machine.check()
+        except Exception as error:  # noqa: BLE001 - the one place where a machine may break
+            self._crashed(error)
+        finally:
+            self._is_busy = False
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        wake_at = None if self._is_closed else self._machine.wake_at
+        timer = self._timer
+        if timer is not None:
+            # A timer that rings too early does no harm: it is set anew then, which is cheaper than to move it now.
+            if wake_at is not None and timer.when() <= wake_at:
+                return
+            timer.cancel()
+            self._timer = None
+        if wake_at is not None:
+            self._timer = self._loop.call_at(wake_at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._is_closed:
+            return
+        now = self._loop.time()
+        wake_at = self._machine.wake_at
+        if wake_at is not None and now >= wake_at:
+            self._run(lambda: self._machine.wake(now))
+            while self._events:
+                self.feed(self._events.popleft())
+        else:
+            self._set_timer()

@@ -1,0 +1,110 @@
+"""Brings values from where they are to where they are needed."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from handoff_actors.actors.store import Landing
+from handoff_actors.core.fetching import Ask, FetchEffect, Fetching, Landed, Lost, Restart
+from handoff_actors.ids import Index, RunId
+from handoff_actors.wire.messages import Chunk, Fetch
+
+
+@dataclass(slots=True)
+class _Arrival:
+    #: Makes room, once the size is known.
+    land: Callable[[int, int], Landing]
+    done: Callable[[Landing | None, str], None]
+    landing: Landing | None = None
+
+
+class Fetcher:
+    """All transfers to one place. `ask` sends a request to a holder, which may be any name that it understands."""
+
+    def __init__(self, ask: Callable[[str, Fetch], None]) -> None:
+        self._ask = ask
+        self._fetching = Fetching()
+        self._arrivals: dict[int, _Arrival] = {}
+        self._numbers = itertools.count(1)
+
+    def fetch(
+        self,
+        run: RunId,
+        index: Index,
+        nbytes: int,
+        holders: Sequence[str],
+        land: Callable[[int, int], Landing],
+        done: Callable[[Landing | None, str], None],
+    ) -> int:
+        """Begin a transfer; the answer is its number.
+
+        `land(request, nbytes)` makes room when the first bytes have come; `done(landing, "")` says that all of them
+        have, `done(None, reason)` that they won't.
+        """
+        request = next(self._numbers)
+        self._arrivals[request] = _Arrival(land, done)
+        self._perform(self._fetching.want(request, run, index, nbytes, holders))
+        return request
+
+    def chunk(self, message: Chunk) -> None:
+        """A piece has come."""
+        arrival = self._arrivals.get(message.request)
+        if arrival is None:
+            return
+        try:
+            if arrival.landing is None:
+                arrival.landing = arrival.land(message.request, message.total)
+            arrival.landing.write(message.offset, message.data)
+        except OSError as error:
+            self._give_up(
+                message.request, f"there is no room for its {message.total} bytes: {error.strerror}"
+            )
+            return
+        self._perform(self._fetching.chunk(message.request, len(message.data), message.total))
+
+    def gone(self, request: int) -> None:
+        """The holder has it no more."""
+        self._perform(self._fetching.gone(request))
+
+    def holder_lost(self, holder: str, reason: str) -> None:
+        """Nothing comes from a holder any more."""
+        self._perform(self._fetching.holder_lost(holder, reason))
+
+    def cancel(self, request: int) -> None:
+        """Nobody wants it any more; `done` is not called."""
+        arrival = self._arrivals.pop(request, None)
+        if arrival is not None and arrival.landing is not None:
+            arrival.landing.abandon()
+        self._perform(self._fetching.cancel(request))
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for request in list(self._arrivals):
+            self.cancel(request)
+
+    def _give_up(self, request: int, reason: str) -> None:
+        arrival = self._arrivals[request]
+        self.cancel(request)
+        arrival.done(None, reason)
+
+    def _perform(self, effects: list[FetchEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Ask(holder, message):
+                    self._ask(holder, message)
+                case Restart(request):
+                    self._abandon_landing(request)
+                case Landed(request):
+                    arrival = self._arrivals.pop(request)
+                    if arrival.landing is not None:
+                        arrival.landing.finish()
+                    arrival.done(arrival.landing, "")
+                case Lost(request, reason):
+                    self._abandon_landing(request)
+                    self._arrivals.pop(request).done(None, reason)
+
+    def _abandon_landing(self, request: int) -> None:
+        arrival = self._arrivals[request]
+        if arrival.landing is not None:
+            arrival.landing.abandon()
+            arrival.landing = None

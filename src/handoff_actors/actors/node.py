@@ -1,0 +1,375 @@
+"""Carries out what a node decides: its workers, its store, its peers."""
+
+import asyncio
+import itertools
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import assert_never
+
+from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.actors.peer_links import PeerLinks
+from handoff_actors.actors.store import Landing, Store
+from handoff_actors.core.node import NodeMachine
+from handoff_actors.core.node_events import (
+    Advertise,
+    CancelCoroutine,
+    DiscardValue,
+    FetchInput,
+    ForgetRun,
+    Give,
+    InputFetched,
+    InputMissing,
+    KeepValue,
+    KillWorker,
+    Leave,
+    Left,
+    NodeEffect,
+    NodeEvent,
+    PeerConnected,
+    PeerLost,
+    RecallWorker,
+    Received,
+    Reply,
+    SpawnWorker,
+    WorkerDone,
+    WorkerExited,
+    WorkerFailed,
+    WorkerRecalled,
+    WorkerUp,
+)
+from handoff_actors.errors import HandoffError, RemoteProtocolError
+from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
+from handoff_actors.transport.endpoint import Network, Service
+from handoff_actors.wire.messages import (
+    PROTOCOL,
+    Advert,
+    Chunk,
+    Done,
+    Fetch,
+    Gone,
+    Hello,
+    ListMembers,
+    Members,
+    Refused,
+    Ticket,
+    ToNode,
+    Welcome,
+)
+from handoff_actors.wire.versions import PYTHON, VERSION, check_versions
+from handoff_actors.workers.pool import WorkerPool
+
+log = logging.getLogger(__name__)
+
+INLINE_LIMIT = 64 * 1024
+LEASE_S = 15.0
+#: Sync workers that claims of fractions may lead to, beyond the usual number.
+MORE_WORKERS = 64
+#: Holders of values that apps hold, as the fetcher knows them, begin so.
+_APP = "app:"
+
+
+class NodeActor:
+    """One node in this process. It serves at any number of addresses, and tells `on_advert` how it stands."""
+
+    def __init__(
+        self,
+        name: str,
+        capabilities: Resources,
+        workers: int,
+        most_workers: int | None = None,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self.name = NodeName(name)
+        self.incarnation = Incarnation(secrets.token_hex(8))
+        self.address = ""
+        self.bus = ""
+        self.on_advert: Callable[[Advert], None] = lambda _: None
+        self.on_introduced: Callable[[Advert], None] = lambda _: None
+        #: Every other member that is known, and the number made of all.
+        self.other_members: Callable[[], list[Advert]] = list
+        self.view: Callable[[], int] = lambda: 0
+        #: Messages that were not in the protocol.
+        self.malformed_count = 0
+        self._lease_s = lease_s
+        self._machine = NodeMachine(capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s)
+        self._store = Store(_store_directory(self.incarnation))
+        self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT)
+        self._fetcher = Fetcher(self._ask)
+        self._links: PeerLinks | None = None
+        self._services: list[Service] = []
+        self._peers: dict[PeerId, Service] = {}
+        self._pids: dict[WorkerId, int] = {}
+        self._fetches: dict[RunId, set[int]] = {}
+        self._seq = itertools.count(1)
+        self._left = asyncio.Event()
+        self._advertised = Advertise({}, workers, 0, 0, 0, leaving=False)
+
+    # --- Life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the workers; they are ready soon after."""
+        self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
+        await self._pool.start()
+        self._driver.perform_all(self._machine.start(asyncio.get_running_loop().time()))
+
+    def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
+        """Serve at one more address; the answer is the real one. Raises OSError if that can't be."""
+        handler = _Door(self, has_lease=has_lease)
+        handler.service = network.serve(address, handler)
+        self._services.append(handler.service)
+        return handler.service.address
+
+    def fetch_over(self, network: Network) -> None:
+        """Fetch values from other nodes over this network."""
+        self._links = PeerLinks(network, self.name, self._fetcher)
+
+    async def leave(self, within_s: float) -> None:
+        """Take no more work, and wait until what there is has ended, but no longer than that."""
+        self._driver.feed(Leave())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._left.wait()
+
+    async def close(self) -> None:
+        """End at once. No process, socket or file is left."""
+        self._driver.close()
+        self._fetcher.close()
+        if self._links is not None:
+            self._links.close()
+        for service in self._services:
+            service.close()
+        await self._pool.close()
+
+    def advert(self) -> Advert:
+        """What it says of itself now."""
+        state = self._advertised
+        capabilities = self._machine.capabilities
+        return Advert(
+            name=self.name,
+            incarnation=self.incarnation,
+            seq=next(self._seq),
+            address=self.address,
+            bus=self.bus,
+            capabilities=capabilities,
+            spare=state.spare or capabilities,
+            workers=state.workers,
+            running=state.running,
+            queued=state.queued,
+            stored=state.stored,
+            leaving=state.leaving,
+            view=self.view(),
+            version=VERSION,
+            python=PYTHON,
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """No run, no job and no claim is left."""
+        return self._machine.is_idle
+
+    def stored_value(self, run: RunId, index: Index) -> memoryview | None:
+        """The bytes of a value in its store, mapped; for a session in the same process."""
+        return self._store.view(run, index)
+
+    def _crashed(self, error: Exception) -> None:
+        log.critical("node %s has met a bug of its own and goes on", self.name, exc_info=error)
+
+    # --- Peers --------------------------------------------------------------------------------------------------
+
+    def hear(self, peer: PeerId, messages: Iterable[ToNode], service: Service, *, has_lease: bool) -> None:
+        """Take what a peer says."""
+        for message in messages:
+            match message:
+                case Hello():
+                    self._greet(peer, message, service, has_lease=has_lease)
+                case _ if peer not in self._peers:
+                    service.send(peer, Refused("say Hello first"))
+                case Fetch():
+                    service.send(peer, self._chunk(message))
+                case Chunk():
+                    self._fetcher.chunk(message)
+                case Gone(request):
+                    self._fetcher.gone(request)
+                case ListMembers():
+                    service.send(peer, Members([self.advert(), *self.other_members()]))
+                case _:
+                    self._driver.feed(Received(peer, message))
+
+    def lost(self, peer: PeerId, reason: str) -> None:
+        """Nothing reaches a peer any more."""
+        if self._peers.pop(peer, None) is not None:
+            log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
+            self._fetcher.holder_lost(_APP + peer.hex(), reason)
+            self._driver.feed(PeerLost(peer))
+
+    def count_malformed(self, peer: PeerId, reason: str) -> None:
+        """A peer said something that is not in the protocol."""
+        self.malformed_count += 1
+        log.warning("malformed message", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
+
+    def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
+        try:
+            check_versions(hello.name, hello.protocol, hello.version, hello.python)
+        except HandoffError as error:
+            log.warning("refused", extra={"node": self.name, "peer": peer.hex(), "reason": str(error)})
+            service.send(peer, Refused(f"node {self.name} refuses {hello.name}: {error}"))
+            return
+        self._peers[peer] = service
+        self._driver.feed(PeerConnected(peer, has_lease))
+        if hello.advert is not None:
+            self.on_introduced(hello.advert)
+        service.send(peer, Welcome(PROTOCOL, [self.advert(), *self.other_members()], self._lease_s))
+
+    def _chunk(self, wanted: Fetch) -> Chunk | Gone:
+        view = self._store.view(wanted.run, wanted.index)
+        if view is None:
+            return Gone(wanted.request)
+        piece = view[wanted.offset : wanted.offset + wanted.length]
+        return Chunk(wanted.request, wanted.offset, len(view), piece)
+
+    # --- What the machine wants ---------------------------------------------------------------------------------
+
+    def _perform(self, effect: NodeEffect) -> None:  # noqa: C901, PLR0912 - one table
+        match effect:
+            case Give(worker, run, templates, jobs, devices):
+                visible = None if devices is None else ",".join(map(str, devices))
+                self._pool.give(worker, run, templates, jobs, visible)
+            case Reply(peer, message):
+                service = self._peers.get(peer)
+                if service is not None:
+                    service.send(peer, message)
+            case Advertise():
+                self._advertised = effect
+                self.on_advert(self.advert())
+            case KeepValue(run, index, attempt):
+                self._store.keep(run, index, attempt)
+            case DiscardValue(run, index, attempt):
+                self._store.discard(run, index, attempt)
+            case FetchInput():
+                self._fetch_input(effect)
+            case SpawnWorker(worker, is_async):
+                self._pool.spawn(worker, is_async)
+            case KillWorker(worker):
+                self._pool.kill(worker)
+            case RecallWorker(worker):
+                self._pool.recall(worker)
+            case CancelCoroutine(worker, run, index, attempt):
+                self._pool.cancel(worker, run, index, attempt)
+            case ForgetRun(run):
+                for request in self._fetches.pop(run, ()):
+                    self._fetcher.cancel(request)
+                self._pool.forget(run)
+                self._store.forget(run)
+            case Left():
+                self._left.set()
+            case _:
+                assert_never(effect)
+
+    def _fetch_input(self, wanted: FetchInput) -> None:
+        holders = [holder or _APP + wanted.peer.hex() for holder in wanted.holders if holder != self.address]
+        run, index = wanted.run, wanted.index
+        under_way = self._fetches.setdefault(run, set())
+        requests: list[int] = []
+
+        def land(request: int, nbytes: int) -> Landing:
+            return self._store.land(run, index, request, nbytes)
+
+        def done(landing: Landing | None, reason: str) -> None:
+            under_way.difference_update(requests)
+            if landing is None:
+                self._driver.feed(
+                    InputMissing(run, index, f"node {self.name} could not fetch an input: {reason}")
+                )
+            else:
+                view = self._store.view(run, index)
+                self._driver.feed(InputFetched(run, index, 0 if view is None else len(view)))
+
+        # Without holders `done` is called from within `fetch`, hence the list.
+        requests.append(self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done))
+        under_way.update(requests)
+
+    def _ask(self, holder: str, message: Fetch) -> None:
+        if holder.startswith(_APP):
+            peer = PeerId(bytes.fromhex(holder.removeprefix(_APP)))
+            service = self._peers.get(peer)
+            if service is not None:
+                service.send(peer, message)
+        elif self._links is not None:
+            self._links.send(holder, message)
+        else:
+            self._fetcher.holder_lost(holder, "this node has no network")
+
+    # --- What workers say, see WorkerEvents ---------------------------------------------------------------------
+
+    def worker_up(self, worker: WorkerId, pid: int) -> None:
+        """See WorkerEvents."""
+        self._pids[worker] = pid
+        self._driver.feed(WorkerUp(worker, pid))
+
+    def worker_done(self, worker: WorkerId, run: RunId, done: Sequence[Sequence[object]]) -> None:
+        """See WorkerEvents."""
+        pid = self._pids[worker]
+        entries = [Done(index, attempt, value, pid, ran_s) for index, attempt, value, ran_s in done]  # type: ignore[arg-type]
+        self._driver.feed(WorkerDone(worker, run, entries))
+
+    def worker_failed(
+        self,
+        worker: WorkerId,
+        run: RunId,
+        index: Index,
+        attempt: Attempt,
+        kind: str,
+        error: bytes,
+        reason: str,
+        ran_s: float,
+    ) -> None:
+        """See WorkerEvents."""
+        self._driver.feed(WorkerFailed(worker, run, index, attempt, kind, error, reason, ran_s))
+
+    def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[int, Index, Attempt]]) -> None:
+        """See WorkerEvents."""
+        tickets = [(RunId(run), Ticket(index, attempt)) for run, index, attempt in jobs]
+        self._driver.feed(WorkerRecalled(worker, tickets))
+
+    def worker_exited(self, worker: WorkerId, signal: int | None, exit_code: int | None) -> None:
+        """See WorkerEvents."""
+        self._pids.pop(worker, None)
+        self._driver.feed(WorkerExited(worker, signal, exit_code))
+
+
+class _Door:
+    """A node's handler at one of its services."""
+
+    service: Service
+
+    def __init__(self, node: NodeActor, *, has_lease: bool) -> None:
+        self._node = node
+        self._has_lease = has_lease
+
+    def received(self, peer: PeerId, messages: list[ToNode]) -> None:
+        """See ServiceHandler."""
+        try:
+            self._node.hear(peer, messages, self.service, has_lease=self._has_lease)
+        except RemoteProtocolError as error:
+            self._node.count_malformed(peer, str(error))
+
+    def malformed(self, peer: PeerId, reason: str) -> None:
+        """See ServiceHandler."""
+        self._node.count_malformed(peer, reason)
+
+    def unreachable(self, peer: PeerId) -> None:
+        """See ServiceHandler."""
+        self._node.lost(peer, "a message to it could not be delivered")
+
+
+def _store_directory(incarnation: Incarnation) -> Path:
+    """A directory in shared memory where there is such a thing, else in the temporary directory."""
+    shared = Path("/dev/shm")  # noqa: S108 - a private directory within
+    parent = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    return parent / f"handoff-{incarnation}"

@@ -1,0 +1,73 @@
+"""A node's connections to the nodes that it fetches values from."""
+
+from collections.abc import Callable
+
+from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.transport.endpoint import Link, Network
+from handoff_actors.wire.messages import PROTOCOL, Beat, Chunk, Fetch, FromNode, Gone, Hello, Refused, Welcome
+from handoff_actors.wire.versions import PYTHON, VERSION
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+class PeerLinks:
+    """One link to each address that has been asked for something; values travel over no other link."""
+
+    def __init__(self, network: Network, name: str, fetcher: Fetcher) -> None:
+        self._network = network
+        self._name = name
+        self._fetcher = fetcher
+        self._links: dict[str, Link] = {}
+
+    def send(self, address: str, message: Fetch) -> None:
+        """Ask for a piece of a value, connecting first if need be."""
+        link = self._links.get(address)
+        if link is None:
+            handler = _Handler(self._fetcher, address, self._forget)
+            link = self._links[address] = self._network.link(address, handler, CONNECT_TIMEOUT_S)
+            link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, None))
+        link.send(message)
+
+    def beat(self) -> None:
+        """Keep the other sides from forgetting us."""
+        for link in self._links.values():
+            link.send(Beat())
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that have come over the links that there are."""
+        return sum(link.received_bytes for link in self._links.values())
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+
+    def _forget(self, address: str, reason: str) -> None:
+        self._links.pop(address, None)
+        self._fetcher.holder_lost(address, reason)
+
+
+class _Handler:
+    def __init__(self, fetcher: Fetcher, address: str, forget: Callable[[str, str], None]) -> None:
+        self._fetcher = fetcher
+        self._address = address
+        self._forget = forget
+
+    def received(self, messages: list[FromNode]) -> None:
+        """See LinkHandler."""
+        for message in messages:
+            match message:
+                case Chunk():
+                    self._fetcher.chunk(message)
+                case Gone(request):
+                    self._fetcher.gone(request)
+                case Refused(reason):
+                    self._forget(self._address, reason)
+                case Welcome() | _:
+                    pass
+
+    def lost(self, reason: str) -> None:
+        """See LinkHandler."""
+        self._forget(self._address, reason)

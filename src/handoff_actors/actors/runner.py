@@ -1,0 +1,244 @@
+"""Carries out what a run decides: tells nodes, brings values home, and answers whoever awaits the end."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from handoff_actors.actors.driver import Driver
+from handoff_actors.core.explain import Explanation, explain
+from handoff_actors.core.program import Program
+from handoff_actors.core.run import RunMachine, RunOptions
+from handoff_actors.core.run_events import (
+    BringHome,
+    BroughtHome,
+    Cancel,
+    Finished,
+    Forgotten,
+    Heard,
+    LetGo,
+    NodeUp,
+    NotBroughtHome,
+    Observed,
+    RunEffect,
+    RunEvent as MachineEvent,
+    Tell,
+)
+from handoff_actors.errors import HandoffError
+from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.wire.messages import Closed, Completed, Failed, Recalled, ToNode
+from handoff_actors.wire.payload import decode_exception
+
+log = logging.getLogger(__name__)
+
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """A change in a run, as `on_event` gets it."""
+
+    #: "assigned", "completed", "failed", "retried", "recalled" or "lost".
+    kind: str
+    function_id: FunctionId
+    node: str
+    attempt: int
+    #: For people; "" where there is nothing to say.
+    reason: str
+
+
+class Home(Protocol):
+    """What a run needs of its session."""
+
+    def send(self, name: str, message: ToNode) -> None:
+        """Say something to a node."""
+
+    def bring(
+        self,
+        run: RunId,
+        index: Index,
+        nbytes: int,
+        holders: list[str],
+        done: Callable[[Buffer | None, str], None],
+    ) -> Callable[[], None]:
+        """Fetch a value from nodes, by their names; the answer gives up on it."""
+
+    def forget(self, run: RunId) -> None:
+        """No node holds anything of this run any more."""
+
+
+class RunnerActor:
+    """One run."""
+
+    def __init__(
+        self,
+        run: RunId,
+        program: Program,
+        large: dict[Index, Buffer],
+        options: RunOptions,
+        home: Home,
+        observer: Callable[[RunEvent], object] | None,
+    ) -> None:
+        self.run = run
+        self.plan = program.plan
+        #: Values that the app has: large constants, and what has been brought home.
+        self.values: dict[Index, Buffer] = dict(large)
+        self.machine = RunMachine(run, program, options)
+        self.started_at = 0.0
+        self._home = home
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[Finished] = self._loop.create_future()
+        self._give_up: dict[Index, Callable[[], None]] = {}
+        self._driver: Driver[MachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
+        #: Wakes whoever waits for one value.
+        self._changed = asyncio.Event()
+        #: Set once no node holds anything of the run any more.
+        self.forgotten: asyncio.Future[None] = self._loop.create_future()
+
+    async def execute(self, nodes: list[NodeUp]) -> None:
+        """Run to the end. Raises what ended it, or CancelledError.
+
+        If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it.
+        """
+        self.started_at = self._loop.time()
+        self._driver.perform_all(self.machine.start(self.started_at, nodes))
+        try:
+            end = await asyncio.shield(self._finished)
+        except asyncio.CancelledError:
+            self._driver.feed(Cancel())
+            await self._until_finished()
+            raise
+        if end.error is not None:
+            if end.cause:
+                raise end.error from decode_exception(end.cause)
+            raise end.error
+
+    def feed(self, event: MachineEvent) -> None:
+        """Hand over an event."""
+        self._driver.feed(event)
+
+    def heard(self, name: str, message: Completed | Failed | Recalled | Closed) -> None:
+        """A node has said something about this run."""
+        self._driver.feed(Heard(name, message))
+        self._changed.set()
+        self._changed.clear()
+
+    def let_go(self) -> None:
+        """Nobody will ask for its stored values any more."""
+        self._driver.feed(LetGo())
+
+    def stop(self) -> None:
+        """End it, if it goes on, and let its values go."""
+        self._driver.feed(Cancel())
+        self._driver.feed(LetGo())
+
+    def close(self) -> None:
+        """Its session ends: it goes no further."""
+        self._driver.close()
+        self._set_forgotten()
+        for give_up in self._give_up.values():
+            give_up()
+        self._give_up.clear()
+
+    def explain(self) -> list[Explanation]:
+        """Why each function that is not done is where it is."""
+        return list(explain(self.plan, self.machine.progress, self.machine.dispatcher))
+
+    async def fetch(self, index: Index) -> Buffer:
+        """The encoded value of a function that is done. Raises KeyError where no node has it any more."""
+        inline = self.machine.progress.inline.get(index)
+        if inline is not None:
+            return inline
+        if index not in self.values:
+            stored = self.machine.progress.stored[index]
+            answer: asyncio.Future[Buffer] = self._loop.create_future()
+
+            def done(value: Buffer | None, reason: str) -> None:
+                if answer.done():
+                    return
+                if value is None:
+                    answer.set_exception(KeyError(reason))
+                else:
+                    answer.set_result(value)
+
+            give_up = self._home.bring(self.run, index, stored.nbytes, list(stored.holders), done)
+            try:
+                self.values[index] = await answer
+            finally:
+                if not answer.done() or answer.cancelled():
+                    give_up()
+        return self.values[index]
+
+    async def result(self, function_id: FunctionId) -> Buffer:
+        """The encoded value of a function, once it is done. Raises KeyError for an unknown id, or if it can't be had."""
+        index = self.plan.index_of[function_id]
+        while not self.machine.progress.is_available(index):
+            if self._finished.done():
+                raise KeyError(f"function {function_id!r} has no result: its run has ended without one")
+            await self._changed.wait()
+        return await self.fetch(index)
+
+    async def _until_finished(self) -> None:
+        """Being cancelled again doesn't help: claims have to be freed first."""
+        while not self._finished.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(self._finished)
+
+    def _perform(self, effect: RunEffect) -> None:
+        match effect:
+            case Tell(name, message):
+                self._home.send(name, message)
+            case BringHome(index, nbytes, holders):
+                self._bring_home(index, nbytes, list(holders))
+            case Observed():
+                self._tell_observer(effect)
+            case Finished():
+                if not self._finished.done():
+                    self._finished.set_result(effect)
+            case Forgotten():
+                self._driver.close()
+                self._home.forget(self.run)
+                self._set_forgotten()
+            case _:
+                assert_never(effect)
+
+    def _tell_observer(self, observed: Observed) -> None:
+        if self._observer is not None:
+            function_id = self.plan.ids[observed.index]
+            self._observer(
+                RunEvent(observed.kind, function_id, observed.node, observed.attempt, observed.reason)
+            )
+
+    def _bring_home(self, index: Index, nbytes: int, holders: list[str]) -> None:
+        earlier = self._give_up.pop(index, None)
+        if earlier is not None:
+            earlier()
+
+        def done(value: Buffer | None, reason: str) -> None:
+            self._give_up.pop(index, None)
+            if value is None:
+                self._driver.feed(NotBroughtHome(index, reason))
+            else:
+                self.values[index] = value
+                self._driver.feed(BroughtHome(index))
+
+        self._give_up[index] = self._home.bring(self.run, index, nbytes, holders, done)
+
+    def _set_forgotten(self) -> None:
+        if not self.forgotten.done():
+            self.forgotten.set_result(None)
+
+    def _crashed(self, error: Exception) -> None:
+        log.error("run %s has failed", self.run, exc_info=error)
+        self._loop.call_soon(self._driver.feed, Cancel(_as_ours(error)))
+
+
+def _as_ours(error: Exception) -> HandoffError:
+    if isinstance(error, HandoffError):
+        return error
+    ours = HandoffError(f"the run can't go on: {type(error).__name__}: {error}")
+    ours.__cause__ = error
+    return ours

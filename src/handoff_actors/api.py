@@ -1,0 +1,148 @@
+"""The verbs of the module, over a default session that each event loop has."""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
+from weakref import WeakKeyDictionary
+
+from handoff_actors.actors.node import NodeActor
+from handoff_actors.core.budgets import Backoff
+from handoff_actors.core.placement import Policy
+from handoff_actors.graph.dag import DAG
+from handoff_actors.ids import FunctionId, Resources
+from handoff_actors.runs import Run, RunEvent
+from handoff_actors.session import Session
+
+
+class ExecuteOptions(TypedDict, total=False):
+    """The options of `Session.execute_distributed`, which says what they mean."""
+
+    allocation_strategy: str | Policy
+    max_retries: int
+    max_concurrency: int | None
+    timeout: float | None
+    nodes: Collection[str] | None
+    fetch: str | Collection[FunctionId] | None
+    on_event: Callable[[RunEvent], object] | None
+    retry_backoff: Backoff | None
+    allocation_timeout: float
+
+
+class _Default:
+    """A session that lives until its loop ends, or until `shutdown`."""
+
+    def __init__(self) -> None:
+        self.session = Session()
+        self._ending = asyncio.Event()
+        # When the loop ends it cancels this task, which then closes the session: hence a task of its own.
+        self._task = asyncio.get_running_loop().create_task(self._live(), name="handoff default session")
+
+    async def end(self) -> None:
+        self._ending.set()
+        await self._task
+
+    async def _live(self) -> None:
+        try:
+            await self._ending.wait()
+        finally:
+            await self.session.close()
+
+
+_defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, _Default] = WeakKeyDictionary()
+
+
+def _session() -> Session:
+    loop = asyncio.get_running_loop()
+    default = _defaults.get(loop)
+    if default is None:
+        default = _defaults[loop] = _Default()
+    return default.session
+
+
+async def execute_distributed(
+    dag: DAG, *, session: Session | None = None, **options: Unpack[ExecuteOptions]
+) -> Run:
+    """Run a DAG on the nodes there are. See `Session.execute_distributed` for options and errors.
+
+    With nothing registered and nothing configured, a node with this machine's cores and memory is started first.
+    """
+    return await (session or _session()).execute_distributed(dag, **options)
+
+
+async def execute(dag: DAG, *, session: Session | None = None, **options: Unpack[ExecuteOptions]) -> Run:
+    """Do the same as `execute_distributed`."""
+    return await execute_distributed(dag, session=session, **options)
+
+
+async def execute_local(
+    dag: DAG, *, session: Session | None = None, **options: Unpack[ExecuteOptions]
+) -> Run:
+    """Run a DAG on this process's own node alone; costs and placements are ignored."""
+    return await (session or _session()).execute_local(dag, **options)
+
+
+def run_sync(dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
+    """Run a DAG from code without a running loop, and end everything that was started for it.
+
+    Results that were not brought home (see `fetch`) are gone when it returns.
+    """
+
+    async def main() -> Run:
+        async with Session() as session:
+            return await session.execute_distributed(dag, **options)
+
+    return _run(main())
+
+
+async def register_local_node(
+    capabilities: Mapping[str, float],
+    *,
+    name: str | None = None,
+    listen: str | None = None,
+    seeds: Sequence[str] = (),
+    workers: int | None = None,
+) -> NodeActor:
+    """Have a node in this process. See `Session.register_local_node`."""
+    return await _session().register_local_node(
+        capabilities, name=name, listen=listen, seeds=seeds, workers=workers
+    )
+
+
+async def register_node(name: str, capabilities: Mapping[str, float]) -> None:
+    """Have a member offer something else from now on. See `Session.register_node`."""
+    await _session().register_node(name, capabilities)
+
+
+async def discover_nodes() -> dict[str, Resources]:
+    """The capabilities of every node, by name."""
+    return await _session().discover_nodes()
+
+
+async def resources_available(name: str, cost: Mapping[str, float]) -> bool:
+    """Whether a node, as last heard, has that much to spare."""
+    return await _session().resources_available(name, cost)
+
+
+async def connect(seeds: Sequence[str]) -> None:
+    """Use a cluster without offering a node, by the address of any member. Raises ConnectionFailed, VersionMismatch."""
+    await _session().connect(seeds)
+
+
+async def get_result(dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
+    """The value of one function of a run that goes on, or is still referred to. See `Session.get_result`."""
+    return await _session().get_result(dag_id, function_id, timeout)
+
+
+async def shutdown() -> None:
+    """End the default session of this loop: its runs, its node, its connections."""
+    default = _defaults.pop(asyncio.get_running_loop(), None)
+    if default is not None:
+        await default.end()
+
+
+def _run(main: Coroutine[Any, Any, Run]) -> Run:
+    try:
+        import uvloop  # noqa: PLC0415 - only scripts need it
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)

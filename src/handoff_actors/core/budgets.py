@@ -1,0 +1,57 @@
+"""How often a function may go wrong, in which way, and how long it rests before it is tried again.
+
+A user's exception and a time limit cost a retry. The death of a worker, the loss of a node and the loss of an input do
+not: they have bounds of their own, so that no function goes round for ever.
+"""
+
+from collections import Counter
+
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index
+
+#: Workers that one function may kill before it is given up as the killer.
+MOST_WORKER_DEATHS = 3
+#: Nodes and inputs that may be lost under one function.
+MOST_LOSSES = 20
+
+#: First pause in seconds, factor for each further one, longest pause in seconds.
+Backoff = tuple[float, float, float]
+NO_BACKOFF: Backoff = (0.0, 1.0, 0.0)
+
+
+class Budgets:
+    """What has gone wrong so far."""
+
+    def __init__(self, plan: Plan, max_retries: int, backoff: Backoff) -> None:
+        self._plan = plan
+        self._max_retries = max_retries
+        self._backoff = backoff
+        self._failures: Counter[Index] = Counter()
+        self._deaths: Counter[Index] = Counter()
+        self._losses: Counter[Index] = Counter()
+
+    def may_retry(self, index: Index) -> bool:
+        """Count one more failure of the user's code; whether it gets another try."""
+        self._failures[index] += 1
+        return self._failures[index] <= self._plan.max_retries.get(index, self._max_retries)
+
+    def may_kill_another(self, index: Index) -> bool:
+        """Count one more dead worker; whether it gets another try."""
+        self._deaths[index] += 1
+        return self._deaths[index] < MOST_WORKER_DEATHS
+
+    def may_lose_another(self, index: Index) -> bool:
+        """Count one more lost node or input; whether it gets another try."""
+        self._losses[index] += 1
+        return self._losses[index] < MOST_LOSSES
+
+    def pause_s(self, index: Index) -> float:
+        """How long it rests after its latest failure, in seconds: exponential, and between half and all of that.
+
+        Source of the jitter: "Exponential Backoff And Jitter" (AWS, 2015), the equal variant; the random part is made
+        from the function and the attempt, so that the same run does the same thing.
+        """
+        first, factor, longest = self._plan.retry_backoff.get(index, self._backoff)
+        pause = min(longest, first * factor ** (self._failures[index] - 1))
+        scattered = (index * 2654435761 + self._failures[index] * 40503) % 65536 / 65536
+        return pause * (1 + scattered) / 2

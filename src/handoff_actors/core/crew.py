@@ -1,0 +1,375 @@
+"""A node's workers: which one runs what next, under which claim, and whose fault it is when one dies.
+
+A sync worker is lent to one lane at a time, under one claim, and runs what it is given in order. It holds several
+jobs only where they are known to be short; should one of them turn out long, the others are recalled from it. Jobs
+with a time limit, and suspects, are given singly, so that it is known when they began and whose fault a death is.
+The async worker runs many coroutines of many runs, each under a claim of its own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from handoff_actors.core.ledger import GPU, Ledger
+from handoff_actors.core.node_events import CancelCoroutine, Give, NodeEffect, RecallWorker
+from handoff_actors.core.queue import FairQueue, Lane
+from handoff_actors.core.slot import Given, Key, Slot
+from handoff_actors.core.staff import Staff
+from handoff_actors.ids import Attempt, Index, Resources, RunId, WorkerId
+from handoff_actors.wire.messages import Done, Job, Template, Ticket
+
+#: Coroutines at once on a node, where no claim says less.
+MAX_COROUTINES = 4096
+#: A worker that holds several jobs and has said nothing for so long is not as fast as was thought.
+SILENCE_S = 0.01
+#: A coroutine that has been cancelled may take so long to clean up before its worker is killed.
+CANCEL_GRACE_S = 0.5
+#: What claims have kept waiting for so long is served before anything that wants the same.
+STARVED_S = 1.0
+#: One lane may keep a worker for so long while other runs wait.
+TURN_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Casualty:
+    """A job that its worker will not finish, and why: "timeout" or "worker" (it died under it)."""
+
+    job: Job
+    run: RunId
+    kind: str
+
+
+class Crew:
+    """The workers of one node, its ledger, and the jobs that wait for them."""
+
+    def __init__(self, totals: Resources, usual: int, most: int) -> None:
+        self.ledger = Ledger(totals)
+        self.queue = FairQueue()
+        self.staff = Staff(usual, most)
+        #: Of runs that are open; what belongs to others does not run again.
+        self.templates: dict[RunId, dict[int, Template]] = {}
+        #: (when, worker, run, index, attempt) of time limits.
+        self._deadlines: list[tuple[float, WorkerId, RunId, Index, Attempt]] = []
+
+    # --- What happens -------------------------------------------------------------------------------------------
+
+    def start(self) -> list[NodeEffect]:
+        """Start the usual workers."""
+        return [*self.staff.keep_strength(0.0)]
+
+    def worker_up(self, worker: WorkerId, pid: int, now: float) -> None:
+        """A worker is ready."""
+        self.staff.came_up(worker, pid, now)
+
+    def finished(self, worker: WorkerId, run: RunId, done: Iterable[Done], now: float) -> list[Done]:
+        """Take jobs out of a worker's hands; what it was not known to have is left out of the answer."""
+        slot = self.staff.slots.get(worker)
+        if slot is None:
+            return []
+        accepted: list[Done] = []
+        lane: Lane | None = None
+        seconds = 0.0
+        for entry in done:
+            given = slot.given.get((run, entry.index))
+            if given is None or given.job.attempt != entry.attempt:
+                continue
+            self._take_from(slot, (run, entry.index))
+            accepted.append(entry)
+            lane = given.lane
+            seconds += entry.ran_s
+        if lane is not None:
+            lane.learn(seconds / len(accepted))
+        self._heard(slot, now)
+        return accepted
+
+    def failed(
+        self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, now: float
+    ) -> Given | None:
+        """Take one job out of a worker's hands; None if it was not known to have it."""
+        slot = self.staff.slots.get(worker)
+        given = slot.given.get((run, index)) if slot else None
+        if slot is None or given is None or given.job.attempt != attempt:
+            return None
+        self._take_from(slot, (run, index))
+        self._heard(slot, now)
+        return given
+
+    def recalled(self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float) -> None:
+        """Queue again, in front, what a worker gives back."""
+        slot = self.staff.slots.get(worker)
+        if slot is None:
+            return
+        slot.recalled = False
+        back: dict[Lane, list[Job]] = {}
+        for run, ticket in tickets:
+            given = slot.given.get((run, ticket.index))
+            if given is not None and given.job.attempt == ticket.attempt:
+                self._take_from(slot, (run, ticket.index))
+                if run in self.templates:
+                    back.setdefault(given.lane, []).append(given.job)
+        for lane, jobs in back.items():
+            self.queue.put_back(lane, jobs)
+        self._heard(slot, now)
+
+    def exited(self, worker: WorkerId, now: float) -> list[Casualty]:
+        """A worker has ended. What it held is queued again, but for what is to blame or has run out of time."""
+        slot = self.staff.left(worker, now)
+        alone = len(slot.given) == 1
+        casualties: list[Casualty] = []
+        for (run, _), given in slot.given.items():
+            if given.claim is not None:
+                self.ledger.release(given.claim)
+            if run not in self.templates:
+                continue
+            if given.verdict == "timeout" or slot.verdict == "timeout":
+                casualties.append(Casualty(given.job, run, "timeout"))
+            elif slot.verdict is None and alone:
+                casualties.append(Casualty(given.job, run, "worker"))
+            else:
+                self._queue_again(run, given, suspect=slot.verdict is None)
+        if slot.claim is not None:
+            self.ledger.release(slot.claim)
+        return casualties
+
+    def stop_run(self, run: RunId, now: float) -> list[NodeEffect]:
+        """Let nothing of a run wait or run. Its templates must be gone already."""
+        self.queue.forget(run)
+        effects: list[NodeEffect] = []
+        for slot in self.staff.slots.values():
+            keys = [key for key in slot.given if key[0] == run]
+            if not keys:
+                continue
+            if slot.is_async:
+                for key in keys:
+                    effects += self._cancel(slot, slot.given[key], key, "closed", now)
+            elif slot.verdict is None:
+                effects.append(self.staff.dismiss(slot, "closed"))
+        return effects
+
+    def has(self, run: RunId) -> bool:
+        """Whether a worker holds anything of a run."""
+        return any(key[0] == run for slot in self.staff.slots.values() for key in slot.given)
+
+    # --- What to do next ----------------------------------------------------------------------------------------
+
+    def fill(self, now: float) -> list[NodeEffect]:
+        """Give out what can start."""
+        starved = self._most_starved(now)
+        effects = self._refill(starved, now)
+        while any(self._start_one(run, starved, now, effects) for run in self.queue.turns()):
+            pass
+        effects += self.staff.keep_strength(now)
+        return effects
+
+    def wake(self, now: float) -> list[NodeEffect]:
+        """Act on time limits, on silence and on idleness."""
+        effects: list[NodeEffect] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, worker, run, index, attempt = heappop(self._deadlines)
+            effects += self._time_is_up(worker, (run, index), attempt, now)
+        for slot in self.staff.slots.values():
+            if slot.may_be_stuck and now >= slot.heard_at + SILENCE_S:
+                slot.recalled = True
+                effects.append(RecallWorker(slot.worker))
+        effects += self.staff.dismiss_idle(now)
+        return effects
+
+    @property
+    def wake_at(self) -> float | None:
+        """The next time limit, silence or idleness to look at."""
+        times = [self._deadlines[0][0]] if self._deadlines else []
+        times += [slot.heard_at + SILENCE_S for slot in self.staff.slots.values() if slot.may_be_stuck]
+        staff = self.staff.wake_at
+        if staff is not None:
+            times.append(staff)
+        return min(times, default=None)
+
+    def claimed_by_others(self, run: RunId) -> Resources:
+        """What the claims of all runs but one come to."""
+        others: Resources = {}
+        for slot in self.staff.slots.values():
+            claims = [slot.claim] if slot.claim and slot.lane and slot.lane.run != run else []
+            claims += [given.claim for key, given in slot.given.items() if given.claim and key[0] != run]
+            for claim in claims:
+                for resource, amount in claim.amounts.items():
+                    others[resource] = others.get(resource, 0.0) + amount
+        return others
+
+    def load(self) -> tuple[int, int]:
+        """How many jobs run, and how many wait."""
+        running = queued = 0
+        for slot in self.staff.slots.values():
+            now_running = len(slot.given) if slot.is_async else min(1, len(slot.given))
+            running += now_running
+            queued += len(slot.given) - now_running
+        return running, queued + len(self.queue)
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        self.ledger.check()
+        self.queue.check()
+        for slot in self.staff.slots.values():
+            assert slot.is_async or len({key[0] for key in slot.given}) <= 1, (
+                "a sync worker serves one run at a time"
+            )
+            assert slot.is_async or slot.given or slot.claim is None, "an idle worker holds a claim"
+            assert slot.worker not in self.staff.idle or not slot.given, "an idle worker holds a job"
+        claims = sum(slot.claim is not None for slot in self.staff.slots.values())
+        claims += sum(
+            given.claim is not None for slot in self.staff.slots.values() for given in slot.given.values()
+        )
+        assert claims == len(self.ledger), (
+            f"{claims} claims are accounted for, the ledger has {len(self.ledger)}"
+        )
+
+    # --- Starting -----------------------------------------------------------------------------------------------
+
+    def _start_one(self, run: RunId, starved: Lane | None, now: float, effects: list[NodeEffect]) -> bool:
+        for lane in self.queue.lanes(run):
+            if _may_go_before(starved, lane) and self._start_lane(lane, now, effects):
+                self.queue.had_its_turn(lane)
+                return True
+        return False
+
+    def _start_lane(self, lane: Lane, now: float, effects: list[NodeEffect]) -> bool:
+        if lane.cost and not self.ledger.fits(lane.cost):
+            if lane.blocked_since is None:
+                lane.blocked_since = now
+            return False
+        started = (
+            self._start_async(lane, now, effects) if lane.is_async else self._start_sync(lane, now, effects)
+        )
+        if started:
+            lane.blocked_since = None
+        return started
+
+    def _start_sync(self, lane: Lane, now: float, effects: list[NodeEffect]) -> bool:
+        devices = self.ledger.devices_for(lane.cost) if GPU in lane.cost else None
+        slot = self.staff.pick_idle(devices)
+        if slot is None:
+            self._make_room(lane, devices, effects)
+            return False
+        del self.staff.idle[slot.worker]
+        slot.lane, slot.lent_at, slot.heard_at = lane, now, now
+        slot.claim = self.ledger.claim(lane.cost) if lane.cost else None
+        if devices is not None:
+            slot.devices = devices
+        self._give(slot, lane, now, effects)
+        return True
+
+    def _start_async(self, lane: Lane, now: float, effects: list[NodeEffect]) -> bool:
+        slot = self.staff.async_slot()
+        if slot is None:
+            if self.staff.may_hire:
+                effects.append(self.staff.hire(is_async=True))
+            return False
+        if slot.pid is None:
+            return False
+        jobs: list[Job] = []
+        while lane.jobs and len(slot.given) < MAX_COROUTINES and self.ledger.fits(lane.cost):
+            job = lane.jobs.popleft()
+            claim = self.ledger.claim(lane.cost) if lane.cost else None
+            slot.given[lane.run, job.index] = Given(job, lane, claim)
+            self._set_deadline(slot, lane, job, now)
+            jobs.append(job)
+            if claim is not None and claim.devices:
+                # Coroutines share one environment, so each set of devices goes out on its own.
+                break
+        if jobs:
+            devices = claim.devices if claim is not None and claim.devices else None
+            effects.append(Give(slot.worker, lane.run, self.templates[lane.run], jobs, devices))
+        return bool(jobs)
+
+    def _give(self, slot: Slot, lane: Lane, now: float, effects: list[NodeEffect]) -> None:
+        sharers = 1 + len(self.staff.idle)
+        count = max(1, min(lane.depth - len(slot.given), -(-len(lane.jobs) // sharers)))
+        jobs = [lane.jobs.popleft() for _ in range(min(count, len(lane.jobs)))]
+        for job in jobs:
+            slot.given[lane.run, job.index] = Given(job, lane)
+            self._set_deadline(slot, lane, job, now)
+        devices = slot.claim.devices if slot.claim is not None and GPU in slot.claim.amounts else None
+        effects.append(Give(slot.worker, lane.run, self.templates[lane.run], jobs, devices))
+
+    def _refill(self, starved: Lane | None, now: float) -> list[NodeEffect]:
+        """Give workers that are about to run dry more of the same, under the claim that they hold."""
+        effects: list[NodeEffect] = []
+        for slot in self.staff.slots.values():
+            lane = slot.lane
+            if lane is None or not lane.jobs or not slot.given or slot.verdict or slot.recalled:
+                continue
+            its_turn = self.queue.waiting_runs == 1 or now - slot.lent_at < TURN_S
+            if its_turn and _may_go_before(starved, lane) and len(slot.given) <= lane.depth // 2:
+                self._give(slot, lane, now, effects)
+                if not lane.jobs:
+                    self.queue.had_its_turn(lane)
+        return effects
+
+    def _make_room(self, lane: Lane, devices: tuple[int, ...] | None, effects: list[NodeEffect]) -> None:
+        """Start workers where claims leave room that no worker can use."""
+        if not lane.cost:
+            return
+        if devices is not None and self.staff.idle and not self.staff.starting:
+            # Those that are free are bound to other devices, and none that is not is on its way.
+            effects.append(self.staff.dismiss(self.staff.slots[next(iter(self.staff.idle))], "idle"))
+        effects += self.staff.hire_for(self.ledger.how_many_fit(lane.cost, len(lane.jobs)))
+
+    def _most_starved(self, now: float) -> Lane | None:
+        starved = [
+            lane
+            for lane in self.queue.all_lanes()
+            if lane.blocked_since is not None
+            and now - lane.blocked_since > STARVED_S
+            and self.ledger.could_ever_hold(lane.cost)
+        ]
+        return min(starved, key=lambda lane: lane.blocked_since or 0.0, default=None)
+
+    # --- Ending -------------------------------------------------------------------------------------------------
+
+    def _take_from(self, slot: Slot, key: Key) -> None:
+        given = slot.given.pop(key)
+        if given.claim is not None:
+            self.ledger.release(given.claim)
+
+    def _heard(self, slot: Slot, now: float) -> None:
+        slot.heard_at = now
+        if slot.given or slot.is_async:
+            return
+        if slot.claim is not None:
+            self.ledger.release(slot.claim)
+            slot.claim = None
+        slot.lane = None
+        slot.recalled = False
+        self.staff.set_free(slot, now)
+
+    def _queue_again(self, run: RunId, given: Given, *, suspect: bool) -> None:
+        template = self.templates[run][given.job.template]
+        lane = self.queue.lane(run, template, suspect=suspect or given.lane.suspect)
+        self.queue.put_back(lane, [given.job])
+
+    def _set_deadline(self, slot: Slot, lane: Lane, job: Job, now: float) -> None:
+        if lane.timeout is not None:
+            heappush(self._deadlines, (now + lane.timeout, slot.worker, lane.run, job.index, job.attempt))
+
+    def _time_is_up(self, worker: WorkerId, key: Key, attempt: Attempt, now: float) -> list[NodeEffect]:
+        slot = self.staff.slots.get(worker)
+        given = slot.given.get(key) if slot else None
+        if slot is None or given is None or given.job.attempt != attempt or slot.verdict is not None:
+            return []
+        if not slot.is_async:
+            return [self.staff.dismiss(slot, "timeout")]
+        if given.verdict is None:
+            return self._cancel(slot, given, key, "timeout", now)
+        # It was cancelled and did not stop: it takes its worker with it, the other coroutines start again.
+        return [self.staff.dismiss(slot, "closed")]
+
+    def _cancel(self, slot: Slot, given: Given, key: Key, verdict: str, now: float) -> list[NodeEffect]:
+        if given.verdict is not None:
+            return []
+        given.verdict = verdict
+        heappush(self._deadlines, (now + CANCEL_GRACE_S, slot.worker, key[0], key[1], given.job.attempt))
+        return [CancelCoroutine(slot.worker, key[0], key[1], given.job.attempt)]
+
+
+def _may_go_before(starved: Lane | None, lane: Lane) -> bool:
+    """Whether a lane takes nothing from the one that has waited for too long."""
+    return starved is None or lane is starved or lane.cost.keys().isdisjoint(starved.cost)

@@ -1,0 +1,83 @@
+"""Which needs of a run no node could ever meet, and since when."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.needs import NeedClass, Needs
+from handoff_actors.errors import AllocationError, HandoffError, NodeLost
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index
+
+
+@dataclass(slots=True)
+class _Demand:
+    """All functions that need the same of the same node."""
+
+    need: NeedClass
+    target: str | None
+    #: One of them, for the error.
+    index: Index
+    unmet_since: float | None = None
+
+
+class Feasibility:
+    """Watches that something that could run each function is there, or comes within the time allowed."""
+
+    def __init__(self, plan: Plan, needs: Needs, allowed_s: float) -> None:
+        self._plan = plan
+        self._allowed_s = allowed_s
+        demands: dict[tuple[int, str | None], _Demand] = {}
+        for index, need in enumerate(needs.of):
+            key = (need.number, plan.node_of[index])
+            if key not in demands:
+                demands[key] = _Demand(need, plan.node_of[index], index)
+        self._demands = list(demands.values())
+        self._known: set[str] = set()
+
+    def look(self, candidates: Mapping[str, Candidate], now: float) -> None:
+        """Look again, since nodes have changed."""
+        self._known |= candidates.keys()
+        for demand in self._demands:
+            met = any(
+                node.could_ever_hold(demand.need)
+                for node in candidates.values()
+                if demand.target in {None, node.name} and not node.is_leaving
+            )
+            if met:
+                demand.unmet_since = None
+            elif demand.unmet_since is None:
+                demand.unmet_since = now
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the time allowed for something is over."""
+        since = [demand.unmet_since for demand in self._demands if demand.unmet_since is not None]
+        return min(since) + self._allowed_s if since else None
+
+    def unmet(self) -> Iterable[_Demand]:
+        """What nothing could run now."""
+        return (demand for demand in self._demands if demand.unmet_since is not None)
+
+    def verdict(self, candidates: Mapping[str, Candidate], now: float) -> HandoffError | None:
+        """The error that ends the run, once something has been unmet for too long."""
+        for demand in self._demands:
+            if demand.unmet_since is not None and now >= demand.unmet_since + self._allowed_s:
+                return self._error(demand, candidates)
+        return None
+
+    def _error(self, demand: _Demand, candidates: Mapping[str, Candidate]) -> HandoffError:
+        function_id = self._plan.ids[demand.index]
+        waited = f"within allocation_timeout={self._allowed_s:g} s"
+        if demand.target is not None and demand.target not in candidates and demand.target in self._known:
+            return NodeLost(
+                demand.target, f"function {function_id!r} is pinned to it, and it has not come back {waited}"
+            )
+        if demand.target is not None and demand.target not in candidates:
+            reason = f"is pinned to node {demand.target!r}, and no member of that name has joined {waited}"
+        elif demand.target is not None:
+            reason = f"needs {demand.need.cost} of node {demand.target!r}, which offers less"
+        else:
+            reason = f"needs {demand.need.cost or 'a node'}, which no node offers, and none that does has joined {waited}"
+        offers = {name: node.capabilities for name, node in candidates.items()}
+        return AllocationError(function_id, demand.need.cost, offers, reason)

@@ -1,0 +1,141 @@
+"""What a node offers, what is claimed of it, and what is spare.
+
+A claim is all or nothing. GPUs are devices with numbers: a claim of whole ones gets them to itself, a claim of a
+fraction shares one. Amounts are floats, so sums are compared with a tolerance, and a ledger without claims is reset
+to exact zeros rather than to what rounding left.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, floor
+
+from handoff_actors.ids import Resources
+
+#: Ten claims of 0.1 must fit into 1.
+TOLERANCE = 1e-9
+#: Sums may be off by this much.
+ROUNDING = 1e-6
+GPU = "gpu"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Claim:
+    """What is taken while a function runs."""
+
+    amounts: Resources
+    #: Numbers of the GPU devices that are its own, or that it shares.
+    devices: tuple[int, ...]
+
+
+class Ledger:
+    """The one authority over a node's capabilities."""
+
+    def __init__(self, totals: Mapping[str, float]) -> None:
+        self.totals: Resources = dict(totals)
+        self.claimed: Resources = dict.fromkeys(totals, 0.0)
+        self._claims: dict[Claim, None] = {}
+        #: The part of each device that is free, 0 to 1.
+        self._devices: list[float] = []
+        self._set_up_devices()
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def could_ever_hold(self, cost: Mapping[str, float]) -> bool:
+        """Whether `cost` would fit if nothing else were claimed."""
+        return holds(self.totals, cost)
+
+    def fits(self, cost: Mapping[str, float]) -> bool:
+        """Whether `cost` fits beside what is claimed now."""
+        for resource, amount in cost.items():
+            if amount > self.totals.get(resource, 0.0) - self.claimed.get(resource, 0.0) + TOLERANCE:
+                return False
+        return GPU not in cost or self.devices_for(cost) is not None
+
+    def devices_for(self, cost: Mapping[str, float]) -> tuple[int, ...] | None:
+        """The devices that a claim of `cost` would get; None where there are not enough."""
+        amount = cost[GPU]
+        if 0 < amount < 1:
+            # Best fit: fill up a device that is shared already, so that whole ones stay whole.
+            shared = [
+                (share, number) for number, share in enumerate(self._devices) if share + TOLERANCE >= amount
+            ]
+            return (min(shared)[1],) if shared else None
+        free = [number for number, share in enumerate(self._devices) if share + TOLERANCE >= 1]
+        return tuple(free[: int(amount)]) if len(free) >= amount else None
+
+    def how_many_fit(self, cost: Mapping[str, float], at_most: int) -> int:
+        """How many claims of `cost` fit beside what is claimed now, judged by the sums alone."""
+        return how_many(self.spare(), cost, at_most)
+
+    def claim(self, cost: Mapping[str, float]) -> Claim:
+        """Take `cost`, which must fit."""
+        assert self.fits(cost), f"a claim of {cost} does not fit into {self.spare()}"
+        devices = self.devices_for(cost) if GPU in cost else ()
+        claim = Claim(dict(cost), devices or ())
+        for resource, amount in claim.amounts.items():
+            self.claimed[resource] = self.claimed.get(resource, 0.0) + amount
+        self._give_to_devices(claim, -1)
+        self._claims[claim] = None
+        return claim
+
+    def release(self, claim: Claim) -> None:
+        """Give back what was claimed. To do so twice is a bug, and raises."""
+        assert claim in self._claims, f"{claim} is not claimed"
+        del self._claims[claim]
+        for resource, amount in claim.amounts.items():
+            self.claimed[resource] -= amount
+        self._give_to_devices(claim, +1)
+        if not self._claims:
+            self.claimed = dict.fromkeys(self.totals, 0.0)
+            self._set_up_devices()
+
+    def redeclare(self, totals: Mapping[str, float]) -> None:
+        """Offer something else from now on. Claims stay: where they exceed the new totals, nothing fits until they end."""
+        self.totals = dict(totals)
+        for resource in totals:
+            self.claimed.setdefault(resource, 0.0)
+        self._set_up_devices()
+
+    def spare(self) -> Resources:
+        """Totals minus claims, never below zero."""
+        return {
+            resource: max(0.0, total - self.claimed.get(resource, 0.0))
+            for resource, total in self.totals.items()
+        }
+
+    def check(self) -> None:
+        """Assert that the books balance."""
+        for resource, claimed in self.claimed.items():
+            summed = sum(claim.amounts.get(resource, 0.0) for claim in self._claims)
+            assert abs(summed - claimed) < ROUNDING, (
+                f"{resource}: claims come to {summed}, the ledger says {claimed}"
+            )
+        assert all(-TOLERANCE <= share <= 1 + TOLERANCE for share in self._devices), (
+            "a device is shared out wrongly"
+        )
+
+    def _set_up_devices(self) -> None:
+        self._devices = [1.0] * ceil(self.totals.get(GPU, 0.0))
+        for claim in self._claims:
+            self._give_to_devices(claim, -1)
+
+    def _give_to_devices(self, claim: Claim, sign: int) -> None:
+        share = min(claim.amounts.get(GPU, 0.0), 1.0)
+        for device in claim.devices:
+            if device < len(self._devices):
+                self._devices[device] += sign * share
+
+
+def holds(totals: Mapping[str, float], cost: Mapping[str, float]) -> bool:
+    """Whether `totals` are enough for `cost`."""
+    return all(amount <= totals.get(resource, 0.0) + TOLERANCE for resource, amount in cost.items())
+
+
+def how_many(spare: Mapping[str, float], cost: Mapping[str, float], at_most: int) -> int:
+    """How many times `cost` goes into `spare`."""
+    count = at_most
+    for resource, amount in cost.items():
+        if amount > 0:
+            count = min(count, floor((spare.get(resource, 0.0) + TOLERANCE) / amount))
+    return max(0, count)

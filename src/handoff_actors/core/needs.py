@@ -1,0 +1,68 @@
+"""What functions need of a node, in classes: all functions of a class can take each other's place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Resources
+
+#: A node is sent about this much work more than it can start at once, so that it never waits for us.
+AHEAD_S = 0.005
+#: What a function costs a node beside the user's code.
+OVERHEAD_S = 0.00001
+MOST_AHEAD = 512
+SMOOTHING = 0.3
+
+
+@dataclass(slots=True, eq=False)
+class NeedClass:
+    """What a function claims and how it runs, and how long such functions have taken."""
+
+    number: int
+    cost: Resources
+    is_async: bool
+    #: Seconds, as far as is known.
+    seconds: float | None = None
+
+    @property
+    def ahead(self) -> int:
+        """How many functions beyond those that can run at once a node is sent, for each of those."""
+        if self.seconds is None:
+            return 1
+        return max(1, min(MOST_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S))))
+
+    def learn(self, seconds: float) -> None:
+        """Take note of what functions took, on average."""
+        self.seconds = (
+            seconds if self.seconds is None else self.seconds + SMOOTHING * (seconds - self.seconds)
+        )
+
+
+class Needs:
+    """The classes of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.classes: list[NeedClass] = []
+        self._numbers: dict[tuple[tuple[tuple[str, float], ...], bool], NeedClass] = {}
+        self._of_template = [
+            self._class(template.cost, is_async=template.is_async) for template in plan.templates
+        ]
+        #: By function.
+        self.of = [self._of_template[template] for template in plan.template_of]
+        #: By group: what all of its members together claim, for each way to run.
+        self.of_group = [self._sum(plan, members) for members in plan.groups]
+
+    def _class(self, cost: Resources, *, is_async: bool) -> NeedClass:
+        key = (tuple(sorted(cost.items())), is_async)
+        need = self._numbers.get(key)
+        if need is None:
+            need = self._numbers[key] = NeedClass(len(self.classes), dict(cost), is_async)
+            self.classes.append(need)
+        return need
+
+    def _sum(self, plan: Plan, members: Sequence[int]) -> NeedClass:
+        total: Resources = {}
+        for member in members:
+            for resource, amount in plan.templates[plan.template_of[member]].cost.items():
+                total[resource] = total.get(resource, 0.0) + amount
+        return self._class(total, is_async=False)

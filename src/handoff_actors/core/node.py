@@ -1,0 +1,393 @@
+"""What a node decides: whose functions it takes, when they run, and what it says about them.
+
+A run exists here from the first `Assign` that names it until its `Close`, or until the lease of the peer that it
+belongs to ends. A function is waiting for inputs, then queued, then given to a worker; whoever it belongs to hears
+`Completed`, `Failed` or `Recalled` about each attempt, once. Values live as long as the run. What is said about runs,
+attempts or workers that are gone changes nothing.
+"""
+
+from typing import assert_never
+
+from handoff_actors.core.crew import Crew
+from handoff_actors.core.inputs import Inputs
+from handoff_actors.core.ledger import Ledger
+from handoff_actors.core.node_events import (
+    Advertise,
+    DiscardValue,
+    FetchInput,
+    ForgetRun,
+    InputFetched,
+    InputMissing,
+    KeepValue,
+    Leave,
+    Left,
+    NodeEffect,
+    NodeEvent,
+    PeerConnected,
+    PeerLost,
+    Received,
+    Reply,
+    WorkerDone,
+    WorkerExited,
+    WorkerFailed,
+    WorkerRecalled,
+    WorkerUp,
+)
+from handoff_actors.core.queue import Lane
+from handoff_actors.core.tenants import Tenants
+from handoff_actors.errors import RemoteProtocolError
+from handoff_actors.ids import Index, PeerId, Resources, RunId
+from handoff_actors.wire.messages import (
+    Assign,
+    Close,
+    Closed,
+    Completed,
+    Done,
+    Failed,
+    Goodbye,
+    Job,
+    Recall,
+    Recalled,
+    Redeclare,
+    Redeclared,
+    Template,
+    Ticket,
+)
+
+#: Adverts go out on change, but no closer together than this, and at least once a period.
+ADVERT_GAP_S = 0.05
+ADVERT_PERIOD_S = 1.0
+
+
+class NodeMachine:
+    """One node. See `core.machine.Machine`."""
+
+    def __init__(self, capabilities: Resources, workers: int, most_workers: int, lease_s: float) -> None:
+        self._crew = Crew(capabilities, workers, most_workers)
+        self._inputs = Inputs()
+        self._tenants = Tenants(lease_s)
+        self._leaving = False
+        self._left = False
+        self._advert: Advertise | None = None
+        self._advertised_at = float("-inf")
+        self._changed = True
+
+    # --- The shape of a machine ---------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[NodeEffect]:
+        """Start the workers."""
+        return [*self._crew.start(), *self._settle(now)]
+
+    def handle(self, event: NodeEvent, now: float) -> list[NodeEffect]:
+        """Take one event."""
+        effects = self._dispatch(event, now)
+        effects += self._settle(now)
+        return effects
+
+    def wake(self, now: float) -> list[NodeEffect]:
+        """End leases, attempts and whatever else has had its time."""
+        effects = self._crew.wake(now)
+        for peer in self._tenants.lapsed(now):
+            effects += self._peer_gone(peer, now)
+        effects += self._settle(now)
+        return effects
+
+    @property
+    def wake_at(self) -> float | None:
+        """The next lease, attempt or advert that has had its time."""
+        times = [time for time in (self._crew.wake_at, self._tenants.wake_at) if time is not None]
+        times.append(self._advertised_at + (ADVERT_GAP_S if self._changed else ADVERT_PERIOD_S))
+        return min(times)
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        self._crew.check()
+        self._inputs.check()
+        self._tenants.check()
+        lives = {run for run, _ in self._tenants.lives()}
+        assert lives == self._crew.templates.keys(), "the crew works for other runs than those that go on"
+
+    # --- What the shell may ask ---------------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """No run, no job and no claim is left."""
+        return len(self._tenants) == 0 and len(self._crew.queue) == 0 and len(self._crew.ledger) == 0
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is claimed, and what is spare."""
+        return self._crew.ledger
+
+    @property
+    def capabilities(self) -> Resources:
+        """What the node offers in all."""
+        return dict(self._crew.ledger.totals)
+
+    def size_of(self, run: RunId, index: Index) -> int | None:
+        """Bytes of a stored value; None where it is not here."""
+        return self._inputs.size(run, index)
+
+    # --- Events -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, event: NodeEvent, now: float) -> list[NodeEffect]:  # noqa: C901 - one table
+        match event:
+            case WorkerDone():
+                return self._worker_done(event, now)
+            case Received():
+                return self._received(event, now)
+            case WorkerFailed():
+                return self._worker_failed(event, now)
+            case WorkerRecalled(worker, jobs):
+                self._crew.recalled(worker, jobs, now)
+                return []
+            case WorkerUp(worker, pid):
+                self._crew.worker_up(worker, pid, now)
+                return []
+            case WorkerExited():
+                return self._worker_exited(event, now)
+            case InputFetched(run, index, nbytes):
+                self._enqueue(run, self._inputs.arrived(run, index, nbytes))
+                return []
+            case InputMissing():
+                return self._input_missing(event)
+            case PeerConnected(peer, has_lease):
+                self._tenants.connected(peer, now, has_lease=has_lease)
+                return []
+            case PeerLost(peer):
+                return self._peer_gone(peer, now)
+            case Leave():
+                self._leaving = True
+                return []
+            case _:
+                assert_never(event)
+
+    def _received(self, event: Received, now: float) -> list[NodeEffect]:
+        if not self._tenants.heard(event.peer, now):
+            return []
+        match event.message:
+            case Assign():
+                return self._assign(event.peer, event.message, now)
+            case Recall(run, tickets):
+                return self._recall(event.peer, run, tickets)
+            case Close(run):
+                return self._close(event.peer, run, now)
+            case Redeclare(capabilities):
+                self._crew.ledger.redeclare(capabilities)
+                return [Reply(event.peer, Redeclared())]
+            case Goodbye():
+                return self._peer_gone(event.peer, now)
+            case _:
+                # Beats have renewed the lease; transfers and introductions are the shell's.
+                return []
+
+    def _assign(self, peer: PeerId, message: Assign, now: float) -> list[NodeEffect]:
+        if self._tenants.is_displaced(message.run, peer):
+            tickets = [Ticket(job.index, job.attempt) for job in message.jobs]
+            return [*self._stop(message.run, now), Reply(peer, Recalled(message.run, tickets))]
+        run = self._tenants.open(peer, message.run)
+        if run is None:
+            return []
+        self._crew.templates[message.run] = run.templates
+        for template in message.templates:
+            run.templates[template.number] = template
+        fresh = [job for job in message.jobs if job.attempt > run.attempts.get(job.index, 0)]
+        unknown = [job.template for job in fresh if job.template not in run.templates]
+        if unknown:
+            raise RemoteProtocolError(f"run {message.run}: template {unknown[0]} was never sent")
+        effects: list[NodeEffect] = []
+        ready: list[Job] = []
+        for job in fresh:
+            run.attempts[job.index] = job.attempt
+            missing = self._inputs.await_inputs(message.run, job)
+            if missing is None:
+                ready.append(job)
+            else:
+                effects += [
+                    FetchInput(peer, message.run, ref.index, ref.nbytes, tuple(ref.holders))
+                    for ref in missing
+                ]
+        self._enqueue(message.run, ready)
+        return effects
+
+    def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
+        templates = self._crew.templates.get(run)
+        if templates is None:
+            return
+        queue = self._crew.queue
+        number, lane = -1, None
+        for job in jobs:
+            if job.template != number or lane is None:
+                number, lane = job.template, queue.lane(run, templates[job.template])
+            queue.add(lane, job)
+
+    def _recall(self, peer: PeerId, run: RunId, tickets: list[Ticket]) -> list[NodeEffect]:
+        taken = self._crew.queue.take_back(run, tickets)
+        waiting = self._inputs.take_back(run, {(ticket.index, ticket.attempt) for ticket in tickets})
+        taken += [Ticket(job.index, job.attempt) for job in waiting]
+        return [Reply(peer, Recalled(run, taken))]
+
+    def _give_back(self) -> list[NodeEffect]:
+        """Return what will never start here, as the sender can't have known yet."""
+        effects: list[NodeEffect] = []
+        for run, state in self._tenants.lives():
+            lanes = [lane for lane in self._crew.queue.lanes(run) if self._leaving or self._never_holds(lane)]
+            tickets = [Ticket(job.index, job.attempt) for lane in lanes for job in lane.jobs]
+            if self._leaving:
+                tickets += self._inputs.waiting(run)
+            if tickets:
+                effects += self._recall(state.peer, run, tickets)
+        return effects
+
+    def _never_holds(self, lane: Lane) -> bool:
+        return not self._crew.ledger.could_ever_hold(lane.cost)
+
+    def _close(self, peer: PeerId, run: RunId, now: float) -> list[NodeEffect]:
+        state = self._tenants.get(run)
+        if state is None:
+            self._tenants.remember_closed(peer, run)
+            return [Reply(peer, Closed(run))]
+        if self._tenants.is_displaced(run, peer):
+            self._tenants.hand_over(run, peer)
+        return self._stop(run, now) if state.peer == peer else []
+
+    def _stop(self, run: RunId, now: float) -> list[NodeEffect]:
+        """End a run; what is left of it goes as soon as no worker holds anything of it any more."""
+        state = self._tenants.live(run)
+        if state is None:
+            return []
+        state.is_closing = True
+        del self._crew.templates[run]
+        return self._crew.stop_run(run, now)
+
+    def _peer_gone(self, peer: PeerId, now: float) -> list[NodeEffect]:
+        return [effect for run in self._tenants.leave(peer) for effect in self._stop(run, now)]
+
+    # --- What workers say ---------------------------------------------------------------------------------------
+
+    def _worker_done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
+        accepted = self._crew.finished(event.worker, event.run, event.done, now)
+        run = self._tenants.live(event.run)
+        counting = {entry.index for entry in accepted} if run is not None else set()
+        effects: list[NodeEffect] = [
+            self._stored(event.run, entry, counts=entry.index in counting)
+            for entry in event.done
+            if isinstance(entry.value, int)
+        ]
+        if run is not None and accepted:
+            others = self._crew.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
+            effects.append(Reply(run.peer, Completed(event.run, accepted, others)))
+        return effects
+
+    def _stored(self, run: RunId, entry: Done, *, counts: bool) -> NodeEffect:
+        if not counts:
+            return DiscardValue(run, entry.index, entry.attempt)
+        assert isinstance(entry.value, int)
+        self._inputs.made(run, entry.index, entry.value)
+        return KeepValue(run, entry.index, entry.attempt)
+
+    def _worker_failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
+        given = self._crew.failed(event.worker, event.run, event.index, event.attempt, now)
+        run = self._tenants.live(event.run)
+        if given is None or run is None:
+            return []
+        kind, error, reason = event.kind, event.error, event.reason
+        if given.verdict == "timeout":
+            kind, error, reason = "timeout", b"", _too_long(run.templates[given.job.template])
+        return [Reply(run.peer, _failure(event.run, given.job, kind, reason, error=error, ran_s=event.ran_s))]
+
+    def _worker_exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
+        effects: list[NodeEffect] = []
+        for casualty in self._crew.exited(event.worker, now):
+            run, job = self._tenants.live(casualty.run), casualty.job
+            assert run is not None, "the crew works for runs that go on"
+            # It may have died with its result half written.
+            effects.append(DiscardValue(casualty.run, job.index, job.attempt))
+            if casualty.kind == "timeout":
+                failed = _failure(casualty.run, job, "timeout", _too_long(run.templates[job.template]))
+            else:
+                reason = _how_it_ended(event)
+                failed = _failure(
+                    casualty.run, job, "worker", reason, signal=event.signal, exit_code=event.exit_code
+                )
+            effects.append(Reply(run.peer, failed))
+        return effects
+
+    def _input_missing(self, event: InputMissing) -> list[NodeEffect]:
+        jobs = self._inputs.lost(event.run, event.index)
+        run = self._tenants.live(event.run)
+        if run is None:
+            return []
+        return [
+            Reply(run.peer, _failure(event.run, job, "input", event.reason, lost=event.index)) for job in jobs
+        ]
+
+    # --- After each event ---------------------------------------------------------------------------------------
+
+    def _settle(self, now: float) -> list[NodeEffect]:
+        effects = self._give_back()
+        effects += self._crew.fill(now)
+        effects += self._finish_closing()
+        self._changed = True
+        effects += self._advertise(now)
+        if (
+            self._leaving
+            and not self._left
+            and not any(slot.given for slot in self._crew.staff.slots.values())
+        ):
+            self._left = True
+            effects.append(Left())
+        return effects
+
+    def _finish_closing(self) -> list[NodeEffect]:
+        effects: list[NodeEffect] = []
+        for run in self._tenants.closing():
+            if not self._crew.has(run):
+                self._inputs.forget(run)
+                effects += [ForgetRun(run), Reply(self._tenants.remove(run), Closed(run))]
+        return effects
+
+    def _advertise(self, now: float) -> list[NodeEffect]:
+        if now < self._advertised_at + ADVERT_GAP_S:
+            return []
+        running, queued = self._crew.load()
+        queued += self._inputs.waiting_jobs()
+        advert = Advertise(
+            self.capabilities,
+            self._crew.ledger.spare(),
+            self._crew.staff.usual,
+            running,
+            queued,
+            self._inputs.nbytes,
+            self._leaving,
+        )
+        self._changed = False
+        if advert == self._advert and now < self._advertised_at + ADVERT_PERIOD_S:
+            return []
+        self._advert = advert
+        self._advertised_at = now
+        return [advert]
+
+
+def _failure(
+    run: RunId,
+    job: Job,
+    kind: str,
+    reason: str,
+    *,
+    error: bytes = b"",
+    lost: Index | None = None,
+    signal: int | None = None,
+    exit_code: int | None = None,
+    ran_s: float = 0.0,
+) -> Failed:
+    return Failed(run, job.index, job.attempt, kind, error, reason, lost, signal, exit_code, ran_s)
+
+
+def _too_long(template: Template) -> str:
+    return f"it did not end within its timeout of {template.timeout:g} s, and was stopped"
+
+
+def _how_it_ended(event: WorkerExited) -> str:
+    how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
+    return f"the worker that ran it died by {how}"

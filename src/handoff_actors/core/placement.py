@@ -1,0 +1,94 @@
+"""Which of the nodes that have room gets a function."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from handoff_actors.core.candidate import Candidate
+from handoff_actors.ids import FunctionId, Resources
+
+#: Having to move this many bytes counts like having nothing spare at all.
+MOVE_NBYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A function that is ready to be placed."""
+
+    function_id: FunctionId
+    cost: Resources
+    #: Bytes of stored input, and how many of them each node holds.
+    input_nbytes: int
+    held: Mapping[str, int]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """How to choose a node. Yours may be any object with this method."""
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        """One of `nodes`, all of which have room, in the order of their names; None to wait until something changes."""
+        ...
+
+
+class MostSpare:
+    """The node whose scarcest relevant resource has the largest spare share after the claim.
+
+    Bytes that would have to move count against that; ties go to the node that holds most of the input, then by name.
+    """
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        """The node with most to spare."""
+        return max(nodes, key=lambda node: self._rank(need, node), default=None)
+
+    def _rank(self, need: Need, node: Candidate) -> tuple[float, int]:
+        held = need.held.get(node.name, 0)
+        return spare_share(node, need.cost) - (need.input_nbytes - held) / MOVE_NBYTES, held
+
+
+class FirstAvailable:
+    """The first node, by name, that has room."""
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:  # noqa: ARG002 - the policy's shape
+        """The first."""
+        return nodes[0] if nodes else None
+
+
+class LoadBalanced:
+    """The node with the fewest of this run's functions for each of its workers."""
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:  # noqa: ARG002 - the policy's shape
+        """The least loaded."""
+        return min(nodes, key=lambda node: len(node.sent) / max(1, node.workers), default=None)
+
+
+class Locality:
+    """The node that holds most of the input; where that decides nothing, the one with most to spare."""
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        """The nearest to the data."""
+        return max(
+            nodes,
+            key=lambda node: (need.held.get(node.name, 0), spare_share(node, need.cost)),
+            default=None,
+        )
+
+
+POLICIES: Mapping[str, Policy] = {
+    "most_spare": MostSpare(),
+    "first_available": FirstAvailable(),
+    "load_balanced": LoadBalanced(),
+    "locality": Locality(),
+}
+
+
+def spare_share(node: Candidate, cost: Mapping[str, float]) -> float:
+    """What is left of the scarcest resource that `cost` claims, after it, as a share of the whole."""
+    if not cost:
+        return (node.spare_workers - 1) / max(1, node.workers)
+    shares = [
+        (total - node.others.get(resource, 0.0) - node.mine.get(resource, 0.0) - amount) / total
+        for resource, amount in cost.items()
+        if (total := node.capabilities.get(resource, 0.0)) > 0
+    ]
+    return min(shares, default=0.0)

@@ -1,0 +1,157 @@
+"""How far each function of a run has come, and where its value is: facts in flat arrays, and the ways they may change.
+
+    WAITING --all inputs done--> READY --sent--> SENT --done--> DONE
+       ^                          |  ^             |              |
+       +---- an input was lost ---+  +-- resting --+-- again -----+ (its value was lost and is still needed)
+
+A value is inline (its bytes are here), or stored on the nodes that hold it.
+"""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index
+
+WAITING, READY, SENT, RESTING, DONE = range(5)
+
+
+@dataclass(slots=True)
+class Stored:
+    """A value that stays where it was made."""
+
+    nbytes: int
+    #: Names of the nodes that have it, the one that made it first.
+    holders: list[str] = field(default_factory=list)
+
+
+class Progress:
+    """The state of every function of one run."""
+
+    def __init__(self, plan: Plan) -> None:
+        size = plan.size
+        self._plan = plan
+        self.phase = bytearray(size)
+        self.remaining = size
+        #: Inputs that are not done.
+        self.missing = [len(producers) for producers in plan.producers]
+        self.attempt = array("l", bytes(8 * size))
+        #: Where it was sent last.
+        self.node: list[str | None] = [None] * size
+        self.inline: dict[Index, bytes] = {}
+        self.stored: dict[Index, Stored] = {}
+        self._held_by: dict[str, set[Index]] = {}
+        # For the report.
+        self.worker = array("l", bytes(8 * size))
+        self.ready_at = array("d", bytes(8 * size))
+        self.finished_at = array("d", bytes(8 * size))
+        self.ran_s = array("d", bytes(8 * size))
+        #: Bytes of stored input that had to move, where there were any.
+        self.moved: dict[Index, int] = {}
+
+    def set_ready(self, index: Index, now: float) -> None:
+        """Its inputs are done, and it is not on its way."""
+        self.phase[index] = READY
+        self.ready_at[index] = now
+
+    def set_sent(self, index: Index, node: str) -> int:
+        """It leaves for a node; the answer is the number of this attempt."""
+        self.phase[index] = SENT
+        self.node[index] = node
+        self.attempt[index] += 1
+        return self.attempt[index]
+
+    def is_sent(self, index: Index, attempt: int, node: str) -> bool:
+        """Whether this very attempt is out at that node; reports of any other are stale."""
+        return (
+            0 <= index < len(self.phase)
+            and self.phase[index] == SENT
+            and self.attempt[index] == attempt
+            and self.node[index] == node
+        )
+
+    def set_done(self, index: Index, value: bytes | int, node: str) -> None:
+        """Its value is there: bytes, or how many of them the node has stored."""
+        self.phase[index] = DONE
+        self.remaining -= 1
+        if isinstance(value, int):
+            self.stored[index] = Stored(value, [])
+            self.add_holder(index, node)
+        else:
+            self.inline[index] = value
+
+    def add_holder(self, index: Index, node: str) -> None:
+        """A node has a copy of a stored value now."""
+        stored = self.stored.get(index)
+        if stored is not None and node not in stored.holders:
+            stored.holders.append(node)
+            self._held_by.setdefault(node, set()).add(index)
+
+    def remove_holder(self, index: Index, node: str) -> bool:
+        """A node has no copy any more; the answer is whether that was the last one."""
+        stored = self.stored.get(index)
+        if stored is None or node not in stored.holders:
+            return False
+        stored.holders.remove(node)
+        self._held_by[node].discard(index)
+        return not stored.holders
+
+    def held_by(self, node: str) -> list[Index]:
+        """The stored values that a node has, in order."""
+        return sorted(self._held_by.get(node, ()))
+
+    def holders(self) -> set[str]:
+        """Every node that has some stored value."""
+        return {node for node, held in self._held_by.items() if held}
+
+    def undo(self, index: Index) -> None:
+        """A value that was done has been lost, and must be made again."""
+        assert self.phase[index] == DONE
+        stored = self.stored.get(index)
+        for node in list(stored.holders) if stored is not None else ():
+            self.remove_holder(index, node)
+        self.stored.pop(index, None)
+        self.inline.pop(index, None)
+        self.phase[index] = WAITING
+        self.remaining += 1
+        self.count_missing(index)
+
+    def count_missing(self, index: Index) -> int:
+        """Count afresh the inputs that can't be had."""
+        missing = sum(not self.is_available(producer) for producer in self._plan.producers[index])
+        self.missing[index] = missing
+        return missing
+
+    def is_lost(self, index: Index) -> bool:
+        """Whether it is done and nobody has its value any more."""
+        return self.phase[index] == DONE and not self.is_available(index)
+
+    def is_available(self, index: Index) -> bool:
+        """Whether consumers can have its value."""
+        if self.phase[index] != DONE:
+            return False
+        stored = self.stored.get(index)
+        return stored is None or bool(stored.holders)
+
+    def is_needed(self, index: Index) -> bool:
+        """Whether some function that takes its value is not done."""
+        return any(self.phase[dependent] != DONE for dependent in self._plan.dependents[index])
+
+    def unfinished(self) -> Iterator[Index]:
+        """Every function that is not done."""
+        return (index for index, phase in enumerate(self.phase) if phase != DONE)
+
+    def check(self) -> None:
+        """Assert that the facts agree with one another."""
+        assert self.remaining == sum(phase != DONE for phase in self.phase)
+        for index, phase in enumerate(self.phase):
+            missing = sum(not self.is_available(producer) for producer in self._plan.producers[index])
+            if phase in {WAITING, READY}:
+                assert self.missing[index] == missing, (
+                    f"{index} lacks {missing} inputs, not {self.missing[index]}"
+                )
+                assert (phase == READY) == (missing == 0), f"{index} lacks {missing} inputs in phase {phase}"
+            assert (index in self.inline or index in self.stored) == (phase == DONE), (
+                f"{index}: value and phase differ"
+            )

@@ -1,0 +1,470 @@
+"""What a run decides: when each function is ready, what a failure means, what must be made again, when it is over.
+
+The run's truth is here and nowhere else: the phase and attempt of every function, and who holds each value. Nodes come
+and go; what they report about an attempt that is not the latest is ignored. When a node is lost, what it was running
+goes elsewhere, and values that only it held are made again from their inputs, and those from theirs, as far as some
+unfinished function, or the caller, still needs them. A failure that nothing can mend ends the run: every node is told
+to close it, and the run is over when all of them have, or are gone.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import assert_never
+
+from handoff_actors.core.budgets import NO_BACKOFF, Backoff, Budgets
+from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.dispatcher import Dispatcher
+from handoff_actors.core.feasibility import Feasibility
+from handoff_actors.core.placement import Policy
+from handoff_actors.core.program import Program
+from handoff_actors.core.progress import DONE, READY, RESTING, SENT, WAITING, Progress
+from handoff_actors.core.run_events import (
+    BringHome,
+    BroughtHome,
+    Cancel,
+    Finished,
+    Forgotten,
+    Heard,
+    LetGo,
+    NodeDown,
+    NodeUp,
+    NotBroughtHome,
+    Observed,
+    RunEffect,
+    RunEvent,
+    Tell,
+)
+from handoff_actors.errors import (
+    FunctionFailed,
+    HandoffError,
+    NodeLost,
+    RunTimeout,
+    SerializationError,
+    WorkerDied,
+)
+from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.wire.messages import Close, Closed, Completed, Done, Failed, Recalled
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is to go."""
+
+    policy: Policy
+    #: Functions whose stored values are brought to the app as soon as they are done.
+    wanted: Collection[Index]
+    max_retries: int = 3
+    backoff: Backoff = NO_BACKOFF
+    max_concurrency: int | None = None
+    timeout_s: float | None = None
+    allocation_timeout_s: float = 10.0
+    #: Whether anybody looks at `Observed`.
+    observe: bool = False
+
+
+@dataclass(slots=True)
+class _End:
+    """How the run ended, or is about to."""
+
+    error: HandoffError | None
+    cause: bytes = b""
+    cancelled: bool = False
+    said: bool = False
+
+
+@dataclass(slots=True)
+class _Homecoming:
+    """Values that the app wants."""
+
+    pending: set[Index] = field(default_factory=set)
+    here: set[Index] = field(default_factory=set)
+
+
+class RunMachine:
+    """One run of one plan. See `core.machine.Machine`."""
+
+    def __init__(self, run: RunId, program: Program, options: RunOptions) -> None:
+        self._run = run
+        self._plan = program.plan
+        self._options = options
+        self.progress = Progress(program.plan)
+        self.dispatcher = Dispatcher(run, program, self.progress, options.policy, options.max_concurrency)
+        self._budgets = Budgets(program.plan, options.max_retries, options.backoff)
+        self.feasibility = Feasibility(program.plan, self.dispatcher.needs, options.allocation_timeout_s)
+        self._wanted = frozenset(options.wanted)
+        self._home = _Homecoming()
+        #: Functions that rest before their next try, soonest first.
+        self._resting: list[tuple[float, Index]] = []
+        #: Nodes that have been sent something of this run and have not closed it.
+        self._open: set[str] = set()
+        self._closing: set[str] = set()
+        self._end: _End | None = None
+        self._let_go = False
+        self._forgotten = False
+        self._deadline: float | None = None
+        self._effects: list[RunEffect] = []
+
+    # --- The shape of a machine ---------------------------------------------------------------------------------
+
+    def start(self, now: float, nodes: Iterable[NodeUp] = ()) -> list[RunEffect]:
+        """Make ready what needs nothing; nodes known from the start share it from the start."""
+        for node in nodes:
+            self._node_up(node, now)
+        if self._options.timeout_s is not None:
+            self._deadline = now + self._options.timeout_s
+        for index, missing in enumerate(self.progress.missing):
+            if missing == 0:
+                self._make_ready(index, now)
+        self.feasibility.look(self.dispatcher.candidates, now)
+        return self._settle(now)
+
+    def handle(self, event: RunEvent, now: float) -> list[RunEffect]:
+        """Take one event."""
+        match event:
+            case Heard(name, message):
+                self._heard(name, message, now)
+            case NodeUp():
+                self._node_up(event, now)
+            case NodeDown():
+                self._node_down(event, now)
+            case BroughtHome(index):
+                self._home.pending.discard(index)
+                self._home.here.add(index)
+            case NotBroughtHome(index, reason):
+                self._not_brought_home(index, reason, now)
+            case Cancel(error):
+                self._fail(error, cancelled=error is None)
+            case LetGo():
+                self._let_go = True
+            case _:
+                assert_never(event)
+        return self._settle(now)
+
+    def wake(self, now: float) -> list[RunEffect]:
+        """End the run, or rests, whose time is up."""
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self._fail(RunTimeout(self._options.timeout_s or 0.0, self.progress.remaining))
+        while self._resting and self._resting[0][0] <= now:
+            _, index = heappop(self._resting)
+            if self.progress.phase[index] == RESTING:
+                self._again(index, now)
+        return self._settle(now)
+
+    @property
+    def wake_at(self) -> float | None:
+        """The next thing whose time will be up."""
+        if self._end is not None:
+            return None
+        times = [time for time in (self._deadline, self.feasibility.wake_at) if time is not None]
+        if self._resting:
+            times.append(self._resting[0][0])
+        return min(times, default=None)
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        self.progress.check()
+        for node in self.dispatcher.candidates.values():
+            node.check()
+            for index in node.sent:
+                assert self.progress.phase[index] == SENT, (
+                    f"{index} is on {node.name}'s books and is not sent"
+                )
+                assert self.progress.node[index] == node.name
+        sent = sum(phase == SENT for phase in self.progress.phase)
+        assert sent == self.dispatcher.in_flight, f"{sent} are sent, {self.dispatcher.in_flight} are counted"
+        if self._end is None:
+            self._check_that_it_moves()
+
+    def _check_that_it_moves(self) -> None:
+        reasons = (
+            self.dispatcher.in_flight,
+            self._home.pending,
+            self._resting,
+            any(True for _ in self.feasibility.unmet()),
+            self.dispatcher.lanes() and self.dispatcher.candidates,
+        )
+        assert any(reasons), "the run has stopped without an end"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `Finished` has been said."""
+        return self._end is not None and self._end.said
+
+    # --- Nodes --------------------------------------------------------------------------------------------------
+
+    def _node_up(self, event: NodeUp, now: float) -> None:
+        node = self.dispatcher.candidates.get(event.name)
+        claimed = {
+            resource: total - event.spare.get(resource, total)
+            for resource, total in event.capabilities.items()
+        }
+        if node is None:
+            node = Candidate(event.name, event.address, event.capabilities, event.workers)
+            self.dispatcher.candidates[event.name] = node
+            # Policies see nodes in the order of their names.
+            self.dispatcher.candidates = dict(sorted(self.dispatcher.candidates.items()))
+        node.declare(event.capabilities, event.workers, claimed)
+        node.is_leaving, node.is_paused = event.leaving, False
+        self.feasibility.look(self.dispatcher.candidates, now)
+
+    def _node_down(self, event: NodeDown, now: float) -> None:
+        node = self.dispatcher.candidates.get(event.name)
+        if node is None:
+            return
+        self._open.discard(event.name)
+        self._closing.discard(event.name)
+        sent = sorted(node.sent)
+        for index in sent:
+            self._observe("lost", index, event.name, event.reason)
+            self.dispatcher.back(index, node)
+            self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now)
+        stranded = [index for index, name in self.dispatcher.reserved.items() if name == event.name]
+        self.dispatcher.node_gone(event.name)
+        lost = [
+            index
+            for index in self.progress.held_by(event.name)
+            if self.progress.remove_holder(index, event.name)
+        ]
+        self._make_again(lost, now)
+        self._make_again(
+            [
+                hook.index
+                for hook in self._plan.hooks
+                if hook.consumer in stranded and self._outdated(hook.index)
+            ],
+            now,
+        )
+        self.feasibility.look(self.dispatcher.candidates, now)
+
+    def _outdated(self, hook: Index) -> bool:
+        """A serialize hook has worked for a node that is gone."""
+        return self.progress.phase[hook] == DONE and self.progress.is_needed(hook)
+
+    def _make_again(self, lost: Iterable[Index], now: float) -> None:
+        """Undo what has been lost and is still needed, and so on for what that was made from."""
+        pending = list(lost)
+        while pending:
+            index = pending.pop()
+            if self.progress.phase[index] != DONE or not self._still_wanted(index):
+                continue
+            self.progress.undo(index)
+            for dependent in self._plan.dependents[index]:
+                self._input_lost(dependent)
+            pending += [
+                producer for producer in self._plan.producers[index] if self.progress.is_lost(producer)
+            ]
+            if self.progress.missing[index] == 0:
+                self._make_ready(index, now)
+
+    def _still_wanted(self, index: Index) -> bool:
+        wanted = index in self._wanted and index not in self._home.here
+        return (wanted or self.progress.is_needed(index)) and self._end is None
+
+    def _input_lost(self, index: Index) -> None:
+        if self.progress.phase[index] in {WAITING, READY}:
+            self.progress.phase[index] = WAITING
+            self.progress.count_missing(index)
+
+    # --- Reports ------------------------------------------------------------------------------------------------
+
+    def _heard(self, name: str, message: Completed | Failed | Recalled | Closed, now: float) -> None:
+        node = self.dispatcher.candidates.get(name)
+        if node is None:
+            return
+        match message:
+            case Completed(_, done, others):
+                node.set_others(others)
+                for entry in done:
+                    self._completed(node, entry, now)
+            case Failed():
+                if self.progress.is_sent(message.index, message.attempt, name):
+                    self.dispatcher.back(message.index, node)
+                    self._failed(message, name, now)
+            case Recalled():
+                self._recalled(node, message, now)
+            case Closed():
+                self._open.discard(name)
+                self._closing.discard(name)
+            case _:
+                assert_never(message)
+
+    def _completed(self, node: Candidate, entry: Done, now: float) -> None:
+        index, progress = entry.index, self.progress
+        if not progress.is_sent(index, entry.attempt, node.name):
+            return
+        self.dispatcher.back(index, node)
+        self.dispatcher.needs.of[index].learn(entry.ran_s)
+        progress.set_done(index, entry.value, node.name)
+        progress.finished_at[index], progress.ran_s[index], progress.worker[index] = (
+            now,
+            entry.ran_s,
+            entry.worker,
+        )
+        if self._options.observe:
+            self._observe("completed", index, node.name)
+        if progress.stored:
+            self._note_copies(index, node)
+        for dependent in self._plan.dependents[index]:
+            progress.missing[dependent] -= 1
+            if progress.missing[dependent] == 0 and progress.phase[dependent] == WAITING:
+                self._make_ready(dependent, now)
+
+    def _note_copies(self, index: Index, node: Candidate) -> None:
+        """What it took is on its node now, whoever made it; what it made may be wanted here."""
+        for producer in self._plan.producers[index]:
+            self.progress.add_holder(producer, node.name)
+        if index in self._wanted and index in self.progress.stored and index not in self._home.here:
+            self._bring_home(index)
+
+    def _bring_home(self, index: Index) -> None:
+        self._home.pending.add(index)
+        stored = self.progress.stored[index]
+        self._effects.append(BringHome(index, stored.nbytes, tuple(stored.holders)))
+
+    def _not_brought_home(self, index: Index, reason: str, now: float) -> None:
+        if index not in self._home.pending:
+            return
+        stored = self.progress.stored.get(index)
+        if stored is None:
+            # It is being made again already.
+            return
+        for holder in list(stored.holders):
+            self.progress.remove_holder(index, holder)
+        self._home.pending.discard(index)
+        if self._budgets.may_lose_another(index):
+            self._make_again([index], now)
+        else:
+            self._fail(
+                NodeLost(self.progress.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
+            )
+
+    def _recalled(self, node: Candidate, message: Recalled, now: float) -> None:
+        if node.is_recalling:
+            node.is_recalling = False
+            node.quiet_until = now if message.jobs else now + 0.1
+        elif message.jobs:
+            node.is_paused = True
+        for ticket in message.jobs:
+            if self.progress.is_sent(ticket.index, ticket.attempt, node.name):
+                self.dispatcher.back(ticket.index, node)
+                self._observe("recalled", ticket.index, node.name)
+                self._again(ticket.index, now)
+
+    def _failed(self, failed: Failed, name: str, now: float) -> None:
+        index = failed.index
+        self._observe("failed", index, name, failed.reason)
+        function_id, attempts = self._plan.ids[index], self.progress.attempt[index]
+        match failed.kind:
+            case "input":
+                if failed.lost is not None:
+                    self._lose_input(failed.lost, now)
+                self._sent_in_vain(index, failed.reason, now)
+            case "worker":
+                if self._budgets.may_kill_another(index):
+                    self._again(index, now)
+                else:
+                    error = WorkerDied(
+                        function_id, name, attempts, failed.reason, failed.signal, failed.exit_code
+                    )
+                    self._fail(error)
+            case "serialization":
+                text = f"function {function_id!r} on node {name!r}: {failed.reason}"
+                self._fail(SerializationError(text, function_id), failed.error)
+            case _:
+                if self._budgets.may_retry(index):
+                    self._rest(index, name, now)
+                else:
+                    self._fail(_function_failed(function_id, name, attempts, failed), failed.error)
+
+    def _lose_input(self, index: Index, now: float) -> None:
+        """Nobody who was asked had it: those who were said to hold it don't."""
+        stored = self.progress.stored.get(index)
+        if stored is not None:
+            for holder in list(stored.holders):
+                self.progress.remove_holder(index, holder)
+            self._make_again([index], now)
+
+    # --- Phases -------------------------------------------------------------------------------------------------
+
+    def _make_ready(self, index: Index, now: float) -> None:
+        self.progress.set_ready(index, now)
+        self.dispatcher.push(index)
+
+    def _again(self, index: Index, now: float) -> None:
+        """It is not on its way any more: back to where its inputs put it."""
+        progress = self.progress
+        progress.phase[index] = WAITING
+        if progress.count_missing(index) == 0:
+            self._make_ready(index, now)
+            return
+        # Its inputs may have been lost while it, having been sent, seemed not to need them any more.
+        self._make_again(
+            [producer for producer in self._plan.producers[index] if progress.is_lost(producer)], now
+        )
+
+    def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
+        if self._budgets.may_lose_another(index):
+            self._again(index, now)
+        else:
+            self._fail(
+                NodeLost(self.progress.node[index] or "", f"function {self._plan.ids[index]!r}: {reason}")
+            )
+
+    def _rest(self, index: Index, name: str, now: float) -> None:
+        self._observe("retried", index, name)
+        pause = self._budgets.pause_s(index)
+        if pause <= 0:
+            self._again(index, now)
+        else:
+            self.progress.phase[index] = RESTING
+            heappush(self._resting, (now + pause, index))
+
+    # --- The end ------------------------------------------------------------------------------------------------
+
+    def _fail(self, error: HandoffError | None, cause: bytes = b"", *, cancelled: bool = False) -> None:
+        if self._end is None:
+            self._end = _End(error, cause, cancelled)
+
+    def _settle(self, now: float) -> list[RunEffect]:
+        """Do what follows, after each event."""
+        if self._end is None:
+            verdict = self.feasibility.verdict(self.dispatcher.candidates, now)
+            if verdict is not None:
+                self._fail(verdict)
+            elif self.progress.remaining == 0 and not self._home.pending:
+                self._end = _End(None)
+        if self._end is None:
+            sends = self.dispatcher.dispatch(self._effects.append if self._options.observe else None)
+            sends += self.dispatcher.rebalance(now)
+            self._open.update(effect.name for effect in sends if isinstance(effect, Tell))
+            self._effects += sends
+        else:
+            self._wind_up(self._end)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _wind_up(self, end: _End) -> None:
+        success = end.error is None and not end.cancelled
+        stay = self.progress.holders() if success and not self._let_go else set()
+        for name in sorted(self._open - self._closing - stay):
+            self._closing.add(name)
+            self._effects.append(Tell(name, Close(self._run)))
+        if not end.said and (success or not self._open):
+            end.said = True
+            self._effects.append(Finished(end.error, end.cause, end.cancelled))
+        if end.said and not self._open and not self._forgotten:
+            self._forgotten = True
+            self._effects.append(Forgotten())
+
+    def _observe(self, kind: str, index: Index, node: str, reason: str = "") -> None:
+        if self._options.observe:
+            self._effects.append(Observed(kind, index, node, self.progress.attempt[index], reason))
+
+
+def _function_failed(function_id: FunctionId, name: str, attempts: int, failed: Failed) -> FunctionFailed:
+    error = FunctionFailed(function_id, name, attempts, failed.reason)
+    if failed.kind == "timeout":
+        error.__cause__ = TimeoutError(failed.reason)
+    return error

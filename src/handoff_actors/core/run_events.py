@@ -1,0 +1,117 @@
+"""What happens to a run beside the messages about it, and what it may decide to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from handoff_actors.errors import HandoffError
+from handoff_actors.ids import Attempt, Index, Resources
+from handoff_actors.wire.messages import Assign, Close, Closed, Completed, Failed, Recall, Recalled
+
+# --- Events -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUp:
+    """A node can be used, or says something new of itself."""
+
+    name: str
+    #: Where other nodes fetch from it.
+    address: str
+    capabilities: Resources
+    spare: Resources
+    workers: int
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDown:
+    """A node is gone, and all that it held."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A node has said something about this run."""
+
+    name: str
+    message: Completed | Failed | Recalled | Closed
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtHome:
+    """A stored value has arrived in the app."""
+
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class NotBroughtHome:
+    """None of its holders could give a stored value."""
+
+    index: Index
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The caller wants no result any more; or, with an error, the shell can't go on."""
+
+    error: HandoffError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """After the end: nobody will ask for stored values any more."""
+
+
+RunEvent = NodeUp | NodeDown | Heard | BroughtHome | NotBroughtHome | Cancel | LetGo
+
+# --- Effects ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Say something to a node."""
+
+    name: str
+    message: Assign | Recall | Close
+
+
+@dataclass(frozen=True, slots=True)
+class BringHome:
+    """Fetch a stored value into the app; answered by `BroughtHome` or `NotBroughtHome`."""
+
+    index: Index
+    nbytes: int
+    #: Names of nodes.
+    holders: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """For whoever watches the run: "assigned", "completed", "failed", "retried", "recalled" or "lost"."""
+
+    kind: str
+    index: Index
+    node: str
+    attempt: Attempt
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run is over. `cause` is the user's own exception, encoded, or b""."""
+
+    error: HandoffError | None
+    cause: bytes = b""
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """No node holds anything of the run any more."""
+
+
+RunEffect = Tell | BringHome | Observed | Finished | Forgotten

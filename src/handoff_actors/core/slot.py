@@ -1,0 +1,49 @@
+"""A worker as its node sees it, and a job in its hands."""
+
+from dataclasses import dataclass, field
+
+from handoff_actors.core.ledger import Claim
+from handoff_actors.core.queue import Lane
+from handoff_actors.ids import Index, RunId, WorkerId
+from handoff_actors.wire.messages import Job
+
+Key = tuple[RunId, Index]
+
+
+@dataclass(slots=True, eq=False)
+class Given:
+    """A job in a worker's hands."""
+
+    job: Job
+    lane: Lane
+    #: Its own claim, on an async worker.
+    claim: Claim | None = None
+    #: Why it is being cancelled: "timeout" or "closed".
+    verdict: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One worker. Sync ones are lent to one lane at a time, under one claim."""
+
+    worker: WorkerId
+    is_async: bool
+    #: None until it is up.
+    pid: int | None = None
+    given: dict[Key, Given] = field(default_factory=dict)
+    #: The lane that it is lent to, since when, and the claim for that.
+    lane: Lane | None = None
+    lent_at: float = 0.0
+    claim: Claim | None = None
+    #: The GPUs that it has been bound to for life: CUDA reads its environment only once.
+    devices: tuple[int, ...] | None = None
+    heard_at: float = 0.0
+    #: It has been asked to give back what it has not started.
+    recalled: bool = False
+    #: Why it is being killed: "timeout", "closed" or "idle".
+    verdict: str | None = None
+
+    @property
+    def may_be_stuck(self) -> bool:
+        """Whether silence would mean that a long job holds up others."""
+        return not self.is_async and len(self.given) > 1 and not self.recalled and self.verdict is None

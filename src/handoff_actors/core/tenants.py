@@ -1,0 +1,154 @@
+"""Whose runs a node serves, and for how long: peers, their leases, and what belongs to each."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from handoff_actors.ids import Index, PeerId, RunId
+from handoff_actors.wire.messages import Template
+
+#: Closed runs whose late messages are still recognised as such.
+REMEMBERED_RUNS = 1024
+
+
+@dataclass(slots=True)
+class Peer:
+    """Somebody with a connection to this node."""
+
+    #: Those that came later have higher ones.
+    number: int
+    #: Monotonic seconds; None: no lease, it can't vanish unnoticed.
+    lease_ends_at: float | None
+    #: It has left; it is kept until its last run is closed.
+    is_gone: bool = False
+    runs: set[RunId] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Tenancy:
+    """A run that this node serves."""
+
+    peer: PeerId
+    templates: dict[int, Template] = field(default_factory=dict)
+    #: It is over; what it left is being cleared away.
+    is_closing: bool = False
+    #: The highest attempt seen of each function.
+    attempts: dict[Index, int] = field(default_factory=dict)
+
+
+class Tenants:
+    """All peers and their runs."""
+
+    def __init__(self, lease_s: float) -> None:
+        self._lease_s = lease_s
+        self._peers: dict[PeerId, Peer] = {}
+        self._runs: dict[RunId, Tenancy] = {}
+        #: By whom, too: over a new connection a run may begin here anew.
+        self._closed: OrderedDict[tuple[PeerId, RunId], None] = OrderedDict()
+        self._peers_ever = 0
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def connected(self, peer: PeerId, now: float, *, has_lease: bool) -> None:
+        """Somebody is here."""
+        self._peers_ever += 1
+        self._peers[peer] = Peer(self._peers_ever, now + self._lease_s if has_lease else None)
+
+    def heard(self, peer: PeerId, now: float) -> bool:
+        """Renew a lease; False: this is not one of ours."""
+        state = self._peers.get(peer)
+        if state is None or state.is_gone:
+            return False
+        if state.lease_ends_at is not None:
+            state.lease_ends_at = now + self._lease_s
+        return True
+
+    def lapsed(self, now: float) -> list[PeerId]:
+        """Those whose lease has ended."""
+        return [
+            peer
+            for peer, state in self._peers.items()
+            if state.lease_ends_at is not None and now >= state.lease_ends_at
+        ]
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the next lease ends."""
+        ends = (state.lease_ends_at for state in self._peers.values())
+        return min((end for end in ends if end is not None), default=None)
+
+    def open(self, peer: PeerId, run: RunId) -> Tenancy | None:
+        """The run, as the peer's, opened if need be; None where it is over, or somebody else's."""
+        state = self._runs.get(run)
+        if state is None:
+            if (peer, run) in self._closed:
+                return None
+            state = self._runs[run] = Tenancy(peer)
+            self._peers[peer].runs.add(run)
+        return None if state.is_closing or state.peer != peer else state
+
+    def is_displaced(self, run: RunId, peer: PeerId) -> bool:
+        """Whether the run is here for an earlier connection than this one, which then must have been lost."""
+        state = self._runs.get(run)
+        return state is not None and self._peers[state.peer].number < self._peers[peer].number
+
+    def hand_over(self, run: RunId, peer: PeerId) -> None:
+        """Let the run be another peer's."""
+        state = self._runs[run]
+        self._drop(run, state.peer)
+        state.peer = peer
+        self._peers[peer].runs.add(run)
+
+    def get(self, run: RunId) -> Tenancy | None:
+        """A run that is here, closing or not."""
+        return self._runs.get(run)
+
+    def live(self, run: RunId) -> Tenancy | None:
+        """A run that is here and goes on."""
+        state = self._runs.get(run)
+        return None if state is None or state.is_closing else state
+
+    def lives(self) -> list[tuple[RunId, Tenancy]]:
+        """Every run that goes on."""
+        return [(run, state) for run, state in self._runs.items() if not state.is_closing]
+
+    def closing(self) -> list[RunId]:
+        """Runs that are over and not cleared away."""
+        return [run for run, state in self._runs.items() if state.is_closing]
+
+    def leave(self, peer: PeerId) -> list[RunId]:
+        """A peer has gone; the answer is its runs that went on until now."""
+        state = self._peers.get(peer)
+        if state is None:
+            return []
+        state.is_gone, state.lease_ends_at = True, None
+        if not state.runs:
+            del self._peers[peer]
+        return [run for run in sorted(state.runs) if not self._runs[run].is_closing]
+
+    def remove(self, run: RunId) -> PeerId:
+        """A run has been cleared away; the answer is whose it was."""
+        peer = self._runs.pop(run).peer
+        self.remember_closed(peer, run)
+        self._drop(run, peer)
+        return peer
+
+    def remember_closed(self, peer: PeerId, run: RunId) -> None:
+        """Recognise what comes too late for this run."""
+        self._closed[peer, run] = None
+        if len(self._closed) > REMEMBERED_RUNS:
+            self._closed.popitem(last=False)
+
+    def check(self) -> None:
+        """Assert that every run is somebody's."""
+        for run, state in self._runs.items():
+            assert run in self._peers[state.peer].runs, f"run {run} is not among its peer's"
+        for peer in self._peers.values():
+            assert peer.runs <= self._runs.keys(), "a peer has runs that are gone"
+            assert peer.runs or not peer.is_gone, "a peer that has gone is remembered for nothing"
+
+    def _drop(self, run: RunId, peer: PeerId) -> None:
+        state = self._peers[peer]
+        state.runs.discard(run)
+        if state.is_gone and not state.runs:
+            del self._peers[peer]

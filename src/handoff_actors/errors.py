@@ -1,0 +1,182 @@
+"""Everything that can go wrong, by name; each error carries the facts as fields."""
+
+from collections.abc import Mapping, Sequence
+
+from handoff_actors.ids import FunctionId, Resources
+
+
+class HandoffError(Exception):
+    """What every error of this library derives from."""
+
+
+class DagError(HandoffError, ValueError):
+    """The graph itself is wrong; nothing has run."""
+
+
+class MissingFunctionError(DagError):
+    """A function takes from, or is collocated with, an id that the DAG does not have."""
+
+    def __init__(
+        self, function_id: FunctionId, missing_id: FunctionId, role: str = "takes the result of"
+    ) -> None:
+        super().__init__(
+            f"function {function_id!r} {role} {missing_id!r}, which is not in the DAG; add it or correct the id"
+        )
+        self.function_id = function_id
+        self.missing_id = missing_id
+
+
+class CycleError(DagError):
+    """Functions wait for one another. `cycle` lists them in order, the first one again at the end."""
+
+    def __init__(self, cycle: Sequence[FunctionId]) -> None:
+        super().__init__("functions wait for one another: " + " -> ".join(map(repr, cycle)))
+        self.cycle = list(cycle)
+
+
+class DuplicateFunctionError(DagError):
+    """The DAG already has a function of that id."""
+
+    def __init__(self, function_id: FunctionId) -> None:
+        super().__init__(f"the DAG already has a function {function_id!r}; ids are unique within a DAG")
+        self.function_id = function_id
+
+
+class InvalidFunctionError(DagError):
+    """A function has what it may not have, or lacks what it needs."""
+
+    def __init__(self, function_id: FunctionId, reason: str) -> None:
+        super().__init__(f"function {function_id!r}: {reason}")
+        self.function_id = function_id
+        self.reason = reason
+
+
+class AllocationError(HandoffError):
+    """No node that is known could ever run the function, and none joined in time."""
+
+    def __init__(
+        self,
+        function_id: FunctionId,
+        need: Resources,
+        offers: Mapping[str, Resources],
+        reason: str,
+    ) -> None:
+        offered = "; ".join(f"{name} offers {dict(offer)}" for name, offer in sorted(offers.items()))
+        super().__init__(f"function {function_id!r} {reason}. The nodes there are: {offered or 'none'}")
+        self.function_id = function_id
+        self.need = dict(need)
+        self.offers = {name: dict(offer) for name, offer in offers.items()}
+        self.reason = reason
+
+
+class FunctionFailed(HandoffError):
+    """A function raised, or its worker died, once more than it may. `__cause__` is the user's own exception."""
+
+    def __init__(self, function_id: FunctionId, node: str, attempts: int, reason: str) -> None:
+        super().__init__(
+            f"function {function_id!r} failed on node {node!r} after {attempts} attempt(s): {reason}"
+        )
+        self.function_id = function_id
+        self.node = node
+        self.attempts = attempts
+        self.reason = reason
+
+
+class WorkerDied(FunctionFailed):
+    """The worker that ran the function died, again and again. `signal` or `exit_code` says how, the last time."""
+
+    def __init__(
+        self,
+        function_id: FunctionId,
+        node: str,
+        attempts: int,
+        reason: str,
+        signal: int | None = None,
+        exit_code: int | None = None,
+    ) -> None:
+        super().__init__(function_id, node, attempts, reason)
+        self.signal = signal
+        self.exit_code = exit_code
+
+
+class SerializationError(HandoffError):
+    """A function, an argument or a result cannot be turned into bytes, or back."""
+
+    def __init__(self, message: str, function_id: FunctionId = None) -> None:
+        super().__init__(message)
+        self.function_id = function_id
+
+
+class NodeLost(HandoffError):
+    """A node that is needed, and that nothing can stand in for, has gone."""
+
+    def __init__(self, node: str, message: str) -> None:
+        super().__init__(f"node {node!r}: {message}")
+        self.node = node
+
+
+class RunTimeout(HandoffError, TimeoutError):
+    """The run did not end within its `timeout`, in seconds; it has been cancelled everywhere."""
+
+    def __init__(self, timeout: float, unfinished: int) -> None:
+        super().__init__(
+            f"the run did not end within {timeout:g} s: {unfinished} function(s) were unfinished"
+        )
+        self.timeout = timeout
+        self.unfinished = unfinished
+
+
+class VersionMismatch(HandoffError):
+    """Two members cannot work together. Both sides' versions are in the message."""
+
+
+class AuthenticationError(HandoffError):
+    """The other side does not hold the cluster's key."""
+
+
+class ConnectionFailed(HandoffError, ConnectionError):
+    """Nobody answered at an address."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"no node answered at {address}: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class RemoteProtocolError(HandoffError):
+    """A peer said something that is not in the protocol."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception that was raised in another process, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class RemoteError(HandoffError):
+    """Stands for an exception of a user's that could not be pickled: `type_name` and `message` tell what it was."""
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(f"{type_name}: {message}")
+        self.type_name = type_name
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["RemoteError"], tuple[str, str]]:
+        return RemoteError, (self.type_name, self.message)
+
+
+class InsecureAddressError(HandoffError):
+    """A node was to listen where other machines can reach it, with nothing to tell friend from foe."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"refusing to listen at {address}: whoever can reach that port could run any code as this user. "
+            "Listen on 127.0.0.1 instead, or insist with --insecure on a network where everybody is trusted; "
+            "keys that make other networks safe come with a later release"
+        )
+        self.address = address

@@ -1,0 +1,26 @@
+"""What to run: functions, the graph of them, and the plan that it compiles to."""
+
+from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle, collocated
+from handoff_actors.graph.dag import DAG, new
+from handoff_actors.graph.function import Function, FunctionOptions
+from handoff_actors.graph.plan import Plan
+from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
+
+__all__ = [
+    "DAG",
+    "ArgSpec",
+    "Argument",
+    "CallSpec",
+    "Collocated",
+    "Constant",
+    "Function",
+    "FunctionOptions",
+    "Handle",
+    "Hook",
+    "HookId",
+    "NodeOf",
+    "Plan",
+    "TemplateSpec",
+    "collocated",
+    "new",
+]

@@ -1,0 +1,215 @@
+"""What may be said of one function: everything that can be checked without its DAG."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from math import isfinite, nan
+from numbers import Integral, Real
+from operator import attrgetter, is_
+from types import FunctionType, MethodType
+
+from handoff_actors.errors import InvalidFunctionError
+from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
+from handoff_actors.graph.function import Function
+from handoff_actors.ids import FunctionId
+
+_BACKOFF_PARTS = 3
+_GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+_MAY_HOLD_HANDLES = (Handle, *_CONTAINERS)
+
+
+def check_id(function_id: FunctionId) -> None:
+    """Refuse an id that cannot be the key of a mapping."""
+    if not _is_hashable(function_id):
+        raise InvalidFunctionError(function_id, "an id must be hashable")
+
+
+def check_function(function: Function) -> None:
+    """Raise InvalidFunctionError for the first thing that a function may not have, or lacks."""
+    _check_options(function)
+    if function.type == "regular":
+        _check_code(function, "code", function.code)
+    elif function.type == "inline":
+        _check_code(function, "code", function.code)
+        _refuse(function, _NOT_OF_INLINE, "an inline function is part of each function that takes its result")
+    else:
+        _refuse(function, _NOT_OF_INPUT, "an input is what a stream is given")
+    for arg in function.args:
+        if type(arg) is not str:
+            _check_arg(function, arg)
+    if function.extra_args:
+        _refuse_handles(function, "extra_args", function.extra_args)
+    if function.kwargs:
+        _check_kwargs(function)
+
+
+def is_coroutine_code(code: Callable[..., object]) -> bool:
+    """Tell whether calling `code` gives a coroutine: also through partials, methods and async `__call__`."""
+    return inspect.iscoroutinefunction(_called(code))
+
+
+def _is_generator_code(code: Callable[..., object]) -> bool:
+    called = _called(code)
+    function = called.__func__ if isinstance(called, MethodType) else called
+    # What inspect asks for too, without its detours: this is done for each function that is added.
+    return isinstance(function, FunctionType) and bool(function.__code__.co_flags & _GENERATOR_FLAGS)
+
+
+def _called(code: Callable[..., object]) -> Callable[..., object]:
+    while isinstance(code, partial):
+        code = code.func
+    if isinstance(code, FunctionType | MethodType | type) or inspect.isroutine(code):
+        return code
+    called: Callable[..., object] = type(code).__call__
+    return called
+
+
+def _is_hashable(value: object) -> bool:
+    # Only trying tells: a tuple that holds a list is an instance of Hashable.
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _amount(value: object) -> float:
+    """Give the number, or nan, which compares as false, for what is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return nan
+    try:
+        amount = float(value)
+    except OverflowError:
+        return nan
+    return amount if isfinite(amount) else nan
+
+
+def _is_amount(value: object) -> bool:
+    return _amount(value) >= 0
+
+
+def _is_positive(value: object) -> bool:
+    return _amount(value) > 0
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_whole_from(least: int, value: object) -> bool:
+    return _is_whole(value) and _amount(value) >= least
+
+
+def _is_cost(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    named = all(isinstance(name, str) and name for name in value)
+    gpu = _amount(value.get("gpu"))
+    # A claim on several devices gets whole ones; only a share of one device can be divided.
+    return named and all(map(_is_amount, value.values())) and not (gpu > 1 and gpu % 1)
+
+
+def _is_backoff(value: object) -> bool:
+    if not isinstance(value, tuple | list) or len(value) != _BACKOFF_PARTS:
+        return False
+    first_s, factor, max_s = value
+    return _is_amount(first_s) and _amount(factor) >= 1 and _is_amount(max_s)
+
+
+def _is_place(value: object) -> bool:
+    if isinstance(value, Collocated):
+        return _is_hashable(value.id)
+    return isinstance(value, str) and value != ""
+
+
+#: Field, default, what any other value must fulfil, and that in words.
+_OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
+    ("type", "regular", ("regular", "inline", "input").__contains__, "'regular', 'inline' or 'input'"),
+    ("cost", None, _is_cost, "None or a mapping of names to numbers of 0 or more (gpu: whole if above 1)"),
+    ("node", None, _is_place, "None, the name of a node, or collocated(function_id)"),
+    ("max_retries", None, partial(_is_whole_from, 0), "None or a whole number of 0 or more"),
+    ("retry_backoff", None, _is_backoff, "None or (first_s >= 0, factor >= 1, max_s >= 0)"),
+    ("timeout", None, _is_positive, "None or a number of seconds above 0"),
+    ("priority", 0, _is_whole, "a whole number"),
+    ("argument_inclusion", "variadic", ("variadic", "as_list").__contains__, "'variadic' or 'as_list'"),
+    ("init", None, callable, "None or a callable"),
+    ("parallelism", 1, partial(_is_whole_from, 1), "a whole number of 1 or more"),
+    ("batch_size", None, partial(_is_whole_from, 1), "None or a whole number of 1 or more"),
+    ("batch_timeout", None, _is_positive, "None or a number of seconds above 0"),
+)
+_DEFAULTS = tuple(default for _, default, _, _ in _OPTIONS)
+_option_values = attrgetter(*(name for name, _, _, _ in _OPTIONS))
+
+#: What belongs to the function that runs, and so not to one that is computed within it.
+_NOT_OF_INLINE = ("node", "cost", "init", "timeout", "max_retries", "retry_backoff")
+_NOT_OF_INPUT = ("args", "extra_args", "kwargs", "cost", "code", "init")
+
+
+def _check_options(function: Function) -> None:
+    values = _option_values(function)
+    if all(map(is_, values, _DEFAULTS)):
+        return
+    for (name, default, is_valid, requirement), value in zip(_OPTIONS, values, strict=True):
+        if value is not default and not is_valid(value):
+            raise InvalidFunctionError(function.id, f"{name} must be {requirement}, not {value!r}")
+
+
+def _check_code(function: Function, name: str, code: object) -> None:
+    if not callable(code):
+        raise InvalidFunctionError(function.id, f"{name} must be a callable, not {code!r}")
+    if _is_generator_code(code):
+        reason = f"{name} is a generator function, and generators cannot travel; return a list of the items"
+        raise InvalidFunctionError(function.id, reason)
+
+
+def _refuse(function: Function, names: Iterable[str], why: str) -> None:
+    for name in names:
+        value = getattr(function, name)
+        if value is not None and value not in ((), {}):
+            raise InvalidFunctionError(function.id, f"{why}, so it has no {name} of its own")
+
+
+def _check_arg(function: Function, arg: object) -> None:
+    if isinstance(arg, Constant):
+        if isinstance(arg.value, _MAY_HOLD_HANDLES):
+            _refuse_handles(function, "a value", [arg.value])
+    elif isinstance(arg, Argument):
+        check_id(arg.id)
+        for name in ("serialize", "deserialize"):
+            hook = getattr(arg, name)
+            if hook is not None:
+                _check_code(function, name, hook)
+    elif not _is_hashable(arg):
+        reason = f"args are ids of functions, and {arg!r} cannot be one; values go into extra_args or Constant(...)"
+        raise InvalidFunctionError(function.id, reason)
+
+
+def _check_kwargs(function: Function) -> None:
+    if not isinstance(function.kwargs, Mapping) or not all(isinstance(name, str) for name in function.kwargs):
+        raise InvalidFunctionError(function.id, f"kwargs must map names to values, not {function.kwargs!r}")
+    _refuse_handles(function, "kwargs", function.kwargs.values())
+
+
+def _refuse_handles(function: Function, where: str, values: Iterable[object]) -> None:
+    if _holds_handle(values):
+        reason = f"{where} holds a handle; a result can only be a positional argument, by itself"
+        raise InvalidFunctionError(function.id, reason)
+
+
+def _holds_handle(values: Iterable[object]) -> bool:
+    pending: list[Iterable[object]] = [values]
+    entered: set[int] = set()
+    while pending:
+        members = pending.pop()
+        # Types first: large lists of numbers are gone through at the speed of C.
+        types = set(map(type, members))
+        if Handle in types:
+            return True
+        if types.isdisjoint(_CONTAINERS):
+            continue
+        for member in members:
+            if isinstance(member, _CONTAINERS) and id(member) not in entered:
+                entered.add(id(member))
+                pending.append(member.values() if isinstance(member, dict) else member)
+    return False

@@ -1,0 +1,139 @@
+"""A graph of functions, built up one by one."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
+from typing import Self, Unpack
+from uuid import uuid4
+
+from handoff_actors.errors import DuplicateFunctionError, InvalidFunctionError
+from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
+from handoff_actors.graph.checks import check_function, check_id
+from handoff_actors.graph.function import Code, Function, FunctionOptions
+from handoff_actors.graph.render import draw, to_dot, to_mermaid
+from handoff_actors.graph.svg import to_svg
+from handoff_actors.graph.validation import collocation_roots, dependency_order
+from handoff_actors.ids import FunctionId
+
+_MAY_HOLD_HANDLES = frozenset({Handle, Argument})
+
+
+class DAG:
+    """Functions and what they take from one another. Functions may be added in any order."""
+
+    def __init__(self, id: FunctionId = None) -> None:  # noqa: A002 - the name that users see
+        check_id(id)
+        #: Any hashable; a fresh unique string if none was given.
+        self.id: FunctionId = uuid4().hex if id is None else id
+        self._functions: dict[FunctionId, Function] = {}
+        self._calls_by_name: dict[str, int] = {}
+
+    @property
+    def functions(self) -> Mapping[FunctionId, Function]:
+        """Every function by id, in the order of adding; a view that cannot be written to."""
+        return MappingProxyType(self._functions)
+
+    def add_function(self, function: Function) -> Self:
+        """Take a function in, and return the DAG.
+
+        Raises DuplicateFunctionError and InvalidFunctionError; what needs the whole graph is left to `validate`.
+        """
+        check_id(function.id)
+        if function.id in self._functions:
+            raise DuplicateFunctionError(function.id)
+        if isinstance(function.node, Collocated) or not _MAY_HOLD_HANDLES.isdisjoint(
+            map(type, function.args)
+        ):
+            function = self._with_ids_for_handles(function)
+        check_function(function)
+        self._functions[function.id] = function
+        return self
+
+    def add_functions(self, functions: Iterable[Function]) -> Self:
+        """Take functions in, one after the other; those before one that is refused stay."""
+        for function in functions:
+            self.add_function(function)
+        return self
+
+    def call(self, fn: Code | None, *args: object, **options: Unpack[FunctionOptions]) -> Handle:
+        """Add a call of `fn` and return what stands for its result in later calls.
+
+        Handles (and `Argument`) among `args` are results, everything else is passed as it is. The id is
+        "<name of fn>-<n>" unless `options`, which are those of `Function`, have one.
+        """
+        taken = [arg if isinstance(arg, Handle | Argument | Constant) else Constant(arg) for arg in args]
+        function_id = options.pop("id") if "id" in options else self._fresh_id(fn)
+        self.add_function(Function(function_id, taken, fn, **options))  # type: ignore[misc]  # id is out of options
+        return Handle(function_id, self)
+
+    def validate(self) -> None:
+        """Check the graph as a whole, in linear time.
+
+        Raises MissingFunctionError, CycleError, and InvalidFunctionError for collocations that cannot be.
+        """
+        dependency_order(self._functions)
+        collocation_roots(self._functions)
+
+    def to_mermaid(self) -> str:
+        """Draw the graph as a Mermaid flowchart, valid or not."""
+        return to_mermaid(draw(self._functions))
+
+    def to_dot(self) -> str:
+        """Draw the graph in the language of Graphviz, valid or not."""
+        return to_dot(draw(self._functions), str(self.id))
+
+    def _repr_svg_(self) -> str:
+        return to_svg(draw(self._functions))
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, function_id: FunctionId) -> bool:
+        return function_id in self._functions
+
+    def __repr__(self) -> str:
+        return f"<DAG {self.id!r}: {len(self)} function(s)>"
+
+    def _with_ids_for_handles(self, function: Function) -> Function:
+        args = [self._id_for(function.id, arg) for arg in function.args]
+        node = function.node
+        if isinstance(node, Collocated):
+            node = Collocated(self._id_for(function.id, node.id))
+        return replace(function, args=tuple(args), node=node)
+
+    def _id_for(self, function_id: FunctionId, arg: FunctionId) -> FunctionId:
+        if isinstance(arg, Argument):
+            return replace(arg, id=self._id_for(function_id, arg.id))
+        if not isinstance(arg, Handle):
+            return arg
+        if arg.dag is not self:
+            raise InvalidFunctionError(function_id, f"{arg!r} belongs to another DAG")
+        return arg.id
+
+    def _fresh_id(self, fn: Code | None) -> str:
+        name = _name_of(fn)
+        while True:
+            count = self._calls_by_name.get(name, 0) + 1
+            self._calls_by_name[name] = count
+            fresh = f"{name}-{count}"
+            if fresh not in self._functions:
+                return fresh
+
+
+def new() -> DAG:
+    """Make an empty DAG with a fresh id."""
+    return DAG()
+
+
+def _name_of(fn: object) -> str:
+    while isinstance(fn, partial):
+        fn = fn.func
+    if fn is None:
+        return "input"
+    named = fn if inspect.isroutine(fn) or isinstance(fn, type) else type(fn)
+    return named.__name__.strip("<>")

@@ -1,0 +1,203 @@
+"""Turns what one function takes into argument specs: inline functions and hooks become calls within it.
+
+An inline function is folded anew for each consumer, since hooks inside it are told the consumer's node. Within
+one consumer it is folded once and shared, however often it occurs; who evaluates the specs computes it each time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from types import MethodType
+
+from handoff_actors.errors import InvalidFunctionError
+from handoff_actors.graph.argument import Argument, Constant
+from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.graph.function import Function, producer_ids
+from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
+from handoff_actors.ids import FunctionId, Index, Resources
+
+#: Calls nest as deep as inline functions and hooks do, in messages and on the stack of a worker; msgspec gives up
+#: below 500, and Python's own stack holds 1,000 frames.
+MAX_INLINE_DEPTH = 200
+#: Each path from a consumer to an inline function is one call: diamonds of them double with every layer.
+MAX_INLINE_CALLS = 100_000
+
+
+class Fold:
+    """Folds function after function, numbering templates, constants, values and hooks on the way."""
+
+    def __init__(
+        self,
+        functions: Mapping[FunctionId, Function],
+        order: Iterable[FunctionId],
+        index_of: Mapping[FunctionId, Index],
+        *,
+        ignore_cost: bool,
+    ) -> None:
+        self.templates: list[TemplateSpec] = []
+        self.constants: list[tuple[tuple[object, ...], dict[str, object]]] = []
+        self.values: list[object] = []
+        self.hooks: list[Hook] = []
+        self.hook_ids: list[HookId] = []
+        #: Templates of the hooks, in the order of the hooks.
+        self.hook_templates: list[int] = []
+        self._functions = functions
+        self._index_of = index_of
+        self._ignore_cost = ignore_cost
+        inline_ids = [function_id for function_id in order if functions[function_id].type == "inline"]
+        _check_inline_sizes([functions[function_id] for function_id in inline_ids])
+        self._inline_place = {function_id: place for place, function_id in enumerate(inline_ids)}
+        self._template_numbers: dict[object, int] = {}
+        self._value_numbers: dict[int, int] = {}
+        self._constants_of_inline: dict[FunctionId, int] = {}
+
+    def args_of(self, function: Function) -> tuple[ArgSpec, ...]:
+        """Fold what a regular function takes."""
+        index_of = self._index_of
+        try:
+            return tuple([index_of[arg] for arg in function.args])
+        except KeyError:
+            return self._fold_consumer(function)
+
+    def template_of(self, function: Function) -> int:
+        """Give the number of what the function has in common with others."""
+        cost = None if self._ignore_cost else function.cost
+        as_list = function.argument_inclusion == "as_list"
+        return self._template(function.code, as_list, cost, function.timeout)
+
+    def constants_of(self, function: Function) -> int:
+        """Give the number of the function's own extra arguments; -1 if there are none."""
+        if not function.extra_args and not function.kwargs:
+            return -1
+        self.constants.append((tuple(function.extra_args), dict(function.kwargs)))
+        return len(self.constants) - 1
+
+    def _fold_consumer(self, function: Function) -> tuple[ArgSpec, ...]:
+        consumer = _Consumer(function.id, self._index_of[function.id], {})
+        inner_positions = count(len(function.args))
+        for inline in self._inlines_within(function):
+            args = self._fold_args(inline, consumer, inner_positions)
+            consumer.calls[inline.id] = CallSpec(
+                self._inline_template(inline), args, self._inline_constants(inline)
+            )
+        return self._fold_args(function, consumer, count())
+
+    def _inlines_within(self, function: Function) -> list[Function]:
+        """List the inline functions behind the function's arguments, producers first."""
+        if not self._inline_place:
+            return []
+        found: set[FunctionId] = set()
+        pending = [function]
+        while pending:
+            for producer_id in producer_ids(pending.pop()):
+                if producer_id in self._inline_place and producer_id not in found:
+                    found.add(producer_id)
+                    pending.append(self._functions[producer_id])
+        return [self._functions[inline_id] for inline_id in sorted(found, key=self._inline_place.__getitem__)]
+
+    def _inline_template(self, inline: Function) -> int:
+        return self._template(inline.code, as_list=inline.argument_inclusion == "as_list")
+
+    def _inline_constants(self, inline: Function) -> int:
+        if inline.id not in self._constants_of_inline:
+            self._constants_of_inline[inline.id] = self.constants_of(inline)
+        return self._constants_of_inline[inline.id]
+
+    def _fold_args(
+        self, function: Function, consumer: "_Consumer", positions: Iterator[int]
+    ) -> tuple[ArgSpec, ...]:
+        specs: list[ArgSpec] = []
+        for arg, position in zip(function.args, positions, strict=False):
+            if isinstance(arg, Constant):
+                specs.append(~self._value(arg.value))
+            elif isinstance(arg, Argument):
+                specs.append(self._fold_hooks(arg, consumer, position))
+            else:
+                specs.append(consumer.calls[arg] if arg in consumer.calls else self._index_of[arg])
+        return tuple(specs)
+
+    def _fold_hooks(self, arg: Argument, consumer: "_Consumer", position: int) -> ArgSpec:
+        spec: ArgSpec
+        target = NodeOf(consumer.index)
+        if arg.id in consumer.calls:
+            source = target
+            spec = consumer.calls[arg.id]
+            if arg.serialize is not None:
+                spec = CallSpec(self._template(arg.serialize), (spec, source, target), -1)
+        else:
+            spec = self._index_of[arg.id]
+            source = NodeOf(spec)
+            if arg.serialize is not None:
+                spec = self._add_hook(arg.serialize, arg.id, consumer, position)
+        if arg.deserialize is not None:
+            spec = CallSpec(self._template(arg.deserialize), (spec, source, target), -1)
+        return spec
+
+    def _add_hook(
+        self, code: Callable[..., object], producer_id: FunctionId, consumer: "_Consumer", position: int
+    ) -> Index:
+        index = len(self._index_of) + len(self.hooks)
+        self.hooks.append(Hook(index, self._index_of[producer_id], consumer.index))
+        self.hook_templates.append(self._template(code))
+        self.hook_ids.append(HookId("serialize", producer_id, consumer.id, position))
+        return index
+
+    def _template(
+        self,
+        code: Callable[..., object] | None,
+        as_list: bool = False,
+        cost: Mapping[str, float] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        assert code is not None, "only inputs have no code, and they have no plan"
+        # Each access to a method makes a new object for the same thing.
+        code_key = (id(code.__self__), id(code.__func__)) if isinstance(code, MethodType) else id(code)
+        key = (code_key, as_list, timeout, frozenset(cost.items()) if cost else None)
+        number = self._template_numbers.get(key)
+        if number is None:
+            number = self._template_numbers[key] = len(self.templates)
+            claimed: Resources = {name: float(amount) for name, amount in cost.items()} if cost else {}
+            timeout_s = None if timeout is None else float(timeout)
+            self.templates.append(TemplateSpec(code, is_coroutine_code(code), as_list, claimed, timeout_s))
+        return number
+
+    def _value(self, value: object) -> int:
+        # By identity: equal values of different types must stay apart, and what is shared is sent once.
+        number = self._value_numbers.setdefault(id(value), len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
+        return number
+
+
+@dataclass(slots=True)
+class _Consumer:
+    id: FunctionId
+    index: Index
+    #: The inline functions behind its arguments, as far as they are folded.
+    calls: dict[FunctionId, CallSpec]
+
+
+def _check_inline_sizes(inlines: Sequence[Function]) -> None:
+    """Refuse what could not be carried or evaluated. `inlines`: producers first."""
+    depths: dict[FunctionId, int] = {}
+    sizes: dict[FunctionId, int] = {}
+    for inline in inlines:
+        inner = [_producer_and_hook_count(arg) for arg in inline.args]
+        depth = 1 + max((depths.get(producer_id, 0) + hooks for producer_id, hooks in inner), default=0)
+        size = 1 + sum(sizes.get(producer_id, 0) + hooks for producer_id, hooks in inner)
+        if depth > MAX_INLINE_DEPTH:
+            reason = (
+                f"its inline functions nest {depth} deep, {MAX_INLINE_DEPTH} is the most; make some regular"
+            )
+            raise InvalidFunctionError(inline.id, reason)
+        if size > MAX_INLINE_CALLS:
+            reason = f"it stands for {size} inline calls, {MAX_INLINE_CALLS} is the most; make some of them regular"
+            raise InvalidFunctionError(inline.id, reason)
+        depths[inline.id] = depth
+        sizes[inline.id] = size
+
+
+def _producer_and_hook_count(arg: FunctionId) -> tuple[FunctionId, int]:
+    if isinstance(arg, Argument):
+        return arg.id, (arg.serialize is not None) + (arg.deserialize is not None)
+    return arg, 0

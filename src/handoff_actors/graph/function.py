@@ -1,0 +1,104 @@
+"""One vertex of a DAG: what to call, with what, and under which conditions."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal, TypedDict
+
+from handoff_actors.errors import InvalidFunctionError
+from handoff_actors.graph.argument import Argument, Collocated, Constant
+from handoff_actors.ids import FunctionId
+
+FunctionType = Literal["regular", "inline", "input"]
+ArgumentInclusion = Literal["variadic", "as_list"]
+Code = Callable[..., object]
+
+_NOT_PLAIN_IDS = frozenset({Argument, Constant})
+
+
+@dataclass(slots=True)
+class Function:
+    """A call to `code` with the results of `args`, then `extra_args` and `kwargs`.
+
+    Values are checked when a DAG takes the function in; from then on the function must not be changed. (It is
+    not frozen because that triples the time to make one, and graphs of 100,000 are made in loops.)
+    """
+
+    #: Unique in its DAG.
+    id: FunctionId
+    #: Ids whose results are taken, in order; an id may occur twice. Also `Argument`, `Constant` and `Handle`.
+    args: Sequence[FunctionId]
+    #: Sync or async; None only for an input.
+    code: Code | None
+    _: KW_ONLY
+    extra_args: Sequence[object] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict)
+    #: Claimed on the node while the function runs. None claims nothing.
+    cost: Mapping[str, float] | None = None
+    #: The name of a node, or `collocated(other_id)`. None lets the run choose.
+    node: str | Collocated | None = None
+    #: "inline": computed in each consumer's worker, anew; "input": what is pushed into a stream.
+    type: FunctionType = "regular"
+    #: None: what the run says.
+    max_retries: int | None = None
+    #: (first_s, factor, max_s); None: what the run says.
+    retry_backoff: tuple[float, float, float] | None = None
+    #: Seconds per attempt; None: what the run says.
+    timeout: float | None = None
+    #: Higher runs first, among those that are ready.
+    priority: int = 0
+    #: "as_list": the results of args arrive as one list.
+    argument_inclusion: ArgumentInclusion = "variadic"
+    #: Streams only: called once per worker; makes the state that `code` is given first.
+    init: Code | None = None
+    #: Streams only: workers of this stage.
+    parallelism: int = 1
+    #: Streams only: `code` gets a list of up to so many argument tuples.
+    batch_size: int | None = None
+    #: Streams only: seconds after which an incomplete batch goes out.
+    batch_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.args) is not tuple:
+            self.args = _as_tuple(self.id, "args", self.args)
+        if type(self.extra_args) is not tuple:
+            self.extra_args = _as_tuple(self.id, "extra_args", self.extra_args)
+        # Copies, because programs fill one dict anew for each function.
+        if self.kwargs and isinstance(self.kwargs, Mapping):
+            self.kwargs = dict(self.kwargs)
+        if self.cost and isinstance(self.cost, Mapping):
+            self.cost = dict(self.cost)
+
+
+class FunctionOptions(TypedDict, total=False):
+    """What may be said of a function besides its code and arguments; see `Function`."""
+
+    id: FunctionId
+    extra_args: Sequence[object]
+    kwargs: Mapping[str, object]
+    cost: Mapping[str, float] | None
+    node: str | Collocated | None
+    type: FunctionType
+    max_retries: int | None
+    retry_backoff: tuple[float, float, float] | None
+    timeout: float | None
+    priority: int
+    argument_inclusion: ArgumentInclusion
+    init: Code | None
+    parallelism: int
+    batch_size: int | None
+    batch_timeout: float | None
+
+
+def producer_ids(function: Function) -> Sequence[FunctionId]:
+    """List the ids whose results the function takes, in order, with repetitions."""
+    if _NOT_PLAIN_IDS.isdisjoint(map(type, function.args)):
+        return function.args
+    return [
+        arg.id if isinstance(arg, Argument) else arg for arg in function.args if not isinstance(arg, Constant)
+    ]
+
+
+def _as_tuple(function_id: FunctionId, name: str, values: Iterable[object]) -> tuple[object, ...]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidFunctionError(function_id, f"{name} must be a list, not {values!r}")
+    return tuple(values)

@@ -1,0 +1,240 @@
+"""A DAG compiled once into dense integers, which is what a run is scheduled by.
+
+Regular functions have the indices 0, 1, ... in the order of adding. Inline functions are folded into those that
+use them and have none. Serialize hooks are functions of their own and come after the regular ones.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeGuard
+
+from handoff_actors.errors import InvalidFunctionError
+from handoff_actors.graph.fold import Fold
+from handoff_actors.graph.function import Function
+from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
+from handoff_actors.graph.validation import collocation_roots, dependency_order
+from handoff_actors.ids import FunctionId, Index
+
+if TYPE_CHECKING:
+    from handoff_actors.graph.dag import DAG
+
+__all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "NodeOf", "Plan", "TemplateSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run needs to know of its DAG. Lists are by index, unless a line says otherwise; none may change."""
+
+    dag_id: FunctionId
+    #: Serialize hooks have a `HookId`.
+    ids: list[FunctionId]
+    #: Regular functions only.
+    index_of: dict[FunctionId, Index]
+    #: How many indices there are.
+    size: int
+    args: list[tuple[ArgSpec, ...]]
+    #: The distinct functions whose results it needs, inline ones seen through, in the order of first use.
+    producers: list[tuple[Index, ...]]
+    #: The inverse of `producers`.
+    dependents: list[list[Index]]
+    #: Functions on the longest path from it to a sink, both included.
+    bottom_level: list[int]
+    priority: list[int]
+    template_of: list[int]
+    #: By template number.
+    templates: list[TemplateSpec]
+    #: Position in `constants`; -1: neither extra_args nor kwargs.
+    constants_of: list[int]
+    #: (extra_args, kwargs) by position.
+    constants: list[tuple[tuple[object, ...], dict[str, object]]]
+    #: Constants among args, by number.
+    values: list[object]
+    #: The node it is pinned to; one pin holds for its whole collocation group.
+    node_of: list[str | None]
+    #: Number of its collocation group, or -1.
+    group_of: list[int]
+    #: Members of each group, by group number, in the order of adding.
+    groups: list[tuple[Index, ...]]
+    #: Only where the function says it.
+    max_retries: dict[Index, int]
+    #: (first_s, factor, max_s), only where the function says it.
+    retry_backoff: dict[Index, tuple[float, float, float]]
+    #: Functions that no other one takes from.
+    sinks: list[Index]
+    #: In the order of their indices.
+    hooks: list[Hook]
+    #: By the hook's own index.
+    hook_of: dict[Index, Hook]
+
+    @classmethod
+    def compile(cls, dag: "DAG", *, local: bool = False) -> Self:
+        """Validate and compile; `local` ignores costs and placements. Raises DagError, also for an input."""
+        functions = dag.functions
+        order = dependency_order(functions)
+        roots = collocation_roots(functions)
+        regular = _regular_functions(functions.values())
+        index_of = {function.id: index for index, function in enumerate(regular)}
+        fold = Fold(functions, order, index_of, ignore_cost=local)
+        args = [fold.args_of(function) for function in regular]
+        hooks = fold.hooks
+        consumers = [regular[hook.consumer] for hook in hooks]
+        producers = _producers(args, hooks)
+        dependents = _invert(producers)
+        groups = [] if local else _groups(regular, roots, index_of)
+        return cls(
+            dag_id=dag.id,
+            ids=[*index_of, *fold.hook_ids],
+            index_of=index_of,
+            size=len(producers),
+            args=[*args, *((hook.producer, NodeOf(hook.producer), NodeOf(hook.consumer)) for hook in hooks)],
+            producers=producers,
+            dependents=dependents,
+            bottom_level=_bottom_levels(producers, _index_order(order, index_of, hooks)),
+            priority=[int(function.priority) for function in (*regular, *consumers)],
+            template_of=[*map(fold.template_of, regular), *fold.hook_templates],
+            templates=fold.templates,
+            constants_of=[*map(fold.constants_of, regular), *([-1] * len(hooks))],
+            constants=fold.constants,
+            values=fold.values,
+            node_of=_pins(regular, groups, len(producers), local=local),
+            group_of=_group_numbers(groups, len(producers)),
+            groups=groups,
+            max_retries=_max_retries([*regular, *consumers]),
+            retry_backoff=_retry_backoff([*regular, *consumers]),
+            sinks=[index for index, readers in enumerate(dependents) if not readers],
+            hooks=hooks,
+            hook_of={hook.index: hook for hook in hooks},
+        )
+
+
+def _regular_functions(functions: Iterable[Function]) -> list[Function]:
+    regular: list[Function] = []
+    for function in functions:
+        if function.type == "regular":
+            regular.append(function)
+        elif function.type == "input":
+            reason = "is an input, which has a value only in a stream; stream the DAG, or make it a regular function"
+            raise InvalidFunctionError(function.id, reason)
+    return regular
+
+
+def _producers(args: Sequence[tuple[ArgSpec, ...]], hooks: Sequence[Hook]) -> list[tuple[Index, ...]]:
+    producers = [_results_within(specs) for specs in args]
+    # A hook waits for all that its consumer needs, so that by then the consumer's node can be chosen.
+    producer_of = {hook.index: hook.producer for hook in hooks}
+    for hook in hooks:
+        needed = (producer_of.get(index, index) for index in producers[hook.consumer])
+        producers.append(tuple(dict.fromkeys(needed)))
+    return producers
+
+
+def _results_within(args: tuple[ArgSpec, ...]) -> tuple[Index, ...]:
+    if _is_distinct_results(args):
+        return args
+    found: dict[Index, None] = {}
+    pending = list(reversed(args))
+    entered: set[int] = set()
+    while pending:
+        spec = pending.pop()
+        if isinstance(spec, CallSpec):
+            # Shared calls are entered once: paths through diamonds of them are far more than calls.
+            if id(spec) not in entered:
+                entered.add(id(spec))
+                pending.extend(reversed(spec.args))
+        elif isinstance(spec, int) and spec >= 0:
+            found[spec] = None
+    return tuple(found)
+
+
+def _is_distinct_results(args: tuple[ArgSpec, ...]) -> TypeGuard[tuple[Index, ...]]:
+    """Tell the usual case, in which one tuple serves twice."""
+    for spec in args:
+        if not isinstance(spec, int) or spec < 0:
+            return False
+    return len(set(args)) == len(args)
+
+
+def _invert(producers: Sequence[tuple[Index, ...]]) -> list[list[Index]]:
+    dependents: list[list[Index]] = [[] for _ in producers]
+    for index, taken in enumerate(producers):
+        for producer in taken:
+            dependents[producer].append(index)
+    return dependents
+
+
+def _index_order(
+    order: Iterable[FunctionId], index_of: Mapping[FunctionId, Index], hooks: Sequence[Hook]
+) -> list[Index]:
+    """List every index after its producers: a hook goes right before its consumer."""
+    if not hooks:
+        return [index_of[function_id] for function_id in order if function_id in index_of]
+    hooks_of: dict[Index, list[Index]] = {}
+    for hook in hooks:
+        hooks_of.setdefault(hook.consumer, []).append(hook.index)
+    regular = _index_order(order, index_of, ())
+    return [index for consumer in regular for index in (*hooks_of.get(consumer, ()), consumer)]
+
+
+def _bottom_levels(producers: Sequence[tuple[Index, ...]], order: Sequence[Index]) -> list[int]:
+    levels = [1] * len(producers)
+    for index in reversed(order):
+        above = levels[index] + 1
+        for producer in producers[index]:
+            if levels[producer] < above:  # noqa: PLR1730 - max() for each argument takes three times as long
+                levels[producer] = above
+    return levels
+
+
+def _groups(
+    regular: Sequence[Function], roots: Mapping[FunctionId, FunctionId], index_of: Mapping[FunctionId, Index]
+) -> list[tuple[Index, ...]]:
+    roots_with_members = set(roots.values())
+    members: dict[FunctionId, list[Index]] = {}
+    for function in regular:
+        if function.id in roots:
+            members.setdefault(roots[function.id], []).append(index_of[function.id])
+        elif function.id in roots_with_members:
+            members.setdefault(function.id, []).append(index_of[function.id])
+    return [tuple(indices) for indices in members.values()]
+
+
+def _group_numbers(groups: Sequence[tuple[Index, ...]], size: int) -> list[int]:
+    group_of = [-1] * size
+    for number, members in enumerate(groups):
+        for index in members:
+            group_of[index] = number
+    return group_of
+
+
+def _pins(
+    regular: Sequence[Function], groups: Sequence[tuple[Index, ...]], size: int, *, local: bool
+) -> list[str | None]:
+    pins: list[str | None] = [None] * size
+    if local:
+        return pins
+    for index, function in enumerate(regular):
+        if isinstance(function.node, str):
+            pins[index] = function.node
+    for members in groups:
+        # Only the root of a group can have a pin: the others name their partner in its place.
+        pin = next((pins[index] for index in members if pins[index] is not None), None)
+        for index in members:
+            pins[index] = pin
+    return pins
+
+
+def _max_retries(functions: Sequence[Function]) -> dict[Index, int]:
+    return {
+        index: int(function.max_retries)
+        for index, function in enumerate(functions)
+        if function.max_retries is not None
+    }
+
+
+def _retry_backoff(functions: Sequence[Function]) -> dict[Index, tuple[float, float, float]]:
+    backoffs: dict[Index, tuple[float, float, float]] = {}
+    for index, function in enumerate(functions):
+        if function.retry_backoff is not None:
+            first_s, factor, max_s = function.retry_backoff
+            backoffs[index] = (float(first_s), float(factor), float(max_s))
+    return backoffs

@@ -1,0 +1,60 @@
+"""The parts that plans are made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Union
+
+from handoff_actors.ids import FunctionId, Index, Resources
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOf:
+    """An argument that is the name of the node where the function `index` ran, or will run."""
+
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class CallSpec:
+    """An argument that is computed in the consumer's worker."""
+
+    template: int
+    args: "tuple[ArgSpec, ...]"
+    #: Position in `Plan.constants`; -1: neither extra_args nor kwargs.
+    constants: int
+
+
+#: An int of 0 or more: the result of that function; a negative one: value number ~i of `Plan.values`.
+ArgSpec = Union[Index, NodeOf, CallSpec]  # noqa: UP007 - CallSpec refers to it by a string
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSpec:
+    """What many functions have in common."""
+
+    code: Callable[..., object]
+    is_async: bool
+    as_list: bool
+    #: {} claims nothing.
+    cost: Resources
+    #: Seconds per attempt; None: what the run says.
+    timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A serialize hook: function `index` runs on the node of `producer`, once that of `consumer` is chosen."""
+
+    index: Index
+    producer: Index
+    consumer: Index
+
+
+class HookId(NamedTuple):
+    """The id of a serialize hook in a plan."""
+
+    kind: str
+    producer: FunctionId
+    consumer: FunctionId
+    #: Place in the consumer's args; those of its inline functions count on from there.
+    position: int

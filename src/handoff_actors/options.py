@@ -1,0 +1,83 @@
+"""What a caller may say about a run, checked before anything runs."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from handoff_actors.core.budgets import NO_BACKOFF, Backoff
+from handoff_actors.core.placement import POLICIES, Policy
+from handoff_actors.core.run import RunOptions
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """The options of `Session.execute_distributed`, under the same names. Raises ValueError for what they can't be."""
+
+    allocation_strategy: str | Policy = "most_spare"
+    max_retries: int = 3
+    max_concurrency: int | None = None
+    timeout: float | None = None
+    fetch: str | Collection[FunctionId] | None = None
+    retry_backoff: Backoff | None = None
+    allocation_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries={self.max_retries!r}: it must be 0 or more")
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise ValueError(f"max_concurrency={self.max_concurrency!r}: it must be 1 or more, or None")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"timeout={self.timeout!r}: it must be more than 0 seconds, or None")
+        if self.allocation_timeout < 0:
+            raise ValueError(f"allocation_timeout={self.allocation_timeout!r}: it must be 0 seconds or more")
+        if self.retry_backoff is not None:
+            first, factor, longest = self.retry_backoff
+            if first < 0 or factor < 1 or longest < 0:
+                raise ValueError(
+                    f"retry_backoff={self.retry_backoff!r}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
+                )
+
+    def options(self, plan: Plan, *, observe: bool, nodes_may_join: bool) -> RunOptions:
+        """What the run machine needs to know."""
+        return RunOptions(
+            policy=self._policy(),
+            wanted=self._wanted(plan),
+            max_retries=self.max_retries,
+            backoff=NO_BACKOFF if self.retry_backoff is None else self.retry_backoff,
+            max_concurrency=self.max_concurrency,
+            timeout_s=self.timeout,
+            # Where nobody can join, waiting for somebody is in vain.
+            allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
+            observe=observe,
+        )
+
+    def _policy(self) -> Policy:
+        if isinstance(self.allocation_strategy, str):
+            policy = POLICIES.get(self.allocation_strategy)
+            if policy is None:
+                raise ValueError(
+                    f"allocation_strategy={self.allocation_strategy!r} is unknown; there are {', '.join(POLICIES)}"
+                )
+            return policy
+        if not isinstance(self.allocation_strategy, Policy):
+            raise ValueError(
+                f"allocation_strategy={self.allocation_strategy!r} has no method choose(need, nodes)"
+            )
+        return self.allocation_strategy
+
+    def _wanted(self, plan: Plan) -> set[Index]:
+        wanted = set(plan.sinks)
+        if self.fetch is None:
+            return wanted
+        if self.fetch == "all":
+            return wanted | set(plan.index_of.values())
+        if isinstance(self.fetch, str):
+            raise ValueError(f"fetch={self.fetch!r}: it is 'all', or a list of function ids")  # noqa: TRY004 - a string is a type that it may have
+        for function_id in self.fetch:
+            if function_id not in plan.index_of:
+                raise ValueError(
+                    f"fetch names {function_id!r}, and the DAG has no function of that id with a result"
+                )
+            wanted.add(plan.index_of[function_id])
+        return wanted

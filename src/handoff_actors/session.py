@@ -1,0 +1,368 @@
+"""An app's door to a cluster: its own node if it has one, the nodes that it uses, and its runs."""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from handoff_actors.actors.capabilities import own_capabilities
+from handoff_actors.actors.connections import Connections
+from handoff_actors.actors.encoding import encode_program
+from handoff_actors.actors.node import INLINE_LIMIT, NodeActor
+from handoff_actors.actors.runner import Buffer, RunnerActor
+from handoff_actors.actors.station import Station
+from handoff_actors.actors.values import ValueCourier
+from handoff_actors.core.budgets import Backoff
+from handoff_actors.core.explain import Explanation
+from handoff_actors.core.ledger import holds
+from handoff_actors.core.placement import Policy
+from handoff_actors.core.run_events import NodeDown, NodeUp
+from handoff_actors.errors import HandoffError
+from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index, Resources, RunId
+from handoff_actors.options import RunSettings
+from handoff_actors.runs import Run, RunEvent
+from handoff_actors.transport.memory import MemoryNetwork
+from handoff_actors.wire.messages import (
+    Advert,
+    Closed,
+    Completed,
+    Failed,
+    Fetch,
+    FromNode,
+    Recalled,
+    Redeclare,
+    Redeclared,
+    ToNode,
+)
+from handoff_actors.wire.payload import decode
+
+log = logging.getLogger(__name__)
+
+#: How long `close` waits for nodes to confirm that what was running has stopped.
+CLOSE_S = 5.0
+REDECLARE_S = 5.0
+
+
+class Session:
+    """Use with `async with`. Runs of one session share its nodes fairly, with one another and with other sessions."""
+
+    def __init__(
+        self,
+        seeds: Sequence[str] | None = None,
+        local_node: Mapping[str, float] | None = None,
+        *,
+        name: str | None = None,
+        listen: str | None = None,
+        workers: int | None = None,
+        insecure: bool = False,
+    ) -> None:
+        """Use the cluster that any of `seeds` belongs to, and the node `local_node` in this process.
+
+        Without seeds, HANDOFF_SEEDS names them, separated by commas. Without either, a node with this machine's cores
+        and memory is started for the first run.
+        """
+        self._seeds = _seeds_from_environment() if seeds is None else tuple(seeds)
+        self._first_node = None if local_node is None else dict(local_node)
+        self._node_name, self._listen, self._workers, self._insecure = name, listen, workers, insecure
+        self._is_started = False
+        self._runs: dict[RunId, RunnerActor] = {}
+        self._allowed: dict[RunId, Collection[str] | None] = {}
+        self._redeclared: dict[str, asyncio.Future[None]] = {}
+        self._first_run = asyncio.Lock()
+
+    # --- Life ---------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Find the cluster, and start the node, if the session is to have them. Raises ConnectionFailed, VersionMismatch."""
+        if self._is_started:
+            return
+        self._is_started = True
+        own_name = f"app-{os.getpid()}-{secrets.token_hex(2)}"
+        self._memory = MemoryNetwork()
+        self._station = Station(own_name, self)
+        self._connections = Connections(own_name, self)
+        self._courier = ValueCourier(own_name, self._station, self._connections)
+        if self._first_node is not None:
+            await self.register_local_node(
+                self._first_node,
+                name=self._node_name,
+                listen=self._listen,
+                seeds=self._seeds,
+                workers=self._workers,
+            )
+        elif self._seeds:
+            await self.connect(self._seeds)
+
+    async def close(self) -> None:
+        """Cancel what runs, leave the cluster, end the node of this process. Nothing is left behind."""
+        if not self._is_started:
+            return
+        self._is_started = False
+        runners = list(self._runs.values())
+        for runner in runners:
+            runner.stop()
+        if runners:
+            await asyncio.wait([runner.forgotten for runner in runners], timeout=CLOSE_S)
+        for runner in runners:
+            runner.close()
+        self._courier.close()
+        self._connections.close()
+        self._memory.close()
+        await self._station.close()
+
+    # --- Nodes --------------------------------------------------------------------------------------------------
+
+    async def register_local_node(
+        self,
+        capabilities: Mapping[str, float],
+        *,
+        name: str | None = None,
+        listen: str | None = None,
+        seeds: Sequence[str] = (),
+        workers: int | None = None,
+    ) -> NodeActor:
+        """Have a node in this process, offering `capabilities` (cpu in cores, memory in MB, gpu in devices, others).
+
+        With `listen` or `seeds` it serves the cluster, too. `workers` processes run sync functions; as many as cores
+        unless given. Raises InsecureAddressError, ConnectionFailed, VersionMismatch.
+        """
+        await self.start()
+        node = await self._station.start_node(
+            check_resources(capabilities),
+            name=name,
+            workers=workers,
+            listen=listen,
+            seeds=seeds,
+            insecure=self._insecure,
+        )
+        address = node.serve(self._memory, f"memory://{node.incarnation}", has_lease=False)
+        self._connections.add(node.advert(), self._memory, address)
+        publish = node.on_advert
+
+        def on_advert(advert: Advert) -> None:
+            publish(advert)
+            self._connections.change(advert)
+
+        node.on_advert = on_advert
+        await self._connections.settled()
+        return node
+
+    async def connect(self, seeds: Sequence[str]) -> None:
+        """Use the cluster that any of `seeds` belongs to. Raises ConnectionFailed, VersionMismatch."""
+        await self.start()
+        await self._station.join(seeds)
+        await self._connections.settled()
+
+    async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
+        """Have a member offer something else from now on; what runs there is not touched. Raises HandoffError."""
+        await self._ready()
+        if name not in {advert.name for advert in self._connections.adverts()}:
+            raise HandoffError(
+                f"there is no node {name!r}; the nodes there are: {sorted(await self.discover_nodes())}"
+            )
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._redeclared[name] = answer
+        self._connections.send(name, Redeclare(check_resources(capabilities)))
+        async with asyncio.timeout(REDECLARE_S):
+            await answer
+
+    async def discover_nodes(self) -> dict[str, Resources]:
+        """The capabilities of every node, by name."""
+        await self._ready()
+        return {advert.name: dict(advert.capabilities) for advert in self._connections.adverts()}
+
+    async def resources_available(self, name: str, cost: Mapping[str, float]) -> bool:
+        """Whether a node, as last heard, has that much to spare. An unknown node has nothing."""
+        await self._ready()
+        return any(holds(advert.spare, cost) for advert in self._connections.adverts() if advert.name == name)
+
+    # --- Runs ---------------------------------------------------------------------------------------------------
+
+    async def execute_distributed(
+        self,
+        dag: DAG,
+        allocation_strategy: str | Policy = "most_spare",
+        max_retries: int = 3,
+        max_concurrency: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it ends the run on the nodes, too
+        nodes: Collection[str] | None = None,
+        fetch: str | Collection[FunctionId] | None = None,
+        on_event: Callable[[RunEvent], object] | None = None,
+        *,
+        retry_backoff: Backoff | None = None,
+        allocation_timeout: float = 10.0,
+    ) -> Run:
+        """Run a DAG on the nodes there are, and on those that join meanwhile.
+
+        `allocation_strategy` is "most_spare", "first_available", "load_balanced", "locality", or an object with the
+        method of `Policy`. A function that raises is tried `max_retries` more times, after pauses of `retry_backoff`
+        (first seconds, factor, longest seconds, with jitter). At most `max_concurrency` functions are in flight. The run
+        ends after `timeout` seconds. Only `nodes` are used, if given. The results of sinks are brought home whatever
+        their size, and those of `fetch`, which may be "all". `on_event` is called at each change.
+
+        Raises DagError, AllocationError (after `allocation_timeout` seconds), FunctionFailed from the user's own
+        exception, WorkerDied, NodeLost, RunTimeout, SerializationError. If the awaiting task is cancelled, so is the
+        run, and the cancellation is passed on once all nodes have confirmed that nothing of it is left.
+        """
+        plan = Plan.compile(dag)
+        settings = RunSettings(
+            allocation_strategy,
+            max_retries,
+            max_concurrency,
+            timeout,
+            fetch,
+            retry_backoff,
+            allocation_timeout,
+        )
+        return await self._execute(plan, settings, nodes, on_event)
+
+    async def execute_local(self, dag: DAG, **options: Any) -> Run:
+        """Run a DAG on this process's own node alone; costs and placements are ignored. Otherwise as `execute_distributed`."""
+        plan = Plan.compile(dag, local=True)
+        await self._ready()
+        node = self._station.node or await self.register_local_node(own_capabilities())
+        on_event = options.pop("on_event", None)
+        return await self._execute(plan, RunSettings(**options), [node.name], on_event)
+
+    async def get_result(self, dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
+        """The value of a function of a run that goes on, or that is still referred to.
+
+        Raises KeyError if there is no such run or function, TimeoutError after `timeout` seconds.
+        """
+        runner = next(
+            (runner for runner in reversed(self._runs.values()) if runner.plan.dag_id == dag_id), None
+        )
+        if runner is None:
+            raise KeyError(f"no run of DAG {dag_id!r} is going on, or is referred to by its Run object")
+        async with asyncio.timeout(timeout):
+            return decode(await runner.result(function_id))
+
+    def explain(self, dag_id: FunctionId) -> list[Explanation]:
+        """Why each function that is not done is where it is, over all runs of a DAG."""
+        return [
+            entry
+            for runner in self._runs.values()
+            if runner.plan.dag_id == dag_id
+            for entry in runner.explain()
+        ]
+
+    async def _execute(
+        self,
+        plan: Plan,
+        settings: RunSettings,
+        nodes: Collection[str] | None,
+        on_event: Callable[[RunEvent], object] | None,
+    ) -> Run:
+        await self._ready()
+        run = RunId(secrets.randbits(62))
+        options = settings.options(plan, observe=on_event is not None, nodes_may_join=self._station.is_open)
+        program, large = await encode_program(plan, INLINE_LIMIT)
+        runner = RunnerActor(run, program, large, options, self, on_event)
+        self._runs[run] = runner
+        self._allowed[run] = None if nodes is None else frozenset(nodes)
+        try:
+            await runner.execute([up for up in self._connections.ups() if nodes is None or up.name in nodes])
+        except BaseException:
+            self.forget(run)
+            raise
+        return Run(runner)
+
+    async def _ready(self) -> None:
+        """Start what has not been started, a node of this process's own where there is nothing else."""
+        await self.start()
+        async with self._first_run:
+            if self._station.node is None and not self._station.is_open:
+                await self.register_local_node(own_capabilities())
+        await self._connections.settled()
+
+    # --- For runs: see Home -------------------------------------------------------------------------------------
+
+    def send(self, name: str, message: ToNode) -> None:
+        """See Home."""
+        self._connections.send(name, message)
+
+    def bring(
+        self,
+        run: RunId,
+        index: Index,
+        nbytes: int,
+        holders: list[str],
+        done: Callable[[Buffer | None, str], None],
+    ) -> Callable[[], None]:
+        """See Home."""
+        return self._courier.bring(run, index, nbytes, holders, done)
+
+    def forget(self, run: RunId) -> None:
+        """See Home."""
+        self._runs.pop(run, None)
+        self._allowed.pop(run, None)
+
+    # --- What happens: see Watcher and Audience -----------------------------------------------------------------
+
+    def member_up(self, advert: Advert) -> None:
+        """See Watcher."""
+        self._connections.add(advert, self._station.network(), advert.address)
+
+    def member_changed(self, advert: Advert) -> None:
+        """See Watcher."""
+        self._connections.change(advert)
+
+    def member_down(self, name: str, reason: str) -> None:
+        """See Watcher."""
+        self._connections.remove(name, reason)
+
+    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+        """See Audience."""
+        self._station.unreachable(name, incarnation, reason)
+
+    def node_event(self, event: NodeUp | NodeDown) -> None:
+        """See Audience."""
+        for run, runner in list(self._runs.items()):
+            allowed = self._allowed.get(run)
+            if allowed is None or event.name in allowed:
+                runner.feed(event)
+
+    def heard(self, name: str, message: FromNode) -> None:
+        """See Audience."""
+        match message:
+            case Completed() | Failed() | Recalled() | Closed():
+                runner = self._runs.get(message.run)
+                if runner is not None:
+                    runner.heard(name, message)
+            case Fetch():
+                runner = self._runs.get(message.run)
+                self._courier.serve(name, message, {} if runner is None else runner.values)
+            case Redeclared():
+                answer = self._redeclared.pop(name, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(None)
+            case _:
+                log.debug("unexpected", extra={"node": name, "said": type(message).__name__})
+
+
+def check_resources(capabilities: Mapping[str, float]) -> Resources:
+    """Capabilities, or costs, as floats. Raises ValueError, naming the resource."""
+    for resource, amount in capabilities.items():
+        if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
+            raise ValueError(
+                f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
+            )
+    return {str(resource): float(amount) for resource, amount in capabilities.items()}
+
+
+def _seeds_from_environment() -> tuple[str, ...]:
+    return tuple(seed.strip() for seed in os.environ.get("HANDOFF_SEEDS", "").split(",") if seed.strip())

@@ -1,0 +1,1 @@
+"""How bytes move: links and services, over ZeroMQ or within one process."""

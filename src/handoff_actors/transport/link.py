@@ -1,0 +1,200 @@
+"""The client's end of one connection to a node's service, over ZeroMQ.
+
+ZeroMQ would reconnect behind our back and hand what was queued for one life of a node to the next. So a link lives
+exactly as long as one connection: ZeroMQ's own reconnecting is put off for ever, and nothing is handed to it before
+the handshake is done. RECONNECT_IVL=-1 and IMMEDIATE=1 look made for that, but with either of them libzmq 4.3 drops
+what has arrived and is not yet read when the connection ends. What happens to the connection is read from the
+socket's monitor:
+
+    connecting --HANDSHAKE_SUCCEEDED--> connected --DISCONNECTED--> lost
+    connecting --CLOSED, DISCONNECTED--> connecting, after RETRY_S, until the connect timeout
+    connecting --HANDSHAKE_FAILED_*, connect timeout--> lost
+"""
+
+import asyncio
+import contextlib
+import os
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from handoff_actors.errors import RemoteProtocolError
+from handoff_actors.ids import PeerId
+from handoff_actors.transport.endpoint import LinkHandler
+from handoff_actors.transport.outbox import Outbox
+from handoff_actors.transport.pump import Pump
+from handoff_actors.wire.codec import FROM_NODE, decode
+from handoff_actors.wire.messages import FromNode, ToNode
+
+#: Seconds between tries to connect to where nobody listens yet.
+RETRY_S: Final = 0.1
+#: How long a closed socket may go on sending what was queued.
+LINGER_MS: Final = 250
+
+#: An hour: by then the socket of a lost connection is closed, and a connection that fails is tried again by us.
+_NEVER_MS: Final = 3_600_000
+_MONITORED: Final = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+#: What a monitor's first frame holds: the event, and a value that says no more than the event does.
+_MONITOR_EVENT: Final = struct.Struct("=hi")
+#: A link has one receiver, whose name the outbox need not know.
+_THE_SERVICE: Final = PeerId(b"")
+
+
+class ZmqLink:
+    """A `Link` made of one DEALER socket."""
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        address: str,
+        handler: LinkHandler,
+        connect_timeout: float,
+        on_close: Callable[["ZmqLink"], None],
+    ) -> None:
+        socket.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
+        self.address = address
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self._socket = socket
+        self._handler = handler
+        self._on_close = on_close
+        self._is_connected = False
+        self._is_closed = False
+        self._connect_timeout = connect_timeout
+        self._no_connection = "no answer"
+        self._received: list[FromNode] = []
+        self._malformed: str | None = None
+        self._backlog: deque[bytearray] = deque()
+        self._outbox = Outbox(self._transmit)
+        self._monitor = Pump(socket.get_monitor_socket(_MONITORED), self._monitored, _nothing)
+        self._pump = Pump(socket, self._accept, self._deliver)
+        loop = asyncio.get_running_loop()
+        self._retry: asyncio.Handle | None = None
+        self._deadline: asyncio.Handle = loop.call_later(connect_timeout, self._give_up)
+        self._connect()
+
+    def send(self, message: ToNode) -> None:
+        """See `Link.send`."""
+        if not self._is_closed:
+            self._outbox.add(_THE_SERVICE, message)
+
+    def close(self) -> None:
+        """See `Link.close`. If the connection does not stand yet, nothing leaves."""
+        if not self._is_closed:
+            self._outbox.flush()
+            self._shut(LINGER_MS)
+
+    # --- Connecting ---
+
+    def _connect(self) -> None:
+        self._retry = None
+        # A new name for each try: to the service an earlier one may still be there. ZeroMQ reserves a first byte of 0.
+        self._socket.setsockopt(zmq.ROUTING_ID, b"L" + os.urandom(15))
+        try:
+            self._socket.connect(self.address)
+        except zmq.ZMQError as error:
+            self._deadline.cancel()
+            self._deadline = asyncio.get_running_loop().call_soon(
+                self._lose, f"not an address: {error.strerror}"
+            )
+
+    def _connect_again(self) -> None:
+        # Otherwise the failed connection would come back after _NEVER_MS.
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.disconnect(self.address)
+        self._connect()
+
+    def _monitored(self, frames: list[bytes]) -> None:
+        event, _ = _MONITOR_EVENT.unpack(frames[0])
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._is_connected = True
+            self._deadline.cancel()
+            self._send_backlog()
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            self._lose("whoever answers does not speak our protocol")
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self._lose("our key was not accepted")
+        elif self._is_connected:
+            self._lose("the connection was closed by the other side, or broke")
+        elif self._retry is None:
+            self._no_connection = "connection refused"
+            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._connect_again)
+
+    def _give_up(self) -> None:
+        self._lose(f"{self._no_connection} within {self._connect_timeout:g} s")
+
+    def _lose(self, reason: str) -> None:
+        try:
+            # What the other side said before it went still counts.
+            self._pump.receive_rest()
+        finally:
+            if not self._is_closed:
+                self._shut(0)
+                self._handler.lost(reason)
+
+    def _shut(self, linger_ms: int) -> None:
+        self._is_closed = True
+        self._deadline.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._backlog.clear()
+        # In this order: a monitor that reports to a socket that is closed blocks for ever.
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._pump.close(linger_ms)
+        self._on_close(self)
+
+    # --- Receiving ---
+
+    def _accept(self, frames: list[bytes]) -> None:
+        self.received_bytes += sum(map(len, frames))
+        if self._malformed is None:
+            try:
+                self._received += decode(_only(frames), FROM_NODE)
+            except RemoteProtocolError as error:
+                self._malformed = str(error)
+
+    def _deliver(self) -> None:
+        received, self._received = self._received, []
+        if received and not self._is_closed:
+            self._handler.received(received)
+        if self._malformed is not None and not self._is_closed:
+            self._shut(0)
+            self._handler.lost(self._malformed)
+
+    # --- Sending ---
+
+    def _transmit(self, _peer: PeerId, frame: bytearray) -> None:
+        if not self._is_closed:
+            self._backlog.append(frame)
+            # More than this one: the socket is full, and tells when it is not.
+            if self._is_connected and len(self._backlog) == 1:
+                self._send_backlog()
+
+    def _send_backlog(self) -> None:
+        while self._backlog and not self._is_closed:
+            try:
+                self._pump.send([self._backlog[0]])
+            except zmq.Again:
+                self._pump.when_writable(self._send_backlog)
+                return
+            self.sent_bytes += len(self._backlog.popleft())
+
+
+def _only(frames: list[bytes]) -> bytes:
+    if len(frames) != 1:
+        raise RemoteProtocolError(f"a message has {len(frames)} frames instead of one")
+    return frames[0]
+
+
+def _nothing() -> None:
+    """Stand for what is to be done after a burst of monitor events."""

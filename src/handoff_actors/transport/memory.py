@@ -1,0 +1,220 @@
+"""The same interfaces within one event loop: no sockets, no copies.
+
+For tests, and for the link between a session and the node that its own process embeds. What is sent in one tick is
+handed over in the next, as the very objects; with `encode` as copies that have been through the codec.
+"""
+
+import asyncio
+import errno
+import itertools
+from collections.abc import Callable
+from typing import Final
+
+from handoff_actors.ids import PeerId
+from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, LinkHandler, ServiceHandler
+from handoff_actors.transport.lane import Lane
+from handoff_actors.transport.memory_bus import MemoryPublisher, MemorySubscriber
+from handoff_actors.wire import codec
+from handoff_actors.wire.messages import FromNode, OnBus, ToNode
+
+SCHEME: Final = "memory://"
+
+
+class MemoryNetwork:
+    """A `Network` whose members all live in one event loop. Addresses are memory://name, memory:// for any name."""
+
+    def __init__(self, *, encode: bool = False) -> None:
+        self._encode = encode
+        self._numbers = itertools.count(1)
+        self._links: list[MemoryLink] = []
+        self._services: dict[str, MemoryService] = {}
+        self._publishers: dict[str, MemoryPublisher] = {}
+        self._subscribers: list[MemorySubscriber] = []
+
+    def link(
+        self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S
+    ) -> "MemoryLink":
+        """See `Network.link`."""
+        peer = PeerId(b"M%d" % next(self._numbers))
+        link = MemoryLink(address, handler, peer, encode=self._encode, on_close=self._links.remove)
+        self._links.append(link)
+        service = self._services.get(address)
+        if service is None:
+            link.wait(connect_timeout)
+        else:
+            link.connect(service)
+        return link
+
+    def serve(self, address: str, handler: ServiceHandler) -> "MemoryService":
+        """See `Network.serve`."""
+        name = self._free(address, self._services)
+        service = MemoryService(name, handler, on_close=lambda: self._services.pop(name))
+        self._services[name] = service
+        for link in self._links:
+            if link.address == name:
+                link.connect(service)
+        return service
+
+    def publisher(self, address: str) -> "MemoryPublisher":
+        """See `Network.publisher`."""
+        name = self._free(address, self._publishers)
+        publisher = MemoryPublisher(name, self._subscribers, on_close=lambda: self._publishers.pop(name))
+        self._publishers[name] = publisher
+        return publisher
+
+    def subscriber(self, handler: Callable[[list[OnBus]], None]) -> "MemorySubscriber":
+        """See `Network.subscriber`."""
+        subscriber = MemorySubscriber(handler, encode=self._encode, on_close=self._subscribers.remove)
+        self._subscribers.append(subscriber)
+        return subscriber
+
+    def close(self) -> None:
+        """See `Network.close`."""
+        for link in list(self._links):
+            link.close()
+        for service in list(self._services.values()):
+            service.close()
+        for publisher in list(self._publishers.values()):
+            publisher.close()
+        for subscriber in list(self._subscribers):
+            subscriber.close()
+
+    def _free(self, address: str, taken: "dict[str, MemoryService] | dict[str, MemoryPublisher]") -> str:
+        name = f"{SCHEME}{next(self._numbers)}" if address == SCHEME else address
+        if name in taken:
+            raise OSError(errno.EADDRINUSE, f"cannot listen at {name}: address already in use")
+        return name
+
+
+class MemoryLink:
+    """A `Link` to a service in the same event loop."""
+
+    def __init__(
+        self,
+        address: str,
+        handler: LinkHandler,
+        peer: PeerId,
+        *,
+        encode: bool,
+        on_close: Callable[["MemoryLink"], None],
+    ) -> None:
+        self.address = address
+        self._handler = handler
+        self._peer = peer
+        self._on_close = on_close
+        self._service: MemoryService | None = None
+        self._is_closed = False
+        self._deadline: asyncio.Handle | None = None
+        self._to_service = Lane[ToNode](self._deliver_to_service, codec.TO_NODE if encode else None)
+        self._to_client = Lane[FromNode](self._deliver_to_client, codec.FROM_NODE if encode else None)
+
+    @property
+    def sent_bytes(self) -> int:
+        """See `Link.sent_bytes`. 0 unless messages are encoded."""
+        return self._to_service.nbytes
+
+    @property
+    def received_bytes(self) -> int:
+        """See `Link.received_bytes`. 0 unless messages are encoded."""
+        return self._to_client.nbytes
+
+    def send(self, message: ToNode) -> None:
+        """See `Link.send`."""
+        if not self._is_closed:
+            self._to_service.add(message)
+
+    def close(self) -> None:
+        """See `Link.close`. If the connection does not stand yet, nothing leaves."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._service is not None:
+            self._service.disconnected(self._peer)
+        self._on_close(self)
+
+    def wait(self, connect_timeout: float) -> None:
+        """Wait for somebody to serve at the address."""
+        reason = f"connection refused within {connect_timeout:g} s"
+        self._deadline = asyncio.get_running_loop().call_later(connect_timeout, self.lose, reason)
+
+    def connect(self, service: "MemoryService") -> None:
+        """Let messages pass."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._service = service
+        service.connected(self._peer, self)
+        self._to_service.open()
+        self._to_client.open()
+
+    def answer(self, message: FromNode) -> None:
+        """Queue a message from the service."""
+        self._to_client.add(message)
+
+    def lose(self, reason: str) -> None:
+        """Tell the client that the link is lost."""
+        if not self._is_closed:
+            self.close()
+            self._handler.lost(reason)
+
+    def _deliver_to_service(self, messages: list[ToNode]) -> None:
+        if self._service is not None:
+            self._service.deliver(self._peer, messages)
+
+    def _deliver_to_client(self, messages: list[FromNode]) -> None:
+        if not self._is_closed:
+            self._handler.received(messages)
+        elif self._service is not None:
+            self._service.unreachable(self._peer)
+
+
+class MemoryService:
+    """A `Service` for links in the same event loop."""
+
+    def __init__(self, address: str, handler: ServiceHandler, on_close: Callable[[], object]) -> None:
+        self.address = address
+        self._handler = handler
+        self._on_close = on_close
+        self._links: dict[PeerId, MemoryLink] = {}
+        self._is_closed = False
+
+    def send(self, peer: PeerId, message: FromNode) -> None:
+        """See `Service.send`."""
+        if self._is_closed:
+            return
+        link = self._links.get(peer)
+        if link is None:
+            asyncio.get_running_loop().call_soon(self.unreachable, peer)
+        else:
+            link.answer(message)
+
+    def close(self) -> None:
+        """See `Service.close`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._on_close()
+        for link in self._links.values():
+            # Behind what is queued for the client, which still arrives.
+            asyncio.get_running_loop().call_soon(
+                link.lose, "the connection was closed by the other side, or broke"
+            )
+
+    def connected(self, peer: PeerId, link: MemoryLink) -> None:
+        """Take note of a new peer."""
+        self._links[peer] = link
+
+    def disconnected(self, peer: PeerId) -> None:
+        """Take note that a peer has gone."""
+        del self._links[peer]
+
+    def deliver(self, peer: PeerId, messages: list[ToNode]) -> None:
+        """Hand over what a peer has sent."""
+        if not self._is_closed:
+            self._handler.received(peer, messages)
+
+    def unreachable(self, peer: PeerId) -> None:
+        """Report a message that could not be delivered."""
+        if not self._is_closed:
+            self._handler.unreachable(peer)

@@ -1,0 +1,41 @@
+"""What leaves: everything that one tick of the event loop says to one peer, as one frame."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from handoff_actors.ids import PeerId
+from handoff_actors.wire.codec import Batch
+from handoff_actors.wire.messages import FromNode, ToNode
+
+#: A batch this long leaves at once: more would only wait, and make the receiver's decoder hold its loop.
+FULL_BATCH_BYTES: Final = 256 * 1024
+
+
+class Outbox:
+    """Collects messages by peer and hands each peer's frame to `transmit` at the end of the tick."""
+
+    def __init__(self, transmit: Callable[[PeerId, bytearray], None]) -> None:
+        self._transmit = transmit
+        self._batches: dict[PeerId, Batch] = {}
+        self._scheduled: asyncio.Handle | None = None
+
+    def add(self, peer: PeerId, message: FromNode | ToNode) -> None:
+        """Queue a message. A batch that it makes long leaves at once."""
+        batch = self._batches.get(peer) or Batch()
+        batch.add(message)
+        self._batches[peer] = batch
+        if batch.nbytes >= FULL_BATCH_BYTES:
+            del self._batches[peer]
+            self._transmit(peer, batch.frame())
+        elif self._scheduled is None:
+            self._scheduled = asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Hand over all that is queued."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        batches, self._batches = self._batches, {}
+        for peer, batch in batches.items():
+            self._transmit(peer, batch.frame())

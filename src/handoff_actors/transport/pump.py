@@ -1,0 +1,108 @@
+"""Moves the messages of a ZeroMQ socket from within the event loop, driven by the socket's file descriptor.
+
+The descriptor is edge-triggered: it becomes readable when something has changed, and whatever the socket does next,
+a send too, may consume that signal. So EVENTS is read again after every turn and every send, and if there is more
+to do another turn is scheduled; forgetting this once means a socket that sleeps on a full queue.
+zmq.asyncio does the same once per message and costs several times as much.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import zmq
+
+#: Seconds that one socket may hold the loop before others get their turn.
+TURN_S: Final = 0.003
+#: From here on ZeroMQ takes over our buffer instead of copying it; below, the copy costs less.
+ZERO_COPY_BYTES: Final = 256 * 1024
+
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_POLLIN: Final = int(zmq.POLLIN)
+_POLLOUT: Final = int(zmq.POLLOUT)
+
+
+class Pump:
+    """Reads a socket whenever it has something, and tells when it takes messages again.
+
+    `accept` gets every message that arrives, as frames; `deliver` is called once after each burst of them.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], accept: Callable[[list[bytes]], None], deliver: Callable[[], None]
+    ) -> None:
+        self._socket = socket
+        self._accept = accept
+        self._deliver = deliver
+        self._resume: Callable[[], None] | None = None
+        self._next_turn: asyncio.Handle | None = None
+        self._is_closed = False
+        self._loop = asyncio.get_running_loop()
+        self._descriptor = int(socket.getsockopt(zmq.FD))
+        self._loop.add_reader(self._descriptor, self._turn)
+        # What happened before we looked gives no signal any more.
+        self._schedule()
+
+    def send(self, frames: Sequence[bytes | bytearray]) -> None:
+        """Send one message, or raise zmq.Again if the socket has no room."""
+        try:
+            self._socket.send_multipart(frames, _NOBLOCK, copy=len(frames[-1]) < ZERO_COPY_BYTES)
+        finally:
+            self._look()
+
+    def when_writable(self, resume: Callable[[], None]) -> None:
+        """Call `resume` once, as soon as the socket has room."""
+        self._resume = resume
+        self._look()
+
+    def receive_rest(self) -> None:
+        """Receive all that is there, however long it takes."""
+        self._receive(math.inf)
+
+    def close(self, linger_ms: int) -> None:
+        """Close the socket, and wait in the background for what is still to leave."""
+        self._is_closed = True
+        self._loop.remove_reader(self._descriptor)
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+        self._socket.close(linger_ms)
+
+    def _turn(self) -> None:
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+        try:
+            self._write_again()
+            self._receive(time.monotonic() + TURN_S)
+        finally:
+            # Also when a handler raised: the signal for what is still in the socket will not come twice.
+            self._look()
+
+    def _write_again(self) -> None:
+        if self._resume is not None and self._events() & _POLLOUT:
+            resume, self._resume = self._resume, None
+            resume()
+
+    def _receive(self, until: float) -> None:
+        try:
+            while not self._is_closed and time.monotonic() < until:
+                self._accept(self._socket.recv_multipart(_NOBLOCK))
+        except zmq.Again:
+            pass
+        finally:
+            self._deliver()
+
+    def _look(self) -> None:
+        if self._is_closed or self._next_turn is not None:
+            return
+        events = self._events()
+        if events & _POLLIN or (self._resume is not None and events & _POLLOUT):
+            self._schedule()
+
+    def _events(self) -> int:
+        return int(self._socket.getsockopt(zmq.EVENTS))
+
+    def _schedule(self) -> None:
+        self._next_turn = self._loop.call_soon(self._turn)

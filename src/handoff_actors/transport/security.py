@@ -1,0 +1,52 @@
+"""Where a node may listen, and under which address others find it."""
+
+import ipaddress
+from typing import Final
+
+from handoff_actors.errors import InsecureAddressError
+
+_TCP: Final = "tcp://"
+#: Schemes that only reach processes of this machine.
+_LOCAL_SCHEMES: Final = ("ipc://", "inproc://", "memory://")
+
+
+def check_bind(address: str, insecure: bool) -> None:
+    """Refuse an address at which other machines could reach us, unless `insecure` insists on it.
+
+    Raises InsecureAddressError.
+    """
+    if not (insecure or address.startswith(_LOCAL_SCHEMES) or is_loopback(address)):
+        raise InsecureAddressError(address)
+
+
+def advertised(address: str, host: str | None) -> str:
+    """Return the address that others are told for a service bound to `address`, under the name `host` if given.
+
+    Raises ValueError for a service bound to all interfaces if no host is given: nobody could connect to 0.0.0.0.
+    """
+    if not address.startswith(_TCP):
+        return address
+    if host is None:
+        if _host(address) in {"*", "0.0.0.0", "::"}:  # noqa: S104 - a comparison, not a bind
+            raise ValueError(
+                f"{address} is no address that others can connect to; say which host name to advertise"
+            )
+        return address
+    port = address.rpartition(":")[2]
+    return f"{_TCP}[{host}]:{port}" if ":" in host else f"{_TCP}{host}:{port}"
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only processes of this machine can reach a tcp:// address."""
+    if not address.startswith(_TCP):
+        return False
+    host = _host(address)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host(address: str) -> str:
+    """Return the host of a tcp:// address, an IPv6 one without its brackets."""
+    return address.removeprefix(_TCP).rpartition(":")[0].removeprefix("[").removesuffix("]")

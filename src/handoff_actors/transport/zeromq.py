@@ -1,0 +1,103 @@
+"""Opens links, services and the bus over ZeroMQ."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+import zmq
+
+from handoff_actors.transport.bus import ZmqPublisher, ZmqSubscriber
+from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, LinkHandler, ServiceHandler
+from handoff_actors.transport.link import ZmqLink
+from handoff_actors.transport.service import ZmqService
+from handoff_actors.wire.codec import MAX_FRAME_BYTES
+from handoff_actors.wire.messages import OnBus
+
+log = logging.getLogger(__name__)
+
+#: Frames that a socket queues per connection. Credits of the layers above bound what is under way; this is where
+#: their failure would show. The default of 1000 is less than a burst of small frames.
+HIGH_WATER_MARK: Final = 100_000
+#: ZMTP pings find half-open connections. They come from ZeroMQ's own thread, so they say nothing about the process.
+HEARTBEAT_INTERVAL_MS: Final = 2_000
+HEARTBEAT_TIMEOUT_MS: Final = 10_000
+#: Adverts are small, and anybody can publish.
+MAX_BUS_FRAME_BYTES: Final = 2**20
+#: Seconds that `close()` waits for ZeroMQ at the utmost. More than any socket lingers.
+CLOSE_LIMIT_S: Final = 2.0
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_Opened = TypeVar("_Opened", bound=_Closable)
+
+
+class ZmqNetwork:
+    """A `Network` of ZeroMQ sockets, with one context and one I/O thread of its own."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        # The default is to linger for ever.
+        self._context.linger = 0
+        self._opened: set[_Closable] = set()
+
+    def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
+        """See `Network.link`."""
+        socket = self._socket(zmq.DEALER, address)
+        return self._keep(ZmqLink(socket, address, handler, connect_timeout, self._opened.discard))
+
+    def serve(self, address: str, handler: ServiceHandler) -> ZmqService:
+        """See `Network.serve`."""
+        socket = self._socket(zmq.ROUTER, address)
+        return self._keep(ZmqService(socket, _bind(socket, address), handler, self._opened.discard))
+
+    def publisher(self, address: str) -> ZmqPublisher:
+        """See `Network.publisher`."""
+        socket = self._socket(zmq.PUB, address)
+        return self._keep(ZmqPublisher(socket, _bind(socket, address), self._opened.discard))
+
+    def subscriber(self, handler: Callable[[list[OnBus]], None]) -> ZmqSubscriber:
+        """See `Network.subscriber`."""
+        socket = self._socket(zmq.SUB, "")
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUS_FRAME_BYTES)
+        return self._keep(ZmqSubscriber(socket, handler, self._opened.discard))
+
+    def close(self) -> None:
+        """See `Network.close`."""
+        for opened in list(self._opened):
+            opened.close()
+        # term() waits for what lingers, and has been seen to hang (libzmq issue 2586): an app must end regardless.
+        terminator = threading.Thread(target=self._context.term, name="handoff-zmq-term", daemon=True)
+        terminator.start()
+        terminator.join(CLOSE_LIMIT_S)
+        if terminator.is_alive():
+            log.warning("ZeroMQ did not close in time", extra={"limit_s": CLOSE_LIMIT_S})
+
+    def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.set_hwm(HIGH_WATER_MARK)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+        # Only where it is asked for: with it a name like localhost may mean ::1, where nobody listens.
+        socket.setsockopt(zmq.IPV6, "[" in address)
+        return socket
+
+    def _keep(self, opened: _Opened) -> _Opened:
+        self._opened.add(opened)
+        return opened
+
+
+def _bind(socket: zmq.Socket[bytes], address: str) -> str:
+    """Bind the socket, and return the address that it really has."""
+    try:
+        # ZeroMQ binds to interfaces and numbers, not to names.
+        socket.bind(address.replace("tcp://localhost:", "tcp://127.0.0.1:"))
+    except zmq.ZMQError as error:
+        socket.close(0)
+        raise OSError(error.errno, f"cannot listen at {address}: {error.strerror}") from error
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")

@@ -1,0 +1,1 @@
+"""What is said: every message on every socket, and how it becomes bytes."""

@@ -1,0 +1,338 @@
+"""Values, code and exceptions as bytes: the only place of ours where pickles are made and read.
+
+A value is its pickle (protocol 5; the first byte is 0x80). Where it has large buffers, such as arrays, it is
+
+    b"HB", two zero bytes, count: u32, pickle length: u64, one length per buffer: u64, pickle, buffers
+
+in little-endian order, each buffer at the next multiple of 64 bytes, so that a mapped file yields aligned arrays
+without a copy.
+"""
+
+import functools
+import importlib
+import inspect
+import pickle
+import struct
+import sys
+import traceback
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from itertools import islice
+from mmap import mmap
+from types import FunctionType, ModuleType, TracebackType
+from typing import Any, Final
+
+import cloudpickle
+
+from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
+
+_PROTOCOL: Final = 5
+_PICKLE: Final = pickle.PROTO[0]
+_MAGIC: Final = b"HB"
+_HEADER: Final = struct.Struct("<2sxxIQ")
+_ALIGNMENT: Final = 64
+#: How deep and how wide the search for the part that cannot be pickled goes.
+_SEARCH_DEPTH: Final = 8
+_SEARCH_WIDTH: Final = 1000
+_REMEDY: Final = (
+    "install it on the node, define the function where it is used,"
+    " or call cloudpickle.register_pickle_by_value with the module"
+)
+
+
+class Payload:
+    """An encoded value: buffers that make it up when written one after another."""
+
+    __slots__ = ("buffers", "nbytes")
+
+    def __init__(self, buffers: Sequence[bytes | memoryview]) -> None:
+        self.buffers = buffers
+        self.nbytes = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+
+    def to_bytes(self) -> bytes:
+        """Give all of it in one piece; no copy where it is one piece."""
+        first = self.buffers[0]
+        return first if len(self.buffers) == 1 and type(first) is bytes else b"".join(self.buffers)
+
+
+# --- Values -----------------------------------------------------------------------------------------------------
+
+
+def encode(value: Any) -> Payload:
+    """Encode a value; its large buffers are not copied, so it must not change before the payload is used.
+
+    Raises SerializationError, which names the part that cannot be pickled.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        pickled = pickle.dumps(value, _PROTOCOL, buffer_callback=buffers.append)
+    except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes, and cloudpickle may know better
+        pickled = None
+    # What lives in __main__ can be found by name in this process only.
+    if pickled is None or b"__main__" in pickled:
+        buffers.clear()
+        try:
+            pickled = cloudpickle.dumps(value, _PROTOCOL, buffer_callback=buffers.append)
+        except Exception as error:
+            raise SerializationError(_refusal({"value": value}, error)) from error
+    return Payload(_lay_out(pickled, [buffer.raw() for buffer in buffers]) if buffers else (pickled,))
+
+
+def decode(data: bytes | memoryview | mmap) -> Any:
+    """Give the value; its large buffers are read-only views of `data`. Raises SerializationError."""
+    try:
+        if data[0] == _PICKLE:
+            return pickle.loads(data)
+        return _decode_with_buffers(memoryview(data).toreadonly())
+    except ModuleNotFoundError as error:
+        raise SerializationError(
+            f"a value needs module {error.name!r}, which this node cannot import: {_REMEDY}"
+        ) from error
+    except Exception as error:
+        raise SerializationError(f"a value cannot be unpickled: {_summary(error)}") from error
+
+
+def encode_call(extra_args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Encode what follows the results of a function's args. Raises SerializationError."""
+    try:
+        return encode((extra_args, kwargs)).to_bytes()
+    except SerializationError as error:
+        reason = _refusal({"extra_args": extra_args, "kwargs": kwargs}, error.__cause__ or error)
+        raise SerializationError(reason) from error.__cause__
+
+
+def decode_call(constants: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give back (extra_args, kwargs). Raises SerializationError."""
+    extra_args, kwargs = decode(constants)
+    return extra_args, kwargs
+
+
+def _lay_out(pickled: bytes, buffers: list[memoryview]) -> list[bytes | memoryview]:
+    lengths = struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
+    laid_out: list[bytes | memoryview] = [_HEADER.pack(_MAGIC, len(buffers), len(pickled)) + lengths, pickled]
+    end = len(laid_out[0]) + len(pickled)
+    for buffer in buffers:
+        padding = -end % _ALIGNMENT
+        laid_out += (bytes(padding), buffer)
+        end += padding + len(buffer)
+    return laid_out
+
+
+def _decode_with_buffers(data: memoryview) -> Any:
+    magic, count, pickle_length = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise ValueError("it does not start like an encoded value")
+    lengths = struct.unpack_from(f"<{count}Q", data, _HEADER.size)
+    start = _HEADER.size + 8 * count
+    end = start + pickle_length
+    pickled = data[start:end]
+    buffers = []
+    for length in lengths:
+        start = end + -end % _ALIGNMENT
+        end = start + length
+        buffers.append(data[start:end])
+    if end > len(data):
+        raise ValueError(f"it has {len(data)} bytes of {end}")
+    return pickle.loads(pickled, buffers=buffers)
+
+
+# --- Why a value cannot be encoded ------------------------------------------------------------------------------
+
+
+def _refusal(roots: Mapping[str, Any], error: BaseException) -> str:
+    """Say what cannot be encoded, and where in `roots` it is."""
+    path, culprit = _culprit(roots)
+    for kind, noun, remedy in (
+        (Generator, "a generator", "a list"),
+        (AsyncGenerator, "an async generator", "a list"),
+        (Coroutine, "a coroutine", "its result"),
+    ):
+        if isinstance(culprit, kind):
+            return (
+                f"returned {noun}; return {remedy}" if path == "value" else f"{path} is {noun}; use {remedy}"
+            )
+    return f"{path} of type {type(culprit).__qualname__} cannot be pickled: {_summary(error)}"
+
+
+def _culprit(roots: Mapping[str, Any]) -> tuple[str, Any]:
+    """Find the innermost part that cannot be pickled by itself, and the path to it."""
+    path, culprit = next(iter(roots.items()))
+    parts = iter(roots.items())
+    for _ in range(_SEARCH_DEPTH):
+        bad = next(
+            ((step, part) for step, part in islice(parts, _SEARCH_WIDTH) if not _can_pickle(part)), None
+        )
+        if bad is None:
+            break
+        path, culprit = bad
+        parts = _parts(path, culprit)
+    return path, culprit
+
+
+def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"{path}[{key!r}]", part) for key, part in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"{path}[{position}]", part) for position, part in enumerate(value))
+    elif isinstance(value, FunctionType):
+        captured = inspect.getclosurevars(value)
+        yield from (
+            (f"{path}: {name}", part) for name, part in {**captured.nonlocals, **captured.globals}.items()
+        )
+    else:
+        yield from ((f"{path}.{name}", part) for name, part in getattr(value, "__dict__", {}).items())
+
+
+def _can_pickle(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value, _PROTOCOL, buffer_callback=lambda _buffer: False)
+    except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes
+        return False
+    return True
+
+
+def _summary(error: BaseException) -> str:
+    return f"{_type_name(error)}: {_message(error)}"
+
+
+# --- Code -------------------------------------------------------------------------------------------------------
+
+
+def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
+    """Give (digest, by_reference, bytes). What can be imported goes by reference, all else by value.
+
+    Raises SerializationError, which names what the function captures that cannot be pickled.
+    """
+    reference = _reference(code)
+    if reference is not None:
+        encoded = reference.encode()
+    else:
+        try:
+            encoded = cloudpickle.dumps(code, _PROTOCOL)
+        except Exception as error:
+            name = getattr(code, "__qualname__", "code")
+            raise SerializationError(_refusal({f"function {name}": code}, error)) from error
+    digest = blake2b(encoded, digest_size=16, person=b"reference" if reference else b"value").digest()
+    return digest, reference is not None, encoded
+
+
+def load_code(by_reference: bool, code: bytes) -> Callable[..., Any]:
+    """Give the function that `encode_code` was given. Raises SerializationError."""
+    if by_reference:
+        return _load_reference(code.decode())
+    try:
+        loaded: Callable[..., Any] = pickle.loads(code)
+    except ModuleNotFoundError as error:
+        raise SerializationError(
+            f"a function needs module {error.name!r}, which this node cannot import: {_REMEDY}"
+        ) from error
+    except Exception as error:
+        raise SerializationError(f"a function cannot be unpickled: {_summary(error)}") from error
+    return loaded
+
+
+def _reference(code: Callable[..., Any]) -> str | None:
+    """Give "module:qualified.name" if a fresh process that imports it gets this very object."""
+    module_name, name = getattr(code, "__module__", None) or "", getattr(code, "__qualname__", "")
+    module = sys.modules.get(module_name)
+    if module is None or not _is_importable(module_name) or _is_sent_by_value(module_name):
+        return None
+    return f"{module_name}:{name}" if _attribute(module, name) is code else None
+
+
+def _attribute(module: ModuleType, name: str) -> Any:
+    found: Any = module
+    for step in name.split("."):
+        found = getattr(found, step, None)
+    return found
+
+
+@functools.cache
+def _is_importable(module_name: str) -> bool:
+    """Whether the import system finds this very module: not `__main__`, nor one that was made up or loaded by hand."""
+    module = sys.modules.get(module_name)
+    spec = getattr(module, "__spec__", None)
+    if module_name == "__main__" or spec is None:
+        return False
+    parent, _, _ = module_name.rpartition(".")
+    if parent and not _is_importable(parent):
+        return False
+    path = sys.modules[parent].__path__ if parent else None
+    found = (finder.find_spec(module_name, path) for finder in sys.meta_path)
+    first = next((candidate for candidate in found if candidate is not None), None)
+    return first is not None and first.origin == spec.origin
+
+
+def _is_sent_by_value(module_name: str) -> bool:
+    registered = cloudpickle.list_registry_pickle_by_value()
+    return any(module_name == name or module_name.startswith(f"{name}.") for name in registered)
+
+
+def _load_reference(reference: str) -> Callable[..., Any]:
+    module_name, _, name = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise SerializationError(
+            f"function {name!r} needs module {module_name!r},"
+            f" which this node cannot import ({_summary(error)}): {_REMEDY}"
+        ) from error
+    code = _attribute(module, name)
+    if not callable(code):
+        raise SerializationError(
+            f"module {module_name!r} has no function {name!r} on this node: is another version installed there?"
+        )
+    return code  # type: ignore[no-any-return]
+
+
+# --- Exceptions -------------------------------------------------------------------------------------------------
+
+
+def encode_exception(error: BaseException) -> bytes:
+    """Encode an exception with its traceback as text. One that does not survive pickling is sent as RemoteError."""
+    text = "".join(traceback.format_exception(type(error), error, _user_part(error.__traceback__)))
+    return pickle.dumps((_type_name(error), _message(error), text, _survivor(error)), _PROTOCOL)
+
+
+def decode_exception(data: bytes) -> BaseException:
+    """Give the exception, its `__cause__` a RemoteTraceback; RemoteError where it cannot be unpickled here."""
+    type_name, message, text, pickled = decode(data)
+    error: BaseException
+    try:
+        error = RemoteError(type_name, message) if pickled is None else decode(pickled)
+    except SerializationError:
+        error = RemoteError(type_name, message)
+    error.__cause__ = RemoteTraceback(text.rstrip())
+    return error
+
+
+def _survivor(error: BaseException) -> bytes | None:
+    """Give the pickled exception if an exception comes out of it again."""
+    try:
+        pickled = encode(error).to_bytes()
+        is_whole = isinstance(decode(pickled), BaseException)
+    except SerializationError:
+        return None
+    return pickled if is_whole else None
+
+
+def _user_part(trace: TracebackType | None) -> TracebackType | None:
+    """Drop the frames that lead to the user's own, unless there are no others."""
+    step = trace
+    while step is not None and step.tb_frame.f_globals.get("__name__", "").startswith(
+        ("handoff_actors.", "asyncio.")
+    ):
+        step = step.tb_next
+    return step or trace
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ raises what it likes
+        return "(its text cannot be had)"

@@ -1,0 +1,1 @@
+"""Where user code runs: processes forked from a warm zygote."""

@@ -1,0 +1,27 @@
+"""Which GPUs a job sees."""
+
+import os
+from typing import Final
+
+_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
+
+
+class Devices:
+    """What the node has announced for the jobs to come, and what the environment shows now."""
+
+    def __init__(self) -> None:
+        #: As the variable is to read, or None: as it read when the worker began.
+        self.announced: str | None = None
+        self._visible: str | None = None
+        self._usual = os.environ.get(_VARIABLE)
+
+    def expose(self, devices: str | None) -> None:
+        """Let user code see these devices from now on."""
+        if devices == self._visible:
+            return
+        self._visible = devices
+        shown = self._usual if devices is None else devices
+        if shown is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = shown

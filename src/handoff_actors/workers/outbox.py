@@ -1,0 +1,58 @@
+"""What a worker has to say and has not said yet; one system call says all of it."""
+
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgpack
+
+from handoff_actors.workers.evaluation import Failure
+from handoff_actors.workers.protocol import FromWorker
+
+_DONE: Final = int(FromWorker.DONE)
+
+
+class Outbox:
+    """Collects a worker's messages; rows of one run that follow one another share a message."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._packer = msgpack.Packer()
+        self._messages: list[list[Any]] = []
+        self._run: int | None = None
+        self._rows: list[tuple[int, int, bytes | int, float]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    def done(self, run: int, index: int, attempt: int, value: bytes | int, seconds: float) -> None:
+        """Add the good end of an attempt."""
+        if run != self._run:
+            self._run, self._rows = run, []
+            self._messages.append([_DONE, run, self._rows])
+        self._rows.append((index, attempt, value, seconds))
+
+    def failed(self, run: int, index: int, attempt: int, failure: Failure, seconds: float) -> None:
+        """Add another end of an attempt."""
+        self._add([int(FromWorker.FAILED), run, index, attempt, *failure, seconds])
+
+    def recalled(self, jobs: Iterable[tuple[int, int, int]]) -> None:
+        """Add the answer to a recall: rows of (run, index, attempt)."""
+        self._add([int(FromWorker.RECALLED), list(jobs)])
+
+    def flush(self) -> None:
+        """Say everything; waits while the node does not read. Ends the process if there is no node any more."""
+        if not self._messages:
+            return
+        packed = b"".join(map(self._packer.pack, self._messages))
+        self._messages, self._run = [], None
+        try:
+            self._channel.sendall(packed)
+        except OSError:
+            # Nobody is left to work for; or this is a fork that a user's function made and forgot to end.
+            os._exit(0)
+
+    def _add(self, message: Sequence[Any]) -> None:
+        self._messages.append(list(message))
+        self._run = None

@@ -1,0 +1,106 @@
+"""The node's end of a worker's data channel: it never blocks, and what one tick writes is one system call."""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import msgpack
+
+from handoff_actors.workers.protocol import READ_NBYTES
+
+#: What one system call takes (IOV_MAX is 1024).
+_CHUNKS_PER_SEND: Final = 512
+
+#: run, index, attempt
+JobKey = tuple[int, int, int]
+
+
+class Pipe:
+    """Writes chunks in order, reads messages; `received` gets those of one read, `closed` is called at the end."""
+
+    def __init__(
+        self, end: socket.socket, received: Callable[[list[list[Any]]], None], closed: Callable[[], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = end
+        self._end.setblocking(False)
+        self._received = received
+        self._closed = closed
+        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+        #: Each with the jobs that it gives to the worker.
+        self._unsent: deque[tuple[bytes | memoryview, Sequence[JobKey]]] = deque()
+        self._is_flush_due = False
+        self._is_open = True
+        self._loop.add_reader(end, self._read)
+
+    def write(self, chunk: bytes, jobs: Sequence[JobKey] = ()) -> None:
+        """Send a chunk at the end of this tick, or when there is room."""
+        self._unsent.append((chunk, jobs))
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what there is room for now, the rest later."""
+        if not self._is_open:
+            return
+        self._is_flush_due = True
+        while self._unsent:
+            chunks = [chunk for chunk, _ in islice(self._unsent, _CHUNKS_PER_SEND)]
+            try:
+                sent = self._end.sendmsg(chunks)
+            except BlockingIOError:
+                self._loop.add_writer(self._end, self.flush)
+                return
+            except ConnectionError:
+                # The reader will see the end.
+                self._unsent.clear()
+                break
+            self._drop_sent(sent)
+        self._is_flush_due = False
+        self._loop.remove_writer(self._end)
+
+    def take_back(self) -> list[JobKey]:
+        """Drop the chunks with jobs of which nothing has been sent; gives their jobs."""
+        taken = [job for _, jobs in self._unsent for job in jobs]
+        self._unsent = deque(entry for entry in self._unsent if not entry[1])
+        return taken
+
+    def drain(self) -> None:
+        """Read all that has arrived."""
+        while self._is_open and self._read():
+            pass
+
+    def close(self) -> None:
+        """Close it, and drop what is unsent; `closed` is not called."""
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._end)
+            self._loop.remove_writer(self._end)
+            self._end.close()
+            self._unsent.clear()
+
+    def _drop_sent(self, nbytes: int) -> None:
+        while self._unsent and nbytes >= len(self._unsent[0][0]):
+            nbytes -= len(self._unsent.popleft()[0])
+        if nbytes:
+            # Its jobs cannot be taken back any more.
+            self._unsent[0] = (memoryview(self._unsent[0][0])[nbytes:], ())
+
+    def _read(self) -> bool:
+        try:
+            received = self._end.recv(READ_NBYTES)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            received = b""
+        if received:
+            self._unpacker.feed(received)
+            self._received(list(self._unpacker))
+            return True
+        self.close()
+        self._closed()
+        return False

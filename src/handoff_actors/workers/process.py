@@ -1,0 +1,204 @@
+"""A sync worker: runs one job at a time in its main thread, and answers a recall while it does.
+
+A recall must be heard while user code runs. A thread that listens would make every fork in user code a fork of a
+process with threads, which Python 3.12 warns of. So the control channel raises SIGIO, whose handler Python runs
+between two bytecodes of the user's code, and at once where it sleeps or waits; only a long computation in C delays
+it. The handler acts by itself only while `_is_interruptible`: at that time nothing of ours is half changed.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import socket
+from collections import deque
+from collections.abc import Awaitable, Coroutine
+from time import perf_counter
+from typing import Any, Final, NoReturn
+
+import msgpack
+
+from handoff_actors.workers.evaluation import Evaluation, failure
+from handoff_actors.workers.outbox import Outbox
+from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
+from handoff_actors.workers.store import Store
+from handoff_actors.workers.surroundings import Surroundings
+from handoff_actors.workers.template import Template
+
+#: A result may wait for the next job's only if that is expected to take less than this,
+_FAST_S: Final = 200e-6
+#: and no longer than this.
+_HOLD_S: Final = 1e-3
+
+#: The job's template, its run and all templates of that, the devices it may see, the job as in `wire.messages`.
+_Entry = tuple[Template, int, dict[int, Template], str | None, list[Any]]
+
+
+class SyncWorker:
+    """Runs jobs from `data` until that is closed; each byte on `control` is a recall."""
+
+    def __init__(self, data: socket.socket, control: socket.socket, store: Store, inline_limit: int) -> None:
+        self._data = data
+        self._control = control
+        self._poll = select.poll()
+        self._outbox = Outbox(data)
+        self._evaluation = Evaluation(store, inline_limit, _finish_now)
+        self._surroundings = Surroundings()
+        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+        self._queue: deque[_Entry] = deque()
+        #: Results are sent when so many jobs are left: the node refills the queue while those run.
+        self._half = 0
+        self._sent_at = 0.0
+        self._is_interruptible = False
+        #: Something may be on the control channel.
+        self._is_called = False
+
+    def serve(self) -> NoReturn:
+        """Run jobs; the process ends with its channels."""
+        os.register_at_fork(after_in_child=self._abandon)
+        self._poll.register(self._data, select.POLLIN)
+        self._poll.register(self._control, select.POLLIN)
+        self._listen_by_signal()
+        while True:
+            if self._queue:
+                self._run_next()
+            else:
+                self._wait()
+
+    def _listen_by_signal(self) -> None:
+        signal.signal(signal.SIGIO, self._on_signal)
+        fcntl.fcntl(self._control, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(self._control, fcntl.F_GETFL)
+        fcntl.fcntl(self._control, fcntl.F_SETFL, flags | os.O_ASYNC)
+        # What arrived before now has raised no signal.
+        self._is_called = True
+
+    def _abandon(self) -> None:
+        """In a fork that a user's function made: the channels and the jobs are its parent's alone."""
+        self._queue.clear()
+        self._data.close()
+        self._control.close()
+
+    # --- Jobs
+
+    def _run_next(self) -> None:
+        template, run, templates, devices, job = self._queue.popleft()
+        index, attempt, number, args, constants = job
+        self._surroundings.devices.expose(devices)
+        self._is_interruptible = True
+        if self._is_called:
+            self._answer()
+        started = perf_counter()
+        try:
+            result = _drive(self._evaluation.call(run, templates, number, args, constants))
+            value = self._evaluation.keep(run, index, attempt, result)
+        except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on
+            self._is_interruptible = False
+            ended = perf_counter()
+            self._outbox.failed(run, index, attempt, failure(error), ended - started)
+        else:
+            self._is_interruptible = False
+            ended = perf_counter()
+            self._outbox.done(run, index, attempt, value, ended - started)
+        template.took(ended - started)
+        if self._is_due(ended):
+            self._outbox.flush()
+            self._sent_at = ended
+
+    def _is_due(self, now: float) -> bool:
+        """Whether results must not wait for the next job's. With no next job, `_wait` sends them."""
+        queue = self._queue
+        return bool(queue) and (
+            queue[0][0].seconds > _FAST_S or len(queue) == self._half or now - self._sent_at >= _HOLD_S
+        )
+
+    # --- Messages
+
+    def _wait(self) -> None:
+        self._outbox.flush()
+        for descriptor, _ in self._poll.poll():
+            if descriptor == self._data.fileno():
+                self._read()
+            else:
+                self._is_called = True
+                self._answer()
+        self._half = len(self._queue) // 2
+        self._sent_at = perf_counter()
+
+    def _read(self) -> bool:
+        """Take what has arrived; False if that is nothing."""
+        try:
+            received = self._data.recv(READ_NBYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            received = b""
+        if not received:
+            os._exit(0)
+        self._unpacker.feed(received)
+        for message in self._unpacker:
+            self._take(message)
+        return True
+
+    def _take(self, message: list[Any]) -> None:
+        match message:
+            case [ToWorker.RUN, run, jobs]:
+                templates = self._surroundings.templates.of(run)
+                devices = self._surroundings.devices.announced
+                self._queue.extend((templates[job[2]], run, templates, devices, job) for job in jobs)
+            case _:
+                self._surroundings.hear(message)
+
+    # --- Recalls
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._is_called = True
+        if self._is_interruptible:
+            self._answer()
+
+    def _answer(self) -> None:
+        """Answer every recall on the control channel. A signal meanwhile only makes it look once more."""
+        was_interruptible = self._is_interruptible
+        while self._is_called:
+            self._is_interruptible = False
+            self._is_called = False
+            for _ in range(self._count_recalls()):
+                self._give_back()
+            self._is_interruptible = was_interruptible
+
+    def _count_recalls(self) -> int:
+        try:
+            recalls = self._control.recv(READ_NBYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            recalls = b""
+        if not recalls:
+            os._exit(0)
+        return len(recalls)
+
+    def _give_back(self) -> None:
+        while self._read():
+            """What has arrived and not been read has not started either."""
+        self._outbox.recalled((run, job[0], job[1]) for _, run, _, _, job in self._queue)
+        self._queue.clear()
+        self._outbox.flush()
+
+
+def _drive(evaluation: Coroutine[Any, Any, Any]) -> Any:
+    """Run to its end what never suspends, because `_finish_now` does not."""
+    try:
+        evaluation.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("an evaluation of a sync worker suspended")
+
+
+async def _finish_now(awaitable: Awaitable[Any]) -> Any:
+    # It takes longer to import than everything else that a sync worker needs, and few need it.
+    import asyncio  # noqa: PLC0415
+
+    async def outcome() -> Any:
+        return await awaitable
+
+    return asyncio.run(outcome())

@@ -1,0 +1,66 @@
+"""What node, zygote and workers say to one another: MessagePack lists that start with one of these numbers.
+
+On a worker's data channel messages follow one another without a frame; the zygote's channel keeps packets apart.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+#: Bytes asked for in one read.
+READ_NBYTES: Final = 256 * 1024
+#: How many pieces of code a worker keeps for runs to come; the pool counts along, so that it knows which.
+CODES_KEPT: Final = 256
+
+
+class ToWorker(IntEnum):
+    """Said to a worker."""
+
+    #: run, number, digest, by_reference, code (None: the worker has it), as_list
+    DEFINE = 1
+    #: run, jobs as in `wire.messages`
+    RUN = 2
+    #: run: its templates are not needed any more
+    FORGET = 3
+    #: devices, as CUDA_VISIBLE_DEVICES shows them to the jobs that follow, or None
+    EXPOSE = 4
+    #: give back what has not started; a sync worker hears it as a byte on its control channel instead
+    RECALL = 5
+    #: run, index, attempt; async workers only
+    CANCEL = 6
+
+
+class FromWorker(IntEnum):
+    """Said by a worker."""
+
+    #: run, rows of (index, attempt, encoded value or bytes stored, seconds)
+    DONE = 1
+    #: run, index, attempt, kind, encoded exception, reason, seconds
+    FAILED = 2
+    #: rows of (run, index, attempt)
+    RECALLED = 3
+
+
+class ToZygote(IntEnum):
+    """Said to the zygote."""
+
+    #: worker, is_async; with the worker's ends of its channels
+    SPAWN = 1
+    #: worker
+    KILL = 2
+
+
+class FromZygote(IntEnum):
+    """Said by the zygote."""
+
+    #: worker, pid
+    UP = 1
+    #: worker, signal, exit code
+    EXITED = 2
+
+
+class ArgumentTag(IntEnum):
+    """How an argument of a job starts that is not an encoded value; see `wire.messages`."""
+
+    REF = 1
+    CALL = 2
+    TEXT = 3

@@ -1,0 +1,88 @@
+"""The node's store of large values as a worker sees it: it writes what it makes and maps what it is given."""
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from mmap import PROT_READ, mmap
+from pathlib import Path
+from typing import Any, Final
+
+from handoff_actors.wire.payload import Payload, decode
+
+#: What one system call takes (IOV_MAX is 1024).
+_BUFFERS_PER_WRITE: Final = 512
+_MEGABYTE: Final = 1e6
+
+
+class InputMissing(Exception):
+    """A value that a job takes is not in the store."""
+
+
+class StoreFailed(Exception):
+    """A result cannot be written to the store."""
+
+
+class Store:
+    """The store's directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, run: int, index: int) -> Any:
+        """Give a stored value; its large buffers are the file itself. Raises InputMissing, SerializationError."""
+        path = self._directory / value_name(run, index)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise InputMissing(
+                f"the value of function {index} is not in {self._directory}: {error}"
+            ) from error
+        try:
+            mapped = mmap(descriptor, 0, prot=PROT_READ)
+        finally:
+            os.close(descriptor)
+        return decode(mapped)
+
+    def write(self, run: int, index: int, attempt: int, payload: Payload) -> None:
+        """Write a result under its attempt's name, or leave nothing behind. Raises StoreFailed."""
+        path = self._directory / f"{value_name(run, index)}.{attempt}"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise StoreFailed(self._complaint(payload.nbytes, error)) from error
+        try:
+            # Room is taken first: a full store shows at once, and never as SIGBUS in whoever maps the file.
+            os.posix_fallocate(descriptor, 0, payload.nbytes)
+            _write_all(descriptor, payload.buffers)
+        except OSError as error:
+            with suppress(FileNotFoundError):
+                path.unlink()
+            raise StoreFailed(self._complaint(payload.nbytes, error)) from error
+        finally:
+            os.close(descriptor)
+
+    def _complaint(self, nbytes: int, error: OSError) -> str:
+        needed = f"a result of {nbytes / _MEGABYTE:.1f} MB"
+        if error.errno != errno.ENOSPC:
+            return f"{needed} cannot be written to {self._directory}: {error.strerror}"
+        space = os.statvfs(self._directory)
+        free, size = (blocks * space.f_frsize / _MEGABYTE for blocks in (space.f_bavail, space.f_blocks))
+        return f"{needed} does not fit into {self._directory}: {free:.1f} MB of {size:.1f} MB are free"
+
+
+def value_name(run: int, index: int) -> str:
+    """Name the file of a value that the node has accepted; an attempt's file has ".attempt" after it."""
+    return f"{run:016x}-{index}"
+
+
+def _write_all(descriptor: int, buffers: Sequence[bytes | memoryview]) -> None:
+    pending = [memoryview(buffer) for buffer in buffers]
+    first = 0
+    while first < len(pending):
+        written = os.writev(descriptor, pending[first : first + _BUFFERS_PER_WRITE])
+        while first < len(pending) and written >= len(pending[first]):
+            written -= len(pending[first])
+            first += 1
+        if written:
+            pending[first] = pending[first][written:]

@@ -1,0 +1,25 @@
+"""What jobs find when they run."""
+
+from typing import Any
+
+from handoff_actors.workers.devices import Devices
+from handoff_actors.workers.protocol import ToWorker
+from handoff_actors.workers.template import Templates
+
+
+class Surroundings:
+    """The templates and the devices that a worker has been told of."""
+
+    def __init__(self) -> None:
+        self.templates = Templates()
+        self.devices = Devices()
+
+    def hear(self, message: list[Any]) -> None:
+        """Take in a message that is about jobs to come."""
+        match message:
+            case [ToWorker.DEFINE, *fields]:
+                self.templates.define(*fields)
+            case [ToWorker.FORGET, run]:
+                self.templates.forget(run)
+            case [ToWorker.EXPOSE, devices]:
+                self.devices.announced = devices

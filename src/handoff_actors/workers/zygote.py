@@ -1,0 +1,177 @@
+"""The zygote: a process that has imported what workers need, and forks them.
+
+It is the parent of all workers of a node, so no pid that it signals can belong to another process. It ends with its
+node, however that ends: it kills the process group of each worker and removes the store's directory. It has one
+thread and never makes a ZeroMQ context, so its forks are safe.
+"""
+
+import gc
+import importlib
+import io
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import msgpack
+
+from handoff_actors.workers.linux import adopt_orphans, signal_when_parent_ends
+from handoff_actors.workers.main import run_worker
+from handoff_actors.workers.protocol import FromZygote, ToZygote
+from handoff_actors.workers.store import Store
+
+_MESSAGE_NBYTES: Final = 4096
+_CHANNELS_PER_WORKER: Final = 2
+_PRELOADED_FOR_ASYNC: Final = "handoff_actors.workers.coroutines"
+
+
+class Zygote:
+    """Serves one node over `channel`, a SOCK_SEQPACKET socket."""
+
+    def __init__(self, channel: socket.socket, store: Path, inline_limit: int) -> None:
+        self._channel = channel
+        self._store = store
+        self._inline_limit = inline_limit
+        self._node = os.getppid()
+        #: Workers that have not been reaped, by pid.
+        self._workers: dict[int, int] = {}
+        self._wakeup, self._waker = socket.socketpair()
+
+    def serve(self) -> None:
+        """Fork, kill and reap until the node is gone; then leave nothing of it behind."""
+        self._catch_signals()
+        adopt_orphans()
+        gc.freeze()
+        try:
+            with suppress(ConnectionError):
+                self._serve()
+        finally:
+            self._end_workers()
+            shutil.rmtree(self._store, ignore_errors=True)
+
+    def _catch_signals(self) -> None:
+        # A service manager signals every process of a node that is to drain; only the node may end its workers.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._wakeup.setblocking(False)
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # The channel may outlive the node in a fork that the app made. This wakes the loop, which then looks.
+        signal_when_parent_ends(signal.SIGCHLD)
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        while os.getppid() == self._node:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._wakeup.fileno():
+                    self._wakeup.recv(_MESSAGE_NBYTES)
+                    self._reap()
+                elif not self._handle_request():
+                    return
+
+    # --- Requests
+
+    def _handle_request(self) -> bool:
+        """Do what the node asks for; False when there is no node."""
+        request, descriptors, _, _ = socket.recv_fds(
+            self._channel, _MESSAGE_NBYTES, _CHANNELS_PER_WORKER, socket.MSG_CMSG_CLOEXEC
+        )
+        channels = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if not request:
+            return False
+        match msgpack.unpackb(request):
+            case [ToZygote.SPAWN, worker]:
+                self._spawn(worker, channels)
+            case [ToZygote.KILL, worker]:
+                self._kill(worker)
+        for channel in channels:
+            channel.close()
+        return True
+
+    def _spawn(self, worker: int, channels: list[socket.socket]) -> None:
+        if len(channels) < _CHANNELS_PER_WORKER:
+            importlib.import_module(_PRELOADED_FOR_ASYNC)
+        zygote = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            sys.stderr.write(f"handoff: worker {worker} cannot be started: {error}\n")
+            self._report(FromZygote.EXITED, worker, None, os.EX_OSERR)
+            return
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            for ours in (self._channel, self._wakeup, self._waker):
+                ours.close()
+            run_worker(channels, Store(self._store), self._inline_limit, zygote)
+        self._workers[pid] = worker
+        self._report(FromZygote.UP, worker, pid)
+
+    def _kill(self, worker: int) -> None:
+        for pid, known in self._workers.items():
+            if known == worker:
+                _kill_group(pid)
+
+    # --- Ends
+
+    def _reap(self) -> None:
+        """Report the workers that have ended, and what they leave behind ends too."""
+        while (ended := _next_ended()) is not None:
+            worker = self._workers.pop(ended.si_pid, None)
+            if worker is not None:
+                # Before it is reaped: until then its pid names its group and nothing else.
+                _kill_group(ended.si_pid)
+            os.waitpid(ended.si_pid, 0)
+            if worker is None:
+                continue
+            if ended.si_code == os.CLD_EXITED:
+                self._report(FromZygote.EXITED, worker, None, ended.si_status)
+            else:
+                self._report(FromZygote.EXITED, worker, ended.si_status, None)
+
+    def _end_workers(self) -> None:
+        for pid in self._workers:
+            _kill_group(pid)
+        for pid in self._workers:
+            # Orphans of the group have become children of this process, so this waits for all of it.
+            with suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-pid, 0)
+
+    def _report(self, *report: Any) -> None:
+        self._channel.send(msgpack.packb([int(report[0]), *report[1:]]))
+
+
+def _next_ended() -> os.waitid_result | None:
+    """Find a child that has ended, and leave it to be reaped."""
+    with suppress(ChildProcessError):
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return None
+
+
+def _kill_group(pid: int) -> None:
+    # A worker that has just been forked has no group yet; one that has ended may have left one.
+    os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve the node that started this process: argv is [channel's descriptor, store, inline limit, *sys.path]."""
+    descriptor, store, inline_limit = sys.argv[1:4]
+    sys.argv[:] = [""]
+    # User code and multiprocessing in it look at it; there is nothing of the app's to be seen.
+    sys.modules["__main__"] = ModuleType("__main__")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Workers end without notice: what they print must not stay behind in a buffer.
+        sys.stdout.reconfigure(line_buffering=True)
+    Zygote(socket.socket(fileno=int(descriptor)), Path(store), int(inline_limit)).serve()

@@ -1,0 +1,311 @@
+import functools
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handoff_actors.errors import DuplicateFunctionError, InvalidFunctionError
+from handoff_actors.graph import DAG, Argument, Constant, Function, collocated
+from handoff_actors.graph.checks import is_coroutine_code
+
+
+def add(*values: Any) -> Any:
+    return sum(values)
+
+
+def generate() -> Iterator[int]:
+    yield 1
+
+
+async def generate_async() -> AsyncIterator[int]:
+    yield 1
+
+
+async def answer() -> int:
+    return 1
+
+
+class Counter:
+    def count(self) -> int:
+        return 1
+
+    async def count_async(self) -> int:
+        return 1
+
+    def generate(self) -> Iterator[int]:
+        yield 1
+
+    @staticmethod
+    async def static_async() -> int:
+        return 1
+
+
+class AsyncCallable:
+    async def __call__(self) -> int:
+        return 1
+
+
+class GeneratorCallable:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+INVALID_OPTIONS: list[tuple[str, Any]] = [
+    ("type", "Regular"),
+    ("type", ["regular"]),
+    ("argument_inclusion", "list"),
+    ("cost", 3),
+    ("cost", {"": 1}),
+    ("cost", {1: 1}),
+    ("cost", {"cpu": -1}),
+    ("cost", {"cpu": True}),
+    ("cost", {"cpu": "1"}),
+    ("cost", {"cpu": float("nan")}),
+    ("cost", {"cpu": float("inf")}),
+    ("cost", {"cpu": 10**400}),
+    ("cost", {"gpu": 1.5}),
+    ("node", ""),
+    ("node", 5),
+    ("node", collocated([])),  # type: ignore[arg-type]  # that is the point
+    ("max_retries", -1),
+    ("max_retries", 1.0),
+    ("max_retries", True),
+    ("retry_backoff", 1.0),
+    ("retry_backoff", (1.0, 2.0)),
+    ("retry_backoff", (-1.0, 2.0, 3.0)),
+    ("retry_backoff", (1.0, 0.5, 3.0)),
+    ("retry_backoff", (1.0, 2.0, -3.0)),
+    ("timeout", 0),
+    ("timeout", "1"),
+    ("priority", 1.5),
+    ("priority", None),
+    ("init", 3),
+    ("parallelism", 0),
+    ("parallelism", None),
+    ("batch_size", 0),
+    ("batch_timeout", 0),
+    ("kwargs", [1]),
+    ("kwargs", {1: 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), INVALID_OPTIONS)
+def test_invalid_option_is_refused_by_name(name: str, value: Any) -> None:
+    function = Function("f", [], add, **{name: value})
+
+    with pytest.raises(InvalidFunctionError, match=f"'f': {name}") as caught:
+        DAG().add_function(function)
+
+    assert caught.value.function_id == "f"
+
+
+VALID_OPTIONS: list[tuple[str, Any]] = [
+    ("cost", {}),
+    ("cost", {"cpu": 0, "gpu": 0.5, "license": Fraction(1, 2)}),
+    ("cost", {"gpu": 2.0, "memory": np.int64(5)}),
+    ("node", "node-a"),
+    ("node", collocated("other")),
+    ("max_retries", 0),
+    ("max_retries", np.int64(2)),
+    ("retry_backoff", (0, 1, 0)),
+    ("retry_backoff", [0.1, 2.0, 5.0]),
+    ("timeout", 0.1),
+    ("priority", -5),
+    ("argument_inclusion", "as_list"),
+    ("init", dict),
+    ("parallelism", 4),
+    ("batch_size", 1),
+    ("batch_timeout", 0.5),
+    ("kwargs", {"start": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), VALID_OPTIONS)
+def test_valid_option_is_taken_as_it_is(name: str, value: Any) -> None:
+    dag = DAG().add_function(Function("f", [], add, **{name: value}))
+
+    assert getattr(dag.functions["f"], name) == value
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        generate,
+        generate_async,
+        Counter().generate,
+        GeneratorCallable(),
+        functools.partial(functools.partial(generate)),
+    ],
+)
+def test_generator_code_is_refused_with_a_way_out(code: Callable[..., Any]) -> None:
+    with pytest.raises(InvalidFunctionError, match="return a list"):
+        DAG().add_function(Function("f", [], code))
+
+
+@pytest.mark.parametrize(
+    "code", [add, len, Counter, Counter().count, AsyncCallable(), functools.partial(add, 1)]
+)
+def test_any_other_callable_is_code(code: Callable[..., Any]) -> None:
+    dag = DAG().add_function(Function("f", [], code))
+
+    assert dag.functions["f"].code is code
+
+
+@pytest.mark.parametrize("kind", ["regular", "inline"])
+def test_code_that_cannot_be_called_is_refused(kind: Any) -> None:
+    with pytest.raises(InvalidFunctionError, match="code must be a callable, not None"):
+        DAG().add_function(Function("f", [], None, type=kind))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        answer,
+        functools.partial(answer),
+        Counter().count_async,
+        Counter.static_async,
+        AsyncCallable(),
+        functools.partial(AsyncCallable()),
+    ],
+)
+def test_coroutine_code_is_seen_through_its_wrapping(code: Callable[..., Any]) -> None:
+    assert is_coroutine_code(code)
+
+
+@pytest.mark.parametrize(
+    "code", [add, len, AsyncCallable, Counter().count, functools.partial(add), GeneratorCallable()]
+)
+def test_other_code_is_no_coroutine_code(code: Callable[..., Any]) -> None:
+    assert not is_coroutine_code(code)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("node", "node-a"),
+        ("cost", {"cpu": 1}),
+        ("init", dict),
+        ("timeout", 1.0),
+        ("max_retries", 0),
+        ("retry_backoff", (0.0, 1.0, 0.0)),
+    ],
+)
+def test_inline_function_has_nothing_that_belongs_to_its_consumer(name: str, value: Any) -> None:
+    function = Function("f", [], add, type="inline", **{name: value})
+
+    with pytest.raises(InvalidFunctionError, match=f"no {name} of its own"):
+        DAG().add_function(function)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("args", ["g"]),
+        ("extra_args", (1,)),
+        ("kwargs", {"a": 1}),
+        ("cost", {"cpu": 1}),
+        ("code", add),
+        ("init", dict),
+    ],
+)
+def test_input_has_nothing_to_run(name: str, value: Any) -> None:
+    function = Function(**{"id": "f", "args": [], "code": None, "type": "input", name: value})
+
+    with pytest.raises(InvalidFunctionError, match=f"no {name} of its own"):
+        DAG().add_function(function)
+
+
+def test_input_may_be_pinned() -> None:
+    dag = DAG().add_function(Function("f", [], None, type="input", node="node-a"))
+
+    assert dag.functions["f"].node == "node-a"
+
+
+@pytest.mark.parametrize("args", ["abc", b"abc", 5])
+@pytest.mark.parametrize("name", ["args", "extra_args"])
+def test_arguments_that_are_no_list_are_refused(name: str, args: Any) -> None:
+    with pytest.raises(InvalidFunctionError, match=f"{name} must be a list"):
+        Function(**{"id": "f", "args": [], "code": add, name: args})
+
+
+def test_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        Function("f", [], add, colour="red")  # type: ignore[call-arg]  # that is the point
+
+
+@pytest.mark.parametrize("function_id", [[], ("a", [])])
+def test_id_that_is_not_hashable_is_refused(function_id: Any) -> None:
+    with pytest.raises(InvalidFunctionError, match="an id must be hashable"):
+        DAG().add_function(Function(function_id, [], add))
+    with pytest.raises(InvalidFunctionError, match="an id must be hashable"):
+        DAG(function_id)
+    with pytest.raises(InvalidFunctionError, match="an id must be hashable"):
+        DAG().add_function(Function("f", [Argument(function_id)], add))
+
+
+def test_value_in_the_place_of_an_id_is_refused_with_a_way_out() -> None:
+    with pytest.raises(InvalidFunctionError, match=re.escape("extra_args or Constant(...)")):
+        DAG().add_function(Function("f", [[1, 2]], add))  # type: ignore[list-item]  # that is the point
+
+
+@pytest.mark.parametrize("name", ["serialize", "deserialize"])
+def test_hook_that_cannot_be_called_is_refused(name: str) -> None:
+    not_callable: dict[str, Any] = {name: "hook"}
+
+    with pytest.raises(InvalidFunctionError, match=f"{name} must be a callable"):
+        DAG().add_function(Function("f", [Argument("g", **not_callable)], add))
+
+
+def test_duplicate_id_is_refused_and_the_first_stays() -> None:
+    dag = DAG().add_function(Function("f", [], add))
+
+    with pytest.raises(DuplicateFunctionError) as caught:
+        dag.add_function(Function("f", [], len))
+
+    assert caught.value.function_id == "f"
+    assert dag.functions["f"].code is add
+
+
+def test_function_keeps_what_it_was_given_when_the_callers_dicts_change() -> None:
+    kwargs, cost, args = {"a": 1}, {"cpu": 1.0}, ["g"]
+
+    function = Function("f", args, add, kwargs=kwargs, cost=cost, extra_args=[1])
+    kwargs["a"], cost["cpu"] = 2, 2.0
+    args.append("h")
+
+    assert function == Function("f", ("g",), add, kwargs={"a": 1}, cost={"cpu": 1.0}, extra_args=(1,))
+
+
+def nest(handle: object) -> list[object]:
+    shared: list[object] = [1]
+    shared.append(shared)
+    return [1, "text", shared, shared, ({"key": [handle]},)]
+
+
+@pytest.mark.parametrize("wrap", [lambda h: [h], lambda h: (h,), lambda h: {"k": h}, nest])
+def test_handle_inside_a_value_is_refused(wrap: Callable[[object], Any]) -> None:
+    dag = DAG()
+    handle = dag.call(add)
+
+    for args, options in [
+        ((wrap(handle),), {}),
+        ((), {"extra_args": [handle]}),
+        ((), {"kwargs": {"k": wrap(handle)}}),
+    ]:
+        with pytest.raises(InvalidFunctionError, match="holds a handle"):
+            dag.call(add, *args, **options)  # type: ignore[arg-type]  # mypy cannot see which option it is
+    with pytest.raises(InvalidFunctionError, match="holds a handle"):
+        dag.add_function(Function("f", [Constant(handle)], add))
+
+    assert len(dag) == 1
+
+
+def test_value_without_a_handle_is_taken_however_it_is_built() -> None:
+    dag = DAG()
+
+    dag.call(add, nest(None), {"a": 1}, extra_args=nest(1), kwargs={"k": {}})
+
+    assert len(dag) == 1

@@ -1,0 +1,150 @@
+"""Random DAGs, how their functions behave, and the programs that runs are made of."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from handoff_actors.core.program import Program
+from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
+from handoff_actors.ids import Index
+from handoff_actors.wire.messages import Ref, Template
+
+from simulation.symbols import PACK, UNPACK, encode_constants, make_code, values_of
+
+COSTS: Sequence[dict[str, float]] = (
+    {"cpu": 1},
+    {"cpu": 2},
+    {"cpu": 0.5},
+    {"cpu": 1, "memory": 500},
+    {"gpu": 1},
+    {"gpu": 0.5},
+    {"cpu": 1, "gpu": 2},
+    {"license": 1},
+    {"memory": 700},
+)
+#: What an attempt may do instead of ending well.
+MISHAPS = ("exception", "exception", "slow", "crash", "store", "serialization")
+LARGE_NBYTES = 1_000_000
+
+
+@dataclass
+class Conduct:
+    """How the attempts at one function go."""
+
+    duration_s: float
+    is_large: bool
+    #: What goes wrong, by attempt.
+    mishaps: dict[int, str] = field(default_factory=dict)
+    #: It does not end when it is cancelled.
+    is_stubborn: bool = False
+
+
+@dataclass
+class Work:
+    """What one run is to do, and what must come out."""
+
+    program: Program
+    conducts: dict[Index, Conduct]
+    #: Large constants, by index.
+    constants: dict[Index, bytes]
+    values: dict[Hashable, bytes]
+
+
+def make_work(random: Random, size: int, nodes: Sequence[str], *, is_calm: bool) -> Work:
+    dag = _make_dag(random, size, nodes)
+    plan = Plan.compile(dag)
+    constants: dict[Index, bytes] = {}
+    encoded: list[bytes | Ref] = []
+    for extra_args, _ in plan.constants:
+        value = encode_constants(extra_args)
+        if random.random() < 0.5:
+            encoded.append(value)
+        else:
+            index = plan.size + len(constants)
+            constants[index] = value
+            encoded.append(Ref(index, LARGE_NBYTES, [""]))
+    templates = [
+        Template(
+            number,
+            bytes([number]),
+            True,
+            spec.code.__name__.encode(),
+            spec.is_async,
+            spec.as_list,
+            spec.cost,
+            spec.timeout,
+        )
+        for number, spec in enumerate(plan.templates)
+    ]
+    usual_s = random.choice((0.0002, 0.005, 0.05))
+    conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
+    return Work(Program(plan, templates, encoded, []), conducts, constants, values_of(dag))
+
+
+def _make_conduct(random: Random, usual_s: float, *, is_calm: bool) -> Conduct:
+    conduct = Conduct(usual_s * random.choice((0.5, 1, 1, 20)), random.random() < 0.3)
+    if not is_calm and random.random() < 0.15:
+        first = random.randint(1, 2)
+        last = first + random.choice((0, 0, 1, 9))
+        mishap = random.choice(MISHAPS)
+        conduct.mishaps = dict.fromkeys(range(first, last + 1), mishap)
+        conduct.is_stubborn = random.random() < 0.3
+    return conduct
+
+
+def _make_dag(random: Random, size: int, nodes: Sequence[str]) -> DAG:
+    dag = DAG("dag")
+    kinds = [make_code(f"code{number}", is_async=number % 3 == 0) for number in range(4)]
+    costs = random.sample(COSTS, 3)
+    has_oddities = random.random() < 0.6
+    for number in range(size):
+        dag.add_function(_make_function(random, number, dag, random.choice(kinds), costs, nodes, has_oddities))
+    return dag
+
+
+def _make_function(
+    random: Random,
+    number: int,
+    dag: DAG,
+    code: object,
+    costs: Sequence[dict[str, float]],
+    nodes: Sequence[str],
+    has_oddities: bool,
+) -> Function:
+    earlier = list(dag.functions)[-8:]
+    args = [_make_argument(random, arg, has_oddities) for arg in _some(random, earlier)]
+    extra_args = (number,) if random.random() < 0.3 else ()
+    if has_oddities and random.random() < 0.1:
+        return Function(number, args, code, type="inline", extra_args=extra_args)  # type: ignore[arg-type]
+    return Function(
+        number,
+        args,
+        code,  # type: ignore[arg-type]
+        extra_args=extra_args,
+        cost=random.choice((None, *costs)),
+        node=_make_place(random, dag, nodes) if has_oddities else None,
+        max_retries=random.choice((None, None, 0, 1)),
+        retry_backoff=random.choice((None, None, (0.05, 2, 0.3))),
+        timeout=0.4 if random.random() < 0.1 else None,
+        priority=random.choice((0, 0, 0, 1)),
+    )
+
+
+def _some(random: Random, ids: Sequence[Hashable]) -> list[Hashable]:
+    return random.sample(list(ids), min(len(ids), random.choice((0, 1, 1, 2, 3))))
+
+
+def _make_argument(random: Random, function_id: Hashable, has_oddities: bool) -> Hashable:
+    if not has_oddities or random.random() < 0.8:
+        return function_id
+    return Argument(function_id, random.choice((None, PACK)), random.choice((None, UNPACK)))  # type: ignore[arg-type]
+
+
+def _make_place(random: Random, dag: DAG, nodes: Sequence[str]) -> object:
+    chance = random.random()
+    regular = [function.id for function in dag.functions.values() if function.type == "regular"]
+    if chance < 0.1:
+        return random.choice(nodes)
+    if chance < 0.25 and regular:
+        return collocated(random.choice(regular))
+    return None

@@ -1,0 +1,247 @@
+"""A node: the real machine, simulated workers, a store, and the links of those who use it."""
+
+from collections import Counter
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, assert_never
+
+from handoff_actors.core.ledger import TOLERANCE
+from handoff_actors.core.node import NodeMachine
+from handoff_actors.core.node_events import (
+    Advertise,
+    CancelCoroutine,
+    DiscardValue,
+    FetchInput,
+    ForgetRun,
+    Give,
+    InputFetched,
+    InputMissing,
+    KeepValue,
+    KillWorker,
+    Leave,
+    Left,
+    NodeEffect,
+    NodeEvent,
+    PeerConnected,
+    PeerLost,
+    Received,
+    RecallWorker,
+    Reply,
+    SpawnWorker,
+)
+from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
+from handoff_actors.wire.messages import Completed, Failed, FromNode, Recalled, Redeclare, Ref
+
+from simulation.dags import LARGE_NBYTES, Conduct
+from simulation.network import Channel, Timeline
+from simulation.symbols import evaluate
+from simulation.workers import Key, SimulatedWorker, Task, shares_of
+
+if TYPE_CHECKING:
+    from simulation.apps import Link
+    from simulation.cluster import Cluster
+
+LEASE_S = 3.0
+WORKER_DELAY_S = 0.0005
+#: The node talks to itself to be declared anew, as an app of its own process would.
+SELF = PeerId(b"self")
+
+
+class SimulatedNode:
+    """One life of a node."""
+
+    def __init__(self, name: str, address: str, capabilities: Resources, cluster: "Cluster") -> None:
+        self.name = name
+        self.address = address
+        self.timeline: Timeline = cluster.timeline
+        self.is_alive = True
+        self.links: dict[PeerId, Link] = {}
+        self.seq = 0
+        self._cluster = cluster
+        self._random: Random = cluster.random
+        workers = max(1, int(capabilities.get("cpu", 1)))
+        self.machine = NodeMachine(capabilities, workers, most_workers=workers + 4, lease_s=LEASE_S)
+        self._workers: dict[WorkerId, SimulatedWorker] = {}
+        self._ears: dict[WorkerId, Channel[NodeEvent]] = {}
+        self._store: dict[Key, bytes] = {}
+        self._results: dict[tuple[RunId, Index, Attempt], bytes] = {}
+        self._fetching: set[tuple[RunId, Index]] = set()
+        self._reports: Counter[tuple[PeerId, RunId, Index, Attempt]] = Counter()
+        #: Claims may exceed what has been redeclared until they end.
+        self._allowed: Resources = dict(capabilities)
+        self._is_redeclared = False
+
+    # --- What the world does to it ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._cluster.drive(self, self.machine, self.machine.start, self.carry_out)
+        self.handle(PeerConnected(SELF, has_lease=False))
+
+    def handle(self, event: NodeEvent) -> None:
+        if not self.is_alive:
+            return
+        self._cluster.note(self.name, event)
+        self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)
+
+    def connected(self, link: "Link") -> None:
+        self.links[link.peer] = link
+        self.handle(PeerConnected(link.peer))
+
+    def lost(self, link: "Link") -> None:
+        if self.links.pop(link.peer, None) is not None:
+            self.handle(PeerLost(link.peer))
+
+    def crash(self) -> None:
+        """Be gone from one moment to the next, with everything."""
+        self.is_alive = False
+        for worker in self._workers.values():
+            worker.die()
+        for link in list(self.links.values()):
+            link.cut(tell_node=False)
+
+    def crash_a_worker(self) -> None:
+        busy = [worker for worker in self._workers.values() if worker.running]
+        if busy:
+            self._random.choice(busy).die()
+
+    def redeclare(self, capabilities: Resources) -> None:
+        self._is_redeclared = True
+        self.handle(Received(SELF, Redeclare(capabilities)))
+
+    def leave(self) -> None:
+        self.handle(Leave())
+
+    # --- What its workers need ----------------------------------------------------------------------------------
+
+    def conduct_of(self, key: Key) -> Conduct:
+        return self._cluster.conduct_of(key)
+
+    def begin(self, task: Task) -> bytes:
+        running = [other for worker in self._workers.values() for other in worker.running.values()]
+        for resource in task.cost:
+            used = sum(other.cost.get(resource, 0.0) for other in running)
+            allowed = self._allowed.get(resource, 0.0)
+            assert used <= allowed + TOLERANCE, f"{self.name}: {used} of {allowed} {resource} are in use"
+        if not self._is_redeclared:
+            shares = shares_of(running)
+            assert all(share <= 1 + TOLERANCE for share in shares.values()), f"devices are shared: {shares}"
+        run = task.give.run
+        return evaluate(task.job, task.give.templates, self.name, lambda ref: self._look_up(run, ref))
+
+    def store_result(self, task: Task) -> int:
+        run, index = task.key
+        self._results[run, index, task.job.attempt] = task.value
+        return LARGE_NBYTES
+
+    def value(self, run: RunId, index: Index) -> bytes | None:
+        return self._store.get((run, index)) if self.is_alive else None
+
+    def _look_up(self, run: RunId, ref: Ref) -> bytes:
+        assert (run, ref.index) in self._store, f"{self.name} runs a function of {run} without its input {ref}"
+        return self._store[run, ref.index]
+
+    # --- What the machine decides -------------------------------------------------------------------------------
+
+    def carry_out(self, effect: NodeEffect) -> None:  # noqa: C901, PLR0912 - one table
+        match effect:
+            case Reply(peer, message):
+                self._reply(peer, message)
+            case SpawnWorker():
+                self._spawn(effect)
+            case Give(worker):
+                self._after_a_moment(lambda: self._workers[worker].give(effect))
+            case RecallWorker(worker):
+                self._after_a_moment(lambda: self._workers[worker].give_back())
+            case CancelCoroutine(worker, run, index):
+                self._after_a_moment(lambda: self._workers[worker].cancel((run, index)))
+            case KillWorker(worker):
+                self._after_a_moment(lambda: self._workers[worker].die())
+            case FetchInput():
+                self._fetching.add((effect.run, effect.index))
+                delay_s = self._random.choice((0.001, 0.02, 0.3))
+                self.timeline.after(delay_s, lambda: self._fetch(effect))
+            case KeepValue(run, index, attempt):
+                self._store[run, index] = self._results.pop((run, index, attempt))
+            case DiscardValue(run, index, attempt):
+                self._results.pop((run, index, attempt), None)
+            case ForgetRun(run):
+                self._forget(run)
+            case Advertise():
+                self.seq += 1
+                self._cluster.publish(self, effect)
+            case Left():
+                self.crash()
+            case _:
+                assert_never(effect)
+
+    def _reply(self, peer: PeerId, message: FromNode) -> None:
+        self._count_reports(peer, message)
+        link = self.links.get(peer)
+        if link is not None:
+            link.to_app.send(message)
+
+    def _count_reports(self, peer: PeerId, message: FromNode) -> None:
+        match message:
+            case Completed(run, entries) | Recalled(run, entries):
+                tickets = [(peer, run, entry.index, entry.attempt) for entry in entries]
+            case Failed(run, index, attempt):
+                tickets = [(peer, run, index, attempt)]
+            case _:
+                return
+        for ticket in tickets:
+            self._reports[ticket] += 1
+            assert self._reports[ticket] == 1, f"{self.name} reports twice about {ticket}"
+
+    def _spawn(self, effect: SpawnWorker) -> None:
+        ear = Channel(self.timeline, self._random, WORKER_DELAY_S, self.handle)
+        worker = SimulatedWorker(effect.worker, self, ear, is_async=effect.is_async)
+        self._workers[effect.worker] = worker
+        if self._cluster.has_faults and self._random.random() < 0.02:
+            self.timeline.after(0.05, lambda: worker.die(signal=None))
+        else:
+            self.timeline.after(self._random.choice((0.001, 0.05)), worker.come_up)
+
+    def _after_a_moment(self, action: "partial[None]") -> None:
+        # The same for all, so that what is said to a worker stays in order.
+        self.timeline.after(WORKER_DELAY_S, action)
+
+    def _fetch(self, fetch: FetchInput) -> None:
+        if (fetch.run, fetch.index) not in self._fetching or not self.is_alive:
+            return
+        self._fetching.discard((fetch.run, fetch.index))
+        for holder in fetch.holders:
+            value = self._cluster.value_at(holder, fetch.peer, fetch.run, fetch.index, self)
+            if value is not None:
+                self._store[fetch.run, fetch.index] = value
+                self.handle(InputFetched(fetch.run, fetch.index, fetch.nbytes))
+                return
+        self.handle(InputMissing(fetch.run, fetch.index, f"{list(fetch.holders)} do not have it"))
+
+    def _forget(self, run: RunId) -> None:
+        for key in [key for key in self._store if key[0] == run]:
+            del self._store[key]
+        self._fetching = {fetch for fetch in self._fetching if fetch[0] != run}
+
+    # --- What must hold -----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        self.machine.check()
+        ledger = self.machine.ledger
+        for resource, claimed in ledger.claimed.items():
+            allowed = max(ledger.totals.get(resource, 0.0), min(self._allowed.get(resource, 0.0), claimed))
+            assert claimed <= allowed + TOLERANCE, f"{self.name} has {claimed} of {allowed} {resource} claimed"
+            self._allowed[resource] = allowed
+        self._allowed |= {
+            resource: total for resource, total in ledger.totals.items() if resource not in self._allowed
+        }
+
+    @property
+    def is_empty(self) -> bool:
+        return self.machine.is_idle and not self._store and not self._results and not self._fetching
+
+    def check_that_it_is_empty(self) -> None:
+        assert self.machine.is_idle, f"{self.name} is not idle"
+        assert not self._store, f"{self.name} still stores {list(self._store)}"
+        assert not self._results, f"{self.name} still holds results {list(self._results)}"
+        assert not self._fetching
+        assert not any(worker.running for worker in self._workers.values())

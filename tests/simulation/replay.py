@@ -1,0 +1,22 @@
+"""Run one seed again and print all that happens: python -m simulation.replay SEED."""
+
+import sys
+import traceback
+
+from simulation.worlds import run_world
+
+
+def main() -> int:
+    trace: list[str] = []
+    try:
+        run_world(int(sys.argv[1]), trace)
+    except AssertionError:
+        print("\n".join(trace))
+        traceback.print_exc()
+        return 1
+    print("\n".join(trace))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""One run in an app: the real machine, and what is expected of it."""
+
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+from handoff_actors.core.explain import explain
+from handoff_actors.core.progress import DONE
+from handoff_actors.core.run import RunMachine, RunOptions
+from handoff_actors.core.run_events import (
+    BringHome,
+    BroughtHome,
+    Finished,
+    Forgotten,
+    LetGo,
+    NotBroughtHome,
+    Observed,
+    RunEffect,
+    RunEvent,
+    Tell,
+)
+from handoff_actors.errors import (
+    AllocationError,
+    FunctionFailed,
+    HandoffError,
+    NodeLost,
+    RunTimeout,
+    SerializationError,
+    WorkerDied,
+)
+from handoff_actors.graph import HookId
+from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.wire.messages import Failed
+
+from simulation.dags import Work
+from simulation.symbols import MADE_FOR
+
+if TYPE_CHECKING:
+    from simulation.apps import App
+    from simulation.cluster import Cluster
+
+COSTS_A_RETRY = ("exception", "timeout", "store", "cancelled")
+
+
+class SimulatedRun:
+    """One run, from its start until nothing of it is left."""
+
+    def __init__(self, number: RunId, work: Work, options: RunOptions, app: "App", cluster: "Cluster") -> None:
+        self.number = number
+        self.work = work
+        self.options = options
+        self.machine = RunMachine(number, work.program, options)
+        self.is_cancelled = False
+        self.end: Finished | None = None
+        self.is_forgotten = False
+        self._app = app
+        self._cluster = cluster
+        self._home: dict[Index, bytes] = {}
+        self._done: set[Index] = set()
+        self._failures: Counter[tuple[FunctionId, str]] = Counter()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._app.is_alive
+
+    def describe(self) -> str:
+        machine = self.machine
+        reasons = list(explain(self.work.program.plan, machine.progress, machine.dispatcher))
+        return f"run {self.number}, end {self.end}, {reasons}"
+
+    def start(self) -> None:
+        self._cluster.drive(self, self.machine, self.machine.start, self.carry_out)
+
+    def handle(self, event: RunEvent) -> None:
+        if self._app.is_alive:
+            self._cluster.note(f"run {self.number}", event)
+            self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)
+
+    def count_failure(self, failed: Failed) -> None:
+        self._failures[self.work.program.plan.ids[failed.index], failed.kind] += 1
+
+    # --- What the machine decides -------------------------------------------------------------------------------
+
+    def carry_out(self, effect: RunEffect) -> None:
+        match effect:
+            case Tell(name, message):
+                self._app.send(name, message)
+            case BringHome():
+                delay_s = self._cluster.random.choice((0.001, 0.1))
+                self._cluster.timeline.after(delay_s, lambda: self._bring_home(effect))
+            case Observed("completed", index):
+                assert index not in self._done, f"{index} of run {self.number} has been taken twice"
+                self._done.add(index)
+            case Observed():
+                pass
+            case Finished():
+                assert self.end is None, f"run {self.number} has ended twice"
+                self.end = effect
+                self._look_at_the_end(effect)
+            case Forgotten():
+                self.is_forgotten = True
+            case _:
+                assert_never(effect)
+
+    def _bring_home(self, effect: BringHome) -> None:
+        for holder in effect.holders:
+            link = self._app.links.get(holder)
+            value = link.node.value(self.number, effect.index) if link is not None and link.is_up else None
+            if value is not None:
+                self._home[effect.index] = value
+                self.handle(BroughtHome(effect.index))
+                return
+        self.handle(NotBroughtHome(effect.index, f"{effect.holders} do not have it"))
+
+    # --- What must hold -----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        machine = self.machine
+        machine.check()
+        phase = machine.progress.phase
+        self._done = {index for index in self._done if phase[index] == DONE}
+        for explanation in explain(self.work.program.plan, machine.progress, machine.dispatcher):
+            has_reason = {
+                "waiting": explanation.waits_for,
+                "ready": explanation.nodes or not machine.dispatcher.candidates,
+                "sent": explanation.node,
+                "resting": explanation.attempts,
+            }
+            assert has_reason[explanation.state], f"nothing explains {explanation}"
+
+    def _look_at_the_end(self, end: Finished) -> None:
+        if end.error is not None:
+            assert self._explains(end.error), f"run {self.number} ended for no reason: {end.error!r}"
+        elif end.cancelled:
+            assert self.is_cancelled
+        else:
+            self._compare_values()
+            self._cluster.timeline.after(self._cluster.random.random(), lambda: self.handle(LetGo()))
+
+    def _explains(self, error: HandoffError) -> bool:
+        plan = self.work.program.plan
+        match error:
+            case WorkerDied(function_id=function_id):
+                return self._failures[function_id, "worker"] >= 3
+            case FunctionFailed(function_id=function_id):
+                failures = sum(self._failures[function_id, kind] for kind in COSTS_A_RETRY)
+                index = plan.ids.index(function_id)
+                return failures > plan.max_retries.get(index, self.options.max_retries)
+            case SerializationError(function_id=function_id):
+                return self._failures[function_id, "serialization"] > 0
+            case NodeLost():
+                return self._cluster.has_faults
+            case AllocationError(need=need):
+                pin = plan.node_of[plan.ids.index(error.function_id)]
+                return self._cluster.has_faults or not self._cluster.could_hold(need, pin)
+            case RunTimeout():
+                return self.options.timeout_s is not None
+            case _:
+                return False
+
+    def _compare_values(self) -> None:
+        plan, progress = self.work.program.plan, self.machine.progress
+        for index, function_id in enumerate(plan.ids):
+            if isinstance(function_id, HookId):
+                continue
+            value = progress.inline.get(index) or self._home.get(index)
+            if value is None:
+                assert index not in self.options.wanted, f"{function_id} was wanted and is not here"
+                values = [
+                    link.node.value(self.number, index)
+                    for holder in progress.stored[index].holders
+                    if (link := self._app.links.get(holder)) is not None
+                ]
+                present = [value for value in values if value is not None]
+                if not present:
+                    continue
+                value = present[0]
+            expected = self.work.values[function_id]
+            assert value.partition(MADE_FOR)[0] == expected, f"{function_id} came to {value!r}, not {expected!r}"

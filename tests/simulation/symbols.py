@@ -1,0 +1,108 @@
+"""Values that are digests of how they were made, so that a result proves its whole history.
+
+What a serialize hook makes also names the node that it was made for, in clear, and whoever uses it checks that name;
+the digest leaves names out, since they depend on where functions happened to run.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from hashlib import blake2b
+
+from handoff_actors.graph import DAG, Argument, Function
+from handoff_actors.wire.messages import Arg, Call, Job, Ref, Template, Text
+
+MADE_FOR = b"@"
+
+Code = Callable[..., None]
+
+
+def make_code(name: str, *, is_async: bool) -> Code:
+    """A callable that is never called: its name stands for what it would do."""
+
+    def code() -> None: ...
+
+    async def async_code() -> None: ...
+
+    made: Code = async_code if is_async else code  # type: ignore[assignment]  # nobody calls it
+    made.__name__ = name
+    return made
+
+
+PACK = make_code("pack", is_async=False)
+UNPACK = make_code("unpack", is_async=False)
+
+
+def digest(name: str, values: Iterable[bytes]) -> bytes:
+    made = blake2b(name.encode(), digest_size=8)
+    for value in values:
+        made.update(b"|" + value)
+    return made.hexdigest().encode()
+
+
+def values_of(dag: DAG) -> dict[Hashable, bytes]:
+    """What every function must come to, straight from the definitions. Producers have been added first."""
+    values: dict[Hashable, bytes] = {}
+    for function in dag.functions.values():
+        taken = [_argument(arg, values) for arg in function.args]
+        values[function.id] = digest(_name(function), [*taken, *_constants(function.extra_args)])
+    return values
+
+
+def _argument(arg: Hashable, values: Mapping[Hashable, bytes]) -> bytes:
+    if not isinstance(arg, Argument):
+        return values[arg]
+    value = values[arg.id]
+    if arg.serialize is not None:
+        value = digest("pack", [value])
+    return value if arg.deserialize is None else digest("unpack", [value])
+
+
+def _name(function: Function) -> str:
+    assert function.code is not None
+    return function.code.__name__
+
+
+def _constants(extra_args: Iterable[object]) -> list[bytes]:
+    return [encode_constants(extra_args)] if extra_args else []
+
+
+def encode_constants(extra_args: Iterable[object]) -> bytes:
+    return repr(tuple(extra_args)).encode()
+
+
+def evaluate(
+    job: Job, templates: Mapping[int, Template], node: str, look_up: Callable[[Ref], bytes]
+) -> bytes:
+    """Do what a worker of `node` does with a job."""
+
+    def resolve(arg: Arg) -> bytes:
+        match arg:
+            case Ref():
+                value = look_up(arg)
+            case Call(template, args, constants):
+                return call(template, args, constants)
+            case Text(text):
+                return text.encode()
+            case _:
+                value = arg
+        return _unwrap(value)
+
+    def _unwrap(value: bytes) -> bytes:
+        made, _, made_for = value.partition(MADE_FOR)
+        assert made_for in {b"", node.encode()}, f"{job} runs on {node}, its input was made for {made_for!r}"
+        return made
+
+    def call(number: int, args: Iterable[Arg], constants: bytes | Ref | None) -> bytes:
+        name = templates[number].code.decode()
+        values = [resolve(arg) for arg in args]
+        if name == "unpack":
+            value, _, target = values
+            assert target.decode() == node, f"{job} runs on {node}, its hook was told {target!r}"
+            return digest(name, [value])
+        if constants is not None:
+            values.append(resolve(constants))
+        if name == "pack":
+            value, _, target = values
+            return digest(name, [value]) + (MADE_FOR + target if number == job.template else b"")
+        return digest(name, values)
+
+    return call(job.template, job.args, job.constants)

@@ -1,0 +1,151 @@
+"""A worker process as its node sees it: takes functions, runs them, stops, dies."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from handoff_actors.core.node_events import (
+    Give,
+    NodeEvent,
+    WorkerDone,
+    WorkerExited,
+    WorkerFailed,
+    WorkerRecalled,
+    WorkerUp,
+)
+from handoff_actors.ids import Index, Resources, RunId, WorkerId
+from handoff_actors.wire.messages import Done, Job, Ticket
+
+from simulation.dags import Conduct
+from simulation.network import Timeline
+
+Key = tuple[RunId, Index]
+
+
+@dataclass(eq=False)
+class Task:
+    """A function in a worker's hands."""
+
+    give: Give
+    job: Job
+    value: bytes = b""
+
+    @property
+    def key(self) -> Key:
+        return self.give.run, self.job.index
+
+    @property
+    def cost(self) -> Resources:
+        return self.give.templates[self.job.template].cost
+
+
+class Host(Protocol):
+    """What a worker needs of its node."""
+
+    timeline: Timeline
+
+    def conduct_of(self, key: Key) -> Conduct: ...
+
+    def begin(self, task: Task) -> bytes:
+        """Note that it runs, and say what it will come to."""
+        ...
+
+    def store_result(self, task: Task) -> int:
+        """Keep a large result until the node has decided about it."""
+        ...
+
+
+class Voice(Protocol):
+    """How a worker's words reach its node."""
+
+    def send(self, message: NodeEvent) -> None: ...
+
+
+class SimulatedWorker:
+    """One process. Sync ones run one function at a time, in order."""
+
+    def __init__(self, worker: WorkerId, host: Host, voice: Voice, *, is_async: bool) -> None:
+        self.worker = worker
+        self._host = host
+        self._voice = voice
+        self._is_async = is_async
+        self._is_alive = True
+        self._pending: deque[Task] = deque()
+        self.running: dict[Key, Task] = {}
+
+    def come_up(self) -> None:
+        if self._is_alive:
+            self._voice.send(WorkerUp(self.worker, pid=1000 + self.worker))
+
+    def give(self, give: Give) -> None:
+        self._pending.extend(Task(give, job) for job in give.jobs)
+        self._start()
+
+    def give_back(self) -> None:
+        if not self._is_alive:
+            return
+        jobs = [(task.give.run, Ticket(task.job.index, task.job.attempt)) for task in self._pending]
+        self._pending.clear()
+        self._voice.send(WorkerRecalled(self.worker, jobs))
+
+    def cancel(self, key: Key) -> None:
+        task = self.running.get(key)
+        if task is not None and not self._host.conduct_of(key).is_stubborn:
+            self._end_badly(task, "cancelled")
+
+    def die(self, signal: int | None = 9) -> None:
+        """End at once; what it has said before still arrives."""
+        if not self._is_alive:
+            return
+        self._is_alive = False
+        self._pending.clear()
+        self.running.clear()
+        self._voice.send(WorkerExited(self.worker, signal, None if signal else 1))
+
+    def _start(self) -> None:
+        while self._is_alive and self._pending and (self._is_async or not self.running):
+            task = self._pending.popleft()
+            assert task.key not in self.running, f"{task.key} runs twice in worker {self.worker}"
+            self.running[task.key] = task
+            task.value = self._host.begin(task)
+            conduct = self._host.conduct_of(task.key)
+            is_slow = conduct.mishaps.get(task.job.attempt) == "slow"
+            duration_s = 1.0 if is_slow else conduct.duration_s
+            self._host.timeline.after(duration_s, lambda task=task: self._end(task))  # type: ignore[misc]
+
+    def _end(self, task: Task) -> None:
+        if self.running.get(task.key) is not task:
+            return
+        conduct = self._host.conduct_of(task.key)
+        match conduct.mishaps.get(task.job.attempt):
+            case None | "slow":
+                self._end_well(task, conduct)
+            case "crash":
+                self.die(signal=11)
+            case mishap:
+                self._end_badly(task, mishap)
+
+    def _end_well(self, task: Task, conduct: Conduct) -> None:
+        del self.running[task.key]
+        value = self._host.store_result(task) if conduct.is_large else task.value
+        done = Done(task.job.index, task.job.attempt, value, 1000 + self.worker, conduct.duration_s)
+        self._voice.send(WorkerDone(self.worker, task.give.run, [done]))
+        self._start()
+
+    def _end_badly(self, task: Task, kind: str) -> None:
+        del self.running[task.key]
+        run, index = task.key
+        self._voice.send(
+            WorkerFailed(self.worker, run, index, task.job.attempt, kind, b"error", "as planned", 0.0)
+        )
+        self._start()
+
+
+def shares_of(tasks: Sequence[Task]) -> dict[int, float]:
+    """How much of each GPU running functions were given."""
+    shares: dict[int, float] = {}
+    for task in tasks:
+        for device in task.give.devices or ():
+            shares[device] = shares.get(device, 0.0) + min(1.0, task.cost.get("gpu", 0.0))
+    return shares

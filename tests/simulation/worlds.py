@@ -1,0 +1,147 @@
+"""Whole worlds from a seed: members, apps, DAGs, and what goes wrong, and when."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from handoff_actors.core.placement import POLICIES
+from handoff_actors.core.run import RunOptions
+from handoff_actors.ids import Resources, RunId
+
+from simulation.apps import App
+from simulation.cluster import Cluster
+from simulation.dags import make_work
+from simulation.runs import SimulatedRun
+
+#: Faults begin and end in this time, and so do runs begin.
+TROUBLED_S = 2.0
+#: After that, everything has to come to its end within this time.
+LIMIT_S = 120.0
+SIZES = (1, 3, 6, 6, 12, 12, 25)
+CAPABILITIES: Sequence[Resources] = (
+    {"cpu": 1},
+    {"cpu": 2, "memory": 1000},
+    {"cpu": 4, "memory": 2000, "license": 1},
+    {"cpu": 2, "gpu": 2},
+    {"cpu": 1, "memory": 1500, "gpu": 1},
+    {"cpu": 3, "license": 2, "memory": 700, "gpu": 3},
+)
+
+
+@dataclass
+class World:
+    """One simulated world."""
+
+    seed: int
+    random: Random
+    cluster: Cluster
+
+
+def run_world(seed: int, trace: list[str] | None = None) -> None:
+    """Let the world of this seed run to its end. Raises AssertionError where something does not hold."""
+    random = Random(seed)
+    has_faults = random.random() < 0.75
+    cluster = Cluster(random, has_faults=has_faults, trace=trace)
+    world = World(seed, random, cluster)
+    names = [f"node{number}" for number in range(random.randint(1, 5))]
+    cluster.apps += [App(f"app{number}", cluster) for number in range(random.choice((1, 1, 2, 3)))]
+    for name in names:
+        start = partial(cluster.start_node, name, random.choice(CAPABILITIES))
+        cluster.timeline.after(random.choice((0.0, 0.0, random.random() * TROUBLED_S)), start)
+    for app in cluster.apps:
+        app.beat()
+        _plan_runs(world, app, names)
+    if has_faults:
+        _plan_faults(world, names)
+    cluster.run_until_all_is_over(cluster.timeline.now + TROUBLED_S + LIMIT_S)
+
+
+def _plan_runs(world: World, app: App, names: Sequence[str]) -> None:
+    random, cluster = world.random, world.cluster
+    for _ in range(random.choice((1, 1, 2, 3))):
+        number = RunId(len(cluster.runs) + 1)
+        pins = [*names, "nowhere"] if random.random() < 0.03 else names
+        work = make_work(random, random.choice(SIZES), pins, is_calm=random.random() < 0.3)
+        plan = work.program.plan
+        extra = random.sample(range(plan.size), min(plan.size, random.choice((0, 0, 2))))
+        options = RunOptions(
+            POLICIES[random.choice(sorted(POLICIES))],
+            wanted={*plan.sinks, *extra},
+            max_retries=random.choice((0, 2, 3)),
+            backoff=random.choice(((0.0, 1.0, 0.0), (0.01, 2.0, 0.1))),
+            max_concurrency=random.choice((None, None, 1, 3)),
+            timeout_s=random.choice((None, None, None, 4.0)),
+            allocation_timeout_s=4.0,
+            observe=True,
+        )
+        run = cluster.runs[number] = SimulatedRun(number, work, options, app, cluster)
+        starts_after_s = random.choice((0.1, random.random() * TROUBLED_S))
+        cluster.timeline.after(starts_after_s, partial(app.start, run))
+
+
+def _plan_faults(world: World, names: Sequence[str]) -> None:
+    for _ in range(world.random.choice((1, 2, 3, 6))):
+        fault = world.random.choice(FAULTS)
+        delay_s = world.random.random() * TROUBLED_S
+        world.cluster.timeline.after(delay_s, partial(fault, world, world.random.choice(names)))
+
+
+def _crash_a_worker(world: World, name: str) -> None:
+    node = world.cluster.nodes.get(name)
+    if node is not None and node.is_alive:
+        node.crash_a_worker()
+
+
+def _crash_a_node(world: World, name: str) -> None:
+    node = world.cluster.nodes.get(name)
+    if node is not None and node.is_alive:
+        node.crash()
+        if world.random.random() < 0.7:
+            again = partial(world.cluster.start_node, name, node.machine.capabilities)
+            world.cluster.timeline.after(world.random.random(), again)
+
+
+def _cut_a_link(world: World, name: str) -> None:
+    link = world.random.choice(world.cluster.apps).links.get(name)
+    if link is not None:
+        link.cut(tell_node=world.random.random() < 0.5)
+
+
+def _start_a_node(world: World, name: str) -> None:
+    world.cluster.start_node(f"late {name} {world.cluster.timeline.now}", world.random.choice(CAPABILITIES))
+
+
+def _let_a_node_leave(world: World, name: str) -> None:
+    node = world.cluster.nodes.get(name)
+    if node is not None:
+        node.leave()
+
+
+def _redeclare_a_node(world: World, name: str) -> None:
+    node = world.cluster.nodes.get(name)
+    if node is not None:
+        node.redeclare(world.random.choice(CAPABILITIES))
+
+
+def _end_an_app(world: World, name: str) -> None:
+    world.random.choice(world.cluster.apps).die(politely=world.random.random() < 0.3)
+
+
+def _cancel_a_run(world: World, name: str) -> None:
+    world.random.choice(world.cluster.apps).cancel()
+
+
+FAULTS: Sequence[Callable[[World, str], None]] = (
+    _crash_a_worker,
+    _crash_a_worker,
+    _crash_a_node,
+    _crash_a_node,
+    _cut_a_link,
+    _cut_a_link,
+    _start_a_node,
+    _let_a_node_leave,
+    _redeclare_a_node,
+    _end_an_app,
+    _cancel_a_run,
+)

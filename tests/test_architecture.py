@@ -1,0 +1,133 @@
+"""Rules about the code itself, where no linter has them."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "handoff_actors"
+FILE_LINES = 400
+FUNCTION_LINES = 40
+
+#: Where user code runs, or where whatever goes wrong has to end one actor and not the process.
+MAY_CATCH_EVERYTHING = {"actors/driver.py", "workers/main.py"}
+#: Where a task may live outside a task group.
+MAY_START_BARE_TASKS: set[str] = set()
+TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
+#: Written so that no pattern matches its own text.
+MACHINE_TRACES = re.compile(
+    r"(?<![\w.-])/(?:work|root)\b|(?<![\w.-])/home/\w"
+    r"|pypi\.(?:org|python)|pythonhosted\.(?:org)|crates\.(?:io)|npmjs\.(?:org|com)|proxy\.golang(?:\.org)"
+)
+
+source_files = sorted(SOURCE.rglob("*.py"))
+each_source_file = pytest.mark.parametrize(
+    "path", source_files, ids=[path.relative_to(SOURCE).as_posix() for path in source_files]
+)
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), path.name)
+
+
+def calls_in(path: Path) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+
+
+def lines_of_code(function: FunctionNode) -> int:
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
+
+
+def catches_everything(handler: ast.ExceptHandler) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or ast.unparse(kind) in {"Exception", "BaseException"} for kind in kinds)
+
+
+def starts_bare_task(call: ast.Call) -> bool:
+    *receiver, verb = ast.unparse(call.func).rsplit(".", 1)
+    if verb == "ensure_future":
+        return True
+    return verb == "create_task" and not any(TASK_GROUP_NAME.search(name) for name in receiver)
+
+
+def place(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def files_in_repository() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode != 0:
+        pytest.skip(f"not a git checkout: {listed.stderr.strip()}")
+    return [path for name in listed.stdout.split("\0") if (path := ROOT / name).is_file()]
+
+
+def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+    assert lint_imports(no_cache=True) == 0
+
+
+@each_source_file
+def test_files_stay_short(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+
+    assert lines <= FILE_LINES
+
+
+@each_source_file
+def test_functions_stay_short(path: Path) -> None:
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, FunctionNode)]
+
+    too_long = {node.name: lines_of_code(node) for node in functions if lines_of_code(node) > FUNCTION_LINES}
+
+    assert too_long == {}
+
+
+@each_source_file
+def test_only_the_command_line_prints(path: Path) -> None:
+    prints = [call.lineno for call in calls_in(path) if ast.unparse(call.func) == "print"]
+
+    assert prints == [] or place(path).startswith("cli/")
+
+
+@each_source_file
+def test_errors_are_caught_by_name(path: Path) -> None:
+    handlers = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ExceptHandler)]
+
+    too_broad = [handler.lineno for handler in handlers if catches_everything(handler)]
+
+    assert too_broad == [] or place(path) in MAY_CATCH_EVERYTHING
+
+
+@each_source_file
+def test_every_task_has_an_owner(path: Path) -> None:
+    bare = [call.lineno for call in calls_in(path) if starts_bare_task(call)]
+
+    assert bare == [] or place(path) in MAY_START_BARE_TASKS
+
+
+def test_nothing_names_a_machine_or_a_registry() -> None:
+    traces: dict[str, list[str]] = {}
+    for path in files_in_repository():
+        found = MACHINE_TRACES.findall(path.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            traces[str(path.relative_to(ROOT))] = found
+
+    assert traces == {}

@@ -1,0 +1,34 @@
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+import uvloop
+
+from handoff_actors.transport.zeromq import ZmqNetwork
+from transport.recorders import SERVER_SCRIPT, Server
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def zmq_network() -> Iterator[ZmqNetwork]:
+    network = ZmqNetwork()
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A process of its own that serves."""
+    command = [sys.executable, str(SERVER_SCRIPT)]
+    environment = {**os.environ, "PYTHONPATH": str(SERVER_SCRIPT.parents[1])}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        yield Server(address, process)
+        process.kill()

@@ -1,0 +1,423 @@
+"""Values, code and exceptions survive the way through bytes, and what cannot says why."""
+
+import asyncio
+import functools
+import json.decoder
+import math
+import mmap
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
+from handoff_actors.wire.payload import (
+    decode,
+    decode_call,
+    decode_exception,
+    encode,
+    encode_call,
+    encode_code,
+    encode_exception,
+    load_code,
+)
+
+_scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+_values = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+_shapes = st.lists(st.integers(0, 40), min_size=1, max_size=3).map(tuple)
+
+
+@given(_values)
+def test_nested_values_come_back_equal(value: Any) -> None:
+    payload = encode(value)
+    encoded = payload.to_bytes()
+
+    assert decode(encoded) == decode(memoryview(encoded)) == value
+    assert encoded[0] == 0x80
+    assert payload.nbytes == len(encoded)
+
+
+@given(
+    st.lists(_shapes, min_size=1, max_size=5), st.sampled_from(["u1", "<i4", "<f8", "<c16"]), st.booleans()
+)
+def test_arrays_come_back_equal_aligned_and_read_only(
+    shapes: list[tuple[int, ...]], dtype: str, fortran: bool
+) -> None:
+    arrays = [np.ones(shape, dtype, order="F" if fortran else "C") * 3 for shape in shapes]
+    payload = encode({"arrays": arrays, "more": "text"})
+    encoded = payload.to_bytes()
+    # A map starts at a page, so offsets show as addresses.
+    mapped = mmap.mmap(-1, len(encoded))
+    mapped[:] = encoded
+
+    copies = decode(mapped)["arrays"]
+
+    assert payload.nbytes == len(encoded)
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+        assert array.dtype == copy.dtype
+        assert not copy.flags.writeable
+        assert copy.ctypes.data % 64 == 0 or not copy.size
+
+
+def test_arrays_are_views_of_a_mapped_file(tmp_path: Path) -> None:
+    path = tmp_path / "value"
+    path.write_bytes(encode(np.arange(100_000)).to_bytes())
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    value = decode(mapped)
+
+    start = np.frombuffer(mapped, np.uint8).ctypes.data
+    assert start < value.ctypes.data < start + len(mapped)
+
+
+def test_encoding_does_not_copy_arrays() -> None:
+    array = np.zeros(1000)
+
+    payload = encode([array])
+    array[0] = 7
+
+    assert decode(payload.to_bytes())[0][0] == 7
+
+
+def test_memoryview_arrives_as_bytes() -> None:
+    assert decode(encode(memoryview(b"some")).to_bytes()) == b"some"
+
+
+def _numbers() -> Iterator[int]:
+    yield 1
+
+
+class _Refuses:
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error("refused")
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (threading.Lock(), "value of type lock"),
+        ({"a": [1, threading.Lock()]}, r"value\['a'\]\[1\] of type lock"),
+        (types.SimpleNamespace(door=threading.Lock()), r"value\.door of type lock"),
+        ((_Refuses(ValueError),), r"value\[0\] of type _Refuses cannot be pickled: ValueError: refused"),
+        ([[[[[[[[[[threading.Lock()]]]]]]]]]], r"value(\[0\]){7} of type list"),
+        ([{1, 2}, frozenset([_numbers()])], r"value\[1\]\[0\] is a generator; use a list"),
+    ],
+    ids=["itself", "nested", "attribute", "reduce", "deep", "generator within"],
+)
+def test_refusal_names_the_part(value: Any, path: str) -> None:
+    with pytest.raises(SerializationError, match=path):
+        encode(value)
+
+
+async def _async_numbers() -> Any:
+    yield 1
+
+
+async def _coroutine() -> None:
+    await asyncio.sleep(0)
+
+
+def test_generators_and_coroutines_say_what_to_return() -> None:
+    coroutine = _coroutine()
+
+    with pytest.raises(SerializationError, match="returned a generator; return a list"):
+        encode(_numbers())
+    with pytest.raises(SerializationError, match="returned an async generator; return a list"):
+        encode(_async_numbers())
+    with pytest.raises(SerializationError, match="returned a coroutine; return its result"):
+        encode(coroutine)
+
+    coroutine.close()
+
+
+def test_too_deep_value_is_a_serialization_error() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    with pytest.raises(SerializationError, match="recursion"):
+        encode(deep)
+
+    while deep:
+        deep = deep.pop()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"junk that is long enough for a header",
+        b"HB",
+        b"\x80\x05.",
+        encode(np.ones(1000)).to_bytes()[:-1],
+    ],
+    ids=["empty", "junk", "header cut", "pickle broken", "buffer cut"],
+)
+def test_broken_bytes_are_a_serialization_error(data: bytes) -> None:
+    with pytest.raises(SerializationError):
+        decode(data)
+
+
+def test_value_of_a_missing_module_names_the_module_and_the_remedy() -> None:
+    with pytest.raises(SerializationError, match=r"needs module 'no_such_module'.*install it"):
+        decode(b"\x80\x05cno_such_module\nthing\n.")
+
+
+def test_calls_come_back() -> None:
+    assert decode_call(encode_call((1, "two"), {"three": [3]})) == ((1, "two"), {"three": [3]})
+
+
+def test_refusal_of_a_call_names_the_argument() -> None:
+    with pytest.raises(SerializationError, match=r"extra_args\[1\] of type lock"):
+        encode_call((1, threading.Lock()), {})
+    with pytest.raises(SerializationError, match=r"kwargs\['lock'\] of type lock"):
+        encode_call((1,), {"lock": threading.Lock()})
+
+
+# --- What lives in __main__ -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def main_module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A `__main__` as a script has it, with a class, an exception and functions."""
+    main = types.ModuleType("__main__")
+    exec(
+        "class Point:\n"
+        "    x = 1\n"
+        "class Wrong(Exception):\n"
+        "    pass\n"
+        "def work(number):\n"
+        "    return number + Point.x\n",
+        vars(main),
+    )
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    return main
+
+
+def test_main_classes_are_sent_by_value(main_module: types.ModuleType) -> None:
+    encoded = encode([main_module.Point(), np.ones(2000)]).to_bytes()
+    del sys.modules["__main__"].Point
+
+    point, array = decode(encoded)
+
+    assert type(point).__name__ == "Point"
+    assert array.sum() == 2000
+
+
+def test_main_functions_are_sent_by_value(main_module: types.ModuleType) -> None:
+    digest, by_reference, encoded = encode_code(main_module.work)
+
+    assert not by_reference
+    assert len(digest) == 16
+    assert load_code(by_reference, encoded)(1) == 2
+
+
+def test_main_exceptions_come_back_as_themselves(main_module: types.ModuleType) -> None:
+    error = decode_exception(encode_exception(main_module.Wrong("so")))
+
+    assert isinstance(error, main_module.Wrong)
+
+
+# --- Code -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "reference"),
+    [
+        (math.sqrt, b"math:sqrt"),
+        (len, b"builtins:len"),
+        (Path, b"pathlib:Path"),
+        (np.linalg.norm, b"numpy.linalg:norm"),
+    ],
+)
+def test_what_can_be_imported_goes_by_reference(code: Callable[..., Any], reference: bytes) -> None:
+    _, by_reference, encoded = encode_code(code)
+
+    assert (by_reference, encoded) == (True, reference)
+    assert load_code(by_reference, encoded) is code
+
+
+def _captured() -> Callable[[int], int]:
+    captured = 3
+    return lambda number: number * captured
+
+
+class _Callable:
+    def __call__(self, number: int) -> int:
+        return number * 3
+
+    def times(self, number: int) -> int:
+        return number * 3
+
+
+@pytest.mark.parametrize(
+    "code",
+    [_captured(), functools.partial(int.__mul__, 3), _Callable(), _Callable().times, [3, 6, 9].__getitem__],
+    ids=["closure", "partial", "callable object", "bound method", "bound builtin"],
+)
+def test_everything_else_goes_by_value(code: Callable[[int], int]) -> None:
+    _, by_reference, encoded = encode_code(code)
+
+    assert not by_reference
+    assert load_code(by_reference, encoded)(2) in (6, 9)
+
+
+def test_made_up_modules_go_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, has_spec in (("made_up", False), ("made_up.inner", True)):
+        module = types.ModuleType(name)
+        if has_spec:
+            module.__spec__ = math.__spec__
+        exec("def work(): return 5", vars(module))
+        monkeypatch.setitem(sys.modules, name, module)
+
+        assert encode_code(module.work)[1] is False
+
+
+def test_module_that_shadows_an_importable_one_goes_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("wave")
+    module.__spec__ = math.__spec__
+    exec("def work(): return 5", vars(module))
+    monkeypatch.setitem(sys.modules, "wave", module)
+
+    assert encode_code(module.work)[1] is False
+
+
+def test_registered_modules_go_by_value() -> None:
+    assert encode_code(json.decoder.JSONDecoder)[1]
+    cloudpickle.register_pickle_by_value(json)
+    try:
+        assert not encode_code(json.decoder.JSONDecoder)[1]
+    finally:
+        cloudpickle.unregister_pickle_by_value(json)
+
+
+def test_digest_tells_code_apart() -> None:
+    assert encode_code(math.sqrt)[0] == encode_code(math.sqrt)[0] != encode_code(math.sin)[0]
+
+
+def test_refusal_of_code_names_what_it_captures() -> None:
+    door = threading.Lock()
+
+    with pytest.raises(SerializationError, match=r"function .*<lambda>: door of type lock"):
+        encode_code(lambda: [door])
+
+
+@pytest.mark.parametrize(
+    ("by_reference", "code", "reason"),
+    [
+        (True, b"no_such_module:work", "function 'work' needs module 'no_such_module'.*install it"),
+        (True, b"math:no_such", "module 'math' has no function 'no_such'"),
+        (False, b"\x80\x05cno_such_module\nwork\n.", "needs module 'no_such_module'.*install it"),
+        (False, b"junk", "a function cannot be unpickled"),
+    ],
+)
+def test_code_that_cannot_be_loaded_says_why(by_reference: bool, code: bytes, reason: str) -> None:
+    with pytest.raises(SerializationError, match=reason):
+        load_code(by_reference, code)
+
+
+# --- Exceptions -------------------------------------------------------------------------------------------------
+
+
+class _TwoArguments(Exception):
+    def __init__(self, left: int, right: int) -> None:
+        super().__init__(f"{left} and {right}")
+
+
+class _Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    def __reduce__(self) -> Any:
+        return int, (3,)
+
+
+class _OnlyOnce(Exception):
+    left = 1
+
+    def __reduce__(self) -> Any:
+        return _once, ()
+
+
+def _once() -> BaseException:
+    if not _OnlyOnce.left:
+        raise ValueError("not again")
+    _OnlyOnce.left -= 1
+    return _OnlyOnce()
+
+
+def _raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except type(error) as caught:
+        return caught
+
+
+def test_exception_keeps_type_arguments_notes_and_traceback() -> None:
+    error = _raised(KeyError("some", 3))
+    error.add_note("remember")
+
+    copy = decode_exception(encode_exception(error))
+
+    assert isinstance(copy, KeyError)
+    assert copy.args == ("some", 3)
+    assert copy.__notes__ == ["remember"]
+    assert isinstance(copy.__cause__, RemoteTraceback)
+    assert "raise error" in str(copy.__cause__)
+    assert copy.__cause__.text.endswith("remember")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (_TwoArguments(1, 2), "1 and 2"),
+        (ValueError(threading.Lock()), "lock"),
+        (_Speechless(), "its text cannot be had"),
+        (_OnlyOnce(), ""),
+    ],
+    ids=["cannot be unpickled", "cannot be pickled", "becomes a number", "cannot be unpickled twice"],
+)
+def test_exception_that_does_not_survive_becomes_a_remote_error(error: BaseException, message: str) -> None:
+    copy = decode_exception(encode_exception(error))
+
+    assert isinstance(copy, RemoteError)
+    assert copy.type_name.endswith(type(error).__qualname__)
+    assert message in copy.message
+    assert isinstance(copy.__cause__, RemoteTraceback)
+
+
+def test_traceback_starts_at_the_users_own_frame() -> None:
+    namespace = {"__name__": "handoff_actors.workers.imagined"}
+    exec("def call(code):\n    return code()", namespace)
+    call: Any = namespace["call"]
+
+    def users_own() -> None:
+        raise ValueError("here")
+
+    with pytest.raises(ValueError, match="here") as caught:
+        call(users_own)
+    error = caught.value
+    assert error.__traceback__ is not None
+    error.__traceback__ = error.__traceback__.tb_next
+
+    cause = decode_exception(encode_exception(error)).__cause__
+
+    assert isinstance(cause, RemoteTraceback)
+    assert "users_own" in cause.text
+    assert "in call" not in cause.text

@@ -1,0 +1,29 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workers.announcement import Announcement
+from workers.crew import ASYNC, SYNC, Crew, assert_ended
+
+
+@pytest.fixture
+async def crew(tmp_path: Path) -> AsyncIterator[Crew]:
+    """A sync and an async worker, ready for jobs; afterwards nothing of them may be left."""
+    made = Crew(tmp_path / "store")
+    await made.pool.start()
+    made.pool.spawn(SYNC, is_async=False)
+    made.pool.spawn(ASYNC, is_async=True)
+    yield made
+    await made.pool.close()
+    assert not made.store.exists()
+    for pid in filter(psutil.pid_exists, made.pids.values()):
+        assert_ended(psutil.Process(pid))
+
+
+@pytest.fixture
+async def announcement(tmp_path: Path) -> AsyncIterator[Announcement]:
+    made = Announcement(tmp_path / "announcement")
+    yield made
+    made.close()

@@ -1,0 +1,145 @@
+"""A pool under test, with everything that it reports."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from handoff_actors.ids import RunId, WorkerId
+from handoff_actors.wire.messages import Arg, Job, Template
+from handoff_actors.wire.payload import decode, decode_exception, encode, encode_call, encode_code
+from handoff_actors.workers.pool import WorkerPool
+
+RUN = RunId(7)
+SYNC = WorkerId(1)
+ASYNC = WorkerId(2)
+
+
+def template(code: Callable[..., Any], number: int = 0, *, as_list: bool = False) -> Template:
+    digest, by_reference, encoded = encode_code(code)
+    return Template(number, digest, by_reference, encoded, False, as_list, {}, None)
+
+
+def job(index: int, *args: Any, number: int = 0, attempt: int = 1) -> Job:
+    return Job(index, attempt, number, [encode(arg).to_bytes() for arg in args], None)
+
+
+class Crew:
+    """Records a pool's events, and waits for them."""
+
+    def __init__(self, store: Path, inline_limit: int = 64 * 1024) -> None:
+        self.store = store
+        self.pool = WorkerPool(self, store, inline_limit)
+        self.events: list[tuple[Any, ...]] = []
+        self.pids: dict[int, int] = {}
+        self.exits: dict[int, tuple[int | None, int | None]] = {}
+        self.recalls: list[list[tuple[int, int, int]]] = []
+        #: By index: the row of a job that ended well, or (kind, error, reason) of one that did not.
+        self.done: dict[int, list[Any]] = {}
+        self.failed: dict[int, tuple[str, bytes, str]] = {}
+        self._changed = asyncio.Event()
+        self._indices = itertools.count(1_000_000)
+
+    def worker_up(self, worker: WorkerId, pid: int) -> None:
+        self.pids[worker] = pid
+        self._record("up", worker)
+
+    def worker_done(self, worker: WorkerId, run: RunId, done: list[Any]) -> None:
+        self.done |= {row[0]: row for row in done}
+        self._record("done", worker, [row[0] for row in done])
+
+    def worker_failed(
+        self,
+        worker: WorkerId,
+        run: RunId,
+        index: int,
+        attempt: int,
+        kind: str,
+        error: bytes,
+        reason: str,
+        ran_s: float,
+    ) -> None:
+        self.failed[index] = (kind, error, reason)
+        self._record("failed", worker, index)
+
+    def worker_recalled(self, worker: WorkerId, jobs: list[tuple[int, int, int]]) -> None:
+        self.recalls.append(jobs)
+        self._record("recalled", worker)
+
+    def worker_exited(self, worker: WorkerId, signal: int | None, exit_code: int | None) -> None:
+        self._record("exited", worker)
+        self.exits[worker] = (signal, exit_code)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for a condition on what is recorded."""
+        async with asyncio.timeout(30):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def exit_of(self, worker: int) -> tuple[int | None, int | None]:
+        await self.until(lambda: worker in self.exits)
+        return self.exits[worker]
+
+    def start(self, worker: WorkerId, code: Callable[..., Any], *args: Any, run: int | None = None) -> int:
+        """Give one job, in a run of its own; returns its index."""
+        index = next(self._indices)
+        self.pool.give(worker, RunId(run or index), {0: template(code)}, [job(index, *args)], None)
+        return index
+
+    async def end_of(self, index: int) -> None:
+        await self.until(lambda: index in self.done or index in self.failed)
+
+    async def call(self, worker: WorkerId, code: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run one function; gives its value, or its size if that was stored, or raises what it raised."""
+        return await self.call_with(worker, code, [encode(arg).to_bytes() for arg in args], (), kwargs)
+
+    async def error_of(self, worker: WorkerId, code: Callable[..., Any]) -> BaseException:
+        """Run one function that raises; gives what it raised."""
+        index = self.start(worker, code)
+        await self.end_of(index)
+        return decode_exception(self.failed[index][1])
+
+    async def call_with(
+        self,
+        worker: WorkerId,
+        code: Callable[..., Any],
+        args: Sequence[Arg],
+        extra_args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        as_list: bool = False,
+        devices: str | None = None,
+    ) -> Any:
+        index = next(self._indices)
+        constants = encode_call(extra_args, kwargs) if extra_args or kwargs else None
+        only = {0: template(code, as_list=as_list)}
+        self.pool.give(worker, RunId(index), only, [Job(index, 1, 0, list(args), constants)], devices)
+        await self.end_of(index)
+        self.pool.forget(RunId(index))
+        if index in self.failed:
+            kind, error, reason = self.failed[index]
+            raise decode_exception(error) if error else JobFailed(kind, reason)
+        value = self.done[index][2]
+        return decode(value) if isinstance(value, bytes) else value
+
+    def _record(self, *event: Any) -> None:
+        assert event[1] not in self.exits, "nothing is said of a worker after its end"
+        self.events.append(event)
+        self._changed.set()
+
+
+class JobFailed(Exception):
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind = kind
+        self.reason = reason
+
+
+def assert_ended(process: psutil.Process) -> None:
+    """Ends within seconds; one that only waits for its parent to look has ended."""
+    gone, alive = psutil.wait_procs([process], timeout=10)
+    assert gone or alive[0].status() == psutil.STATUS_ZOMBIE

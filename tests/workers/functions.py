@@ -1,0 +1,131 @@
+"""What the tests have workers run, where it must be importable by name."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def count_up(limit: int) -> Iterator[int]:
+    yield from range(limit)
+
+
+def recurse() -> int:
+    return recurse() + 1
+
+
+def exit_at_once(code: int) -> None:
+    os._exit(code)
+
+
+def read_address_zero() -> bytes:
+    return ctypes.string_at(0)
+
+
+def ask_to_exit() -> None:
+    sys.exit(3)
+
+
+def announce_and_sleep(path: str, seconds: float) -> str:
+    announce(path)
+    time.sleep(seconds)
+    return "slept"
+
+
+def announce_and_ignore_signals(path: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    announce(path)
+    threading.Event().wait()
+
+
+def start_process_and_wait(path: str) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    announce(path, str(child.pid))
+    child.wait()
+
+
+def fork_and_return() -> str:
+    """Both the worker and its child return; only one of them may be heard."""
+    return "child" if os.fork() == 0 else "parent"
+
+
+def squares_by_processes(numbers: list[int]) -> list[int]:
+    with ProcessPoolExecutor(2) as executor:
+        return list(executor.map(square, numbers))
+
+
+def squares_by_threads(numbers: list[int]) -> list[int]:
+    with ThreadPoolExecutor(2) as executor:
+        return list(executor.map(square, numbers))
+
+
+def standard_input() -> str:
+    return sys.stdin.read()
+
+
+def visible_devices() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+async def double_later(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+async def wait_forever(path: str) -> None:
+    announce(path)
+    await asyncio.Event().wait()
+
+
+async def raise_in_own_task() -> None:
+    async def leave() -> None:
+        sys.exit(4)
+
+    await asyncio.create_task(leave())
+
+
+def announce(path: str, text: str = "-") -> None:
+    """Tell the test, which reads the named pipe."""
+    with open(path, "w") as pipe:  # noqa: PTH123 - workers import this module: lean
+        pipe.write(text)
+
+
+class Counter:
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def plus(self, number: int) -> int:
+        return self.start + number
+
+
+class Unpicklable(Exception):
+    def __init__(self, left: int, right: int) -> None:
+        super().__init__(f"{left} and {right}")
+
+
+def raise_unpicklable() -> None:
+    raise Unpicklable(1, 2)

@@ -1,0 +1,188 @@
+"""Many jobs for one worker: in order, in batches, and given back on demand."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from handoff_actors.ids import RunId
+from handoff_actors.wire.messages import Arg, Call, Job, Ref, Text
+from handoff_actors.wire.payload import decode, encode, encode_call
+from workers import functions
+from workers.announcement import Announcement
+from workers.crew import ASYNC, RUN, SYNC, Crew, job, template
+
+pytestmark = pytest.mark.processes
+
+
+async def test_fast_results_share_messages(crew: Crew) -> None:
+    crew.pool.give(
+        SYNC, RUN, {0: template(functions.same)}, [job(index, index) for index in range(5000)], None
+    )
+
+    await crew.until(lambda: len(crew.done) == 5000)
+
+    assert all(decode(row[2]) == index for index, row in crew.done.items())
+    assert len([event for event in crew.events if event[0] == "done"]) < 1000
+
+
+async def test_result_does_not_wait_behind_a_slow_function(crew: Crew, announcement: Announcement) -> None:
+    templates = {0: template(functions.same), 1: template(functions.announce_and_ignore_signals, 1)}
+    fast = [job(index, index) for index in range(10)]
+    crew.pool.give(SYNC, RUN, templates, [*fast, job(10, announcement.path, number=1)], None)
+
+    await crew.until(lambda: len(crew.done) == 10)
+
+
+@pytest.mark.parametrize(
+    "sleep", [time.sleep, lambda seconds: threading.Event().wait(seconds)], ids=["C", "lock"]
+)
+async def test_recall_is_answered_while_a_function_sleeps(
+    crew: Crew, announcement: Announcement, sleep: Any
+) -> None:
+    def announce_and_sleep(path: str) -> str:
+        functions.announce(path)
+        sleep(1.5)
+        return "slept"
+
+    templates = {0: template(announce_and_sleep), 1: template(functions.same, 1)}
+    waiting = [job(index, index, number=1) for index in range(1, 6)]
+    crew.pool.give(SYNC, RUN, templates, [job(0, announcement.path), *waiting[:3]], None)
+    await announcement.text()
+    crew.pool.give(SYNC, RUN, templates, waiting[3:], None)
+
+    crew.pool.recall(SYNC)
+    await crew.until(lambda: bool(crew.recalls))
+
+    assert crew.recalls == [[(RUN, index, 1) for index in range(1, 6)]]
+    assert not crew.done
+    await crew.until(lambda: bool(crew.done))
+    assert decode(crew.done[0][2]) == "slept"
+    assert crew.done[0][3] >= 1.5
+
+
+async def test_recall_takes_back_what_has_not_even_been_sent(crew: Crew, announcement: Announcement) -> None:
+    templates = {0: template(functions.announce_and_sleep), 1: template(len, 1)}
+    large = [job(index, bytes(50_000), number=1) for index in range(1, 61)]
+    crew.pool.give(SYNC, RUN, templates, [job(0, announcement.path, 1.0)], None)
+    await announcement.text()
+    crew.pool.give(SYNC, RUN, templates, large, None)
+
+    crew.pool.recall(SYNC)
+    await crew.until(lambda: bool(crew.recalls))
+
+    # Only one that was half sent may stay.
+    assert len(crew.recalls[0]) >= 59
+    await crew.until(lambda: len(crew.done) + len(crew.recalls[0]) == 61)
+
+
+@pytest.mark.parametrize("worker", [SYNC, ASYNC])
+async def test_idle_worker_answers_each_recall(crew: Crew, worker: Any) -> None:
+    await crew.call(worker, functions.add, 1, 2)
+
+    crew.pool.recall(worker)
+    crew.pool.recall(worker)
+    await crew.until(lambda: len(crew.recalls) == 2)
+
+    assert crew.recalls == [[], []]
+
+
+async def test_recalls_at_any_moment_lose_and_repeat_nothing(crew: Crew) -> None:
+    jobs = [job(index, index) for index in range(3000)]
+    given = iter(range(0, 3000, 100))
+    templates = {0: template(functions.same)}
+    for start in given:
+        crew.pool.give(SYNC, RUN, templates, jobs[start : start + 100], None)
+        crew.pool.recall(SYNC)
+        await crew.until(lambda: len(crew.recalls) > start // 200)  # noqa: B023 - it is awaited at once
+
+    await crew.until(lambda: len(crew.recalls) == 30 and len(crew.done) + sum(map(len, crew.recalls)) >= 3000)
+
+    recalled = [index for recall in crew.recalls for _, index, _ in recall]
+    reported = [index for event in crew.events if event[0] == "done" for index in event[2]]
+    assert sorted(recalled + reported) == list(range(3000))
+
+
+async def test_cancelled_coroutine_stops_and_disturbs_no_other(
+    crew: Crew, announcement: Announcement
+) -> None:
+    index = crew.start(ASYNC, functions.wait_forever, announcement.path, run=RUN)
+    await announcement.text()
+
+    crew.pool.cancel(ASYNC, RUN, index, 1)
+    await crew.end_of(index)
+
+    assert crew.failed[index] == ("cancelled", b"", "cancelled")
+    assert await crew.call(ASYNC, functions.double_later, 2) == 4
+
+
+async def test_coroutine_cancelled_before_it_starts_is_told(crew: Crew, announcement: Announcement) -> None:
+    index = crew.start(ASYNC, functions.wait_forever, announcement.path, run=RUN)
+    crew.pool.cancel(ASYNC, RUN, index, 1)
+
+    await crew.end_of(index)
+
+    assert crew.failed[index][0] == "cancelled"
+
+
+async def test_coroutines_run_side_by_side(crew: Crew) -> None:
+    async def meet(number: int) -> int:
+        import asyncio  # noqa: PLC0415 - it travels by value
+
+        barrier = vars(asyncio).setdefault("test_barrier", asyncio.Barrier(100))
+        await barrier.wait()
+        return number
+
+    crew.pool.give(ASYNC, RUN, {0: template(meet)}, [job(index, index) for index in range(100)], None)
+
+    await crew.until(lambda: len(crew.done) == 100)
+
+
+@pytest.mark.parametrize("worker", [SYNC, ASYNC])
+async def test_arguments_may_be_computed_stored_or_texts(crew: Crew, worker: Any) -> None:
+    (crew.store / f"{RUN:016x}-5").write_bytes(encode(50).to_bytes())
+    inner = Call(1, [encode(3).to_bytes(), Text("node")], encode_call((), {"more": 4}))
+    templates = {
+        0: template(lambda *args: args),
+        1: template(lambda number, text, more: (number + more, text), 1),
+        2: template(functions.double_later, 2),
+    }
+    args: list[Arg] = [inner, Call(2, [encode(8).to_bytes()], None), Ref(5, 3, [""]), Text("here")]
+
+    crew.pool.give(worker, RUN, templates, [Job(1, 1, 0, args, None)], None)
+    await crew.end_of(1)
+
+    assert decode(crew.done[1][2]) == ((7, "node"), 16, 50, "here")
+
+
+async def test_code_is_sent_to_a_worker_once(crew: Crew) -> None:
+    large = bytes(1_000_000)
+
+    def measure(number: int) -> int:
+        return len(large) + number
+
+    encoded = template(measure)
+    sizes = []
+    for run in range(1, 4):
+        started = time.perf_counter()
+        crew.pool.give(SYNC, RunId(run), {0: encoded}, [job(run, run)], None)
+        await crew.end_of(run)
+        sizes.append((decode(crew.done[run][2]), time.perf_counter() - started))
+        crew.pool.forget(RunId(run))
+
+    assert [size for size, _ in sizes] == [1_000_001, 1_000_002, 1_000_003]
+
+
+async def test_many_different_functions_are_forgotten_alike_on_both_sides(crew: Crew) -> None:
+    def make(number: int) -> Any:
+        return lambda: number
+
+    encoded = [template(make(number)) for number in range(300)]
+    for turn in range(2):
+        for number, one in enumerate(encoded):
+            run = RunId(turn * 1000 + number + 1)
+            crew.pool.give(SYNC, run, {0: one}, [job(run)], None)
+    await crew.until(lambda: len(crew.done) == 600)
+
+    assert all(decode(row[2]) == (index - 1) % 1000 for index, row in crew.done.items())
