@@ -1,8 +1,8 @@
 """handoff_actors, by its public API alone."""
 
 import asyncio
+import json
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -48,29 +48,30 @@ async def embedded() -> AsyncIterator[OurCluster]:
 
 @asynccontextmanager
 async def daemons() -> AsyncIterator[OurCluster]:
-    address = f"tcp://127.0.0.1:{unused_port()}"
     node = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("handoff"),
-        *("node", "--name", "daemon", "--listen", address),
+        *("node", "--name", "daemon", "--listen", "tcp://127.0.0.1:0", "--json", "--log-level", "warning"),
         *("--cpu", str(WORKERS), "--workers", str(WORKERS)),
         # Its workers import the workloads.
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        # Standard output carries the sample's figures.
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
-        await handoff.connect([address])
+        await handoff.connect([await served_address(node)])
         yield OurCluster()
     finally:
         await handoff.shutdown()
-        node.terminate()
+        # One that could not start has gone by itself.
+        if node.returncode is None:
+            node.terminate()
         await node.wait()
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+async def served_address(node: asyncio.subprocess.Process) -> str:
+    """Where the daemon listens, which it says once it does."""
+    assert node.stdout is not None
+    address: str = json.loads(await node.stdout.readline())["address"]
+    return address
 
 
 CONTENDER = Contender(embedded, daemons)

@@ -14,10 +14,17 @@ SOURCE = ROOT / "src" / "handoff_actors"
 FILE_LINES = 400
 FUNCTION_LINES = 40
 
-#: Where user code runs, or where whatever goes wrong has to end one actor and not the process.
-MAY_CATCH_EVERYTHING = {"actors/driver.py", "workers/main.py"}
-#: Where a task may live outside a task group.
-MAY_START_BARE_TASKS: set[str] = set()
+#: Where users' code and users' pickles run, or where whatever goes wrong has to end one actor and not the process.
+MAY_CATCH_EVERYTHING = {
+    "actors/driver.py",
+    "wire/payload.py",
+    "workers/evaluation.py",
+    "workers/main.py",
+    "workers/process.py",
+}
+#: Where a task may live outside a task group: the default session has no caller whose scope it could live in, and
+#: users' coroutines are kept, cancelled and reported one by one.
+MAY_START_BARE_TASKS = {"api.py", "workers/coroutines.py"}
 TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
 #: Written so that no pattern matches its own text.
 MACHINE_TRACES = re.compile(

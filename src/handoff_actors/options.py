@@ -12,7 +12,7 @@ from handoff_actors.ids import FunctionId, Index
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """The options of `Session.execute_distributed`, under the same names. Raises ValueError for what they can't be."""
+    """The options of `Session.execute_distributed`, under the same names. Raises ValueError or TypeError."""
 
     allocation_strategy: str | Policy = "most_spare"
     max_retries: int = 3
@@ -61,9 +61,8 @@ class RunSettings:
                 )
             return policy
         if not isinstance(self.allocation_strategy, Policy):
-            raise ValueError(
-                f"allocation_strategy={self.allocation_strategy!r} has no method choose(need, nodes)"
-            )
+            text = f"allocation_strategy={self.allocation_strategy!r} has no method choose(need, nodes)"
+            raise TypeError(text)
         return self.allocation_strategy
 
     def _wanted(self, plan: Plan) -> set[Index]:

@@ -274,11 +274,7 @@ class Session:
         runner = RunnerActor(run, program, large, options, self, on_event)
         self._runs[run] = runner
         self._allowed[run] = None if nodes is None else frozenset(nodes)
-        try:
-            await runner.execute([up for up in self._connections.ups() if nodes is None or up.name in nodes])
-        except BaseException:
-            self.forget(run)
-            raise
+        await runner.execute([up for up in self._connections.ups() if nodes is None or up.name in nodes])
         return Run(runner)
 
     async def _ready(self) -> None:
@@ -288,6 +284,10 @@ class Session:
             if self._station.node is None and not self._station.is_open:
                 await self.register_local_node(own_capabilities())
         await self._connections.settled()
+
+    def received_bytes(self) -> int:
+        """Bytes that have come into this process over sockets, in messages and values, by the links that there are."""
+        return self._courier.received_bytes()
 
     # --- For runs: see Home -------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,7 @@ def test_main_exceptions_come_back_as_themselves(main_module: types.ModuleType) 
     [
         (math.sqrt, b"math:sqrt"),
         (len, b"builtins:len"),
-        (Path, b"pathlib:Path"),
+        (Fraction, b"fractions:Fraction"),
         (np.linalg.norm, b"numpy.linalg:norm"),
     ],
 )

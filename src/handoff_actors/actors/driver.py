@@ -32,7 +32,8 @@ class Driver(Generic[EventT, EffectT]):
         self._perform = perform
         self._crashed = crashed
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = 0.0
         self._events: deque[EventT] = deque()
         self._is_busy = False
         self._is_closed = False
@@ -75,15 +76,15 @@ class Driver(Generic[EventT, EffectT]):
 
     def _set_timer(self) -> None:
         wake_at = None if self._is_closed else self._machine.wake_at
-        timer = self._timer
-        if timer is not None:
+        if self._timer is not None:
             # A timer that rings too early does no harm: it is set anew then, which is cheaper than to move it now.
-            if wake_at is not None and timer.when() <= wake_at:
+            if wake_at is not None and self._rings_at <= wake_at:
                 return
-            timer.cancel()
+            self._timer.cancel()
             self._timer = None
         if wake_at is not None:
             self._timer = self._loop.call_at(wake_at, self._ring)
+            self._rings_at = wake_at
 
     def _ring(self) -> None:
         self._timer = None

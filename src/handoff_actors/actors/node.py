@@ -108,7 +108,7 @@ class NodeActor:
         self._fetches: dict[RunId, set[int]] = {}
         self._seq = itertools.count(1)
         self._left = asyncio.Event()
-        self._advertised = Advertise({}, workers, 0, 0, 0, leaving=False)
+        self._advertised = Advertise(capabilities, capabilities, workers, 0, 0, 0, leaving=False)
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
@@ -149,15 +149,14 @@ class NodeActor:
     def advert(self) -> Advert:
         """What it says of itself now."""
         state = self._advertised
-        capabilities = self._machine.capabilities
         return Advert(
             name=self.name,
             incarnation=self.incarnation,
             seq=next(self._seq),
             address=self.address,
             bus=self.bus,
-            capabilities=capabilities,
-            spare=state.spare or capabilities,
+            capabilities=state.capabilities,
+            spare=state.spare,
             workers=state.workers,
             running=state.running,
             queued=state.queued,

@@ -5,7 +5,7 @@ one that may queue a few more, so that no worker ever waits for a message; other
 here any more and a node runs dry, others are asked to give back what they have not started.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from handoff_actors.core.candidate import Candidate
@@ -13,8 +13,8 @@ from handoff_actors.core.needs import NeedClass, Needs
 from handoff_actors.core.placement import Need, Policy
 from handoff_actors.core.program import Program
 from handoff_actors.core.progress import READY, Progress
-from handoff_actors.core.ready import ReadyLane, ReadyQueue
-from handoff_actors.core.run_events import Observed, RunEffect, Tell
+from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
+from handoff_actors.core.run_events import Observed, Tell
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Assign, Job, Recall, Template, Ticket
 
@@ -46,64 +46,97 @@ class Dispatcher:
         #: Nodes that have been chosen for groups, and for functions whose inputs are made for one node.
         self.group_node: dict[int, str] = {}
         self.reserved: dict[Index, str] = {}
+        #: Which node each serialize hook has worked for, or works for.
+        self._made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
+        self._has_places = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
+        self._anywhere = [Destination(need, None) for need in self.needs.classes]
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
     def push(self, index: Index) -> None:
         """A function is ready."""
-        target = self._target(index)
-        self._ready.push(index, self._placing_need(index, target), target)
+        self._ready.push(index, self._destination(index))
 
-    def sent(self, index: Index, node: Candidate) -> None:
-        """Book a function on a node."""
-        node.add(index, self.needs.of[index])
-        self.in_flight += 1
-
-    def back(self, index: Index, node: Candidate | None) -> None:
+    def back(self, index: Index, node: Candidate) -> None:
         """Take a function off a node's books."""
-        if node is not None:
-            node.remove(index)
+        node.remove(index)
         self.in_flight -= 1
 
     def node_gone(self, name: str) -> None:
-        """Forget what was planned for a node."""
-        self.candidates.pop(name, None)
-        self.group_node = {group: node for group, node in self.group_node.items() if node != name}
-        self.reserved = {index: node for index, node in self.reserved.items() if node != name}
+        """Forget a node, and what was planned for it."""
+        del self.candidates[name]
+        self._drop_plans(name, lambda _: True)
 
-    def lanes(self) -> list[ReadyLane]:
-        """What is ready and has not been sent."""
-        return self._ready.lanes()
+    def drop_plans_for(self, node: Candidate) -> None:
+        """Choose anew for what a node will not do, now that it offers something else or leaves."""
+        self._drop_plans(node.name, lambda need: node.is_leaving or not node.could_ever_hold(need))
+
+    def _drop_plans(self, name: str, is_off: Callable[[NeedClass], bool]) -> None:
+        peaks = self.needs.peak_of_group
+        self.group_node = {
+            group: node for group, node in self.group_node.items() if node != name or not is_off(peaks[group])
+        }
+        self.reserved = {
+            index: node
+            for index, node in self.reserved.items()
+            if node != name or not is_off(self._least_need(index))
+        }
+
+    def _least_need(self, index: Index) -> NeedClass:
+        """What a node must offer at least: enough for every function that has to run where this one does."""
+        group = self._plan.group_of[index]
+        return self.needs.of[index] if group < 0 else self.needs.peak_of_group[group]
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether something is ready and has not been sent."""
+        return bool(self._ready.lanes())
+
+    def is_outdated(self, index: Index) -> bool:
+        """Whether a serialize hook works, or has worked, for a node that its consumer will not run on."""
+        hook = self._plan.hook_of.get(index)
+        return hook is not None and self._made_for.get(index) != self.reserved.get(hook.consumer)
+
+    def inputs_of(self, index: Index) -> Sequence[Index]:
+        """The values that a function takes: a serialize hook waits for more than that."""
+        hook = self._plan.hook_of.get(index)
+        return self._plan.producers[index] if hook is None else (hook.producer,)
 
     # --- Sending ------------------------------------------------------------------------------------------------
 
-    def dispatch(self, observe: Callable[[Observed], None] | None = None) -> list[RunEffect]:
+    def dispatch(self, observe: Callable[[Observed], None] | None = None) -> list[Tell]:
         """Send what there is room for, one message for each node."""
         batches: dict[str, _Batch] = {}
         full: set[ReadyLane] = set()
-        lanes = self._ready.lanes()
-        while lanes and (self._max_concurrency is None or self.in_flight < self._max_concurrency):
-            lane = lanes[0] if len(lanes) == 1 else min(lanes, key=lambda lane: lane.first)
-            index = lane.first[2]
-            node = None
-            if self._progress.phase[index] != READY:
-                lane.pop()
-            elif self._target(index) != lane.target:
-                # Its node has been chosen, or lost, since it came here.
-                self.push(lane.pop())
-            else:
-                node = self._choose(index, lane)
-                if node is None:
-                    full.add(lane)
-                else:
-                    lane.pop()
-                    self._send(index, node, batches)
-                    if observe is not None:
-                        observe(Observed("assigned", index, node.name, self._progress.attempt[index]))
-            if node is None or not len(lane):
-                lanes = [lane for lane in self._ready.lanes() if lane not in full]
+        while self._max_concurrency is None or self.in_flight < self._max_concurrency:
+            lane = self._ready.most_urgent(full)
+            if lane is None:
+                break
+            if not self._advance(lane, batches, observe):
+                full.add(lane)
         return [Tell(name, Assign(self._run, batch.templates, batch.jobs)) for name, batch in batches.items()]
+
+    def _advance(
+        self, lane: ReadyLane, batches: dict[str, _Batch], observe: Callable[[Observed], None] | None
+    ) -> bool:
+        """Get the first function of a lane out of the way; False: nothing has room for it."""
+        index = lane.heap[0][2]
+        if self._progress.phase[index] != READY:
+            self._ready.pop(lane)
+            return True
+        if self._has_places and self._destination(index) != lane.destination:
+            # Its node has been chosen, or lost, since it came here.
+            self.push(self._ready.pop(lane))
+            return True
+        node = self._choose(index, lane.destination)
+        if node is None:
+            return False
+        self._ready.pop(lane)
+        self._send(index, node, batches)
+        if observe is not None:
+            observe(Observed("assigned", index, node.name, self._progress.attempt[index]))
+        return True
 
     def _send(self, index: Index, node: Candidate, batches: dict[str, _Batch]) -> None:
         batch = batches.get(node.name)
@@ -113,7 +146,11 @@ class Dispatcher:
             if template not in node.templates:
                 node.templates.add(template)
                 batch.templates.append(self._program.templates[template])
-        self.sent(index, node)
+        node.add(index, self.needs.of[index])
+        self.in_flight += 1
+        hook = self._plan.hook_of.get(index)
+        if hook is not None:
+            self._made_for[index] = self.reserved[hook.consumer]
         attempt = self._progress.set_sent(index, node.name)
         if self._progress.stored:
             self._note_moves(index, node)
@@ -124,7 +161,7 @@ class Dispatcher:
     def _note_moves(self, index: Index, node: Candidate) -> None:
         moved = sum(
             stored.nbytes
-            for producer in self._plan.producers[index]
+            for producer in self.inputs_of(index)
             if (stored := self._progress.stored.get(producer)) is not None and node.name not in stored.holders
         )
         if moved:
@@ -132,11 +169,11 @@ class Dispatcher:
 
     # --- Choosing -----------------------------------------------------------------------------------------------
 
-    def _choose(self, index: Index, lane: ReadyLane) -> Candidate | None:
-        hook = self._plan.hook_of.get(index)
-        if hook is not None and not self._reserve(hook.consumer):
+    def _choose(self, index: Index, destination: Destination) -> Candidate | None:
+        need, target, ahead_of = destination
+        if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
-        node = self._place(index, lane.need, self._eligible(lane.target))
+        node = self._place(index, need, self._eligible(target))
         group = self._plan.group_of[index]
         if node is not None and group >= 0:
             self.group_node.setdefault(group, node.name)
@@ -161,12 +198,9 @@ class Dispatcher:
         node = self.candidates.get(target)
         return [node] if node is not None and node.usable else []
 
-    def _reserve(self, consumer: Index) -> bool:
+    def _reserve(self, consumer: Index, destination: Destination) -> bool:
         """Choose a function's node before its inputs are made, since they are made for that node."""
-        if consumer in self.reserved:
-            return True
-        target = self._target(consumer)
-        need = self._placing_need(consumer, target)
+        need, target, _ = destination
         nodes = [node for node in self._eligible(target) if node.could_ever_hold(need)]
         node = self._policy.choose(self._describe(consumer, need), nodes) if nodes else None
         if node is None:
@@ -177,29 +211,41 @@ class Dispatcher:
             self.group_node.setdefault(group, node.name)
         return True
 
-    def _target(self, index: Index) -> str | None:
+    def _destination(self, index: Index) -> Destination:
+        if not self._has_places:
+            return self._anywhere[self.needs.of[index].number]
+        target = self.target_of(index)
+        hook = self._plan.hook_of.get(index)
+        ahead_of = None
+        if hook is not None and hook.consumer not in self.reserved:
+            ahead_of = self._destination(hook.consumer)
+        return Destination(self._placing_need(index, target), target, ahead_of)
+
+    def target_of(self, index: Index) -> str | None:
+        """The one node that a function can go to now; None: any."""
         pinned = self._plan.node_of[index]
         if pinned is not None:
             return pinned
         hook = self._plan.hook_of.get(index)
         if hook is not None:
-            made_on = self._progress.node[hook.producer]
-            return made_on if made_on in self.candidates else None
+            made_on = self.candidates.get(self._progress.node[hook.producer] or "")
+            return None if made_on is None or made_on.is_leaving else made_on.name
         return self.reserved.get(index) or self.group_node.get(self._plan.group_of[index])
 
     def _placing_need(self, index: Index, target: str | None) -> NeedClass:
-        """What a node must have room for: all of a group, for the first of its members."""
+        """What a node must have room for: all of a group, for the first of its members, where any node can hold that."""
         group = self._plan.group_of[index]
-        if group >= 0 and target is None:
-            whole = self.needs.of_group[group]
-            if any(node.could_ever_hold(whole) for node in self.candidates.values()):
-                return whole
-        return self.needs.of[index]
+        if group < 0 or target is not None:
+            return self.needs.of[index]
+        whole = self.needs.sum_of_group[group]
+        nodes = self.candidates.values()
+        can_be = any(node.could_ever_hold(whole) for node in nodes if not node.is_leaving)
+        return whole if can_be else self.needs.peak_of_group[group]
 
     def _describe(self, index: Index, need: NeedClass) -> Need:
         total = 0
         held: dict[str, int] = {}
-        for producer in self._plan.producers[index] if self._progress.stored else ():
+        for producer in self.inputs_of(index) if self._progress.stored else ():
             stored = self._progress.stored.get(producer)
             if stored is not None:
                 total += stored.nbytes
@@ -209,22 +255,25 @@ class Dispatcher:
 
     # --- Calling back -------------------------------------------------------------------------------------------
 
-    def rebalance(self, now: float) -> list[RunEffect]:
+    def rebalance(self, now: float) -> list[Tell]:
         """Ask nodes for what they have not started, where others have nothing to do."""
-        if len(self.candidates) < 2 or self.lanes():  # noqa: PLR2004 - a pair
+        if len(self.candidates) < 2:  # noqa: PLR2004 - a pair
             return []
-        effects: list[RunEffect] = []
+        waiting = {lane.destination.need.number for lane in self._ready.lanes()}
+        effects: list[Tell] = []
         for node in self.candidates.values():
             if node.is_recalling or not node.sent or now < node.quiet_until:
                 continue
-            tickets = [ticket for need in self._classes_on(node) for ticket in self._surplus(node, need)]
+            tickets = [
+                ticket
+                for number, count in node.counts.items()
+                if count and number not in waiting
+                for ticket in self._surplus(node, self.needs.classes[number])
+            ]
             if tickets:
                 node.is_recalling = True
                 effects.append(Tell(node.name, Recall(self._run, tickets)))
         return effects
-
-    def _classes_on(self, node: Candidate) -> Iterable[NeedClass]:
-        return [need for need in self.needs.classes if node.counts.get(need.number)]
 
     def _surplus(self, node: Candidate, need: NeedClass) -> list[Ticket]:
         excess = node.excess(need)
@@ -237,10 +286,12 @@ class Dispatcher:
             for other in self.candidates.values()
             if other is not node and other.usable and other.fits(need)
         )
-        count = min(room, (excess + 1) // 2)
+        if not room:
+            return []
         movable = [
             index
             for index, sent_as in reversed(node.sent.items())
-            if sent_as is need and self._target(index) is None
+            if sent_as is need and self.target_of(index) is None
         ]
+        count = min(room, (excess + 1) // 2)
         return [Ticket(index, self._progress.attempt[index]) for index in movable[:count]]

@@ -42,10 +42,10 @@ def explain_one(index: Index, plan: Plan, progress: Progress, dispatcher: Dispat
     need = dispatcher.needs.of[index]
     nodes: dict[str, str] = {}
     if phase == READY:
-        pinned = plan.node_of[index]
-        nodes = {node.name: _why_not(node, need, pinned) for node in dispatcher.candidates.values()}
-        if pinned is not None and pinned not in nodes:
-            nodes[pinned] = "is not there"
+        target = dispatcher.target_of(index)
+        nodes = {node.name: _why_not(node, need, target) for node in dispatcher.candidates.values()}
+        if target is not None and target not in nodes:
+            nodes[target] = "is not there"
     waits_for = tuple(
         plan.ids[producer] for producer in plan.producers[index] if not progress.is_available(producer)
     )
@@ -54,9 +54,9 @@ def explain_one(index: Index, plan: Plan, progress: Progress, dispatcher: Dispat
     )
 
 
-def _why_not(node: Candidate, need: NeedClass, pinned: str | None) -> str:
-    if pinned not in {None, node.name}:
-        return f"the function is pinned to {pinned!r}"
+def _why_not(node: Candidate, need: NeedClass, target: str | None) -> str:
+    if target not in {None, node.name}:
+        return f"the function is to run on {target!r}"
     if node.is_leaving:
         return "leaves the cluster"
     if node.is_paused:

@@ -1,10 +1,11 @@
 """Which needs of a run no node could ever meet, and since when."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
+from handoff_actors.core.progress import DONE, Progress
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
@@ -16,22 +17,24 @@ class _Demand:
 
     need: NeedClass
     target: str | None
-    #: One of them, for the error.
-    index: Index
+    functions: list[Index] = field(default_factory=list)
     unmet_since: float | None = None
 
 
 class Feasibility:
     """Watches that something that could run each function is there, or comes within the time allowed."""
 
-    def __init__(self, plan: Plan, needs: Needs, allowed_s: float) -> None:
+    def __init__(self, plan: Plan, needs: Needs, progress: Progress, allowed_s: float) -> None:
         self._plan = plan
+        self._progress = progress
         self._allowed_s = allowed_s
         demands: dict[tuple[int, str | None], _Demand] = {}
-        for index, need in enumerate(needs.of):
-            key = (need.number, plan.node_of[index])
-            if key not in demands:
-                demands[key] = _Demand(need, plan.node_of[index], index)
+        for index, target in enumerate(plan.node_of):
+            group = plan.group_of[index]
+            # One node has to do for a whole group, though not for all of it at once.
+            need = needs.of[index] if group < 0 else needs.peak_of_group[group]
+            demand = demands.setdefault((need.number, target), _Demand(need, target))
+            demand.functions.append(index)
         self._demands = list(demands.values())
         self._known: set[str] = set()
 
@@ -44,7 +47,7 @@ class Feasibility:
                 for node in candidates.values()
                 if demand.target in {None, node.name} and not node.is_leaving
             )
-            if met:
+            if met or not self._is_unfinished(demand):
                 demand.unmet_since = None
             elif demand.unmet_since is None:
                 demand.unmet_since = now
@@ -62,12 +65,20 @@ class Feasibility:
     def verdict(self, candidates: Mapping[str, Candidate], now: float) -> HandoffError | None:
         """The error that ends the run, once something has been unmet for too long."""
         for demand in self._demands:
-            if demand.unmet_since is not None and now >= demand.unmet_since + self._allowed_s:
+            if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
+                continue
+            if self._is_unfinished(demand):
                 return self._error(demand, candidates)
+            demand.unmet_since = None
         return None
 
+    def _is_unfinished(self, demand: _Demand) -> bool:
+        return any(self._progress.phase[index] != DONE for index in demand.functions)
+
     def _error(self, demand: _Demand, candidates: Mapping[str, Candidate]) -> HandoffError:
-        function_id = self._plan.ids[demand.index]
+        function_id = next(
+            self._plan.ids[index] for index in demand.functions if self._progress.phase[index] != DONE
+        )
         waited = f"within allocation_timeout={self._allowed_s:g} s"
         if demand.target is not None and demand.target not in candidates and demand.target in self._known:
             return NodeLost(

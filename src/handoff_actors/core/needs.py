@@ -1,7 +1,8 @@
 """What functions need of a node, in classes: all functions of a class can take each other's place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import add
 
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Resources
@@ -49,8 +50,9 @@ class Needs:
         ]
         #: By function.
         self.of = [self._of_template[template] for template in plan.template_of]
-        #: By group: what all of its members together claim, for each way to run.
-        self.of_group = [self._sum(plan, members) for members in plan.groups]
+        #: By group: what all of its members claim together, and the least that a node must offer for all of them.
+        self.sum_of_group = [self._of_group(plan, members, add) for members in plan.groups]
+        self.peak_of_group = [self._of_group(plan, members, max) for members in plan.groups]
 
     def _class(self, cost: Resources, *, is_async: bool) -> NeedClass:
         key = (tuple(sorted(cost.items())), is_async)
@@ -60,9 +62,11 @@ class Needs:
             self.classes.append(need)
         return need
 
-    def _sum(self, plan: Plan, members: Sequence[int]) -> NeedClass:
+    def _of_group(
+        self, plan: Plan, members: Sequence[int], combine: Callable[[float, float], float]
+    ) -> NeedClass:
         total: Resources = {}
         for member in members:
             for resource, amount in plan.templates[plan.template_of[member]].cost.items():
-                total[resource] = total.get(resource, 0.0) + amount
+                total[resource] = combine(total.get(resource, 0.0), amount)
         return self._class(total, is_async=False)

@@ -135,8 +135,8 @@ class Progress:
         return stored is None or bool(stored.holders)
 
     def is_needed(self, index: Index) -> bool:
-        """Whether some function that takes its value is not done."""
-        return any(self.phase[dependent] != DONE for dependent in self._plan.dependents[index])
+        """Whether some function that takes its value has yet to be sent out; what has been sent may get along without."""
+        return any(self.phase[dependent] not in {SENT, DONE} for dependent in self._plan.dependents[index])
 
     def unfinished(self) -> Iterator[Index]:
         """Every function that is not done."""

@@ -1,38 +1,33 @@
 """The functions that could start now, the most urgent ones first."""
 
+from collections.abc import Collection
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from handoff_actors.core.needs import NeedClass
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
 
+class Destination(NamedTuple):
+    """Where a function may go."""
+
+    need: NeedClass
+    #: The one node that will do; None: any.
+    target: str | None
+    #: Of a serialize hook: where its consumer may go, as long as no node has been chosen for that.
+    ahead_of: "Destination | None" = None
+
+
 class ReadyLane:
-    """Ready functions that need the same of a node: one look at the first tells about all."""
+    """Ready functions with the same destination: one look at the first tells about all."""
 
-    __slots__ = ("_heap", "need", "target")
+    __slots__ = ("destination", "heap")
 
-    def __init__(self, need: NeedClass, target: str | None) -> None:
-        self.need = need
-        #: The one node that will do; None: any.
-        self.target = target
-        self._heap: list[tuple[int, int, Index]] = []
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def push(self, urgency: tuple[int, int, Index]) -> None:
-        """Add a function."""
-        heappush(self._heap, urgency)
-
-    @property
-    def first(self) -> tuple[int, int, Index]:
-        """The most urgent one."""
-        return self._heap[0]
-
-    def pop(self) -> Index:
-        """Remove the most urgent one."""
-        return heappop(self._heap)[2]
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        #: (negative priority, negative bottom level, index)
+        self.heap: list[tuple[int, int, Index]] = []
 
 
 class ReadyQueue:
@@ -40,19 +35,29 @@ class ReadyQueue:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._lanes: dict[tuple[int, str | None], ReadyLane] = {}
+        self._lanes: dict[Destination, ReadyLane] = {}
 
-    def push(self, index: Index, need: NeedClass, target: str | None) -> None:
-        """Add a function that needs this of a node, or of the one node that will do."""
-        key = (need.number, target)
-        lane = self._lanes.get(key)
+    def push(self, index: Index, destination: Destination) -> None:
+        """Add a function."""
+        lane = self._lanes.get(destination)
         if lane is None:
-            lane = self._lanes[key] = ReadyLane(need, target)
-        lane.push((-self._plan.priority[index], -self._plan.bottom_level[index], index))
+            lane = self._lanes[destination] = ReadyLane(destination)
+        heappush(lane.heap, (-self._plan.priority[index], -self._plan.bottom_level[index], index))
 
-    def lanes(self) -> list[ReadyLane]:
+    def pop(self, lane: ReadyLane) -> Index:
+        """Remove the most urgent function of a lane."""
+        index = heappop(lane.heap)[2]
+        if not lane.heap:
+            del self._lanes[lane.destination]
+        return index
+
+    def lanes(self) -> Collection[ReadyLane]:
         """Lanes with something in them."""
-        empty = [key for key, lane in self._lanes.items() if not len(lane)]
-        for key in empty:
-            del self._lanes[key]
-        return list(self._lanes.values())
+        return self._lanes.values()
+
+    def most_urgent(self, passed_over: Collection[ReadyLane]) -> ReadyLane | None:
+        """The lane whose first function is the most urgent one."""
+        if not passed_over and len(self._lanes) == 1:
+            return next(iter(self._lanes.values()))
+        lanes = [lane for lane in self._lanes.values() if lane not in passed_over]
+        return min(lanes, key=lambda lane: lane.heap[0], default=None)

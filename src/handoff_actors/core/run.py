@@ -8,23 +8,23 @@ to close it, and the run is over when all of them have, or are gone.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import assert_never
 
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff, Budgets
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.dispatcher import Dispatcher
+from handoff_actors.core.ending import Ending
 from handoff_actors.core.feasibility import Feasibility
+from handoff_actors.core.homecoming import Homecoming
 from handoff_actors.core.placement import Policy
 from handoff_actors.core.program import Program
 from handoff_actors.core.progress import DONE, READY, RESTING, SENT, WAITING, Progress
 from handoff_actors.core.run_events import (
-    BringHome,
     BroughtHome,
     Cancel,
     Finished,
-    Forgotten,
     Heard,
     LetGo,
     NodeDown,
@@ -33,7 +33,6 @@ from handoff_actors.core.run_events import (
     Observed,
     RunEffect,
     RunEvent,
-    Tell,
 )
 from handoff_actors.errors import (
     FunctionFailed,
@@ -44,7 +43,7 @@ from handoff_actors.errors import (
     WorkerDied,
 )
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import Close, Closed, Completed, Done, Failed, Recalled
+from handoff_actors.wire.messages import Closed, Completed, Done, Failed, Recalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,45 +62,22 @@ class RunOptions:
     observe: bool = False
 
 
-@dataclass(slots=True)
-class _End:
-    """How the run ended, or is about to."""
-
-    error: HandoffError | None
-    cause: bytes = b""
-    cancelled: bool = False
-    said: bool = False
-
-
-@dataclass(slots=True)
-class _Homecoming:
-    """Values that the app wants."""
-
-    pending: set[Index] = field(default_factory=set)
-    here: set[Index] = field(default_factory=set)
-
-
 class RunMachine:
     """One run of one plan. See `core.machine.Machine`."""
 
     def __init__(self, run: RunId, program: Program, options: RunOptions) -> None:
-        self._run = run
         self._plan = program.plan
         self._options = options
         self.progress = Progress(program.plan)
         self.dispatcher = Dispatcher(run, program, self.progress, options.policy, options.max_concurrency)
         self._budgets = Budgets(program.plan, options.max_retries, options.backoff)
-        self.feasibility = Feasibility(program.plan, self.dispatcher.needs, options.allocation_timeout_s)
-        self._wanted = frozenset(options.wanted)
-        self._home = _Homecoming()
+        self.feasibility = Feasibility(
+            program.plan, self.dispatcher.needs, self.progress, options.allocation_timeout_s
+        )
+        self._home = Homecoming(options.wanted, self.progress)
+        self._ending = Ending(run)
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
-        #: Nodes that have been sent something of this run and have not closed it.
-        self._open: set[str] = set()
-        self._closing: set[str] = set()
-        self._end: _End | None = None
-        self._let_go = False
-        self._forgotten = False
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
 
@@ -129,14 +105,13 @@ class RunMachine:
             case NodeDown():
                 self._node_down(event, now)
             case BroughtHome(index):
-                self._home.pending.discard(index)
-                self._home.here.add(index)
+                self._home.arrived(index)
             case NotBroughtHome(index, reason):
                 self._not_brought_home(index, reason, now)
             case Cancel(error):
                 self._fail(error, cancelled=error is None)
             case LetGo():
-                self._let_go = True
+                self._ending.is_let_go = True
             case _:
                 assert_never(event)
         return self._settle(now)
@@ -155,7 +130,7 @@ class RunMachine:
     @property
     def wake_at(self) -> float | None:
         """The next thing whose time will be up."""
-        if self._end is not None:
+        if self._ending.outcome is not None:
             return None
         times = [time for time in (self._deadline, self.feasibility.wake_at) if time is not None]
         if self._resting:
@@ -174,7 +149,7 @@ class RunMachine:
                 assert self.progress.node[index] == node.name
         sent = sum(phase == SENT for phase in self.progress.phase)
         assert sent == self.dispatcher.in_flight, f"{sent} are sent, {self.dispatcher.in_flight} are counted"
-        if self._end is None:
+        if self._ending.outcome is None:
             self._check_that_it_moves()
 
     def _check_that_it_moves(self) -> None:
@@ -183,14 +158,14 @@ class RunMachine:
             self._home.pending,
             self._resting,
             any(True for _ in self.feasibility.unmet()),
-            self.dispatcher.lanes() and self.dispatcher.candidates,
+            self.dispatcher.has_ready and self.dispatcher.candidates,
         )
         assert any(reasons), "the run has stopped without an end"
 
     @property
     def is_over(self) -> bool:
         """Whether `Finished` has been said."""
-        return self._end is not None and self._end.said
+        return self._ending.is_said
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
@@ -205,22 +180,23 @@ class RunMachine:
             self.dispatcher.candidates[event.name] = node
             # Policies see nodes in the order of their names.
             self.dispatcher.candidates = dict(sorted(self.dispatcher.candidates.items()))
+        offers_the_same = node.capabilities == event.capabilities and node.is_leaving == event.leaving
         node.declare(event.capabilities, event.workers, claimed)
         node.is_leaving, node.is_paused = event.leaving, False
+        if not offers_the_same:
+            self.dispatcher.drop_plans_for(node)
+            self._make_hooks_again(now)
         self.feasibility.look(self.dispatcher.candidates, now)
 
     def _node_down(self, event: NodeDown, now: float) -> None:
         node = self.dispatcher.candidates.get(event.name)
         if node is None:
             return
-        self._open.discard(event.name)
-        self._closing.discard(event.name)
-        sent = sorted(node.sent)
-        for index in sent:
+        self._ending.closed(event.name)
+        for index in sorted(node.sent):
             self._observe("lost", index, event.name, event.reason)
             self.dispatcher.back(index, node)
             self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now)
-        stranded = [index for index, name in self.dispatcher.reserved.items() if name == event.name]
         self.dispatcher.node_gone(event.name)
         lost = [
             index
@@ -228,19 +204,15 @@ class RunMachine:
             if self.progress.remove_holder(index, event.name)
         ]
         self._make_again(lost, now)
-        self._make_again(
-            [
-                hook.index
-                for hook in self._plan.hooks
-                if hook.consumer in stranded and self._outdated(hook.index)
-            ],
-            now,
-        )
+        self._make_hooks_again(now)
         self.feasibility.look(self.dispatcher.candidates, now)
 
-    def _outdated(self, hook: Index) -> bool:
-        """A serialize hook has worked for a node that is gone."""
-        return self.progress.phase[hook] == DONE and self.progress.is_needed(hook)
+    def _make_hooks_again(self, now: float) -> None:
+        """Serialize hooks have worked for nodes that have been chosen no longer."""
+        self._make_again((hook.index for hook in self._plan.hooks if self._is_outdated(hook.index)), now)
+
+    def _is_outdated(self, index: Index) -> bool:
+        return self.progress.phase[index] == DONE and self.dispatcher.is_outdated(index)
 
     def _make_again(self, lost: Iterable[Index], now: float) -> None:
         """Undo what has been lost and is still needed, and so on for what that was made from."""
@@ -252,15 +224,20 @@ class RunMachine:
             self.progress.undo(index)
             for dependent in self._plan.dependents[index]:
                 self._input_lost(dependent)
-            pending += [
-                producer for producer in self._plan.producers[index] if self.progress.is_lost(producer)
-            ]
+            pending += self._spoilt_inputs(index)
             if self.progress.missing[index] == 0:
                 self._make_ready(index, now)
 
+    def _spoilt_inputs(self, index: Index) -> list[Index]:
+        return [
+            producer
+            for producer in self._plan.producers[index]
+            if self.progress.is_lost(producer) or self._is_outdated(producer)
+        ]
+
     def _still_wanted(self, index: Index) -> bool:
-        wanted = index in self._wanted and index not in self._home.here
-        return (wanted or self.progress.is_needed(index)) and self._end is None
+        wanted = self._home.lacks(index) or self.progress.is_needed(index)
+        return wanted and self._ending.outcome is None
 
     def _input_lost(self, index: Index) -> None:
         if self.progress.phase[index] in {WAITING, READY}:
@@ -285,8 +262,7 @@ class RunMachine:
             case Recalled():
                 self._recalled(node, message, now)
             case Closed():
-                self._open.discard(name)
-                self._closing.discard(name)
+                self._ending.closed(name)
             case _:
                 assert_never(message)
 
@@ -295,6 +271,9 @@ class RunMachine:
         if not progress.is_sent(index, entry.attempt, node.name):
             return
         self.dispatcher.back(index, node)
+        if self.dispatcher.is_outdated(index):
+            self._again(index, now)
+            return
         self.dispatcher.needs.of[index].learn(entry.ran_s)
         progress.set_done(index, entry.value, node.name)
         progress.finished_at[index], progress.ran_s[index], progress.worker[index] = (
@@ -313,15 +292,10 @@ class RunMachine:
 
     def _note_copies(self, index: Index, node: Candidate) -> None:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
-        for producer in self._plan.producers[index]:
+        for producer in self.dispatcher.inputs_of(index):
             self.progress.add_holder(producer, node.name)
-        if index in self._wanted and index in self.progress.stored and index not in self._home.here:
-            self._bring_home(index)
-
-    def _bring_home(self, index: Index) -> None:
-        self._home.pending.add(index)
-        stored = self.progress.stored[index]
-        self._effects.append(BringHome(index, stored.nbytes, tuple(stored.holders)))
+        if index in self.progress.stored and self._home.lacks(index):
+            self._effects.append(self._home.bring(index))
 
     def _not_brought_home(self, index: Index, reason: str, now: float) -> None:
         if index not in self._home.pending:
@@ -400,9 +374,7 @@ class RunMachine:
             self._make_ready(index, now)
             return
         # Its inputs may have been lost while it, having been sent, seemed not to need them any more.
-        self._make_again(
-            [producer for producer in self._plan.producers[index] if progress.is_lost(producer)], now
-        )
+        self._make_again(self._spoilt_inputs(index), now)
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
         if self._budgets.may_lose_another(index):
@@ -424,47 +396,27 @@ class RunMachine:
     # --- The end ------------------------------------------------------------------------------------------------
 
     def _fail(self, error: HandoffError | None, cause: bytes = b"", *, cancelled: bool = False) -> None:
-        if self._end is None:
-            self._end = _End(error, cause, cancelled)
+        self._ending.decide(Finished(error, cause, cancelled))
 
     def _settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
-        if self._end is None:
+        if self._ending.outcome is None:
             verdict = self.feasibility.verdict(self.dispatcher.candidates, now)
             if verdict is not None:
                 self._fail(verdict)
             elif self.progress.remaining == 0 and not self._home.pending:
-                self._end = _End(None)
-        if self._end is None:
-            sends = self.dispatcher.dispatch(self._effects.append if self._options.observe else None)
-            sends += self.dispatcher.rebalance(now)
-            self._open.update(effect.name for effect in sends if isinstance(effect, Tell))
-            self._effects += sends
+                self._ending.decide(Finished(None))
+        if self._ending.outcome is None:
+            tells = self.dispatcher.dispatch(self._effects.append if self._options.observe else None)
+            tells += self.dispatcher.rebalance(now)
+            for tell in tells:
+                self._ending.sent_to(tell.name)
+            self._effects += tells
         else:
-            self._wind_up(self._end)
+            self._effects += self._ending.wind_up(self.progress.holders())
         effects, self._effects = self._effects, []
         return effects
-
-    def _wind_up(self, end: _End) -> None:
-        success = end.error is None and not end.cancelled
-        stay = self.progress.holders() if success and not self._let_go else set()
-        for name in sorted(self._open - self._closing - stay):
-            self._closing.add(name)
-            self._effects.append(Tell(name, Close(self._run)))
-        if not end.said and (success or not self._open):
-            end.said = True
-            self._effects.append(Finished(end.error, end.cause, end.cancelled))
-        if end.said and not self._open and not self._forgotten:
-            self._forgotten = True
-            self._effects.append(Forgotten())
 
     def _observe(self, kind: str, index: Index, node: str, reason: str = "") -> None:
         if self._options.observe:
             self._effects.append(Observed(kind, index, node, self.progress.attempt[index], reason))
-
-
-def _function_failed(function_id: FunctionId, name: str, attempts: int, failed: Failed) -> FunctionFailed:
-    error = FunctionFailed(function_id, name, attempts, failed.reason)
-    if failed.kind == "timeout":
-        error.__cause__ = TimeoutError(failed.reason)
-    return error

@@ -73,26 +73,30 @@ class Pump:
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None
+        is_drained = False
         try:
             self._write_again()
-            self._receive(time.monotonic() + TURN_S)
+            is_drained = self._receive(time.monotonic() + TURN_S)
         finally:
             # Also when a handler raised: the signal for what is still in the socket will not come twice.
-            self._look()
+            if not is_drained or self._resume is not None:
+                self._look()
 
     def _write_again(self) -> None:
         if self._resume is not None and self._events() & _POLLOUT:
             resume, self._resume = self._resume, None
             resume()
 
-    def _receive(self, until: float) -> None:
+    def _receive(self, until: float) -> bool:
+        """Tell whether the socket said, as a look at its events would, that there is no more."""
         try:
             while not self._is_closed and time.monotonic() < until:
                 self._accept(self._socket.recv_multipart(_NOBLOCK))
         except zmq.Again:
-            pass
+            return True
         finally:
             self._deliver()
+        return False
 
     def _look(self) -> None:
         if self._is_closed or self._next_turn is not None:

@@ -37,6 +37,7 @@ class AsyncWorker:
         """Run jobs; the process ends with its channel."""
         os.register_at_fork(after_in_child=self._data.close)
         self._loop.add_reader(self._data, self._read)
+        self._outbox.up()
         while True:
             # A user's own task that raises one of these stops the loop; it must not stop the other jobs.
             with suppress(SystemExit, KeyboardInterrupt):

@@ -26,6 +26,11 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._messages)
 
+    def up(self) -> None:
+        """Say that this process is there."""
+        self._add([int(FromWorker.UP), os.getpid()])
+        self.flush()
+
     def done(self, run: int, index: int, attempt: int, value: bytes | int, seconds: float) -> None:
         """Add the good end of an attempt."""
         if run != self._run:

@@ -35,7 +35,7 @@ class WorkerEvents(Protocol):
     """What a pool tells its node, from the event loop."""
 
     def worker_up(self, worker: WorkerId, pid: int) -> None:
-        """The worker exists."""
+        """The worker is ready; the first that is said of it."""
 
     def worker_done(self, worker: WorkerId, run: RunId, done: list[DoneRow]) -> None:
         """Attempts that ended well; what was too large is in the store, in "{run:016x}-{index}.{attempt}"."""
@@ -215,6 +215,9 @@ class WorkerPool:
             match message:
                 case [FromWorker.DONE, run, rows]:
                     self._events.worker_done(worker, run, rows)
+                case [FromWorker.UP, pid]:
+                    self._workers[worker].pid = pid
+                    self._events.worker_up(worker, pid)
                 case [FromWorker.FAILED, *failed]:
                     self._events.worker_failed(worker, *failed)
                 case [FromWorker.RECALLED, jobs]:
@@ -224,9 +227,6 @@ class WorkerPool:
 
     def _reported(self, report: list[Any]) -> None:
         match report:
-            case [FromZygote.UP, worker, pid]:
-                self._workers[worker].pid = pid
-                self._events.worker_up(worker, pid)
             case [FromZygote.EXITED, worker, signal, exit_code]:
                 self._retire(worker, signal, exit_code)
 

@@ -59,6 +59,7 @@ class SyncWorker:
         self._poll.register(self._data, select.POLLIN)
         self._poll.register(self._control, select.POLLIN)
         self._listen_by_signal()
+        self._outbox.up()
         while True:
             if self._queue:
                 self._run_next()

@@ -32,6 +32,8 @@ class ToWorker(IntEnum):
 class FromWorker(IntEnum):
     """Said by a worker."""
 
+    #: pid; before anything else
+    UP = 0
     #: run, rows of (index, attempt, encoded value or bytes stored, seconds)
     DONE = 1
     #: run, index, attempt, kind, encoded exception, reason, seconds
@@ -43,7 +45,7 @@ class FromWorker(IntEnum):
 class ToZygote(IntEnum):
     """Said to the zygote."""
 
-    #: worker, is_async; with the worker's ends of its channels
+    #: worker; with its ends of its channels: data and control, or data alone for an async worker
     SPAWN = 1
     #: worker
     KILL = 2
@@ -52,10 +54,8 @@ class ToZygote(IntEnum):
 class FromZygote(IntEnum):
     """Said by the zygote."""
 
-    #: worker, pid
-    UP = 1
     #: worker, signal, exit code
-    EXITED = 2
+    EXITED = 1
 
 
 class ArgumentTag(IntEnum):

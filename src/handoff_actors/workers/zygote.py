@@ -17,7 +17,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 import msgpack
 
@@ -106,7 +106,7 @@ class Zygote:
             pid = os.fork()
         except OSError as error:
             sys.stderr.write(f"handoff: worker {worker} cannot be started: {error}\n")
-            self._report(FromZygote.EXITED, worker, None, os.EX_OSERR)
+            self._report_exit(worker, None, os.EX_OSERR)
             return
         if pid == 0:
             signal.set_wakeup_fd(-1)
@@ -114,7 +114,6 @@ class Zygote:
                 ours.close()
             run_worker(channels, Store(self._store), self._inline_limit, zygote)
         self._workers[pid] = worker
-        self._report(FromZygote.UP, worker, pid)
 
     def _kill(self, worker: int) -> None:
         for pid, known in self._workers.items():
@@ -134,9 +133,9 @@ class Zygote:
             if worker is None:
                 continue
             if ended.si_code == os.CLD_EXITED:
-                self._report(FromZygote.EXITED, worker, None, ended.si_status)
+                self._report_exit(worker, None, ended.si_status)
             else:
-                self._report(FromZygote.EXITED, worker, ended.si_status, None)
+                self._report_exit(worker, ended.si_status, None)
 
     def _end_workers(self) -> None:
         for pid in self._workers:
@@ -147,8 +146,8 @@ class Zygote:
                 while True:
                     os.waitpid(-pid, 0)
 
-    def _report(self, *report: Any) -> None:
-        self._channel.send(msgpack.packb([int(report[0]), *report[1:]]))
+    def _report_exit(self, worker: int, number: int | None, exit_code: int | None) -> None:
+        self._channel.send(msgpack.packb([int(FromZygote.EXITED), worker, number, exit_code]))
 
 
 def _next_ended() -> os.waitid_result | None:

@@ -1,0 +1,5 @@
+"""The command line: `handoff ...`."""
+
+from handoff_actors.cli.group import main
+
+__all__ = ["main"]

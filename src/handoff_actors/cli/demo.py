@@ -1,0 +1,64 @@
+"""`handoff demo`: a small DAG on a node within this process, and what happened."""
+
+import click
+import uvloop
+
+from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.graph.dag import DAG
+from handoff_actors.runs import Run
+from handoff_actors.session import Session
+
+TEXT = "the quick brown fox jumps over the lazy dog"
+
+
+def words(text: str) -> list[str]:
+    """Its words."""
+    return text.split()
+
+
+def longest(found: list[str]) -> str:
+    """The first of the longest ones."""
+    return max(found, key=len)
+
+
+def distinct(found: list[str]) -> int:
+    """How many there are, each counted once."""
+    return len(set(found))
+
+
+def sentence(word: str, count: int) -> str:
+    """Both findings."""
+    return f"{count} different words, the longest of them {word!r}"
+
+
+def demo_dag() -> DAG:
+    """One function, two that take its result, and one that takes both of theirs."""
+    dag = DAG("demo")
+    found = dag.call(words, TEXT, id="words")
+    word = dag.call(longest, found, id="longest", cost={"cpu": 1})
+    count = dag.call(distinct, found, id="distinct", cost={"cpu": 1})
+    dag.call(sentence, word, count, id="sentence")
+    return dag
+
+
+@click.command()
+def demo() -> None:
+    """Run a small DAG on this machine and show what happened."""
+    dag = demo_dag()
+    click.echo(dag.to_mermaid())
+    with one_line_errors():
+        click.echo(uvloop.run(_story(dag)))
+
+
+async def _story(dag: DAG) -> str:
+    async with Session(seeds=(), local_node={"cpu": 2}, name="here") as session:
+        return _told(await session.execute_distributed(dag))
+
+
+def _told(run: Run) -> str:
+    lines = [
+        f"{entry.function_id} ran on node {entry.node}, in process {entry.worker}, "
+        f"from {entry.started_at * 1000:.1f} to {entry.finished_at * 1000:.1f} ms"
+        for entry in run.report.values()
+    ]
+    return "\n".join([*lines, f"result: {run.results['sentence']}"])

@@ -1,0 +1,19 @@
+"""How a command ends that can't do what it was asked to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from handoff_actors.errors import HandoffError
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what can be expected to go wrong into one line and exit status 1. Bugs of ours keep their traceback."""
+    try:
+        yield
+    except HandoffError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(error.strerror or str(error)) from error

@@ -1,0 +1,32 @@
+"""All commands under one name."""
+
+from importlib import import_module
+
+import click
+
+from handoff_actors.wire.versions import VERSION
+
+#: Each is a function of this name in a module of this name.
+COMMANDS = ("node", "nodes", "run", "render", "demo")
+
+
+class LazyGroup(click.Group):
+    """Imports a command once it is asked for: what draws tables is not what a daemon should wait for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """See click.Group."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """See click.Group."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"handoff_actors.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="handoff", message="%(prog)s %(version)s")
+def main() -> None:
+    """Spread a graph of functions over the machines you have."""

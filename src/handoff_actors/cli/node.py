@@ -1,0 +1,146 @@
+"""`handoff node`: offer this machine to a cluster."""
+
+import errno
+import json
+from collections.abc import Callable
+
+import click
+import uvloop
+
+from handoff_actors.actors.capabilities import own_capabilities
+from handoff_actors.actors.daemon import DRAIN_S, DaemonOptions, run_daemon
+from handoff_actors.actors.node import NodeActor
+from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.logs import log_to_stderr
+from handoff_actors.cli.parameters import ADDRESS, AMOUNT, join_option, json_option
+from handoff_actors.cli.resources import amounts
+from handoff_actors.ids import Resources
+from handoff_actors.session import check_resources
+from handoff_actors.transport.security import advertised, is_loopback
+from handoff_actors.wire.messages import Advert
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.command()
+@click.option("--name", help="Unique in the cluster. [default: made of host name and process id]")
+@click.option("--cpu", type=float, metavar="CORES", help="[default: the cores that this process may use]")
+@click.option("--memory", type=float, metavar="MB", help="[default: this machine's memory]")
+@click.option(
+    "--resource",
+    "others",
+    type=AMOUNT,
+    multiple=True,
+    metavar="NAME=AMOUNT",
+    help="Anything else that functions may need, for example gpu=2. Repeatable.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that run functions. [default: one per core, and more where functions claim fractions]",
+)
+@click.option("--listen", type=ADDRESS, default="tcp://127.0.0.1:7070", show_default=True, metavar="ADDRESS")
+@click.option(
+    "--advertise", metavar="HOST", help="Under which name others reach it, if not the one it listens at."
+)
+@join_option(help="Any member of the cluster to join. Repeatable; one that answers is enough.")
+@click.option(
+    "--insecure", is_flag=True, help="Listen beyond loopback. Whoever reaches the port can run any code."
+)
+@click.option(
+    "--drain",
+    "drain_s",
+    type=click.FloatRange(min=0),
+    default=DRAIN_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="What runs has so long to end when the node is told to stop.",
+)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@json_option
+def node(
+    name: str | None,
+    cpu: float | None,
+    memory: float | None,
+    others: tuple[tuple[str, float], ...],
+    workers: int | None,
+    listen: str,
+    advertise: str | None,
+    seeds: tuple[str, ...],
+    insecure: bool,
+    drain_s: float,
+    log_level: str,
+    as_json: bool,
+) -> None:
+    """Offer this machine to a cluster, until SIGTERM or SIGINT.
+
+    Prints one line once it serves. What runs then ends in peace; a second signal ends it at once.
+    """
+    _check_addresses(listen, advertise, seeds)
+    capabilities = _capabilities(cpu, memory, others)
+    options = DaemonOptions(
+        name, capabilities, workers, listen, advertise, seeds, insecure=insecure, drain_s=drain_s
+    )
+    log_to_stderr(log_level)
+    with one_line_errors():
+        try:
+            uvloop.run(run_daemon(options, _announce(as_json=as_json)))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise click.ClickException(
+                f"{error.strerror}; choose another with --listen, or port 0 for any that is free"
+            ) from error
+
+
+def _capabilities(
+    cpu: float | None, memory: float | None, others: tuple[tuple[str, float], ...]
+) -> Resources:
+    given = {"cpu": cpu, "memory": memory, **dict(others)}
+    capabilities = own_capabilities() | {
+        resource: amount for resource, amount in given.items() if amount is not None
+    }
+    try:
+        return check_resources(capabilities)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _check_addresses(listen: str, advertise: str | None, seeds: tuple[str, ...]) -> None:
+    try:
+        advertised(listen, advertise)
+    except ValueError as error:
+        raise click.UsageError(f"{error} (--advertise)") from error
+    far = next((seed for seed in seeds if not is_loopback(seed)), None)
+    if far is not None and is_loopback(listen):
+        raise click.UsageError(
+            f"the members at {far} can't reach a node at {listen}; "
+            "choose an address of this machine's with --listen, for example tcp://10.0.0.2:7070"
+        )
+
+
+def _announce(*, as_json: bool) -> Callable[[NodeActor], None]:
+    def ready(serving: NodeActor) -> None:
+        advert = serving.advert()
+        # Scripts wait for this line; unlike print, echo leaves nothing in a buffer.
+        click.echo(_ready_json(advert) if as_json else _ready_line(advert))
+
+    return ready
+
+
+def _ready_line(advert: Advert) -> str:
+    noun = "worker" if advert.workers == 1 else "workers"
+    offer = amounts(advert.capabilities)
+    return f"node {advert.name} serves at {advert.address}: {offer}, {advert.workers} {noun}"
+
+
+def _ready_json(advert: Advert) -> str:
+    return json.dumps(
+        {
+            "name": advert.name,
+            "address": advert.address,
+            "incarnation": advert.incarnation,
+            "capabilities": advert.capabilities,
+            "workers": advert.workers,
+        }
+    )

@@ -1,0 +1,86 @@
+"""What a run came to, as `handoff run` prints it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from reprlib import Repr
+from typing import Any
+
+from handoff_actors.errors import FunctionFailed, HandoffError, RemoteTraceback
+from handoff_actors.ids import FunctionId
+from handoff_actors.runs import FunctionReport, Run
+
+#: Keeps a large result from filling the screen.
+_short = Repr()
+_short.maxlist = _short.maxtuple = _short.maxset = _short.maxfrozenset = _short.maxdict = 100
+_short.maxstring = _short.maxother = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run that went well."""
+
+    dag_id: FunctionId
+    results: Mapping[FunctionId, Any]
+    functions: Mapping[FunctionId, FunctionReport]
+
+    @classmethod
+    def of(cls, run: Run, shown: Iterable[FunctionId]) -> "Outcome":
+        """Take from a run what is to be shown of it."""
+        return cls(
+            run.dag_id, {function_id: run.results[function_id] for function_id in shown}, dict(run.report)
+        )
+
+    def lines(self) -> str:
+        """The results, one a line."""
+        return "\n".join(
+            f"{function_id} = {_short.repr(value)}" for function_id, value in self.results.items()
+        )
+
+    def summary(self) -> str:
+        """How long it took, and which node ran how much of it."""
+        took = max((report.finished_at for report in self.functions.values()), default=0.0)
+        shares = Counter(report.node for report in self.functions.values())
+        nodes = ", ".join(f"{node} ({count})" for node, count in sorted(shares.items()))
+        return f"{len(self.functions)} function(s) in {took:.3f} s on {nodes}"
+
+    def json(self) -> str:
+        """All of it; a result that JSON does not know as its repr."""
+        return json.dumps(
+            {
+                "dag": str(self.dag_id),
+                "results": {str(function_id): _plain(value) for function_id, value in self.results.items()},
+                "functions": {
+                    str(function_id): asdict(report) | {"function_id": str(function_id)}
+                    for function_id, report in self.functions.items()
+                },
+            },
+            indent=2,
+        )
+
+
+def failure_json(error: HandoffError) -> str:
+    """What went wrong, for programs."""
+    facts: dict[str, object] = {"type": type(error).__name__, "message": str(error)}
+    if isinstance(error, FunctionFailed):
+        facts |= {"function": str(error.function_id), "node": error.node, "attempts": error.attempts}
+    return json.dumps({"error": facts | {"traceback": remote_traceback(error)}}, indent=2)
+
+
+def remote_traceback(error: BaseException) -> str | None:
+    """The traceback where it was raised, on a node, if that is how it came about."""
+    cause = error.__cause__
+    while cause is not None:
+        if isinstance(cause, RemoteTraceback):
+            return cause.text
+        cause = cause.__cause__
+    return None
+
+
+def _plain(value: Any) -> Any:
+    try:
+        json.dumps(value, default=repr)
+    except (TypeError, ValueError):
+        return repr(value)
+    return value

@@ -1,0 +1,59 @@
+"""Options that several commands have, and what their values may look like."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+import click
+
+_ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}")
+
+
+class Address(click.ParamType):  # type: ignore[type-arg]  # generic in late versions of click only
+    """Where a node listens."""
+
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click.ParamType."""
+        if not _ADDRESS.fullmatch(value):
+            self.fail(f"{value!r} is not an address; one looks like tcp://10.0.0.1:7070", param, ctx)
+        return value
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """Take HANDOFF_SEEDS apart as `Session` does."""
+        return [address.strip() for address in rv.split(",") if address.strip()]
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]  # as above
+    """So much of a resource."""
+
+    name = "amount"
+
+    def convert(
+        self, value: str | tuple[str, float], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        resource, _, amount = value.partition("=")
+        try:
+            return resource, float(amount)
+        except ValueError:
+            self.fail(f"{value!r} is not an amount of a resource; one looks like gpu=2", param, ctx)
+
+
+ADDRESS = Address()
+AMOUNT = Amount()
+
+join_option = partial(
+    click.option,
+    "--join",
+    "seeds",
+    metavar="ADDRESS",
+    type=ADDRESS,
+    multiple=True,
+    envvar="HANDOFF_SEEDS",
+    show_envvar=True,
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs to read.")

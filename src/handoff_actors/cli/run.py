@@ -1,0 +1,116 @@
+"""`handoff run`: execute a DAG and print what it gives."""
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from typing import NoReturn
+
+import click
+import uvloop
+
+from handoff_actors.api import ExecuteOptions
+from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.loading import load_dag
+from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
+from handoff_actors.cli.parameters import join_option, json_option
+from handoff_actors.cli.progress import shown_progress
+from handoff_actors.core.placement import POLICIES
+from handoff_actors.errors import HandoffError
+from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId
+from handoff_actors.runs import RunEvent
+from handoff_actors.session import Session
+
+#: What shells report of a command that SIGINT has ended.
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:DAG")
+@join_option(help="Any member of the cluster to use. [default: a node within this process]")
+@click.option("--max-retries", type=click.IntRange(min=0), default=3, show_default=True)
+@click.option("--max-concurrency", type=click.IntRange(min=1), help="Functions in flight at most.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For the whole run."
+)
+@click.option("--strategy", type=click.Choice(list(POLICIES)), default="most_spare", show_default=True)
+@click.option(
+    "--fetch",
+    "wanted",
+    multiple=True,
+    metavar="ID",
+    help="Print the result of this function, too. Repeatable; 'all' for all.",
+)
+@json_option
+def run(
+    target: str,
+    seeds: tuple[str, ...],
+    max_retries: int,
+    max_concurrency: int | None,
+    timeout: float | None,
+    strategy: str,
+    wanted: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run a DAG and print the results of its sinks.
+
+    MODULE is a module, or the path of a .py file; DAG an object in it, or a function that returns one. Progress goes
+    to stderr, results to stdout. The exit status is 1 if the run fails, 130 if Ctrl-C has cancelled it.
+    """
+    dag = load_dag(target, for_cluster=bool(seeds))
+    with one_line_errors():
+        plan = Plan.compile(dag)
+    shown = _shown(plan, wanted)
+    options: ExecuteOptions = {
+        "allocation_strategy": strategy,
+        "max_retries": max_retries,
+        "max_concurrency": max_concurrency,
+        "timeout": timeout,
+        "fetch": shown,
+    }
+    try:
+        outcome = _run(dag, seeds, shown, plan.size, options)
+    except HandoffError as error:
+        _fail(error, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo("cancelled", err=True)
+        sys.exit(INTERRUPTED)
+    click.echo(outcome.summary(), err=True)
+    click.echo(outcome.json() if as_json else outcome.lines())
+
+
+def _shown(plan: Plan, wanted: Collection[str]) -> list[FunctionId]:
+    """Sinks, and what is asked for, in the order of adding."""
+    unknown = set(wanted) - {"all"} - set(map(str, plan.index_of))
+    if unknown:
+        raise click.BadParameter(
+            f"the DAG has no function {min(unknown)!r} with a result", param_hint="--fetch"
+        )
+    sinks = set(plan.sinks)
+    return [
+        function_id
+        for function_id, index in plan.index_of.items()
+        if index in sinks or "all" in wanted or str(function_id) in wanted
+    ]
+
+
+def _run(
+    dag: DAG, seeds: Sequence[str], shown: Sequence[FunctionId], total: int, options: ExecuteOptions
+) -> Outcome:
+    async def main(on_event: Callable[[RunEvent], None]) -> Outcome:
+        async with Session(seeds) as session:
+            watched: ExecuteOptions = {**options, "on_event": on_event}
+            return Outcome.of(await session.execute_distributed(dag, **watched), shown)
+
+    with shown_progress(total) as on_event:
+        return uvloop.run(main(on_event))
+
+
+def _fail(error: HandoffError, *, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(failure_json(error))
+    click.echo(f"Error: {error}", err=True)
+    traceback = remote_traceback(error)
+    if traceback is not None:
+        click.echo(traceback, err=True)
+    sys.exit(1)

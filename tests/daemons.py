@@ -1,0 +1,148 @@
+"""Nodes as processes of their own, for tests."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+ENDS_WITHIN_S = 15.0
+HANDOFF = (sys.executable, "-m", "handoff_actors.cli")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What this process has, without what configures a cluster."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")}
+    return inherited | more
+
+
+class Daemon:
+    """`handoff node` with these options, serving once this is made.
+
+    It listens at a free loopback port unless told otherwise. `prefix` is a command to start it with, for example
+    `ip netns exec h1`.
+    """
+
+    def __init__(
+        self, *options: str, variables: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
+        listen = () if "--listen" in options else ("--listen", "tcp://127.0.0.1:0")
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+        self.process = subprocess.Popen(
+            [*prefix, *HANDOFF, "node", "--json", *listen, *options],
+            env=environment(**(variables or {})),
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        if not ready:
+            self.wait()
+            raise AssertionError(f"the daemon ended before it served:\n{self.log()}")
+        facts = json.loads(ready)
+        self.name: str = facts["name"]
+        self.address: str = facts["address"]
+        #: Where it keeps values, as long as it lives.
+        self.store = Path("/dev/shm") / f"handoff-{facts['incarnation']}"
+        #: Every process that it has had, as far as `family` was asked for.
+        self._family: set[psutil.Process] = set()
+
+    def log(self) -> str:
+        """What it has written to stderr."""
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode()
+
+    def family(self) -> list[psutil.Process]:
+        """Its zygote and workers as they are now, in the order of their start."""
+        with suppress(psutil.NoSuchProcess):
+            self._family.update(psutil.Process(self.process.pid).children(recursive=True))
+        return sorted(filter(_runs, self._family), key=psutil.Process.create_time)
+
+    def terminate(self) -> int:
+        """SIGTERM; waits for its end and gives its exit status."""
+        return self.stop(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL; waits until nothing is left of it, nor of its workers."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: signal.Signals) -> int:
+        """Send a signal, wait for its end, and give its exit status."""
+        self.family()
+        self.process.send_signal(number)
+        status = self.wait()
+        for process in self._family:
+            _wait_until_ended(process)
+        return status
+
+    def wait(self) -> int:
+        """Its exit status, once it ends."""
+        return self.process.wait(ENDS_WITHIN_S)
+
+    def leftovers(self) -> list[str]:
+        """What is still there of it after its end."""
+        store = [str(self.store)] if self.store.exists() else []
+        return store + [str(process) for process in self._family if _runs(process)]
+
+    def close(self) -> None:
+        """End it if it still runs."""
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self._log.close()
+
+
+class Daemons:
+    """Any number of daemons, to be closed together."""
+
+    def __init__(self) -> None:
+        self._started: list[Daemon] = []
+
+    def start(
+        self, *options: str, variables: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> Daemon:
+        """One more daemon. Options, variables and prefix are as for `Daemon`."""
+        daemon = Daemon(*options, variables=variables, prefix=prefix)
+        self._started.append(daemon)
+        return daemon
+
+    def cluster(self, size: int, *options: str) -> list[Daemon]:
+        """Daemons n1, n2, ..., all joined by the address of n1, which knows them all."""
+        first = self.start("--name", "n1", *options)
+        others = [
+            self.start("--name", f"n{number}", "--join", first.address, *options)
+            for number in range(2, size + 1)
+        ]
+        return [first, *others]
+
+    def close(self) -> None:
+        """End them all."""
+        for daemon in self._started:
+            daemon.close()
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Not ended, nor waiting as a zombie for whoever adopted it."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait_until_ended(process: psutil.Process) -> None:
+    if not _runs(process):
+        return
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            select.select([descriptor], [], [], ENDS_WITHIN_S)
+        finally:
+            os.close(descriptor)

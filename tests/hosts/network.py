@@ -1,0 +1,71 @@
+"""Hosts of their own: network namespaces with addresses, joined by a switch in yet another namespace."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from typing import Any, Self
+
+_numbers = itertools.count(1)
+
+
+def ip(*arguments: str) -> None:
+    """Run iproute2's `ip`."""
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+class Host:
+    """One namespace, reachable from the others of its network at `address`."""
+
+    def __init__(self, namespace: str, address: str) -> None:
+        self.namespace = namespace
+        self.address = address
+        #: What to put before a command to have it run there.
+        self.prefix = ("ip", "netns", "exec", namespace)
+
+    def run_script(self, source: str, *arguments: str, timeout_s: float = 50.0) -> Any:
+        """Run a Python script there; the answer is what its last line of output says in JSON."""
+        done = subprocess.run(
+            [*self.prefix, sys.executable, "-", *arguments],
+            input=source,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+class HostNetwork:
+    """Hosts 10.77.0.1, 10.77.0.2, ... that see nobody but one another. Needs root."""
+
+    def __init__(self, size: int) -> None:
+        self._tag = f"ho{os.getpid() % 10000}x{next(_numbers)}"
+        self._switch = f"{self._tag}-s"
+        self._size = size
+        self.hosts: list[Host] = []
+
+    def __enter__(self) -> Self:
+        ip("netns", "add", self._switch)
+        ip("-n", self._switch, "link", "add", "br0", "type", "bridge")
+        ip("-n", self._switch, "link", "set", "br0", "up")
+        for number in range(1, self._size + 1):
+            self.hosts.append(self._add(number))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for namespace in (*(host.namespace for host in self.hosts), self._switch):
+            ip("netns", "del", namespace)
+
+    def _add(self, number: int) -> Host:
+        namespace, port = f"{self._tag}-{number}", f"p{number}"
+        address = f"10.77.0.{number}"
+        ip("netns", "add", namespace)
+        ip("-n", namespace, "link", "set", "lo", "up")
+        ip("-n", self._switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        ip("-n", self._switch, "link", "set", port, "master", "br0", "up")
+        ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
+        ip("-n", namespace, "link", "set", "eth0", "up")
+        return Host(namespace, address)

@@ -1,0 +1,166 @@
+"""Cancelling the task that awaits a run stops everything that runs for it, whatever that does, and soon."""
+
+import asyncio
+import ctypes
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import handoff_actors as handoff
+from processes.app import App, descendants, function, single
+from workers import functions
+from workers.announcement import Announcement
+
+pytestmark = pytest.mark.processes
+
+STOPS_WITHIN_S = 1.0
+
+
+def loop_for_ever(path: str) -> None:
+    functions.announce(path)
+    while True:
+        pass
+
+
+def sleep_in_c(path: str) -> None:
+    functions.announce(path)
+    ctypes.CDLL(None).sleep(600)
+
+
+def ignore_signals_in_c(path: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sleep_in_c(path)
+
+
+async def catch_cancellation(path: str) -> None:
+    """Not a coroutine that behaves: it goes on after it has been cancelled."""
+    functions.announce(path)
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            continue
+
+
+async def block_the_loop(path: str) -> None:
+    functions.announce(path)
+    time.sleep(600)  # noqa: ASYNC251 - a user's mistake, which must not cost more than its own run
+
+
+STUBBORN: list[Callable[..., Any]] = [
+    loop_for_ever,
+    sleep_in_c,
+    ignore_signals_in_c,
+    functions.wait_forever,
+    functions.start_process_and_wait,
+    catch_cancellation,
+    block_the_loop,
+]
+
+
+async def cancelled_after_s(task: asyncio.Task[Any]) -> float:
+    """Cancel, and give how long the confirmation took."""
+    began = time.perf_counter()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return time.perf_counter() - began
+
+
+@pytest.mark.parametrize("code", [*STUBBORN, functions.announce_and_sleep], ids=lambda code: code.__name__)
+async def test_cancelling_stops_it_within_a_second(
+    app: App, announcement: Announcement, code: Callable[..., Any]
+) -> None:
+    args = (announcement.path, 600.0) if code is functions.announce_and_sleep else (announcement.path,)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(app.run(single(code, *args, cost={"cpu": 1, "memory": 100})))
+        await announcement.text()
+
+        took_s = await cancelled_after_s(running)
+
+    assert took_s < STOPS_WITHIN_S
+    await app.until_idle()
+    assert app.node.advert().spare == {"cpu": 2, "memory": 8000}
+    assert await app.call(functions.add, 1, 2) == 3
+
+
+@pytest.mark.parametrize("code", STUBBORN, ids=lambda code: code.__name__)
+async def test_time_limit_of_an_attempt_really_stops_it(
+    app: App, announcement: Announcement, code: Callable[..., Any]
+) -> None:
+    with pytest.raises(handoff.FunctionFailed, match="0.3 s") as caught:
+        await app.run(single(code, announcement.path, timeout=0.3, max_retries=0))
+
+    assert isinstance(caught.value.__cause__, TimeoutError | None)
+    await app.until_idle()
+    assert await app.call(functions.add, 1, 2) == 3
+
+
+async def test_time_limit_of_a_run_ends_all_of_it(app: App, announcement: Announcement) -> None:
+    dag = handoff.DAG().add_functions(
+        [function("stuck", [], sleep_in_c, extra_args=[announcement.path]), function("next", ["stuck"], str)]
+    )
+
+    with pytest.raises(handoff.RunTimeout) as caught:
+        await app.run(dag, timeout=0.3)
+
+    assert caught.value.unfinished == 2
+    assert isinstance(caught.value, TimeoutError)
+    await app.until_idle()
+
+
+async def test_cancelling_a_large_run_leaves_nothing(app: App, announcement: Announcement) -> None:
+    dag = handoff.DAG()
+    large = dag.call(bytes, 1_000_000)
+    for _ in range(200):
+        dag.call(len, large)
+    dag.call(loop_for_ever, announcement.path, priority=1)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(app.run(dag))
+        await announcement.text()
+
+        took_s = await cancelled_after_s(running)
+
+    assert took_s < STOPS_WITHIN_S
+    await app.until_idle()
+
+
+async def test_only_the_cancelled_run_is_stopped(app: App, announcement: Announcement) -> None:
+    async def answer() -> str:
+        await asyncio.sleep(0.5)
+        return "here"
+
+    async with asyncio.TaskGroup() as tasks:
+        other = tasks.create_task(app.call(answer))
+        running = tasks.create_task(app.run(single(functions.wait_forever, announcement.path)))
+        await announcement.text()
+        await cancelled_after_s(running)
+
+    assert other.result() == "here"
+
+
+async def test_closing_the_session_ends_its_runs(announcement: Announcement) -> None:
+    before = set(descendants())
+    session = handoff.Session(seeds=(), local_node={"cpu": 1})
+    await session.start()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(
+            session.execute_distributed(single(ignore_signals_in_c, announcement.path)), name="run"
+        )
+        tasks.create_task(_expect_error(running))
+        await announcement.text()
+        began = time.perf_counter()
+
+        await session.close()
+
+    assert time.perf_counter() - began < STOPS_WITHIN_S
+    assert set(descendants()) <= before
+
+
+async def _expect_error(running: asyncio.Task[handoff.Run]) -> None:
+    with pytest.raises((handoff.HandoffError, asyncio.CancelledError)):
+        await running
