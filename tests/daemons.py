@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
 
 ENDS_WITHIN_S = 15.0
-HANDOFF = (sys.executable, "-m", "handoff_actors.cli")
+LOOKS_EVERY_S = 0.02
+#: -P: as for an installed command, the current directory is not what modules are first looked for in.
+HANDOFF = (sys.executable, "-P", "-m", "handoff_actors.cli")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -42,22 +44,44 @@ class Daemon:
             stderr=self._log,
             text=True,
         )
-        assert self.process.stdout is not None
-        ready = self.process.stdout.readline()
+        #: Every process that it has had, as far as `family` was asked for.
+        self._family: set[psutil.Process] = set()
+        ready = self.read_line()
         if not ready:
-            self.wait()
-            raise AssertionError(f"the daemon ended before it served:\n{self.log()}")
+            said = self.log()
+            self.close()
+            raise AssertionError(f"the daemon ended before it served:\n{said}")
         facts = json.loads(ready)
         self.name: str = facts["name"]
         self.address: str = facts["address"]
         #: Where it keeps values, as long as it lives.
         self.store = Path("/dev/shm") / f"handoff-{facts['incarnation']}"
-        #: Every process that it has had, as far as `family` was asked for.
-        self._family: set[psutil.Process] = set()
 
     def log(self) -> str:
         """What it has written to stderr."""
         return os.pread(self._log.fileno(), 1 << 20, 0).decode()
+
+    def read_line(self) -> str:
+        """The next line of its stdout, which is what functions print."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def wait_for_log(self, text: str) -> None:
+        """Returns once it has written this to stderr."""
+        self.wait_until(lambda: text in self.log())
+
+    def wait_for_workers(self, count: int) -> list[psutil.Process]:
+        """Its workers, once there are so many."""
+        # The zygote is the first of the family.
+        self.wait_until(lambda: len(self.family()) > count)
+        return self.family()[1:]
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Returns once a condition holds; fails if the daemon ends before."""
+        while not condition():
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(LOOKS_EVERY_S)
+                raise AssertionError(f"the daemon has ended:\n{self.log()}")
 
     def family(self) -> list[psutil.Process]:
         """Its zygote and workers as they are now, in the order of their start."""
@@ -104,14 +128,14 @@ class Daemons:
     """Any number of daemons, to be closed together."""
 
     def __init__(self) -> None:
-        self._started: list[Daemon] = []
+        self._closing = ExitStack()
 
     def start(
         self, *options: str, variables: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
     ) -> Daemon:
         """One more daemon. Options, variables and prefix are as for `Daemon`."""
         daemon = Daemon(*options, variables=variables, prefix=prefix)
-        self._started.append(daemon)
+        self._closing.callback(daemon.close)
         return daemon
 
     def cluster(self, size: int, *options: str) -> list[Daemon]:
@@ -125,8 +149,7 @@ class Daemons:
 
     def close(self) -> None:
         """End them all."""
-        for daemon in self._started:
-            daemon.close()
+        self._closing.close()
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -1,11 +1,13 @@
 """What a caller may say about a run, checked before anything runs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff
-from handoff_actors.core.placement import POLICIES, Policy
+from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.placement import POLICIES, Need, Policy
 from handoff_actors.core.run import RunOptions
+from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 
@@ -63,7 +65,7 @@ class RunSettings:
         if not isinstance(self.allocation_strategy, Policy):
             text = f"allocation_strategy={self.allocation_strategy!r} has no method choose(need, nodes)"
             raise TypeError(text)
-        return self.allocation_strategy
+        return _HeldToItsWord(self.allocation_strategy)
 
     def _wanted(self, plan: Plan) -> set[Index]:
         wanted = set(plan.sinks)
@@ -80,3 +82,20 @@ class RunSettings:
                 )
             wanted.add(plan.index_of[function_id])
         return wanted
+
+
+class _HeldToItsWord:
+    """A user's policy, whose mistakes are told as such."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        """See Policy. Raises HandoffError for what is none of `nodes`."""
+        chosen = self._policy.choose(need, nodes)
+        if chosen is not None and not any(chosen is node for node in nodes):
+            raise HandoffError(
+                f"allocation_strategy {self._policy!r} chose {chosen!r} for function {need.function_id!r}, "
+                f"which is none of the nodes that it was given: {', '.join(node.name for node in nodes)}"
+            )
+        return chosen

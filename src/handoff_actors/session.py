@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from handoff_actors.actors.capabilities import own_capabilities
 from handoff_actors.actors.connections import Connections
@@ -70,9 +71,12 @@ class Session:
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers, self._insecure = name, listen, workers, insecure
         self._is_started = False
+        #: Those of which some node may still hold something,
         self._runs: dict[RunId, RunnerActor] = {}
+        #: and those that somebody else still refers to, in the order of their start.
+        self._known: WeakValueDictionary[RunId, RunnerActor] = WeakValueDictionary()
         self._allowed: dict[RunId, Collection[str] | None] = {}
-        self._redeclared: dict[str, asyncio.Future[None]] = {}
+        self._redeclaring = asyncio.Lock()
         self._first_run = asyncio.Lock()
 
     # --- Life ---------------------------------------------------------------------------------------------------
@@ -113,16 +117,18 @@ class Session:
             return
         self._is_started = False
         runners = list(self._runs.values())
-        for runner in runners:
-            runner.stop()
-        if runners:
-            await asyncio.wait([runner.forgotten for runner in runners], timeout=CLOSE_S)
-        for runner in runners:
-            runner.close()
-        self._courier.close()
-        self._connections.close()
-        self._memory.close()
-        await self._station.close()
+        try:
+            for runner in runners:
+                runner.stop()
+            if runners:
+                await asyncio.wait([runner.forgotten for runner in runners], timeout=CLOSE_S)
+        finally:
+            for runner in runners:
+                runner.close()
+            self._courier.close()
+            self._connections.close()
+            self._memory.close()
+            await self._station.close()
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
@@ -174,11 +180,10 @@ class Session:
             raise HandoffError(
                 f"there is no node {name!r}; the nodes there are: {sorted(await self.discover_nodes())}"
             )
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._redeclared[name] = answer
-        self._connections.send(name, Redeclare(check_resources(capabilities)))
-        async with asyncio.timeout(REDECLARE_S):
-            await answer
+        declared = check_resources(capabilities)
+        async with asyncio.timeout(REDECLARE_S), self._redeclaring:
+            self._connections.send(name, Redeclare(declared))
+            await self._connections.until_offered(name, declared)
 
     async def discover_nodes(self) -> dict[str, Resources]:
         """The capabilities of every node, by name."""
@@ -243,13 +248,11 @@ class Session:
 
         Raises KeyError if there is no such run or function, TimeoutError after `timeout` seconds.
         """
-        runner = next(
-            (runner for runner in reversed(self._runs.values()) if runner.plan.dag_id == dag_id), None
-        )
-        if runner is None:
+        runners = [runner for runner in self._known.values() if runner.plan.dag_id == dag_id]
+        if not runners:
             raise KeyError(f"no run of DAG {dag_id!r} is going on, or is referred to by its Run object")
         async with asyncio.timeout(timeout):
-            return decode(await runner.result(function_id))
+            return decode(await runners[-1].result(function_id))
 
     def explain(self, dag_id: FunctionId) -> list[Explanation]:
         """Why each function that is not done is where it is, over all runs of a DAG."""
@@ -272,7 +275,7 @@ class Session:
         options = settings.options(plan, observe=on_event is not None, nodes_may_join=self._station.is_open)
         program, large = await encode_program(plan, INLINE_LIMIT)
         runner = RunnerActor(run, program, large, options, self, on_event)
-        self._runs[run] = runner
+        self._runs[run] = self._known[run] = runner
         self._allowed[run] = None if nodes is None else frozenset(nodes)
         await runner.execute([up for up in self._connections.ups() if nodes is None or up.name in nodes])
         return Run(runner)
@@ -347,9 +350,8 @@ class Session:
                 runner = self._runs.get(message.run)
                 self._courier.serve(name, message, {} if runner is None else runner.values)
             case Redeclared():
-                answer = self._redeclared.pop(name, None)
-                if answer is not None and not answer.done():
-                    answer.set_result(None)
+                # The advert that follows says it, too, and to every run.
+                pass
             case _:
                 log.debug("unexpected", extra={"node": name, "said": type(message).__name__})
 

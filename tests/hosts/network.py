@@ -39,9 +39,10 @@ class Host:
 
 
 class HostNetwork:
-    """Hosts 10.77.0.1, 10.77.0.2, ... that see nobody but one another. Needs root."""
+    """Hosts `net`.1, `net`.2, ... that see nobody but one another. Needs root."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, net: str = "10.77.0") -> None:
+        self._net = net
         self._tag = f"ho{os.getpid() % 10000}x{next(_numbers)}"
         self._switch = f"{self._tag}-s"
         self._size = size
@@ -61,10 +62,23 @@ class HostNetwork:
 
     def _add(self, number: int) -> Host:
         namespace, port = f"{self._tag}-{number}", f"p{number}"
-        address = f"10.77.0.{number}"
+        address = f"{self._net}.{number}"
         ip("netns", "add", namespace)
         ip("-n", namespace, "link", "set", "lo", "up")
-        ip("-n", self._switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        ip(
+            "-n",
+            self._switch,
+            "link",
+            "add",
+            port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            namespace,
+        )
         ip("-n", self._switch, "link", "set", port, "master", "br0", "up")
         ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
         ip("-n", namespace, "link", "set", "eth0", "up")

@@ -4,9 +4,9 @@ import json
 import subprocess
 
 import pytest
-from hosts.network import Host
 
 from daemons import HANDOFF, Daemon, Daemons
+from hosts.network import Host
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -111,7 +111,9 @@ def test_functions_spread_over_all_hosts_in_proportion(cluster: list[Daemon], ap
     assert max(counts.values()) - min(counts.values()) <= 8, counts
 
 
-def test_a_host_that_joins_is_used(hosts: list[Host], cluster: list[Daemon], daemons: Daemons, app: Host) -> None:
+def test_a_host_that_joins_is_used(
+    hosts: list[Host], cluster: list[Daemon], daemons: Daemons, app: Host
+) -> None:
     options = ("--name", "h4", "--cpu", "2", "--listen", f"tcp://{app.address}:7070", "--insecure")
     daemons.start(*options, "--join", cluster[2].address, prefix=hosts[-1].prefix)
 

@@ -1,14 +1,14 @@
 """An app with a node of its own, and what a test asks of it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 
 import psutil
 
 import handoff_actors as handoff
 from handoff_actors.actors.node import NodeActor
-from handoff_actors.graph.function import FunctionOptions
 from handoff_actors.wire.messages import Advert
 
 
@@ -32,8 +32,11 @@ class App:
 
     async def call(self, code: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Run one function, and give its value."""
-        run = await self.run(single(code, *args), **options)
-        return run.results["only"]
+        return await self.run_one(single(code, *args), **options)
+
+    async def run_one(self, dag: handoff.DAG, **options: Any) -> Any:
+        """Run what `single` has made, and give its value."""
+        return (await self.run(dag, **options)).results["only"]
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for something that the node advertises when it changes."""
@@ -44,7 +47,12 @@ class App:
 
     async def until_idle(self) -> None:
         """Wait until no run, no claim and no stored value is left."""
-        await self.until(lambda: self.node.is_idle and self.node.advert().stored == 0)
+
+        def is_idle() -> bool:
+            advert = self.node.advert()
+            return self.node.is_idle and advert.stored == 0 and advert.spare == advert.capabilities
+
+        await self.until(is_idle)
 
     def stored_files(self) -> list[str]:
         return sorted(path.name for path in self.node._store.directory.iterdir())
@@ -52,11 +60,13 @@ class App:
 
 def single(code: Callable[..., Any], *args: Any, **options: Any) -> handoff.DAG:
     """A DAG of one function, "only"."""
-    return handoff.DAG().add_function(function("only", [], code, extra_args=args, **options))
+    return handoff.DAG().add_function(handoff.Function("only", [], code, extra_args=args, **options))
 
 
-def function(id: str, args: list[Any], code: Callable[..., Any], **options: Any) -> handoff.Function:  # noqa: A002 - as Function's
-    return handoff.Function(id, args, code, **FunctionOptions(**options))  # type: ignore[misc]  # id is no option here
+def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
+    """How many spans of (start, end) overlap, at most."""
+    changes = sorted(change for start, end in spans for change in ((start, 1), (end, -1)))
+    return max(accumulate(change for _, change in changes))
 
 
 def descendants() -> list[psutil.Process]:

@@ -9,36 +9,17 @@ import psutil
 import pytest
 
 import handoff_actors as handoff
-from processes.app import App, function, single
+from processes import functions as dying
+from processes.app import App, single
 from workers import functions
 from workers.announcement import Announcement
 
 pytestmark = pytest.mark.processes
 
 
-def announce_then_return(directory: str) -> int:
-    """Waits, the first time, for somebody to kill it."""
-    marker = Path(directory) / "tried"
-    if marker.exists():
-        return os.getpid()
-    marker.touch()
-    functions.announce(f"{directory}/announcement", str(os.getpid()))
-    signal.pause()
-    return 0
-
-
-def die_once(directory: str, number: int) -> str:
-    marker = Path(directory) / "tried"
-    if marker.exists():
-        return "alive"
-    marker.touch()
-    os.kill(os.getpid(), number)
-    return "killed by no signal"
-
-
 async def test_killed_worker_costs_no_retry(app: App, announcement: Announcement, tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(app.run(single(announce_then_return, str(tmp_path)), max_retries=0))
+        running = tasks.create_task(app.run(single(dying.announce_then_return, str(tmp_path)), max_retries=0))
         victim = int(await announcement.text())
         os.kill(victim, signal.SIGKILL)
 
@@ -49,7 +30,7 @@ async def test_killed_worker_costs_no_retry(app: App, announcement: Announcement
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
 async def test_function_of_a_worker_that_died_runs_again(app: App, tmp_path: Path, number: int) -> None:
-    assert await app.call(die_once, str(tmp_path), int(number), max_retries=0) == "alive"
+    assert await app.call(dying.die_once, str(tmp_path), int(number), max_retries=0) == "alive"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +67,7 @@ async def test_coroutines_beside_a_killer_run_again(app: App) -> None:
         os._exit(5)
 
     dag = handoff.DAG().add_functions(
-        function(str(number), [], answer, extra_args=[number]) for number in range(50)
+        handoff.Function(str(number), [], answer, extra_args=[number]) for number in range(50)
     )
     async with asyncio.TaskGroup() as tasks:
         innocent = tasks.create_task(app.run(dag))
@@ -98,9 +79,11 @@ async def test_coroutines_beside_a_killer_run_again(app: App) -> None:
 
 async def test_functions_beside_a_killer_all_get_done(app: App, tmp_path: Path) -> None:
     dag = handoff.DAG().add_functions(
-        function(number, [], functions.add, extra_args=[number, 1]) for number in range(300)
+        handoff.Function(number, [], functions.add, extra_args=[number, 1]) for number in range(300)
     )
-    dag.add_function(function("killer", [], die_once, extra_args=[str(tmp_path), int(signal.SIGKILL)]))
+    dag.add_function(
+        handoff.Function("killer", [], dying.die_once, extra_args=[str(tmp_path), int(signal.SIGKILL)])
+    )
 
     run = await app.run(dag, max_retries=0)
 
@@ -108,21 +91,24 @@ async def test_functions_beside_a_killer_all_get_done(app: App, tmp_path: Path) 
     assert run.results["killer"] == "alive"
 
 
-async def test_stored_values_outlive_the_worker_that_made_them(app: App) -> None:
-    dag = handoff.DAG()
-    made = dag.call(lambda: b"x" * 1_000_000, id="made")
-    maker = dag.call(os.getpid, id="maker")
-    dag.call(lambda value, pid: (os.kill(pid, signal.SIGKILL), len(value))[1], made, maker, id="read", max_retries=0)
+async def test_stored_value_outlives_the_worker_that_made_it(app: App) -> None:
+    dag = handoff.DAG().add_function(handoff.Function("made", [], lambda: b"x" * 1_000_000))
+    dag.add_function(handoff.Function("maker", [], os.getpid))
+    dag.add_function(handoff.Function("killed", ["maker", "made"], lambda pid, made: dying.kill_other(pid)))
+    dag.add_function(handoff.Function("read", ["killed", "made"], lambda _, made: len(made)))
 
-    with pytest.raises(handoff.WorkerDied):
-        # Wherever it runs, sooner or later it is itself the worker that it kills; the value stays for the others.
-        await app.run(dag)
+    run = await app.run(dag)
 
-    await app.until_idle()
+    assert run.results["read"] == 1_000_000
+    assert run.report["made"].attempts == 1
 
 
 async def test_death_of_the_zygote_is_survived(app: App) -> None:
-    zygote = next(child for child in psutil.Process().children() if "handoff_actors.workers.zygote" in " ".join(child.cmdline()))
+    zygote = next(
+        child
+        for child in psutil.Process().children()
+        if "handoff_actors.workers.zygote" in " ".join(child.cmdline())
+    )
     assert await app.call(functions.add, 1, 2) == 3
 
     zygote.kill()

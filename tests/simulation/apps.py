@@ -146,9 +146,7 @@ class App:
         if not self.is_alive:
             return
         self.runs[run.number] = run
-        run.start()
-        for link in self.links.values():
-            run.handle(self._sightings[link.node.address].node_up)
+        run.start([self._sightings[link.node.address].node_up for link in self.links.values()])
 
     def cancel(self) -> None:
         for run in self.runs.values():

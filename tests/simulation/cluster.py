@@ -81,7 +81,9 @@ class Cluster:
                 return
             del self._alarms[actor]
             due = machine.wake_at
-            if due is not None and due <= time and self._is_alive(actor):
+            if not self._is_alive(actor):
+                return
+            if due is not None and due <= time:
                 self._count_wakes(actor)
                 self.drive(actor, machine, machine.wake, carry_out)
             else:

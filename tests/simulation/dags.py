@@ -1,12 +1,13 @@
 """Random DAGs, how their functions behave, and the programs that runs are made of."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from handoff_actors.core.ledger import holds
 from handoff_actors.core.program import Program
 from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
-from handoff_actors.ids import Index
+from handoff_actors.ids import Index, Resources
 from handoff_actors.wire.messages import Ref, Template
 
 from simulation.symbols import PACK, UNPACK, encode_constants, make_code, values_of
@@ -50,8 +51,13 @@ class Work:
     values: dict[Hashable, bytes]
 
 
-def make_work(random: Random, size: int, nodes: Sequence[str], *, is_calm: bool) -> Work:
-    dag = _make_dag(random, size, nodes)
+def make_work(
+    random: Random, size: int, nodes: Sequence[str], offers: Iterable[Resources], *, is_calm: bool
+) -> Work:
+    """Make up a run. Its costs are those that `offers` can meet, nearly always."""
+    possible = [cost for cost in COSTS if any(holds(offer, cost) for offer in offers)]
+    costs = COSTS if random.random() < 0.05 else [*possible, {"cpu": 0.25}]
+    dag = _make_dag(random, size, nodes, costs)
     plan = Plan.compile(dag)
     constants: dict[Index, bytes] = {}
     encoded: list[bytes | Ref] = []
@@ -76,13 +82,13 @@ def make_work(random: Random, size: int, nodes: Sequence[str], *, is_calm: bool)
         )
         for number, spec in enumerate(plan.templates)
     ]
-    usual_s = random.choice((0.0002, 0.005, 0.05))
+    usual_s = random.choice((0.0002, 0.01, 0.05, 0.2))
     conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
     return Work(Program(plan, templates, encoded, []), conducts, constants, values_of(dag))
 
 
 def _make_conduct(random: Random, usual_s: float, *, is_calm: bool) -> Conduct:
-    conduct = Conduct(usual_s * random.choice((0.5, 1, 1, 20)), random.random() < 0.3)
+    conduct = Conduct(usual_s * random.choice((0.5, 1, 1, 4)), random.random() < 0.4)
     if not is_calm and random.random() < 0.15:
         first = random.randint(1, 2)
         last = first + random.choice((0, 0, 1, 9))
@@ -92,10 +98,12 @@ def _make_conduct(random: Random, usual_s: float, *, is_calm: bool) -> Conduct:
     return conduct
 
 
-def _make_dag(random: Random, size: int, nodes: Sequence[str]) -> DAG:
+def _make_dag(
+    random: Random, size: int, nodes: Sequence[str], all_costs: Sequence[Resources]
+) -> DAG:
     dag = DAG("dag")
     kinds = [make_code(f"code{number}", is_async=number % 3 == 0) for number in range(4)]
-    costs = random.sample(COSTS, 3)
+    costs = random.sample(all_costs, min(3, len(all_costs)))
     has_oddities = random.random() < 0.6
     for number in range(size):
         dag.add_function(_make_function(random, number, dag, random.choice(kinds), costs, nodes, has_oddities))

@@ -11,8 +11,7 @@ def main() -> int:
     try:
         run_world(int(sys.argv[1]), trace)
     except AssertionError:
-        print("\n".join(trace))
-        traceback.print_exc()
+        print("\n".join(trace), traceback.format_exc(), sep="\n")
         return 1
     print("\n".join(trace))
     return 0

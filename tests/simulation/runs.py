@@ -1,6 +1,7 @@
 """One run in an app: the real machine, and what is expected of it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
@@ -13,6 +14,7 @@ from handoff_actors.core.run_events import (
     Finished,
     Forgotten,
     LetGo,
+    NodeUp,
     NotBroughtHome,
     Observed,
     RunEffect,
@@ -57,6 +59,7 @@ class SimulatedRun:
         self._cluster = cluster
         self._home: dict[Index, bytes] = {}
         self._done: set[Index] = set()
+        self._events = 0
         self._failures: Counter[tuple[FunctionId, str]] = Counter()
 
     @property
@@ -68,8 +71,9 @@ class SimulatedRun:
         reasons = list(explain(self.work.program.plan, machine.progress, machine.dispatcher))
         return f"run {self.number}, end {self.end}, {reasons}"
 
-    def start(self) -> None:
-        self._cluster.drive(self, self.machine, self.machine.start, self.carry_out)
+    def start(self, nodes: Sequence[NodeUp]) -> None:
+        start = partial(self.machine.start, nodes=nodes)
+        self._cluster.drive(self, self.machine, start, self.carry_out)
 
     def handle(self, event: RunEvent) -> None:
         if self._app.is_alive:
@@ -119,6 +123,9 @@ class SimulatedRun:
         machine.check()
         phase = machine.progress.phase
         self._done = {index for index in self._done if phase[index] == DONE}
+        self._events += 1
+        if self._events % 4:
+            return
         for explanation in explain(self.work.program.plan, machine.progress, machine.dispatcher):
             has_reason = {
                 "waiting": explanation.waits_for,

@@ -15,10 +15,10 @@ from simulation.dags import make_work
 from simulation.runs import SimulatedRun
 
 #: Faults begin and end in this time, and so do runs begin.
-TROUBLED_S = 2.0
+TROUBLED_S = 1.0
 #: After that, everything has to come to its end within this time.
 LIMIT_S = 120.0
-SIZES = (1, 3, 6, 6, 12, 12, 25)
+SIZES = (1, 3, 6, 12, 12, 25)
 CAPABILITIES: Sequence[Resources] = (
     {"cpu": 1},
     {"cpu": 2, "memory": 1000},
@@ -46,23 +46,24 @@ def run_world(seed: int, trace: list[str] | None = None) -> None:
     world = World(seed, random, cluster)
     names = [f"node{number}" for number in range(random.randint(1, 5))]
     cluster.apps += [App(f"app{number}", cluster) for number in range(random.choice((1, 1, 2, 3)))]
-    for name in names:
-        start = partial(cluster.start_node, name, random.choice(CAPABILITIES))
+    offers = [random.choice(CAPABILITIES) for _ in names]
+    for name, offer in zip(names, offers, strict=True):
+        start = partial(cluster.start_node, name, offer)
         cluster.timeline.after(random.choice((0.0, 0.0, random.random() * TROUBLED_S)), start)
     for app in cluster.apps:
         app.beat()
-        _plan_runs(world, app, names)
+        _plan_runs(world, app, names, offers)
     if has_faults:
         _plan_faults(world, names)
     cluster.run_until_all_is_over(cluster.timeline.now + TROUBLED_S + LIMIT_S)
 
 
-def _plan_runs(world: World, app: App, names: Sequence[str]) -> None:
+def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Resources]) -> None:
     random, cluster = world.random, world.cluster
     for _ in range(random.choice((1, 1, 2, 3))):
         number = RunId(len(cluster.runs) + 1)
         pins = [*names, "nowhere"] if random.random() < 0.03 else names
-        work = make_work(random, random.choice(SIZES), pins, is_calm=random.random() < 0.3)
+        work = make_work(random, random.choice(SIZES), pins, offers, is_calm=random.random() < 0.6)
         plan = work.program.plan
         extra = random.sample(range(plan.size), min(plan.size, random.choice((0, 0, 2))))
         options = RunOptions(
@@ -71,7 +72,7 @@ def _plan_runs(world: World, app: App, names: Sequence[str]) -> None:
             max_retries=random.choice((0, 2, 3)),
             backoff=random.choice(((0.0, 1.0, 0.0), (0.01, 2.0, 0.1))),
             max_concurrency=random.choice((None, None, 1, 3)),
-            timeout_s=random.choice((None, None, None, 4.0)),
+            timeout_s=random.choice((None, None, None, None, 6.0)),
             allocation_timeout_s=4.0,
             observe=True,
         )
@@ -81,7 +82,7 @@ def _plan_runs(world: World, app: App, names: Sequence[str]) -> None:
 
 
 def _plan_faults(world: World, names: Sequence[str]) -> None:
-    for _ in range(world.random.choice((1, 2, 3, 6))):
+    for _ in range(world.random.choice((1, 2, 4, 8))):
         fault = world.random.choice(FAULTS)
         delay_s = world.random.random() * TROUBLED_S
         world.cluster.timeline.after(delay_s, partial(fault, world, world.random.choice(names)))

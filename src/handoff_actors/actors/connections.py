@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from handoff_actors.core.run_events import NodeDown, NodeUp
+from handoff_actors.errors import NodeLost
+from handoff_actors.ids import Resources
 from handoff_actors.transport.endpoint import Link, Network
 from handoff_actors.wire.messages import (
     PROTOCOL,
@@ -78,6 +80,7 @@ class Connections:
             connection.advert = advert
             if connection.is_up:
                 self._audience.node_event(_node_up(advert))
+            self._wake_waiters()
 
     def remove(self, name: str, reason: str) -> None:
         """A node is gone."""
@@ -113,9 +116,15 @@ class Connections:
     async def settled(self) -> None:
         """Wait until every node that is there now has been reached, or given up."""
         while any(not connection.is_up for connection in self._connections.values()):
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+            await self._next_change()
+
+    async def until_offered(self, name: str, capabilities: Resources) -> None:
+        """Wait until a node says that it offers just that. Raises NodeLost."""
+        while (connection := self._connections.get(name)) is not None:
+            if connection.advert.capabilities == capabilities:
+                return
+            await self._next_change()
+        raise NodeLost(name, "it has gone")
 
     def close(self) -> None:
         """Say goodbye to all."""
@@ -172,6 +181,11 @@ class Connections:
             if connection.link is not None:
                 connection.link.send(Beat())
         self._timer = self._loop.call_later(BEAT_S, self._beat)
+
+    async def _next_change(self) -> None:
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, []

@@ -38,9 +38,9 @@ class Driver(Generic[EventT, EffectT]):
         self._is_busy = False
         self._is_closed = False
 
-    def perform_all(self, effects: list[EffectT]) -> None:
-        """Carry out what a machine has answered elsewhere, from `start` for one."""
-        self._run(lambda: effects)
+    def start(self, start: Callable[[float], list[EffectT]]) -> None:
+        """Carry out what the machine begins with. `start` calls that method of it, with the time."""
+        self._run(lambda: start(self._loop.time()))
 
     def feed(self, event: EventT) -> None:
         """Hand over an event."""

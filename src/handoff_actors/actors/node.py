@@ -116,7 +116,7 @@ class NodeActor:
         """Start the workers; they are ready soon after."""
         self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
         await self._pool.start()
-        self._driver.perform_all(self._machine.start(asyncio.get_running_loop().time()))
+        self._driver.start(self._machine.start)
 
     def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
         """Serve at one more address; the answer is the real one. Raises OSError if that can't be."""
@@ -271,7 +271,9 @@ class NodeActor:
                 assert_never(effect)
 
     def _fetch_input(self, wanted: FetchInput) -> None:
-        holders = [holder or _APP + wanted.peer.hex() for holder in wanted.holders if holder != self.address]
+        # "" is the app's address; it is also this node's own if that serves its app alone.
+        elsewhere = [holder for holder in wanted.holders if not holder or holder != self.address]
+        holders = [holder or _APP + wanted.peer.hex() for holder in elsewhere]
         run, index = wanted.run, wanted.index
         under_way = self._fetches.setdefault(run, set())
         requests: list[int] = []

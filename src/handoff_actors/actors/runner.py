@@ -28,7 +28,7 @@ from handoff_actors.core.run_events import (
 )
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import Closed, Completed, Failed, Recalled, ToNode
+from handoff_actors.wire.messages import Close, Closed, Completed, Failed, Recalled, ToNode
 from handoff_actors.wire.payload import decode_exception
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,10 @@ class RunnerActor:
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[Finished] = self._loop.create_future()
         self._give_up: dict[Index, Callable[[], None]] = {}
+        #: Of callers that wait for stored values.
+        self._fetches: set[asyncio.Future[Buffer]] = set()
+        self._is_closed = False
+        self._has_crashed = False
         self._driver: Driver[MachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
         #: Wakes whoever waits for one value.
         self._changed = asyncio.Event()
@@ -104,7 +108,7 @@ class RunnerActor:
         If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it.
         """
         self.started_at = self._loop.time()
-        self._driver.perform_all(self.machine.start(self.started_at, nodes))
+        self._driver.start(lambda now: self.machine.start(now, nodes))
         try:
             end = await asyncio.shield(self._finished)
         except asyncio.CancelledError:
@@ -123,25 +127,28 @@ class RunnerActor:
     def heard(self, name: str, message: Completed | Failed | Recalled | Closed) -> None:
         """A node has said something about this run."""
         self._driver.feed(Heard(name, message))
-        self._changed.set()
-        self._changed.clear()
+        self._wake_waiters()
 
     def let_go(self) -> None:
         """Nobody will ask for its stored values any more."""
         self._driver.feed(LetGo())
 
     def stop(self) -> None:
-        """End it, if it goes on, and let its values go."""
-        self._driver.feed(Cancel())
+        """End it, if it goes on, because its session ends; and let its values go."""
+        self._driver.feed(Cancel(HandoffError("the session was closed while the run went on")))
         self._driver.feed(LetGo())
 
     def close(self) -> None:
-        """Its session ends: it goes no further."""
-        self._driver.close()
-        self._set_forgotten()
+        """Its session has ended: it goes no further, and nothing comes home any more."""
+        self._is_closed = True
+        self._abandon(
+            HandoffError("the session was closed before all nodes had confirmed the end of the run")
+        )
         for give_up in self._give_up.values():
             give_up()
         self._give_up.clear()
+        for answer in self._fetches:
+            _refuse(answer, "its session has been closed")
 
     def explain(self) -> list[Explanation]:
         """Why each function that is not done is where it is."""
@@ -153,23 +160,7 @@ class RunnerActor:
         if inline is not None:
             return inline
         if index not in self.values:
-            stored = self.machine.progress.stored[index]
-            answer: asyncio.Future[Buffer] = self._loop.create_future()
-
-            def done(value: Buffer | None, reason: str) -> None:
-                if answer.done():
-                    return
-                if value is None:
-                    answer.set_exception(KeyError(reason))
-                else:
-                    answer.set_result(value)
-
-            give_up = self._home.bring(self.run, index, stored.nbytes, list(stored.holders), done)
-            try:
-                self.values[index] = await answer
-            finally:
-                if not answer.done() or answer.cancelled():
-                    give_up()
+            self.values[index] = await self._fetch_stored(index)
         return self.values[index]
 
     async def result(self, function_id: FunctionId) -> Buffer:
@@ -180,6 +171,27 @@ class RunnerActor:
                 raise KeyError(f"function {function_id!r} has no result: its run has ended without one")
             await self._changed.wait()
         return await self.fetch(index)
+
+    async def _fetch_stored(self, index: Index) -> Buffer:
+        if self._is_closed:
+            raise KeyError("its session has been closed")
+        stored = self.machine.progress.stored[index]
+        answer: asyncio.Future[Buffer] = self._loop.create_future()
+
+        def done(value: Buffer | None, reason: str) -> None:
+            if value is None:
+                _refuse(answer, reason)
+            elif not answer.done():
+                answer.set_result(value)
+
+        give_up = self._home.bring(self.run, index, stored.nbytes, list(stored.holders), done)
+        self._fetches.add(answer)
+        try:
+            return await answer
+        finally:
+            self._fetches.discard(answer)
+            if answer.cancelled():
+                give_up()
 
     async def _until_finished(self) -> None:
         """Being cancelled again doesn't help: claims have to be freed first."""
@@ -196,8 +208,7 @@ class RunnerActor:
             case Observed():
                 self._tell_observer(effect)
             case Finished():
-                if not self._finished.done():
-                    self._finished.set_result(effect)
+                self._finish(effect)
             case Forgotten():
                 self._driver.close()
                 self._home.forget(self.run)
@@ -227,13 +238,40 @@ class RunnerActor:
 
         self._give_up[index] = self._home.bring(self.run, index, nbytes, holders, done)
 
+    def _finish(self, end: Finished) -> None:
+        if not self._finished.done():
+            self._finished.set_result(end)
+        self._wake_waiters()
+
     def _set_forgotten(self) -> None:
         if not self.forgotten.done():
             self.forgotten.set_result(None)
 
+    def _wake_waiters(self) -> None:
+        self._changed.set()
+        self._changed.clear()
+
     def _crashed(self, error: Exception) -> None:
         log.error("run %s has failed", self.run, exc_info=error)
-        self._loop.call_soon(self._driver.feed, Cancel(_as_ours(error)))
+        if not self._has_crashed:
+            self._has_crashed = True
+            self._loop.call_soon(self._driver.feed, Cancel(_as_ours(error)))
+            return
+        # It can't even be cancelled: nodes are told without it, and nobody waits for what they answer.
+        for name in self.machine.dispatcher.candidates:
+            self._home.send(name, Close(self.run))
+        self._home.forget(self.run)
+        self._abandon(_as_ours(error))
+
+    def _abandon(self, error: HandoffError) -> None:
+        self._driver.close()
+        self._finish(Finished(error))
+        self._set_forgotten()
+
+
+def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:
+    if not answer.done():
+        answer.set_exception(KeyError(reason))
 
 
 def _as_ours(error: Exception) -> HandoffError:

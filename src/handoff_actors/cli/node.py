@@ -89,7 +89,8 @@ def node(
             if error.errno != errno.EADDRINUSE:
                 raise
             raise click.ClickException(
-                f"{error.strerror}; choose another with --listen, or port 0 for any that is free"
+                f"{listen} is in use by another process; choose another address with --listen, "
+                "or port 0 for any that is free"
             ) from error
 
 

@@ -56,6 +56,7 @@ class Outcome:
                     for function_id, report in self.functions.items()
                 },
             },
+            default=repr,
             indent=2,
         )
 

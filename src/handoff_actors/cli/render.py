@@ -15,7 +15,7 @@ from handoff_actors.graph.svg import to_svg
 )
 def render(target: str, language: str) -> None:
     """Print the picture of a DAG, valid or not. Nothing runs."""
-    click.echo(_picture(load_dag(target, for_cluster=False), language))
+    click.echo(_picture(load_dag(target, for_cluster=False), language).rstrip())
 
 
 def _picture(dag: DAG, language: str) -> str:

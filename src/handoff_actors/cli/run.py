@@ -2,20 +2,20 @@
 
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from typing import NoReturn
 
 import click
 import uvloop
 
 from handoff_actors.api import ExecuteOptions
-from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.loading import load_dag
 from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
 from handoff_actors.cli.parameters import join_option, json_option
 from handoff_actors.cli.progress import shown_progress
+from handoff_actors.cli.streams import stdout_to_stderr
 from handoff_actors.core.placement import POLICIES
 from handoff_actors.errors import HandoffError
-from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
 from handoff_actors.runs import RunEvent
@@ -57,19 +57,15 @@ def run(
     MODULE is a module, or the path of a .py file; DAG an object in it, or a function that returns one. Progress goes
     to stderr, results to stdout. The exit status is 1 if the run fails, 130 if Ctrl-C has cancelled it.
     """
-    dag = load_dag(target, for_cluster=bool(seeds))
-    with one_line_errors():
-        plan = Plan.compile(dag)
-    shown = _shown(plan, wanted)
     options: ExecuteOptions = {
         "allocation_strategy": strategy,
         "max_retries": max_retries,
         "max_concurrency": max_concurrency,
         "timeout": timeout,
-        "fetch": shown,
     }
     try:
-        outcome = _run(dag, seeds, shown, plan.size, options)
+        with stdout_to_stderr() if as_json else nullcontext():
+            outcome = _run(target, seeds, wanted, options)
     except HandoffError as error:
         _fail(error, as_json=as_json)
     except KeyboardInterrupt:
@@ -77,6 +73,20 @@ def run(
         sys.exit(INTERRUPTED)
     click.echo(outcome.summary(), err=True)
     click.echo(outcome.json() if as_json else outcome.lines())
+
+
+def _run(target: str, seeds: Sequence[str], wanted: Collection[str], options: ExecuteOptions) -> Outcome:
+    dag = load_dag(target, for_cluster=bool(seeds))
+    plan = Plan.compile(dag)
+    shown = _shown(plan, wanted)
+
+    async def main(on_event: Callable[[RunEvent], None]) -> Outcome:
+        watched: ExecuteOptions = {**options, "fetch": shown, "on_event": on_event}
+        async with Session(seeds) as session:
+            return Outcome.of(await session.execute_distributed(dag, **watched), shown)
+
+    with shown_progress(plan.size) as on_event:
+        return uvloop.run(main(on_event))
 
 
 def _shown(plan: Plan, wanted: Collection[str]) -> list[FunctionId]:
@@ -92,18 +102,6 @@ def _shown(plan: Plan, wanted: Collection[str]) -> list[FunctionId]:
         for function_id, index in plan.index_of.items()
         if index in sinks or "all" in wanted or str(function_id) in wanted
     ]
-
-
-def _run(
-    dag: DAG, seeds: Sequence[str], shown: Sequence[FunctionId], total: int, options: ExecuteOptions
-) -> Outcome:
-    async def main(on_event: Callable[[RunEvent], None]) -> Outcome:
-        async with Session(seeds) as session:
-            watched: ExecuteOptions = {**options, "on_event": on_event}
-            return Outcome.of(await session.execute_distributed(dag, **watched), shown)
-
-    with shown_progress(total) as on_event:
-        return uvloop.run(main(on_event))
 
 
 def _fail(error: HandoffError, *, as_json: bool) -> NoReturn:

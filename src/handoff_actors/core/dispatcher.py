@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
-from handoff_actors.core.placement import Need, Policy
+from handoff_actors.core.placement import POLICIES, Need, Policy
 from handoff_actors.core.program import Program
-from handoff_actors.core.progress import READY, Progress
+from handoff_actors.core.progress import READY, RESTING, Progress
 from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run_events import Observed, Tell
 from handoff_actors.ids import Index, RunId
@@ -39,6 +39,7 @@ class Dispatcher:
         self._plan = program.plan
         self._progress = progress
         self._policy = policy
+        self._is_users_policy = policy not in POLICIES.values()
         self._max_concurrency = max_concurrency
         self.needs = Needs(self._plan)
         self.candidates: dict[str, Candidate] = {}
@@ -46,6 +47,8 @@ class Dispatcher:
         #: Nodes that have been chosen for groups, and for functions whose inputs are made for one node.
         self.group_node: dict[int, str] = {}
         self.reserved: dict[Index, str] = {}
+        #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
+        self.declined: set[Index] = set()
         #: Which node each serialize hook has worked for, or works for.
         self._made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
@@ -62,6 +65,8 @@ class Dispatcher:
         """Take a function off a node's books."""
         node.remove(index)
         self.in_flight -= 1
+        # Until somebody decides what becomes of it.
+        self._progress.phase[index] = RESTING
 
     def node_gone(self, name: str) -> None:
         """Forget a node, and what was planned for it."""
@@ -173,7 +178,11 @@ class Dispatcher:
         need, target, ahead_of = destination
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
-        node = self._place(index, need, self._eligible(target))
+        nodes = self._eligible(target)
+        if target is None and self._is_users_policy:
+            node = self._place_as_user_says(index, need, nodes)
+        else:
+            node = self._place(index, need, nodes)
         group = self._plan.group_of[index]
         if node is not None and group >= 0:
             self.group_node.setdefault(group, node.name)
@@ -182,7 +191,7 @@ class Dispatcher:
     def _place(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
         fitting = [node for node in nodes if node.fits(need)]
         if len(fitting) > 1:
-            return self._policy.choose(self._describe(index, need), fitting)
+            return self._ask_policy(index, need, fitting)
         if fitting:
             return fitting[0]
         queueable = [node for node in nodes if node.may_queue(need)]
@@ -191,6 +200,20 @@ class Dispatcher:
             key=lambda node: node.counts.get(need.number, 0) / max(1, node.slots(need)),
             default=None,
         )
+
+    def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
+        # Asked also where there is no choice: it may want none of them.
+        fitting = [node for node in nodes if node.fits(need)]
+        candidates = fitting or [node for node in nodes if node.may_queue(need)]
+        return self._ask_policy(index, need, candidates) if candidates else None
+
+    def _ask_policy(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
+        node = self._policy.choose(self._describe(index, need), nodes)
+        if node is None:
+            self.declined.add(index)
+        else:
+            self.declined.discard(index)
+        return node
 
     def _eligible(self, target: str | None) -> list[Candidate]:
         if target is None:
@@ -202,7 +225,7 @@ class Dispatcher:
         """Choose a function's node before its inputs are made, since they are made for that node."""
         need, target, _ = destination
         nodes = [node for node in self._eligible(target) if node.could_ever_hold(need)]
-        node = self._policy.choose(self._describe(consumer, need), nodes) if nodes else None
+        node = self._ask_policy(consumer, need, nodes) if nodes else None
         if node is None:
             return False
         self.reserved[consumer] = node.name

@@ -43,7 +43,12 @@ def explain_one(index: Index, plan: Plan, progress: Progress, dispatcher: Dispat
     nodes: dict[str, str] = {}
     if phase == READY:
         target = dispatcher.target_of(index)
-        nodes = {node.name: _why_not(node, need, target) for node in dispatcher.candidates.values()}
+        hook = plan.hook_of.get(index)
+        is_declined = not dispatcher.declined.isdisjoint({index, index if hook is None else hook.consumer})
+        nodes = {
+            node.name: _why_not(node, need, target, is_declined=is_declined)
+            for node in dispatcher.candidates.values()
+        }
         if target is not None and target not in nodes:
             nodes[target] = "is not there"
     waits_for = tuple(
@@ -54,7 +59,7 @@ def explain_one(index: Index, plan: Plan, progress: Progress, dispatcher: Dispat
     )
 
 
-def _why_not(node: Candidate, need: NeedClass, target: str | None) -> str:
+def _why_not(node: Candidate, need: NeedClass, target: str | None, *, is_declined: bool) -> str:
     if target not in {None, node.name}:
         return f"the function is to run on {target!r}"
     if node.is_leaving:
@@ -65,4 +70,6 @@ def _why_not(node: Candidate, need: NeedClass, target: str | None) -> str:
         return f"offers {node.capabilities}, which is less than {need.cost}"
     if not node.fits(need):
         return f"has {node.spare} and {node.spare_workers} workers to spare, and enough queued"
+    if is_declined:
+        return "has room; the policy has chosen none of the nodes that have"
     return "has room; other functions go first, or max_concurrency is reached"

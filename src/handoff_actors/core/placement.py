@@ -27,7 +27,10 @@ class Policy(Protocol):
     """How to choose a node. Yours may be any object with this method."""
 
     def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
-        """One of `nodes`, all of which have room, in the order of their names; None to wait until something changes."""
+        """One of `nodes`, in the order of their names; None to wait until something changes.
+
+        They have room, or, if none has, may queue the function. Where it is pinned or collocated, nobody is asked.
+        """
         ...
 
 

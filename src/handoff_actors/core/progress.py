@@ -145,8 +145,9 @@ class Progress:
     def check(self) -> None:
         """Assert that the facts agree with one another."""
         assert self.remaining == sum(phase != DONE for phase in self.phase)
+        available = [self.is_available(index) for index in range(len(self.phase))]
         for index, phase in enumerate(self.phase):
-            missing = sum(not self.is_available(producer) for producer in self._plan.producers[index])
+            missing = sum(not available[producer] for producer in self._plan.producers[index])
             if phase in {WAITING, READY}:
                 assert self.missing[index] == missing, (
                     f"{index} lacks {missing} inputs, not {self.missing[index]}"

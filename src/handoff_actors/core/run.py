@@ -42,7 +42,7 @@ from handoff_actors.errors import (
     SerializationError,
     WorkerDied,
 )
-from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Closed, Completed, Done, Failed, Recalled
 
 
@@ -122,9 +122,7 @@ class RunMachine:
             self._deadline = None
             self._fail(RunTimeout(self._options.timeout_s or 0.0, self.progress.remaining))
         while self._resting and self._resting[0][0] <= now:
-            _, index = heappop(self._resting)
-            if self.progress.phase[index] == RESTING:
-                self._again(index, now)
+            self._again(heappop(self._resting)[1], now)
         return self._settle(now)
 
     @property
@@ -139,7 +137,6 @@ class RunMachine:
 
     def check(self) -> None:
         """Assert every invariant."""
-        self.progress.check()
         for node in self.dispatcher.candidates.values():
             node.check()
             for index in node.sent:
@@ -147,12 +144,13 @@ class RunMachine:
                     f"{index} is on {node.name}'s books and is not sent"
                 )
                 assert self.progress.node[index] == node.name
-        sent = sum(phase == SENT for phase in self.progress.phase)
-        assert sent == self.dispatcher.in_flight, f"{sent} are sent, {self.dispatcher.in_flight} are counted"
         if self._ending.outcome is None:
             self._check_that_it_moves()
 
     def _check_that_it_moves(self) -> None:
+        self.progress.check()
+        sent = sum(phase == SENT for phase in self.progress.phase)
+        assert sent == self.dispatcher.in_flight, f"{sent} are sent, {self.dispatcher.in_flight} are counted"
         reasons = (
             self.dispatcher.in_flight,
             self._home.pending,
@@ -175,18 +173,21 @@ class RunMachine:
             resource: total - event.spare.get(resource, total)
             for resource, total in event.capabilities.items()
         }
+        is_new = node is None
         if node is None:
             node = Candidate(event.name, event.address, event.capabilities, event.workers)
             self.dispatcher.candidates[event.name] = node
             # Policies see nodes in the order of their names.
             self.dispatcher.candidates = dict(sorted(self.dispatcher.candidates.items()))
-        offers_the_same = node.capabilities == event.capabilities and node.is_leaving == event.leaving
+        offers_the_same = not is_new and (
+            node.capabilities == event.capabilities and node.is_leaving == event.leaving
+        )
         node.declare(event.capabilities, event.workers, claimed)
         node.is_leaving, node.is_paused = event.leaving, False
         if not offers_the_same:
             self.dispatcher.drop_plans_for(node)
             self._make_hooks_again(now)
-        self.feasibility.look(self.dispatcher.candidates, now)
+            self.feasibility.look(self.dispatcher.candidates, now)
 
     def _node_down(self, event: NodeDown, now: float) -> None:
         node = self.dispatcher.candidates.get(event.name)
@@ -217,16 +218,21 @@ class RunMachine:
     def _make_again(self, lost: Iterable[Index], now: float) -> None:
         """Undo what has been lost and is still needed, and so on for what that was made from."""
         pending = list(lost)
+        undone = False
         while pending:
             index = pending.pop()
             if self.progress.phase[index] != DONE or not self._still_wanted(index):
                 continue
+            undone = True
             self.progress.undo(index)
             for dependent in self._plan.dependents[index]:
                 self._input_lost(dependent)
             pending += self._spoilt_inputs(index)
             if self.progress.missing[index] == 0:
                 self._make_ready(index, now)
+        if undone:
+            # It may take a node that nothing needed any more.
+            self.feasibility.look(self.dispatcher.candidates, now)
 
     def _spoilt_inputs(self, index: Index) -> list[Index]:
         return [
@@ -320,6 +326,8 @@ class RunMachine:
             node.quiet_until = now if message.jobs else now + 0.1
         elif message.jobs:
             node.is_paused = True
+            # An earlier connection's leftovers may have been in the way, and the templates were refused as well.
+            node.templates.clear()
         for ticket in message.jobs:
             if self.progress.is_sent(ticket.index, ticket.attempt, node.name):
                 self.dispatcher.back(ticket.index, node)
@@ -350,7 +358,7 @@ class RunMachine:
                 if self._budgets.may_retry(index):
                     self._rest(index, name, now)
                 else:
-                    self._fail(_function_failed(function_id, name, attempts, failed), failed.error)
+                    self._fail(FunctionFailed(function_id, name, attempts, failed.reason), failed.error)
 
     def _lose_input(self, index: Index, now: float) -> None:
         """Nobody who was asked had it: those who were said to hold it don't."""

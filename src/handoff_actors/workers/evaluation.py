@@ -42,7 +42,7 @@ class Evaluation:
         templates: dict[int, Template],
         number: int,
         args: Sequence[Any],
-        constants: bytes | None,
+        constants: bytes | Sequence[Any] | None,
     ) -> Any:
         """Give what the code returns. Suspends only in `finish`.
 
@@ -61,12 +61,21 @@ class Evaluation:
             else:
                 values.append(arg[1])
         positional: Sequence[Any] = (values,) if template.as_list else values
-        extra_args, kwargs = decode_call(constants) if constants else ((), {})
+        extra_args, kwargs = self._constants(run, constants) if constants else ((), {})
         try:
             result = code(*positional, *extra_args, **kwargs)
             return await self._finish(result) if hasattr(result, "__await__") else result
         except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
             raise UserRaised(error) from None
+
+    def _constants(
+        self, run: int, constants: bytes | Sequence[Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if isinstance(constants, bytes):
+            return decode_call(constants)
+        # Those too large to travel inline are a stored value.
+        extra_args, kwargs = self._store.read(run, constants[1])
+        return extra_args, kwargs
 
     def keep(self, run: int, index: int, attempt: int, result: Any) -> bytes | int:
         """Give the encoded result, or how many bytes of it are now in the store.

@@ -1,0 +1,60 @@
+"""Runs `handoff` as people do: in a process, with stdout and stderr piped or on a terminal."""
+
+import os
+import pty
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from daemons import HANDOFF, environment
+
+ENDS_WITHIN_S = 30.0
+
+
+def handoff(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command, once it has ended."""
+    return subprocess.run(
+        [*HANDOFF, *arguments],
+        cwd=cwd,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN_S,
+        check=False,
+    )
+
+
+def handoff_started(*arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """The command, while it runs."""
+    return subprocess.Popen(
+        [*HANDOFF, *arguments],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def handoff_on_terminal(*arguments: str, cwd: Path | None = None) -> str:
+    """All that the command has written to a terminal of 160 columns."""
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [*HANDOFF, *arguments],
+        cwd=cwd,
+        env=environment(COLUMNS="160", TERM="xterm"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    written = b""
+    # That nobody writes to it any more, a terminal tells as an I/O error.
+    with suppress(OSError):
+        while piece := os.read(ours, 65536):
+            written += piece
+    os.close(ours)
+    assert command.wait(ENDS_WITHIN_S) == 0, written
+    return written.decode()

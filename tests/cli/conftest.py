@@ -1,0 +1,65 @@
+import os
+from pathlib import Path
+
+import pytest
+
+JOBS = """
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import handoff_actors as handoff
+
+
+@dataclass
+class Point:
+    x: int
+
+
+def point(x):
+    return Point(x)
+
+
+def total(*points):
+    print("adding up")
+    return sum(point.x for point in points)
+
+
+def fail(point):
+    raise LookupError(f"nothing at {point}")
+
+
+def wait_for(fifo):
+    print("waiting in", os.getpid(), flush=True)
+    return Path(fifo).read_text()
+
+
+def fine():
+    dag = handoff.DAG("fine")
+    dag.call(total, *[dag.call(point, x, id=x, cost={"cpu": 1}) for x in range(60)], id="total")
+    return dag
+
+
+def failing():
+    dag = handoff.DAG("failing")
+    dag.call(fail, dag.call(point, 7, id="point"), id="fail", max_retries=1)
+    return dag
+
+
+def waiting():
+    return handoff.DAG("waiting").add_function(
+        handoff.Function(id="wait", args=[], code=wait_for, extra_args=[str(Path("gate").absolute())], cost={"cpu": 1})
+    )
+
+
+DAG_OBJECT = fine()
+NOT_A_DAG = 3
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    """A directory with a user's module, jobs.py, and a fifo, gate."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    os.mkfifo(tmp_path / "gate")
+    return tmp_path

@@ -1,0 +1,69 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.command import handoff
+from daemons import environment
+from handoff_actors.wire.versions import VERSION
+
+pytestmark = pytest.mark.processes
+
+
+def test_installed_command_tells_its_version() -> None:
+    command = Path(sys.executable).with_name("handoff")
+
+    told = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+
+    assert told.stdout == f"handoff {VERSION}\n"
+
+
+def test_version_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from handoff_actors.cli import main; main(['--version'], standalone_mode=False);"
+        "print(sorted({'zmq', 'uvloop', 'rich'} & set(sys.modules)))"
+    )
+
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+
+    assert told.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_lists_every_command() -> None:
+    told = handoff("--help")
+
+    assert told.returncode == 0
+    assert [
+        line.split()[0]
+        for line in told.stdout.partition("Commands:\n")[2].splitlines()
+        if line[2:3].isalpha()
+    ] == ["node", "nodes", "run", "render", "demo"]
+
+
+def test_unknown_command_is_refused() -> None:
+    refused = handoff("nod")
+
+    assert refused.returncode == 2
+    assert "No such command 'nod'" in refused.stderr
+
+
+def test_demo_tells_what_happened() -> None:
+    told = handoff("demo")
+
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("graph TD;\n")
+    assert "sentence ran on node here" in told.stdout
+    assert told.stdout.endswith("result: 8 different words, the longest of them 'quick'\n")
+
+
+@pytest.mark.parametrize(
+    ("language", "beginning"), [("mermaid", "graph TD;\n"), ("dot", 'digraph "failing" {\n'), ("svg", "<svg")]
+)
+def test_render_prints_a_picture_and_runs_nothing(jobs: Path, language: str, beginning: str) -> None:
+    told = handoff("render", "jobs:failing", "--format", language, cwd=jobs)
+
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith(beginning)

@@ -1,0 +1,131 @@
+import signal
+from pathlib import Path
+
+import pytest
+
+from cli.command import handoff, handoff_started
+from daemons import Daemons
+
+pytestmark = pytest.mark.processes
+
+
+def test_ready_line_tells_name_address_and_offer() -> None:
+    options = ("--name", "n1", "--cpu", "2", "--memory", "8000", "--resource", "gpu=1", "--workers", "1")
+    with handoff_started("node", *options, "--listen", "tcp://127.0.0.1:0") as node:
+        assert node.stdout is not None
+        line = node.stdout.readline()
+        node.terminate()
+
+    name_and_address, _, offer = line.partition(": ")
+    assert name_and_address.startswith("node n1 serves at tcp://127.0.0.1:")
+    assert offer == "cpu 2, memory 8000, gpu 1, 1 worker\n"
+    assert node.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_leaves_nothing_behind(daemons: Daemons, number: signal.Signals) -> None:
+    daemon = daemons.start("--cpu", "2")
+    daemon.wait_for_workers(2)
+    assert daemon.store.exists()
+
+    status = daemon.stop(number)
+
+    assert status == 0
+    assert daemon.leftovers() == []
+
+
+def test_killed_it_leaves_nothing_behind(daemons: Daemons) -> None:
+    daemon = daemons.start("--cpu", "2")
+    daemon.wait_for_workers(2)
+
+    daemon.kill()
+
+    assert daemon.leftovers() == []
+
+
+def test_told_to_stop_it_lets_a_running_function_end(daemons: Daemons, jobs: Path) -> None:
+    daemon = daemons.start("--cpu", "1")
+    with handoff_started("run", "jobs:waiting", "--join", daemon.address, cwd=jobs) as run:
+        assert "waiting in" in daemon.read_line()
+
+        daemon.process.terminate()
+        daemon.wait_for_log("draining")
+        (jobs / "gate").write_text("opened")
+        results, _ = run.communicate()
+
+    assert results == "wait = 'opened'\n"
+    assert daemon.wait() == 0
+
+
+def test_second_signal_ends_it_at_once(daemons: Daemons, jobs: Path) -> None:
+    daemon = daemons.start("--cpu", "1", "--drain", "600")
+    with handoff_started(
+        "run", "jobs:waiting", "--join", daemon.address, "--max-retries", "0", cwd=jobs
+    ) as run:
+        assert "waiting in" in daemon.read_line()
+
+        daemon.process.terminate()
+        daemon.wait_for_log("draining")
+        status = daemon.terminate()
+        run.kill()
+
+    assert status == 0
+    assert daemon.leftovers() == []
+
+
+def test_address_beyond_loopback_is_refused_in_one_line() -> None:
+    refused = handoff("node", "--listen", "tcp://0.0.0.0:0", "--advertise", "example.org")
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: refusing to listen at tcp://0.0.0.0:0")
+    assert "--insecure" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_insecure_insists(daemons: Daemons) -> None:
+    daemon = daemons.start("--listen", "tcp://0.0.0.0:0", "--advertise", "localhost", "--insecure")
+
+    assert daemon.address.startswith("tcp://localhost:")
+
+
+def test_port_in_use_is_said_in_one_line(daemons: Daemons) -> None:
+    taken = daemons.start().address
+
+    refused = handoff("node", "--listen", taken)
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"Error: {taken} is in use by another process")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_joining_nobody_is_said_in_one_line() -> None:
+    refused = handoff("node", "--listen", "tcp://127.0.0.1:0", "--join", "tcp://127.0.0.1:9")
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: no node answered at tcp://127.0.0.1:9")
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--listen", "tcp://0.0.0.0:0", "--insecure"], "--advertise"),
+        (["--join", "tcp://10.9.9.9:7070"], "can't reach a node at tcp://127.0.0.1:7070"),
+        (["--listen", "localhost"], "one looks like tcp://10.0.0.1:7070"),
+        (["--resource", "gpu"], "one looks like gpu=2"),
+        (["--cpu", "-1"], "resource 'cpu'"),
+    ],
+)
+def test_wrong_use_is_told_with_the_remedy(options: list[str], complaint: str) -> None:
+    refused = handoff("node", *options)
+
+    assert refused.returncode == 2
+    assert complaint in refused.stderr
+
+
+def test_seeds_come_from_the_environment_too(daemons: Daemons) -> None:
+    first = daemons.start("--name", "n1")
+
+    second = daemons.start("--name", "n2", variables={"HANDOFF_SEEDS": f"{first.address}, "})
+
+    assert "member='n1'" in second.log()

@@ -1,0 +1,170 @@
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.command import handoff, handoff_on_terminal, handoff_started
+from daemons import Daemons
+
+pytestmark = pytest.mark.processes
+
+
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
+
+
+def store_of(worker: psutil.Process) -> Path:
+    """Its zygote is told of the store on its command line."""
+    return next(Path(word) for word in worker.parent().cmdline() if "/handoff-" in word)
+
+
+@pytest.mark.parametrize("target", ["jobs:fine", "jobs:DAG_OBJECT", "jobs.py:fine"])
+def test_sinks_are_printed(jobs: Path, target: str) -> None:
+    done = handoff("run", target, cwd=jobs)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "adding up\ntotal = 1770\n"
+
+
+def test_cluster_runs_a_module_that_only_the_app_has(daemons: Daemons, jobs: Path) -> None:
+    cluster = daemons.cluster(3, "--cpu", "2")
+
+    done = handoff("run", "jobs:fine", "--join", cluster[2].address, "--json", cwd=jobs)
+
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["results"] == {"total": 1770}
+    assert {entry["node"] for entry in outcome["functions"].values()} == {"n1", "n2", "n3"}
+
+
+def test_json_is_all_that_stdout_gets(jobs: Path) -> None:
+    done = handoff("run", "jobs:fine", "--json", "--fetch", "7", cwd=jobs)
+
+    outcome = json.loads(done.stdout)
+    assert outcome["dag"] == "fine"
+    assert outcome["results"] == {"7": "Point(x=7)", "total": 1770}
+    assert outcome["functions"]["total"]["attempts"] == 1
+    assert "adding up" in done.stderr
+
+
+def test_piped_progress_is_lines_on_stderr(jobs: Path) -> None:
+    done = handoff("run", "jobs:fine", cwd=jobs)
+
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("3/61 done, ")
+    assert lines[-2].startswith("61/61 done, 0 running: 'total' on ")
+    assert lines[-1].startswith("61 function(s) in ")
+    assert "\x1b" not in done.stderr
+
+
+def test_terminal_gets_a_bar(jobs: Path) -> None:
+    written = handoff_on_terminal("run", "jobs:fine", cwd=jobs)
+
+    assert "━" in written
+    assert "61/61 done, 0 running" in written
+    assert "total = 1770" in written
+
+
+@pytest.mark.parametrize("is_cluster", [False, True])
+def test_failure_tells_function_node_and_traceback(daemons: Daemons, jobs: Path, is_cluster: bool) -> None:
+    join = ("--join", daemons.start("--name", "n1").address) if is_cluster else ()
+
+    failed = handoff("run", "jobs:failing", *join, cwd=jobs)
+
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    assert "Error: function 'fail' failed on node " in failed.stderr
+    assert "after 2 attempt(s)" in failed.stderr
+    assert 'raise LookupError(f"nothing at {point}")' in failed.stderr
+    assert "LookupError: nothing at Point(x=7)" in failed.stderr
+    assert "handoff_actors/" not in failed.stderr
+
+
+def test_failure_as_json(jobs: Path) -> None:
+    failed = handoff("run", "jobs:failing", "--json", cwd=jobs)
+
+    error = json.loads(failed.stdout)["error"]
+    assert failed.returncode == 1
+    assert (error["type"], error["function"], error["attempts"]) == ("FunctionFailed", "fail", 2)
+    assert "LookupError: nothing at Point(x=7)" in error["traceback"]
+
+
+def test_timeout_ends_the_run(jobs: Path) -> None:
+    ended = handoff("run", "jobs:waiting", "--timeout", "0.5", cwd=jobs)
+
+    assert ended.returncode == 1
+    assert "Error: the run did not end within 0.5 s" in ended.stderr
+
+
+def test_interrupt_cancels_the_run_on_the_cluster(daemons: Daemons, jobs: Path) -> None:
+    daemon = daemons.start("--cpu", "1")
+    with handoff_started("run", "jobs:waiting", "--join", daemon.address, cwd=jobs) as run:
+        worker = psutil.Process(int(daemon.read_line().split()[-1]))
+
+        run.send_signal(signal.SIGINT)
+        results, said = run.communicate()
+
+    assert run.returncode == 130
+    assert (results, said) == ("", "cancelled\n")
+    assert has_ended(worker)
+    (node,) = json.loads(handoff("nodes", "--join", daemon.address, "--json").stdout)
+    assert node["spare"] == node["capabilities"]
+    assert (node["running"], node["queued"]) == (0, 0)
+
+
+def test_interrupt_from_the_terminal_ends_the_embedded_node_too(jobs: Path) -> None:
+    with handoff_started("run", "jobs:waiting", cwd=jobs) as run:
+        assert run.stdout is not None
+        worker = psutil.Process(int(run.stdout.readline().split()[-1]))
+        store = store_of(worker)
+        assert store.exists()
+
+        # As a terminal does: to every process of the group.
+        os.killpg(run.pid, signal.SIGINT)
+        _, said = run.communicate()
+
+    assert run.returncode == 130
+    assert said == "cancelled\n"
+    assert not store.exists()
+    assert has_ended(worker)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "complaint"),
+    [
+        ("jobs", [], "is not MODULE:DAG"),
+        ("nowhere:dag", [], "there is no module 'nowhere'"),
+        ("nowhere.py:dag", [], "there is no file nowhere.py"),
+        ("jobs:nothing", [], "has no 'nothing'"),
+        ("jobs:NOT_A_DAG", [], "is not a DAG"),
+        ("jobs:fine", ["--fetch", "nothing"], "has no function 'nothing'"),
+        ("jobs:fine", ["--strategy", "best"], "'locality'"),
+    ],
+)
+def test_wrong_use_is_told(jobs: Path, target: str, options: list[str], complaint: str) -> None:
+    refused = handoff("run", target, *options, cwd=jobs)
+
+    assert refused.returncode == 2
+    assert complaint in refused.stderr
+
+
+def test_what_the_module_raises_keeps_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import module_that_is_not_there\n")
+
+    refused = handoff("run", "broken:dag", cwd=tmp_path)
+
+    assert refused.returncode == 1
+    assert 'broken.py", line 1' in refused.stderr
+    assert "module_that_is_not_there" in refused.stderr
+
+
+def test_file_that_bears_the_name_of_another_module_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("")
+
+    refused = handoff("run", "json.py:dag", cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert "rename it" in refused.stderr

@@ -1,0 +1,158 @@
+"""Short ways to the events, plans and machines that tests of the core are about."""
+
+from collections.abc import Sequence
+
+from handoff_actors.core.node import NodeMachine
+from handoff_actors.core.node_events import (
+    Give,
+    NodeEffect,
+    PeerConnected,
+    Received,
+    Reply,
+    WorkerDone,
+    WorkerUp,
+)
+from handoff_actors.core.placement import MostSpare
+from handoff_actors.core.program import Program
+from handoff_actors.core.run import RunMachine, RunOptions
+from handoff_actors.core.run_events import Heard, NodeUp, RunEffect, Tell
+from handoff_actors.graph import DAG, Function, Plan
+from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
+from handoff_actors.wire.messages import (
+    Arg,
+    Assign,
+    Completed,
+    Done,
+    Failed,
+    FromNode,
+    Job,
+    Recalled,
+    Template,
+    Ticket,
+)
+
+RUN = RunId(7)
+APP = PeerId(b"app")
+LEASE_S = 5.0
+FIRST_WORKER = WorkerId(1)
+
+
+def code(*args: object) -> None: ...
+
+
+async def async_code(*args: object) -> None: ...
+
+
+def hook(value: object, source: str, target: str) -> None: ...
+
+
+# --- Nodes ------------------------------------------------------------------------------------------------------
+
+
+def template(
+    number: int = 0,
+    cost: Resources | None = None,
+    *,
+    timeout: float | None = None,
+    is_async: bool = False,
+) -> Template:
+    return Template(number, b"", True, b"code", is_async, False, cost or {}, timeout)
+
+
+def job(index: int, *, attempt: int = 1, number: int = 0, args: Sequence[Arg] = ()) -> Job:
+    return Job(index, attempt, number, list(args), None)
+
+
+def assign(jobs: Sequence[Job], templates: Sequence[Template] = (), run: RunId = RUN) -> Assign:
+    return Assign(run, list(templates or [template()]), list(jobs))
+
+
+def said(message: object, peer: PeerId = APP) -> Received:
+    return Received(peer, message)  # type: ignore[arg-type]  # tests say anything
+
+
+def done(index: int, *, attempt: int = 1, value: bytes | int = b"v", ran_s: float = 0.5) -> Done:
+    return Done(index, attempt, value, 1001, ran_s)
+
+
+def worker_done(*entries: Done, worker: WorkerId = FIRST_WORKER, run: RunId = RUN) -> WorkerDone:
+    return WorkerDone(worker, run, list(entries))
+
+
+def started_node(
+    capabilities: Resources | None = None, *, workers: int = 1, most_workers: int = 4
+) -> NodeMachine:
+    """A node whose usual workers are up, with one app connected."""
+    node = NodeMachine(capabilities or {"cpu": 1.0}, workers, most_workers, LEASE_S)
+    node.start(0.0)
+    for number in range(1, workers + 1):
+        node.handle(WorkerUp(WorkerId(number), 1000 + number), 0.0)
+    node.handle(PeerConnected(APP), 0.0)
+    return node
+
+
+def gives(effects: Sequence[NodeEffect]) -> list[tuple[WorkerId, list[int]]]:
+    return [
+        (effect.worker, [given.index for given in effect.jobs])
+        for effect in effects
+        if isinstance(effect, Give)
+    ]
+
+
+def replies(effects: Sequence[NodeEffect]) -> list[FromNode]:
+    return [effect.message for effect in effects if isinstance(effect, Reply)]
+
+
+# --- Runs -------------------------------------------------------------------------------------------------------
+
+
+def program_of(*functions: Function) -> Program:
+    plan = Plan.compile(DAG("dag").add_functions(functions))
+    templates = [
+        Template(number, b"", True, b"code", spec.is_async, spec.as_list, spec.cost, spec.timeout)
+        for number, spec in enumerate(plan.templates)
+    ]
+    constants = [repr(constant).encode() for constant in plan.constants]
+    return Program(plan, templates, [*constants], [repr(value).encode() for value in plan.values])
+
+
+def options(**changes: object) -> RunOptions:
+    return RunOptions(**({"policy": MostSpare(), "wanted": ()} | changes))  # type: ignore[arg-type]
+
+
+def run_of(*functions: Function, **changes: object) -> RunMachine:
+    return RunMachine(RUN, program_of(*functions), options(**changes))
+
+
+def node_up(
+    name: str = "a",
+    capabilities: Resources | None = None,
+    *,
+    spare: Resources | None = None,
+    workers: int = 2,
+    leaving: bool = False,
+) -> NodeUp:
+    offers = {"cpu": 2.0} if capabilities is None else capabilities
+    return NodeUp(name, f"address of {name}", offers, offers if spare is None else spare, workers, leaving)
+
+
+def completed(name: str, *entries: Done) -> Heard:
+    return Heard(name, Completed(RUN, list(entries), {}))
+
+
+def failed(
+    name: str, index: int, kind: str = "exception", *, attempt: int = 1, lost: int | None = None
+) -> Heard:
+    return Heard(name, Failed(RUN, index, attempt, kind, b"error", "reason", lost, None, None, 0.0))
+
+
+def recalled(name: str, *indices: int, attempt: int = 1) -> Heard:
+    return Heard(name, Recalled(RUN, [Ticket(index, attempt) for index in indices]))
+
+
+def assigned(effects: Sequence[RunEffect]) -> list[tuple[str, list[int]]]:
+    return [
+        (effect.name, [sent.index for sent in effect.message.jobs])
+        for effect in effects
+        if isinstance(effect, Tell) and isinstance(effect.message, Assign)
+    ]

@@ -1,0 +1,543 @@
+import pytest
+from core.builders import (
+    APP,
+    FIRST_WORKER,
+    LEASE_S,
+    RUN,
+    assign,
+    done,
+    gives,
+    job,
+    replies,
+    said,
+    started_node,
+    template,
+    worker_done,
+)
+
+from handoff_actors.core.node_events import (
+    Advertise,
+    CancelCoroutine,
+    DiscardValue,
+    FetchInput,
+    ForgetRun,
+    InputFetched,
+    InputMissing,
+    KeepValue,
+    KillWorker,
+    Leave,
+    Left,
+    PeerConnected,
+    PeerLost,
+    RecallWorker,
+    SpawnWorker,
+    WorkerDone,
+    WorkerExited,
+    WorkerFailed,
+    WorkerRecalled,
+    WorkerUp,
+)
+from handoff_actors.core.tenants import REMEMBERED_RUNS
+from handoff_actors.errors import RemoteProtocolError
+from handoff_actors.ids import PeerId, RunId, WorkerId
+from handoff_actors.wire.messages import (
+    Beat,
+    Call,
+    Close,
+    Closed,
+    Completed,
+    Failed,
+    Goodbye,
+    Recall,
+    Recalled,
+    Redeclare,
+    Redeclared,
+    Ref,
+    Ticket,
+)
+
+SECOND_WORKER = WorkerId(2)
+LATER_APP = PeerId(b"the same app, connected anew")
+
+
+def exited(worker: WorkerId = FIRST_WORKER, signal: int | None = 9) -> WorkerExited:
+    return WorkerExited(worker, signal, None if signal else 3)
+
+
+def worker_failed(index: int, kind: str = "exception", worker: WorkerId = FIRST_WORKER) -> WorkerFailed:
+    return WorkerFailed(worker, RUN, index, 1, kind, b"error", "reason", 0.1)
+
+
+# --- Work -------------------------------------------------------------------------------------------------------
+
+
+def test_job_goes_to_a_free_worker_and_its_value_to_whoever_sent_it() -> None:
+    node = started_node()
+
+    given = gives(node.handle(said(assign([job(0)])), 1.0))
+    told = replies(node.handle(worker_done(done(0)), 1.5))
+
+    assert given == [(FIRST_WORKER, [0])]
+    assert told == [Completed(RUN, [done(0)], {})]
+
+
+def test_attempt_that_was_seen_before_changes_nothing() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, attempt=2)])), 1.0)
+
+    effects = node.handle(said(assign([job(0, attempt=2), job(0, attempt=1)])), 1.01)
+
+    assert effects == []
+
+
+def test_result_of_another_attempt_is_discarded() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, attempt=2)])), 1.0)
+
+    effects = node.handle(worker_done(done(0, attempt=1, value=100)), 1.01)
+
+    assert effects == [DiscardValue(RUN, 0, 1)]
+
+
+def test_stored_result_is_kept_and_known_by_its_size() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+
+    effects = node.handle(worker_done(done(0, value=100)), 1.01)
+
+    assert effects[0] == KeepValue(RUN, 0, 1)
+    assert node.size_of(RUN, 0) == 100
+    assert node.size_of(RunId(8), 0) is None
+
+
+def test_words_of_a_worker_that_is_not_there_change_nothing() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    nobody = WorkerId(99)
+
+    effects = [
+        *node.handle(WorkerDone(nobody, RUN, [done(0)]), 1.01),
+        *node.handle(worker_failed(0, worker=nobody), 1.01),
+        *node.handle(WorkerRecalled(nobody, [(RUN, Ticket(0, 1))]), 1.01),
+    ]
+
+    assert effects == []
+
+
+def test_template_that_was_never_sent_is_the_senders_fault() -> None:
+    node = started_node()
+
+    with pytest.raises(RemoteProtocolError, match="template 5 was never sent"):
+        node.handle(said(assign([job(0, number=5)])), 1.0)
+
+
+def test_messages_of_strangers_change_nothing() -> None:
+    node = started_node()
+
+    assert node.handle(said(assign([job(0)]), PeerId(b"stranger")), 0.01) == []
+    assert node.handle(PeerLost(PeerId(b"stranger")), 0.01) == []
+
+
+def test_run_of_somebody_else_is_left_alone() -> None:
+    node = started_node()
+    node.handle(PeerConnected(LATER_APP), 0.0)
+    node.handle(said(assign([job(0)]), LATER_APP), 1.0)
+
+    assert node.handle(said(assign([job(1)])), 1.01) == []
+    assert node.handle(said(Close(RUN)), 1.01) == []
+
+
+def test_failure_is_told_once_with_the_users_exception() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+
+    told = replies(node.handle(worker_failed(0), 1.1))
+
+    assert told == [Failed(RUN, 0, 1, "exception", b"error", "reason", None, None, None, 0.1)]
+    assert replies(node.handle(worker_failed(0), 1.1)) == []
+
+
+def test_claims_of_other_runs_are_told_with_results() -> None:
+    node = started_node({"cpu": 2.0}, workers=2)
+    node.handle(said(assign([job(0)], [template(cost={"cpu": 0.5})])), 1.0)
+    node.handle(said(assign([job(0)], [template(cost={"cpu": 1.5})], run=RunId(8))), 1.0)
+
+    told = replies(node.handle(worker_done(done(0)), 1.1))
+
+    assert told == [Completed(RUN, [done(0)], {"cpu": 1.5})]
+
+
+# --- Inputs -----------------------------------------------------------------------------------------------------
+
+
+def test_job_waits_until_all_that_it_needs_is_here_also_within_calls() -> None:
+    node = started_node()
+    refs = [Ref(3, 10, ["x"]), Ref(4, 20, ["y"])]
+
+    effects = node.handle(said(assign([job(0, args=[refs[0], Call(0, [refs[1]], None)])])), 1.0)
+    after_one = node.handle(InputFetched(RUN, 4, 20), 1.01)
+    after_both = node.handle(InputFetched(RUN, 3, 10), 1.02)
+
+    assert [effect for effect in effects if isinstance(effect, FetchInput)] == [
+        FetchInput(APP, RUN, 3, 10, ("x",)),
+        FetchInput(APP, RUN, 4, 20, ("y",)),
+    ]
+    assert gives(after_one) == []
+    assert gives(after_both) == [(FIRST_WORKER, [0])]
+
+
+def test_value_is_fetched_once_for_all_who_wait_for_it() -> None:
+    node = started_node()
+    ref = Ref(3, 10, ["x"])
+
+    effects = node.handle(said(assign([job(0, args=[ref]), job(1, args=[ref])])), 1.0)
+    told = replies(node.handle(InputMissing(RUN, 3, "gone"), 1.1))
+
+    assert len([effect for effect in effects if isinstance(effect, FetchInput)]) == 1
+    assert told == [
+        Failed(RUN, index, 1, "input", b"", "gone", 3, None, None, 0.0) for index in (0, 1)
+    ]
+
+
+def test_recalled_job_no_longer_waits_for_its_input() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"])])])), 1.0)
+
+    told = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)])), 1.01))
+    later = node.handle(InputFetched(RUN, 3, 10), 1.02)
+
+    assert told == [Recalled(RUN, [Ticket(0, 1)])]
+    assert gives(later) == []
+
+
+def test_values_that_arrive_after_the_end_of_a_run_change_nothing() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"])])])), 1.0)
+    node.handle(said(Close(RUN)), 1.01)
+
+    assert node.handle(InputFetched(RUN, 3, 10), 1.02) == []
+    assert node.handle(InputMissing(RUN, 3, "gone"), 1.02) == []
+
+
+# --- The end of runs --------------------------------------------------------------------------------------------
+
+
+def test_close_is_answered_once_no_worker_holds_anything_of_the_run() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0), job(1)])), 1.0)
+
+    at_once = node.handle(said(Close(RUN)), 1.01)
+    again = node.handle(said(Close(RUN)), 1.02)
+    in_the_end = node.handle(exited(), 1.03)
+
+    assert at_once == [KillWorker(FIRST_WORKER)]
+    assert again == []
+    assert in_the_end[0] == SpawnWorker(SECOND_WORKER, False)
+    assert in_the_end[1] == ForgetRun(RUN)
+    assert replies(in_the_end) == [Closed(RUN)]
+    assert node.is_idle
+
+
+def test_job_that_comes_after_the_close_of_its_run_changes_nothing() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(worker_done(done(0)), 1.0)
+    node.handle(said(Close(RUN)), 1.01)
+
+    assert node.handle(said(assign([job(1)])), 1.02) == []
+
+
+def test_close_of_an_unknown_run_is_answered_and_remembered_but_not_for_ever() -> None:
+    node = started_node()
+
+    told = replies(node.handle(said(Close(RUN)), 1.0))
+    for number in range(REMEMBERED_RUNS):
+        node.handle(said(Close(RunId(100 + number))), 1.0)
+
+    assert told == [Closed(RUN)]
+    assert gives(node.handle(said(assign([job(0)])), 1.0)) == [(FIRST_WORKER, [0])]
+
+
+def test_result_that_comes_while_its_run_is_closed_is_discarded() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(said(Close(RUN)), 1.01)
+
+    effects = node.handle(worker_done(done(0, value=100)), 1.02)
+
+    assert effects[0] == DiscardValue(RUN, 0, 1)
+    assert replies(effects) == [Closed(RUN)]
+
+
+def test_runs_end_with_the_lease_of_their_peer_unless_it_beats() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(said(Beat()), 3.0)
+
+    assert KillWorker(FIRST_WORKER) not in node.wake(1.0 + LEASE_S)
+    assert KillWorker(FIRST_WORKER) in node.wake(3.0 + LEASE_S)
+
+
+@pytest.mark.parametrize("event", [said(Goodbye()), PeerLost(APP)])
+def test_runs_end_at_once_when_their_peer_leaves(event: PeerLost) -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+
+    assert node.handle(event, 1.01) == [KillWorker(FIRST_WORKER)]
+    assert node.handle(PeerLost(APP), 1.02) == []
+
+
+# --- The same app over a new connection -------------------------------------------------------------------------
+
+
+def test_run_of_a_lost_connection_makes_way_for_the_same_run_over_a_new_one() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(PeerConnected(LATER_APP), 1.0)
+
+    refused = node.handle(said(assign([job(0, attempt=2)]), LATER_APP), 1.01)
+    node.handle(exited(), 1.02)
+    node.handle(WorkerUp(SECOND_WORKER, 1002), 1.03)
+    repeated = node.handle(said(assign([job(0, attempt=2)]), LATER_APP), 1.04)
+    accepted = node.handle(said(assign([job(0, attempt=3)]), LATER_APP), 1.04)
+
+    assert refused[0] == KillWorker(FIRST_WORKER)
+    assert replies(refused) == [Recalled(RUN, [Ticket(0, 2)])]
+    assert gives(repeated) == []
+    assert gives(accepted) == [(SECOND_WORKER, [0])]
+
+
+def test_close_over_a_new_connection_is_answered_there() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(PeerConnected(LATER_APP), 1.0)
+    node.handle(said(assign([job(0, attempt=2)]), LATER_APP), 1.01)
+    node.handle(PeerLost(APP), 1.01)
+
+    node.handle(said(Close(RUN), LATER_APP), 1.02)
+    effects = node.handle(exited(), 1.03)
+
+    assert [effect.peer for effect in effects if hasattr(effect, "peer")] == [LATER_APP]
+    node.check()
+
+
+# --- Workers ----------------------------------------------------------------------------------------------------
+
+
+def test_function_that_was_alone_when_its_worker_died_is_to_blame() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+
+    effects = node.handle(exited(signal=None), 1.1)
+
+    assert effects[0] == DiscardValue(RUN, 0, 1)
+    reason = "the worker that ran it died by exit code 3"
+    assert replies(effects) == [Failed(RUN, 0, 1, "worker", b"", reason, None, None, 3, 0.0)]
+
+
+def test_functions_that_shared_a_worker_that_died_run_again_each_alone() -> None:
+    node = started_node()
+    node.handle(said(assign([job(index) for index in range(9)])), 1.0)
+    node.handle(worker_done(done(0, ran_s=0.0001)), 1.0)
+
+    node.handle(exited(), 1.01)
+    effects = node.handle(WorkerUp(SECOND_WORKER, 1002), 1.1)
+
+    assert [len(indices) for _, indices in gives(effects)] == [1]
+    assert len(node._crew.queue) == 7
+
+
+def test_short_functions_are_given_in_batches_and_recalled_when_one_takes_long() -> None:
+    node = started_node()
+    node.handle(said(assign([job(index) for index in range(9)])), 1.0)
+
+    given = gives(node.handle(worker_done(done(0, ran_s=0.0001)), 1.0))
+    silent = node.wake(1.02)
+    given_back = [(RUN, Ticket(index, 1)) for index in range(2, 9)] + [(RUN, Ticket(99, 1))]
+    node.handle(WorkerRecalled(FIRST_WORKER, given_back), 1.021)
+
+    assert given == [(FIRST_WORKER, list(range(1, 9)))]
+    assert silent == [RecallWorker(FIRST_WORKER)]
+    assert len(node._crew.queue) == 7
+
+
+def test_function_beyond_its_time_limit_is_stopped_and_told() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)], [template(timeout=0.2)])), 1.0)
+
+    stopped = node.wake(1.2)
+    told = replies(node.handle(exited(), 1.21))
+
+    assert KillWorker(FIRST_WORKER) in stopped
+    assert [(failure.kind, failure.reason) for failure in told if isinstance(failure, Failed)] == [
+        ("timeout", "it did not end within its timeout of 0.2 s, and was stopped")
+    ]
+
+
+def started_coroutines(**of_template: float) -> tuple[object, WorkerId]:
+    node = started_node()
+    node.handle(said(assign([job(0), job(1)], [template(is_async=True, **of_template)])), 1.0)  # type: ignore[arg-type]
+    return node, SECOND_WORKER
+
+
+def test_coroutines_run_together_and_one_that_ignores_its_limit_takes_the_worker_along() -> None:
+    node = started_node()
+    spawned = node.handle(said(assign([job(0), job(1)], [template(is_async=True, timeout=0.2)])), 1.0)
+    given = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
+    node.handle(WorkerDone(SECOND_WORKER, RUN, [done(1)]), 1.1)
+
+    cancelled = node.wake(1.2)
+    killed = node.wake(1.7)
+    told = replies(node.handle(exited(SECOND_WORKER), 1.71))
+
+    assert SpawnWorker(SECOND_WORKER, True) in spawned
+    assert given == [(SECOND_WORKER, [0, 1])]
+    assert CancelCoroutine(SECOND_WORKER, RUN, 0, 1) in cancelled
+    assert KillWorker(SECOND_WORKER) in killed
+    assert [failure.kind for failure in told if isinstance(failure, Failed)] == ["timeout"]
+
+
+def test_coroutine_that_was_cancelled_for_its_limit_has_run_out_of_time() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)], [template(is_async=True, timeout=0.2)])), 1.0)
+    node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0)
+    node.wake(1.2)
+
+    told = replies(node.handle(worker_failed(0, "cancelled", SECOND_WORKER), 1.21))
+
+    assert [failure.kind for failure in told if isinstance(failure, Failed)] == ["timeout"]
+
+
+def test_coroutines_on_devices_go_out_one_set_of_devices_at_a_time() -> None:
+    node = started_node({"cpu": 1.0, "gpu": 2.0})
+    node.handle(said(assign([job(0), job(1), job(2)], [template(is_async=True, cost={"gpu": 1})])), 1.0)
+
+    given = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
+
+    assert given == [(SECOND_WORKER, [0]), (SECOND_WORKER, [1])]
+
+
+def test_worker_that_does_not_come_up_is_tried_again_after_ever_longer_pauses() -> None:
+    node = started_node()
+    node.handle(exited(), 1.0)
+    node.handle(exited(SECOND_WORKER, signal=None), 1.05)
+
+    too_early = node.wake(1.1)
+    in_time = node.wake(1.2)
+
+    assert SpawnWorker(WorkerId(3), False) not in too_early
+    assert SpawnWorker(WorkerId(3), False) in in_time
+
+
+def test_small_claims_get_more_workers_which_end_when_nobody_needs_them() -> None:
+    node = started_node()
+    jobs = [job(index) for index in range(3)]
+    effects = node.handle(said(assign(jobs, [template(cost={"cpu": 0.25})])), 1.0)
+    for number in (2, 3):
+        node.handle(WorkerUp(WorkerId(number), 1000 + number), 1.0)
+    for number in (1, 2, 3):
+        node.handle(worker_done(done(number - 1), worker=WorkerId(number)), 1.1)
+
+    ended = [effect for effect in node.wake(6.2) if isinstance(effect, KillWorker)]
+
+    assert [effect.worker for effect in effects if isinstance(effect, SpawnWorker)] == [2, 3]
+    assert len(ended) == 2
+
+
+def test_worker_bound_to_other_devices_makes_room_for_a_new_one() -> None:
+    node = started_node({"cpu": 1.0, "gpu": 2.0})
+    node.handle(said(assign([job(0), job(1)], [template(cost={"gpu": 1})])), 1.0)
+    node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0)
+    node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.1)
+    node.handle(said(assign([job(2)], [template(1, cost={"gpu": 1})])), 1.2)
+    node.handle(worker_done(done(0)), 1.3)
+
+    effects = node.handle(said(assign([job(3, number=2)], [template(2, cost={"gpu": 2})])), 1.4)
+
+    assert any(isinstance(effect, KillWorker) for effect in effects) or gives(effects) == []
+    node.check()
+
+
+def test_what_large_claims_have_waited_for_is_not_given_to_small_ones() -> None:
+    node = started_node({"cpu": 2.0}, workers=2)
+    small, large = template(0, {"cpu": 1}), template(1, {"cpu": 2})
+    node.handle(said(assign([job(0), job(1, number=1)], [small, large])), 1.0)
+    node.handle(said(assign([job(2)])), 2.5)
+    still_free = gives(node.handle(said(assign([job(3)])), 2.6))
+
+    given = gives(node.handle(worker_done(done(0)), 2.7))
+
+    assert still_free == []
+    assert [indices for _, indices in given][:1] in ([[1]], [])
+
+
+# --- What is offered --------------------------------------------------------------------------------------------
+
+
+def test_what_can_never_start_after_a_redeclaration_is_given_back() -> None:
+    node = started_node({"cpu": 2.0}, workers=2)
+    costly = template(cost={"cpu": 2})
+    node.handle(said(assign([job(0), job(1)], [costly])), 1.0)
+
+    told = replies(node.handle(said(Redeclare({"cpu": 1.0})), 1.1))
+
+    assert told == [Redeclared(), Recalled(RUN, [Ticket(1, 1)])]
+
+
+def test_job_whose_input_comes_after_a_redeclaration_is_given_back() -> None:
+    node = started_node({"cpu": 2.0}, workers=2)
+    node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"])])], [template(cost={"cpu": 2})])), 1.0)
+    node.handle(said(Redeclare({"cpu": 1.0})), 1.1)
+
+    told = replies(node.handle(InputFetched(RUN, 3, 10), 1.2))
+
+    assert told == [Recalled(RUN, [Ticket(0, 1)])]
+
+
+def test_redeclaration_is_advertised_even_if_as_much_is_spare_as_before() -> None:
+    node = started_node({"cpu": 1.0})
+    node.handle(said(assign([job(0)], [template(cost={"cpu": 1})])), 1.0)
+    node.wake(1.1)
+
+    effects = node.handle(said(Redeclare({"cpu": 0.5})), 1.3)
+
+    assert [advert.capabilities for advert in effects if isinstance(advert, Advertise)] == [{"cpu": 0.5}]
+
+
+def test_leaving_node_gives_back_what_waits_and_leaves_after_what_runs() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0), job(1), job(2, args=[Ref(9, 10, ["x"])])])), 1.0)
+
+    at_once = node.handle(Leave(), 1.1)
+    later = node.handle(said(assign([job(3)])), 1.11)
+    in_the_end = node.handle(worker_done(done(0)), 1.5)
+
+    assert replies(at_once) == [Recalled(RUN, [Ticket(1, 1), Ticket(2, 1)])]
+    assert Left() not in at_once
+    assert replies(later) == [Recalled(RUN, [Ticket(3, 1)])]
+    assert Left() in in_the_end
+    assert Left() not in node.handle(said(Beat()), 1.6)
+
+
+def test_adverts_keep_their_distance_and_their_period() -> None:
+    node = started_node()
+
+    times = []
+    now = 0.0
+    while now < 3.0:
+        assert node.wake_at is not None
+        now = max(now, node.wake_at)
+        times += [now] if any(isinstance(effect, Advertise) for effect in node.wake(now)) else []
+
+    assert times == pytest.approx([1.0, 2.0, 3.0], abs=0.06)
+
+
+def test_peer_without_a_lease_keeps_its_runs_in_silence() -> None:
+    node = started_node()
+    embedded = PeerId(b"embedded")
+    node.handle(PeerConnected(embedded, has_lease=False), 0.0)
+    node.handle(said(assign([job(0)]), embedded), 0.0)
+
+    effects = node.wake(1000.0)
+
+    assert not any(isinstance(effect, KillWorker) for effect in effects)

@@ -1,0 +1,114 @@
+"""What these tests have workers run, where it must be importable by name: lean, since each worker imports it."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+from workers.functions import announce
+
+
+def loop_for_ever(path: str) -> None:
+    announce(path)
+    while True:
+        pass
+
+
+def sleep_in_c(path: str) -> None:
+    announce(path)
+    ctypes.CDLL(None).sleep(600)
+
+
+def ignore_signals_in_c(path: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sleep_in_c(path)
+
+
+async def catch_cancellation(path: str) -> None:
+    """Not a coroutine that behaves: it goes on after it has been cancelled."""
+    announce(path)
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            continue
+
+
+async def block_the_loop(path: str) -> None:
+    announce(path)
+    time.sleep(600)  # noqa: ASYNC251 - a user's mistake, which must not cost more than its own run
+
+
+def announce_then_return(directory: str) -> int:
+    """Waits, the first time, for somebody to kill it."""
+    marker = Path(directory) / "tried"
+    if marker.exists():
+        return os.getpid()
+    marker.touch()
+    announce(f"{directory}/announcement", str(os.getpid()))
+    signal.pause()
+    return 0
+
+
+def die_once(directory: str, number: int) -> str:
+    marker = Path(directory) / "tried"
+    if marker.exists():
+        return "alive"
+    marker.touch()
+    os.kill(os.getpid(), number)
+    return "killed by no signal"
+
+
+def kill_other(pid: int) -> None:
+    if pid != os.getpid():
+        os.kill(pid, signal.SIGKILL)
+
+
+def fail_until(counter: str, attempt: int) -> int:
+    """Fails before that attempt; a file counts, as attempts run in whatever process."""
+    with Path(counter).open("a+") as file:
+        file.write("x")
+        file.flush()
+        count = os.fstat(file.fileno()).st_size
+    if count < attempt:
+        raise ValueError(f"attempt {count}")
+    return count
+
+
+async def fail_until_later(counter: str, attempt: int) -> int:
+    return fail_until(counter, attempt)
+
+
+def sleep_until(counter: str, attempt: int) -> int:
+    """Sleeps for ever before that attempt."""
+    try:
+        return fail_until(counter, attempt)
+    except ValueError:
+        time.sleep(600)
+        raise
+
+
+def meet(directory: str, name: str, count: int) -> str:
+    """Returns once so many of it run at the same time."""
+    (Path(directory) / name).touch()
+    gives_up_at = time.monotonic() + 20
+    while len(list(Path(directory).iterdir())) < count:
+        if time.monotonic() > gives_up_at:
+            raise TimeoutError(f"fewer than {count} run at once")
+        time.sleep(0.005)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def span(*_: object) -> tuple[float, float]:
+    """When it ran, on a clock that all processes of a machine share."""
+    began = time.monotonic()
+    time.sleep(0.02)
+    return began, time.monotonic()
+
+
+def with_place(value: object, source: str, target: str) -> tuple[object, str, str]:
+    """A hook that shows what it is given."""
+    return value, source, target

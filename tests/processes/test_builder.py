@@ -1,0 +1,53 @@
+"""The builder runs what it draws."""
+
+from typing import Any
+
+import pytest
+
+import handoff_actors as handoff
+from processes.app import App
+from workers import functions
+
+pytestmark = pytest.mark.processes
+
+
+async def test_built_dag_runs_with_values_and_results_mixed(app: App) -> None:
+    dag = handoff.DAG("built")
+    three = dag.call(functions.add, 1, 2)
+    ten = dag.call(functions.add, three, 7, id="ten", cost={"cpu": 1})
+    same = dag.call(lambda *args, **kwargs: (args, kwargs), "a string", ten, [three.id], kwargs={"key": 1})
+
+    run = await app.run(dag)
+
+    assert run.results[three.id] == 3
+    assert run.results["ten"] == 10
+    assert run.results[same.id] == (("a string", 10, [three.id]), {"key": 1})
+
+
+async def test_handles_and_ids_can_be_mixed(app: App) -> None:
+    dag = handoff.DAG()
+    three = dag.call(functions.add, 1, 2, id="three")
+    dag.add_function(handoff.Function("six", ["three", three], functions.add))
+
+    assert (await app.run(dag)).results["six"] == 6
+
+
+async def test_as_list_gives_one_list(app: App) -> None:
+    dag = handoff.DAG()
+    numbers = [dag.call(functions.same, number) for number in range(3)]
+
+    def total(values: list[int], *rest: Any) -> tuple[int, tuple[Any, ...]]:
+        return sum(values), rest
+
+    dag.call(total, *numbers, argument_inclusion="as_list", extra_args=["more"], id="total")
+
+    assert (await app.run(dag)).results["total"] == (3, ("more",))
+
+
+def test_dag_is_drawn_in_three_languages() -> None:
+    dag = handoff.DAG("drawn")
+    dag.call(functions.add, dag.call(functions.same, 1, id="one"), 2, id="two")
+
+    assert "one --> two;" in dag.to_mermaid()
+    assert "f0 -> f1;" in dag.to_dot()
+    assert dag._repr_svg_().startswith("<svg")
