@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary
@@ -82,7 +83,10 @@ class Session:
     # --- Life ---------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(self.close)
+            await self.start()
+            on_failure.pop_all()
         return self
 
     async def __aexit__(
@@ -286,7 +290,7 @@ class Session:
         async with self._first_run:
             if self._station.node is None and not self._station.is_open:
                 await self.register_local_node(own_capabilities())
-        await self._connections.settled()
+        await self._connections.reached()
 
     def received_bytes(self) -> int:
         """Bytes that have come into this process over sockets, in messages and values, by the links that there are."""

@@ -30,6 +30,7 @@ from handoff_actors.core.node_events import (
     PeerConnected,
     PeerLost,
     RecallWorker,
+    Reply,
     SpawnWorker,
     WorkerDone,
     WorkerExited,
@@ -162,7 +163,7 @@ def test_claims_of_other_runs_are_told_with_results() -> None:
     node.handle(said(assign([job(0)], [template(cost={"cpu": 0.5})])), 1.0)
     node.handle(said(assign([job(0)], [template(cost={"cpu": 1.5})], run=RunId(8))), 1.0)
 
-    told = replies(node.handle(worker_done(done(0)), 1.1))
+    told = replies(node.handle(worker_done(done(0), worker=SECOND_WORKER), 1.1))
 
     assert told == [Completed(RUN, [done(0)], {"cpu": 1.5})]
 
@@ -230,11 +231,9 @@ def test_close_is_answered_once_no_worker_holds_anything_of_the_run() -> None:
     again = node.handle(said(Close(RUN)), 1.02)
     in_the_end = node.handle(exited(), 1.03)
 
-    assert at_once == [KillWorker(FIRST_WORKER)]
+    assert at_once == [KillWorker(FIRST_WORKER), SpawnWorker(SECOND_WORKER, False)]
     assert again == []
-    assert in_the_end[0] == SpawnWorker(SECOND_WORKER, False)
-    assert in_the_end[1] == ForgetRun(RUN)
-    assert replies(in_the_end) == [Closed(RUN)]
+    assert in_the_end == [ForgetRun(RUN), Reply(APP, Closed(RUN))]
     assert node.is_idle
 
 
@@ -283,7 +282,7 @@ def test_runs_end_at_once_when_their_peer_leaves(event: PeerLost) -> None:
     node = started_node()
     node.handle(said(assign([job(0)])), 1.0)
 
-    assert node.handle(event, 1.01) == [KillWorker(FIRST_WORKER)]
+    assert node.handle(event, 1.01) == [KillWorker(FIRST_WORKER), SpawnWorker(SECOND_WORKER, False)]
     assert node.handle(PeerLost(APP), 1.02) == []
 
 
@@ -374,12 +373,6 @@ def test_function_beyond_its_time_limit_is_stopped_and_told() -> None:
     ]
 
 
-def started_coroutines(**of_template: float) -> tuple[object, WorkerId]:
-    node = started_node()
-    node.handle(said(assign([job(0), job(1)], [template(is_async=True, **of_template)])), 1.0)  # type: ignore[arg-type]
-    return node, SECOND_WORKER
-
-
 def test_coroutines_run_together_and_one_that_ignores_its_limit_takes_the_worker_along() -> None:
     node = started_node()
     spawned = node.handle(said(assign([job(0), job(1)], [template(is_async=True, timeout=0.2)])), 1.0)
@@ -448,27 +441,27 @@ def test_worker_bound_to_other_devices_makes_room_for_a_new_one() -> None:
     node = started_node({"cpu": 1.0, "gpu": 2.0})
     node.handle(said(assign([job(0), job(1)], [template(cost={"gpu": 1})])), 1.0)
     node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0)
+    node.handle(worker_done(done(0)), 1.1)
     node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.1)
-    node.handle(said(assign([job(2)], [template(1, cost={"gpu": 1})])), 1.2)
-    node.handle(worker_done(done(0)), 1.3)
 
-    effects = node.handle(said(assign([job(3, number=2)], [template(2, cost={"gpu": 2})])), 1.4)
+    effects = node.handle(said(assign([job(2, number=1)], [template(1, cost={"gpu": 2})])), 1.2)
+    given = gives(node.handle(WorkerUp(WorkerId(3), 1003), 1.3))
 
-    assert any(isinstance(effect, KillWorker) for effect in effects) or gives(effects) == []
-    node.check()
+    assert KillWorker(FIRST_WORKER) in effects
+    assert SpawnWorker(WorkerId(3), False) in effects
+    assert given == [(WorkerId(3), [2])]
 
 
 def test_what_large_claims_have_waited_for_is_not_given_to_small_ones() -> None:
     node = started_node({"cpu": 2.0}, workers=2)
     small, large = template(0, {"cpu": 1}), template(1, {"cpu": 2})
     node.handle(said(assign([job(0), job(1, number=1)], [small, large])), 1.0)
-    node.handle(said(assign([job(2)])), 2.5)
-    still_free = gives(node.handle(said(assign([job(3)])), 2.6))
 
-    given = gives(node.handle(worker_done(done(0)), 2.7))
+    held_back = gives(node.handle(said(assign([job(2)], [small])), 2.5))
+    given = gives(node.handle(worker_done(done(0), worker=SECOND_WORKER), 2.7))
 
-    assert still_free == []
-    assert [indices for _, indices in given][:1] in ([[1]], [])
+    assert held_back == []
+    assert given == [(SECOND_WORKER, [1])]
 
 
 # --- What is offered --------------------------------------------------------------------------------------------

@@ -109,6 +109,13 @@ def span(*_: object) -> tuple[float, float]:
     return began, time.monotonic()
 
 
+def long_span() -> tuple[float, float]:
+    """So long that it does not matter how long workers take to import this module."""
+    began = time.monotonic()
+    time.sleep(0.1)
+    return began, time.monotonic()
+
+
 def with_place(value: object, source: str, target: str) -> tuple[object, str, str]:
     """A hook that shows what it is given."""
     return value, source, target

@@ -58,7 +58,7 @@ async def test_cancelling_stops_it_within_a_second(
 async def test_time_limit_of_an_attempt_really_stops_it(
     app: App, announcement: Announcement, code: Callable[..., Any]
 ) -> None:
-    with pytest.raises(handoff.FunctionFailed, match="0.3 s") as caught:
+    with pytest.raises(handoff.FunctionFailed, match=r"0\.3 s") as caught:
         await app.run(single(code, announcement.path, timeout=0.3, max_retries=0))
 
     assert isinstance(caught.value.__cause__, TimeoutError | None)

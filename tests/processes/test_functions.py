@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy
+import numpy as np
 import pytest
 
 import handoff_actors as handoff
@@ -94,7 +94,7 @@ async def test_printing_reaches_the_apps_output(capfd: pytest.CaptureFixture[str
 
 async def test_gigabyte_goes_from_function_to_function_and_comes_home_whole(app: App) -> None:
     dag = handoff.DAG()
-    large = dag.call(lambda: numpy.full(GIGABYTE, 7, numpy.uint8), id="large")
+    large = dag.call(lambda: np.full(GIGABYTE, 7, np.uint8), id="large")
     dag.call(len, large, id="length")
 
     run = await app.run(dag)
@@ -107,7 +107,7 @@ async def test_gigabyte_goes_from_function_to_function_and_comes_home_whole(app:
 
 async def test_generator_result_says_what_to_return_instead(app: App) -> None:
     with pytest.raises(
-        handoff.SerializationError, match="'only'.*returned a generator; return a list"
+        handoff.SerializationError, match=r"'only'.*returned a generator; return a list"
     ) as caught:
         await app.call(lambda: (number for number in range(3)))
 
@@ -125,7 +125,7 @@ async def test_code_that_cannot_travel_is_refused_before_anything_runs(app: App)
     lock = threading.Lock()
 
     with pytest.raises(handoff.SerializationError, match=r"'only'.*lock"):
-        await app.call(lambda: lock.locked())
+        await app.call(lock.locked)
 
 
 async def test_argument_that_cannot_travel_names_the_function(app: App) -> None:

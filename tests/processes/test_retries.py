@@ -1,5 +1,7 @@
 """Retries: how often, of what, and with which pauses."""
 
+import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -34,7 +36,7 @@ async def test_retries_of_the_function_come_before_those_of_the_run(
         await app.run(single(failing.fail_until, counter, 100, max_retries=of_function), max_retries=of_run)
 
     assert caught.value.attempts == attempts
-    assert Path(counter).stat().st_size == attempts
+    assert await asyncio.to_thread(os.path.getsize, counter) == attempts
     assert str(caught.value.__cause__) == f"attempt {attempts}"
 
 

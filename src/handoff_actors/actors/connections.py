@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,8 @@ BEAT_S = 2.0
 #: A broken link has so long to be made again before its node counts as dead.
 RECONNECT_S = 1.0
 CONNECT_TIMEOUT_S = 5.0
+#: Nodes that have just died may still be told of: so long whoever joins waits for them, where others answer.
+PATIENCE_S = 1.0
 
 
 class Audience(Protocol):
@@ -51,6 +54,10 @@ class _Connection:
     link: Link | None = None
     #: It has been welcomed, and the audience knows.
     is_up: bool = False
+
+    def hears_news(self, advert: Advert) -> bool:
+        """Whether the advert is of this life of the node, and its latest."""
+        return advert.incarnation == self.advert.incarnation and advert.seq > self.advert.seq
 
 
 class Connections:
@@ -76,7 +83,7 @@ class Connections:
     def change(self, advert: Advert) -> None:
         """A node says something new of itself."""
         connection = self._connections.get(advert.name)
-        if connection is not None and connection.advert.incarnation == advert.incarnation:
+        if connection is not None and connection.hears_news(advert):
             connection.advert = advert
             if connection.is_up:
                 self._audience.node_event(_node_up(advert))
@@ -114,8 +121,16 @@ class Connections:
         return sum(link.received_bytes for link in links if link is not None)
 
     async def settled(self) -> None:
-        """Wait until every node that is there now has been reached, or given up."""
-        while any(not connection.is_up for connection in self._connections.values()):
+        """Wait until every node that is there now has been reached, or given up; for stragglers not long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while any(not connection.is_up for connection in self._connections.values()):
+                    await self._next_change()
+        await self.reached()
+
+    async def reached(self) -> None:
+        """Wait until some node can be used, or all have been given up."""
+        while self._connections and not any(connection.is_up for connection in self._connections.values()):
             await self._next_change()
 
     async def until_offered(self, name: str, capabilities: Resources) -> None:
@@ -145,8 +160,10 @@ class Connections:
         connection.link = connection.network.link(connection.address, handler, within_s)
         connection.link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, None))
 
-    def welcomed(self, connection: _Connection) -> None:
-        """A node answers."""
+    def welcomed(self, connection: _Connection, advert: Advert) -> None:
+        """A node answers, and says how it stands; what others have told of it may be old."""
+        if connection.hears_news(advert):
+            connection.advert = advert
         connection.is_up = True
         self._audience.node_event(_node_up(connection.advert))
         self._wake_waiters()
@@ -203,8 +220,8 @@ class _Handler:
         """See LinkHandler."""
         for message in messages:
             match message:
-                case Welcome():
-                    self._connections.welcomed(self._connection)
+                case Welcome(_, [own, *_]):
+                    self._connections.welcomed(self._connection, own)
                 case Refused(reason):
                     self._connections.broke(self._connection, reason)
                 case _:

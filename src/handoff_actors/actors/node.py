@@ -3,12 +3,9 @@
 import asyncio
 import itertools
 import logging
-import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import assert_never
 
 from handoff_actors.actors.driver import Driver
@@ -98,7 +95,7 @@ class NodeActor:
         self.malformed_count = 0
         self._lease_s = lease_s
         self._machine = NodeMachine(capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s)
-        self._store = Store(_store_directory(self.incarnation))
+        self._store = Store(self.incarnation)
         self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT)
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
@@ -145,6 +142,7 @@ class NodeActor:
         for service in self._services:
             service.close()
         await self._pool.close()
+        self._store.close()
 
     def advert(self) -> Advert:
         """What it says of itself now."""
@@ -367,10 +365,3 @@ class _Door:
     def unreachable(self, peer: PeerId) -> None:
         """See ServiceHandler."""
         self._node.lost(peer, "a message to it could not be delivered")
-
-
-def _store_directory(incarnation: Incarnation) -> Path:
-    """A directory in shared memory where there is such a thing, else in the temporary directory."""
-    shared = Path("/dev/shm")  # noqa: S108 - a private directory within
-    parent = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    return parent / f"handoff-{incarnation}"

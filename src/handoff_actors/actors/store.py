@@ -1,7 +1,11 @@
 """A node's stored values: files in shared memory, named by run and function, mapped by whoever reads them."""
 
 import asyncio
+import fcntl
 import os
+import shutil
+import tempfile
+import time
 from contextlib import suppress
 from mmap import PROT_READ, mmap
 from pathlib import Path
@@ -23,11 +27,25 @@ class Landing(Protocol):
         """It won't be."""
 
 
+#: Stores are directories of this name and an incarnation.
+PREFIX = "handoff-"
+#: Its owner may not have locked it yet.
+YOUNG_S = 60.0
+
+
 class Store:
     """The files of one node. The workers of the node know the directory and the names, too."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, incarnation: str) -> None:
+        """Make the directory, in shared memory where there is such a thing, and remove those that nobody owns any more."""
+        shared = Path("/dev/shm")  # noqa: S108 - a private directory within
+        parent = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+        self.directory = parent / f"{PREFIX}{incarnation}"
+        self.directory.mkdir(mode=0o700)
+        #: Locked for as long as this process lives.
+        self._descriptor = os.open(self.directory, os.O_RDONLY)
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        _sweep(parent)
         self._views: dict[tuple[RunId, Index], memoryview] = {}
 
     def path(self, run: RunId, index: Index) -> Path:
@@ -75,8 +93,27 @@ class Store:
                     with suppress(FileNotFoundError):
                         Path(entry.path).unlink()
 
+    def close(self) -> None:
+        """Own the directory no more."""
+        os.close(self._descriptor)
+
     def _attempt_path(self, run: RunId, index: Index, attempt: Attempt) -> Path:
         return self.directory / f"{run:016x}-{index}.{attempt}"
+
+
+def _sweep(parent: Path) -> None:
+    """Remove stores whose node, and whose zygote, which would have done it, were both killed."""
+    for orphan in parent.glob(f"{PREFIX}*"):
+        # Others' stores can't be opened, and another node may be sweeping, too.
+        with suppress(OSError):
+            if orphan.stat().st_mtime > time.time() - YOUNG_S:
+                continue
+            descriptor = os.open(orphan, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(orphan, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 class FileLanding:

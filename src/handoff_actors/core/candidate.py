@@ -75,8 +75,11 @@ class Candidate:
 
     def may_queue(self, need: NeedClass) -> bool:
         """Whether it may be sent one more, to start later."""
-        room = max(1, self.slots(need)) * (1 + need.ahead)
-        return self.counts.get(need.number, 0) < room and self.could_ever_hold(need)
+        return self.room(need) > 0 and self.could_ever_hold(need)
+
+    def room(self, need: NeedClass) -> int:
+        """How many more of that class it may be sent, to start at once or later."""
+        return max(1, self.slots(need)) * (1 + need.ahead) - self.counts.get(need.number, 0)
 
     def slots(self, need: NeedClass) -> int:
         """How many functions of that class can run there at once, if this run has nothing else there."""

@@ -78,6 +78,7 @@ class Crew:
             lane = given.lane
             seconds += entry.ran_s
         if lane is not None:
+            slot.is_held_up = False
             lane.learn(seconds / len(accepted))
         self._heard(slot, now)
         return accepted
@@ -91,6 +92,7 @@ class Crew:
         if slot is None or given is None or given.job.attempt != attempt:
             return None
         self._take_from(slot, (run, index))
+        slot.is_held_up = False
         self._heard(slot, now)
         return given
 
@@ -99,7 +101,7 @@ class Crew:
         slot = self.staff.slots.get(worker)
         if slot is None:
             return
-        slot.recalled = False
+        slot.recalled, slot.is_held_up = False, True
         back: dict[Lane, list[Job]] = {}
         for run, ticket in tickets:
             given = slot.given.get((run, ticket.index))
@@ -295,7 +297,9 @@ class Crew:
         effects: list[NodeEffect] = []
         for slot in self.staff.slots.values():
             lane = slot.lane
-            if lane is None or not lane.jobs or not slot.given or slot.verdict or slot.recalled:
+            if lane is None or not lane.jobs or not slot.given or slot.verdict:
+                continue
+            if slot.recalled or slot.is_held_up:
                 continue
             its_turn = self.queue.waiting_runs == 1 or now - slot.lent_at < TURN_S
             if its_turn and _may_go_before(starved, lane) and len(slot.given) <= lane.depth // 2:
@@ -338,7 +342,7 @@ class Crew:
             self.ledger.release(slot.claim)
             slot.claim = None
         slot.lane = None
-        slot.recalled = False
+        slot.recalled = slot.is_held_up = False
         self.staff.set_free(slot, now)
 
     def _queue_again(self, run: RunId, given: Given, *, suspect: bool) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
 from handoff_actors.core.placement import POLICIES, Need, Policy
-from handoff_actors.core.program import Program
+from handoff_actors.core.program import Program, Sources
 from handoff_actors.core.progress import READY, RESTING, Progress
 from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run_events import Observed, Tell
+from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Assign, Job, Recall, Template, Ticket
 
@@ -42,18 +43,38 @@ class Dispatcher:
         self._is_users_policy = policy not in POLICIES.values()
         self._max_concurrency = max_concurrency
         self.needs = Needs(self._plan)
-        self.candidates: dict[str, Candidate] = {}
+        #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
+        #: for one node.
+        self.sources = Sources(progress)
         self.in_flight = 0
-        #: Nodes that have been chosen for groups, and for functions whose inputs are made for one node.
+        #: Nodes that have been chosen for groups.
         self.group_node: dict[int, str] = {}
-        self.reserved: dict[Index, str] = {}
         #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
         self.declined: set[Index] = set()
         #: Which node each serialize hook has worked for, or works for.
         self._made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
         self._has_places = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
+        self._with_calls = {
+            index
+            for index, specs in enumerate(self._plan.args)
+            if any(type(spec) is CallSpec for spec in specs)
+        }
         self._anywhere = [Destination(need, None) for need in self.needs.classes]
+
+    @property
+    def candidates(self) -> dict[str, Candidate]:
+        """Every node that the run knows, in the order of their names."""
+        return self.sources.candidates
+
+    @property
+    def reserved(self) -> dict[Index, str]:
+        """Nodes that have been chosen for functions whose inputs are made for one node."""
+        return self.sources.reserved
+
+    def add_candidate(self, node: Candidate) -> None:
+        """A node has come."""
+        self.sources.candidates = dict(sorted([*self.candidates.items(), (node.name, node)]))
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
@@ -82,7 +103,7 @@ class Dispatcher:
         self.group_node = {
             group: node for group, node in self.group_node.items() if node != name or not is_off(peaks[group])
         }
-        self.reserved = {
+        self.sources.reserved = {
             index: node
             for index, node in self.reserved.items()
             if node != name or not is_off(self._least_need(index))
@@ -137,31 +158,45 @@ class Dispatcher:
         node = self._choose(index, lane.destination)
         if node is None:
             return False
-        self._ready.pop(lane)
-        self._send(index, node, batches)
-        if observe is not None:
-            observe(Observed("assigned", index, node.name, self._progress.attempt[index]))
-        return True
-
-    def _send(self, index: Index, node: Candidate, batches: dict[str, _Batch]) -> None:
         batch = batches.get(node.name)
         if batch is None:
             batch = batches[node.name] = _Batch()
-        for template in self._program.templates_of(index):
-            if template not in node.templates:
-                node.templates.add(template)
-                batch.templates.append(self._program.templates[template])
+        for _ in range(self._count_alike(lane, node)):
+            index = self._ready.pop(lane)
+            if self._progress.phase[index] == READY:
+                self._send(index, node, batch)
+                if observe is not None:
+                    observe(Observed("assigned", index, node.name, self._progress.attempt[index]))
+        return True
+
+    def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
+        """How many functions of a lane go to the node of the first one, because there is no choice."""
+        if (
+            self._has_places
+            or self._is_users_policy
+            or len(self.candidates) > 1
+            or len(self._ready.lanes()) > 1
+        ):
+            return 1
+        count = min(len(lane.heap), node.room(lane.destination.need))
+        if self._max_concurrency is not None:
+            count = min(count, self._max_concurrency - self.in_flight)
+        return max(1, count)
+
+    def _send(self, index: Index, node: Candidate, batch: _Batch) -> None:
+        if self._plan.template_of[index] not in node.templates or index in self._with_calls:
+            for template in self._program.templates_of(index):
+                if template not in node.templates:
+                    node.templates.add(template)
+                    batch.templates.append(self._program.templates[template])
         node.add(index, self.needs.of[index])
         self.in_flight += 1
-        hook = self._plan.hook_of.get(index)
-        if hook is not None:
-            self._made_for[index] = self.reserved[hook.consumer]
+        if index in self._plan.hook_of:
+            self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
         attempt = self._progress.set_sent(index, node.name)
         if self._progress.stored:
             self._note_moves(index, node)
-        batch.jobs.append(
-            self._program.job(index, attempt, node, self._progress, self.candidates, self.reserved)
-        )
+        batch.jobs.append(self._program.job(index, attempt, node, self.sources))
 
     def _note_moves(self, index: Index, node: Candidate) -> None:
         moved = sum(

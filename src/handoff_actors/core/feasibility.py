@@ -33,7 +33,9 @@ class Feasibility:
             group = plan.group_of[index]
             # One node has to do for a whole group, though not for all of it at once.
             need = needs.of[index] if group < 0 else needs.peak_of_group[group]
-            demand = demands.setdefault((need.number, target), _Demand(need, target))
+            demand = demands.get((need.number, target))
+            if demand is None:
+                demand = demands[need.number, target] = _Demand(need, target)
             demand.functions.append(index)
         self._demands = list(demands.values())
         self._known: set[str] = set()

@@ -1,12 +1,36 @@
 """A plan with everything in it that has to travel as bytes: what a run sends to nodes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.progress import Progress
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages import Arg, Call, Job, Ref, Template, Text
+
+
+@dataclass(slots=True)
+class Sources:
+    """Where what a job is made of comes from."""
+
+    progress: Progress
+    #: Nodes by name.
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    #: Nodes that have been chosen for functions before these are ready.
+    reserved: dict[Index, str] = field(default_factory=dict)
+
+    def value(self, index: Index) -> bytes | Ref:
+        """The value of a function that is done, or who has it."""
+        inline = self.progress.inline.get(index)
+        if inline is not None:
+            return inline
+        stored = self.progress.stored[index]
+        nodes = (self.candidates.get(holder) for holder in stored.holders)
+        return Ref(index, stored.nbytes, [node.address for node in nodes if node is not None])
+
+    def node_of(self, index: Index) -> str | None:
+        """Where a function will run, or has run."""
+        return self.reserved.get(index) or self.progress.node[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,39 +42,22 @@ class Program:
     constants: list[bytes | Ref]
     values: list[bytes | Ref]
 
-    def job(
-        self,
-        index: Index,
-        attempt: int,
-        node: Candidate,
-        progress: Progress,
-        candidates: dict[str, Candidate],
-        reserved: dict[Index, str],
-    ) -> Job:
+    def job(self, index: Index, attempt: int, node: Candidate, sources: Sources) -> Job:
         """One attempt at one function, with the values of its inputs or where to find them."""
-        plan = self.plan
-
-        def name_of(place: NodeOf) -> str:
-            if place.index == index:
-                return node.name
-            return reserved.get(place.index) or progress.node[place.index] or node.name
-
-        def resolve(spec: ArgSpec) -> Arg:
-            if isinstance(spec, int):
-                if spec < 0:
-                    return self.values[~spec]
-                inline = progress.inline.get(spec)
-                if inline is not None:
-                    return inline
-                stored = progress.stored[spec]
-                addresses = [candidates[holder].address for holder in stored.holders if holder in candidates]
-                return Ref(spec, stored.nbytes, addresses)
-            if isinstance(spec, NodeOf):
-                return Text(name_of(spec))
-            return Call(spec.template, [resolve(part) for part in spec.args], self._constants(spec.constants))
-
-        args = [resolve(spec) for spec in plan.args[index]]
+        plan, inline = self.plan, sources.progress.inline
+        args: list[Arg] = []
+        for spec in plan.args[index]:
+            value = inline.get(spec) if type(spec) is int else None
+            args.append(self._resolve(spec, index, node, sources) if value is None else value)
         return Job(index, attempt, plan.template_of[index], args, self._constants(plan.constants_of[index]))
+
+    def _resolve(self, spec: ArgSpec, index: Index, node: Candidate, sources: Sources) -> Arg:
+        if isinstance(spec, int):
+            return self.values[~spec] if spec < 0 else sources.value(spec)
+        if isinstance(spec, NodeOf):
+            return Text(node.name if spec.index == index else sources.node_of(spec.index) or node.name)
+        args = [self._resolve(part, index, node, sources) for part in spec.args]
+        return Call(spec.template, args, self._constants(spec.constants))
 
     def templates_of(self, index: Index) -> list[int]:
         """The templates that a function uses, those of calls among its arguments included."""

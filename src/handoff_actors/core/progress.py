@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+from handoff_actors.wire.messages import Done
 
 WAITING, READY, SENT, RESTING, DONE = range(5)
 
@@ -71,10 +72,12 @@ class Progress:
             and self.node[index] == node
         )
 
-    def set_done(self, index: Index, value: bytes | int, node: str) -> None:
-        """Its value is there: bytes, or how many of them the node has stored."""
+    def set_done(self, index: Index, done: Done, node: str, now: float) -> None:
+        """Its value is there, inline or stored at the node."""
         self.phase[index] = DONE
         self.remaining -= 1
+        self.finished_at[index], self.ran_s[index], self.worker[index] = now, done.ran_s, done.worker
+        value = done.value
         if isinstance(value, int):
             self.stored[index] = Stored(value, [])
             self.add_holder(index, node)
@@ -90,9 +93,7 @@ class Progress:
 
     def remove_holder(self, index: Index, node: str) -> bool:
         """A node has no copy any more; the answer is whether that was the last one."""
-        stored = self.stored.get(index)
-        if stored is None or node not in stored.holders:
-            return False
+        stored = self.stored[index]
         stored.holders.remove(node)
         self._held_by[node].discard(index)
         return not stored.holders

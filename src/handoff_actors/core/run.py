@@ -176,9 +176,7 @@ class RunMachine:
         is_new = node is None
         if node is None:
             node = Candidate(event.name, event.address, event.capabilities, event.workers)
-            self.dispatcher.candidates[event.name] = node
-            # Policies see nodes in the order of their names.
-            self.dispatcher.candidates = dict(sorted(self.dispatcher.candidates.items()))
+            self.dispatcher.add_candidate(node)
         offers_the_same = not is_new and (
             node.capabilities == event.capabilities and node.is_leaving == event.leaving
         )
@@ -277,23 +275,18 @@ class RunMachine:
         if not progress.is_sent(index, entry.attempt, node.name):
             return
         self.dispatcher.back(index, node)
-        if self.dispatcher.is_outdated(index):
+        if self._plan.hooks and self.dispatcher.is_outdated(index):
             self._again(index, now)
             return
         self.dispatcher.needs.of[index].learn(entry.ran_s)
-        progress.set_done(index, entry.value, node.name)
-        progress.finished_at[index], progress.ran_s[index], progress.worker[index] = (
-            now,
-            entry.ran_s,
-            entry.worker,
-        )
+        progress.set_done(index, entry, node.name, now)
         if self._options.observe:
             self._observe("completed", index, node.name)
         if progress.stored:
             self._note_copies(index, node)
         for dependent in self._plan.dependents[index]:
-            progress.missing[dependent] -= 1
-            if progress.missing[dependent] == 0 and progress.phase[dependent] == WAITING:
+            missing = progress.missing[dependent] = progress.missing[dependent] - 1
+            if missing == 0 and progress.phase[dependent] == WAITING:
                 self._make_ready(dependent, now)
 
     def _note_copies(self, index: Index, node: Candidate) -> None:

@@ -40,6 +40,8 @@ class Slot:
     heard_at: float = 0.0
     #: It has been asked to give back what it has not started.
     recalled: bool = False
+    #: It has given back the rest because of one that takes long, and gets nothing more until that has ended.
+    is_held_up: bool = False
     #: Why it is being killed: "timeout", "closed" or "idle".
     verdict: str | None = None
 

@@ -117,7 +117,7 @@ class ZmqLink:
         event, _ = _MONITOR_EVENT.unpack(frames[0])
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._is_connected = True
-            self._deadline.cancel()
+            self._stop_connecting()
             self._send_backlog()
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._lose("whoever answers does not speak our protocol")
@@ -132,6 +132,11 @@ class ZmqLink:
     def _give_up(self) -> None:
         self._lose(f"{self._no_connection} within {self._connect_timeout:g} s")
 
+    def _stop_connecting(self) -> None:
+        self._deadline.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
+
     def _lose(self, reason: str) -> None:
         try:
             # What the other side said before it went still counts.
@@ -143,9 +148,7 @@ class ZmqLink:
 
     def _shut(self, linger_ms: int) -> None:
         self._is_closed = True
-        self._deadline.cancel()
-        if self._retry is not None:
-            self._retry.cancel()
+        self._stop_connecting()
         self._backlog.clear()
         # In this order: a monitor that reports to a socket that is closed blocks for ever.
         self._socket.disable_monitor()

@@ -68,8 +68,7 @@ def encode(value: Any) -> Payload:
         pickled = pickle.dumps(value, _PROTOCOL, buffer_callback=buffers.append)
     except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes, and cloudpickle may know better
         pickled = None
-    # What lives in __main__ can be found by name in this process only.
-    if pickled is None or b"__main__" in pickled:
+    if pickled is None or _names_what_travels_by_value(pickled):
         buffers.clear()
         try:
             pickled = cloudpickle.dumps(value, _PROTOCOL, buffer_callback=buffers.append)
@@ -105,6 +104,13 @@ def decode_call(constants: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Give back (extra_args, kwargs). Raises SerializationError."""
     extra_args, kwargs = decode(constants)
     return extra_args, kwargs
+
+
+def _names_what_travels_by_value(pickled: bytes) -> bool:
+    """Whether a pickle may refer to what others can't import: `__main__`, and what users have registered as such."""
+    return b"__main__" in pickled or any(
+        module.encode() in pickled for module in cloudpickle.list_registry_pickle_by_value()
+    )
 
 
 def _lay_out(pickled: bytes, buffers: list[memoryview]) -> list[bytes | memoryview]:

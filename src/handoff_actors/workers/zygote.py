@@ -54,6 +54,8 @@ class Zygote:
         finally:
             self._end_workers()
             shutil.rmtree(self._store, ignore_errors=True)
+            # The last child's signal may come when the interpreter has closed what it would write to.
+            signal.set_wakeup_fd(-1)
 
     def _catch_signals(self) -> None:
         # A service manager signals every process of a node that is to drain; only the node may end its workers.

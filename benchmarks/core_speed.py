@@ -1,0 +1,136 @@
+"""What deciding costs: run and node back to back, with workers that answer at once and nothing in between.
+
+    python benchmarks/core_speed.py [fan-out | layers | chain]
+
+prints the microseconds that each machine takes for a function. What is encoded, sent and executed in production is
+not in it.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from random import Random
+from time import perf_counter
+
+from handoff_actors.core.node import NodeMachine
+from handoff_actors.core.node_events import Give, NodeEvent, PeerConnected, Received, Reply, WorkerDone, WorkerUp
+from handoff_actors.core.placement import POLICIES
+from handoff_actors.core.program import Program
+from handoff_actors.core.run import RunMachine, RunOptions
+from handoff_actors.core.run_events import Finished, Heard, NodeUp, RunEffect, RunEvent, Tell
+from handoff_actors.graph import DAG, Function, Plan
+from handoff_actors.ids import PeerId, RunId, WorkerId
+from handoff_actors.wire.messages import Completed, Done, Template
+
+APP = PeerId(b"app")
+WORKERS = 2
+#: What a no-op takes in a worker, as far as the machines are told.
+RAN_S = 0.000002
+
+
+def no_op(*values: object) -> None:
+    """Stand for a function; it is never called."""
+
+
+def fan_out() -> DAG:
+    return DAG().add_functions(Function(index, (), no_op) for index in range(100_000))
+
+
+def layers() -> DAG:
+    random = Random(1)
+    dag = DAG()
+    for layer in range(100):
+        for place in range(100):
+            above = [(layer - 1, other) for other in random.sample(range(100), 3)] if layer else []
+            dag.add_function(Function((layer, place), above, no_op))
+    return dag
+
+
+def chain() -> DAG:
+    return DAG().add_functions(
+        Function(index, (index - 1,) if index else (), no_op) for index in range(10_000)
+    )
+
+
+WORKLOADS: dict[str, Callable[[], DAG]] = {"fan-out": fan_out, "layers": layers, "chain": chain}
+
+
+class Pair:
+    """A run and the one node that it has, each timed by itself."""
+
+    def __init__(self, plan: Plan) -> None:
+        templates = [
+            Template(number, b"", True, b"", spec.is_async, spec.as_list, spec.cost, spec.timeout)
+            for number, spec in enumerate(plan.templates)
+        ]
+        program = Program(plan, templates, [], [])
+        self._run = RunMachine(RunId(1), program, RunOptions(POLICIES["most_spare"], wanted=()))
+        self._node = NodeMachine({"cpu": float(WORKERS)}, WORKERS, WORKERS, lease_s=10.0)
+        self._began_at = perf_counter()
+        self.run_s = self.node_s = 0.0
+
+    def finish(self) -> None:
+        """Run everything."""
+        self._node.start(self._now())
+        for number in range(1, WORKERS + 1):
+            self._node.handle(WorkerUp(WorkerId(number), number), self._now())
+        self._node.handle(PeerConnected(APP, has_lease=False), self._now())
+        self._timed_start()
+        effects = self._timed_run(NodeUp("node", "", {"cpu": float(WORKERS)}, {"cpu": float(WORKERS)}, WORKERS))
+        while not any(isinstance(effect, Finished) for effect in effects):
+            events: list[NodeEvent] = [
+                Received(APP, effect.message) for effect in effects if isinstance(effect, Tell)
+            ]
+            effects = [answer for heard in self._work(events) for answer in self._timed_run(heard)]
+
+    def _work(self, events: list[NodeEvent]) -> list[Heard]:
+        """Let node and workers do what they can. The run hears it at once, as from one read of a socket."""
+        done: list[Done] = []
+        while events:
+            answers: list[NodeEvent] = []
+            for event in events:
+                for effect in self._timed_node(event):
+                    match effect:
+                        case Give(worker, run, _, jobs):
+                            entries = [Done(job.index, job.attempt, b"\xc0", 1, RAN_S) for job in jobs]
+                            answers.append(WorkerDone(worker, run, entries))
+                        case Reply(message=Completed(done=entries)):
+                            done += entries
+            events = answers
+        return [Heard("node", Completed(RunId(1), done, {}))]
+
+    def _timed_start(self) -> None:
+        start = perf_counter()
+        self._run.start(self._now())
+        self.run_s += perf_counter() - start
+
+    def _timed_run(self, event: RunEvent) -> Sequence[RunEffect]:
+        start = perf_counter()
+        effects = self._run.handle(event, self._now())
+        self.run_s += perf_counter() - start
+        return effects
+
+    def _timed_node(self, event: NodeEvent) -> Sequence[object]:
+        start = perf_counter()
+        effects = self._node.handle(event, self._now())
+        self.node_s += perf_counter() - start
+        return effects
+
+    def _now(self) -> float:
+        return perf_counter() - self._began_at
+
+
+def main() -> None:
+    print(f"{'us per function':<16} {'plan':>6} {'run':>6} {'node':>6} {'both':>6}")
+    for name in sys.argv[1:] or WORKLOADS:
+        dag = WORKLOADS[name]()
+        start = perf_counter()
+        plan = Plan.compile(dag)
+        compiled_s = perf_counter() - start
+        pair = Pair(plan)
+        pair.finish()
+        per_function = [1e6 * seconds / plan.size for seconds in (compiled_s, pair.run_s, pair.node_s)]
+        print(f"{name:<16}", *(f"{us:6.2f}" for us in (*per_function, sum(per_function[1:]))))
+
+
+if __name__ == "__main__":
+    main()
