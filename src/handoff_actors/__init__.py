@@ -1,46 +1,107 @@
-"""Spread a graph of functions over the machines you have, from any asyncio app: no broker, no scheduler to run."""
+"""Spread a graph of functions over the machines you have, from any asyncio app: no broker, no scheduler to run.
 
-from handoff_actors.api import (
-    connect,
-    discover_nodes,
-    execute,
-    execute_distributed,
-    execute_local,
-    get_result,
-    register_local_node,
-    register_node,
-    resources_available,
-    run_sync,
-    shutdown,
-)
-from handoff_actors.core.explain import Explanation
-from handoff_actors.core.placement import Need, Policy
-from handoff_actors.errors import (
-    AllocationError,
-    AuthenticationError,
-    ConnectionFailed,
-    CycleError,
-    DagError,
-    DuplicateFunctionError,
-    FunctionFailed,
-    HandoffError,
-    InsecureAddressError,
-    InvalidFunctionError,
-    MissingFunctionError,
-    NodeLost,
-    RemoteError,
-    RemoteTraceback,
-    RunTimeout,
-    SerializationError,
-    VersionMismatch,
-    WorkerDied,
-)
-from handoff_actors.graph import DAG, Argument, Constant, Function, Handle, collocated, new
-from handoff_actors.runs import FunctionReport, Run, RunEvent, StoredValue
-from handoff_actors.session import Session
-from handoff_actors.wire.versions import VERSION
+Names are imported when they are first used: workers, and most commands, need few of them.
+"""
 
-__version__ = VERSION
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from handoff_actors.api import (
+        connect as connect,
+        discover_nodes as discover_nodes,
+        execute as execute,
+        execute_distributed as execute_distributed,
+        execute_local as execute_local,
+        get_result as get_result,
+        register_local_node as register_local_node,
+        register_node as register_node,
+        resources_available as resources_available,
+        run_sync as run_sync,
+        shutdown as shutdown,
+    )
+    from handoff_actors.core.explain import Explanation as Explanation
+    from handoff_actors.core.placement import Need as Need, Policy as Policy
+    from handoff_actors.errors import (
+        AllocationError as AllocationError,
+        AuthenticationError as AuthenticationError,
+        ConnectionFailed as ConnectionFailed,
+        CycleError as CycleError,
+        DagError as DagError,
+        DuplicateFunctionError as DuplicateFunctionError,
+        FunctionFailed as FunctionFailed,
+        HandoffError as HandoffError,
+        InsecureAddressError as InsecureAddressError,
+        InvalidFunctionError as InvalidFunctionError,
+        MissingFunctionError as MissingFunctionError,
+        NodeLost as NodeLost,
+        RemoteError as RemoteError,
+        RemoteTraceback as RemoteTraceback,
+        RunTimeout as RunTimeout,
+        SerializationError as SerializationError,
+        VersionMismatch as VersionMismatch,
+        WorkerDied as WorkerDied,
+    )
+    from handoff_actors.graph import (
+        DAG as DAG,
+        Argument as Argument,
+        Constant as Constant,
+        Function as Function,
+        Handle as Handle,
+        collocated as collocated,
+        new as new,
+    )
+    from handoff_actors.runs import (
+        FunctionReport as FunctionReport,
+        Run as Run,
+        RunEvent as RunEvent,
+        StoredValue as StoredValue,
+    )
+    from handoff_actors.session import Session as Session
+
+    __version__: str
+
+_HOMES = {
+    "api": [
+        "connect",
+        "discover_nodes",
+        "execute",
+        "execute_distributed",
+        "execute_local",
+        "get_result",
+        "register_local_node",
+        "register_node",
+        "resources_available",
+        "run_sync",
+        "shutdown",
+    ],
+    "core.explain": ["Explanation"],
+    "core.placement": ["Need", "Policy"],
+    "errors": [
+        "AllocationError",
+        "AuthenticationError",
+        "ConnectionFailed",
+        "CycleError",
+        "DagError",
+        "DuplicateFunctionError",
+        "FunctionFailed",
+        "HandoffError",
+        "InsecureAddressError",
+        "InvalidFunctionError",
+        "MissingFunctionError",
+        "NodeLost",
+        "RemoteError",
+        "RemoteTraceback",
+        "RunTimeout",
+        "SerializationError",
+        "VersionMismatch",
+        "WorkerDied",
+    ],
+    "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new"],
+    "runs": ["FunctionReport", "Run", "RunEvent", "StoredValue"],
+    "session": ["Session"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DAG",
@@ -89,3 +150,17 @@ __all__ = [
     "run_sync",
     "shutdown",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return importlib.import_module("handoff_actors.wire.versions").VERSION
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,7 +6,18 @@ from handoff_actors.ids import FunctionId, Resources
 
 
 class HandoffError(Exception):
-    """What every error of this library derives from."""
+    """What every error of this library derives from. All of them can be pickled, with their fields."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[HandoffError], args: tuple[object, ...], fields: dict[str, object]) -> HandoffError:
+    # Constructors take the fields and make the message of them; here both are there already.
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class DagError(HandoffError, ValueError):
@@ -166,8 +177,6 @@ class RemoteError(HandoffError):
         self.type_name = type_name
         self.message = message
 
-    def __reduce__(self) -> tuple[type["RemoteError"], tuple[str, str]]:
-        return RemoteError, (self.type_name, self.message)
 
 
 class InsecureAddressError(HandoffError):

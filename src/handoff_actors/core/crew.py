@@ -156,7 +156,7 @@ class Crew:
 
     def fill(self, now: float) -> list[NodeEffect]:
         """Give out what can start."""
-        starved = self._most_starved(now)
+        starved = self._most_starved(now) if self.queue.waiting_runs else None
         effects = self._refill(starved, now)
         while any(self._start_one(run, starved, now, effects) for run in self.queue.turns()):
             pass

@@ -326,7 +326,7 @@ class NodeMachine:
     # --- After each event ---------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[NodeEffect]:
-        effects = self._give_back()
+        effects = self._give_back() if self._leaving or self._crew.queue.waiting_runs else []
         effects += self._crew.fill(now)
         effects += self._finish_closing()
         self._changed = True

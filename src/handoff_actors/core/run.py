@@ -20,7 +20,8 @@ from handoff_actors.core.feasibility import Feasibility
 from handoff_actors.core.homecoming import Homecoming
 from handoff_actors.core.placement import Policy
 from handoff_actors.core.program import Program
-from handoff_actors.core.progress import DONE, READY, RESTING, SENT, WAITING, Progress
+from handoff_actors.core.progress import RESTING, SENT, WAITING, Progress
+from handoff_actors.core.recovery import Recovery
 from handoff_actors.core.run_events import (
     BroughtHome,
     Cancel,
@@ -76,6 +77,7 @@ class RunMachine:
         )
         self._home = Homecoming(options.wanted, self.progress)
         self._ending = Ending(run)
+        self._recovery = Recovery(program.plan, self.progress, self.dispatcher, self.feasibility, self._home)
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
@@ -91,7 +93,7 @@ class RunMachine:
             self._deadline = now + self._options.timeout_s
         for index, missing in enumerate(self.progress.missing):
             if missing == 0:
-                self._make_ready(index, now)
+                self._recovery.make_ready(index, now)
         self.feasibility.look(self.dispatcher.candidates, now)
         return self._settle(now)
 
@@ -122,7 +124,7 @@ class RunMachine:
             self._deadline = None
             self._fail(RunTimeout(self._options.timeout_s or 0.0, self.progress.remaining))
         while self._resting and self._resting[0][0] <= now:
-            self._again(heappop(self._resting)[1], now)
+            self._recovery.again(heappop(self._resting)[1], now)
         return self._settle(now)
 
     @property
@@ -184,7 +186,7 @@ class RunMachine:
         node.is_leaving, node.is_paused = event.leaving, False
         if not offers_the_same:
             self.dispatcher.drop_plans_for(node)
-            self._make_hooks_again(now)
+            self._recovery.make_hooks_again(now)
             self.feasibility.look(self.dispatcher.candidates, now)
 
     def _node_down(self, event: NodeDown, now: float) -> None:
@@ -202,51 +204,9 @@ class RunMachine:
             for index in self.progress.held_by(event.name)
             if self.progress.remove_holder(index, event.name)
         ]
-        self._make_again(lost, now)
-        self._make_hooks_again(now)
+        self._recovery.make_again(lost, now)
+        self._recovery.make_hooks_again(now)
         self.feasibility.look(self.dispatcher.candidates, now)
-
-    def _make_hooks_again(self, now: float) -> None:
-        """Serialize hooks have worked for nodes that have been chosen no longer."""
-        self._make_again((hook.index for hook in self._plan.hooks if self._is_outdated(hook.index)), now)
-
-    def _is_outdated(self, index: Index) -> bool:
-        return self.progress.phase[index] == DONE and self.dispatcher.is_outdated(index)
-
-    def _make_again(self, lost: Iterable[Index], now: float) -> None:
-        """Undo what has been lost and is still needed, and so on for what that was made from."""
-        pending = list(lost)
-        undone = False
-        while pending:
-            index = pending.pop()
-            if self.progress.phase[index] != DONE or not self._still_wanted(index):
-                continue
-            undone = True
-            self.progress.undo(index)
-            for dependent in self._plan.dependents[index]:
-                self._input_lost(dependent)
-            pending += self._spoilt_inputs(index)
-            if self.progress.missing[index] == 0:
-                self._make_ready(index, now)
-        if undone:
-            # It may take a node that nothing needed any more.
-            self.feasibility.look(self.dispatcher.candidates, now)
-
-    def _spoilt_inputs(self, index: Index) -> list[Index]:
-        return [
-            producer
-            for producer in self._plan.producers[index]
-            if self.progress.is_lost(producer) or self._is_outdated(producer)
-        ]
-
-    def _still_wanted(self, index: Index) -> bool:
-        wanted = self._home.lacks(index) or self.progress.is_needed(index)
-        return wanted and self._ending.outcome is None
-
-    def _input_lost(self, index: Index) -> None:
-        if self.progress.phase[index] in {WAITING, READY}:
-            self.progress.phase[index] = WAITING
-            self.progress.count_missing(index)
 
     # --- Reports ------------------------------------------------------------------------------------------------
 
@@ -276,7 +236,7 @@ class RunMachine:
             return
         self.dispatcher.back(index, node)
         if self._plan.hooks and self.dispatcher.is_outdated(index):
-            self._again(index, now)
+            self._recovery.again(index, now)
             return
         self.dispatcher.needs.of[index].learn(entry.ran_s)
         progress.set_done(index, entry, node.name, now)
@@ -287,7 +247,7 @@ class RunMachine:
         for dependent in self._plan.dependents[index]:
             missing = progress.missing[dependent] = progress.missing[dependent] - 1
             if missing == 0 and progress.phase[dependent] == WAITING:
-                self._make_ready(dependent, now)
+                self._recovery.make_ready(dependent, now)
 
     def _note_copies(self, index: Index, node: Candidate) -> None:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
@@ -303,11 +263,9 @@ class RunMachine:
         if stored is None:
             # It is being made again already.
             return
-        for holder in list(stored.holders):
-            self.progress.remove_holder(index, holder)
         self._home.pending.discard(index)
         if self._budgets.may_lose_another(index):
-            self._make_again([index], now)
+            self._recovery.lose(index, now)
         else:
             self._fail(
                 NodeLost(self.progress.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
@@ -325,7 +283,7 @@ class RunMachine:
             if self.progress.is_sent(ticket.index, ticket.attempt, node.name):
                 self.dispatcher.back(ticket.index, node)
                 self._observe("recalled", ticket.index, node.name)
-                self._again(ticket.index, now)
+                self._recovery.again(ticket.index, now)
 
     def _failed(self, failed: Failed, name: str, now: float) -> None:
         index = failed.index
@@ -334,11 +292,11 @@ class RunMachine:
         match failed.kind:
             case "input":
                 if failed.lost is not None:
-                    self._lose_input(failed.lost, now)
+                    self._recovery.lose(failed.lost, now)
                 self._sent_in_vain(index, failed.reason, now)
             case "worker":
                 if self._budgets.may_kill_another(index):
-                    self._again(index, now)
+                    self._recovery.again(index, now)
                 else:
                     error = WorkerDied(
                         function_id, name, attempts, failed.reason, failed.signal, failed.exit_code
@@ -353,33 +311,9 @@ class RunMachine:
                 else:
                     self._fail(FunctionFailed(function_id, name, attempts, failed.reason), failed.error)
 
-    def _lose_input(self, index: Index, now: float) -> None:
-        """Nobody who was asked had it: those who were said to hold it don't."""
-        stored = self.progress.stored.get(index)
-        if stored is not None:
-            for holder in list(stored.holders):
-                self.progress.remove_holder(index, holder)
-            self._make_again([index], now)
-
-    # --- Phases -------------------------------------------------------------------------------------------------
-
-    def _make_ready(self, index: Index, now: float) -> None:
-        self.progress.set_ready(index, now)
-        self.dispatcher.push(index)
-
-    def _again(self, index: Index, now: float) -> None:
-        """It is not on its way any more: back to where its inputs put it."""
-        progress = self.progress
-        progress.phase[index] = WAITING
-        if progress.count_missing(index) == 0:
-            self._make_ready(index, now)
-            return
-        # Its inputs may have been lost while it, having been sent, seemed not to need them any more.
-        self._make_again(self._spoilt_inputs(index), now)
-
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
         if self._budgets.may_lose_another(index):
-            self._again(index, now)
+            self._recovery.again(index, now)
         else:
             self._fail(
                 NodeLost(self.progress.node[index] or "", f"function {self._plan.ids[index]!r}: {reason}")
@@ -389,7 +323,7 @@ class RunMachine:
         self._observe("retried", index, name)
         pause = self._budgets.pause_s(index)
         if pause <= 0:
-            self._again(index, now)
+            self._recovery.again(index, now)
         else:
             self.progress.phase[index] = RESTING
             heappush(self._resting, (now + pause, index))
