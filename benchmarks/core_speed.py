@@ -12,7 +12,15 @@ from random import Random
 from time import perf_counter
 
 from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import Give, NodeEvent, PeerConnected, Received, Reply, WorkerDone, WorkerUp
+from handoff_actors.core.node_events import (
+    Give,
+    NodeEvent,
+    PeerConnected,
+    Received,
+    Reply,
+    WorkerDone,
+    WorkerUp,
+)
 from handoff_actors.core.placement import POLICIES
 from handoff_actors.core.program import Program
 from handoff_actors.core.run import RunMachine, RunOptions
@@ -75,7 +83,9 @@ class Pair:
             self._node.handle(WorkerUp(WorkerId(number), number), self._now())
         self._node.handle(PeerConnected(APP, has_lease=False), self._now())
         self._timed_start()
-        effects = self._timed_run(NodeUp("node", "", {"cpu": float(WORKERS)}, {"cpu": float(WORKERS)}, WORKERS))
+        effects = self._timed_run(
+            NodeUp("node", "", {"cpu": float(WORKERS)}, {"cpu": float(WORKERS)}, WORKERS)
+        )
         while not any(isinstance(effect, Finished) for effect in effects):
             events: list[NodeEvent] = [
                 Received(APP, effect.message) for effect in effects if isinstance(effect, Tell)

@@ -10,17 +10,20 @@ from handoff_actors.core.node_events import (
     Received,
     Reply,
     WorkerDone,
+    WorkerExited,
+    WorkerFailed,
     WorkerUp,
 )
 from handoff_actors.core.placement import MostSpare
 from handoff_actors.core.program import Program
 from handoff_actors.core.run import RunMachine, RunOptions
-from handoff_actors.core.run_events import Heard, NodeUp, RunEffect, Tell
+from handoff_actors.core.run_events import Finished, Heard, NodeUp, RunEffect, Tell
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages import (
     Arg,
     Assign,
+    Closed,
     Completed,
     Done,
     Failed,
@@ -35,6 +38,8 @@ RUN = RunId(7)
 APP = PeerId(b"app")
 LEASE_S = 5.0
 FIRST_WORKER = WorkerId(1)
+SECOND_WORKER = WorkerId(2)
+CLOSED = Closed(RUN)
 
 
 def code(*args: object) -> None: ...
@@ -103,6 +108,14 @@ def replies(effects: Sequence[NodeEffect]) -> list[FromNode]:
     return [effect.message for effect in effects if isinstance(effect, Reply)]
 
 
+def exited(worker: WorkerId = FIRST_WORKER, signal: int | None = 9) -> WorkerExited:
+    return WorkerExited(worker, signal, None if signal else 3)
+
+
+def worker_failed(index: int, kind: str = "exception", worker: WorkerId = FIRST_WORKER) -> WorkerFailed:
+    return WorkerFailed(worker, RUN, index, 1, kind, b"error", "reason", 0.1)
+
+
 # --- Runs -------------------------------------------------------------------------------------------------------
 
 
@@ -150,9 +163,34 @@ def recalled(name: str, *indices: int, attempt: int = 1) -> Heard:
     return Heard(name, Recalled(RUN, [Ticket(index, attempt) for index in indices]))
 
 
+def job_in(effect: RunEffect) -> Job:
+    """The one job that a run sends out."""
+    assert isinstance(effect, Tell)
+    assert isinstance(effect.message, Assign)
+    (sent,) = effect.message.jobs
+    return sent
+
+
 def assigned(effects: Sequence[RunEffect]) -> list[tuple[str, list[int]]]:
     return [
         (effect.name, [sent.index for sent in effect.message.jobs])
         for effect in effects
         if isinstance(effect, Tell) and isinstance(effect.message, Assign)
     ]
+
+
+def started(*functions: Function, **changes: object) -> RunMachine:
+    """A run that has started before it knew any node."""
+    run = run_of(*functions, **changes)
+    run.start(0.0)
+    return run
+
+
+def ends(effects: list[RunEffect]) -> list[Finished]:
+    return [effect for effect in effects if isinstance(effect, Finished)]
+
+
+def error_of(run: RunMachine, name: str = "a") -> object:
+    """The error of a run that has gone wrong and now hears that its only node has closed it."""
+    (end,) = ends(run.handle(Heard(name, CLOSED), 99.0))
+    return end.error

@@ -1,11 +1,14 @@
 import pytest
+
 from core.builders import (
     APP,
     FIRST_WORKER,
     LEASE_S,
     RUN,
+    SECOND_WORKER,
     assign,
     done,
+    exited,
     gives,
     job,
     replies,
@@ -13,11 +16,10 @@ from core.builders import (
     started_node,
     template,
     worker_done,
+    worker_failed,
 )
-
 from handoff_actors.core.node_events import (
     Advertise,
-    CancelCoroutine,
     DiscardValue,
     FetchInput,
     ForgetRun,
@@ -29,12 +31,9 @@ from handoff_actors.core.node_events import (
     Left,
     PeerConnected,
     PeerLost,
-    RecallWorker,
     Reply,
     SpawnWorker,
     WorkerDone,
-    WorkerExited,
-    WorkerFailed,
     WorkerRecalled,
     WorkerUp,
 )
@@ -57,16 +56,7 @@ from handoff_actors.wire.messages import (
     Ticket,
 )
 
-SECOND_WORKER = WorkerId(2)
 LATER_APP = PeerId(b"the same app, connected anew")
-
-
-def exited(worker: WorkerId = FIRST_WORKER, signal: int | None = 9) -> WorkerExited:
-    return WorkerExited(worker, signal, None if signal else 3)
-
-
-def worker_failed(index: int, kind: str = "exception", worker: WorkerId = FIRST_WORKER) -> WorkerFailed:
-    return WorkerFailed(worker, RUN, index, 1, kind, b"error", "reason", 0.1)
 
 
 # --- Work -------------------------------------------------------------------------------------------------------
@@ -195,9 +185,7 @@ def test_value_is_fetched_once_for_all_who_wait_for_it() -> None:
     told = replies(node.handle(InputMissing(RUN, 3, "gone"), 1.1))
 
     assert len([effect for effect in effects if isinstance(effect, FetchInput)]) == 1
-    assert told == [
-        Failed(RUN, index, 1, "input", b"", "gone", 3, None, None, 0.0) for index in (0, 1)
-    ]
+    assert told == [Failed(RUN, index, 1, "input", b"", "gone", 3, None, None, 0.0) for index in (0, 1)]
 
 
 def test_recalled_job_no_longer_waits_for_its_input() -> None:
@@ -318,150 +306,6 @@ def test_close_over_a_new_connection_is_answered_there() -> None:
 
     assert [effect.peer for effect in effects if hasattr(effect, "peer")] == [LATER_APP]
     node.check()
-
-
-# --- Workers ----------------------------------------------------------------------------------------------------
-
-
-def test_function_that_was_alone_when_its_worker_died_is_to_blame() -> None:
-    node = started_node()
-    node.handle(said(assign([job(0)])), 1.0)
-
-    effects = node.handle(exited(signal=None), 1.1)
-
-    assert effects[0] == DiscardValue(RUN, 0, 1)
-    reason = "the worker that ran it died by exit code 3"
-    assert replies(effects) == [Failed(RUN, 0, 1, "worker", b"", reason, None, None, 3, 0.0)]
-
-
-def test_functions_that_shared_a_worker_that_died_run_again_each_alone() -> None:
-    node = started_node()
-    node.handle(said(assign([job(index) for index in range(9)])), 1.0)
-    node.handle(worker_done(done(0, ran_s=0.0001)), 1.0)
-
-    node.handle(exited(), 1.01)
-    effects = node.handle(WorkerUp(SECOND_WORKER, 1002), 1.1)
-
-    assert [len(indices) for _, indices in gives(effects)] == [1]
-    assert len(node._crew.queue) == 7
-
-
-def test_short_functions_are_given_in_batches_and_recalled_when_one_takes_long() -> None:
-    node = started_node()
-    node.handle(said(assign([job(index) for index in range(9)])), 1.0)
-
-    given = gives(node.handle(worker_done(done(0, ran_s=0.0001)), 1.0))
-    silent = node.wake(1.02)
-    given_back = [(RUN, Ticket(index, 1)) for index in range(2, 9)] + [(RUN, Ticket(99, 1))]
-    node.handle(WorkerRecalled(FIRST_WORKER, given_back), 1.021)
-
-    assert given == [(FIRST_WORKER, list(range(1, 9)))]
-    assert silent == [RecallWorker(FIRST_WORKER)]
-    assert len(node._crew.queue) == 7
-
-
-def test_function_beyond_its_time_limit_is_stopped_and_told() -> None:
-    node = started_node()
-    node.handle(said(assign([job(0)], [template(timeout=0.2)])), 1.0)
-
-    stopped = node.wake(1.2)
-    told = replies(node.handle(exited(), 1.21))
-
-    assert KillWorker(FIRST_WORKER) in stopped
-    assert [(failure.kind, failure.reason) for failure in told if isinstance(failure, Failed)] == [
-        ("timeout", "it did not end within its timeout of 0.2 s, and was stopped")
-    ]
-
-
-def test_coroutines_run_together_and_one_that_ignores_its_limit_takes_the_worker_along() -> None:
-    node = started_node()
-    spawned = node.handle(said(assign([job(0), job(1)], [template(is_async=True, timeout=0.2)])), 1.0)
-    given = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
-    node.handle(WorkerDone(SECOND_WORKER, RUN, [done(1)]), 1.1)
-
-    cancelled = node.wake(1.2)
-    killed = node.wake(1.7)
-    told = replies(node.handle(exited(SECOND_WORKER), 1.71))
-
-    assert SpawnWorker(SECOND_WORKER, True) in spawned
-    assert given == [(SECOND_WORKER, [0, 1])]
-    assert CancelCoroutine(SECOND_WORKER, RUN, 0, 1) in cancelled
-    assert KillWorker(SECOND_WORKER) in killed
-    assert [failure.kind for failure in told if isinstance(failure, Failed)] == ["timeout"]
-
-
-def test_coroutine_that_was_cancelled_for_its_limit_has_run_out_of_time() -> None:
-    node = started_node()
-    node.handle(said(assign([job(0)], [template(is_async=True, timeout=0.2)])), 1.0)
-    node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0)
-    node.wake(1.2)
-
-    told = replies(node.handle(worker_failed(0, "cancelled", SECOND_WORKER), 1.21))
-
-    assert [failure.kind for failure in told if isinstance(failure, Failed)] == ["timeout"]
-
-
-def test_coroutines_on_devices_go_out_one_set_of_devices_at_a_time() -> None:
-    node = started_node({"cpu": 1.0, "gpu": 2.0})
-    node.handle(said(assign([job(0), job(1), job(2)], [template(is_async=True, cost={"gpu": 1})])), 1.0)
-
-    given = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
-
-    assert given == [(SECOND_WORKER, [0]), (SECOND_WORKER, [1])]
-
-
-def test_worker_that_does_not_come_up_is_tried_again_after_ever_longer_pauses() -> None:
-    node = started_node()
-    node.handle(exited(), 1.0)
-    node.handle(exited(SECOND_WORKER, signal=None), 1.05)
-
-    too_early = node.wake(1.1)
-    in_time = node.wake(1.2)
-
-    assert SpawnWorker(WorkerId(3), False) not in too_early
-    assert SpawnWorker(WorkerId(3), False) in in_time
-
-
-def test_small_claims_get_more_workers_which_end_when_nobody_needs_them() -> None:
-    node = started_node()
-    jobs = [job(index) for index in range(3)]
-    effects = node.handle(said(assign(jobs, [template(cost={"cpu": 0.25})])), 1.0)
-    for number in (2, 3):
-        node.handle(WorkerUp(WorkerId(number), 1000 + number), 1.0)
-    for number in (1, 2, 3):
-        node.handle(worker_done(done(number - 1), worker=WorkerId(number)), 1.1)
-
-    ended = [effect for effect in node.wake(6.2) if isinstance(effect, KillWorker)]
-
-    assert [effect.worker for effect in effects if isinstance(effect, SpawnWorker)] == [2, 3]
-    assert len(ended) == 2
-
-
-def test_worker_bound_to_other_devices_makes_room_for_a_new_one() -> None:
-    node = started_node({"cpu": 1.0, "gpu": 2.0})
-    node.handle(said(assign([job(0), job(1)], [template(cost={"gpu": 1})])), 1.0)
-    node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0)
-    node.handle(worker_done(done(0)), 1.1)
-    node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.1)
-
-    effects = node.handle(said(assign([job(2, number=1)], [template(1, cost={"gpu": 2})])), 1.2)
-    given = gives(node.handle(WorkerUp(WorkerId(3), 1003), 1.3))
-
-    assert KillWorker(FIRST_WORKER) in effects
-    assert SpawnWorker(WorkerId(3), False) in effects
-    assert given == [(WorkerId(3), [2])]
-
-
-def test_what_large_claims_have_waited_for_is_not_given_to_small_ones() -> None:
-    node = started_node({"cpu": 2.0}, workers=2)
-    small, large = template(0, {"cpu": 1}), template(1, {"cpu": 2})
-    node.handle(said(assign([job(0), job(1, number=1)], [small, large])), 1.0)
-
-    held_back = gives(node.handle(said(assign([job(2)], [small])), 2.5))
-    given = gives(node.handle(worker_done(done(0), worker=SECOND_WORKER), 2.7))
-
-    assert held_back == []
-    assert given == [(SECOND_WORKER, [1])]
 
 
 # --- What is offered --------------------------------------------------------------------------------------------

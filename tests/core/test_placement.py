@@ -1,6 +1,6 @@
 import pytest
-from core.builders import code, node_up, program_of
 
+from core.builders import code, node_up, program_of
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
 from handoff_actors.core.placement import POLICIES, Need, spare_share

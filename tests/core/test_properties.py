@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable
 
-from core.builders import done, job, started_node, template, worker_done
 from hypothesis import given, settings, strategies as st
-from simulation.worlds import run_world
 
+from core.builders import done, job, started_node, template, worker_done
 from handoff_actors.core.ledger import TOLERANCE, Claim, Ledger
 from handoff_actors.core.node_events import Give, NodeEffect, Received
 from handoff_actors.core.queue import FairQueue
 from handoff_actors.ids import PeerId, RunId
 from handoff_actors.wire.messages import Assign
+from simulation.worlds import run_world
 
 amounts = st.dictionaries(st.sampled_from(["cpu", "memory", "gpu"]), st.sampled_from([0.1, 0.5, 1, 2, 3]))
 
@@ -89,4 +89,3 @@ def test_every_job_of_every_run_is_given_out_once(jobs: list[tuple[int, dict[str
 
 def _gives(effects: Iterable[NodeEffect]) -> list[Give]:
     return [effect for effect in effects if isinstance(effect, Give)]
-

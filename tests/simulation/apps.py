@@ -1,12 +1,10 @@
 """An app: its links to nodes, what it knows of the members, and its runs, each with the real machine."""
 
 from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING
 
 from handoff_actors.core.node_events import Received
-from handoff_actors.core.run_events import Cancel, Heard, LetGo, NodeDown, NodeUp, RunEvent
-from handoff_actors.ids import PeerId, RunId
+from handoff_actors.core.run_events import Heard, LetGo, NodeDown, NodeUp, RunEvent
 from handoff_actors.wire.messages import (
     Beat,
     Closed,
@@ -17,12 +15,14 @@ from handoff_actors.wire.messages import (
     Recalled,
     ToNode,
 )
-
 from simulation.network import Channel
 from simulation.nodes import LEASE_S, SimulatedNode
 from simulation.runs import SimulatedRun
 
 if TYPE_CHECKING:
+    from random import Random
+
+    from handoff_actors.ids import PeerId, RunId
     from simulation.cluster import Cluster
 
 LINK_DELAY_S = 0.003
@@ -151,8 +151,7 @@ class App:
     def cancel(self) -> None:
         for run in self.runs.values():
             if run.end is None:
-                run.is_cancelled = True
-                run.handle(Cancel())
+                run.cancel()
                 return
 
     def let_go(self) -> None:
@@ -170,4 +169,3 @@ class App:
     def _tell_runs(self, event: RunEvent) -> None:
         for run in list(self.runs.values()):
             run.handle(event)
-

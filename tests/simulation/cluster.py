@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from handoff_actors.core.ledger import holds
 from handoff_actors.core.machine import Machine
 from handoff_actors.core.node_events import Advertise
 from handoff_actors.core.run_events import NodeUp
 from handoff_actors.ids import Index, PeerId, Resources, RunId
-
-from simulation.apps import App
 from simulation.dags import Conduct
 from simulation.network import Timeline
 from simulation.nodes import SimulatedNode
 from simulation.runs import SimulatedRun
+
+if TYPE_CHECKING:
+    from simulation.apps import App
 
 ADVERT_DELAY_S = 0.03
 LOST_ADVERTS = 0.05
@@ -65,9 +66,7 @@ class Cluster:
         if self._trace is not None:
             self._trace.append(f"{self.timeline.now:.6f} {who} {what}")
 
-    def _set_alarm(
-        self, actor: Actor, machine: Machine[Any, Any], carry_out: Callable[[Any], None]
-    ) -> None:
+    def _set_alarm(self, actor: Actor, machine: Machine[Any, Any], carry_out: Callable[[Any], None]) -> None:
         wake_at = machine.wake_at
         if wake_at is None:
             return

@@ -7,10 +7,10 @@ from random import Random
 from handoff_actors.core.ledger import holds
 from handoff_actors.core.program import Program
 from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
+from handoff_actors.graph.argument import Collocated
 from handoff_actors.ids import Index, Resources
 from handoff_actors.wire.messages import Ref, Template
-
-from simulation.symbols import PACK, UNPACK, encode_constants, make_code, values_of
+from simulation.symbols import PACK, UNPACK, Code, encode_constants, make_code, values_of
 
 COSTS: Sequence[dict[str, float]] = (
     {"cpu": 1},
@@ -82,31 +82,32 @@ def make_work(
         )
         for number, spec in enumerate(plan.templates)
     ]
-    usual_s = random.choice((0.0002, 0.01, 0.05, 0.2))
+    usual_s = random.choice((0.0002, 0.02, 0.1, 0.3))
     conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
     return Work(Program(plan, templates, encoded, []), conducts, constants, values_of(dag))
 
 
 def _make_conduct(random: Random, usual_s: float, *, is_calm: bool) -> Conduct:
-    conduct = Conduct(usual_s * random.choice((0.5, 1, 1, 4)), random.random() < 0.4)
+    conduct = Conduct(
+        usual_s * random.choice((0.5, 1, 1, 4)), random.random() < 0.5, is_stubborn=random.random() < 0.2
+    )
     if not is_calm and random.random() < 0.15:
         first = random.randint(1, 2)
         last = first + random.choice((0, 0, 1, 9))
         mishap = random.choice(MISHAPS)
         conduct.mishaps = dict.fromkeys(range(first, last + 1), mishap)
-        conduct.is_stubborn = random.random() < 0.3
     return conduct
 
 
-def _make_dag(
-    random: Random, size: int, nodes: Sequence[str], all_costs: Sequence[Resources]
-) -> DAG:
+def _make_dag(random: Random, size: int, nodes: Sequence[str], all_costs: Sequence[Resources]) -> DAG:
     dag = DAG("dag")
     kinds = [make_code(f"code{number}", is_async=number % 3 == 0) for number in range(4)]
     costs = random.sample(all_costs, min(3, len(all_costs)))
     has_oddities = random.random() < 0.6
     for number in range(size):
-        dag.add_function(_make_function(random, number, dag, random.choice(kinds), costs, nodes, has_oddities))
+        dag.add_function(
+            _make_function(random, number, dag, random.choice(kinds), costs, nodes, has_oddities)
+        )
     return dag
 
 
@@ -114,7 +115,7 @@ def _make_function(
     random: Random,
     number: int,
     dag: DAG,
-    code: object,
+    code: Code,
     costs: Sequence[dict[str, float]],
     nodes: Sequence[str],
     has_oddities: bool,
@@ -123,11 +124,11 @@ def _make_function(
     args = [_make_argument(random, arg, has_oddities) for arg in _some(random, earlier)]
     extra_args = (number,) if random.random() < 0.3 else ()
     if has_oddities and random.random() < 0.1:
-        return Function(number, args, code, type="inline", extra_args=extra_args)  # type: ignore[arg-type]
+        return Function(number, args, code, type="inline", extra_args=extra_args)
     return Function(
         number,
         args,
-        code,  # type: ignore[arg-type]
+        code,
         extra_args=extra_args,
         cost=random.choice((None, *costs)),
         node=_make_place(random, dag, nodes) if has_oddities else None,
@@ -145,10 +146,10 @@ def _some(random: Random, ids: Sequence[Hashable]) -> list[Hashable]:
 def _make_argument(random: Random, function_id: Hashable, has_oddities: bool) -> Hashable:
     if not has_oddities or random.random() < 0.8:
         return function_id
-    return Argument(function_id, random.choice((None, PACK)), random.choice((None, UNPACK)))  # type: ignore[arg-type]
+    return Argument(function_id, random.choice((None, PACK)), random.choice((None, UNPACK)))
 
 
-def _make_place(random: Random, dag: DAG, nodes: Sequence[str]) -> object:
+def _make_place(random: Random, dag: DAG, nodes: Sequence[str]) -> str | Collocated | None:
     chance = random.random()
     regular = [function.id for function in dag.functions.values() if function.type == "regular"]
     if chance < 0.1:

@@ -1,8 +1,8 @@
 """A node: the real machine, simulated workers, a store, and the links of those who use it."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, assert_never
 
 from handoff_actors.core.ledger import TOLERANCE
@@ -24,20 +24,21 @@ from handoff_actors.core.node_events import (
     NodeEvent,
     PeerConnected,
     PeerLost,
-    Received,
     RecallWorker,
+    Received,
     Reply,
     SpawnWorker,
 )
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages import Completed, Failed, FromNode, Recalled, Redeclare, Ref
-
 from simulation.dags import LARGE_NBYTES, Conduct
 from simulation.network import Channel, Timeline
-from simulation.symbols import evaluate
+from simulation.symbols import Evaluation
 from simulation.workers import Key, SimulatedWorker, Task, shares_of
 
 if TYPE_CHECKING:
+    from random import Random
+
     from simulation.apps import Link
     from simulation.cluster import Cluster
 
@@ -126,7 +127,7 @@ class SimulatedNode:
             shares = shares_of(running)
             assert all(share <= 1 + TOLERANCE for share in shares.values()), f"devices are shared: {shares}"
         run = task.give.run
-        return evaluate(task.job, task.give.templates, self.name, lambda ref: self._look_up(run, ref))
+        return Evaluation(task.job, task.give.templates, self.name, partial(self._look_up, run)).result()
 
     def store_result(self, task: Task) -> int:
         run, index = task.key
@@ -137,7 +138,9 @@ class SimulatedNode:
         return self._store.get((run, index)) if self.is_alive else None
 
     def _look_up(self, run: RunId, ref: Ref) -> bytes:
-        assert (run, ref.index) in self._store, f"{self.name} runs a function of {run} without its input {ref}"
+        assert (run, ref.index) in self._store, (
+            f"{self.name} runs a function of {run} without its input {ref}"
+        )
         return self._store[run, ref.index]
 
     # --- What the machine decides -------------------------------------------------------------------------------
@@ -151,11 +154,11 @@ class SimulatedNode:
             case Give(worker):
                 self._after_a_moment(lambda: self._workers[worker].give(effect))
             case RecallWorker(worker):
-                self._after_a_moment(lambda: self._workers[worker].give_back())
+                self._after_a_moment(self._workers[worker].give_back)
             case CancelCoroutine(worker, run, index):
                 self._after_a_moment(lambda: self._workers[worker].cancel((run, index)))
             case KillWorker(worker):
-                self._after_a_moment(lambda: self._workers[worker].die())
+                self._after_a_moment(self._workers[worker].die)
             case FetchInput():
                 self._fetching.add((effect.run, effect.index))
                 delay_s = self._random.choice((0.001, 0.02, 0.3))
@@ -201,7 +204,7 @@ class SimulatedNode:
         else:
             self.timeline.after(self._random.choice((0.001, 0.05)), worker.come_up)
 
-    def _after_a_moment(self, action: "partial[None]") -> None:
+    def _after_a_moment(self, action: Callable[[], None]) -> None:
         # The same for all, so that what is said to a worker stays in order.
         self.timeline.after(WORKER_DELAY_S, action)
 
@@ -229,7 +232,9 @@ class SimulatedNode:
         ledger = self.machine.ledger
         for resource, claimed in ledger.claimed.items():
             allowed = max(ledger.totals.get(resource, 0.0), min(self._allowed.get(resource, 0.0), claimed))
-            assert claimed <= allowed + TOLERANCE, f"{self.name} has {claimed} of {allowed} {resource} claimed"
+            assert claimed <= allowed + TOLERANCE, (
+                f"{self.name} has {claimed} of {allowed} {resource} claimed"
+            )
             self._allowed[resource] = allowed
         self._allowed |= {
             resource: total for resource, total in ledger.totals.items() if resource not in self._allowed

@@ -11,12 +11,14 @@ from handoff_actors.core.run import RunMachine, RunOptions
 from handoff_actors.core.run_events import (
     BringHome,
     BroughtHome,
+    Cancel,
     Finished,
     Forgotten,
     LetGo,
     NodeUp,
     NotBroughtHome,
     Observed,
+    Record,
     RunEffect,
     RunEvent,
     Tell,
@@ -33,7 +35,6 @@ from handoff_actors.errors import (
 from handoff_actors.graph import HookId
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages import Failed
-
 from simulation.dags import Work
 from simulation.symbols import MADE_FOR
 
@@ -41,18 +42,24 @@ if TYPE_CHECKING:
     from simulation.apps import App
     from simulation.cluster import Cluster
 
+#: Explaining everything takes as long as deciding it, so it is done after every so many events.
+EXPLAINED_EVERY = 4
+#: A cancelled run is over within this time, whatever its functions do.
+CANCELLING_S = 1.0
 COSTS_A_RETRY = ("exception", "timeout", "store", "cancelled")
 
 
 class SimulatedRun:
     """One run, from its start until nothing of it is left."""
 
-    def __init__(self, number: RunId, work: Work, options: RunOptions, app: "App", cluster: "Cluster") -> None:
+    def __init__(
+        self, number: RunId, work: Work, options: RunOptions, app: "App", cluster: "Cluster"
+    ) -> None:
         self.number = number
         self.work = work
         self.options = options
         self.machine = RunMachine(number, work.program, options)
-        self.is_cancelled = False
+        self.cancelled_at: float | None = None
         self.end: Finished | None = None
         self.is_forgotten = False
         self._app = app
@@ -80,6 +87,10 @@ class SimulatedRun:
             self._cluster.note(f"run {self.number}", event)
             self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)
 
+    def cancel(self) -> None:
+        self.cancelled_at = self._cluster.timeline.now
+        self.handle(Cancel())
+
     def count_failure(self, failed: Failed) -> None:
         self._failures[self.work.program.plan.ids[failed.index], failed.kind] += 1
 
@@ -95,7 +106,7 @@ class SimulatedRun:
             case Observed("completed", index):
                 assert index not in self._done, f"{index} of run {self.number} has been taken twice"
                 self._done.add(index)
-            case Observed():
+            case Observed() | Record():
                 pass
             case Finished():
                 assert self.end is None, f"run {self.number} has ended twice"
@@ -124,7 +135,7 @@ class SimulatedRun:
         phase = machine.progress.phase
         self._done = {index for index in self._done if phase[index] == DONE}
         self._events += 1
-        if self._events % 4:
+        if self._events % EXPLAINED_EVERY:
             return
         for explanation in explain(self.work.program.plan, machine.progress, machine.dispatcher):
             has_reason = {
@@ -139,7 +150,8 @@ class SimulatedRun:
         if end.error is not None:
             assert self._explains(end.error), f"run {self.number} ended for no reason: {end.error!r}"
         elif end.cancelled:
-            assert self.is_cancelled
+            assert self.cancelled_at is not None
+            assert self._cluster.timeline.now < self.cancelled_at + CANCELLING_S, "cancelling took too long"
         else:
             self._compare_values()
             self._cluster.timeline.after(self._cluster.random.random(), lambda: self.handle(LetGo()))
@@ -183,4 +195,6 @@ class SimulatedRun:
                     continue
                 value = present[0]
             expected = self.work.values[function_id]
-            assert value.partition(MADE_FOR)[0] == expected, f"{function_id} came to {value!r}, not {expected!r}"
+            assert value.partition(MADE_FOR)[0] == expected, (
+                f"{function_id} came to {value!r}, not {expected!r}"
+            )

@@ -5,6 +5,7 @@ the digest leaves names out, since they depend on where functions happened to ru
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from handoff_actors.graph import DAG, Argument, Function
@@ -12,7 +13,7 @@ from handoff_actors.wire.messages import Arg, Call, Job, Ref, Template, Text
 
 MADE_FOR = b"@"
 
-Code = Callable[..., None]
+Code = Callable[..., object]
 
 
 def make_code(name: str, *, is_async: bool) -> Code:
@@ -22,7 +23,7 @@ def make_code(name: str, *, is_async: bool) -> Code:
 
     async def async_code() -> None: ...
 
-    made: Code = async_code if is_async else code  # type: ignore[assignment]  # nobody calls it
+    made: Code = async_code if is_async else code
     made.__name__ = name
     return made
 
@@ -69,40 +70,47 @@ def encode_constants(extra_args: Iterable[object]) -> bytes:
     return repr(tuple(extra_args)).encode()
 
 
-def evaluate(
-    job: Job, templates: Mapping[int, Template], node: str, look_up: Callable[[Ref], bytes]
-) -> bytes:
-    """Do what a worker of `node` does with a job."""
+@dataclass(frozen=True)
+class Evaluation:
+    """What a worker of a node does with a job."""
 
-    def resolve(arg: Arg) -> bytes:
+    job: Job
+    templates: Mapping[int, Template]
+    node: str
+    look_up: Callable[[Ref], bytes]
+
+    def result(self) -> bytes:
+        return self._call(self.job.template, self.job.args, self.job.constants)
+
+    def _call(self, number: int, args: Iterable[Arg], constants: bytes | Ref | None) -> bytes:
+        name = self.templates[number].code.decode()
+        values = [self._resolve(arg) for arg in args]
+        if name == "unpack":
+            value, _, target = values
+            assert target.decode() == self.node, (
+                f"{self.job} runs on {self.node}, its hook was told {target!r}"
+            )
+            return digest(name, [value])
+        if name == "pack":
+            value, _, target = values
+            is_hook = number == self.job.template
+            return digest(name, [value]) + (MADE_FOR + target if is_hook else b"")
+        if constants is not None:
+            values.append(self._resolve(constants))
+        return digest(name, values)
+
+    def _resolve(self, arg: Arg) -> bytes:
         match arg:
             case Ref():
-                value = look_up(arg)
+                return self._unwrap(self.look_up(arg))
             case Call(template, args, constants):
-                return call(template, args, constants)
+                return self._call(template, args, constants)
             case Text(text):
                 return text.encode()
             case _:
-                value = arg
-        return _unwrap(value)
+                return self._unwrap(arg)
 
-    def _unwrap(value: bytes) -> bytes:
+    def _unwrap(self, value: bytes) -> bytes:
         made, _, made_for = value.partition(MADE_FOR)
-        assert made_for in {b"", node.encode()}, f"{job} runs on {node}, its input was made for {made_for!r}"
+        assert made_for in {b"", self.node.encode()}, f"{self.job} runs on {self.node}, not on {made_for!r}"
         return made
-
-    def call(number: int, args: Iterable[Arg], constants: bytes | Ref | None) -> bytes:
-        name = templates[number].code.decode()
-        values = [resolve(arg) for arg in args]
-        if name == "unpack":
-            value, _, target = values
-            assert target.decode() == node, f"{job} runs on {node}, its hook was told {target!r}"
-            return digest(name, [value])
-        if constants is not None:
-            values.append(resolve(constants))
-        if name == "pack":
-            value, _, target = values
-            return digest(name, [value]) + (MADE_FOR + target if number == job.template else b"")
-        return digest(name, values)
-
-    return call(job.template, job.args, job.constants)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from handoff_actors.core.crew import CANCEL_GRACE_S
 from handoff_actors.core.node_events import (
     Give,
     NodeEvent,
@@ -16,11 +17,14 @@ from handoff_actors.core.node_events import (
 )
 from handoff_actors.ids import Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages import Done, Job, Ticket
-
 from simulation.dags import Conduct
 from simulation.network import Timeline
 
 Key = tuple[RunId, Index]
+#: What a function that is far too slow takes.
+SLOW_S = 2.0
+#: Time limits are kept to this much.
+LEEWAY_S = 0.01
 
 
 @dataclass(eq=False)
@@ -30,6 +34,7 @@ class Task:
     give: Give
     job: Job
     value: bytes = b""
+    began_at: float = 0.0
 
     @property
     def key(self) -> Key:
@@ -111,12 +116,14 @@ class SimulatedWorker:
             task.value = self._host.begin(task)
             conduct = self._host.conduct_of(task.key)
             is_slow = conduct.mishaps.get(task.job.attempt) == "slow"
-            duration_s = 1.0 if is_slow else conduct.duration_s
+            duration_s = SLOW_S if is_slow else conduct.duration_s
+            task.began_at = self._host.timeline.now
             self._host.timeline.after(duration_s, lambda task=task: self._end(task))  # type: ignore[misc]
 
     def _end(self, task: Task) -> None:
         if self.running.get(task.key) is not task:
             return
+        self._check_time_limit(task)
         conduct = self._host.conduct_of(task.key)
         match conduct.mishaps.get(task.job.attempt):
             case None | "slow":
@@ -125,6 +132,11 @@ class SimulatedWorker:
                 self.die(signal=11)
             case mishap:
                 self._end_badly(task, mishap)
+
+    def _check_time_limit(self, task: Task) -> None:
+        timeout = task.give.templates[task.job.template].timeout
+        ran_s = self._host.timeline.now - task.began_at
+        assert timeout is None or ran_s < timeout + CANCEL_GRACE_S + LEEWAY_S, f"{task.key} ran for {ran_s} s"
 
     def _end_well(self, task: Task, conduct: Conduct) -> None:
         del self.running[task.key]

@@ -8,7 +8,6 @@ from random import Random
 from handoff_actors.core.placement import POLICIES
 from handoff_actors.core.run import RunOptions
 from handoff_actors.ids import Resources, RunId
-
 from simulation.apps import App
 from simulation.cluster import Cluster
 from simulation.dags import make_work
@@ -65,7 +64,8 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
         pins = [*names, "nowhere"] if random.random() < 0.03 else names
         work = make_work(random, random.choice(SIZES), pins, offers, is_calm=random.random() < 0.6)
         plan = work.program.plan
-        extra = random.sample(range(plan.size), min(plan.size, random.choice((0, 0, 2))))
+        functions = list(plan.index_of.values())
+        extra = random.sample(functions, min(len(functions), random.choice((0, 0, 2))))
         options = RunOptions(
             POLICIES[random.choice(sorted(POLICIES))],
             wanted={*plan.sinks, *extra},
@@ -82,9 +82,9 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
 
 
 def _plan_faults(world: World, names: Sequence[str]) -> None:
-    for _ in range(world.random.choice((1, 2, 4, 8))):
+    for _ in range(world.random.choice((2, 4, 8, 12))):
         fault = world.random.choice(FAULTS)
-        delay_s = world.random.random() * TROUBLED_S
+        delay_s = 0.1 + world.random.random() * TROUBLED_S
         world.cluster.timeline.after(delay_s, partial(fault, world, world.random.choice(names)))
 
 
@@ -142,6 +142,7 @@ FAULTS: Sequence[Callable[[World, str], None]] = (
     _cut_a_link,
     _start_a_node,
     _let_a_node_leave,
+    _redeclare_a_node,
     _redeclare_a_node,
     _end_an_app,
     _cancel_a_run,

@@ -118,7 +118,8 @@ class Crew:
         slot = self.staff.left(worker, now)
         alone = len(slot.given) == 1
         casualties: list[Casualty] = []
-        for (run, _), given in slot.given.items():
+        # Backwards, since each that is queued again goes in front.
+        for (run, _), given in reversed(slot.given.items()):
             if given.claim is not None:
                 self.ledger.release(given.claim)
             if run not in self.templates:

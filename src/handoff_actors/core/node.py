@@ -183,8 +183,7 @@ class NodeMachine:
 
     def _assign(self, peer: PeerId, message: Assign, now: float) -> list[NodeEffect]:
         if self._tenants.is_displaced(message.run, peer):
-            tickets = [Ticket(job.index, job.attempt) for job in message.jobs]
-            self._tenants.refuse(message.run, peer, tickets)
+            tickets = self._tenants.refuse(peer, message)
             return [*self._stop(message.run, now), Reply(peer, Recalled(message.run, tickets))]
         run = self._tenants.open(peer, message.run)
         if run is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from handoff_actors.core.candidate import Candidate
-from handoff_actors.core.progress import Progress
+from handoff_actors.core.progress import APP, Progress
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages import Arg, Call, Job, Ref, Template, Text
@@ -26,7 +26,9 @@ class Sources:
             return inline
         stored = self.progress.stored[index]
         nodes = (self.candidates.get(holder) for holder in stored.holders)
-        return Ref(index, stored.nbytes, [node.address for node in nodes if node is not None])
+        addresses = [node.address for node in nodes if node is not None]
+        # What a message calls the app happens to be spelled in the same way.
+        return Ref(index, stored.nbytes, [*addresses, APP] if APP in stored.holders else addresses)
 
     def node_of(self, index: Index) -> str | None:
         """Where a function will run, or has run."""

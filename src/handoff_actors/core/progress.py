@@ -11,11 +11,14 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from handoff_actors.core.resumption import Reused
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages import Done
 
 WAITING, READY, SENT, RESTING, DONE = range(5)
+#: Among the holders of a value: the app itself.
+APP = ""
 
 
 @dataclass(slots=True)
@@ -23,7 +26,7 @@ class Stored:
     """A value that stays where it was made."""
 
     nbytes: int
-    #: Names of the nodes that have it, the one that made it first.
+    #: Names of the nodes that have it, the one that made it first; `APP` where it comes from a journal.
     holders: list[str] = field(default_factory=list)
 
 
@@ -83,6 +86,23 @@ class Progress:
             self.add_holder(index, node)
         else:
             self.inline[index] = value
+
+    def set_reused(self, index: Index, reused: Reused, now: float) -> None:
+        """It was done before the run began."""
+        self.phase[index] = DONE
+        self.remaining -= 1
+        self.node[index] = reused.node
+        self.ready_at[index] = self.finished_at[index] = now
+        if isinstance(reused.value, int):
+            self.stored[index] = Stored(reused.value, [])
+            if reused.is_home:
+                self.add_holder(index, APP)
+        else:
+            self.inline[index] = reused.value
+
+    def is_reused(self, index: Index) -> bool:
+        """Whether it is done without having been sent."""
+        return self.phase[index] == DONE and self.attempt[index] == 0
 
     def add_holder(self, index: Index, node: str) -> None:
         """A node has a copy of a stored value now."""

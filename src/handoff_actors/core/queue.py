@@ -90,8 +90,7 @@ class FairQueue:
     def put_back(self, lane: Lane, jobs: Iterable[Job]) -> None:
         """Queue jobs, in their order, before the others of their lane."""
         lane.jobs.extendleft(reversed(list(jobs)))
-        if lane.jobs:
-            self._turns[lane.run] = None
+        self._turns[lane.run] = None
 
     def turns(self) -> Iterator[RunId]:
         """The runs that have something, as their turns come."""

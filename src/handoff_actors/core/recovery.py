@@ -39,11 +39,13 @@ class Recovery:
     def again(self, index: Index, now: float) -> None:
         """A function is not on its way any more: back to where its inputs put it."""
         self._progress.phase[index] = WAITING
-        if self._progress.count_missing(index) == 0:
+        missing = self._progress.count_missing(index)
+        # While it was out it seemed not to need its inputs any more, so that nobody has made lost ones again.
+        spoilt = self._spoilt_inputs(index)
+        if spoilt:
+            self.make_again(spoilt, now)
+        elif missing == 0:
             self.make_ready(index, now)
-        else:
-            # They may have been lost while the function, having been sent, seemed not to need them any more.
-            self.make_again(self._spoilt_inputs(index), now)
 
     def lose(self, index: Index, now: float) -> None:
         """Nobody who was asked had a value: those who were said to hold it don't."""

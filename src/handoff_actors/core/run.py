@@ -7,7 +7,7 @@ unfinished function, or the caller, still needs them. A failure that nothing can
 to close it, and the run is over when all of them have, or are gone.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import assert_never
@@ -20,8 +20,9 @@ from handoff_actors.core.feasibility import Feasibility
 from handoff_actors.core.homecoming import Homecoming
 from handoff_actors.core.placement import Policy
 from handoff_actors.core.program import Program
-from handoff_actors.core.progress import RESTING, SENT, WAITING, Progress
+from handoff_actors.core.progress import DONE, RESTING, SENT, WAITING, Progress
 from handoff_actors.core.recovery import Recovery
+from handoff_actors.core.resumption import Reused
 from handoff_actors.core.run_events import (
     BroughtHome,
     Cancel,
@@ -32,6 +33,7 @@ from handoff_actors.core.run_events import (
     NodeUp,
     NotBroughtHome,
     Observed,
+    Record,
     RunEffect,
     RunEvent,
 )
@@ -61,6 +63,8 @@ class RunOptions:
     allocation_timeout_s: float = 10.0
     #: Whether anybody looks at `Observed`.
     observe: bool = False
+    #: Whether anybody wants `Record`.
+    is_journaled: bool = False
 
 
 class RunMachine:
@@ -82,17 +86,25 @@ class RunMachine:
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
+        self._to_record: list[Index] = []
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
-    def start(self, now: float, nodes: Iterable[NodeUp] = ()) -> list[RunEffect]:
-        """Make ready what needs nothing; nodes known from the start share it from the start."""
+    def start(
+        self, now: float, nodes: Iterable[NodeUp] = (), reused: Mapping[Index, Reused] | None = None
+    ) -> list[RunEffect]:
+        """Make ready what needs nothing; nodes known from the start share it from the start.
+
+        Of `reused`, whoever runs must have the inputs: see `core.resumption`.
+        """
+        for index, earlier in (reused or {}).items():
+            self._take_over(index, earlier, now)
         for node in nodes:
             self._node_up(node, now)
         if self._options.timeout_s is not None:
             self._deadline = now + self._options.timeout_s
         for index, missing in enumerate(self.progress.missing):
-            if missing == 0:
+            if missing == 0 and self.progress.phase[index] == WAITING:
                 self._recovery.make_ready(index, now)
         self.feasibility.look(self.dispatcher.candidates, now)
         return self._settle(now)
@@ -108,6 +120,7 @@ class RunMachine:
                 self._node_down(event, now)
             case BroughtHome(index):
                 self._home.arrived(index)
+                self._record(index)
             case NotBroughtHome(index, reason):
                 self._not_brought_home(index, reason, now)
             case Cancel(error):
@@ -242,12 +255,27 @@ class RunMachine:
         progress.set_done(index, entry, node.name, now)
         if self._options.observe:
             self._observe("completed", index, node.name)
+        if self._options.is_journaled:
+            self._record(index)
         if progress.stored:
             self._note_copies(index, node)
         for dependent in self._plan.dependents[index]:
             missing = progress.missing[dependent] = progress.missing[dependent] - 1
             if missing == 0 and progress.phase[dependent] == WAITING:
                 self._recovery.make_ready(dependent, now)
+
+    def _record(self, index: Index) -> None:
+        is_to_come = index in self.progress.stored and self._home.lacks(index)
+        if self._options.is_journaled and not is_to_come and index not in self._plan.hook_of:
+            self._to_record.append(index)
+
+    def _take_over(self, index: Index, reused: Reused, now: float) -> None:
+        self.progress.set_reused(index, reused, now)
+        if reused.is_home:
+            self._home.arrived(index)
+        for dependent in self._plan.dependents[index]:
+            self.progress.missing[dependent] -= 1
+        self._observe("reused", index, reused.node)
 
     def _note_copies(self, index: Index, node: Candidate) -> None:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
@@ -277,8 +305,6 @@ class RunMachine:
             node.quiet_until = now if message.jobs else now + 0.1
         elif message.jobs:
             node.is_paused = True
-            # An earlier connection's leftovers may have been in the way, and the templates were refused as well.
-            node.templates.clear()
         for ticket in message.jobs:
             if self.progress.is_sent(ticket.index, ticket.attempt, node.name):
                 self.dispatcher.back(ticket.index, node)
@@ -349,6 +375,11 @@ class RunMachine:
             self._effects += tells
         else:
             self._effects += self._ending.wind_up(self.progress.holders())
+        if self._to_record:
+            # What was done may have been lost since, and is recorded once it has been made again.
+            done = [index for index in self._to_record if self.progress.phase[index] == DONE]
+            self._effects.append(Record(done))
+            self._to_record = []
         effects, self._effects = self._effects, []
         return effects
 

@@ -91,13 +91,20 @@ class BringHome:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """For whoever watches the run: "assigned", "completed", "failed", "retried", "recalled" or "lost"."""
+    """For whoever watches the run: "assigned", "completed", "failed", "retried", "recalled", "lost" or "reused"."""
 
     kind: str
     index: Index
     node: str
     attempt: Attempt
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """These functions are done, and their values are inline, at home, or not to come home: a journal may have them."""
+
+    indices: Sequence[Index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +121,4 @@ class Forgotten:
     """No node holds anything of the run any more."""
 
 
-RunEffect = Tell | BringHome | Observed | Finished | Forgotten
+RunEffect = Tell | BringHome | Observed | Record | Finished | Forgotten

@@ -1,11 +1,10 @@
 """Whose runs a node serves, and for how long: peers, their leases, and what belongs to each."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from handoff_actors.ids import Index, PeerId, RunId
-from handoff_actors.wire.messages import Template, Ticket
+from handoff_actors.wire.messages import Assign, Template, Ticket
 
 #: Closed runs whose late messages are still recognised as such.
 REMEMBERED_RUNS = 1024
@@ -22,8 +21,8 @@ class Peer:
     #: It has left; it is kept until its last run is closed.
     is_gone: bool = False
     runs: set[RunId] = field(default_factory=set)
-    #: The highest attempt of each function that was sent while the remains of an earlier connection were in the way.
-    refused: dict[RunId, dict[Index, int]] = field(default_factory=dict)
+    #: Runs to come, with what was refused while the remains of an earlier connection were in the way.
+    refused: "dict[RunId, Tenancy]" = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -86,7 +85,7 @@ class Tenants:
         if state is None:
             if (peer, run) in self._closed:
                 return None
-            state = self._runs[run] = Tenancy(peer, attempts=self._peers[peer].refused.pop(run, {}))
+            state = self._runs[run] = self._peers[peer].refused.pop(run, Tenancy(peer))
             self._peers[peer].runs.add(run)
         return None if state.is_closing or state.peer != peer else state
 
@@ -95,11 +94,13 @@ class Tenants:
         state = self._runs.get(run)
         return state is not None and self._peers[state.peer].number < self._peers[peer].number
 
-    def refuse(self, run: RunId, peer: PeerId, tickets: Iterable[Ticket]) -> None:
-        """Take note of attempts that have been refused, for good."""
-        refused = self._peers[peer].refused.setdefault(run, {})
-        for ticket in tickets:
-            refused[ticket.index] = ticket.attempt
+    def refuse(self, peer: PeerId, message: Assign) -> list[Ticket]:
+        """Refuse attempts for good, but keep the templates; the answer is the attempts not refused before."""
+        future = self._peers[peer].refused.setdefault(message.run, Tenancy(peer))
+        future.templates.update((template.number, template) for template in message.templates)
+        fresh = [job for job in message.jobs if job.attempt > future.attempts.get(job.index, 0)]
+        future.attempts.update((job.index, job.attempt) for job in fresh)
+        return [Ticket(job.index, job.attempt) for job in fresh]
 
     def hand_over(self, run: RunId, peer: PeerId) -> None:
         """Let the run be another peer's."""

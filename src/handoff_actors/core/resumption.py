@@ -1,0 +1,122 @@
+"""What of an earlier run is taken over: functions that are recorded as done, and that are still the same functions.
+
+A function's fingerprint is made of its id, its code, how its arguments are put together, its constants, and the
+fingerprints of the functions whose results it takes; so whatever has changed is run again, with all that follows
+from it. What it costs, where it may run and how often it is tried don't count.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
+from handoff_actors.ids import Index
+
+#: Makes one digest of several byte strings.
+Combine = Callable[..., bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Digests of what a plan is made of, each list by the number that the plan has for it."""
+
+    ids: Sequence[bytes]
+    templates: Sequence[bytes]
+    constants: Sequence[bytes]
+    values: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A function that is done, as a journal is to have it."""
+
+    #: Digest of its id.
+    key: bytes
+    #: Its id, for people.
+    function: str
+    fingerprint: bytes
+    node: str
+    nbytes: int
+    value: bytes | memoryview | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a journal says of a function that was done."""
+
+    fingerprint: bytes
+    #: Where it ran.
+    node: str
+    #: The encoded size of its value.
+    nbytes: int
+    #: Whether the journal has the value, too.
+    has_value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """A function that is done from the start."""
+
+    #: Where it ran, back then.
+    node: str
+    #: The encoded value, or how long one is that is not inline.
+    value: bytes | int
+    #: Of one that is not inline: whether the app has it. If not, nobody has it, and nobody needs it.
+    is_home: bool = False
+
+
+def fingerprints(plan: Plan, digests: Digests, combine: Combine) -> list[bytes]:
+    """The fingerprint of every function, by index."""
+    made = [b""] * plan.size
+    # The bottom level of a producer is above those of all that take from it.
+    for index in sorted(range(plan.size), key=plan.bottom_level.__getitem__, reverse=True):
+        template, constants = plan.template_of[index], plan.constants_of[index]
+        args = plan.args[index]
+        made[index] = combine(digests.ids[index], *_call(plan, digests, made, template, args, constants))
+    return made
+
+
+def _call(
+    plan: Plan,
+    digests: Digests,
+    made: Sequence[bytes],
+    template: int,
+    args: Sequence[ArgSpec],
+    constants: int,
+) -> list[bytes]:
+    parts = [
+        digests.templates[template],
+        b"list" if plan.templates[template].as_list else b"arguments",
+        b"" if constants < 0 else digests.constants[constants],
+        len(args).to_bytes(4, "little"),
+    ]
+    for spec in args:
+        if isinstance(spec, CallSpec):
+            parts += (b"call", *_call(plan, digests, made, spec.template, spec.args, spec.constants))
+        elif isinstance(spec, NodeOf):
+            parts.append(b"name of a node")
+        else:
+            parts += (b"constant", digests.values[~spec]) if spec < 0 else (b"result", made[spec])
+    return parts
+
+
+def reusable(
+    plan: Plan, prints: Sequence[bytes], recorded: Mapping[Index, Recorded], wanted: Collection[Index]
+) -> list[Index]:
+    """Which functions need not run.
+
+    One whose value is not in the journal need not if nobody asks for it: neither the app, nor a function that runs.
+    Serialize hooks are never recorded, as they work for a node of one run; they run if their consumer does.
+    """
+    runs = bytearray(plan.size)
+    # Consumers first: whether they run decides whether what they take is asked for.
+    for index in sorted(range(plan.size), key=plan.bottom_level.__getitem__):
+        hook = plan.hook_of.get(index)
+        if hook is not None:
+            runs[index] = runs[hook.consumer]
+            continue
+        record = recorded.get(index)
+        if record is None or record.fingerprint != prints[index]:
+            runs[index] = True
+        elif not record.has_value:
+            runs[index] = index in wanted or any(runs[reader] for reader in plan.dependents[index])
+    return [index for index, must_run in enumerate(runs) if not must_run]
