@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         HandoffError as HandoffError,
         InsecureAddressError as InsecureAddressError,
         InvalidFunctionError as InvalidFunctionError,
+        InvalidKeyError as InvalidKeyError,
+        JournalError as JournalError,
         MissingFunctionError as MissingFunctionError,
         NodeLost as NodeLost,
         RemoteError as RemoteError,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         StoredValue as StoredValue,
     )
     from handoff_actors.session import Session as Session
+    from handoff_actors.transport.keys import ClusterKey as ClusterKey
 
     __version__: str
 
@@ -88,6 +91,8 @@ _HOMES = {
         "HandoffError",
         "InsecureAddressError",
         "InvalidFunctionError",
+        "InvalidKeyError",
+        "JournalError",
         "MissingFunctionError",
         "NodeLost",
         "RemoteError",
@@ -100,6 +105,7 @@ _HOMES = {
     "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new"],
     "runs": ["FunctionReport", "Run", "RunEvent", "StoredValue"],
     "session": ["Session"],
+    "transport.keys": ["ClusterKey"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -108,6 +114,7 @@ __all__ = [
     "AllocationError",
     "Argument",
     "AuthenticationError",
+    "ClusterKey",
     "ConnectionFailed",
     "Constant",
     "CycleError",
@@ -121,6 +128,8 @@ __all__ = [
     "HandoffError",
     "InsecureAddressError",
     "InvalidFunctionError",
+    "InvalidKeyError",
+    "JournalError",
     "MissingFunctionError",
     "Need",
     "NodeLost",

@@ -1,6 +1,7 @@
 """The verbs of the module, over a default session that each event loop has."""
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ class ExecuteOptions(TypedDict, total=False):
     on_event: Callable[[RunEvent], object] | None
     retry_backoff: Backoff | None
     allocation_timeout: float
+    journal: str | os.PathLike[str] | None
 
 
 class _Default:
@@ -124,7 +126,7 @@ async def resources_available(name: str, cost: Mapping[str, float]) -> bool:
 
 
 async def connect(seeds: Sequence[str]) -> None:
-    """Use a cluster without offering a node, by the address of any member. Raises ConnectionFailed, VersionMismatch."""
+    """Use a cluster without offering a node, by the address of any member. See `Session.connect`."""
     await _session().connect(seeds)
 
 

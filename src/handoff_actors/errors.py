@@ -1,6 +1,7 @@
 """Everything that can go wrong, by name; each error carries the facts as fields."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from handoff_actors.ids import FunctionId, Resources
 
@@ -137,12 +138,33 @@ class RunTimeout(HandoffError, TimeoutError):
         self.unfinished = unfinished
 
 
+class JournalError(HandoffError):
+    """A journal can't be read or written; `path` is its file. A run whose journal can't be written ends with this."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"journal {str(path)!r}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
 class VersionMismatch(HandoffError):
     """Two members cannot work together. Both sides' versions are in the message."""
 
 
 class AuthenticationError(HandoffError):
-    """The other side does not hold the cluster's key."""
+    """The other side does not hold the same cluster key as this one, or only one of them holds a key."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the node at {address} and this process don't hold the same cluster key: {reason}. "
+            "Give all members of a cluster the same --key-file, HANDOFF_KEY or Session(key=...)"
+        )
+        self.address = address
+        self.reason = reason
+
+
+class InvalidKeyError(HandoffError, ValueError):
+    """What was given as a cluster key is none, or others can read the file that it is in. The key is not quoted."""
 
 
 class ConnectionFailed(HandoffError, ConnectionError):
@@ -178,14 +200,13 @@ class RemoteError(HandoffError):
         self.message = message
 
 
-
 class InsecureAddressError(HandoffError):
     """A node was to listen where other machines can reach it, with nothing to tell friend from foe."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
             f"refusing to listen at {address}: whoever can reach that port could run any code as this user. "
-            "Listen on 127.0.0.1 instead, or insist with --insecure on a network where everybody is trusted; "
-            "keys that make other networks safe come with a later release"
+            "Give all members a cluster key, which `handoff keygen` makes (--key-file, HANDOFF_KEY, Session(key=...)). "
+            "Without one listen on 127.0.0.1, or insist with --insecure where everybody on the network is trusted"
         )
         self.address = address

@@ -1,5 +1,6 @@
 """What a caller may say about a run, checked before anything runs."""
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class RunSettings:
     fetch: str | Collection[FunctionId] | None = None
     retry_backoff: Backoff | None = None
     allocation_timeout: float = 10.0
+    journal: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -52,6 +54,7 @@ class RunSettings:
             # Where nobody can join, waiting for somebody is in vain.
             allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
             observe=observe,
+            is_journaled=self.journal is not None,
         )
 
     def _policy(self) -> Policy:

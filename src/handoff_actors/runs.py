@@ -123,7 +123,7 @@ class FunctionReport:
     node: str
     #: Process id of the worker.
     worker: int
-    #: How often it was sent out.
+    #: How often it was sent out; 0 for one that was reused.
     attempts: int
     #: When its inputs were there.
     queued_at: float
@@ -188,6 +188,12 @@ class Run:
         self.results = Results(self._holdings)
         self.allocations = Allocations(runner)
         self.report = Report(runner)
+
+    @property
+    def reused(self) -> set[FunctionId]:
+        """The ids of functions that were done already, as the journal had it. Their reports tell of no attempt."""
+        progress, index_of = self._holdings.runner.machine.progress, self._holdings.runner.plan.index_of
+        return {function_id for function_id, index in index_of.items() if progress.is_reused(index)}
 
     @property
     def dag_id(self) -> FunctionId:

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from handoff_actors.actors.capabilities import own_capabilities
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.encoding import encode_program
+from handoff_actors.actors.journal import resumption_from
 from handoff_actors.actors.node import INLINE_LIMIT, NodeActor
 from handoff_actors.actors.runner import Buffer, RunnerActor
 from handoff_actors.actors.station import Station
@@ -28,6 +29,7 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
 from handoff_actors.options import RunSettings
 from handoff_actors.runs import Run, RunEvent
+from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages import (
     Advert,
@@ -62,12 +64,15 @@ class Session:
         listen: str | None = None,
         workers: int | None = None,
         insecure: bool = False,
+        key: str | ClusterKey | None = None,
     ) -> None:
         """Use the cluster that any of `seeds` belongs to, and the node `local_node` in this process.
 
         Without seeds, HANDOFF_SEEDS names them, separated by commas. Without either, a node with this machine's cores
-        and memory is started for the first run.
+        and memory is started for the first run. `key` is the cluster's, as an object or as text; without it that of
+        HANDOFF_KEY, or of the file that HANDOFF_KEY_FILE names, if either is set. Raises InvalidKeyError.
         """
+        self._key = _cluster_key(key)
         self._seeds = _seeds_from_environment() if seeds is None else tuple(seeds)
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers, self._insecure = name, listen, workers, insecure
@@ -95,13 +100,16 @@ class Session:
         await self.close()
 
     async def start(self) -> None:
-        """Find the cluster, and start the node, if the session is to have them. Raises ConnectionFailed, VersionMismatch."""
+        """Find the cluster, and start the node, if the session is to have them.
+
+        Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+        """
         if self._is_started:
             return
         self._is_started = True
         own_name = f"app-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
-        self._station = Station(own_name, self)
+        self._station = Station(own_name, self, self._key)
         self._connections = Connections(own_name, self)
         self._courier = ValueCourier(own_name, self._station, self._connections)
         if self._first_node is not None:
@@ -148,7 +156,7 @@ class Session:
         """Have a node in this process, offering `capabilities` (cpu in cores, memory in MB, gpu in devices, others).
 
         With `listen` or `seeds` it serves the cluster, too. `workers` processes run sync functions; as many as cores
-        unless given. Raises InsecureAddressError, ConnectionFailed, VersionMismatch.
+        unless given. Raises InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch.
         """
         await self.start()
         node = await self._station.start_node(
@@ -172,7 +180,10 @@ class Session:
         return node
 
     async def connect(self, seeds: Sequence[str]) -> None:
-        """Use the cluster that any of `seeds` belongs to. Raises ConnectionFailed, VersionMismatch."""
+        """Use the cluster that any of `seeds` belongs to.
+
+        Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+        """
         await self.start()
         await self._station.join(seeds)
         await self._connections.settled()
@@ -214,6 +225,7 @@ class Session:
         *,
         retry_backoff: Backoff | None = None,
         allocation_timeout: float = 10.0,
+        journal: str | os.PathLike[str] | None = None,
     ) -> Run:
         """Run a DAG on the nodes there are, and on those that join meanwhile.
 
@@ -221,10 +233,11 @@ class Session:
         method of `Policy`. A function that raises is tried `max_retries` more times, after pauses of `retry_backoff`
         (first seconds, factor, longest seconds, with jitter). At most `max_concurrency` functions are in flight. The run
         ends after `timeout` seconds. Only `nodes` are used, if given. The results of sinks are brought home whatever
-        their size, and those of `fetch`, which may be "all". `on_event` is called at each change.
+        their size, and those of `fetch`, which may be "all". `on_event` is called at each change. What is done is
+        recorded in the file `journal`, and what that has already of the same functions is not run again.
 
         Raises DagError, AllocationError (after `allocation_timeout` seconds), FunctionFailed from the user's own
-        exception, WorkerDied, NodeLost, RunTimeout, SerializationError. If the awaiting task is cancelled, so is the
+        exception, WorkerDied, NodeLost, RunTimeout, SerializationError, JournalError. If the awaiting task is cancelled, so is the
         run, and the cancellation is passed on once all nodes have confirmed that nothing of it is left.
         """
         plan = Plan.compile(dag)
@@ -236,6 +249,7 @@ class Session:
             fetch,
             retry_backoff,
             allocation_timeout,
+            journal,
         )
         return await self._execute(plan, settings, nodes, on_event)
 
@@ -278,11 +292,14 @@ class Session:
         run = RunId(secrets.randbits(62))
         options = settings.options(plan, observe=on_event is not None, nodes_may_join=self._station.is_open)
         program, large = await encode_program(plan, INLINE_LIMIT)
-        runner = RunnerActor(run, program, large, options, self, on_event)
-        self._runs[run] = self._known[run] = runner
-        self._allowed[run] = None if nodes is None else frozenset(nodes)
-        await runner.execute([up for up in self._connections.ups() if nodes is None or up.name in nodes])
-        return Run(runner)
+        async with resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT) as resumption:
+            values = {**large, **resumption.home}
+            runner = RunnerActor(run, program, values, options, self, on_event, resumption.journal)
+            self._runs[run] = self._known[run] = runner
+            self._allowed[run] = None if nodes is None else frozenset(nodes)
+            usable = [up for up in self._connections.ups() if nodes is None or up.name in nodes]
+            await runner.execute(usable, resumption.reused)
+            return Run(runner)
 
     async def _ready(self) -> None:
         """Start what has not been started, a node of this process's own where there is nothing else."""
@@ -368,6 +385,12 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
                 f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
             )
     return {str(resource): float(amount) for resource, amount in capabilities.items()}
+
+
+def _cluster_key(key: str | ClusterKey | None) -> ClusterKey | None:
+    if key is None:
+        return ClusterKey.from_environment()
+    return key if isinstance(key, ClusterKey) else ClusterKey.from_text(key)
 
 
 def _seeds_from_environment() -> tuple[str, ...]:

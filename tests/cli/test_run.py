@@ -50,6 +50,15 @@ def test_json_is_all_that_stdout_gets(jobs: Path) -> None:
     assert "adding up" in done.stderr
 
 
+def test_a_journal_spares_the_next_run_what_was_done(jobs: Path) -> None:
+    first = handoff("run", "jobs:fine", "--journal", "run.db", cwd=jobs)
+    second = handoff("run", "jobs:fine", "--journal", "run.db", cwd=jobs)
+
+    assert first.stdout == "adding up\ntotal = 1770\n"
+    assert second.stdout == "total = 1770\n"
+    assert second.stderr.splitlines()[-1].startswith("61 function(s), 61 of them reused, in ")
+
+
 def test_piped_progress_is_lines_on_stderr(jobs: Path) -> None:
     done = handoff("run", "jobs:fine", cwd=jobs)
 

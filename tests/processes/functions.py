@@ -37,6 +37,10 @@ async def catch_cancellation(path: str) -> None:
             continue
 
 
+async def wait_for_ever(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
 async def block_the_loop(path: str) -> None:
     announce(path)
     time.sleep(600)  # noqa: ASYNC251 - a user's mistake, which must not cost more than its own run

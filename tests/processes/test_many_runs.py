@@ -139,7 +139,7 @@ SCRIPT = textwrap.dedent("""
 )
 def test_loops_follow_one_another_and_leave_nothing(run: str, shut_down: bool) -> None:
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-"],
+        [sys.executable, "-W", "error", "-"],
         input=SCRIPT.format(run=run, shut_down=shut_down),
         capture_output=True,
         text=True,

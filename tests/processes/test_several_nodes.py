@@ -34,9 +34,9 @@ def cluster() -> Iterator[list[Daemon]]:
 
 
 def start(daemons: Daemons, name: str, *options: str) -> Daemon:
-    """A node that can import what these tests have it run."""
-    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return daemons.start("--name", name, "--cpu", "2", "--memory", "1000", *options, variables=paths)
+    """A node that can import what these tests have it run, and that checks itself."""
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "HANDOFF_CHECK": "1"}
+    return daemons.start("--name", name, "--cpu", "2", "--memory", "1000", *options, variables=variables)
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ class ClientRecorder(Recorder):
         super().__init__()
         self.bursts: list[list[FromNode]] = []
         self.lost_reasons: list[str] = []
+        self.refused_reasons: list[str] = []
 
     @property
     def messages(self) -> list[FromNode]:
@@ -70,6 +71,10 @@ class ClientRecorder(Recorder):
         self.lost_reasons.append(reason)
         self.changed()
 
+    def refused(self, reason: str) -> None:
+        self.refused_reasons.append(reason)
+        self.changed()
+
 
 class ServiceRecorder(Recorder):
     def __init__(self) -> None:
@@ -77,6 +82,7 @@ class ServiceRecorder(Recorder):
         self.bursts: list[tuple[PeerId, list[ToNode]]] = []
         self.malformed_reasons: list[str] = []
         self.unreachable_peers: list[PeerId] = []
+        self.refused_reasons: list[str] = []
 
     @property
     def messages(self) -> list[ToNode]:
@@ -95,6 +101,10 @@ class ServiceRecorder(Recorder):
 
     def unreachable(self, peer: PeerId) -> None:
         self.unreachable_peers.append(peer)
+        self.changed()
+
+    def refused(self, reason: str) -> None:
+        self.refused_reasons.append(reason)
         self.changed()
 
 
@@ -155,3 +165,6 @@ class EchoService:
 
     def unreachable(self, peer: PeerId) -> None:
         """A client that has gone needs no answer."""
+
+    def refused(self, reason: str) -> None:
+        raise AssertionError(reason)

@@ -10,6 +10,7 @@ import pytest
 
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import Network
+from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.messages import Advert, Beat, FromNode, Gone, Joined
@@ -26,13 +27,11 @@ class Place:
     unusable_address: str = ""
 
 
-@pytest.fixture(params=["memory", "memory-encoded", "tcp", "ipc"])
+@pytest.fixture(params=["memory", "memory-encoded", "tcp", "tcp-with-key", "ipc"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     kind = request.param
-    network: Network = (
-        ZmqNetwork() if kind in {"tcp", "ipc"} else MemoryNetwork(encode=kind == "memory-encoded")
-    )
-    if kind == "tcp":
+    network = network_of(kind)
+    if kind in {"tcp", "tcp-with-key"}:
         yield Place(network, "tcp://127.0.0.1:0", "tcp://127.0.0.1:0", f"tcp://127.0.0.1:{free_port()}")
     elif kind == "ipc":
         folder = f"ipc://{tmp_path}/"
@@ -40,6 +39,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     else:
         yield Place(network, "memory://a", "memory://b", "memory://c")
     network.close()
+
+
+def network_of(kind: str) -> Network:
+    match kind:
+        case "tcp" | "ipc":
+            return ZmqNetwork()
+        case "tcp-with-key":
+            return ZmqNetwork(ClusterKey.generate())
+        case _:
+            return MemoryNetwork(encode=kind == "memory-encoded")
 
 
 def free_port() -> int:

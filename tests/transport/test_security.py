@@ -37,9 +37,10 @@ def test_what_only_this_machine_reaches_is_no_risk(address: str) -> None:
     ],
 )
 def test_what_others_might_reach_is_refused_unless_insisted_on(address: str) -> None:
-    with pytest.raises(InsecureAddressError, match="--insecure") as refusal:
+    with pytest.raises(InsecureAddressError, match=r"handoff keygen.*--insecure") as refusal:
         check_bind(address, insecure=False)
     check_bind(address, insecure=True)
+    check_bind(address, insecure=False, has_key=True)
 
     assert refusal.value.address == address
 

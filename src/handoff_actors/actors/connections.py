@@ -231,6 +231,10 @@ class _Handler:
         """See LinkHandler."""
         self._connections.broke(self._connection, reason)
 
+    def refused(self, reason: str) -> None:
+        """See LinkHandler."""
+        self._connections.broke(self._connection, f"the two sides don't hold the same cluster key: {reason}")
+
 
 def _node_up(advert: Advert) -> NodeUp:
     return NodeUp(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.actors.station import Station
 from handoff_actors.ids import Resources
+from handoff_actors.transport.keys import ClusterKey
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +30,16 @@ class DaemonOptions:
     join: Sequence[str] = ()
     insecure: bool = False
     drain_s: float = DRAIN_S
+    key: ClusterKey | None = None
 
 
 async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. `ready` is called once it serves.
 
-    Raises InsecureAddressError, ConnectionFailed, VersionMismatch, OSError.
+    Raises InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
     """
     signals = _Signals()
-    station = Station(options.name or "node")
+    station = Station(options.name or "node", key=options.key)
     try:
         node = await station.start_node(
             options.capabilities,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
+from handoff_actors.core.admission import check_advert
 from handoff_actors.core.membership import (
     Introduce,
     MemberChanged,
@@ -21,7 +22,13 @@ from handoff_actors.core.membership import (
     Unreachable,
     Unsubscribe,
 )
-from handoff_actors.errors import ConnectionFailed, HandoffError, VersionMismatch
+from handoff_actors.errors import (
+    AuthenticationError,
+    ConnectionFailed,
+    HandoffError,
+    RemoteProtocolError,
+    VersionMismatch,
+)
 from handoff_actors.transport.endpoint import Link, Network, Publisher
 from handoff_actors.wire.messages import (
     PROTOCOL,
@@ -87,7 +94,8 @@ class Discovery:
     async def join(self, seeds: Sequence[str]) -> None:
         """Find the cluster by any of these addresses, and keep finding it there.
 
-        Raises ConnectionFailed if none of them answers, VersionMismatch if one refuses.
+        Raises ConnectionFailed if none of them answers, AuthenticationError or VersionMismatch if none answers and
+        one refuses.
         """
         self._driver.feed(SetSeeds(tuple(seeds)))
         introductions = [self._introduce(address) for address in seeds]
@@ -98,7 +106,8 @@ class Discovery:
             if (failure := introduction.answered.result()) is not None
         ]
         if len(failures) == len(introductions):
-            raise failures[0]
+            # That one refuses says more than that another is away.
+            raise min(failures, key=lambda failure: isinstance(failure, ConnectionFailed))
 
     def members(self) -> list[Advert]:
         """The latest advert of every other member, by name."""
@@ -137,10 +146,12 @@ class Discovery:
     def _heard(self, messages: list[OnBus]) -> None:
         for message in messages:
             match message:
-                case Published(advert):
+                case Published(advert) if _is_sound(advert):
                     self._driver.feed(Spoke(advert))
-                case Joined(advert):
+                case Joined(advert) if _is_sound(advert):
                     self._driver.feed(ToldOf((advert,)))
+                case Published() | Joined():
+                    pass
                 case _:
                     assert_never(message)
 
@@ -148,7 +159,7 @@ class Discovery:
         match effect:
             case Subscribe(bus):
                 if bus:
-                    self._subscriber.subscribe(bus)
+                    self._subscribe(bus)
             case Unsubscribe(bus):
                 if bus:
                     self._subscriber.unsubscribe(bus)
@@ -168,6 +179,13 @@ class Discovery:
             case _:
                 assert_never(effect)
 
+    def _subscribe(self, bus: str) -> None:
+        try:
+            self._subscriber.subscribe(bus)
+        except ConnectionFailed as error:
+            # Its member said so itself. What else is known of it still counts.
+            log.warning("not subscribed", extra={"bus": bus, "reason": str(error)})
+
     def _introduce(self, address: str) -> "_Introduction":
         introduction = self._introductions.get(address)
         if introduction is None:
@@ -181,10 +199,19 @@ class Discovery:
         return introduction
 
     def _learned(self, adverts: Sequence[Advert]) -> None:
-        self._driver.feed(ToldOf(tuple(adverts)))
+        self._driver.feed(ToldOf(tuple(filter(_is_sound, adverts))))
 
     def _crashed(self, error: Exception) -> None:
         log.critical("discovery has met a bug of its own and goes on", exc_info=error)
+
+
+def _is_sound(advert: Advert) -> bool:
+    try:
+        check_advert(advert)
+    except RemoteProtocolError as error:
+        log.warning("malformed advert", extra={"reason": str(error)})
+        return False
+    return True
 
 
 class _Introduction:
@@ -216,6 +243,12 @@ class _Introduction:
     def lost(self, reason: str) -> None:
         """See LinkHandler."""
         self.end(ConnectionFailed(self._address, reason))
+
+    def refused(self, reason: str) -> None:
+        """See LinkHandler."""
+        error = AuthenticationError(self._address, reason)
+        log.warning("not introduced", extra={"address": self._address, "reason": str(error)})
+        self.end(error)
 
     def end(self, failure: HandoffError | None) -> None:
         """Hang up, with this answer."""

@@ -41,20 +41,20 @@ async def encode_program(plan: Plan, inline_limit: int) -> tuple[Program, dict[I
                 partial(_first, plan, plan.template_of, number), "its code", encode_code, spec.code
             )
         templates.append(_template(number, spec, codes[key]))
-        await _breathe(number)
+        await breathe(number)
     constants: list[bytes | Ref] = []
     for number, (extra_args, kwargs) in enumerate(plan.constants):
         owner = partial(_first, plan, plan.constants_of, number)
         encoded = _named(owner, "its extra_args or kwargs", encode_call, extra_args, kwargs)
         constants.append(place(encoded))
-        await _breathe(number)
+        await breathe(number)
     values: list[bytes | Ref] = []
     for number, value in enumerate(plan.values):
         payload: Payload = _named(
             partial(_first_with_value, plan, number), "one of its arguments", encode, value
         )
         values.append(place(payload.to_bytes()))
-        await _breathe(number)
+        await breathe(number)
     return Program(plan, templates, constants, values), large
 
 
@@ -84,6 +84,7 @@ def _first_with_value(plan: Plan, number: int) -> FunctionId:
     return next((plan.ids[index] for index, args in enumerate(plan.args) if ~number in args), None)
 
 
-async def _breathe(number: int) -> None:
+async def breathe(number: int) -> None:
+    """Give the loop its turn, now and then. `number` counts what has been done."""
     if number % SLICE == SLICE - 1:
         await asyncio.sleep(0)

@@ -46,10 +46,14 @@ class Fetcher:
         self._perform(self._fetching.want(request, run, index, nbytes, holders))
         return request
 
-    def chunk(self, message: Chunk) -> None:
-        """A piece has come."""
+    def chunk(self, holder: str, message: Chunk) -> None:
+        """A piece has come; from another than the one that was asked it is left out."""
         arrival = self._arrivals.get(message.request)
-        if arrival is None:
+        if arrival is None or self._fetching.asks(message.request) != holder:
+            return
+        if not self._fetching.awaits(message.request, message.offset, len(message.data), message.total):
+            # What it has now is something else than what it had at first.
+            self._perform(self._fetching.gone(message.request))
             return
         try:
             if arrival.landing is None:
@@ -62,9 +66,10 @@ class Fetcher:
             return
         self._perform(self._fetching.chunk(message.request, len(message.data), message.total))
 
-    def gone(self, request: int) -> None:
-        """The holder has it no more."""
-        self._perform(self._fetching.gone(request))
+    def gone(self, holder: str, request: int) -> None:
+        """A holder has it no more; what another than the one that was asked says is left out."""
+        if self._fetching.asks(request) == holder:
+            self._perform(self._fetching.gone(request))
 
     def holder_lost(self, holder: str, reason: str) -> None:
         """Nothing comes from a holder any more."""

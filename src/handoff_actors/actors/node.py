@@ -10,8 +10,11 @@ from typing import assert_never
 
 from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.actors.grievances import Grievances
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.actors.store import Landing, Store
+from handoff_actors.core.admission import check_message
+from handoff_actors.core.fetching import CHUNK_NBYTES
 from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import (
     Advertise,
@@ -91,8 +94,8 @@ class NodeActor:
         #: Every other member that is known, and the number made of all.
         self.other_members: Callable[[], list[Advert]] = list
         self.view: Callable[[], int] = lambda: 0
-        #: Messages that were not in the protocol.
-        self.malformed_count = 0
+        #: Of strangers, and of messages that are not in the protocol.
+        self.grievances = Grievances(name, asyncio.get_running_loop().time)
         self._lease_s = lease_s
         self._machine = NodeMachine(capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s)
         self._store = Store(self.incarnation)
@@ -128,7 +131,7 @@ class NodeActor:
 
     async def leave(self, within_s: float) -> None:
         """Take no more work, and wait until what there is has ended, but no longer than that."""
-        self._driver.feed(Leave())
+        self._feed(Leave())
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._left.wait()
@@ -174,7 +177,16 @@ class NodeActor:
         """The bytes of a value in its store, mapped; for a session in the same process."""
         return self._store.view(run, index)
 
+    def _feed(self, event: NodeEvent) -> None:
+        # What follows from one event reaches a worker in one system call, and at once.
+        self._pool.hold()
+        self._driver.feed(event)
+        self._pool.flush()
+
     def _crashed(self, error: Exception) -> None:
+        if isinstance(error, RemoteProtocolError):
+            self.grievances.note("malformed message", str(error))
+            return
         log.critical("node %s has met a bug of its own and goes on", self.name, exc_info=error)
 
     # --- Peers --------------------------------------------------------------------------------------------------
@@ -182,33 +194,36 @@ class NodeActor:
     def hear(self, peer: PeerId, messages: Iterable[ToNode], service: Service, *, has_lease: bool) -> None:
         """Take what a peer says."""
         for message in messages:
-            match message:
-                case Hello():
-                    self._greet(peer, message, service, has_lease=has_lease)
-                case _ if peer not in self._peers:
-                    service.send(peer, Refused("say Hello first"))
-                case Fetch():
-                    service.send(peer, self._chunk(message))
-                case Chunk():
-                    self._fetcher.chunk(message)
-                case Gone(request):
-                    self._fetcher.gone(request)
-                case ListMembers():
-                    service.send(peer, Members([self.advert(), *self.other_members()]))
-                case _:
-                    self._driver.feed(Received(peer, message))
+            try:
+                check_message(message)
+            except RemoteProtocolError as error:
+                self.grievances.note("malformed message", str(error), peer)
+            else:
+                self._take(peer, message, service, has_lease=has_lease)
+
+    def _take(self, peer: PeerId, message: ToNode, service: Service, *, has_lease: bool) -> None:
+        match message:
+            case Hello():
+                self._greet(peer, message, service, has_lease=has_lease)
+            case _ if peer not in self._peers:
+                service.send(peer, Refused("say Hello first"))
+            case Fetch():
+                service.send(peer, self._chunk(message))
+            case Chunk():
+                self._fetcher.chunk(_APP + peer.hex(), message)
+            case Gone(request):
+                self._fetcher.gone(_APP + peer.hex(), request)
+            case ListMembers():
+                service.send(peer, Members([self.advert(), *self.other_members()]))
+            case _:
+                self._feed(Received(peer, message))
 
     def lost(self, peer: PeerId, reason: str) -> None:
         """Nothing reaches a peer any more."""
         if self._peers.pop(peer, None) is not None:
             log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
             self._fetcher.holder_lost(_APP + peer.hex(), reason)
-            self._driver.feed(PeerLost(peer))
-
-    def count_malformed(self, peer: PeerId, reason: str) -> None:
-        """A peer said something that is not in the protocol."""
-        self.malformed_count += 1
-        log.warning("malformed message", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
+            self._feed(PeerLost(peer))
 
     def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
         try:
@@ -217,8 +232,10 @@ class NodeActor:
             log.warning("refused", extra={"node": self.name, "peer": peer.hex(), "reason": str(error)})
             service.send(peer, Refused(f"node {self.name} refuses {hello.name}: {error}"))
             return
-        self._peers[peer] = service
-        self._driver.feed(PeerConnected(peer, has_lease))
+        # Who says Hello twice is still the same peer, with the same runs.
+        if peer not in self._peers:
+            self._peers[peer] = service
+            self._feed(PeerConnected(peer, has_lease))
         if hello.advert is not None:
             self.on_introduced(hello.advert)
         service.send(peer, Welcome(PROTOCOL, [self.advert(), *self.other_members()], self._lease_s))
@@ -227,7 +244,7 @@ class NodeActor:
         view = self._store.view(wanted.run, wanted.index)
         if view is None:
             return Gone(wanted.request)
-        piece = view[wanted.offset : wanted.offset + wanted.length]
+        piece = view[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
         return Chunk(wanted.request, wanted.offset, len(view), piece)
 
     # --- What the machine wants ---------------------------------------------------------------------------------
@@ -282,12 +299,10 @@ class NodeActor:
         def done(landing: Landing | None, reason: str) -> None:
             under_way.difference_update(requests)
             if landing is None:
-                self._driver.feed(
-                    InputMissing(run, index, f"node {self.name} could not fetch an input: {reason}")
-                )
+                self._feed(InputMissing(run, index, f"node {self.name} could not fetch an input: {reason}"))
             else:
                 view = self._store.view(run, index)
-                self._driver.feed(InputFetched(run, index, 0 if view is None else len(view)))
+                self._feed(InputFetched(run, index, 0 if view is None else len(view)))
 
         # Without holders `done` is called from within `fetch`, hence the list.
         requests.append(self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done))
@@ -309,13 +324,13 @@ class NodeActor:
     def worker_up(self, worker: WorkerId, pid: int) -> None:
         """See WorkerEvents."""
         self._pids[worker] = pid
-        self._driver.feed(WorkerUp(worker, pid))
+        self._feed(WorkerUp(worker, pid))
 
     def worker_done(self, worker: WorkerId, run: RunId, done: Sequence[Sequence[object]]) -> None:
         """See WorkerEvents."""
         pid = self._pids[worker]
         entries = [Done(index, attempt, value, pid, ran_s) for index, attempt, value, ran_s in done]  # type: ignore[arg-type]
-        self._driver.feed(WorkerDone(worker, run, entries))
+        self._feed(WorkerDone(worker, run, entries))
 
     def worker_failed(
         self,
@@ -329,17 +344,17 @@ class NodeActor:
         ran_s: float,
     ) -> None:
         """See WorkerEvents."""
-        self._driver.feed(WorkerFailed(worker, run, index, attempt, kind, error, reason, ran_s))
+        self._feed(WorkerFailed(worker, run, index, attempt, kind, error, reason, ran_s))
 
     def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[int, Index, Attempt]]) -> None:
         """See WorkerEvents."""
         tickets = [(RunId(run), Ticket(index, attempt)) for run, index, attempt in jobs]
-        self._driver.feed(WorkerRecalled(worker, tickets))
+        self._feed(WorkerRecalled(worker, tickets))
 
     def worker_exited(self, worker: WorkerId, signal: int | None, exit_code: int | None) -> None:
         """See WorkerEvents."""
         self._pids.pop(worker, None)
-        self._driver.feed(WorkerExited(worker, signal, exit_code))
+        self._feed(WorkerExited(worker, signal, exit_code))
 
 
 class _Door:
@@ -353,15 +368,16 @@ class _Door:
 
     def received(self, peer: PeerId, messages: list[ToNode]) -> None:
         """See ServiceHandler."""
-        try:
-            self._node.hear(peer, messages, self.service, has_lease=self._has_lease)
-        except RemoteProtocolError as error:
-            self._node.count_malformed(peer, str(error))
+        self._node.hear(peer, messages, self.service, has_lease=self._has_lease)
 
     def malformed(self, peer: PeerId, reason: str) -> None:
         """See ServiceHandler."""
-        self._node.count_malformed(peer, reason)
+        self._node.grievances.note("malformed message", reason, peer)
 
     def unreachable(self, peer: PeerId) -> None:
         """See ServiceHandler."""
         self._node.lost(peer, "a message to it could not be delivered")
+
+    def refused(self, reason: str) -> None:
+        """See ServiceHandler."""
+        self._node.grievances.note("stranger refused", reason)

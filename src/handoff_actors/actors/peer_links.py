@@ -60,9 +60,9 @@ class _Handler:
         for message in messages:
             match message:
                 case Chunk():
-                    self._fetcher.chunk(message)
+                    self._fetcher.chunk(self._address, message)
                 case Gone(request):
-                    self._fetcher.gone(request)
+                    self._fetcher.gone(self._address, request)
                 case Refused(reason):
                     self._forget(self._address, reason)
                 case Welcome() | _:
@@ -71,3 +71,7 @@ class _Handler:
     def lost(self, reason: str) -> None:
         """See LinkHandler."""
         self._forget(self._address, reason)
+
+    def refused(self, reason: str) -> None:
+        """See LinkHandler."""
+        self._forget(self._address, f"the two sides don't hold the same cluster key: {reason}")

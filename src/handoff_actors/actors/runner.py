@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.journal import Entry, Journal
 from handoff_actors.core.explain import Explanation, explain
 from handoff_actors.core.program import Program
+from handoff_actors.core.resumption import Reused
 from handoff_actors.core.run import RunMachine, RunOptions
 from handoff_actors.core.run_events import (
     BringHome,
@@ -22,6 +24,7 @@ from handoff_actors.core.run_events import (
     NodeUp,
     NotBroughtHome,
     Observed,
+    Record,
     RunEffect,
     RunEvent as MachineEvent,
     Tell,
@@ -40,7 +43,7 @@ Buffer = bytes | memoryview
 class RunEvent:
     """A change in a run, as `on_event` gets it."""
 
-    #: "assigned", "completed", "failed", "retried", "recalled" or "lost".
+    #: "assigned", "completed", "failed", "retried", "recalled", "lost" or "reused".
     kind: str
     function_id: FunctionId
     node: str
@@ -80,6 +83,7 @@ class RunnerActor:
         options: RunOptions,
         home: Home,
         observer: Callable[[RunEvent], object] | None,
+        journal: Journal | None = None,
     ) -> None:
         self.run = run
         self.plan = program.plan
@@ -89,6 +93,7 @@ class RunnerActor:
         self.started_at = 0.0
         self._home = home
         self._observer = observer
+        self._journal = journal
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[Finished] = self._loop.create_future()
         self._give_up: dict[Index, Callable[[], None]] = {}
@@ -97,18 +102,20 @@ class RunnerActor:
         self._is_closed = False
         self._has_crashed = False
         self._driver: Driver[MachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
+        if journal is not None:
+            journal.on_failure = lambda failure: self._driver.feed(Cancel(_as_ours(failure)))
         #: Wakes whoever waits for one value.
         self._changed = asyncio.Event()
         #: Set once no node holds anything of the run any more.
         self.forgotten: asyncio.Future[None] = self._loop.create_future()
 
-    async def execute(self, nodes: list[NodeUp]) -> None:
-        """Run to the end. Raises what ended it, or CancelledError.
+    async def execute(self, nodes: list[NodeUp], reused: Mapping[Index, Reused]) -> None:
+        """Run to the end, except for what is `reused`. Raises what ended it, or CancelledError.
 
         If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it.
         """
         self.started_at = self._loop.time()
-        self._driver.start(lambda now: self.machine.start(now, nodes))
+        self._driver.start(lambda now: self.machine.start(now, nodes, reused))
         try:
             end = await asyncio.shield(self._finished)
         except asyncio.CancelledError:
@@ -175,6 +182,8 @@ class RunnerActor:
     async def _fetch_stored(self, index: Index) -> Buffer:
         if self._is_closed:
             raise KeyError("its session has been closed")
+        if self.forgotten.done():
+            raise KeyError("the run has been released")
         stored = self.machine.progress.stored[index]
         answer: asyncio.Future[Buffer] = self._loop.create_future()
 
@@ -207,6 +216,8 @@ class RunnerActor:
                 self._bring_home(index, nbytes, list(holders))
             case Observed():
                 self._tell_observer(effect)
+            case Record(indices):
+                self._record(indices)
             case Finished():
                 self._finish(effect)
             case Forgotten():
@@ -222,6 +233,16 @@ class RunnerActor:
             self._observer(
                 RunEvent(observed.kind, function_id, observed.node, observed.attempt, observed.reason)
             )
+
+    def _record(self, indices: Sequence[Index]) -> None:
+        assert self._journal is not None
+        progress = self.machine.progress
+        entries: list[Entry] = []
+        for index in indices:
+            value = progress.inline.get(index, self.values.get(index))
+            nbytes = progress.stored[index].nbytes if value is None else len(value)
+            entries.append(Entry(index, progress.node[index] or "", nbytes, value))
+        self._journal.record(entries)
 
     def _bring_home(self, index: Index, nbytes: int, holders: list[str]) -> None:
         earlier = self._give_up.pop(index, None)
@@ -274,7 +295,7 @@ def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:
         answer.set_exception(KeyError(reason))
 
 
-def _as_ours(error: Exception) -> HandoffError:
+def _as_ours(error: BaseException) -> HandoffError:
     if isinstance(error, HandoffError):
         return error
     ours = HandoffError(f"the run can't go on: {type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ from handoff_actors.actors.discovery import Discovery, Watcher
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
+from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.security import advertised, check_bind, is_loopback
 from handoff_actors.wire.messages import Advert
 
@@ -23,9 +24,10 @@ LOOPBACK = "tcp://127.0.0.1:0"
 class Station:
     """Opens what it needs when it needs it: without peers there is no socket, and ZeroMQ is not even imported."""
 
-    def __init__(self, name: str, watcher: Watcher | None = None) -> None:
+    def __init__(self, name: str, watcher: Watcher | None = None, key: ClusterKey | None = None) -> None:
         self._name = name
         self._watcher = watcher
+        self._key = key
         self._network: ZmqNetwork | None = None
         self._discovery: Discovery | None = None
         self.node: NodeActor | None = None
@@ -40,7 +42,7 @@ class Station:
         if self._network is None:
             from handoff_actors.transport.zeromq import ZmqNetwork  # noqa: PLC0415 - it costs 30 ms that many never need
 
-            self._network = ZmqNetwork()
+            self._network = ZmqNetwork(self._key)
         return self._network
 
     async def start_node(
@@ -56,13 +58,14 @@ class Station:
     ) -> NodeActor:
         """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
 
-        Raises InsecureAddressError for an address beyond loopback, ConnectionFailed, VersionMismatch, OSError.
+        Raises InsecureAddressError for an address beyond loopback without a key, ConnectionFailed,
+        AuthenticationError, VersionMismatch, OSError.
         """
         if self.node is not None:
             raise HandoffError(f"this process has a node already: {self.node.name!r}")
         listen = listen or _where_to_listen(seeds)
         if listen is not None:
-            check_bind(listen, insecure)
+            check_bind(listen, insecure, has_key=self._key is not None)
         own_name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
         node = NodeActor(own_name, capabilities, usual, most_workers=workers)
@@ -75,7 +78,10 @@ class Station:
         return node
 
     async def join(self, seeds: Sequence[str]) -> None:
-        """Find a cluster by the address of any of its members. Raises ConnectionFailed, VersionMismatch."""
+        """Find a cluster by the address of any of its members.
+
+        Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+        """
         if self._discovery is None:
             self._discovery = Discovery(self.network(), self._name, self._watcher)
             if self.node is not None:

@@ -82,9 +82,14 @@ class Store:
 
     def forget(self, run: RunId) -> None:
         """Drop everything of a run. Freeing much memory takes a while, so a thread does it."""
+        self._drop_views(run)
+        removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-")
+        # Who asks meanwhile maps what is being removed, which must not keep its memory taken.
+        removal.add_done_callback(lambda _: self._drop_views(run))
+
+    def _drop_views(self, run: RunId) -> None:
         for key in [key for key in self._views if key[0] == run]:
             del self._views[key]
-        asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-")
 
     def _remove(self, prefix: str) -> None:
         with suppress(FileNotFoundError):

@@ -1,5 +1,7 @@
 """Brings stored values into the app, and hands out those that the app itself holds."""
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 
 from handoff_actors.actors.connections import Connections
@@ -8,6 +10,7 @@ from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.actors.runner import Buffer
 from handoff_actors.actors.station import Station
 from handoff_actors.actors.store import Landing, MemoryLanding
+from handoff_actors.core.fetching import CHUNK_NBYTES
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Chunk, Fetch, Gone
 
@@ -40,7 +43,10 @@ class ValueCourier:
         addresses = {advert.name: advert.address for advert in self._connections.adverts()}
 
         def land(_: int, total: int) -> Landing:
-            return MemoryLanding(total)
+            try:
+                return MemoryLanding(total)
+            except MemoryError as error:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
 
         def landed(landing: Landing | None, reason: str) -> None:
             assert landing is None or isinstance(landing, MemoryLanding)
@@ -58,7 +64,7 @@ class ValueCourier:
         if buffer is None:
             self._connections.send(name, Gone(wanted.request))
             return
-        piece = memoryview(buffer)[wanted.offset : wanted.offset + wanted.length]
+        piece = memoryview(buffer)[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
         self._connections.send(name, Chunk(wanted.request, wanted.offset, len(buffer), piece))
 
     def received_bytes(self) -> int:

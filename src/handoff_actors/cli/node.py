@@ -12,10 +12,11 @@ from handoff_actors.actors.daemon import DRAIN_S, DaemonOptions, run_daemon
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.logs import log_to_stderr
-from handoff_actors.cli.parameters import ADDRESS, AMOUNT, join_option, json_option
+from handoff_actors.cli.parameters import ADDRESS, AMOUNT, join_option, json_option, key_option
 from handoff_actors.cli.resources import amounts
 from handoff_actors.ids import Resources
 from handoff_actors.session import check_resources
+from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.security import advertised, is_loopback
 from handoff_actors.wire.messages import Advert
 
@@ -44,8 +45,11 @@ LEVELS = ("debug", "info", "warning", "error")
     "--advertise", metavar="HOST", help="Under which name others reach it, if not the one it listens at."
 )
 @join_option(help="Any member of the cluster to join. Repeatable; one that answers is enough.")
+@key_option
 @click.option(
-    "--insecure", is_flag=True, help="Listen beyond loopback. Whoever reaches the port can run any code."
+    "--insecure",
+    is_flag=True,
+    help="Listen beyond loopback without a key. Whoever reaches the port can run any code.",
 )
 @click.option(
     "--drain",
@@ -67,6 +71,7 @@ def node(
     listen: str,
     advertise: str | None,
     seeds: tuple[str, ...],
+    key: ClusterKey | None,
     insecure: bool,
     drain_s: float,
     log_level: str,
@@ -79,7 +84,7 @@ def node(
     _check_addresses(listen, advertise, seeds)
     capabilities = _capabilities(cpu, memory, others)
     options = DaemonOptions(
-        name, capabilities, workers, listen, advertise, seeds, insecure=insecure, drain_s=drain_s
+        name, capabilities, workers, listen, advertise, seeds, insecure=insecure, drain_s=drain_s, key=key
     )
     log_to_stderr(log_level)
     with one_line_errors():

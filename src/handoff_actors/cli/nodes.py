@@ -12,8 +12,9 @@ from rich.table import Table
 
 from handoff_actors.actors.station import Station
 from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.parameters import join_option, json_option
+from handoff_actors.cli.parameters import join_option, json_option, key_option
 from handoff_actors.cli.resources import amounts
+from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.wire.messages import Advert
 
 COLUMNS = ("name", "address", "capabilities", "spare", "running", "queued", "workers", "stored bytes")
@@ -21,11 +22,12 @@ COLUMNS = ("name", "address", "capabilities", "spare", "running", "queued", "wor
 
 @click.command()
 @join_option(required=True, help="Any member of the cluster.")
+@key_option
 @json_option
-def nodes(seeds: tuple[str, ...], as_json: bool) -> None:
+def nodes(seeds: tuple[str, ...], key: ClusterKey | None, as_json: bool) -> None:
     """Show every member of a cluster: what it offers, what it has to spare, what it does."""
     with one_line_errors():
-        adverts = uvloop.run(_members(seeds))
+        adverts = uvloop.run(_members(seeds, key))
     if as_json:
         click.echo(json.dumps([_fields(advert) for advert in adverts], indent=2))
     elif sys.stdout.isatty():
@@ -34,8 +36,8 @@ def nodes(seeds: tuple[str, ...], as_json: bool) -> None:
         click.echo(_aligned([COLUMNS, *map(_row, adverts)]))
 
 
-async def _members(seeds: Sequence[str]) -> list[Advert]:
-    station = Station("handoff nodes")
+async def _members(seeds: Sequence[str], key: ClusterKey | None) -> list[Advert]:
+    station = Station("handoff nodes", key=key)
     try:
         await station.join(seeds)
         return station.members()

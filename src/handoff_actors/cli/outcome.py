@@ -43,7 +43,9 @@ class Outcome:
         took = max((report.finished_at for report in self.functions.values()), default=0.0)
         shares = Counter(report.node for report in self.functions.values())
         nodes = ", ".join(f"{node} ({count})" for node, count in sorted(shares.items()))
-        return f"{len(self.functions)} function(s) in {took:.3f} s on {nodes}"
+        reused = sum(report.attempts == 0 for report in self.functions.values())
+        sparing = f", {reused} of them reused," if reused else ""
+        return f"{len(self.functions)} function(s){sparing} in {took:.3f} s on {nodes}"
 
     def json(self) -> str:
         """All of it; a result that JSON does not know as its repr."""

@@ -6,6 +6,9 @@ from functools import partial
 
 import click
 
+from handoff_actors.errors import InvalidKeyError
+from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
+
 _ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}")
 
 
@@ -43,6 +46,31 @@ class Amount(click.ParamType):  # type: ignore[type-arg]  # as above
             self.fail(f"{value!r} is not an amount of a resource; one looks like gpu=2", param, ctx)
 
 
+class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A file with the cluster key."""
+
+    name = "file"
+
+    def convert(
+        self, value: str | ClusterKey, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ClusterKey:
+        """See click.ParamType."""
+        if isinstance(value, ClusterKey):
+            return value
+        try:
+            return ClusterKey.from_file(value)
+        except InvalidKeyError as error:
+            self.fail(str(error), param, ctx)
+
+
+def key_from_environment() -> ClusterKey | None:
+    """The key of those who give no --key-file. Raises click.UsageError for one that is none."""
+    try:
+        return ClusterKey.from_environment()
+    except InvalidKeyError as error:
+        raise click.UsageError(str(error)) from error
+
+
 ADDRESS = Address()
 AMOUNT = Amount()
 
@@ -55,5 +83,13 @@ join_option = partial(
     multiple=True,
     envvar="HANDOFF_SEEDS",
     show_envvar=True,
+)
+key_option = click.option(
+    "--key-file",
+    "key",
+    metavar="FILE",
+    type=KeyFile(),
+    default=key_from_environment,
+    help=f"The cluster key, see `handoff keygen`. [env vars: {KEY_VARIABLE}, {KEY_FILE_VARIABLE}]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs to read.")

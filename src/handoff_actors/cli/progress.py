@@ -34,7 +34,7 @@ class Tally:
         match event.kind:
             case "assigned":
                 self.running.add(event.function_id)
-            case "completed":
+            case "completed" | "reused":
                 self.done.add(event.function_id)
             case "failed":
                 self.failures += 1

@@ -11,7 +11,7 @@ import uvloop
 from handoff_actors.api import ExecuteOptions
 from handoff_actors.cli.loading import load_dag
 from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
-from handoff_actors.cli.parameters import join_option, json_option
+from handoff_actors.cli.parameters import join_option, json_option, key_option
 from handoff_actors.cli.progress import shown_progress
 from handoff_actors.cli.streams import stdout_to_stderr
 from handoff_actors.core.placement import POLICIES
@@ -20,6 +20,7 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
 from handoff_actors.runs import RunEvent
 from handoff_actors.session import Session
+from handoff_actors.transport.keys import ClusterKey
 
 #: What shells report of a command that SIGINT has ended.
 INTERRUPTED = 130
@@ -41,6 +42,13 @@ INTERRUPTED = 130
     metavar="ID",
     help="Print the result of this function, too. Repeatable; 'all' for all.",
 )
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Record what is done, and don't run again what the file has already.",
+)
+@key_option
 @json_option
 def run(
     target: str,
@@ -50,6 +58,8 @@ def run(
     timeout: float | None,
     strategy: str,
     wanted: tuple[str, ...],
+    journal: str | None,
+    key: ClusterKey | None,
     as_json: bool,
 ) -> None:
     """Run a DAG and print the results of its sinks.
@@ -62,10 +72,11 @@ def run(
         "max_retries": max_retries,
         "max_concurrency": max_concurrency,
         "timeout": timeout,
+        "journal": journal,
     }
     try:
         with stdout_to_stderr() if as_json else nullcontext():
-            outcome = _run(target, seeds, wanted, options)
+            outcome = _run(target, seeds, key, wanted, options)
     except HandoffError as error:
         _fail(error, as_json=as_json)
     except KeyboardInterrupt:
@@ -75,14 +86,20 @@ def run(
     click.echo(outcome.json() if as_json else outcome.lines())
 
 
-def _run(target: str, seeds: Sequence[str], wanted: Collection[str], options: ExecuteOptions) -> Outcome:
+def _run(
+    target: str,
+    seeds: Sequence[str],
+    key: ClusterKey | None,
+    wanted: Collection[str],
+    options: ExecuteOptions,
+) -> Outcome:
     dag = load_dag(target, for_cluster=bool(seeds))
     plan = Plan.compile(dag)
     shown = _shown(plan, wanted)
 
     async def main(on_event: Callable[[RunEvent], None]) -> Outcome:
         watched: ExecuteOptions = {**options, "fetch": shown, "on_event": on_event}
-        async with Session(seeds) as session:
+        async with Session(seeds, key=key) as session:
             return Outcome.of(await session.execute_distributed(dag, **watched), shown)
 
     with shown_progress(plan.size) as on_event:

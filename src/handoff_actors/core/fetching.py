@@ -5,6 +5,7 @@ more, the next one is asked from the start: what it has may differ, where a func
 most so many transfers from one holder go on at once; the others wait their turn.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ CHUNK_NBYTES = 1 << 20
 WINDOW = 4
 #: Transfers from one holder at once.
 TRANSFERS = 4
+#: No value is larger, whatever a holder says: no machine has that much room.
+MAX_VALUE_NBYTES = 1 << 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class _Transfer:
 @dataclass(slots=True)
 class _Holder:
     active: list[int] = field(default_factory=list)
-    waiting: list[int] = field(default_factory=list)
+    waiting: deque[int] = field(default_factory=deque)
 
 
 class Fetching:
@@ -88,6 +91,20 @@ class Fetching:
         self._transfers[request] = transfer
         return self._enlist(transfer)
 
+    def asks(self, request: int) -> str | None:
+        """Whom a transfer comes from now; None where there is no such transfer."""
+        transfer = self._transfers.get(request)
+        return None if transfer is None else transfer.holders[0]
+
+    def awaits(self, request: int, offset: int, nbytes: int, total: int) -> bool:
+        """Whether this can be the next chunk of a transfer that goes on."""
+        transfer = self._transfers[request]
+        is_next = offset == transfer.arrived and offset < transfer.asked
+        keeps_its_size = offset == 0 or total == transfer.nbytes
+        # One that is shorter would leave a gap that nobody asks for again.
+        is_whole = nbytes == min(CHUNK_NBYTES, total - offset)
+        return is_next and keeps_its_size and is_whole and total <= MAX_VALUE_NBYTES
+
     def chunk(self, request: int, nbytes: int, total: int) -> list[FetchEffect]:
         """The next chunk has come; the whole value has `total` bytes."""
         transfer = self._transfers.get(request)
@@ -96,31 +113,35 @@ class Fetching:
         transfer.nbytes = total
         transfer.arrived += nbytes
         if transfer.arrived >= total:
-            del self._transfers[request]
-            return [Landed(request), *self._delist(transfer)]
+            return [Landed(request), *self.cancel(request)]
         return self._ask(transfer)
 
     def gone(self, request: int) -> list[FetchEffect]:
         """The holder that was asked has it no more."""
         transfer = self._transfers.get(request)
-        return (
-            [] if transfer is None else self._next_holder(transfer, f"{transfer.holders[0]} has it no more")
-        )
+        if transfer is None:
+            return []
+        holder = transfer.holders[0]
+        self._withdraw(transfer)
+        return self._fill(holder) + self._try_next(transfer, f"{holder} has it no more")
 
     def holder_lost(self, holder: str, reason: str) -> list[FetchEffect]:
         """Nothing comes from a holder any more."""
-        effects: list[FetchEffect] = []
-        state = self._holders.get(holder)
-        for request in [*state.active, *state.waiting] if state is not None else ():
-            effects += self._next_holder(
-                self._transfers[request], f"{holder or 'the app'} can't be reached: {reason}"
-            )
-        return effects
+        state = self._holders.pop(holder, _Holder())
+        why = f"{holder or 'the app'} can't be reached: {reason}"
+        return [
+            effect
+            for request in (*state.active, *state.waiting)
+            for effect in self._try_next(self._transfers[request], why)
+        ]
 
-    def cancel(self, request: int) -> list[FetchEffect]:
-        """Nobody wants it any more."""
-        transfer = self._transfers.pop(request, None)
-        return [] if transfer is None else self._delist(transfer)
+    def cancel(self, *requests: int) -> list[FetchEffect]:
+        """Nobody wants these any more. Many are best named at once: none of them is begun in another's place then."""
+        transfers = [self._transfers.pop(request) for request in requests if request in self._transfers]
+        for transfer in transfers:
+            self._withdraw(transfer)
+        holders = dict.fromkeys(transfer.holders[0] for transfer in transfers)
+        return [effect for holder in holders for effect in self._fill(holder)]
 
     def check(self) -> None:
         """Assert that each transfer is with one holder."""
@@ -131,36 +152,32 @@ class Fetching:
         if not transfer.holders:
             del self._transfers[transfer.request]
             return [Lost(transfer.request, transfer.reason)]
-        state = self._holders.setdefault(transfer.holders[0], _Holder())
-        if len(state.active) >= TRANSFERS:
-            state.waiting.append(transfer.request)
-            return []
-        state.active.append(transfer.request)
-        return self._ask(transfer)
-
-    def _delist(self, transfer: _Transfer) -> list[FetchEffect]:
         holder = transfer.holders[0]
+        self._holders.setdefault(holder, _Holder()).waiting.append(transfer.request)
+        return self._fill(holder)
+
+    def _fill(self, holder: str) -> list[FetchEffect]:
         state = self._holders[holder]
-        if transfer.request in state.waiting:
-            state.waiting.remove(transfer.request)
-            return []
-        state.active.remove(transfer.request)
-        if state.waiting:
-            following = state.waiting.pop(0)
-            state.active.append(following)
-            return self._ask(self._transfers[following])
+        effects: list[FetchEffect] = []
+        while state.waiting and len(state.active) < TRANSFERS:
+            request = state.waiting.popleft()
+            state.active.append(request)
+            effects += self._ask(self._transfers[request])
         if not state.active:
             del self._holders[holder]
-        return []
+        return effects
 
-    def _next_holder(self, transfer: _Transfer, reason: str) -> list[FetchEffect]:
-        effects = self._delist(transfer)
+    def _withdraw(self, transfer: _Transfer) -> None:
+        state = self._holders[transfer.holders[0]]
+        requests = state.active if transfer.request in state.active else state.waiting
+        requests.remove(transfer.request)
+
+    def _try_next(self, transfer: _Transfer, reason: str) -> list[FetchEffect]:
         transfer.holders.pop(0)
         transfer.asked = transfer.arrived = 0
         transfer.reason = reason
-        if transfer.holders:
-            effects.append(Restart(transfer.request))
-        return effects + self._enlist(transfer)
+        restart: list[FetchEffect] = [Restart(transfer.request)] if transfer.holders else []
+        return restart + self._enlist(transfer)
 
     def _ask(self, transfer: _Transfer) -> list[FetchEffect]:
         effects: list[FetchEffect] = []

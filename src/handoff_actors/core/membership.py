@@ -1,9 +1,10 @@
-"""Who is in the cluster: alive, suspect or gone, told from what nodes say of themselves and of one another.
+"""Who is in the cluster: there, in doubt or gone, told from what nodes say of themselves and of one another.
 
 A member is learned of from anybody, but only what it says itself, on the bus, is proof of its life. Without that for a
-while it is suspect, and after a while longer it is gone; a connection that breaks and can't be made again tells so at
-once. One that was thought gone and speaks is back, as a new member. Of two with one name the later one counts, for good.
-Adverts carry a number made of the members that their node knows: where that differs from ours for long, we ask.
+while it is in doubt, and then gone; a connection that breaks and can't be made again tells so at once. One that was
+thought gone and says something new is back, as a new member; what others still tell of it counts for nothing. Of those
+with one name the one with the greatest incarnation counts, so that all see the same one, in whatever order they learn
+of them. Adverts carry a number made of the members that their node knows: where that differs from ours for long, we ask.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,10 @@ from zlib import crc32
 
 from handoff_actors.wire.messages import Advert
 
-SUSPECT_S = 3.0
+#: So long after its last word a member is in doubt.
 GONE_S = 10.0
+#: Perhaps it is we who stood still, and its words lie unread: within this time they are read.
+DOUBT_S = 0.5
 #: Views are compared no more often than this.
 COMPARE_S = 2.0
 #: Seeds that are not members are tried again so often.
@@ -110,19 +113,24 @@ MembershipEffect = MemberUp | MemberChanged | MemberDown | Subscribe | Unsubscri
 @dataclass(slots=True)
 class _Member:
     advert: Advert
-    heard_at: float
+    #: When silence changes what is thought of it.
+    due: float
+    is_in_doubt: bool = False
     is_gone: bool = False
 
 
 class MembershipMachine:
-    """One place's view of the cluster. See `core.machine.Machine`."""
+    """One place's view of the cluster. See `core.machine.Machine`.
 
-    def __init__(self, own_incarnation: str | None = None) -> None:
+    The node in this place, if there is one, is not among its own members. That another bears its name, and counts
+    instead of it, shows as that other's `MemberUp`.
+    """
+
+    def __init__(self, own_incarnation: str | None = None, own_name: str | None = None) -> None:
         self._own = own_incarnation
+        self._own_name = own_name
         #: By incarnation.
         self._members: dict[str, _Member] = {}
-        #: Incarnations whose name somebody else bears now.
-        self._superseded: set[str] = set()
         self._seeds: dict[str, float] = {}
         self._compare_at = 0.0
 
@@ -132,11 +140,12 @@ class MembershipMachine:
         return sorted(adverts, key=lambda advert: advert.name)
 
     def view(self) -> int:
-        """A number made of all members."""
-        names = [f"{member.incarnation}" for member in self.alive()]
-        if self._own is not None:
-            names.append(self._own)
-        return crc32(" ".join(sorted(names)).encode())
+        """A number made of all members, and of the node in this place as far as it counts."""
+        alive = self.alive()
+        incarnations = [advert.incarnation for advert in alive]
+        if self._own is not None and self._own_name not in {advert.name for advert in alive}:
+            incarnations.append(self._own)
+        return crc32(" ".join(sorted(incarnations)).encode())
 
     def handle(self, event: MembershipEvent, now: float) -> list[MembershipEffect]:
         """Take one event."""
@@ -145,11 +154,9 @@ class MembershipMachine:
                 return self._spoke(advert, now)
             case ToldOf(adverts):
                 return [effect for advert in adverts for effect in self._told_of(advert, now)]
-            case Unreachable(name, incarnation, reason):
+            case Unreachable(_, incarnation, reason):
                 member = self._members.get(incarnation)
-                if member is None or member.is_gone:
-                    return []
-                return self._drop(member, reason, now, listen=False) if member.advert.name == name else []
+                return [] if member is None or member.is_gone else self._drop(member, reason, now)
             case SetSeeds(addresses):
                 for address in addresses:
                     self._seeds.setdefault(address, now + SEED_S)
@@ -160,13 +167,10 @@ class MembershipMachine:
     def wake(self, now: float) -> list[MembershipEffect]:
         """Give up on who has been silent for too long, and look for seeds that are missing."""
         effects: list[MembershipEffect] = []
-        for incarnation, member in list(self._members.items()):
-            if not member.is_gone and now >= member.heard_at + GONE_S:
-                effects += self._drop(member, f"nothing was heard of it for {GONE_S:g} s", now, listen=True)
-            elif member.is_gone and now >= member.heard_at + FORGET_S:
-                del self._members[incarnation]
-                effects.append(Unsubscribe(member.advert.bus))
-        present = {member.advert.address for member in self._members.values() if not member.is_gone}
+        for member in list(self._members.values()):
+            if now >= member.due:
+                effects += self._stayed_silent(member, now)
+        present = {advert.address for advert in self.alive()}
         for address, due in self._seeds.items():
             if now >= due:
                 self._seeds[address] = now + SEED_S
@@ -176,37 +180,31 @@ class MembershipMachine:
     @property
     def wake_at(self) -> float | None:
         """The next time that somebody has been silent for too long, or that a seed is due."""
-        times = [
-            member.heard_at + (FORGET_S if member.is_gone else GONE_S) for member in self._members.values()
-        ]
-        return min([*times, *self._seeds.values()], default=None)
+        return min(
+            [*(member.due for member in self._members.values()), *self._seeds.values()],
+            default=None,
+        )
 
     def check(self) -> None:
-        """Assert that no two members that are there share a name."""
+        """Assert that no two members that are there share a name, and that none is the node in this place."""
         names = [advert.name for advert in self.alive()]
         assert len(names) == len(set(names)), f"two members of one name: {names}"
-
-    def is_suspect(self, name: str, now: float) -> bool:
-        """Whether a member has been silent for a while."""
-        return any(
-            member.advert.name == name and not member.is_gone and now >= member.heard_at + SUSPECT_S
-            for member in self._members.values()
-        )
+        assert self._own not in self._members, "the node in this place is among its own members"
 
     def _spoke(self, advert: Advert, now: float) -> list[MembershipEffect]:
         member = self._members.get(advert.incarnation)
         if member is None:
             return self._welcome(advert, now)
-        member.heard_at = now
+        # What it said before it went may come late.
+        is_news = advert.seq > member.advert.seq
         if member.is_gone:
-            del self._members[advert.incarnation]
-            return self._welcome(advert, now)
-        if advert.seq <= member.advert.seq:
+            return self._welcome(advert, now) if is_news else []
+        member.due, member.is_in_doubt = now + GONE_S, False
+        if not is_news:
             return []
-        changed = advert != member.advert
         member.advert = advert
-        effects: list[MembershipEffect] = [MemberChanged(advert)] if changed else []
-        if advert.view != self.view() and now >= self._compare_at:
+        effects: list[MembershipEffect] = [MemberChanged(advert)]
+        if now >= self._compare_at and advert.view != self.view():
             self._compare_at = now + COMPARE_S
             effects.append(Introduce(advert.address))
         return effects
@@ -215,27 +213,39 @@ class MembershipMachine:
         return [] if advert.incarnation in self._members else self._welcome(advert, now)
 
     def _welcome(self, advert: Advert, now: float) -> list[MembershipEffect]:
-        if advert.incarnation == self._own or advert.incarnation in self._superseded:
+        if advert.incarnation == self._own or self._is_outranked(advert):
             return []
         effects: list[MembershipEffect] = []
         for member in list(self._members.values()):
-            if member.advert.name == advert.name:
-                self._superseded.add(member.advert.incarnation)
+            if member.advert.name == advert.name and member.advert.incarnation < advert.incarnation:
                 if not member.is_gone:
-                    effects += self._drop(
-                        member, "another node of that name has taken its place", now, listen=False
-                    )
-                self._members.pop(member.advert.incarnation, None)
-        self._members[advert.incarnation] = _Member(advert, now)
+                    effects += self._drop(member, "another node of that name has taken its place", now)
+                effects += self._forget(member)
+        self._members[advert.incarnation] = _Member(advert, now + GONE_S)
         # The members that both views lack a moment ago are no reason to ask.
         self._compare_at = now + COMPARE_S
         return [*effects, Subscribe(advert.bus), MemberUp(advert)]
 
-    def _drop(self, member: _Member, reason: str, now: float, *, listen: bool) -> list[MembershipEffect]:
-        advert = member.advert
-        effects: list[MembershipEffect] = [MemberDown(advert.name, advert.incarnation, reason)]
-        member.is_gone, member.heard_at = True, now
-        if not listen:
-            del self._members[advert.incarnation]
-            effects.append(Unsubscribe(advert.bus))
-        return effects
+    def _is_outranked(self, advert: Advert) -> bool:
+        rivals = [rival.incarnation for rival in self.alive() if rival.name == advert.name]
+        if self._own is not None and advert.name == self._own_name:
+            rivals.append(self._own)
+        return any(rival > advert.incarnation for rival in rivals)
+
+    def _stayed_silent(self, member: _Member, now: float) -> list[MembershipEffect]:
+        if member.is_gone:
+            return self._forget(member)
+        if member.is_in_doubt:
+            return self._drop(member, f"nothing was heard of it for {GONE_S:g} s", now)
+        member.is_in_doubt, member.due = True, now + DOUBT_S
+        return []
+
+    def _drop(self, member: _Member, reason: str, now: float) -> list[MembershipEffect]:
+        member.is_gone, member.due = True, now + FORGET_S
+        return [MemberDown(member.advert.name, member.advert.incarnation, reason)]
+
+    def _forget(self, member: _Member) -> list[MembershipEffect]:
+        del self._members[member.advert.incarnation]
+        # Addresses are used again: another node may have taken over the port of one that has died.
+        is_shared = any(other.advert.bus == member.advert.bus for other in self._members.values())
+        return [] if is_shared else [Unsubscribe(member.advert.bus)]

@@ -45,7 +45,7 @@ from handoff_actors.errors import (
     SerializationError,
     WorkerDied,
 )
-from handoff_actors.ids import Index, RunId
+from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages import Closed, Completed, Done, Failed, Recalled
 
 
@@ -335,7 +335,7 @@ class RunMachine:
                 if self._budgets.may_retry(index):
                     self._rest(index, name, now)
                 else:
-                    self._fail(FunctionFailed(function_id, name, attempts, failed.reason), failed.error)
+                    self._fail(_function_failed(function_id, name, attempts, failed), failed.error)
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
         if self._budgets.may_lose_another(index):
@@ -386,3 +386,10 @@ class RunMachine:
     def _observe(self, kind: str, index: Index, node: str, reason: str = "") -> None:
         if self._options.observe:
             self._effects.append(Observed(kind, index, node, self.progress.attempt[index], reason))
+
+
+def _function_failed(function_id: FunctionId, name: str, attempts: int, failed: Failed) -> FunctionFailed:
+    error = FunctionFailed(function_id, name, attempts, failed.reason)
+    if failed.kind == "timeout":
+        error.__cause__ = TimeoutError(failed.reason)
+    return error

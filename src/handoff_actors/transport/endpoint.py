@@ -24,6 +24,9 @@ class LinkHandler(Protocol):
     def lost(self, reason: str) -> None:
         """Take note that the link is gone for good. At most once; never after `close()`."""
 
+    def refused(self, reason: str) -> None:
+        """Take note of the same where it is because the two sides do not hold the same cluster key."""
+
 
 class Link(Protocol):
     """The client's end of one connection to a node's service."""
@@ -62,6 +65,9 @@ class ServiceHandler(Protocol):
 
     def unreachable(self, peer: PeerId) -> None:
         """Take note that a message to a peer was dropped: it has gone, or has long stopped reading."""
+
+    def refused(self, reason: str) -> None:
+        """Take note that a stranger was not let in."""
 
 
 class Service(Protocol):

@@ -8,13 +8,16 @@ socket's monitor:
 
     connecting --HANDSHAKE_SUCCEEDED--> connected --DISCONNECTED--> lost
     connecting --CLOSED, DISCONNECTED--> connecting, after RETRY_S, until the connect timeout
-    connecting --HANDSHAKE_FAILED_*, connect timeout--> lost
+    connecting --HANDSHAKE_FAILED_PROTOCOL, connect timeout--> lost
+    connecting --HANDSHAKE_FAILED_*, where it tells of another key--> refused
+
+A server that can't read the first message of the handshake hangs up without a word. A server that is just ending may
+do so, too, so only several of these in a row mean that it holds another key.
 """
 
 import asyncio
 import contextlib
 import os
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -24,6 +27,7 @@ import zmq
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import LinkHandler
+from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
 from handoff_actors.transport.outbox import Outbox
 from handoff_actors.transport.pump import Pump
 from handoff_actors.wire.codec import FROM_NODE, decode
@@ -36,15 +40,9 @@ LINGER_MS: Final = 250
 
 #: An hour: by then the socket of a lost connection is closed, and a connection that fails is tried again by us.
 _NEVER_MS: Final = 3_600_000
-_MONITORED: Final = (
-    zmq.EVENT_CLOSED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
-#: What a monitor's first frame holds: the event, and a value that says no more than the event does.
-_MONITOR_EVENT: Final = struct.Struct("=hi")
+_MONITORED: Final = zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
+#: So many times whoever answers may hang up during the handshake: as many as there are tries in half a second.
+_MAX_HANG_UPS: Final = 5
 #: A link has one receiver, whose name the outbox need not know.
 _THE_SERVICE: Final = PeerId(b"")
 
@@ -71,11 +69,13 @@ class ZmqLink:
         self._is_closed = False
         self._connect_timeout = connect_timeout
         self._no_connection = "no answer"
+        self._hang_ups = 0
+        self._has_key = bool(socket.getsockopt(zmq.MECHANISM) == zmq.CURVE)
         self._received: list[FromNode] = []
         self._malformed: str | None = None
         self._backlog: deque[bytearray] = deque()
         self._outbox = Outbox(self._transmit)
-        self._monitor = Pump(socket.get_monitor_socket(_MONITORED), self._monitored, _nothing)
+        self._monitor = Monitor(socket, _MONITORED, self._monitored)
         self._pump = Pump(socket, self._accept, self._deliver)
         loop = asyncio.get_running_loop()
         self._retry: asyncio.Handle | None = None
@@ -113,21 +113,30 @@ class ZmqLink:
             self._socket.disconnect(self.address)
         self._connect()
 
-    def _monitored(self, frames: list[bytes]) -> None:
-        event, _ = _MONITOR_EVENT.unpack(frames[0])
+    def _monitored(self, event: int, value: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._is_connected = True
             self._stop_connecting()
             self._send_backlog()
-        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            self._lose("whoever answers does not speak our protocol")
-        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self._lose("our key was not accepted")
+        elif event & FAILURES:
+            self._handshake_failed(Failure(event, value))
         elif self._is_connected:
             self._lose("the connection was closed by the other side, or broke")
         elif self._retry is None:
-            self._no_connection = "connection refused"
+            if self._hang_ups == 0:
+                self._no_connection = "connection refused"
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._connect_again)
+
+    def _handshake_failed(self, failure: Failure) -> None:
+        reason = failure.told_by_client(has_key=self._has_key)
+        if failure.is_hang_up:
+            # It is followed by DISCONNECTED, and another try.
+            self._hang_ups += 1
+            self._no_connection = reason
+        if failure.is_about_keys or (self._has_key and self._hang_ups >= _MAX_HANG_UPS):
+            self._lose(reason, is_about_keys=True)
+        elif not failure.is_hang_up:
+            self._lose(reason)
 
     def _give_up(self) -> None:
         self._lose(f"{self._no_connection} within {self._connect_timeout:g} s")
@@ -137,22 +146,20 @@ class ZmqLink:
         if self._retry is not None:
             self._retry.cancel()
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, *, is_about_keys: bool = False) -> None:
         try:
             # What the other side said before it went still counts.
             self._pump.receive_rest()
         finally:
             if not self._is_closed:
                 self._shut(0)
-                self._handler.lost(reason)
+                (self._handler.refused if is_about_keys else self._handler.lost)(reason)
 
     def _shut(self, linger_ms: int) -> None:
         self._is_closed = True
         self._stop_connecting()
         self._backlog.clear()
-        # In this order: a monitor that reports to a socket that is closed blocks for ever.
-        self._socket.disable_monitor()
-        self._monitor.close(0)
+        self._monitor.close()
         self._pump.close(linger_ms)
         self._on_close(self)
 
@@ -197,7 +204,3 @@ def _only(frames: list[bytes]) -> bytes:
     if len(frames) != 1:
         raise RemoteProtocolError(f"a message has {len(frames)} frames instead of one")
     return frames[0]
-
-
-def _nothing() -> None:
-    """Stand for what is to be done after a burst of monitor events."""

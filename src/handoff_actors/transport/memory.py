@@ -8,11 +8,12 @@ import asyncio
 import errno
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, LinkHandler, ServiceHandler
-from handoff_actors.transport.lane import Lane
+from handoff_actors.transport.lane import Lane, Postman
 from handoff_actors.transport.memory_bus import MemoryPublisher, MemorySubscriber
 from handoff_actors.wire import codec
 from handoff_actors.wire.messages import FromNode, OnBus, ToNode
@@ -26,6 +27,7 @@ class MemoryNetwork:
     def __init__(self, *, encode: bool = False) -> None:
         self._encode = encode
         self._numbers = itertools.count(1)
+        self._postman = Postman()
         self._links: list[MemoryLink] = []
         self._services: dict[str, MemoryService] = {}
         self._publishers: dict[str, MemoryPublisher] = {}
@@ -36,7 +38,9 @@ class MemoryNetwork:
     ) -> "MemoryLink":
         """See `Network.link`."""
         peer = PeerId(b"M%d" % next(self._numbers))
-        link = MemoryLink(address, handler, peer, encode=self._encode, on_close=self._links.remove)
+        link = MemoryLink(
+            address, handler, peer, self._postman, encode=self._encode, on_close=self._links.remove
+        )
         self._links.append(link)
         service = self._services.get(address)
         if service is None:
@@ -48,7 +52,7 @@ class MemoryNetwork:
     def serve(self, address: str, handler: ServiceHandler) -> "MemoryService":
         """See `Network.serve`."""
         name = self._free(address, self._services)
-        service = MemoryService(name, handler, on_close=lambda: self._services.pop(name))
+        service = MemoryService(name, handler, self._postman, on_close=lambda: self._services.pop(name))
         self._services[name] = service
         for link in self._links:
             if link.address == name:
@@ -64,7 +68,9 @@ class MemoryNetwork:
 
     def subscriber(self, handler: Callable[[list[OnBus]], None]) -> "MemorySubscriber":
         """See `Network.subscriber`."""
-        subscriber = MemorySubscriber(handler, encode=self._encode, on_close=self._subscribers.remove)
+        subscriber = MemorySubscriber(
+            handler, self._postman, encode=self._encode, on_close=self._subscribers.remove
+        )
         self._subscribers.append(subscriber)
         return subscriber
 
@@ -94,6 +100,7 @@ class MemoryLink:
         address: str,
         handler: LinkHandler,
         peer: PeerId,
+        postman: Postman,
         *,
         encode: bool,
         on_close: Callable[["MemoryLink"], None],
@@ -105,8 +112,10 @@ class MemoryLink:
         self._service: MemoryService | None = None
         self._is_closed = False
         self._deadline: asyncio.Handle | None = None
-        self._to_service = Lane[ToNode](self._deliver_to_service, codec.TO_NODE if encode else None)
-        self._to_client = Lane[FromNode](self._deliver_to_client, codec.FROM_NODE if encode else None)
+        self._to_service = Lane[ToNode](postman, self._deliver_to_service, codec.TO_NODE if encode else None)
+        self._to_client = Lane[FromNode](
+            postman, self._deliver_to_client, codec.FROM_NODE if encode else None
+        )
 
     @property
     def sent_bytes(self) -> int:
@@ -172,9 +181,12 @@ class MemoryLink:
 class MemoryService:
     """A `Service` for links in the same event loop."""
 
-    def __init__(self, address: str, handler: ServiceHandler, on_close: Callable[[], object]) -> None:
+    def __init__(
+        self, address: str, handler: ServiceHandler, postman: Postman, *, on_close: Callable[[], object]
+    ) -> None:
         self.address = address
         self._handler = handler
+        self._postman = postman
         self._on_close = on_close
         self._links: dict[PeerId, MemoryLink] = {}
         self._is_closed = False
@@ -185,7 +197,7 @@ class MemoryService:
             return
         link = self._links.get(peer)
         if link is None:
-            asyncio.get_running_loop().call_soon(self.unreachable, peer)
+            self._postman.call(partial(self.unreachable, peer))
         else:
             link.answer(message)
 
@@ -197,9 +209,7 @@ class MemoryService:
         self._on_close()
         for link in self._links.values():
             # Behind what is queued for the client, which still arrives.
-            asyncio.get_running_loop().call_soon(
-                link.lose, "the connection was closed by the other side, or broke"
-            )
+            self._postman.call(partial(link.lose, "the connection was closed by the other side, or broke"))
 
     def connected(self, peer: PeerId, link: MemoryLink) -> None:
         """Take note of a new peer."""

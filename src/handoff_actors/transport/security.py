@@ -10,12 +10,12 @@ _TCP: Final = "tcp://"
 _LOCAL_SCHEMES: Final = ("ipc://", "inproc://", "memory://")
 
 
-def check_bind(address: str, insecure: bool) -> None:
-    """Refuse an address at which other machines could reach us, unless `insecure` insists on it.
+def check_bind(address: str, insecure: bool, *, has_key: bool = False) -> None:
+    """Refuse an address at which other machines could reach us, unless there is a key, or `insecure` insists on it.
 
     Raises InsecureAddressError.
     """
-    if not (insecure or address.startswith(_LOCAL_SCHEMES) or is_loopback(address)):
+    if not (has_key or insecure or address.startswith(_LOCAL_SCHEMES) or is_loopback(address)):
         raise InsecureAddressError(address)
 
 

@@ -10,6 +10,7 @@ from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import ServiceHandler
 from handoff_actors.transport.link import LINGER_MS
+from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
 from handoff_actors.transport.outbox import Outbox
 from handoff_actors.transport.pump import Pump
 from handoff_actors.wire.codec import TO_NODE, decode
@@ -37,6 +38,7 @@ class ZmqService:
         self._is_closed = False
         self._received: dict[PeerId, list[ToNode]] = {}
         self._outbox = Outbox(self._transmit)
+        self._monitor = Monitor(socket, FAILURES, self._refused)
         self._pump = Pump(socket, self._accept, self._deliver)
 
     def send(self, peer: PeerId, message: FromNode) -> None:
@@ -49,6 +51,7 @@ class ZmqService:
         if not self._is_closed:
             self._outbox.flush()
             self._is_closed = True
+            self._monitor.close()
             self._pump.close(LINGER_MS)
             self._on_close(self)
 
@@ -66,6 +69,9 @@ class ZmqService:
         for peer, messages in received.items():
             if not self._is_closed:
                 self._handler.received(peer, messages)
+
+    def _refused(self, event: int, value: int) -> None:
+        self._handler.refused(Failure(event, value).told_by_server())
 
     def _transmit(self, peer: PeerId, frame: bytearray) -> None:
         try:

@@ -8,7 +8,9 @@ from typing import Final, Protocol, TypeVar
 import zmq
 
 from handoff_actors.transport.bus import ZmqPublisher, ZmqSubscriber
+from handoff_actors.transport.curve import Curve, Doorkeeper
 from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, LinkHandler, ServiceHandler
+from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.link import ZmqLink
 from handoff_actors.transport.service import ZmqService
 from handoff_actors.wire.codec import MAX_FRAME_BYTES
@@ -22,6 +24,8 @@ HIGH_WATER_MARK: Final = 100_000
 #: ZMTP pings find half-open connections. They come from ZeroMQ's own thread, so they say nothing about the process.
 HEARTBEAT_INTERVAL_MS: Final = 2_000
 HEARTBEAT_TIMEOUT_MS: Final = 10_000
+#: Who has connected and not shown by then that it is one of us is cut off.
+HANDSHAKE_TIMEOUT_MS: Final = 10_000
 #: Adverts are small, and anybody can publish.
 MAX_BUS_FRAME_BYTES: Final = 2**20
 #: Seconds that `close()` waits for ZeroMQ at the utmost. More than any socket lingers.
@@ -36,32 +40,38 @@ _Opened = TypeVar("_Opened", bound=_Closable)
 
 
 class ZmqNetwork:
-    """A `Network` of ZeroMQ sockets, with one context and one I/O thread of its own."""
+    """A `Network` of ZeroMQ sockets, with one context and one I/O thread of its own.
 
-    def __init__(self) -> None:
+    With a key every connection is encrypted, and stands only between those who hold the same key.
+    """
+
+    def __init__(self, key: ClusterKey | None = None) -> None:
+        # Before there is a context: making keys while one works has crashed libzmq (issue 4241).
+        self._curve = None if key is None else Curve(key)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         # The default is to linger for ever.
         self._context.linger = 0
         self._opened: set[_Closable] = set()
+        self._doorkeeper: Doorkeeper | None = None
 
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
         """See `Network.link`."""
-        socket = self._socket(zmq.DEALER, address)
+        socket = self._connecting(zmq.DEALER, address)
         return self._keep(ZmqLink(socket, address, handler, connect_timeout, self._opened.discard))
 
     def serve(self, address: str, handler: ServiceHandler) -> ZmqService:
         """See `Network.serve`."""
-        socket = self._socket(zmq.ROUTER, address)
+        socket = self._binding(zmq.ROUTER, address)
         return self._keep(ZmqService(socket, _bind(socket, address), handler, self._opened.discard))
 
     def publisher(self, address: str) -> ZmqPublisher:
         """See `Network.publisher`."""
-        socket = self._socket(zmq.PUB, address)
+        socket = self._binding(zmq.PUB, address)
         return self._keep(ZmqPublisher(socket, _bind(socket, address), self._opened.discard))
 
     def subscriber(self, handler: Callable[[list[OnBus]], None]) -> ZmqSubscriber:
         """See `Network.subscriber`."""
-        socket = self._socket(zmq.SUB, "")
+        socket = self._connecting(zmq.SUB, "")
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUS_FRAME_BYTES)
         return self._keep(ZmqSubscriber(socket, handler, self._opened.discard))
 
@@ -76,6 +86,23 @@ class ZmqNetwork:
         if terminator.is_alive():
             log.warning("ZeroMQ did not close in time", extra={"limit_s": CLOSE_LIMIT_S})
 
+    def _connecting(self, kind: int, address: str) -> zmq.Socket[bytes]:
+        socket = self._socket(kind, address)
+        if self._curve is not None:
+            self._curve.protect_client(socket)
+        return socket
+
+    def _binding(self, kind: int, address: str) -> zmq.Socket[bytes]:
+        if self._curve is None:
+            return self._socket(kind, address)
+        if self._doorkeeper is None:
+            self._doorkeeper = self._keep(
+                Doorkeeper(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
+            )
+        socket = self._socket(kind, address)
+        self._curve.protect_server(socket)
+        return socket
+
     def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.set_hwm(HIGH_WATER_MARK)
@@ -83,6 +110,7 @@ class ZmqNetwork:
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_TIMEOUT_MS)
         # Only where it is asked for: with it a name like localhost may mean ::1, where nobody listens.
         socket.setsockopt(zmq.IPV6, "[" in address)
         return socket

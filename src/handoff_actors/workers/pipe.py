@@ -1,4 +1,4 @@
-"""The node's end of a worker's data channel: it never blocks, and what one tick writes is one system call."""
+"""The node's end of a worker's data channel: it never blocks, and what is written together is one system call."""
 
 import asyncio
 import socket
@@ -19,40 +19,50 @@ JobKey = tuple[int, int, int]
 
 
 class Pipe:
-    """Writes chunks in order, reads messages; `received` gets those of one read, `closed` is called at the end."""
+    """Writes chunks in order, reads messages.
+
+    `received` gets the messages of one read, `closed` is called at the end, and `unsent` when a flush is needed.
+    """
 
     def __init__(
-        self, end: socket.socket, received: Callable[[list[list[Any]]], None], closed: Callable[[], None]
+        self,
+        end: socket.socket,
+        received: Callable[[list[list[Any]]], None],
+        closed: Callable[[], None],
+        unsent: Callable[["Pipe"], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = end
         self._end.setblocking(False)
         self._received = received
         self._closed = closed
+        self._has_unsent = unsent
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
         #: Each with the jobs that it gives to the worker.
         self._unsent: deque[tuple[bytes | memoryview, Sequence[JobKey]]] = deque()
+        #: A flush has been asked for, or waits for room.
         self._is_flush_due = False
+        self._waits_for_room = False
         self._is_open = True
         self._loop.add_reader(end, self._read)
 
     def write(self, chunk: bytes, jobs: Sequence[JobKey] = ()) -> None:
-        """Send a chunk at the end of this tick, or when there is room."""
+        """Queue a chunk for the next flush."""
         self._unsent.append((chunk, jobs))
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._loop.call_soon(self.flush)
+            self._has_unsent(self)
 
     def flush(self) -> None:
         """Send what there is room for now, the rest later."""
         if not self._is_open:
             return
-        self._is_flush_due = True
         while self._unsent:
             chunks = [chunk for chunk, _ in islice(self._unsent, _CHUNKS_PER_SEND)]
             try:
                 sent = self._end.sendmsg(chunks)
             except BlockingIOError:
+                self._waits_for_room = True
                 self._loop.add_writer(self._end, self.flush)
                 return
             except ConnectionError:
@@ -61,7 +71,9 @@ class Pipe:
                 break
             self._drop_sent(sent)
         self._is_flush_due = False
-        self._loop.remove_writer(self._end)
+        if self._waits_for_room:
+            self._waits_for_room = False
+            self._loop.remove_writer(self._end)
 
     def take_back(self) -> list[JobKey]:
         """Drop the chunks with jobs of which nothing has been sent; gives their jobs."""

@@ -88,6 +88,8 @@ class WorkerPool:
         self._inline_limit = inline_limit
         self._zygote: ZygoteLink | None = None
         self._workers: dict[WorkerId, _Worker] = {}
+        self._unflushed: list[Pipe] = []
+        self._is_held = False
 
     async def start(self) -> None:
         """Make the store's directory and start the zygote; it need not be ready for `spawn`.
@@ -108,7 +110,7 @@ class WorkerPool:
         control, their_control = (None, None) if is_async else socket.socketpair()
         if control is not None:
             control.setblocking(False)
-        pipe = Pipe(data, partial(self._received, worker), partial(self._cut_off, worker))
+        pipe = Pipe(data, partial(self._received, worker), partial(self._cut_off, worker), self._has_unsent)
         self._workers[worker] = _Worker(self._zygote, pipe, control)
         self._zygote.spawn(worker, [their_data] if their_control is None else [their_data, their_control])
 
@@ -166,6 +168,17 @@ class WorkerPool:
             if worker.templates.pop(run, None) is not None:
                 worker.pipe.write(_encode([ToWorker.FORGET, run]))
 
+    def hold(self) -> None:
+        """Let what is said to workers wait for `flush`; otherwise it leaves at the end of this tick of the loop."""
+        self._is_held = True
+
+    def flush(self) -> None:
+        """Send what waits, in one system call for each worker."""
+        self._is_held = False
+        unflushed, self._unflushed = self._unflushed, []
+        for pipe in unflushed:
+            pipe.flush()
+
     async def close(self) -> None:
         """End all workers and the zygote, and remove the store; returns when no process is left."""
         if self._zygote is not None:
@@ -177,6 +190,11 @@ class WorkerPool:
             self._retire(worker, int(signals.SIGKILL), None)
 
     # --- Sending
+
+    def _has_unsent(self, pipe: Pipe) -> None:
+        self._unflushed.append(pipe)
+        if not self._is_held and len(self._unflushed) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
 
     def _start_zygote(self) -> ZygoteLink:
         return ZygoteLink(self._store, self._inline_limit, self._reported, self._zygote_lost)

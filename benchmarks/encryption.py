@@ -1,0 +1,79 @@
+"""What a cluster key costs: the same work through a daemon without a key and with one, in turn, in one run.
+
+    python -m benchmarks.encryption --repeat 3
+
+Prints medians, and the ratio of the keyed one to the plain one.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from collections import defaultdict
+from contextlib import suppress
+
+import handoff_actors as handoff
+from benchmarks import workloads
+from benchmarks.contender import Contender
+from benchmarks.measures import measure_daemons
+from benchmarks.ours import CONTENDER
+
+VALUE_BYTES = 250_000_000
+VALUES = 4
+
+Figures = dict[str, float]
+
+
+async def measure_transfer(contender: Contender) -> Figures:
+    """Seconds to bring a gigabyte home, values made already."""
+    assert contender.daemons is not None
+    async with contender.daemons():
+        dag = handoff.DAG()
+        for number in range(VALUES):
+            dag.add_function(handoff.Function(number, [], bytes, extra_args=[VALUE_BYTES]))
+            # It takes the value, which so is no sink, and stays on its node until it is asked for.
+            dag.add_function(handoff.Function(f"{number} taken", [number], len))
+        run = await handoff.execute_distributed(dag)
+        started_at = time.perf_counter()
+        for number in range(VALUES):
+            assert len(await run.fetch(number)) == VALUE_BYTES
+        took_s = time.perf_counter() - started_at
+    return {"s per GB": took_s * 1e9 / (VALUES * VALUE_BYTES)}
+
+
+async def sample(key: handoff.ClusterKey | None) -> Figures:
+    """One turn. The daemon and the default session of this process take the key from the environment."""
+    with suppress(KeyError):
+        del os.environ["HANDOFF_KEY"]
+    if key is not None:
+        os.environ["HANDOFF_KEY"] = key.text()
+    through_daemon = await measure_daemons(CONTENDER)
+    return {
+        "µs per independent function": 1e6 / through_daemon["daemon_fanout"],
+        "µs per hop of a chain": through_daemon["daemon_chain"],
+        **await measure_transfer(CONTENDER),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.encryption", description=__doc__)
+    parser.add_argument("--repeat", type=int, default=3, help="turns of each (3)")
+    repeat = parser.parse_args().repeat
+    key = handoff.ClusterKey.generate()
+    plain: defaultdict[str, list[float]] = defaultdict(list)
+    keyed: defaultdict[str, list[float]] = defaultdict(list)
+    for _ in range(repeat):
+        for figures, its_key in ((plain, None), (keyed, key)):
+            for name, figure in asyncio.run(sample(its_key)).items():
+                figures[name].append(figure)
+    print(
+        f"| figure ({workloads.FAN_OUT:,} functions) | plain | with a key | ratio |\n| --- | --- | --- | --- |"
+    )
+    for name, figures in plain.items():
+        before, after = statistics.median(figures), statistics.median(keyed[name])
+        print(f"| {name} | {before:.3g} | {after:.3g} | {after / before:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""CurveZMQ on both ends of every connection, under key pairs that each member derives from the cluster key.
+
+Whoever binds is the server, whoever connects the client. A client without the server's public key does not get past
+the first message of the handshake; one with it, but without the client's secret, is turned away by the doorkeeper.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+from zmq.utils import z85
+
+from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.pump import Pump
+
+#: Where ZeroMQ asks who may come in (ZeroMQ RFC 27).
+ZAP_ADDRESS: Final = "inproc://zeromq.zap.01"
+ZAP_DOMAIN: Final = b"handoff"
+
+_ZAP_VERSION: Final = b"1.0"
+#: Sender, delimiter, version, request, domain, address, identity, mechanism; then what the mechanism adds.
+_ZAP_FRAMES: Final = 8
+
+
+class Curve:
+    """The key pairs of one cluster."""
+
+    def __init__(self, key: ClusterKey) -> None:
+        self._server_secret, self._server_public = _key_pair(key, "curve server")
+        self._client_secret, self._client_public = _key_pair(key, "curve client")
+
+    def protect_server(self, socket: zmq.Socket[bytes]) -> None:
+        """Let only members connect to what this socket will bind. There must be a doorkeeper already."""
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._server_secret)
+        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        # Without it whoever has the server's public key comes in while nobody answers at ZAP_ADDRESS.
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+    def protect_client(self, socket: zmq.Socket[bytes]) -> None:
+        """Let this socket connect to members only."""
+        socket.setsockopt(zmq.CURVE_SERVERKEY, self._server_public)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._client_public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._client_secret)
+
+    def admits(self, domain: bytes, mechanism: bytes, credentials: list[bytes]) -> bool:
+        """Whether somebody who has proved to hold these credentials is a member."""
+        public = z85.decode(self._client_public)
+        return domain == ZAP_DOMAIN and mechanism == b"CURVE" and credentials == [public]
+
+
+class Doorkeeper:
+    """Answers ZeroMQ's question who may come in, for all sockets of one context. Made before any of them binds."""
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], curve: Curve, on_close: Callable[["Doorkeeper"], None]
+    ) -> None:
+        self._curve = curve
+        self._on_close = on_close
+        socket.bind(ZAP_ADDRESS)
+        self._pump = Pump(socket, self._answer, _nothing)
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self._pump.close(0)
+        self._on_close(self)
+
+    def _answer(self, frames: list[bytes]) -> None:
+        # libzmq itself is the only one who asks, so a request of another shape would be a bug of ours.
+        assert len(frames) >= _ZAP_FRAMES, f"a ZAP request of {len(frames)} frames"
+        sender, delimiter, version, request, domain, _address, _identity, mechanism, *credentials = frames
+        assert version == _ZAP_VERSION, f"ZAP version {version!r}"
+        is_member = self._curve.admits(domain, mechanism, credentials)
+        status = (b"200", b"welcome") if is_member else (b"400", b"not a member")
+        self._pump.send([sender, delimiter, version, request, *status, b"", b""])
+
+
+def _key_pair(key: ClusterKey, role: str) -> tuple[bytes, bytes]:
+    """Return secret and public key, in the text form that ZeroMQ wants."""
+    secret = z85.encode(key.derive(role))
+    return secret, zmq.curve_public(secret)
+
+
+def _nothing() -> None:
+    """Stand for what is to be done after a burst of requests."""

@@ -1,0 +1,115 @@
+"""The cluster key: the one secret that makes a machine a member, and what is derived from it."""
+
+import base64
+import binascii
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, Self
+
+from handoff_actors.errors import InvalidKeyError
+
+#: Names the format, so that a key of a later one is told from a mistyped one.
+PREFIX: Final = "handoff1-"
+KEY_VARIABLE: Final = "HANDOFF_KEY"
+KEY_FILE_VARIABLE: Final = "HANDOFF_KEY_FILE"
+
+_NBYTES: Final = 32
+#: Longer files are no key files, and are not read to their end.
+_MAX_FILE_BYTES: Final = 1024
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+class ClusterKey:
+    """A cluster's secret. `str` and `repr` do not show it; `text()` does."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != _NBYTES:
+            raise InvalidKeyError(
+                f"the cluster key is cut short or mistyped: it has {len(secret)} bytes instead of {_NBYTES}"
+            )
+        self._secret = secret
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A new key, of the system's randomness."""
+        return cls(secrets.token_bytes(_NBYTES))
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The key that is written as one line. Raises InvalidKeyError, which does not quote it."""
+        stripped = text.strip()
+        if not stripped.startswith(PREFIX):
+            raise InvalidKeyError(
+                f"this is not a cluster key: one begins with {PREFIX!r}; `handoff keygen` makes one"
+            )
+        try:
+            padded = stripped.removeprefix(PREFIX).encode("ascii") + b"="
+            secret = base64.b64decode(padded, altchars=b"-_", validate=True)
+        except (UnicodeEncodeError, binascii.Error):
+            # Not from the error: that of an encoding quotes the text.
+            raise InvalidKeyError("the cluster key is cut short or mistyped; copy all of it anew") from None
+        return cls(secret)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """The key in a file that nobody but its owner may read. Raises InvalidKeyError, naming the file."""
+        try:
+            with Path(path).open("rb") as file:
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                content = file.read(_MAX_FILE_BYTES)
+        except OSError as error:
+            raise InvalidKeyError(f"the key file {path} cannot be read: {error.strerror}") from error
+        if mode & _OTHERS:
+            raise InvalidKeyError(
+                f"the key file {path} has mode {mode:04o}, so others may read it: chmod 600 {path}"
+            )
+        try:
+            return cls.from_text(content.decode("ascii", errors="replace"))
+        except InvalidKeyError as error:
+            raise InvalidKeyError(f"the key file {path}: {error}") from None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """The key that HANDOFF_KEY has, or the file that HANDOFF_KEY_FILE names; None where neither is set."""
+        if text := environment.get(KEY_VARIABLE):
+            try:
+                return cls.from_text(text)
+            except InvalidKeyError as error:
+                raise InvalidKeyError(f"{KEY_VARIABLE}: {error}") from None
+        path = environment.get(KEY_FILE_VARIABLE)
+        return cls.from_file(path) if path else None
+
+    def text(self) -> str:
+        """The key as one line, for whoever is to have it."""
+        return PREFIX + base64.urlsafe_b64encode(self._secret).decode("ascii").rstrip("=")
+
+    def derive(self, role: str) -> bytes:
+        """A 32-byte secret for one role; from it neither the key nor another role's can be learned."""
+        return blake2b(role.encode(), key=self._secret, digest_size=_NBYTES).digest()
+
+    def write_to(self, path: str | os.PathLike[str]) -> None:
+        """Put the key into a new file that only its owner may read. Raises FileExistsError, OSError."""
+        with open(path, "x", encoding="ascii", opener=_open_private) as file:
+            file.write(self.text() + "\n")
+
+    def __repr__(self) -> str:
+        return "<ClusterKey>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClusterKey) and secrets.compare_digest(self._secret, other._secret)
+
+    def __hash__(self) -> int:
+        return hash(self._secret)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a cluster key is not pickled: it would travel to wherever the pickle goes")
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,87 @@
+"""What ZeroMQ reports about the connections of a socket, and what a failed handshake means."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import zmq
+
+from handoff_actors.transport.pump import Pump
+
+#: Every way in which a handshake can fail.
+FAILURES: Final = (
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+
+#: What a monitor's first frame holds: the event, and a value that details it.
+_REPORT: Final = struct.Struct("=hi")
+
+
+class Monitor:
+    """Calls `report(event, value)` for each of the `events` of a socket."""
+
+    def __init__(self, socket: zmq.Socket[bytes], events: int, report: Callable[[int, int], None]) -> None:
+        self._socket = socket
+        self._report = report
+        self._pump = Pump(socket.get_monitor_socket(events), self._accept, _nothing)
+
+    def close(self) -> None:
+        """Report no more. To be called before the socket is closed."""
+        # In this order: a monitor that reports to a socket that is closed blocks for ever.
+        self._socket.disable_monitor()
+        self._pump.close(0)
+
+    def _accept(self, frames: list[bytes]) -> None:
+        self._report(*_REPORT.unpack(frames[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One handshake that failed."""
+
+    event: int
+    value: int
+
+    @property
+    def is_hang_up(self) -> bool:
+        """The other side has hung up, and said nothing of why."""
+        return self.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
+    @property
+    def is_about_keys(self) -> bool:
+        """The two sides certainly do not hold the same key."""
+        return self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH or self._one_side_has_no_key
+
+    def told_by_client(self, *, has_key: bool) -> str:
+        """What it means for whoever has connected."""
+        if self._one_side_has_no_key:
+            return "it has no key, and we have one" if has_key else "it has a key, and we have none"
+        if self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return "our key was not accepted"
+        if self.is_hang_up:
+            return "it hangs up during the handshake" + (", so it holds another key" if has_key else "")
+        return "whoever answers does not speak our protocol"
+
+    def told_by_server(self) -> str:
+        """What it means for whoever was connected to."""
+        if self._one_side_has_no_key:
+            return "one side has a key, and the other none"
+        if self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return "its key is not the client's"
+        if self.value == zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC:
+            return "it holds another key"
+        return "it hung up during the handshake" if self.is_hang_up else "it does not speak our protocol"
+
+    @property
+    def _one_side_has_no_key(self) -> bool:
+        return (
+            self.event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            and self.value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+        )
+
+
+def _nothing() -> None:
+    """Stand for what is to be done after a burst of reports."""

@@ -1,0 +1,361 @@
+"""Runs with a journal: what a second run reuses, what it runs again, and what is wrong with files."""
+
+import asyncio
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import handoff_actors as handoff
+from daemons import Daemons, environment
+from handoff_actors.actors.journal_file import PIECE_BYTES, JournalFile
+from handoff_actors.core.resumption import Recorded, Row
+from processes.app import App
+from processes.functions import sleep_in_c, wait_for_ever
+from workers.announcement import Announcement
+from workers.functions import same
+
+pytestmark = pytest.mark.processes
+
+#: In the file it is copied in pieces, the last of which is not full.
+LARGE = 2 * PIECE_BYTES + 1000
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "run.db"
+
+
+class Log:
+    """Where functions say that they have run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def logged(self, name: str, code: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, which says so when it runs."""
+        path = str(self._path)
+
+        def run(*args: Any) -> Any:
+            with open(path, "a") as file:  # noqa: PTH123 - as short as what travels should be
+                file.write(f"{name}\n")
+            return code(*args)
+
+        return run
+
+    def take(self) -> list[str]:
+        """What has run since this was last asked, sorted."""
+        lines = sorted(self._path.read_text().split()) if self._path.exists() else []
+        self._path.write_text("")
+        return lines
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "log")
+
+
+def chain(log: Log, second: Callable[..., Any] = lambda value: value + 1, start: int = 1) -> handoff.DAG:
+    """Three functions, and one beside them."""
+    return handoff.DAG().add_functions(
+        [
+            handoff.Function("first", [], log.logged("first", same), extra_args=[start]),
+            handoff.Function("second", ["first"], log.logged("second", second)),
+            handoff.Function("third", ["second"], log.logged("third", lambda value: value * 2)),
+            handoff.Function("beside", [], log.logged("beside", lambda: "beside")),
+        ]
+    )
+
+
+async def test_a_second_run_reuses_everything_and_says_so(app: App, journal: Path, log: Log) -> None:
+    events: list[handoff.RunEvent] = []
+    first = await app.run(chain(log), journal=journal)
+    log.take()
+
+    second = await app.run(chain(log), journal=str(journal), on_event=events.append)
+
+    assert log.take() == []
+    assert first.reused == set()
+    assert second.reused == {"first", "second", "third", "beside"}
+    assert (
+        dict(second.results)
+        == dict(first.results)
+        == {"first": 1, "second": 2, "third": 4, "beside": "beside"}
+    )
+    assert dict(second.allocations) == dict(first.allocations)
+    assert [event.kind for event in events] == ["reused"] * 4
+    assert second.report["third"].attempts == 0
+
+
+async def test_changed_code_runs_again_with_all_that_follows(app: App, journal: Path, log: Log) -> None:
+    await app.run(chain(log), journal=journal)
+    log.take()
+
+    run = await app.run(chain(log, second=lambda value: value + 2), journal=journal)
+
+    assert log.take() == ["second", "third"]
+    assert run.results["third"] == 6
+    assert run.reused == {"first", "beside"}
+
+
+async def test_changed_input_runs_again_with_all_that_follows(app: App, journal: Path, log: Log) -> None:
+    await app.run(chain(log), journal=journal)
+    log.take()
+
+    run = await app.run(chain(log, start=5), journal=journal)
+
+    assert log.take() == ["first", "second", "third"]
+    assert run.results["third"] == 12
+
+
+async def test_a_function_that_failed_is_tried_again_and_others_are_reused(
+    app: App, journal: Path, log: Log, tmp_path: Path
+) -> None:
+    marker = tmp_path / "repaired"
+
+    def fragile(value: int) -> int:
+        if not marker.exists():
+            raise ValueError(value)
+        return value + 1
+
+    with pytest.raises(handoff.FunctionFailed):
+        await app.run(chain(log, second=fragile), journal=journal, max_retries=0, max_concurrency=1)
+    before = log.take()
+    marker.touch()
+    run = await app.run(chain(log, second=fragile), journal=journal)
+
+    assert log.take() == sorted({"beside", "first", "second", "third"} - (set(before) - {"second"}))
+    assert run.results["third"] == 4
+    assert "first" in run.reused
+
+
+def with_large(log: Log, *, reader: str = "size") -> handoff.DAG:
+    dag = handoff.DAG()
+    dag.add_function(handoff.Function("large", [], log.logged("large", bytes), extra_args=[LARGE]))
+    dag.add_function(handoff.Function(reader, ["large"], log.logged(reader, len)))
+    return dag
+
+
+async def test_a_large_value_that_stayed_on_a_node_is_made_again_only_if_it_is_needed(
+    app: App, journal: Path, log: Log
+) -> None:
+    await app.run(with_large(log), journal=journal)
+    log.take()
+
+    unneeded = await app.run(with_large(log), journal=journal)
+    ran_unneeded = log.take()
+    needed = await app.run(with_large(log, reader="other"), journal=journal)
+    ran_needed = log.take()
+    wanted = await app.run(with_large(log), journal=journal, fetch=["large"])
+
+    assert (ran_unneeded, ran_needed, log.take()) == ([], ["large", "other"], ["large"])
+    assert unneeded.results["size"] == needed.results["other"] == LARGE
+    assert wanted.results["large"] == bytes(LARGE)
+    with pytest.raises(handoff.NodeLost, match="'large' is gone"):
+        await unneeded.results["large"]
+
+
+@pytest.mark.parametrize("is_daemon", [False, True], ids=["embedded", "daemon"])
+async def test_a_large_value_that_came_home_serves_functions_of_the_next_run(
+    journal: Path, log: Log, daemons: Daemons, is_daemon: bool
+) -> None:
+    seeds = [daemons.start().address] if is_daemon else []
+    async with handoff.Session(seeds, None if is_daemon else {"cpu": 2}) as session:
+        await session.execute_distributed(with_large(log), journal=journal, fetch=["large"])
+        log.take()
+
+        run = await session.execute_distributed(with_large(log, reader="other"), journal=journal)
+
+    assert log.take() == ["other"]
+    assert run.results["other"] == LARGE
+    assert run.results["large"] == bytes(LARGE)
+
+
+async def test_hooks_run_again_with_their_consumer_alone(app: App, journal: Path, log: Log) -> None:
+    def dag(code: Callable[..., Any]) -> handoff.DAG:
+        hooked = handoff.Argument("first", serialize=log.logged("hook", lambda value, *_: value + 10))
+        return handoff.DAG().add_functions(
+            [
+                handoff.Function("first", [], log.logged("first", lambda: 1)),
+                handoff.Function("second", [hooked], log.logged("second", code)),
+            ]
+        )
+
+    await app.run(dag(lambda value: value), journal=journal)
+    log.take()
+    again = await app.run(dag(lambda value: value), journal=journal)
+    ran_again = log.take()
+    changed = await app.run(dag(lambda value: -value), journal=journal)
+
+    assert ran_again == []
+    assert log.take() == ["hook", "second"]
+    assert (again.results["second"], changed.results["second"]) == (11, -11)
+
+
+async def test_what_was_done_before_a_cancellation_is_reused(
+    app: App, journal: Path, log: Log, announcement: Announcement
+) -> None:
+    path = announcement.path
+    slow = chain(log, second=lambda _: sleep_in_c(path))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(app.run(slow, journal=journal))
+        await announcement.text()
+        running.cancel()
+    log.take()
+
+    run = await app.run(chain(log), journal=journal)
+
+    assert {"first", "beside"} <= run.reused
+    assert log.take() == ["second", "third"]
+
+
+# --- Files ------------------------------------------------------------------------------------------------------
+
+
+def permissions(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+async def test_the_file_is_for_its_owner_alone(app: App, journal: Path, log: Log) -> None:
+    await app.run(chain(log), journal=journal)
+
+    assert permissions(journal) == 0o600
+
+
+def make_foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE customers (name)")
+
+
+def make_newer(path: Path) -> None:
+    JournalFile(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+
+
+def make_damaged(path: Path) -> None:
+    file = JournalFile(path)
+    file.write([Row(bytes([number]), "f", b"", "n", 5000, bytes(5000)) for number in range(20)])
+    file.close()
+    with path.open("r+b") as raw:
+        raw.seek(4096)
+        raw.write(b"\xff" * 8192)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.write_bytes(b"not a database at all" * 100), "it is no journal"),
+        (make_foreign, "it is a database of something else"),
+        (make_newer, "it has layout 99"),
+        (make_damaged, "it is damaged"),
+        (lambda path: path.mkdir(), "unable to open"),
+        (lambda path: path.symlink_to(path.parent / "missing" / "run.db"), "unable to open"),
+    ],
+    ids=["text", "foreign", "newer", "damaged", "directory", "nowhere"],
+)
+async def test_a_file_that_is_no_journal_is_refused_by_name_and_left_as_it_was(
+    app: App, journal: Path, log: Log, spoil: Callable[[Path], None], reason: str
+) -> None:
+    spoil(journal)
+    before = content(journal)
+
+    with pytest.raises(handoff.JournalError, match=reason) as caught:
+        await app.run(chain(log), journal=journal)
+
+    assert caught.value.path == journal
+    assert str(journal) in str(caught.value)
+    assert content(journal) == before
+    assert log.take() == []
+
+
+@contextmanager
+def used_elsewhere(path: Path) -> Iterator[None]:
+    """A journal that another process has open, until it is killed."""
+    source = (
+        "import sys; from handoff_actors.actors.journal_file import JournalFile;"
+        "file = JournalFile(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", source, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        yield
+        other.kill()
+
+
+async def test_a_journal_that_another_process_uses_is_refused(app: App, journal: Path, log: Log) -> None:
+    with used_elsewhere(journal), pytest.raises(handoff.JournalError, match="in use by another run"):
+        await app.run(chain(log), journal=journal)
+
+    assert (await app.run(chain(log), journal=journal)).results["third"] == 4
+
+
+async def test_a_journal_that_another_run_of_this_process_uses_is_refused(
+    app: App, journal: Path, log: Log
+) -> None:
+    with closing(JournalFile(journal)), pytest.raises(handoff.JournalError, match="in use by another run"):
+        await app.run(chain(log), journal=journal)
+
+    assert (await app.run(chain(log), journal=journal)).reused == set()
+
+
+def test_a_value_that_is_too_long_for_the_file_counts_as_one_that_stayed_on_its_node(journal: Path) -> None:
+    with closing(JournalFile(journal)) as file:
+        file._longest_value = LARGE - 1
+
+        file.write([Row(b"key", "f", b"print", "n", LARGE, bytes(LARGE))])
+
+        assert file.recorded() == {b"key": Recorded(b"print", "n", LARGE, has_value=False)}
+
+
+def test_rows_replace_those_of_the_same_function(journal: Path) -> None:
+    values = [b"small", bytes(range(256)) * 5000, None, b"last"]
+    with closing(JournalFile(journal)) as file:
+        for value in values:
+            file.write([Row(b"key", "f", b"print", "n", 5, value)])
+
+            assert len(file.recorded()) == 1
+            if value is not None:
+                assert file.value(b"key") == value
+
+
+def test_a_full_disk_is_told_as_such(journal: Path) -> None:
+    with closing(JournalFile(journal)) as file:
+        file._database.execute("PRAGMA max_page_count = 10")
+
+        with pytest.raises(handoff.JournalError, match="the disk is full"):
+            file.write([Row(b"key", "f", b"", "n", 100_000, bytes(100_000))])
+
+        assert file.recorded() == {}
+
+
+async def test_a_run_whose_journal_cannot_be_written_fails(app: App, journal: Path) -> None:
+    dag = handoff.DAG().add_functions(
+        [
+            handoff.Function("much", [], bytes, extra_args=[60_000]),
+            handoff.Function("never", ["much"], wait_for_ever),
+        ]
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    JournalFile(journal).close()
+    # Workers have been started before, and write what they like.
+    await app.call(same, 1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        with pytest.raises(handoff.JournalError, match=str(journal)):
+            await app.run(dag, journal=journal)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    await app.until_idle()

@@ -1,0 +1,86 @@
+"""An app is killed again and again, and its run ends all the same."""
+
+import random
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from daemons import environment
+from processes import durable
+
+pytestmark = pytest.mark.processes
+
+#: Before each kill. 0: while it starts. Functions take 10 ms, and are committed within 50 ms.
+COMPLETIONS = (0, 20, 1, 0, 5, 30, 10, 15)
+
+
+class Program:
+    """`durable.py` with a journal and a log of its own, started and killed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._journal = directory / "run.db"
+        self._log = directory / "log"
+
+    def executions(self) -> Counter[str]:
+        """How often each function has been executed."""
+        return Counter(self._log.read_text().split() if self._log.exists() else [])
+
+    def journaled(self) -> set[str]:
+        """The functions that the journal has: an SQLite file that anybody can read while no run uses it."""
+        if not self._journal.exists():
+            return set()
+        with closing(sqlite3.connect(self._journal)) as database:
+            tables = database.execute("SELECT name FROM sqlite_master").fetchall()
+            rows = database.execute("SELECT function FROM done").fetchall() if ("done",) in tables else []
+        return {function.strip("'") for (function,) in rows}
+
+    def run(self, kill_after: tuple[int, float] | None) -> str | None:
+        """Run it; kill it so many completions and then seconds after its start.
+
+        The answer is what it printed, None if it was killed.
+        """
+        completions, seconds = kill_after or (0, None)
+        script = str(Path(durable.__file__))
+        command = [sys.executable, script, str(self._journal), str(self._log), str(completions)]
+        with subprocess.Popen(
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            try:
+                said = process.stderr.readline() if completions else ""
+                printed, errors = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return None
+        assert process.returncode == 0, said + errors
+        return printed
+
+
+def test_a_run_that_is_killed_again_and_again_ends_well_and_repeats_nothing_that_was_journaled(
+    tmp_path: Path,
+) -> None:
+    program = Program(tmp_path)
+    chance = random.Random()
+    #: Executions of each function, when it was first seen in the journal.
+    when_journaled: dict[str, int] = {}
+
+    for completions in COMPLETIONS:
+        program.run((completions, chance.uniform(0, 0.1)))
+        executions = program.executions()
+        when_journaled = {name: executions[name] for name in program.journaled()} | when_journaled
+    printed = program.run(None)
+
+    assert when_journaled
+    assert printed is not None
+    result, reused = map(int, printed.split())
+    executions = program.executions()
+    assert result == durable.RESULT
+    assert reused == len(when_journaled)
+    assert {name: executions[name] for name in when_journaled} == when_journaled
+    assert len(executions) == durable.SIZE - 1
+    assert program.journaled() == {*executions, "total"}

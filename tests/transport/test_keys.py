@@ -1,0 +1,115 @@
+import logging
+import os
+import pickle
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from handoff_actors.errors import InvalidKeyError
+from handoff_actors.transport.keys import ClusterKey
+
+KEY = ClusterKey(bytes(range(32)))
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_key_survives_its_text(secret: bytes) -> None:
+    key = ClusterKey(secret)
+
+    assert ClusterKey.from_text(key.text()) == key
+    assert ClusterKey.from_text(f"  {key.text()}\n") == key
+    assert "\n" not in key.text()
+
+
+def test_generated_keys_differ() -> None:
+    assert ClusterKey.generate() != ClusterKey.generate()
+
+
+def test_derived_secrets_differ_by_role_and_by_key_and_stay_the_same() -> None:
+    derived = {key.derive(role) for key in (KEY, ClusterKey(bytes(32))) for role in ("server", "client")}
+
+    assert len(derived) == 4
+    assert KEY.derive("server") == ClusterKey.from_text(KEY.text()).derive("server")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "secret", "handoff1-", "handoff2-" + "A" * 43, KEY.text()[:-1], KEY.text() + "A", "handoff1-é"],
+)
+def test_what_is_no_key_is_refused_and_not_quoted(text: str) -> None:
+    with pytest.raises(InvalidKeyError) as refusal:
+        ClusterKey.from_text(text)
+
+    shown = f"{refusal.value} {refusal.value.__cause__}"
+    assert len(text) < 10 or text.strip()[9:] not in shown
+
+
+def test_key_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("test").warning("key %s %r", KEY, KEY, extra={"key": KEY})
+
+    secret = KEY.text().removeprefix("handoff1-")
+    assert secret not in f"{KEY} {KEY!r} {caplog.text} {vars(caplog.records[0])}"
+    with pytest.raises(TypeError):
+        pickle.dumps(KEY)
+
+
+def test_key_file_is_for_its_owner_only_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        KEY.write_to(tmp_path / "key")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert ClusterKey.from_file(tmp_path / "key") == KEY
+
+
+def test_key_file_is_not_overwritten(tmp_path: Path) -> None:
+    KEY.write_to(tmp_path / "key")
+
+    with pytest.raises(FileExistsError):
+        ClusterKey.generate().write_to(tmp_path / "key")
+
+    assert ClusterKey.from_file(tmp_path / "key") == KEY
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o666])
+def test_key_file_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
+    KEY.write_to(tmp_path / "key")
+    (tmp_path / "key").chmod(mode)
+
+    with pytest.raises(InvalidKeyError, match=f"chmod 600 {tmp_path / 'key'}"):
+        ClusterKey.from_file(tmp_path / "key")
+
+
+def test_key_file_may_be_read_only(tmp_path: Path) -> None:
+    KEY.write_to(tmp_path / "key")
+    (tmp_path / "key").chmod(0o400)
+
+    assert ClusterKey.from_file(tmp_path / "key") == KEY
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 5000, b"secret"])
+def test_file_without_a_key_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").touch(0o600)
+    (tmp_path / "key").write_bytes(content)
+
+    with pytest.raises(InvalidKeyError, match=str(tmp_path / "key")):
+        ClusterKey.from_file(tmp_path / "key")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidKeyError, match="no-such-file cannot be read"):
+        ClusterKey.from_file(tmp_path / "no-such-file")
+
+
+def test_environment_has_the_key_or_names_its_file(tmp_path: Path) -> None:
+    KEY.write_to(tmp_path / "key")
+
+    assert ClusterKey.from_environment({}) is None
+    assert ClusterKey.from_environment({"HANDOFF_KEY": ""}) is None
+    assert ClusterKey.from_environment({"HANDOFF_KEY": KEY.text()}) == KEY
+    assert ClusterKey.from_environment({"HANDOFF_KEY_FILE": str(tmp_path / "key")}) == KEY
+    with pytest.raises(InvalidKeyError, match="HANDOFF_KEY: "):
+        ClusterKey.from_environment({"HANDOFF_KEY": "secret"})
