@@ -70,8 +70,8 @@ def main() -> None:
     print(
         f"| figure ({workloads.FAN_OUT:,} functions) | plain | with a key | ratio |\n| --- | --- | --- | --- |"
     )
-    for name, figures in plain.items():
-        before, after = statistics.median(figures), statistics.median(keyed[name])
+    for name, seen in plain.items():
+        before, after = statistics.median(seen), statistics.median(keyed[name])
         print(f"| {name} | {before:.3g} | {after:.3g} | {after / before:.2f} |")
 
 

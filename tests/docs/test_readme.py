@@ -93,15 +93,19 @@ def two_machines() -> Any:
 
 
 @pytest.mark.hosts
-def test_two_machines_run_the_first_program(two_machines: list[Host], daemons: Daemons) -> None:
-    first, second, app = commands(snippet("sh", "10.0.0.1"))
+def test_two_machines_run_the_first_program(
+    two_machines: list[Host], daemons: Daemons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keygen, first, second, app = commands(snippet("sh", "10.0.0.1"))
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([str(BIN / keygen[0]), *keygen[1:]], check=True)
     for host, words in zip(two_machines, (first, second), strict=True):
         assert words[:2] == ["handoff", "node"]
         daemons.start(*words[2:], prefix=host.prefix)
-    setting, program, _ = app
-    name, seeds = setting.split("=")
+    *settings, program, _ = app
+    variables = dict(setting.split("=") for setting in settings)
 
-    lines = run_program(snippet("python", "import asyncio"), *two_machines[1].prefix, **{name: seeds})
+    lines = run_program(snippet("python", "import asyncio"), *two_machines[1].prefix, **variables)
 
     assert program == "python"
     assert lines[0] == "183"

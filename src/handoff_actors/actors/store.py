@@ -157,7 +157,8 @@ class MemoryLanding:
     """A value that lands in this process."""
 
     def __init__(self, nbytes: int) -> None:
-        self.buffer = bytearray(nbytes)
+        # The kernel gives zeroed pages as they are touched; a bytearray would hold up the loop while it zeroes them all.
+        self.buffer = memoryview(mmap(-1, nbytes)) if nbytes else memoryview(bytearray())
 
     def write(self, offset: int, piece: memoryview) -> None:
         """Put a piece at its place."""
@@ -168,4 +169,4 @@ class MemoryLanding:
 
     def abandon(self) -> None:
         """It won't be."""
-        self.buffer = bytearray()
+        self.buffer = memoryview(b"")

@@ -50,7 +50,7 @@ class ValueCourier:
 
         def landed(landing: Landing | None, reason: str) -> None:
             assert landing is None or isinstance(landing, MemoryLanding)
-            done(None if landing is None else memoryview(landing.buffer).toreadonly(), reason)
+            done(None if landing is None else landing.buffer.toreadonly(), reason)
 
         reachable = [addresses[holder] for holder in holders if holder in addresses]
         request = self._fetcher.fetch(run, index, nbytes, reachable, land, landed)

@@ -80,9 +80,6 @@ class Fetching:
         self._transfers: dict[int, _Transfer] = {}
         self._holders: dict[str, _Holder] = {}
 
-    def __contains__(self, request: int) -> bool:
-        return request in self._transfers
-
     def want(
         self, request: int, run: RunId, index: Index, nbytes: int, holders: Sequence[str]
     ) -> list[FetchEffect]:

@@ -136,14 +136,13 @@ class MembershipMachine:
 
     def alive(self) -> list[Advert]:
         """The latest advert of each member, by name."""
-        adverts = (member.advert for member in self._members.values() if not member.is_gone)
-        return sorted(adverts, key=lambda advert: advert.name)
+        return sorted(self._present(), key=lambda advert: advert.name)
 
     def view(self) -> int:
         """A number made of all members, and of the node in this place as far as it counts."""
-        alive = self.alive()
-        incarnations = [advert.incarnation for advert in alive]
-        if self._own is not None and self._own_name not in {advert.name for advert in alive}:
+        present = self._present()
+        incarnations = [advert.incarnation for advert in present]
+        if self._own is not None and all(advert.name != self._own_name for advert in present):
             incarnations.append(self._own)
         return crc32(" ".join(sorted(incarnations)).encode())
 
@@ -170,7 +169,7 @@ class MembershipMachine:
         for member in list(self._members.values()):
             if now >= member.due:
                 effects += self._stayed_silent(member, now)
-        present = {advert.address for advert in self.alive()}
+        present = {advert.address for advert in self._present()}
         for address, due in self._seeds.items():
             if now >= due:
                 self._seeds[address] = now + SEED_S
@@ -187,9 +186,12 @@ class MembershipMachine:
 
     def check(self) -> None:
         """Assert that no two members that are there share a name, and that none is the node in this place."""
-        names = [advert.name for advert in self.alive()]
+        names = [advert.name for advert in self._present()]
         assert len(names) == len(set(names)), f"two members of one name: {names}"
         assert self._own not in self._members, "the node in this place is among its own members"
+
+    def _present(self) -> list[Advert]:
+        return [member.advert for member in self._members.values() if not member.is_gone]
 
     def _spoke(self, advert: Advert, now: float) -> list[MembershipEffect]:
         member = self._members.get(advert.incarnation)
@@ -227,7 +229,7 @@ class MembershipMachine:
         return [*effects, Subscribe(advert.bus), MemberUp(advert)]
 
     def _is_outranked(self, advert: Advert) -> bool:
-        rivals = [rival.incarnation for rival in self.alive() if rival.name == advert.name]
+        rivals = [rival.incarnation for rival in self._present() if rival.name == advert.name]
         if self._own is not None and advert.name == self._own_name:
             rivals.append(self._own)
         return any(rival > advert.incarnation for rival in rivals)
