@@ -7,7 +7,7 @@ from typing import NewType
 FunctionId = Hashable
 #: A member's name, unique in its cluster.
 NodeName = NewType("NodeName", str)
-#: One life of a node, 16 hex digits. A node that restarts under its old name has a new one.
+#: One life of a node: 24 hex digits, the time of its birth first. One that restarts under its old name has a new one.
 Incarnation = NewType("Incarnation", str)
 #: One run of one DAG, unique in the cluster: 62 random bits.
 RunId = NewType("RunId", int)

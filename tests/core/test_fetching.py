@@ -1,50 +1,339 @@
+from collections import Counter, deque
+from random import Random
+
 import pytest
+from hypothesis import given, settings, strategies as st
 
-from handoff_actors.core.fetching import CHUNK_NBYTES, MAX_VALUE_NBYTES, Ask, Fetching
+from handoff_actors.core.fetching import (
+    CHUNK_NBYTES,
+    MAX_VALUE_NBYTES,
+    TRANSFERS,
+    WINDOW,
+    Ask,
+    FetchEffect,
+    Fetching,
+    Landed,
+    Lost,
+    Restart,
+)
 from handoff_actors.ids import RunId
+from handoff_actors.wire.messages import Fetch
 
-TOTAL = CHUNK_NBYTES + 10
-
-
-@pytest.fixture
-def fetching() -> Fetching:
-    """With transfer 1, of which the first chunk has come, and 2, of which none has."""
-    made = Fetching()
-    made.want(1, RunId(5), 3, TOTAL, ["a", "b"])
-    made.chunk(1, CHUNK_NBYTES, TOTAL)
-    made.want(2, RunId(5), 4, TOTAL, ["a"])
-    return made
+RUN = RunId(7)
+INDEX = 3
 
 
-def test_transfer_comes_from_one_holder_at_a_time(fetching: Fetching) -> None:
-    before = fetching.asks(1)
-    effects = fetching.gone(1)
-
-    assert (before, fetching.asks(1), fetching.asks(3)) == ("a", "b", None)
-    assert {effect.holder for effect in effects if isinstance(effect, Ask)} == {"b"}
+def ask(holder: str, request: int, *chunks: int) -> list[FetchEffect]:
+    """Chunks by their number."""
+    fetches = (Fetch(request, RUN, INDEX, chunk * CHUNK_NBYTES, CHUNK_NBYTES) for chunk in chunks)
+    return [Ask(holder, fetch) for fetch in fetches]
 
 
-def test_the_next_chunk_is_awaited(fetching: Fetching) -> None:
-    assert fetching.awaits(1, CHUNK_NBYTES, 10, TOTAL)
-    assert fetching.awaits(2, 0, CHUNK_NBYTES, TOTAL)
-    # Only the first chunk tells how large the value is now.
-    assert fetching.awaits(2, 0, 7, 7)
+def want(fetching: Fetching, request: int, nbytes: int, *holders: str) -> list[FetchEffect]:
+    return fetching.want(request, RUN, INDEX, nbytes, holders)
+
+
+def busy_fetching(*waiting: int) -> Fetching:
+    """As many transfers from `a` as go on at once, from number 1, and these, which wait."""
+    fetching = Fetching()
+    for request in [*range(1, TRANSFERS + 1), *waiting]:
+        want(fetching, request, 10, "a", "b")
+    return fetching
+
+
+# --- One transfer ---------------------------------------------------------------------------------------------
+
+
+def test_value_of_one_chunk_is_asked_for_once_and_lands() -> None:
+    fetching = Fetching()
+
+    asked = want(fetching, 1, 10, "a")
+    landed = fetching.chunk(1, 10, 10)
+
+    assert asked == ask("a", 1, 0)
+    assert landed == [Landed(1)]
+    assert fetching.asks(1) is None
+    fetching.check()
+
+
+def test_window_of_chunks_is_asked_for_and_moves_with_what_arrives() -> None:
+    fetching = Fetching()
+    total = (WINDOW + 1) * CHUNK_NBYTES + 1
+
+    asked = want(fetching, 1, total, "a")
+    after_each = [fetching.chunk(1, CHUNK_NBYTES, total) for _ in range(WINDOW + 1)]
+    landed = fetching.chunk(1, 1, total)
+
+    assert asked == ask("a", 1, *range(WINDOW))
+    assert after_each == [ask("a", 1, WINDOW), ask("a", 1, WINDOW + 1), [], [], []]
+    assert landed == [Landed(1)]
+
+
+def test_empty_value_lands_with_its_only_chunk() -> None:
+    fetching = Fetching()
+
+    asked = want(fetching, 1, 0, "a")
+
+    assert asked == ask("a", 1, 0)
+    assert fetching.awaits(1, 0, 0, 0)
+    assert fetching.chunk(1, 0, 0) == [Landed(1)]
+
+
+def test_value_that_is_larger_than_was_said_is_asked_for_to_its_end() -> None:
+    fetching = Fetching()
+    want(fetching, 1, 10, "a")
+
+    assert fetching.awaits(1, 0, CHUNK_NBYTES, CHUNK_NBYTES + 5)
+    assert fetching.chunk(1, CHUNK_NBYTES, CHUNK_NBYTES + 5) == ask("a", 1, 1)
+    assert fetching.chunk(1, 5, CHUNK_NBYTES + 5) == [Landed(1)]
+
+
+def test_value_that_is_smaller_than_was_said_lands_with_its_last_chunk() -> None:
+    fetching = Fetching()
+    want(fetching, 1, 3 * CHUNK_NBYTES, "a")
+
+    assert fetching.awaits(1, 0, 5, 5)
+    assert fetching.chunk(1, 5, 5) == [Landed(1)]
+    assert fetching.chunk(1, 0, 5) == []
 
 
 @pytest.mark.parametrize(
-    ("request_number", "offset", "nbytes", "total"),
+    ("offset", "nbytes", "total"),
     [
-        (1, 0, CHUNK_NBYTES, TOTAL),
-        (1, CHUNK_NBYTES, 10, TOTAL + 1),
-        (1, CHUNK_NBYTES, 11, TOTAL),
-        (1, CHUNK_NBYTES, 0, TOTAL),
-        (2, 2**63, 1, 2**64 - 1),
-        (2, 0, 1, MAX_VALUE_NBYTES + 1),
-        (2, 0, 1, 0),
+        (0, CHUNK_NBYTES, 3 * CHUNK_NBYTES),  # came before
+        (2 * CHUNK_NBYTES, CHUNK_NBYTES, 3 * CHUNK_NBYTES),  # leaves one out
+        (CHUNK_NBYTES, CHUNK_NBYTES, 4 * CHUNK_NBYTES),  # of another size than at first
+        (CHUNK_NBYTES, CHUNK_NBYTES - 1, 3 * CHUNK_NBYTES),  # leaves a gap
+        (CHUNK_NBYTES, 0, 3 * CHUNK_NBYTES),
+        (CHUNK_NBYTES, CHUNK_NBYTES + 1, 3 * CHUNK_NBYTES),  # more than was asked for
     ],
-    ids=["again", "size has changed", "too long", "empty", "beyond", "too large", "more than all"],
 )
-def test_what_cannot_be_the_next_chunk_is_not_awaited(
-    fetching: Fetching, request_number: int, offset: int, nbytes: int, total: int
+def test_chunk_that_does_not_follow_is_not_awaited(offset: int, nbytes: int, total: int) -> None:
+    fetching = Fetching()
+    want(fetching, 1, 3 * CHUNK_NBYTES, "a")
+    fetching.chunk(1, CHUNK_NBYTES, 3 * CHUNK_NBYTES)
+
+    assert fetching.awaits(1, CHUNK_NBYTES, CHUNK_NBYTES, 3 * CHUNK_NBYTES)
+    assert not fetching.awaits(1, offset, nbytes, total)
+
+
+def test_first_chunk_of_a_value_that_no_machine_has_room_for_is_not_awaited() -> None:
+    fetching = Fetching()
+    want(fetching, 1, 10, "a")
+
+    assert fetching.awaits(1, 0, CHUNK_NBYTES, MAX_VALUE_NBYTES)
+    assert not fetching.awaits(1, 0, CHUNK_NBYTES, MAX_VALUE_NBYTES + 1)
+
+
+def test_chunk_that_nobody_asked_for_is_not_awaited() -> None:
+    fetching = busy_fetching(8)
+
+    assert fetching.asks(8) == "a"
+    assert not fetching.awaits(8, 0, 10, 10)
+
+
+# --- Several holders ------------------------------------------------------------------------------------------
+
+
+def test_value_that_nobody_holds_is_lost() -> None:
+    fetching = Fetching()
+
+    assert want(fetching, 1, 10) == [Lost(1, "nobody is said to hold it")]
+    assert fetching.asks(1) is None
+    fetching.check()
+
+
+def test_next_holder_is_asked_from_the_start_and_may_have_another_size() -> None:
+    fetching = Fetching()
+    want(fetching, 1, 2 * CHUNK_NBYTES, "a", "b", "a")
+    fetching.chunk(1, CHUNK_NBYTES, 2 * CHUNK_NBYTES)
+
+    restarted = fetching.gone(1)
+
+    assert restarted == [Restart(1), *ask("b", 1, 0, 1)]
+    assert fetching.asks(1) == "b"
+    assert fetching.awaits(1, 0, 9, 9)
+    assert fetching.chunk(1, 9, 9) == [Landed(1)]
+
+
+def test_value_is_lost_once_no_holder_has_it_any_more() -> None:
+    fetching = Fetching()
+    want(fetching, 1, 10, "a", "b", "a")
+
+    assert fetching.gone(1) == [Restart(1), *ask("b", 1, 0)]
+    assert fetching.gone(1) == [Lost(1, "b has it no more")]
+    assert fetching.gone(1) == []
+    fetching.check()
+
+
+def test_all_transfers_leave_a_holder_that_is_lost_and_it_is_asked_for_nothing() -> None:
+    fetching = busy_fetching(8, 9)
+
+    effects = fetching.holder_lost("a", "refused")
+
+    asked = [
+        effect for request in range(1, TRANSFERS + 1) for effect in (Restart(request), *ask("b", request, 0))
+    ]
+    assert effects == [*asked, Restart(8), Restart(9)]
+    assert fetching.chunk(1, 10, 10) == [Landed(1), *ask("b", 8, 0)]
+    fetching.check()
+
+
+def test_reason_names_the_holder_that_was_lost() -> None:
+    fetching = Fetching()
+    want(fetching, 1, 10, "a")
+    want(fetching, 2, 10, "")
+
+    assert fetching.holder_lost("a", "refused") == [Lost(1, "a can't be reached: refused")]
+    assert fetching.holder_lost("", "closed") == [Lost(2, "the app can't be reached: closed")]
+
+
+def test_holder_that_was_asked_for_nothing_can_be_lost() -> None:
+    fetching = busy_fetching()
+
+    assert fetching.holder_lost("b", "refused") == []
+
+
+# --- Many transfers -------------------------------------------------------------------------------------------
+
+
+def test_transfers_beyond_the_limit_wait_for_their_turn() -> None:
+    fetching = busy_fetching()
+
+    assert want(fetching, 8, 10, "a") == []
+    assert want(fetching, 9, 10, "a") == []
+    assert fetching.chunk(2, 10, 10) == [Landed(2), *ask("a", 8, 0)]
+    assert fetching.chunk(8, 10, 10) == [Landed(8), *ask("a", 9, 0)]
+    fetching.check()
+
+
+def test_one_that_is_gone_makes_room_for_one_that_waits() -> None:
+    fetching = busy_fetching(8)
+
+    assert fetching.gone(1) == [*ask("a", 8, 0), Restart(1), *ask("b", 1, 0)]
+    fetching.check()
+
+
+def test_one_that_waits_can_be_gone() -> None:
+    fetching = busy_fetching(8)
+
+    assert fetching.gone(8) == [Restart(8), *ask("b", 8, 0)]
+    fetching.check()
+
+
+def test_cancelled_transfer_makes_room_and_its_chunks_change_nothing() -> None:
+    fetching = busy_fetching(8)
+
+    assert fetching.cancel(1) == ask("a", 8, 0)
+    assert fetching.asks(1) is None
+    assert fetching.chunk(1, 10, 10) == []
+    assert fetching.gone(1) == []
+    assert fetching.cancel(1) == []
+    fetching.check()
+
+
+def test_none_of_many_that_are_cancelled_is_begun_in_the_place_of_another() -> None:
+    fetching = busy_fetching(8, 9, 10)
+
+    assert fetching.cancel(1, 2, 8, 9) == ask("a", 10, 0)
+    fetching.check()
+
+
+# --- Whatever happens -----------------------------------------------------------------------------------------
+
+HOLDERS = ("a", "b", "c", "")
+SIZES = st.sampled_from([0, 1, CHUNK_NBYTES, CHUNK_NBYTES + 1, 3 * CHUNK_NBYTES, 9 * CHUNK_NBYTES - 1])
+
+
+class Exchange:
+    """Holders that answer in order, vanish, or have a value no more; their values may differ in size."""
+
+    def __init__(self, random: Random) -> None:
+        self.fetching = Fetching()
+        self.ends: Counter[int] = Counter()
+        self.open: set[int] = set()
+        self._random = random
+        self._asked: dict[str, deque[Fetch]] = {holder: deque() for holder in HOLDERS}
+        self._sizes: dict[tuple[str, int], int] = {}
+        #: How much of each value is there.
+        self._written: Counter[int] = Counter()
+        self._totals: dict[int, int] = {}
+
+    def want(self, request: int, nbytes: int, holders: list[str]) -> None:
+        self.open.add(request)
+        for holder in holders:
+            self._sizes[holder, request] = self._random.choice(
+                [nbytes, nbytes, nbytes + CHUNK_NBYTES, nbytes // 2]
+            )
+        self._perform(self.fetching.want(request, RUN, INDEX, nbytes, holders))
+
+    def step(self) -> None:
+        """Let one holder that was asked answer, or vanish; or let the one who wants a value give up on it."""
+        busy = [holder for holder in HOLDERS if self._asked[holder]]
+        holder = self._random.choice(busy)
+        match self._random.randrange(40):
+            case 0:
+                self._asked[holder].clear()
+                self._perform(self.fetching.holder_lost(holder, "vanished"))
+            case 1 if self.open:
+                cancelled = self._random.sample(sorted(self.open), self._random.randint(1, len(self.open)))
+                self.open.difference_update(cancelled)
+                self._perform(self.fetching.cancel(*cancelled))
+            case kind:
+                self._answer(holder, self._asked[holder].popleft(), has_it=kind > 3)
+
+    @property
+    def is_over(self) -> bool:
+        return not any(self._asked.values())
+
+    def _answer(self, holder: str, fetch: Fetch, *, has_it: bool) -> None:
+        if self.fetching.asks(fetch.request) != holder:
+            return
+        total = self._sizes[holder, fetch.request]
+        nbytes = max(0, min(fetch.length, total - fetch.offset))
+        if not has_it or not self.fetching.awaits(fetch.request, fetch.offset, nbytes, total):
+            self._perform(self.fetching.gone(fetch.request))
+            return
+        assert fetch.offset == self._written[fetch.request]
+        self._written[fetch.request] += nbytes
+        self._totals[fetch.request] = total
+        self._perform(self.fetching.chunk(fetch.request, nbytes, total))
+
+    def _perform(self, effects: list[FetchEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Ask(holder, fetch):
+                    self._asked[holder].append(fetch)
+                case Restart(request):
+                    self._written[request] = 0
+                case Landed(request):
+                    assert self._written[request] == self._totals[request]
+                    self._end(request)
+                case Lost(request):
+                    self._end(request)
+        self.fetching.check()
+        for holder, fetches in self._asked.items():
+            counted = [fetch for fetch in fetches if self.fetching.asks(fetch.request) == holder]
+            assert len(counted) <= TRANSFERS * WINDOW
+
+    def _end(self, request: int) -> None:
+        self.open.remove(request)
+        self.ends[request] += 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(SIZES, st.lists(st.sampled_from(HOLDERS), unique=True)), min_size=1, max_size=40),
+    st.randoms(use_true_random=False),
+)
+def test_each_transfer_lands_whole_or_is_lost_just_once_and_no_holder_is_flooded(
+    values: list[tuple[int, list[str]]], random: Random
 ) -> None:
-    assert not fetching.awaits(request_number, offset, nbytes, total)
+    exchange = Exchange(random)
+    for request, (nbytes, holders) in enumerate(values):
+        exchange.want(request, nbytes, holders)
+    while not exchange.is_over:
+        exchange.step()
+
+    assert exchange.open == set()
+    assert set(exchange.ends.values()) <= {1}

@@ -76,7 +76,7 @@ class Discovery:
         self._name = name
         self._own = own
         self._watcher = watcher
-        self._machine = MembershipMachine(own_incarnation)
+        self._machine = MembershipMachine(own_incarnation, name if own_incarnation is not None else None)
         self._driver: Driver[MembershipEvent, MembershipEffect] = Driver(
             self._machine, self._perform, self._crashed
         )
@@ -167,7 +167,12 @@ class Discovery:
                 self._introduce(address)
             case MemberUp(advert):
                 log.info("member up", extra={"member": advert.name, "address": advert.address})
-                if self._watcher is not None:
+                if self._own is not None and advert.name == self._name:
+                    log.error(
+                        "another node has this node's name, and counts instead of it; give each a name of its own",
+                        extra={"node": self._name, "address": advert.address},
+                    )
+                elif self._watcher is not None:
                     self._watcher.member_up(advert)
             case MemberChanged(advert):
                 if self._watcher is not None:

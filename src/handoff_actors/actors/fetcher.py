@@ -75,17 +75,17 @@ class Fetcher:
         """Nothing comes from a holder any more."""
         self._perform(self._fetching.holder_lost(holder, reason))
 
-    def cancel(self, request: int) -> None:
-        """Nobody wants it any more; `done` is not called."""
-        arrival = self._arrivals.pop(request, None)
-        if arrival is not None and arrival.landing is not None:
-            arrival.landing.abandon()
-        self._perform(self._fetching.cancel(request))
+    def cancel(self, *requests: int) -> None:
+        """Nobody wants these any more; `done` is not called."""
+        for request in requests:
+            arrival = self._arrivals.pop(request, None)
+            if arrival is not None and arrival.landing is not None:
+                arrival.landing.abandon()
+        self._perform(self._fetching.cancel(*requests))
 
     def close(self) -> None:
         """Let go of everything."""
-        for request in list(self._arrivals):
-            self.cancel(request)
+        self.cancel(*self._arrivals)
 
     def _give_up(self, request: int, reason: str) -> None:
         arrival = self._arrivals[request]
@@ -100,16 +100,19 @@ class Fetcher:
                 case Restart(request):
                     self._abandon_landing(request)
                 case Landed(request):
-                    arrival = self._arrivals.pop(request)
-                    if arrival.landing is not None:
-                        arrival.landing.finish()
-                    arrival.done(arrival.landing, "")
+                    landed = self._arrivals.pop(request)
+                    if landed.landing is not None:
+                        landed.landing.finish()
+                    landed.done(landed.landing, "")
                 case Lost(request, reason):
                     self._abandon_landing(request)
-                    self._arrivals.pop(request).done(None, reason)
+                    arrival = self._arrivals.pop(request, None)
+                    # Whoever heard of another loss may have cancelled it meanwhile.
+                    if arrival is not None:
+                        arrival.done(None, reason)
 
     def _abandon_landing(self, request: int) -> None:
-        arrival = self._arrivals[request]
-        if arrival.landing is not None:
+        arrival = self._arrivals.get(request)
+        if arrival is not None and arrival.landing is not None:
             arrival.landing.abandon()
             arrival.landing = None

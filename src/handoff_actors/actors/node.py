@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import assert_never
@@ -86,7 +87,8 @@ class NodeActor:
         lease_s: float = LEASE_S,
     ) -> None:
         self.name = NodeName(name)
-        self.incarnation = Incarnation(secrets.token_hex(8))
+        # Of two nodes of one name the later one counts.
+        self.incarnation = Incarnation(f"{time.time_ns():016x}{secrets.token_hex(4)}")
         self.address = ""
         self.bus = ""
         self.on_advert: Callable[[Advert], None] = lambda _: None
@@ -276,8 +278,7 @@ class NodeActor:
             case CancelCoroutine(worker, run, index, attempt):
                 self._pool.cancel(worker, run, index, attempt)
             case ForgetRun(run):
-                for request in self._fetches.pop(run, ()):
-                    self._fetcher.cancel(request)
+                self._fetcher.cancel(*self._fetches.pop(run, ()))
                 self._pool.forget(run)
                 self._store.forget(run)
             case Left():

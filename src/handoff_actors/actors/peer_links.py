@@ -45,7 +45,9 @@ class PeerLinks:
         self._links.clear()
 
     def _forget(self, address: str, reason: str) -> None:
-        self._links.pop(address, None)
+        link = self._links.pop(address, None)
+        if link is not None:
+            link.close()
         self._fetcher.holder_lost(address, reason)
 
 

@@ -1,0 +1,377 @@
+import pytest
+
+from handoff_actors.core.membership import (
+    COMPARE_S,
+    DOUBT_S,
+    FORGET_S,
+    GONE_S,
+    SEED_S,
+    Introduce,
+    MemberChanged,
+    MemberDown,
+    MembershipMachine,
+    MemberUp,
+    SetSeeds,
+    Spoke,
+    Subscribe,
+    ToldOf,
+    Unreachable,
+    Unsubscribe,
+)
+from handoff_actors.wire.messages import Advert
+
+SILENCE = f"nothing was heard of it for {GONE_S:g} s"
+REPLACED = "another node of that name has taken its place"
+#: When a member that was last heard of at 0 is gone.
+GIVEN_UP_S = GONE_S + DOUBT_S
+
+
+def advert(name: str, life: str = "1", seq: int = 1, *, view: int = 0, bus: str | None = None) -> Advert:
+    """What a node says in one of its lives."""
+    return Advert(
+        name=name,
+        incarnation=f"{name}{life}",
+        seq=seq,
+        address=f"at-{name}",
+        bus=bus or f"bus-{name}{life}",
+        capabilities={},
+        spare={},
+        workers=1,
+        running=0,
+        queued=0,
+        stored=0,
+        leaving=False,
+        view=view,
+        version="1",
+        python="3.11",
+    )
+
+
+def machine_with(*adverts: Advert) -> MembershipMachine:
+    """A view that has been told of these at 0."""
+    machine = MembershipMachine()
+    machine.handle(ToldOf(adverts), 0.0)
+    return machine
+
+
+def given_up(machine: MembershipMachine) -> float:
+    """Let a member that was last heard of at 0 be given up."""
+    machine.wake(GONE_S)
+    machine.wake(GIVEN_UP_S)
+    return GIVEN_UP_S
+
+
+# --- Coming ---------------------------------------------------------------------------------------------------
+
+
+def test_member_that_is_told_of_is_there_and_listened_to() -> None:
+    machine = MembershipMachine()
+
+    effects = machine.handle(ToldOf([advert("b"), advert("a")]), 0.0)
+
+    assert effects == [
+        Subscribe("bus-b1"),
+        MemberUp(advert("b")),
+        Subscribe("bus-a1"),
+        MemberUp(advert("a")),
+    ]
+    assert machine.alive() == [advert("a"), advert("b")]
+    machine.check()
+
+
+def test_member_that_speaks_before_anybody_tells_of_it_is_there() -> None:
+    machine = MembershipMachine()
+
+    assert machine.handle(Spoke(advert("a")), 0.0) == [Subscribe("bus-a1"), MemberUp(advert("a"))]
+
+
+def test_what_others_say_of_a_member_that_is_there_changes_nothing() -> None:
+    machine = machine_with(advert("a"))
+
+    assert machine.handle(ToldOf([advert("a", seq=9)]), 1.0) == []
+    assert machine.alive() == [advert("a")]
+    assert machine.wake_at == GONE_S
+
+
+def test_own_node_is_no_member() -> None:
+    machine = MembershipMachine("a1", "a")
+
+    assert machine.handle(ToldOf([advert("a")]), 0.0) == []
+    assert machine.alive() == []
+    machine.check()
+
+
+def test_check_finds_two_members_of_one_name_and_the_own_node_among_the_members() -> None:
+    twins = machine_with(advert("a", "1"))
+    twins._members["a0"] = twins._members["a1"]
+    own = machine_with(advert("a"))
+    own._own = "a1"
+
+    with pytest.raises(AssertionError, match="two members of one name"):
+        twins.check()
+    with pytest.raises(AssertionError, match="among its own members"):
+        own.check()
+
+
+# --- Speaking -------------------------------------------------------------------------------------------------
+
+
+def test_newer_advert_replaces_the_older_one() -> None:
+    machine = machine_with(advert("a"))
+
+    effects = machine.handle(Spoke(advert("a", seq=2)), 1.0)
+
+    assert effects == [MemberChanged(advert("a", seq=2))]
+    assert machine.alive() == [advert("a", seq=2)]
+
+
+@pytest.mark.parametrize("seq", [1, 2])
+def test_advert_that_comes_late_or_twice_proves_life_and_changes_nothing(seq: int) -> None:
+    machine = machine_with(advert("a", seq=2))
+
+    assert machine.handle(Spoke(advert("a", seq=seq)), 3.0) == []
+    assert machine.alive() == [advert("a", seq=2)]
+    assert machine.wake_at == 3.0 + GONE_S
+
+
+def test_member_with_another_view_is_asked_but_not_at_every_advert() -> None:
+    machine = machine_with(advert("a"))
+    odd = [advert("a", seq=seq, view=machine.view() + 1) for seq in range(6)]
+
+    at_once = machine.handle(Spoke(odd[2]), COMPARE_S / 2)
+    later = machine.handle(Spoke(odd[3]), COMPARE_S)
+    soon_after = machine.handle(Spoke(odd[4]), COMPARE_S + 0.1)
+    again = machine.handle(Spoke(odd[5]), 2 * COMPARE_S)
+
+    assert at_once == [MemberChanged(odd[2])]
+    assert later == [MemberChanged(odd[3]), Introduce("at-a")]
+    assert soon_after == [MemberChanged(odd[4])]
+    assert again == [MemberChanged(odd[5]), Introduce("at-a")]
+
+
+def test_member_with_the_same_view_is_not_asked() -> None:
+    machine = machine_with(advert("a"))
+    same = advert("a", seq=2, view=machine.view())
+
+    assert machine.handle(Spoke(same), COMPARE_S) == [MemberChanged(same)]
+
+
+def test_views_of_two_nodes_and_a_session_are_the_same_in_whatever_order_they_learned() -> None:
+    first, second, session = MembershipMachine("a1", "a"), MembershipMachine("b1", "b"), MembershipMachine()
+
+    first.handle(ToldOf([advert("b"), advert("c")]), 0.0)
+    second.handle(ToldOf([advert("c"), advert("a")]), 0.0)
+    session.handle(ToldOf([advert("c"), advert("b"), advert("a")]), 0.0)
+
+    assert first.view() == second.view() == session.view() != machine_with(advert("a")).view()
+
+
+# --- Going ----------------------------------------------------------------------------------------------------
+
+
+def test_silent_member_is_in_doubt_and_then_gone_and_then_forgotten() -> None:
+    machine = machine_with(advert("a"))
+
+    doubt = machine.wake(GONE_S)
+    in_doubt = machine.alive()
+    wake_at = machine.wake_at
+    down = machine.wake(GIVEN_UP_S)
+
+    assert (doubt, in_doubt, wake_at) == ([], [advert("a")], GIVEN_UP_S)
+    assert down == [MemberDown("a", "a1", SILENCE)]
+    assert machine.alive() == []
+    assert machine.wake_at == GIVEN_UP_S + FORGET_S
+    assert machine.wake(GIVEN_UP_S + FORGET_S) == [Unsubscribe("bus-a1")]
+    assert machine.wake_at is None
+
+
+def test_place_that_stood_still_itself_gives_nobody_up_whose_words_lay_unread() -> None:
+    machine = machine_with(advert("a"))
+
+    woken = machine.wake(60.0)
+    read = machine.handle(Spoke(advert("a", seq=2)), 60.0 + DOUBT_S / 2)
+
+    assert woken == []
+    assert read == [MemberChanged(advert("a", seq=2)), Introduce("at-a")]
+    assert machine.wake(60.0 + DOUBT_S) == []
+    assert machine.wake_at == 60.0 + DOUBT_S / 2 + GONE_S
+
+
+def test_nothing_happens_before_its_time() -> None:
+    machine = machine_with(advert("a"))
+
+    assert machine.wake(GONE_S - 0.1) == []
+    assert machine.wake_at == GONE_S
+
+
+def test_member_that_cannot_be_reached_is_gone_at_once_and_listened_to_still() -> None:
+    machine = machine_with(advert("a"))
+
+    assert machine.handle(Unreachable("a", "a1", "refused"), 1.0) == [MemberDown("a", "a1", "refused")]
+    assert machine.alive() == []
+    assert machine.wake_at == 1.0 + FORGET_S
+
+
+def test_strangers_and_members_that_are_gone_are_not_lost_again() -> None:
+    machine = machine_with(advert("a"))
+    machine.handle(Unreachable("a", "a1", "refused"), 1.0)
+
+    assert machine.handle(Unreachable("a", "a1", "refused"), 2.0) == []
+    assert machine.handle(Unreachable("b", "b1", "refused"), 2.0) == []
+
+
+# --- Coming back ----------------------------------------------------------------------------------------------
+
+
+def test_hearsay_does_not_bring_back_a_member_that_never_spoke() -> None:
+    machine = machine_with(advert("a"))
+    now = given_up(machine)
+
+    assert machine.handle(ToldOf([advert("a", seq=9)]), now) == []
+    assert machine.alive() == []
+
+
+def test_hearsay_does_not_bring_back_a_member_that_could_not_be_reached() -> None:
+    machine = machine_with(advert("a"))
+    machine.handle(Unreachable("a", "a1", "refused"), 1.0)
+
+    assert machine.handle(ToldOf([advert("a", seq=9)]), 2.0) == []
+
+
+def test_what_a_member_said_before_it_went_does_not_bring_it_back() -> None:
+    machine = machine_with(advert("a", seq=5))
+    now = given_up(machine)
+
+    assert machine.handle(Spoke(advert("a", seq=5)), now) == []
+    assert machine.alive() == []
+
+
+def test_member_that_was_gone_and_says_something_new_is_back() -> None:
+    machine = machine_with(advert("a"))
+    now = given_up(machine)
+
+    effects = machine.handle(Spoke(advert("a", seq=2)), now)
+
+    assert effects == [Subscribe("bus-a1"), MemberUp(advert("a", seq=2))]
+    assert machine.alive() == [advert("a", seq=2)]
+    assert machine.wake_at == now + GONE_S
+
+
+# --- One name, several lives ----------------------------------------------------------------------------------
+
+
+def test_later_life_takes_the_place_of_the_earlier_one() -> None:
+    machine = machine_with(advert("a", "1"))
+
+    effects = machine.handle(ToldOf([advert("a", "2")]), 1.0)
+
+    assert effects == [
+        MemberDown("a", "a1", REPLACED),
+        Unsubscribe("bus-a1"),
+        Subscribe("bus-a2"),
+        MemberUp(advert("a", "2")),
+    ]
+    assert machine.alive() == [advert("a", "2")]
+    machine.check()
+
+
+def test_earlier_life_counts_for_nothing_beside_the_later_one_whoever_tells_of_it() -> None:
+    machine = machine_with(advert("a", "2"))
+
+    assert machine.handle(ToldOf([advert("a", "1")]), 1.0) == []
+    assert machine.handle(Spoke(advert("a", "1")), 1.0) == []
+    assert machine.alive() == [advert("a", "2")]
+
+
+def test_life_that_is_gone_is_forgotten_when_a_later_one_begins() -> None:
+    machine = machine_with(advert("a", "1"))
+    now = given_up(machine)
+
+    effects = machine.handle(ToldOf([advert("a", "2")]), now)
+
+    assert effects == [Unsubscribe("bus-a1"), Subscribe("bus-a2"), MemberUp(advert("a", "2"))]
+
+
+def test_earlier_life_is_back_once_the_later_one_is_gone_and_makes_room_when_that_speaks_again() -> None:
+    machine = machine_with(advert("a", "2"))
+    now = given_up(machine)
+
+    earlier = machine.handle(ToldOf([advert("a", "1")]), now)
+    later = machine.handle(Spoke(advert("a", "2", seq=2)), now + 1.0)
+
+    assert earlier == [Subscribe("bus-a1"), MemberUp(advert("a", "1"))]
+    assert later == [
+        MemberDown("a", "a1", REPLACED),
+        Unsubscribe("bus-a1"),
+        Subscribe("bus-a2"),
+        MemberUp(advert("a", "2", seq=2)),
+    ]
+
+
+def test_address_that_another_member_uses_now_is_listened_to_still() -> None:
+    machine = machine_with(advert("a", bus="port"), advert("b", bus="port"))
+
+    assert machine.handle(ToldOf([advert("a", "2")]), 1.0) == [
+        MemberDown("a", "a1", REPLACED),
+        Subscribe("bus-a2"),
+        MemberUp(advert("a", "2")),
+    ]
+
+
+def test_node_whose_name_a_later_one_bears_is_told_and_counts_no_more() -> None:
+    older, other = MembershipMachine("a1", "a"), machine_with(advert("a", "1"), advert("a", "2"))
+
+    effects = older.handle(ToldOf([advert("a", "2")]), 0.0)
+
+    assert effects == [Subscribe("bus-a2"), MemberUp(advert("a", "2"))]
+    assert older.view() == other.view()
+    older.check()
+
+
+def test_node_ignores_an_earlier_one_of_its_own_name() -> None:
+    later = MembershipMachine("a2", "a")
+
+    assert later.handle(ToldOf([advert("a", "1")]), 0.0) == []
+    assert later.handle(Spoke(advert("a", "1")), 0.0) == []
+    assert later.view() == machine_with(advert("a", "2")).view()
+
+
+def test_session_may_be_called_like_a_node() -> None:
+    session = MembershipMachine(None, "a")
+
+    assert session.handle(ToldOf([advert("a")]), 0.0) == [Subscribe("bus-a1"), MemberUp(advert("a"))]
+    assert session.view() == machine_with(advert("a")).view()
+
+
+# --- Seeds ----------------------------------------------------------------------------------------------------
+
+
+def test_seed_that_is_away_is_tried_again_and_again() -> None:
+    machine = MembershipMachine()
+
+    assert machine.handle(SetSeeds(["at-a"]), 0.0) == []
+    assert machine.wake_at == SEED_S
+    assert machine.wake(SEED_S) == [Introduce("at-a")]
+    assert machine.wake_at == 2 * SEED_S
+
+
+def test_seed_that_is_named_twice_keeps_its_time() -> None:
+    machine = MembershipMachine()
+    machine.handle(SetSeeds(["at-a"]), 0.0)
+
+    machine.handle(SetSeeds(["at-a", "at-b"]), 2.0)
+
+    assert machine.wake(SEED_S) == [Introduce("at-a")]
+
+
+def test_seed_that_is_a_member_is_left_alone_until_it_is_gone() -> None:
+    machine = machine_with(advert("a"))
+    machine.handle(SetSeeds(["at-a"]), 0.0)
+
+    assert machine.wake(SEED_S) == []
+    assert machine.wake(2 * SEED_S) == []
+    assert machine.wake(3 * SEED_S) == [MemberDown("a", "a1", SILENCE), Introduce("at-a")]
+
+
+def test_nobody_to_wait_for_means_no_wake() -> None:
+    assert MembershipMachine().wake_at is None
