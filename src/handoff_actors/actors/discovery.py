@@ -155,7 +155,7 @@ class Discovery:
                 case _:
                     assert_never(message)
 
-    def _perform(self, effect: MembershipEffect) -> None:  # noqa: C901 - one table
+    def _perform(self, effect: MembershipEffect) -> None:  # noqa: C901, PLR0912 - one table
         match effect:
             case Subscribe(bus):
                 if bus:

@@ -6,8 +6,8 @@ On a worker's data channel messages follow one another without a frame; the zygo
 from enum import IntEnum
 from typing import Final
 
-#: Bytes asked for in one read.
-READ_NBYTES: Final = 256 * 1024
+#: Bytes asked for in one read. A buffer of 256 KiB is beyond malloc's threshold for mapping, and cost 20 µs a read.
+READ_NBYTES: Final = 64 * 1024
 #: How many pieces of code a worker keeps for runs to come; the pool counts along, so that it knows which.
 CODES_KEPT: Final = 256
 
