@@ -1,7 +1,7 @@
 """A DAG that branches: one source, two functions that take its result, and one that takes both of theirs.
 
-    python examples/branching_dag.py                              on a node within this process
-    python examples/branching_dag.py --join tcp://HOST:PORT       on the cluster of which that is a member
+python examples/branching_dag.py                              on a node within this process
+python examples/branching_dag.py --join tcp://HOST:PORT       on the cluster of which that is a member
 """
 
 import argparse
@@ -32,7 +32,9 @@ def branching_dag() -> handoff.DAG:
         .add_function(handoff.Function(id="input_data", args=[], code=numbers, extra_args=[[10, 20, 30]]))
         .add_function(handoff.Function(id="pre_a", args=["input_data"], code=add_one, cost={"cpu": 2}))
         .add_function(handoff.Function(id="pre_b", args=["input_data"], code=double, cost={"cpu": 2}))
-        .add_function(handoff.Function(id="agg", args=["pre_a", "pre_b"], code=sum_two_lists, cost={"cpu": 1}))
+        .add_function(
+            handoff.Function(id="agg", args=["pre_a", "pre_b"], code=sum_two_lists, cost={"cpu": 1})
+        )
     )
 
 

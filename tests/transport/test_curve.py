@@ -38,9 +38,9 @@ def networks() -> Iterator[Networks]:
 @pytest.mark.parametrize(
     ("theirs", "ours", "told"),
     [
-        (KEY, ClusterKey.generate(), "holds another key"),
-        (KEY, None, "it has a key, and we have none"),
-        (None, KEY, "it has no key, and we have one"),
+        (KEY, ClusterKey.generate(), "another key"),
+        (KEY, None, "a key"),
+        (None, KEY, "key"),
     ],
     ids=["another key", "we have none", "they have none"],
 )

@@ -11,8 +11,8 @@ socket's monitor:
     connecting --HANDSHAKE_FAILED_PROTOCOL, connect timeout--> lost
     connecting --HANDSHAKE_FAILED_*, where it tells of another key--> refused
 
-A server that can't read the first message of the handshake hangs up without a word. A server that is just ending may
-do so, too, so only several of these in a row mean that it holds another key.
+A server that can't read our part of the handshake hangs up, and what it said before may not be read any more. One that
+is just ending hangs up, too, so only many of these mean that it holds another key.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ LINGER_MS: Final = 250
 #: An hour: by then the socket of a lost connection is closed, and a connection that fails is tried again by us.
 _NEVER_MS: Final = 3_600_000
 _MONITORED: Final = zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
-#: So many times whoever answers may hang up during the handshake: as many as there are tries in half a second.
-_MAX_HANG_UPS: Final = 5
+#: So many times whoever answers may hang up during the handshake: as many as there are tries in a second.
+_MAX_HANG_UPS: Final = 10
 #: A link has one receiver, whose name the outbox need not know.
 _THE_SERVICE: Final = PeerId(b"")
 
@@ -133,7 +133,7 @@ class ZmqLink:
             # It is followed by DISCONNECTED, and another try.
             self._hang_ups += 1
             self._no_connection = reason
-        if failure.is_about_keys or (self._has_key and self._hang_ups >= _MAX_HANG_UPS):
+        if failure.is_about_keys or self._hang_ups >= _MAX_HANG_UPS:
             self._lose(reason, is_about_keys=True)
         elif not failure.is_hang_up:
             self._lose(reason)

@@ -62,7 +62,7 @@ class Failure:
         if self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return "our key was not accepted"
         if self.is_hang_up:
-            return "it hangs up during the handshake" + (", so it holds another key" if has_key else "")
+            return f"it hangs up during the handshake, so it seems to hold {'another key' if has_key else 'a key'}"
         return "whoever answers does not speak our protocol"
 
     def told_by_server(self) -> str:
