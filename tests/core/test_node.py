@@ -378,3 +378,13 @@ def test_peer_without_a_lease_keeps_its_runs_in_silence() -> None:
     effects = node.wake(1000.0)
 
     assert not any(isinstance(effect, KillWorker) for effect in effects)
+
+
+def test_a_peer_that_says_hello_twice_keeps_its_runs() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+
+    node.handle(PeerConnected(APP), 1.1)
+
+    node.check()
+    assert not node.is_idle

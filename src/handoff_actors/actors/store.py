@@ -92,8 +92,8 @@ class Store:
             del self._views[key]
 
     def _remove(self, prefix: str) -> None:
-        with suppress(FileNotFoundError):
-            for entry in os.scandir(self.directory):
+        with suppress(FileNotFoundError), os.scandir(self.directory) as entries:
+            for entry in entries:
                 if entry.name.startswith(prefix):
                     with suppress(FileNotFoundError):
                         Path(entry.path).unlink()

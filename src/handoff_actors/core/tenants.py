@@ -52,7 +52,9 @@ class Tenants:
         return len(self._runs)
 
     def connected(self, peer: PeerId, now: float, *, has_lease: bool) -> None:
-        """Somebody is here."""
+        """Somebody is here. To say so twice changes nothing."""
+        if peer in self._peers:
+            return
         self._peers_ever += 1
         self._peers[peer] = Peer(self._peers_ever, now + self._lease_s if has_lease else None)
 
