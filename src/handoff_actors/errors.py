@@ -82,20 +82,10 @@ class AllocationError(HandoffError):
 
 
 class FunctionFailed(HandoffError):
-    """A function raised, or its worker died, once more than it may. `__cause__` is the user's own exception."""
+    """A function raised, or its worker died, once more than it may. `__cause__` is the user's own exception.
 
-    def __init__(self, function_id: FunctionId, node: str, attempts: int, reason: str) -> None:
-        super().__init__(
-            f"function {function_id!r} failed on node {node!r} after {attempts} attempt(s): {reason}"
-        )
-        self.function_id = function_id
-        self.node = node
-        self.attempts = attempts
-        self.reason = reason
-
-
-class WorkerDied(FunctionFailed):
-    """The worker that ran the function died, again and again. `signal` or `exit_code` says how, the last time."""
+    All of it is about the last attempt, whose number is `attempts`.
+    """
 
     def __init__(
         self,
@@ -105,10 +95,36 @@ class WorkerDied(FunctionFailed):
         reason: str,
         signal: int | None = None,
         exit_code: int | None = None,
+        *,
+        kind: str = "exception",
+        peak_memory_mb: float | None = None,
+        memory_was_short: bool = False,
+        printed: str = "",
     ) -> None:
-        super().__init__(function_id, node, attempts, reason)
+        peak = "" if peak_memory_mb is None else f"; its worker had {peak_memory_mb:.0f} MB of memory at most"
+        short = "; the machine was short of memory" if memory_was_short else ""
+        said = f"; the last that it printed:\n{printed}" if printed else ""
+        super().__init__(
+            f"function {function_id!r} failed on node {node!r} after {attempts} attempt(s): {reason}{peak}{short}{said}"
+        )
+        self.function_id = function_id
+        self.node = node
+        self.attempts = attempts
+        self.reason = reason
+        #: What ended its worker, if anything did.
         self.signal = signal
         self.exit_code = exit_code
+        #: "exception", "timeout", "worker" (it died), "store" (no room for the result) or "memory" (it used too much).
+        self.kind = kind
+        #: The most that its worker has ever had; None where that is not known.
+        self.peak_memory_mb = peak_memory_mb
+        self.memory_was_short = memory_was_short
+        #: The last lines that it printed, on either stream.
+        self.printed = printed
+
+
+class WorkerDied(FunctionFailed):
+    """The worker that ran the function died, again and again. `signal` or `exit_code` says how, the last time."""
 
 
 class SerializationError(HandoffError):

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from handoff_actors.ids import RunId, WorkerId
-from handoff_actors.wire.messages import Arg, Job, Template
+from handoff_actors.wire.messages import Arg, Job, Template, Traces
 from handoff_actors.wire.payload import decode, decode_exception, encode, encode_call, encode_code
 from handoff_actors.workers.pool import WorkerPool
 
@@ -40,6 +40,9 @@ class Crew:
         #: By index: the row of a job that ended well, or (kind, error, reason) of one that did not.
         self.done: dict[int, list[Any]] = {}
         self.failed: dict[int, tuple[str, bytes, str]] = {}
+        #: Of jobs that failed, and of workers that ended.
+        self.traces: dict[int, Traces] = {}
+        self.last_traces: dict[int, Traces] = {}
         self._changed = asyncio.Event()
         self._indices = itertools.count(1_000_000)
 
@@ -61,7 +64,9 @@ class Crew:
         error: bytes,
         reason: str,
         ran_s: float,
+        traces: Traces,
     ) -> None:
+        self.traces[index] = traces
         self.failed[index] = (kind, error, reason)
         self._record("failed", worker, index)
 
@@ -69,9 +74,12 @@ class Crew:
         self.recalls.append(jobs)
         self._record("recalled", worker)
 
-    def worker_exited(self, worker: WorkerId, signal: int | None, exit_code: int | None) -> None:
+    def worker_exited(
+        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
+    ) -> None:
         self._record("exited", worker)
         self.exits[worker] = (signal, exit_code)
+        self.last_traces[worker] = traces
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for a condition on what is recorded."""

@@ -60,6 +60,7 @@ from handoff_actors.wire.messages import (
     Refused,
     Ticket,
     ToNode,
+    Traces,
     Welcome,
 )
 from handoff_actors.wire.versions import PYTHON, VERSION, check_versions
@@ -343,19 +344,22 @@ class NodeActor:
         error: bytes,
         reason: str,
         ran_s: float,
+        traces: Traces,
     ) -> None:
         """See WorkerEvents."""
-        self._feed(WorkerFailed(worker, run, index, attempt, kind, error, reason, ran_s))
+        self._feed(WorkerFailed(worker, run, index, attempt, kind, error, reason, ran_s, traces))
 
     def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[int, Index, Attempt]]) -> None:
         """See WorkerEvents."""
         tickets = [(RunId(run), Ticket(index, attempt)) for run, index, attempt in jobs]
         self._feed(WorkerRecalled(worker, tickets))
 
-    def worker_exited(self, worker: WorkerId, signal: int | None, exit_code: int | None) -> None:
+    def worker_exited(
+        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
+    ) -> None:
         """See WorkerEvents."""
         self._pids.pop(worker, None)
-        self._feed(WorkerExited(worker, signal, exit_code))
+        self._feed(WorkerExited(worker, signal, exit_code, traces))
 
 
 class _Door:

@@ -8,6 +8,7 @@ attempts or workers that are gone changes nothing.
 
 from typing import assert_never
 
+from handoff_actors.core.blame import death, failure, how_it_ended, too_long
 from handoff_actors.core.crew import Crew
 from handoff_actors.core.inputs import Inputs
 from handoff_actors.core.ledger import Ledger
@@ -43,14 +44,12 @@ from handoff_actors.wire.messages import (
     Closed,
     Completed,
     Done,
-    Failed,
     Goodbye,
     Job,
     Recall,
     Recalled,
     Redeclare,
     Redeclared,
-    Template,
     Ticket,
 )
 
@@ -293,8 +292,11 @@ class NodeMachine:
             return []
         kind, error, reason = event.kind, event.error, event.reason
         if given.verdict == "timeout":
-            kind, error, reason = "timeout", b"", _too_long(run.templates[given.job.template])
-        return [Reply(run.peer, _failure(event.run, given.job, kind, reason, error=error, ran_s=event.ran_s))]
+            kind, error, reason = "timeout", b"", too_long(run.templates[given.job.template])
+        failed = failure(
+            event.run, given.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
+        )
+        return [Reply(run.peer, failed)]
 
     def _worker_exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
@@ -303,14 +305,9 @@ class NodeMachine:
             assert run is not None, "the crew works for runs that go on"
             # It may have died with its result half written.
             effects.append(DiscardValue(casualty.run, job.index, job.attempt))
-            if casualty.kind == "timeout":
-                failed = _failure(casualty.run, job, "timeout", _too_long(run.templates[job.template]))
-            else:
-                reason = _how_it_ended(event)
-                failed = _failure(
-                    casualty.run, job, "worker", reason, signal=event.signal, exit_code=event.exit_code
-                )
-            effects.append(Reply(run.peer, failed))
+            is_timeout = casualty.kind == "timeout"
+            reason = too_long(run.templates[job.template]) if is_timeout else how_it_ended(event)
+            effects.append(Reply(run.peer, death(casualty.run, job, casualty.kind, reason, event)))
         return effects
 
     def _input_missing(self, event: InputMissing) -> list[NodeEffect]:
@@ -319,7 +316,7 @@ class NodeMachine:
         if run is None:
             return []
         return [
-            Reply(run.peer, _failure(event.run, job, "input", event.reason, lost=event.index)) for job in jobs
+            Reply(run.peer, failure(event.run, job, "input", event.reason, lost=event.index)) for job in jobs
         ]
 
     # --- After each event ---------------------------------------------------------------------------------------
@@ -367,27 +364,3 @@ class NodeMachine:
         self._advert = advert
         self._advertised_at = now
         return [advert]
-
-
-def _failure(
-    run: RunId,
-    job: Job,
-    kind: str,
-    reason: str,
-    *,
-    error: bytes = b"",
-    lost: Index | None = None,
-    signal: int | None = None,
-    exit_code: int | None = None,
-    ran_s: float = 0.0,
-) -> Failed:
-    return Failed(run, job.index, job.attempt, kind, error, reason, lost, signal, exit_code, ran_s)
-
-
-def _too_long(template: Template) -> str:
-    return f"it did not end within its timeout of {template.timeout:g} s, and was stopped"
-
-
-def _how_it_ended(event: WorkerExited) -> str:
-    how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
-    return f"the worker that ran it died by {how}"

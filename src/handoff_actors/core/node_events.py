@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
-from handoff_actors.wire.messages import Done, FromNode, Job, Template, Ticket, ToNode
+from handoff_actors.wire.messages import NO_TRACES, Done, FromNode, Job, Template, Ticket, ToNode, Traces
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -61,6 +61,7 @@ class WorkerFailed:
     error: bytes
     reason: str
     ran_s: float
+    traces: Traces = NO_TRACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class WorkerExited:
     worker: WorkerId
     signal: int | None
     exit_code: int | None
+    traces: Traces = NO_TRACES
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import assert_never
 
+from handoff_actors.core.blame import function_failed
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff, Budgets
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.dispatcher import Dispatcher
@@ -37,15 +38,8 @@ from handoff_actors.core.run_events import (
     RunEffect,
     RunEvent,
 )
-from handoff_actors.errors import (
-    FunctionFailed,
-    HandoffError,
-    NodeLost,
-    RunTimeout,
-    SerializationError,
-    WorkerDied,
-)
-from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.errors import HandoffError, NodeLost, RunTimeout, SerializationError
+from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Closed, Completed, Done, Failed, Recalled
 
 
@@ -324,10 +318,7 @@ class RunMachine:
                 if self._budgets.may_kill_another(index):
                     self._recovery.again(index, now)
                 else:
-                    error = WorkerDied(
-                        function_id, name, attempts, failed.reason, failed.signal, failed.exit_code
-                    )
-                    self._fail(error)
+                    self._fail(function_failed(failed, function_id, name, attempts))
             case "serialization":
                 text = f"function {function_id!r} on node {name!r}: {failed.reason}"
                 self._fail(SerializationError(text, function_id), failed.error)
@@ -335,7 +326,7 @@ class RunMachine:
                 if self._budgets.may_retry(index):
                     self._rest(index, name, now)
                 else:
-                    self._fail(_function_failed(function_id, name, attempts, failed), failed.error)
+                    self._fail(function_failed(failed, function_id, name, attempts), failed.error)
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
         if self._budgets.may_lose_another(index):
@@ -386,10 +377,3 @@ class RunMachine:
     def _observe(self, kind: str, index: Index, node: str, reason: str = "") -> None:
         if self._options.observe:
             self._effects.append(Observed(kind, index, node, self.progress.attempt[index], reason))
-
-
-def _function_failed(function_id: FunctionId, name: str, attempts: int, failed: Failed) -> FunctionFailed:
-    error = FunctionFailed(function_id, name, attempts, failed.reason)
-    if failed.kind == "timeout":
-        error.__cause__ = TimeoutError(failed.reason)
-    return error

@@ -127,6 +127,20 @@ class Advert(Message, frozen=True):
     python: Name
 
 
+class Traces(Message, frozen=True):
+    """What is known of an attempt that did not end well, beside why."""
+
+    #: The most memory that its worker has ever had, in bytes; 0 where that is not known.
+    peak_nbytes: Count = 0
+    #: Its machine was short of memory when it ended.
+    memory_was_short: bool = False
+    #: The last lines that the function printed, on either stream.
+    printed: Annotated[str, Meta(max_length=4096)] = ""
+
+
+NO_TRACES = Traces()
+
+
 class Ticket(Message, frozen=True):
     """Names one attempt."""
 
@@ -233,7 +247,8 @@ class Failed(Message, frozen=True, tag=33):
     run: RunId
     index: Index
     attempt: Attempt
-    #: "exception", "timeout", "serialization", "worker" (it died), "input" (no holder had it), "store".
+    #: "exception", "timeout", "serialization", "worker" (it died), "input" (no holder had it), "store" (there is no
+    #: room for it), "memory" (it was ended because of the memory that it used).
     kind: Name
     #: An encoded exception, or b"" where there is none.
     error: bytes
@@ -245,6 +260,7 @@ class Failed(Message, frozen=True, tag=33):
     signal: int | None
     exit_code: int | None
     ran_s: float
+    traces: Traces = NO_TRACES
 
 
 class Recalled(Message, frozen=True, tag=34):

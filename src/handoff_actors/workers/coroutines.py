@@ -17,15 +17,16 @@ from handoff_actors.workers.outbox import Outbox
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
 from handoff_actors.workers.store import Store
 from handoff_actors.workers.surroundings import Surroundings
+from handoff_actors.workers.tail import Tail
 from handoff_actors.workers.template import Template
 
 
 class AsyncWorker:
     """Runs jobs from `data` until that is closed."""
 
-    def __init__(self, data: socket.socket, store: Store, inline_limit: int) -> None:
+    def __init__(self, data: socket.socket, store: Store, inline_limit: int, tail: Tail) -> None:
         self._data = data
-        self._outbox = Outbox(data)
+        self._outbox = Outbox(data, tail)
         self._evaluation = Evaluation(store, inline_limit, _finish)
         self._surroundings = Surroundings()
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)

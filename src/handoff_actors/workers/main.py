@@ -10,13 +10,17 @@ from typing import NoReturn
 from handoff_actors.workers.linux import signal_when_parent_ends
 from handoff_actors.workers.process import SyncWorker
 from handoff_actors.workers.store import Store
+from handoff_actors.workers.tail import Tail
 
 
-def run_worker(channels: Sequence[socket.socket], store: Store, inline_limit: int, zygote: int) -> NoReturn:
+def run_worker(
+    channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail, zygote: int
+) -> NoReturn:
     """Be a worker until the channels close: a sync one with (data, control), an async one with (data,)."""
     try:
         _leave(zygote)
-        _serve(channels, store, inline_limit)
+        tail.follow_output()
+        _serve(channels, store, inline_limit, tail)
     except BaseException:  # noqa: BLE001 - the zygote's own frames are below: nothing may get there
         traceback.print_exc()
     finally:
@@ -33,11 +37,11 @@ def _leave(zygote: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _serve(channels: Sequence[socket.socket], store: Store, inline_limit: int) -> None:
+def _serve(channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail) -> None:
     if len(channels) > 1:
         data, control = channels
-        SyncWorker(data, control, store, inline_limit).serve()
+        SyncWorker(data, control, store, inline_limit, tail).serve()
     # The zygote has imported it by now; one that never spawns an async worker never does.
     from handoff_actors.workers.coroutines import AsyncWorker  # noqa: PLC0415
 
-    AsyncWorker(channels[0], store, inline_limit).serve()
+    AsyncWorker(channels[0], store, inline_limit, tail).serve()

@@ -1,6 +1,7 @@
 """What a worker has to say and has not said yet; one system call says all of it."""
 
 import os
+import resource
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -8,7 +9,8 @@ from typing import Any, Final
 import msgpack
 
 from handoff_actors.workers.evaluation import Failure
-from handoff_actors.workers.protocol import FromWorker
+from handoff_actors.workers.protocol import KIBIBYTE, FromWorker
+from handoff_actors.workers.tail import Tail
 
 _DONE: Final = int(FromWorker.DONE)
 
@@ -16,8 +18,9 @@ _DONE: Final = int(FromWorker.DONE)
 class Outbox:
     """Collects a worker's messages; rows of one run that follow one another share a message."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, tail: Tail) -> None:
         self._channel = channel
+        self._tail = tail
         self._packer = msgpack.Packer()
         self._messages: list[list[Any]] = []
         self._run: int | None = None
@@ -40,7 +43,9 @@ class Outbox:
 
     def failed(self, run: int, index: int, attempt: int, failure: Failure, seconds: float) -> None:
         """Add another end of an attempt."""
-        self._add([int(FromWorker.FAILED), run, index, attempt, *failure, seconds])
+        peak_nbytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
+        printed = self._tail.text()
+        self._add([int(FromWorker.FAILED), run, index, attempt, *failure, seconds, peak_nbytes, printed])
 
     def recalled(self, jobs: Iterable[tuple[int, int, int]]) -> None:
         """Add the answer to a recall: rows of (run, index, attempt)."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from handoff_actors.ids import RunId, WorkerId
-from handoff_actors.wire.messages import Arg, Call, Job, Template
+from handoff_actors.wire.messages import NO_TRACES, Arg, Call, Job, Template, Traces
 from handoff_actors.workers.pipe import JobKey, Pipe
 from handoff_actors.workers.protocol import CODES_KEPT, FromWorker, FromZygote, ToWorker
 from handoff_actors.workers.recent import Recent
@@ -50,13 +50,16 @@ class WorkerEvents(Protocol):
         error: bytes,
         reason: str,
         ran_s: float,
+        traces: Traces,
     ) -> None:
         """An attempt that did not: "exception", "serialization", "input", "store" or "cancelled"."""
 
     def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
         """What the worker gave back; once for each recall, unless it ends first."""
 
-    def worker_exited(self, worker: WorkerId, signal: int | None, exit_code: int | None) -> None:
+    def worker_exited(
+        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
+    ) -> None:
         """The worker has ended. Once for each, and the last that is said of it."""
 
 
@@ -236,8 +239,9 @@ class WorkerPool:
                 case [FromWorker.UP, pid]:
                     self._workers[worker].pid = pid
                     self._events.worker_up(worker, pid)
-                case [FromWorker.FAILED, *failed]:
-                    self._events.worker_failed(worker, *failed)
+                case [FromWorker.FAILED, *failed, peak_nbytes, printed]:
+                    facts = [*failed, Traces(peak_nbytes, printed=printed)]
+                    self._events.worker_failed(worker, *facts)
                 case [FromWorker.RECALLED, jobs]:
                     taken_back = self._workers[worker].taken_back
                     self._workers[worker].taken_back = []
@@ -245,8 +249,8 @@ class WorkerPool:
 
     def _reported(self, report: list[Any]) -> None:
         match report:
-            case [FromZygote.EXITED, worker, signal, exit_code]:
-                self._retire(worker, signal, exit_code)
+            case [FromZygote.EXITED, worker, signal, exit_code, peak_nbytes, printed]:
+                self._retire(worker, signal, exit_code, Traces(peak_nbytes, printed=printed))
 
     def _cut_off(self, worker: WorkerId) -> None:
         """Nothing more comes from the worker: it has ended, or its user's code has closed its channel."""
@@ -272,7 +276,9 @@ class WorkerPool:
                 with suppress(ProcessLookupError):
                     os.killpg(orphan.pid, signals.SIGKILL)
 
-    def _retire(self, worker: WorkerId, signal: int | None, exit_code: int | None) -> None:
+    def _retire(
+        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces = NO_TRACES
+    ) -> None:
         """Account for a worker that has ended, after its last words."""
         ended = self._workers[worker]
         ended.is_cut_off = True
@@ -281,7 +287,7 @@ class WorkerPool:
         if ended.control is not None:
             ended.control.close()
         del self._workers[worker]
-        self._events.worker_exited(worker, signal, exit_code)
+        self._events.worker_exited(worker, signal, exit_code, traces)
 
 
 def _merge_done(messages: list[list[Any]]) -> list[list[Any]]:

@@ -23,6 +23,7 @@ from handoff_actors.workers.outbox import Outbox
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
 from handoff_actors.workers.store import Store
 from handoff_actors.workers.surroundings import Surroundings
+from handoff_actors.workers.tail import Tail
 from handoff_actors.workers.template import Template
 
 #: A result may wait for the next job's only if that is expected to take less than this,
@@ -37,11 +38,14 @@ _Entry = tuple[Template, int, dict[int, Template], str | None, list[Any]]
 class SyncWorker:
     """Runs jobs from `data` until that is closed; each byte on `control` is a recall."""
 
-    def __init__(self, data: socket.socket, control: socket.socket, store: Store, inline_limit: int) -> None:
+    def __init__(
+        self, data: socket.socket, control: socket.socket, store: Store, inline_limit: int, tail: Tail
+    ) -> None:
         self._data = data
         self._control = control
         self._poll = select.poll()
-        self._outbox = Outbox(data)
+        self._tail = tail
+        self._outbox = Outbox(data, tail)
         self._evaluation = Evaluation(store, inline_limit, _finish_now)
         self._surroundings = Surroundings()
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
@@ -86,6 +90,7 @@ class SyncWorker:
         template, run, templates, devices, job = self._queue.popleft()
         index, attempt, number, args, constants = job
         self._surroundings.devices.expose(devices)
+        self._tail.clear()
         self._is_interruptible = True
         if self._is_called:
             self._answer()

@@ -8,6 +8,8 @@ from typing import Final
 
 #: Bytes asked for in one read. A buffer of 256 KiB is beyond malloc's threshold for mapping, and cost 20 µs a read.
 READ_NBYTES: Final = 64 * 1024
+#: The unit of ru_maxrss.
+KIBIBYTE: Final = 1024
 #: How many pieces of code a worker keeps for runs to come; the pool counts along, so that it knows which.
 CODES_KEPT: Final = 256
 
@@ -36,7 +38,7 @@ class FromWorker(IntEnum):
     UP = 0
     #: run, rows of (index, attempt, encoded value or bytes stored, seconds)
     DONE = 1
-    #: run, index, attempt, kind, encoded exception, reason, seconds
+    #: run, index, attempt, kind, encoded exception, reason, seconds, peak of the worker's memory, what was printed
     FAILED = 2
     #: rows of (run, index, attempt)
     RECALLED = 3
@@ -54,7 +56,7 @@ class ToZygote(IntEnum):
 class FromZygote(IntEnum):
     """Said by the zygote."""
 
-    #: worker, signal, exit code
+    #: worker, signal, exit code, peak of its memory in bytes, what it printed last
     EXITED = 1
 
 

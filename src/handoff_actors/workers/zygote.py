@@ -23,8 +23,9 @@ import msgpack
 
 from handoff_actors.workers.linux import adopt_orphans, signal_when_parent_ends
 from handoff_actors.workers.main import run_worker
-from handoff_actors.workers.protocol import FromZygote, ToZygote
+from handoff_actors.workers.protocol import KIBIBYTE, FromZygote, ToZygote
 from handoff_actors.workers.store import Store
+from handoff_actors.workers.tail import Tail
 
 _MESSAGE_NBYTES: Final = 4096
 _CHANNELS_PER_WORKER: Final = 2
@@ -39,8 +40,8 @@ class Zygote:
         self._store = store
         self._inline_limit = inline_limit
         self._node = os.getppid()
-        #: Workers that have not been reaped, by pid.
-        self._workers: dict[int, int] = {}
+        #: Workers that have not been reaped, and what they print, by pid.
+        self._workers: dict[int, tuple[int, Tail]] = {}
         self._wakeup, self._waker = socket.socketpair()
 
     def serve(self) -> None:
@@ -103,22 +104,22 @@ class Zygote:
     def _spawn(self, worker: int, channels: list[socket.socket]) -> None:
         if len(channels) < _CHANNELS_PER_WORKER:
             importlib.import_module(_PRELOADED_FOR_ASYNC)
-        zygote = os.getpid()
+        zygote, tail = os.getpid(), Tail()
         try:
             pid = os.fork()
         except OSError as error:
             sys.stderr.write(f"handoff: worker {worker} cannot be started: {error}\n")
-            self._report_exit(worker, None, os.EX_OSERR)
+            self._report_exit(worker, None, os.EX_OSERR, 0, tail)
             return
         if pid == 0:
             signal.set_wakeup_fd(-1)
             for ours in (self._channel, self._wakeup, self._waker):
                 ours.close()
-            run_worker(channels, Store(self._store), self._inline_limit, zygote)
-        self._workers[pid] = worker
+            run_worker(channels, Store(self._store), self._inline_limit, tail, zygote)
+        self._workers[pid] = worker, tail
 
     def _kill(self, worker: int) -> None:
-        for pid, known in self._workers.items():
+        for pid, (known, _) in self._workers.items():
             if known == worker:
                 _kill_group(pid)
 
@@ -127,17 +128,19 @@ class Zygote:
     def _reap(self) -> None:
         """Report the workers that have ended, and what they leave behind ends too."""
         while (ended := _next_ended()) is not None:
-            worker = self._workers.pop(ended.si_pid, None)
-            if worker is not None:
+            known = self._workers.pop(ended.si_pid, None)
+            if known is not None:
                 # Before it is reaped: until then its pid names its group and nothing else.
                 _kill_group(ended.si_pid)
-            os.waitpid(ended.si_pid, 0)
-            if worker is None:
+            _, _, usage = os.wait4(ended.si_pid, 0)
+            if known is None:
                 continue
+            worker, tail = known
+            status, peak_nbytes = ended.si_status, usage.ru_maxrss * KIBIBYTE
             if ended.si_code == os.CLD_EXITED:
-                self._report_exit(worker, None, ended.si_status)
+                self._report_exit(worker, None, status, peak_nbytes, tail)
             else:
-                self._report_exit(worker, ended.si_status, None)
+                self._report_exit(worker, status, None, peak_nbytes, tail)
 
     def _end_workers(self) -> None:
         for pid in self._workers:
@@ -148,8 +151,12 @@ class Zygote:
                 while True:
                     os.waitpid(-pid, 0)
 
-    def _report_exit(self, worker: int, number: int | None, exit_code: int | None) -> None:
-        self._channel.send(msgpack.packb([int(FromZygote.EXITED), worker, number, exit_code]))
+    def _report_exit(
+        self, worker: int, number: int | None, exit_code: int | None, peak_nbytes: int, tail: Tail
+    ) -> None:
+        report = [int(FromZygote.EXITED), worker, number, exit_code, peak_nbytes, tail.text()]
+        tail.close()
+        self._channel.send(msgpack.packb(report))
 
 
 def _next_ended() -> os.waitid_result | None:

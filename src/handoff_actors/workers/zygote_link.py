@@ -15,7 +15,8 @@ import msgpack
 
 from handoff_actors.workers.protocol import ToZygote
 
-_MESSAGE_NBYTES: Final = 4096
+#: The last that a worker printed is the most of it.
+_MESSAGE_NBYTES: Final = 16 * 1024
 #: How long a zygote may take to kill its workers and to remove the store before it is killed itself.
 _GRACE_S: Final = 10.0
 #: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`.

@@ -1,0 +1,62 @@
+"""What is said of an attempt that did not end well: by its node to the run, and by the run to its caller."""
+
+from handoff_actors.core.node_events import WorkerExited
+from handoff_actors.errors import FunctionFailed, WorkerDied
+from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.wire.messages import NO_TRACES, Failed, Job, Template, Traces
+
+MEGABYTE = 1e6
+
+
+def failure(
+    run: RunId,
+    job: Job,
+    kind: str,
+    reason: str,
+    *,
+    error: bytes = b"",
+    lost: Index | None = None,
+    ran_s: float = 0.0,
+    traces: Traces = NO_TRACES,
+) -> Failed:
+    """What a node says of an attempt whose worker lives on, or that never had one."""
+    return Failed(run, job.index, job.attempt, kind, error, reason, lost, None, None, ran_s, traces)
+
+
+def death(run: RunId, job: Job, kind: str, reason: str, end: WorkerExited) -> Failed:
+    """What a node says of an attempt whose worker has ended."""
+    return Failed(
+        run, job.index, job.attempt, kind, b"", reason, None, end.signal, end.exit_code, 0.0, end.traces
+    )
+
+
+def too_long(template: Template) -> str:
+    """Why an attempt was stopped that has a time limit."""
+    return f"it did not end within its timeout of {template.timeout:g} s, and was stopped"
+
+
+def how_it_ended(event: WorkerExited) -> str:
+    """Why an attempt came to nothing whose worker died."""
+    how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
+    return f"the worker that ran it died by {how}"
+
+
+def function_failed(failed: Failed, function_id: FunctionId, node: str, attempts: int) -> FunctionFailed:
+    """What the caller of a run is told of a function that has failed too often."""
+    traces = failed.traces
+    error_type = WorkerDied if failed.kind == "worker" else FunctionFailed
+    error = error_type(
+        function_id,
+        node,
+        attempts,
+        failed.reason,
+        failed.signal,
+        failed.exit_code,
+        kind=failed.kind,
+        peak_memory_mb=traces.peak_nbytes / MEGABYTE if traces.peak_nbytes else None,
+        memory_was_short=traces.memory_was_short,
+        printed=traces.printed,
+    )
+    if failed.kind == "timeout":
+        error.__cause__ = TimeoutError(failed.reason)
+    return error
