@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from handoff_actors.core.limits import NO_LIMITS, Limits
 from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import (
     Give,
@@ -85,10 +86,14 @@ def worker_done(*entries: Done, worker: WorkerId = FIRST_WORKER, run: RunId = RU
 
 
 def started_node(
-    capabilities: Resources | None = None, *, workers: int = 1, most_workers: int = 4
+    capabilities: Resources | None = None,
+    *,
+    workers: int = 1,
+    most_workers: int = 4,
+    limits: Limits = NO_LIMITS,
 ) -> NodeMachine:
     """A node whose usual workers are up, with one app connected."""
-    node = NodeMachine(capabilities or {"cpu": 1.0}, workers, most_workers, LEASE_S)
+    node = NodeMachine(capabilities or {"cpu": 1.0}, workers, most_workers, LEASE_S, limits)
     node.start(0.0)
     for number in range(1, workers + 1):
         node.handle(WorkerUp(WorkerId(number), 1000 + number), 0.0)

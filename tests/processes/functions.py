@@ -123,3 +123,27 @@ def long_span() -> tuple[float, float]:
 def with_place(value: object, source: str, target: str) -> tuple[object, str, str]:
     """A hook that shows what it is given."""
     return value, source, target
+
+
+def grow_and_wait(megabytes: int) -> None:
+    print("growing")
+    kept = bytearray(b"x") * (megabytes * 1_000_000)
+    signal.pause()
+    raise AssertionError(f"it went on with {len(kept)} bytes")
+
+
+def grow_in_a_child(megabytes: int) -> None:
+    if os.fork() == 0:
+        grow_and_wait(megabytes)
+    signal.pause()
+
+
+def array(megabytes: int) -> bytearray:
+    return bytearray(b"\1") * (megabytes * 1_000_000)
+
+
+def read_for_a_second(value: bytearray) -> int:
+    """So long that somebody has looked at how much memory it uses meanwhile."""
+    total = sum(value[::1_000_000]) * 1_000_000
+    time.sleep(1.0)
+    return total

@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.actors.grievances import Grievances
+from handoff_actors.actors.memory import MemoryWatch
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.actors.store import Landing, Store
 from handoff_actors.core.admission import check_message
 from handoff_actors.core.fetching import CHUNK_NBYTES
+from handoff_actors.core.limits import Limits
 from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import (
     Advertise,
@@ -70,6 +74,7 @@ log = logging.getLogger(__name__)
 
 INLINE_LIMIT = 64 * 1024
 LEASE_S = 15.0
+DEFAULT_LIMITS = Limits()
 #: Sync workers that claims of fractions may lead to, beyond the usual number.
 MORE_WORKERS = 64
 #: Holders of values that apps hold, as the fetcher knows them, begin so.
@@ -86,6 +91,7 @@ class NodeActor:
         workers: int,
         most_workers: int | None = None,
         lease_s: float = LEASE_S,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.name = NodeName(name)
         # Of two nodes of one name the later one counts.
@@ -100,7 +106,9 @@ class NodeActor:
         #: Of strangers, and of messages that are not in the protocol.
         self.grievances = Grievances(name, asyncio.get_running_loop().time)
         self._lease_s = lease_s
-        self._machine = NodeMachine(capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s)
+        self._machine = NodeMachine(
+            capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s, limits
+        )
         self._store = Store(self.incarnation)
         self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT)
         self._fetcher = Fetcher(self._ask)
@@ -119,6 +127,7 @@ class NodeActor:
         """Start the workers; they are ready soon after."""
         self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
         await self._pool.start()
+        self._watch = MemoryWatch(self._pids, lambda: self._machine.is_working, self._feed)
         self._driver.start(self._machine.start)
 
     def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
@@ -142,6 +151,7 @@ class NodeActor:
     async def close(self) -> None:
         """End at once. No process, socket or file is left."""
         self._driver.close()
+        self._watch.close()
         self._fetcher.close()
         if self._links is not None:
             self._links.close()
@@ -257,6 +267,7 @@ class NodeActor:
             case Give(worker, run, templates, jobs, devices):
                 visible = None if devices is None else ",".join(map(str, devices))
                 self._pool.give(worker, run, templates, jobs, visible)
+                self._watch.wake()
             case Reply(peer, message):
                 service = self._peers.get(peer)
                 if service is not None:
@@ -359,6 +370,7 @@ class NodeActor:
     ) -> None:
         """See WorkerEvents."""
         self._pids.pop(worker, None)
+        traces = replace(traces, memory_was_short=self._watch.was_short(signal))
         self._feed(WorkerExited(worker, signal, exit_code, traces))
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from handoff_actors.core.guard import overgrown
 from handoff_actors.core.ledger import GPU, Ledger
-from handoff_actors.core.node_events import CancelCoroutine, Give, NodeEffect, RecallWorker
+from handoff_actors.core.node_events import CancelCoroutine, Give, MemorySampled, NodeEffect, RecallWorker
 from handoff_actors.core.queue import FairQueue, Lane
 from handoff_actors.core.slot import Given, Key, Slot
 from handoff_actors.core.staff import Staff
@@ -32,11 +33,13 @@ TURN_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Casualty:
-    """A job that its worker will not finish, and why: "timeout" or "worker" (it died under it)."""
+    """A job that its worker will not finish, and why: "timeout", "memory" or "worker" (it died under it)."""
 
     job: Job
     run: RunId
     kind: str
+    #: For people, where there is more to say.
+    reason: str = ""
 
 
 class Crew:
@@ -126,10 +129,10 @@ class Crew:
                 continue
             if given.verdict == "timeout" or slot.verdict == "timeout":
                 casualties.append(Casualty(given.job, run, "timeout"))
-            elif slot.verdict is None and alone:
-                casualties.append(Casualty(given.job, run, "worker"))
+            elif slot.verdict in {None, "memory"} and alone:
+                casualties.append(Casualty(given.job, run, slot.verdict or "worker", slot.reason))
             else:
-                self._queue_again(run, given, suspect=slot.verdict is None)
+                self._queue_again(run, given, suspect=slot.verdict in {None, "memory"})
         if slot.claim is not None:
             self.ledger.release(slot.claim)
         return casualties
@@ -147,6 +150,14 @@ class Crew:
                     effects += self._cancel(slot, slot.given[key], key, "closed", now)
             elif slot.verdict is None:
                 effects.append(self.staff.dismiss(slot, "closed"))
+        return effects
+
+    def end_overgrown(self, sample: MemorySampled, factor: float) -> list[NodeEffect]:
+        """End workers that have more memory than they may."""
+        effects: list[NodeEffect] = []
+        for slot, reason in overgrown(self.staff.slots.values(), sample, factor):
+            slot.reason = reason
+            effects.append(self.staff.dismiss(slot, "memory"))
         return effects
 
     def has(self, run: RunId) -> bool:
@@ -254,6 +265,7 @@ class Crew:
             return False
         del self.staff.idle[slot.worker]
         slot.lane, slot.lent_at, slot.heard_at = lane, now, now
+        slot.used_before_nbytes = slot.used_nbytes
         slot.claim = self.ledger.claim(lane.cost) if lane.cost else None
         if devices is not None:
             slot.devices = devices

@@ -12,6 +12,7 @@ from handoff_actors.core.blame import death, failure, how_it_ended, too_long
 from handoff_actors.core.crew import Crew
 from handoff_actors.core.inputs import Inputs
 from handoff_actors.core.ledger import Ledger
+from handoff_actors.core.limits import NO_LIMITS, Limits
 from handoff_actors.core.node_events import (
     Advertise,
     DiscardValue,
@@ -22,6 +23,7 @@ from handoff_actors.core.node_events import (
     KeepValue,
     Leave,
     Left,
+    MemorySampled,
     NodeEffect,
     NodeEvent,
     PeerConnected,
@@ -61,7 +63,15 @@ ADVERT_PERIOD_S = 1.0
 class NodeMachine:
     """One node. See `core.machine.Machine`."""
 
-    def __init__(self, capabilities: Resources, workers: int, most_workers: int, lease_s: float) -> None:
+    def __init__(
+        self,
+        capabilities: Resources,
+        workers: int,
+        most_workers: int,
+        lease_s: float,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
+        self._limits = limits
         self._crew = Crew(capabilities, workers, most_workers)
         self._inputs = Inputs()
         self._tenants = Tenants(lease_s)
@@ -114,6 +124,11 @@ class NodeMachine:
         return len(self._tenants) == 0 and len(self._crew.queue) == 0 and len(self._crew.ledger) == 0
 
     @property
+    def is_working(self) -> bool:
+        """Some worker has something to do."""
+        return any(slot.given for slot in self._crew.staff.slots.values())
+
+    @property
     def ledger(self) -> Ledger:
         """What is claimed, and what is spare."""
         return self._crew.ledger
@@ -129,7 +144,7 @@ class NodeMachine:
 
     # --- Events -------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, event: NodeEvent, now: float) -> list[NodeEffect]:  # noqa: C901 - one table
+    def _dispatch(self, event: NodeEvent, now: float) -> list[NodeEffect]:  # noqa: C901, PLR0912 - one table
         match event:
             case WorkerDone():
                 return self._worker_done(event, now)
@@ -145,6 +160,8 @@ class NodeMachine:
                 return []
             case WorkerExited():
                 return self._worker_exited(event, now)
+            case MemorySampled():
+                return self._crew.end_overgrown(event, self._limits.memory_factor)
             case InputFetched(run, index, nbytes):
                 self._enqueue(run, self._inputs.arrived(run, index, nbytes))
                 return []
@@ -306,7 +323,8 @@ class NodeMachine:
             # It may have died with its result half written.
             effects.append(DiscardValue(casualty.run, job.index, job.attempt))
             is_timeout = casualty.kind == "timeout"
-            reason = too_long(run.templates[job.template]) if is_timeout else how_it_ended(event)
+            why = too_long(run.templates[job.template]) if is_timeout else how_it_ended(event)
+            reason = casualty.reason or why
             effects.append(Reply(run.peer, death(casualty.run, job, casualty.kind, reason, event)))
         return effects
 
@@ -327,11 +345,7 @@ class NodeMachine:
         effects += self._finish_closing()
         self._changed = True
         effects += self._advertise(now)
-        if (
-            self._leaving
-            and not self._left
-            and not any(slot.given for slot in self._crew.staff.slots.values())
-        ):
+        if self._leaving and not self._left and not self.is_working:
             self._left = True
             effects.append(Left())
         return effects

@@ -83,6 +83,17 @@ class WorkerExited:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySampled:
+    """How much memory each worker has, with what it has started, and how much of the machine's is left."""
+
+    #: When the look began.
+    began_at: float
+    used: Mapping[WorkerId, int]
+    available_nbytes: int
+    total_nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class InputFetched:
     """A value that was elsewhere is in the store now."""
 
@@ -114,6 +125,7 @@ NodeEvent = (
     | WorkerFailed
     | WorkerRecalled
     | WorkerExited
+    | MemorySampled
     | InputFetched
     | InputMissing
     | Leave

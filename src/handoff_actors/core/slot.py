@@ -42,8 +42,19 @@ class Slot:
     recalled: bool = False
     #: It has given back the rest because of one that takes long, and gets nothing more until that has ended.
     is_held_up: bool = False
-    #: Why it is being killed: "timeout", "closed" or "idle".
+    #: Why it is being killed: "timeout", "closed", "idle" or "memory", and that in more words.
     verdict: str | None = None
+    reason: str = ""
+    #: Its memory when that was last looked at, and the last time before it was lent.
+    used_nbytes: int = 0
+    used_before_nbytes: int = 0
+
+    @property
+    def claimed_memory_mb(self) -> float | None:
+        """The memory that all it runs may use together; None where some of that claims none."""
+        claims = [given.claim for given in self.given.values()] if self.is_async else [self.claim]
+        amounts = [claim.amounts.get("memory", 0.0) if claim is not None else 0.0 for claim in claims]
+        return sum(amounts) if amounts and all(amounts) else None
 
     @property
     def may_be_stuck(self) -> bool:

@@ -1,0 +1,84 @@
+"""What becomes of functions that use too much memory, and what is said of those that fail."""
+
+import os
+import signal
+
+import pytest
+
+import handoff_actors as handoff
+from processes import functions
+from processes.app import App, single
+
+pytestmark = pytest.mark.processes
+
+
+async def test_function_that_outgrows_its_claim_is_ended_and_the_node_goes_on(app: App) -> None:
+    dag = single(functions.grow_and_wait, 300, cost={"memory": 100}, max_retries=0)
+
+    with pytest.raises(handoff.FunctionFailed, match="it claims 100 MB of memory") as caught:
+        await app.run(dag)
+
+    error = caught.value
+    assert (error.kind, error.signal, error.node, error.attempts) == (
+        "memory",
+        signal.SIGKILL,
+        app.node.name,
+        1,
+    )
+    assert error.printed == "growing"
+    assert error.peak_memory_mb is not None
+    assert error.peak_memory_mb > 160
+    await app.until_idle()
+    assert await app.call(functions.span)
+
+
+async def test_memory_of_its_own_processes_counts(app: App) -> None:
+    dag = single(functions.grow_in_a_child, 300, cost={"memory": 100}, max_retries=0)
+
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await app.run(dag)
+
+    assert caught.value.kind == "memory"
+
+
+async def test_inputs_from_the_store_do_not_count(app: App) -> None:
+    dag = handoff.DAG().add_function(handoff.Function("large", [], functions.array, extra_args=[300]))
+    dag.add_function(
+        handoff.Function("sum", ["large"], functions.read_for_a_second, cost={"memory": 10}, max_retries=0)
+    )
+
+    assert (await app.run(dag)).results["sum"] == 300_000_000
+
+
+async def test_users_exception_carries_what_was_printed_and_peak_memory(app: App) -> None:
+    def fail() -> None:
+        print("this far")
+        raise ValueError("no further")
+
+    with pytest.raises(handoff.FunctionFailed, match="this far") as caught:
+        await app.call(fail, max_retries=1)
+
+    error = caught.value
+    assert (error.kind, error.attempts, error.printed) == ("exception", 2, "this far")
+    assert isinstance(error.__cause__, ValueError)
+    assert error.peak_memory_mb is not None
+
+
+async def test_dead_worker_leaves_what_it_printed(app: App) -> None:
+    def die() -> None:
+        print("about to die")
+        os.abort()
+
+    with pytest.raises(handoff.WorkerDied, match="about to die") as caught:
+        await app.call(die)
+
+    error = caught.value
+    assert (error.kind, error.signal, error.printed) == ("worker", signal.SIGABRT, "about to die")
+    assert not error.memory_was_short
+
+
+async def test_function_that_takes_too_long_leaves_what_it_printed(app: App) -> None:
+    with pytest.raises(handoff.FunctionFailed, match=r"timeout of 0\.5 s") as caught:
+        await app.run(single(functions.grow_and_wait, 1, timeout=0.5, max_retries=0))
+
+    assert (caught.value.kind, caught.value.printed) == ("timeout", "growing")
