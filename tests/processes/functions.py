@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from workers.functions import announce
 
@@ -138,12 +139,14 @@ def grow_in_a_child(megabytes: int) -> None:
     signal.pause()
 
 
-def array(megabytes: int) -> bytearray:
-    return bytearray(b"\1") * (megabytes * 1_000_000)
+def array(megabytes: int) -> object:
+    import numpy as np  # noqa: PLC0415 - the others need not wait for it
+
+    return np.ones(megabytes * 1_000_000, np.uint8)
 
 
-def read_for_a_second(value: bytearray) -> int:
+def read_for_a_second(values: Any) -> int:
     """So long that somebody has looked at how much memory it uses meanwhile."""
-    total = sum(value[::1_000_000]) * 1_000_000
+    total = int(values.sum())
     time.sleep(1.0)
     return total
