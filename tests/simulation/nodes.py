@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from handoff_actors.core.ledger import TOLERANCE
+from handoff_actors.core.limits import Limits
 from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import (
     Advertise,
@@ -28,6 +29,8 @@ from handoff_actors.core.node_events import (
     Received,
     Reply,
     SpawnWorker,
+    SpillValue,
+    ValueSpilled,
 )
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages import Completed, Failed, FromNode, Recalled, Redeclare, Ref
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from simulation.cluster import Cluster
 
 LEASE_S = 3.0
+#: Few values fit into memory, so that many are spilled.
+LIMITS = Limits(memory_factor=0, store_nbytes=3 * LARGE_NBYTES)
 WORKER_DELAY_S = 0.0005
 #: The node talks to itself to be declared anew, as an app of its own process would.
 SELF = PeerId(b"self")
@@ -61,7 +66,9 @@ class SimulatedNode:
         self._cluster = cluster
         self._random: Random = cluster.random
         workers = max(1, int(capabilities.get("cpu", 1)))
-        self.machine = NodeMachine(capabilities, workers, most_workers=workers + 4, lease_s=LEASE_S)
+        self.machine = NodeMachine(
+            capabilities, workers, most_workers=workers + 4, lease_s=LEASE_S, limits=LIMITS
+        )
         self._workers: dict[WorkerId, SimulatedWorker] = {}
         self._ears: dict[WorkerId, Channel[NodeEvent]] = {}
         self._store: dict[Key, bytes] = {}
@@ -153,6 +160,8 @@ class SimulatedNode:
                 self._spawn(effect)
             case Give(worker):
                 self._after_a_moment(lambda: self._workers[worker].give(effect))
+            case SpillValue(run, index):
+                self._after_a_moment(lambda: self.handle(ValueSpilled(run, index)))
             case RecallWorker(worker):
                 self._after_a_moment(self._workers[worker].give_back)
             case CancelCoroutine(worker, run, index):

@@ -94,7 +94,7 @@ async def test_full_store_is_a_failure_that_names_sizes_and_leaves_nothing(small
         await small_store.call(SYNC, bytes, 2_000_000)
 
     assert caught.value.kind == "store"
-    assert "a result of 2.0 MB does not fit into" in caught.value.reason
+    assert "a result of 2.0 MB: there is no room for it" in caught.value.reason
     assert "1.0 MB of 1.0 MB are free" in caught.value.reason
     assert list(small_store.store.iterdir()) == []
     assert await small_store.call(SYNC, bytes, 500_000) > 500_000

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.actors.station import Station
 from handoff_actors.ids import Resources
@@ -30,6 +31,7 @@ class DaemonOptions:
     join: Sequence[str] = ()
     insecure: bool = False
     drain_s: float = DRAIN_S
+    memory: MemoryOptions | None = None
     key: ClusterKey | None = None
 
 
@@ -49,6 +51,7 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
             advertise=options.advertise,
             seeds=options.join,
             insecure=options.insecure,
+            options=options.memory,
         )
         ready(node)
         await signals.next()

@@ -12,14 +12,13 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from handoff_actors.actors.driver import Driver
-from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.actors.grievances import Grievances
+from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.memory import MemoryWatch
-from handoff_actors.actors.peer_links import PeerLinks
-from handoff_actors.actors.store import Landing, Store
+from handoff_actors.actors.store import Store
+from handoff_actors.actors.supply import Supply
 from handoff_actors.core.admission import check_message
 from handoff_actors.core.fetching import CHUNK_NBYTES
-from handoff_actors.core.limits import Limits
 from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import (
     Advertise,
@@ -28,8 +27,6 @@ from handoff_actors.core.node_events import (
     FetchInput,
     ForgetRun,
     Give,
-    InputFetched,
-    InputMissing,
     KeepValue,
     KillWorker,
     Leave,
@@ -42,6 +39,9 @@ from handoff_actors.core.node_events import (
     Received,
     Reply,
     SpawnWorker,
+    SpillFailed,
+    SpillValue,
+    ValueSpilled,
     WorkerDone,
     WorkerExited,
     WorkerFailed,
@@ -74,11 +74,9 @@ log = logging.getLogger(__name__)
 
 INLINE_LIMIT = 64 * 1024
 LEASE_S = 15.0
-DEFAULT_LIMITS = Limits()
+DEFAULT_OPTIONS = MemoryOptions()
 #: Sync workers that claims of fractions may lead to, beyond the usual number.
 MORE_WORKERS = 64
-#: Holders of values that apps hold, as the fetcher knows them, begin so.
-_APP = "app:"
 
 
 class NodeActor:
@@ -91,8 +89,9 @@ class NodeActor:
         workers: int,
         most_workers: int | None = None,
         lease_s: float = LEASE_S,
-        limits: Limits = DEFAULT_LIMITS,
+        options: MemoryOptions = DEFAULT_OPTIONS,
     ) -> None:
+        """Make the directories of its store. Raises OSError."""
         self.name = NodeName(name)
         # Of two nodes of one name the later one counts.
         self.incarnation = Incarnation(f"{time.time_ns():016x}{secrets.token_hex(4)}")
@@ -107,16 +106,14 @@ class NodeActor:
         self.grievances = Grievances(name, asyncio.get_running_loop().time)
         self._lease_s = lease_s
         self._machine = NodeMachine(
-            capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s, limits
+            capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s, options.limits()
         )
-        self._store = Store(self.incarnation)
-        self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT)
-        self._fetcher = Fetcher(self._ask)
-        self._links: PeerLinks | None = None
+        self._store = Store(self.incarnation, options.spill_dir)
+        self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT, self._store.disk)
+        self._supply = Supply(name, self._store, self._feed, self._ask_app)
         self._services: list[Service] = []
         self._peers: dict[PeerId, Service] = {}
         self._pids: dict[WorkerId, int] = {}
-        self._fetches: dict[RunId, set[int]] = {}
         self._seq = itertools.count(1)
         self._left = asyncio.Event()
         self._advertised = Advertise(capabilities, capabilities, workers, 0, 0, 0, leaving=False)
@@ -139,7 +136,7 @@ class NodeActor:
 
     def fetch_over(self, network: Network) -> None:
         """Fetch values from other nodes over this network."""
-        self._links = PeerLinks(network, self.name, self._fetcher)
+        self._supply.fetch_over(network)
 
     async def leave(self, within_s: float) -> None:
         """Take no more work, and wait until what there is has ended, but no longer than that."""
@@ -152,9 +149,7 @@ class NodeActor:
         """End at once. No process, socket or file is left."""
         self._driver.close()
         self._watch.close()
-        self._fetcher.close()
-        if self._links is not None:
-            self._links.close()
+        self._supply.close()
         for service in self._services:
             service.close()
         await self._pool.close()
@@ -222,10 +217,8 @@ class NodeActor:
                 service.send(peer, Refused("say Hello first"))
             case Fetch():
                 service.send(peer, self._chunk(message))
-            case Chunk():
-                self._fetcher.chunk(_APP + peer.hex(), message)
-            case Gone(request):
-                self._fetcher.gone(_APP + peer.hex(), request)
+            case Chunk() | Gone():
+                self._supply.heard(peer, message)
             case ListMembers():
                 service.send(peer, Members([self.advert(), *self.other_members()]))
             case _:
@@ -235,7 +228,7 @@ class NodeActor:
         """Nothing reaches a peer any more."""
         if self._peers.pop(peer, None) is not None:
             log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
-            self._fetcher.holder_lost(_APP + peer.hex(), reason)
+            self._supply.lost(peer, reason)
             self._feed(PeerLost(peer))
 
     def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
@@ -276,11 +269,13 @@ class NodeActor:
                 self._advertised = effect
                 self.on_advert(self.advert())
             case KeepValue(run, index, attempt):
-                self._store.keep(run, index, attempt)
+                self._keep(run, index, attempt)
             case DiscardValue(run, index, attempt):
                 self._store.discard(run, index, attempt)
+            case SpillValue(run, index):
+                self._spill(run, index)
             case FetchInput():
-                self._fetch_input(effect)
+                self._supply.fetch(effect, self.address)
             case SpawnWorker(worker, is_async):
                 self._pool.spawn(worker, is_async)
             case KillWorker(worker):
@@ -290,7 +285,7 @@ class NodeActor:
             case CancelCoroutine(worker, run, index, attempt):
                 self._pool.cancel(worker, run, index, attempt)
             case ForgetRun(run):
-                self._fetcher.cancel(*self._fetches.pop(run, ()))
+                self._supply.forget(run)
                 self._pool.forget(run)
                 self._store.forget(run)
             case Left():
@@ -298,39 +293,22 @@ class NodeActor:
             case _:
                 assert_never(effect)
 
-    def _fetch_input(self, wanted: FetchInput) -> None:
-        # "" is the app's address; it is also this node's own if that serves its app alone.
-        elsewhere = [holder for holder in wanted.holders if not holder or holder != self.address]
-        holders = [holder or _APP + wanted.peer.hex() for holder in elsewhere]
-        run, index = wanted.run, wanted.index
-        under_way = self._fetches.setdefault(run, set())
-        requests: list[int] = []
+    def _keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
+        self._store.keep(run, index, attempt)
+        if self._store.is_on_disk(run, index):
+            # There was no room for it in memory.
+            self._feed(ValueSpilled(run, index))
 
-        def land(request: int, nbytes: int) -> Landing:
-            return self._store.land(run, index, request, nbytes)
+    def _spill(self, run: RunId, index: Index) -> None:
+        def done(reason: str) -> None:
+            self._feed(SpillFailed(run, index, reason) if reason else ValueSpilled(run, index))
 
-        def done(landing: Landing | None, reason: str) -> None:
-            under_way.difference_update(requests)
-            if landing is None:
-                self._feed(InputMissing(run, index, f"node {self.name} could not fetch an input: {reason}"))
-            else:
-                view = self._store.view(run, index)
-                self._feed(InputFetched(run, index, 0 if view is None else len(view)))
+        self._store.spill(run, index, done)
 
-        # Without holders `done` is called from within `fetch`, hence the list.
-        requests.append(self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done))
-        under_way.update(requests)
-
-    def _ask(self, holder: str, message: Fetch) -> None:
-        if holder.startswith(_APP):
-            peer = PeerId(bytes.fromhex(holder.removeprefix(_APP)))
-            service = self._peers.get(peer)
-            if service is not None:
-                service.send(peer, message)
-        elif self._links is not None:
-            self._links.send(holder, message)
-        else:
-            self._fetcher.holder_lost(holder, "this node has no network")
+    def _ask_app(self, peer: PeerId, message: Fetch) -> None:
+        service = self._peers.get(peer)
+        if service is not None:
+            service.send(peer, message)
 
     # --- What workers say, see WorkerEvents ---------------------------------------------------------------------
 

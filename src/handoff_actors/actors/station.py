@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from handoff_actors.actors.discovery import Discovery, Watcher
+from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
@@ -55,6 +56,7 @@ class Station:
         advertise: str | None = None,
         seeds: Sequence[str] = (),
         insecure: bool = False,
+        options: MemoryOptions | None = None,
     ) -> NodeActor:
         """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
 
@@ -68,7 +70,8 @@ class Station:
             check_bind(listen, insecure, has_key=self._key is not None)
         own_name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
-        node = NodeActor(own_name, capabilities, usual, most_workers=workers)
+        options = options or MemoryOptions.from_environment()
+        node = NodeActor(own_name, capabilities, usual, most_workers=workers, options=options)
         if listen is not None:
             self._open(node, listen, advertise)
         self.node = node

@@ -2,16 +2,22 @@
 
 import asyncio
 import fcntl
+import itertools
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from mmap import PROT_READ, mmap
 from pathlib import Path
 from typing import Protocol
 
+from handoff_actors.actors.copying import copy
 from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.workers.room import complaint, give_up_room, make_room
+
+Key = tuple[RunId, Index]
 
 
 class Landing(Protocol):
@@ -34,19 +40,27 @@ YOUNG_S = 60.0
 
 
 class Store:
-    """The files of one node. The workers of the node know the directory and the names, too."""
+    """The files of one node. The workers of the node know the directories and the names, too.
 
-    def __init__(self, incarnation: str) -> None:
-        """Make the directory, in shared memory where there is such a thing, and remove those that nobody owns any more."""
-        shared = Path("/dev/shm")  # noqa: S108 - a private directory within
-        parent = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    What is on disk has a link to it where it would be otherwise, so that its name is all that anybody needs.
+    """
+
+    def __init__(self, incarnation: str, spill_dir: Path | None = None) -> None:
+        """Make a directory in shared memory where there is such a thing, and one on disk. Raises OSError.
+
+        Those that nobody owns any more are removed.
+        """
+        parent, disk_parent = memory_directory(), spill_dir or Path(tempfile.gettempdir())
         self.directory = parent / f"{PREFIX}{incarnation}"
-        self.directory.mkdir(mode=0o700)
+        self.disk = disk_parent / f"{PREFIX}{incarnation}-spilled"
         #: Locked for as long as this process lives.
-        self._descriptor = os.open(self.directory, os.O_RDONLY)
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-        _sweep(parent)
-        self._views: dict[tuple[RunId, Index], memoryview] = {}
+        self._descriptors = [_own(directory) for directory in (self.directory, self.disk)]
+        for place in (parent, disk_parent):
+            _sweep(place)
+        self._views: dict[Key, memoryview] = {}
+        #: Values that are being written to disk.
+        self._leaving: set[Key] = set()
+        self._numbers = itertools.count(1)
 
     def path(self, run: RunId, index: Index) -> Path:
         """The file of a value that counts."""
@@ -57,10 +71,13 @@ class Store:
         self._views.pop((run, index), None)
         self._attempt_path(run, index, attempt).rename(self.path(run, index))
 
+    def is_on_disk(self, run: RunId, index: Index) -> bool:
+        """Whether a value takes no memory."""
+        return self.path(run, index).is_symlink()
+
     def discard(self, run: RunId, index: Index, attempt: Attempt) -> None:
         """A worker's result does not count, if it has left one."""
-        with suppress(FileNotFoundError):
-            self._attempt_path(run, index, attempt).unlink()
+        give_up_room(self._attempt_path(run, index, attempt))
 
     def view(self, run: RunId, index: Index) -> memoryview | None:
         """The bytes of a value, mapped; None where it is not here."""
@@ -76,12 +93,51 @@ class Store:
 
     def land(self, run: RunId, index: Index, request: int, nbytes: int) -> "FileLanding":
         """Make room for a value from elsewhere. Raises OSError where there is none."""
-        return FileLanding(
-            self.directory / f"{run:016x}-{index}.fetch{request}", self.path(run, index), nbytes
+        name = f"{run:016x}-{index}.fetch{request}"
+        descriptor = make_room(self.directory, self.disk, name, nbytes)
+        return FileLanding(descriptor, self.directory / name, self.path(run, index))
+
+    def spill(self, run: RunId, index: Index, done: Callable[[str], None]) -> None:
+        """Move a value to disk. `done("")` says that it is there, `done(reason)` that it can't be.
+
+        Neither is said if its run is forgotten first.
+        """
+        if self.is_on_disk(run, index):
+            done("")
+            return
+        key, source = (run, index), self.path(run, index)
+        target = self.disk / f"{source.name}.spilled{next(self._numbers)}"
+        self._leaving.add(key)
+        copying = asyncio.get_running_loop().run_in_executor(
+            None, copy, source, target, lambda: key in self._leaving
         )
+        copying.add_done_callback(lambda _: self._spilled(key, target, copying, done))
+
+    def _spilled(
+        self, key: Key, target: Path, copying: "asyncio.Future[int]", done: Callable[[str], None]
+    ) -> None:
+        source = self.path(*key)
+        error = None if copying.cancelled() else copying.exception()
+        if copying.cancelled() or key not in self._leaving:
+            target.unlink(missing_ok=True)
+        elif isinstance(error, OSError):
+            self._leaving.discard(key)
+            done(complaint(error, self.disk))
+        elif source.stat().st_ino != copying.result():
+            # It has been made anew meanwhile.
+            target.unlink()
+            self.spill(*key, done)
+        else:
+            self._leaving.discard(key)
+            link = source.with_name(f"{source.name}.link")
+            link.symlink_to(target)
+            link.rename(source)
+            self._views.pop(key, None)
+            done("")
 
     def forget(self, run: RunId) -> None:
         """Drop everything of a run. Freeing much memory takes a while, so a thread does it."""
+        self._leaving = {key for key in self._leaving if key[0] != run}
         self._drop_views(run)
         removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-")
         # Who asks meanwhile maps what is being removed, which must not keep its memory taken.
@@ -92,18 +148,33 @@ class Store:
             del self._views[key]
 
     def _remove(self, prefix: str) -> None:
-        with suppress(FileNotFoundError), os.scandir(self.directory) as entries:
-            for entry in entries:
-                if entry.name.startswith(prefix):
-                    with suppress(FileNotFoundError):
-                        Path(entry.path).unlink()
+        for directory in (self.directory, self.disk):
+            with suppress(FileNotFoundError), os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.name.startswith(prefix):
+                        Path(entry.path).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Own the directory no more."""
-        os.close(self._descriptor)
+        """Own the directories no more."""
+        self._leaving.clear()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
 
     def _attempt_path(self, run: RunId, index: Index, attempt: Attempt) -> Path:
         return self.directory / f"{run:016x}-{index}.{attempt}"
+
+
+def memory_directory() -> Path:
+    """Where stores are: in shared memory where there is such a thing."""
+    shared = Path("/dev/shm")  # noqa: S108 - private directories within
+    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _own(directory: Path) -> int:
+    directory.mkdir(mode=0o700)
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
 
 def _sweep(parent: Path) -> None:
@@ -124,16 +195,10 @@ def _sweep(parent: Path) -> None:
 class FileLanding:
     """A file that gets its name when it is complete."""
 
-    def __init__(self, path: Path, final: Path, nbytes: int) -> None:
+    def __init__(self, descriptor: int, path: Path, final: Path) -> None:
+        self._descriptor = descriptor
         self._path = path
         self._final = final
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            # Room is taken at once, so that a full store shows here and not as SIGBUS in a worker.
-            os.posix_fallocate(self._descriptor, 0, max(1, nbytes))
-        except OSError:
-            self.abandon()
-            raise
 
     def write(self, offset: int, piece: memoryview) -> None:
         """Put a piece at its place."""
@@ -149,8 +214,7 @@ class FileLanding:
     def abandon(self) -> None:
         """It won't be."""
         os.close(self._descriptor)
-        with suppress(FileNotFoundError):
-            self._path.unlink()
+        give_up_room(self._path)
 
 
 class MemoryLanding:

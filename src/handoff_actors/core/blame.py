@@ -1,9 +1,10 @@
 """What is said of an attempt that did not end well: by its node to the run, and by the run to its caller."""
 
 from handoff_actors.core.node_events import WorkerExited
+from handoff_actors.core.shelf import Shelf
 from handoff_actors.errors import FunctionFailed, WorkerDied
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import NO_TRACES, Failed, Job, Template, Traces
+from handoff_actors.wire.messages import NO_TRACES, Done, Failed, Job, Template, Traces
 
 MEGABYTE = 1e6
 
@@ -28,6 +29,16 @@ def death(run: RunId, job: Job, kind: str, reason: str, end: WorkerExited) -> Fa
     return Failed(
         run, job.index, job.attempt, kind, b"", reason, None, end.signal, end.exit_code, 0.0, end.traces
     )
+
+
+def no_room(run: RunId, entry: Done, nbytes: int, shelf: Shelf) -> Failed:
+    """What a node says of an attempt whose result it can't keep."""
+    held, limit = shelf.nbytes / MEGABYTE, (shelf.limit_nbytes or 0) / MEGABYTE
+    reason = (
+        f"its result of {nbytes / MEGABYTE:.1f} MB can't be stored: {held:.1f} MB are in memory, "
+        f"{limit:.1f} MB may be, and the disk takes no more: {shelf.refusal}"
+    )
+    return Failed(run, entry.index, entry.attempt, "store", b"", reason, None, None, None, entry.ran_s)
 
 
 def too_long(template: Template) -> str:

@@ -166,8 +166,10 @@ class Crew:
 
     # --- What to do next ----------------------------------------------------------------------------------------
 
-    def fill(self, now: float) -> list[NodeEffect]:
+    def fill(self, now: float, *, may_start: bool = True) -> list[NodeEffect]:
         """Give out what can start."""
+        if not may_start:
+            return [*self.staff.keep_strength(now)]
         starved = self._most_starved(now) if self.queue.waiting_runs else None
         effects = self._refill(starved, now)
         while any(self._start_one(run, starved, now, effects) for run in self.queue.turns()):

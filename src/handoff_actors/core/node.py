@@ -8,9 +8,10 @@ attempts or workers that are gone changes nothing.
 
 from typing import assert_never
 
-from handoff_actors.core.blame import death, failure, how_it_ended, too_long
+from handoff_actors.core.blame import death, failure, how_it_ended, no_room, too_long
 from handoff_actors.core.crew import Crew
-from handoff_actors.core.inputs import Inputs
+from handoff_actors.core.herald import Herald
+from handoff_actors.core.inputs import Inputs, stored_inputs
 from handoff_actors.core.ledger import Ledger
 from handoff_actors.core.limits import NO_LIMITS, Limits
 from handoff_actors.core.node_events import (
@@ -30,6 +31,9 @@ from handoff_actors.core.node_events import (
     PeerLost,
     Received,
     Reply,
+    SpillFailed,
+    SpillValue,
+    ValueSpilled,
     WorkerDone,
     WorkerExited,
     WorkerFailed,
@@ -37,6 +41,7 @@ from handoff_actors.core.node_events import (
     WorkerUp,
 )
 from handoff_actors.core.queue import Lane
+from handoff_actors.core.shelf import Shelf
 from handoff_actors.core.tenants import Tenants
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId
@@ -55,10 +60,6 @@ from handoff_actors.wire.messages import (
     Ticket,
 )
 
-#: Adverts go out on change, but no closer together than this, and at least once a period.
-ADVERT_GAP_S = 0.05
-ADVERT_PERIOD_S = 1.0
-
 
 class NodeMachine:
     """One node. See `core.machine.Machine`."""
@@ -74,12 +75,11 @@ class NodeMachine:
         self._limits = limits
         self._crew = Crew(capabilities, workers, most_workers)
         self._inputs = Inputs()
+        self._shelf = Shelf(limits.store_nbytes)
         self._tenants = Tenants(lease_s)
         self._leaving = False
         self._left = False
-        self._advert: Advertise | None = None
-        self._advertised_at = float("-inf")
-        self._changed = True
+        self._herald = Herald()
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
@@ -104,14 +104,14 @@ class NodeMachine:
     @property
     def wake_at(self) -> float | None:
         """The next lease, attempt or advert that has had its time."""
-        times = [time for time in (self._crew.wake_at, self._tenants.wake_at) if time is not None]
-        times.append(self._advertised_at + (ADVERT_GAP_S if self._changed else ADVERT_PERIOD_S))
-        return min(times)
+        times = (self._crew.wake_at, self._tenants.wake_at, self._shelf.wake_at, self._herald.wake_at)
+        return min(time for time in times if time is not None)
 
     def check(self) -> None:
         """Assert every invariant."""
         self._crew.check()
         self._inputs.check()
+        self._shelf.check()
         self._tenants.check()
         lives = {run for run, _ in self._tenants.lives()}
         assert lives == self._crew.templates.keys(), "the crew works for other runs than those that go on"
@@ -163,7 +163,13 @@ class NodeMachine:
             case MemorySampled():
                 return self._crew.end_overgrown(event, self._limits.memory_factor)
             case InputFetched(run, index, nbytes):
-                self._enqueue(run, self._inputs.arrived(run, index, nbytes))
+                self._arrived(run, index, nbytes)
+                return []
+            case ValueSpilled(run, index):
+                self._shelf.written((run, index))
+                return []
+            case SpillFailed(run, index, reason):
+                self._shelf.refused((run, index), reason, now)
                 return []
             case InputMissing():
                 return self._input_missing(event)
@@ -215,6 +221,8 @@ class NodeMachine:
         ready: list[Job] = []
         for job in fresh:
             run.attempts[job.index] = job.attempt
+            for ref in stored_inputs(job):
+                self._shelf.use((message.run, ref.index))
             missing = self._inputs.await_inputs(message.run, job)
             if missing is None:
                 ready.append(job)
@@ -236,6 +244,11 @@ class NodeMachine:
             if job.template != number or lane is None:
                 number, lane = job.template, queue.lane(run, templates[job.template])
             queue.add(lane, job)
+
+    def _arrived(self, run: RunId, index: Index, nbytes: int) -> None:
+        if self._tenants.get(run) is not None:
+            self._shelf.put((run, index), nbytes)
+        self._enqueue(run, self._inputs.arrived(run, index, nbytes))
 
     def _recall(self, peer: PeerId, run: RunId, tickets: list[Ticket]) -> list[NodeEffect]:
         taken = self._crew.queue.take_back(run, tickets)
@@ -285,21 +298,28 @@ class NodeMachine:
         accepted = self._crew.finished(event.worker, event.run, event.done, now)
         run = self._tenants.live(event.run)
         counting = {entry.index for entry in accepted} if run is not None else set()
-        effects: list[NodeEffect] = [
-            self._stored(event.run, entry, counts=entry.index in counting)
-            for entry in event.done
-            if isinstance(entry.value, int)
-        ]
-        if run is not None and accepted:
+        effects: list[NodeEffect] = []
+        refused: set[Index] = set()
+        for entry in event.done:
+            if not isinstance(entry.value, int):
+                continue
+            if run is not None and entry.index in counting and not self._shelf.has_room(entry.value):
+                refused.add(entry.index)
+                effects.append(Reply(run.peer, no_room(event.run, entry, entry.value, self._shelf)))
+            effects.append(
+                self._stored(event.run, entry, entry.value, counts=entry.index in counting - refused)
+            )
+        kept = [entry for entry in accepted if entry.index not in refused] if refused else accepted
+        if run is not None and kept:
             others = self._crew.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
-            effects.append(Reply(run.peer, Completed(event.run, accepted, others)))
+            effects.append(Reply(run.peer, Completed(event.run, kept, others)))
         return effects
 
-    def _stored(self, run: RunId, entry: Done, *, counts: bool) -> NodeEffect:
+    def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:
         if not counts:
             return DiscardValue(run, entry.index, entry.attempt)
-        assert isinstance(entry.value, int)
-        self._inputs.made(run, entry.index, entry.value)
+        self._inputs.made(run, entry.index, nbytes)
+        self._shelf.put((run, entry.index), nbytes)
         return KeepValue(run, entry.index, entry.attempt)
 
     def _worker_failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
@@ -333,17 +353,18 @@ class NodeMachine:
         run = self._tenants.live(event.run)
         if run is None:
             return []
-        return [
-            Reply(run.peer, failure(event.run, job, "input", event.reason, lost=event.index)) for job in jobs
-        ]
+        kind, lost = ("store", None) if event.has_no_room else ("input", event.index)
+        return [Reply(run.peer, failure(event.run, job, kind, event.reason, lost=lost)) for job in jobs]
 
     # --- After each event ---------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[NodeEffect]:
         effects = self._give_back() if self._leaving or self._crew.queue.waiting_runs else []
-        effects += self._crew.fill(now)
         effects += self._finish_closing()
-        self._changed = True
+        leaving = self._shelf.next_to_leave(now)
+        if leaving is not None:
+            effects.append(SpillValue(*leaving))
+        effects += self._crew.fill(now, may_start=not self._shelf.is_crowded)
         effects += self._advertise(now)
         if self._leaving and not self._left and not self.is_working:
             self._left = True
@@ -355,11 +376,12 @@ class NodeMachine:
         for run in self._tenants.closing():
             if not self._crew.has(run):
                 self._inputs.forget(run)
+                self._shelf.forget(run)
                 effects += [ForgetRun(run), Reply(self._tenants.remove(run), Closed(run))]
         return effects
 
     def _advertise(self, now: float) -> list[NodeEffect]:
-        if now < self._advertised_at + ADVERT_GAP_S:
+        if not self._herald.may_speak(now):
             return []
         running, queued = self._crew.load()
         queued += self._inputs.waiting_jobs()
@@ -372,9 +394,4 @@ class NodeMachine:
             self._inputs.nbytes,
             self._leaving,
         )
-        self._changed = False
-        if advert == self._advert and now < self._advertised_at + ADVERT_PERIOD_S:
-            return []
-        self._advert = advert
-        self._advertised_at = now
-        return [advert]
+        return [*self._herald.speak(advert, now)]

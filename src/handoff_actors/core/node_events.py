@@ -109,6 +109,25 @@ class InputMissing:
     run: RunId
     index: Index
     reason: str
+    #: It could be had, but there is no room for it here.
+    has_no_room: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSpilled:
+    """A stored value is on disk now, and takes no memory."""
+
+    run: RunId
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class SpillFailed:
+    """The disk did not take a stored value, which is where it was."""
+
+    run: RunId
+    index: Index
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +147,8 @@ NodeEvent = (
     | MemorySampled
     | InputFetched
     | InputMissing
+    | ValueSpilled
+    | SpillFailed
     | Leave
 )
 
@@ -215,6 +236,14 @@ class DiscardValue:
 
 
 @dataclass(frozen=True, slots=True)
+class SpillValue:
+    """Move a stored value to disk; answered by `ValueSpilled` or `SpillFailed`, or not if its run is forgotten first."""
+
+    run: RunId
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetRun:
     """Drop its values, its fetches and whatever workers know of it."""
 
@@ -249,6 +278,7 @@ NodeEffect = (
     | FetchInput
     | KeepValue
     | DiscardValue
+    | SpillValue
     | ForgetRun
     | Advertise
     | Left

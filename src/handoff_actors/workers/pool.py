@@ -85,9 +85,13 @@ class _Worker:
 class WorkerPool:
     """Processes forked from a zygote. Everything but `start` and `close` returns at once and never blocks."""
 
-    def __init__(self, events: WorkerEvents, store: Path, inline_limit: int = _INLINE_LIMIT) -> None:
+    def __init__(
+        self, events: WorkerEvents, store: Path, inline_limit: int = _INLINE_LIMIT, disk: Path | None = None
+    ) -> None:
         self._events = events
         self._store = store
+        #: For values that the store has no room for.
+        self._disk = disk
         self._inline_limit = inline_limit
         self._zygote: ZygoteLink | None = None
         self._workers: dict[WorkerId, _Worker] = {}
@@ -95,14 +99,15 @@ class WorkerPool:
         self._is_held = False
 
     async def start(self) -> None:
-        """Make the store's directory and start the zygote; it need not be ready for `spawn`.
+        """Make the store's directories and start the zygote; it need not be ready for `spawn`.
 
-        The directory must be empty or not exist, because all of it is removed when the zygote ends.
+        The directories must be empty or not exist, because all of them is removed when the zygote ends.
         Raises FileExistsError, OSError.
         """
-        self._store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(self._store.iterdir()):
-            raise FileExistsError(f"{self._store} is to become a store and is not empty")
+        for directory in self._directories():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(directory.iterdir()):
+                raise FileExistsError(f"{directory} is to become a store and is not empty")
         self._zygote = self._start_zygote()
 
     def spawn(self, worker: WorkerId, is_async: bool) -> None:
@@ -188,7 +193,8 @@ class WorkerPool:
             await self._zygote.close()
             self._zygote = None
             # One that was killed has left it.
-            await asyncio.to_thread(shutil.rmtree, self._store, ignore_errors=True)
+            for directory in self._directories():
+                await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         for worker in list(self._workers):
             self._retire(worker, int(signals.SIGKILL), None)
 
@@ -200,7 +206,10 @@ class WorkerPool:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def _start_zygote(self) -> ZygoteLink:
-        return ZygoteLink(self._store, self._inline_limit, self._reported, self._zygote_lost)
+        return ZygoteLink(self._store, self._disk, self._inline_limit, self._reported, self._zygote_lost)
+
+    def _directories(self) -> list[Path]:
+        return [self._store] if self._disk is None else [self._store, self._disk]
 
     def _define(
         self, to: _Worker, run: RunId, templates: Mapping[int, Template], jobs: Sequence[Job]

@@ -1,14 +1,13 @@
 """The node's store of large values as a worker sees it: it writes what it makes and maps what it is given."""
 
-import errno
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from mmap import PROT_READ, mmap
 from pathlib import Path
 from typing import Any, Final
 
 from handoff_actors.wire.payload import Payload, decode
+from handoff_actors.workers.room import complaint, give_up_room, make_room
 
 #: What one system call takes (IOV_MAX is 1024).
 _BUFFERS_PER_WRITE: Final = 512
@@ -24,10 +23,11 @@ class StoreFailed(Exception):
 
 
 class Store:
-    """The store's directory."""
+    """The store's directory, and the one on disk for what it has no room for."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, disk: Path | None) -> None:
         self._directory = directory
+        self._disk = disk
 
     def read(self, run: int, index: int) -> Any:
         """Give a stored value; its large buffers are the file itself. Raises InputMissing, SerializationError."""
@@ -46,29 +46,22 @@ class Store:
 
     def write(self, run: int, index: int, attempt: int, payload: Payload) -> None:
         """Write a result under its attempt's name, or leave nothing behind. Raises StoreFailed."""
-        path = self._directory / f"{value_name(run, index)}.{attempt}"
+        name = f"{value_name(run, index)}.{attempt}"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = make_room(self._directory, self._disk, name, payload.nbytes)
         except OSError as error:
             raise StoreFailed(self._complaint(payload.nbytes, error)) from error
         try:
-            # Room is taken first: a full store shows at once, and never as SIGBUS in whoever maps the file.
-            os.posix_fallocate(descriptor, 0, payload.nbytes)
             _write_all(descriptor, payload.buffers)
         except OSError as error:
-            with suppress(FileNotFoundError):
-                path.unlink()
+            give_up_room(self._directory / name)
             raise StoreFailed(self._complaint(payload.nbytes, error)) from error
         finally:
             os.close(descriptor)
 
     def _complaint(self, nbytes: int, error: OSError) -> str:
-        needed = f"a result of {nbytes / _MEGABYTE:.1f} MB"
-        if error.errno != errno.ENOSPC:
-            return f"{needed} cannot be written to {self._directory}: {error.strerror}"
-        space = os.statvfs(self._directory)
-        free, size = (blocks * space.f_frsize / _MEGABYTE for blocks in (space.f_bavail, space.f_blocks))
-        return f"{needed} does not fit into {self._directory}: {free:.1f} MB of {size:.1f} MB are free"
+        why = complaint(error, self._directory, self._disk)
+        return f"a result of {nbytes / _MEGABYTE:.1f} MB: {why}"
 
 
 def value_name(run: int, index: int) -> str:

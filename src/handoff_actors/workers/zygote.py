@@ -1,7 +1,7 @@
 """The zygote: a process that has imported what workers need, and forks them.
 
 It is the parent of all workers of a node, so no pid that it signals can belong to another process. It ends with its
-node, however that ends: it kills the process group of each worker and removes the store's directory. It has one
+node, however that ends: it kills the process group of each worker and removes the store's directories. It has one
 thread and never makes a ZeroMQ context, so its forks are safe.
 """
 
@@ -35,9 +35,10 @@ _PRELOADED_FOR_ASYNC: Final = "handoff_actors.workers.coroutines"
 class Zygote:
     """Serves one node over `channel`, a SOCK_SEQPACKET socket."""
 
-    def __init__(self, channel: socket.socket, store: Path, inline_limit: int) -> None:
+    def __init__(self, channel: socket.socket, store: Path, disk: Path | None, inline_limit: int) -> None:
         self._channel = channel
         self._store = store
+        self._disk = disk
         self._inline_limit = inline_limit
         self._node = os.getppid()
         #: Workers that have not been reaped, and what they print, by pid.
@@ -54,7 +55,8 @@ class Zygote:
                 self._serve()
         finally:
             self._end_workers()
-            shutil.rmtree(self._store, ignore_errors=True)
+            for directory in filter(None, (self._store, self._disk)):
+                shutil.rmtree(directory, ignore_errors=True)
             # The last child's signal may come when the interpreter has closed what it would write to.
             signal.set_wakeup_fd(-1)
 
@@ -115,7 +117,7 @@ class Zygote:
             signal.set_wakeup_fd(-1)
             for ours in (self._channel, self._wakeup, self._waker):
                 ours.close()
-            run_worker(channels, Store(self._store), self._inline_limit, tail, zygote)
+            run_worker(channels, Store(self._store, self._disk), self._inline_limit, tail, zygote)
         self._workers[pid] = worker, tail
 
     def _kill(self, worker: int) -> None:
@@ -174,12 +176,13 @@ def _kill_group(pid: int) -> None:
 
 
 def main() -> None:
-    """Serve the node that started this process: argv is [channel's descriptor, store, inline limit, *sys.path]."""
-    descriptor, store, inline_limit = sys.argv[1:4]
+    """Serve the node that started this process: argv is [channel's descriptor, store, disk or "", inline limit, *sys.path]."""
+    descriptor, store, disk, inline_limit = sys.argv[1:5]
     sys.argv[:] = [""]
     # User code and multiprocessing in it look at it; there is nothing of the app's to be seen.
     sys.modules["__main__"] = ModuleType("__main__")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Workers end without notice: what they print must not stay behind in a buffer.
         sys.stdout.reconfigure(line_buffering=True)
-    Zygote(socket.socket(fileno=int(descriptor)), Path(store), int(inline_limit)).serve()
+    channel = socket.socket(fileno=int(descriptor))
+    Zygote(channel, Path(store), Path(disk) if disk else None, int(inline_limit)).serve()

@@ -21,7 +21,7 @@ _MESSAGE_NBYTES: Final = 16 * 1024
 _GRACE_S: Final = 10.0
 #: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`.
 _BOOT: Final = (
-    "import sys; sys.path[:] = sys.argv[4:]; from handoff_actors.workers.zygote import main; main()"
+    "import sys; sys.path[:] = sys.argv[5:]; from handoff_actors.workers.zygote import main; main()"
 )
 
 
@@ -31,6 +31,7 @@ class ZygoteLink:
     def __init__(
         self,
         store: Path,
+        disk: Path | None,
         inline_limit: int,
         reported: Callable[[list[Any]], None],
         lost: Callable[["ZygoteLink"], None],
@@ -40,7 +41,7 @@ class ZygoteLink:
         self._lost = lost
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = _start(theirs, store, inline_limit)
+            self._process = _start(theirs, store, disk, inline_limit)
         self._channel.setblocking(False)
         self._loop.add_reader(self._channel, self._read)
         #: Requests that the channel had no room for, with the sockets that go with them.
@@ -125,9 +126,11 @@ class ZygoteLink:
         self._unsent.clear()
 
 
-def _start(channel: socket.socket, store: Path, inline_limit: int) -> subprocess.Popen[bytes]:
+def _start(
+    channel: socket.socket, store: Path, disk: Path | None, inline_limit: int
+) -> subprocess.Popen[bytes]:
     descriptor = channel.fileno()
-    arguments = [str(descriptor), str(store), str(inline_limit), *filter(_is_text, sys.path)]
+    arguments = [str(descriptor), str(store), str(disk or ""), str(inline_limit), *filter(_is_text, sys.path)]
     return subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
         [sys.executable, "-c", _BOOT, *arguments],
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,54 @@
+"""How much memory and disk a node takes, as its user says it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from handoff_actors.actors.memory import machine_memory
+from handoff_actors.actors.store import memory_directory
+from handoff_actors.core.limits import MEMORY_FACTOR, Limits
+
+_MEGABYTE = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOptions:
+    """What a node may be told. Raises ValueError."""
+
+    #: MB of values in memory; None: half of what is free for that when the node starts.
+    store_limit_mb: float | None = None
+    #: Where values go that are too many; None: the directory for temporary files.
+    spill_dir: Path | None = None
+    memory_factor: float = MEMORY_FACTOR
+
+    def __post_init__(self) -> None:
+        if self.store_limit_mb is not None and not self.store_limit_mb >= 0:
+            raise ValueError(f"a store limit of {self.store_limit_mb!r} MB: it must be 0 or more")
+        if self.memory_factor != 0 and not self.memory_factor >= 1:
+            raise ValueError(
+                f"a memory factor of {self.memory_factor!r}: it must be 1 or more, or 0 for none"
+            )
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str] = os.environ) -> "MemoryOptions":
+        """HANDOFF_STORE_LIMIT, HANDOFF_SPILL_DIR and HANDOFF_MEMORY_FACTOR, each as the command line has it."""
+        limit, directory = variables.get("HANDOFF_STORE_LIMIT"), variables.get("HANDOFF_SPILL_DIR")
+        return cls(
+            None if not limit else float(limit),
+            None if not directory else Path(directory),
+            float(variables.get("HANDOFF_MEMORY_FACTOR") or MEMORY_FACTOR),
+        )
+
+    def limits(self) -> Limits:
+        """In the units of the core."""
+        limit_mb = self.store_limit_mb
+        nbytes = _half_of_what_is_free() if limit_mb is None else int(limit_mb * _MEGABYTE)
+        return Limits(self.memory_factor, nbytes)
+
+
+def _half_of_what_is_free() -> int:
+    space = os.statvfs(memory_directory())
+    free = space.f_bavail * space.f_frsize
+    available, _ = machine_memory()
+    return min(free, available or free) // 2

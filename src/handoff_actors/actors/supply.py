@@ -1,0 +1,103 @@
+"""Brings inputs into a node's store, from other nodes and from apps."""
+
+from collections.abc import Callable
+
+from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.actors.peer_links import PeerLinks
+from handoff_actors.actors.store import Landing, Store
+from handoff_actors.core.node_events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
+from handoff_actors.ids import PeerId, RunId
+from handoff_actors.transport.endpoint import Network
+from handoff_actors.wire.messages import Chunk, Fetch, Gone
+
+#: Holders of values that apps hold, as the fetcher knows them, begin so.
+_APP = "app:"
+
+
+class Supply:
+    """The inputs of one node. What happens to them goes to `feed`; `ask_app` sends a request to an app."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        feed: Callable[[NodeEvent], None],
+        ask_app: Callable[[PeerId, Fetch], None],
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._feed = feed
+        self._ask_app = ask_app
+        self._fetcher = Fetcher(self._ask)
+        self._links: PeerLinks | None = None
+        self._requests: dict[RunId, set[int]] = {}
+
+    def fetch_over(self, network: Network) -> None:
+        """Fetch values from other nodes over this network."""
+        self._links = PeerLinks(network, self._name, self._fetcher)
+
+    def fetch(self, wanted: FetchInput, own_address: str) -> None:
+        """Begin to bring a value here."""
+        # "" is the app's address; it is also this node's own if that serves its app alone.
+        elsewhere = [holder for holder in wanted.holders if not holder or holder != own_address]
+        holders = [holder or _APP + wanted.peer.hex() for holder in elsewhere]
+        run, index = wanted.run, wanted.index
+        under_way = self._requests.setdefault(run, set())
+        requests: list[int] = []
+        has_no_room = False
+
+        def land(request: int, nbytes: int) -> Landing:
+            nonlocal has_no_room
+            try:
+                return self._store.land(run, index, request, nbytes)
+            except OSError:
+                has_no_room = True
+                raise
+
+        def done(landing: Landing | None, reason: str) -> None:
+            under_way.difference_update(requests)
+            if landing is not None:
+                self._arrived(run, index)
+                return
+            why = f"node {self._name} could not fetch an input: {reason}"
+            self._feed(InputMissing(run, index, why, has_no_room))
+
+        # Without holders `done` is called from within `fetch`, hence the list.
+        requests.append(self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done))
+        under_way.update(requests)
+
+    def heard(self, peer: PeerId, message: Chunk | Gone) -> None:
+        """An app answers."""
+        holder = _APP + peer.hex()
+        if isinstance(message, Chunk):
+            self._fetcher.chunk(holder, message)
+        else:
+            self._fetcher.gone(holder, message.request)
+
+    def lost(self, peer: PeerId, reason: str) -> None:
+        """Nothing comes from an app any more."""
+        self._fetcher.holder_lost(_APP + peer.hex(), reason)
+
+    def forget(self, run: RunId) -> None:
+        """Bring nothing more for a run."""
+        self._fetcher.cancel(*self._requests.pop(run, ()))
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._fetcher.close()
+        if self._links is not None:
+            self._links.close()
+
+    def _arrived(self, run: RunId, index: int) -> None:
+        view = self._store.view(run, index)
+        self._feed(InputFetched(run, index, 0 if view is None else len(view)))
+        if self._store.is_on_disk(run, index):
+            self._feed(ValueSpilled(run, index))
+
+    def _ask(self, holder: str, message: Fetch) -> None:
+        if holder.startswith(_APP):
+            self._ask_app(PeerId(bytes.fromhex(holder.removeprefix(_APP))), message)
+        elif self._links is not None:
+            self._links.send(holder, message)
+        else:
+            self._fetcher.holder_lost(holder, "this node has no network")

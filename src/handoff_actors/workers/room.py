@@ -1,0 +1,66 @@
+"""Room for values: files in the store's directory, which is in memory, or on disk with a link to them there."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_MEGABYTE: Final = 1e6
+#: What a file system says that has no room.
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
+
+
+def make_room(memory: Path, disk: Path | None, name: str, nbytes: int) -> int:
+    """Give the descriptor of a new file of that size, in memory if it fits there. Raises OSError."""
+    try:
+        return allocate(memory / name, nbytes)
+    except OSError as error:
+        if disk is None or error.errno not in FULL:
+            raise
+    descriptor = allocate(disk / name, nbytes)
+    try:
+        (memory / name).symlink_to(disk / name)
+    except OSError:
+        os.close(descriptor)
+        (disk / name).unlink()
+        raise
+    return descriptor
+
+
+def allocate(path: Path, nbytes: int) -> int:
+    """Give the descriptor of a new file of that size, or leave none behind. Raises OSError.
+
+    Room is taken first: a full file system shows at once, and never as SIGBUS in whoever maps the file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, max(1, nbytes))
+    except OSError:
+        os.close(descriptor)
+        path.unlink()
+        raise
+    return descriptor
+
+
+def give_up_room(path: Path) -> None:
+    """Remove a file, and what it is a link to; no matter if there is none."""
+    with suppress(OSError):
+        path.readlink().unlink()
+    with suppress(FileNotFoundError):
+        path.unlink()
+
+
+def complaint(error: OSError, *directories: Path | None) -> str:
+    """Say why something can't be written there."""
+    if error.errno not in FULL:
+        return f"it can't be written: {error.strerror}"
+    return "there is no room for it: " + ", ".join(
+        _free(directory) for directory in directories if directory is not None
+    )
+
+
+def _free(directory: Path) -> str:
+    space = os.statvfs(directory)
+    free, size = (blocks * space.f_frsize / _MEGABYTE for blocks in (space.f_bavail, space.f_blocks))
+    return f"{free:.1f} MB of {size:.1f} MB are free in {directory}"
