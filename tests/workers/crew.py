@@ -30,9 +30,9 @@ def job(index: int, *args: Any, number: int = 0, attempt: int = 1) -> Job:
 class Crew:
     """Records a pool's events, and waits for them."""
 
-    def __init__(self, store: Path, inline_limit: int = 64 * 1024) -> None:
+    def __init__(self, store: Path, inline_limit: int = 64 * 1024, disk: Path | None = None) -> None:
         self.store = store
-        self.pool = WorkerPool(self, store, inline_limit)
+        self.pool = WorkerPool(self, store, inline_limit, disk)
         self.events: list[tuple[Any, ...]] = []
         self.pids: dict[int, int] = {}
         self.exits: dict[int, tuple[int | None, int | None]] = {}

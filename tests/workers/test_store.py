@@ -1,7 +1,5 @@
 """Large values: written once to the store, mapped from there, and a full store is an error like others."""
 
-import ctypes
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 
 from handoff_actors.wire.messages import Job, Ref
 from handoff_actors.wire.payload import decode
+from small_file_system import small_file_system
 from workers.crew import RUN, SYNC, Crew, JobFailed, job, template
 
 pytestmark = pytest.mark.processes
@@ -27,6 +26,10 @@ def _halves(nbytes: int) -> Any:
     import numpy  # noqa: ICN001, PLC0415 - it travels by value
 
     return {"one": numpy.arange(nbytes // 16), "two": numpy.ones(nbytes // 16)}
+
+
+def _sum_of_ones(halves: Any) -> int:
+    return int(halves["two"].sum())
 
 
 def _describe(value: Any) -> Any:
@@ -75,18 +78,15 @@ async def test_attempts_never_write_over_one_another(crew: Crew) -> None:
     assert (crew.store / f"{RUN:016x}-1.1").read_bytes() == b"another's"
 
 
-@pytest.fixture
-async def small_store(tmp_path: Path) -> AsyncIterator[Crew]:
-    """A crew whose store is on a file system of 1 MB."""
-    mount = ctypes.CDLL(None, use_errno=True)
-    if mount.mount(b"tmpfs", os.fsencode(tmp_path), b"tmpfs", 0, b"size=1m") != 0:
-        pytest.skip(f"cannot mount a small tmpfs: {os.strerror(ctypes.get_errno())}")
-    crew = Crew(tmp_path / "store")
-    await crew.pool.start()
-    crew.pool.spawn(SYNC, is_async=False)
-    yield crew
-    await crew.pool.close()
-    assert mount.umount2(os.fsencode(tmp_path), 0) == 0
+@pytest.fixture(params=[False, True], ids=["without a disk", "with a full disk"])
+async def small_store(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Crew]:
+    """A crew whose store is on a file system of 1 MB, and whose disk, if it has one, is on the same."""
+    with small_file_system(tmp_path, "1m"):
+        crew = Crew(tmp_path / "store", disk=tmp_path / "disk" if request.param else None)
+        await crew.pool.start()
+        crew.pool.spawn(SYNC, is_async=False)
+        yield crew
+        await crew.pool.close()
 
 
 async def test_full_store_is_a_failure_that_names_sizes_and_leaves_nothing(small_store: Crew) -> None:
@@ -98,3 +98,27 @@ async def test_full_store_is_a_failure_that_names_sizes_and_leaves_nothing(small
     assert "1.0 MB of 1.0 MB are free" in caught.value.reason
     assert list(small_store.store.iterdir()) == []
     assert await small_store.call(SYNC, bytes, 500_000) > 500_000
+
+
+async def test_value_that_memory_has_no_room_for_goes_to_disk_and_is_found_by_its_name(
+    tmp_path: Path,
+) -> None:
+    memory, disk = tmp_path / "memory", tmp_path / "disk"
+    memory.mkdir()
+    with small_file_system(memory, "1m"):
+        crew = Crew(memory / "store", disk=disk)
+        await crew.pool.start()
+        crew.pool.spawn(SYNC, is_async=False)
+        templates = {0: template(_halves), 1: template(_sum_of_ones, 1)}
+        crew.pool.give(SYNC, RUN, templates, [job(1, 2_000_000)], None)
+        await crew.end_of(1)
+        _accept(crew, 1)
+        nbytes = crew.done[1][2]
+        files = [path.stat().st_size for path in disk.iterdir()]
+        crew.pool.give(SYNC, RUN, templates, [Job(2, 1, 1, [Ref(1, nbytes, [""])], None)], None)
+        await crew.end_of(2)
+        await crew.pool.close()
+
+    assert files == [nbytes]
+    assert decode(crew.done[2][2]) == 125_000
+    assert not disk.exists()

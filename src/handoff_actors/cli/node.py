@@ -3,17 +3,20 @@
 import errno
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import uvloop
 
 from handoff_actors.actors.capabilities import own_capabilities
 from handoff_actors.actors.daemon import DRAIN_S, DaemonOptions, run_daemon
+from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.logs import log_to_stderr
 from handoff_actors.cli.parameters import ADDRESS, AMOUNT, join_option, json_option, key_option
 from handoff_actors.cli.resources import amounts
+from handoff_actors.core.limits import MEMORY_FACTOR
 from handoff_actors.ids import Resources
 from handoff_actors.session import check_resources
 from handoff_actors.transport.keys import ClusterKey
@@ -60,6 +63,28 @@ LEVELS = ("debug", "info", "warning", "error")
     metavar="SECONDS",
     help="What runs has so long to end when the node is told to stop.",
 )
+@click.option(
+    "--store-limit",
+    "store_limit_mb",
+    type=click.FloatRange(min=0),
+    envvar="HANDOFF_STORE_LIMIT",
+    metavar="MB",
+    help="Values beyond this go from memory to disk. [default: half of what is free for them at the start]",
+)
+@click.option(
+    "--spill-dir",
+    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+    envvar="HANDOFF_SPILL_DIR",
+    help="Where they go, in a directory of the node's own. [default: the one for temporary files]",
+)
+@click.option(
+    "--memory-factor",
+    type=click.FloatRange(min=0),
+    envvar="HANDOFF_MEMORY_FACTOR",
+    default=MEMORY_FACTOR,
+    show_default=True,
+    help="A function that uses so many times the memory that it claims is ended. 0: none is.",
+)
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
 @json_option
 def node(
@@ -74,6 +99,9 @@ def node(
     key: ClusterKey | None,
     insecure: bool,
     drain_s: float,
+    store_limit_mb: float | None,
+    spill_dir: Path | None,
+    memory_factor: float,
     log_level: str,
     as_json: bool,
 ) -> None:
@@ -84,7 +112,16 @@ def node(
     _check_addresses(listen, advertise, seeds)
     capabilities = _capabilities(cpu, memory, others)
     options = DaemonOptions(
-        name, capabilities, workers, listen, advertise, seeds, insecure=insecure, drain_s=drain_s, key=key
+        name,
+        capabilities,
+        workers,
+        listen,
+        advertise,
+        seeds,
+        insecure=insecure,
+        drain_s=drain_s,
+        key=key,
+        memory=_memory_options(store_limit_mb, spill_dir, memory_factor),
     )
     log_to_stderr(log_level)
     with one_line_errors():
@@ -108,6 +145,13 @@ def _capabilities(
     }
     try:
         return check_resources(capabilities)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _memory_options(limit_mb: float | None, spill_dir: Path | None, factor: float) -> MemoryOptions:
+    try:
+        return MemoryOptions(limit_mb, spill_dir, factor)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

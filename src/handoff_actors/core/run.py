@@ -276,9 +276,10 @@ class RunMachine:
         for producer in self.dispatcher.inputs_of(index):
             self.progress.add_holder(producer, node.name)
         if index in self.progress.stored and self._home.lacks(index):
-            self._effects.append(self._home.bring(index))
+            self._home.bring(index)
 
     def _not_brought_home(self, index: Index, reason: str, now: float) -> None:
+        self._home.stayed_away(index)
         if index not in self._home.pending:
             return
         stored = self.progress.stored.get(index)
@@ -364,6 +365,7 @@ class RunMachine:
             for tell in tells:
                 self._ending.sent_to(tell.name)
             self._effects += tells
+            self._effects += self._home.next_to_bring()
         else:
             self._effects += self._ending.wind_up(self.progress.holders())
         if self._to_record:
