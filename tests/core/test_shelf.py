@@ -168,3 +168,14 @@ def test_input_that_there_is_no_room_for_fails_its_function_and_is_not_lost() ->
 
     assert isinstance(failed, Failed)
     assert (failed.kind, failed.lost) == ("store", None)
+
+
+def test_value_on_disk_can_be_used_without_coming_back() -> None:
+    node = _node(1)
+    _made(node, 0, 1.1, mb=500)
+    node.handle(ValueSpilled(RUN, 0), 1.2)
+
+    effects = node.handle(said(assign([job(9, args=[Ref(0, 500 * MB, [""])])], [])), 1.3)
+
+    assert gives(effects) == [(FIRST_WORKER, [9])]
+    assert _spilled(effects) == []
