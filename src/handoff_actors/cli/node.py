@@ -124,6 +124,10 @@ def node(
         memory=_memory_options(store_limit_mb, spill_dir, memory_factor),
     )
     log_to_stderr(log_level)
+    _serve(options, as_json=as_json)
+
+
+def _serve(options: DaemonOptions, *, as_json: bool) -> None:
     with one_line_errors():
         try:
             uvloop.run(run_daemon(options, _announce(as_json=as_json)))
@@ -131,7 +135,7 @@ def node(
             if error.errno != errno.EADDRINUSE:
                 raise
             raise click.ClickException(
-                f"{listen} is in use by another process; choose another address with --listen, "
+                f"{options.listen} is in use by another process; choose another address with --listen, "
                 "or port 0 for any that is free"
             ) from error
 
