@@ -35,6 +35,7 @@ from handoff_actors.wire.messages import (
     Advert,
     Closed,
     Completed,
+    Copied,
     Failed,
     Fetch,
     FromNode,
@@ -363,7 +364,7 @@ class Session:
     def heard(self, name: str, message: FromNode) -> None:
         """See Audience."""
         match message:
-            case Completed() | Failed() | Recalled() | Closed():
+            case Completed() | Failed() | Recalled() | Copied() | Closed():
                 runner = self._runs.get(message.run)
                 if runner is not None:
                     runner.heard(name, message)

@@ -12,6 +12,7 @@ from handoff_actors.core.node_events import (
     CancelCoroutine,
     DiscardValue,
     FetchInput,
+    ForgetPeer,
     ForgetRun,
     Give,
     InputFetched,
@@ -172,6 +173,8 @@ class SimulatedNode:
             case Advertise():
                 self.seq += 1
                 self._cluster.publish(self, effect)
+            case ForgetPeer():
+                pass
             case Left():
                 self.crash()
             case _:

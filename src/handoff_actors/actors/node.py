@@ -22,6 +22,7 @@ from handoff_actors.core.node_events import (
     CancelCoroutine,
     DiscardValue,
     FetchInput,
+    ForgetPeer,
     ForgetRun,
     Give,
     InputFetched,
@@ -222,10 +223,15 @@ class NodeActor:
 
     def lost(self, peer: PeerId, reason: str) -> None:
         """Nothing reaches a peer any more."""
-        if self._peers.pop(peer, None) is not None:
-            log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
-            self._fetcher.holder_lost(_APP + peer.hex(), reason)
+        if self._forget_peer(peer, reason):
             self._feed(PeerLost(peer))
+
+    def _forget_peer(self, peer: PeerId, reason: str) -> bool:
+        if self._peers.pop(peer, None) is None:
+            return False
+        log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
+        self._fetcher.holder_lost(_APP + peer.hex(), reason)
+        return True
 
     def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
         try:
@@ -281,6 +287,8 @@ class NodeActor:
                 self._fetcher.cancel(*self._fetches.pop(run, ()))
                 self._pool.forget(run)
                 self._store.forget(run)
+            case ForgetPeer(peer):
+                self._forget_peer(peer, "it has left, or its lease has ended")
             case Left():
                 self._left.set()
             case _:

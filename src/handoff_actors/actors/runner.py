@@ -31,7 +31,7 @@ from handoff_actors.core.run_events import (
 )
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import Close, Closed, Completed, Failed, Recalled, ToNode
+from handoff_actors.wire.messages import Close, Closed, Completed, Copied, Failed, Recalled, ToNode
 from handoff_actors.wire.payload import decode_exception
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class RunnerActor:
         """Hand over an event."""
         self._driver.feed(event)
 
-    def heard(self, name: str, message: Completed | Failed | Recalled | Closed) -> None:
+    def heard(self, name: str, message: Completed | Failed | Recalled | Copied | Closed) -> None:
         """A node has said something about this run."""
         self._driver.feed(Heard(name, message))
         self._wake_waiters()

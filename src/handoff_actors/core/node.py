@@ -8,13 +8,16 @@ attempts or workers that are gone changes nothing.
 
 from typing import assert_never
 
+from handoff_actors.core.adverts import Adverts
 from handoff_actors.core.crew import Crew
+from handoff_actors.core.failures import failure, how_it_ended, too_long
 from handoff_actors.core.inputs import Inputs
 from handoff_actors.core.ledger import Ledger
 from handoff_actors.core.node_events import (
     Advertise,
     DiscardValue,
     FetchInput,
+    ForgetPeer,
     ForgetRun,
     InputFetched,
     InputMissing,
@@ -42,21 +45,19 @@ from handoff_actors.wire.messages import (
     Close,
     Closed,
     Completed,
+    Copied,
+    Copy,
     Done,
-    Failed,
+    FromNode,
     Goodbye,
     Job,
     Recall,
     Recalled,
     Redeclare,
     Redeclared,
-    Template,
+    Ref,
     Ticket,
 )
-
-#: Adverts go out on change, but no closer together than this, and at least once a period.
-ADVERT_GAP_S = 0.05
-ADVERT_PERIOD_S = 1.0
 
 
 class NodeMachine:
@@ -68,9 +69,7 @@ class NodeMachine:
         self._tenants = Tenants(lease_s)
         self._leaving = False
         self._left = False
-        self._advert: Advertise | None = None
-        self._advertised_at = float("-inf")
-        self._changed = True
+        self._adverts = Adverts()
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
@@ -96,8 +95,7 @@ class NodeMachine:
     def wake_at(self) -> float | None:
         """The next lease, attempt or advert that has had its time."""
         times = [time for time in (self._crew.wake_at, self._tenants.wake_at) if time is not None]
-        times.append(self._advertised_at + (ADVERT_GAP_S if self._changed else ADVERT_PERIOD_S))
-        return min(times)
+        return min([*times, self._adverts.wake_at])
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -146,9 +144,8 @@ class NodeMachine:
                 return []
             case WorkerExited():
                 return self._worker_exited(event, now)
-            case InputFetched(run, index, nbytes):
-                self._enqueue(run, self._inputs.arrived(run, index, nbytes))
-                return []
+            case InputFetched():
+                return self._input_fetched(event)
             case InputMissing():
                 return self._input_missing(event)
             case PeerConnected(peer, has_lease):
@@ -168,6 +165,8 @@ class NodeMachine:
         match event.message:
             case Assign():
                 return self._assign(event.peer, event.message, now)
+            case Copy():
+                return self._copy(event.peer, event.message)
             case Recall(run, tickets):
                 return self._recall(event.peer, run, tickets)
             case Close(run):
@@ -203,12 +202,19 @@ class NodeMachine:
             if missing is None:
                 ready.append(job)
             else:
-                effects += [
-                    FetchInput(peer, message.run, ref.index, ref.nbytes, tuple(ref.holders))
-                    for ref in missing
-                ]
+                effects += _fetches(peer, message.run, missing)
         self._enqueue(message.run, ready)
         return effects
+
+    def _copy(self, peer: PeerId, message: Copy) -> list[NodeEffect]:
+        is_unwelcome = self._leaving or self._tenants.is_displaced(message.run, peer)
+        run = None if is_unwelcome else self._tenants.open(peer, message.run)
+        if run is None:
+            return [Reply(peer, Copied(message.run, [], [ref.index for ref in message.values]))]
+        self._crew.templates[message.run] = run.templates
+        here, missing = self._inputs.await_copies(message.run, message.values)
+        told: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
+        return told + _fetches(peer, message.run, missing)
 
     def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
         templates = self._crew.templates.get(run)
@@ -293,8 +299,8 @@ class NodeMachine:
             return []
         kind, error, reason = event.kind, event.error, event.reason
         if given.verdict == "timeout":
-            kind, error, reason = "timeout", b"", _too_long(run.templates[given.job.template])
-        return [Reply(run.peer, _failure(event.run, given.job, kind, reason, error=error, ran_s=event.ran_s))]
+            kind, error, reason = "timeout", b"", too_long(run.templates[given.job.template])
+        return [Reply(run.peer, failure(event.run, given.job, kind, reason, error=error, ran_s=event.ran_s))]
 
     def _worker_exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
@@ -304,23 +310,32 @@ class NodeMachine:
             # It may have died with its result half written.
             effects.append(DiscardValue(casualty.run, job.index, job.attempt))
             if casualty.kind == "timeout":
-                failed = _failure(casualty.run, job, "timeout", _too_long(run.templates[job.template]))
+                failed = failure(casualty.run, job, "timeout", too_long(run.templates[job.template]))
             else:
-                reason = _how_it_ended(event)
-                failed = _failure(
+                reason = how_it_ended(event)
+                failed = failure(
                     casualty.run, job, "worker", reason, signal=event.signal, exit_code=event.exit_code
                 )
             effects.append(Reply(run.peer, failed))
         return effects
 
+    def _input_fetched(self, event: InputFetched) -> list[NodeEffect]:
+        is_copy = self._inputs.take_copy(event.run, event.index)
+        self._enqueue(event.run, self._inputs.arrived(event.run, event.index, event.nbytes))
+        run = self._tenants.live(event.run)
+        return [Reply(run.peer, Copied(event.run, [event.index], []))] if is_copy and run is not None else []
+
     def _input_missing(self, event: InputMissing) -> list[NodeEffect]:
+        is_copy = self._inputs.take_copy(event.run, event.index)
         jobs = self._inputs.lost(event.run, event.index)
         run = self._tenants.live(event.run)
         if run is None:
             return []
-        return [
-            Reply(run.peer, _failure(event.run, job, "input", event.reason, lost=event.index)) for job in jobs
+        told: list[FromNode] = [
+            failure(event.run, job, "input", event.reason, lost=event.index) for job in jobs
         ]
+        told += [Copied(event.run, [], [event.index])] if is_copy else []
+        return [Reply(run.peer, message) for message in told]
 
     # --- After each event ---------------------------------------------------------------------------------------
 
@@ -328,16 +343,19 @@ class NodeMachine:
         effects = self._give_back() if self._leaving or self._crew.queue.waiting_runs else []
         effects += self._crew.fill(now)
         effects += self._finish_closing()
-        self._changed = True
-        effects += self._advertise(now)
-        if (
-            self._leaving
-            and not self._left
-            and not any(slot.given for slot in self._crew.staff.slots.values())
-        ):
+        if self._adverts.is_due(now):
+            effects += self._adverts.say(self._advertise(), now)
+        effects += [ForgetPeer(peer) for peer in self._tenants.take_departed()]
+        if self._leaving and not self._left and not self._has_work:
             self._left = True
             effects.append(Left())
         return effects
+
+    @property
+    def _has_work(self) -> bool:
+        # Values stay until those whose they are have closed their runs here: by then they have copied them.
+        is_working = any(slot.given for slot in self._crew.staff.slots.values())
+        return is_working or self._inputs.nbytes > 0
 
     def _finish_closing(self) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
@@ -347,47 +365,18 @@ class NodeMachine:
                 effects += [ForgetRun(run), Reply(self._tenants.remove(run), Closed(run))]
         return effects
 
-    def _advertise(self, now: float) -> list[NodeEffect]:
-        if now < self._advertised_at + ADVERT_GAP_S:
-            return []
+    def _advertise(self) -> Advertise:
         running, queued = self._crew.load()
-        queued += self._inputs.waiting_jobs()
-        advert = Advertise(
+        return Advertise(
             self.capabilities,
             self._crew.ledger.spare(),
             self._crew.staff.usual,
             running,
-            queued,
+            queued + self._inputs.waiting_jobs(),
             self._inputs.nbytes,
             self._leaving,
         )
-        self._changed = False
-        if advert == self._advert and now < self._advertised_at + ADVERT_PERIOD_S:
-            return []
-        self._advert = advert
-        self._advertised_at = now
-        return [advert]
 
 
-def _failure(
-    run: RunId,
-    job: Job,
-    kind: str,
-    reason: str,
-    *,
-    error: bytes = b"",
-    lost: Index | None = None,
-    signal: int | None = None,
-    exit_code: int | None = None,
-    ran_s: float = 0.0,
-) -> Failed:
-    return Failed(run, job.index, job.attempt, kind, error, reason, lost, signal, exit_code, ran_s)
-
-
-def _too_long(template: Template) -> str:
-    return f"it did not end within its timeout of {template.timeout:g} s, and was stopped"
-
-
-def _how_it_ended(event: WorkerExited) -> str:
-    how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
-    return f"the worker that ran it died by {how}"
+def _fetches(peer: PeerId, run: RunId, missing: list[Ref]) -> list[NodeEffect]:
+    return [FetchInput(peer, run, ref.index, ref.nbytes, tuple(ref.holders)) for ref in missing]

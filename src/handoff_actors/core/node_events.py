@@ -208,6 +208,13 @@ class ForgetRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetPeer:
+    """A peer has left, or its lease has ended, and nothing of it is left here: it has to introduce itself anew."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class Advertise:
     """Tell everybody how it stands."""
 
@@ -236,6 +243,7 @@ NodeEffect = (
     | KeepValue
     | DiscardValue
     | ForgetRun
+    | ForgetPeer
     | Advertise
     | Left
 )

@@ -169,8 +169,15 @@ class Recall(Message, frozen=True, tag=13):
     jobs: list[Ticket]
 
 
+class Copy(Message, frozen=True, tag=14):
+    """Bring these values into your store, since who holds them leaves. Answered by one `Copied` or more."""
+
+    run: RunId
+    values: list[Ref]
+
+
 class Close(Message, frozen=True, tag=15):
-    """The run is over: stop its functions, drop its values, forget it. Answered by `Closed` once that is so."""
+    """The run is over, at least here: stop its functions, drop its values, forget it. Answered by `Closed` once that is so."""
 
     run: RunId
 
@@ -299,11 +306,34 @@ class Published(Message, frozen=True, tag=41):
     advert: Advert
 
 
+class Copied(Message, frozen=True, tag=42):
+    """What has become of values that were to be copied to this node."""
+
+    run: RunId
+    #: Here now.
+    copied: list[Index]
+    #: Not to be had.
+    missing: list[Index]
+
+
 #: What a node understands.
-ToNode = Hello | Beat | Assign | Recall | Close | Fetch | ListMembers | Redeclare | Goodbye | Chunk | Gone
+ToNode = (
+    Hello | Beat | Assign | Recall | Copy | Close | Fetch | ListMembers | Redeclare | Goodbye | Chunk | Gone
+)
 #: What a node says to whoever is connected to it.
 FromNode = (
-    Welcome | Refused | Completed | Failed | Recalled | Closed | Fetch | Chunk | Gone | Members | Redeclared
+    Welcome
+    | Refused
+    | Completed
+    | Failed
+    | Recalled
+    | Copied
+    | Closed
+    | Fetch
+    | Chunk
+    | Gone
+    | Members
+    | Redeclared
 )
 #: What is said on the discovery bus.
 OnBus = Joined | Published
