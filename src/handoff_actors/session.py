@@ -346,6 +346,10 @@ class Session:
         """See Watcher."""
         self._connections.change(advert)
 
+    def member_suspected(self, name: str, *, is_suspect: bool) -> None:
+        """See Watcher."""
+        self._connections.suspect(name, is_suspect=is_suspect)
+
     def member_down(self, name: str, reason: str) -> None:
         """See Watcher."""
         self._connections.remove(name, reason)
@@ -353,6 +357,10 @@ class Session:
     def unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """See Audience."""
         self._station.unreachable(name, incarnation, reason)
+
+    def told_of(self, advert: Advert) -> None:
+        """See Audience."""
+        self._station.told_of([advert])
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See Audience."""

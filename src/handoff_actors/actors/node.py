@@ -96,6 +96,7 @@ class NodeActor:
         self.on_introduced: Callable[[Advert], None] = lambda _: None
         #: Every other member that is known, and the number made of all.
         self.other_members: Callable[[], list[Advert]] = list
+        self.suspects: Callable[[], list[str]] = list
         self.view: Callable[[], int] = lambda: 0
         #: Of strangers, and of messages that are not in the protocol.
         self.grievances = Grievances(name, asyncio.get_running_loop().time)
@@ -217,7 +218,7 @@ class NodeActor:
             case Gone(request):
                 self._fetcher.gone(_APP + peer.hex(), request)
             case ListMembers():
-                service.send(peer, Members([self.advert(), *self.other_members()]))
+                service.send(peer, Members([self.advert(), *self.other_members()], self.suspects()))
             case _:
                 self._feed(Received(peer, message))
 
@@ -246,7 +247,8 @@ class NodeActor:
             self._feed(PeerConnected(peer, has_lease))
         if hello.advert is not None:
             self.on_introduced(hello.advert)
-        service.send(peer, Welcome(PROTOCOL, [self.advert(), *self.other_members()], self._lease_s))
+        members = [self.advert(), *self.other_members()]
+        service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self.suspects()))
 
     def _chunk(self, wanted: Fetch) -> Chunk | Gone:
         view = self._store.view(wanted.run, wanted.index)

@@ -185,6 +185,17 @@ class RunnerActor:
         if self.forgotten.done():
             raise KeyError("the run has been released")
         stored = self.machine.progress.stored[index]
+        holders = list(stored.holders)
+        while True:
+            try:
+                return await self._fetch_from(holders, index, stored.nbytes)
+            except KeyError:
+                # It may have been handed over by a node that leaves.
+                if self._is_closed or holders == stored.holders or not stored.holders:
+                    raise
+                holders = list(stored.holders)
+
+    async def _fetch_from(self, holders: list[str], index: Index, nbytes: int) -> Buffer:
         answer: asyncio.Future[Buffer] = self._loop.create_future()
 
         def done(value: Buffer | None, reason: str) -> None:
@@ -193,7 +204,7 @@ class RunnerActor:
             elif not answer.done():
                 answer.set_result(value)
 
-        give_up = self._home.bring(self.run, index, stored.nbytes, list(stored.holders), done)
+        give_up = self._home.bring(self.run, index, nbytes, holders, done)
         self._fetches.add(answer)
         try:
             return await answer

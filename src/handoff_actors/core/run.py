@@ -198,7 +198,7 @@ class RunMachine:
             node.capabilities == event.capabilities and node.is_leaving == event.leaving
         )
         node.declare(event.capabilities, event.workers, claimed)
-        node.is_leaving, node.is_paused = event.leaving, False
+        node.is_leaving, node.is_suspect, node.is_paused = event.leaving, event.suspect, False
         self._handover.look(node)
         if not offers_the_same:
             self.dispatcher.drop_plans_for(node)

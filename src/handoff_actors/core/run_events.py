@@ -31,6 +31,8 @@ class NodeUp:
     spare: Resources
     workers: int
     leaving: bool = False
+    #: Nothing has been heard of it for a while.
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)

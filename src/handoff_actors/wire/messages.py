@@ -217,6 +217,8 @@ class Welcome(Message, frozen=True, tag=30):
     members: list[Advert]
     #: Seconds without any message after which the node forgets the sender.
     lease_s: float
+    #: Names of those members that the node has not heard of for a while.
+    suspects: list[Name] = []
 
 
 class Refused(Message, frozen=True, tag=31):
@@ -288,6 +290,8 @@ class Members(Message, frozen=True, tag=38):
     """Every member that the node knows, itself first."""
 
     members: list[Advert]
+    #: As in `Welcome`.
+    suspects: list[Name] = []
 
 
 class Redeclared(Message, frozen=True, tag=39):
