@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
 
 from daemons import HANDOFF, Daemon, Daemons, environment
 from faults.functions import LARGE
+from hosts.hub import Conditions, Hub
 from hosts.network import Host, HostNetwork
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
@@ -25,20 +26,23 @@ A_MOMENT_S = 4.0
 LONG_S = 14.0
 
 
+#: Half a second for a question and its answer.
+BAD = Conditions(delay_s=0.2, jitter_s=0.02, loss=0.05, overtaking=0.1)
+FEW = 2
+
+
 @pytest.fixture
-def hosts() -> Iterator[list[Host]]:
-    """The last one is for the app."""
+def stack() -> Iterator[ExitStack]:
     if os.geteuid() != 0 or shutil.which("tc") is None:
         pytest.skip("network namespaces need root and iproute2")
-    with HostNetwork(NODES + 1, net="10.78.0") as network:
-        yield network.hosts
+    with ExitStack() as stack:
+        yield stack
 
 
-@pytest.fixture
-def nodes(hosts: list[Host], daemons: Daemons) -> list[Daemon]:
-    """A node n1, n2, ... on each host but the last."""
+def start_nodes(hosts: Sequence[Host], daemons: Daemons) -> list[Daemon]:
+    """A node n1, n2, ... on each host."""
     started: list[Daemon] = []
-    for number, host in enumerate(hosts[:-1], start=1):
+    for number, host in enumerate(hosts, start=1):
         join = ("--join", started[0].address) if started else ()
         options = (
             "--name",
@@ -53,12 +57,6 @@ def nodes(hosts: list[Host], daemons: Daemons) -> list[Daemon]:
     return started
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 def start_app(host: Host, seed: str, nodes: int, seconds: float, stack: ExitStack) -> "subprocess.Popen[str]":
     """An app that has sent out all its functions."""
     command = [*host.prefix, HANDOFF[0], "-m", "faults.distant_app", seed, str(nodes), str(seconds)]
@@ -70,22 +68,25 @@ def start_app(host: Host, seed: str, nodes: int, seconds: float, stack: ExitStac
     return process
 
 
-def test_cuts_of_any_kind_and_length_cost_a_run_nothing_but_time(
-    hosts: list[Host], nodes: list[Daemon], stack: ExitStack
-) -> None:
+def later(seconds: float, actions: Sequence[Callable[[], None]], stack: ExitStack) -> None:
+    timers = [threading.Timer(seconds, action) for action in actions]
+    for timer in timers:
+        timer.start()
+        stack.callback(timer.cancel)
+
+
+def test_cuts_of_any_kind_and_length_cost_a_run_nothing_but_time(daemons: Daemons, stack: ExitStack) -> None:
+    hosts = stack.enter_context(HostNetwork(NODES + 1, net="10.78.0")).hosts
+    stack.callback(daemons.close)
+    nodes = start_nodes(hosts[:-1], daemons)
     app = start_app(hosts[-1], nodes[0].address, NODES, 6.0, stack)
     _, one_way, both_ways, one_way_long, both_ways_long, _ = hosts
     for host in (one_way, one_way_long):
         host.lose_what_leaves()
     for host in (both_ways, both_ways_long):
         host.unplug()
-    healing = [
-        threading.Timer(A_MOMENT_S, lambda: (one_way.stop_losing(), both_ways.plug_in())),
-        threading.Timer(LONG_S, lambda: (one_way_long.stop_losing(), both_ways_long.plug_in())),
-    ]
-    for timer in healing:
-        timer.start()
-        stack.callback(timer.cancel)
+    later(A_MOMENT_S, [one_way.stop_losing, both_ways.plug_in], stack)
+    later(LONG_S, [one_way_long.stop_losing, both_ways_long.plug_in], stack)
 
     out, _ = app.communicate(timeout=80)
     answer = json.loads(out)
@@ -98,17 +99,16 @@ def test_cuts_of_any_kind_and_length_cost_a_run_nothing_but_time(
         node.wait_until(lambda node=node: not list(node.store.iterdir()))  # type: ignore[misc]
 
 
-def test_slow_lossy_network_that_reorders_loses_no_node(
-    hosts: list[Host], nodes: list[Daemon], stack: ExitStack
-) -> None:
-    for host in hosts:
-        host.make_bad()
+def test_slow_lossy_network_that_reorders_loses_no_node(daemons: Daemons, stack: ExitStack) -> None:
+    hosts = stack.enter_context(Hub(FEW + 1, BAD)).hosts
+    stack.callback(daemons.close)
+    nodes = start_nodes(hosts[:-1], daemons)
 
-    app = start_app(hosts[-1], nodes[1].address, NODES, 2.0, stack)
+    app = start_app(hosts[-1], nodes[1].address, FEW, 2.0, stack)
     out, _ = app.communicate(timeout=100)
     answer = json.loads(out)
 
-    assert answer["length"] == NODES * LARGE
+    assert answer["length"] == FEW * LARGE
     assert answer["complaints"] == []
     assert set(answer["kinds"]) <= {"assigned", "completed", "recalled"}
     assert not any("member down" in node.log() for node in nodes)

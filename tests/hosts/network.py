@@ -51,18 +51,11 @@ class Host:
 
     def lose_what_leaves(self) -> None:
         """Cut it off in one direction: it hears the others, and they don't hear it."""
-        self._emulate("loss", "100%")
+        self._control_traffic("add", "dev", "eth0", "root", "blackhole")
 
     def stop_losing(self) -> None:
         """End `lose_what_leaves`."""
         self._control_traffic("del", "dev", "eth0", "root")
-
-    def make_bad(self) -> None:
-        """Let what leaves be late by 200 ms, lost now and then, and out of order."""
-        self._emulate("delay", "200ms", "20ms", "loss", "5%", "reorder", "25%", "50%")
-
-    def _emulate(self, *conditions: str) -> None:
-        self._control_traffic("add", "dev", "eth0", "root", "netem", *conditions)
 
     def _control_traffic(self, *arguments: str) -> None:
         subprocess.run([*self.prefix, "tc", "qdisc", *arguments], check=True, capture_output=True)
