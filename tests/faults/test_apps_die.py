@@ -59,26 +59,50 @@ async def test_node_of_a_killed_app_is_empty_when_the_lease_ends(
     assert not worker.is_running()
 
 
+def work_for_both() -> handoff.DAG:
+    dag = handoff.DAG().add_functions(
+        handoff.Function(number, [], functions.hold, extra_args=[0.5], cost={"cpu": 1})
+        for number in range(12)
+    )
+    return dag.add_function(handoff.Function("length", list(range(12)), functions.measure))
+
+
+async def run_held_up_for(
+    seconds: float, session: handoff.Session, seen: Observer, *nodes: Daemon
+) -> handoff.Run:
+    """A run whose app does nothing for so long after the first function has been sent."""
+    await until(session, lambda: len(session._connections.ups()) == len(nodes))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(session.execute_distributed(work_for_both(), on_event=seen))
+        await seen.until("assigned", 0)
+
+        time.sleep(seconds)  # noqa: ASYNC251 - as an app does that computes in its event loop
+
+        run = await running
+    await run.release()
+    await until_empty(session, *nodes)
+    return run
+
+
 async def test_app_that_is_held_up_for_ten_seconds_loses_nothing(
     node: Daemon, start_node: StartNode, open_session: OpenSession
 ) -> None:
     other = start_node("n2", "--join", node.address)
     seen = Observer()
-    dag = handoff.DAG().add_functions(
-        handoff.Function(number, [], functions.hold, extra_args=[0.5], cost={"cpu": 1})
-        for number in range(12)
-    )
-    dag.add_function(handoff.Function("length", list(range(12)), functions.measure))
-    async with open_session(node) as session, asyncio.TaskGroup() as tasks:
-        await until(session, lambda: len(session._connections.ups()) == 2)
-        running = tasks.create_task(session.execute_distributed(dag, on_event=seen))
-        await seen.until("assigned", 0)
+    async with open_session(node) as session:
+        run = await run_held_up_for(BLOCKED_S, session, seen, node, other)
 
-        time.sleep(BLOCKED_S)  # noqa: ASYNC251 - as an app does that computes in its event loop
+    assert run.results["length"] == 12 * functions.LARGE
+    assert set(seen.kinds()) <= {"assigned", "completed", "recalled"}
 
-        run = await running
-        assert set(seen.kinds()) <= {"assigned", "completed", "recalled"}
-        assert run.results["length"] == 12 * functions.LARGE
-        assert len(session._connections.ups()) == 2
-        await run.release()
-        await until_empty(session, node, other)
+
+async def test_app_that_is_held_up_for_longer_than_its_lease_still_gets_right_results(
+    node: Daemon, start_node: StartNode, open_session: OpenSession
+) -> None:
+    other = start_node("n2", "--join", node.address)
+    seen = Observer()
+    async with open_session(node) as session:
+        run = await run_held_up_for(LEASE_S + 1.0, session, seen, node, other)
+
+    assert run.results["length"] == 12 * functions.LARGE
+    assert seen.kinds()["lost"] > 0, "the lease had not ended"
