@@ -27,7 +27,7 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
-from handoff_actors.options import RunSettings
+from handoff_actors.options import RunSettings, check_resources
 from handoff_actors.runs import Run, RunEvent
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
@@ -384,16 +384,6 @@ class Session:
                 pass
             case _:
                 log.debug("unexpected", extra={"node": name, "said": type(message).__name__})
-
-
-def check_resources(capabilities: Mapping[str, float]) -> Resources:
-    """Capabilities, or costs, as floats. Raises ValueError, naming the resource."""
-    for resource, amount in capabilities.items():
-        if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
-            raise ValueError(
-                f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
-            )
-    return {str(resource): float(amount) for resource, amount in capabilities.items()}
 
 
 def _cluster_key(key: str | ClusterKey | None) -> ClusterKey | None:

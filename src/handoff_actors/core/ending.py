@@ -5,8 +5,9 @@ values keep them until the app lets go.
 """
 
 from handoff_actors.core.run_events import Finished, Forgotten, RunEffect, Tell
-from handoff_actors.ids import RunId
-from handoff_actors.wire.messages import Close
+from handoff_actors.errors import FunctionFailed
+from handoff_actors.ids import FunctionId, RunId
+from handoff_actors.wire.messages import Close, Failed
 
 
 class Ending:
@@ -65,3 +66,11 @@ class Ending:
             self._is_forgotten = True
             effects.append(Forgotten())
         return effects
+
+
+def function_failed(function_id: FunctionId, node: str, attempts: int, failed: Failed) -> FunctionFailed:
+    """The error of a function that has failed once more than it may."""
+    error = FunctionFailed(function_id, node, attempts, failed.reason)
+    if failed.kind == "timeout":
+        error.__cause__ = TimeoutError(failed.reason)
+    return error

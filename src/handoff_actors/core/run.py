@@ -15,7 +15,7 @@ from typing import assert_never
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff, Budgets
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.dispatcher import Dispatcher
-from handoff_actors.core.ending import Ending
+from handoff_actors.core.ending import Ending, function_failed
 from handoff_actors.core.feasibility import Feasibility
 from handoff_actors.core.handover import Handover
 from handoff_actors.core.homecoming import Homecoming
@@ -39,14 +39,13 @@ from handoff_actors.core.run_events import (
     RunEvent,
 )
 from handoff_actors.errors import (
-    FunctionFailed,
     HandoffError,
     NodeLost,
     RunTimeout,
     SerializationError,
     WorkerDied,
 )
-from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Closed, Completed, Copied, Done, Failed, Recalled
 
 
@@ -340,7 +339,7 @@ class RunMachine:
                 if self._budgets.may_retry(index):
                     self._rest(index, name, now)
                 else:
-                    self._fail(_function_failed(function_id, name, attempts, failed), failed.error)
+                    self._fail(function_failed(function_id, name, attempts, failed), failed.error)
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
         if self._budgets.may_lose_another(index):
@@ -392,10 +391,3 @@ class RunMachine:
     def _observe(self, kind: str, index: Index, node: str, reason: str = "") -> None:
         if self._options.observe:
             self._effects.append(Observed(kind, index, node, self.progress.attempt[index], reason))
-
-
-def _function_failed(function_id: FunctionId, name: str, attempts: int, failed: Failed) -> FunctionFailed:
-    error = FunctionFailed(function_id, name, attempts, failed.reason)
-    if failed.kind == "timeout":
-        error.__cause__ = TimeoutError(failed.reason)
-    return error
