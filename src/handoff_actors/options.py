@@ -1,7 +1,7 @@
 """What a caller may say about a run, checked before anything runs."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff
@@ -10,7 +10,7 @@ from handoff_actors.core.placement import POLICIES, Need, Policy
 from handoff_actors.core.run import RunOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import FunctionId, Index
+from handoff_actors.ids import FunctionId, Index, Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +102,13 @@ class _HeldToItsWord:
                 f"which is none of the nodes that it was given: {', '.join(node.name for node in nodes)}"
             )
         return chosen
+
+
+def check_resources(capabilities: Mapping[str, float]) -> Resources:
+    """Capabilities, or costs, as floats. Raises ValueError, naming the resource."""
+    for resource, amount in capabilities.items():
+        if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
+            raise ValueError(
+                f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
+            )
+    return {str(resource): float(amount) for resource, amount in capabilities.items()}

@@ -27,7 +27,7 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
-from handoff_actors.options import RunSettings
+from handoff_actors.options import RunSettings, check_resources
 from handoff_actors.runs import Run, RunEvent
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
@@ -35,6 +35,7 @@ from handoff_actors.wire.messages import (
     Advert,
     Closed,
     Completed,
+    Copied,
     Failed,
     Fetch,
     FromNode,
@@ -345,6 +346,10 @@ class Session:
         """See Watcher."""
         self._connections.change(advert)
 
+    def member_suspected(self, name: str, *, is_suspect: bool) -> None:
+        """See Watcher."""
+        self._connections.suspect(name, is_suspect=is_suspect)
+
     def member_down(self, name: str, reason: str) -> None:
         """See Watcher."""
         self._connections.remove(name, reason)
@@ -352,6 +357,10 @@ class Session:
     def unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """See Audience."""
         self._station.unreachable(name, incarnation, reason)
+
+    def told_of(self, advert: Advert) -> None:
+        """See Audience."""
+        self._station.told_of([advert])
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See Audience."""
@@ -363,7 +372,7 @@ class Session:
     def heard(self, name: str, message: FromNode) -> None:
         """See Audience."""
         match message:
-            case Completed() | Failed() | Recalled() | Closed():
+            case Completed() | Failed() | Recalled() | Copied() | Closed():
                 runner = self._runs.get(message.run)
                 if runner is not None:
                     runner.heard(name, message)
@@ -375,16 +384,6 @@ class Session:
                 pass
             case _:
                 log.debug("unexpected", extra={"node": name, "said": type(message).__name__})
-
-
-def check_resources(capabilities: Mapping[str, float]) -> Resources:
-    """Capabilities, or costs, as floats. Raises ValueError, naming the resource."""
-    for resource, amount in capabilities.items():
-        if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
-            raise ValueError(
-                f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
-            )
-    return {str(resource): float(amount) for resource, amount in capabilities.items()}
 
 
 def _cluster_key(key: str | ClusterKey | None) -> ClusterKey | None:

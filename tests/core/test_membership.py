@@ -6,10 +6,12 @@ from handoff_actors.core.membership import (
     FORGET_S,
     GONE_S,
     SEED_S,
+    SUSPECT_S,
     Introduce,
     MemberChanged,
     MemberDown,
     MembershipMachine,
+    MemberSuspected,
     MemberUp,
     SetSeeds,
     Spoke,
@@ -21,6 +23,8 @@ from handoff_actors.core.membership import (
 from handoff_actors.wire.messages import Advert
 
 SILENCE = f"nothing was heard of it for {GONE_S:g} s"
+SUSPECTED = MemberSuspected("a", is_suspect=True)
+CLEARED = MemberSuspected("a", is_suspect=False)
 REPLACED = "another node of that name has taken its place"
 #: When a member that was last heard of at 0 is gone.
 GIVEN_UP_S = GONE_S + DOUBT_S
@@ -90,7 +94,7 @@ def test_what_others_say_of_a_member_that_is_there_changes_nothing() -> None:
 
     assert machine.handle(ToldOf([advert("a", seq=9)]), 1.0) == []
     assert machine.alive() == [advert("a")]
-    assert machine.wake_at == GONE_S
+    assert machine.wake_at == SUSPECT_S
 
 
 def test_own_node_is_no_member() -> None:
@@ -131,7 +135,7 @@ def test_advert_that_comes_late_or_twice_proves_life_and_changes_nothing(seq: in
 
     assert machine.handle(Spoke(advert("a", seq=seq)), 3.0) == []
     assert machine.alive() == [advert("a", seq=2)]
-    assert machine.wake_at == 3.0 + GONE_S
+    assert machine.wake_at == 3.0 + SUSPECT_S
 
 
 def test_member_with_another_view_is_asked_but_not_at_every_advert() -> None:
@@ -177,7 +181,7 @@ def test_silent_member_is_in_doubt_and_then_gone_and_then_forgotten() -> None:
     wake_at = machine.wake_at
     down = machine.wake(GIVEN_UP_S)
 
-    assert (doubt, in_doubt, wake_at) == ([], [advert("a")], GIVEN_UP_S)
+    assert (doubt, in_doubt, wake_at) == ([SUSPECTED], [advert("a")], GIVEN_UP_S)
     assert down == [MemberDown("a", "a1", SILENCE)]
     assert machine.alive() == []
     assert machine.wake_at == GIVEN_UP_S + FORGET_S
@@ -191,17 +195,40 @@ def test_place_that_stood_still_itself_gives_nobody_up_whose_words_lay_unread() 
     woken = machine.wake(60.0)
     read = machine.handle(Spoke(advert("a", seq=2)), 60.0 + DOUBT_S / 2)
 
-    assert woken == []
-    assert read == [MemberChanged(advert("a", seq=2)), Introduce("at-a")]
+    assert woken == [SUSPECTED]
+    assert read == [CLEARED, MemberChanged(advert("a", seq=2)), Introduce("at-a")]
     assert machine.wake(60.0 + DOUBT_S) == []
-    assert machine.wake_at == 60.0 + DOUBT_S / 2 + GONE_S
+    assert machine.wake_at == 60.0 + DOUBT_S / 2 + SUSPECT_S
 
 
 def test_nothing_happens_before_its_time() -> None:
     machine = machine_with(advert("a"))
 
-    assert machine.wake(GONE_S - 0.1) == []
-    assert machine.wake_at == GONE_S
+    assert machine.wake(SUSPECT_S - 0.1) == []
+    assert machine.wake_at == SUSPECT_S
+
+
+def test_member_that_is_silent_for_a_while_is_suspect_until_it_speaks() -> None:
+    machine = machine_with(advert("a"))
+
+    silent = machine.wake(SUSPECT_S)
+    suspects, wake_at = machine.suspects(), machine.wake_at
+    late = machine.handle(Spoke(advert("a")), SUSPECT_S + 1)
+
+    assert (silent, suspects, wake_at) == ([SUSPECTED], ["a"], GONE_S)
+    assert late == [CLEARED]
+    assert machine.suspects() == []
+
+
+def test_newcomer_suspects_whom_others_suspect() -> None:
+    machine = MembershipMachine()
+
+    effects = machine.handle(ToldOf([advert("a"), advert("b")], ["a", "b2"]), 0.0)
+    machine.handle(ToldOf([advert("b")], ["b"]), 0.1)
+
+    assert SUSPECTED in effects
+    assert machine.suspects() == ["a"]
+    assert machine.wake_at == SUSPECT_S
 
 
 def test_member_that_cannot_be_reached_is_gone_at_once_and_listened_to_still() -> None:
@@ -254,7 +281,7 @@ def test_member_that_was_gone_and_says_something_new_is_back() -> None:
 
     assert effects == [Subscribe("bus-a1"), MemberUp(advert("a", seq=2))]
     assert machine.alive() == [advert("a", seq=2)]
-    assert machine.wake_at == now + GONE_S
+    assert machine.wake_at == now + SUSPECT_S
 
 
 # --- One name, several lives ----------------------------------------------------------------------------------
@@ -368,7 +395,7 @@ def test_seed_that_is_a_member_is_left_alone_until_it_is_gone() -> None:
     machine = machine_with(advert("a"))
     machine.handle(SetSeeds(["at-a"]), 0.0)
 
-    assert machine.wake(SEED_S) == []
+    assert machine.wake(SEED_S) == [SUSPECTED]
     assert machine.wake(2 * SEED_S) == []
     assert machine.wake(3 * SEED_S) == [MemberDown("a", "a1", SILENCE), Introduce("at-a")]
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -161,6 +162,19 @@ def test_value_that_is_made_again_is_still_on_its_way_home() -> None:
 
     assert run.handle(NotBroughtHome(0, "gone"), 0.4) == []
     assert assigned(run.handle(node_up("b"), 0.5)) == [("b", [0])]
+
+
+def test_suspect_node_gets_nothing_new_until_it_is_heard_of_again() -> None:
+    run = started(Function("x", [], code))
+    suspect = replace(node_up("a"), suspect=True)
+
+    held_back = run.handle(suspect, 0.1)
+    why_not = explain_one(0, run._plan, run.progress, run.dispatcher).nodes["a"]
+    sent = run.handle(node_up("a"), 0.2)
+
+    assert held_back == []
+    assert "not been heard of" in why_not
+    assert assigned(sent) == [("a", [0])]
 
 
 # --- Giving back ------------------------------------------------------------------------------------------------

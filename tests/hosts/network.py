@@ -18,9 +18,11 @@ def ip(*arguments: str) -> None:
 class Host:
     """One namespace, reachable from the others of its network at `address`."""
 
-    def __init__(self, namespace: str, address: str) -> None:
+    def __init__(self, namespace: str, address: str, plug: tuple[str, str]) -> None:
         self.namespace = namespace
         self.address = address
+        #: The switch's namespace, and the switch's end of this host's cable.
+        self._plug = plug
         #: What to put before a command to have it run there.
         self.prefix = ("ip", "netns", "exec", namespace)
 
@@ -36,6 +38,27 @@ class Host:
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def unplug(self) -> None:
+        """Cut it off in both directions."""
+        switch, port = self._plug
+        ip("-n", switch, "link", "set", port, "down")
+
+    def plug_in(self) -> None:
+        """End `unplug`."""
+        switch, port = self._plug
+        ip("-n", switch, "link", "set", port, "up")
+
+    def lose_what_leaves(self) -> None:
+        """Cut it off in one direction: it hears the others, and they don't hear it."""
+        self._control_traffic("add", "dev", "eth0", "root", "blackhole")
+
+    def stop_losing(self) -> None:
+        """End `lose_what_leaves`."""
+        self._control_traffic("del", "dev", "eth0", "root")
+
+    def _control_traffic(self, *arguments: str) -> None:
+        subprocess.run([*self.prefix, "tc", "qdisc", *arguments], check=True, capture_output=True)
 
 
 class HostNetwork:
@@ -82,4 +105,4 @@ class HostNetwork:
         ip("-n", self._switch, "link", "set", port, "master", "br0", "up")
         ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
         ip("-n", namespace, "link", "set", "eth0", "up")
-        return Host(namespace, address)
+        return Host(namespace, address, (self._switch, port))

@@ -226,7 +226,7 @@ HOSTILE: list[tuple[ToNode, ...]] = [
     (HELLO, HELLO, Assign(RunId(7), [TEMPLATE], [JOB]), HELLO, Close(RunId(7))),
     (advert_with({"cpu": float("nan")}, ""),),
     (advert_with({"cpu": 1.0}, "nonsense"),),
-    (Goodbye(), Goodbye(), Beat(), Assign(RunId(7), [TEMPLATE], [JOB]), Close(RunId(7))),
+    (Goodbye(), Goodbye(), Beat(), Assign(RunId(7), [TEMPLATE], [JOB]), Close(RunId(7)), HELLO),
 ]
 
 

@@ -9,6 +9,7 @@ from handoff_actors.wire.messages import (
     Beat,
     Closed,
     Completed,
+    Copied,
     Failed,
     FromNode,
     Goodbye,
@@ -120,7 +121,7 @@ class App:
         if not self.is_alive or self.links.get(link.node.name) is not link:
             return
         match message:
-            case Completed(number) | Failed(number) | Recalled(number) | Closed(number):
+            case Completed(number) | Failed(number) | Recalled(number) | Copied(number) | Closed(number):
                 run = self.runs[number]
                 if isinstance(message, Failed):
                     run.count_failure(message)

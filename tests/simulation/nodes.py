@@ -13,6 +13,7 @@ from handoff_actors.core.node_events import (
     CancelCoroutine,
     DiscardValue,
     FetchInput,
+    ForgetPeer,
     ForgetRun,
     Give,
     InputFetched,
@@ -181,6 +182,8 @@ class SimulatedNode:
             case Advertise():
                 self.seq += 1
                 self._cluster.publish(self, effect)
+            case ForgetPeer():
+                pass
             case Left():
                 self.crash()
             case _:

@@ -45,6 +45,9 @@ class Audience(Protocol):
     def unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """A node's link has broken and can't be made again."""
 
+    def told_of(self, advert: Advert) -> None:
+        """Another life of a node answers where an earlier one was."""
+
 
 @dataclass(slots=True)
 class _Connection:
@@ -54,6 +57,8 @@ class _Connection:
     link: Link | None = None
     #: It has been welcomed, and the audience knows.
     is_up: bool = False
+    #: Nothing has been heard of it for a while.
+    is_suspect: bool = False
 
     def hears_news(self, advert: Advert) -> bool:
         """Whether the advert is of this life of the node, and its latest."""
@@ -85,9 +90,15 @@ class Connections:
         connection = self._connections.get(advert.name)
         if connection is not None and connection.hears_news(advert):
             connection.advert = advert
-            if connection.is_up:
-                self._audience.node_event(_node_up(advert))
+            self._tell_of(connection)
             self._wake_waiters()
+
+    def suspect(self, name: str, *, is_suspect: bool) -> None:
+        """Nothing has been heard of a node for a while, or it has spoken again."""
+        connection = self._connections.get(name)
+        if connection is not None:
+            connection.is_suspect = is_suspect
+            self._tell_of(connection)
 
     def remove(self, name: str, reason: str) -> None:
         """A node is gone."""
@@ -107,7 +118,7 @@ class Connections:
 
     def ups(self) -> list[NodeUp]:
         """Every node that can be used now, by name."""
-        ups = [_node_up(connection.advert) for connection in self._connections.values() if connection.is_up]
+        ups = [_node_up(connection) for connection in self._connections.values() if connection.is_up]
         return sorted(ups, key=lambda up: up.name)
 
     def adverts(self) -> list[Advert]:
@@ -162,10 +173,13 @@ class Connections:
 
     def welcomed(self, connection: _Connection, advert: Advert) -> None:
         """A node answers, and says how it stands; what others have told of it may be old."""
+        if advert.incarnation != connection.advert.incarnation:
+            self._audience.told_of(advert)
+            return
         if connection.hears_news(advert):
             connection.advert = advert
         connection.is_up = True
-        self._audience.node_event(_node_up(connection.advert))
+        self._tell_of(connection)
         self._wake_waiters()
 
     def heard(self, connection: _Connection, message: FromNode) -> None:
@@ -178,6 +192,8 @@ class Connections:
         if self._connections.get(advert.name) is not connection:
             return
         log.info("link broke", extra={"node": advert.name, "reason": reason})
+        if connection.link is not None:
+            connection.link.close()
         if connection.is_up:
             self._went_down(connection, reason)
             self._open(connection, RECONNECT_S)
@@ -192,6 +208,10 @@ class Connections:
             connection.is_up = False
             self._audience.node_event(NodeDown(connection.advert.name, reason))
         self._wake_waiters()
+
+    def _tell_of(self, connection: _Connection) -> None:
+        if connection.is_up:
+            self._audience.node_event(_node_up(connection))
 
     def _beat(self) -> None:
         for connection in self._connections.values():
@@ -236,7 +256,14 @@ class _Handler:
         self._connections.broke(self._connection, f"the two sides don't hold the same cluster key: {reason}")
 
 
-def _node_up(advert: Advert) -> NodeUp:
+def _node_up(connection: _Connection) -> NodeUp:
+    advert = connection.advert
     return NodeUp(
-        advert.name, advert.address, advert.capabilities, advert.spare, advert.workers, advert.leaving
+        advert.name,
+        advert.address,
+        advert.capabilities,
+        advert.spare,
+        advert.workers,
+        advert.leaving,
+        connection.is_suspect,
     )

@@ -14,6 +14,7 @@ from handoff_actors.core.membership import (
     MembershipEffect,
     MembershipEvent,
     MembershipMachine,
+    MemberSuspected,
     MemberUp,
     SetSeeds,
     Spoke,
@@ -34,6 +35,7 @@ from handoff_actors.wire.messages import (
     PROTOCOL,
     Advert,
     FromNode,
+    Goodbye,
     Hello,
     Joined,
     OnBus,
@@ -56,6 +58,9 @@ class Watcher(Protocol):
 
     def member_changed(self, advert: Advert) -> None:
         """A member says something new of itself."""
+
+    def member_suspected(self, name: str, *, is_suspect: bool) -> None:
+        """Nothing has been heard of a member for a while, or it has spoken again."""
 
     def member_down(self, name: str, reason: str) -> None:
         """A member is gone."""
@@ -113,6 +118,10 @@ class Discovery:
         """The latest advert of every other member, by name."""
         return self._machine.alive()
 
+    def suspects(self) -> list[str]:
+        """Names of members that have been silent for a while."""
+        return self._machine.suspects()
+
     def view(self) -> int:
         """A number made of all members."""
         return self._machine.view()
@@ -121,6 +130,10 @@ class Discovery:
         """Tell everybody how the node in this process stands."""
         if self._publisher is not None:
             self._publisher.publish(Published(advert))
+
+    def told_of(self, adverts: Sequence[Advert], suspects: Sequence[str] = ()) -> None:
+        """A node has said whom it knows, and of whom it has not heard for a while."""
+        self._driver.feed(ToldOf(tuple(filter(_is_sound, adverts)), tuple(suspects)))
 
     def introduced(self, advert: Advert) -> None:
         """A node has introduced itself to the node in this process: all others are told."""
@@ -177,6 +190,10 @@ class Discovery:
             case MemberChanged(advert):
                 if self._watcher is not None:
                     self._watcher.member_changed(advert)
+            case MemberSuspected(name, is_suspect):
+                log.info("member suspected", extra={"member": name, "is_suspect": is_suspect})
+                if self._watcher is not None:
+                    self._watcher.member_suspected(name, is_suspect=is_suspect)
             case MemberDown(name, _, reason):
                 log.info("member down", extra={"member": name, "reason": reason})
                 if self._watcher is not None:
@@ -195,16 +212,13 @@ class Discovery:
         introduction = self._introductions.get(address)
         if introduction is None:
             introduction = _Introduction(
-                address, self._learned, lambda: self._introductions.pop(address, None)
+                address, self.told_of, lambda: self._introductions.pop(address, None)
             )
             self._introductions[address] = introduction
             own = None if self._own is None else self._own()
             introduction.link = self._network.link(address, introduction, CONNECT_TIMEOUT_S)
             introduction.link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, own))
         return introduction
-
-    def _learned(self, adverts: Sequence[Advert]) -> None:
-        self._driver.feed(ToldOf(tuple(filter(_is_sound, adverts))))
 
     def _crashed(self, error: Exception) -> None:
         log.critical("discovery has met a bug of its own and goes on", exc_info=error)
@@ -225,7 +239,10 @@ class _Introduction:
     link: Link
 
     def __init__(
-        self, address: str, learned: Callable[[Sequence[Advert]], None], ended: Callable[[], object]
+        self,
+        address: str,
+        learned: Callable[[Sequence[Advert], Sequence[str]], None],
+        ended: Callable[[], object],
     ) -> None:
         self._address = address
         self._learned = learned
@@ -237,8 +254,8 @@ class _Introduction:
         """See LinkHandler."""
         for message in messages:
             match message:
-                case Welcome(_, members):
-                    self._learned(members)
+                case Welcome(_, members, _, suspects):
+                    self._learned(members, suspects)
                     self.end(None)
                 case Refused(reason):
                     self.end(VersionMismatch(reason))
@@ -260,4 +277,6 @@ class _Introduction:
         if not self.answered.done():
             self.answered.set_result(failure)
             self._ended()
+            # Otherwise the node would keep a place for us until a lease ends that nobody renews.
+            self.link.send(Goodbye())
             self.link.close()

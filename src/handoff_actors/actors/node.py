@@ -25,6 +25,7 @@ from handoff_actors.core.node_events import (
     CancelCoroutine,
     DiscardValue,
     FetchInput,
+    ForgetPeer,
     ForgetRun,
     Give,
     KeepValue,
@@ -101,6 +102,7 @@ class NodeActor:
         self.on_introduced: Callable[[Advert], None] = lambda _: None
         #: Every other member that is known, and the number made of all.
         self.other_members: Callable[[], list[Advert]] = list
+        self.suspects: Callable[[], list[str]] = list
         self.view: Callable[[], int] = lambda: 0
         #: Of strangers, and of messages that are not in the protocol.
         self.grievances = Grievances(name, asyncio.get_running_loop().time)
@@ -220,16 +222,21 @@ class NodeActor:
             case Chunk() | Gone():
                 self._supply.heard(peer, message)
             case ListMembers():
-                service.send(peer, Members([self.advert(), *self.other_members()]))
+                service.send(peer, Members([self.advert(), *self.other_members()], self.suspects()))
             case _:
                 self._feed(Received(peer, message))
 
     def lost(self, peer: PeerId, reason: str) -> None:
         """Nothing reaches a peer any more."""
-        if self._peers.pop(peer, None) is not None:
-            log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
-            self._supply.lost(peer, reason)
+        if self._forget_peer(peer, reason):
             self._feed(PeerLost(peer))
+
+    def _forget_peer(self, peer: PeerId, reason: str) -> bool:
+        if self._peers.pop(peer, None) is None:
+            return False
+        log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
+        self._supply.lost(peer, reason)
+        return True
 
     def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
         try:
@@ -244,7 +251,8 @@ class NodeActor:
             self._feed(PeerConnected(peer, has_lease))
         if hello.advert is not None:
             self.on_introduced(hello.advert)
-        service.send(peer, Welcome(PROTOCOL, [self.advert(), *self.other_members()], self._lease_s))
+        members = [self.advert(), *self.other_members()]
+        service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self.suspects()))
 
     def _chunk(self, wanted: Fetch) -> Chunk | Gone:
         view = self._store.view(wanted.run, wanted.index)
@@ -288,6 +296,8 @@ class NodeActor:
                 self._supply.forget(run)
                 self._pool.forget(run)
                 self._store.forget(run)
+            case ForgetPeer(peer):
+                self._forget_peer(peer, "it has left, or its lease has ended")
             case Left():
                 self._left.set()
             case _:

@@ -1,13 +1,27 @@
 """A node's connections to the nodes that it fetches values from."""
 
+import asyncio
 from collections.abc import Callable
 
 from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.transport.endpoint import Link, Network
-from handoff_actors.wire.messages import PROTOCOL, Beat, Chunk, Fetch, FromNode, Gone, Hello, Refused, Welcome
+from handoff_actors.wire.messages import (
+    PROTOCOL,
+    Beat,
+    Chunk,
+    Fetch,
+    FromNode,
+    Gone,
+    Goodbye,
+    Hello,
+    Refused,
+    Welcome,
+)
 from handoff_actors.wire.versions import PYTHON, VERSION
 
 CONNECT_TIMEOUT_S = 5.0
+#: Well within the lease that the other sides give.
+BEAT_S = 2.0
 
 
 class PeerLinks:
@@ -18,6 +32,8 @@ class PeerLinks:
         self._name = name
         self._fetcher = fetcher
         self._links: dict[str, Link] = {}
+        #: While there are links.
+        self._timer: asyncio.TimerHandle | None = None
 
     def send(self, address: str, message: Fetch) -> None:
         """Ask for a piece of a value, connecting first if need be."""
@@ -26,12 +42,9 @@ class PeerLinks:
             handler = _Handler(self._fetcher, address, self._forget)
             link = self._links[address] = self._network.link(address, handler, CONNECT_TIMEOUT_S)
             link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, None))
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         link.send(message)
-
-    def beat(self) -> None:
-        """Keep the other sides from forgetting us."""
-        for link in self._links.values():
-            link.send(Beat())
 
     @property
     def received_bytes(self) -> int:
@@ -40,9 +53,19 @@ class PeerLinks:
 
     def close(self) -> None:
         """Hang up everywhere."""
+        if self._timer is not None:
+            self._timer.cancel()
         for link in self._links.values():
+            link.send(Goodbye())
             link.close()
         self._links.clear()
+
+    def _beat(self) -> None:
+        # Without it the other sides would forget us, between one value and the next.
+        for link in self._links.values():
+            link.send(Beat())
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(BEAT_S, self._beat) if self._links else None
 
     def _forget(self, address: str, reason: str) -> None:
         link = self._links.pop(address, None)

@@ -31,7 +31,7 @@ from handoff_actors.core.run_events import (
 )
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import Close, Closed, Completed, Failed, Recalled, ToNode
+from handoff_actors.wire.messages import Close, Closed, Completed, Copied, Failed, Recalled, ToNode
 from handoff_actors.wire.payload import decode_exception
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class RunnerActor:
         """Hand over an event."""
         self._driver.feed(event)
 
-    def heard(self, name: str, message: Completed | Failed | Recalled | Closed) -> None:
+    def heard(self, name: str, message: Completed | Failed | Recalled | Copied | Closed) -> None:
         """A node has said something about this run."""
         self._driver.feed(Heard(name, message))
         self._wake_waiters()
@@ -185,6 +185,17 @@ class RunnerActor:
         if self.forgotten.done():
             raise KeyError("the run has been released")
         stored = self.machine.progress.stored[index]
+        holders = list(stored.holders)
+        while True:
+            try:
+                return await self._fetch_from(holders, index, stored.nbytes)
+            except KeyError:
+                # It may have been handed over by a node that leaves.
+                if self._is_closed or holders == stored.holders or not stored.holders:
+                    raise
+                holders = list(stored.holders)
+
+    async def _fetch_from(self, holders: list[str], index: Index, nbytes: int) -> Buffer:
         answer: asyncio.Future[Buffer] = self._loop.create_future()
 
         def done(value: Buffer | None, reason: str) -> None:
@@ -193,7 +204,7 @@ class RunnerActor:
             elif not answer.done():
                 answer.set_result(value)
 
-        give_up = self._home.bring(self.run, index, stored.nbytes, list(stored.holders), done)
+        give_up = self._home.bring(self.run, index, nbytes, holders, done)
         self._fetches.add(answer)
         try:
             return await answer

@@ -95,6 +95,15 @@ class Station:
         """What every other member says of itself, by name."""
         return [] if self._discovery is None else self._discovery.members()
 
+    def suspects(self) -> list[str]:
+        """Names of members that have been silent for a while."""
+        return [] if self._discovery is None else self._discovery.suspects()
+
+    def told_of(self, adverts: Sequence[Advert]) -> None:
+        """Somebody has said that these are members."""
+        if self._discovery is not None:
+            self._discovery.told_of(adverts)
+
     def unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """A member's connection has broken and can't be made again."""
         if self._discovery is not None:
@@ -120,6 +129,7 @@ class Station:
         node.on_advert = discovery.announce
         node.on_introduced = discovery.introduced
         node.other_members = discovery.members
+        node.suspects = discovery.suspects
         node.view = discovery.view
         node.fetch_over(network)
 

@@ -18,7 +18,7 @@ from handoff_actors.cli.parameters import ADDRESS, AMOUNT, join_option, json_opt
 from handoff_actors.cli.resources import amounts
 from handoff_actors.core.limits import MEMORY_FACTOR
 from handoff_actors.ids import Resources
-from handoff_actors.session import check_resources
+from handoff_actors.options import check_resources
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.security import advertised, is_loopback
 from handoff_actors.wire.messages import Advert

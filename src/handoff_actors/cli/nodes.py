@@ -27,25 +27,25 @@ COLUMNS = ("name", "address", "capabilities", "spare", "running", "queued", "wor
 def nodes(seeds: tuple[str, ...], key: ClusterKey | None, as_json: bool) -> None:
     """Show every member of a cluster: what it offers, what it has to spare, what it does."""
     with one_line_errors():
-        adverts = uvloop.run(_members(seeds, key))
+        adverts, suspects = uvloop.run(_members(seeds, key))
     if as_json:
-        click.echo(json.dumps([_fields(advert) for advert in adverts], indent=2))
+        click.echo(json.dumps([_fields(advert, suspects) for advert in adverts], indent=2))
     elif sys.stdout.isatty():
-        _print_table([_row(advert) for advert in adverts])
+        _print_table([_row(advert, suspects) for advert in adverts])
     else:
-        click.echo(_aligned([COLUMNS, *map(_row, adverts)]))
+        click.echo(_aligned([COLUMNS, *(_row(advert, suspects) for advert in adverts)]))
 
 
-async def _members(seeds: Sequence[str], key: ClusterKey | None) -> list[Advert]:
+async def _members(seeds: Sequence[str], key: ClusterKey | None) -> tuple[list[Advert], list[str]]:
     station = Station("handoff nodes", key=key)
     try:
         await station.join(seeds)
-        return station.members()
+        return station.members(), station.suspects()
     finally:
         await station.close()
 
 
-def _fields(advert: Advert) -> dict[str, object]:
+def _fields(advert: Advert, suspects: Sequence[str]) -> dict[str, object]:
     return {
         "name": advert.name,
         "incarnation": advert.incarnation,
@@ -57,14 +57,17 @@ def _fields(advert: Advert) -> dict[str, object]:
         "workers": advert.workers,
         "stored": advert.stored,
         "leaving": advert.leaving,
+        "suspect": advert.name in suspects,
         "version": advert.version,
         "python": advert.python,
     }
 
 
-def _row(advert: Advert) -> tuple[str, ...]:
+def _row(advert: Advert, suspects: Sequence[str]) -> tuple[str, ...]:
+    leaving = " (leaving)" if advert.leaving else ""
+    suspect = " (suspect)" if advert.name in suspects else ""
     return (
-        f"{advert.name} (leaving)" if advert.leaving else advert.name,
+        f"{advert.name}{leaving}{suspect}",
         advert.address,
         amounts(advert.capabilities),
         amounts(advert.spare),

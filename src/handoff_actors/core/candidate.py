@@ -31,6 +31,8 @@ class Candidate:
         #: It gave back what it had not been asked for: nothing more until it says how it stands.
         self.is_paused = False
         self.is_leaving = False
+        #: Nothing has been heard of it for a while: what it has been sent may be well, but nothing is added.
+        self.is_suspect = False
         #: It has been asked to give back functions, and has not answered.
         self.is_recalling = False
         #: It had nothing to give back, so it is not asked again before then.
@@ -40,7 +42,7 @@ class Candidate:
     @property
     def usable(self) -> bool:
         """Whether it takes work."""
-        return not (self.is_paused or self.is_leaving)
+        return not (self.is_paused or self.is_leaving or self.is_suspect)
 
     @property
     def spare(self) -> Resources:

@@ -129,6 +129,10 @@ class Dispatcher:
         hook = self._plan.hook_of.get(index)
         return self._plan.producers[index] if hook is None else (hook.producer,)
 
+    def dependents_of(self, index: Index) -> Sequence[Index]:
+        """The functions that take a value."""
+        return self._plan.dependents[index]
+
     # --- Sending ------------------------------------------------------------------------------------------------
 
     def dispatch(self, observe: Callable[[Observed], None] | None = None) -> list[Tell]:

@@ -37,6 +37,19 @@ class Ending:
         self._open.discard(name)
         self._closing.discard(name)
 
+    @property
+    def keeps_values(self) -> bool:
+        """Whether somebody may still want what nodes hold."""
+        went_wrong = self.outcome is not None and (self.outcome.error is not None or self.outcome.cancelled)
+        return not (went_wrong or self.is_let_go)
+
+    def close_at(self, name: str) -> list[RunEffect]:
+        """What to do where one node has nothing more to do with the run."""
+        if name not in self._open or name in self._closing:
+            return []
+        self._closing.add(name)
+        return [Tell(name, Close(self._run))]
+
     def wind_up(self, holders: set[str]) -> list[RunEffect]:
         """What to do next, after the outcome. `holders` have stored values."""
         assert self.outcome is not None

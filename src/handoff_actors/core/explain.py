@@ -64,6 +64,8 @@ def _why_not(node: Candidate, need: NeedClass, target: str | None, *, is_decline
         return f"the function is to run on {target!r}"
     if node.is_leaving:
         return "leaves the cluster"
+    if node.is_suspect:
+        return "has not been heard of for a while"
     if node.is_paused:
         return "has given back work and not said how it stands"
     if not node.could_ever_hold(need):

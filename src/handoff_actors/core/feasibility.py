@@ -88,6 +88,8 @@ class Feasibility:
             )
         if demand.target is not None and demand.target not in candidates:
             reason = f"is pinned to node {demand.target!r}, and no member of that name has joined {waited}"
+        elif demand.target is not None and candidates[demand.target].is_leaving:
+            return NodeLost(demand.target, f"function {function_id!r} is pinned to it, and it leaves")
         elif demand.target is not None:
             reason = f"needs {demand.need.cost} of node {demand.target!r}, which offers less"
         else:

@@ -20,6 +20,8 @@ class _RunInputs:
     waiting: dict[Index, _Waiting] = field(default_factory=dict)
     #: Values on their way, and the jobs that wait for each.
     fetching: dict[Index, list[Index]] = field(default_factory=dict)
+    #: Values on their way that were asked for by themselves, to be held here.
+    copies: set[Index] = field(default_factory=set)
 
 
 class Inputs:
@@ -47,6 +49,25 @@ class Inputs:
         for index in sorted(missing):
             inputs.fetching.setdefault(index, []).append(job.index)
         return new
+
+    def await_copies(self, run: RunId, values: list[Ref]) -> tuple[list[Index], list[Ref]]:
+        """Note which values are to be held here: those that are here already, and those to be fetched now."""
+        inputs = self._runs.setdefault(run, _RunInputs())
+        here = [ref.index for ref in values if ref.index in inputs.here]
+        missing = [ref for ref in values if ref.index not in inputs.here]
+        new = [ref for ref in missing if ref.index not in inputs.fetching]
+        for ref in missing:
+            inputs.copies.add(ref.index)
+            inputs.fetching.setdefault(ref.index, [])
+        return here, new
+
+    def take_copy(self, run: RunId, index: Index) -> bool:
+        """Whether a value that has come, or won't, was asked for by itself."""
+        inputs = self._runs.get(run)
+        if inputs is None or index not in inputs.copies:
+            return False
+        inputs.copies.discard(index)
+        return True
 
     def arrived(self, run: RunId, index: Index, nbytes: int) -> list[Job]:
         """A value is here; the answer is the jobs that wait for nothing more."""
@@ -110,6 +131,7 @@ class Inputs:
         """Assert that whoever waits, waits for something that is on its way."""
         assert self.nbytes == sum(sum(run.here.values()) for run in self._runs.values())
         for run in self._runs.values():
+            assert run.copies <= run.fetching.keys(), "what is to be copied here is fetched by nobody"
             for waiting in run.waiting.values():
                 assert waiting.missing, f"{waiting.job} waits for nothing"
                 assert waiting.missing <= run.fetching.keys(), f"{waiting.job} waits for what nobody fetches"

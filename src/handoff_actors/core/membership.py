@@ -1,7 +1,7 @@
-"""Who is in the cluster: there, in doubt or gone, told from what nodes say of themselves and of one another.
+"""Who is in the cluster: there, suspect, in doubt or gone, told from what nodes say of themselves and of one another.
 
 A member is learned of from anybody, but only what it says itself, on the bus, is proof of its life. Without that for a
-while it is in doubt, and then gone; a connection that breaks and can't be made again tells so at once. One that was
+while it is suspect, then in doubt, and then gone; a connection that breaks and can't be made again tells so at once. One that was
 thought gone and says something new is back, as a new member; what others still tell of it counts for nothing. Of those
 with one name the one with the greatest incarnation counts, so that all see the same one, in whatever order they learn
 of them. Adverts carry a number made of the members that their node knows: where that differs from ours for long, we ask.
@@ -14,7 +14,9 @@ from zlib import crc32
 
 from handoff_actors.wire.messages import Advert
 
-#: So long after its last word a member is in doubt.
+#: So long after its last word a member is suspect: it is spared new work.
+SUSPECT_S = 3.0
+#: So long after its last word it is in doubt.
 GONE_S = 10.0
 #: Perhaps it is we who stood still, and its words lie unread: within this time they are read.
 DOUBT_S = 0.5
@@ -40,6 +42,8 @@ class ToldOf:
     """Somebody has said this of others."""
 
     adverts: Sequence[Advert]
+    #: Names of those that it has not heard of for a while.
+    suspects: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,14 @@ class MemberChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberSuspected:
+    """Nothing has been heard of a member for a while; or, with False, it has spoken again."""
+
+    name: str
+    is_suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MemberDown:
     """A member is gone."""
 
@@ -107,7 +119,9 @@ class Introduce:
     address: str
 
 
-MembershipEffect = MemberUp | MemberChanged | MemberDown | Subscribe | Unsubscribe | Introduce
+MembershipEffect = (
+    MemberUp | MemberChanged | MemberSuspected | MemberDown | Subscribe | Unsubscribe | Introduce
+)
 
 
 @dataclass(slots=True)
@@ -115,6 +129,7 @@ class _Member:
     advert: Advert
     #: When silence changes what is thought of it.
     due: float
+    is_suspect: bool = False
     is_in_doubt: bool = False
     is_gone: bool = False
 
@@ -138,6 +153,11 @@ class MembershipMachine:
         """The latest advert of each member, by name."""
         return sorted(self._present(), key=lambda advert: advert.name)
 
+    def suspects(self) -> list[str]:
+        """Names of members that have been silent for a while."""
+        silent = (member for member in self._members.values() if member.is_suspect and not member.is_gone)
+        return sorted(member.advert.name for member in silent)
+
     def view(self) -> int:
         """A number made of all members, and of the node in this place as far as it counts."""
         present = self._present()
@@ -151,8 +171,8 @@ class MembershipMachine:
         match event:
             case Spoke(advert):
                 return self._spoke(advert, now)
-            case ToldOf(adverts):
-                return [effect for advert in adverts for effect in self._told_of(advert, now)]
+            case ToldOf(adverts, suspects):
+                return [effect for advert in adverts for effect in self._told_of(advert, suspects, now)]
             case Unreachable(_, incarnation, reason):
                 member = self._members.get(incarnation)
                 return [] if member is None or member.is_gone else self._drop(member, reason, now)
@@ -167,7 +187,8 @@ class MembershipMachine:
         """Give up on who has been silent for too long, and look for seeds that are missing."""
         effects: list[MembershipEffect] = []
         for member in list(self._members.values()):
-            if now >= member.due:
+            # More than once, if we were held up.
+            while now >= member.due:
                 effects += self._stayed_silent(member, now)
         present = {advert.address for advert in self._present()}
         for address, due in self._seeds.items():
@@ -201,18 +222,26 @@ class MembershipMachine:
         is_news = advert.seq > member.advert.seq
         if member.is_gone:
             return self._welcome(advert, now) if is_news else []
-        member.due, member.is_in_doubt = now + GONE_S, False
+        effects: list[MembershipEffect] = []
+        if member.is_suspect:
+            effects.append(MemberSuspected(advert.name, is_suspect=False))
+        member.due, member.is_suspect, member.is_in_doubt = now + SUSPECT_S, False, False
         if not is_news:
-            return []
+            return effects
         member.advert = advert
-        effects: list[MembershipEffect] = [MemberChanged(advert)]
+        effects.append(MemberChanged(advert))
         if now >= self._compare_at and advert.view != self.view():
             self._compare_at = now + COMPARE_S
             effects.append(Introduce(advert.address))
         return effects
 
-    def _told_of(self, advert: Advert, now: float) -> list[MembershipEffect]:
-        return [] if advert.incarnation in self._members else self._welcome(advert, now)
+    def _told_of(self, advert: Advert, suspects: Sequence[str], now: float) -> list[MembershipEffect]:
+        if advert.incarnation in self._members:
+            return []
+        effects = self._welcome(advert, now)
+        if effects and advert.name in suspects:
+            effects += self._suspect(self._members[advert.incarnation], now)
+        return effects
 
     def _welcome(self, advert: Advert, now: float) -> list[MembershipEffect]:
         if advert.incarnation == self._own or self._is_outranked(advert):
@@ -223,7 +252,7 @@ class MembershipMachine:
                 if not member.is_gone:
                     effects += self._drop(member, "another node of that name has taken its place", now)
                 effects += self._forget(member)
-        self._members[advert.incarnation] = _Member(advert, now + GONE_S)
+        self._members[advert.incarnation] = _Member(advert, now + SUSPECT_S)
         # The members that both views lack a moment ago are no reason to ask.
         self._compare_at = now + COMPARE_S
         return [*effects, Subscribe(advert.bus), MemberUp(advert)]
@@ -237,10 +266,16 @@ class MembershipMachine:
     def _stayed_silent(self, member: _Member, now: float) -> list[MembershipEffect]:
         if member.is_gone:
             return self._forget(member)
+        if not member.is_suspect:
+            return self._suspect(member, member.due)
         if member.is_in_doubt:
             return self._drop(member, f"nothing was heard of it for {GONE_S:g} s", now)
         member.is_in_doubt, member.due = True, now + DOUBT_S
         return []
+
+    def _suspect(self, member: _Member, since: float) -> list[MembershipEffect]:
+        member.is_suspect, member.due = True, since + GONE_S - SUSPECT_S
+        return [MemberSuspected(member.advert.name, is_suspect=True)]
 
     def _drop(self, member: _Member, reason: str, now: float) -> list[MembershipEffect]:
         member.is_gone, member.due = True, now + FORGET_S
@@ -248,6 +283,7 @@ class MembershipMachine:
 
     def _forget(self, member: _Member) -> list[MembershipEffect]:
         del self._members[member.advert.incarnation]
+        member.due = float("inf")
         # Addresses are used again: another node may have taken over the port of one that has died.
         is_shared = any(other.advert.bus == member.advert.bus for other in self._members.values())
         return [] if is_shared else [Unsubscribe(member.advert.bus)]

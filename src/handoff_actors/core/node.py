@@ -8,7 +8,7 @@ attempts or workers that are gone changes nothing.
 
 from typing import assert_never
 
-from handoff_actors.core.blame import death, failure, how_it_ended, no_room, too_long
+from handoff_actors.core.blame import failure
 from handoff_actors.core.crew import Crew
 from handoff_actors.core.herald import Herald
 from handoff_actors.core.inputs import Inputs, stored_inputs
@@ -16,12 +16,11 @@ from handoff_actors.core.ledger import Ledger
 from handoff_actors.core.limits import NO_LIMITS, Limits
 from handoff_actors.core.node_events import (
     Advertise,
-    DiscardValue,
     FetchInput,
+    ForgetPeer,
     ForgetRun,
     InputFetched,
     InputMissing,
-    KeepValue,
     Leave,
     Left,
     MemorySampled,
@@ -40,6 +39,7 @@ from handoff_actors.core.node_events import (
     WorkerRecalled,
     WorkerUp,
 )
+from handoff_actors.core.outcomes import Outcomes
 from handoff_actors.core.queue import Lane
 from handoff_actors.core.shelf import Shelf
 from handoff_actors.core.tenants import Tenants
@@ -49,14 +49,16 @@ from handoff_actors.wire.messages import (
     Assign,
     Close,
     Closed,
-    Completed,
-    Done,
+    Copied,
+    Copy,
+    FromNode,
     Goodbye,
     Job,
     Recall,
     Recalled,
     Redeclare,
     Redeclared,
+    Ref,
     Ticket,
 )
 
@@ -77,6 +79,7 @@ class NodeMachine:
         self._inputs = Inputs()
         self._shelf = Shelf(limits.store_nbytes)
         self._tenants = Tenants(lease_s)
+        self._outcomes = Outcomes(self._tenants, self._crew, self._inputs, self._shelf)
         self._leaving = False
         self._left = False
         self._herald = Herald()
@@ -147,11 +150,11 @@ class NodeMachine:
     def _dispatch(self, event: NodeEvent, now: float) -> list[NodeEffect]:  # noqa: C901, PLR0912 - one table
         match event:
             case WorkerDone():
-                return self._worker_done(event, now)
+                return self._outcomes.done(event, now)
             case Received():
                 return self._received(event, now)
             case WorkerFailed():
-                return self._worker_failed(event, now)
+                return self._outcomes.failed(event, now)
             case WorkerRecalled(worker, jobs):
                 self._crew.recalled(worker, jobs, now)
                 return []
@@ -159,12 +162,11 @@ class NodeMachine:
                 self._crew.worker_up(worker, pid, now)
                 return []
             case WorkerExited():
-                return self._worker_exited(event, now)
+                return self._outcomes.exited(event, now)
             case MemorySampled():
                 return self._crew.end_overgrown(event, self._limits.memory_factor)
-            case InputFetched(run, index, nbytes):
-                self._arrived(run, index, nbytes)
-                return []
+            case InputFetched():
+                return self._input_fetched(event)
             case ValueSpilled(run, index):
                 self._shelf.written((run, index))
                 return []
@@ -190,6 +192,8 @@ class NodeMachine:
         match event.message:
             case Assign():
                 return self._assign(event.peer, event.message, now)
+            case Copy():
+                return self._copy(event.peer, event.message)
             case Recall(run, tickets):
                 return self._recall(event.peer, run, tickets)
             case Close(run):
@@ -227,12 +231,19 @@ class NodeMachine:
             if missing is None:
                 ready.append(job)
             else:
-                effects += [
-                    FetchInput(peer, message.run, ref.index, ref.nbytes, tuple(ref.holders))
-                    for ref in missing
-                ]
+                effects += _fetches(peer, message.run, missing)
         self._enqueue(message.run, ready)
         return effects
+
+    def _copy(self, peer: PeerId, message: Copy) -> list[NodeEffect]:
+        is_unwelcome = self._leaving or self._tenants.is_displaced(message.run, peer)
+        run = None if is_unwelcome else self._tenants.open(peer, message.run)
+        if run is None:
+            return [Reply(peer, Copied(message.run, [], [ref.index for ref in message.values]))]
+        self._crew.templates[message.run] = run.templates
+        here, missing = self._inputs.await_copies(message.run, message.values)
+        told: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
+        return told + _fetches(peer, message.run, missing)
 
     def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
         templates = self._crew.templates.get(run)
@@ -292,69 +303,24 @@ class NodeMachine:
     def _peer_gone(self, peer: PeerId, now: float) -> list[NodeEffect]:
         return [effect for run in self._tenants.leave(peer) for effect in self._stop(run, now)]
 
-    # --- What workers say ---------------------------------------------------------------------------------------
+    # --- Values that come -----------------------------------------------------------------------------------------
 
-    def _worker_done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
-        accepted = self._crew.finished(event.worker, event.run, event.done, now)
+    def _input_fetched(self, event: InputFetched) -> list[NodeEffect]:
+        is_copy = self._inputs.take_copy(event.run, event.index)
+        self._arrived(event.run, event.index, event.nbytes)
         run = self._tenants.live(event.run)
-        counting = {entry.index for entry in accepted} if run is not None else set()
-        effects: list[NodeEffect] = []
-        refused: set[Index] = set()
-        for entry in event.done:
-            if not isinstance(entry.value, int):
-                continue
-            if run is not None and entry.index in counting and not self._shelf.has_room(entry.value):
-                refused.add(entry.index)
-                effects.append(Reply(run.peer, no_room(event.run, entry, entry.value, self._shelf)))
-            effects.append(
-                self._stored(event.run, entry, entry.value, counts=entry.index in counting - refused)
-            )
-        kept = [entry for entry in accepted if entry.index not in refused] if refused else accepted
-        if run is not None and kept:
-            others = self._crew.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
-            effects.append(Reply(run.peer, Completed(event.run, kept, others)))
-        return effects
-
-    def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:
-        if not counts:
-            return DiscardValue(run, entry.index, entry.attempt)
-        self._inputs.made(run, entry.index, nbytes)
-        self._shelf.put((run, entry.index), nbytes)
-        return KeepValue(run, entry.index, entry.attempt)
-
-    def _worker_failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
-        given = self._crew.failed(event.worker, event.run, event.index, event.attempt, now)
-        run = self._tenants.live(event.run)
-        if given is None or run is None:
-            return []
-        kind, error, reason = event.kind, event.error, event.reason
-        if given.verdict == "timeout":
-            kind, error, reason = "timeout", b"", too_long(run.templates[given.job.template])
-        failed = failure(
-            event.run, given.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
-        )
-        return [Reply(run.peer, failed)]
-
-    def _worker_exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
-        effects: list[NodeEffect] = []
-        for casualty in self._crew.exited(event.worker, now):
-            run, job = self._tenants.live(casualty.run), casualty.job
-            assert run is not None, "the crew works for runs that go on"
-            # It may have died with its result half written.
-            effects.append(DiscardValue(casualty.run, job.index, job.attempt))
-            is_timeout = casualty.kind == "timeout"
-            why = too_long(run.templates[job.template]) if is_timeout else how_it_ended(event)
-            reason = casualty.reason or why
-            effects.append(Reply(run.peer, death(casualty.run, job, casualty.kind, reason, event)))
-        return effects
+        return [Reply(run.peer, Copied(event.run, [event.index], []))] if is_copy and run is not None else []
 
     def _input_missing(self, event: InputMissing) -> list[NodeEffect]:
+        is_copy = self._inputs.take_copy(event.run, event.index)
         jobs = self._inputs.lost(event.run, event.index)
         run = self._tenants.live(event.run)
         if run is None:
             return []
         kind, lost = ("store", None) if event.has_no_room else ("input", event.index)
-        return [Reply(run.peer, failure(event.run, job, kind, event.reason, lost=lost)) for job in jobs]
+        told: list[FromNode] = [failure(event.run, job, kind, event.reason, lost=lost) for job in jobs]
+        told += [Copied(event.run, [], [event.index])] if is_copy else []
+        return [Reply(run.peer, message) for message in told]
 
     # --- After each event ---------------------------------------------------------------------------------------
 
@@ -365,11 +331,18 @@ class NodeMachine:
         if leaving is not None:
             effects.append(SpillValue(*leaving))
         effects += self._crew.fill(now, may_start=not self._shelf.is_crowded)
-        effects += self._advertise(now)
-        if self._leaving and not self._left and not self.is_working:
+        if self._herald.may_speak(now):
+            effects += self._herald.speak(self._advertise(), now)
+        effects += [ForgetPeer(peer) for peer in self._tenants.take_departed()]
+        if self._leaving and not self._left and not self._has_work:
             self._left = True
             effects.append(Left())
         return effects
+
+    @property
+    def _has_work(self) -> bool:
+        # Values stay until those whose they are have closed their runs here: by then they have copied them.
+        return self.is_working or self._inputs.nbytes > 0
 
     def _finish_closing(self) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
@@ -380,18 +353,18 @@ class NodeMachine:
                 effects += [ForgetRun(run), Reply(self._tenants.remove(run), Closed(run))]
         return effects
 
-    def _advertise(self, now: float) -> list[NodeEffect]:
-        if not self._herald.may_speak(now):
-            return []
+    def _advertise(self) -> Advertise:
         running, queued = self._crew.load()
-        queued += self._inputs.waiting_jobs()
-        advert = Advertise(
+        return Advertise(
             self.capabilities,
             self._crew.ledger.spare(),
             self._crew.staff.usual,
             running,
-            queued,
+            queued + self._inputs.waiting_jobs(),
             self._inputs.nbytes,
             self._leaving,
         )
-        return [*self._herald.speak(advert, now)]
+
+
+def _fetches(peer: PeerId, run: RunId, missing: list[Ref]) -> list[NodeEffect]:
+    return [FetchInput(peer, run, ref.index, ref.nbytes, tuple(ref.holders)) for ref in missing]

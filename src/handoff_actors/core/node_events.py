@@ -251,6 +251,13 @@ class ForgetRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetPeer:
+    """A peer has left, or its lease has ended, and nothing of it is left here: it has to introduce itself anew."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class Advertise:
     """Tell everybody how it stands."""
 
@@ -280,6 +287,7 @@ NodeEffect = (
     | DiscardValue
     | SpillValue
     | ForgetRun
+    | ForgetPeer
     | Advertise
     | Left
 )

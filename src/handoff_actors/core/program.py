@@ -24,6 +24,10 @@ class Sources:
         inline = self.progress.inline.get(index)
         if inline is not None:
             return inline
+        return self.ref(index)
+
+    def ref(self, index: Index) -> Ref:
+        """Who has a stored value."""
         stored = self.progress.stored[index]
         nodes = (self.candidates.get(holder) for holder in stored.holders)
         addresses = [node.address for node in nodes if node is not None]

@@ -55,6 +55,11 @@ class Recovery:
                 self._progress.remove_holder(index, holder)
             self.make_again([index], now)
 
+    def lose_all_of(self, name: str, now: float) -> None:
+        """A node has no value of this run any more."""
+        held = self._progress.held_by(name)
+        self.make_again([index for index in held if self._progress.remove_holder(index, name)], now)
+
     def make_hooks_again(self, now: float) -> None:
         """Serialize hooks have worked for nodes that have been chosen no longer."""
         self.make_again([hook.index for hook in self._plan.hooks if self._is_outdated(hook.index)], now)

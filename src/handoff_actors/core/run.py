@@ -18,6 +18,7 @@ from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.dispatcher import Dispatcher
 from handoff_actors.core.ending import Ending
 from handoff_actors.core.feasibility import Feasibility
+from handoff_actors.core.handover import Handover
 from handoff_actors.core.homecoming import Homecoming
 from handoff_actors.core.placement import Policy
 from handoff_actors.core.program import Program
@@ -40,7 +41,7 @@ from handoff_actors.core.run_events import (
 )
 from handoff_actors.errors import HandoffError, NodeLost, RunTimeout, SerializationError
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Closed, Completed, Done, Failed, Recalled
+from handoff_actors.wire.messages import Closed, Completed, Copied, Done, Failed, Recalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class RunMachine:
         self._home = Homecoming(options.wanted, self.progress)
         self._ending = Ending(run)
         self._recovery = Recovery(program.plan, self.progress, self.dispatcher, self.feasibility, self._home)
+        self._handover = Handover(run, self.dispatcher, self._recovery, self._home, self._ending)
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
@@ -190,7 +192,8 @@ class RunMachine:
             node.capabilities == event.capabilities and node.is_leaving == event.leaving
         )
         node.declare(event.capabilities, event.workers, claimed)
-        node.is_leaving, node.is_paused = event.leaving, False
+        node.is_leaving, node.is_suspect, node.is_paused = event.leaving, event.suspect, False
+        self._handover.look(node)
         if not offers_the_same:
             self.dispatcher.drop_plans_for(node)
             self._recovery.make_hooks_again(now)
@@ -206,18 +209,16 @@ class RunMachine:
             self.dispatcher.back(index, node)
             self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now)
         self.dispatcher.node_gone(event.name)
-        lost = [
-            index
-            for index in self.progress.held_by(event.name)
-            if self.progress.remove_holder(index, event.name)
-        ]
-        self._recovery.make_again(lost, now)
+        self._recovery.lose_all_of(event.name, now)
+        self._handover.node_gone(event.name)
         self._recovery.make_hooks_again(now)
         self.feasibility.look(self.dispatcher.candidates, now)
 
     # --- Reports ------------------------------------------------------------------------------------------------
 
-    def _heard(self, name: str, message: Completed | Failed | Recalled | Closed, now: float) -> None:
+    def _heard(  # noqa: C901 - one table
+        self, name: str, message: Completed | Failed | Recalled | Copied | Closed, now: float
+    ) -> None:
         node = self.dispatcher.candidates.get(name)
         if node is None:
             return
@@ -232,6 +233,8 @@ class RunMachine:
                     self._failed(message, name, now)
             case Recalled():
                 self._recalled(node, message, now)
+            case Copied():
+                self._handover.copied(name, message)
             case Closed():
                 self._ending.closed(name)
             case _:
@@ -275,6 +278,8 @@ class RunMachine:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
         for producer in self.dispatcher.inputs_of(index):
             self.progress.add_holder(producer, node.name)
+        if index in self.progress.stored:
+            self._handover.made(index, node.name)
         if index in self.progress.stored and self._home.lacks(index):
             self._home.bring(index)
 
@@ -312,7 +317,7 @@ class RunMachine:
         function_id, attempts = self._plan.ids[index], self.progress.attempt[index]
         match failed.kind:
             case "input":
-                if failed.lost is not None:
+                if failed.lost is not None and not self._handover.is_unaware(failed):
                     self._recovery.lose(failed.lost, now)
                 self._sent_in_vain(index, failed.reason, now)
             case "worker":
@@ -359,6 +364,7 @@ class RunMachine:
                 self._fail(verdict)
             elif self.progress.remaining == 0 and not self._home.pending:
                 self._ending.decide(Finished(None))
+        self._effects += self._handover.settle(now)
         if self._ending.outcome is None:
             tells = self.dispatcher.dispatch(self._effects.append if self._options.observe else None)
             tells += self.dispatcher.rebalance(now)
@@ -367,7 +373,7 @@ class RunMachine:
             self._effects += tells
             self._effects += self._home.next_to_bring()
         else:
-            self._effects += self._ending.wind_up(self.progress.holders())
+            self._effects += self._ending.wind_up(self._handover.holders())
         if self._to_record:
             # What was done may have been lost since, and is recorded once it has been made again.
             done = [index for index in self._to_record if self.progress.phase[index] == DONE]

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, Index, Resources
-from handoff_actors.wire.messages import Assign, Close, Closed, Completed, Failed, Recall, Recalled
+from handoff_actors.wire.messages import (
+    Assign,
+    Close,
+    Closed,
+    Completed,
+    Copied,
+    Copy,
+    Failed,
+    Recall,
+    Recalled,
+)
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -21,6 +31,8 @@ class NodeUp:
     spare: Resources
     workers: int
     leaving: bool = False
+    #: Nothing has been heard of it for a while.
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,7 @@ class Heard:
     """A node has said something about this run."""
 
     name: str
-    message: Completed | Failed | Recalled | Closed
+    message: Completed | Failed | Recalled | Copied | Closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +88,7 @@ class Tell:
     """Say something to a node."""
 
     name: str
-    message: Assign | Recall | Close
+    message: Assign | Recall | Copy | Close
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class Tenants:
         #: By whom, too: over a new connection a run may begin here anew.
         self._closed: OrderedDict[tuple[PeerId, RunId], None] = OrderedDict()
         self._peers_ever = 0
+        self._departed: list[PeerId] = []
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -134,9 +135,13 @@ class Tenants:
         if state is None:
             return []
         state.is_gone, state.lease_ends_at = True, None
-        if not state.runs:
-            del self._peers[peer]
+        self._depart(peer, state)
         return [run for run in sorted(state.runs) if not self._runs[run].is_closing]
+
+    def take_departed(self) -> list[PeerId]:
+        """Those that are gone, with all that was theirs, since this was last asked."""
+        departed, self._departed = self._departed, []
+        return departed
 
     def remove(self, run: RunId) -> PeerId:
         """A run has been cleared away; the answer is whose it was."""
@@ -162,5 +167,9 @@ class Tenants:
     def _drop(self, run: RunId, peer: PeerId) -> None:
         state = self._peers[peer]
         state.runs.discard(run)
+        self._depart(peer, state)
+
+    def _depart(self, peer: PeerId, state: Peer) -> None:
         if state.is_gone and not state.runs:
             del self._peers[peer]
+            self._departed.append(peer)

@@ -183,8 +183,15 @@ class Recall(Message, frozen=True, tag=13):
     jobs: list[Ticket]
 
 
+class Copy(Message, frozen=True, tag=14):
+    """Bring these values into your store, since who holds them leaves. Answered by one `Copied` or more."""
+
+    run: RunId
+    values: list[Ref]
+
+
 class Close(Message, frozen=True, tag=15):
-    """The run is over: stop its functions, drop its values, forget it. Answered by `Closed` once that is so."""
+    """The run is over, at least here: stop its functions, drop its values, forget it. Answered by `Closed` once that is so."""
 
     run: RunId
 
@@ -224,6 +231,8 @@ class Welcome(Message, frozen=True, tag=30):
     members: list[Advert]
     #: Seconds without any message after which the node forgets the sender.
     lease_s: float
+    #: Names of those members that the node has not heard of for a while.
+    suspects: list[Name] = []
 
 
 class Refused(Message, frozen=True, tag=31):
@@ -297,6 +306,8 @@ class Members(Message, frozen=True, tag=38):
     """Every member that the node knows, itself first."""
 
     members: list[Advert]
+    #: As in `Welcome`.
+    suspects: list[Name] = []
 
 
 class Redeclared(Message, frozen=True, tag=39):
@@ -315,11 +326,34 @@ class Published(Message, frozen=True, tag=41):
     advert: Advert
 
 
+class Copied(Message, frozen=True, tag=42):
+    """What has become of values that were to be copied to this node."""
+
+    run: RunId
+    #: Here now.
+    copied: list[Index]
+    #: Not to be had.
+    missing: list[Index]
+
+
 #: What a node understands.
-ToNode = Hello | Beat | Assign | Recall | Close | Fetch | ListMembers | Redeclare | Goodbye | Chunk | Gone
+ToNode = (
+    Hello | Beat | Assign | Recall | Copy | Close | Fetch | ListMembers | Redeclare | Goodbye | Chunk | Gone
+)
 #: What a node says to whoever is connected to it.
 FromNode = (
-    Welcome | Refused | Completed | Failed | Recalled | Closed | Fetch | Chunk | Gone | Members | Redeclared
+    Welcome
+    | Refused
+    | Completed
+    | Failed
+    | Recalled
+    | Copied
+    | Closed
+    | Fetch
+    | Chunk
+    | Gone
+    | Members
+    | Redeclared
 )
 #: What is said on the discovery bus.
 OnBus = Joined | Published

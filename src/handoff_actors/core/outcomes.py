@@ -1,0 +1,85 @@
+"""What becomes of an attempt that a worker had: its value is kept or not, its run is told."""
+
+from handoff_actors.core.blame import death, failure, how_it_ended, no_room, too_long
+from handoff_actors.core.crew import Crew
+from handoff_actors.core.inputs import Inputs
+from handoff_actors.core.node_events import (
+    DiscardValue,
+    KeepValue,
+    NodeEffect,
+    Reply,
+    WorkerDone,
+    WorkerExited,
+    WorkerFailed,
+)
+from handoff_actors.core.shelf import Shelf
+from handoff_actors.core.tenants import Tenants
+from handoff_actors.ids import Index, RunId
+from handoff_actors.wire.messages import Completed, Done
+
+
+class Outcomes:
+    """What a node makes of what its workers say."""
+
+    def __init__(self, tenants: Tenants, crew: Crew, inputs: Inputs, shelf: Shelf) -> None:
+        self._tenants = tenants
+        self._crew = crew
+        self._inputs = inputs
+        self._shelf = shelf
+
+    def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
+        """A worker has finished jobs."""
+        accepted = self._crew.finished(event.worker, event.run, event.done, now)
+        run = self._tenants.live(event.run)
+        counting = {entry.index for entry in accepted} if run is not None else set()
+        effects: list[NodeEffect] = []
+        refused: set[Index] = set()
+        for entry in event.done:
+            if not isinstance(entry.value, int):
+                continue
+            if run is not None and entry.index in counting and not self._shelf.has_room(entry.value):
+                refused.add(entry.index)
+                effects.append(Reply(run.peer, no_room(event.run, entry, entry.value, self._shelf)))
+            effects.append(
+                self._stored(event.run, entry, entry.value, counts=entry.index in counting - refused)
+            )
+        kept = [entry for entry in accepted if entry.index not in refused] if refused else accepted
+        if run is not None and kept:
+            others = self._crew.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
+            effects.append(Reply(run.peer, Completed(event.run, kept, others)))
+        return effects
+
+    def failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
+        """A worker is through with a job, without a value."""
+        given = self._crew.failed(event.worker, event.run, event.index, event.attempt, now)
+        run = self._tenants.live(event.run)
+        if given is None or run is None:
+            return []
+        kind, error, reason = event.kind, event.error, event.reason
+        if given.verdict == "timeout":
+            kind, error, reason = "timeout", b"", too_long(run.templates[given.job.template])
+        failed = failure(
+            event.run, given.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
+        )
+        return [Reply(run.peer, failed)]
+
+    def exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
+        """A worker has ended."""
+        effects: list[NodeEffect] = []
+        for casualty in self._crew.exited(event.worker, now):
+            run, job = self._tenants.live(casualty.run), casualty.job
+            assert run is not None, "the crew works for runs that go on"
+            # It may have died with its result half written.
+            effects.append(DiscardValue(casualty.run, job.index, job.attempt))
+            is_timeout = casualty.kind == "timeout"
+            why = too_long(run.templates[job.template]) if is_timeout else how_it_ended(event)
+            reason = casualty.reason or why
+            effects.append(Reply(run.peer, death(casualty.run, job, casualty.kind, reason, event)))
+        return effects
+
+    def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:
+        if not counts:
+            return DiscardValue(run, entry.index, entry.attempt)
+        self._inputs.made(run, entry.index, nbytes)
+        self._shelf.put((run, entry.index), nbytes)
+        return KeepValue(run, entry.index, entry.attempt)
