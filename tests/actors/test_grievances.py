@@ -6,7 +6,6 @@ from handoff_actors.actors.grievances import QUIET_S, Grievances
 
 
 def test_each_is_counted_and_few_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "handoff_actors")
     now = 100.0
     grievances = Grievances("n1", lambda: now)
 
