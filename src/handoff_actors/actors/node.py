@@ -357,6 +357,7 @@ class NodeActor:
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
     ) -> None:
         """See WorkerEvents."""
+        self._store.expect_leftovers()
         self._pids.pop(worker, None)
         traces = replace(traces, memory_was_short=self._watch.was_short(signal))
         self._feed(WorkerExited(worker, signal, exit_code, traces))

@@ -61,6 +61,9 @@ class Store:
         #: Values that are being written to disk.
         self._leaving: set[Key] = set()
         self._numbers = itertools.count(1)
+        #: Runs that have files here; those of a worker that has died may have some that nobody has told of.
+        self._runs: set[RunId] = set()
+        self._worker_has_died = False
 
     def path(self, run: RunId, index: Index) -> Path:
         """The file of a value that counts."""
@@ -69,6 +72,7 @@ class Store:
     def keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
         """A worker's result counts from now on."""
         self._views.pop((run, index), None)
+        self._runs.add(run)
         self._attempt_path(run, index, attempt).rename(self.path(run, index))
 
     def is_on_disk(self, run: RunId, index: Index) -> bool:
@@ -93,6 +97,7 @@ class Store:
 
     def land(self, run: RunId, index: Index, request: int, nbytes: int) -> "FileLanding":
         """Make room for a value from elsewhere. Raises OSError where there is none."""
+        self._runs.add(run)
         name = f"{run:016x}-{index}.fetch{request}"
         descriptor = make_room(self.directory, self.disk, name, nbytes)
         return FileLanding(descriptor, self.directory / name, self.path(run, index))
@@ -139,9 +144,17 @@ class Store:
         """Drop everything of a run. Freeing much memory takes a while, so a thread does it."""
         self._leaving = {key for key in self._leaving if key[0] != run}
         self._drop_views(run)
+        if run not in self._runs and not self._worker_has_died:
+            # Most runs are small: a thread would take longer than all the rest of their end.
+            return
+        self._runs.discard(run)
         removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-")
         # Who asks meanwhile maps what is being removed, which must not keep its memory taken.
         removal.add_done_callback(lambda _: self._drop_views(run))
+
+    def expect_leftovers(self) -> None:
+        """A worker has died, perhaps with a result half written."""
+        self._worker_has_died = True
 
     def _drop_views(self, run: RunId) -> None:
         for key in [key for key in self._views if key[0] == run]:

@@ -224,6 +224,8 @@ class Crew:
         """Assert every invariant."""
         self.ledger.check()
         self.queue.check()
+        staying = [slot for slot in self.staff.slots.values() if not slot.is_async and slot.verdict is None]
+        assert self.staff.strength == len(staying), "the staff is miscounted"
         for slot in self.staff.slots.values():
             assert slot.is_async or len({key[0] for key in slot.given}) <= 1, (
                 "a sync worker serves one run at a time"

@@ -21,17 +21,14 @@ class Staff:
     def __init__(self, usual: int, most: int) -> None:
         self.slots: dict[WorkerId, Slot] = {}
         self.usual = usual
+        #: Sync workers that are there or on their way, and stay.
+        self.strength = 0
         self._most = most
         #: Free sync workers and since when. The last one in is the first one out, since its caches are warm.
         self.idle: dict[WorkerId, float] = {}
         self._next_worker = 1
         self._failed_starts = 0
         self._respawn_at: float | None = None
-
-    @property
-    def strength(self) -> int:
-        """Sync workers that are there or on their way, and stay."""
-        return sum(not slot.is_async and slot.verdict is None for slot in self.slots.values())
 
     @property
     def starting(self) -> int:
@@ -51,6 +48,7 @@ class Staff:
         worker = WorkerId(self._next_worker)
         self._next_worker += 1
         self.slots[worker] = Slot(worker, is_async)
+        self.strength += not is_async
         return SpawnWorker(worker, is_async)
 
     def hire_for(self, wanted: int) -> list[SpawnWorker]:
@@ -83,6 +81,7 @@ class Staff:
     def left(self, worker: WorkerId, now: float) -> Slot:
         """One has ended."""
         slot = self.slots.pop(worker)
+        self.strength -= not slot.is_async and slot.verdict is None
         self.idle.pop(worker, None)
         if slot.pid is None:
             self._failed_starts += 1
@@ -91,6 +90,7 @@ class Staff:
 
     def dismiss(self, slot: Slot, verdict: str) -> KillWorker:
         """End one, whatever it does."""
+        self.strength -= not slot.is_async and slot.verdict is None
         slot.verdict = verdict
         self.idle.pop(slot.worker, None)
         return KillWorker(slot.worker)
