@@ -1,5 +1,6 @@
 """Everything there is in a simulated world: time, nodes, apps, and what passes between them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
@@ -7,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from handoff_actors.core.ledger import holds
 from handoff_actors.core.machine import Machine
 from handoff_actors.core.node_events import Advertise
-from handoff_actors.core.run_events import NodeUp
 from handoff_actors.ids import Index, PeerId, Resources, RunId
+from handoff_actors.wire.messages import Advert
 from simulation.dags import Conduct
-from simulation.network import Timeline
+from simulation.network import Clock, Timeline
 from simulation.nodes import SimulatedNode
-from simulation.runs import SimulatedRun
 
 if TYPE_CHECKING:
     from simulation.apps import App
+    from simulation.runs import SimulatedRun
 
 ADVERT_DELAY_S = 0.03
 LOST_ADVERTS = 0.05
@@ -26,11 +27,22 @@ MOST_WAKES = 20
 class Actor(Protocol):
     """Whoever owns a machine."""
 
+    @property
+    def is_alive(self) -> bool: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def lag_s(self) -> float:
+        """How late its timers ring."""
+        ...
+
     def check(self) -> None: ...
 
 
 class Cluster:
-    """All members, all apps, and the only clock."""
+    """All members, all apps, and the time that all their clocks are wrong about."""
 
     def __init__(self, random: Random, *, has_faults: bool, trace: list[str] | None) -> None:
         self.random = random
@@ -40,6 +52,10 @@ class Cluster:
         self.apps: list[App] = []
         self.runs: dict[RunId, SimulatedRun] = {}
         self.goes_on = True
+        #: What has gone wrong, and how often.
+        self.faults: Counter[str] = Counter()
+        #: From then on no path is shut and no node is slow.
+        self.calm_at = 0.0
         self._trace = trace
         self._addresses: dict[str, SimulatedNode] = {}
         self._peers = 0
@@ -56,7 +72,7 @@ class Cluster:
         carry_out: Callable[[Any], None],
     ) -> None:
         """Let a machine do something, do what it says, see that all is well, and set its alarm."""
-        for effect in action(self.timeline.now):
+        for effect in action(actor.clock.now):
             self.note("  ->", effect)
             carry_out(effect)
         actor.check()
@@ -70,7 +86,7 @@ class Cluster:
         wake_at = machine.wake_at
         if wake_at is None:
             return
-        time = max(self.timeline.now, wake_at)
+        time = max(self.timeline.now, actor.clock.when(wake_at)) + actor.lag_s
         if self._alarms.get(actor, float("inf")) <= time:
             return
         self._alarms[actor] = time
@@ -80,9 +96,9 @@ class Cluster:
                 return
             del self._alarms[actor]
             due = machine.wake_at
-            if not self._is_alive(actor):
+            if not actor.is_alive:
                 return
-            if due is not None and due <= time:
+            if due is not None and due <= actor.clock.now:
                 self._count_wakes(actor)
                 self.drive(actor, machine, machine.wake, carry_out)
             else:
@@ -96,33 +112,37 @@ class Cluster:
         self._wakes[actor] = (self.timeline.now, count)
         assert count < MOST_WAKES, f"{actor} is woken over and over and does nothing"
 
-    def _is_alive(self, actor: Actor) -> bool:
-        return not isinstance(actor, SimulatedNode | SimulatedRun) or actor.is_alive
-
     # --- Members ------------------------------------------------------------------------------------------------
 
     def start_node(self, name: str, capabilities: Resources) -> None:
         """Start a node, or the next life of one."""
-        address = f"{name}:{len(self._addresses)}"
+        address = f"{name}:{len(self._addresses):06d}"
         node = SimulatedNode(name, address, capabilities, self)
         self.nodes[name] = self._addresses[address] = node
         node.start()
 
-    def publish(self, node: SimulatedNode, advert: Advertise) -> None:
+    def node_at(self, address: str) -> SimulatedNode:
+        return self._addresses[address]
+
+    def publish(self, node: SimulatedNode, state: Advertise) -> None:
         """Let every app hear from a node, most of the time."""
-        node_up = NodeUp(
-            node.name,
-            node.address,
-            advert.capabilities,
-            advert.spare,
-            advert.workers,
-            advert.leaving,
-        )
-        seq = node.seq
+        advert = _advert(node, state)
         for app in self.apps:
-            if not (self.has_faults and self.random.random() < LOST_ADVERTS):
-                delay_s = self.random.random() * ADVERT_DELAY_S
-                self.timeline.after(delay_s, lambda app=app: app.saw(node, seq, node_up))  # type: ignore[misc]
+            if self.has_faults and (node.is_mute or self.random.random() < LOST_ADVERTS):
+                continue
+            delay_s = self.random.random() * ADVERT_DELAY_S
+            self.timeline.after(delay_s, lambda app=app: app.saw(advert))  # type: ignore[misc]
+
+    def has_another_than(self, leaving: SimulatedNode) -> bool:
+        """Whether there is a node that stays, to take over what one has that leaves."""
+        return any(
+            node is not leaving and node.is_alive and not node.is_leaving for node in self.nodes.values()
+        )
+
+    def disturb(self, fault: str, for_s: float) -> None:
+        """Take note of something that slows everything down for so long."""
+        self.faults[fault] += 1
+        self.calm_at = max(self.calm_at, self.timeline.now + for_s)
 
     def new_peer(self) -> PeerId:
         self._peers += 1
@@ -165,10 +185,30 @@ class Cluster:
     def _is_over(self) -> bool:
         # Forgotten first: that fails nearly always, and costs little.
         return all(run.is_forgotten or not run.is_alive for run in self.runs.values()) and all(
-            node.is_empty for node in self.nodes.values() if node.is_alive
+            node.is_empty and not node.is_leaving for node in self.nodes.values() if node.is_alive
         )
 
     def _what_is_left(self) -> str:
         runs = [run.describe() for run in self.runs.values() if run.is_alive and not run.is_forgotten]
         nodes = [name for name, node in self.nodes.items() if node.is_alive and not node.is_empty]
         return f"runs that do not end: {runs}; nodes that are not empty: {nodes}"
+
+
+def _advert(node: SimulatedNode, state: Advertise) -> Advert:
+    return Advert(
+        name=node.name,
+        incarnation=node.address,
+        seq=node.seq,
+        address=node.address,
+        bus=node.address,
+        capabilities=state.capabilities,
+        spare=state.spare,
+        workers=state.workers,
+        running=state.running,
+        queued=state.queued,
+        stored=state.stored,
+        leaving=state.leaving,
+        view=0,
+        version="1",
+        python="3.11",
+    )

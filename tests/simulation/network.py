@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from math import inf, nextafter
 from random import Random
 from typing import Generic, TypeVar
 
@@ -33,6 +34,77 @@ class Timeline:
         return True
 
 
+class Clock:
+    """What one process takes for the time: off by anything, and a little fast or slow."""
+
+    def __init__(self, timeline: Timeline, random: Random) -> None:
+        self._timeline = timeline
+        self._offset_s = random.uniform(-50.0, 5000.0)
+        self._rate = random.uniform(0.98, 1.02)
+
+    @property
+    def now(self) -> float:
+        return self._shows_at(self._timeline.now)
+
+    def when(self, time: float) -> float:
+        """The moment at which it shows that time."""
+        moment = (time - self._offset_s) / self._rate
+        while self._shows_at(moment) < time:
+            moment = nextafter(moment, inf)
+        return moment
+
+    def _shows_at(self, moment: float) -> float:
+        return self._offset_s + self._rate * moment
+
+
+class Gate:
+    """One direction between two places. While it is shut, whatever wants to pass waits, in order."""
+
+    def __init__(self) -> None:
+        self.is_shut = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def pass_through(self, action: Callable[[], None]) -> None:
+        if self.is_shut:
+            self._waiting.append(action)
+        else:
+            action()
+
+    def open(self) -> None:
+        self.is_shut = False
+        waiting, self._waiting = self._waiting, []
+        for action in waiting:
+            action()
+
+
+class Path:
+    """All that there is between an app and a node, whatever links come and go."""
+
+    def __init__(self) -> None:
+        self.to_node = Gate()
+        self.to_app = Gate()
+
+    @property
+    def is_clear(self) -> bool:
+        return not (self.to_node.is_shut or self.to_app.is_shut)
+
+
+class Line:
+    """What is to be done later, each in its turn: nothing overtakes what came before."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._last = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        return self._last < self._timeline.now
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._last = max(self._last, self._timeline.now + delay_s)
+        self._timeline.at(self._last, action)
+
+
 class Channel(Generic[MessageT]):
     """One direction of a connection: late, but in order. Now and then something arrives twice."""
 
@@ -43,13 +115,14 @@ class Channel(Generic[MessageT]):
         longest_delay_s: float,
         deliver: Callable[[MessageT], None],
         duplicates: float = 0.0,
+        gate: Gate | None = None,
     ) -> None:
-        self._timeline = timeline
+        self._line = Line(timeline)
+        self._gate = gate or Gate()
         self._random = random
         self._longest_delay_s = longest_delay_s
         self._deliver = deliver
         self._duplicates = duplicates
-        self._last = 0.0
         self._is_closed = False
 
     def send(self, message: MessageT) -> None:
@@ -63,8 +136,7 @@ class Channel(Generic[MessageT]):
 
     def _send(self, message: MessageT) -> None:
         delay_s = self._random.random() * self._longest_delay_s
-        self._last = max(self._last, self._timeline.now + delay_s)
-        self._timeline.at(self._last, lambda: self._arrive(message))
+        self._line.after(delay_s, lambda: self._gate.pass_through(lambda: self._arrive(message)))
 
     def _arrive(self, message: MessageT) -> None:
         if not self._is_closed:

@@ -34,9 +34,9 @@ from handoff_actors.core.node_events import (
     ValueSpilled,
 )
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
-from handoff_actors.wire.messages import Completed, Failed, FromNode, Recalled, Redeclare, Ref
+from handoff_actors.wire.messages import Completed, Copied, Copy, Failed, FromNode, Recalled, Redeclare, Ref
 from simulation.dags import LARGE_NBYTES, Conduct
-from simulation.network import Channel, Timeline
+from simulation.network import Channel, Clock, Line, Timeline
 from simulation.symbols import Evaluation
 from simulation.workers import Key, SimulatedWorker, Task, shares_of
 
@@ -50,6 +50,12 @@ LEASE_S = 3.0
 #: Few values fit into memory, so that many are spilled.
 LIMITS = Limits(memory_factor=0, store_nbytes=3 * LARGE_NBYTES)
 WORKER_DELAY_S = 0.0005
+#: What a slow node takes to handle an event, times its slowness.
+HANDLING_S = 0.001
+#: What can't pass now is tried again so soon.
+WAIT_S = 0.2
+#: A node that is told to leave has left so soon after others are there and nothing goes wrong any more.
+LEAVING_S = 30.0
 #: The node talks to itself to be declared anew, as an app of its own process would.
 SELF = PeerId(b"self")
 
@@ -61,7 +67,13 @@ class SimulatedNode:
         self.name = name
         self.address = address
         self.timeline: Timeline = cluster.timeline
+        self.clock = Clock(cluster.timeline, cluster.random)
         self.is_alive = True
+        self.is_leaving = False
+        #: Nobody hears its adverts.
+        self.is_mute = False
+        self.slowness = 1.0
+        self.longest_lag_s = 0.0
         self.links: dict[PeerId, Link] = {}
         self.seq = 0
         self._cluster = cluster
@@ -70,6 +82,10 @@ class SimulatedNode:
         self.machine = NodeMachine(
             capabilities, workers, most_workers=workers + 4, lease_s=LEASE_S, limits=LIMITS
         )
+        self._events = Line(cluster.timeline)
+        self._orders = Line(cluster.timeline)
+        #: Copies that the node was asked for, and has not told of.
+        self.copying: set[tuple[PeerId, RunId, Index]] = set()
         self._workers: dict[WorkerId, SimulatedWorker] = {}
         self._ears: dict[WorkerId, Channel[NodeEvent]] = {}
         self._store: dict[Key, bytes] = {}
@@ -86,9 +102,21 @@ class SimulatedNode:
         self._cluster.drive(self, self.machine, self.machine.start, self.carry_out)
         self.handle(PeerConnected(SELF, has_lease=False))
 
+    @property
+    def lag_s(self) -> float:
+        return HANDLING_S * self.slowness if self.slowness > 1 else 0.0
+
     def handle(self, event: NodeEvent) -> None:
+        if self.slowness > 1 or not self._events.is_empty:
+            self._events.after(self.lag_s, lambda: self._handle(event))
+        else:
+            self._handle(event)
+
+    def _handle(self, event: NodeEvent) -> None:
         if not self.is_alive:
             return
+        if isinstance(event, Received) and isinstance(event.message, Copy):
+            self.copying |= {(event.peer, event.message.run, ref.index) for ref in event.message.values}
         self._cluster.note(self.name, event)
         self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)
 
@@ -118,7 +146,31 @@ class SimulatedNode:
         self.handle(Received(SELF, Redeclare(capabilities)))
 
     def leave(self) -> None:
+        self.is_leaving = True
         self.handle(Leave())
+        self._look_whether_it_leaves(self.timeline.now)
+
+    def speak_again(self) -> None:
+        self.is_mute = False
+
+    def slow_down(self, slowness: float, for_s: float) -> None:
+        self.slowness = slowness
+        self.longest_lag_s = max(self.longest_lag_s, 20 * self.lag_s)
+        self.timeline.after(for_s, self._speed_up)
+
+    def _speed_up(self) -> None:
+        self.slowness = 1.0
+
+    def _look_whether_it_leaves(self, since: float) -> None:
+        """Assert that it does within the time allowed, from when it can."""
+        if not self.is_alive or not self._cluster.goes_on:
+            return
+        now = self.timeline.now
+        if not self._cluster.has_another_than(self):
+            since = now
+        since = max(since, self._cluster.calm_at)
+        assert now < since + LEAVING_S, f"{self.name} does not leave"
+        self.timeline.after(1.0, lambda: self._look_whether_it_leaves(since))
 
     # --- What its workers need ----------------------------------------------------------------------------------
 
@@ -171,8 +223,10 @@ class SimulatedNode:
                 self._after_a_moment(self._workers[worker].die)
             case FetchInput():
                 self._fetching.add((effect.run, effect.index))
-                delay_s = self._random.choice((0.001, 0.02, 0.3))
-                self.timeline.after(delay_s, lambda: self._fetch(effect))
+                delay_s = self._random.choice(
+                    (0.001, 0.02, 0.3, 0.3, 3.0 if self._cluster.has_faults else 0.3)
+                )
+                self.timeline.after(delay_s * self.slowness, lambda: self._fetch(effect))
             case KeepValue(run, index, attempt):
                 self._store[run, index] = self._results.pop((run, index, attempt))
             case DiscardValue(run, index, attempt):
@@ -182,12 +236,21 @@ class SimulatedNode:
             case Advertise():
                 self.seq += 1
                 self._cluster.publish(self, effect)
-            case ForgetPeer():
-                pass
+            case ForgetPeer(peer):
+                self._forget_peer(peer)
             case Left():
+                self._cluster.faults["left"] += 1
                 self.crash()
             case _:
                 assert_never(effect)
+
+    def _forget_peer(self, peer: PeerId) -> None:
+        link = self.links.pop(peer, None)
+        if link is not None and link.is_up and link.app.is_alive:
+            self._cluster.faults["the node gave up a link"] += 1
+        for lost in [copy for copy in self.copying if copy[0] == peer]:
+            self.copying.discard(lost)
+            self._cluster.faults["never copied"] += 1
 
     def _reply(self, peer: PeerId, message: FromNode) -> None:
         self._count_reports(peer, message)
@@ -199,6 +262,10 @@ class SimulatedNode:
         match message:
             case Completed(run, entries) | Recalled(run, entries):
                 tickets = [(peer, run, entry.index, entry.attempt) for entry in entries]
+            case Copied(run, copied, missing):
+                self.copying -= {(peer, run, index) for index in (*copied, *missing)}
+                self._cluster.faults["copied"] += len(copied)
+                return
             case Failed(run, index, attempt):
                 tickets = [(peer, run, index, attempt)]
             case _:
@@ -217,11 +284,15 @@ class SimulatedNode:
             self.timeline.after(self._random.choice((0.001, 0.05)), worker.come_up)
 
     def _after_a_moment(self, action: Callable[[], None]) -> None:
-        # The same for all, so that what is said to a worker stays in order.
-        self.timeline.after(WORKER_DELAY_S, action)
+        # One line for all, so that what is said to a worker stays in order.
+        self._orders.after(WORKER_DELAY_S * self.slowness, action)
 
     def _fetch(self, fetch: FetchInput) -> None:
         if (fetch.run, fetch.index) not in self._fetching or not self.is_alive:
+            return
+        link = self.links.get(fetch.peer)
+        if "" in fetch.holders and link is not None and link.is_up and not link.path.is_clear:
+            self.timeline.after(WAIT_S, lambda: self._fetch(fetch))
             return
         self._fetching.discard((fetch.run, fetch.index))
         for holder in fetch.holders:

@@ -36,6 +36,8 @@ from handoff_actors.graph import HookId
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages import Failed
 from simulation.dags import Work
+from simulation.network import Clock
+from simulation.nodes import WAIT_S
 from simulation.symbols import MADE_FOR
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 EXPLAINED_EVERY = 4
 #: A cancelled run is over within this time, whatever its functions do.
 CANCELLING_S = 1.0
+#: Where paths were shut or nodes slow until a while ago: until leases have ended and all have met again.
+RECOVERING_S = 15.0
 COSTS_A_RETRY = ("exception", "timeout", "store", "cancelled")
 
 
@@ -72,6 +76,14 @@ class SimulatedRun:
     @property
     def is_alive(self) -> bool:
         return self._app.is_alive
+
+    @property
+    def clock(self) -> Clock:
+        return self._app.clock
+
+    @property
+    def lag_s(self) -> float:
+        return 0.0
 
     def describe(self) -> str:
         machine = self.machine
@@ -120,6 +132,9 @@ class SimulatedRun:
     def _bring_home(self, effect: BringHome) -> None:
         for holder in effect.holders:
             link = self._app.links.get(holder)
+            if link is not None and not link.path.is_clear:
+                self._cluster.timeline.after(WAIT_S, lambda: self._bring_home(effect))
+                return
             value = link.node.value(self.number, effect.index) if link is not None and link.is_up else None
             if value is not None:
                 self._home[effect.index] = value
@@ -151,10 +166,15 @@ class SimulatedRun:
             assert self._explains(end.error), f"run {self.number} ended for no reason: {end.error!r}"
         elif end.cancelled:
             assert self.cancelled_at is not None
-            assert self._cluster.timeline.now < self.cancelled_at + CANCELLING_S, "cancelling took too long"
+            latest = max(self.cancelled_at + CANCELLING_S, self._recovered_at)
+            assert self._cluster.timeline.now < latest, "cancelling took too long"
         else:
             self._compare_values()
             self._cluster.timeline.after(self._cluster.random.random(), lambda: self.handle(LetGo()))
+
+    @property
+    def _recovered_at(self) -> float:
+        return self._cluster.calm_at + RECOVERING_S if self._cluster.calm_at else 0.0
 
     def _explains(self, error: HandoffError) -> bool:
         plan = self.work.program.plan

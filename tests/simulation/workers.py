@@ -18,7 +18,7 @@ from handoff_actors.core.node_events import (
 from handoff_actors.ids import Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages import Done, Job, Ticket
 from simulation.dags import Conduct
-from simulation.network import Timeline
+from simulation.network import Clock, Timeline
 
 Key = tuple[RunId, Index]
 #: What a function that is far too slow takes.
@@ -49,6 +49,11 @@ class Host(Protocol):
     """What a worker needs of its node."""
 
     timeline: Timeline
+    clock: Clock
+    #: How many times longer than usual everything takes now.
+    slowness: float
+    #: How late its timers may have rung lately.
+    longest_lag_s: float
 
     def conduct_of(self, key: Key) -> Conduct: ...
 
@@ -117,8 +122,8 @@ class SimulatedWorker:
             conduct = self._host.conduct_of(task.key)
             is_slow = conduct.mishaps.get(task.job.attempt) == "slow"
             duration_s = SLOW_S if is_slow else conduct.duration_s
-            task.began_at = self._host.timeline.now
-            self._host.timeline.after(duration_s, lambda task=task: self._end(task))  # type: ignore[misc]
+            task.began_at = self._host.clock.now
+            self._host.timeline.after(duration_s * self._host.slowness, lambda task=task: self._end(task))  # type: ignore[misc]
 
     def _end(self, task: Task) -> None:
         if self.running.get(task.key) is not task:
@@ -135,8 +140,9 @@ class SimulatedWorker:
 
     def _check_time_limit(self, task: Task) -> None:
         timeout = task.give.templates[task.job.template].timeout
-        ran_s = self._host.timeline.now - task.began_at
-        assert timeout is None or ran_s < timeout + CANCEL_GRACE_S + LEEWAY_S, f"{task.key} ran for {ran_s} s"
+        ran_s = self._host.clock.now - task.began_at
+        leeway_s = LEEWAY_S + self._host.longest_lag_s
+        assert timeout is None or ran_s < timeout + CANCEL_GRACE_S + leeway_s, f"{task.key} ran for {ran_s} s"
 
     def _end_well(self, task: Task, conduct: Conduct) -> None:
         del self.running[task.key]

@@ -1,6 +1,7 @@
 """Whole worlds from a seed: members, apps, DAGs, and what goes wrong, and when."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -11,6 +12,7 @@ from handoff_actors.ids import Resources, RunId
 from simulation.apps import App
 from simulation.cluster import Cluster
 from simulation.dags import make_work
+from simulation.faults import CAPABILITIES, FAULTS
 from simulation.runs import SimulatedRun
 
 #: Faults begin and end in this time, and so do runs begin.
@@ -18,14 +20,6 @@ TROUBLED_S = 1.0
 #: After that, everything has to come to its end within this time.
 LIMIT_S = 120.0
 SIZES = (1, 3, 6, 12, 12, 25)
-CAPABILITIES: Sequence[Resources] = (
-    {"cpu": 1},
-    {"cpu": 2, "memory": 1000},
-    {"cpu": 4, "memory": 2000, "license": 1},
-    {"cpu": 2, "gpu": 2},
-    {"cpu": 1, "memory": 1500, "gpu": 1},
-    {"cpu": 3, "license": 2, "memory": 700, "gpu": 3},
-)
 
 
 @dataclass
@@ -37,8 +31,8 @@ class World:
     cluster: Cluster
 
 
-def run_world(seed: int, trace: list[str] | None = None) -> None:
-    """Let the world of this seed run to its end. Raises AssertionError where something does not hold."""
+def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
+    """Let the world of this seed run to its end; the answer is what went wrong in it. Raises AssertionError where something does not hold."""
     random = Random(seed)
     has_faults = random.random() < 0.75
     cluster = Cluster(random, has_faults=has_faults, trace=trace)
@@ -55,6 +49,7 @@ def run_world(seed: int, trace: list[str] | None = None) -> None:
     if has_faults:
         _plan_faults(world, names)
     cluster.run_until_all_is_over(cluster.timeline.now + TROUBLED_S + LIMIT_S)
+    return cluster.faults
 
 
 def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Resources]) -> None:
@@ -85,65 +80,4 @@ def _plan_faults(world: World, names: Sequence[str]) -> None:
     for _ in range(world.random.choice((2, 4, 8, 12))):
         fault = world.random.choice(FAULTS)
         delay_s = 0.1 + world.random.random() * TROUBLED_S
-        world.cluster.timeline.after(delay_s, partial(fault, world, world.random.choice(names)))
-
-
-def _crash_a_worker(world: World, name: str) -> None:
-    node = world.cluster.nodes.get(name)
-    if node is not None and node.is_alive:
-        node.crash_a_worker()
-
-
-def _crash_a_node(world: World, name: str) -> None:
-    node = world.cluster.nodes.get(name)
-    if node is not None and node.is_alive:
-        node.crash()
-        if world.random.random() < 0.7:
-            again = partial(world.cluster.start_node, name, node.machine.capabilities)
-            world.cluster.timeline.after(world.random.random(), again)
-
-
-def _cut_a_link(world: World, name: str) -> None:
-    link = world.random.choice(world.cluster.apps).links.get(name)
-    if link is not None:
-        link.cut(tell_node=world.random.random() < 0.5)
-
-
-def _start_a_node(world: World, name: str) -> None:
-    world.cluster.start_node(f"late {name} {world.cluster.timeline.now}", world.random.choice(CAPABILITIES))
-
-
-def _let_a_node_leave(world: World, name: str) -> None:
-    node = world.cluster.nodes.get(name)
-    if node is not None:
-        node.leave()
-
-
-def _redeclare_a_node(world: World, name: str) -> None:
-    node = world.cluster.nodes.get(name)
-    if node is not None:
-        node.redeclare(world.random.choice(CAPABILITIES))
-
-
-def _end_an_app(world: World, name: str) -> None:
-    world.random.choice(world.cluster.apps).die(politely=world.random.random() < 0.3)
-
-
-def _cancel_a_run(world: World, name: str) -> None:
-    world.random.choice(world.cluster.apps).cancel()
-
-
-FAULTS: Sequence[Callable[[World, str], None]] = (
-    _crash_a_worker,
-    _crash_a_worker,
-    _crash_a_node,
-    _crash_a_node,
-    _cut_a_link,
-    _cut_a_link,
-    _start_a_node,
-    _let_a_node_leave,
-    _redeclare_a_node,
-    _redeclare_a_node,
-    _end_an_app,
-    _cancel_a_run,
-)
+        world.cluster.timeline.after(delay_s, partial(fault, world.cluster, world.random.choice(names)))
