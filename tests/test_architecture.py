@@ -87,7 +87,7 @@ def files_in_repository() -> list[Path]:
 
 def test_imports_point_one_way() -> None:
     # In a process of its own, because import-linter disables every logger that it finds.
-    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     linted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert linted.returncode == 0, linted.stdout

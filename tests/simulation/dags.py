@@ -52,7 +52,13 @@ class Work:
 
 
 def make_work(
-    random: Random, size: int, nodes: Sequence[str], offers: Iterable[Resources], *, is_calm: bool
+    random: Random,
+    size: int,
+    nodes: Sequence[str],
+    offers: Iterable[Resources],
+    *,
+    is_calm: bool,
+    is_long: bool,
 ) -> Work:
     """Make up a run. Its costs are those that `offers` can meet, nearly always."""
     possible = [cost for cost in COSTS if any(holds(offer, cost) for offer in offers)]
@@ -82,7 +88,7 @@ def make_work(
         )
         for number, spec in enumerate(plan.templates)
     ]
-    usual_s = random.choice((0.0002, 0.02, 0.1, 0.3))
+    usual_s = random.choice((0.1, 1.0, 2.0) if is_long else (0.0002, 0.02, 0.1, 0.3))
     conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
     return Work(Program(plan, templates, encoded, []), conducts, constants, values_of(dag))
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from handoff_actors.ids import Resources
 from simulation.cluster import Cluster
+from simulation.network import Path
 
 CAPABILITIES: Sequence[Resources] = (
     {"cpu": 1},
@@ -15,8 +16,8 @@ CAPABILITIES: Sequence[Resources] = (
     {"cpu": 3, "license": 2, "memory": 700, "gpu": 3},
 )
 #: How long a path is shut, or nothing is heard of a node.
-SHUT_S = (0.3, 2.0, 5.0, 14.0)
-MUTE_S = (4.0, 8.0, 13.0)
+SHUT_S = (0.3, 2.0, 5.0, 14.0, 14.0)
+MUTE_S = (4.0, 8.0, 14.0, 14.0)
 SLOW_S = (0.5, 2.0, 5.0)
 SLOWNESS = (2.0, 5.0, 20.0)
 
@@ -48,8 +49,38 @@ def _start_a_node(cluster: Cluster, name: str) -> None:
 
 def _let_a_node_leave(cluster: Cluster, name: str) -> None:
     node = cluster.nodes.get(name)
-    if node is not None:
-        node.leave()
+    if node is None or not node.is_alive:
+        return
+    node.leave()
+    if cluster.random.random() < 0.6:
+        for delay_s in (0.03, 0.1, 0.3):
+            cluster.timeline.after(delay_s, partial(_disturb_copying, cluster))
+
+
+def _let_a_holder_leave(cluster: Cluster, name: str, tries: int = 20) -> None:
+    """Let a node leave that has values, as soon as there is one."""
+    holders = [holder for holder, node in cluster.nodes.items() if node.is_alive and node.holds_values]
+    if holders:
+        _let_a_node_leave(cluster, cluster.random.choice(holders))
+    elif tries:
+        cluster.timeline.after(0.1, partial(_let_a_holder_leave, cluster, name, tries - 1))
+
+
+def _disturb_copying(cluster: Cluster) -> None:
+    """Let something go wrong where a value is on its way off a node that leaves."""
+    for node in cluster.nodes.values():
+        link = next((link for peer, _, _ in node.copying if (link := node.links.get(peer)) is not None), None)
+        if not node.is_alive or link is None or cluster.random.random() < 0.5:
+            continue
+        match cluster.random.randrange(4):
+            case 0:
+                _shut(cluster, link.path)
+            case 1:
+                link.cut(tell_node=cluster.random.random() < 0.5)
+            case 2:
+                _slow_a_node_down(cluster, node.name)
+            case _:
+                node.leave()
 
 
 def _redeclare_a_node(cluster: Cluster, name: str) -> None:
@@ -69,9 +100,14 @@ def _cancel_a_run(cluster: Cluster, name: str) -> None:
 def _shut_one_way(cluster: Cluster, name: str) -> None:
     app = cluster.random.choice(cluster.apps)
     link = app.links.get(name)
-    if link is None or not link.path.is_clear:
+    if link is not None:
+        _shut(cluster, link.path)
+
+
+def _shut(cluster: Cluster, path: Path) -> None:
+    if not path.is_clear:
         return
-    gate = cluster.random.choice((link.path.to_node, link.path.to_app))
+    gate = cluster.random.choice((path.to_node, path.to_app))
     shut_s = cluster.random.choice(SHUT_S)
     gate.is_shut = True
     cluster.disturb("shut one way", shut_s)
@@ -106,8 +142,10 @@ FAULTS: Sequence[Callable[[Cluster, str], None]] = (
     _cut_a_link,
     _start_a_node,
     _let_a_node_leave,
-    _let_a_node_leave,
-    _let_a_node_leave,
+    _let_a_holder_leave,
+    _let_a_holder_leave,
+    _let_a_holder_leave,
+    _let_a_holder_leave,
     _redeclare_a_node,
     _redeclare_a_node,
     _end_an_app,
@@ -115,8 +153,13 @@ FAULTS: Sequence[Callable[[Cluster, str], None]] = (
     _shut_one_way,
     _shut_one_way,
     _shut_one_way,
+    _shut_one_way,
+    _shut_one_way,
     _mute_a_node,
     _mute_a_node,
+    _mute_a_node,
+    _mute_a_node,
+    _slow_a_node_down,
     _slow_a_node_down,
     _slow_a_node_down,
 )

@@ -54,8 +54,10 @@ WORKER_DELAY_S = 0.0005
 HANDLING_S = 0.001
 #: What can't pass now is tried again so soon.
 WAIT_S = 0.2
+#: A copy is late when it takes longer.
+LATE_S = 1.0
 #: A node that is told to leave has left so soon after others are there and nothing goes wrong any more.
-LEAVING_S = 30.0
+LEAVING_S = 25.0
 #: The node talks to itself to be declared anew, as an app of its own process would.
 SELF = PeerId(b"self")
 
@@ -72,7 +74,9 @@ class SimulatedNode:
         self.is_leaving = False
         #: Nobody hears its adverts.
         self.is_mute = False
+        #: How many times longer everything takes, and until when.
         self.slowness = 1.0
+        self._slow_until = 0.0
         self.longest_lag_s = 0.0
         self.links: dict[PeerId, Link] = {}
         self.seq = 0
@@ -84,8 +88,8 @@ class SimulatedNode:
         )
         self._events = Line(cluster.timeline)
         self._orders = Line(cluster.timeline)
-        #: Copies that the node was asked for, and has not told of.
-        self.copying: set[tuple[PeerId, RunId, Index]] = set()
+        #: Copies that the node was asked for, and has not told of, and since when.
+        self.copying: dict[tuple[PeerId, RunId, Index], float] = {}
         self._workers: dict[WorkerId, SimulatedWorker] = {}
         self._ears: dict[WorkerId, Channel[NodeEvent]] = {}
         self._store: dict[Key, bytes] = {}
@@ -116,7 +120,8 @@ class SimulatedNode:
         if not self.is_alive:
             return
         if isinstance(event, Received) and isinstance(event.message, Copy):
-            self.copying |= {(event.peer, event.message.run, ref.index) for ref in event.message.values}
+            for ref in event.message.values:
+                self.copying[event.peer, event.message.run, ref.index] = self.timeline.now
         self._cluster.note(self.name, event)
         self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)
 
@@ -146,6 +151,8 @@ class SimulatedNode:
         self.handle(Received(SELF, Redeclare(capabilities)))
 
     def leave(self) -> None:
+        if self.is_leaving:
+            return
         self.is_leaving = True
         self.handle(Leave())
         self._look_whether_it_leaves(self.timeline.now)
@@ -155,8 +162,14 @@ class SimulatedNode:
 
     def slow_down(self, slowness: float, for_s: float) -> None:
         self.slowness = slowness
+        self._slow_until = self.timeline.now + for_s
         self.longest_lag_s = max(self.longest_lag_s, 20 * self.lag_s)
         self.timeline.after(for_s, self._speed_up)
+
+    def takes_s(self, usual_s: float) -> float:
+        """How long something takes that begins now."""
+        slow_s = max(0.0, self._slow_until - self.timeline.now)
+        return min(usual_s * self.slowness, slow_s + max(0.0, usual_s - slow_s / self.slowness))
 
     def _speed_up(self) -> None:
         self.slowness = 1.0
@@ -226,7 +239,7 @@ class SimulatedNode:
                 delay_s = self._random.choice(
                     (0.001, 0.02, 0.3, 0.3, 3.0 if self._cluster.has_faults else 0.3)
                 )
-                self.timeline.after(delay_s * self.slowness, lambda: self._fetch(effect))
+                self.timeline.after(self.takes_s(delay_s), lambda: self._fetch(effect))
             case KeepValue(run, index, attempt):
                 self._store[run, index] = self._results.pop((run, index, attempt))
             case DiscardValue(run, index, attempt):
@@ -249,7 +262,7 @@ class SimulatedNode:
         if link is not None and link.is_up and link.app.is_alive:
             self._cluster.faults["the node gave up a link"] += 1
         for lost in [copy for copy in self.copying if copy[0] == peer]:
-            self.copying.discard(lost)
+            del self.copying[lost]
             self._cluster.faults["never copied"] += 1
 
     def _reply(self, peer: PeerId, message: FromNode) -> None:
@@ -263,8 +276,7 @@ class SimulatedNode:
             case Completed(run, entries) | Recalled(run, entries):
                 tickets = [(peer, run, entry.index, entry.attempt) for entry in entries]
             case Copied(run, copied, missing):
-                self.copying -= {(peer, run, index) for index in (*copied, *missing)}
-                self._cluster.faults["copied"] += len(copied)
+                self._count_copies(peer, run, [*copied, *missing])
                 return
             case Failed(run, index, attempt):
                 tickets = [(peer, run, index, attempt)]
@@ -273,6 +285,12 @@ class SimulatedNode:
         for ticket in tickets:
             self._reports[ticket] += 1
             assert self._reports[ticket] == 1, f"{self.name} reports twice about {ticket}"
+
+    def _count_copies(self, peer: PeerId, run: RunId, indices: list[Index]) -> None:
+        for index in indices:
+            since = self.copying.pop((peer, run, index), self.timeline.now)
+            is_late = self.timeline.now > since + LATE_S
+            self._cluster.faults["copied late" if is_late else "copied"] += 1
 
     def _spawn(self, effect: SpawnWorker) -> None:
         ear = Channel(self.timeline, self._random, WORKER_DELAY_S, self.handle)
@@ -285,7 +303,7 @@ class SimulatedNode:
 
     def _after_a_moment(self, action: Callable[[], None]) -> None:
         # One line for all, so that what is said to a worker stays in order.
-        self._orders.after(WORKER_DELAY_S * self.slowness, action)
+        self._orders.after(self.takes_s(WORKER_DELAY_S), action)
 
     def _fetch(self, fetch: FetchInput) -> None:
         if (fetch.run, fetch.index) not in self._fetching or not self.is_alive:
@@ -322,6 +340,10 @@ class SimulatedNode:
         self._allowed |= {
             resource: total for resource, total in ledger.totals.items() if resource not in self._allowed
         }
+
+    @property
+    def holds_values(self) -> bool:
+        return bool(self._store)
 
     @property
     def is_empty(self) -> bool:

@@ -50,6 +50,8 @@ EXPLAINED_EVERY = 4
 CANCELLING_S = 1.0
 #: Where paths were shut or nodes slow until a while ago: until leases have ended and all have met again.
 RECOVERING_S = 15.0
+#: Some callers let go of a run so late that nodes must have left before.
+KEPT_S = 40.0
 COSTS_A_RETRY = ("exception", "timeout", "store", "cancelled")
 
 
@@ -170,7 +172,9 @@ class SimulatedRun:
             assert self._cluster.timeline.now < latest, "cancelling took too long"
         else:
             self._compare_values()
-            self._cluster.timeline.after(self._cluster.random.random(), lambda: self.handle(LetGo()))
+            random = self._cluster.random
+            keeps_s = KEPT_S if self._cluster.has_faults and random.random() < 0.2 else random.random()
+            self._cluster.timeline.after(keeps_s, lambda: self.handle(LetGo()))
 
     @property
     def _recovered_at(self) -> float:

@@ -50,12 +50,12 @@ class Host(Protocol):
 
     timeline: Timeline
     clock: Clock
-    #: How many times longer than usual everything takes now.
-    slowness: float
     #: How late its timers may have rung lately.
     longest_lag_s: float
 
     def conduct_of(self, key: Key) -> Conduct: ...
+
+    def takes_s(self, usual_s: float) -> float: ...
 
     def begin(self, task: Task) -> bytes:
         """Note that it runs, and say what it will come to."""
@@ -123,7 +123,7 @@ class SimulatedWorker:
             is_slow = conduct.mishaps.get(task.job.attempt) == "slow"
             duration_s = SLOW_S if is_slow else conduct.duration_s
             task.began_at = self._host.clock.now
-            self._host.timeline.after(duration_s * self._host.slowness, lambda task=task: self._end(task))  # type: ignore[misc]
+            self._host.timeline.after(self._host.takes_s(duration_s), lambda task=task: self._end(task))  # type: ignore[misc]
 
     def _end(self, task: Task) -> None:
         if self.running.get(task.key) is not task:

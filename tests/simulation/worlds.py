@@ -15,8 +15,8 @@ from simulation.dags import make_work
 from simulation.faults import CAPABILITIES, FAULTS
 from simulation.runs import SimulatedRun
 
-#: Faults begin and end in this time, and so do runs begin.
-TROUBLED_S = 1.0
+#: Faults begin in this time, and so do runs.
+TROUBLED_S = (1.0, 1.0, 20.0)
 #: After that, everything has to come to its end within this time.
 LIMIT_S = 120.0
 SIZES = (1, 3, 6, 12, 12, 25)
@@ -29,6 +29,12 @@ class World:
     seed: int
     random: Random
     cluster: Cluster
+    troubled_s: float
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there is time for silence to be noticed."""
+        return self.troubled_s > min(TROUBLED_S)
 
 
 def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
@@ -36,19 +42,19 @@ def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
     random = Random(seed)
     has_faults = random.random() < 0.75
     cluster = Cluster(random, has_faults=has_faults, trace=trace)
-    world = World(seed, random, cluster)
+    world = World(seed, random, cluster, random.choice(TROUBLED_S))
     names = [f"node{number}" for number in range(random.randint(1, 5))]
     cluster.apps += [App(f"app{number}", cluster) for number in range(random.choice((1, 1, 2, 3)))]
     offers = [random.choice(CAPABILITIES) for _ in names]
     for name, offer in zip(names, offers, strict=True):
         start = partial(cluster.start_node, name, offer)
-        cluster.timeline.after(random.choice((0.0, 0.0, random.random() * TROUBLED_S)), start)
+        cluster.timeline.after(random.choice((0.0, 0.0, random.random())), start)
     for app in cluster.apps:
         app.beat()
         _plan_runs(world, app, names, offers)
     if has_faults:
         _plan_faults(world, names)
-    cluster.run_until_all_is_over(cluster.timeline.now + TROUBLED_S + LIMIT_S)
+    cluster.run_until_all_is_over(cluster.timeline.now + world.troubled_s + LIMIT_S)
     return cluster.faults
 
 
@@ -57,7 +63,9 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
     for _ in range(random.choice((1, 1, 2, 3))):
         number = RunId(len(cluster.runs) + 1)
         pins = [*names, "nowhere"] if random.random() < 0.03 else names
-        work = make_work(random, random.choice(SIZES), pins, offers, is_calm=random.random() < 0.6)
+        work = make_work(
+            random, random.choice(SIZES), pins, offers, is_calm=random.random() < 0.6, is_long=world.is_long
+        )
         plan = work.program.plan
         functions = list(plan.index_of.values())
         extra = random.sample(functions, min(len(functions), random.choice((0, 0, 2))))
@@ -72,12 +80,14 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             observe=True,
         )
         run = cluster.runs[number] = SimulatedRun(number, work, options, app, cluster)
-        starts_after_s = random.choice((0.1, random.random() * TROUBLED_S))
+        starts_after_s = random.choice((0.1, random.random() * world.troubled_s))
         cluster.timeline.after(starts_after_s, partial(app.start, run))
 
 
 def _plan_faults(world: World, names: Sequence[str]) -> None:
-    for _ in range(world.random.choice((2, 4, 8, 12))):
-        fault = world.random.choice(FAULTS)
-        delay_s = 0.1 + world.random.random() * TROUBLED_S
+    # One fault again and again: some things happen only where several of a kind meet.
+    theme = world.random.choice(FAULTS)
+    for _ in range(world.random.choice((4, 8, 16, 24))):
+        fault = theme if world.random.random() < 0.3 else world.random.choice(FAULTS)
+        delay_s = 0.1 + world.random.random() * world.troubled_s
         world.cluster.timeline.after(delay_s, partial(fault, world.cluster, world.random.choice(names)))
