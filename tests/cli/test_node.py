@@ -129,3 +129,12 @@ def test_seeds_come_from_the_environment_too(daemons: Daemons) -> None:
     second = daemons.start("--name", "n2", variables={"HANDOFF_SEEDS": f"{first.address}, "})
 
     assert "member='n1'" in second.log()
+
+
+def test_node_whose_address_is_taken_leaves_no_store(daemons: Daemons, tmp_path: Path) -> None:
+    taken = daemons.start()
+
+    refused = handoff("node", "--listen", taken.address, "--spill-dir", str(tmp_path))
+
+    assert refused.returncode == 1
+    assert list(tmp_path.iterdir()) == []

@@ -125,8 +125,8 @@ class NodeActor:
     async def start(self) -> None:
         """Start the workers; they are ready soon after."""
         self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
-        await self._pool.start()
         self._watch = MemoryWatch(self._pids, lambda: self._machine.is_working, self._feed)
+        await self._pool.start()
         self._driver.start(self._machine.start)
 
     def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:

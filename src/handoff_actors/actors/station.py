@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from handoff_actors.actors.discovery import Discovery, Watcher
@@ -72,10 +73,14 @@ class Station:
         usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
         options = options or MemoryOptions.from_environment()
         node = NodeActor(own_name, capabilities, usual, most_workers=workers, options=options)
-        if listen is not None:
-            self._open(node, listen, advertise)
+        async with AsyncExitStack() as on_failure:
+            # The node has a store from the first, which must not stay if its address is taken.
+            on_failure.push_async_callback(node.close)
+            await node.start()
+            if listen is not None:
+                self._open(node, listen, advertise)
+            on_failure.pop_all()
         self.node = node
-        await node.start()
         if seeds:
             await self.join(seeds)
         return node
