@@ -188,6 +188,44 @@ def test_value_is_fetched_once_for_all_who_wait_for_it() -> None:
     assert told == [Failed(RUN, index, 1, "input", b"", "gone", 3, None, None, 0.0) for index in (0, 1)]
 
 
+def test_copy_of_another_version_will_not_do() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"], 1)])])), 1.0)
+    node.handle(InputFetched(RUN, 3, 10), 1.1)
+    node.handle(worker_done(done(0)), 1.15)
+
+    newer = node.handle(said(assign([job(0, attempt=2, args=[Ref(3, 10, ["y"], 2)])])), 1.2)
+    any_will_do = node.handle(said(assign([job(1, args=[Ref(3, 10, ["y"])])])), 1.3)
+
+    assert [effect for effect in newer if isinstance(effect, FetchInput)] == [
+        FetchInput(APP, RUN, 3, 10, ("y",))
+    ]
+    assert gives(any_will_do) == [(FIRST_WORKER, [1])]
+
+
+def test_another_version_is_fetched_in_place_of_the_one_that_is_on_its_way() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"], 1)])])), 1.0)
+
+    newer = node.handle(said(assign([job(0, attempt=2, args=[Ref(3, 10, ["y"], 2)])])), 1.1)
+    same = node.handle(said(assign([job(1, args=[Ref(3, 10, ["y"], 2)])])), 1.2)
+
+    assert [effect for effect in newer if isinstance(effect, FetchInput)] == [
+        FetchInput(APP, RUN, 3, 10, ("y",))
+    ]
+    assert [effect for effect in same if isinstance(effect, FetchInput)] == []
+
+
+def test_own_result_is_the_version_of_its_attempt() -> None:
+    node = started_node()
+    node.handle(said(assign([job(3, attempt=2)])), 1.0)
+    node.handle(worker_done(done(3, attempt=2, value=10)), 1.1)
+
+    effects = node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"], 2)])])), 1.2)
+
+    assert gives(effects) == [(FIRST_WORKER, [0])]
+
+
 def test_recalled_job_no_longer_waits_for_its_input() -> None:
     node = started_node()
     node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"])])])), 1.0)

@@ -1,4 +1,5 @@
 from core.builders import (
+    RUN,
     assigned,
     code,
     completed,
@@ -14,12 +15,13 @@ from core.builders import (
 from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import (
     NodeDown,
+    Tell,
 )
 from handoff_actors.errors import (
     AllocationError,
 )
 from handoff_actors.graph import Argument, Function, collocated
-from handoff_actors.wire.messages import Text
+from handoff_actors.wire.messages import Close, Ref, Text
 
 
 def test_group_goes_where_all_of_it_fits_at_once() -> None:
@@ -136,6 +138,31 @@ def test_stored_value_of_a_hook_for_a_node_that_is_lost_is_not_used() -> None:
 
     assert assigned(run.handle(node_up("c", {"gpu": 1}), 0.4)) == [("a", [2])]
     run.check()
+
+
+def test_value_of_a_hook_is_asked_for_as_its_last_attempt_made_it() -> None:
+    run = hooked()
+    run.handle(completed("a", done(0)), 0.1)
+    run.handle(completed("a", done(2, value=100)), 0.2)
+    run.handle(NodeDown("b", "gone"), 0.3)
+    run.handle(node_up("c", {"gpu": 1}), 0.4)
+
+    (tell,) = run.handle(completed("a", done(2, attempt=2, value=100)), 0.5)
+
+    assert job_in(tell).args == [Ref(2, 100, ["address of a"], 2)]
+
+
+def test_value_of_a_hook_stays_with_a_leaving_node_until_its_consumer_is_done() -> None:
+    run = hooked()
+    run.handle(completed("a", done(0)), 0.1)
+    run.handle(completed("a", done(2, value=100)), 0.2)
+    run.handle(node_up("c"), 0.3)
+
+    leaving = run.handle(node_up("a", leaving=True), 0.4)
+    ended = run.handle(completed("b", done(1)), 0.5)
+
+    assert leaving == []
+    assert Tell("a", Close(RUN)) in ended
 
 
 def test_hook_whose_consumer_has_no_node_keeps_nothing_else_waiting() -> None:

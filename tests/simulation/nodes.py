@@ -94,7 +94,8 @@ class SimulatedNode:
         self._ears: dict[WorkerId, Channel[NodeEvent]] = {}
         self._store: dict[Key, bytes] = {}
         self._results: dict[tuple[RunId, Index, Attempt], bytes] = {}
-        self._fetching: set[tuple[RunId, Index]] = set()
+        #: One transfer for each value, the one asked for last.
+        self._fetching: dict[Key, FetchInput] = {}
         self._reports: Counter[tuple[PeerId, RunId, Index, Attempt]] = Counter()
         #: Claims may exceed what has been redeclared until they end.
         self._allowed: Resources = dict(capabilities)
@@ -111,10 +112,13 @@ class SimulatedNode:
         return HANDLING_S * self.slowness if self.slowness > 1 else 0.0
 
     def handle(self, event: NodeEvent) -> None:
+        self._in_turn(lambda: self._handle(event))
+
+    def _in_turn(self, action: Callable[[], None]) -> None:
         if self.slowness > 1 or not self._events.is_empty:
-            self._events.after(self.lag_s, lambda: self._handle(event))
+            self._events.after(self.lag_s, action)
         else:
-            self._handle(event)
+            action()
 
     def _handle(self, event: NodeEvent) -> None:
         if not self.is_alive:
@@ -235,11 +239,11 @@ class SimulatedNode:
             case KillWorker(worker):
                 self._after_a_moment(self._workers[worker].die)
             case FetchInput():
-                self._fetching.add((effect.run, effect.index))
+                self._fetching[effect.run, effect.index] = effect
                 delay_s = self._random.choice(
                     (0.001, 0.02, 0.3, 0.3, 3.0 if self._cluster.has_faults else 0.3)
                 )
-                self.timeline.after(self.takes_s(delay_s), lambda: self._fetch(effect))
+                self.timeline.after(self.takes_s(delay_s), lambda: self._in_turn(lambda: self._fetch(effect)))
             case KeepValue(run, index, attempt):
                 self._store[run, index] = self._results.pop((run, index, attempt))
             case DiscardValue(run, index, attempt):
@@ -306,25 +310,25 @@ class SimulatedNode:
         self._orders.after(self.takes_s(WORKER_DELAY_S), action)
 
     def _fetch(self, fetch: FetchInput) -> None:
-        if (fetch.run, fetch.index) not in self._fetching or not self.is_alive:
+        if self._fetching.get((fetch.run, fetch.index)) is not fetch or not self.is_alive:
             return
         link = self.links.get(fetch.peer)
         if "" in fetch.holders and link is not None and link.is_up and not link.path.is_clear:
-            self.timeline.after(WAIT_S, lambda: self._fetch(fetch))
+            self.timeline.after(WAIT_S, lambda: self._in_turn(lambda: self._fetch(fetch)))
             return
-        self._fetching.discard((fetch.run, fetch.index))
+        del self._fetching[fetch.run, fetch.index]
         for holder in fetch.holders:
             value = self._cluster.value_at(holder, fetch.peer, fetch.run, fetch.index, self)
             if value is not None:
                 self._store[fetch.run, fetch.index] = value
-                self.handle(InputFetched(fetch.run, fetch.index, fetch.nbytes))
+                self._handle(InputFetched(fetch.run, fetch.index, fetch.nbytes))
                 return
-        self.handle(InputMissing(fetch.run, fetch.index, f"{list(fetch.holders)} do not have it"))
+        self._handle(InputMissing(fetch.run, fetch.index, f"{list(fetch.holders)} do not have it"))
 
     def _forget(self, run: RunId) -> None:
         for key in [key for key in self._store if key[0] == run]:
             del self._store[key]
-        self._fetching = {fetch for fetch in self._fetching if fetch[0] != run}
+        self._fetching = {key: fetch for key, fetch in self._fetching.items() if key[0] != run}
 
     # --- What must hold -----------------------------------------------------------------------------------------
 

@@ -25,12 +25,6 @@ HAPPENS_IN = {
 }
 #: So many test functions share them.
 PARTS = 16
-#: Found among 20,000 seeds, and not mended yet, by what goes wrong.
-STILL_FAIL = {
-    203915: "a node takes an input to be there that its store does not have",
-    301532: "a node uses an old copy of a serialize hook's value, made for another node, after it was made again",
-    307125: "the same as 301532",
-}
 ONCE_FAILED = [int(line) for line in (Path(__file__).parent / "seeds.txt").read_text().split()]
 
 
@@ -42,17 +36,6 @@ def test_every_run_ends_well_or_for_a_reason_and_nothing_is_left_of_it(part: int
         except AssertionError as error:
             error.add_note(f"python -m simulation.replay {seed}")
             raise
-
-
-@pytest.mark.parametrize(
-    "seed",
-    [
-        pytest.param(seed, marks=pytest.mark.xfail(raises=AssertionError, strict=True, reason=reason))
-        for seed, reason in STILL_FAIL.items()
-    ],
-)
-def test_known_faults_of_rare_worlds(seed: int) -> None:
-    run_world(seed)
 
 
 @pytest.mark.parametrize("seed", ONCE_FAILED)

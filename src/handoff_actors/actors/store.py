@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from mmap import PROT_READ, mmap
 from pathlib import Path
 from typing import Protocol
@@ -100,7 +101,8 @@ class Store:
         self._runs.add(run)
         name = f"{run:016x}-{index}.fetch{request}"
         descriptor = make_room(self.directory, self.disk, name, nbytes)
-        return FileLanding(descriptor, self.directory / name, self.path(run, index))
+        replace = partial(self._views.pop, (run, index), None)
+        return FileLanding(descriptor, self.directory / name, self.path(run, index), replace)
 
     def spill(self, run: RunId, index: Index, done: Callable[[str], None]) -> None:
         """Move a value to disk. `done("")` says that it is there, `done(reason)` that it can't be.
@@ -208,10 +210,11 @@ def _sweep(parent: Path) -> None:
 class FileLanding:
     """A file that gets its name when it is complete."""
 
-    def __init__(self, descriptor: int, path: Path, final: Path) -> None:
+    def __init__(self, descriptor: int, path: Path, final: Path, finished: Callable[[], object]) -> None:
         self._descriptor = descriptor
         self._path = path
         self._final = final
+        self._finished = finished
 
     def write(self, offset: int, piece: memoryview) -> None:
         """Put a piece at its place."""
@@ -223,6 +226,7 @@ class FileLanding:
         """It is complete."""
         os.close(self._descriptor)
         self._path.rename(self._final)
+        self._finished()
 
     def abandon(self) -> None:
         """It won't be."""

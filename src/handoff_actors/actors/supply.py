@@ -6,7 +6,7 @@ from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.actors.store import Landing, Store
 from handoff_actors.core.node_events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
-from handoff_actors.ids import PeerId, RunId
+from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.transport.endpoint import Network
 from handoff_actors.wire.messages import Chunk, Fetch, Gone
 
@@ -30,20 +30,22 @@ class Supply:
         self._ask_app = ask_app
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
-        self._requests: dict[RunId, set[int]] = {}
+        self._requests: dict[RunId, dict[Index, int]] = {}
 
     def fetch_over(self, network: Network) -> None:
         """Fetch values from other nodes over this network."""
         self._links = PeerLinks(network, self._name, self._fetcher)
 
     def fetch(self, wanted: FetchInput, own_address: str) -> None:
-        """Begin to bring a value here."""
+        """Begin to bring a value here, in place of any that is on its way under the same name."""
         # "" is the app's address; it is also this node's own if that serves its app alone.
         elsewhere = [holder for holder in wanted.holders if not holder or holder != own_address]
         holders = [holder or _APP + wanted.peer.hex() for holder in elsewhere]
         run, index = wanted.run, wanted.index
-        under_way = self._requests.setdefault(run, set())
-        requests: list[int] = []
+        under_way = self._requests.setdefault(run, {})
+        if index in under_way:
+            self._fetcher.cancel(under_way.pop(index))
+        is_over = False
         has_no_room = False
 
         def land(request: int, nbytes: int) -> Landing:
@@ -55,16 +57,19 @@ class Supply:
                 raise
 
         def done(landing: Landing | None, reason: str) -> None:
-            under_way.difference_update(requests)
+            nonlocal is_over
+            is_over = True
+            under_way.pop(index, None)
             if landing is not None:
                 self._arrived(run, index)
                 return
             why = f"node {self._name} could not fetch an input: {reason}"
             self._feed(InputMissing(run, index, why, has_no_room))
 
-        # Without holders `done` is called from within `fetch`, hence the list.
-        requests.append(self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done))
-        under_way.update(requests)
+        request = self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done)
+        # Without holders `done` is called from within `fetch`.
+        if not is_over:
+            under_way[index] = request
 
     def heard(self, peer: PeerId, message: Chunk | Gone) -> None:
         """An app answers."""
@@ -80,7 +85,7 @@ class Supply:
 
     def forget(self, run: RunId) -> None:
         """Bring nothing more for a run."""
-        self._fetcher.cancel(*self._requests.pop(run, ()))
+        self._fetcher.cancel(*self._requests.pop(run, {}).values())
 
     def close(self) -> None:
         """Let go of everything."""

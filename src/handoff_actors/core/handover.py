@@ -2,7 +2,8 @@
 
 A value that only leaving nodes hold is copied to one that stays, whether or not a function still needs it: the caller
 may ask for it until it lets the run go. A copy that fails is tried on every other node; a value that none can take is
-lost with its node, and made again if it is needed. A leaving node that runs nothing and holds nothing that is not
+lost with its node, and made again if it is needed; so is what serialize hooks have made, as it is for one node only. A
+leaving node that runs nothing and holds nothing that is not
 elsewhere has nothing more to do with the run, which is then closed there.
 """
 
@@ -48,7 +49,9 @@ class Handover:
         self._may_find_a_place = True
         if node.is_leaving and node.name not in self._leaving:
             self._leaving.add(node.name)
-            self._todo.update(dict.fromkeys(self._progress.held_by(node.name)))
+            self._todo.update(
+                (index, None) for index in self._progress.held_by(node.name) if self._is_for_all(index)
+            )
             self._find_other_places_than(node.name)
 
     def node_gone(self, name: str) -> None:
@@ -59,7 +62,7 @@ class Handover:
 
     def made(self, index: Index, name: str) -> None:
         """A value has been stored on a node."""
-        if name in self._leaving:
+        if name in self._leaving and self._is_for_all(index):
             self._todo[index] = None
             self._may_find_a_place = True
 
@@ -129,14 +132,17 @@ class Handover:
         elif willing or not staying:
             self._todo[index] = None
 
+    def _is_for_all(self, index: Index) -> bool:
+        return self._progress.version_of(index) == 0
+
     def _is_at_risk(self, index: Index) -> bool:
         stored = self._progress.stored.get(index)
         return stored is not None and bool(stored.holders) and self._leaving.issuperset(stored.holders)
 
     def _is_free(self, node: Candidate) -> bool:
-        if node.sent:
-            return False
         held = set(self._progress.held_by(node.name))
+        if node.sent or any(not self._is_for_all(index) and self._sent_dependents(index) for index in held):
+            return False
         return all(
             held.isdisjoint(busy) for busy in (self._todo.keys(), self._copying.keys(), self._home.pending)
         )

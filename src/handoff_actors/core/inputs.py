@@ -14,14 +14,37 @@ class _Waiting:
 
 
 @dataclass(slots=True)
+class _Coming:
+    #: As in `Ref`.
+    version: int
+    #: They wait for it.
+    jobs: list[Index] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _RunInputs:
     #: Sizes in bytes of what is here, its own results and copies of others'.
     here: dict[Index, int] = field(default_factory=dict)
+    #: Which attempts made what is here; 0 where nobody minds.
+    versions: dict[Index, int] = field(default_factory=dict)
     waiting: dict[Index, _Waiting] = field(default_factory=dict)
-    #: Values on their way, and the jobs that wait for each.
-    fetching: dict[Index, list[Index]] = field(default_factory=dict)
+    #: Values on their way.
+    fetching: dict[Index, _Coming] = field(default_factory=dict)
     #: Values on their way that were asked for by themselves, to be held here.
     copies: set[Index] = field(default_factory=set)
+
+    def has(self, ref: Ref) -> bool:
+        """Whether a value is here that will do."""
+        return ref.index in self.here and ref.version in {0, self.versions[ref.index]}
+
+    def begin(self, ref: Ref, *jobs: Index) -> bool:
+        """A value is to come; whether its fetching must be started, in place of what may be on its way instead."""
+        coming = self.fetching.setdefault(ref.index, _Coming(-1))
+        coming.jobs += jobs
+        if coming.version >= 0 and ref.version in {0, coming.version}:
+            return False
+        coming.version = ref.version
+        return True
 
 
 class Inputs:
@@ -41,25 +64,19 @@ class Inputs:
         if not refs:
             return None
         inputs = self._runs.setdefault(run, _RunInputs())
-        missing = refs.keys() - inputs.here.keys()
+        missing = [refs[index] for index in sorted(refs) if not inputs.has(refs[index])]
         if not missing:
             return None
-        inputs.waiting[job.index] = _Waiting(job, missing)
-        new = [refs[index] for index in sorted(missing) if index not in inputs.fetching]
-        for index in sorted(missing):
-            inputs.fetching.setdefault(index, []).append(job.index)
-        return new
+        inputs.waiting[job.index] = _Waiting(job, {ref.index for ref in missing})
+        return [ref for ref in missing if inputs.begin(ref, job.index)]
 
     def await_copies(self, run: RunId, values: list[Ref]) -> tuple[list[Index], list[Ref]]:
         """Note which values are to be held here: those that are here already, and those to be fetched now."""
         inputs = self._runs.setdefault(run, _RunInputs())
-        here = [ref.index for ref in values if ref.index in inputs.here]
-        missing = [ref for ref in values if ref.index not in inputs.here]
-        new = [ref for ref in missing if ref.index not in inputs.fetching]
-        for ref in missing:
-            inputs.copies.add(ref.index)
-            inputs.fetching.setdefault(ref.index, [])
-        return here, new
+        missing = [ref for ref in values if not inputs.has(ref)]
+        inputs.copies |= {ref.index for ref in missing}
+        here = [ref.index for ref in values if ref.index not in inputs.copies]
+        return here, [ref for ref in missing if inputs.begin(ref)]
 
     def take_copy(self, run: RunId, index: Index) -> bool:
         """Whether a value that has come, or won't, was asked for by itself."""
@@ -74,9 +91,10 @@ class Inputs:
         inputs = self._runs.get(run)
         if inputs is None:
             return []
-        self._note(inputs, index, nbytes)
+        coming = inputs.fetching.pop(index, _Coming(0))
+        self._note(inputs, index, nbytes, coming.version)
         ready: list[Job] = []
-        for job_index in inputs.fetching.pop(index, []):
+        for job_index in coming.jobs:
             waiting = inputs.waiting.get(job_index)
             if waiting is None:
                 continue
@@ -90,12 +108,13 @@ class Inputs:
         inputs = self._runs.get(run)
         if inputs is None:
             return []
-        waiting = (inputs.waiting.pop(job_index, None) for job_index in inputs.fetching.pop(index, []))
+        coming = inputs.fetching.pop(index, _Coming(0))
+        waiting = (inputs.waiting.pop(job_index, None) for job_index in coming.jobs)
         return [entry.job for entry in waiting if entry is not None]
 
-    def made(self, run: RunId, index: Index, nbytes: int) -> None:
+    def made(self, run: RunId, index: Index, attempt: int, nbytes: int) -> None:
         """A result has been stored here."""
-        self._note(self._runs.setdefault(run, _RunInputs()), index, nbytes)
+        self._note(self._runs.setdefault(run, _RunInputs()), index, nbytes, attempt)
 
     def waiting(self, run: RunId) -> list[Ticket]:
         """Jobs that wait for values."""
@@ -136,9 +155,9 @@ class Inputs:
                 assert waiting.missing, f"{waiting.job} waits for nothing"
                 assert waiting.missing <= run.fetching.keys(), f"{waiting.job} waits for what nobody fetches"
 
-    def _note(self, inputs: _RunInputs, index: Index, nbytes: int) -> None:
+    def _note(self, inputs: _RunInputs, index: Index, nbytes: int, version: int) -> None:
         self.nbytes += nbytes - inputs.here.get(index, 0)
-        inputs.here[index] = nbytes
+        inputs.here[index], inputs.versions[index] = nbytes, version
 
 
 def stored_inputs(job: Job) -> Iterator[Ref]:

@@ -80,6 +80,6 @@ class Outcomes:
     def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:
         if not counts:
             return DiscardValue(run, entry.index, entry.attempt)
-        self._inputs.made(run, entry.index, nbytes)
+        self._inputs.made(run, entry.index, entry.attempt, nbytes)
         self._shelf.put((run, entry.index), nbytes)
         return KeepValue(run, entry.index, entry.attempt)

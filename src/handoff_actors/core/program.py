@@ -32,7 +32,8 @@ class Sources:
         nodes = (self.candidates.get(holder) for holder in stored.holders)
         addresses = [node.address for node in nodes if node is not None]
         # What a message calls the app happens to be spelled in the same way.
-        return Ref(index, stored.nbytes, [*addresses, APP] if APP in stored.holders else addresses)
+        holders = [*addresses, APP] if APP in stored.holders else addresses
+        return Ref(index, stored.nbytes, holders, self.progress.version_of(index))
 
     def node_of(self, index: Index) -> str | None:
         """Where a function will run, or has run."""

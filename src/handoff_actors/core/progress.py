@@ -75,6 +75,10 @@ class Progress:
             and self.node[index] == node
         )
 
+    def version_of(self, index: Index) -> int:
+        """The attempt that made a value, where it matters: what a serialize hook makes is for one node. 0: any will do."""
+        return self.attempt[index] if index in self._plan.hook_of else 0
+
     def set_done(self, index: Index, done: Done, node: str, now: float) -> None:
         """Its value is there, inline or stored at the node."""
         self.phase[index] = DONE

@@ -33,6 +33,8 @@ class Ref(Message, frozen=True, tag=1):
     nbytes: Count
     #: Addresses of nodes that hold it, best first; "" is the session that sent the function.
     holders: list[str]
+    #: The attempt that made it, where another attempt's value will not do instead; 0: any will.
+    version: Count = 0
 
 
 class Call(Message, frozen=True, tag=2):
