@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff
 from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.durations import Durations
 from handoff_actors.core.placement import POLICIES, Need, Policy
-from handoff_actors.core.run import RunOptions
+from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
@@ -42,7 +43,7 @@ class RunSettings:
                     f"retry_backoff={self.retry_backoff!r}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
                 )
 
-    def options(self, plan: Plan, *, observe: bool, nodes_may_join: bool) -> RunOptions:
+    def options(self, plan: Plan, durations: Durations, *, observe: bool, nodes_may_join: bool) -> RunOptions:
         """What the run machine needs to know."""
         return RunOptions(
             policy=self._policy(),
@@ -55,6 +56,7 @@ class RunSettings:
             allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
             observe=observe,
             is_journaled=self.journal is not None,
+            durations=durations,
         )
 
     def _policy(self) -> Policy:

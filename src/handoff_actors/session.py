@@ -19,6 +19,7 @@ from handoff_actors.actors.runner import Buffer, RunnerActor
 from handoff_actors.actors.station import Station
 from handoff_actors.actors.values import ValueCourier
 from handoff_actors.core.budgets import Backoff
+from handoff_actors.core.durations import Durations
 from handoff_actors.core.explain import Explanation
 from handoff_actors.core.ledger import holds
 from handoff_actors.core.placement import Policy
@@ -83,6 +84,7 @@ class Session:
         #: and those that somebody else still refers to, in the order of their start.
         self._known: WeakValueDictionary[RunId, RunnerActor] = WeakValueDictionary()
         self._allowed: dict[RunId, Collection[str] | None] = {}
+        self._durations = Durations()
         self._redeclaring = asyncio.Lock()
         self._first_run = asyncio.Lock()
 
@@ -291,7 +293,9 @@ class Session:
     ) -> Run:
         await self._ready()
         run = RunId(secrets.randbits(62))
-        options = settings.options(plan, observe=on_event is not None, nodes_may_join=self._station.is_open)
+        options = settings.options(
+            plan, self._durations, observe=on_event is not None, nodes_may_join=self._station.is_open
+        )
         program, large = await encode_program(plan, INLINE_LIMIT)
         async with resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT) as resumption:
             values = {**large, **resumption.home}

@@ -1,7 +1,7 @@
 """Random DAGs, how their functions behave, and the programs that runs are made of."""
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from handoff_actors.core.ledger import holds
@@ -59,11 +59,14 @@ def make_work(
     *,
     is_calm: bool,
     is_long: bool,
+    are_alike: bool,
 ) -> Work:
-    """Make up a run. Its costs are those that `offers` can meet, nearly always."""
+    """Make up a run. Its costs are those that `offers` can meet, nearly always; if all functions are alike, they form units."""
     possible = [cost for cost in COSTS if any(holds(offer, cost) for offer in offers)]
     costs = COSTS if random.random() < 0.05 else [*possible, {"cpu": 0.25}]
     dag = _make_dag(random, size, nodes, costs)
+    if are_alike:
+        dag = _made_alike(dag)
     plan = Plan.compile(dag)
     constants: dict[Index, bytes] = {}
     encoded: list[bytes | Ref] = []
@@ -115,6 +118,18 @@ def _make_dag(random: Random, size: int, nodes: Sequence[str], all_costs: Sequen
             _make_function(random, number, dag, random.choice(kinds), costs, nodes, has_oddities)
         )
     return dag
+
+
+def _made_alike(dag: DAG) -> DAG:
+    alike = DAG(dag.id)
+    code = make_code("code1", is_async=False)
+    previous: list[Hashable] = []
+    for function in dag.functions.values():
+        args = list(function.args) or previous
+        cost = None if function.type == "inline" else {"cpu": 0.25}
+        alike.add_function(replace(function, code=code, cost=cost, args=args, timeout=None, priority=0))
+        previous = [function.id]
+    return alike
 
 
 def _make_function(

@@ -204,7 +204,10 @@ class SimulatedNode:
             shares = shares_of(running)
             assert all(share <= 1 + TOLERANCE for share in shares.values()), f"devices are shared: {shares}"
         run = task.give.run
-        return Evaluation(task.job, task.give.templates, self.name, partial(self._look_up, run)).result()
+        if task.is_behind:
+            self._cluster.faults["ran in a unit"] += 1
+        look_up = partial(self._look_up, run)
+        return Evaluation(task.job, task.give.templates, self.name, look_up, task.earlier).result()
 
     def store_result(self, task: Task) -> int:
         run, index = task.key
@@ -277,7 +280,10 @@ class SimulatedNode:
 
     def _count_reports(self, peer: PeerId, message: FromNode) -> None:
         match message:
-            case Completed(run, entries) | Recalled(run, entries):
+            case Recalled(run, entries, is_parted):
+                self._cluster.faults["parted"] += is_parted
+                tickets = [(peer, run, entry.index, entry.attempt) for entry in entries]
+            case Completed(run, entries):
                 tickets = [(peer, run, entry.index, entry.attempt) for entry in entries]
             case Copied(run, copied, missing):
                 self._count_copies(peer, run, [*copied, *missing])

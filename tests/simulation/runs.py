@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from handoff_actors.core.explain import explain
 from handoff_actors.core.progress import DONE
-from handoff_actors.core.run import RunMachine, RunOptions
+from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import (
     BringHome,
     BroughtHome,
@@ -23,6 +23,7 @@ from handoff_actors.core.run_events import (
     RunEvent,
     Tell,
 )
+from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import (
     AllocationError,
     FunctionFailed,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from handoff_actors.graph import DAG, Argument, Function
-from handoff_actors.wire.messages import Arg, Call, Job, Ref, Template, Text
+from handoff_actors.wire.messages import Arg, Call, Earlier, Job, Ref, Template, Text
 
 MADE_FOR = b"@"
 
@@ -78,6 +78,8 @@ class Evaluation:
     templates: Mapping[int, Template]
     node: str
     look_up: Callable[[Ref], bytes]
+    #: What earlier members of the same unit have come to.
+    earlier: Mapping[int, bytes]
 
     def result(self) -> bytes:
         return self._call(self.job.template, self.job.args, self.job.constants)
@@ -107,6 +109,8 @@ class Evaluation:
                 return self._call(template, args, constants)
             case Text(text):
                 return text.encode()
+            case Earlier(index):
+                return self._unwrap(self.earlier[index])
             case _:
                 return self._unwrap(arg)
 

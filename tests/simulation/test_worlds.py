@@ -22,6 +22,8 @@ HAPPENS_IN = {
     "copied": 30,
     "copied late": 5,
     "never copied": 4,
+    "ran in a unit": 20,
+    "parted": 8,
 }
 #: So many test functions share them.
 PARTS = 16

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from handoff_actors.core.crew import CANCEL_GRACE_S
@@ -33,6 +33,10 @@ class Task:
 
     give: Give
     job: Job
+    #: It runs behind the one before it, as a member of the same unit.
+    is_behind: bool = False
+    #: What earlier members have come to.
+    earlier: dict[int, bytes] = field(default_factory=dict)
     value: bytes = b""
     began_at: float = 0.0
 
@@ -89,7 +93,10 @@ class SimulatedWorker:
             self._voice.send(WorkerUp(self.worker, pid=1000 + self.worker))
 
     def give(self, give: Give) -> None:
-        self._pending.extend(Task(give, job) for job in give.jobs)
+        for job in give.jobs:
+            earlier: dict[int, bytes] = {}
+            self._pending.append(Task(give, job, earlier=earlier))
+            self._pending.extend(Task(give, member, is_behind=True, earlier=earlier) for member in job.then)
         self._start()
 
     def give_back(self) -> None:
@@ -146,6 +153,7 @@ class SimulatedWorker:
 
     def _end_well(self, task: Task, conduct: Conduct) -> None:
         del self.running[task.key]
+        task.earlier[task.job.index] = task.value
         value = self._host.store_result(task) if conduct.is_large else task.value
         done = Done(task.job.index, task.job.attempt, value, 1000 + self.worker, conduct.duration_s)
         self._voice.send(WorkerDone(self.worker, task.give.run, [done]))
@@ -157,6 +165,8 @@ class SimulatedWorker:
         self._voice.send(
             WorkerFailed(self.worker, run, index, task.job.attempt, kind, b"error", "as planned", 0.0)
         )
+        while self._pending and self._pending[0].is_behind and not self._is_async:
+            self._pending.popleft()
         self._start()
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from handoff_actors.core.durations import Durations
 from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.run import RunOptions
+from handoff_actors.core.run_options import RunOptions
 from handoff_actors.ids import Resources, RunId
+from handoff_actors.wire.messages import Template
 from simulation.apps import App
 from simulation.cluster import Cluster
 from simulation.dags import make_work
@@ -63,8 +65,15 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
     for _ in range(random.choice((1, 1, 2, 3))):
         number = RunId(len(cluster.runs) + 1)
         pins = [*names, "nowhere"] if random.random() < 0.03 else names
+        aside = Random(world.seed + number)
         work = make_work(
-            random, random.choice(SIZES), pins, offers, is_calm=random.random() < 0.6, is_long=world.is_long
+            random,
+            random.choice(SIZES),
+            pins,
+            offers,
+            is_calm=random.random() < 0.6,
+            is_long=world.is_long,
+            are_alike=aside.random() < 0.4,
         )
         plan = work.program.plan
         functions = list(plan.index_of.values())
@@ -78,10 +87,20 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             timeout_s=random.choice((None, None, None, None, 6.0)),
             allocation_timeout_s=4.0,
             observe=True,
+            durations=_assumed(aside, work.program.templates),
         )
         run = cluster.runs[number] = SimulatedRun(number, work, options, app, cluster)
         starts_after_s = random.choice((0.1, random.random() * world.troubled_s))
         cluster.timeline.after(starts_after_s, partial(app.start, run))
+
+
+def _assumed(random: Random, templates: Sequence[Template]) -> Durations:
+    """What the app takes functions to be like: mostly nothing, sometimes that all are quick, whether they are or not."""
+    durations = Durations()
+    if random.random() < 0.6:
+        for template in templates:
+            durations.assume(template.digest, random.choice((0.0, 0.0, 0.0001)))
+    return durations
 
 
 def _plan_faults(world: World, names: Sequence[str]) -> None:

@@ -1,4 +1,5 @@
 import mmap
+from functools import cache
 from typing import Any, get_args
 
 import msgspec
@@ -39,15 +40,22 @@ def message_of(kind: type[Any]) -> st.SearchStrategy[Any]:
     return st.builds(kind, **fields)
 
 
+@cache
+def nested(kind: type[Any]) -> st.SearchStrategy[Any]:
+    """Arguments and jobs nest: an outer one may hold inner ones, and so on."""
+    return st.deferred(lambda: message_of(kind))
+
+
 def value_of(info: Any) -> st.SearchStrategy[Any]:
     match info:
         case msgspec.inspect.UnionType():
             return st.one_of([value_of(part) for part in info.types])
         case msgspec.inspect.StructType():
-            # Arguments nest: an outer one may hold inner ones, and so on.
-            return st.deferred(lambda: message_of(info.cls))
+            return nested(info.cls)
         case msgspec.inspect.ListType():
             return st.lists(value_of(info.item_type), max_size=2)
+        case msgspec.inspect.VarTupleType():
+            return st.lists(value_of(info.item_type), max_size=1).map(tuple)
         case msgspec.inspect.DictType():
             return st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False), max_size=2)
         case msgspec.inspect.MemoryViewType():

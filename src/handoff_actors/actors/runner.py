@@ -12,7 +12,7 @@ from handoff_actors.actors.journal import Entry, Journal
 from handoff_actors.core.explain import Explanation, explain
 from handoff_actors.core.program import Program
 from handoff_actors.core.resumption import Reused
-from handoff_actors.core.run import RunMachine, RunOptions
+from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import (
     BringHome,
     BroughtHome,
@@ -29,6 +29,7 @@ from handoff_actors.core.run_events import (
     RunEvent as MachineEvent,
     Tell,
 )
+from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages import Close, Closed, Completed, Copied, Failed, Recalled, ToNode

@@ -24,7 +24,9 @@ class Candidate:
         self.mine: Resources = {}
         #: This run's functions there, in the order in which they were sent.
         self.sent: dict[Index, NeedClass] = {}
-        #: How many of each class those are.
+        #: Those that run behind another one, under its claim.
+        self.followers: set[Index] = set()
+        #: How many of each class the others are.
         self.counts: dict[int, int] = {}
         #: Numbers of the templates that it has been sent.
         self.templates: set[int] = set()
@@ -55,7 +57,7 @@ class Candidate:
     @property
     def spare_workers(self) -> int:
         """Workers that none of this run's functions keeps busy."""
-        return max(0, self.workers - len(self.sent))
+        return max(0, self.workers - len(self.sent) + len(self.followers))
 
     def could_ever_hold(self, need: NeedClass) -> bool:
         """Whether it offers enough, if nothing else were claimed."""
@@ -119,9 +121,22 @@ class Candidate:
         for resource, amount in need.cost.items():
             self.mine[resource] = self.mine.get(resource, 0.0) + amount
 
+    def add_follower(self, index: Index, need: NeedClass) -> None:
+        """A function is being sent there to run behind another one."""
+        self.sent[index] = need
+        self.followers.add(index)
+
+    def hand_on(self, index: Index, follower: Index) -> None:
+        """A function is not there any more; what it claimed is now claimed for the one behind it."""
+        del self.sent[index]
+        self.followers.discard(follower)
+
     def remove(self, index: Index) -> None:
         """A function is not there any more."""
         need = self.sent.pop(index)
+        if index in self.followers:
+            self.followers.discard(index)
+            return
         self.counts[need.number] -= 1
         for resource, amount in need.cost.items():
             self.mine[resource] -= amount
@@ -139,6 +154,7 @@ class Candidate:
     def check(self) -> None:
         """Assert that the books balance."""
         for resource, mine in self.mine.items():
-            summed = sum(need.cost.get(resource, 0.0) for need in self.sent.values())
+            leading = [need for index, need in self.sent.items() if index not in self.followers]
+            summed = sum(need.cost.get(resource, 0.0) for need in leading)
             assert abs(summed - mine) < ROUNDING, f"{self.name}: {resource} adds up to {summed}, not {mine}"
-        assert sum(self.counts.values()) == len(self.sent)
+        assert sum(self.counts.values()) == len(self.sent) - len(self.followers)

@@ -7,14 +7,13 @@ The async worker runs many coroutines of many runs, each under a claim of its ow
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from handoff_actors.core.guard import overgrown
 from handoff_actors.core.ledger import GPU, Ledger
 from handoff_actors.core.node_events import CancelCoroutine, Give, MemorySampled, NodeEffect, RecallWorker
 from handoff_actors.core.queue import FairQueue, Lane
-from handoff_actors.core.slot import Given, Key, Slot
+from handoff_actors.core.slot import Casualty, Given, Key, Slot
 from handoff_actors.core.staff import Staff
 from handoff_actors.ids import Attempt, Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages import Done, Job, Template, Ticket
@@ -29,17 +28,6 @@ CANCEL_GRACE_S = 0.5
 STARVED_S = 1.0
 #: One lane may keep a worker for so long while other runs wait.
 TURN_S = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Casualty:
-    """A job that its worker will not finish, and why: "timeout", "memory" or "worker" (it died under it)."""
-
-    job: Job
-    run: RunId
-    kind: str
-    #: For people, where there is more to say.
-    reason: str = ""
 
 
 class Crew:
@@ -88,39 +76,57 @@ class Crew:
 
     def failed(
         self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, now: float
-    ) -> Given | None:
-        """Take one job out of a worker's hands; None if it was not known to have it."""
+    ) -> tuple[Given | None, list[Ticket]]:
+        """Take a job out of a worker's hands, and what was to run behind it; None if it was not known to have it."""
         slot = self.staff.slots.get(worker)
         given = slot.given.get((run, index)) if slot else None
         if slot is None or given is None or given.job.attempt != attempt:
-            return None
+            return None, []
         self._take_from(slot, (run, index))
+        behind = [] if given.head is None else list(slot.unit(given.head))
+        for ticket in behind:
+            self._take_from(slot, (run, ticket.index))
         slot.is_held_up = False
         self._heard(slot, now)
-        return given
+        return given, behind
 
-    def recalled(self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float) -> None:
-        """Queue again, in front, what a worker gives back."""
+    def recalled(
+        self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float
+    ) -> list[tuple[RunId, Ticket]]:
+        """Queue again, in front, what a worker gives back; the answer is what was to run behind something that it keeps."""
         slot = self.staff.slots.get(worker)
         if slot is None:
-            return
+            return []
         slot.recalled, slot.is_held_up = False, True
         back: dict[Lane, list[Job]] = {}
+        parted: list[tuple[RunId, Ticket]] = []
+        heads: set[Key] = set()
         for run, ticket in tickets:
             given = slot.given.get((run, ticket.index))
-            if given is not None and given.job.attempt == ticket.attempt:
-                self._take_from(slot, (run, ticket.index))
-                if run in self.templates:
-                    back.setdefault(given.lane, []).append(given.job)
+            if given is None or given.job.attempt != ticket.attempt:
+                continue
+            self._take_from(slot, (run, ticket.index))
+            if run not in self.templates:
+                continue
+            if given.head is None or given.head is given.job:
+                heads.add((run, ticket.index))
+                back.setdefault(given.lane, []).append(given.job)
+            elif (run, given.head.index) not in heads:
+                parted.append((run, ticket))
         for lane, jobs in back.items():
             self.queue.put_back(lane, jobs)
         self._heard(slot, now)
+        return parted
 
-    def exited(self, worker: WorkerId, now: float) -> list[Casualty]:
-        """A worker has ended. What it held is queued again, but for what is to blame or has run out of time."""
+    def exited(self, worker: WorkerId, now: float) -> tuple[list[Casualty], list[tuple[RunId, Ticket]]]:
+        """A worker has ended. What it held is queued again, but for what is to blame or has run out of time.
+
+        The second part of the answer are members of units: what they take may have gone with the worker.
+        """
         slot = self.staff.left(worker, now)
         alone = len(slot.given) == 1
         casualties: list[Casualty] = []
+        parted: list[tuple[RunId, Ticket]] = []
         # Backwards, since each that is queued again goes in front.
         for (run, _), given in reversed(slot.given.items()):
             if given.claim is not None:
@@ -131,11 +137,13 @@ class Crew:
                 casualties.append(Casualty(given.job, run, "timeout"))
             elif slot.verdict in {None, "memory"} and alone:
                 casualties.append(Casualty(given.job, run, slot.verdict or "worker", slot.reason))
+            elif given.head is not None:
+                parted.append((run, Ticket(given.job.index, given.job.attempt)))
             else:
                 self._queue_again(run, given, suspect=slot.verdict in {None, "memory"})
         if slot.claim is not None:
             self.ledger.release(slot.claim)
-        return casualties
+        return casualties, parted
 
     def stop_run(self, run: RunId, now: float) -> list[NodeEffect]:
         """Let nothing of a run wait or run. Its templates must be gone already."""
@@ -159,10 +167,6 @@ class Crew:
             slot.reason = reason
             effects.append(self.staff.dismiss(slot, "memory"))
         return effects
-
-    def has(self, run: RunId) -> bool:
-        """Whether a worker holds anything of a run."""
-        return any(key[0] == run for slot in self.staff.slots.values() for key in slot.given)
 
     # --- What to do next ----------------------------------------------------------------------------------------
 
@@ -199,17 +203,6 @@ class Crew:
         if staff is not None:
             times.append(staff)
         return min(times, default=None)
-
-    def claimed_by_others(self, run: RunId) -> Resources:
-        """What the claims of all runs but one come to."""
-        others: Resources = {}
-        for slot in self.staff.slots.values():
-            claims = [slot.claim] if slot.claim and slot.lane and slot.lane.run != run else []
-            claims += [given.claim for key, given in slot.given.items() if given.claim and key[0] != run]
-            for claim in claims:
-                for resource, amount in claim.amounts.items():
-                    others[resource] = others.get(resource, 0.0) + amount
-        return others
 
     def load(self) -> tuple[int, int]:
         """How many jobs run, and how many wait."""
@@ -304,7 +297,10 @@ class Crew:
         count = max(1, min(lane.depth - len(slot.given), -(-len(lane.jobs) // sharers)))
         jobs = [lane.jobs.popleft() for _ in range(min(count, len(lane.jobs)))]
         for job in jobs:
-            slot.given[lane.run, job.index] = Given(job, lane)
+            head = job if job.then else None
+            slot.given[lane.run, job.index] = Given(job, lane, None, head)
+            for member in job.then:
+                slot.given[lane.run, member.index] = Given(member, lane, None, head)
             self._set_deadline(slot, lane, job, now)
         devices = slot.claim.devices if slot.claim is not None and GPU in slot.claim.amounts else None
         effects.append(Give(slot.worker, lane.run, self.templates[lane.run], jobs, devices))

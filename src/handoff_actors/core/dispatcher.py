@@ -1,8 +1,8 @@
-"""Which ready function goes to which node, and what is called back from a node that has too much.
+"""Which ready function goes to which node.
 
 A function goes to a node that could start it now; among several, the run's policy chooses. Where none could, it goes to
-one that may queue a few more, so that no worker ever waits for a message; otherwise it waits here. When nothing waits
-here any more and a node runs dry, others are asked to give back what they have not started.
+one that may queue a few more, so that no worker ever waits for a message; otherwise it waits here. What takes its value
+may go along, see `core.units`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,17 +10,15 @@ from dataclasses import dataclass, field
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
-from handoff_actors.core.placement import POLICIES, Need, Policy
+from handoff_actors.core.placement import POLICIES, LoadBalanced, Need, Policy
 from handoff_actors.core.program import Program, Sources
 from handoff_actors.core.progress import READY, RESTING, Progress
 from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run_events import Observed, Tell
+from handoff_actors.core.units import Units
 from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Assign, Job, Recall, Template, Ticket
-
-#: Less work than this is not worth calling back.
-WORTH_RECALLING_S = 0.002
+from handoff_actors.wire.messages import Assign, Job, Template
 
 
 @dataclass(slots=True)
@@ -41,11 +39,17 @@ class Dispatcher:
         self._progress = progress
         self._policy = policy
         self._is_users_policy = policy not in POLICIES.values()
+        self._may_form_units = (
+            max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
+        )
         self._max_concurrency = max_concurrency
         self.needs = Needs(self._plan)
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
         self.sources = Sources(progress)
+        self._units = Units(program, progress, self.needs)
+        #: Of a member of a unit that is out, the one that runs behind it.
+        self._follower: dict[Index, Index] = {}
         self.in_flight = 0
         #: Nodes that have been chosen for groups.
         self.group_node: dict[int, str] = {}
@@ -82,9 +86,22 @@ class Dispatcher:
         """A function is ready."""
         self._ready.push(index, self._destination(index))
 
+    def done(self, index: Index, node: Candidate) -> None:
+        """A function has ended well on a node, where the one behind it takes its place."""
+        follower = self._follower.pop(index, None)
+        if follower in node.followers and index not in node.followers:
+            node.hand_on(index, follower)
+        else:
+            node.remove(index)
+        self._is_back(index)
+
     def back(self, index: Index, node: Candidate) -> None:
         """Take a function off a node's books."""
+        self._follower.pop(index, None)
         node.remove(index)
+        self._is_back(index)
+
+    def _is_back(self, index: Index) -> None:
         self.in_flight -= 1
         # Until somebody decides what becomes of it.
         self._progress.phase[index] = RESTING
@@ -118,6 +135,10 @@ class Dispatcher:
     def has_ready(self) -> bool:
         """Whether something is ready and has not been sent."""
         return bool(self._ready.lanes())
+
+    def ready_needs(self) -> set[int]:
+        """Numbers of the classes of which some function is ready and has not been sent."""
+        return {lane.destination.need.number for lane in self._ready.lanes()}
 
     def is_outdated(self, index: Index) -> bool:
         """Whether a serialize hook works, or has worked, for a node that its consumer will not run on."""
@@ -168,9 +189,7 @@ class Dispatcher:
         for _ in range(self._count_alike(lane, node)):
             index = self._ready.pop(lane)
             if self._progress.phase[index] == READY:
-                self._send(index, node, batch)
-                if observe is not None:
-                    observe(Observed("assigned", index, node.name, self._progress.attempt[index]))
+                self._send(index, node, batch, observe)
         return True
 
     def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
@@ -187,20 +206,49 @@ class Dispatcher:
             count = min(count, self._max_concurrency - self.in_flight)
         return max(1, count)
 
-    def _send(self, index: Index, node: Candidate, batch: _Batch) -> None:
+    def _send(
+        self, index: Index, node: Candidate, batch: _Batch, observe: Callable[[Observed], None] | None
+    ) -> None:
+        node.add(index, self.needs.of[index])
+        if index in self._plan.hook_of:
+            self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
+        if self._progress.stored:
+            self._note_moves(index, node)
+        attempt = self._book(index, node, batch, observe)
+        members = self._units.behind(index, node.name) if self._may_form_units else None
+        then = self._send_behind(index, members, node, batch, observe) if members else ()
+        batch.jobs.append(self._program.job(index, attempt, node, self.sources, then))
+
+    def _send_behind(
+        self,
+        head: Index,
+        members: list[Index],
+        node: Candidate,
+        batch: _Batch,
+        observe: Callable[[Observed], None] | None,
+    ) -> tuple[Job, ...]:
+        self._follower.update(zip([head, *members], members, strict=False))
+        jobs: list[Job] = []
+        for index in members:
+            node.add_follower(index, self.needs.of[index])
+            attempt = self._book(index, node, batch, observe)
+            jobs.append(self._program.job(index, attempt, node, self.sources))
+        return tuple(jobs)
+
+    def _book(
+        self, index: Index, node: Candidate, batch: _Batch, observe: Callable[[Observed], None] | None
+    ) -> int:
+        """Note that a function goes to a node, with the templates that it needs; the answer is the attempt."""
         if self._plan.template_of[index] not in node.templates or index in self._with_calls:
             for template in self._program.templates_of(index):
                 if template not in node.templates:
                     node.templates.add(template)
                     batch.templates.append(self._program.templates[template])
-        node.add(index, self.needs.of[index])
         self.in_flight += 1
-        if index in self._plan.hook_of:
-            self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
         attempt = self._progress.set_sent(index, node.name)
-        if self._progress.stored:
-            self._note_moves(index, node)
-        batch.jobs.append(self._program.job(index, attempt, node, self.sources))
+        if observe is not None:
+            observe(Observed("assigned", index, node.name, attempt))
+        return attempt
 
     def _note_moves(self, index: Index, node: Candidate) -> None:
         moved = sum(
@@ -314,46 +362,3 @@ class Dispatcher:
                 for holder in stored.holders:
                     held[holder] = held.get(holder, 0) + stored.nbytes
         return Need(self._plan.ids[index], need.cost, total, held)
-
-    # --- Calling back -------------------------------------------------------------------------------------------
-
-    def rebalance(self, now: float) -> list[Tell]:
-        """Ask nodes for what they have not started, where others have nothing to do."""
-        if len(self.candidates) < 2:  # noqa: PLR2004 - a pair
-            return []
-        waiting = {lane.destination.need.number for lane in self._ready.lanes()}
-        effects: list[Tell] = []
-        for node in self.candidates.values():
-            if node.is_recalling or not node.sent or now < node.quiet_until:
-                continue
-            tickets = [
-                ticket
-                for number, count in node.counts.items()
-                if count and number not in waiting
-                for ticket in self._surplus(node, self.needs.classes[number])
-            ]
-            if tickets:
-                node.is_recalling = True
-                effects.append(Tell(node.name, Recall(self._run, tickets)))
-        return effects
-
-    def _surplus(self, node: Candidate, need: NeedClass) -> list[Ticket]:
-        excess = node.excess(need)
-        if excess <= 0:
-            return []
-        if need.seconds is not None and excess * need.seconds < WORTH_RECALLING_S * max(1, node.slots(need)):
-            return []
-        room = sum(
-            max(0, other.slots(need) - other.counts.get(need.number, 0))
-            for other in self.candidates.values()
-            if other is not node and other.usable and other.fits(need)
-        )
-        if not room:
-            return []
-        movable = [
-            index
-            for index, sent_as in reversed(node.sent.items())
-            if sent_as is need and self.target_of(index) is None
-        ]
-        count = min(room, (excess + 1) // 2)
-        return [Ticket(index, self._progress.attempt[index]) for index in movable[:count]]

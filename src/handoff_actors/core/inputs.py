@@ -163,6 +163,8 @@ class Inputs:
 def stored_inputs(job: Job) -> Iterator[Ref]:
     """The stored values that a job needs, those within calls included."""
     pending: list[object] = [*job.args, job.constants]
+    for member in job.then:
+        pending += [*member.args, member.constants]
     while pending:
         part = pending.pop()
         if isinstance(part, Ref):

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import add
 
+from handoff_actors.core.durations import Durations
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Resources
+from handoff_actors.wire.messages import Template
 
 #: A node is sent about this much work more than it can start at once, so that it never waits for us.
 AHEAD_S = 0.005
@@ -53,6 +55,16 @@ class Needs:
         #: By group: what all of its members claim together, and the least that a node must offer for all of them.
         self.sum_of_group = [self._of_group(plan, members, add) for members in plan.groups]
         self.peak_of_group = [self._of_group(plan, members, max) for members in plan.groups]
+
+    def assume(self, templates: Sequence[Template], durations: Durations) -> None:
+        """Start from what functions took in earlier runs, where that is known of all in a class."""
+        known: dict[NeedClass, list[float | None]] = {}
+        for template, need in zip(templates, self._of_template, strict=False):
+            known.setdefault(need, []).append(durations.of(template.digest))
+        for need, seconds in known.items():
+            sure = [each for each in seconds if each is not None]
+            if len(sure) == len(seconds):
+                need.seconds = max(sure)
 
     def _class(self, cost: Resources, *, is_async: bool) -> NeedClass:
         key = (tuple(sorted(cost.items())), is_async)

@@ -8,6 +8,7 @@ attempts or workers that are gone changes nothing.
 
 from typing import assert_never
 
+from handoff_actors.core.admission import check_job
 from handoff_actors.core.blame import failure
 from handoff_actors.core.crew import Crew
 from handoff_actors.core.herald import Herald
@@ -40,10 +41,9 @@ from handoff_actors.core.node_events import (
     WorkerUp,
 )
 from handoff_actors.core.outcomes import Outcomes
-from handoff_actors.core.queue import Lane
+from handoff_actors.core.queue import Lane, tickets_of
 from handoff_actors.core.shelf import Shelf
 from handoff_actors.core.tenants import Tenants
-from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages import (
     Assign,
@@ -155,9 +155,8 @@ class NodeMachine:
                 return self._received(event, now)
             case WorkerFailed():
                 return self._outcomes.failed(event, now)
-            case WorkerRecalled(worker, jobs):
-                self._crew.recalled(worker, jobs, now)
-                return []
+            case WorkerRecalled():
+                return self._outcomes.recalled(event, now)
             case WorkerUp(worker, pid):
                 self._crew.worker_up(worker, pid, now)
                 return []
@@ -218,13 +217,12 @@ class NodeMachine:
         for template in message.templates:
             run.templates[template.number] = template
         fresh = [job for job in message.jobs if job.attempt > run.attempts.get(job.index, 0)]
-        unknown = [job.template for job in fresh if job.template not in run.templates]
-        if unknown:
-            raise RemoteProtocolError(f"run {message.run}: template {unknown[0]} was never sent")
+        for job in fresh:
+            check_job(job, run.templates)
         effects: list[NodeEffect] = []
         ready: list[Job] = []
         for job in fresh:
-            run.attempts[job.index] = job.attempt
+            run.attempts.update((ticket.index, ticket.attempt) for ticket in tickets_of(job))
             for ref in stored_inputs(job):
                 self._shelf.use((message.run, ref.index))
             missing = self._inputs.await_inputs(message.run, job)
@@ -264,7 +262,7 @@ class NodeMachine:
     def _recall(self, peer: PeerId, run: RunId, tickets: list[Ticket]) -> list[NodeEffect]:
         taken = self._crew.queue.take_back(run, tickets)
         waiting = self._inputs.take_back(run, {(ticket.index, ticket.attempt) for ticket in tickets})
-        taken += [Ticket(job.index, job.attempt) for job in waiting]
+        taken += [ticket for job in waiting for ticket in tickets_of(job)]
         return [Reply(peer, Recalled(run, taken))]
 
     def _give_back(self) -> list[NodeEffect]:
@@ -319,6 +317,8 @@ class NodeMachine:
             return []
         kind, lost = ("store", None) if event.has_no_room else ("input", event.index)
         told: list[FromNode] = [failure(event.run, job, kind, event.reason, lost=lost) for job in jobs]
+        behind = [ticket for job in jobs for ticket in tickets_of(job)[1:]]
+        told += [Recalled(event.run, behind, is_parted=True)] if behind else []
         told += [Copied(event.run, [], [event.index])] if is_copy else []
         return [Reply(run.peer, message) for message in told]
 
@@ -347,7 +347,7 @@ class NodeMachine:
     def _finish_closing(self) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
         for run in self._tenants.closing():
-            if not self._crew.has(run):
+            if not self._crew.staff.has(run):
                 self._inputs.forget(run)
                 self._shelf.forget(run)
                 effects += [ForgetRun(run), Reply(self._tenants.remove(run), Closed(run))]

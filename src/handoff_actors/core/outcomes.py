@@ -1,5 +1,7 @@
 """What becomes of an attempt that a worker had: its value is kept or not, its run is told."""
 
+from collections.abc import Iterable
+
 from handoff_actors.core.blame import death, failure, how_it_ended, no_room, too_long
 from handoff_actors.core.crew import Crew
 from handoff_actors.core.inputs import Inputs
@@ -11,11 +13,12 @@ from handoff_actors.core.node_events import (
     WorkerDone,
     WorkerExited,
     WorkerFailed,
+    WorkerRecalled,
 )
 from handoff_actors.core.shelf import Shelf
 from handoff_actors.core.tenants import Tenants
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Completed, Done
+from handoff_actors.wire.messages import Completed, Done, Recalled, Ticket
 
 
 class Outcomes:
@@ -45,13 +48,13 @@ class Outcomes:
             )
         kept = [entry for entry in accepted if entry.index not in refused] if refused else accepted
         if run is not None and kept:
-            others = self._crew.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
+            others = self._crew.staff.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
             effects.append(Reply(run.peer, Completed(event.run, kept, others)))
         return effects
 
     def failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
         """A worker is through with a job, without a value."""
-        given = self._crew.failed(event.worker, event.run, event.index, event.attempt, now)
+        given, behind = self._crew.failed(event.worker, event.run, event.index, event.attempt, now)
         run = self._tenants.live(event.run)
         if given is None or run is None:
             return []
@@ -61,12 +64,17 @@ class Outcomes:
         failed = failure(
             event.run, given.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
         )
-        return [Reply(run.peer, failed)]
+        return [Reply(run.peer, failed), *self._parted((event.run, ticket) for ticket in behind)]
+
+    def recalled(self, event: WorkerRecalled, now: float) -> list[NodeEffect]:
+        """A worker has given back what it has not started."""
+        return self._parted(self._crew.recalled(event.worker, event.jobs, now))
 
     def exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
         """A worker has ended."""
         effects: list[NodeEffect] = []
-        for casualty in self._crew.exited(event.worker, now):
+        casualties, parted = self._crew.exited(event.worker, now)
+        for casualty in casualties:
             run, job = self._tenants.live(casualty.run), casualty.job
             assert run is not None, "the crew works for runs that go on"
             # It may have died with its result half written.
@@ -75,7 +83,20 @@ class Outcomes:
             why = too_long(run.templates[job.template]) if is_timeout else how_it_ended(event)
             reason = casualty.reason or why
             effects.append(Reply(run.peer, death(casualty.run, job, casualty.kind, reason, event)))
-        return effects
+        effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in parted]
+        return effects + self._parted(parted)
+
+    def _parted(self, members: Iterable[tuple[RunId, Ticket]]) -> list[NodeEffect]:
+        """Tell of members of units that don't run as such any more."""
+        by_run: dict[RunId, list[Ticket]] = {}
+        for run, ticket in members:
+            by_run.setdefault(run, []).append(ticket)
+        tenancies = ((self._tenants.live(run), run, tickets) for run, tickets in by_run.items())
+        return [
+            Reply(tenancy.peer, Recalled(run, tickets, is_parted=True))
+            for tenancy, run, tickets in tenancies
+            if tenancy is not None
+        ]
 
     def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:
         if not counts:

@@ -6,7 +6,7 @@ from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.progress import APP, Progress
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages import Arg, Call, Job, Ref, Template, Text
+from handoff_actors.wire.messages import Arg, Call, Earlier, Job, Ref, Template, Text
 
 
 @dataclass(slots=True)
@@ -19,12 +19,12 @@ class Sources:
     #: Nodes that have been chosen for functions before these are ready.
     reserved: dict[Index, str] = field(default_factory=dict)
 
-    def value(self, index: Index) -> bytes | Ref:
-        """The value of a function that is done, or who has it."""
+    def value(self, index: Index) -> bytes | Ref | Earlier:
+        """The value of a function that is done, or who has it; of one that is not, it will be made in the same unit."""
         inline = self.progress.inline.get(index)
         if inline is not None:
             return inline
-        return self.ref(index)
+        return self.ref(index) if index in self.progress.stored else Earlier(index)
 
     def ref(self, index: Index) -> Ref:
         """Who has a stored value."""
@@ -49,14 +49,17 @@ class Program:
     constants: list[bytes | Ref]
     values: list[bytes | Ref]
 
-    def job(self, index: Index, attempt: int, node: Candidate, sources: Sources) -> Job:
+    def job(
+        self, index: Index, attempt: int, node: Candidate, sources: Sources, then: tuple[Job, ...] = ()
+    ) -> Job:
         """One attempt at one function, with the values of its inputs or where to find them."""
         plan, inline = self.plan, sources.progress.inline
         args: list[Arg] = []
         for spec in plan.args[index]:
             value = inline.get(spec) if type(spec) is int else None
             args.append(self._resolve(spec, index, node, sources) if value is None else value)
-        return Job(index, attempt, plan.template_of[index], args, self._constants(plan.constants_of[index]))
+        constants = self._constants(plan.constants_of[index])
+        return Job(index, attempt, plan.template_of[index], args, constants, then)
 
     def _resolve(self, spec: ArgSpec, index: Index, node: Candidate, sources: Sources) -> Arg:
         if isinstance(spec, int):

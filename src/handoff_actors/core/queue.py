@@ -121,7 +121,7 @@ class FairQueue:
             stay: deque[Job] = deque()
             for job in lane.jobs:
                 if (job.index, job.attempt) in wanted:
-                    taken.append(Ticket(job.index, job.attempt))
+                    taken += tickets_of(job)
                 else:
                     stay.append(job)
             lane.jobs = stay
@@ -141,3 +141,8 @@ class FairQueue:
         """Assert that turns and lanes agree."""
         waiting = {run for run, lanes in self._lanes.items() if any(lane.jobs for lane in lanes.values())}
         assert waiting == set(self._turns), f"{waiting} have jobs, {set(self._turns)} have turns"
+
+
+def tickets_of(job: Job) -> list[Ticket]:
+    """Name a job, and what is to run behind it."""
+    return [Ticket(member.index, member.attempt) for member in (job, *job.then)]

@@ -7,22 +7,21 @@ unfinished function, or the caller, still needs them. A failure that nothing can
 to close it, and the run is over when all of them have, or are gone.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from typing import assert_never
 
 from handoff_actors.core.blame import function_failed
-from handoff_actors.core.budgets import NO_BACKOFF, Backoff, Budgets
+from handoff_actors.core.budgets import Budgets
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.dispatcher import Dispatcher
 from handoff_actors.core.ending import Ending
 from handoff_actors.core.feasibility import Feasibility
 from handoff_actors.core.handover import Handover
 from handoff_actors.core.homecoming import Homecoming
-from handoff_actors.core.placement import Policy
 from handoff_actors.core.program import Program
 from handoff_actors.core.progress import DONE, RESTING, SENT, WAITING, Progress
+from handoff_actors.core.rebalance import Rebalance
 from handoff_actors.core.recovery import Recovery
 from handoff_actors.core.resumption import Reused
 from handoff_actors.core.run_events import (
@@ -39,37 +38,23 @@ from handoff_actors.core.run_events import (
     RunEffect,
     RunEvent,
 )
+from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import HandoffError, NodeLost, RunTimeout, SerializationError
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Closed, Completed, Copied, Done, Failed, Recalled
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a run is to go."""
-
-    policy: Policy
-    #: Functions whose stored values are brought to the app as soon as they are done.
-    wanted: Collection[Index]
-    max_retries: int = 3
-    backoff: Backoff = NO_BACKOFF
-    max_concurrency: int | None = None
-    timeout_s: float | None = None
-    allocation_timeout_s: float = 10.0
-    #: Whether anybody looks at `Observed`.
-    observe: bool = False
-    #: Whether anybody wants `Record`.
-    is_journaled: bool = False
 
 
 class RunMachine:
     """One run of one plan. See `core.machine.Machine`."""
 
     def __init__(self, run: RunId, program: Program, options: RunOptions) -> None:
+        self._program = program
         self._plan = program.plan
         self._options = options
         self.progress = Progress(program.plan)
         self.dispatcher = Dispatcher(run, program, self.progress, options.policy, options.max_concurrency)
+        self.dispatcher.needs.assume(program.templates, options.durations)
+        self._rebalance = Rebalance(run, self.dispatcher, self.progress)
         self._budgets = Budgets(program.plan, options.max_retries, options.backoff)
         self.feasibility = Feasibility(
             program.plan, self.dispatcher.needs, self.progress, options.allocation_timeout_s
@@ -244,7 +229,7 @@ class RunMachine:
         index, progress = entry.index, self.progress
         if not progress.is_sent(index, entry.attempt, node.name):
             return
-        self.dispatcher.back(index, node)
+        self.dispatcher.done(index, node)
         if self._plan.hooks and self.dispatcher.is_outdated(index):
             self._recovery.again(index, now)
             return
@@ -256,10 +241,19 @@ class RunMachine:
             self._record(index)
         if progress.stored:
             self._note_copies(index, node)
+        self._fire(index, now)
+
+    def _fire(self, index: Index, now: float) -> None:
+        progress = self.progress
         for dependent in self._plan.dependents[index]:
             missing = progress.missing[dependent] = progress.missing[dependent] - 1
-            if missing == 0 and progress.phase[dependent] == WAITING:
-                self._recovery.make_ready(dependent, now)
+            if missing == 0:
+                phase = progress.phase[dependent]
+                if phase == WAITING:
+                    self._recovery.make_ready(dependent, now)
+                elif phase == SENT:
+                    # It is out already, as a member of the same unit.
+                    progress.ready_at[dependent] = now
 
     def _record(self, index: Index) -> None:
         is_to_come = index in self.progress.stored and self._home.lacks(index)
@@ -300,7 +294,10 @@ class RunMachine:
             )
 
     def _recalled(self, node: Candidate, message: Recalled, now: float) -> None:
-        if node.is_recalling:
+        if message.is_parted:
+            # The node takes more: it only has no use for these as they were sent.
+            pass
+        elif node.is_recalling:
             node.is_recalling = False
             node.quiet_until = now if message.jobs else now + 0.1
         elif message.jobs:
@@ -363,11 +360,12 @@ class RunMachine:
             if verdict is not None:
                 self._fail(verdict)
             elif self.progress.remaining == 0 and not self._home.pending:
+                self._options.durations.learn(self._program.templates, self._plan.template_of, self.progress)
                 self._ending.decide(Finished(None))
         self._effects += self._handover.settle(now)
         if self._ending.outcome is None:
             tells = self.dispatcher.dispatch(self._effects.append if self._options.observe else None)
-            tells += self.dispatcher.rebalance(now)
+            tells += self._rebalance.recalls(now)
             for tell in tells:
                 self._ending.sent_to(tell.name)
             self._effects += tells

@@ -1,11 +1,12 @@
-"""A worker as its node sees it, and a job in its hands."""
+"""A worker as its node sees it, a job in its hands, and one that is lost with it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from handoff_actors.core.ledger import Claim
 from handoff_actors.core.queue import Lane
 from handoff_actors.ids import Index, RunId, WorkerId
-from handoff_actors.wire.messages import Job
+from handoff_actors.wire.messages import Job, Ticket
 
 Key = tuple[RunId, Index]
 
@@ -18,6 +19,8 @@ class Given:
     lane: Lane
     #: Its own claim, on an async worker.
     claim: Claim | None = None
+    #: The first of the unit that it belongs to, where that has more members.
+    head: Job | None = None
     #: Why it is being cancelled: "timeout" or "closed".
     verdict: str | None = None
 
@@ -49,6 +52,12 @@ class Slot:
     used_nbytes: int = 0
     used_before_nbytes: int = 0
 
+    def unit(self, head: Job) -> Iterator[Ticket]:
+        """What it still holds of a unit."""
+        for given in self.given.values():
+            if given.head is head:
+                yield Ticket(given.job.index, given.job.attempt)
+
     @property
     def claimed_memory_mb(self) -> float | None:
         """The memory that all it runs may use together; None where some of that claims none."""
@@ -60,3 +69,14 @@ class Slot:
     def may_be_stuck(self) -> bool:
         """Whether silence would mean that a long job holds up others."""
         return not self.is_async and len(self.given) > 1 and not self.recalled and self.verdict is None
+
+
+@dataclass(frozen=True, slots=True)
+class Casualty:
+    """A job that its worker will not finish, and why: "timeout", "memory" or "worker" (it died under it)."""
+
+    job: Job
+    run: RunId
+    kind: str
+    #: For people, where there is more to say.
+    reason: str = ""

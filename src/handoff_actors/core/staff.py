@@ -6,7 +6,7 @@ room that nobody uses, more are started, and end again once they have been idle 
 
 from handoff_actors.core.node_events import KillWorker, SpawnWorker
 from handoff_actors.core.slot import Slot
-from handoff_actors.ids import WorkerId
+from handoff_actors.ids import Resources, RunId, WorkerId
 
 #: Workers beyond the usual number end after so long without work.
 IDLE_S = 5.0
@@ -117,3 +117,18 @@ class Staff:
     def may_hire(self) -> bool:
         """Whether starting workers has not just failed."""
         return self._respawn_at is None
+
+    def claimed_by_others(self, run: RunId) -> Resources:
+        """What the claims of all runs but one come to."""
+        others: Resources = {}
+        for slot in self.slots.values():
+            claims = [slot.claim] if slot.claim and slot.lane and slot.lane.run != run else []
+            claims += [given.claim for key, given in slot.given.items() if given.claim and key[0] != run]
+            for claim in claims:
+                for resource, amount in claim.amounts.items():
+                    others[resource] = others.get(resource, 0.0) + amount
+        return others
+
+    def has(self, run: RunId) -> bool:
+        """Whether some worker holds anything of a run."""
+        return any(key[0] == run for slot in self.slots.values() for key in slot.given)

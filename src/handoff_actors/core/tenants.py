@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from handoff_actors.core.queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.wire.messages import Assign, Template, Ticket
 
@@ -101,9 +102,10 @@ class Tenants:
         """Refuse attempts for good, but keep the templates; the answer is the attempts not refused before."""
         future = self._peers[peer].refused.setdefault(message.run, Tenancy(peer))
         future.templates.update((template.number, template) for template in message.templates)
-        fresh = [job for job in message.jobs if job.attempt > future.attempts.get(job.index, 0)]
-        future.attempts.update((job.index, job.attempt) for job in fresh)
-        return [Ticket(job.index, job.attempt) for job in fresh]
+        named = [ticket for job in message.jobs for ticket in tickets_of(job)]
+        fresh = [ticket for ticket in named if ticket.attempt > future.attempts.get(ticket.index, 0)]
+        future.attempts.update((ticket.index, ticket.attempt) for ticket in fresh)
+        return fresh
 
     def hand_over(self, run: RunId, peer: PeerId) -> None:
         """Let the run be another peer's."""

@@ -52,8 +52,14 @@ class Text(Message, frozen=True, tag=3):
     value: str
 
 
+class Earlier(Message, frozen=True, tag=4):
+    """An argument that an earlier member of the same unit has made, on the same worker."""
+
+    index: Index
+
+
 #: bytes: an encoded inline value.
-Arg = bytes | Text | Ref | Call
+Arg = bytes | Text | Ref | Call | Earlier
 
 
 class Template(Message, frozen=True):
@@ -76,7 +82,7 @@ class Template(Message, frozen=True):
 
 
 class Job(Message, frozen=True):
-    """One attempt at one function."""
+    """One attempt at one function, and at those that run right behind it on the same worker: together they are a unit."""
 
     index: Index
     attempt: Attempt
@@ -84,6 +90,8 @@ class Job(Message, frozen=True):
     args: list[Arg]
     #: Encoded (extra_args, kwargs): inline, or stored where they are large; None where there are neither.
     constants: bytes | Ref | None
+    #: They claim what this one does. If a member does not end well, those behind it do not run.
+    then: "tuple[Job, ...]" = ()
 
 
 class Done(Message, frozen=True):
@@ -279,6 +287,8 @@ class Recalled(Message, frozen=True, tag=34):
 
     run: RunId
     jobs: list[Ticket]
+    #: Nobody has asked: these were members of units that do not run as such any more.
+    is_parted: bool = False
 
 
 class Closed(Message, frozen=True, tag=35):

@@ -18,6 +18,7 @@ Failure = tuple[str, bytes, str]
 #: Plain numbers: looking up a member of an enum costs more than decoding a small value.
 _REF: Final = int(ArgumentTag.REF)
 _CALL: Final = int(ArgumentTag.CALL)
+_EARLIER: Final = int(ArgumentTag.EARLIER)
 
 
 class UserRaised(Exception):
@@ -35,6 +36,8 @@ class Evaluation:
         self._store = store
         self._inline_limit = inline_limit
         self._finish = finish
+        #: What the members of the unit that runs have come to: encoded, or the attempt that has stored it.
+        self.earlier: dict[int, bytes | int] = {}
 
     async def call(
         self,
@@ -58,6 +61,8 @@ class Evaluation:
                 values.append(self._store.read(run, arg[1]))
             elif arg[0] == _CALL:
                 values.append(await self.call(run, templates, *arg[1:]))
+            elif arg[0] == _EARLIER:
+                values.append(self._made_earlier(run, arg[1]))
             else:
                 values.append(arg[1])
         positional: Sequence[Any] = (values,) if template.as_list else values
@@ -67,6 +72,10 @@ class Evaluation:
             return await self._finish(result) if hasattr(result, "__await__") else result
         except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
             raise UserRaised(error) from None
+
+    def _made_earlier(self, run: int, index: int) -> Any:
+        made = self.earlier[index]
+        return decode(made) if isinstance(made, bytes) else self._store.read_own(run, index, made)
 
     def _constants(
         self, run: int, constants: bytes | Sequence[Any]

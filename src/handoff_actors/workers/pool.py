@@ -314,6 +314,8 @@ def _templates_used(jobs: Sequence[Job]) -> Iterator[int]:
     for job in jobs:
         yield job.template
         yield from _templates_called(job.args)
+        if job.then:
+            yield from _templates_used(job.then)
 
 
 def _templates_called(args: Sequence[Arg]) -> Iterator[int]:
@@ -327,7 +329,7 @@ def _run_chunks(run: RunId, jobs: Sequence[Job]) -> Iterator[tuple[bytes, list[J
     """Encode jobs in as few pieces as their size allows, each with the keys of its jobs."""
     chunk = _encode([ToWorker.RUN, run, jobs])
     if len(chunk) <= _PIECE_NBYTES or len(jobs) == 1:
-        yield chunk, [(run, job.index, job.attempt) for job in jobs]
+        yield chunk, [(run, member.index, member.attempt) for job in jobs for member in (job, *job.then)]
         return
     half = len(jobs) // 2
     yield from _run_chunks(run, jobs[:half])

@@ -31,8 +31,9 @@ _FAST_S: Final = 200e-6
 #: and no longer than this.
 _HOLD_S: Final = 1e-3
 
-#: The job's template, its run and all templates of that, the devices it may see, the job as in `wire.messages`.
-_Entry = tuple[Template, int, dict[int, Template], str | None, list[Any]]
+#: The job's template, its run and all templates of that, the devices it may see, the job as in `wire.messages`, and
+#: whether it runs behind the entry before it, as a member of the same unit.
+_Entry = tuple[Template, int, dict[int, Template], str | None, list[Any], bool]
 
 
 class SyncWorker:
@@ -87,8 +88,11 @@ class SyncWorker:
     # --- Jobs
 
     def _run_next(self) -> None:
-        template, run, templates, devices, job = self._queue.popleft()
-        index, attempt, number, args, constants = job
+        template, run, templates, devices, job, is_behind = self._queue.popleft()
+        index, attempt, number, args, constants, then = job
+        earlier = self._evaluation.earlier
+        if not is_behind and earlier:
+            earlier.clear()
         self._surroundings.devices.expose(devices)
         self._tail.clear()
         self._is_interruptible = True
@@ -102,20 +106,28 @@ class SyncWorker:
             self._is_interruptible = False
             ended = perf_counter()
             self._outbox.failed(run, index, attempt, failure(error), ended - started)
+            self._skip_unit()
         else:
             self._is_interruptible = False
             ended = perf_counter()
             self._outbox.done(run, index, attempt, value, ended - started)
-        template.took(ended - started)
+            if then or is_behind:
+                earlier[index] = value if isinstance(value, bytes) else attempt
+        template.code.took(ended - started)
         if self._is_due(ended):
             self._outbox.flush()
             self._sent_at = ended
+
+    def _skip_unit(self) -> None:
+        """Leave out what was to run behind a job that has not ended well."""
+        while self._queue and self._queue[0][5]:
+            self._queue.popleft()
 
     def _is_due(self, now: float) -> bool:
         """Whether results must not wait for the next job's. With no next job, `_wait` sends them."""
         queue = self._queue
         return bool(queue) and (
-            queue[0][0].seconds > _FAST_S or len(queue) == self._half or now - self._sent_at >= _HOLD_S
+            queue[0][0].code.seconds > _FAST_S or len(queue) == self._half or now - self._sent_at >= _HOLD_S
         )
 
     # --- Messages
@@ -151,7 +163,10 @@ class SyncWorker:
             case [ToWorker.RUN, run, jobs]:
                 templates = self._surroundings.templates.of(run)
                 devices = self._surroundings.devices.announced
-                self._queue.extend((templates[job[2]], run, templates, devices, job) for job in jobs)
+                for job in jobs:
+                    self._queue.append((templates[job[2]], run, templates, devices, job, False))
+                    for member in job[5]:
+                        self._queue.append((templates[member[2]], run, templates, devices, member, True))
             case _:
                 self._surroundings.hear(message)
 
@@ -186,7 +201,7 @@ class SyncWorker:
     def _give_back(self) -> None:
         while self._read():
             """What has arrived and not been read has not started either."""
-        self._outbox.recalled((run, job[0], job[1]) for _, run, _, _, job in self._queue)
+        self._outbox.recalled((run, job[0], job[1]) for _, run, _, _, job, _ in self._queue)
         self._queue.clear()
         self._outbox.flush()
 

@@ -66,3 +66,4 @@ class ArgumentTag(IntEnum):
     REF = 1
     CALL = 2
     TEXT = 3
+    EARLIER = 4

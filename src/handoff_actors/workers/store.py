@@ -31,7 +31,10 @@ class Store:
 
     def read(self, run: int, index: int) -> Any:
         """Give a stored value; its large buffers are the file itself. Raises InputMissing, SerializationError."""
-        path = self._directory / value_name(run, index)
+        return self._read(value_name(run, index), index)
+
+    def _read(self, name: str, index: int) -> Any:
+        path = self._directory / name
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
@@ -43,6 +46,14 @@ class Store:
         finally:
             os.close(descriptor)
         return decode(mapped)
+
+    def read_own(self, run: int, index: int, attempt: int) -> Any:
+        """Give what this worker has just written. Raises InputMissing, SerializationError."""
+        try:
+            return self._read(f"{value_name(run, index)}.{attempt}", index)
+        except InputMissing:
+            # The node has accepted it meanwhile.
+            return self.read(run, index)
 
     def write(self, run: int, index: int, attempt: int, payload: Payload) -> None:
         """Write a result under its attempt's name, or leave nothing behind. Raises StoreFailed."""

@@ -9,7 +9,7 @@ from handoff_actors.wire.payload import load_code
 from handoff_actors.workers.protocol import CODES_KEPT
 from handoff_actors.workers.recent import Recent
 
-#: How quickly the estimate of a template's seconds follows when jobs get faster.
+#: How quickly the estimate follows when calls get faster.
 _DECAY: Final = 0.2
 _UNKNOWN: Final = float("inf")
 
@@ -17,12 +17,14 @@ _UNKNOWN: Final = float("inf")
 class Code:
     """A user's function, loaded when it is first needed so that a failure is its job's own."""
 
-    __slots__ = ("_by_reference", "_encoded", "_function")
+    __slots__ = ("_by_reference", "_encoded", "_function", "seconds")
 
     def __init__(self, *, by_reference: bool, encoded: bytes) -> None:
         self._by_reference = by_reference
         self._encoded = encoded
         self._function: Callable[..., Any] | None = None
+        #: What a call takes. Rises at once, falls slowly; before the first it is as long as can be.
+        self.seconds = _UNKNOWN
 
     def load(self) -> Callable[..., Any]:
         """Give the function. Raises SerializationError, each time."""
@@ -34,24 +36,22 @@ class Code:
             self._encoded = b""
         return self._function
 
-
-class Template:
-    """A run's template, and how long its jobs take here."""
-
-    __slots__ = ("as_list", "code", "seconds")
-
-    def __init__(self, code: Code, *, as_list: bool) -> None:
-        self.code = code
-        self.as_list = as_list
-        #: Rises at once, falls slowly; before the first job it is as long as can be.
-        self.seconds = _UNKNOWN
-
     def took(self, seconds: float) -> None:
-        """Learn how long a job took."""
+        """Learn how long a call took."""
         if seconds > self.seconds or self.seconds == _UNKNOWN:
             self.seconds = seconds
         else:
             self.seconds += (seconds - self.seconds) * _DECAY
+
+
+class Template:
+    """A run's template."""
+
+    __slots__ = ("as_list", "code")
+
+    def __init__(self, code: Code, *, as_list: bool) -> None:
+        self.code = code
+        self.as_list = as_list
 
 
 class Templates:

@@ -1,0 +1,63 @@
+"""What is called back from nodes that have too much, when nothing waits here any more and others run dry."""
+
+from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.dispatcher import Dispatcher
+from handoff_actors.core.needs import NeedClass
+from handoff_actors.core.progress import Progress
+from handoff_actors.core.run_events import Tell
+from handoff_actors.ids import RunId
+from handoff_actors.wire.messages import Recall, Ticket
+
+#: Less work than this is not worth calling back.
+WORTH_RECALLING_S = 0.002
+
+
+class Rebalance:
+    """Asks nodes to give back what they have not started."""
+
+    def __init__(self, run: RunId, dispatcher: Dispatcher, progress: Progress) -> None:
+        self._run = run
+        self._dispatcher = dispatcher
+        self._progress = progress
+
+    def recalls(self, now: float) -> list[Tell]:
+        """Ask for what others could start at once. Those who are asked for the head of a unit give back all of it."""
+        nodes = self._dispatcher.candidates
+        if len(nodes) < 2:  # noqa: PLR2004 - a pair
+            return []
+        waiting = self._dispatcher.ready_needs()
+        effects: list[Tell] = []
+        for node in nodes.values():
+            if node.is_recalling or not node.sent or now < node.quiet_until:
+                continue
+            tickets = [
+                ticket
+                for number, count in node.counts.items()
+                if count and number not in waiting
+                for ticket in self._surplus(node, self._dispatcher.needs.classes[number])
+            ]
+            if tickets:
+                node.is_recalling = True
+                effects.append(Tell(node.name, Recall(self._run, tickets)))
+        return effects
+
+    def _surplus(self, node: Candidate, need: NeedClass) -> list[Ticket]:
+        excess = node.excess(need)
+        if excess <= 0:
+            return []
+        if need.seconds is not None and excess * need.seconds < WORTH_RECALLING_S * max(1, node.slots(need)):
+            return []
+        room = sum(
+            max(0, other.slots(need) - other.counts.get(need.number, 0))
+            for other in self._dispatcher.candidates.values()
+            if other is not node and other.usable and other.fits(need)
+        )
+        if not room:
+            return []
+        movable = [
+            index
+            for index, sent_as in reversed(node.sent.items())
+            if sent_as is need and index not in node.followers and self._dispatcher.target_of(index) is None
+        ]
+        count = min(room, (excess + 1) // 2)
+        return [Ticket(index, self._progress.attempt[index]) for index in movable[:count]]

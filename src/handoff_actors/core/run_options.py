@@ -1,0 +1,29 @@
+"""How a run is to go."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from handoff_actors.core.budgets import NO_BACKOFF, Backoff
+from handoff_actors.core.durations import Durations
+from handoff_actors.core.placement import Policy
+from handoff_actors.ids import Index
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What its caller has chosen."""
+
+    policy: Policy
+    #: Functions whose stored values are brought to the app as soon as they are done.
+    wanted: Collection[Index]
+    max_retries: int = 3
+    backoff: Backoff = NO_BACKOFF
+    max_concurrency: int | None = None
+    timeout_s: float | None = None
+    allocation_timeout_s: float = 10.0
+    #: Whether anybody looks at `Observed`.
+    observe: bool = False
+    #: Whether anybody wants `Record`.
+    is_journaled: bool = False
+    #: What this run starts from, and adds to at its end.
+    durations: Durations = field(default_factory=Durations)
