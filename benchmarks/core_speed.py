@@ -1,6 +1,6 @@
 """What deciding costs: run and node back to back, with workers that answer at once and nothing in between.
 
-    python benchmarks/core_speed.py [fan-out | layers | chain]
+    python benchmarks/core_speed.py [fan-out | layers | chain | hops]
 
 prints the microseconds that each machine takes for a function. What is encoded, sent and executed in production is
 not in it.
@@ -60,7 +60,19 @@ def chain() -> DAG:
     )
 
 
-WORKLOADS: dict[str, Callable[[], DAG]] = {"fan-out": fan_out, "layers": layers, "chain": chain}
+def hops() -> DAG:
+    """A chain whose functions are sent one by one, since each has a time limit."""
+    return DAG().add_functions(
+        Function(index, (index - 1,) if index else (), no_op, timeout=60.0) for index in range(10_000)
+    )
+
+
+WORKLOADS: dict[str, Callable[[], DAG]] = {
+    "fan-out": fan_out,
+    "layers": layers,
+    "chain": chain,
+    "hops": hops,
+}
 
 
 class Pair:
@@ -102,7 +114,8 @@ class Pair:
                 for effect in self._timed_node(event):
                     match effect:
                         case Give(worker, run, _, jobs):
-                            entries = [Done(job.index, job.attempt, b"\xc0", 1, RAN_S) for job in jobs]
+                            given = [member for job in jobs for member in (job, *job.then)]
+                            entries = [Done(job.index, job.attempt, b"\xc0", 1, RAN_S) for job in given]
                             answers.append(WorkerDone(worker, run, entries))
                         case Reply(message=Completed(done=entries)):
                             done += entries

@@ -11,6 +11,10 @@ from handoff_actors.core.machine import Machine
 EventT = TypeVar("EventT")
 EffectT = TypeVar("EffectT")
 
+#: After an event the machine is asked so soon when it wants to be woken: to ask after each would cost more than the
+#: event itself where there are many. Nothing that a machine waits for needs to be known sooner.
+LOOK_S = 0.002
+
 #: HANDOFF_CHECK=1 asserts every invariant of every machine after each event.
 CHECK = os.environ.get("HANDOFF_CHECK") == "1"
 
@@ -34,6 +38,7 @@ class Driver(Generic[EventT, EffectT]):
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._rings_at = 0.0
+        self._look: asyncio.Handle | None = None
         self._events: deque[EventT] = deque()
         self._is_busy = False
         self._is_closed = False
@@ -60,6 +65,9 @@ class Driver(Generic[EventT, EffectT]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
 
     def _run(self, decide: Callable[[], list[EffectT]]) -> None:
         self._is_busy = True
@@ -72,9 +80,11 @@ class Driver(Generic[EventT, EffectT]):
             self._crashed(error)
         finally:
             self._is_busy = False
-        self._set_timer()
+        if self._look is None and not self._is_closed:
+            self._look = self._loop.call_later(LOOK_S, self._set_timer)
 
     def _set_timer(self) -> None:
+        self._look = None
         wake_at = None if self._is_closed else self._machine.wake_at
         if self._timer is not None:
             # A timer that rings too early does no harm: it is set anew then, which is cheaper than to move it now.

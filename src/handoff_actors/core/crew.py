@@ -37,6 +37,8 @@ class Crew:
         self.ledger = Ledger(totals)
         self.queue = FairQueue()
         self.staff = Staff(usual, most)
+        #: Lanes for whose head there was no room when that was last looked at, and perhaps some others.
+        self._blocked: dict[Lane, None] = {}
         #: Of runs that are open; what belongs to others does not run again.
         self.templates: dict[RunId, dict[int, Template]] = {}
         #: (when, worker, run, index, attempt) of time limits.
@@ -172,9 +174,9 @@ class Crew:
 
     def fill(self, now: float, *, may_start: bool = True) -> list[NodeEffect]:
         """Give out what can start."""
-        if not may_start:
+        if not may_start or not self.queue.waiting_runs:
             return [*self.staff.keep_strength(now)]
-        starved = self._most_starved(now) if self.queue.waiting_runs else None
+        starved = self._most_starved(now) if self._blocked else None
         effects = self._refill(starved, now)
         while any(self._start_one(run, starved, now, effects) for run in self.queue.turns()):
             pass
@@ -246,6 +248,7 @@ class Crew:
         if lane.cost and not self.ledger.fits(lane.cost):
             if lane.blocked_since is None:
                 lane.blocked_since = now
+                self._blocked[lane] = None
             return False
         started = (
             self._start_async(lane, now, effects) if lane.is_async else self._start_sync(lane, now, effects)
@@ -331,12 +334,11 @@ class Crew:
         effects += self.staff.hire_for(self.ledger.how_many_fit(lane.cost, len(lane.jobs)))
 
     def _most_starved(self, now: float) -> Lane | None:
+        self._blocked = {lane: None for lane in self._blocked if lane.jobs and lane.blocked_since is not None}
         starved = [
             lane
-            for lane in self.queue.all_lanes()
-            if lane.blocked_since is not None
-            and now - lane.blocked_since > STARVED_S
-            and self.ledger.could_ever_hold(lane.cost)
+            for lane in self._blocked
+            if now - (lane.blocked_since or now) > STARVED_S and self.ledger.could_ever_hold(lane.cost)
         ]
         return min(starved, key=lambda lane: lane.blocked_since or 0.0, default=None)
 

@@ -1,6 +1,6 @@
 """Which stored values a node has, and which jobs wait for some that it has not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from handoff_actors.ids import Index, RunId
@@ -58,11 +58,9 @@ class Inputs:
         """How many jobs wait for values."""
         return sum(len(run.waiting) for run in self._runs.values())
 
-    def await_inputs(self, run: RunId, job: Job) -> list[Ref] | None:
+    def await_inputs(self, run: RunId, job: Job, needed: Iterable[Ref]) -> list[Ref] | None:
         """Note what a job needs. None: all is here; else the values that somebody must start to fetch now."""
-        refs = {ref.index: ref for ref in stored_inputs(job)}
-        if not refs:
-            return None
+        refs = {ref.index: ref for ref in needed}
         inputs = self._runs.setdefault(run, _RunInputs())
         missing = [refs[index] for index in sorted(refs) if not inputs.has(refs[index])]
         if not missing:
@@ -160,14 +158,16 @@ class Inputs:
         inputs.here[index], inputs.versions[index] = nbytes, version
 
 
-def stored_inputs(job: Job) -> Iterator[Ref]:
-    """The stored values that a job needs, those within calls included."""
-    pending: list[object] = [*job.args, job.constants]
-    for member in job.then:
-        pending += [*member.args, member.constants]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, Ref):
-            yield part
-        elif isinstance(part, Call):
-            pending += [*part.args, part.constants]
+def stored_inputs(job: Job) -> list[Ref]:
+    """The stored values that a job, and what runs behind it, need, those within calls included."""
+    refs: list[Ref] = []
+    for member in (job, *job.then):
+        pending: list[object] = [part for part in member.args if type(part) is not bytes]
+        pending.append(member.constants)
+        while pending:
+            part = pending.pop()
+            if isinstance(part, Ref):
+                refs.append(part)
+            elif isinstance(part, Call):
+                pending += [*part.args, part.constants]
+    return refs

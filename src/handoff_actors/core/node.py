@@ -81,6 +81,8 @@ class NodeMachine:
         self._tenants = Tenants(lease_s)
         self._outcomes = Outcomes(self._tenants, self._crew, self._inputs, self._shelf)
         self._leaving = False
+        #: There may be jobs that the node can't ever hold.
+        self._has_misfits = False
         self._left = False
         self._herald = Herald()
 
@@ -199,6 +201,7 @@ class NodeMachine:
                 return self._close(event.peer, run, now)
             case Redeclare(capabilities):
                 self._crew.ledger.redeclare(capabilities)
+                self._has_misfits = True
                 return [Reply(event.peer, Redeclared())]
             case Goodbye():
                 return self._peer_gone(event.peer, now)
@@ -218,20 +221,28 @@ class NodeMachine:
             run.templates[template.number] = template
         fresh = [job for job in message.jobs if job.attempt > run.attempts.get(job.index, 0)]
         for job in fresh:
-            check_job(job, run.templates)
+            if job.then or job.template not in run.templates:
+                check_job(job, run.templates)
         effects: list[NodeEffect] = []
         ready: list[Job] = []
         for job in fresh:
-            run.attempts.update((ticket.index, ticket.attempt) for ticket in tickets_of(job))
-            for ref in stored_inputs(job):
-                self._shelf.use((message.run, ref.index))
-            missing = self._inputs.await_inputs(message.run, job)
+            run.attempts[job.index] = job.attempt
+            run.attempts.update((member.index, member.attempt) for member in job.then)
+            missing = self._missing_inputs(message.run, job)
             if missing is None:
                 ready.append(job)
             else:
                 effects += _fetches(peer, message.run, missing)
         self._enqueue(message.run, ready)
         return effects
+
+    def _missing_inputs(self, run: RunId, job: Job) -> list[Ref] | None:
+        refs = stored_inputs(job)
+        if not refs:
+            return None
+        for ref in refs:
+            self._shelf.use((run, ref.index))
+        return self._inputs.await_inputs(run, job, refs)
 
     def _copy(self, peer: PeerId, message: Copy) -> list[NodeEffect]:
         is_unwelcome = self._leaving or self._tenants.is_displaced(message.run, peer)
@@ -252,6 +263,7 @@ class NodeMachine:
         for job in jobs:
             if job.template != number or lane is None:
                 number, lane = job.template, queue.lane(run, templates[job.template])
+                self._has_misfits |= self._never_holds(lane)
             queue.add(lane, job)
 
     def _arrived(self, run: RunId, index: Index, nbytes: int) -> None:
@@ -294,7 +306,7 @@ class NodeMachine:
         state = self._tenants.live(run)
         if state is None:
             return []
-        state.is_closing = True
+        self._tenants.close(run)
         del self._crew.templates[run]
         return self._crew.stop_run(run, now)
 
@@ -325,8 +337,9 @@ class NodeMachine:
     # --- After each event ---------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[NodeEffect]:
-        effects = self._give_back() if self._leaving or self._crew.queue.waiting_runs else []
-        effects += self._finish_closing()
+        effects = self._give_back() if self._leaving or self._has_misfits else []
+        if self._tenants.closing:
+            effects += self._finish_closing()
         leaving = self._shelf.next_to_leave(now)
         if leaving is not None:
             effects.append(SpillValue(*leaving))
@@ -346,7 +359,7 @@ class NodeMachine:
 
     def _finish_closing(self) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
-        for run in self._tenants.closing():
+        for run in list(self._tenants.closing):
             if not self._crew.staff.has(run):
                 self._inputs.forget(run)
                 self._shelf.forget(run)

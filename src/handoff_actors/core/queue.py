@@ -100,11 +100,6 @@ class FairQueue:
         """The lanes of a run that have something."""
         return [lane for lane in self._lanes.get(run, {}).values() if lane.jobs]
 
-    def all_lanes(self) -> Iterator[Lane]:
-        """Every lane that has something."""
-        for run in list(self._turns):
-            yield from self.lanes(run)
-
     def had_its_turn(self, lane: Lane) -> None:
         """Put the lane behind others of its run, and the run behind others, or out of the row if it has nothing left."""
         lanes = self._lanes[lane.run]

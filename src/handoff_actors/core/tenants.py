@@ -45,6 +45,8 @@ class Tenants:
         self._lease_s = lease_s
         self._peers: dict[PeerId, Peer] = {}
         self._runs: dict[RunId, Tenancy] = {}
+        #: Those that are over and not cleared away, in this order.
+        self.closing: dict[RunId, None] = {}
         #: By whom, too: over a new connection a run may begin here anew.
         self._closed: OrderedDict[tuple[PeerId, RunId], None] = OrderedDict()
         self._peers_ever = 0
@@ -127,9 +129,10 @@ class Tenants:
         """Every run that goes on."""
         return [(run, state) for run, state in self._runs.items() if not state.is_closing]
 
-    def closing(self) -> list[RunId]:
-        """Runs that are over and not cleared away."""
-        return [run for run, state in self._runs.items() if state.is_closing]
+    def close(self, run: RunId) -> None:
+        """A run is over; what it has left is to be cleared away."""
+        self._runs[run].is_closing = True
+        self.closing[run] = None
 
     def leave(self, peer: PeerId) -> list[RunId]:
         """A peer has gone; the answer is its runs that went on until now."""
@@ -148,6 +151,7 @@ class Tenants:
     def remove(self, run: RunId) -> PeerId:
         """A run has been cleared away; the answer is whose it was."""
         peer = self._runs.pop(run).peer
+        del self.closing[run]
         self.remember_closed(peer, run)
         self._drop(run, peer)
         return peer
