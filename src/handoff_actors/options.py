@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff
 from handoff_actors.core.candidate import Candidate
@@ -14,8 +15,7 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(Struct, frozen=True):
     """The options of `Session.execute_distributed`, under the same names. Raises ValueError or TypeError."""
 
     allocation_strategy: str | Policy = "most_spare"

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from handoff_actors.core.run_events import NodeDown, NodeUp
 from handoff_actors.errors import NodeLost
@@ -49,8 +50,7 @@ class Audience(Protocol):
         """Another life of a node answers where an earlier one was."""
 
 
-@dataclass(slots=True)
-class _Connection:
+class _Connection(Struct):
     advert: Advert
     network: Network
     address: str

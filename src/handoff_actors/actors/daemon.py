@@ -4,7 +4,8 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.node import NodeActor
@@ -18,8 +19,7 @@ log = logging.getLogger(__name__)
 DRAIN_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonOptions:
+class DaemonOptions(Struct, frozen=True):
     """What a daemon is told at its start."""
 
     name: str | None

@@ -2,7 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.actors.store import Landing
 from handoff_actors.core.fetching import Ask, FetchEffect, Fetching, Landed, Lost, Restart
@@ -10,8 +11,7 @@ from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Chunk, Fetch
 
 
-@dataclass(slots=True)
-class _Arrival:
+class _Arrival(Struct):
     #: Makes room, once the size is known.
     land: Callable[[int, int], Landing]
     done: Callable[[Landing | None, str], None]

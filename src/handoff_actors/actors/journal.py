@@ -5,8 +5,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from handoff_actors.actors.encoding import breathe
 from handoff_actors.core.resumption import Digests, Recorded, Reused, Row, fingerprints, reusable
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 Buffer = bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A function that is done. `value` is None where it stayed on a node."""
 
     index: Index
@@ -36,8 +36,7 @@ class Entry:
     value: Buffer | None
 
 
-@dataclass(slots=True)
-class Resumption:
+class Resumption(Struct):
     """What a run takes over from its journal."""
 
     #: For what it does itself; None where it has none.

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from handoff_actors.actors.memory import machine_memory
 from handoff_actors.actors.store import memory_directory
@@ -12,8 +13,7 @@ from handoff_actors.core.limits import MEMORY_FACTOR, Limits
 _MEGABYTE = 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryOptions:
+class MemoryOptions(Struct, frozen=True):
     """What a node may be told. Raises ValueError."""
 
     #: MB of values in memory; None: half of what is free for that when the node starts.

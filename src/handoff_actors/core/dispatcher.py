@@ -6,7 +6,8 @@ may go along, see `core.units`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
@@ -21,8 +22,7 @@ from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Assign, Job, Template
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     templates: list[Template] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
 

@@ -1,7 +1,8 @@
 """Which needs of a run no node could ever meet, and since when."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
@@ -11,8 +12,7 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
 
-@dataclass(slots=True)
-class _Demand:
+class _Demand(Struct):
     """All functions that need the same of the same node."""
 
     need: NeedClass

@@ -7,7 +7,8 @@ most so many transfers from one holder go on at once; the others wait their turn
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Fetch
@@ -21,30 +22,26 @@ TRANSFERS = 4
 MAX_VALUE_NBYTES = 1 << 48
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """Ask a holder for a chunk."""
 
     holder: str
     message: Fetch
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(Struct, frozen=True):
     """What has come of this value is void; it comes again."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
+class Landed(Struct, frozen=True):
     """All of a value is here."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """Nobody had it."""
 
     request: int
@@ -54,8 +51,7 @@ class Lost:
 FetchEffect = Ask | Restart | Landed | Lost
 
 
-@dataclass(slots=True)
-class _Transfer:
+class _Transfer(Struct):
     request: int
     run: RunId
     index: Index
@@ -67,8 +63,7 @@ class _Transfer:
     reason: str = "nobody is said to hold it"
 
 
-@dataclass(slots=True)
-class _Holder:
+class _Holder(Struct):
     active: list[int] = field(default_factory=list)
     waiting: deque[int] = field(default_factory=deque)
 

@@ -1,28 +1,26 @@
 """Which stored values a node has, and which jobs wait for some that it has not."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Call, Job, Ref, Ticket
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
+class _Waiting(Struct, eq=False):
     job: Job
     missing: set[Index]
 
 
-@dataclass(slots=True)
-class _Coming:
+class _Coming(Struct):
     #: As in `Ref`.
     version: int
     #: They wait for it.
     jobs: list[Index] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _RunInputs:
+class _RunInputs(Struct):
     #: Sizes in bytes of what is here, its own results and copies of others'.
     here: dict[Index, int] = field(default_factory=dict)
     #: Which attempts made what is here; 0 where nobody minds.

@@ -6,8 +6,9 @@ to exact zeros rather than to what rounding left.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import ceil, floor
+
+from msgspec import Struct
 
 from handoff_actors.ids import Resources
 
@@ -18,8 +19,7 @@ ROUNDING = 1e-6
 GPU = "gpu"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Claim:
+class Claim(Struct, frozen=True, eq=False):
     """What is taken while a function runs."""
 
     amounts: Resources

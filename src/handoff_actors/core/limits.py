@@ -1,12 +1,11 @@
 """How much a node lets functions and values take."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 MEMORY_FACTOR = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What a node is told at its start."""
 
     #: A worker with more memory than this times the claim of its function is ended; 0: none is, for any reason.

@@ -8,9 +8,10 @@ of them. Adverts carry a number made of the members that their node knows: where
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import assert_never
 from zlib import crc32
+
+from msgspec import Struct
 
 from handoff_actors.wire.messages import Advert
 
@@ -30,15 +31,13 @@ FORGET_S = 300.0
 # --- Events -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Spoke:
+class Spoke(Struct, frozen=True):
     """A node has said this of itself."""
 
     advert: Advert
 
 
-@dataclass(frozen=True, slots=True)
-class ToldOf:
+class ToldOf(Struct, frozen=True):
     """Somebody has said this of others."""
 
     adverts: Sequence[Advert]
@@ -46,8 +45,7 @@ class ToldOf:
     suspects: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(Struct, frozen=True):
     """A member's connection has broken and can't be made again."""
 
     name: str
@@ -55,8 +53,7 @@ class Unreachable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SetSeeds:
+class SetSeeds(Struct, frozen=True):
     """Addresses at which the cluster can be found."""
 
     addresses: Sequence[str]
@@ -67,30 +64,26 @@ MembershipEvent = Spoke | ToldOf | Unreachable | SetSeeds
 # --- Effects ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MemberUp:
+class MemberUp(Struct, frozen=True):
     """A member is there."""
 
     advert: Advert
 
 
-@dataclass(frozen=True, slots=True)
-class MemberChanged:
+class MemberChanged(Struct, frozen=True):
     """A member says something new of itself."""
 
     advert: Advert
 
 
-@dataclass(frozen=True, slots=True)
-class MemberSuspected:
+class MemberSuspected(Struct, frozen=True):
     """Nothing has been heard of a member for a while; or, with False, it has spoken again."""
 
     name: str
     is_suspect: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MemberDown:
+class MemberDown(Struct, frozen=True):
     """A member is gone."""
 
     name: str
@@ -98,22 +91,19 @@ class MemberDown:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+class Subscribe(Struct, frozen=True):
     """Listen for adverts at this address from now on."""
 
     bus: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
+class Unsubscribe(Struct, frozen=True):
     """Listen there no more."""
 
     bus: str
 
 
-@dataclass(frozen=True, slots=True)
-class Introduce:
+class Introduce(Struct, frozen=True):
     """Ask the node at this address whom it knows, and say who we are."""
 
     address: str
@@ -124,8 +114,7 @@ MembershipEffect = (
 )
 
 
-@dataclass(slots=True)
-class _Member:
+class _Member(Struct):
     advert: Advert
     #: When silence changes what is thought of it.
     due: float

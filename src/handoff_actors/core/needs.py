@@ -1,8 +1,9 @@
 """What functions need of a node, in classes: all functions of a class can take each other's place."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from operator import add
+
+from msgspec import Struct
 
 from handoff_actors.core.durations import Durations
 from handoff_actors.graph.plan import Plan
@@ -17,8 +18,7 @@ MOST_AHEAD = 512
 SMOOTHING = 0.3
 
 
-@dataclass(slots=True, eq=False)
-class NeedClass:
+class NeedClass(Struct, eq=False):
     """What a function claims and how it runs, and how long such functions have taken."""
 
     number: int

@@ -1,7 +1,8 @@
 """What happens to a node beside the messages that it gets, and what it may decide to do."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages import NO_TRACES, Done, FromNode, Job, Template, Ticket, ToNode, Traces
@@ -9,39 +10,34 @@ from handoff_actors.wire.messages import NO_TRACES, Done, FromNode, Job, Templat
 # --- Events -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PeerConnected:
+class PeerConnected(Struct, frozen=True):
     """Somebody has been welcomed. A peer without a lease lives in this process: it can't vanish unnoticed."""
 
     peer: PeerId
     has_lease: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class PeerLost:
+class PeerLost(Struct, frozen=True):
     """Nothing reaches it any more."""
 
     peer: PeerId
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """A message from a peer that has been welcomed."""
 
     peer: PeerId
     message: ToNode
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerUp:
+class WorkerUp(Struct, frozen=True):
     """A worker that was asked for is there."""
 
     worker: WorkerId
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDone:
+class WorkerDone(Struct, frozen=True):
     """A worker has finished functions of one run. The `worker` field of each entry is its pid."""
 
     worker: WorkerId
@@ -49,8 +45,7 @@ class WorkerDone:
     done: Sequence[Done]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerFailed:
+class WorkerFailed(Struct, frozen=True):
     """A worker is through with a function, without a value. `kind` as in `Failed`, or "cancelled"."""
 
     worker: WorkerId
@@ -64,16 +59,14 @@ class WorkerFailed:
     traces: Traces = NO_TRACES
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRecalled:
+class WorkerRecalled(Struct, frozen=True):
     """A worker gives back functions that it has not started."""
 
     worker: WorkerId
     jobs: Sequence[tuple[RunId, Ticket]]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(Struct, frozen=True):
     """A worker process has ended; all that it ever said has been handled."""
 
     worker: WorkerId
@@ -82,8 +75,7 @@ class WorkerExited:
     traces: Traces = NO_TRACES
 
 
-@dataclass(frozen=True, slots=True)
-class MemorySampled:
+class MemorySampled(Struct, frozen=True):
     """How much memory each worker has, with what it has started, and how much of the machine's is left."""
 
     #: When the look began.
@@ -93,8 +85,7 @@ class MemorySampled:
     total_nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class InputFetched:
+class InputFetched(Struct, frozen=True):
     """A value that was elsewhere is in the store now."""
 
     run: RunId
@@ -102,8 +93,7 @@ class InputFetched:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class InputMissing:
+class InputMissing(Struct, frozen=True):
     """None of its holders could give a value."""
 
     run: RunId
@@ -113,16 +103,14 @@ class InputMissing:
     has_no_room: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ValueSpilled:
+class ValueSpilled(Struct, frozen=True):
     """A stored value is on disk now, and takes no memory."""
 
     run: RunId
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
-class SpillFailed:
+class SpillFailed(Struct, frozen=True):
     """The disk did not take a stored value, which is where it was."""
 
     run: RunId
@@ -130,8 +118,7 @@ class SpillFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Struct, frozen=True):
     """Take no more work, finish what there is, then say `Left`."""
 
 
@@ -155,24 +142,21 @@ NodeEvent = (
 # --- Effects ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """Say something to a peer."""
 
     peer: PeerId
     message: FromNode
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnWorker:
+class SpawnWorker(Struct, frozen=True):
     """Start a worker; answered by `WorkerUp`, or by `WorkerExited` if that fails."""
 
     worker: WorkerId
     is_async: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Give:
+class Give(Struct, frozen=True):
     """Hand functions to a worker. `devices` are the GPUs it may see; None: no claim on GPUs."""
 
     worker: WorkerId
@@ -182,15 +166,13 @@ class Give:
     devices: tuple[int, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class RecallWorker:
+class RecallWorker(Struct, frozen=True):
     """Ask a worker to give back what it has not started."""
 
     worker: WorkerId
 
 
-@dataclass(frozen=True, slots=True)
-class CancelCoroutine:
+class CancelCoroutine(Struct, frozen=True):
     """Cancel one coroutine on an async worker; answered by `WorkerFailed`, or by `WorkerDone` if it was too late."""
 
     worker: WorkerId
@@ -199,15 +181,13 @@ class CancelCoroutine:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(Struct, frozen=True):
     """End a worker, whatever it does; answered by `WorkerExited`."""
 
     worker: WorkerId
 
 
-@dataclass(frozen=True, slots=True)
-class FetchInput:
+class FetchInput(Struct, frozen=True):
     """Bring a value into the store; answered by `InputFetched` or `InputMissing`. `peer` sent the function."""
 
     peer: PeerId
@@ -217,8 +197,7 @@ class FetchInput:
     holders: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class KeepValue:
+class KeepValue(Struct, frozen=True):
     """A worker's stored result counts from now on."""
 
     run: RunId
@@ -226,8 +205,7 @@ class KeepValue:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class DiscardValue:
+class DiscardValue(Struct, frozen=True):
     """A worker's stored result came too late to count."""
 
     run: RunId
@@ -235,30 +213,26 @@ class DiscardValue:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class SpillValue:
+class SpillValue(Struct, frozen=True):
     """Move a stored value to disk; answered by `ValueSpilled` or `SpillFailed`, or not if its run is forgotten first."""
 
     run: RunId
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetRun:
+class ForgetRun(Struct, frozen=True):
     """Drop its values, its fetches and whatever workers know of it."""
 
     run: RunId
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetPeer:
+class ForgetPeer(Struct, frozen=True):
     """A peer has left, or its lease has ended, and nothing of it is left here: it has to introduce itself anew."""
 
     peer: PeerId
 
 
-@dataclass(frozen=True, slots=True)
-class Advertise:
+class Advertise(Struct, frozen=True):
     """Tell everybody how it stands."""
 
     capabilities: Resources
@@ -270,8 +244,7 @@ class Advertise:
     leaving: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """The node that was told to leave has nothing more to do."""
 
 

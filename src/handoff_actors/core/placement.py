@@ -1,8 +1,9 @@
 """Which of the nodes that have room gets a function."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.ids import FunctionId, Resources
@@ -11,8 +12,7 @@ from handoff_actors.ids import FunctionId, Resources
 MOVE_NBYTES = 100_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """A function that is ready to be placed."""
 
     function_id: FunctionId

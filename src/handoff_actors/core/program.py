@@ -1,6 +1,6 @@
 """A plan with everything in it that has to travel as bytes: what a run sends to nodes."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.progress import APP, Progress
@@ -9,8 +9,7 @@ from handoff_actors.ids import Index
 from handoff_actors.wire.messages import Arg, Call, Earlier, Job, Ref, Template, Text
 
 
-@dataclass(slots=True)
-class Sources:
+class Sources(Struct):
     """Where what a job is made of comes from."""
 
     progress: Progress
@@ -40,8 +39,7 @@ class Sources:
         return self.reserved.get(index) or self.progress.node[index]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """The wire's side of a plan. Large constants are `Ref`s to values that the app itself holds."""
 
     plan: Plan

@@ -9,7 +9,8 @@ A value is inline (its bytes are here), or stored on the nodes that hold it.
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.resumption import Reused
 from handoff_actors.graph.plan import Plan
@@ -21,8 +22,7 @@ WAITING, READY, SENT, RESTING, DONE = range(5)
 APP = ""
 
 
-@dataclass(slots=True)
-class Stored:
+class Stored(Struct):
     """A value that stays where it was made."""
 
     nbytes: int

@@ -7,7 +7,8 @@ order that their runner wants.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.ids import Resources, RunId
 from handoff_actors.wire.messages import Job, Template, Ticket
@@ -21,8 +22,7 @@ MAX_BATCH = 256
 SMOOTHING = 0.3
 
 
-@dataclass(slots=True, eq=False)
-class Lane:
+class Lane(Struct, eq=False):
     """Jobs of one run that claim the same and run in the same way."""
 
     run: RunId

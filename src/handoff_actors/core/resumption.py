@@ -6,7 +6,8 @@ from it. What it costs, where it may run and how often it is tried don't count.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
@@ -15,8 +16,7 @@ from handoff_actors.ids import Index
 Combine = Callable[..., bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Digests:
+class Digests(Struct, frozen=True):
     """Digests of what a plan is made of, each list by the number that the plan has for it."""
 
     ids: Sequence[bytes]
@@ -25,8 +25,7 @@ class Digests:
     values: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """A function that is done, as a journal is to have it."""
 
     #: Digest of its id.
@@ -39,8 +38,7 @@ class Row:
     value: bytes | memoryview | None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     """What a journal says of a function that was done."""
 
     fingerprint: bytes
@@ -52,8 +50,7 @@ class Recorded:
     has_value: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reused:
+class Reused(Struct, frozen=True):
     """A function that is done from the start."""
 
     #: Where it ran, back then.

@@ -1,7 +1,8 @@
 """What happens to a run beside the messages about it, and what it may decide to do."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, Index, Resources
@@ -20,8 +21,7 @@ from handoff_actors.wire.messages import (
 # --- Events -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NodeUp:
+class NodeUp(Struct, frozen=True):
     """A node can be used, or says something new of itself."""
 
     name: str
@@ -35,46 +35,40 @@ class NodeUp:
     suspect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NodeDown:
+class NodeDown(Struct, frozen=True):
     """A node is gone, and all that it held."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """A node has said something about this run."""
 
     name: str
     message: Completed | Failed | Recalled | Copied | Closed
 
 
-@dataclass(frozen=True, slots=True)
-class BroughtHome:
+class BroughtHome(Struct, frozen=True):
     """A stored value has arrived in the app."""
 
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
-class NotBroughtHome:
+class NotBroughtHome(Struct, frozen=True):
     """None of its holders could give a stored value."""
 
     index: Index
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """The caller wants no result any more; or, with an error, the shell can't go on."""
 
     error: HandoffError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LetGo:
+class LetGo(Struct, frozen=True):
     """After the end: nobody will ask for stored values any more."""
 
 
@@ -83,16 +77,14 @@ RunEvent = NodeUp | NodeDown | Heard | BroughtHome | NotBroughtHome | Cancel | L
 # --- Effects ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """Say something to a node."""
 
     name: str
     message: Assign | Recall | Copy | Close
 
 
-@dataclass(frozen=True, slots=True)
-class BringHome:
+class BringHome(Struct, frozen=True):
     """Fetch a stored value into the app; answered by `BroughtHome` or `NotBroughtHome`."""
 
     index: Index
@@ -101,8 +93,7 @@ class BringHome:
     holders: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """For whoever watches the run: "assigned", "completed", "failed", "retried", "recalled", "lost" or "reused"."""
 
     kind: str
@@ -112,15 +103,13 @@ class Observed:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """These functions are done, and their values are inline, at home, or not to come home: a journal may have them."""
 
     indices: Sequence[Index]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The run is over. `cause` is the user's own exception, encoded, or b""."""
 
     error: HandoffError | None
@@ -128,8 +117,7 @@ class Finished:
     cancelled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(Struct, frozen=True):
     """No node holds anything of the run any more."""
 
 

@@ -1,7 +1,8 @@
 """How a run is to go."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff
 from handoff_actors.core.durations import Durations
@@ -9,8 +10,7 @@ from handoff_actors.core.placement import Policy
 from handoff_actors.ids import Index
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(Struct, frozen=True):
     """What its caller has chosen."""
 
     policy: Policy

@@ -1,7 +1,8 @@
 """A worker as its node sees it, a job in its hands, and one that is lost with it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.ledger import Claim
 from handoff_actors.core.queue import Lane
@@ -11,8 +12,7 @@ from handoff_actors.wire.messages import Job, Ticket
 Key = tuple[RunId, Index]
 
 
-@dataclass(slots=True, eq=False)
-class Given:
+class Given(Struct, eq=False):
     """A job in a worker's hands."""
 
     job: Job
@@ -25,8 +25,7 @@ class Given:
     verdict: str | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Slot:
+class Slot(Struct, eq=False):
     """One worker. Sync ones are lent to one lane at a time, under one claim."""
 
     worker: WorkerId
@@ -71,8 +70,7 @@ class Slot:
         return not self.is_async and len(self.given) > 1 and not self.recalled and self.verdict is None
 
 
-@dataclass(frozen=True, slots=True)
-class Casualty:
+class Casualty(Struct, frozen=True):
     """A job that its worker will not finish, and why: "timeout", "memory" or "worker" (it died under it)."""
 
     job: Job

@@ -1,7 +1,8 @@
 """Whose runs a node serves, and for how long: peers, their leases, and what belongs to each."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
@@ -11,8 +12,7 @@ from handoff_actors.wire.messages import Assign, Template, Ticket
 REMEMBERED_RUNS = 1024
 
 
-@dataclass(slots=True)
-class Peer:
+class Peer(Struct):
     """Somebody with a connection to this node."""
 
     #: Those that came later have higher ones.
@@ -26,8 +26,7 @@ class Peer:
     refused: "dict[RunId, Tenancy]" = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Tenancy:
+class Tenancy(Struct):
     """A run that this node serves."""
 
     peer: PeerId

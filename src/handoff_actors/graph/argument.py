@@ -1,7 +1,9 @@
 """What a function may take besides plain ids, and where it may be placed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.ids import FunctionId
 
@@ -21,15 +23,13 @@ class Argument:
     deserialize: Callable[..., object] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Constant:
+class Constant(Struct, frozen=True, eq=False):
     """An argument that is this very value, where an id would stand for a result."""
 
     value: object
 
 
-@dataclass(frozen=True, slots=True)
-class Collocated:
+class Collocated(Struct, frozen=True):
     """A placement: the node on which the function `id` runs."""
 
     id: "FunctionId | Handle"
@@ -40,10 +40,12 @@ def collocated(function_id: "FunctionId | Handle") -> Collocated:
     return Collocated(function_id)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Handle:
+class Handle(Struct, frozen=True, eq=False):
     """Stands for the result of a function that `DAG.call` added, among the arguments of later calls."""
 
     id: FunctionId
     #: The DAG that has the function. It is compared by identity alone.
-    dag: object = field(repr=False)
+    dag: object
+
+    def __repr__(self) -> str:
+        return f"Handle(id={self.id!r})"

@@ -12,8 +12,6 @@ from handoff_actors.errors import DuplicateFunctionError, InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.function import Code, Function, FunctionOptions
-from handoff_actors.graph.render import draw, to_dot, to_mermaid
-from handoff_actors.graph.svg import to_svg
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId
 
@@ -78,13 +76,21 @@ class DAG:
 
     def to_mermaid(self) -> str:
         """Draw the graph as a Mermaid flowchart, valid or not."""
+        from handoff_actors.graph.render import draw, to_mermaid  # noqa: PLC0415 - see _repr_svg_
+
         return to_mermaid(draw(self._functions))
 
     def to_dot(self) -> str:
         """Draw the graph in the language of Graphviz, valid or not."""
+        from handoff_actors.graph.render import draw, to_dot  # noqa: PLC0415 - see _repr_svg_
+
         return to_dot(draw(self._functions), str(self.id))
 
     def _repr_svg_(self) -> str:
+        # Few programs draw their graphs, and no other would need what this imports.
+        from handoff_actors.graph.render import draw  # noqa: PLC0415
+        from handoff_actors.graph.svg import to_svg  # noqa: PLC0415
+
         return to_svg(draw(self._functions))
 
     def __len__(self) -> int:

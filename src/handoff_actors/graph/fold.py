@@ -5,9 +5,10 @@ one consumer it is folded once and shared, however often it occurs; who evaluate
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from types import MethodType
+
+from msgspec import Struct
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Constant
@@ -169,8 +170,7 @@ class Fold:
         return number
 
 
-@dataclass(slots=True)
-class _Consumer:
+class _Consumer(Struct):
     id: FunctionId
     index: Index
     #: The inline functions behind its arguments, as far as they are folded.

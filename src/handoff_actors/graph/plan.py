@@ -5,8 +5,9 @@ use them and have none. Serialize hooks are functions of their own and come afte
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeGuard
+
+from msgspec import Struct
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.fold import Fold
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "NodeOf", "Plan", "TemplateSpec"]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a run needs to know of its DAG. Lists are by index, unless a line says otherwise; none may change."""
 
     dag_id: FunctionId

@@ -3,8 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from handoff_actors.graph.argument import Argument, Collocated
 from handoff_actors.graph.function import Function, producer_ids
@@ -32,16 +33,14 @@ BoxKind = Literal["regular", "inline", "input", "missing"]
 LineKind = Literal["result", "hook", "collocation"]
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Struct, frozen=True):
     """One function, or an id that others name and the DAG does not have."""
 
     label: str
     kind: BoxKind
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A relation between two boxes, by position: the way of a result, or from a function to its partner."""
 
     start: int
@@ -49,8 +48,7 @@ class Line:
     kind: LineKind
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
+class Drawing(Struct, frozen=True):
     """Boxes in the order of adding, missing ones last."""
 
     boxes: Sequence[Box]

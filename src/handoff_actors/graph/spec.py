@@ -1,21 +1,20 @@
 """The parts that plans are made of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Union
+
+from msgspec import Struct
 
 from handoff_actors.ids import FunctionId, Index, Resources
 
 
-@dataclass(frozen=True, slots=True)
-class NodeOf:
+class NodeOf(Struct, frozen=True):
     """An argument that is the name of the node where the function `index` ran, or will run."""
 
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
-class CallSpec:
+class CallSpec(Struct, frozen=True):
     """An argument that is computed in the consumer's worker."""
 
     template: int
@@ -28,8 +27,7 @@ class CallSpec:
 ArgSpec = Union[Index, NodeOf, CallSpec]  # noqa: UP007 - CallSpec refers to it by a string
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateSpec:
+class TemplateSpec(Struct, frozen=True):
     """What many functions have in common."""
 
     code: Callable[..., object]
@@ -41,8 +39,7 @@ class TemplateSpec:
     timeout: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(Struct, frozen=True):
     """A serialize hook: function `index` runs on the node of `producer`, once that of `consumer` is chosen."""
 
     index: Index

@@ -2,10 +2,10 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import zmq
+from msgspec import Struct
 
 from handoff_actors.transport.pump import Pump
 
@@ -38,8 +38,7 @@ class Monitor:
         self._report(*_REPORT.unpack(frames[0]))
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """One handshake that failed."""
 
     event: int

@@ -16,7 +16,6 @@ import struct
 import sys
 import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from itertools import islice
 from mmap import mmap
 from types import FunctionType, ModuleType, TracebackType
@@ -218,6 +217,9 @@ def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
         except Exception as error:
             name = getattr(code, "__qualname__", "code")
             raise SerializationError(_refusal({f"function {name}": code}, error)) from error
+    # With OpenSSL it takes 3 ms to import, for which new workers would wait; they encode no code.
+    from hashlib import blake2b  # noqa: PLC0415
+
     digest = blake2b(encoded, digest_size=16, person=b"reference" if reference else b"value").digest()
     return digest, reference is not None, encoded
 

@@ -19,9 +19,11 @@ from handoff_actors.workers.protocol import ToZygote
 _MESSAGE_NBYTES: Final = 16 * 1024
 #: How long a zygote may take to kill its workers and to remove the store before it is killed itself.
 _GRACE_S: Final = 10.0
-#: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`.
+#: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`. What it imports
+#: stays for good: to look for garbage in it would take milliseconds that the first function waits for.
 _BOOT: Final = (
-    "import sys; sys.path[:] = sys.argv[5:]; from handoff_actors.workers.zygote import main; main()"
+    "import gc, sys; gc.disable(); sys.path[:] = sys.argv[5:]; "
+    "from handoff_actors.workers.zygote import main; main()"
 )
 
 
