@@ -103,13 +103,18 @@ async def _where_later(array: Any) -> int:
     return int(array.ctypes.data)
 
 
+def _accept(crew: Crew, index: int) -> None:
+    """Do what the node does with a stored result."""
+    accepted = crew.store / f"{RUN:016x}-{index}"
+    Path(f"{accepted}.1").rename(accepted)
+
+
 async def _take_twice(crew: Crew, worker: WorkerId, code: Any) -> list[int]:
     """Have two jobs that follow one another take the same value; gives where each has seen it."""
     templates = {0: template(_ones), 1: template(code, 1)}
     crew.pool.give(SYNC, RUN, templates, [job(1)], None)
     await crew.end_of(1)
-    accepted = crew.store / f"{RUN:016x}-1"
-    Path(f"{accepted}.1").rename(accepted)
+    _accept(crew, 1)
     takers = [Job(index, 1, 1, [Ref(1, NBYTES, [""])], None) for index in (2, 3)]
     crew.pool.give(worker, RUN, templates, takers, None)
     await crew.end_of(2)

@@ -77,7 +77,7 @@ def value_name(run: int, index: int) -> str:
     return f"{run:016x}-{index}"
 
 
-def _write_all(descriptor: int, buffers: Sequence[bytes | memoryview]) -> None:
+def _write_all(descriptor: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
     pending = [memoryview(buffer) for buffer in buffers]
     first = 0
     while first < len(pending):
