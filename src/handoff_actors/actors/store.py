@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from mmap import PROT_READ, mmap
+from mmap import MADV_HUGEPAGE, PROT_READ, mmap
 from pathlib import Path
 from typing import Protocol
 
 from handoff_actors.actors.copying import copy
 from handoff_actors.ids import Attempt, Index, RunId
-from handoff_actors.workers.room import complaint, give_up_room, make_room
+from handoff_actors.workers.room import complaint, expect_room, give_up_room, make_room
 
 Key = tuple[RunId, Index]
 
@@ -100,7 +100,7 @@ class Store:
         """Make room for a value from elsewhere. Raises OSError where there is none."""
         self._runs.add(run)
         name = f"{run:016x}-{index}.fetch{request}"
-        descriptor = make_room(self.directory, self.disk, name, nbytes)
+        descriptor = make_room(self.directory, self.disk, name, nbytes, expect_room)
         replace = partial(self._views.pop, (run, index), None)
         return FileLanding(descriptor, self.directory / name, self.path(run, index), replace)
 
@@ -239,7 +239,14 @@ class MemoryLanding:
 
     def __init__(self, nbytes: int) -> None:
         # The kernel gives zeroed pages as they are touched; a bytearray would hold up the loop while it zeroes them all.
-        self.buffer = memoryview(mmap(-1, nbytes)) if nbytes else memoryview(bytearray())
+        if not nbytes:
+            self.buffer = memoryview(bytearray())
+            return
+        pages = mmap(-1, nbytes)
+        # A page of 2 MB takes a fifth of the time that its 512 small ones do.
+        with suppress(OSError):
+            pages.madvise(MADV_HUGEPAGE)
+        self.buffer = memoryview(pages)
 
     def write(self, offset: int, piece: memoryview) -> None:
         """Put a piece at its place."""
