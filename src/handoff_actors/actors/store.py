@@ -145,24 +145,24 @@ class Store:
     def forget(self, run: RunId) -> None:
         """Drop everything of a run. Freeing much memory takes a while, so a thread does it."""
         self._leaving = {key for key in self._leaving if key[0] != run}
-        self._drop_views(run)
+        views = self._take_views(run)
         if run not in self._runs and not self._worker_has_died:
             # Most runs are small: a thread would take longer than all the rest of their end.
             return
         self._runs.discard(run)
-        removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-")
+        removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-", views)
         # Who asks meanwhile maps what is being removed, which must not keep its memory taken.
-        removal.add_done_callback(lambda _: self._drop_views(run))
+        removal.add_done_callback(lambda _: self._take_views(run))
 
     def expect_leftovers(self) -> None:
         """A worker has died, perhaps with a result half written."""
         self._worker_has_died = True
 
-    def _drop_views(self, run: RunId) -> None:
-        for key in [key for key in self._views if key[0] == run]:
-            del self._views[key]
+    def _take_views(self, run: RunId) -> list[memoryview]:
+        return [self._views.pop(key) for key in list(self._views) if key[0] == run]
 
-    def _remove(self, prefix: str) -> None:
+    def _remove(self, prefix: str, views: list[memoryview]) -> None:
+        views.clear()
         for directory in (self.directory, self.disk):
             with suppress(FileNotFoundError), os.scandir(directory) as entries:
                 for entry in entries:
