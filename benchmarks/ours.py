@@ -48,19 +48,31 @@ async def embedded() -> AsyncIterator[OurCluster]:
 
 @asynccontextmanager
 async def daemons() -> AsyncIterator[OurCluster]:
+    async with start_daemon("daemon") as address:
+        await handoff.connect([address])
+        try:
+            yield OurCluster()
+        finally:
+            await handoff.shutdown()
+
+
+@asynccontextmanager
+async def start_daemon(name: str, *options: str, workers: int = WORKERS) -> AsyncIterator[str]:
+    """A node in a process of its own; gives its address."""
     node = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("handoff"),
-        *("node", "--name", "daemon", "--listen", "tcp://127.0.0.1:0", "--json", "--log-level", "warning"),
-        *("--cpu", str(WORKERS), "--workers", str(WORKERS)),
+        *("node", "--name", name, "--listen", "tcp://127.0.0.1:0", "--json", "--log-level", "warning"),
+        *("--cpu", str(workers), "--workers", str(workers), *options),
         # Its workers import the workloads.
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        },
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        await handoff.connect([await served_address(node)])
-        yield OurCluster()
+        yield await served_address(node)
     finally:
-        await handoff.shutdown()
         # One that could not start has gone by itself.
         if node.returncode is None:
             node.terminate()

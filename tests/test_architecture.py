@@ -18,6 +18,7 @@ FUNCTION_LINES = 40
 MAY_CATCH_EVERYTHING = {
     "actors/driver.py",
     "wire/payload.py",
+    "wire/pickling.py",
     "workers/evaluation.py",
     "workers/main.py",
     "workers/process.py",

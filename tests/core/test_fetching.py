@@ -8,6 +8,7 @@ from handoff_actors.core.fetching import (
     CHUNK_NBYTES,
     MAX_VALUE_NBYTES,
     TRANSFERS,
+    TURN,
     WINDOW,
     Ask,
     FetchEffect,
@@ -195,6 +196,66 @@ def test_holder_that_was_asked_for_nothing_can_be_lost() -> None:
 
 
 # --- Many transfers -------------------------------------------------------------------------------------------
+
+
+class OneHolder:
+    """Gives chunks in the order in which they are asked for."""
+
+    def __init__(self, *totals: int) -> None:
+        self.fetching = Fetching()
+        self.totals = dict(enumerate(totals, start=1))
+        self.arrived = dict.fromkeys(self.totals, 0)
+        #: (request, bytes) that have been asked for and not been given.
+        self.asked: deque[tuple[int, int]] = deque()
+        for request, total in self.totals.items():
+            self._note(want(self.fetching, request, total, "a"))
+
+    def give(self) -> None:
+        request, nbytes = self.asked.popleft()
+        self.arrived[request] += nbytes
+        self._note(self.fetching.chunk(request, nbytes, self.totals[request]))
+        self.fetching.check()
+
+    def is_done(self, request: int) -> bool:
+        return self.arrived[request] == self.totals[request]
+
+    def _note(self, effects: list[FetchEffect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Ask):
+                request, offset = effect.message.request, effect.message.offset
+                self.asked.append((request, min(CHUNK_NBYTES, self.totals[request] - offset)))
+
+
+def test_small_value_waits_for_a_turn_of_large_ones_only() -> None:
+    holder = OneHolder(*[100 * TURN * CHUNK_NBYTES] * TRANSFERS, 10)
+
+    given = 0
+    while not holder.is_done(TRANSFERS + 1):
+        holder.give()
+        given += 1
+
+    assert given <= TRANSFERS * (TURN + WINDOW)
+
+
+def test_many_values_share_a_holder_fairly() -> None:
+    holder = OneHolder(*[10 * TURN * CHUNK_NBYTES + 1] * (2 * TRANSFERS - 1))
+    widest = 0
+
+    while holder.asked:
+        holder.give()
+        assert len(holder.asked) <= TRANSFERS * WINDOW
+        widest = max(widest, max(holder.arrived.values()) - min(holder.arrived.values()))
+
+    assert all(map(holder.is_done, holder.totals))
+    assert widest <= 2 * TURN * CHUNK_NBYTES
+
+
+def test_transfer_that_nobody_waits_for_keeps_its_window_full() -> None:
+    holder = OneHolder(3 * TURN * CHUNK_NBYTES)
+
+    for _ in range(3 * TURN - WINDOW):
+        assert len(holder.asked) == WINDOW
+        holder.give()
 
 
 def test_transfers_beyond_the_limit_wait_for_their_turn() -> None:

@@ -196,6 +196,33 @@ async def test_large_values_go_from_node_to_node_and_not_through_the_app(session
     await run.release()
 
 
+async def test_one_fetch_serves_all_consumers_on_a_node(session: handoff.Session) -> None:
+    dag = handoff.DAG().add_function(handoff.Function("made", [], bytes, extra_args=[20 * LARGE], node="n1"))
+    dag.add_functions(
+        handoff.Function(number, ["made"], functions.mapped_files, node="n2") for number in range(8)
+    )
+
+    run = await session.execute_distributed(dag)
+
+    # Another fetch would have made another file.
+    assert len({tuple(run.results[number]) for number in range(8)}) == 1
+    assert len(run.results[0]) == 1
+    await run.release()
+
+
+async def test_many_large_values_at_once_and_a_small_one_all_arrive(session: handoff.Session) -> None:
+    dag = handoff.DAG()
+    for number in range(8):
+        nbytes = 20 * LARGE if number < 7 else LARGE
+        dag.add_function(handoff.Function(number, [], bytes, extra_args=[nbytes], node="n1"))
+        dag.add_function(handoff.Function(f"length {number}", [number], len, node="n2"))
+
+    run = await session.execute_distributed(dag)
+
+    assert [run.results[f"length {number}"] for number in range(8)] == [20 * LARGE] * 7 + [LARGE]
+    await run.release()
+
+
 async def test_large_constants_reach_every_node(session: handoff.Session) -> None:
     value = os.urandom(3 * LARGE)
     dag = handoff.DAG().add_functions(

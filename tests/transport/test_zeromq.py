@@ -13,9 +13,8 @@ import zmq
 from handoff_actors.errors import ConnectionFailed
 from handoff_actors.ids import RunId
 from handoff_actors.transport import zeromq
-from handoff_actors.transport.pump import ZERO_COPY_BYTES
 from handoff_actors.transport.zeromq import HEARTBEAT_TIMEOUT_MS, ZmqNetwork
-from handoff_actors.wire.codec import encode
+from handoff_actors.wire.codec import PIECE_BYTES, encode
 from handoff_actors.wire.messages import Beat, Chunk, Fetch, Gone
 from transport.recorders import BusRecorder, ClientRecorder, Recorder, Server, ServiceRecorder, connected_pair
 
@@ -93,7 +92,7 @@ async def test_large_values_pass_in_chunks(zmq_network: ZmqNetwork, server: Serv
 
 async def test_large_and_small_messages_keep_their_order(zmq_network: ZmqNetwork) -> None:
     pair = await connected_pair(zmq_network, LOOPBACK)
-    large = memoryview(bytes(ZERO_COPY_BYTES + 1))
+    large = memoryview(bytes(PIECE_BYTES + 1))
     sent: list[Gone | Chunk] = [Gone(1), Chunk(2, 0, 0, large), Gone(3), Gone(4), Chunk(5, 0, 0, large)]
 
     for message in sent:
@@ -134,6 +133,7 @@ async def test_malformed_messages_are_reported_and_the_connection_stays(zmq_netw
 
         dealer.send(b"\xc1")
         dealer.send_multipart([encode([Beat()]), encode([Beat()])])
+        dealer.send_multipart([encode([Beat()]), b"a", b"b"])
         dealer.send(b"")
         dealer.send(encode([Beat()]))
         await service_side.until_messages(1)
@@ -141,7 +141,8 @@ async def test_malformed_messages_are_reported_and_the_connection_stays(zmq_netw
     assert service_side.messages == [Beat()]
     assert [reason[:20] for reason in service_side.malformed_reasons] == [
         "a frame is malformed",
-        "a message has 2 fram",
+        "a second frame belon",
+        "a message has 3 fram",
         "a frame is malformed",
     ]
 
@@ -155,12 +156,12 @@ async def test_malformed_answer_loses_the_link(zmq_network: ZmqNetwork) -> None:
         identity, _ = await asyncio.to_thread(router.recv_multipart)
 
         router.send_multipart([identity, encode([Gone(1)])])
-        router.send_multipart([identity, b"a", b"b"])
+        router.send_multipart([identity, b"a", b"b", b"c"])
         router.send_multipart([identity, encode([Gone(2)])])
         await client.until(lambda: client.lost_reasons)
 
     assert client.messages == [Gone(1)]
-    assert client.lost_reasons == ["a message has 2 frames instead of one"]
+    assert client.lost_reasons == ["a message has 3 frames instead of one"]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,7 @@ async def test_loop_stays_fair_while_a_flood_arrives(zmq_network: ZmqNetwork) ->
 async def open_everything(network: ZmqNetwork) -> None:
     pair = await connected_pair(network, LOOPBACK)
     # One frame that is not copied starts a thread of pyzmq's own, which stays.
-    pair.link.send(Chunk(1, 0, 0, memoryview(bytes(ZERO_COPY_BYTES))))
+    pair.link.send(Chunk(1, 0, 0, memoryview(bytes(PIECE_BYTES))))
     await pair.service_side.until_messages(1)
     hearer = BusRecorder()
     network.subscriber(hearer).subscribe(network.publisher(LOOPBACK).address)

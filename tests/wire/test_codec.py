@@ -9,7 +9,17 @@ from hypothesis import given, settings, strategies as st
 from handoff_actors.errors import RemoteProtocolError, SerializationError
 from handoff_actors.ids import RunId
 from handoff_actors.wire import codec
-from handoff_actors.wire.codec import FROM_NODE, ON_BUS, TO_NODE, Batch, decode, encode
+from handoff_actors.wire.codec import (
+    FROM_NODE,
+    ON_BUS,
+    PIECE_BYTES,
+    TO_NODE,
+    Batch,
+    decode,
+    encode,
+    join,
+    split,
+)
 from handoff_actors.wire.messages import (
     AnyMessage,
     Beat,
@@ -210,3 +220,30 @@ def test_bytes_beyond_the_encoding_leave_the_batch_as_it_was() -> None:
         del refusal
 
     assert decode(bytes(batch.frame()), TO_NODE) == [Close(RunId(1))]
+
+
+def test_large_piece_is_a_frame_of_its_own_and_is_not_copied() -> None:
+    data = memoryview(bytes(PIECE_BYTES))
+
+    frames = split(Chunk(1, 2, 3, data))
+
+    assert frames is not None
+    frame, piece = frames
+    [chunk] = join(bytes(frame), piece, TO_NODE)
+    assert chunk == Chunk(1, 2, 3, data)
+    assert chunk.data.obj is data.obj
+
+
+@pytest.mark.parametrize("message", [Chunk(1, 0, 0, memoryview(bytes(PIECE_BYTES - 1))), Close(RunId(1))])
+def test_other_messages_are_one_frame(message: ToNode) -> None:
+    assert split(message) is None
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[], [Beat()], [Chunk(1, 0, 9, memoryview(b"data"))], [Chunk(1, 0, 9, memoryview(b""))] * 2],
+    ids=["nothing", "another", "with bytes", "two"],
+)
+def test_second_frame_belongs_to_one_chunk_without_bytes(messages: list[ToNode]) -> None:
+    with pytest.raises(RemoteProtocolError, match="a second frame belongs behind a Chunk without bytes"):
+        join(encode(messages), memoryview(b"piece"), TO_NODE)

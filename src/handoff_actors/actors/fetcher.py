@@ -10,11 +10,14 @@ from handoff_actors.core.fetching import Ask, FetchEffect, Fetching, Landed, Los
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Chunk, Fetch
 
+#: What has landed, or why not, and whether it is for want of room here.
+Done = Callable[[Landing | None, str, bool], None]
+
 
 class _Arrival(Struct):
     #: Makes room, once the size is known.
     land: Callable[[int, int], Landing]
-    done: Callable[[Landing | None, str], None]
+    done: Done
     landing: Landing | None = None
 
 
@@ -34,12 +37,12 @@ class Fetcher:
         nbytes: int,
         holders: Sequence[str],
         land: Callable[[int, int], Landing],
-        done: Callable[[Landing | None, str], None],
+        done: Done,
     ) -> int:
         """Begin a transfer; the answer is its number.
 
-        `land(request, nbytes)` makes room when the first bytes have come; `done(landing, "")` says that all of them
-        have, `done(None, reason)` that they won't.
+        `land(request, nbytes)` makes room when the first bytes have come; `done(landing, "", False)` says that all of them
+        have, `done(None, reason, has_no_room)` that they won't.
         """
         request = next(self._numbers)
         self._arrivals[request] = _Arrival(land, done)
@@ -90,7 +93,7 @@ class Fetcher:
     def _give_up(self, request: int, reason: str) -> None:
         arrival = self._arrivals[request]
         self.cancel(request)
-        arrival.done(None, reason)
+        arrival.done(None, reason, True)
 
     def _perform(self, effects: list[FetchEffect]) -> None:
         for effect in effects:
@@ -103,13 +106,13 @@ class Fetcher:
                     landed = self._arrivals.pop(request)
                     if landed.landing is not None:
                         landed.landing.finish()
-                    landed.done(landed.landing, "")
+                    landed.done(landed.landing, "", False)
                 case Lost(request, reason):
                     self._abandon_landing(request)
                     arrival = self._arrivals.pop(request, None)
                     # Whoever heard of another loss may have cancelled it meanwhile.
                     if arrival is not None:
-                        arrival.done(None, reason)
+                        arrival.done(None, reason, False)
 
     def _abandon_landing(self, request: int) -> None:
         arrival = self._arrivals.get(request)

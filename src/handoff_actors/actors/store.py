@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from mmap import PROT_READ, mmap
+from mmap import MADV_HUGEPAGE, PROT_READ, mmap
 from pathlib import Path
 from typing import Protocol
 
 from handoff_actors.actors.copying import copy
 from handoff_actors.ids import Attempt, Index, RunId
-from handoff_actors.workers.room import complaint, give_up_room, make_room
+from handoff_actors.workers.room import complaint, expect_room, give_up_room, make_room
 
 Key = tuple[RunId, Index]
 
@@ -100,7 +100,7 @@ class Store:
         """Make room for a value from elsewhere. Raises OSError where there is none."""
         self._runs.add(run)
         name = f"{run:016x}-{index}.fetch{request}"
-        descriptor = make_room(self.directory, self.disk, name, nbytes)
+        descriptor = make_room(self.directory, self.disk, name, nbytes, expect_room)
         replace = partial(self._views.pop, (run, index), None)
         return FileLanding(descriptor, self.directory / name, self.path(run, index), replace)
 
@@ -145,24 +145,24 @@ class Store:
     def forget(self, run: RunId) -> None:
         """Drop everything of a run. Freeing much memory takes a while, so a thread does it."""
         self._leaving = {key for key in self._leaving if key[0] != run}
-        self._drop_views(run)
+        views = self._take_views(run)
         if run not in self._runs and not self._worker_has_died:
             # Most runs are small: a thread would take longer than all the rest of their end.
             return
         self._runs.discard(run)
-        removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-")
+        removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-", views)
         # Who asks meanwhile maps what is being removed, which must not keep its memory taken.
-        removal.add_done_callback(lambda _: self._drop_views(run))
+        removal.add_done_callback(lambda _: self._take_views(run))
 
     def expect_leftovers(self) -> None:
         """A worker has died, perhaps with a result half written."""
         self._worker_has_died = True
 
-    def _drop_views(self, run: RunId) -> None:
-        for key in [key for key in self._views if key[0] == run]:
-            del self._views[key]
+    def _take_views(self, run: RunId) -> list[memoryview]:
+        return [self._views.pop(key) for key in list(self._views) if key[0] == run]
 
-    def _remove(self, prefix: str) -> None:
+    def _remove(self, prefix: str, views: list[memoryview]) -> None:
+        views.clear()
         for directory in (self.directory, self.disk):
             with suppress(FileNotFoundError), os.scandir(directory) as entries:
                 for entry in entries:
@@ -239,7 +239,14 @@ class MemoryLanding:
 
     def __init__(self, nbytes: int) -> None:
         # The kernel gives zeroed pages as they are touched; a bytearray would hold up the loop while it zeroes them all.
-        self.buffer = memoryview(mmap(-1, nbytes)) if nbytes else memoryview(bytearray())
+        if not nbytes:
+            self.buffer = memoryview(bytearray())
+            return
+        pages = mmap(-1, nbytes)
+        # A page of 2 MB takes a fifth of the time that its 512 small ones do.
+        with suppress(OSError):
+            pages.madvise(MADV_HUGEPAGE)
+        self.buffer = memoryview(pages)
 
     def write(self, offset: int, piece: memoryview) -> None:
         """Put a piece at its place."""

@@ -1,6 +1,7 @@
 """Brings inputs into a node's store, from other nodes and from apps."""
 
 from collections.abc import Callable
+from functools import partial
 
 from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.actors.peer_links import PeerLinks
@@ -46,17 +47,8 @@ class Supply:
         if index in under_way:
             self._fetcher.cancel(under_way.pop(index))
         is_over = False
-        has_no_room = False
 
-        def land(request: int, nbytes: int) -> Landing:
-            nonlocal has_no_room
-            try:
-                return self._store.land(run, index, request, nbytes)
-            except OSError:
-                has_no_room = True
-                raise
-
-        def done(landing: Landing | None, reason: str) -> None:
+        def done(landing: Landing | None, reason: str, has_no_room: bool) -> None:
             nonlocal is_over
             is_over = True
             under_way.pop(index, None)
@@ -66,6 +58,7 @@ class Supply:
             why = f"node {self._name} could not fetch an input: {reason}"
             self._feed(InputMissing(run, index, why, has_no_room))
 
+        land = partial(self._store.land, run, index)
         request = self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done)
         # Without holders `done` is called from within `fetch`.
         if not is_over:

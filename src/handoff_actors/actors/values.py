@@ -48,7 +48,7 @@ class ValueCourier:
             except MemoryError as error:
                 raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
 
-        def landed(landing: Landing | None, reason: str) -> None:
+        def landed(landing: Landing | None, reason: str, _has_no_room: bool) -> None:
             assert landing is None or isinstance(landing, MemoryLanding)
             done(None if landing is None else landing.buffer.toreadonly(), reason)
 

@@ -2,7 +2,8 @@
 
 A value comes from one holder at a time, in chunks, a window of them asked for ahead. If the holder goes, or has it no
 more, the next one is asked from the start: what it has may differ, where a function does not always give the same. At
-most so many transfers from one holder go on at once; the others wait their turn.
+most so many transfers from one holder go on at once; while others wait, each of them goes on for a turn of so many
+chunks, and then stands behind the others. A small value so waits for a turn of large ones, not for the large ones.
 """
 
 from collections import deque
@@ -18,6 +19,8 @@ CHUNK_NBYTES = 1 << 20
 WINDOW = 4
 #: Transfers from one holder at once.
 TRANSFERS = 4
+#: Chunks of one transfer in a row while others wait: enough that filling the window again does not count.
+TURN = 16
 #: No value is larger, whatever a holder says: no machine has that much room.
 MAX_VALUE_NBYTES = 1 << 48
 
@@ -60,6 +63,8 @@ class _Transfer(Struct):
     holders: list[str]
     asked: int = 0
     arrived: int = 0
+    #: Where to stop asking if others wait.
+    turn_ends_at: int = 0
     reason: str = "nobody is said to hold it"
 
 
@@ -106,7 +111,9 @@ class Fetching:
         transfer.arrived += nbytes
         if transfer.arrived >= total:
             return [Landed(request), *self.cancel(request)]
-        return self._ask(transfer)
+        if transfer.asked < transfer.turn_ends_at:
+            return self._ask(transfer)
+        return self._end_turn(transfer)
 
     def gone(self, request: int) -> list[FetchEffect]:
         """The holder that was asked has it no more."""
@@ -154,10 +161,25 @@ class Fetching:
         while state.waiting and len(state.active) < TRANSFERS:
             request = state.waiting.popleft()
             state.active.append(request)
-            effects += self._ask(self._transfers[request])
+            effects += self._start_turn(self._transfers[request])
         if not state.active:
             del self._holders[holder]
         return effects
+
+    def _start_turn(self, transfer: _Transfer) -> list[FetchEffect]:
+        transfer.turn_ends_at = transfer.asked + TURN * CHUNK_NBYTES
+        return self._ask(transfer)
+
+    def _end_turn(self, transfer: _Transfer) -> list[FetchEffect]:
+        holder = transfer.holders[0]
+        state = self._holders[holder]
+        if not state.waiting:
+            return self._start_turn(transfer)
+        if transfer.arrived < transfer.asked:
+            return []
+        state.active.remove(transfer.request)
+        state.waiting.append(transfer.request)
+        return self._fill(holder)
 
     def _withdraw(self, transfer: _Transfer) -> None:
         state = self._holders[transfer.holders[0]]
@@ -174,7 +196,7 @@ class Fetching:
     def _ask(self, transfer: _Transfer) -> list[FetchEffect]:
         effects: list[FetchEffect] = []
         # The first chunk is asked for in any case: only it tells how large the value is now.
-        limit = min(transfer.nbytes, transfer.arrived + WINDOW * CHUNK_NBYTES)
+        limit = min(transfer.nbytes, transfer.arrived + WINDOW * CHUNK_NBYTES, transfer.turn_ends_at)
         while transfer.asked < limit or transfer.asked == 0:
             message = Fetch(transfer.request, transfer.run, transfer.index, transfer.asked, CHUNK_NBYTES)
             effects.append(Ask(transfer.holders[0], message))

@@ -28,9 +28,9 @@ from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import LinkHandler
 from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
-from handoff_actors.transport.outbox import Outbox
+from handoff_actors.transport.outbox import Frames, Outbox
 from handoff_actors.transport.pump import Pump
-from handoff_actors.wire.codec import FROM_NODE, decode
+from handoff_actors.wire.codec import FROM_NODE, decode, join
 from handoff_actors.wire.messages import FromNode, ToNode
 
 #: Seconds between tries to connect to where nobody listens yet.
@@ -73,10 +73,10 @@ class ZmqLink:
         self._has_key = bool(socket.getsockopt(zmq.MECHANISM) == zmq.CURVE)
         self._received: list[FromNode] = []
         self._malformed: str | None = None
-        self._backlog: deque[bytearray] = deque()
+        self._backlog: deque[Frames] = deque()
         self._outbox = Outbox(self._transmit)
         self._monitor = Monitor(socket, _MONITORED, self._monitored)
-        self._pump = Pump(socket, self._accept, self._deliver)
+        self._pump = Pump(socket, self._accept, self._deliver, self._accept_piece)
         loop = asyncio.get_running_loop()
         self._retry: asyncio.Handle | None = None
         self._deadline: asyncio.Handle = loop.call_later(connect_timeout, self._give_up)
@@ -173,6 +173,14 @@ class ZmqLink:
             except RemoteProtocolError as error:
                 self._malformed = str(error)
 
+    def _accept_piece(self, frames: list[bytes], piece: memoryview) -> None:
+        self.received_bytes += len(frames[0]) + len(piece)
+        if self._malformed is None:
+            try:
+                self._received += join(frames[0], piece, FROM_NODE)
+            except RemoteProtocolError as error:
+                self._malformed = str(error)
+
     def _deliver(self) -> None:
         received, self._received = self._received, []
         if received and not self._is_closed:
@@ -183,9 +191,9 @@ class ZmqLink:
 
     # --- Sending ---
 
-    def _transmit(self, _peer: PeerId, frame: bytearray) -> None:
+    def _transmit(self, _peer: PeerId, frames: Frames) -> None:
         if not self._is_closed:
-            self._backlog.append(frame)
+            self._backlog.append(frames)
             # More than this one: the socket is full, and tells when it is not.
             if self._is_connected and len(self._backlog) == 1:
                 self._send_backlog()
@@ -193,11 +201,11 @@ class ZmqLink:
     def _send_backlog(self) -> None:
         while self._backlog and not self._is_closed:
             try:
-                self._pump.send([self._backlog[0]])
+                self._pump.send(self._backlog[0])
             except zmq.Again:
                 self._pump.when_writable(self._send_backlog)
                 return
-            self.sent_bytes += len(self._backlog.popleft())
+            self.sent_bytes += sum(map(len, self._backlog.popleft()))
 
 
 def _only(frames: list[bytes]) -> bytes:

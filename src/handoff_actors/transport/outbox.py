@@ -5,8 +5,11 @@ from collections.abc import Callable
 from typing import Final
 
 from handoff_actors.ids import PeerId
-from handoff_actors.wire.codec import Batch
+from handoff_actors.wire.codec import Batch, split
 from handoff_actors.wire.messages import FromNode, ToNode
+
+#: A frame of messages, and perhaps a piece of a value.
+Frames = tuple[bytearray] | tuple[bytearray, memoryview]
 
 #: A batch this long leaves at once: more would only wait, and make the receiver's decoder hold its loop.
 FULL_BATCH_BYTES: Final = 256 * 1024
@@ -15,19 +18,23 @@ FULL_BATCH_BYTES: Final = 256 * 1024
 class Outbox:
     """Collects messages by peer and hands each peer's frame to `transmit` at the end of the tick."""
 
-    def __init__(self, transmit: Callable[[PeerId, bytearray], None]) -> None:
+    def __init__(self, transmit: Callable[[PeerId, Frames], None]) -> None:
         self._transmit = transmit
         self._batches: dict[PeerId, Batch] = {}
         self._scheduled: asyncio.Handle | None = None
 
     def add(self, peer: PeerId, message: FromNode | ToNode) -> None:
-        """Queue a message. A batch that it makes long leaves at once."""
+        """Queue a message. A batch that it makes long leaves at once, and so does a large piece of a value."""
+        pieces = split(message)
+        if pieces is not None:
+            self._send_batch(peer)
+            self._transmit(peer, pieces)
+            return
         batch = self._batches.get(peer) or Batch()
         batch.add(message)
         self._batches[peer] = batch
         if batch.nbytes >= FULL_BATCH_BYTES:
-            del self._batches[peer]
-            self._transmit(peer, batch.frame())
+            self._send_batch(peer)
         elif self._scheduled is None:
             self._scheduled = asyncio.get_running_loop().call_soon(self.flush)
 
@@ -38,4 +45,9 @@ class Outbox:
             self._scheduled = None
         batches, self._batches = self._batches, {}
         for peer, batch in batches.items():
-            self._transmit(peer, batch.frame())
+            self._transmit(peer, (batch.frame(),))
+
+    def _send_batch(self, peer: PeerId) -> None:
+        batch = self._batches.pop(peer, None)
+        if batch is not None:
+            self._transmit(peer, (batch.frame(),))

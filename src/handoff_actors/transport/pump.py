@@ -14,27 +14,36 @@ from typing import Final
 
 import zmq
 
+from handoff_actors.wire.codec import PIECE_BYTES
+
 #: Seconds that one socket may hold the loop before others get their turn.
 TURN_S: Final = 0.003
-#: From here on ZeroMQ takes over our buffer instead of copying it; below, the copy costs less.
-ZERO_COPY_BYTES: Final = 256 * 1024
-
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _POLLIN: Final = int(zmq.POLLIN)
 _POLLOUT: Final = int(zmq.POLLOUT)
+_MORE: Final = int(zmq.RCVMORE)
 
 
 class Pump:
     """Reads a socket whenever it has something, and tells when it takes messages again.
 
-    `accept` gets every message that arrives, as frames; `deliver` is called once after each burst of them.
+    `accept` gets every message that arrives, as frames; `deliver` is called once after each burst of them. Where there is
+    `accept_piece`, it gets those that have one frame more than `frames_before_piece`, which is not copied.
     """
 
     def __init__(
-        self, socket: zmq.Socket[bytes], accept: Callable[[list[bytes]], None], deliver: Callable[[], None]
+        self,
+        socket: zmq.Socket[bytes],
+        accept: Callable[[list[bytes]], None],
+        deliver: Callable[[], None],
+        accept_piece: Callable[[list[bytes], memoryview], None] | None = None,
+        *,
+        frames_before_piece: int = 1,
     ) -> None:
         self._socket = socket
         self._accept = accept
+        self._accept_piece = accept_piece
+        self._frames_before_piece = frames_before_piece
         self._deliver = deliver
         self._resume: Callable[[], None] | None = None
         self._next_turn: asyncio.Handle | None = None
@@ -45,10 +54,10 @@ class Pump:
         # What happened before we looked gives no signal any more.
         self._schedule()
 
-    def send(self, frames: Sequence[bytes | bytearray]) -> None:
+    def send(self, frames: Sequence[bytes | bytearray | memoryview]) -> None:
         """Send one message, or raise zmq.Again if the socket has no room."""
         try:
-            self._socket.send_multipart(frames, _NOBLOCK, copy=len(frames[-1]) < ZERO_COPY_BYTES)
+            self._socket.send_multipart(frames, _NOBLOCK, copy=len(frames[-1]) < PIECE_BYTES)
         finally:
             self._look()
 
@@ -91,12 +100,31 @@ class Pump:
         """Tell whether the socket said, as a look at its events would, that there is no more."""
         try:
             while not self._is_closed and time.monotonic() < until:
-                self._accept(self._socket.recv_multipart(_NOBLOCK))
+                self._receive_one()
         except zmq.Again:
             return True
         finally:
             self._deliver()
         return False
+
+    def _receive_one(self) -> None:
+        if self._accept_piece is None:
+            self._accept(self._socket.recv_multipart(_NOBLOCK))
+            return
+        socket = self._socket
+        frames = [socket.recv(_NOBLOCK)]
+        while has_more := socket.getsockopt(_MORE):
+            if len(frames) == self._frames_before_piece:
+                break
+            frames.append(socket.recv(_NOBLOCK))
+        if not has_more:
+            self._accept(frames)
+            return
+        piece = socket.recv(_NOBLOCK, copy=False)
+        if piece.more:
+            self._accept([*frames, piece.bytes, *socket.recv_multipart(_NOBLOCK)])
+        else:
+            self._accept_piece(frames, piece.buffer)
 
     def _look(self) -> None:
         if self._is_closed or self._next_turn is not None:

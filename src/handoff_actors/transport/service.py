@@ -11,9 +11,9 @@ from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import ServiceHandler
 from handoff_actors.transport.link import LINGER_MS
 from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
-from handoff_actors.transport.outbox import Outbox
+from handoff_actors.transport.outbox import Frames, Outbox
 from handoff_actors.transport.pump import Pump
-from handoff_actors.wire.codec import TO_NODE, decode
+from handoff_actors.wire.codec import TO_NODE, decode, join
 from handoff_actors.wire.messages import FromNode, ToNode
 
 #: What a message from a peer consists of: the name that ZeroMQ knows it by, and our frame.
@@ -39,7 +39,9 @@ class ZmqService:
         self._received: dict[PeerId, list[ToNode]] = {}
         self._outbox = Outbox(self._transmit)
         self._monitor = Monitor(socket, FAILURES, self._refused)
-        self._pump = Pump(socket, self._accept, self._deliver)
+        self._pump = Pump(
+            socket, self._accept, self._deliver, self._accept_piece, frames_before_piece=_FRAMES
+        )
 
     def send(self, peer: PeerId, message: FromNode) -> None:
         """See `Service.send`."""
@@ -64,6 +66,15 @@ class ZmqService:
         else:
             self._received.setdefault(peer, []).extend(messages)
 
+    def _accept_piece(self, frames: list[bytes], piece: memoryview) -> None:
+        peer = PeerId(frames[0])
+        try:
+            messages = join(_payload(frames), piece, TO_NODE)
+        except RemoteProtocolError as error:
+            self._handler.malformed(peer, str(error))
+        else:
+            self._received.setdefault(peer, []).extend(messages)
+
     def _deliver(self) -> None:
         received, self._received = self._received, {}
         for peer, messages in received.items():
@@ -73,9 +84,9 @@ class ZmqService:
     def _refused(self, event: int, value: int) -> None:
         self._handler.refused(Failure(event, value).told_by_server())
 
-    def _transmit(self, peer: PeerId, frame: bytearray) -> None:
+    def _transmit(self, peer: PeerId, frames: Frames) -> None:
         try:
-            self._pump.send((peer, frame))
+            self._pump.send((peer, *frames))
         except zmq.ZMQError as error:
             # EAGAIN: the peer's queue is full. It has not read for so long that its lease must be over.
             if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:

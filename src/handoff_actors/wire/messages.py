@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from handoff_actors.ids import Attempt, Index, Resources, RunId
 
 #: Raised by one with each change that an older member could not understand.
-PROTOCOL = 1
+PROTOCOL = 2
 
 Count = Annotated[int, Meta(ge=0)]
 Digest = Annotated[bytes, Meta(max_length=32)]

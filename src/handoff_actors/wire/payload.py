@@ -24,8 +24,8 @@ from typing import Any, Final
 import cloudpickle
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
+from handoff_actors.wire.pickling import PROTOCOL, Piece, pickled
 
-_PROTOCOL: Final = 5
 _PICKLE: Final = pickle.PROTO[0]
 _MAGIC: Final = b"HB"
 _HEADER: Final = struct.Struct("<2sxxIQ")
@@ -44,7 +44,7 @@ class Payload:
 
     __slots__ = ("buffers", "nbytes")
 
-    def __init__(self, buffers: Sequence[bytes | memoryview]) -> None:
+    def __init__(self, buffers: Sequence[Piece | memoryview]) -> None:
         self.buffers = buffers
         self.nbytes = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
 
@@ -62,18 +62,11 @@ def encode(value: Any) -> Payload:
 
     Raises SerializationError, which names the part that cannot be pickled.
     """
-    buffers: list[pickle.PickleBuffer] = []
     try:
-        pickled = pickle.dumps(value, _PROTOCOL, buffer_callback=buffers.append)
-    except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes, and cloudpickle may know better
-        pickled = None
-    if pickled is None or _names_what_travels_by_value(pickled):
-        buffers.clear()
-        try:
-            pickled = cloudpickle.dumps(value, _PROTOCOL, buffer_callback=buffers.append)
-        except Exception as error:
-            raise SerializationError(_refusal({"value": value}, error)) from error
-    return Payload(_lay_out(pickled, [buffer.raw() for buffer in buffers]) if buffers else (pickled,))
+        pieces, buffers = pickled(value)
+    except Exception as error:
+        raise SerializationError(_refusal({"value": value}, error)) from error
+    return Payload(_lay_out(pieces, [buffer.raw() for buffer in buffers]) if buffers else pieces)
 
 
 def decode(data: bytes | memoryview | mmap) -> Any:
@@ -105,17 +98,14 @@ def decode_call(constants: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return extra_args, kwargs
 
 
-def _names_what_travels_by_value(pickled: bytes) -> bool:
-    """Whether a pickle may refer to what others can't import: `__main__`, and what users have registered as such."""
-    return b"__main__" in pickled or any(
-        module.encode() in pickled for module in cloudpickle.list_registry_pickle_by_value()
-    )
-
-
-def _lay_out(pickled: bytes, buffers: list[memoryview]) -> list[bytes | memoryview]:
+def _lay_out(pieces: list[Piece], buffers: list[memoryview]) -> list[Piece | memoryview]:
+    pickle_length = sum(map(len, pieces))
     lengths = struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
-    laid_out: list[bytes | memoryview] = [_HEADER.pack(_MAGIC, len(buffers), len(pickled)) + lengths, pickled]
-    end = len(laid_out[0]) + len(pickled)
+    laid_out: list[Piece | memoryview] = [
+        _HEADER.pack(_MAGIC, len(buffers), pickle_length) + lengths,
+        *pieces,
+    ]
+    end = len(laid_out[0]) + pickle_length
     for buffer in buffers:
         padding = -end % _ALIGNMENT
         laid_out += (bytes(padding), buffer)
@@ -130,7 +120,7 @@ def _decode_with_buffers(data: memoryview) -> Any:
     lengths = struct.unpack_from(f"<{count}Q", data, _HEADER.size)
     start = _HEADER.size + 8 * count
     end = start + pickle_length
-    pickled = data[start:end]
+    main = data[start:end]
     buffers = []
     for length in lengths:
         start = end + -end % _ALIGNMENT
@@ -138,7 +128,7 @@ def _decode_with_buffers(data: memoryview) -> Any:
         buffers.append(data[start:end])
     if end > len(data):
         raise ValueError(f"it has {len(data)} bytes of {end}")
-    return pickle.loads(pickled, buffers=buffers)
+    return pickle.loads(main, buffers=buffers)
 
 
 # --- Why a value cannot be encoded ------------------------------------------------------------------------------
@@ -190,7 +180,7 @@ def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _can_pickle(value: Any) -> bool:
     try:
-        cloudpickle.dumps(value, _PROTOCOL, buffer_callback=lambda _buffer: False)
+        pickled(value)
     except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes
         return False
     return True
@@ -213,7 +203,7 @@ def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
         encoded = reference.encode()
     else:
         try:
-            encoded = cloudpickle.dumps(code, _PROTOCOL)
+            encoded = cloudpickle.dumps(code, PROTOCOL)
         except Exception as error:
             name = getattr(code, "__qualname__", "code")
             raise SerializationError(_refusal({f"function {name}": code}, error)) from error
@@ -299,15 +289,15 @@ def _load_reference(reference: str) -> Callable[..., Any]:
 def encode_exception(error: BaseException) -> bytes:
     """Encode an exception with its traceback as text. One that does not survive pickling is sent as RemoteError."""
     text = "".join(traceback.format_exception(type(error), error, _user_part(error.__traceback__)))
-    return pickle.dumps((_type_name(error), _message(error), text, _survivor(error)), _PROTOCOL)
+    return pickle.dumps((_type_name(error), _message(error), text, _survivor(error)), PROTOCOL)
 
 
 def decode_exception(data: bytes) -> BaseException:
     """Give the exception, its `__cause__` a RemoteTraceback; RemoteError where it cannot be unpickled here."""
-    type_name, message, text, pickled = decode(data)
+    type_name, message, text, survivor = decode(data)
     error: BaseException
     try:
-        error = RemoteError(type_name, message) if pickled is None else decode(pickled)
+        error = RemoteError(type_name, message) if survivor is None else decode(survivor)
     except SerializationError:
         error = RemoteError(type_name, message)
     error.__cause__ = RemoteTraceback(text.rstrip())
@@ -317,11 +307,11 @@ def decode_exception(data: bytes) -> BaseException:
 def _survivor(error: BaseException) -> bytes | None:
     """Give the pickled exception if an exception comes out of it again."""
     try:
-        pickled = encode(error).to_bytes()
-        is_whole = isinstance(decode(pickled), BaseException)
+        survivor = encode(error).to_bytes()
+        is_whole = isinstance(decode(survivor), BaseException)
     except SerializationError:
         return None
-    return pickled if is_whole else None
+    return survivor if is_whole else None
 
 
 def _user_part(trace: TracebackType | None) -> TracebackType | None:

@@ -13,6 +13,7 @@ import msgpack
 import uvloop
 
 from handoff_actors.workers.evaluation import Evaluation, Failure, UserRaised, failure
+from handoff_actors.workers.mappings import KEPT_S
 from handoff_actors.workers.outbox import Outbox
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
 from handoff_actors.workers.store import Store
@@ -28,7 +29,8 @@ class AsyncWorker:
         self._data = data
         self._outbox = Outbox(data, tail)
         self._evaluation = Evaluation(store, inline_limit, _finish)
-        self._surroundings = Surroundings()
+        self._mappings = store.mappings
+        self._surroundings = Surroundings(self._mappings)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
         self._loop = uvloop.new_event_loop()
         #: By run, index, attempt.
@@ -96,6 +98,8 @@ class AsyncWorker:
     def _ended(self, key: tuple[int, int, int], started: float, task: asyncio.Task[bytes | int]) -> None:
         del self._tasks[key]
         seconds = perf_counter() - started
+        if self._mappings and not self._tasks:
+            self._loop.call_later(KEPT_S, self._mappings.let_go)
         if not self._outbox:
             self._loop.call_soon(self._outbox.flush)
         failed = _failure(task)

@@ -67,6 +67,7 @@ class Evaluation:
                 values.append(arg[1])
         positional: Sequence[Any] = (values,) if template.as_list else values
         extra_args, kwargs = self._constants(run, constants) if constants else ((), {})
+        self._store.mappings.settle()
         try:
             result = code(*positional, *extra_args, **kwargs)
             return await self._finish(result) if hasattr(result, "__await__") else result

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 import msgpack
 
 from handoff_actors.workers.evaluation import Evaluation, failure
+from handoff_actors.workers.mappings import KEPT_S
 from handoff_actors.workers.outbox import Outbox
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
 from handoff_actors.workers.store import Store
@@ -48,7 +49,8 @@ class SyncWorker:
         self._tail = tail
         self._outbox = Outbox(data, tail)
         self._evaluation = Evaluation(store, inline_limit, _finish_now)
-        self._surroundings = Surroundings()
+        self._mappings = store.mappings
+        self._surroundings = Surroundings(self._mappings)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
         self._queue: deque[_Entry] = deque()
         #: Results are sent when so many jobs are left: the node refills the queue while those run.
@@ -134,7 +136,9 @@ class SyncWorker:
 
     def _wait(self) -> None:
         self._outbox.flush()
-        for descriptor, _ in self._poll.poll():
+        while not (ready := self._poll.poll(KEPT_S * 1e3 if self._mappings else None)):
+            self._mappings.let_go()
+        for descriptor, _ in ready:
             if descriptor == self._data.fileno():
                 self._read()
             else:

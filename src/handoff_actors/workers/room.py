@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -9,23 +10,6 @@ from typing import Final
 _MEGABYTE: Final = 1e6
 #: What a file system says that has no room.
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
-
-
-def make_room(memory: Path, disk: Path | None, name: str, nbytes: int) -> int:
-    """Give the descriptor of a new file of that size, in memory if it fits there. Raises OSError."""
-    try:
-        return allocate(memory / name, nbytes)
-    except OSError as error:
-        if disk is None or error.errno not in FULL:
-            raise
-    descriptor = allocate(disk / name, nbytes)
-    try:
-        (memory / name).symlink_to(disk / name)
-    except OSError:
-        os.close(descriptor)
-        (disk / name).unlink()
-        raise
-    return descriptor
 
 
 def allocate(path: Path, nbytes: int) -> int:
@@ -39,6 +23,40 @@ def allocate(path: Path, nbytes: int) -> int:
     except OSError:
         os.close(descriptor)
         path.unlink()
+        raise
+    return descriptor
+
+
+def expect_room(path: Path, nbytes: int) -> int:
+    """Give the descriptor of a new file of holes where there is room for so much now. Raises OSError.
+
+    To allocate 1 GB takes 0.3 s. A file that is written piece by piece and not mapped before can do without; it may still
+    meet a full file system on its way.
+    """
+    space = os.statvfs(path.parent)
+    # A file system of no size has no limit.
+    if space.f_blocks and space.f_bavail * space.f_frsize < nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.ftruncate(descriptor, max(1, nbytes))
+    return descriptor
+
+
+def make_room(
+    memory: Path, disk: Path | None, name: str, nbytes: int, make: Callable[[Path, int], int] = allocate
+) -> int:
+    """Give the descriptor of a new file of that size, in memory if it fits there. Raises OSError."""
+    try:
+        return make(memory / name, nbytes)
+    except OSError as error:
+        if disk is None or error.errno not in FULL:
+            raise
+    descriptor = make(disk / name, nbytes)
+    try:
+        (memory / name).symlink_to(disk / name)
+    except OSError:
+        os.close(descriptor)
+        (disk / name).unlink()
         raise
     return descriptor
 

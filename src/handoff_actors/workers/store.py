@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from mmap import PROT_READ, mmap
 from pathlib import Path
 from typing import Any, Final
 
 from handoff_actors.wire.payload import Payload, decode
+from handoff_actors.workers.mappings import Mappings
 from handoff_actors.workers.room import complaint, give_up_room, make_room
 
 #: What one system call takes (IOV_MAX is 1024).
@@ -28,6 +28,7 @@ class Store:
     def __init__(self, directory: Path, disk: Path | None) -> None:
         self._directory = directory
         self._disk = disk
+        self.mappings = Mappings()
 
     def read(self, run: int, index: int) -> Any:
         """Give a stored value; its large buffers are the file itself. Raises InputMissing, SerializationError."""
@@ -36,15 +37,11 @@ class Store:
     def _read(self, name: str, index: int) -> Any:
         path = self._directory / name
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            mapped = self.mappings.map(path)
         except OSError as error:
             raise InputMissing(
                 f"the value of function {index} is not in {self._directory}: {error}"
             ) from error
-        try:
-            mapped = mmap(descriptor, 0, prot=PROT_READ)
-        finally:
-            os.close(descriptor)
         return decode(mapped)
 
     def read_own(self, run: int, index: int, attempt: int) -> Any:
@@ -80,7 +77,7 @@ def value_name(run: int, index: int) -> str:
     return f"{run:016x}-{index}"
 
 
-def _write_all(descriptor: int, buffers: Sequence[bytes | memoryview]) -> None:
+def _write_all(descriptor: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
     pending = [memoryview(buffer) for buffer in buffers]
     first = 0
     while first < len(pending):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from handoff_actors.workers.devices import Devices
+from handoff_actors.workers.mappings import Mappings
 from handoff_actors.workers.protocol import ToWorker
 from handoff_actors.workers.template import Templates
 
@@ -10,9 +11,10 @@ from handoff_actors.workers.template import Templates
 class Surroundings:
     """The templates and the devices that a worker has been told of."""
 
-    def __init__(self) -> None:
+    def __init__(self, mappings: Mappings) -> None:
         self.templates = Templates()
         self.devices = Devices()
+        self._mappings = mappings
 
     def hear(self, message: list[Any]) -> None:
         """Take in a message that is about jobs to come."""
@@ -21,5 +23,6 @@ class Surroundings:
                 self.templates.define(*fields)
             case [ToWorker.FORGET, run]:
                 self.templates.forget(run)
+                self._mappings.let_go()
             case [ToWorker.EXPOSE, devices]:
                 self.devices.announced = devices

@@ -1,0 +1,175 @@
+"""How fast a value goes from node to node, against a bare ZeroMQ transfer of the same chunks, in turn, in one run.
+
+    python -m benchmarks.transfer --repeat 3
+
+Prints the medians and their ratio, then how long a small function takes to come back from the node that fetches, with
+nothing else going on and while a gigabyte comes in.
+"""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import zmq
+
+import handoff_actors as handoff
+from benchmarks.ours import start_daemon
+from handoff_actors.core.fetching import CHUNK_NBYTES, WINDOW
+
+VALUE_NBYTES = 256 << 20
+BUSY_VALUES = 4
+IDLE_ROUND_TRIPS = 300
+
+
+# --- Ours ---------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def two_daemons() -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(start_daemon("one", workers=2))
+        second = await stack.enter_async_context(start_daemon("two", "--join", first, workers=2))
+        await handoff.connect([second])
+        stack.push_async_callback(handoff.shutdown)
+        yield
+
+
+def now(_value: object = None) -> float:
+    return time.time()
+
+
+def now_if_mapped(value: memoryview) -> float:
+    return time.time() if value.readonly else 0.0
+
+
+def make_view(nbytes: int) -> memoryview:
+    """It arrives as a view, so that taking it costs nothing."""
+    return memoryview(bytearray(nbytes))
+
+
+def transfers(count: int) -> handoff.DAG:
+    """Values of node one, each taken there and on node two, which has to fetch it."""
+    dag = handoff.DAG()
+    for number in range(count):
+        value = f"value-{number}"
+        dag.add_function(handoff.Function(value, [], make_view, extra_args=[VALUE_NBYTES], node="one"))
+        dag.add_function(handoff.Function(f"here-{number}", [value], now_if_mapped, node="one"))
+        dag.add_function(handoff.Function(f"there-{number}", [value], now_if_mapped, node="two"))
+    return dag
+
+
+async def fetched_in_s() -> float:
+    """Seconds from where the node that made a value could use it to where the other one can."""
+    run = await handoff.execute_distributed(transfers(1))
+    took_s = run.results["there-0"] - run.results["here-0"]
+    await run.release()
+    return float(took_s)
+
+
+async def round_trip_s() -> float:
+    """Seconds of a small function on the node that fetches."""
+    dag = handoff.DAG().add_function(handoff.Function("now", [], now, node="two"))
+    started_at = time.perf_counter()
+    await handoff.execute_distributed(dag)
+    return time.perf_counter() - started_at
+
+
+async def round_trips_s() -> tuple[list[float], list[float]]:
+    """With nothing else going on, and while values come in."""
+    idle = [await round_trip_s() for _ in range(IDLE_ROUND_TRIPS)]
+    moving = asyncio.ensure_future(handoff.execute_distributed(transfers(BUSY_VALUES)))
+    busy = []
+    while not moving.done():
+        at = time.time()
+        busy.append((at, await round_trip_s()))
+    results = (await moving).results
+    starts = [results[f"here-{number}"] for number in range(BUSY_VALUES)]
+    ends = [results[f"there-{number}"] for number in range(BUSY_VALUES)]
+    return idle, [took_s for at, took_s in busy if min(starts) < at < max(ends)]
+
+
+# --- Bare ---------------------------------------------------------------------------------------------------------
+
+
+def send_bare() -> None:
+    """Be the other process: answer each request with a chunk, until there is none any more."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        print(port, flush=True)
+        value = memoryview(bytearray(VALUE_NBYTES))
+        while (request := router.recv_multipart())[1]:
+            offset = int(request[1])
+            router.send_multipart([request[0], value[offset : offset + CHUNK_NBYTES]], copy=False)
+
+
+def bare_s() -> float:
+    """Seconds to receive the chunks of a value, a window of them asked for ahead."""
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.transfer", "--send"], stdout=subprocess.PIPE, text=True
+        ) as sender,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as dealer,
+    ):
+        assert sender.stdout is not None
+        dealer.connect(f"tcp://127.0.0.1:{int(sender.stdout.readline())}")
+        offsets = iter(range(0, VALUE_NBYTES, CHUNK_NBYTES))
+        dealer.send(b"%d" % next(offsets))
+        dealer.recv()
+        started_at = time.perf_counter()
+        asked = [dealer.send(b"%d" % offset) for _, offset in zip(range(WINDOW), offsets, strict=False)]
+        under_way = len(asked)
+        while under_way:
+            dealer.recv()
+            under_way -= 1
+            for offset in offsets:
+                dealer.send(b"%d" % offset)
+                under_way += 1
+                break
+        took_s = time.perf_counter() - started_at
+        dealer.send(b"")
+    return took_s
+
+
+# --- Both ---------------------------------------------------------------------------------------------------------
+
+
+async def compare(repeat: int) -> None:
+    ours, bare = [], []
+    async with two_daemons():
+        await fetched_in_s()
+        for _ in range(repeat):
+            bare.append(await asyncio.to_thread(bare_s))
+            ours.append(await fetched_in_s())
+        idle, busy = await round_trips_s()
+    rates = [VALUE_NBYTES / 1e6 / statistics.median(seen) for seen in (ours, bare)]
+    print(f"{VALUE_NBYTES >> 20} MiB from node to node: {rates[0]:,.0f} MB/s")
+    print(f"bare ZeroMQ, same chunks: {rates[1]:,.0f} MB/s")
+    print(f"ratio: {rates[0] / rates[1]:.2f}")
+    for name, seen in (("idle", idle), ("while 1 GiB comes in", busy)):
+        ordered = sorted(took_s * 1e3 for took_s in seen)
+        middle, high = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
+        print(
+            f"small function there and back, {name}: p50 {middle:.2f}, p99 {high:.2f}, max {ordered[-1]:.2f} ms"
+            f" ({len(ordered)} times)"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
+    parser.add_argument("--repeat", type=int, default=3, help="turns of each (3)")
+    parser.add_argument("--send", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.send:
+        send_bare()
+    else:
+        asyncio.run(compare(chosen.repeat))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Large parts of a value are not copied on their way into its pickle, and memoryviews have a way at all."""
+
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from handoff_actors.wire import pickling
+from handoff_actors.wire.payload import decode, encode
+from handoff_actors.wire.pickling import BULKY_NBYTES, pickled
+
+BULK = b"b" * BULKY_NBYTES
+TEXT = "t" * BULKY_NBYTES
+
+
+@pytest.mark.parametrize(
+    "value", [BULK, [1, BULK], (BULK,), {"key": BULK}, [BULK, np.ones(9)], bytearray(BULK)]
+)
+def test_large_bytes_are_in_the_payload_themselves(value: Any) -> None:
+    payload = encode(value)
+
+    assert any(piece is BULK or piece is value for piece in payload.buffers)
+    assert str(decode(payload.to_bytes())) == str(value)
+
+
+@pytest.mark.parametrize("value", [TEXT, [TEXT], {1: TEXT}, ([BULK], 1), {"first": BULK, "again": BULK}])
+def test_values_with_large_parts_come_back_equal(value: Any) -> None:
+    assert decode(encode(value).to_bytes()) == value
+
+
+def test_name_within_large_bytes_is_no_reason_to_pickle_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickling, "_Pickler", None)
+
+    assert pickled(b"__main__" + BULK)[0]
+
+
+def test_class_of_main_beside_large_bytes_travels_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine:
+        pass
+
+    Mine.__module__, Mine.__qualname__ = "__main__", "Mine"
+    pieces, _ = pickled([BULK, Mine])
+
+    assert cloudpickle.loads(b"".join(pieces))[1].__name__ == "Mine"
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        memoryview(b"bytes"),
+        memoryview(BULK),
+        memoryview(bytearray(b"abcdefgh")).cast("i"),
+        memoryview(b"abcdefgh").cast("B", (2, 4)),
+        memoryview(b"abcdefgh")[::2],
+        np.arange(6.0).reshape(2, 3).T.data,
+        memoryview(b""),
+    ],
+    ids=["bytes", "large", "integers", "table", "every other", "transposed", "empty"],
+)
+def test_memoryview_comes_back_equal_and_read_only(view: memoryview) -> None:
+    encoded = encode({"view": view}).to_bytes()
+
+    arrived = decode(encoded)["view"]
+
+    assert (arrived.tolist(), arrived.format, arrived.shape) == (view.tolist(), view.format, view.shape)
+    assert arrived.readonly
+
+
+def test_memoryview_is_neither_copied_on_its_way_out_nor_in() -> None:
+    view = memoryview(bytearray(BULK))
+    payload = encode(view)
+    encoded = payload.to_bytes()
+
+    arrived = decode(encoded)
+
+    assert np.shares_memory(np.asarray(payload.buffers[-1]), np.asarray(view))
+    assert np.shares_memory(np.asarray(arrived), np.frombuffer(encoded, np.uint8))
