@@ -15,6 +15,8 @@ class PeerConnected:
 
     peer: PeerId
     has_lease: bool = True
+    #: What it calls itself.
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

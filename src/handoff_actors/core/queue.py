@@ -100,6 +100,10 @@ class FairQueue:
         """The lanes of a run that have something."""
         return [lane for lane in self._lanes.get(run, {}).values() if lane.jobs]
 
+    def waiting(self, run: RunId) -> int:
+        """How many jobs of a run wait."""
+        return sum(len(lane.jobs) for lane in self._lanes.get(run, {}).values())
+
     def all_lanes(self) -> Iterator[Lane]:
         """Every lane that has something."""
         for run in list(self._turns):
