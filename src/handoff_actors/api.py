@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 from handoff_actors.actors.node import NodeActor
+from handoff_actors.blocking import run_blocking
 from handoff_actors.core.budgets import Backoff
 from handoff_actors.core.placement import Policy
 from handoff_actors.graph.dag import DAG
@@ -84,16 +85,22 @@ async def execute_local(
 
 
 def run_sync(dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
-    """Run a DAG from code without a running loop, and end everything that was started for it.
+    """Run a DAG while this thread waits, and end everything that was started for it.
 
-    Results that were not brought home (see `fetch`) are gone when it returns.
+    It does so from anywhere; where this thread runs a loop already, as in a notebook, that stands still meanwhile. Results
+    that were not brought home (see `fetch`) are gone when it returns.
     """
+    return run_on(Session(), dag, **options)
+
+
+def run_on(session: Session, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
+    """Do the same as `run_sync`, on a session that is opened and closed for it."""
 
     async def main() -> Run:
-        async with Session() as session:
+        async with session:
             return await session.execute_distributed(dag, **options)
 
-    return _run(main())
+    return run_blocking(main())
 
 
 async def register_local_node(
@@ -140,11 +147,3 @@ async def shutdown() -> None:
     default = _defaults.pop(asyncio.get_running_loop(), None)
     if default is not None:
         await default.end()
-
-
-def _run(main: Coroutine[Any, Any, Run]) -> Run:
-    try:
-        import uvloop  # noqa: PLC0415 - only scripts need it
-    except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)
