@@ -407,5 +407,4 @@ FromNode = (
 )
 #: What is said on the discovery bus.
 OnBus = Joined | Published
-#: Every one of them.
 AnyMessage = ToNode | FromNode | OnBus
