@@ -11,7 +11,7 @@ from rich.console import Console
 from handoff_actors.actors.census import Census, Member
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.parameters import join_option, json_option, key_option
-from handoff_actors.cli.standing import fields, node_rows, plain_picture, run_rows
+from handoff_actors.cli.standing import fields, plain_picture
 from handoff_actors.cli.tables import node_table, run_table
 from handoff_actors.transport.keys import ClusterKey
 
@@ -40,7 +40,6 @@ async def _members(seeds: Sequence[str], key: ClusterKey | None) -> list[Member]
 
 def _print_tables(members: Sequence[Member]) -> None:
     console = Console()
-    console.print(node_table(node_rows(members)))
-    runs = run_rows(members)
-    if runs:
-        console.print(run_table(runs))
+    console.print(node_table(members))
+    if any(member.runs for member in members):
+        console.print(run_table(members))

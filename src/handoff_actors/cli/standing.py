@@ -75,7 +75,7 @@ def summary(members: Sequence[Member]) -> str:
     offered = _sum([advert.capabilities for advert in adverts])
     spare = _sum([advert.spare for advert in adverts])
     return (
-        f"{_counted(len(members), 'node')}, {_counted(len(standings(members)), 'run')}, "
+        f"{counted(len(members), 'node')}, {counted(len(standings(members)), 'run')}, "
         f"{running} running, {queued} queued; spare {amounts(spare)} of {amounts(offered)}"
     )
 
@@ -123,6 +123,23 @@ def run_name(served: ServedRun) -> str:
     return f"{served.run:016x}"
 
 
+def node_name(member: Member) -> str:
+    """A node's name, and what is amiss with it."""
+    leaving = " (leaving)" if member.advert.leaving else ""
+    suspect = " (suspect)" if member.is_suspect else ""
+    return f"{member.advert.name}{leaving}{suspect}"
+
+
+def served_runs(member: Member) -> str:
+    """How many runs a node serves, if it has said."""
+    return "?" if member.runs is None else str(len(member.runs))
+
+
+def counted(count: int, noun: str) -> str:
+    """The noun in the right number, with it."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _run_fields(served: ServedRun) -> dict[str, object]:
     return {
         "run": run_name(served),
@@ -136,10 +153,8 @@ def _run_fields(served: ServedRun) -> dict[str, object]:
 
 def _node_row(member: Member) -> Row:
     advert = member.advert
-    leaving = " (leaving)" if advert.leaving else ""
-    suspect = " (suspect)" if member.is_suspect else ""
     return (
-        f"{advert.name}{leaving}{suspect}",
+        node_name(member),
         advert.address,
         amounts(advert.capabilities),
         amounts(advert.spare),
@@ -147,7 +162,7 @@ def _node_row(member: Member) -> Row:
         str(advert.queued),
         str(advert.workers),
         str(advert.stored),
-        "?" if member.runs is None else str(len(member.runs)),
+        served_runs(member),
     )
 
 
@@ -157,7 +172,3 @@ def _sum(all_resources: Sequence[Resources]) -> Resources:
         for resource, amount in resources.items():
             total[resource] = total.get(resource, 0.0) + amount
     return total
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
