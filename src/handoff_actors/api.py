@@ -1,6 +1,7 @@
 """The verbs of the module, over a default session that each event loop has."""
 
 import asyncio
+import atexit
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
@@ -37,6 +38,7 @@ class _Default:
     def __init__(self) -> None:
         self.session = Session()
         self._ending = asyncio.Event()
+        self._is_abandoned = False
         # When the loop ends it cancels this task, which then closes the session: hence a task of its own.
         self._task = asyncio.get_running_loop().create_task(self._live(), name="handoff default session")
 
@@ -44,14 +46,29 @@ class _Default:
         self._ending.set()
         await self._task
 
+    def abandon(self) -> None:
+        self._is_abandoned = True
+        # asyncio has no public way to say that nobody will miss a task.
+        self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+
     async def _live(self) -> None:
         try:
             await self._ending.wait()
         finally:
-            await self.session.close()
+            if not self._is_abandoned:
+                await self.session.close()
 
 
 _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, _Default] = WeakKeyDictionary()
+
+
+@atexit.register
+def _abandon() -> None:
+    # A loop that stands still when the process ends, as IPython's does, is closed by nobody, and by now threads can't be
+    # started any more to close anything. Nodes and workers notice the end of the process.
+    for loop, default in list(_defaults.items()):
+        if not (loop.is_running() or loop.is_closed()):
+            default.abandon()
 
 
 def _session() -> Session:
