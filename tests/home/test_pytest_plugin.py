@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 from daemons import environment
+from home.pages import snippets
 
 pytestmark = pytest.mark.processes
 
-INI = """
-[pytest]
+ASYNCIO = """
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
+filterwarnings = error
+"""
+INI = """
+[pytest]
 handoff_nodes = {nodes}
 handoff_cpu = 2
-filterwarnings = error
 """
 SUITE = """
 import os
@@ -78,10 +81,22 @@ def pytest_run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def suite(directory: Path, *, nodes: str = "2", **modules: str) -> Path:
-    (directory / "pytest.ini").write_text(INI.format(nodes=nodes))
+    (directory / "pytest.ini").write_text(INI.format(nodes=nodes) + ASYNCIO)
     for name, text in modules.items():
         (directory / f"{name}.py").write_text(text)
     return directory
+
+
+def test_every_test_of_the_docs_passes(tmp_path: Path) -> None:
+    modules = {f"test_{number}": text for number, text in enumerate(snippets("testing.md", "python"))}
+    suite(tmp_path, **modules)
+    [ini] = snippets("testing.md", "ini")
+    (tmp_path / "pytest.ini").write_text(ini + ASYNCIO)
+
+    done = pytest_run(tmp_path)
+
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
 
 
 def clusters(directory: Path) -> list[list[str]]:
