@@ -373,22 +373,10 @@ class Runs(Message, frozen=True, tag=43):
     runs: list[ServedRun]
 
 
+#: What those ask who only look.
+Question = ListMembers | ListRuns
 #: What a node understands.
-ToNode = (
-    Hello
-    | Beat
-    | Assign
-    | Recall
-    | Copy
-    | Close
-    | Fetch
-    | ListMembers
-    | Redeclare
-    | Goodbye
-    | ListRuns
-    | Chunk
-    | Gone
-)
+ToNode = Hello | Beat | Assign | Recall | Copy | Close | Fetch | Question | Redeclare | Goodbye | Chunk | Gone
 #: What a node says to whoever is connected to it.
 FromNode = (
     Welcome
