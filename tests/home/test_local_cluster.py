@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -25,8 +26,12 @@ def family() -> list[psutil.Process]:
 
 def stores(processes: Iterable[psutil.Process]) -> set[Path]:
     """The directories in which nodes among these processes keep values: they hold them open."""
-    links = (link for process in processes for link in Path(f"/proc/{process.pid}/fd").iterdir())
-    return {target for link in links if (target := link.readlink()).name.startswith("handoff-")}
+    found: set[Path] = set()
+    for link in (link for process in processes for link in Path(f"/proc/{process.pid}/fd").iterdir()):
+        # Those that are starting close some meanwhile.
+        with suppress(FileNotFoundError):
+            found.add(link.readlink())
+    return {path for path in found if path.name.startswith("handoff-")}
 
 
 def open_descriptors() -> set[str]:
