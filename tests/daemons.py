@@ -87,7 +87,7 @@ class Daemon:
         """Its zygote and workers as they are now, in the order of their start."""
         with suppress(psutil.NoSuchProcess):
             self._family.update(psutil.Process(self.process.pid).children(recursive=True))
-        return sorted(filter(_runs, self._family), key=psutil.Process.create_time)
+        return sorted(filter(is_alive, self._family), key=psutil.Process.create_time)
 
     def terminate(self) -> int:
         """SIGTERM; waits for its end and gives its exit status."""
@@ -113,7 +113,7 @@ class Daemon:
     def leftovers(self) -> list[str]:
         """What is still there of it after its end."""
         store = [str(self.store)] if self.store.exists() else []
-        return store + [str(process) for process in self._family if _runs(process)]
+        return store + [str(process) for process in self._family if is_alive(process)]
 
     def close(self) -> None:
         """End it if it still runs."""
@@ -152,7 +152,7 @@ class Daemons:
         self._closing.close()
 
 
-def _runs(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """Not ended, nor waiting as a zombie for whoever adopted it."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
@@ -161,7 +161,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _wait_until_ended(process: psutil.Process) -> None:
-    if not _runs(process):
+    if not is_alive(process):
         return
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(process.pid)

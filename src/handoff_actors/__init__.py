@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         run_sync as run_sync,
         shutdown as shutdown,
     )
+    from handoff_actors.cluster import LocalCluster as LocalCluster
     from handoff_actors.core.explain import Explanation as Explanation
     from handoff_actors.core.placement import Need as Need, Policy as Policy
     from handoff_actors.errors import (
@@ -78,6 +79,7 @@ _HOMES = {
         "run_sync",
         "shutdown",
     ],
+    "cluster": ["LocalCluster"],
     "core.explain": ["Explanation"],
     "core.placement": ["Need", "Policy"],
     "errors": [
@@ -130,6 +132,7 @@ __all__ = [
     "InvalidFunctionError",
     "InvalidKeyError",
     "JournalError",
+    "LocalCluster",
     "MissingFunctionError",
     "Need",
     "NodeLost",

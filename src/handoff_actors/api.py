@@ -1,12 +1,14 @@
 """The verbs of the module, over a default session that each event loop has."""
 
 import asyncio
+import atexit
 import os
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 from handoff_actors.actors.node import NodeActor
+from handoff_actors.blocking import run_blocking
 from handoff_actors.core.budgets import Backoff
 from handoff_actors.core.placement import Policy
 from handoff_actors.graph.dag import DAG
@@ -36,6 +38,7 @@ class _Default:
     def __init__(self) -> None:
         self.session = Session()
         self._ending = asyncio.Event()
+        self._is_abandoned = False
         # When the loop ends it cancels this task, which then closes the session: hence a task of its own.
         self._task = asyncio.get_running_loop().create_task(self._live(), name="handoff default session")
 
@@ -43,14 +46,29 @@ class _Default:
         self._ending.set()
         await self._task
 
+    def abandon(self) -> None:
+        self._is_abandoned = True
+        # asyncio has no public way to say that nobody will miss a task.
+        self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+
     async def _live(self) -> None:
         try:
             await self._ending.wait()
         finally:
-            await self.session.close()
+            if not self._is_abandoned:
+                await self.session.close()
 
 
 _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, _Default] = WeakKeyDictionary()
+
+
+@atexit.register
+def _abandon() -> None:
+    # A loop that stands still when the process ends, as IPython's does, is closed by nobody, and by now threads can't be
+    # started any more to close anything. Nodes and workers notice the end of the process.
+    for loop, default in list(_defaults.items()):
+        if not (loop.is_running() or loop.is_closed()):
+            default.abandon()
 
 
 def _session() -> Session:
@@ -84,16 +102,22 @@ async def execute_local(
 
 
 def run_sync(dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
-    """Run a DAG from code without a running loop, and end everything that was started for it.
+    """Run a DAG while this thread waits, and end everything that was started for it.
 
-    Results that were not brought home (see `fetch`) are gone when it returns.
+    It does so from anywhere; where this thread runs a loop already, as in a notebook, that stands still meanwhile. Results
+    that were not brought home (see `fetch`) are gone when it returns.
     """
+    return run_on(Session(), dag, **options)
+
+
+def run_on(session: Session, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
+    """Do the same as `run_sync`, on a session that is opened and closed for it."""
 
     async def main() -> Run:
-        async with Session() as session:
+        async with session:
             return await session.execute_distributed(dag, **options)
 
-    return _run(main())
+    return run_blocking(main())
 
 
 async def register_local_node(
@@ -140,11 +164,3 @@ async def shutdown() -> None:
     default = _defaults.pop(asyncio.get_running_loop(), None)
     if default is not None:
         await default.end()
-
-
-def _run(main: Coroutine[Any, Any, Run]) -> Run:
-    try:
-        import uvloop  # noqa: PLC0415 - only scripts need it
-    except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)

@@ -110,7 +110,7 @@ class Session:
         if self._is_started:
             return
         self._is_started = True
-        own_name = f"app-{os.getpid()}-{secrets.token_hex(2)}"
+        own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
         self._station = Station(own_name, self, self._key)
         self._connections = Connections(own_name, self)

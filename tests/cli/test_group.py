@@ -40,7 +40,7 @@ def test_help_lists_every_command() -> None:
         line.split()[0]
         for line in told.stdout.partition("Commands:\n")[2].splitlines()
         if line[2:3].isalpha()
-    ] == ["node", "nodes", "run", "render", "keygen", "demo"]
+    ] == ["node", "nodes", "top", "run", "render", "keygen", "demo"]
 
 
 def test_unknown_command_is_refused() -> None:

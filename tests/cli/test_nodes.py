@@ -49,7 +49,7 @@ def test_piped_table_is_plain_text(daemons: Daemons) -> None:
     header, row = listed.stdout.splitlines()
     offer = "cpu 2, memory 1234567"
     assert header.split("  ")[0].strip() == "name"
-    assert row.split() == ["n1", daemon.address, *offer.split(), *offer.split(), "0", "0", "2", "0"]
+    assert row.split() == ["n1", daemon.address, *offer.split(), *offer.split(), "0", "0", "2", "0", "0"]
 
 
 def test_terminal_gets_a_table(daemons: Daemons) -> None:

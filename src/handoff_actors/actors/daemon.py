@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable, Sequence
 
@@ -33,14 +34,20 @@ class DaemonOptions(Struct, frozen=True):
     drain_s: float = DRAIN_S
     memory: MemoryOptions | None = None
     key: ClusterKey | None = None
+    #: A process without which it shall not go on.
+    lives_with: int | None = None
 
 
 async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. `ready` is called once it serves.
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once, as does the end of `lives_with`.
+
+    `ready` is called once it serves.
 
     Raises InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
     """
     signals = _Signals()
+    if options.lives_with is not None:
+        signals.end_with(options.lives_with)
     station = Station(options.name or "node", key=options.key)
     try:
         node = await station.start_node(
@@ -73,12 +80,30 @@ class _Signals:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._seen: asyncio.Queue[None] = asyncio.Queue()
+        self._watched: int | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._seen.put_nowait, None)
+
+    def end_with(self, pid: int) -> None:
+        """Take the end of a process for two signals. Raises ProcessLookupError if it has ended already."""
+        self._watched = os.pidfd_open(pid)
+        self._loop.add_reader(self._watched, self._bereaved)
 
     async def next(self) -> None:
         await self._seen.get()
 
     def close(self) -> None:
+        self._look_away()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.remove_signal_handler(number)
+
+    def _bereaved(self) -> None:
+        self._look_away()
+        self._seen.put_nowait(None)
+        self._seen.put_nowait(None)
+
+    def _look_away(self) -> None:
+        if self._watched is not None:
+            self._loop.remove_reader(self._watched)
+            os.close(self._watched)
+            self._watched = None

@@ -248,7 +248,7 @@ class NodeActor:
         # Who says Hello twice is still the same peer, with the same runs.
         if peer not in self._peers:
             self._peers[peer] = service
-            self._feed(PeerConnected(peer, has_lease))
+            self._feed(PeerConnected(peer, has_lease, hello.name))
         if hello.advert is not None:
             self.on_introduced(hello.advert)
         members = [self.advert(), *self.other_members()]

@@ -7,7 +7,7 @@ import click
 from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.
-COMMANDS = ("node", "nodes", "run", "render", "keygen", "demo")
+COMMANDS = ("node", "nodes", "top", "run", "render", "keygen", "demo")
 
 
 class LazyGroup(click.Group):

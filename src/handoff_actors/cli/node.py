@@ -11,9 +11,9 @@ import uvloop
 from handoff_actors.actors.capabilities import own_capabilities
 from handoff_actors.actors.daemon import DRAIN_S, DaemonOptions, run_daemon
 from handoff_actors.actors.limits import MemoryOptions
+from handoff_actors.actors.logs import log_to_stderr
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.logs import log_to_stderr
 from handoff_actors.cli.parameters import ADDRESS, AMOUNT, join_option, json_option, key_option
 from handoff_actors.cli.resources import amounts
 from handoff_actors.core.limits import MEMORY_FACTOR

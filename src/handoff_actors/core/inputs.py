@@ -136,6 +136,11 @@ class Inputs:
         inputs = self._runs.get(run)
         return None if inputs is None else inputs.here.get(index)
 
+    def stored(self, run: RunId) -> int:
+        """Bytes of all values of a run that are here."""
+        inputs = self._runs.get(run)
+        return 0 if inputs is None else sum(inputs.here.values())
+
     def forget(self, run: RunId) -> None:
         """Drop everything of a run."""
         inputs = self._runs.pop(run, None)

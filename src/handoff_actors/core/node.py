@@ -41,6 +41,7 @@ from handoff_actors.core.node_events import (
     WorkerUp,
 )
 from handoff_actors.core.outcomes import Outcomes
+from handoff_actors.core.overview import overview
 from handoff_actors.core.queue import Lane, tickets_of
 from handoff_actors.core.shelf import Shelf
 from handoff_actors.core.tenants import Tenants
@@ -54,6 +55,7 @@ from handoff_actors.wire.messages import (
     FromNode,
     Goodbye,
     Job,
+    ListRuns,
     Recall,
     Recalled,
     Redeclare,
@@ -176,8 +178,8 @@ class NodeMachine:
                 return []
             case InputMissing():
                 return self._input_missing(event)
-            case PeerConnected(peer, has_lease):
-                self._tenants.connected(peer, now, has_lease=has_lease)
+            case PeerConnected(peer, has_lease, name):
+                self._tenants.connected(peer, now, name, has_lease=has_lease)
                 return []
             case PeerLost(peer):
                 return self._peer_gone(peer, now)
@@ -187,7 +189,7 @@ class NodeMachine:
             case _:
                 assert_never(event)
 
-    def _received(self, event: Received, now: float) -> list[NodeEffect]:
+    def _received(self, event: Received, now: float) -> list[NodeEffect]:  # noqa: C901 - one table
         if not self._tenants.heard(event.peer, now):
             return []
         match event.message:
@@ -205,6 +207,8 @@ class NodeMachine:
                 return [Reply(event.peer, Redeclared())]
             case Goodbye():
                 return self._peer_gone(event.peer, now)
+            case ListRuns():
+                return [Reply(event.peer, overview(self._tenants, self._crew, self._inputs))]
             case _:
                 # Beats have renewed the lease; transfers and introductions are the shell's.
                 return []

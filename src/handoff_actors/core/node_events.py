@@ -15,6 +15,8 @@ class PeerConnected(Struct, frozen=True):
 
     peer: PeerId
     has_lease: bool = True
+    #: What it calls itself.
+    name: str = ""
 
 
 class PeerLost(Struct, frozen=True):

@@ -100,6 +100,10 @@ class FairQueue:
         """The lanes of a run that have something."""
         return [lane for lane in self._lanes.get(run, {}).values() if lane.jobs]
 
+    def waiting(self, run: RunId) -> int:
+        """How many jobs of a run wait."""
+        return sum(len(lane.jobs) for lane in self._lanes.get(run, {}).values())
+
     def had_its_turn(self, lane: Lane) -> None:
         """Put the lane behind others of its run, and the run behind others, or out of the row if it has nothing left."""
         lanes = self._lanes[lane.run]

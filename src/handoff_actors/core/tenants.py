@@ -19,6 +19,8 @@ class Peer(Struct):
     number: int
     #: Monotonic seconds; None: no lease, it can't vanish unnoticed.
     lease_ends_at: float | None
+    #: For people.
+    name: str = ""
     #: It has left; it is kept until its last run is closed.
     is_gone: bool = False
     runs: set[RunId] = field(default_factory=set)
@@ -54,12 +56,12 @@ class Tenants:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def connected(self, peer: PeerId, now: float, *, has_lease: bool) -> None:
+    def connected(self, peer: PeerId, now: float, name: str = "", *, has_lease: bool) -> None:
         """Somebody is here. To say so twice changes nothing."""
         if peer in self._peers:
             return
         self._peers_ever += 1
-        self._peers[peer] = Peer(self._peers_ever, now + self._lease_s if has_lease else None)
+        self._peers[peer] = Peer(self._peers_ever, now + self._lease_s if has_lease else None, name)
 
     def heard(self, peer: PeerId, now: float) -> bool:
         """Renew a lease; False: this is not one of ours."""
@@ -123,6 +125,14 @@ class Tenants:
         """A run that is here and goes on."""
         state = self._runs.get(run)
         return None if state is None or state.is_closing else state
+
+    def owner(self, run: RunId) -> str:
+        """The name of whoever a run that is here belongs to."""
+        return self._peers[self._runs[run].peer].name
+
+    def all_runs(self) -> list[tuple[RunId, bool]]:
+        """Every run that is here, and whether it is over."""
+        return [(run, state.is_closing) for run, state in self._runs.items()]
 
     def lives(self) -> list[tuple[RunId, Tenancy]]:
         """Every run that goes on."""

@@ -151,6 +151,21 @@ class Traces(Message, frozen=True):
 NO_TRACES = Traces()
 
 
+class ServedRun(Message, frozen=True):
+    """A run as a node sees it that serves it."""
+
+    run: RunId
+    #: Who asked for it: the name in its `Hello`.
+    owner: Name
+    #: Functions of it that run here, and those that wait here for a worker, for room or for values.
+    running: Count
+    queued: Count
+    #: Bytes of its values in the store.
+    stored: Count
+    #: It is over, and what it left is being cleared away.
+    closing: bool
+
+
 class Ticket(Message, frozen=True):
     """Names one attempt."""
 
@@ -229,6 +244,10 @@ class Redeclare(Message, frozen=True, tag=18):
 
 class Goodbye(Message, frozen=True, tag=19):
     """The sender leaves: end its lease at once."""
+
+
+class ListRuns(Message, frozen=True, tag=20):
+    """Answered by `Runs`."""
 
 
 # --- Said by a node ---------------------------------------------------------------------------------------------
@@ -348,10 +367,16 @@ class Copied(Message, frozen=True, tag=42):
     missing: list[Index]
 
 
+class Runs(Message, frozen=True, tag=43):
+    """Every run that the node serves."""
+
+    runs: list[ServedRun]
+
+
+#: What those ask who only look.
+Question = ListMembers | ListRuns
 #: What a node understands.
-ToNode = (
-    Hello | Beat | Assign | Recall | Copy | Close | Fetch | ListMembers | Redeclare | Goodbye | Chunk | Gone
-)
+ToNode = Hello | Beat | Assign | Recall | Copy | Close | Fetch | Question | Redeclare | Goodbye | Chunk | Gone
 #: What a node says to whoever is connected to it.
 FromNode = (
     Welcome
@@ -366,8 +391,8 @@ FromNode = (
     | Gone
     | Members
     | Redeclared
+    | Runs
 )
 #: What is said on the discovery bus.
 OnBus = Joined | Published
-#: Every one of them.
 AnyMessage = ToNode | FromNode | OnBus

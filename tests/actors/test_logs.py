@@ -1,6 +1,6 @@
 import logging
 
-from handoff_actors.cli.logs import FieldsFormatter
+from handoff_actors.actors.logs import FieldsFormatter
 
 
 def record(*, error: BaseException | None = None, **fields: object) -> logging.LogRecord:

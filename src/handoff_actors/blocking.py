@@ -1,0 +1,59 @@
+"""Runs a coroutine for code that has no loop, or whose loop has to wait meanwhile."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+
+def run_blocking(main: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """What a coroutine returns, on a loop of its own; in a thread of its own where this one runs a loop already.
+
+    Notebooks have such a loop: it stands still until this returns. Ctrl-C cancels the coroutine either way.
+    """
+    return _run_beside(main) if _has_running_loop() else _run(main)
+
+
+def _run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _run_beside(main: Coroutine[Any, Any, ResultT]) -> ResultT:
+    started: list[asyncio.Task[Any]] = []
+
+    async def known() -> ResultT:
+        task = asyncio.current_task()
+        assert task is not None
+        started.append(task)
+        return await main
+
+    with ThreadPoolExecutor(1, "handoff") as thread:
+        running = thread.submit(_run, known())
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            for task in started:
+                # It may have ended at this very moment, and its loop with it.
+                with suppress(RuntimeError):
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+            raise
+
+
+def _has_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop  # noqa: PLC0415 - only scripts need it
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

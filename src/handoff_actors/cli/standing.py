@@ -1,0 +1,174 @@
+"""How the nodes and runs of a cluster stand, as rows for people and as fields for programs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from handoff_actors.actors.census import Member
+from handoff_actors.cli.resources import amounts
+from handoff_actors.ids import Resources
+from handoff_actors.wire.messages import ServedRun
+
+Row = tuple[str, ...]
+
+NODE_COLUMNS: Row = (
+    "name",
+    "address",
+    "capabilities",
+    "spare",
+    "running",
+    "queued",
+    "workers",
+    "stored bytes",
+    "runs",
+)
+RUN_COLUMNS: Row = ("run", "of", "nodes", "running", "queued", "stored bytes")
+
+
+@dataclass(slots=True)
+class RunStanding:
+    """One run over all nodes."""
+
+    owner: str
+    nodes: list[str]
+    running: int = 0
+    queued: int = 0
+    stored: int = 0
+
+
+def node_rows(members: Sequence[Member]) -> list[Row]:
+    """A row for each node, under NODE_COLUMNS."""
+    return [_node_row(member) for member in members]
+
+
+def run_rows(members: Sequence[Member]) -> list[Row]:
+    """A row for each run that some node serves, under RUN_COLUMNS."""
+    return [
+        (
+            run,
+            standing.owner,
+            ", ".join(standing.nodes),
+            str(standing.running),
+            str(standing.queued),
+            str(standing.stored),
+        )
+        for run, standing in standings(members).items()
+    ]
+
+
+def standings(members: Sequence[Member]) -> dict[str, RunStanding]:
+    """Every run that some node serves."""
+    found: dict[str, RunStanding] = {}
+    for member in members:
+        for served in member.runs or ():
+            standing = found.setdefault(run_name(served), RunStanding(served.owner, []))
+            standing.nodes.append(member.advert.name)
+            standing.running += served.running
+            standing.queued += served.queued
+            standing.stored += served.stored
+    return found
+
+
+def summary(members: Sequence[Member]) -> str:
+    """One line about the whole cluster."""
+    adverts = [member.advert for member in members]
+    running, queued = (sum(getattr(advert, load) for advert in adverts) for load in ("running", "queued"))
+    offered = _sum([advert.capabilities for advert in adverts])
+    spare = _sum([advert.spare for advert in adverts])
+    return (
+        f"{counted(len(members), 'node')}, {counted(len(standings(members)), 'run')}, "
+        f"{running} running, {queued} queued; spare {amounts(spare)} of {amounts(offered)}"
+    )
+
+
+def plain(columns: Row, rows: Sequence[Row]) -> str:
+    """Columns of text."""
+    lines = [columns, *rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def plain_picture(members: Sequence[Member]) -> str:
+    """All nodes, and all runs where there are any."""
+    runs = run_rows(members)
+    pictures = [plain(NODE_COLUMNS, node_rows(members)), *([plain(RUN_COLUMNS, runs)] if runs else [])]
+    return "\n\n".join(pictures)
+
+
+def fields(member: Member) -> dict[str, object]:
+    """What a program may want to know of a node."""
+    advert = member.advert
+    return {
+        "name": advert.name,
+        "incarnation": advert.incarnation,
+        "address": advert.address,
+        "capabilities": advert.capabilities,
+        "spare": advert.spare,
+        "running": advert.running,
+        "queued": advert.queued,
+        "workers": advert.workers,
+        "stored": advert.stored,
+        "leaving": advert.leaving,
+        "suspect": member.is_suspect,
+        "version": advert.version,
+        "python": advert.python,
+        "runs": None if member.runs is None else [_run_fields(served) for served in member.runs],
+    }
+
+
+def run_name(served: ServedRun) -> str:
+    """The number of a run, as its values' files bear it."""
+    return f"{served.run:016x}"
+
+
+def node_name(member: Member) -> str:
+    """A node's name, and what is amiss with it."""
+    leaving = " (leaving)" if member.advert.leaving else ""
+    suspect = " (suspect)" if member.is_suspect else ""
+    return f"{member.advert.name}{leaving}{suspect}"
+
+
+def served_runs(member: Member) -> str:
+    """How many runs a node serves, if it has said."""
+    return "?" if member.runs is None else str(len(member.runs))
+
+
+def counted(count: int, noun: str) -> str:
+    """The noun in the right number, with it."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _run_fields(served: ServedRun) -> dict[str, object]:
+    return {
+        "run": run_name(served),
+        "owner": served.owner,
+        "running": served.running,
+        "queued": served.queued,
+        "stored": served.stored,
+        "closing": served.closing,
+    }
+
+
+def _node_row(member: Member) -> Row:
+    advert = member.advert
+    return (
+        node_name(member),
+        advert.address,
+        amounts(advert.capabilities),
+        amounts(advert.spare),
+        str(advert.running),
+        str(advert.queued),
+        str(advert.workers),
+        str(advert.stored),
+        served_runs(member),
+    )
+
+
+def _sum(all_resources: Sequence[Resources]) -> Resources:
+    total: Resources = {}
+    for resources in all_resources:
+        for resource, amount in resources.items():
+            total[resource] = total.get(resource, 0.0) + amount
+    return total

@@ -1,0 +1,86 @@
+"""Tables on a terminal."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from handoff_actors.actors.census import Member
+from handoff_actors.cli.standing import (
+    NODE_COLUMNS,
+    RUN_COLUMNS,
+    Row,
+    RunStanding,
+    node_name,
+    node_rows,
+    run_rows,
+    served_runs,
+)
+
+#: Columns of text; the others are numbers.
+_TEXTS = {"name", "address", "capabilities", "spare", "spare of offered", "run", "of", "nodes"}
+_GIVE_WAY = {"spare of offered", "nodes"}
+_SPARED_WIDTH = 24
+
+
+def node_table(members: Sequence[Member]) -> Table:
+    """All there is to say about nodes."""
+    return _filled(Table(), NODE_COLUMNS, node_rows(members), is_cut=False)
+
+
+def run_table(members: Sequence[Member]) -> Table:
+    """All there is to say about runs."""
+    return _filled(Table(), RUN_COLUMNS, run_rows(members), is_cut=False)
+
+
+def live_node_table(members: Sequence[Member]) -> Table:
+    """What changes about nodes, a line for each."""
+    columns = ("name", "spare of offered", "running", "queued", "workers", "stored", "runs")
+    return _filled(Table(box=box.SIMPLE), columns, [_live_row(member) for member in members], is_cut=True)
+
+
+def live_run_table(runs: Sequence[tuple[str, RunStanding]]) -> Table:
+    """What changes about runs, a line for each."""
+    columns = ("run", "of", "nodes", "running", "queued", "stored")
+    rows = [
+        (run, it.owner, ", ".join(it.nodes), str(it.running), str(it.queued), decimal(it.stored))
+        for run, it in runs
+    ]
+    return _filled(Table(box=box.SIMPLE), columns, rows, is_cut=True)
+
+
+def _live_row(member: Member) -> Row:
+    advert = member.advert
+    shares = (
+        f"{resource} {advert.spare.get(resource, 0.0):.12g}/{amount:.12g}"
+        for resource, amount in advert.capabilities.items()
+    )
+    return (
+        node_name(member),
+        ", ".join(shares),
+        str(advert.running),
+        str(advert.queued),
+        str(advert.workers),
+        decimal(advert.stored),
+        served_runs(member),
+    )
+
+
+def _filled(table: Table, columns: Row, rows: Sequence[Row], *, is_cut: bool) -> Table:
+    """The table with these rows. What is too wide is cut, or goes on in another line."""
+    for number, column in enumerate(columns):
+        widest = max(len(row[number]) for row in [columns, *rows])
+        table.add_column(
+            column,
+            # What is long anyway gives way first.
+            min_width=min(_SPARED_WIDTH, widest) if is_cut and column not in _GIVE_WAY else None,
+            justify="left" if column in _TEXTS else "right",
+            overflow="ellipsis" if is_cut else "fold",
+            no_wrap=is_cut,
+        )
+    for row in rows:
+        # Names are other people's text: rich must not read markup into them.
+        table.add_row(*map(escape, row))
+    return table

@@ -1,0 +1,72 @@
+"""`handoff top`: nodes and runs as they are, again and again."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+
+import click
+import uvloop
+
+from handoff_actors.actors.census import Census, Member
+from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.parameters import join_option, json_option, key_option
+from handoff_actors.cli.standing import fields, plain_picture, summary
+from handoff_actors.transport.keys import ClusterKey
+
+
+@click.command()
+@join_option(required=True, help="Any member of the cluster.")
+@key_option
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two looks.",
+)
+@click.option("--once", is_flag=True, help="Look once and end.")
+@json_option
+def top(seeds: tuple[str, ...], key: ClusterKey | None, interval_s: float, once: bool, as_json: bool) -> None:
+    """Watch a cluster: its nodes and runs, what runs and what waits. q or Ctrl-C ends it.
+
+    When piped, or with --json, each look is written below the one before.
+    """
+    with one_line_errors():
+        uvloop.run(_watch(seeds, key, None if once else interval_s, as_json=as_json))
+
+
+async def _watch(
+    seeds: Sequence[str], key: ClusterKey | None, interval_s: float | None, *, as_json: bool
+) -> None:
+    async with Census("handoff top", key) as census, AsyncExitStack() as closing:
+        await census.join(seeds)
+        ending = asyncio.Event()
+        show = _written(as_json=as_json)
+        if interval_s is not None and sys.stdout.isatty() and not as_json:
+            # rich takes as long to import as a look takes.
+            from handoff_actors.cli.screen import Screen  # noqa: PLC0415
+
+            show = closing.enter_context(Screen(ending.set)).show
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, ending.set)
+        while not ending.is_set():
+            show(await census.take())
+            if interval_s is None:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await ending.wait()
+
+
+def _written(*, as_json: bool) -> Callable[[Sequence[Member]], None]:
+    def show(members: Sequence[Member]) -> None:
+        if as_json:
+            click.echo(json.dumps({"nodes": [fields(member) for member in members]}))
+        else:
+            click.echo(f"{summary(members)}\n\n{plain_picture(members)}\n")
+
+    return show
