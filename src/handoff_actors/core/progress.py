@@ -49,6 +49,7 @@ class Progress:
         # For the report.
         self.worker = array("l", bytes(8 * size))
         self.ready_at = array("d", bytes(8 * size))
+        self.sent_at = array("d", bytes(8 * size))
         self.finished_at = array("d", bytes(8 * size))
         self.ran_s = array("d", bytes(8 * size))
         #: Bytes of stored input that had to move, where there were any.
@@ -59,10 +60,11 @@ class Progress:
         self.phase[index] = READY
         self.ready_at[index] = now
 
-    def set_sent(self, index: Index, node: str) -> int:
+    def set_sent(self, index: Index, node: str, now: float) -> int:
         """It leaves for a node; the answer is the number of this attempt."""
         self.phase[index] = SENT
         self.node[index] = node
+        self.sent_at[index] = now
         self.attempt[index] += 1
         return self.attempt[index]
 
@@ -96,7 +98,7 @@ class Progress:
         self.phase[index] = DONE
         self.remaining -= 1
         self.node[index] = reused.node
-        self.ready_at[index] = self.finished_at[index] = now
+        self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = now
         if isinstance(reused.value, int):
             self.stored[index] = Stored(reused.value, [])
             if reused.is_home:

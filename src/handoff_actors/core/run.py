@@ -364,7 +364,7 @@ class RunMachine:
                 self._ending.decide(Finished(None))
         self._effects += self._handover.settle(now)
         if self._ending.outcome is None:
-            tells = self.dispatcher.dispatch(self._effects.append if self._options.observe else None)
+            tells = self.dispatcher.dispatch(now, self._effects.append if self._options.observe else None)
             tells += self._rebalance.recalls(now)
             for tell in tells:
                 self._ending.sent_to(tell.name)
