@@ -8,13 +8,13 @@ A value is inline (its bytes are here), or stored on the nodes that hold it.
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from handoff_actors.core.resumption import Reused
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages import Done
+from handoff_actors.wire.messages import Done, Fetched
 
 WAITING, READY, SENT, RESTING, DONE = range(5)
 #: Among the holders of a value: the app itself.
@@ -28,6 +28,18 @@ class Stored:
     nbytes: int
     #: Names of the nodes that have it, the one that made it first; `APP` where it comes from a journal.
     holders: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A value that was brought to a node, or to the app, on the clock of the run."""
+
+    index: Index
+    #: Where to: the name of a node, or `APP`.
+    node: str
+    nbytes: int
+    began_at: float
+    ended_at: float
 
 
 class Progress:
@@ -54,6 +66,8 @@ class Progress:
         self.ran_s = array("d", bytes(8 * size))
         #: Bytes of stored input that had to move, where there were any.
         self.moved: dict[Index, int] = {}
+        #: Every transfer of a stored value that a node has told of, or that the app has made, in the order of hearing.
+        self.transfers: list[Transfer] = []
 
     def set_ready(self, index: Index, now: float) -> None:
         """Its inputs are done, and it is not on its way."""
@@ -92,6 +106,14 @@ class Progress:
             self.add_holder(index, node)
         else:
             self.inline[index] = value
+
+    def note_fetched(self, node: str, fetched: Iterable[Fetched], now: float) -> None:
+        """A node has brought values into its store; the way that the news took counts as time since then."""
+        for entry in fetched:
+            ended_at = now - entry.ended_s_ago
+            self.transfers.append(
+                Transfer(entry.index, node, entry.nbytes, ended_at - entry.took_s, ended_at)
+            )
 
     def set_reused(self, index: Index, reused: Reused, now: float) -> None:
         """It was done before the run began."""

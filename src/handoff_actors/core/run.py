@@ -208,8 +208,9 @@ class RunMachine:
         if node is None:
             return
         match message:
-            case Completed(_, done, others):
+            case Completed(_, done, others, fetched):
                 node.set_others(others)
+                self.progress.note_fetched(name, fetched, now)
                 for entry in done:
                     self._completed(node, entry, now)
             case Failed():
