@@ -16,7 +16,6 @@ from core.builders import (
 from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import InputFetched
 from handoff_actors.core.progress import Transfer
-from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import Heard
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages import Completed, Copy, Fetched, Ref
@@ -61,7 +60,7 @@ def test_a_copy_that_was_asked_for_by_itself_is_told_of_too() -> None:
 
 
 def test_a_run_puts_transfers_on_its_own_clock() -> None:
-    run: RunMachine = run_of(Function("a", [], code))
+    run = run_of(Function("a", [], code))
     run.start(10.0, [node_up("n")])
 
     run.handle(Heard("n", Completed(RUN, [done(0)], {}, [Fetched(5, 10, 0.25, 0.5)])), 12.0)
