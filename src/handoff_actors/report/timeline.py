@@ -110,12 +110,17 @@ class Timeline:
         arrived_at = max((transfer.ended_at for transfer in arrivals), default=sent_at)
         moved_since = max(sent_at, min((transfer.began_at for transfer in arrivals), default=arrived_at))
         free_at = min(max(arrived_at, self._has_room_at(index)), started_at)
+        again_s = ready_at - inputs_at
+        first_s = 0.0 if self._progress.attempt[index] > 1 else again_s
         return Breakdown(
             inputs_s=inputs_at,
-            retries_s=ready_at - inputs_at,
+            retries_s=again_s - first_s,
             resources_s=(sent_at - ready_at) + (free_at - arrived_at),
             moving_s=arrived_at - moved_since,
-            overhead_s=(moved_since - sent_at) + (started_at - free_at) + (self.heard_at(index) - ended_at),
+            overhead_s=first_s
+            + (moved_since - sent_at)
+            + (started_at - free_at)
+            + (self.heard_at(index) - ended_at),
             ran_s=ended_at - started_at,
         )
 

@@ -99,7 +99,7 @@ class _Trace:
             process, _ = self._places[index]
             moments = (0.0, timeline.inputs_at(index), timeline.sent_at(index), timeline.started_at[index])
             whats = ("waits for inputs", "waits to be sent", "waits on its node")
-            for what, began_at, ended_at in zip(whats, moments, moments[1:], strict=False):
+            for what, began_at, ended_at in zip(whats, moments[:-1], moments[1:], strict=True):
                 if _microseconds(began_at) < _microseconds(ended_at):
                     name = f"{self._name(index)} {what}"
                     common: Event = {
