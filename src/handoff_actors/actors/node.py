@@ -59,6 +59,7 @@ from handoff_actors.wire.messages import (
     Chunk,
     Done,
     Fetch,
+    FromNode,
     Gone,
     Hello,
     ListMembers,
@@ -273,10 +274,7 @@ class NodeActor:
                 self._pool.give(worker, run, templates, jobs, visible)
                 self._watch.wake()
             case Reply(peer, message):
-                self.tally.reported(message)
-                service = self._peers.get(peer)
-                if service is not None:
-                    service.send(peer, message)
+                self._reply(peer, message)
             case Advertise():
                 self.advertised = effect
                 self.on_advert(self.advert())
@@ -307,6 +305,12 @@ class NodeActor:
                 self._left.set()
             case _:
                 assert_never(effect)
+
+    def _reply(self, peer: PeerId, message: FromNode) -> None:
+        self.tally.reported(message)
+        service = self._peers.get(peer)
+        if service is not None:
+            service.send(peer, message)
 
     def _keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
         self._store.keep(run, index, attempt)
