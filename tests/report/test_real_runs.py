@@ -85,6 +85,24 @@ async def test_time_is_lost_to_what_the_run_was_made_to_lose_it_to(session: hand
     assert report.critical_path.time.all_s <= report.duration_s
 
 
+async def test_functions_that_travel_as_a_unit_are_shown_one_after_the_other(
+    session: handoff.Session, tmp_path: Path
+) -> None:
+    dag = handoff.new()
+    for number in range(100):
+        dag.add_function(handoff.Function(number, [number - 1] if number else [], nothing))
+    # Only now it is known that they are quick enough to go together.
+    await session.execute_distributed(dag)
+
+    run = await session.execute_distributed(dag)
+
+    check_trace(trace_of(run, tmp_path))
+    path = run.report.critical_path
+    assert path.function_ids == list(range(100))
+    assert path.time.all_s == pytest.approx(run.report.duration_s)
+    assert all(entry.time.all_s == pytest.approx(entry.finished_at) for entry in run.report.values())
+
+
 async def test_a_failed_attempt_is_time_to_try_again(session: handoff.Session, tmp_path: Path) -> None:
     dag = handoff.new().add_function(
         handoff.Function(
