@@ -1,7 +1,7 @@
 """What time went into."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self
 
 
@@ -29,11 +29,15 @@ class Breakdown:
     @classmethod
     def total(cls, parts: Iterable[Self]) -> Self:
         """The sum of any number of them."""
-        sums = dict.fromkeys((field.name for field in fields(cls)), 0.0)
+        inputs_s = retries_s = resources_s = moving_s = overhead_s = ran_s = 0.0
         for part in parts:
-            for name in sums:
-                sums[name] += getattr(part, name)
-        return cls(**sums)
+            inputs_s += part.inputs_s
+            retries_s += part.retries_s
+            resources_s += part.resources_s
+            moving_s += part.moving_s
+            overhead_s += part.overhead_s
+            ran_s += part.ran_s
+        return cls(inputs_s, retries_s, resources_s, moving_s, overhead_s, ran_s)
 
     @property
     def all_s(self) -> float:

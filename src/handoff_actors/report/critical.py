@@ -54,7 +54,7 @@ def critical_path_of(timeline: Timeline) -> CriticalPath:
     until = None
     for index in indices:
         steps.append(_step(timeline, index, until))
-        until = timeline.inputs_at(index)
+        until = timeline.inputs_at[index]
     return CriticalPath(tuple(reversed(steps)))
 
 

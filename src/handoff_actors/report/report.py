@@ -10,7 +10,7 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.report.breakdown import NOTHING, Breakdown
 from handoff_actors.report.critical import CriticalPath, critical_path_of
-from handoff_actors.report.naming import code_of
+from handoff_actors.report.naming import code_name
 from handoff_actors.report.table import Row, aligned, count, nbytes, seconds
 from handoff_actors.report.timeline import Timeline
 
@@ -103,7 +103,7 @@ class Report(Mapping[FunctionId, FunctionReport]):
     @cached_property
     def time(self) -> Breakdown:
         """What the time of all functions went into, in sum."""
-        return Breakdown.total(map(self.timeline.breakdown, self.timeline.indices))
+        return Breakdown.total(entry.time for entry in self.by_code)
 
     @cached_property
     def critical_path(self) -> CriticalPath:
@@ -113,9 +113,10 @@ class Report(Mapping[FunctionId, FunctionReport]):
     @cached_property
     def by_code(self) -> list[CodeReport]:
         """Functions of the same code together, those that ran longest in sum first. Serialize hooks are among them."""
+        names = [code_name(template.code) for template in self._plan.templates]
         groups: dict[str, list[Index]] = {}
         for index in self.timeline.indices:
-            groups.setdefault(code_of(self._plan, index), []).append(index)
+            groups.setdefault(names[self._plan.template_of[index]], []).append(index)
         reports = [self._code_report(code, indices) for code, indices in groups.items()]
         return sorted(reports, key=lambda report: -report.time.ran_s)
 
@@ -202,13 +203,13 @@ class Report(Mapping[FunctionId, FunctionReport]):
             node=timeline.node_of(index),
             worker=progress.worker[index],
             attempts=progress.attempt[index],
-            queued_at=timeline.ready_at(index) if has_run else finished_at,
+            queued_at=timeline.ready_at[index] if has_run else finished_at,
             started_at=timeline.started_at[index] if has_run else finished_at,
             finished_at=finished_at,
             ran_s=progress.ran_s[index],
             moved_nbytes=progress.moved.get(index, 0),
             result_nbytes=self._result_nbytes(index),
-            sent_at=timeline.sent_at(index) if has_run else finished_at,
+            sent_at=timeline.sent_at[index] if has_run else finished_at,
             time=timeline.breakdown(index) if has_run else NOTHING,
         )
 

@@ -34,6 +34,13 @@ class Timeline:
         self._progress = progress
         self._began_at = began_at
         size = plan.size
+        #: Of each template, whether it is for functions that share a worker, and whether they claim anything.
+        self._is_async = [template.is_async for template in plan.templates]
+        self._claims = [bool(template.cost) for template in plan.templates]
+        #: When its inputs were there, when it could be sent, and when it was: for the last time, where that was often.
+        self.inputs_at = array("d", bytes(8 * size))
+        self.ready_at = array("d", bytes(8 * size))
+        self.sent_at = array("d", bytes(8 * size))
         self.started_at = array("d", bytes(8 * size))
         self.ended_at = array("d", bytes(8 * size))
         #: When the worker had ended what it ran before.
@@ -44,6 +51,8 @@ class Timeline:
         for worker in self.workers.values():
             self._lay_out(worker)
         self._ends_of_claims = self._group_ends_of_claims()
+        for index in self.indices:
+            self._note_moments(index)
         self.transfers = [self._on_our_clock(transfer) for transfer in progress.transfers]
         self._arrivals: dict[tuple[str, Index], list[Transfer]] = {}
         for transfer in self.transfers:
@@ -68,24 +77,11 @@ class Timeline:
 
     def is_async(self, index: Index) -> bool:
         """Whether it shared its worker with others."""
-        return self.plan.templates[self.plan.template_of[index]].is_async
+        return self._is_async[self.plan.template_of[index]]
 
     def heard_at(self, index: Index) -> float:
         """When the app knew that it was done."""
         return self._progress.finished_at[index] - self._began_at
-
-    def inputs_at(self, index: Index) -> float:
-        """When its inputs were there for the first time."""
-        made = [self.heard_at(producer) for producer in self.plan.producers[index]]
-        return min(max(made, default=0.0), self.started_at[index])
-
-    def ready_at(self, index: Index) -> float:
-        """When it could be sent for the last time. Functions that travel together have no such moment of their own."""
-        return self._between(self._progress.ready_at[index], self.inputs_at(index), index)
-
-    def sent_at(self, index: Index) -> float:
-        """When it left for its node."""
-        return self._between(self._progress.sent_at[index], self.ready_at(index), index)
 
     def last_producer(self, index: Index) -> Index | None:
         """The function that it waited for to the last."""
@@ -93,7 +89,9 @@ class Timeline:
 
     def arrivals(self, index: Index) -> list[Transfer]:
         """The transfers of its inputs that ended while it waited at its node."""
-        sent_at, started_at, node = self.sent_at(index), self.started_at[index], self.node_of(index)
+        if not self._arrivals:
+            return []
+        sent_at, started_at, node = self.sent_at[index], self.started_at[index], self.node_of(index)
         wanted = [*self.plan.producers[index], *(self._constants if self._takes_constants(index) else ())]
         return [
             transfer
@@ -105,7 +103,7 @@ class Timeline:
     def breakdown(self, index: Index) -> Breakdown:
         """What its time went into: all of it, from the beginning of the run until it was heard of."""
         started_at, ended_at = self.started_at[index], self.ended_at[index]
-        inputs_at, ready_at, sent_at = self.inputs_at(index), self.ready_at(index), self.sent_at(index)
+        inputs_at, ready_at, sent_at = self.inputs_at[index], self.ready_at[index], self.sent_at[index]
         arrivals = self.arrivals(index)
         arrived_at = max((transfer.ended_at for transfer in arrivals), default=sent_at)
         moved_since = max(sent_at, min((transfer.began_at for transfer in arrivals), default=arrived_at))
@@ -166,21 +164,33 @@ class Timeline:
     def _group_ends_of_claims(self) -> dict[str, list[float]]:
         ends: dict[str, list[float]] = {}
         for index in self.indices:
-            if self.plan.templates[self.plan.template_of[index]].cost:
+            if self._claims[self.plan.template_of[index]]:
                 ends.setdefault(self.node_of(index), []).append(self.ended_at[index])
         return {node: sorted(times) for node, times in ends.items()}
 
     def _has_room_at(self, index: Index) -> float:
         """When its worker was free; if it claims something, when something was last given up on its node before it began."""
         room_at = self._free_at[index]
-        ends = self._ends_of_claims.get(self.node_of(index))
-        if ends and self.plan.templates[self.plan.template_of[index]].cost:
+        if self._claims[self.plan.template_of[index]]:
+            ends = self._ends_of_claims[self.node_of(index)]
             before = bisect_right(ends, self.started_at[index])
             room_at = max(room_at, ends[before - 1] if before else 0.0)
         return room_at
 
-    def _between(self, moment: float, earliest: float, index: Index) -> float:
-        return min(max(moment - self._began_at, earliest), self.started_at[index])
+    def _note_moments(self, index: Index) -> None:
+        """When its inputs were there, when it could be sent for the last time, and when it was.
+
+        Each is no earlier than the one before, and no later than its beginning: functions that travel together are ready
+        when the one before them is heard of, which is when all of them have ended.
+        """
+        progress, began_at, latest = self._progress, self._began_at, self.started_at[index]
+        inputs_at = 0.0
+        for producer in self.plan.producers[index]:
+            inputs_at = max(inputs_at, progress.finished_at[producer] - began_at)
+        self.inputs_at[index] = inputs_at = min(inputs_at, latest)
+        ready_at = min(max(progress.ready_at[index] - began_at, inputs_at), latest)
+        self.ready_at[index] = ready_at
+        self.sent_at[index] = min(max(progress.sent_at[index] - began_at, ready_at), latest)
 
     def _on_our_clock(self, transfer: Transfer) -> Transfer:
         ended_at = max(0.0, transfer.ended_at - self._began_at)

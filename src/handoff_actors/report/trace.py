@@ -97,7 +97,7 @@ class _Trace:
         timeline = self._timeline
         for index in timeline.indices:
             process, _ = self._places[index]
-            moments = (0.0, timeline.inputs_at(index), timeline.sent_at(index), timeline.started_at[index])
+            moments = (0.0, timeline.inputs_at[index], timeline.sent_at[index], timeline.started_at[index])
             whats = ("waits for inputs", "waits to be sent", "waits on its node")
             for what, began_at, ended_at in zip(whats, moments[:-1], moments[1:], strict=True):
                 if _microseconds(began_at) < _microseconds(ended_at):
@@ -118,7 +118,7 @@ class _Trace:
         changes: dict[float, list[int]] = {}
         for index in timeline.indices:
             for moment, waiting, running in (
-                (timeline.ready_at(index), 1, 0),
+                (timeline.ready_at[index], 1, 0),
                 (timeline.started_at[index], -1, 1),
                 (timeline.ended_at[index], 0, -1),
             ):
