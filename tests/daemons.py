@@ -54,6 +54,8 @@ class Daemon:
         facts = json.loads(ready)
         self.name: str = facts["name"]
         self.address: str = facts["address"]
+        #: Where it serves metrics, if it has been told to.
+        self.metrics: str = facts.get("metrics", "")
         #: Where it keeps values, as long as it lives.
         self.store = Path("/dev/shm") / f"handoff-{facts['incarnation']}"
 

@@ -13,6 +13,7 @@ from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
+from handoff_actors.transport.keys import ClusterKey
 
 
 class RunSettings(Struct, frozen=True):
@@ -114,3 +115,15 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
                 f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
             )
     return {str(resource): float(amount) for resource, amount in capabilities.items()}
+
+
+def cluster_key(key: str | ClusterKey | None) -> ClusterKey | None:
+    """The key that is meant: this one, as an object or as text, or the environment's. Raises InvalidKeyError."""
+    if key is None:
+        return ClusterKey.from_environment()
+    return key if isinstance(key, ClusterKey) else ClusterKey.from_text(key)
+
+
+def seeds_from_environment() -> tuple[str, ...]:
+    """The addresses in HANDOFF_SEEDS, which has commas between them."""
+    return tuple(seed.strip() for seed in os.environ.get("HANDOFF_SEEDS", "").split(",") if seed.strip())

@@ -1,16 +1,22 @@
 """What a run gives to whoever awaited it: results, where they were made, and how it went."""
 
 import asyncio
+import os
 import weakref
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from handoff_actors.actors.runner import RunEvent, RunnerActor
 from handoff_actors.core.explain import Explanation
 from handoff_actors.errors import NodeLost, SerializationError
-from handoff_actors.ids import FunctionId, Index
+from handoff_actors.ids import FunctionId
+from handoff_actors.report.plot import plot
+from handoff_actors.report.report import FunctionReport, Report
+from handoff_actors.report.trace import write_trace
 from handoff_actors.wire.payload import decode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Allocations", "FunctionReport", "Report", "Results", "Run", "RunEvent", "StoredValue"]
 
@@ -115,71 +121,6 @@ class Allocations(Mapping[FunctionId, str]):
         return f"Allocations({dict(self)!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionReport:
-    """How one function went, in its last attempt. Times are seconds since the run began."""
-
-    function_id: FunctionId
-    node: str
-    #: Process id of the worker.
-    worker: int
-    #: How often it was sent out; 0 for one that was reused.
-    attempts: int
-    #: When its inputs were there.
-    queued_at: float
-    #: When it began, as seen from here: when its end was heard, less the time that it took.
-    started_at: float
-    finished_at: float
-    #: Seconds that the user's code took.
-    ran_s: float
-    #: Bytes of stored inputs that had to be brought to its node.
-    moved_nbytes: int
-    #: Encoded size of its result.
-    result_nbytes: int
-
-
-class Report(Mapping[FunctionId, FunctionReport]):
-    """How each function of a run went."""
-
-    def __init__(self, runner: RunnerActor) -> None:
-        self._runner = runner
-
-    def __getitem__(self, function_id: FunctionId) -> FunctionReport:
-        return self._report(self._runner.plan.index_of[function_id])
-
-    def __iter__(self) -> Iterator[FunctionId]:
-        return iter(self._runner.plan.index_of)
-
-    def __len__(self) -> int:
-        return len(self._runner.plan.index_of)
-
-    def __str__(self) -> str:
-        lines = ["function | node | worker | attempts | queued | started | finished | moved in | result"]
-        lines += [
-            f"{entry.function_id} | {entry.node} | {entry.worker} | {entry.attempts} | {entry.queued_at:.6f} s | "
-            f"{entry.started_at:.6f} s | {entry.finished_at:.6f} s | {entry.moved_nbytes} B | {entry.result_nbytes} B"
-            for entry in self.values()
-        ]
-        return "\n".join(lines)
-
-    def _report(self, index: Index) -> FunctionReport:
-        progress, began = self._runner.machine.progress, self._runner.started_at
-        finished_at = progress.finished_at[index] - began
-        stored = progress.stored.get(index)
-        return FunctionReport(
-            function_id=self._runner.plan.ids[index],
-            node=progress.node[index] or "",
-            worker=progress.worker[index],
-            attempts=progress.attempt[index],
-            queued_at=progress.ready_at[index] - began,
-            started_at=finished_at - progress.ran_s[index],
-            finished_at=finished_at,
-            ran_s=progress.ran_s[index],
-            moved_nbytes=progress.moved.get(index, 0),
-            result_nbytes=len(progress.inline[index]) if stored is None else stored.nbytes,
-        )
-
-
 class Run:
     """A run that has ended well. While it is referred to, nodes keep the values that were not brought home."""
 
@@ -187,7 +128,7 @@ class Run:
         self._holdings = Holdings(runner)
         self.results = Results(self._holdings)
         self.allocations = Allocations(runner)
-        self.report = Report(runner)
+        self.report = Report(runner.plan, runner.machine.progress, runner.started_at)
 
     @property
     def reused(self) -> set[FunctionId]:
@@ -211,6 +152,20 @@ class Run:
         """Have nodes drop the values that have not been brought home; returns when they have."""
         self._holdings.release()
         await asyncio.shield(self._holdings.runner.forgotten)
+
+    def to_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write how it went as a trace, to be opened in Perfetto. Raises OSError.
+
+        For a run of very many functions this takes a while; a thread may do it.
+        """
+        write_trace(self.report, path)
+
+    def plot(self, axes: "Axes | None" = None) -> "Axes":
+        """Draw its timeline, on `axes` of matplotlib's or on a figure of its own.
+
+        Raises ImportError without matplotlib: it comes with the extra `plot`.
+        """
+        return plot(self.report, axes)
 
     def explain(self, function_id: FunctionId) -> Explanation | None:
         """Why a function is where it is; None for one that is done."""

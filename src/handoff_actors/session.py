@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
+from handoff_actors import watching
 from handoff_actors.actors.capabilities import own_capabilities
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.encoding import encode_program
@@ -28,7 +29,7 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
-from handoff_actors.options import RunSettings, check_resources
+from handoff_actors.options import RunSettings, check_resources, cluster_key, seeds_from_environment
 from handoff_actors.runs import Run, RunEvent
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
@@ -74,8 +75,8 @@ class Session:
         and memory is started for the first run. `key` is the cluster's, as an object or as text; without it that of
         HANDOFF_KEY, or of the file that HANDOFF_KEY_FILE names, if either is set. Raises InvalidKeyError.
         """
-        self._key = _cluster_key(key)
-        self._seeds = _seeds_from_environment() if seeds is None else tuple(seeds)
+        self._key = cluster_key(key)
+        self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers, self._insecure = name, listen, workers, insecure
         self._is_started = False
@@ -293,14 +294,16 @@ class Session:
     ) -> Run:
         await self._ready()
         run = RunId(secrets.randbits(62))
-        options = settings.options(
-            plan, self._durations, observe=on_event is not None, nodes_may_join=self._station.is_open
-        )
-        program, large = await encode_program(plan, INLINE_LIMIT)
-        async with resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT) as resumption:
+        observe = on_event is not None or watching.is_on()
+        may_join = self._station.is_open
+        options = settings.options(plan, self._durations, observe=observe, nodes_may_join=may_join)
+        resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
+        async with watching.watch(plan) as watch, resuming as resumption:
+            program, large = await encode_program(watch.plan, INLINE_LIMIT)
+            on_event = watch.observer(on_event)
             values = {**large, **resumption.home}
             runner = RunnerActor(run, program, values, options, self, on_event, resumption.journal)
-            self._runs[run] = self._known[run] = runner
+            watch.runner = self._runs[run] = self._known[run] = runner
             self._allowed[run] = None if nodes is None else frozenset(nodes)
             usable = [up for up in self._connections.ups() if nodes is None or up.name in nodes]
             await runner.execute(usable, resumption.reused)
@@ -388,13 +391,3 @@ class Session:
                 pass
             case _:
                 log.debug("unexpected", extra={"node": name, "said": type(message).__name__})
-
-
-def _cluster_key(key: str | ClusterKey | None) -> ClusterKey | None:
-    if key is None:
-        return ClusterKey.from_environment()
-    return key if isinstance(key, ClusterKey) else ClusterKey.from_text(key)
-
-
-def _seeds_from_environment() -> tuple[str, ...]:
-    return tuple(seed.strip() for seed in os.environ.get("HANDOFF_SEEDS", "").split(",") if seed.strip())

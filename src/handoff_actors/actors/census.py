@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.station import Station
@@ -17,8 +18,7 @@ from handoff_actors.wire.messages import Advert, FromNode, ListRuns, Runs, Serve
 ANSWERS_WITHIN_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A node, as it was last heard of."""
 
     advert: Advert

@@ -17,6 +17,7 @@ from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.memory import MemoryWatch
 from handoff_actors.actors.store import Store
 from handoff_actors.actors.supply import Supply
+from handoff_actors.actors.tally import Tally
 from handoff_actors.core.admission import check_message
 from handoff_actors.core.fetching import CHUNK_NBYTES
 from handoff_actors.core.node import NodeMachine
@@ -58,6 +59,7 @@ from handoff_actors.wire.messages import (
     Chunk,
     Done,
     Fetch,
+    FromNode,
     Gone,
     Hello,
     ListMembers,
@@ -106,19 +108,21 @@ class NodeActor:
         self.view: Callable[[], int] = lambda: 0
         #: Of strangers, and of messages that are not in the protocol.
         self.grievances = Grievances(name, asyncio.get_running_loop().time)
+        self.tally = Tally()
         self._lease_s = lease_s
         self._machine = NodeMachine(
             capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s, options.limits()
         )
         self._store = Store(self.incarnation, options.spill_dir)
         self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT, self._store.disk)
-        self._supply = Supply(name, self._store, self._feed, self._ask_app)
+        self._supply = Supply(name, self._store, self._feed, self._ask_app, self.tally)
         self._services: list[Service] = []
         self._peers: dict[PeerId, Service] = {}
         self._pids: dict[WorkerId, int] = {}
         self._seq = itertools.count(1)
         self._left = asyncio.Event()
-        self._advertised = Advertise(capabilities, capabilities, workers, 0, 0, 0, leaving=False)
+        #: How it stood when it last said so.
+        self.advertised = Advertise(capabilities, capabilities, workers, 0, 0, 0, leaving=False)
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
@@ -159,7 +163,7 @@ class NodeActor:
 
     def advert(self) -> Advert:
         """What it says of itself now."""
-        state = self._advertised
+        state = self.advertised
         return Advert(
             name=self.name,
             incarnation=self.incarnation,
@@ -270,11 +274,9 @@ class NodeActor:
                 self._pool.give(worker, run, templates, jobs, visible)
                 self._watch.wake()
             case Reply(peer, message):
-                service = self._peers.get(peer)
-                if service is not None:
-                    service.send(peer, message)
+                self._reply(peer, message)
             case Advertise():
-                self._advertised = effect
+                self.advertised = effect
                 self.on_advert(self.advert())
             case KeepValue(run, index, attempt):
                 self._keep(run, index, attempt)
@@ -287,6 +289,7 @@ class NodeActor:
             case SpawnWorker(worker, is_async):
                 self._pool.spawn(worker, is_async)
             case KillWorker(worker):
+                self.tally.dismissed(worker)
                 self._pool.kill(worker)
             case RecallWorker(worker):
                 self._pool.recall(worker)
@@ -302,6 +305,12 @@ class NodeActor:
                 self._left.set()
             case _:
                 assert_never(effect)
+
+    def _reply(self, peer: PeerId, message: FromNode) -> None:
+        self.tally.reported(message)
+        service = self._peers.get(peer)
+        if service is not None:
+            service.send(peer, message)
 
     def _keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
         self._store.keep(run, index, attempt)
@@ -357,6 +366,7 @@ class NodeActor:
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
     ) -> None:
         """See WorkerEvents."""
+        self.tally.exited(worker)
         self._store.expect_leftovers()
         self._pids.pop(worker, None)
         traces = replace(traces, memory_was_short=self._watch.was_short(signal))

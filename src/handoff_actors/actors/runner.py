@@ -11,6 +11,7 @@ from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.journal import Entry, Journal
 from handoff_actors.core.explain import Explanation, explain
 from handoff_actors.core.program import Program
+from handoff_actors.core.progress import APP, Transfer
 from handoff_actors.core.resumption import Reused
 from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import (
@@ -260,13 +261,19 @@ class RunnerActor:
         earlier = self._give_up.pop(index, None)
         if earlier is not None:
             earlier()
+        began_at = self._loop.time()
 
         def done(value: Buffer | None, reason: str) -> None:
-            self._give_up.pop(index, None)
+            was_on_its_way = self._give_up.pop(index, None) is not None
             if value is None:
                 self._driver.feed(NotBroughtHome(index, reason))
             else:
                 self.values[index] = value
+                # What this process's own node holds is mapped at once.
+                if was_on_its_way:
+                    ended_at = self._loop.time()
+                    transfer = Transfer(index, APP, nbytes, began_at, ended_at)
+                    self.machine.progress.transfers.append(transfer)
                 self._driver.feed(BroughtHome(index))
 
         self._give_up[index] = self._home.bring(self.run, index, nbytes, holders, done)

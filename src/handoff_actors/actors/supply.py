@@ -6,6 +6,7 @@ from functools import partial
 from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.actors.store import Landing, Store
+from handoff_actors.actors.tally import Tally
 from handoff_actors.core.node_events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.transport.endpoint import Network
@@ -24,11 +25,13 @@ class Supply:
         store: Store,
         feed: Callable[[NodeEvent], None],
         ask_app: Callable[[PeerId, Fetch], None],
+        tally: Tally,
     ) -> None:
         self._name = name
         self._store = store
         self._feed = feed
         self._ask_app = ask_app
+        self._tally = tally
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
         self._requests: dict[RunId, dict[Index, int]] = {}
@@ -88,7 +91,9 @@ class Supply:
 
     def _arrived(self, run: RunId, index: int) -> None:
         view = self._store.view(run, index)
-        self._feed(InputFetched(run, index, 0 if view is None else len(view)))
+        nbytes = 0 if view is None else len(view)
+        self._tally.fetched_nbytes += nbytes
+        self._feed(InputFetched(run, index, nbytes))
         if self._store.is_on_disk(run, index):
             self._feed(ValueSpilled(run, index))
 

@@ -3,6 +3,7 @@
 import errno
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.logs import log_to_stderr
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
 from handoff_actors.cli.parameters import ADDRESS, AMOUNT, join_option, json_option, key_option
 from handoff_actors.cli.resources import amounts
 from handoff_actors.core.limits import MEMORY_FACTOR
@@ -85,6 +87,19 @@ LEVELS = ("debug", "info", "warning", "error")
     show_default=True,
     help="A function that uses so many times the memory that it claims is ended. 0: none is.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus here; 0: at any port that is free. Needs the extra `prometheus`.",
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="HOST",
+    help="The address for that. Whoever reaches it can read them.",
+)
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
 @json_option
 def node(
@@ -102,6 +117,8 @@ def node(
     store_limit_mb: float | None,
     spill_dir: Path | None,
     memory_factor: float,
+    metrics_port: int | None,
+    metrics_host: str,
     log_level: str,
     as_json: bool,
 ) -> None:
@@ -124,13 +141,16 @@ def node(
         memory=_memory_options(store_limit_mb, spill_dir, memory_factor),
     )
     log_to_stderr(log_level)
-    _serve(options, as_json=as_json)
+    if metrics_port is not None:
+        check_that_metrics_can_be_served()
+    with ExitStack() as closing:
+        _serve(options, _announcer(closing, metrics_port, metrics_host, as_json=as_json))
 
 
-def _serve(options: DaemonOptions, *, as_json: bool) -> None:
+def _serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
     with one_line_errors():
         try:
-            uvloop.run(run_daemon(options, _announce(as_json=as_json)))
+            uvloop.run(run_daemon(options, ready))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
@@ -173,22 +193,29 @@ def _check_addresses(listen: str, advertise: str | None, seeds: tuple[str, ...])
         )
 
 
-def _announce(*, as_json: bool) -> Callable[[NodeActor], None]:
+def _announcer(
+    closing: ExitStack, metrics_port: int | None, metrics_host: str, *, as_json: bool
+) -> Callable[[NodeActor], None]:
     def ready(serving: NodeActor) -> None:
+        metrics = ""
+        if metrics_port is not None:
+            metrics, close = start_metrics(serving, metrics_port, metrics_host)
+            closing.callback(close)
         advert = serving.advert()
         # Scripts wait for this line; unlike print, echo leaves nothing in a buffer.
-        click.echo(_ready_json(advert) if as_json else _ready_line(advert))
+        click.echo(_ready_json(advert, metrics) if as_json else _ready_line(advert, metrics))
 
     return ready
 
 
-def _ready_line(advert: Advert) -> str:
+def _ready_line(advert: Advert, metrics: str) -> str:
     noun = "worker" if advert.workers == 1 else "workers"
     offer = amounts(advert.capabilities)
-    return f"node {advert.name} serves at {advert.address}: {offer}, {advert.workers} {noun}"
+    line = f"node {advert.name} serves at {advert.address}: {offer}, {advert.workers} {noun}"
+    return f"{line}, metrics at {metrics}" if metrics else line
 
 
-def _ready_json(advert: Advert) -> str:
+def _ready_json(advert: Advert, metrics: str) -> str:
     return json.dumps(
         {
             "name": advert.name,
@@ -197,4 +224,5 @@ def _ready_json(advert: Advert) -> str:
             "capabilities": advert.capabilities,
             "workers": advert.workers,
         }
+        | ({"metrics": metrics} if metrics else {})
     )

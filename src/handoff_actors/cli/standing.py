@@ -1,7 +1,8 @@
 """How the nodes and runs of a cluster stand, as rows for people and as fields for programs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.actors.census import Member
 from handoff_actors.cli.resources import amounts
@@ -24,8 +25,7 @@ NODE_COLUMNS: Row = (
 RUN_COLUMNS: Row = ("run", "of", "nodes", "running", "queued", "stored bytes")
 
 
-@dataclass(slots=True)
-class RunStanding:
+class RunStanding(Struct):
     """One run over all nodes."""
 
     owner: str

@@ -51,6 +51,7 @@ class Dispatcher:
         #: Of a member of a unit that is out, the one that runs behind it.
         self._follower: dict[Index, Index] = {}
         self.in_flight = 0
+        self._now = 0.0
         #: Nodes that have been chosen for groups.
         self.group_node: dict[int, str] = {}
         #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
@@ -156,8 +157,9 @@ class Dispatcher:
 
     # --- Sending ------------------------------------------------------------------------------------------------
 
-    def dispatch(self, observe: Callable[[Observed], None] | None = None) -> list[Tell]:
+    def dispatch(self, now: float, observe: Callable[[Observed], None] | None = None) -> list[Tell]:
         """Send what there is room for, one message for each node."""
+        self._now = now
         batches: dict[str, _Batch] = {}
         full: set[ReadyLane] = set()
         while self._max_concurrency is None or self.in_flight < self._max_concurrency:
@@ -245,7 +247,7 @@ class Dispatcher:
                     node.templates.add(template)
                     batch.templates.append(self._program.templates[template])
         self.in_flight += 1
-        attempt = self._progress.set_sent(index, node.name)
+        attempt = self._progress.set_sent(index, node.name, self._now)
         if observe is not None:
             observe(Observed("assigned", index, node.name, attempt))
         return attempt

@@ -44,7 +44,7 @@ from handoff_actors.core.outcomes import Outcomes
 from handoff_actors.core.overview import overview
 from handoff_actors.core.queue import Lane, tickets_of
 from handoff_actors.core.shelf import Shelf
-from handoff_actors.core.tenants import Tenants
+from handoff_actors.core.tenants import Tenancy, Tenants
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages import (
     Assign,
@@ -169,7 +169,7 @@ class NodeMachine:
             case MemorySampled():
                 return self._crew.end_overgrown(event, self._limits.memory_factor)
             case InputFetched():
-                return self._input_fetched(event)
+                return self._input_fetched(event, now)
             case ValueSpilled(run, index):
                 self._shelf.written((run, index))
                 return []
@@ -196,7 +196,7 @@ class NodeMachine:
             case Assign():
                 return self._assign(event.peer, event.message, now)
             case Copy():
-                return self._copy(event.peer, event.message)
+                return self._copy(event.peer, event.message, now)
             case Recall(run, tickets):
                 return self._recall(event.peer, run, tickets)
             case Close(run):
@@ -236,7 +236,7 @@ class NodeMachine:
             if missing is None:
                 ready.append(job)
             else:
-                effects += _fetches(peer, message.run, missing)
+                effects += _fetches(peer, message.run, run, missing, now)
         self._enqueue(message.run, ready)
         return effects
 
@@ -248,7 +248,7 @@ class NodeMachine:
             self._shelf.use((run, ref.index))
         return self._inputs.await_inputs(run, job, refs)
 
-    def _copy(self, peer: PeerId, message: Copy) -> list[NodeEffect]:
+    def _copy(self, peer: PeerId, message: Copy, now: float) -> list[NodeEffect]:
         is_unwelcome = self._leaving or self._tenants.is_displaced(message.run, peer)
         run = None if is_unwelcome else self._tenants.open(peer, message.run)
         if run is None:
@@ -256,7 +256,7 @@ class NodeMachine:
         self._crew.templates[message.run] = run.templates
         here, missing = self._inputs.await_copies(message.run, message.values)
         told: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
-        return told + _fetches(peer, message.run, missing)
+        return told + _fetches(peer, message.run, run, missing, now)
 
     def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
         templates = self._crew.templates.get(run)
@@ -319,10 +319,12 @@ class NodeMachine:
 
     # --- Values that come -----------------------------------------------------------------------------------------
 
-    def _input_fetched(self, event: InputFetched) -> list[NodeEffect]:
+    def _input_fetched(self, event: InputFetched, now: float) -> list[NodeEffect]:
         is_copy = self._inputs.take_copy(event.run, event.index)
         self._arrived(event.run, event.index, event.nbytes)
         run = self._tenants.live(event.run)
+        if run is not None:
+            run.arrived(event.index, event.nbytes, now)
         return [Reply(run.peer, Copied(event.run, [event.index], []))] if is_copy and run is not None else []
 
     def _input_missing(self, event: InputMissing) -> list[NodeEffect]:
@@ -383,5 +385,6 @@ class NodeMachine:
         )
 
 
-def _fetches(peer: PeerId, run: RunId, missing: list[Ref]) -> list[NodeEffect]:
+def _fetches(peer: PeerId, run: RunId, state: Tenancy, missing: list[Ref], now: float) -> list[NodeEffect]:
+    state.fetching_since.update((ref.index, now) for ref in missing)
     return [FetchInput(peer, run, ref.index, ref.nbytes, tuple(ref.holders)) for ref in missing]

@@ -49,7 +49,8 @@ class Outcomes:
         kept = [entry for entry in accepted if entry.index not in refused] if refused else accepted
         if run is not None and kept:
             others = self._crew.staff.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
-            effects.append(Reply(run.peer, Completed(event.run, kept, others)))
+            fetched = run.take_fetched(now) if run.fetched else []
+            effects.append(Reply(run.peer, Completed(event.run, kept, others, fetched)))
         return effects
 
     def failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:

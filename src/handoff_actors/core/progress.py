@@ -8,14 +8,14 @@ A value is inline (its bytes are here), or stored on the nodes that hold it.
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, field
 
 from handoff_actors.core.resumption import Reused
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages import Done
+from handoff_actors.wire.messages import Done, Fetched
 
 WAITING, READY, SENT, RESTING, DONE = range(5)
 #: Among the holders of a value: the app itself.
@@ -28,6 +28,17 @@ class Stored(Struct):
     nbytes: int
     #: Names of the nodes that have it, the one that made it first; `APP` where it comes from a journal.
     holders: list[str] = field(default_factory=list)
+
+
+class Transfer(Struct, frozen=True):
+    """A value that was brought to a node, or to the app, on the clock of the run."""
+
+    index: Index
+    #: Where to: the name of a node, or `APP`.
+    node: str
+    nbytes: int
+    began_at: float
+    ended_at: float
 
 
 class Progress:
@@ -49,20 +60,24 @@ class Progress:
         # For the report.
         self.worker = array("l", bytes(8 * size))
         self.ready_at = array("d", bytes(8 * size))
+        self.sent_at = array("d", bytes(8 * size))
         self.finished_at = array("d", bytes(8 * size))
         self.ran_s = array("d", bytes(8 * size))
         #: Bytes of stored input that had to move, where there were any.
         self.moved: dict[Index, int] = {}
+        #: Every transfer of a stored value that a node has told of, or that the app has made, in the order of hearing.
+        self.transfers: list[Transfer] = []
 
     def set_ready(self, index: Index, now: float) -> None:
         """Its inputs are done, and it is not on its way."""
         self.phase[index] = READY
         self.ready_at[index] = now
 
-    def set_sent(self, index: Index, node: str) -> int:
+    def set_sent(self, index: Index, node: str, now: float) -> int:
         """It leaves for a node; the answer is the number of this attempt."""
         self.phase[index] = SENT
         self.node[index] = node
+        self.sent_at[index] = now
         self.attempt[index] += 1
         return self.attempt[index]
 
@@ -91,12 +106,20 @@ class Progress:
         else:
             self.inline[index] = value
 
+    def note_fetched(self, node: str, fetched: Iterable[Fetched], now: float) -> None:
+        """A node has brought values into its store; the way that the news took counts as time since then."""
+        for entry in fetched:
+            ended_at = now - entry.ended_s_ago
+            self.transfers.append(
+                Transfer(entry.index, node, entry.nbytes, ended_at - entry.took_s, ended_at)
+            )
+
     def set_reused(self, index: Index, reused: Reused, now: float) -> None:
         """It was done before the run began."""
         self.phase[index] = DONE
         self.remaining -= 1
         self.node[index] = reused.node
-        self.ready_at[index] = self.finished_at[index] = now
+        self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = now
         if isinstance(reused.value, int):
             self.stored[index] = Stored(reused.value, [])
             if reused.is_home:

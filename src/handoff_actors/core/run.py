@@ -208,8 +208,9 @@ class RunMachine:
         if node is None:
             return
         match message:
-            case Completed(_, done, others):
+            case Completed(_, done, others, fetched):
                 node.set_others(others)
+                self.progress.note_fetched(name, fetched, now)
                 for entry in done:
                     self._completed(node, entry, now)
             case Failed():
@@ -364,7 +365,7 @@ class RunMachine:
                 self._ending.decide(Finished(None))
         self._effects += self._handover.settle(now)
         if self._ending.outcome is None:
-            tells = self.dispatcher.dispatch(self._effects.append if self._options.observe else None)
+            tells = self.dispatcher.dispatch(now, self._effects.append if self._options.observe else None)
             tells += self._rebalance.recalls(now)
             for tell in tells:
                 self._ending.sent_to(tell.name)

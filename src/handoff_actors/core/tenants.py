@@ -6,7 +6,7 @@ from msgspec import Struct, field
 
 from handoff_actors.core.queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
-from handoff_actors.wire.messages import Assign, Template, Ticket
+from handoff_actors.wire.messages import Assign, Fetched, Template, Ticket
 
 #: Closed runs whose late messages are still recognised as such.
 REMEMBERED_RUNS = 1024
@@ -28,6 +28,15 @@ class Peer(Struct):
     refused: "dict[RunId, Tenancy]" = field(default_factory=dict)
 
 
+class Arrived(Struct, frozen=True):
+    """A value that was brought here."""
+
+    index: Index
+    nbytes: int
+    began_at: float
+    ended_at: float
+
+
 class Tenancy(Struct):
     """A run that this node serves."""
 
@@ -37,6 +46,23 @@ class Tenancy(Struct):
     is_closing: bool = False
     #: The highest attempt seen of each function.
     attempts: dict[Index, int] = field(default_factory=dict)
+    #: Since when values are on their way here, and what has come since the run was last told.
+    fetching_since: dict[Index, float] = field(default_factory=dict)
+    fetched: list[Arrived] = field(default_factory=list)
+
+    def arrived(self, index: Index, nbytes: int, now: float) -> None:
+        """A value has come."""
+        began_at = self.fetching_since.pop(index, None)
+        if began_at is not None:
+            self.fetched.append(Arrived(index, nbytes, began_at, now))
+
+    def take_fetched(self, now: float) -> list[Fetched]:
+        """What has come since this was last asked, as one tells others."""
+        fetched, self.fetched = self.fetched, []
+        return [
+            Fetched(entry.index, entry.nbytes, entry.ended_at - entry.began_at, now - entry.ended_at)
+            for entry in fetched
+        ]
 
 
 class Tenants:

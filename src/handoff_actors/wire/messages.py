@@ -107,6 +107,17 @@ class Done(Message, frozen=True):
     ran_s: float
 
 
+class Fetched(Message, frozen=True):
+    """A stored value that a node has brought into its store. Times are durations: nobody compares clocks."""
+
+    index: Index
+    nbytes: Count
+    #: Seconds from the wish to have it until it was there,
+    took_s: float
+    #: and from then until this was said.
+    ended_s_ago: float
+
+
 class Advert(Message, frozen=True):
     """What a node says of itself: a full picture each time, so that a lost or late one does no harm."""
 
@@ -277,6 +288,8 @@ class Completed(Message, frozen=True, tag=32):
     done: list[Done]
     #: What the claims of all others on this node come to now.
     others: Resources
+    #: What has been brought here for the run since the last such message.
+    fetched: list[Fetched] = []
 
 
 class Failed(Message, frozen=True, tag=33):
@@ -377,22 +390,10 @@ class Runs(Message, frozen=True, tag=43):
 Question = ListMembers | ListRuns
 #: What a node understands.
 ToNode = Hello | Beat | Assign | Recall | Copy | Close | Fetch | Question | Redeclare | Goodbye | Chunk | Gone
+#: What a node says of a run.
+AboutRun = Completed | Failed | Recalled | Copied | Closed
 #: What a node says to whoever is connected to it.
-FromNode = (
-    Welcome
-    | Refused
-    | Completed
-    | Failed
-    | Recalled
-    | Copied
-    | Closed
-    | Fetch
-    | Chunk
-    | Gone
-    | Members
-    | Redeclared
-    | Runs
-)
+FromNode = AboutRun | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
 #: What is said on the discovery bus.
 OnBus = Joined | Published
 AnyMessage = ToNode | FromNode | OnBus

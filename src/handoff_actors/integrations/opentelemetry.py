@@ -1,0 +1,222 @@
+"""Runs and their functions as spans in the app's own trace, which goes on within the functions.
+
+The app makes all spans of ours: one for a run, whose parent is the span that is current where it is asked for, and one
+for each function, with the time that its worker measured. A worker makes none: there the function's span is current, so
+that spans of the user's own become its children. Nothing has to be sent for that but the run's own context, because
+both sides make the id of a function's span from the run's and from the function's number.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from handoff_actors import watching
+from handoff_actors.actors.runner import RunEvent
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index
+from handoff_actors.integrations.continuation import Carrier, Continued, function_span_id, propagator
+from handoff_actors.report.naming import code_of
+from handoff_actors.wire.versions import VERSION
+
+try:
+    from opentelemetry import trace
+except ImportError as error:
+    raise ImportError(
+        "spans need the API of OpenTelemetry: pip install 'handoff-actors[opentelemetry]'"
+    ) from error
+
+_chosen_id: ContextVar[int | None] = ContextVar("chosen_id", default=None)
+
+
+def instrument(tracer_provider: trace.TracerProvider | None = None) -> None:
+    """Make spans of every run that begins from now on in this process, with a provider or with the global one."""
+    watching.watch_with(lambda plan: _TracedRun(plan, tracer_provider or trace.get_tracer_provider()))
+
+
+def uninstrument() -> None:
+    """Make no more spans of runs that begin from now on."""
+    watching.watch_with(None)
+
+
+class _Failure(NamedTuple):
+    at_ns: int
+    node: str
+    attempt: int
+    reason: str
+
+
+class _TracedRun(watching.Watch):
+    """The spans of one run."""
+
+    def __init__(self, plan: Plan, provider: trace.TracerProvider) -> None:
+        super().__init__(plan)
+        self._tracer = provider.get_tracer("handoff_actors", VERSION)
+        self._may_choose_ids = _let_ids_be_chosen(self._tracer)
+        loop_time = asyncio.get_running_loop().time
+        #: From the loop's clock to that of the wall.
+        self._offset_ns = time.time_ns() - round(loop_time() * 1e9)
+        self._failures: dict[Index, list[_Failure]] = {}
+        self._index_of: dict[FunctionId, Index] = {}
+
+    async def __aenter__(self) -> Self:
+        attributes: dict[str, Any] = {
+            "handoff.dag": str(self.plan.dag_id),
+            "handoff.functions": len(self.plan.index_of),
+        }
+        self._span = self._tracer.start_span("handoff run", attributes=attributes)
+        self._context = trace.set_span_in_context(self._span)
+        if self._span.get_span_context().is_valid:
+            carrier: dict[str, str] = {}
+            propagator().inject(carrier, self._context)
+            self.plan = _continued(self.plan, carrier, by_function=self._chooses_ids)
+            self._index_of = {function_id: index for index, function_id in enumerate(self.plan.ids)}
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_: TracebackType | None
+    ) -> None:
+        for index, failures in self._failures.items():
+            self._end_in_failure(index, failures)
+        if error is not None:
+            self._span.record_exception(error)
+            self._span.set_status(trace.StatusCode.ERROR, str(error) or type(error).__name__)
+        self._span.end()
+
+    def observer(self, on_event: watching.Observer | None) -> watching.Observer:
+        """See Watch."""
+
+        def observe(event: RunEvent) -> None:
+            self._note(event)
+            if on_event is not None:
+                on_event(event)
+
+        return observe
+
+    @property
+    def _chooses_ids(self) -> bool:
+        return self._may_choose_ids and self._span.is_recording()
+
+    def _note(self, event: RunEvent) -> None:
+        if not self._span.is_recording():
+            return
+        if event.kind == "completed":
+            self._end_well(self._index_of[event.function_id], event)
+        elif event.kind in {"failed", "lost"}:
+            failure = _Failure(self._wall_ns(), event.node, event.attempt, event.reason)
+            self._failures.setdefault(self._index_of[event.function_id], []).append(failure)
+
+    def _end_well(self, index: Index, event: RunEvent) -> None:
+        assert self.runner is not None
+        progress = self.runner.machine.progress
+        finished_at = progress.finished_at[index]
+        began_at = finished_at - progress.ran_s[index]
+        attributes = {
+            **self._attributes(index, event.node, event.attempt),
+            "handoff.worker": progress.worker[index],
+            "handoff.waited_s": max(0.0, began_at - progress.ready_at[index]),
+            "handoff.moved_bytes": progress.moved.get(index, 0),
+        }
+        with self._function_span(index, began_at, attributes) as span:
+            _tell(span, self._failures.pop(index, []))
+            span.end(self._wall_ns(finished_at))
+
+    def _end_in_failure(self, index: Index, failures: list[_Failure]) -> None:
+        assert self.runner is not None
+        last = failures[-1]
+        sent_at = self.runner.machine.progress.sent_at[index]
+        with self._function_span(index, sent_at, self._attributes(index, last.node, last.attempt)) as span:
+            _tell(span, failures)
+            span.set_status(trace.StatusCode.ERROR, last.reason)
+            span.end(last.at_ns)
+
+    @contextmanager
+    def _function_span(
+        self, index: Index, began_at: float, attributes: dict[str, Any]
+    ) -> Iterator[trace.Span]:
+        run = self._span.get_span_context()
+        token = _chosen_id.set(function_span_id(run.span_id, index))
+        try:
+            yield self._tracer.start_span(
+                code_of(self.plan, index),
+                self._context,
+                attributes=attributes,
+                start_time=self._wall_ns(began_at),
+            )
+        finally:
+            _chosen_id.reset(token)
+
+    def _attributes(self, index: Index, node: str, attempt: int) -> dict[str, Any]:
+        return {
+            "handoff.function": str(self.plan.ids[index]),
+            "handoff.node": node,
+            "handoff.attempt": attempt,
+        }
+
+    def _wall_ns(self, moment: float | None = None) -> int:
+        return time.time_ns() if moment is None else self._offset_ns + round(moment * 1e9)
+
+
+def _tell(span: trace.Span, failures: list[_Failure]) -> None:
+    for failure in failures:
+        attributes: dict[str, Any] = {
+            "handoff.node": failure.node,
+            "handoff.attempt": failure.attempt,
+            "handoff.reason": failure.reason,
+        }
+        span.add_event("attempt failed", attributes, failure.at_ns)
+
+
+# --- Plans ------------------------------------------------------------------------------------------------------
+
+
+def _continued(plan: Plan, carrier: Carrier, *, by_function: bool) -> Plan:
+    """The plan with functions that are told which trace they belong to."""
+    templates = list(plan.templates)
+    numbers: dict[int, int] = {}
+    codes: dict[tuple[int, bool], Continued] = {}
+    for number in dict.fromkeys(plan.template_of):
+        spec = plan.templates[number]
+        # The same object for the same code, which is encoded once.
+        key = (id(spec.code), spec.as_list)
+        code = codes[key] = codes.get(key) or Continued(spec.code, as_list=spec.as_list)
+        # Inline functions may share the template, and are called without.
+        numbers[number] = len(templates)
+        templates.append(replace(spec, code=code))
+    values = [*plan.values, carrier, *(range(plan.size) if by_function else [None])]
+    first = len(plan.values)
+    args = [
+        (~first, ~(first + 1 + (index if by_function else 0)), *specs)
+        for index, specs in enumerate(plan.args)
+    ]
+    template_of = [numbers[number] for number in plan.template_of]
+    return replace(plan, templates=templates, template_of=template_of, values=values, args=args)
+
+
+# --- Ids --------------------------------------------------------------------------------------------------------
+
+
+class _ChosenIds:
+    """The generator of a tracer, but for spans whose ids have been chosen."""
+
+    def __init__(self, usual: Any) -> None:
+        self._usual = usual
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._usual, name)
+
+    def generate_span_id(self) -> int:
+        chosen = _chosen_id.get()
+        return int(self._usual.generate_span_id()) if chosen is None else chosen
+
+
+def _let_ids_be_chosen(tracer: Any) -> bool:
+    """Whether it is a tracer of the SDK, the API has no say in ids. Ours is nobody else's, so it may be changed."""
+    usual = getattr(tracer, "id_generator", None)
+    if usual is not None and not isinstance(usual, _ChosenIds):
+        tracer.id_generator = _ChosenIds(usual)
+    return usual is not None

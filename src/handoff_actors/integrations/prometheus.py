@@ -1,0 +1,91 @@
+"""What a node tells Prometheus, over HTTP."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from handoff_actors.actors.node import NodeActor
+from handoff_actors.wire.versions import PYTHON, VERSION
+
+try:
+    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError("metrics need prometheus_client: pip install 'handoff-actors[prometheus]'") from error
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+LOOPBACK = "127.0.0.1"
+
+
+def serve_metrics(node: NodeActor, port: int, host: str = LOOPBACK) -> tuple[str, Callable[[], None]]:
+    """Serve the metrics of a node at http://HOST:PORT/metrics; port 0 is any that is free. Raises OSError.
+
+    The answer is the address, and what ends it. Whoever reaches it can read it; it gives no more than `handoff nodes`.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(NodeCollector(node))
+    server, thread = start_http_server(port, host, registry)
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{server.server_port}/metrics", close
+
+
+class NodeCollector(Collector):
+    """The metrics of one node, for any registry. They may be collected in any thread.
+
+    How it stands is as it last told the cluster, at most 0.05 seconds after a change.
+    """
+
+    def __init__(self, node: NodeActor) -> None:
+        self._node = node
+
+    def collect(self) -> "Iterator[Metric]":
+        """See Collector."""
+        # One object that is never changed, so that what is shown belongs together.
+        state = self._node.advertised
+        yield InfoMetricFamily(
+            "handoff_node",
+            "The node.",
+            {
+                "name": self._node.name,
+                "incarnation": self._node.incarnation,
+                "version": VERSION,
+                "python": PYTHON,
+            },
+        )
+        yield _by_resource("handoff_capability", "What the node offers.", state.capabilities)
+        yield _by_resource("handoff_spare", "What of it is not claimed.", state.spare)
+        for name, text, amount in (
+            ("handoff_functions_running", "Functions that run.", state.running),
+            (
+                "handoff_functions_queued",
+                "Functions that wait for a worker, for room or for inputs.",
+                state.queued,
+            ),
+            ("handoff_workers", "Processes that run sync functions.", state.workers),
+            ("handoff_stored_bytes", "Bytes of values in its store.", state.stored),
+            ("handoff_leaving", "1: it finishes what it has and takes no more.", int(state.leaving)),
+        ):
+            yield GaugeMetricFamily(name, text, amount)
+        tally = self._node.tally
+        for name, text, count in (
+            ("handoff_functions_done", "Attempts that ended well.", tally.done),
+            ("handoff_functions_failed", "Attempts that did not.", tally.failed),
+            ("handoff_worker_deaths", "Workers that ended unasked.", tally.worker_deaths),
+            ("handoff_fetched_bytes", "Bytes of values brought here from others.", tally.fetched_nbytes),
+        ):
+            yield CounterMetricFamily(name, text, count)
+
+
+def _by_resource(name: str, text: str, amounts: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=["resource"])
+    for resource, amount in amounts.items():
+        family.add_metric([resource], amount)
+    return family

@@ -1,0 +1,69 @@
+"""The functions that a run could not have been shorter without."""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from handoff_actors.ids import FunctionId, Index
+from handoff_actors.report.breakdown import Breakdown
+from handoff_actors.report.table import Row, aligned, seconds
+from handoff_actors.report.timeline import Timeline
+
+
+class Step(Struct, frozen=True):
+    """A function on the critical path, and what went by from the end of the one before it until its own."""
+
+    function_id: FunctionId
+    node: str
+    time: Breakdown
+
+
+class CriticalPath(Struct, frozen=True):
+    """Functions each of which waited for the one before it, up to the last one of the run."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def function_ids(self) -> list[FunctionId]:
+        """Their ids, first to last."""
+        return [step.function_id for step in self.steps]
+
+    @property
+    def time(self) -> Breakdown:
+        """What the run's time went into: all of it, until its last function was heard of."""
+        return Breakdown.total(step.time for step in self.steps)
+
+    def __str__(self) -> str:
+        heads = ("critical path", "node", "ran", "again", "room", "moving", "overhead")
+        rows: list[Row] = [
+            (str(step.function_id), step.node, *map(seconds, _columns(step.time))) for step in self.steps
+        ]
+        rows.append(("in sum", "", *map(seconds, _columns(self.time))))
+        return aligned(heads, rows)
+
+
+def critical_path_of(timeline: Timeline) -> CriticalPath:
+    """Go back from the function that was heard of last to what it waited for, and so on."""
+    indices: list[Index] = []
+    index = timeline.indices[-1] if timeline.indices else None
+    while index is not None:
+        indices.append(index)
+        producer = timeline.last_producer(index)
+        index = producer if producer is not None and timeline.has(producer) else None
+    steps: list[Step] = []
+    until = None
+    for index in indices:
+        steps.append(_step(timeline, index, until))
+        until = timeline.inputs_at[index]
+    return CriticalPath(tuple(reversed(steps)))
+
+
+def _step(timeline: Timeline, index: Index, until: float | None) -> Step:
+    time = timeline.breakdown(index)
+    # Of functions that travel together the later one begins before the earlier one is heard of.
+    overlap_s = 0.0 if until is None else max(0.0, timeline.heard_at(index) - until)
+    time = replace(time, inputs_s=0.0, overhead_s=max(0.0, time.overhead_s - overlap_s))
+    return Step(timeline.plan.ids[index], timeline.node_of(index), time)
+
+
+def _columns(time: Breakdown) -> tuple[float, ...]:
+    return time.ran_s, time.retries_s, time.resources_s, time.moving_s, time.overhead_s

@@ -1,0 +1,22 @@
+"""What code is called."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from handoff_actors.graph.plan import Plan
+    from handoff_actors.ids import Index
+
+
+def code_name(code: object) -> str:
+    """The name of a callable, as its author knows it."""
+    while isinstance(code, partial):
+        code = code.func
+    # Whatever wraps a function may say so.
+    code = getattr(code, "__wrapped__", code)
+    return str(getattr(code, "__qualname__", type(code).__qualname__))
+
+
+def code_of(plan: "Plan", index: "Index") -> str:
+    """The name of a function's code."""
+    return code_name(plan.templates[plan.template_of[index]].code)

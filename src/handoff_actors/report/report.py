@@ -1,0 +1,236 @@
+"""What each function of a run came to, one by one and in sum."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from msgspec import Struct
+
+from handoff_actors.core.progress import Progress
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index
+from handoff_actors.report.breakdown import NOTHING, Breakdown
+from handoff_actors.report.critical import CriticalPath, critical_path_of
+from handoff_actors.report.naming import code_name
+from handoff_actors.report.table import Row, aligned, count, nbytes, seconds
+from handoff_actors.report.timeline import Timeline
+
+#: A report on more functions than these is printed by code.
+MOST_ROWS = 40
+#: So many functions of the critical path are named in the last line.
+NAMED_STEPS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionReport:
+    """How one function went, in its last attempt. Times are seconds since the run began."""
+
+    function_id: FunctionId
+    node: str
+    #: Process id of the worker.
+    worker: int
+    #: How often it was sent out; 0 for one that was reused.
+    attempts: int
+    #: When its inputs were there.
+    queued_at: float
+    #: When it began: an estimate, see `report.timeline`.
+    started_at: float
+    #: When the app heard that it was done.
+    finished_at: float
+    #: Seconds that it took on its worker, as measured there.
+    ran_s: float
+    #: Bytes of stored inputs that had to be brought to its node.
+    moved_nbytes: int
+    #: Encoded size of its result.
+    result_nbytes: int
+    #: When it left for its node.
+    sent_at: float = 0.0
+    #: What the time until `finished_at` went into.
+    time: Breakdown = NOTHING
+
+
+class CodeReport(Struct, frozen=True):
+    """How all functions of one code went."""
+
+    #: Its name.
+    code: str
+    count: int
+    #: Names, in order.
+    nodes: tuple[str, ...]
+    #: Sums over its functions, as all below.
+    time: Breakdown
+    median_ran_s: float
+    attempts: int
+    moved_nbytes: int
+    result_nbytes: int
+
+
+class Report(Mapping[FunctionId, FunctionReport]):
+    """How each function of a run went. Printed, it is a table of functions, or of codes where there are many."""
+
+    def __init__(self, plan: Plan, progress: Progress, began_at: float) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._began_at = began_at
+
+    def __getitem__(self, function_id: FunctionId) -> FunctionReport:
+        return self._report(self._plan.index_of[function_id])
+
+    def __iter__(self) -> Iterator[FunctionId]:
+        return iter(self._plan.index_of)
+
+    def __len__(self) -> int:
+        return len(self._plan.index_of)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        return f"<Report: {self._totals()}>"
+
+    # --- In sum -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """When each function waited and ran; made when it is first asked for."""
+        return Timeline(self._plan, self._progress, self._began_at)
+
+    @property
+    def duration_s(self) -> float:
+        """From the beginning of the run until its last result was there."""
+        return self.timeline.duration_s
+
+    @cached_property
+    def time(self) -> Breakdown:
+        """What the time of all functions went into, in sum."""
+        return Breakdown.total(entry.time for entry in self.by_code)
+
+    @cached_property
+    def critical_path(self) -> CriticalPath:
+        """The functions without which the run could not have been shorter, and what its time went into."""
+        return critical_path_of(self.timeline)
+
+    @cached_property
+    def by_code(self) -> list[CodeReport]:
+        """Functions of the same code together, those that ran longest in sum first. Serialize hooks are among them."""
+        names = [code_name(template.code) for template in self._plan.templates]
+        groups: dict[str, list[Index]] = {}
+        for index in self.timeline.indices:
+            groups.setdefault(names[self._plan.template_of[index]], []).append(index)
+        reports = [self._code_report(code, indices) for code, indices in groups.items()]
+        return sorted(reports, key=lambda report: -report.time.ran_s)
+
+    # --- Tables -------------------------------------------------------------------------------------------------
+
+    def table(self, by: str | None = None) -> str:
+        """The report as text: by "function" or by "code"; by itself it chooses by the number of functions.
+
+        `room` is time lost to waiting for room on a node or for a worker. Raises ValueError.
+        """
+        if by not in {None, "function", "code"}:
+            raise ValueError(f"by={by!r}: it is 'function', 'code' or None")
+        by_function = len(self) <= MOST_ROWS if by is None else by == "function"
+        rows = self._rows_by_function() if by_function else self._rows_by_code()
+        return f"{rows}\n\n{self._totals()}\n{self._losses()}\n{self._critical_line()}"
+
+    def _rows_by_function(self) -> str:
+        heads = ("function", "node", "worker", "tries", "began", "ran", "room", "moving", "overhead")
+        rows: list[Row] = [
+            (
+                str(entry.function_id),
+                entry.node,
+                str(entry.worker),
+                str(entry.attempts),
+                *map(seconds, (entry.started_at, entry.ran_s, *_lost(entry.time))),
+                nbytes(entry.moved_nbytes),
+                nbytes(entry.result_nbytes),
+            )
+            for entry in self.values()
+        ]
+        return aligned((*heads, "moved in", "result"), rows)
+
+    def _rows_by_code(self) -> str:
+        heads = ("code", "count", "tries", "nodes", "ran", "median", "room", "moving", "overhead")
+        rows: list[Row] = [
+            (
+                entry.code,
+                str(entry.count),
+                str(entry.attempts),
+                str(len(entry.nodes)),
+                *map(seconds, (entry.time.ran_s, entry.median_ran_s, *_lost(entry.time))),
+                nbytes(entry.moved_nbytes),
+                nbytes(entry.result_nbytes),
+            )
+            for entry in self.by_code
+        ]
+        return aligned((*heads, "moved in", "results"), rows)
+
+    def _totals(self) -> str:
+        workers = self.timeline.workers
+        nodes = {worker.node for worker in workers}
+        reused = sum(self._progress.is_reused(index) for index in self._plan.index_of.values())
+        sparing = f" ({reused:,} reused)" if reused else ""
+        return (
+            f"{count(len(self), 'function')}{sparing} in {seconds(self.duration_s)} "
+            f"on {count(len(nodes), 'node')}, {count(len(workers), 'worker')}"
+        )
+
+    def _losses(self) -> str:
+        time = self.time
+        return (
+            f"in sum: ran {seconds(time.ran_s)}; waited for inputs {seconds(time.inputs_s)}, "
+            f"for room {seconds(time.resources_s)}, for data {seconds(time.moving_s)}; "
+            f"overhead {seconds(time.overhead_s)}; tried again {seconds(time.retries_s)}"
+        )
+
+    def _critical_line(self) -> str:
+        path = self.critical_path
+        names = [str(function_id) for function_id in path.function_ids]
+        if len(names) > NAMED_STEPS:
+            half = NAMED_STEPS // 2
+            names = [*names[:half], f"... {len(names) - 2 * half} more ...", *names[-half:]]
+        ran = f"of which {seconds(path.time.ran_s)} ran" if names else "nothing ran"
+        return f"critical path: {seconds(path.time.all_s)}, {ran}: {' > '.join(names)}".rstrip(": ")
+
+    # --- One by one ---------------------------------------------------------------------------------------------
+
+    def _report(self, index: Index) -> FunctionReport:
+        progress, timeline = self._progress, self.timeline
+        has_run = timeline.has(index)
+        finished_at = timeline.heard_at(index)
+        return FunctionReport(
+            function_id=self._plan.ids[index],
+            node=timeline.node_of(index),
+            worker=progress.worker[index],
+            attempts=progress.attempt[index],
+            queued_at=timeline.ready_at[index] if has_run else finished_at,
+            started_at=timeline.started_at[index] if has_run else finished_at,
+            finished_at=finished_at,
+            ran_s=progress.ran_s[index],
+            moved_nbytes=progress.moved.get(index, 0),
+            result_nbytes=self._result_nbytes(index),
+            sent_at=timeline.sent_at[index] if has_run else finished_at,
+            time=timeline.breakdown(index) if has_run else NOTHING,
+        )
+
+    def _code_report(self, code: str, indices: list[Index]) -> CodeReport:
+        progress = self._progress
+        return CodeReport(
+            code=code,
+            count=len(indices),
+            nodes=tuple(sorted({self.timeline.node_of(index) for index in indices})),
+            time=Breakdown.total(map(self.timeline.breakdown, indices)),
+            median_ran_s=median(progress.ran_s[index] for index in indices),
+            attempts=sum(progress.attempt[index] for index in indices),
+            moved_nbytes=sum(progress.moved.get(index, 0) for index in indices),
+            result_nbytes=sum(map(self._result_nbytes, indices)),
+        )
+
+    def _result_nbytes(self, index: Index) -> int:
+        stored = self._progress.stored.get(index)
+        return len(self._progress.inline[index]) if stored is None else stored.nbytes
+
+
+def _lost(time: Breakdown) -> tuple[float, float, float]:
+    return time.resources_s, time.moving_s, time.overhead_s

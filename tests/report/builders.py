@@ -1,0 +1,57 @@
+"""Runs that went exactly so."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from handoff_actors.core.progress import Progress
+from handoff_actors.graph import DAG, Function, Plan
+from handoff_actors.report.report import Report
+from handoff_actors.wire.messages import Done
+
+#: When the run began, on the clock of the app.
+BEGAN_AT = 1000.0
+
+
+def code(*args: object) -> None: ...
+
+
+async def async_code(*args: object) -> None: ...
+
+
+@dataclass
+class Past:
+    """Functions that went as they are told to have gone. Times are seconds since the run began."""
+
+    plan: Plan
+    progress: Progress
+
+    @classmethod
+    def of(cls, *functions: Function) -> "Past":
+        plan = Plan.compile(DAG("dag").add_functions(functions))
+        return cls(plan, Progress(plan))
+
+    def went(
+        self,
+        name: str,
+        *,
+        ready: float,
+        sent: float,
+        heard: float,
+        ran: float,
+        node: str = "n",
+        worker: int = 1,
+        value: bytes | int = b"v",
+    ) -> "Past":
+        index = self.plan.index_of[name]
+        self.progress.set_ready(index, BEGAN_AT + ready)
+        attempt = self.progress.set_sent(index, node, BEGAN_AT + sent)
+        self.progress.set_done(index, Done(index, attempt, value, worker, ran), node, BEGAN_AT + heard)
+        return self
+
+    @property
+    def report(self) -> Report:
+        return Report(self.plan, self.progress, BEGAN_AT)
+
+
+def function(name: str, args: list[str] | None = None, **options: Any) -> Function:
+    return Function(name, args or [], options.pop("code", code), **options)
