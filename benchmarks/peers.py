@@ -34,6 +34,9 @@ PEERS = {
     "pool": Peer("benchmarks.floor:POOL", BLOCKING),
     "local": Peer("benchmarks.floor:LOCAL", frozenset({"large"})),
     "dask": Peer("benchmarks.with_dask:CONTENDER", frozenset(WORKLOADS), "distributed"),
+    "ray": Peer("benchmarks.with_ray:CONTENDER", BLOCKING | {"memory"}, "ray"),
+    "parsl": Peer("benchmarks.with_parsl:CONTENDER", BLOCKING | {"memory"}, "parsl"),
+    "ipyparallel": Peer("benchmarks.with_ipyparallel:CONTENDER", BLOCKING, "ipyparallel"),
 }
 
 
@@ -57,6 +60,7 @@ def environment(name: str) -> dict[str, str]:
         **os.environ,
         "PATH": os.pathsep.join([str(interpreter(name).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join(search),
+        "RAY_USAGE_STATS_ENABLED": "0",
     }
 
 

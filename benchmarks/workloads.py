@@ -34,6 +34,8 @@ class Sizes(NamedTuple):
 FULL = Sizes(fan_out=FAN_OUT, layers=100, hops=300, branching_rounds=200, pending=20_000)
 #: For who takes a millisecond or so for a function.
 SMALL = Sizes(fan_out=2_000, layers=20, hops=100, branching_rounds=50, pending=5_000)
+#: For who takes several.
+TINY = Sizes(fan_out=500, layers=5, hops=50, branching_rounds=30, pending=1_000)
 
 
 class Step(NamedTuple):

@@ -65,7 +65,7 @@ def test_a_missing_peer_is_named_with_the_command_that_installs_it(
         [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30
     )
 
-    for name in ("dask",):
+    for name in ("dask", "ray", "parsl", "ipyparallel"):
         assert f"{name} is left out: `scripts/peers {name}` installs it." in done.stdout
         assert f"{name} is left out: `scripts/peers {name}` installs it." in done.stderr
 
