@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from benchmarks.peers import OURS, PEERS, ROOT, WORKLOADS, environment, interpre
 from benchmarks.table import Samples, markdown
 
 SAMPLE_LIMIT_S = 300
+#: Seconds that one has to end its cluster after that.
+CLOSE_LIMIT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +60,30 @@ def take_sample(contender: str, workload: str) -> Figures:
         module = ["benchmarks.sample", contender, workload]
     command = [str(interpreter(contender)), "-m", *module]
     started_at = time.perf_counter()
-    sample = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment(contender),
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=SAMPLE_LIMIT_S,
-    )
+    with subprocess.Popen(command, cwd=ROOT, env=environment(contender), stdout=subprocess.PIPE) as sample:
+        output = output_of(sample)
     took_s = time.perf_counter() - started_at
     if workload == "cold":
         return {"cold": took_s * 1e3}
     # What a contender prints itself comes before.
-    figures: dict[str, float] = json.loads(sample.stdout.splitlines()[-1])
+    figures: dict[str, float] = json.loads(output.splitlines()[-1])
     return figures
+
+
+def output_of(sample: subprocess.Popen[bytes]) -> bytes:
+    """What it prints. One that takes too long is interrupted first, so that it ends its cluster."""
+    try:
+        output, _ = sample.communicate(timeout=SAMPLE_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        sample.send_signal(signal.SIGINT)
+        try:
+            sample.wait(CLOSE_LIMIT_S)
+        finally:
+            sample.kill()
+        raise
+    if sample.returncode != 0:
+        raise subprocess.CalledProcessError(sample.returncode, sample.args)
+    return output
 
 
 def turns(options: Options, peers: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -35,8 +35,8 @@ PEERS = {
     "local": Peer("benchmarks.floor:LOCAL", frozenset({"large"})),
     "dask": Peer("benchmarks.with_dask:CONTENDER", frozenset(WORKLOADS), "distributed"),
     "ray": Peer("benchmarks.with_ray:CONTENDER", BLOCKING | {"memory"}, "ray"),
-    "parsl": Peer("benchmarks.with_parsl:CONTENDER", BLOCKING | {"memory"}, "parsl"),
-    "ipyparallel": Peer("benchmarks.with_ipyparallel:CONTENDER", BLOCKING, "ipyparallel"),
+    "parsl": Peer("benchmarks.with_parsl:CONTENDER", (BLOCKING | {"memory"}) - {"large"}, "parsl"),
+    "ipyparallel": Peer("benchmarks.with_ipyparallel:CONTENDER", BLOCKING - {"large"}, "ipyparallel"),
 }
 
 
