@@ -3,25 +3,21 @@
 import argparse
 import compileall
 import json
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measures import MEASURES, Figures
+from benchmarks.measures import Figures
+from benchmarks.peers import OURS, PEERS, ROOT, WORKLOADS, environment, interpreter, is_installed
 from benchmarks.table import Samples, markdown
 
-ROOT = Path(__file__).parent.parent
-WORKLOADS = (*MEASURES, "cold")
-SAMPLE_LIMIT_S = 900
-#: What each peer can do at all.
-PEER_WORKLOADS = {
-    "dask": frozenset(WORKLOADS),
-    "pool": frozenset(WORKLOADS) - {"memory", "loop", "daemons"},
-    "local": frozenset({"large"}),
-}
+SAMPLE_LIMIT_S = 300
+#: Seconds that one has to end its cluster after that.
+CLOSE_LIMIT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +27,7 @@ class Options:
     workloads: list[str]
     repeat: int
     peers: list[str]
+    samples: Path | None
     markdown: Path | None
 
 
@@ -39,49 +36,90 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "workloads", nargs="*", metavar="workload", help=f"any of {', '.join(WORKLOADS)}; all"
     )
-    parser.add_argument("--repeat", type=int, default=3, help="samples per workload and contender (3)")
-    parser.add_argument("--peers", default="dask,pool,local", help="any of dask, pool, local (all)")
+    parser.add_argument(
+        "--repeat", type=int, default=2, help="samples per workload and contender (2); 0: only the table"
+    )
+    parser.add_argument("--peers", default=",".join(PEERS), help=f"any of {', '.join(PEERS)} (all)")
+    parser.add_argument(
+        "--samples", type=Path, metavar="FILE", help="add the samples to this, and tabulate all that it has"
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")
     chosen = parser.parse_args(arguments)
     workloads = chosen.workloads or list(WORKLOADS)
     peers = [peer for peer in chosen.peers.split(",") if peer]
-    if unknown := (set(workloads) - set(WORKLOADS)) | (set(peers) - set(PEER_WORKLOADS)):
+    if unknown := (set(workloads) - set(WORKLOADS)) | (set(peers) - set(PEERS)):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    if chosen.repeat < 1:
-        parser.error("--repeat must be at least 1")
-    return Options(workloads, chosen.repeat, peers, chosen.markdown)
+    if chosen.repeat < 0:
+        parser.error("--repeat must not be negative")
+    return Options(workloads, chosen.repeat, peers, chosen.samples, chosen.markdown)
 
 
 def take_sample(contender: str, workload: str) -> Figures:
     """Run a process that measures itself, or, of a cold start, measure the process."""
-    if workload == "cold":
-        command = [sys.executable, "-m", f"benchmarks.cold_{contender}"]
-    else:
-        command = [sys.executable, "-m", "benchmarks.sample", contender, workload]
+    module = [f"benchmarks.cold_{contender}"]
+    if workload != "cold":
+        module = ["benchmarks.sample", contender, workload]
+    command = [str(interpreter(contender)), "-m", *module]
     started_at = time.perf_counter()
-    sample = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=SAMPLE_LIMIT_S)
+    with subprocess.Popen(command, cwd=ROOT, env=environment(contender), stdout=subprocess.PIPE) as sample:
+        output = output_of(sample)
     took_s = time.perf_counter() - started_at
     if workload == "cold":
         return {"cold": took_s * 1e3}
-    figures: dict[str, float] = json.loads(sample.stdout)
+    # What a contender prints itself comes before.
+    figures: dict[str, float] = json.loads(output.splitlines()[-1])
     return figures
 
 
-def take_samples(options: Options) -> tuple[Samples, bool]:
-    """All of them, and whether each one came to its end."""
-    samples, complete = Samples(), True
+def output_of(sample: subprocess.Popen[bytes]) -> bytes:
+    """What it prints. One that takes too long is interrupted first, so that it ends its cluster."""
+    try:
+        output, _ = sample.communicate(timeout=SAMPLE_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        sample.send_signal(signal.SIGINT)
+        try:
+            sample.wait(CLOSE_LIMIT_S)
+        finally:
+            sample.kill()
+        raise
+    if sample.returncode != 0:
+        raise subprocess.CalledProcessError(sample.returncode, sample.args)
+    return output
+
+
+def turns(options: Options, peers: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every workload and contender, in the order in which samples are taken."""
     for workload in options.workloads:
-        contenders = ["ours", *(peer for peer in options.peers if workload in PEER_WORKLOADS[peer])]
-        for contender in contenders * options.repeat:
-            try:
-                figures = take_sample(contender, workload)
-            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as failure:
-                complete = False
-                print(f"{workload} {contender}: {failure}", file=sys.stderr, flush=True)
-            else:
-                samples.add(contender, figures)
-                print(f"{workload} {contender}: {json.dumps(figures)}", file=sys.stderr, flush=True)
-    return samples, complete
+        contenders = [OURS, *(peer for peer in peers if workload in PEERS[peer].workloads)]
+        yield from ((workload, contender) for contender in contenders * options.repeat)
+
+
+def take_samples(options: Options, peers: Sequence[str], samples: Samples) -> bool:
+    """Whether each one came to its end."""
+    complete = True
+    for workload, contender in turns(options, peers):
+        try:
+            figures = take_sample(contender, workload)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as failure:
+            complete = False
+            print(f"{workload} {contender}: {failure}", file=sys.stderr, flush=True)
+        else:
+            samples.add(contender, figures)
+            print(f"{workload} {contender}: {json.dumps(figures)}", file=sys.stderr, flush=True)
+            if options.samples is not None:
+                with options.samples.open("a", encoding="utf-8") as file:
+                    print(json.dumps([contender, figures]), file=file)
+    return complete
+
+
+def earlier_samples(path: Path | None) -> Samples:
+    """What the file has of earlier runs."""
+    samples = Samples()
+    if path is not None and path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            contender, figures = json.loads(line)
+            samples.add(contender, figures)
+    return samples
 
 
 def main() -> int:
@@ -89,8 +127,16 @@ def main() -> int:
     # As the peers were when they were installed; an interpreter that may write no bytecode would do it at each start.
     for folder in ("src", "benchmarks"):
         compileall.compile_dir(ROOT / folder, quiet=1)
-    samples, complete = take_samples(options)
-    table = markdown(samples, options.peers, options.repeat)
+    peers = [peer for peer in options.peers if is_installed(peer)]
+    left_out = [
+        f"{peer} is left out: `scripts/peers {peer}` installs it."
+        for peer in options.peers
+        if peer not in peers
+    ]
+    print(*left_out, sep="\n", end="\n" * bool(left_out), file=sys.stderr, flush=True)
+    samples = earlier_samples(options.samples)
+    complete = take_samples(options, peers, samples)
+    table = "\n\n".join([markdown(samples, peers), *left_out]) + "\n"
     print(table, end="")
     if options.markdown is not None:
         options.markdown.write_text(table, encoding="utf-8")

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import FULL, Sizes, Workload
 
 WORKERS = 2
 
@@ -28,3 +28,4 @@ class Contender:
     embedded: Callable[[], AbstractAsyncContextManager[Cluster]]
     #: Everything but the app in processes of their own, reached over tcp on the loopback.
     daemons: Callable[[], AbstractAsyncContextManager[Cluster]] | None = None
+    sizes: Sizes = FULL

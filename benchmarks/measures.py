@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import statistics
 import tempfile
 import time
@@ -15,8 +16,7 @@ from benchmarks.contender import WORKERS, Cluster, Contender
 from benchmarks.workloads import Workload
 
 ROUNDS = 3
-BRANCHING_ROUNDS = 200
-BRANCHING_WARM_ROUNDS = 20
+BRANCHING_WARM_SHARE = 10
 TICK_S = 0.001
 
 #: Figures by the name of their metric.
@@ -32,20 +32,19 @@ class Metric(NamedTuple):
 
 
 METRICS: dict[str, Metric] = {
-    "fanout": Metric("10,000 independent no-ops", "functions/s", higher_is_better=True),
-    "layered": Metric("layered random DAG, 100 x 100, 3 inputs each", "functions/s", higher_is_better=True),
-    "chain": Metric("chain of 300, per hop", "µs"),
-    "branching": Metric("branching DAG of 4, warm, p50 of 200", "ms"),
+    "fanout": Metric("independent no-ops", "functions/s", higher_is_better=True),
+    "layered": Metric("layered random DAG, 100 wide, 3 inputs each", "functions/s", higher_is_better=True),
+    "chain": Metric("chain, per hop", "µs"),
+    "branching": Metric("branching DAG of 4, warm, p50", "ms"),
     "large": Metric("100 MB array to 8 consumers", "ms"),
     "cpu": Metric("functions of 50 ms CPU: share of two cores", "%", higher_is_better=True),
     "cold": Metric("fresh interpreter: import, cluster, first DAG, exit", "ms"),
-    "memory": Metric("memory in the app per pending function, of 20,000", "bytes"),
+    "memory": Metric("Python objects in the app per pending function", "bytes"),
+    "resident": Metric("resident memory of the app per pending function", "bytes"),
     "loop_many": Metric("longest hold of the app's event loop, 10,000 functions", "ms"),
     "loop_large": Metric("longest hold of the app's event loop, 100 MB result", "ms"),
-    "daemon_fanout": Metric(
-        "10,000 independent no-ops, through daemons", "functions/s", higher_is_better=True
-    ),
-    "daemon_chain": Metric("chain of 300 through daemons, per hop", "µs"),
+    "daemon_fanout": Metric("independent no-ops, through daemons", "functions/s", higher_is_better=True),
+    "daemon_chain": Metric("chain through daemons, per hop", "µs"),
 }
 
 
@@ -100,24 +99,27 @@ async def median_s(cluster: Cluster, workload: Workload, rounds: int = ROUNDS, w
 
 
 async def measure_fanout(contender: Contender) -> Figures:
+    functions = contender.sizes.fan_out
     async with contender.embedded() as cluster:
-        return {"fanout": workloads.FAN_OUT / await median_s(cluster, workloads.fan_out())}
+        return {"fanout": functions / await median_s(cluster, workloads.fan_out(functions))}
 
 
 async def measure_layered(contender: Contender) -> Figures:
-    workload = workloads.layered()
+    workload = workloads.layered(contender.sizes.layers)
     async with contender.embedded() as cluster:
         return {"layered": len(workload.steps) / await median_s(cluster, workload)}
 
 
 async def measure_chain(contender: Contender) -> Figures:
+    hops = contender.sizes.hops
     async with contender.embedded() as cluster:
-        return {"chain": await median_s(cluster, workloads.chain()) / workloads.CHAIN_HOPS * 1e6}
+        return {"chain": await median_s(cluster, workloads.chain(hops)) / hops * 1e6}
 
 
 async def measure_branching(contender: Contender) -> Figures:
+    rounds = contender.sizes.branching_rounds
     async with contender.embedded() as cluster:
-        took_s = await median_s(cluster, workloads.branching(), BRANCHING_ROUNDS, BRANCHING_WARM_ROUNDS)
+        took_s = await median_s(cluster, workloads.branching(), rounds, rounds // BRANCHING_WARM_SHARE)
         return {"branching": took_s * 1e3}
 
 
@@ -134,33 +136,43 @@ async def measure_cpu(contender: Contender) -> Figures:
 
 
 async def measure_memory(contender: Contender) -> Figures:
-    """Live bytes that building and starting a graph adds, while its first function holds up all others."""
+    """What building and starting a graph adds, while its first function holds up all others."""
+    pending = contender.sizes.pending
     async with contender.embedded() as cluster:
         await timed(cluster, workloads.branching())
-        with tempfile.TemporaryDirectory() as folder:
-            nbytes = await bytes_while_gated(cluster, str(Path(folder, "gate")))
-        return {"memory": nbytes / workloads.PENDING}
-
-
-async def bytes_while_gated(cluster: Cluster, path: str) -> int:
-    arrivals: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
-    workload = workloads.gated(path)
-    async with (
-        await asyncio.start_unix_server(lambda _reader, writer: arrivals.put_nowait(writer), path),
-        asyncio.TaskGroup() as tasks,
-    ):
-        gc.collect()
+        resident = await growth_while_gated(cluster, pending, resident_bytes)
         tracemalloc.start()
-        execute = await cluster.prepare(workload)
-        run = tasks.create_task(checked(execute, workload), name="gated run")
-        gate = await arrivals.get()
-        gc.collect()
-        nbytes, _peak = tracemalloc.get_traced_memory()
+        traced = await growth_while_gated(cluster, pending, lambda: tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
-        gate.write(b"!")
-        await run
-        gate.close()
-    return nbytes
+        return {"memory": traced / pending, "resident": resident / pending}
+
+
+def resident_bytes() -> int:
+    """What this process has of the machine's memory: also what is not Python's, and what is free but kept."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
+async def growth_while_gated(cluster: Cluster, pending: int, read: Callable[[], int]) -> int:
+    """By how much a reading grows from before a graph is built until all of it waits for its first function."""
+    arrivals: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "gate"))
+        workload = workloads.gated(path, pending)
+        async with (
+            await asyncio.start_unix_server(lambda _reader, writer: arrivals.put_nowait(writer), path),
+            asyncio.TaskGroup() as tasks,
+        ):
+            gc.collect()
+            before = read()
+            execute = await cluster.prepare(workload)
+            run = tasks.create_task(checked(execute, workload), name="gated run")
+            gate = await arrivals.get()
+            gc.collect()
+            growth = read() - before
+            gate.write(b"!")
+            await run
+            gate.close()
+    return growth
 
 
 async def checked(execute: Callable[[], Awaitable[Mapping[str, object]]], workload: Workload) -> None:
@@ -189,10 +201,11 @@ async def longest_hold_s(cluster: Cluster, workload: Workload) -> float:
 
 async def measure_daemons(contender: Contender) -> Figures:
     assert contender.daemons is not None
+    functions, hops = contender.sizes.fan_out, contender.sizes.hops
     async with contender.daemons() as cluster:
         return {
-            "daemon_fanout": workloads.FAN_OUT / await median_s(cluster, workloads.fan_out()),
-            "daemon_chain": await median_s(cluster, workloads.chain()) / workloads.CHAIN_HOPS * 1e6,
+            "daemon_fanout": functions / await median_s(cluster, workloads.fan_out(functions)),
+            "daemon_chain": await median_s(cluster, workloads.chain(hops)) / hops * 1e6,
         }
 
 

@@ -11,14 +11,7 @@ from typing import cast
 
 from benchmarks.contender import Contender
 from benchmarks.measures import MEASURES, Figures
-
-#: Where each contender is; only the one that is measured may be imported.
-CONTENDERS = {
-    "ours": "benchmarks.ours:CONTENDER",
-    "dask": "benchmarks.with_dask:CONTENDER",
-    "pool": "benchmarks.floor:POOL",
-    "local": "benchmarks.floor:LOCAL",
-}
+from benchmarks.peers import OURS, PEERS
 
 
 async def measure(workload: str, contender: Contender) -> Figures:
@@ -26,7 +19,8 @@ async def measure(workload: str, contender: Contender) -> Figures:
 
 
 def main(contender: str, workload: str) -> None:
-    measured = cast("Contender", pkgutil.resolve_name(CONTENDERS[contender]))
+    place = "benchmarks.ours:CONTENDER" if contender == OURS else PEERS[contender].contender
+    measured = cast("Contender", pkgutil.resolve_name(place))
     print(json.dumps(asyncio.run(measure(workload, measured))))
 
 

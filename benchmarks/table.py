@@ -5,12 +5,13 @@ import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from benchmarks.measures import METRICS, Figures, Metric
+from benchmarks.peers import OURS, version_of
 
-PACKAGES = ("handoff-actors", "distributed", "numpy", "pyzmq")
-NOTHING = "-"
+#: What ours and `bare` stand on.
+FOUNDATIONS = ("pyzmq", "uvloop")
 
 
 class Samples:
@@ -34,52 +35,48 @@ class Samples:
         measured = {metric for metric, _contender in self._figures}
         return [metric for metric in METRICS if metric in measured]
 
+    def counts(self) -> list[int]:
+        """The different numbers of samples that medians are of."""
+        return sorted({len(figures) for figures in self._figures.values()})
 
-def markdown(samples: Samples, peers: Sequence[str], repeat: int) -> str:
+
+def markdown(samples: Samples, peers: Sequence[str]) -> str:
     """Describe the machine and tabulate the medians; a ratio above 1 says that ours is better."""
-    header = ["what", "unit", "ours"]
-    for peer in peers:
-        header += [peer, f"ours / {peer}"]
+    header = ["what", "unit", OURS, *peers]
     rows = [header, ["---", "---"] + ["---:"] * (len(header) - 2)]
     rows += [table_row(samples, metric, peers) for metric in samples.metrics()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{circumstances(repeat)}\n\n{table}\n"
+    return f"{circumstances(samples, peers)}\n\n{table}"
 
 
 def table_row(samples: Samples, name: str, peers: Sequence[str]) -> list[str]:
     metric = METRICS[name]
-    ours = samples.median(name, "ours")
-    row = [metric.label, metric.unit, shown(ours)]
-    for peer in peers:
-        theirs = samples.median(name, peer)
-        row += [shown(theirs), ratio(metric, ours, theirs)]
-    return row
+    ours = samples.median(name, OURS)
+    compared = [cell(metric, ours, samples.median(name, peer)) for peer in peers]
+    return [metric.label, metric.unit, "" if ours is None else shown(ours), *compared]
 
 
-def ratio(metric: Metric, ours: float | None, theirs: float | None) -> str:
-    if ours is None or theirs is None:
-        return NOTHING
+def cell(metric: Metric, ours: float | None, theirs: float | None) -> str:
+    """A peer's figure and, in brackets, how many times better ours is."""
+    if theirs is None:
+        return ""
+    if ours is None:
+        return shown(theirs)
     better, worse = (ours, theirs) if metric.higher_is_better else (theirs, ours)
-    return f"{shown(better / worse)} x" if worse else NOTHING
+    return f"{shown(theirs)} ({shown(better / worse)} x)" if worse else shown(theirs)
 
 
-def shown(figure: float | None) -> str:
+def shown(figure: float) -> str:
     """Three digits are more than the noise leaves."""
-    if figure is None:
-        return NOTHING
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
-def circumstances(repeat: int) -> str:
-    versions = ", ".join(f"{package} {version_of(package)}" for package in PACKAGES)
+def circumstances(samples: Samples, peers: Sequence[str]) -> str:
+    versions = [f"{package} {version(package)}" for package in FOUNDATIONS]
+    contenders = [version_of(contender) for contender in (OURS, *peers)]
+    counts = " or ".join(map(str, samples.counts()))
     return (
         f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}, {versions}; medians of {repeat}."
+        f"Python {platform.python_version()}, {', '.join(contenders + versions)}; medians of {counts}. "
+        "In brackets: how many times better ours is."
     )
-
-
-def version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 from distributed.deploy.subprocess import SubprocessCluster
 
 from benchmarks.contender import WORKERS, Contender, Execute
-from benchmarks.workloads import Step, Workload
+from benchmarks.workloads import SMALL, Step, Workload
 
 ROOT = Path(__file__).parent.parent
 SATURATION = "inf"
@@ -85,4 +85,4 @@ async def daemons() -> AsyncIterator[DaskCluster]:
         yield DaskCluster(client)
 
 
-CONTENDER = Contender(embedded, daemons)
+CONTENDER = Contender(embedded, daemons, SMALL)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 FAN_OUT = 10_000
-CHAIN_HOPS = 300
-LAYERS = 100
 LAYER_WIDTH = 100
 INPUTS_PER_FUNCTION = 3
 LAYERED_SEED = 20_240_229
@@ -21,7 +19,23 @@ LARGE_ITEMS = 12_500_000
 LARGE_CONSUMERS = 8
 SPIN_FUNCTIONS = 80
 SPIN_S = 0.05
-PENDING = 20_000
+
+
+class Sizes(NamedTuple):
+    """How much of a workload there is, where the figure is per function or per run."""
+
+    fan_out: int
+    layers: int
+    hops: int
+    branching_rounds: int
+    pending: int
+
+
+FULL = Sizes(fan_out=FAN_OUT, layers=100, hops=300, branching_rounds=200, pending=20_000)
+#: For who takes a millisecond or so for a function.
+SMALL = Sizes(fan_out=2_000, layers=20, hops=100, branching_rounds=50, pending=5_000)
+#: For who takes several.
+TINY = Sizes(fan_out=500, layers=5, hops=50, branching_rounds=30, pending=1_000)
 
 
 class Step(NamedTuple):
@@ -87,15 +101,15 @@ def wait_at_gate(path: str) -> None:
         gate.recv(1)
 
 
-def fan_out() -> Workload:
-    steps = [Step(f"nothing-{number}", nothing) for number in range(FAN_OUT)]
+def fan_out(functions: int = FAN_OUT) -> Workload:
+    steps = [Step(f"nothing-{number}", nothing) for number in range(functions)]
     return Workload(steps, dict.fromkeys((step.key for step in steps), None))
 
 
-def chain() -> Workload:
+def chain(hops: int) -> Workload:
     first = Step("hop-1", increment)
-    later = [Step(f"hop-{hop}", increment, (f"hop-{hop - 1}",)) for hop in range(2, CHAIN_HOPS + 1)]
-    return Workload([first, *later], {f"hop-{CHAIN_HOPS}": CHAIN_HOPS})
+    later = [Step(f"hop-{hop}", increment, (f"hop-{hop - 1}",)) for hop in range(2, hops + 1)]
+    return Workload([first, *later], {f"hop-{hops}": hops})
 
 
 def branching() -> Workload:
@@ -110,12 +124,12 @@ def branching() -> Workload:
     )
 
 
-def layered() -> Workload:
+def layered(layers: int) -> Workload:
     """Every function but those of the first layer takes from three random ones of the layer before."""
     dice = random.Random(LAYERED_SEED)
     steps: list[Step] = []
     layer: list[str] = []
-    for depth in range(LAYERS):
+    for depth in range(layers):
         before, layer = layer, [f"layer-{depth}-{place}" for place in range(LAYER_WIDTH)]
         steps += [
             Step(key, add_up, tuple(dice.sample(before, INPUTS_PER_FUNCTION)) if before else ())
@@ -142,10 +156,10 @@ def cpu_bound() -> Workload:
     return Workload(steps, dict.fromkeys((step.key for step in steps), None))
 
 
-def gated(path: str) -> Workload:
+def gated(path: str, functions: int) -> Workload:
     """Functions that all wait for one, which waits for the listener at `path`."""
     gate = Step("gate", partial(wait_at_gate, path))
-    pending = [Step(f"pending-{number}", nothing, ("gate",)) for number in range(PENDING)]
+    pending = [Step(f"pending-{number}", nothing, ("gate",)) for number in range(functions)]
     return Workload([gate, *pending], dict.fromkeys((step.key for step in pending), None))
 
 

@@ -1,0 +1,91 @@
+"""The benchmarks themselves: who is measured, how, and what the table says of it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+from benchmarks import bare, peers, workloads
+from benchmarks.__main__ import parse, turns
+from benchmarks.contender import Cluster
+from benchmarks.measures import METRICS, check
+from benchmarks.peers import PEERS, ROOT
+from benchmarks.table import Samples, cell, table_row
+from benchmarks.workloads import Workload
+
+WORKLOADS = {
+    "chain": workloads.chain(20),
+    "branching": workloads.branching(),
+    "layered": workloads.layered(5),
+    "fan-out": workloads.fan_out(300),
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS.keys())
+@pytest.mark.parametrize("open_cluster", [bare.embedded, bare.daemons])
+async def test_the_bare_wire_computes_what_the_functions_do(
+    open_cluster: Callable[[], AbstractAsyncContextManager[Cluster]], workload: Workload
+) -> None:
+    async with open_cluster() as cluster:
+        for _ in range(2):
+            check(workload, await (await cluster.prepare(workload))())
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if peer.package is not None])
+def test_an_installed_peer_computes_what_the_functions_do(name: str) -> None:
+    if not peers.is_installed(name):
+        pytest.skip(f"scripts/peers {name} installs it")
+    command = [str(peers.interpreter(name)), "-m", f"benchmarks.cold_{name}"]
+
+    subprocess.run(command, cwd=ROOT, env=peers.environment(name), check=True, timeout=50)
+
+
+def test_every_peer_can_be_installed() -> None:
+    script = (ROOT / "scripts" / "peers").read_text(encoding="utf-8")
+
+    for name, peer in PEERS.items():
+        if peer.package is not None:
+            requirements = (ROOT / "benchmarks" / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+            assert requirements.startswith(f"{peer.package}==")
+            assert f" {name}" in script
+
+
+def test_a_missing_peer_is_named_with_the_command_that_installs_it(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "import pathlib, sys; from benchmarks import peers, __main__ as command; "
+        f"peers.ROOT = pathlib.Path({str(tmp_path)!r}); sys.argv = ['', '--repeat', '0']; sys.exit(command.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30
+    )
+
+    for name in ("dask", "ray", "parsl", "ipyparallel"):
+        assert f"{name} is left out: `scripts/peers {name}` installs it." in done.stdout
+        assert f"{name} is left out: `scripts/peers {name}` installs it." in done.stderr
+
+
+def test_contenders_take_turns() -> None:
+    options = parse(["chain", "memory", "--repeat", "2", "--peers", "bare,pool"])
+
+    assert list(turns(options, options.peers)) == [
+        *[("chain", "ours"), ("chain", "bare"), ("chain", "pool")] * 2,
+        *[("memory", "ours")] * 2,
+    ]
+
+
+def test_a_ratio_above_one_says_that_ours_is_better() -> None:
+    assert cell(METRICS["fanout"], 50_000.0, 10_000.0) == "10,000 (5 x)"
+    assert cell(METRICS["chain"], 50.0, 10.0) == "10 (0.2 x)"
+
+
+def test_what_was_not_measured_is_blank() -> None:
+    samples = Samples()
+    samples.add("bare", {"chain": 60.0})
+
+    assert table_row(samples, "chain", ["bare", "pool"]) == ["chain, per hop", "µs", "", "60", ""]
