@@ -41,13 +41,13 @@ class Style:
     def draw(cls, random: Random) -> "Style":
         """Draw one: four kinds that differ by up to sixteen times."""
         kinds = {f"kind {number}": 4.0 ** random.uniform(-1, 1) for number in range(4)}
-        return cls(random, kinds, random.choice((0.0, 0.1, 0.3, 1.0)))
+        return cls(random, kinds, random.choice((0.0, 0.1, 0.5, 1.0)))
 
     def task(self, producers: Sequence[int], kind: str | None = None) -> Task:
         """Draw a task."""
         name = kind if kind is not None else self.random.choice(list(self.kinds))
         seconds = self.kinds[name] * self.random.uniform(0.6, 1.4)
-        nbytes = int(self.communication * BANDWIDTH * self.random.uniform(0.5, 1.5))
+        nbytes = int(self.kinds[name] * self.communication * BANDWIDTH * self.random.uniform(0.5, 1.5))
         return Task(name, seconds, nbytes, tuple(producers))
 
 
