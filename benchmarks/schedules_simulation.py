@@ -85,7 +85,7 @@ class Simulation:
         self.now = 0.0
         plan = plan_of(graph)
         templates = [
-            Template(number, b"", True, b"", spec.is_async, spec.as_list, spec.cost, spec.timeout)
+            Template(number, b"%d" % number, True, b"", spec.is_async, spec.as_list, spec.cost, spec.timeout)
             for number, spec in enumerate(plan.templates)
         ]
         self._run = RunMachine(RUN, Program(plan, templates, [], []), RunOptions(policy, wanted=()))
@@ -192,7 +192,8 @@ class SimulatedNode:
     def _give(self, worker: WorkerId, jobs: Sequence[Job]) -> None:
         queue = self._workers[worker].jobs
         is_idle = not queue
-        queue.extend(jobs)
+        # A unit is its head and those that run right behind it.
+        queue.extend(part for job in jobs for part in (job, *job.then))
         if is_idle:
             self._begin(worker)
 
