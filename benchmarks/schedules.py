@@ -1,6 +1,6 @@
 """How long runs take with `most_spare`, against HEFT, which knows all durations beforehand, and a lower bound.
 
-    python -m benchmarks.schedules [family ...] [--seeds N] [--policy NAME]
+python -m benchmarks.schedules [family ...] [--seeds N] [--policy NAME]
 """
 
 import argparse
@@ -47,7 +47,10 @@ def problem_of(graph: Graph, cluster: Cluster) -> Problem:
     nodes = [node for node, cores in enumerate(cluster.cores) for _ in range(cores)]
     return Problem(
         [[task.seconds] * len(nodes) for task in graph],
-        [[(producer, cluster.moving_s(graph[producer].nbytes)) for producer in task.producers] for task in graph],
+        [
+            [(producer, cluster.moving_s(graph[producer].nbytes)) for producer in task.producers]
+            for task in graph
+        ],
         nodes,
     )
 
@@ -63,12 +66,15 @@ def compare(family: str, seed: int, cores: Sequence[int], policy: Policy) -> Out
 
 
 def outcomes(
-    families: Sequence[str], seeds: Sequence[int], policy: Policy = POLICIES["most_spare"]
+    families: Sequence[str],
+    seeds: Sequence[int],
+    clusters: Sequence[Sequence[int]] = CLUSTERS,
+    policy: Policy = POLICIES["most_spare"],
 ) -> Iterator[Outcome]:
     """Compare on every graph, on every cluster."""
     for family in families:
         for seed in seeds:
-            for cores in CLUSTERS:
+            for cores in clusters:
                 yield compare(family, seed, cores, policy)
 
 
@@ -88,7 +94,9 @@ def table(all_outcomes: Sequence[Outcome]) -> str:
             max(outcome.to_bound for outcome in these),
             fmean(outcome.heft / outcome.bound for outcome in these),
         )
-        lines.append(" | ".join([f"| {name}", str(len(these)), *(f"{figure:.3f}" for figure in figures)]) + " |")
+        lines.append(
+            " | ".join([f"| {name}", str(len(these)), *(f"{figure:.3f}" for figure in figures)]) + " |"
+        )
     return "\n".join(lines)
 
 
@@ -101,7 +109,7 @@ def main() -> None:
     families = chosen.families or list(FAMILIES)
     if unknown := set(families) - set(FAMILIES):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    done = list(outcomes(families, range(chosen.seeds), POLICIES[chosen.policy]))
+    done = list(outcomes(families, range(chosen.seeds), CLUSTERS, POLICIES[chosen.policy]))
     print(table(done))
     worst = max(done, key=lambda outcome: outcome.to_heft)
     print(f"\nworst: {worst.family}, seed {worst.seed}, on nodes of {list(worst.cores)} cores")

@@ -96,8 +96,7 @@ def out_tree(random: Random) -> Graph:
     for index in range(size):
         if index >= len(tasks) or len(tasks) >= size:
             break
-        for _ in range(random.randint(1, 4)):
-            tasks.append(style.task((index,)))
+        tasks += [style.task((index,)) for _ in range(random.randint(1, 4))]
     return tuple(tasks)
 
 

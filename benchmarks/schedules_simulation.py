@@ -1,4 +1,4 @@
-"""A run of the real machines under simulated time, without faults: when does it end?
+"""How long a run of the real machines takes under simulated time, without faults.
 
 Workers take as long as the graph says. A message between run and node takes the latency; a value that a node lacks
 takes the latency and its size over the bandwidth, however many move at once. Nothing else takes time.
@@ -33,8 +33,9 @@ from handoff_actors.core.node_events import (
 )
 from handoff_actors.core.placement import POLICIES, Policy
 from handoff_actors.core.program import Program
-from handoff_actors.core.run import RunMachine, RunOptions
+from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import Finished, Heard, NodeUp, RunEffect, RunEvent, Tell
+from handoff_actors.core.run_options import RunOptions
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, RunId, WorkerId
 from handoff_actors.wire.messages import Completed, Done, Failed, Job, Recalled, Template, Ticket
@@ -166,28 +167,33 @@ class SimulatedNode:
     def _carry_out(self, effects: Sequence[NodeEffect]) -> None:
         for effect in effects:
             match effect:
-                case Give(worker, _, _, jobs):
-                    self._give(worker, jobs)
                 case Reply(_, Completed() | Failed() | Recalled() as message):
                     self._simulation.tell_run(Heard(self.name, message))
                 case FetchInput(_, run_id, index, nbytes, _):
                     moving_s = self._simulation.cluster.moving_s(nbytes)
-                    self._simulation.after(
-                        moving_s, partial(self.handle, InputFetched(run_id, index, nbytes))
-                    )
+                    arrived = InputFetched(run_id, index, nbytes)
+                    self._simulation.after(moving_s, partial(self.handle, arrived))
                 case Advertise():
                     self._simulation.tell_run(self.advert())
-                case SpawnWorker(worker):
-                    self._workers[worker] = Worker()
-                    self.handle(WorkerUp(worker, int(worker)))
-                case RecallWorker(worker):
-                    self._recall(worker)
-                case KillWorker(worker):
-                    del self._workers[worker]
-                    self.handle(WorkerExited(worker, 9, None))
+                case Give() | SpawnWorker() | RecallWorker() | KillWorker():
+                    self._tell_worker(effect)
                 case _:
                     pass
         self._set_alarm()
+
+    def _tell_worker(self, effect: Give | SpawnWorker | RecallWorker | KillWorker) -> None:
+        worker = effect.worker
+        match effect:
+            case Give(jobs=jobs):
+                self._give(worker, jobs)
+            case SpawnWorker():
+                self._workers[worker] = Worker()
+                self.handle(WorkerUp(worker, int(worker)))
+            case RecallWorker():
+                self._recall(worker)
+            case KillWorker():
+                del self._workers[worker]
+                self.handle(WorkerExited(worker, 9, None))
 
     def _give(self, worker: WorkerId, jobs: Sequence[Job]) -> None:
         queue = self._workers[worker].jobs

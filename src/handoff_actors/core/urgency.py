@@ -4,8 +4,6 @@ What functions of a kind (a template) have taken stands for what others of it wi
 is taken for an average one. Where all are of one kind, seconds would change no order, and nothing is learned.
 """
 
-from collections.abc import Sequence
-
 from handoff_actors.core.needs import SMOOTHING
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
@@ -22,7 +20,7 @@ class Urgency:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         #: By function; the higher, the more urgent.
-        self.level: Sequence[float] = plan.bottom_level
+        self.level: list[int] | list[float] = plan.bottom_level
         self._has_kinds = len(set(plan.template_of)) > 1
         #: By template.
         self._seconds: dict[int, float] = {}
@@ -57,6 +55,5 @@ class Urgency:
         for index in sorted(range(plan.size), key=plan.bottom_level.__getitem__):
             level = levels[index]
             for producer in plan.producers[index]:
-                if levels[producer] < own[producer] + level:
-                    levels[producer] = own[producer] + level
+                levels[producer] = max(levels[producer], own[producer] + level)
         return levels
