@@ -87,6 +87,11 @@ class Dispatcher:
         """A function is ready."""
         self._ready.push(index, self._destination(index))
 
+    def learn(self, index: Index, seconds: float) -> None:
+        """Take note of what a function took."""
+        self.needs.of[index].learn(seconds)
+        self._ready.learn(index, seconds)
+
     def done(self, index: Index, node: Candidate) -> None:
         """A function has ended well on a node, where the one behind it takes its place."""
         follower = self._follower.pop(index, None)

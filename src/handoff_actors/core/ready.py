@@ -1,10 +1,11 @@
 """The functions that could start now, the most urgent ones first."""
 
 from collections.abc import Collection
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from handoff_actors.core.needs import NeedClass
+from handoff_actors.core.urgency import Urgency
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
@@ -26,8 +27,8 @@ class ReadyLane:
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
-        #: (negative priority, negative bottom level, index)
-        self.heap: list[tuple[int, int, Index]] = []
+        #: (negative priority, negative level, index)
+        self.heap: list[tuple[int, float, Index]] = []
 
 
 class ReadyQueue:
@@ -35,6 +36,7 @@ class ReadyQueue:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._urgency = Urgency(plan)
         self._lanes: dict[Destination, ReadyLane] = {}
 
     def push(self, index: Index, destination: Destination) -> None:
@@ -42,7 +44,15 @@ class ReadyQueue:
         lane = self._lanes.get(destination)
         if lane is None:
             lane = self._lanes[destination] = ReadyLane(destination)
-        heappush(lane.heap, (-self._plan.priority[index], -self._plan.bottom_level[index], index))
+        heappush(lane.heap, (-self._plan.priority[index], -self._urgency.level[index], index))
+
+    def learn(self, index: Index, seconds: float) -> None:
+        """Take note of what a function took, and put the others in a new order where that matters."""
+        if self._urgency.learn(index, seconds):
+            level = self._urgency.level
+            for lane in self._lanes.values():
+                lane.heap = [(priority, -level[waiting], waiting) for priority, _, waiting in lane.heap]
+                heapify(lane.heap)
 
     def pop(self, lane: ReadyLane) -> Index:
         """Remove the most urgent function of a lane."""

@@ -234,7 +234,7 @@ class RunMachine:
         if self._plan.hooks and self.dispatcher.is_outdated(index):
             self._recovery.again(index, now)
             return
-        self.dispatcher.needs.of[index].learn(entry.ran_s)
+        self.dispatcher.learn(index, entry.ran_s)
         progress.set_done(index, entry, node.name, now)
         if self._options.observe:
             self._observe("completed", index, node.name)

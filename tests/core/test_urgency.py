@@ -1,0 +1,85 @@
+from typing import Any
+
+from core.builders import code, program_of
+from handoff_actors.core.needs import Needs
+from handoff_actors.core.ready import Destination, ReadyQueue
+from handoff_actors.core.urgency import Urgency
+from handoff_actors.graph import Function
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index
+
+
+def slow(*args: object) -> None: ...
+
+
+def plan_of(*functions: tuple[str, list[str], Any]) -> Plan:
+    return program_of(*(Function(name, args, function) for name, args, function in functions)).plan
+
+
+def mixed() -> Plan:
+    """Two done, then a slow one and the first of two quick ones wait."""
+    return plan_of(
+        ("quick", [], code),
+        ("slow", [], slow),
+        ("head", [], code),
+        ("tail", ["head"], code),
+        ("late", [], slow),
+    )
+
+
+def test_the_longest_way_counts_functions_until_seconds_are_known() -> None:
+    assert Urgency(mixed()).level == [1, 1, 2, 1, 1]
+
+
+def test_seconds_count_once_functions_have_ended() -> None:
+    urgency = Urgency(mixed())
+
+    assert urgency.learn(Index(0), 1.0)
+    assert urgency.level == [1.0, 1.0, 2.0, 1.0, 1.0]
+    assert urgency.learn(Index(1), 5.0)
+    assert urgency.level == [1.0, 5.0, 2.0, 1.0, 5.0]
+
+
+def test_later_functions_of_a_kind_correct_what_was_learned() -> None:
+    urgency = Urgency(mixed())
+    urgency.learn(Index(0), 1.0)
+
+    assert urgency.learn(Index(2), 2.0)
+    assert urgency.level[0] == 1.3
+
+
+def test_levels_are_not_worked_out_anew_for_functions_that_take_no_time() -> None:
+    urgency = Urgency(mixed())
+
+    assert not urgency.learn(Index(0), 0.000001)
+    assert urgency.level == [1, 1, 2, 1, 1]
+
+
+def test_levels_are_worked_out_anew_ever_more_rarely() -> None:
+    urgency = Urgency(mixed())
+
+    changes = [urgency.learn(Index(0), 1.0) for _ in range(12)]
+
+    assert changes == [True] * 4 + [True, False, True, False, True, False, False, True]
+
+
+def test_nothing_is_learned_where_all_functions_are_of_a_kind() -> None:
+    urgency = Urgency(plan_of(("a", [], code), ("b", ["a"], code)))
+
+    assert not urgency.learn(Index(0), 1.0)
+    assert urgency.level == [2, 1]
+
+
+def test_ready_functions_are_put_in_a_new_order() -> None:
+    plan = mixed()
+    queue = ReadyQueue(plan)
+    destination = Destination(Needs(plan).classes[0], None)
+    for index in (2, 4):
+        queue.push(Index(index), destination)
+    [lane] = queue.lanes()
+    assert lane.heap[0][2] == 2
+
+    queue.learn(Index(0), 1.0)
+    queue.learn(Index(1), 5.0)
+
+    assert [queue.pop(lane), queue.pop(lane)] == [4, 2]

@@ -1,0 +1,64 @@
+from random import Random
+from statistics import fmean
+
+import pytest
+from benchmarks.schedules import CLUSTERS, FAMILIES, Outcome, compare, outcomes, table
+from benchmarks.schedules_graphs import Task
+from benchmarks.schedules_simulation import INLINE_NBYTES, Cluster, run
+
+from handoff_actors.core.placement import POLICIES
+
+#: Of each family two graphs, on half of the clusters; `python -m benchmarks.schedules` looks at many more.
+SEEDS = [1, 2]
+MOST_ON_AVERAGE = 1.10
+MOST = 1.5
+
+
+@pytest.fixture(scope="module")
+def fixed_set() -> list[Outcome]:
+    return list(outcomes(list(FAMILIES), SEEDS, CLUSTERS[1:3]))
+
+
+def test_most_spare_takes_hardly_longer_than_heft_on_average(fixed_set: list[Outcome]) -> None:
+    assert fmean(outcome.to_heft for outcome in fixed_set) <= MOST_ON_AVERAGE, table(fixed_set)
+
+
+def test_most_spare_never_takes_much_longer_than_heft(fixed_set: list[Outcome]) -> None:
+    assert max(outcome.to_heft for outcome in fixed_set) <= MOST, table(fixed_set)
+
+
+def test_nothing_is_below_the_bound(fixed_set: list[Outcome]) -> None:
+    assert all(outcome.bound <= min(outcome.ours, outcome.heft) + 1e-9 for outcome in fixed_set)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_graphs_are_the_same_for_the_same_seed_and_in_order(family: str) -> None:
+    graph = FAMILIES[family](Random(7))
+
+    assert graph == FAMILIES[family](Random(7))
+    assert all(producer < index for index, task in enumerate(graph) for producer in task.producers)
+    assert all(len(set(task.producers)) == len(task.producers) for task in graph)
+
+
+def test_a_schedule_is_the_same_each_time() -> None:
+    first, second = (compare("in-tree", 1, CLUSTERS[0], POLICIES["most_spare"]) for _ in range(2))
+
+    assert first == second
+
+
+def test_a_chain_on_one_node_takes_its_seconds_and_what_is_said() -> None:
+    chain = (Task("a", 1.0, 10**6, ()), Task("b", 2.0, 0, (0,)))
+
+    took_s = run(chain, Cluster([1], latency_s=0.25, bandwidth=10**6))
+
+    assert took_s == pytest.approx(1.0 + 2.0 + 4 * 0.25)
+
+
+def test_a_value_that_moves_takes_its_size_over_the_bandwidth() -> None:
+    # The two makers keep both nodes busy, so that one of the values has to move.
+    join = (Task("a", 1.0, 2 * 10**6, ()), Task("a", 1.0, 2 * 10**6, ()), Task("b", 1.0, 0, (0, 1)))
+
+    took_s = run(join, Cluster([1, 1], latency_s=0.0, bandwidth=10**6))
+
+    assert took_s == pytest.approx(1.0 + 2.0 + 1.0)
+    assert Cluster([1], 0.5, 10**6).moving_s(INLINE_NBYTES) == 0.5
