@@ -10,7 +10,6 @@ from handoff_actors.core.needs import NeedClass, Needs
 from handoff_actors.core.progress import DONE, Progress
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Index
 
 
 class _Demand(Struct):
@@ -19,7 +18,7 @@ class _Demand(Struct):
     need: NeedClass
     target: str | None
     #: In the order of their indices. Every function of a run is in one: an array takes 8 bytes for it, a list 36.
-    functions: "array[Index]" = field(default_factory=lambda: array("l"))
+    functions: "array[int]" = field(default_factory=lambda: array("l"))
     unmet_since: float | None = None
 
 
