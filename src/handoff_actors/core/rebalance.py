@@ -26,6 +26,11 @@ class Rebalance:
         if len(nodes) < 2:  # noqa: PLR2004 - a pair
             return []
         waiting = self._dispatcher.ready_needs()
+        needs = self._dispatcher.needs.classes
+        # Counted once: a node that has more than it can start has no room of its own that would be left out.
+        rooms = {need.number: self._room(need) for need in needs if need.number not in waiting}
+        if not any(rooms.values()):
+            return []
         effects: list[Tell] = []
         for node in nodes.values():
             if node.is_recalling or not node.sent or now < node.quiet_until:
@@ -33,26 +38,27 @@ class Rebalance:
             tickets = [
                 ticket
                 for number, count in node.counts.items()
-                if count and number not in waiting
-                for ticket in self._surplus(node, self._dispatcher.needs.classes[number])
+                if count and rooms.get(number)
+                for ticket in self._surplus(node, needs[number], rooms[number])
             ]
             if tickets:
                 node.is_recalling = True
                 effects.append(Tell(node.name, Recall(self._run, tickets)))
         return effects
 
-    def _surplus(self, node: Candidate, need: NeedClass) -> list[Ticket]:
+    def _room(self, need: NeedClass) -> int:
+        """How many functions of that class could start at once, over all nodes."""
+        return sum(
+            max(0, node.slots(need) - node.counts.get(need.number, 0))
+            for node in self._dispatcher.candidates.values()
+            if node.usable and node.fits(need)
+        )
+
+    def _surplus(self, node: Candidate, need: NeedClass, room: int) -> list[Ticket]:
         excess = node.excess(need)
         if excess <= 0:
             return []
         if need.seconds is not None and excess * need.seconds < WORTH_RECALLING_S * max(1, node.slots(need)):
-            return []
-        room = sum(
-            max(0, other.slots(need) - other.counts.get(need.number, 0))
-            for other in self._dispatcher.candidates.values()
-            if other is not node and other.usable and other.fits(need)
-        )
-        if not room:
             return []
         movable = [
             index
