@@ -11,15 +11,19 @@ from msgspec import Struct, field
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
-from handoff_actors.core.placement import POLICIES, LoadBalanced, Need, Policy
+from handoff_actors.core.placement import POLICIES, LoadBalanced, MostSpare, Need, Policy
 from handoff_actors.core.program import Program, Sources
 from handoff_actors.core.progress import READY, RESTING, Progress
 from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run_events import Observed, Tell
+from handoff_actors.core.shortlist import Shortlists, queue_share
 from handoff_actors.core.units import Units
 from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Assign, Job, Template
+
+#: Up to so many nodes are looked at one by one for each function, which costs less than to keep lists of them.
+FEW_NODES = 8
 
 
 class _Batch(Struct):
@@ -47,6 +51,8 @@ class Dispatcher:
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
         self.sources = Sources(progress)
+        #: None while nodes are few.
+        self._shortlists: Shortlists | None = None
         self._units = Units(program, progress, self.needs)
         #: Of a member of a unit that is out, the one that runs behind it.
         self._follower: dict[Index, Index] = {}
@@ -79,6 +85,10 @@ class Dispatcher:
     def add_candidate(self, node: Candidate) -> None:
         """A node has come."""
         self.sources.candidates = dict(sorted([*self.candidates.items(), (node.name, node)]))
+        if self._shortlists is not None:
+            self._shortlists.add(node)
+        elif len(self.candidates) > FEW_NODES:
+            self._shortlists = Shortlists(self.candidates.values())
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
@@ -109,6 +119,8 @@ class Dispatcher:
     def node_gone(self, name: str) -> None:
         """Forget a node, and what was planned for it."""
         del self.candidates[name]
+        if self._shortlists is not None:
+            self._shortlists.gone(name)
         self._drop_plans(name, lambda _: True)
 
     def drop_plans_for(self, node: Candidate) -> None:
@@ -265,11 +277,12 @@ class Dispatcher:
         need, target, ahead_of = destination
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
-        nodes = self._eligible(target)
         if target is None and self._is_users_policy:
-            node = self._place_as_user_says(index, need, nodes)
+            node = self._place_as_user_says(index, need, self._eligible(target))
+        elif target is None and self._shortlists is not None and isinstance(self._policy, MostSpare):
+            node = self._place_among_many(index, need, self._shortlists)
         else:
-            node = self._place(index, need, nodes)
+            node = self._place(index, need, self._eligible(target))
         group = self._plan.group_of[index]
         if node is not None and group >= 0:
             self.group_node.setdefault(group, node.name)
@@ -282,11 +295,18 @@ class Dispatcher:
         if fitting:
             return fitting[0]
         queueable = [node for node in nodes if node.may_queue(need)]
-        return min(
-            queueable,
-            key=lambda node: node.counts.get(need.number, 0) / max(1, node.slots(need)),
-            default=None,
-        )
+        return min(queueable, key=lambda node: queue_share(node, need), default=None)
+
+    def _place_among_many(self, index: Index, need: NeedClass, shortlists: Shortlists) -> Candidate | None:
+        """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
+        roomiest = shortlists.roomiest(need)
+        if roomiest is None:
+            return shortlists.shortest_queue(need)
+        holders = self._describe(index, need).held if self._progress.stored else {}
+        if not holders:
+            return roomiest
+        nodes = {name: self.candidates[name] for name in sorted({roomiest.name, *holders} & self.candidates.keys())}
+        return self._ask_policy(index, need, [node for node in nodes.values() if node.usable and node.fits(need)])
 
     def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
         # Asked also where there is no choice: it may want none of them.
@@ -362,3 +382,13 @@ class Dispatcher:
                 for holder in stored.holders:
                     held[holder] = held.get(holder, 0) + stored.nbytes
         return Need(self._plan.ids[index], need.cost, total, held)
+
+    def room(self, need: NeedClass) -> int:
+        """How many functions of a class could start at once, over all nodes."""
+        if self._shortlists is not None and self._shortlists.roomiest(need) is None:
+            return 0
+        return sum(
+            max(0, node.slots(need) - node.counts.get(need.number, 0))
+            for node in self.candidates.values()
+            if node.usable and node.fits(need)
+        )

@@ -28,7 +28,7 @@ class Rebalance:
         waiting = self._dispatcher.ready_needs()
         needs = self._dispatcher.needs.classes
         # Counted once: a node that has more than it can start has no room of its own that would be left out.
-        rooms = {need.number: self._room(need) for need in needs if need.number not in waiting}
+        rooms = {need.number: self._dispatcher.room(need) for need in needs if need.number not in waiting}
         if not any(rooms.values()):
             return []
         effects: list[Tell] = []
@@ -45,14 +45,6 @@ class Rebalance:
                 node.is_recalling = True
                 effects.append(Tell(node.name, Recall(self._run, tickets)))
         return effects
-
-    def _room(self, need: NeedClass) -> int:
-        """How many functions of that class could start at once, over all nodes."""
-        return sum(
-            max(0, node.slots(need) - node.counts.get(need.number, 0))
-            for node in self._dispatcher.candidates.values()
-            if node.usable and node.fits(need)
-        )
 
     def _surplus(self, node: Candidate, need: NeedClass, room: int) -> list[Ticket]:
         excess = node.excess(need)
