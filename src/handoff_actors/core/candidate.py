@@ -1,10 +1,13 @@
 """A node as a run sees it: what it offers, what others have claimed there, and what this run has sent."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from handoff_actors.core.ledger import ROUNDING, TOLERANCE, holds, how_many
 from handoff_actors.core.needs import NeedClass
 from handoff_actors.ids import Index, Resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Coroutines that one node is sent at once, where no claim says less.
 COROUTINES = 4096

@@ -305,8 +305,12 @@ class Dispatcher:
         holders = self._describe(index, need).held if self._progress.stored else {}
         if not holders:
             return roomiest
-        nodes = {name: self.candidates[name] for name in sorted({roomiest.name, *holders} & self.candidates.keys())}
-        return self._ask_policy(index, need, [node for node in nodes.values() if node.usable and node.fits(need)])
+        nodes = {
+            name: self.candidates[name] for name in sorted({roomiest.name, *holders} & self.candidates.keys())
+        }
+        return self._ask_policy(
+            index, need, [node for node in nodes.values() if node.usable and node.fits(need)]
+        )
 
     def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
         # Asked also where there is no choice: it may want none of them.
