@@ -1,7 +1,8 @@
 """A run on more nodes than are looked at one by one."""
 
 from core.builders import RUN, assigned, code, completed, done, node_up, run_of
-from handoff_actors.core.dispatcher import FEW_NODES, LOOK_S
+from handoff_actors.core.dispatcher import FEW_NODES
+from handoff_actors.core.rebalance import LOOK_S
 from handoff_actors.core.run_events import NodeDown, NodeUp, Tell
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages import Recall, Ticket
