@@ -32,8 +32,8 @@ from handoff_actors.core.node_events import (
 from handoff_actors.core.placement import POLICIES
 from handoff_actors.core.program import Program
 from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_options import RunOptions
 from handoff_actors.core.run_events import Finished, Heard, NodeUp, Tell
+from handoff_actors.core.run_options import RunOptions
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, RunId, WorkerId
 from handoff_actors.wire.messages import Closed, Completed, Done, Job, Recalled, Template, Ticket
