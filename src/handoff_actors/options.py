@@ -73,21 +73,21 @@ class RunSettings(Struct, frozen=True):
             raise TypeError(text)
         return _HeldToItsWord(self.allocation_strategy)
 
-    def _wanted(self, plan: Plan) -> set[Index]:
-        wanted = set(plan.sinks)
+    def _wanted(self, plan: Plan) -> frozenset[Index]:
         if self.fetch is None:
-            return wanted
+            return frozenset(plan.sinks)
         if self.fetch == "all":
-            return wanted | set(plan.index_of.values())
+            return frozenset([*plan.sinks, *plan.index_of.values()])
         if isinstance(self.fetch, str):
             raise ValueError(f"fetch={self.fetch!r}: it is 'all', or a list of function ids")  # noqa: TRY004 - a string is a type that it may have
+        wanted = list(plan.sinks)
         for function_id in self.fetch:
             if function_id not in plan.index_of:
                 raise ValueError(
                     f"fetch names {function_id!r}, and the DAG has no function of that id with a result"
                 )
-            wanted.add(plan.index_of[function_id])
-        return wanted
+            wanted.append(plan.index_of[function_id])
+        return frozenset(wanted)
 
 
 class _HeldToItsWord:

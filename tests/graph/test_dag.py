@@ -208,3 +208,13 @@ def test_handle_of_another_dag_is_refused(use: Callable[[Handle], Function]) -> 
 
     with pytest.raises(InvalidFunctionError, match="belongs to another DAG"):
         DAG().add_function(use(stranger))
+
+
+def test_functions_of_one_cost_share_it() -> None:
+    dag = DAG()
+
+    dag.add_functions(Function(number, (), print, cost={"cpu": 1}) for number in range(2))
+
+    first, second = dag.functions.values()
+    assert first.cost is second.cost
+    assert first.kwargs is second.kwargs

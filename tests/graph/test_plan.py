@@ -69,7 +69,7 @@ def test_branching_dag_becomes_dense_integers_in_the_order_of_adding() -> None:
     assert plan.index_of == {"d": 0, "b": 1, "c": 2, "a": 3, "lone": 4}
     assert plan.args == [(1, 2, 1), (3,), (3,), (), ()]
     assert plan.producers == [(1, 2), (3,), (3,), (), ()]
-    assert plan.dependents == [[], [0], [0], [1, 2], []]
+    assert plan.dependents == [(), (0,), (0,), (1, 2), ()]
     assert plan.bottom_level == [1, 2, 2, 3, 1]
     assert plan.sinks == [0, 4]
     assert (plan.hooks, plan.hook_of) == ([], {})
@@ -224,7 +224,7 @@ def test_serialize_hook_is_a_function_between_producer_and_consumer() -> None:
     assert plan.hook_of == {3: plan.hooks[0]}
     assert plan.args == [(), (), (1, 3), (0, NodeOf(0), NodeOf(2))]
     assert plan.producers == [(), (), (1, 3), (1, 0)]
-    assert plan.dependents == [[3], [2, 3], [], [2]]
+    assert plan.dependents == [(3,), (2, 3), (), (2,)]
     assert plan.bottom_level == [3, 3, 1, 2]
     assert plan.priority == [0, 0, 3, 3]
     assert plan.max_retries == {2: 1, 3: 1}

@@ -1,8 +1,13 @@
 """A node as a run sees it: what it offers, what others have claimed there, and what this run has sent."""
 
+from typing import TYPE_CHECKING
+
 from handoff_actors.core.ledger import ROUNDING, TOLERANCE, holds, how_many
 from handoff_actors.core.needs import NeedClass
 from handoff_actors.ids import Index, Resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Coroutines that one node is sent at once, where no claim says less.
 COROUTINES = 4096
@@ -39,6 +44,8 @@ class Candidate:
         self.is_recalling = False
         #: It had nothing to give back, so it is not asked again before then.
         self.quiet_until = 0.0
+        #: Whoever wants to know that claims or capabilities have changed. Whether it is usable is not told.
+        self.on_change: Callable[[Candidate], None] | None = None
         self._slots: dict[int, int] = {}
 
     @property
@@ -107,12 +114,14 @@ class Candidate:
             }
         )
         self._slots.clear()
+        self._tell()
 
     def set_others(self, others: Resources) -> None:
         """Take note of what others claim there."""
         if others != self.others:
             self.others = others
             self._slots.clear()
+            self._tell()
 
     def add(self, index: Index, need: NeedClass) -> None:
         """A function is being sent there."""
@@ -120,6 +129,7 @@ class Candidate:
         self.counts[need.number] = self.counts.get(need.number, 0) + 1
         for resource, amount in need.cost.items():
             self.mine[resource] = self.mine.get(resource, 0.0) + amount
+        self._tell()
 
     def add_follower(self, index: Index, need: NeedClass) -> None:
         """A function is being sent there to run behind another one."""
@@ -142,6 +152,11 @@ class Candidate:
             self.mine[resource] -= amount
         if not self.sent:
             self.mine.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_change is not None:
+            self.on_change(self)
 
     def _count_slots(self, need: NeedClass) -> int:
         if not need.cost:

@@ -7,24 +7,21 @@ may go along, see `core.units`.
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct, field
-
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
-from handoff_actors.core.placement import POLICIES, LoadBalanced, Need, Policy
-from handoff_actors.core.program import Program, Sources
+from handoff_actors.core.placement import POLICIES, LoadBalanced, MostSpare, Need, Policy
+from handoff_actors.core.program import Batch, Program, Sources
 from handoff_actors.core.progress import READY, RESTING, Progress
 from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run_events import Observed, Tell
+from handoff_actors.core.shortlist import Shortlists, queue_share
 from handoff_actors.core.units import Units
 from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Assign, Job, Template
+from handoff_actors.wire.messages import Assign, Job
 
-
-class _Batch(Struct):
-    templates: list[Template] = field(default_factory=list)
-    jobs: list[Job] = field(default_factory=list)
+#: Up to so many nodes are looked at one by one for each function, which costs less than to keep lists of them.
+FEW_NODES = 8
 
 
 class Dispatcher:
@@ -47,6 +44,8 @@ class Dispatcher:
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
         self.sources = Sources(progress)
+        #: None while nodes are few.
+        self._shortlists: Shortlists | None = None
         self._units = Units(program, progress, self.needs)
         #: Of a member of a unit that is out, the one that runs behind it.
         self._follower: dict[Index, Index] = {}
@@ -80,6 +79,10 @@ class Dispatcher:
     def add_candidate(self, node: Candidate) -> None:
         """A node has come."""
         self.sources.candidates = dict(sorted([*self.candidates.items(), (node.name, node)]))
+        if self._shortlists is not None:
+            self._shortlists.add(node)
+        elif len(self.candidates) > FEW_NODES:
+            self._shortlists = Shortlists(self.candidates.values())
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
@@ -115,6 +118,8 @@ class Dispatcher:
     def node_gone(self, name: str) -> None:
         """Forget a node, and what was planned for it."""
         del self.candidates[name]
+        if self._shortlists is not None:
+            self._shortlists.gone(name)
         self._drop_plans(name, lambda _: True)
 
     def drop_plans_for(self, node: Candidate) -> None:
@@ -165,7 +170,7 @@ class Dispatcher:
     def dispatch(self, now: float, observe: Callable[[Observed], None] | None = None) -> list[Tell]:
         """Send what there is room for, one message for each node."""
         self._now = now
-        batches: dict[str, _Batch] = {}
+        batches: dict[str, Batch] = {}
         full: set[ReadyLane] = set()
         while self._max_concurrency is None or self.in_flight < self._max_concurrency:
             lane = self._ready.most_urgent(full)
@@ -176,7 +181,7 @@ class Dispatcher:
         return [Tell(name, Assign(self._run, batch.templates, batch.jobs)) for name, batch in batches.items()]
 
     def _advance(
-        self, lane: ReadyLane, batches: dict[str, _Batch], observe: Callable[[Observed], None] | None
+        self, lane: ReadyLane, batches: dict[str, Batch], observe: Callable[[Observed], None] | None
     ) -> bool:
         """Get the first function of a lane out of the way; False: nothing has room for it."""
         index = lane.heap[0][2]
@@ -192,7 +197,7 @@ class Dispatcher:
             return False
         batch = batches.get(node.name)
         if batch is None:
-            batch = batches[node.name] = _Batch()
+            batch = batches[node.name] = Batch()
         for _ in range(self._count_alike(lane, node)):
             index = self._ready.pop(lane)
             if self._progress.phase[index] == READY:
@@ -214,7 +219,7 @@ class Dispatcher:
         return max(1, count)
 
     def _send(
-        self, index: Index, node: Candidate, batch: _Batch, observe: Callable[[Observed], None] | None
+        self, index: Index, node: Candidate, batch: Batch, observe: Callable[[Observed], None] | None
     ) -> None:
         node.add(index, self.needs.of[index])
         if index in self._plan.hook_of:
@@ -231,7 +236,7 @@ class Dispatcher:
         head: Index,
         members: list[Index],
         node: Candidate,
-        batch: _Batch,
+        batch: Batch,
         observe: Callable[[Observed], None] | None,
     ) -> tuple[Job, ...]:
         self._follower.update(zip([head, *members], members, strict=False))
@@ -243,7 +248,7 @@ class Dispatcher:
         return tuple(jobs)
 
     def _book(
-        self, index: Index, node: Candidate, batch: _Batch, observe: Callable[[Observed], None] | None
+        self, index: Index, node: Candidate, batch: Batch, observe: Callable[[Observed], None] | None
     ) -> int:
         """Note that a function goes to a node, with the templates that it needs; the answer is the attempt."""
         if self._plan.template_of[index] not in node.templates or index in self._with_calls:
@@ -272,11 +277,12 @@ class Dispatcher:
         need, target, ahead_of = destination
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
-        nodes = self._eligible(target)
         if target is None and self._is_users_policy:
-            node = self._place_as_user_says(index, need, nodes)
+            node = self._place_as_user_says(index, need, self._eligible(target))
+        elif target is None and self._shortlists is not None and isinstance(self._policy, MostSpare):
+            node = self._place_among_many(index, need, self._shortlists)
         else:
-            node = self._place(index, need, nodes)
+            node = self._place(index, need, self._eligible(target))
         group = self._plan.group_of[index]
         if node is not None and group >= 0:
             self.group_node.setdefault(group, node.name)
@@ -289,10 +295,21 @@ class Dispatcher:
         if fitting:
             return fitting[0]
         queueable = [node for node in nodes if node.may_queue(need)]
-        return min(
-            queueable,
-            key=lambda node: node.counts.get(need.number, 0) / max(1, node.slots(need)),
-            default=None,
+        return min(queueable, key=lambda node: queue_share(node, need), default=None)
+
+    def _place_among_many(self, index: Index, need: NeedClass, shortlists: Shortlists) -> Candidate | None:
+        """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
+        roomiest = shortlists.roomiest(need)
+        if roomiest is None:
+            return shortlists.shortest_queue(need)
+        holders = self._describe(index, need).held if self._progress.stored else {}
+        if not holders:
+            return roomiest
+        nodes = {
+            name: self.candidates[name] for name in sorted({roomiest.name, *holders} & self.candidates.keys())
+        }
+        return self._ask_policy(
+            index, need, [node for node in nodes.values() if node.usable and node.fits(need)]
         )
 
     def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
@@ -369,3 +386,13 @@ class Dispatcher:
                 for holder in stored.holders:
                     held[holder] = held.get(holder, 0) + stored.nbytes
         return Need(self._plan.ids[index], need.cost, total, held)
+
+    def room(self, need: NeedClass) -> int:
+        """How many functions of a class could start at once, over all nodes."""
+        if self._shortlists is not None and self._shortlists.roomiest(need) is None:
+            return 0
+        return sum(
+            max(0, node.slots(need) - node.counts.get(need.number, 0))
+            for node in self.candidates.values()
+            if node.usable and node.fits(need)
+        )

@@ -1,5 +1,6 @@
 """Which needs of a run no node could ever meet, and since when."""
 
+from array import array
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
@@ -9,7 +10,6 @@ from handoff_actors.core.needs import NeedClass, Needs
 from handoff_actors.core.progress import DONE, Progress
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Index
 
 
 class _Demand(Struct):
@@ -17,7 +17,8 @@ class _Demand(Struct):
 
     need: NeedClass
     target: str | None
-    functions: list[Index] = field(default_factory=list)
+    #: In the order of their indices. Every function of a run is in one: an array takes 8 bytes for it, a list 36.
+    functions: "array[int]" = field(default_factory=lambda: array("l"))
     unmet_since: float | None = None
 
 

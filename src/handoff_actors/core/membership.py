@@ -8,6 +8,7 @@ of them. Adverts carry a number made of the members that their node knows: where
 """
 
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from typing import assert_never
 from zlib import crc32
 
@@ -116,8 +117,12 @@ MembershipEffect = (
 
 class _Member(Struct):
     advert: Advert
+    #: Under which it came.
+    name: str
     #: When silence changes what is thought of it.
     due: float
+    #: When the machine looks after it, which is no later.
+    alarm: float = float("inf")
     is_suspect: bool = False
     is_in_doubt: bool = False
     is_gone: bool = False
@@ -135,8 +140,15 @@ class MembershipMachine:
         self._own_name = own_name
         #: By incarnation.
         self._members: dict[str, _Member] = {}
+        #: The same by the name under which they came, and then by incarnation.
+        self._namesakes: dict[str, dict[str, _Member]] = {}
         self._seeds: dict[str, float] = {}
         self._compare_at = 0.0
+        #: None: to be made anew. Every advert is compared with it, and the members hardly ever change.
+        self._view: int | None = None
+        #: (due, incarnation), soonest first: to look at all members at each word of any is too much for a thousand.
+        #: A member whose time has moved on since is put back when its turn comes.
+        self._alarms: list[tuple[float, str]] = []
 
     def alive(self) -> list[Advert]:
         """The latest advert of each member, by name."""
@@ -149,6 +161,11 @@ class MembershipMachine:
 
     def view(self) -> int:
         """A number made of all members, and of the node in this place as far as it counts."""
+        if self._view is None:
+            self._view = self._make_view()
+        return self._view
+
+    def _make_view(self) -> int:
         present = self._present()
         incarnations = [advert.incarnation for advert in present]
         if self._own is not None and all(advert.name != self._own_name for advert in present):
@@ -189,16 +206,17 @@ class MembershipMachine:
     @property
     def wake_at(self) -> float | None:
         """The next time that somebody has been silent for too long, or that a seed is due."""
-        return min(
-            [*(member.due for member in self._members.values()), *self._seeds.values()],
-            default=None,
-        )
+        due = self._next_due()
+        return min([*(() if due is None else (due,)), *self._seeds.values()], default=None)
 
     def check(self) -> None:
         """Assert that no two members that are there share a name, and that none is the node in this place."""
         names = [advert.name for advert in self._present()]
         assert len(names) == len(set(names)), f"two members of one name: {names}"
         assert self._own not in self._members, "the node in this place is among its own members"
+        assert self.view() == self._make_view(), "members have changed, and the view has not"
+        dues = [member.due for member in self._members.values()]
+        assert self._next_due() == min(dues, default=None), "the next alarm is not that of who is due next"
 
     def _present(self) -> list[Advert]:
         return [member.advert for member in self._members.values() if not member.is_gone]
@@ -214,7 +232,8 @@ class MembershipMachine:
         effects: list[MembershipEffect] = []
         if member.is_suspect:
             effects.append(MemberSuspected(advert.name, is_suspect=False))
-        member.due, member.is_suspect, member.is_in_doubt = now + SUSPECT_S, False, False
+        member.is_suspect, member.is_in_doubt = False, False
+        self._set_due(member, now + SUSPECT_S)
         if not is_news:
             return effects
         member.advert = advert
@@ -236,18 +255,23 @@ class MembershipMachine:
         if advert.incarnation == self._own or self._is_outranked(advert):
             return []
         effects: list[MembershipEffect] = []
-        for member in list(self._members.values()):
-            if member.advert.name == advert.name and member.advert.incarnation < advert.incarnation:
+        for member in list(self._namesakes.get(advert.name, {}).values()):
+            if member.advert.incarnation < advert.incarnation:
                 if not member.is_gone:
                     effects += self._drop(member, "another node of that name has taken its place", now)
                 effects += self._forget(member)
-        self._members[advert.incarnation] = _Member(advert, now + SUSPECT_S)
+        member = _Member(advert, advert.name, now)
+        self._members[advert.incarnation] = member
+        self._namesakes.setdefault(advert.name, {})[advert.incarnation] = member
+        self._set_due(member, now + SUSPECT_S)
+        self._view = None
         # The members that both views lack a moment ago are no reason to ask.
         self._compare_at = now + COMPARE_S
         return [*effects, Subscribe(advert.bus), MemberUp(advert)]
 
     def _is_outranked(self, advert: Advert) -> bool:
-        rivals = [rival.incarnation for rival in self._present() if rival.name == advert.name]
+        namesakes = self._namesakes.get(advert.name, {})
+        rivals = [incarnation for incarnation, rival in namesakes.items() if not rival.is_gone]
         if self._own is not None and advert.name == self._own_name:
             rivals.append(self._own)
         return any(rival > advert.incarnation for rival in rivals)
@@ -259,19 +283,47 @@ class MembershipMachine:
             return self._suspect(member, member.due)
         if member.is_in_doubt:
             return self._drop(member, f"nothing was heard of it for {GONE_S:g} s", now)
-        member.is_in_doubt, member.due = True, now + DOUBT_S
+        member.is_in_doubt = True
+        self._set_due(member, now + DOUBT_S)
         return []
 
     def _suspect(self, member: _Member, since: float) -> list[MembershipEffect]:
-        member.is_suspect, member.due = True, since + GONE_S - SUSPECT_S
+        member.is_suspect = True
+        self._set_due(member, since + GONE_S - SUSPECT_S)
         return [MemberSuspected(member.advert.name, is_suspect=True)]
 
     def _drop(self, member: _Member, reason: str, now: float) -> list[MembershipEffect]:
-        member.is_gone, member.due = True, now + FORGET_S
+        member.is_gone = True
+        self._set_due(member, now + FORGET_S)
+        self._view = None
         return [MemberDown(member.advert.name, member.advert.incarnation, reason)]
+
+    def _set_due(self, member: _Member, due: float) -> None:
+        member.due = due
+        if due < member.alarm:
+            self._set_alarm(member)
+
+    def _set_alarm(self, member: _Member) -> None:
+        member.alarm = member.due
+        heappush(self._alarms, (member.due, member.advert.incarnation))
+
+    def _next_due(self) -> float | None:
+        while self._alarms:
+            alarm, incarnation = self._alarms[0]
+            member = self._members.get(incarnation)
+            if member is not None and alarm == member.alarm == member.due:
+                return alarm
+            heappop(self._alarms)
+            if member is not None and alarm == member.alarm:
+                self._set_alarm(member)
+        return None
 
     def _forget(self, member: _Member) -> list[MembershipEffect]:
         del self._members[member.advert.incarnation]
+        namesakes = self._namesakes[member.name]
+        del namesakes[member.advert.incarnation]
+        if not namesakes:
+            del self._namesakes[member.name]
         member.due = float("inf")
         # Addresses are used again: another node may have taken over the port of one that has died.
         is_shared = any(other.advert.bus == member.advert.bus for other in self._members.values())

@@ -79,3 +79,10 @@ class Program(Struct, frozen=True):
 
     def _constants(self, number: int) -> bytes | Ref | None:
         return None if number < 0 else self.constants[number]
+
+
+class Batch(Struct):
+    """What one message will carry."""
+
+    templates: list[Template] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)

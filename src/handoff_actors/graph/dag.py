@@ -27,6 +27,9 @@ class DAG:
         self.id: FunctionId = uuid4().hex if id is None else id
         self._functions: dict[FunctionId, Function] = {}
         self._calls_by_name: dict[str, int] = {}
+        #: What functions of the same cost, and those without kwargs, share: dicts of their own take 250 bytes of each.
+        self._costs: dict[tuple[tuple[str, float], ...], Mapping[str, float]] = {}
+        self._no_kwargs: Mapping[str, object] = {}
 
     @property
     def functions(self) -> Mapping[FunctionId, Function]:
@@ -46,6 +49,10 @@ class DAG:
         ):
             function = self._with_ids_for_handles(function)
         check_function(function)
+        if function.cost:
+            function.cost = self._costs.setdefault(tuple(function.cost.items()), function.cost)
+        if not function.kwargs:
+            function.kwargs = self._no_kwargs
         self._functions[function.id] = function
         return self
 

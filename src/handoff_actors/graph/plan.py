@@ -36,7 +36,7 @@ class Plan(Struct, frozen=True):
     #: The distinct functions whose results it needs, inline ones seen through, in the order of first use.
     producers: list[tuple[Index, ...]]
     #: The inverse of `producers`.
-    dependents: list[list[Index]]
+    dependents: list[tuple[Index, ...]]
     #: Functions on the longest path from it to a sink, both included.
     bottom_level: list[int]
     priority: list[int]
@@ -79,7 +79,8 @@ class Plan(Struct, frozen=True):
         hooks = fold.hooks
         consumers = [regular[hook.consumer] for hook in hooks]
         producers = _producers(args, hooks)
-        dependents = _invert(producers)
+        indices = [*index_of.values(), *(hook.index for hook in hooks)]
+        dependents = _invert(producers, indices)
         groups = [] if local else _groups(regular, roots, index_of)
         return cls(
             dag_id=dag.id,
@@ -101,7 +102,7 @@ class Plan(Struct, frozen=True):
             groups=groups,
             max_retries=_max_retries([*regular, *consumers]),
             retry_backoff=_retry_backoff([*regular, *consumers]),
-            sinks=[index for index, readers in enumerate(dependents) if not readers],
+            sinks=[index for index, readers in zip(indices, dependents, strict=True) if not readers],
             hooks=hooks,
             hook_of={hook.index: hook for hook in hooks},
         )
@@ -154,12 +155,18 @@ def _is_distinct_results(args: tuple[ArgSpec, ...]) -> TypeGuard[tuple[Index, ..
     return len(set(args)) == len(args)
 
 
-def _invert(producers: Sequence[tuple[Index, ...]]) -> list[list[Index]]:
-    dependents: list[list[Index]] = [[] for _ in producers]
-    for index, taken in enumerate(producers):
+def _invert(producers: Sequence[tuple[Index, ...]], indices: Sequence[Index]) -> list[tuple[Index, ...]]:
+    # Most functions have few dependents, or none: tuples take half as much as lists, an empty one nothing. Those who
+    # count anew make ints anew, of 28 bytes each, where all who say `indices` share them.
+    dependents: list[list[Index] | None] = [None] * len(producers)
+    for index, taken in zip(indices, producers, strict=True):
         for producer in taken:
-            dependents[producer].append(index)
-    return dependents
+            readers = dependents[producer]
+            if readers is None:
+                dependents[producer] = [index]
+            else:
+                readers.append(index)
+    return [() if readers is None else tuple(readers) for readers in dependents]
 
 
 def _index_order(

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from msgspec.structs import replace
 
 from handoff_actors import watching
 from handoff_actors.actors.runner import RunEvent

@@ -1,0 +1,87 @@
+"""What it costs a member to know who is there: bytes with the real codec, and CPU time with the real machine.
+
+Every member hears every other one: adverts are published by each node and heard by all.
+"""
+
+from collections.abc import Mapping
+from random import Random
+from time import process_time
+
+from handoff_actors.core.admission import check_advert
+from handoff_actors.core.herald import ADVERT_GAP_S, ADVERT_PERIOD_S
+from handoff_actors.core.membership import MembershipMachine, Spoke, ToldOf
+from handoff_actors.wire.codec import ON_BUS, decode, encode
+from handoff_actors.wire.messages import Advert, Published
+
+#: Adverts for one figure.
+ROUNDS = 2000
+#: What ZeroMQ and TCP/IP add to the frame of an advert: 2 and 52.
+FRAMING_NBYTES = 54
+
+
+def advert_of(number: int, seq: int, view: int = 0) -> Advert:
+    """An advert as a busy daemon of 16 cores sends it."""
+    return Advert(
+        name=f"node-{number:05d}",
+        incarnation=f"{number:024x}",
+        seq=seq,
+        address=f"tcp://10.0.{number // 250}.{number % 250}:7070",
+        bus=f"tcp://10.0.{number // 250}.{number % 250}:7071",
+        capabilities={"cpu": 16.0, "memory": 64000.0},
+        spare={"cpu": float(seq % 16), "memory": 64000.0},
+        workers=16,
+        running=16,
+        queued=seq % 32,
+        stored=0,
+        leaving=False,
+        view=view,
+        version="0.1.0",
+        python="3.11",
+    )
+
+
+class Listener:
+    """One member, as far as it hears adverts: from the bytes to what its membership machine makes of them."""
+
+    def __init__(self, nodes: int) -> None:
+        self.cpu_s = 0.0
+        self._machine = MembershipMachine()
+        self._machine.handle(ToldOf([advert_of(number, seq=1) for number in range(nodes)]), 0.0)
+        self._view = self._machine.view()
+        self._seqs = [1] * nodes
+
+    def hear(self, number: int, now: float) -> int:
+        """Hear one advert of one node; the answer is how many bytes it took."""
+        self._seqs[number] += 1
+        frame = encode([Published(advert_of(number, self._seqs[number], self._view))])
+        began_at = process_time()
+        for message in decode(frame, ON_BUS):
+            assert isinstance(message, Published)
+            check_advert(message.advert)
+            self._machine.handle(Spoke(message.advert), now)
+            # As after each event: the driver asks when it is to wake the machine.
+            _ = self._machine.wake_at
+        self.cpu_s += process_time() - began_at
+        return len(frame) + FRAMING_NBYTES
+
+
+def measure(nodes: int, rounds: int = ROUNDS) -> Mapping[str, float]:
+    """What one member of `nodes` hears, and what that costs it: idle, and with every node busy."""
+    listener = Listener(nodes)
+    random = Random(1)
+    # Late enough for views to be compared: that is the usual state.
+    nbytes = sum(listener.hear(random.randrange(nodes), now=2.5) for _ in range(rounds)) / rounds
+    us = 1e6 * listener.cpu_s / rounds
+    idle, busy = (nodes / period_s for period_s in (ADVERT_PERIOD_S, ADVERT_GAP_S))
+    return {
+        "nodes": nodes,
+        "advert_nbytes": nbytes,
+        "advert_us": us,
+        "connections": nodes,
+        "idle_adverts_per_s": idle,
+        "idle_nbytes_per_s": idle * nbytes,
+        "idle_cpu_share": idle * us / 1e6,
+        "busy_adverts_per_s": busy,
+        "busy_nbytes_per_s": busy * nbytes,
+        "busy_cpu_share": busy * us / 1e6,
+    }

@@ -1,0 +1,68 @@
+"""Many nodes are placed on as few are: a list of the best says what a scan of all would."""
+
+from hypothesis import given, strategies as st
+
+from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.needs import NeedClass
+from handoff_actors.core.placement import MostSpare, Need
+from handoff_actors.core.shortlist import Shortlists, queue_share
+
+NEED = NeedClass(0, {"cpu": 1.0}, is_async=False)
+COSTS = [{"cpu": 1.0}, {"cpu": 2.5}, {"cpu": 1.0, "memory": 300.0}, {}]
+
+
+def node(name: str, cpu: float = 2.0) -> Candidate:
+    return Candidate(name, name, {"cpu": cpu, "memory": 1000.0}, workers=2)
+
+
+def scanned(nodes: list[Candidate], need: NeedClass) -> tuple[Candidate | None, Candidate | None]:
+    """The roomiest node and the shortest queue, from a look at all."""
+    usable = sorted((node for node in nodes if node.usable), key=lambda node: node.name)
+    fitting = [node for node in usable if node.fits(need)]
+    queueable = [node for node in usable if node.may_queue(need)]
+    roomiest = MostSpare().choose(Need("f", need.cost, 0, {}), fitting)
+    return roomiest, min(queueable, key=lambda node: queue_share(node, need), default=None)
+
+
+def change(data: st.DataObject, node: Candidate, need: NeedClass) -> None:
+    match data.draw(st.sampled_from(["add", "add", "remove", "others", "declare", "flag", "seconds"])):
+        case "add":
+            node.add(data.draw(st.integers(1_000, 9_999)), need)
+        case "others":
+            node.set_others({"cpu": data.draw(st.sampled_from([0.0, 1.0]))})
+        case "declare":
+            node.declare({"cpu": data.draw(st.sampled_from([0.0, 1.0, 3.0]))}, 2, {})
+        case "flag":
+            node.is_paused = not node.is_paused
+        case "seconds":
+            need.seconds = data.draw(st.sampled_from([0.0001, 0.002, 1.0]))
+        case _ if node.sent:
+            node.remove(next(iter(node.sent)))
+        case _:
+            pass
+
+
+@given(st.data())
+def test_shortlists_answer_as_a_scan_of_all_nodes_would(data: st.DataObject) -> None:
+    needs = [NeedClass(number, cost, is_async=False) for number, cost in enumerate(COSTS)]
+    nodes = {name: node(name, cpu) for name, cpu in (("a", 2.0), ("b", 2.0), ("c", 1.0), ("d", 4.0))}
+    shortlists = Shortlists(nodes.values())
+
+    for _ in range(data.draw(st.integers(1, 30))):
+        name = data.draw(st.sampled_from(sorted(nodes)))
+        if data.draw(st.integers(0, 9)):
+            change(data, nodes[name], data.draw(st.sampled_from(needs)))
+        else:
+            shortlists.gone(name)
+            nodes[name] = node(name, 3.0)
+            shortlists.add(nodes[name])
+        asked = data.draw(st.sampled_from(needs))
+        answers = (shortlists.roomiest(asked), shortlists.shortest_queue(asked))
+        assert answers == scanned(list(nodes.values()), asked)
+
+
+def test_no_node_is_no_answer() -> None:
+    shortlists = Shortlists([])
+
+    assert shortlists.roomiest(NEED) is None
+    assert shortlists.shortest_queue(NEED) is None
