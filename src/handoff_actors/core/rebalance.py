@@ -34,11 +34,8 @@ class Rebalance:
             return []
         self._look_at = now + LOOK_S * len(nodes)
         waiting = self._dispatcher.ready_needs()
-        needs = self._dispatcher.needs.classes
-        # Counted once: a node that has more than it can start has no room of its own that would be left out.
-        rooms = {need.number: self._dispatcher.room(need) for need in needs if need.number not in waiting}
-        if not any(rooms.values()):
-            return []
+        # Counted once, and only if some node has more than it can start: such a node has no room of its own.
+        rooms: dict[int, int] = {}
         effects: list[Tell] = []
         for node in nodes.values():
             if node.is_recalling or not node.sent or now < node.quiet_until:
@@ -46,19 +43,24 @@ class Rebalance:
             tickets = [
                 ticket
                 for number, count in node.counts.items()
-                if count and rooms.get(number)
-                for ticket in self._surplus(node, needs[number], rooms[number])
+                if count and number not in waiting
+                for ticket in self._surplus(node, self._dispatcher.needs.classes[number], rooms)
             ]
             if tickets:
                 node.is_recalling = True
                 effects.append(Tell(node.name, Recall(self._run, tickets)))
         return effects
 
-    def _surplus(self, node: Candidate, need: NeedClass, room: int) -> list[Ticket]:
+    def _surplus(self, node: Candidate, need: NeedClass, rooms: dict[int, int]) -> list[Ticket]:
         excess = node.excess(need)
         if excess <= 0:
             return []
         if need.seconds is not None and excess * need.seconds < WORTH_RECALLING_S * max(1, node.slots(need)):
+            return []
+        room = rooms.get(need.number)
+        if room is None:
+            room = rooms[need.number] = self._dispatcher.room(need)
+        if not room:
             return []
         movable = [
             index
