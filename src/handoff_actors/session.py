@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary
@@ -16,6 +17,7 @@ from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.encoding import encode_program
 from handoff_actors.actors.journal import resumption_from
 from handoff_actors.actors.node import INLINE_LIMIT, NodeActor
+from handoff_actors.actors.offload import offload
 from handoff_actors.actors.runner import Buffer, RunnerActor
 from handoff_actors.actors.station import Station
 from handoff_actors.actors.values import ValueCourier
@@ -24,6 +26,7 @@ from handoff_actors.core.durations import Durations
 from handoff_actors.core.explain import Explanation
 from handoff_actors.core.ledger import holds
 from handoff_actors.core.placement import Policy
+from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import NodeDown, NodeUp
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
@@ -244,7 +247,7 @@ class Session:
         exception, WorkerDied, NodeLost, RunTimeout, SerializationError, JournalError. If the awaiting task is cancelled, so is the
         run, and the cancellation is passed on once all nodes have confirmed that nothing of it is left.
         """
-        plan = Plan.compile(dag)
+        plan = await offload(len(dag.functions), partial(Plan.compile, dag))
         settings = RunSettings(
             allocation_strategy,
             max_retries,
@@ -259,7 +262,7 @@ class Session:
 
     async def execute_local(self, dag: DAG, **options: Any) -> Run:
         """Run a DAG on this process's own node alone; costs and placements are ignored. Otherwise as `execute_distributed`."""
-        plan = Plan.compile(dag, local=True)
+        plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=True))
         await self._ready()
         node = self._station.node or await self.register_local_node(own_capabilities())
         on_event = options.pop("on_event", None)
@@ -302,7 +305,11 @@ class Session:
             program, large = await encode_program(watch.plan, INLINE_LIMIT)
             on_event = watch.observer(on_event)
             values = {**large, **resumption.home}
-            runner = RunnerActor(run, program, values, options, self, on_event, resumption.journal)
+            make_machine = partial(
+                RunMachine.prepared, run, program, options, asyncio.get_running_loop().time()
+            )
+            machine = await offload(plan.size, make_machine)
+            runner = RunnerActor(run, program, machine, values, self, on_event, resumption.journal)
             watch.runner = self._runs[run] = self._known[run] = runner
             self._allowed[run] = None if nodes is None else frozenset(nodes)
             usable = [up for up in self._connections.ups() if nodes is None or up.name in nodes]

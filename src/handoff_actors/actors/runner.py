@@ -30,7 +30,6 @@ from handoff_actors.core.run_events import (
     RunEvent as MachineEvent,
     Tell,
 )
-from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages import Close, Closed, Completed, Copied, Failed, Recalled, ToNode
@@ -81,8 +80,8 @@ class RunnerActor:
         self,
         run: RunId,
         program: Program,
+        machine: RunMachine,
         large: dict[Index, Buffer],
-        options: RunOptions,
         home: Home,
         observer: Callable[[RunEvent], object] | None,
         journal: Journal | None = None,
@@ -91,7 +90,7 @@ class RunnerActor:
         self.plan = program.plan
         #: Values that the app has: large constants, and what has been brought home.
         self.values: dict[Index, Buffer] = dict(large)
-        self.machine = RunMachine(run, program, options)
+        self.machine = machine
         self.started_at = 0.0
         self._home = home
         self._observer = observer

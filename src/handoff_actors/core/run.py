@@ -9,7 +9,7 @@ to close it, and the run is over when all of them have, or are gone.
 
 from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
-from typing import assert_never
+from typing import Self, assert_never
 
 from handoff_actors.core.blame import function_failed
 from handoff_actors.core.budgets import Budgets
@@ -71,10 +71,23 @@ class RunMachine:
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
+    @classmethod
+    def prepared(cls, run: RunId, program: Program, options: RunOptions, now: float) -> Self:
+        """A run with as much of its start behind it as needs no node: what takes long for a large plan."""
+        machine = cls(run, program, options)
+        machine.make_ready(now)
+        return machine
+
+    def make_ready(self, now: float) -> None:
+        """Make ready what needs nothing."""
+        for index, missing in enumerate(self.progress.missing):
+            if missing == 0 and self.progress.phase[index] == WAITING:
+                self._recovery.make_ready(index, now)
+
     def start(
         self, now: float, nodes: Iterable[NodeUp] = (), reused: Mapping[Index, Reused] | None = None
     ) -> list[RunEffect]:
-        """Make ready what needs nothing; nodes known from the start share it from the start.
+        """Send out what is ready; nodes known from the start share it from the start.
 
         Of `reused`, whoever runs must have the inputs: see `core.resumption`.
         """
@@ -84,9 +97,7 @@ class RunMachine:
             self._node_up(node, now)
         if self._options.timeout_s is not None:
             self._deadline = now + self._options.timeout_s
-        for index, missing in enumerate(self.progress.missing):
-            if missing == 0 and self.progress.phase[index] == WAITING:
-                self._recovery.make_ready(index, now)
+        self.make_ready(now)
         self.feasibility.look(self.dispatcher.candidates, now)
         return self._settle(now)
 
