@@ -135,3 +135,14 @@ def test_work_is_called_back_on_many_nodes_now_and_then() -> None:
 
     assert at_once == []
     assert later == [Tell("n00", Recall(RUN, [Ticket(MANY, 1)]))]
+
+
+def test_room_is_shared_by_all_who_have_too_much() -> None:
+    run = most_spare_run(*functions(6))
+    run.start(0.0, [node_up(name, {"cpu": 1}) for name in NAMES[:2]])
+    run.handle(node_up(NAMES[2], {"cpu": 1}), 0.0)
+    run.handle(completed(NAMES[2], done(4)), 0.0)
+
+    effects = run.handle(completed(NAMES[2], done(5)), 1.0)
+
+    assert {effect.name for effect in effects if isinstance(effect, Tell)} == set(NAMES[:2])
