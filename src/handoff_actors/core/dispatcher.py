@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.durations import Durations
 from handoff_actors.core.needs import NeedClass, Needs
 from handoff_actors.core.placement import POLICIES, LoadBalanced, Need, Policy
 from handoff_actors.core.program import Program, Sources
@@ -85,6 +86,13 @@ class Dispatcher:
     def push(self, index: Index) -> None:
         """A function is ready."""
         self._ready.push(index, self._destination(index))
+
+    def assume(self, durations: Durations) -> None:
+        """Start from what functions took in earlier runs."""
+        self.needs.assume(self._program.templates, durations)
+        self._ready.assume(
+            {number: durations.of(t.digest) for number, t in enumerate(self._program.templates)}
+        )
 
     def learn(self, index: Index, seconds: float) -> None:
         """Take note of what a function took."""
