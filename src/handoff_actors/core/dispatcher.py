@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.durations import Durations
 from handoff_actors.core.needs import NeedClass, Needs
-from handoff_actors.core.placement import POLICIES, LoadBalanced, Need, Policy
+from handoff_actors.core.placement import POLICIES, LoadBalanced, MostSpare, Need, Policy
 from handoff_actors.core.program import Program, Sources
 from handoff_actors.core.progress import READY, RESTING, Progress
 from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
@@ -289,6 +289,10 @@ class Dispatcher:
         return node
 
     def _place(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
+        if isinstance(self._policy, MostSpare) and len(nodes) > 1 and self._takes_stored(index):
+            # To wait where the input is may be better than to move it to where there is room now.
+            choices = [node for node in nodes if node.fits(need) or node.may_queue(need)]
+            return self._ask_policy(index, need, choices) if choices else None
         fitting = [node for node in nodes if node.fits(need)]
         if len(fitting) > 1:
             return self._ask_policy(index, need, fitting)
@@ -306,6 +310,18 @@ class Dispatcher:
         fitting = [node for node in nodes if node.fits(need)]
         candidates = fitting or [node for node in nodes if node.may_queue(need)]
         return self._ask_policy(index, need, candidates) if candidates else None
+
+    def is_kept(self, index: Index, node: Candidate) -> bool:
+        """Whether a function that waits on a node does so for its input, and had better not be called back."""
+        if not isinstance(self._policy, MostSpare) or not node.usable or not self._takes_stored(index):
+            return False
+        need = self.needs.of[index]
+        others = [other for other in self._eligible(None) if other is not node and other.fits(need)]
+        return self._policy.keeps(self._describe(index, need), node, others)
+
+    def _takes_stored(self, index: Index) -> bool:
+        stored = self._progress.stored
+        return bool(stored) and not stored.keys().isdisjoint(self.inputs_of(index))
 
     def _ask_policy(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
         node = self._policy.choose(self._describe(index, need), nodes)
