@@ -1,6 +1,6 @@
 """How long runs take with `most_spare`, against HEFT, which knows all durations beforehand, and a lower bound.
 
-python -m benchmarks.schedules [family ...] [--seeds N] [--policy NAME]
+python -m benchmarks.schedules [family ...] [--seeds N] [--knowing kinds]
 """
 
 import argparse
@@ -8,14 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import fmean
+from typing import Literal, get_args
 
 from benchmarks.schedules_graphs import BANDWIDTH, LATENCY_S, SYNTHETIC, Family, Graph
 from benchmarks.schedules_heft import Problem, heft, lower_bound, makespan
 from benchmarks.schedules_simulation import Cluster, run
 from benchmarks.schedules_workflows import WORKFLOWS
-from handoff_actors.core.placement import POLICIES, Policy
+from handoff_actors.core.durations import Durations
 
 FAMILIES: Mapping[str, Family] = {**SYNTHETIC, **WORKFLOWS}
+#: What our side knows of durations beforehand.
+Knowledge = Literal["nothing", "kinds"]
 #: Cores of each node.
 CLUSTERS: Sequence[Sequence[int]] = ((2, 2, 2, 2), (4, 4), (8, 4, 2, 2), (4,) * 8)
 
@@ -55,27 +58,29 @@ def problem_of(graph: Graph, cluster: Cluster) -> Problem:
     )
 
 
-def compare(family: str, seed: int, cores: Sequence[int], policy: Policy) -> Outcome:
-    """Schedule one graph both ways."""
+def compare(family: str, seed: int, cores: Sequence[int], knowledge: Knowledge = "nothing") -> Outcome:
+    """Schedule one graph both ways; with "kinds" ours has run it once before."""
     graph = FAMILIES[family](Random(f"{family} {seed}"))
     cluster = Cluster(cores, LATENCY_S, BANDWIDTH)
+    durations = Durations()
+    if knowledge == "kinds":
+        run(graph, cluster, durations=durations)
+    ours = run(graph, cluster, durations=durations)
     problem = problem_of(graph, cluster)
-    return Outcome(
-        family, seed, cores, run(graph, cluster, policy), makespan(heft(problem)), lower_bound(problem)
-    )
+    return Outcome(family, seed, cores, ours, makespan(heft(problem)), lower_bound(problem))
 
 
 def outcomes(
     families: Sequence[str],
     seeds: Sequence[int],
     clusters: Sequence[Sequence[int]] = CLUSTERS,
-    policy: Policy = POLICIES["most_spare"],
+    knowledge: Knowledge = "nothing",
 ) -> Iterator[Outcome]:
     """Compare on every graph, on every cluster."""
     for family in families:
         for seed in seeds:
             for cores in clusters:
-                yield compare(family, seed, cores, policy)
+                yield compare(family, seed, cores, knowledge)
 
 
 def table(all_outcomes: Sequence[Outcome]) -> str:
@@ -104,12 +109,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.schedules", description=__doc__)
     parser.add_argument("families", nargs="*", metavar="family", help=f"any of {', '.join(FAMILIES)}; all")
     parser.add_argument("--seeds", type=int, default=20, help="graphs of each family (20)")
-    parser.add_argument("--policy", choices=list(POLICIES), default="most_spare")
+    parser.add_argument(
+        "--knowing", choices=get_args(Knowledge), default="nothing", help="kinds: what an earlier run learned"
+    )
     chosen = parser.parse_args()
     families = chosen.families or list(FAMILIES)
     if unknown := set(families) - set(FAMILIES):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    done = list(outcomes(families, range(chosen.seeds), CLUSTERS, POLICIES[chosen.policy]))
+    done = list(outcomes(families, range(chosen.seeds), CLUSTERS, chosen.knowing))
     print(table(done))
     worst = max(done, key=lambda outcome: outcome.to_heft)
     print(f"\nworst: {worst.family}, seed {worst.seed}, on nodes of {list(worst.cores)} cores")

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from benchmarks.schedules_graphs import Graph
+from handoff_actors.core.durations import Durations
 from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import (
     Advertise,
@@ -61,9 +62,14 @@ class Cluster:
         return self.latency_s + (nbytes / self.bandwidth if nbytes > INLINE_NBYTES else 0.0)
 
 
-def run(graph: Graph, cluster: Cluster, policy: Policy = POLICIES["most_spare"]) -> float:
-    """Seconds from the start of the run to its end."""
-    return Simulation(graph, cluster, policy).finish()
+def run(
+    graph: Graph,
+    cluster: Cluster,
+    policy: Policy = POLICIES["most_spare"],
+    durations: Durations | None = None,
+) -> float:
+    """Seconds from the start of the run to its end. `durations` are what is known of earlier runs, and of this one after it."""
+    return Simulation(graph, cluster, policy, durations or Durations()).finish()
 
 
 def plan_of(graph: Graph) -> Plan:
@@ -80,7 +86,7 @@ def plan_of(graph: Graph) -> Plan:
 class Simulation:
     """The run, its nodes, and all that is on its way."""
 
-    def __init__(self, graph: Graph, cluster: Cluster, policy: Policy) -> None:
+    def __init__(self, graph: Graph, cluster: Cluster, policy: Policy, durations: Durations) -> None:
         self.graph = graph
         self.cluster = cluster
         self.now = 0.0
@@ -89,7 +95,8 @@ class Simulation:
             Template(number, b"%d" % number, True, b"", spec.is_async, spec.as_list, spec.cost, spec.timeout)
             for number, spec in enumerate(plan.templates)
         ]
-        self._run = RunMachine(RUN, Program(plan, templates, [], []), RunOptions(policy, wanted=()))
+        options = RunOptions(policy, wanted=(), durations=durations)
+        self._run = RunMachine(RUN, Program(plan, templates, [], []), options)
         width = len(str(len(cluster.cores)))
         self._nodes = {
             f"n{number:0{width}}": SimulatedNode(f"n{number:0{width}}", cores, self)

@@ -45,6 +45,12 @@ def test_policy_chooses_nothing_from_nothing(policy: str) -> None:
     assert POLICIES[policy].choose(Need("x", {}, 0, {}), []) is None
 
 
+def test_share_is_below_zero_where_functions_wait() -> None:
+    assert spare_share(candidate("a", SMALL, busy=3), {"cpu": 1.0}) == -1.0
+    assert spare_share(candidate("a", SMALL, busy=3), {"cpu": 1.0}, is_claimed=True) == -0.5
+    assert spare_share(candidate("a", SMALL, workers=2, busy=3), {}) == -1.0
+
+
 def test_share_of_what_claims_nothing_is_that_of_workers() -> None:
     assert spare_share(candidate("a", SMALL, workers=4, busy=1), {}) == 0.5
     assert spare_share(candidate("a", {}), {"cpu": 0.0}) == 0.0

@@ -83,3 +83,19 @@ def test_ready_functions_are_put_in_a_new_order() -> None:
     queue.learn(Index(1), 5.0)
 
     assert [queue.pop(lane), queue.pop(lane)] == [4, 2]
+
+
+def test_what_earlier_runs_took_counts_from_the_start() -> None:
+    urgency = Urgency(mixed())
+
+    urgency.assume({0: 1.0, 1: 5.0})
+
+    assert urgency.level == [1.0, 5.0, 2.0, 1.0, 5.0]
+
+
+def test_functions_that_took_no_time_are_ranked_by_their_number() -> None:
+    urgency = Urgency(mixed())
+
+    urgency.assume({0: 0.000001, 1: None})
+
+    assert urgency.level == [1, 1, 2, 1, 1]

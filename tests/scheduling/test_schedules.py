@@ -2,32 +2,22 @@ from random import Random
 from statistics import fmean
 
 import pytest
-from benchmarks.schedules import CLUSTERS, FAMILIES, Outcome, compare, outcomes, table
+from benchmarks.schedules import CLUSTERS, FAMILIES, compare, outcomes, table
 from benchmarks.schedules_graphs import Task
 from benchmarks.schedules_simulation import INLINE_NBYTES, Cluster, run
 
-from handoff_actors.core.placement import POLICIES
-
-#: Of each family two graphs, on half of the clusters; `python -m benchmarks.schedules` looks at many more.
-SEEDS = [1, 2]
 MOST_ON_AVERAGE = 1.10
 MOST = 1.5
 
 
-@pytest.fixture(scope="module")
-def fixed_set() -> list[Outcome]:
-    return list(outcomes(list(FAMILIES), SEEDS, CLUSTERS[1:3]))
+# Coverage makes it several times as long.
+@pytest.mark.timeout(300)
+def test_most_spare_takes_hardly_longer_than_heft() -> None:
+    # Of each family one graph, on half of the clusters; `python -m benchmarks.schedules` looks at many more.
+    fixed_set = list(outcomes(list(FAMILIES), [1], CLUSTERS[1:3]))
 
-
-def test_most_spare_takes_hardly_longer_than_heft_on_average(fixed_set: list[Outcome]) -> None:
     assert fmean(outcome.to_heft for outcome in fixed_set) <= MOST_ON_AVERAGE, table(fixed_set)
-
-
-def test_most_spare_never_takes_much_longer_than_heft(fixed_set: list[Outcome]) -> None:
     assert max(outcome.to_heft for outcome in fixed_set) <= MOST, table(fixed_set)
-
-
-def test_nothing_is_below_the_bound(fixed_set: list[Outcome]) -> None:
     assert all(outcome.bound <= min(outcome.ours, outcome.heft) + 1e-9 for outcome in fixed_set)
 
 
@@ -41,9 +31,15 @@ def test_graphs_are_the_same_for_the_same_seed_and_in_order(family: str) -> None
 
 
 def test_a_schedule_is_the_same_each_time() -> None:
-    first, second = (compare("in-tree", 1, CLUSTERS[0], POLICIES["most_spare"]) for _ in range(2))
+    first, second = (compare("in-tree", 1, CLUSTERS[0]) for _ in range(2))
 
     assert first == second
+
+
+def test_what_an_earlier_run_learned_makes_a_later_one_shorter() -> None:
+    first, later = (compare("Cycles", 1, CLUSTERS[0], knowledge) for knowledge in ("nothing", "kinds"))
+
+    assert later.ours < first.ours
 
 
 def test_a_chain_on_one_node_takes_its_seconds_and_what_is_said() -> None:

@@ -38,15 +38,23 @@ class MostSpare:
     """The node whose scarcest relevant resource has the largest spare share after the claim.
 
     Bytes that would have to move count against that; ties go to the node that holds most of the input, then by name.
+    A node where more is claimed than it has, since functions wait there, has less than nothing to spare: whether to
+    move the input or to wait beside it is weighed in the same way.
     """
 
     def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
         """The node with most to spare."""
         return max(nodes, key=lambda node: self._rank(need, node), default=None)
 
-    def _rank(self, need: Need, node: Candidate) -> tuple[float, int]:
+    def keeps(self, need: Need, node: Candidate, others: Sequence[Candidate]) -> bool:
+        """Whether a function that waits on `node` for its turn would not go to any of `others` instead."""
+        rank = self._rank(need, node, is_there=True)
+        return all(self._rank(need, other) <= rank for other in others)
+
+    def _rank(self, need: Need, node: Candidate, *, is_there: bool = False) -> tuple[float, int]:
         held = need.held.get(node.name, 0)
-        return spare_share(node, need.cost) - (need.input_nbytes - held) / MOVE_NBYTES, held
+        share = spare_share(node, need.cost, is_claimed=is_there)
+        return share - (need.input_nbytes - held) / MOVE_NBYTES, held
 
 
 class FirstAvailable:
@@ -85,12 +93,17 @@ POLICIES: Mapping[str, Policy] = {
 }
 
 
-def spare_share(node: Candidate, cost: Mapping[str, float]) -> float:
-    """What is left of the scarcest resource that `cost` claims, after it, as a share of the whole."""
+def spare_share(node: Candidate, cost: Mapping[str, float], *, is_claimed: bool = False) -> float:
+    """What is left of the scarcest resource that `cost` claims, after it, as a share of the whole.
+
+    Below zero where functions wait. `is_claimed`: the node has the function already.
+    """
     if not cost:
-        return (node.spare_workers - 1) / max(1, node.workers)
+        busy = len(node.sent) - len(node.followers) + (not is_claimed)
+        return (node.workers - busy) / max(1, node.workers)
     shares = [
-        (total - node.others.get(resource, 0.0) - node.mine.get(resource, 0.0) - amount) / total
+        (total - node.others.get(resource, 0.0) - node.mine.get(resource, 0.0) - (not is_claimed) * amount)
+        / total
         for resource, amount in cost.items()
         if (total := node.capabilities.get(resource, 0.0)) > 0
     ]

@@ -1,6 +1,6 @@
 """The functions that could start now, the most urgent ones first."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -45,6 +45,10 @@ class ReadyQueue:
         if lane is None:
             lane = self._lanes[destination] = ReadyLane(destination)
         heappush(lane.heap, (-self._plan.priority[index], -self._urgency.level[index], index))
+
+    def assume(self, seconds: Mapping[int, float | None]) -> None:
+        """Before anything is ready: start from what functions of each kind took in earlier runs."""
+        self._urgency.assume(seconds)
 
     def learn(self, index: Index, seconds: float) -> None:
         """Take note of what a function took, and put the others in a new order where that matters."""

@@ -1,11 +1,13 @@
 """What is called back from nodes that have too much, when nothing waits here any more and others run dry."""
 
+from itertools import islice
+
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.dispatcher import FEW_NODES, Dispatcher
 from handoff_actors.core.needs import NeedClass
 from handoff_actors.core.progress import Progress
 from handoff_actors.core.run_events import Tell
-from handoff_actors.ids import RunId
+from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import Recall, Ticket
 
 #: Less work than this is not worth calling back.
@@ -62,10 +64,17 @@ class Rebalance:
             room = rooms[need.number] = self._dispatcher.room(need)
         if not room:
             return []
-        movable = [
+        movable = (
             index
             for index, sent_as in reversed(node.sent.items())
-            if sent_as is need and index not in node.followers and self._dispatcher.target_of(index) is None
-        ]
+            if sent_as is need and self._may_move(index, node)
+        )
         count = min(room, (excess + 1) // 2)
-        return [Ticket(index, self._progress.attempt[index]) for index in movable[:count]]
+        return [Ticket(index, self._progress.attempt[index]) for index in islice(movable, count)]
+
+    def _may_move(self, index: Index, node: Candidate) -> bool:
+        return (
+            index not in node.followers
+            and self._dispatcher.target_of(index) is None
+            and not self._dispatcher.is_kept(index, node)
+        )

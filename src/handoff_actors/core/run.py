@@ -53,7 +53,7 @@ class RunMachine:
         self._options = options
         self.progress = Progress(program.plan)
         self.dispatcher = Dispatcher(run, program, self.progress, options.policy, options.max_concurrency)
-        self.dispatcher.needs.assume(program.templates, options.durations)
+        self.dispatcher.assume(options.durations)
         self._rebalance = Rebalance(run, self.dispatcher, self.progress)
         self._budgets = Budgets(program.plan, options.max_retries, options.backoff)
         self.feasibility = Feasibility(

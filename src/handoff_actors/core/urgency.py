@@ -4,6 +4,8 @@ What functions of a kind (a template) have taken stands for what others of it wi
 is taken for an average one. Where all are of one kind, seconds would change no order, and nothing is learned.
 """
 
+from collections.abc import Mapping
+
 from handoff_actors.core.needs import SMOOTHING
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
@@ -21,12 +23,18 @@ class Urgency:
         self._plan = plan
         #: By function; the higher, the more urgent.
         self.level: list[int] | list[float] = plan.bottom_level
-        self._has_kinds = len(set(plan.template_of)) > 1
+        self._has_kinds = len(plan.templates) > 1
         #: By template.
         self._seconds: dict[int, float] = {}
         self._spent_s = 0.0
         self._ended = 0
         self._due_at = 1.0
+
+    def assume(self, seconds: Mapping[int, float | None]) -> None:
+        """Start from what functions took in earlier runs, by template; None: that is not known."""
+        self._seconds = {kind: known for kind, known in seconds.items() if known is not None}
+        if self._has_kinds and max(self._seconds.values(), default=0.0) >= WORTH_S:
+            self.level = self._levels()
 
     def learn(self, index: Index, seconds: float) -> bool:
         """Take note of what a function took; whether the levels are others now."""

@@ -1,0 +1,65 @@
+import pytest
+
+from core.builders import RUN, assigned, code, completed, done, node_up, run_of
+from handoff_actors.core.placement import POLICIES
+from handoff_actors.core.run import RunMachine
+from handoff_actors.core.run_events import Tell
+from handoff_actors.graph import Function
+from handoff_actors.wire.messages import Recall, Ticket
+
+SMALL, LARGE = 10**6, 2 * 10**8
+CORE = {"cpu": 1.0}
+
+
+def function(name: str, *args: str, node: str | None = None) -> Function:
+    return Function(name, [*args], code, cost=CORE, node=node)
+
+
+def begun(*functions: Function, policy: str = "most_spare") -> RunMachine:
+    """A run that has two nodes of one core."""
+    run = run_of(*functions, policy=POLICIES[policy])
+    run.start(0.0, [node_up("a", CORE, workers=1), node_up("b", CORE, workers=1)])
+    return run
+
+
+@pytest.mark.parametrize(("nbytes", "place"), [(SMALL, "b"), (LARGE, "a")])
+def test_function_waits_beside_a_large_input_and_has_a_small_one_moved(nbytes: int, place: str) -> None:
+    run = begun(function("make"), function("hold", node="a"), function("use", "make"))
+
+    effects = run.handle(completed("a", done(0, value=nbytes)), 0.5)
+
+    assert assigned(effects) == [(place, [2])]
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "policy", "asked"),
+    [
+        (SMALL, "most_spare", [Tell("a", Recall(RUN, [Ticket(3, 1)]))]),
+        (LARGE, "most_spare", []),
+        (LARGE, "first_available", [Tell("a", Recall(RUN, [Ticket(3, 1)]))]),
+    ],
+)
+def test_function_that_waits_for_its_turn_beside_a_large_input_is_not_called_back(
+    nbytes: int, policy: str, asked: list[Tell]
+) -> None:
+    run = begun(
+        function("make"), function("busy"), function("hold", node="a"), function("use", "make"), policy=policy
+    )
+    sent = run.handle(completed("a", done(0, value=nbytes)), 0.5)
+
+    effects = run.handle(completed("b", done(1)), 0.6)
+
+    assert assigned(sent) == [("a", [3])]
+    assert effects == asked
+
+
+def test_function_waits_for_room_where_no_node_may_be_sent_more() -> None:
+    functions = [
+        function("make"),
+        *(function(f"{node} {number}", node=node) for node in "ab" for number in (1, 2)),
+    ]
+    run = begun(*functions, function("use", "make"))
+
+    effects = run.handle(completed("a", done(0, value=LARGE)), 0.5)
+
+    assert assigned(effects) == [("a", [2])]
