@@ -26,7 +26,9 @@ class Terminal:
         """Run a command; what its exit status is, and how the terminal is left, is shown when it ends."""
         script = f"trap : INT; {shlex.join(command)}; echo exit status $?; stty -a; cat"
         size = ("-x", str(columns), "-y", str(lines))
-        self._do("new-session", "-d", *size, "sh", "-c", script, env=environment)
+        # These would count for more than the size that it has; pytest-xdist sets them.
+        variables = {name: value for name, value in environment.items() if name not in {"COLUMNS", "LINES"}}
+        self._do("new-session", "-d", *size, "sh", "-c", script, env=variables)
 
     def type(self, *keys: str) -> None:
         """Press keys, under their names in tmux."""
