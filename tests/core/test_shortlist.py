@@ -1,6 +1,6 @@
 """Many nodes are placed on as few are: a list of the best says what a scan of all would."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass
@@ -42,6 +42,7 @@ def change(data: st.DataObject, node: Candidate, need: NeedClass) -> None:
             pass
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_shortlists_answer_as_a_scan_of_all_nodes_would(data: st.DataObject) -> None:
     needs = [NeedClass(number, cost, is_async=False) for number, cost in enumerate(COSTS)]

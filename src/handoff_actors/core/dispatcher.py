@@ -256,17 +256,13 @@ class Dispatcher:
     def _place_among_many(self, index: Index, need: NeedClass, shortlists: Shortlists) -> Candidate | None:
         """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
         roomiest = shortlists.roomiest(need)
+        if not self._takes_stored(index):
+            return roomiest or shortlists.shortest_queue(need)
         if roomiest is None:
-            return shortlists.shortest_queue(need)
-        holders = self._describe(index, need).held if self._progress.stored else {}
-        if not holders:
-            return roomiest
-        nodes = {
-            name: self.candidates[name] for name in sorted({roomiest.name, *holders} & self.candidates.keys())
-        }
-        return self._ask_policy(
-            index, need, [node for node in nodes.values() if node.usable and node.fits(need)]
-        )
+            return self._place(index, need, self._eligible(None))
+        held = self._describe(index, need).held
+        nodes = [self.candidates[name] for name in sorted({roomiest.name, *held} & self.candidates.keys())]
+        return self._place(index, need, [node for node in nodes if node.usable])
 
     def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
         # Asked also where there is no choice: it may want none of them.
