@@ -1,6 +1,7 @@
 """A session for code that has no event loop."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -78,6 +79,8 @@ class BackgroundSession:
 
 _lock = threading.Lock()
 _shared: list[BackgroundSession] = []
+# A fork has none of its parent's threads, and makes a session of its own.
+os.register_at_fork(after_in_child=_shared.clear)
 
 
 def shared() -> BackgroundSession:

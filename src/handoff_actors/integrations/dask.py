@@ -6,6 +6,8 @@ graph itself holds goes to each node once.
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from handoff_actors.errors import FunctionFailed, SerializationError
@@ -14,6 +16,7 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function
 from handoff_actors.integrations.background import BackgroundSession, shared
 from handoff_actors.runs import RunEvent
+from handoff_actors.wire.payload import Sealed
 
 try:
     from dask._task_spec import Alias, DataNode, GraphNode, convert_legacy_graph
@@ -49,11 +52,18 @@ def get(
     """
     graph = convert_legacy_graph(dsk if isinstance(dsk, Mapping) else dsk.__dask_graph__())
     wanted = set(flatten([keys]))
-    dag, needed = _convert(graph, wanted, cost)
-    with _told(dsk, needed, callbacks) as on_event:
-        fetch = {_target(graph, key) for key in wanted}
-        results = _run(session or shared(), dag, fetch & needed, max_retries=max_retries, on_event=on_event)
-    return _nest(keys, lambda key: _result(graph, key, results))
+    dag, home = _convert(graph, wanted, cost)
+    with _told(dsk, dag, callbacks) as on_event:
+        results = _run(session or shared(), dag, max_retries=max_retries, on_event=on_event)
+        values = {key: results[last].open() for key, last in home.items()}
+    return _nest(keys, lambda key: _value(graph, _target(graph, key), values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """The id of the function that makes the value of `key` ready to come home, where other tasks need it, too."""
+
+    key: Key
 
 
 def evaluate(values: Sequence[Any], node: Any, keys: Sequence[Key]) -> Any:
@@ -61,33 +71,48 @@ def evaluate(values: Sequence[Any], node: Any, keys: Sequence[Key]) -> Any:
     return node(dict(zip(keys, values, strict=True)))
 
 
+def evaluate_last(values: Sequence[Any], node: Any, keys: Sequence[Key]) -> Sealed:
+    """Run in a worker: the same, for a value that nobody needs but the caller, who may write to it."""
+    return Sealed.of(evaluate(values, node, keys))
+
+
 def _convert(
     graph: Mapping[Key, GraphNode], wanted: set[Key], cost: Mapping[str, float] | None
-) -> tuple[DAG, set[Key]]:
-    """Make a DAG of the tasks that `wanted` needs, and give their keys. Data becomes constants, aliases go."""
-    dag, needed = DAG(), set[Key]()
+) -> tuple[DAG, dict[Key, Key]]:
+    """Make a DAG of the tasks that `wanted` needs, and say which function gives the value of which key at home."""
+    tasks = _tasks(graph, wanted)
+    taken = {_target(graph, dependency) for task in tasks.values() for dependency in task.dependencies}
+    home = {key: _Home(key) if key in taken else key for key in map(partial(_target, graph), wanted) if key in tasks}
     #: By key: the same value is the same constant, and is sent once.
     constants: dict[Key, Constant] = {}
+    dag = DAG()
+    for key, task in tasks.items():
+        dependencies = tuple(task.dependencies)
+        args = [_argument(graph, _target(graph, dependency), constants) for dependency in dependencies]
+        code = evaluate_last if home.get(key) == key else evaluate
+        options: dict[str, Any] = {"argument_inclusion": "as_list", "cost": cost}
+        dag.add_function(Function(key, args, code, extra_args=(task, dependencies), **options))
+    for key, last in home.items():
+        if last != key:
+            dag.add_function(Function(last, [key], Sealed.of))
+    return dag, home
+
+
+def _tasks(graph: Mapping[Key, GraphNode], wanted: set[Key]) -> dict[Key, GraphNode]:
+    """What has to be computed: neither data nor aliases. Raises KeyError."""
+    tasks: dict[Key, GraphNode] = {}
     pending = list(wanted)
     while pending:
         key = _target(graph, pending.pop())
-        node = graph[key]
-        if key in needed or isinstance(node, DataNode):
-            continue
-        needed.add(key)
-        dependencies = tuple(node.dependencies)
-        args: list[Any] = []
-        for dependency in dependencies:
-            target = _target(graph, dependency)
-            source = graph[target]
-            if isinstance(source, DataNode):
-                args.append(constants.setdefault(target, Constant(source.value)))
-            else:
-                args.append(target)
-        pending += dependencies
-        task = Function(key, args, evaluate, argument_inclusion="as_list", extra_args=(node, dependencies), cost=cost)
-        dag.add_function(task)
-    return dag, needed
+        if key not in tasks and not isinstance(graph[key], DataNode):
+            tasks[key] = graph[key]
+            pending += graph[key].dependencies
+    return tasks
+
+
+def _argument(graph: Mapping[Key, GraphNode], key: Key, constants: dict[Key, Constant]) -> Any:
+    node = graph[key]
+    return constants.setdefault(key, Constant(node.value)) if isinstance(node, DataNode) else key
 
 
 def _target(graph: Mapping[Key, GraphNode], key: Key) -> Key:
@@ -96,11 +121,11 @@ def _target(graph: Mapping[Key, GraphNode], key: Key) -> Key:
     return key
 
 
-def _run(session: BackgroundSession, dag: DAG, fetch: set[Key], **options: Any) -> Mapping[Key, Any]:
+def _run(session: BackgroundSession, dag: DAG, **options: Any) -> Mapping[Key, Any]:
     if not len(dag):
         return {}
     try:
-        return session.execute(dag, fetch=fetch, **options).results
+        return session.execute(dag, **options).results
     except (FunctionFailed, SerializationError) as error:
         if error.__cause__ is None:
             raise
@@ -108,10 +133,9 @@ def _run(session: BackgroundSession, dag: DAG, fetch: set[Key], **options: Any) 
         raise error.__cause__ from error.__cause__.__cause__
 
 
-def _result(graph: Mapping[Key, GraphNode], key: Key, results: Mapping[Key, Any]) -> Any:
-    target = _target(graph, key)
-    node = graph[target]
-    return node.value if isinstance(node, DataNode) else results[target]
+def _value(graph: Mapping[Key, GraphNode], key: Key, values: Mapping[Key, Any]) -> Any:
+    node = graph[key]
+    return node.value if isinstance(node, DataNode) else values[key]
 
 
 def _nest(keys: Keys, result: Callable[[Key], Any]) -> Any:
@@ -120,7 +144,7 @@ def _nest(keys: Keys, result: Callable[[Key], Any]) -> Any:
 
 @contextmanager
 def _told(
-    dsk: Mapping[Key, Any], needed: set[Key], given: Sequence[tuple[Any, ...]] | None
+    dsk: Mapping[Key, Any], dag: DAG, given: Sequence[tuple[Any, ...]] | None
 ) -> Iterator[Callable[[RunEvent], None] | None]:
     """Tell Dask's callbacks, such as a ProgressBar, of a run."""
     with local_callbacks(given) as callbacks:
@@ -129,7 +153,7 @@ def _told(
             return
         starts, state_starts, befores, afters, finishes = unpack_callbacks(callbacks)
         state: dict[str, Any] = {
-            "waiting": set(needed), "ready": set(), "running": set(), "finished": set(), "cache": {},
+            "waiting": set(dag.functions), "ready": set(), "running": set(), "finished": set(), "cache": {},
         }  # fmt: skip
 
         def on_event(event: RunEvent) -> None:

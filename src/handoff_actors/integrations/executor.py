@@ -11,13 +11,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import chain, islice
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from handoff_actors.actors.capabilities import own_capabilities
 from handoff_actors.integrations.calls import Initializer
 from handoff_actors.integrations.feed import Feed, Item
 from handoff_actors.integrations.loop_thread import LoopThread, is_interpreter_ending
 from handoff_actors.session import Session
+
+if TYPE_CHECKING:
+    from handoff_actors.integrations.background import BackgroundSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,12 +42,12 @@ class Executor(futures.Executor):
         *,
         initializer: Callable[..., object] | None = None,
         initargs: Sequence[object] = (),
-        session: Session | None = None,
+        session: "Session | BackgroundSession | None" = None,
         seeds: Sequence[str] | None = None,
         cost: Mapping[str, float] | None = None,
         nodes: Collection[str] | None = None,
     ) -> None:
-        """Use a session whose loop is running here, the cluster of `seeds`, or, without either, that of HANDOFF_SEEDS.
+        """Use a session whose loop is running here, or in the background; the cluster of `seeds`; or that of HANDOFF_SEEDS.
 
         Without a cluster, `max_workers` processes are started here with the first function, as many as cores unless
         given; with one, at most `max_workers` functions are with its nodes at any time. `initializer` is called with
@@ -58,7 +61,7 @@ class Executor(futures.Executor):
         if session is not None and seeds is not None:
             raise ValueError("give a session or seeds, not both")
         #: Where the session lives, if it isn't ours.
-        self._loop = None if session is None else _running_loop()
+        self._loop = None if session is None else _loop_of(session)
         is_own_node = session is None and not (os.environ.get("HANDOFF_SEEDS") if seeds is None else seeds)
         open_session = _own_node(max_workers) if is_own_node else partial(_given, session, seeds)
         self._feed = Feed(
@@ -132,6 +135,11 @@ class Executor(futures.Executor):
         elif self._feed.has_work():
             raise RuntimeError("waiting here would keep what is waited for from happening; await it")
 
+    def terminate_workers(self) -> None:
+        """Take nothing more in, cancel what waits, and end what runs, which gets BrokenExecutor. Waits for nothing."""
+        self.shutdown(wait=False, cancel_futures=True)
+        self._feed.abort()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -151,9 +159,11 @@ class Executor(futures.Executor):
 
 
 @asynccontextmanager
-async def _given(session: Session | None, seeds: Sequence[str] | None) -> AsyncIterator[Session]:
+async def _given(
+    session: "Session | BackgroundSession | None", seeds: Sequence[str] | None
+) -> AsyncIterator[Session]:
     if session is not None:
-        yield session
+        yield session if isinstance(session, Session) else session.session
     else:
         async with Session(seeds) as ours:
             yield ours
@@ -167,11 +177,13 @@ def _own_node(workers: int | None) -> Callable[[], AbstractAsyncContextManager[S
     return open_session
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError("make an executor over a session where the session's loop runs") from None
+def _loop_of(session: "Session | BackgroundSession") -> asyncio.AbstractEventLoop:
+    if not isinstance(session, Session):
+        return session.loop
+    loop = _current_loop()
+    if loop is None:
+        raise RuntimeError("make an executor over a session where the session's loop runs")
+    return loop
 
 
 def _current_loop() -> asyncio.AbstractEventLoop | None:

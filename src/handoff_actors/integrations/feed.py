@@ -83,6 +83,8 @@ class Feed:
         self._is_woken = False
         self._is_closing = False
         self._is_first = True
+        self._is_aborted = False
+        self._serving: asyncio.Task[None] | None = None
         self._waiting: deque[Item] = deque()
         #: Those that are no longer to be cancelled: another function has ended their run.
         self._again: deque[Item] = deque()
@@ -119,6 +121,17 @@ class Feed:
         self._is_woken = False
         self._wake()
 
+    def abort(self) -> None:
+        """Have `serve` end what runs, and return."""
+        loop, self._is_aborted = self._loop, True
+        if loop is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._serving is not None:
+            self._serving.cancel()
+
     def has_work(self) -> bool:
         """Whether anybody waits for a call."""
         return bool(self._waiting or self._again or self._in_flight)
@@ -144,13 +157,17 @@ class Feed:
     async def serve(self) -> None:
         """Run calls until `close`. However it ends, every future has its outcome then."""
         self._loop = asyncio.get_running_loop()
+        self._serving = asyncio.current_task()
+        if self._is_aborted:
+            self._cancel()
         try:
             # What went wrong is told to those who wait.
             with suppress(HandoffError):
                 async with self._open_session() as session, asyncio.TaskGroup() as tasks:
                     await self._hand_over(session, tasks)
         finally:
-            self._break("the executor's session has ended", sys.exception())
+            self._serving = None
+            self._break("the executor has ended", sys.exception())
 
     async def _hand_over(self, session: Session, tasks: asyncio.TaskGroup) -> None:
         while not self._is_closing or self.has_work():
@@ -174,7 +191,8 @@ class Feed:
         """How many more may be handed over, in one run, now."""
         is_long = self._expected_s >= LONG_S
         window = self._slots + int(self._slots * AHEAD_S / self._expected_s)
-        room = min(self._most_at_once or window, window) - len(self._in_flight)
+        window = min(self._most_at_once or window, window)
+        room = window - len(self._in_flight)
         if is_long:
             return min(room, 1)
         # Neither crumbs, nor one run for each that comes in: those that wait a moment longer share one.

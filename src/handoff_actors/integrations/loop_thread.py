@@ -1,6 +1,7 @@
 """Event loops in threads of their own, for code that has none."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -10,6 +11,8 @@ from typing import Any
 #: Those that have not ended.
 _running: set["LoopThread"] = set()
 _ending = threading.Event()
+# A fork has none of its parent's threads.
+os.register_at_fork(after_in_child=_running.clear)
 
 
 class LoopThread:
@@ -42,7 +45,8 @@ class LoopThread:
 
     def _live(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            # `main` may cancel itself.
+            with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self._main())
         finally:
             _running.discard(self)

@@ -102,9 +102,9 @@ class Sealed:
         return cls(b"".join(pieces), buffers)
 
     def open(self) -> Any:
-        """Give the value. Raises SerializationError."""
+        """Give the value, whose large buffers are copies that may be written to. Raises SerializationError."""
         try:
-            return pickle.loads(self._core, buffers=self._buffers)
+            return pickle.loads(self._core, buffers=map(bytearray, self._buffers))
         except Exception as error:
             raise _unreadable(error) from error
 
