@@ -22,7 +22,15 @@ from typing import Any
 import handoff_actors as handoff
 
 PACKAGE = "test.test_concurrent_futures"
-ON_A_LATER_SUITE = ("executor", "test_wait", "test_as_completed", "test_shutdown", "test_init", "test_deadlock", "test_process_pool")
+ON_A_LATER_SUITE = (
+    "executor",
+    "test_wait",
+    "test_as_completed",
+    "test_shutdown",
+    "test_init",
+    "test_deadlock",
+    "test_process_pool",
+)
 #: Where Debian's package libpython3.11-testsuite has it.
 DEBIAN = Path("/usr/lib/python3.11/test")
 
@@ -94,7 +102,7 @@ class HandoffMixin:
         assert isinstance(self, unittest.TestCase)
         with self.assertLogs(INITIALIZER_LOG, logging.CRITICAL) as logged:
             yield
-        self.assertTrue(any(text in line for line in logged.output), logged.output)
+        assert any(text in line for line in logged.output), logged.output
 
 
 def source() -> Path | None:
@@ -129,7 +137,11 @@ def cases() -> list[type[unittest.TestCase]]:
         mixin = _find(modules, name)
         body = {test: skip(getattr(mixin, test)) for test, skip in skipped.items() if hasattr(mixin, test)}
         parts = (HandoffMixin, mixin, _find(modules, "ExecutorMixin"), base)
-        bases = tuple(part for part in parts if part is not _find(modules, "ExecutorMixin") or not issubclass(mixin, part))
+        bases = tuple(
+            part
+            for part in parts
+            if part is not _find(modules, "ExecutorMixin") or not issubclass(mixin, part)
+        )
         found.append(type(f"Handoff{name}", bases, {**body, "__module__": mixin.__module__}))
     return found
 
@@ -148,16 +160,17 @@ def _find(modules: Sequence[types.ModuleType], name: str) -> Any:
 def _adapt(module: types.ModuleType) -> None:
     """Have its programs import our executor, and expect what any broken executor raises."""
     if hasattr(module, "BrokenProcessPool"):
-        module.BrokenProcessPool = futures.BrokenExecutor
+        setattr(module, "BrokenProcessPool", futures.BrokenExecutor)  # noqa: B010 - the type of a module has no such name
     run = getattr(module, "assert_python_ok", None)
     if run is not None:
-        module.assert_python_ok = _with_ours(run)
+        setattr(module, "assert_python_ok", _with_ours(run))  # noqa: B010 - as above
 
 
 def _with_ours(run: Callable[..., Any]) -> Callable[..., Any]:
     def assert_python_ok(option: str, program: str) -> Any:
         ours = program.replace(
-            "from concurrent.futures import HandoffExecutor", "from handoff_actors import Executor as HandoffExecutor"
+            "from concurrent.futures import HandoffExecutor",
+            "from handoff_actors import Executor as HandoffExecutor",
         )
         return run(option, ours, PYTHONPATH=os.pathsep.join(sys.path), __isolated=False)
 
@@ -172,12 +185,16 @@ def load_tests(loader: unittest.TestLoader, _tests: object, _pattern: object) ->
 class CountingResult(unittest.TextTestResult):
     """Prints the counts at the end."""
 
-    def stopTestRun(self) -> None:
+    def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
         bad = len(self.failures) + len(self.errors)
-        print(f"{self.testsRun - bad - len(self.skipped)} passed, {bad} failed, {len(self.skipped)} not applicable", flush=True)
+        print(
+            f"{self.testsRun - bad - len(self.skipped)} passed, {bad} failed, {len(self.skipped)} not applicable",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
     unittest.main(
-        module="cpython_futures", testRunner=unittest.TextTestRunner(resultclass=CountingResult, verbosity=2)
+        module="cpython_futures",
+        testRunner=unittest.TextTestRunner(resultclass=CountingResult, verbosity=2),  # type: ignore[arg-type]  # its stub is generic
     )

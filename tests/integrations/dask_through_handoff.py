@@ -5,9 +5,9 @@
 
 import dask.base
 import dask.config
-import pytest
 
 from handoff_actors.integrations.dask import get
 
-dask.base.named_schedulers.update(dict.fromkeys(dask.base.named_schedulers, get))
+for name in dask.base.named_schedulers:
+    dask.base.named_schedulers[name] = get  # type: ignore[assignment]  # Dask's own type is narrower than its use
 dask.config.set(scheduler=get)

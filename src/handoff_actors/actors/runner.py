@@ -269,7 +269,10 @@ class RunnerActor:
                 value = decode(entry.value)
             except SerializationError as error:
                 self._loop.call_soon(
-                    self._driver.feed, Cancel(SerializationError(f"the result of function {function_id!r}: {error}", function_id))
+                    self._driver.feed,
+                    Cancel(
+                        SerializationError(f"the result of function {function_id!r}: {error}", function_id)
+                    ),
                 )
                 continue
             tell(function_id, value)

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -27,7 +28,7 @@ class BackgroundSession:
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Arguments and errors are those of `Session`."""
-        self._make_session = lambda: Session(*args, **options)
+        self._make_session = partial(Session, *args, **options)
         self._is_open: Future[None] = Future()
         self._thread = LoopThread("handoff session", self._live, self._end)
         self._thread.start()

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import partial
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from handoff_actors.errors import SerializationError
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.wire.payload import Sealed, encode_exception
+
+T = TypeVar("T")
 
 #: What certainly can be encoded, and decoded, and costs least as it is.
 _PLAIN: Final = frozenset({int, float, bool, str, bytes, type(None)})
@@ -74,7 +76,7 @@ class Code:
 
     def refusal(self) -> Outcome | None:
         """The outcome of any call, where the initializer has failed."""
-        return self._initializer and self._initializer.failure()
+        return None if self._initializer is None else self._initializer.failure()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Code, (self._fn, self._initializer)
@@ -128,9 +130,19 @@ def _returned(result: object, seconds: float) -> Outcome:
 
 
 def _raised(error: BaseException, seconds: float) -> Outcome:
-    return Kind.RAISED, encode_exception(users_own(error)), seconds
+    return Kind.RAISED, encode_exception(_users_own(error)), seconds
 
 
-def users_own(error: BaseException) -> BaseException:
-    """The exception from a user's code, such as his `__reduce__`, that a SerializationError is made of."""
-    return error.__cause__ or error if isinstance(error, SerializationError) else error
+def attempt(step: Callable[[], T]) -> tuple[T, None] | tuple[None, BaseException]:
+    """What a step in the app gives, or what a user's `__reduce__` in it raises, even SystemExit: that is the future's."""
+    try:
+        return step(), None
+    except BaseException as error:  # noqa: BLE001 - see above
+        return None, _users_own(error)
+
+
+def _users_own(error: BaseException) -> BaseException:
+    """The exception that a SerializationError was made of; not where that says what to do about a missing module."""
+    if not isinstance(error, SerializationError) or isinstance(error.__cause__, ModuleNotFoundError):
+        return error
+    return error.__cause__ or error

@@ -82,7 +82,11 @@ def _convert(
     """Make a DAG of the tasks that `wanted` needs, and say which function gives the value of which key at home."""
     tasks = _tasks(graph, wanted)
     taken = {_target(graph, dependency) for task in tasks.values() for dependency in task.dependencies}
-    home = {key: _Home(key) if key in taken else key for key in map(partial(_target, graph), wanted) if key in tasks}
+    home = {
+        key: _Home(key) if key in taken else key
+        for key in map(partial(_target, graph), wanted)
+        if key in tasks
+    }
     #: By key: the same value is the same constant, and is sent once.
     constants: dict[Key, Constant] = {}
     dag = DAG()
@@ -142,41 +146,64 @@ def _nest(keys: Keys, result: Callable[[Key], Any]) -> Any:
     return tuple(_nest(key, result) for key in keys) if isinstance(keys, list) else result(keys)
 
 
+class _Audience:
+    """Dask's callbacks, such as a ProgressBar's, and the state of a run as they look at it."""
+
+    def __init__(self, dsk: Mapping[Key, Any], dag: DAG, callbacks: Sequence[tuple[Any, ...]]) -> None:
+        self._dsk = dsk
+        self._starts, self._state_starts, self._befores, self._afters, self._ends = unpack_callbacks(
+            callbacks
+        )
+        self._state: dict[str, Any] = {
+            "waiting": set(dag.functions),
+            "ready": set(),
+            "running": set(),
+            "finished": set(),
+            "cache": {},
+        }
+
+    def start(self) -> None:
+        """The run begins."""
+        for start in self._starts:
+            start(self._dsk)
+        for start in self._state_starts:
+            start(self._dsk, self._state)
+
+    def hear(self, event: RunEvent) -> None:
+        """A function has been sent, or is done."""
+        if event.kind == "assigned":
+            self._move(event.function_id, "waiting", "running")
+            for before in self._befores:
+                before(event.function_id, self._dsk, self._state)
+        elif event.kind == "completed":
+            self._move(event.function_id, "running", "finished")
+            for after in self._afters:
+                after(event.function_id, None, self._dsk, self._state, event.node)
+
+    def end(self, *, has_failed: bool) -> None:
+        """The run is over."""
+        for end in self._ends:
+            end(self._dsk, self._state, has_failed)
+
+    def _move(self, key: Key, source: str, target: str) -> None:
+        self._state[source].discard(key)
+        self._state[target].add(key)
+
+
 @contextmanager
 def _told(
     dsk: Mapping[Key, Any], dag: DAG, given: Sequence[tuple[Any, ...]] | None
 ) -> Iterator[Callable[[RunEvent], None] | None]:
-    """Tell Dask's callbacks, such as a ProgressBar, of a run."""
+    """Tell Dask's callbacks of a run: the answer is what is to be called at each change."""
     with local_callbacks(given) as callbacks:
         if not callbacks:
             yield None
             return
-        starts, state_starts, befores, afters, finishes = unpack_callbacks(callbacks)
-        state: dict[str, Any] = {
-            "waiting": set(dag.functions), "ready": set(), "running": set(), "finished": set(), "cache": {},
-        }  # fmt: skip
-
-        def on_event(event: RunEvent) -> None:
-            key = event.function_id
-            if event.kind == "assigned":
-                state["waiting"].discard(key)
-                state["running"].add(key)
-                for before in befores:
-                    before(key, dsk, state)
-            elif event.kind == "completed":
-                state["running"].discard(key)
-                state["finished"].add(key)
-                for after in afters:
-                    after(key, None, dsk, state, event.node)
-
+        audience = _Audience(dsk, dag, callbacks)
         has_failed = True
-        for start in starts:
-            start(dsk)
-        for start in state_starts:
-            start(dsk, state)
+        audience.start()
         try:
-            yield on_event
+            yield audience.hear
             has_failed = False
         finally:
-            for finish in finishes:
-                finish(dsk, state, has_failed)
+            audience.end(has_failed=has_failed)

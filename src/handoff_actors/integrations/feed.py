@@ -19,7 +19,7 @@ from handoff_actors.errors import FunctionFailed, HandoffError, SerializationErr
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
-from handoff_actors.integrations.calls import Initializer, Kind, Outcome, caller_of, users_own
+from handoff_actors.integrations.calls import Initializer, Kind, Outcome, attempt, caller_of
 from handoff_actors.session import Session
 from handoff_actors.wire.payload import Sealed, decode_exception
 
@@ -161,10 +161,11 @@ class Feed:
         if self._is_aborted:
             self._cancel()
         try:
-            # What went wrong is told to those who wait.
-            with suppress(HandoffError):
-                async with self._open_session() as session, asyncio.TaskGroup() as tasks:
-                    await self._hand_over(session, tasks)
+            async with self._open_session() as session, asyncio.TaskGroup() as tasks:
+                await self._hand_over(session, tasks)
+        except HandoffError as error:
+            # It is told to those who wait.
+            self._break("the executor has no session", error)
         finally:
             self._serving = None
             self._break("the executor has ended", sys.exception())
@@ -223,7 +224,8 @@ class Feed:
         except HandoffError as error:
             self._ended(batch, error)
         finally:
-            self._in_flight.difference_update(batch)
+            # If this is cancelled, some are not done, and `_break` ends them.
+            self._in_flight.difference_update(item for item in batch if item.future.done())
             # The run's remains refer to it until garbage is collected; what was called with what must not stay as long.
             batch.clear()
             self._runs -= 1
@@ -233,16 +235,21 @@ class Feed:
         """Make a DAG whose ids are positions in `batch`; what can't be encoded is not in it."""
         dag, callers = DAG(), dict[int, Callable[..., object]]()
         for number, item in enumerate(batch):
-            try:
-                caller = callers.get(id(item.fn))
-                if caller is None:
-                    caller = callers[id(item.fn)] = caller_of(item.fn, self._initializer)
-                arguments = Sealed.of((item.args, item.kwargs))
-            except BaseException as error:  # noqa: BLE001 - whatever a user's __reduce__ raises, even SystemExit
-                self._resolve(item, partial(item.future.set_exception, users_own(error)))
+            sealed, error = attempt(partial(self._seal, item, callers))
+            if sealed is None:
+                self._resolve(item, partial(item.future.set_exception, error))
                 continue
+            caller, arguments = sealed
             dag.add_function(Function(number, (), caller, extra_args=(arguments,), cost=self._cost))
         return dag
+
+    def _seal(
+        self, item: Item, callers: dict[int, Callable[..., object]]
+    ) -> tuple[Callable[..., object], Sealed]:
+        caller = callers.get(id(item.fn))
+        if caller is None:
+            caller = callers[id(item.fn)] = caller_of(item.fn, self._initializer)
+        return caller, Sealed.of((item.args, item.kwargs))
 
     # --- Outcomes
 
@@ -269,12 +276,11 @@ class Feed:
             self._expected_s += (seconds - self._expected_s) * _DECAY
 
     def _open(self, item: Item, content: Sealed) -> None:
-        try:
-            result = content.open()
-        except BaseException as error:  # noqa: BLE001 - as above
-            self._resolve(item, partial(item.future.set_exception, users_own(error)))
-        else:
+        result, error = attempt(content.open)
+        if error is None:
             self._resolve(item, partial(item.future.set_result, result))
+        else:
+            self._resolve(item, partial(item.future.set_exception, error))
 
     def _resolve(self, item: Item, tell: Callable[[], object]) -> None:
         self._in_flight.discard(item)
@@ -288,7 +294,9 @@ class Feed:
         if isinstance(error, FunctionFailed | SerializationError) and isinstance(error.function_id, int):
             culprit = batch[error.function_id]
             culprit.fail(_broken(str(error), error) if isinstance(error, WorkerDied) else error)
-            self._again.extend(item for item in left if item is not culprit)
+            again = [item for item in left if item is not culprit]
+            self._in_flight.difference_update(again)
+            self._again.extend(again)
             return
         for item in left:
             item.fail(error)

@@ -4,6 +4,7 @@ It does as joblib's own backend of processes, loky, does: the same batching, the
 then one after the other), the same limits of the threads of numerical libraries. Only where the work is done differs.
 """
 
+import multiprocessing
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -76,9 +77,12 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
             return 1
-        if not (self.in_main_thread() or self.nesting_level == 0):
+        # Below threads there would be a pool for each; a daemonic process cannot have children.
+        if not (self.in_main_thread() or self.nesting_level == 0) or multiprocessing.current_process().daemon:
             if n_jobs != 1:
-                warnings.warn("parallel loops cannot be nested below threads, setting n_jobs=1", stacklevel=3)
+                warnings.warn(
+                    "Handoff-backed parallel loops cannot be nested here, setting n_jobs=1", stacklevel=3
+                )
             return 1
         return n_jobs if n_jobs > 0 else max(self._cores() + 1 + n_jobs, 1)
 
@@ -131,3 +135,4 @@ def register() -> None:
 
 
 EXTERNAL_BACKENDS[NAME] = register
+register()

@@ -18,7 +18,9 @@ os.register_at_fork(after_in_child=_running.clear)
 class LoopThread:
     """Runs `main` to its end. Before the interpreter ends, `finish` is called, and `main` is waited for."""
 
-    def __init__(self, name: str, main: Callable[[], Coroutine[Any, Any, None]], finish: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, main: Callable[[], Coroutine[Any, Any, None]], finish: Callable[[], None]
+    ) -> None:
         self._main = main
         self._finish = finish
         #: Done when `main` is, and never with an exception.
