@@ -195,6 +195,5 @@ class CountingResult(unittest.TextTestResult):
 
 if __name__ == "__main__":
     unittest.main(
-        module="cpython_futures",
         testRunner=unittest.TextTestRunner(resultclass=CountingResult, verbosity=2),  # type: ignore[arg-type]  # its stub is generic
     )

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
+from handoff_actors.blocking import loop_factory
+
 #: Those that have not ended.
 _running: set["LoopThread"] = set()
 _ending = threading.Event()
@@ -48,19 +50,11 @@ class LoopThread:
     def _live(self) -> None:
         try:
             # `main` may cancel itself.
-            with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(self._main())
         finally:
             _running.discard(self)
             self.end.set_result(None)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    with suppress(ImportError):
-        import uvloop  # noqa: PLC0415 - there is none on Windows
-
-        return uvloop.new_event_loop
-    return None
 
 
 def is_interpreter_ending() -> bool:

@@ -1,0 +1,38 @@
+"""Every snippet of docs/integrations.md is run, as it stands there."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from daemons import environment
+from docs.readme import ROOT
+
+PAGE = (ROOT / "docs/integrations.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PRINTS = [
+    "1024 332833500",
+    "[1, 2]",
+    "(np.float64(2000000.0),)\n1.0",
+    "{'C': 1.0}",
+    "5\n[('three', 'sum'), ('two', 'sum')]",
+    "6",
+]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("snippet", "printed"), list(zip(SNIPPETS, PRINTS, strict=True)))
+def test_a_snippet_prints_what_it_should(snippet: str, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=snippet,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+        env=environment(),
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == printed
