@@ -250,17 +250,8 @@ class Session:
         run, and the cancellation is passed on once all nodes have confirmed that nothing of it is left.
         """
         plan = await offload(len(dag.functions), partial(Plan.compile, dag))
-        settings = RunSettings(
-            allocation_strategy,
-            max_retries,
-            max_concurrency,
-            timeout,
-            fetch,
-            retry_backoff,
-            allocation_timeout,
-            journal,
-            on_result,
-        )
+        how = (allocation_strategy, max_retries, max_concurrency, timeout, fetch)
+        settings = RunSettings(*how, retry_backoff, allocation_timeout, journal, on_result)
         return await self._execute(plan, settings, nodes, on_event)
 
     async def execute_local(self, dag: DAG, **options: Any) -> Run:

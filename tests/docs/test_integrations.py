@@ -1,16 +1,14 @@
 """Every snippet of docs/integrations.md is run, as it stands there."""
 
-import re
 import subprocess
 import sys
 
 import pytest
 
 from daemons import environment
-from docs.readme import ROOT
+from docs.pages import snippets
 
-PAGE = (ROOT / "docs/integrations.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SNIPPETS = snippets("integrations.md", "python")
 PRINTS = [
     "1024 332833500",
     "[1, 2]",
