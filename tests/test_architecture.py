@@ -17,6 +17,7 @@ FUNCTION_LINES = 40
 #: Where users' code and users' pickles run, or where whatever goes wrong has to end one actor and not the process.
 MAY_CATCH_EVERYTHING = {
     "actors/driver.py",
+    "integrations/calls.py",
     "wire/payload.py",
     "wire/pickling.py",
     "workers/evaluation.py",

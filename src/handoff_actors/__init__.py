@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         collocated as collocated,
         new as new,
     )
+    from handoff_actors.integrations.executor import Executor as Executor
     from handoff_actors.runs import (
         FunctionReport as FunctionReport,
         Run as Run,
@@ -105,6 +106,7 @@ _HOMES = {
         "WorkerDied",
     ],
     "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new"],
+    "integrations.executor": ["Executor"],
     "runs": ["FunctionReport", "Run", "RunEvent", "StoredValue"],
     "session": ["Session"],
     "transport.keys": ["ClusterKey"],
@@ -122,6 +124,7 @@ __all__ = [
     "CycleError",
     "DagError",
     "DuplicateFunctionError",
+    "Executor",
     "Explanation",
     "Function",
     "FunctionFailed",

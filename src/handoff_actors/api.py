@@ -30,6 +30,7 @@ class ExecuteOptions(TypedDict, total=False):
     retry_backoff: Backoff | None
     allocation_timeout: float
     journal: str | os.PathLike[str] | None
+    on_result: Callable[[FunctionId, Any], object] | None
 
 
 class _Default:

@@ -18,7 +18,7 @@ def run_blocking(main: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 
 def _run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(main)
 
 
@@ -51,7 +51,8 @@ def _has_running_loop() -> bool:
     return True
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the fastest loop that there is."""
     try:
         import uvloop  # noqa: PLC0415 - only scripts need it
     except ImportError:

@@ -1,7 +1,8 @@
 """What a caller may say about a run, checked before anything runs."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -27,6 +28,7 @@ class RunSettings(Struct, frozen=True):
     retry_backoff: Backoff | None = None
     allocation_timeout: float = 10.0
     journal: str | os.PathLike[str] | None = None
+    on_result: Callable[[FunctionId, Any], object] | None = None
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -56,7 +58,7 @@ class RunSettings(Struct, frozen=True):
             # Where nobody can join, waiting for somebody is in vain.
             allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
             observe=observe,
-            is_journaled=self.journal is not None,
+            is_journaled=self.journal is not None or self.on_result is not None,
             durations=durations,
         )
 

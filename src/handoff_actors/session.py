@@ -233,6 +233,7 @@ class Session:
         retry_backoff: Backoff | None = None,
         allocation_timeout: float = 10.0,
         journal: str | os.PathLike[str] | None = None,
+        on_result: Callable[[FunctionId, Any], object] | None = None,
     ) -> Run:
         """Run a DAG on the nodes there are, and on those that join meanwhile.
 
@@ -240,24 +241,17 @@ class Session:
         method of `Policy`. A function that raises is tried `max_retries` more times, after pauses of `retry_backoff`
         (first seconds, factor, longest seconds, with jitter). At most `max_concurrency` functions are in flight. The run
         ends after `timeout` seconds. Only `nodes` are used, if given. The results of sinks are brought home whatever
-        their size, and those of `fetch`, which may be "all". `on_event` is called at each change. What is done is
-        recorded in the file `journal`, and what that has already of the same functions is not run again.
+        their size, and those of `fetch`, which may be "all". `on_event` is called at each change, `on_result` with
+        id and value once a value is home. What is done is recorded in the file `journal`, and what that has already of the
+        same functions is not run again.
 
         Raises DagError, AllocationError (after `allocation_timeout` seconds), FunctionFailed from the user's own
         exception, WorkerDied, NodeLost, RunTimeout, SerializationError, JournalError. If the awaiting task is cancelled, so is the
         run, and the cancellation is passed on once all nodes have confirmed that nothing of it is left.
         """
         plan = await offload(len(dag.functions), partial(Plan.compile, dag))
-        settings = RunSettings(
-            allocation_strategy,
-            max_retries,
-            max_concurrency,
-            timeout,
-            fetch,
-            retry_backoff,
-            allocation_timeout,
-            journal,
-        )
+        how = (allocation_strategy, max_retries, max_concurrency, timeout, fetch)
+        settings = RunSettings(*how, retry_backoff, allocation_timeout, journal, on_result)
         return await self._execute(plan, settings, nodes, on_event)
 
     async def execute_local(self, dag: DAG, **options: Any) -> Run:
@@ -309,7 +303,8 @@ class Session:
                 RunMachine.prepared, run, program, options, asyncio.get_running_loop().time()
             )
             machine = await offload(plan.size, make_machine)
-            runner = RunnerActor(run, program, machine, values, self, on_event, resumption.journal)
+            hearers = (on_event, resumption.journal, settings.on_result)
+            runner = RunnerActor(run, program, machine, values, self, *hearers)
             watch.runner = self._runs[run] = self._known[run] = runner
             self._allowed[run] = None if nodes is None else frozenset(nodes)
             usable = [up for up in self._connections.ups() if nodes is None or up.name in nodes]

@@ -20,6 +20,7 @@ from hypothesis import given, strategies as st
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
 from handoff_actors.wire.payload import (
+    Sealed,
     decode,
     decode_call,
     decode_exception,
@@ -422,3 +423,30 @@ def test_traceback_starts_at_the_users_own_frame() -> None:
     assert isinstance(cause, RemoteTraceback)
     assert "users_own" in cause.text
     assert "in call" not in cause.text
+
+
+@pytest.mark.parametrize("value", [1, "text", [1, {2: None}]])
+def test_a_sealed_value_is_there_when_it_is_opened(value: object) -> None:
+    assert decode(encode(Sealed.of(value)).to_bytes()).open() == value
+
+
+def test_a_sealed_array_can_be_written_to_and_leaves_its_origin_alone() -> None:
+    array = np.ones(1000)
+    opened = decode(encode(Sealed.of(array)).to_bytes()).open()
+
+    opened += 1
+
+    assert array.sum() == 1000
+    assert opened.sum() == 2000
+
+
+def test_what_cannot_be_sealed_says_so() -> None:
+    with pytest.raises(SerializationError, match="lock"):
+        Sealed.of(threading.Lock())
+
+
+def test_a_sealed_value_that_cannot_be_read_harms_only_who_opens_it() -> None:
+    passed_on = decode(encode(Sealed(b"garbage", ())).to_bytes())
+
+    with pytest.raises(SerializationError, match="cannot be unpickled"):
+        passed_on.open()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.journal import Entry, Journal
@@ -30,10 +30,10 @@ from handoff_actors.core.run_events import (
     RunEvent as MachineEvent,
     Tell,
 )
-from handoff_actors.errors import HandoffError
+from handoff_actors.errors import HandoffError, SerializationError
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages import Close, Closed, Completed, Copied, Failed, Recalled, ToNode
-from handoff_actors.wire.payload import decode_exception
+from handoff_actors.wire.payload import decode, decode_exception
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class RunnerActor:
         home: Home,
         observer: Callable[[RunEvent], object] | None,
         journal: Journal | None = None,
+        on_result: Callable[[FunctionId, Any], object] | None = None,
     ) -> None:
         self.run = run
         self.plan = program.plan
@@ -95,6 +96,7 @@ class RunnerActor:
         self._home = home
         self._observer = observer
         self._journal = journal
+        self._on_result = on_result
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[Finished] = self._loop.create_future()
         self._give_up: dict[Index, Callable[[], None]] = {}
@@ -247,14 +249,33 @@ class RunnerActor:
             )
 
     def _record(self, indices: Sequence[Index]) -> None:
-        assert self._journal is not None
         progress = self.machine.progress
         entries: list[Entry] = []
         for index in indices:
             value = progress.inline.get(index, self.values.get(index))
             nbytes = progress.stored[index].nbytes if value is None else len(value)
             entries.append(Entry(index, progress.node[index] or "", nbytes, value))
-        self._journal.record(entries)
+        if self._journal is not None:
+            self._journal.record(entries)
+        if self._on_result is not None:
+            self._tell_results(entries, self._on_result)
+
+    def _tell_results(self, entries: list[Entry], tell: Callable[[FunctionId, Any], object]) -> None:
+        for entry in entries:
+            if entry.value is None:
+                continue
+            function_id = self.plan.ids[entry.index]
+            try:
+                value = decode(entry.value)
+            except SerializationError as error:
+                self._loop.call_soon(
+                    self._driver.feed,
+                    Cancel(
+                        SerializationError(f"the result of function {function_id!r}: {error}", function_id)
+                    ),
+                )
+                continue
+            tell(function_id, value)
 
     def _bring_home(self, index: Index, nbytes: int, holders: list[str]) -> None:
         earlier = self._give_up.pop(index, None)

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iter
 from itertools import islice
 from mmap import mmap
 from types import FunctionType, ModuleType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import cloudpickle
 
@@ -62,11 +62,15 @@ def encode(value: Any) -> Payload:
 
     Raises SerializationError, which names the part that cannot be pickled.
     """
+    pieces, buffers = _pickle(value)
+    return Payload(_lay_out(pieces, [buffer.raw() for buffer in buffers]) if buffers else pieces)
+
+
+def _pickle(value: Any) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
     try:
-        pieces, buffers = pickled(value)
+        return pickled(value)
     except Exception as error:
         raise SerializationError(_refusal({"value": value}, error)) from error
-    return Payload(_lay_out(pieces, [buffer.raw() for buffer in buffers]) if buffers else pieces)
 
 
 def decode(data: bytes | memoryview | mmap) -> Any:
@@ -75,12 +79,45 @@ def decode(data: bytes | memoryview | mmap) -> Any:
         if data[0] == _PICKLE:
             return pickle.loads(data)
         return _decode_with_buffers(memoryview(data).toreadonly())
-    except ModuleNotFoundError as error:
-        raise SerializationError(
-            f"a value needs module {error.name!r}, which this node cannot import: {_REMEDY}"
-        ) from error
     except Exception as error:
-        raise SerializationError(f"a value cannot be unpickled: {_summary(error)}") from error
+        raise _unreadable(error) from error
+
+
+class Sealed:
+    """A value that is encoded already, and stays so on its way within others until it is opened.
+
+    Whoever passes it on can't fail on it, and whoever opens it knows whose value it was.
+    """
+
+    __slots__ = ("_buffers", "_core")
+
+    def __init__(self, core: bytes, buffers: Sequence[Any]) -> None:
+        self._core = core
+        self._buffers = buffers
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Encode a value, as `encode` does. Raises SerializationError."""
+        pieces, buffers = _pickle(value)
+        return cls(b"".join(pieces), buffers)
+
+    def open(self) -> Any:
+        """Give the value, whose large buffers are copies that may be written to. Raises SerializationError."""
+        try:
+            return pickle.loads(self._core, buffers=map(bytearray, self._buffers))
+        except Exception as error:
+            raise _unreadable(error) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Sealed, (self._core, self._buffers)
+
+
+def _unreadable(error: Exception) -> SerializationError:
+    if isinstance(error, ModuleNotFoundError):
+        return SerializationError(
+            f"a value needs module {error.name!r}, which this node cannot import: {_REMEDY}"
+        )
+    return SerializationError(f"a value cannot be unpickled: {_summary(error)}")
 
 
 def encode_call(extra_args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

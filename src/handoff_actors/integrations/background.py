@@ -1,0 +1,92 @@
+"""A session for code that has no event loop."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from handoff_actors.api import ExecuteOptions
+from handoff_actors.errors import HandoffError
+from handoff_actors.graph.dag import DAG
+from handoff_actors.integrations.loop_thread import LoopThread
+from handoff_actors.runs import Run
+from handoff_actors.session import Session
+
+T = TypeVar("T")
+
+
+class BackgroundSession:
+    """A session on an event loop in a thread of its own. Use with `with`, or `close` it; else it ends with the program."""
+
+    session: Session
+    #: Where the session lives.
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Arguments and errors are those of `Session`."""
+        self._make_session = partial(Session, *args, **options)
+        self._is_open: Future[None] = Future()
+        self._thread = LoopThread("handoff session", self._live, self._end)
+        self._thread.start()
+        self._is_open.result()
+
+    def run(self, main: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function with the session, and wait for what it returns.
+
+        Where the waiting is interrupted, by Ctrl-C for one, it is cancelled.
+        """
+        future = asyncio.run_coroutine_threadsafe(main(self.session), self.loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def execute(self, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
+        """Run a DAG. See `Session.execute_distributed` for options and errors."""
+        return self.run(lambda session: session.execute_distributed(dag, **options))
+
+    def close(self) -> None:
+        """End the session, and all that runs in it."""
+        self._thread.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _live(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        try:
+            async with self._make_session() as self.session:
+                self._is_open.set_result(None)
+                await self._ending.wait()
+        except (HandoffError, ValueError, OSError) as error:
+            if self._is_open.done():
+                raise
+            self._is_open.set_exception(error)
+
+    def _end(self) -> None:
+        if not self._thread.end.done():
+            self.loop.call_soon_threadsafe(self._ending.set)
+
+
+_lock = threading.Lock()
+_shared: list[BackgroundSession] = []
+# A fork has none of its parent's threads, and makes a session of its own.
+os.register_at_fork(after_in_child=_shared.clear)
+
+
+def shared() -> BackgroundSession:
+    """The session of this process that integrations use unless told otherwise: the cluster of HANDOFF_SEEDS, or a node."""
+    with _lock:
+        if not _shared:
+            _shared.append(BackgroundSession())
+        return _shared[0]

@@ -1,0 +1,148 @@
+"""What an executor sends to workers, and what comes back: nothing that a user's code does fails the run that it is in.
+
+A call is `fn(*args, **kwargs)`, all of it sealed. Its outcome is a tuple (kind, content, seconds that fn took).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from functools import partial
+from time import perf_counter
+from typing import Any, Final, TypeVar
+
+from handoff_actors.errors import SerializationError
+from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.wire.payload import Sealed, encode_exception
+
+T = TypeVar("T")
+
+#: What certainly can be encoded, and decoded, and costs least as it is.
+_PLAIN: Final = frozenset({int, float, bool, str, bytes, type(None)})
+#: By executor: None, or the outcome of its initializer's failure in this process.
+_initialized: dict[str, "Outcome | None"] = {}
+
+
+class Kind(IntEnum):
+    """What the content of an outcome is."""
+
+    #: What fn returned,
+    PLAIN = 0
+    #: the same, sealed,
+    SEALED = 1
+    #: the exception that it raised, encoded,
+    RAISED = 2
+    #: or that which the initializer raised.
+    NOT_INITIALIZED = 3
+
+
+Outcome = tuple[int, Any, float]
+
+
+class Initializer:
+    """Called once in each worker process, before the first function of its executor."""
+
+    def __init__(self, executor: str, code: Callable[..., object], arguments: Sequence[object]) -> None:
+        self._executor = executor
+        self._call = Sealed.of((code, tuple(arguments)))
+
+    def failure(self) -> Outcome | None:
+        """How it failed here, at its first call or now."""
+        if self._executor not in _initialized:
+            _initialized[self._executor] = self._attempt()
+        return _initialized[self._executor]
+
+    def _attempt(self) -> Outcome | None:
+        try:
+            code, arguments = self._call.open()
+            code(*arguments)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, the app is to know
+            return Kind.NOT_INITIALIZED, encode_exception(error), 0.0
+        return None
+
+
+class Code:
+    """A function of a user's, as workers have it."""
+
+    def __init__(self, fn: Sealed, initializer: Initializer | None) -> None:
+        self._fn = fn
+        self._initializer = initializer
+        self._opened: Callable[..., Any] | None = None
+
+    def open(self) -> Callable[..., Any]:
+        """Give the function. Raises SerializationError, each time."""
+        if self._opened is None:
+            self._opened = self._fn.open()
+        return self._opened
+
+    def refusal(self) -> Outcome | None:
+        """The outcome of any call, where the initializer has failed."""
+        return None if self._initializer is None else self._initializer.failure()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Code, (self._fn, self._initializer)
+
+
+def call(code: Code, arguments: Sealed) -> Outcome:
+    """Run in a worker: call a function."""
+    started = perf_counter()
+    try:
+        refusal = code.refusal()
+        if refusal is not None:
+            return refusal
+        fn = code.open()
+        args, kwargs = arguments.open()
+        started = perf_counter()
+        result = fn(*args, **kwargs)
+        return _returned(result, perf_counter() - started)
+    except BaseException as error:  # noqa: BLE001 - it is the future's
+        return _raised(error, perf_counter() - started)
+
+
+async def call_async(code: Code, arguments: Sealed) -> Outcome:
+    """Run in a worker: call a coroutine function, and await what it gives."""
+    started = perf_counter()
+    try:
+        refusal = code.refusal()
+        if refusal is not None:
+            return refusal
+        fn = code.open()
+        args, kwargs = arguments.open()
+        started = perf_counter()
+        result = await fn(*args, **kwargs)
+        return _returned(result, perf_counter() - started)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is the future's
+        return _raised(error, perf_counter() - started)
+
+
+def caller_of(fn: Callable[..., object], initializer: Initializer | None) -> Callable[..., object]:
+    """What a DAG has in the place of `fn`. Raises SerializationError."""
+    code = Code(Sealed.of(fn), initializer)
+    # A partial of a plain function is what the DAG checks fastest.
+    return partial(call_async if is_coroutine_code(fn) else call, code)
+
+
+def _returned(result: object, seconds: float) -> Outcome:
+    if type(result) in _PLAIN:
+        return Kind.PLAIN, result, seconds
+    return Kind.SEALED, Sealed.of(result), seconds
+
+
+def _raised(error: BaseException, seconds: float) -> Outcome:
+    return Kind.RAISED, encode_exception(_users_own(error)), seconds
+
+
+def attempt(step: Callable[[], T]) -> tuple[T, None] | tuple[None, BaseException]:
+    """What a step in the app gives, or what a user's `__reduce__` in it raises, even SystemExit: that is the future's."""
+    try:
+        return step(), None
+    except BaseException as error:  # noqa: BLE001 - see above
+        return None, _users_own(error)
+
+
+def _users_own(error: BaseException) -> BaseException:
+    """The exception that a SerializationError was made of; not where that says what to do about a missing module."""
+    if not isinstance(error, SerializationError) or isinstance(error.__cause__, ModuleNotFoundError):
+        return error
+    return error.__cause__ or error

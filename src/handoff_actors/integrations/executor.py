@@ -1,0 +1,203 @@
+"""`concurrent.futures.Executor` over a cluster, or over this machine's cores."""
+
+import asyncio
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from itertools import chain, islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+from handoff_actors.actors.capabilities import own_capabilities
+from handoff_actors.integrations.calls import Initializer
+from handoff_actors.integrations.feed import Feed, Item
+from handoff_actors.integrations.loop_thread import LoopThread, is_interpreter_ending
+from handoff_actors.session import Session
+
+if TYPE_CHECKING:
+    from handoff_actors.integrations.background import BackgroundSession
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SHUT = "cannot schedule new futures after shutdown"
+_ENDING = "cannot schedule new futures after interpreter shutdown"
+
+
+class Executor(futures.Executor):
+    """Runs functions on the workers of a cluster, as `concurrent.futures.Executor` says.
+
+    A worker that dies is replaced, and what it ran is run again; only a function that kills its worker again and again
+    ends with BrokenExecutor, and the others go on.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: Sequence[object] = (),
+        session: "Session | BackgroundSession | None" = None,
+        seeds: Sequence[str] | None = None,
+        cost: Mapping[str, float] | None = None,
+        nodes: Collection[str] | None = None,
+    ) -> None:
+        """Use a session whose loop is running here, or in the background; the cluster of `seeds`; or that of HANDOFF_SEEDS.
+
+        Without a cluster, `max_workers` processes are started here with the first function, as many as cores unless
+        given; with one, at most `max_workers` functions are with its nodes at any time. `initializer` is called with
+        `initargs` once in each worker process, before its first function. Each function claims `cost`, and runs on one of
+        `nodes`, if given.
+        """
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if session is not None and seeds is not None:
+            raise ValueError("give a session or seeds, not both")
+        #: Where the session lives, if it isn't ours.
+        self._loop = None if session is None else _loop_of(session)
+        is_own_node = session is None and not (os.environ.get("HANDOFF_SEEDS") if seeds is None else seeds)
+        open_session = _own_node(max_workers) if is_own_node else partial(_given, session, seeds)
+        self._feed = Feed(
+            open_session,
+            most_at_once=None if is_own_node else max_workers,
+            initializer=initializer and Initializer(secrets.token_hex(8), initializer, initargs),
+            cost=cost,
+            nodes=nodes,
+        )
+        self._lock = threading.Lock()
+        self._is_shut = False
+        self._thread: LoopThread | None = None
+        #: Done once nothing is left to do.
+        self._end: futures.Future[None] | None = None
+        # One that is forgotten still does what it was asked to, and leaves nothing behind.
+        weakref.finalize(self, self._feed.close).atexit = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
+        """Schedule `fn(*args, **kwargs)`; if it is a coroutine function, the future has what awaiting that gives.
+
+        Raises RuntimeError after `shutdown`, BrokenExecutor.
+        """
+        future: futures.Future[T] = futures.Future()
+        with self._lock:
+            if self._feed.broken is not None:
+                raise futures.BrokenExecutor(str(self._feed.broken)) from self._feed.broken.__cause__
+            if self._is_shut:
+                raise RuntimeError(_SHUT)
+            if is_interpreter_ending():
+                raise RuntimeError(_ENDING)
+            if self._end is None:
+                self._start()
+            self._feed.put(Item(fn, args, kwargs, future))
+        return future
+
+    def map(  # type: ignore[override]  # later Pythons have more options
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **options: Any,
+    ) -> Iterator[T]:
+        """As `concurrent.futures.ProcessPoolExecutor.map`. Chunks are rarely needed: short functions travel together."""
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout, **options)
+        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        return chain.from_iterable(super().map(partial(_run_chunk, fn), chunks, timeout=timeout, **options))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take nothing more in; with `wait`, return once all is done.
+
+        In the thread of a session's loop it can't wait, and raises RuntimeError if there is anything to wait for: use
+        `async with`, or `await asyncio.to_thread(executor.shutdown)`.
+        """
+        with self._lock:
+            self._is_shut = True
+            if cancel_futures:
+                self._feed.cancel_waiting()
+            self._feed.close()
+            end, thread = self._end, self._thread
+        if not wait or end is None:
+            return
+        if thread is not None:
+            thread.join()
+        elif _current_loop() is not self._loop:
+            end.result()
+        elif self._feed.has_work():
+            raise RuntimeError("waiting here would keep what is waited for from happening; await it")
+
+    def terminate_workers(self) -> None:
+        """Take nothing more in, cancel what waits, and end what runs, which gets BrokenExecutor. Waits for nothing."""
+        self.shutdown(wait=False, cancel_futures=True)
+        self._feed.abort()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.shutdown)
+
+    def _start(self) -> None:
+        feed = self._feed
+        if self._loop is not None:
+            self._end = asyncio.run_coroutine_threadsafe(feed.serve(), self._loop)
+            return
+        thread = LoopThread("handoff executor", feed.serve, feed.close)
+        thread.start()
+        self._thread, self._end = thread, thread.end
+
+
+@asynccontextmanager
+async def _given(
+    session: "Session | BackgroundSession | None", seeds: Sequence[str] | None
+) -> AsyncIterator[Session]:
+    if session is not None:
+        yield session if isinstance(session, Session) else session.session
+    else:
+        async with Session(seeds) as ours:
+            yield ours
+
+
+def _own_node(workers: int | None) -> Callable[[], AbstractAsyncContextManager[Session]]:
+    def open_session() -> Session:
+        offer = own_capabilities()
+        return Session((), offer if workers is None else offer | {"cpu": float(workers)}, workers=workers)
+
+    return open_session
+
+
+def _loop_of(session: "Session | BackgroundSession") -> asyncio.AbstractEventLoop:
+    if not isinstance(session, Session):
+        return session.loop
+    loop = _current_loop()
+    if loop is None:
+        raise RuntimeError("make an executor over a session where the session's loop runs")
+    return loop
+
+
+def _current_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _chunks(items: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _run_chunk(fn: Callable[..., T], chunk: Iterable[tuple[Any, ...]]) -> list[T]:
+    return [fn(*args) for args in chunk]

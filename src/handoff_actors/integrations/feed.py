@@ -1,0 +1,328 @@
+"""Turns calls, as they come in from any thread, into runs of a session, and what comes back into futures.
+
+So many calls are handed over as keep every worker busy for a few milliseconds; the rest wait here, where they can still
+be cancelled. Short functions share a run, which costs far less than one each. A function that takes longer than
+`LONG_S` has a run of its own, so that the end of its neighbour's run is never its end.
+"""
+
+import asyncio
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from typing import Any, Final
+
+from handoff_actors.errors import FunctionFailed, HandoffError, SerializationError, WorkerDied
+from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.function import Function
+from handoff_actors.ids import FunctionId
+from handoff_actors.integrations.calls import Initializer, Kind, Outcome, attempt, caller_of
+from handoff_actors.session import Session
+from handoff_actors.wire.payload import Sealed, decode_exception
+
+log = logging.getLogger(__name__)
+
+#: A function that takes this long, or of which nothing is known, shares its run with no other.
+LONG_S: Final = 0.005
+#: Work for so long is with the nodes, beyond what runs.
+AHEAD_S: Final = 0.05
+#: Making and sending so many holds the loop for a few milliseconds.
+MOST_PER_RUN: Final = 250
+#: Beyond one per worker, so many runs of short functions go on at a time.
+SHARED_RUNS: Final = 4
+#: How quickly the estimate of a function's seconds follows when functions get faster.
+_DECAY: Final = 0.1
+_UNKNOWN_S: Final = float("inf")
+#: Nothing is faster, whatever the clock says.
+_LEAST_S: Final = 1e-5
+#: How long an answer to how many workers there are is good for.
+_SLOTS_GOOD_FOR_S: Final = 1.0
+
+
+class Item:
+    """A call that somebody waits for."""
+
+    __slots__ = ("args", "fn", "future", "kwargs")
+
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], future: "Future[Any]"
+    ) -> None:
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.future = future
+
+    def fail(self, error: BaseException) -> None:
+        """End the waiting, if it has not ended."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Feed:
+    """`put`, `cancel_waiting` and `close` may be called in any thread; `serve` runs in the session's loop."""
+
+    def __init__(
+        self,
+        session: Callable[[], AbstractAsyncContextManager[Session]],
+        *,
+        most_at_once: int | None,
+        initializer: Initializer | None,
+        cost: Mapping[str, float] | None,
+        nodes: Collection[str] | None,
+    ) -> None:
+        self._open_session = session
+        self._most_at_once = most_at_once
+        self._initializer = initializer
+        self._cost = cost
+        self._nodes = nodes
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._is_woken = False
+        self._is_closing = False
+        self._is_first = True
+        self._is_aborted = False
+        self._serving: asyncio.Task[None] | None = None
+        self._waiting: deque[Item] = deque()
+        #: Those that are no longer to be cancelled: another function has ended their run.
+        self._again: deque[Item] = deque()
+        self._in_flight: set[Item] = set()
+        self._runs = 0
+        self._slots = 1
+        self._slots_asked_at = float("-inf")
+        #: Seconds that a function is expected to take: rises at once, falls slowly.
+        self._expected_s = _UNKNOWN_S
+        #: Why nothing can be run any more.
+        self.broken: BrokenExecutor | None = None
+
+    # --- From any thread
+
+    def put(self, item: Item) -> None:
+        """Take a call in. The first one is as good as running: it starts as soon as there is a session."""
+        if self._is_first and item.future.set_running_or_notify_cancel():
+            self._is_first = False
+            self._again.append(item)
+        else:
+            self._waiting.append(item)
+        self._wake()
+
+    def cancel_waiting(self) -> None:
+        """Cancel what has not been handed over."""
+        for item in self._take_waiting():
+            if item.future.cancel():
+                # Whoever waits for several futures hears of it only so.
+                item.future.set_running_or_notify_cancel()
+
+    def close(self) -> None:
+        """Have `serve` return once nothing is left to do."""
+        self._is_closing = True
+        self._is_woken = False
+        self._wake()
+
+    def abort(self) -> None:
+        """Have `serve` end what runs, and return."""
+        loop, self._is_aborted = self._loop, True
+        if loop is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._serving is not None:
+            self._serving.cancel()
+
+    def has_work(self) -> bool:
+        """Whether anybody waits for a call."""
+        return bool(self._waiting or self._again or self._in_flight)
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None and not self._is_woken:
+            self._is_woken = True
+            # A loop that has ended has said so to every future.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._changed.set)
+
+    def _take_waiting(self) -> list[Item]:
+        taken: list[Item] = []
+        # Two threads may take from it.
+        with suppress(IndexError):
+            while self._waiting:
+                taken.append(self._waiting.popleft())
+        return taken
+
+    # --- In the loop
+
+    async def serve(self) -> None:
+        """Run calls until `close`. However it ends, every future has its outcome then."""
+        self._loop = asyncio.get_running_loop()
+        self._serving = asyncio.current_task()
+        if self._is_aborted:
+            self._cancel()
+        try:
+            async with self._open_session() as session, asyncio.TaskGroup() as tasks:
+                await self._hand_over(session, tasks)
+        except HandoffError as error:
+            # It is told to those who wait.
+            self._break("the executor has no session", error)
+        finally:
+            self._serving = None
+            self._break("the executor has ended", sys.exception())
+
+    async def _hand_over(self, session: Session, tasks: asyncio.TaskGroup) -> None:
+        while not self._is_closing or self.has_work():
+            self._changed.clear()
+            self._is_woken = False
+            await self._count_slots(session)
+            while batch := self._next_batch():
+                tasks.create_task(self._run(session, batch))
+            if not self._is_closing or self._in_flight:
+                await self._changed.wait()
+
+    async def _count_slots(self, session: Session) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._slots_asked_at > _SLOTS_GOOD_FOR_S:
+            self._slots_asked_at = now
+            offers = await session.discover_nodes()
+            usable = [offers[name] for name in offers if self._nodes is None or name in self._nodes]
+            self._slots = max(1, sum(_slots_of(offer, self._cost) for offer in usable))
+
+    def _room(self) -> int:
+        """How many more may be handed over, in one run, now."""
+        is_long = self._expected_s >= LONG_S
+        window = self._slots + int(self._slots * AHEAD_S / self._expected_s)
+        window = min(self._most_at_once or window, window)
+        room = window - len(self._in_flight)
+        if is_long:
+            return min(room, 1)
+        # Neither crumbs, nor one run for each that comes in: those that wait a moment longer share one.
+        if self._runs >= self._slots + SHARED_RUNS or room < min(window // 4, len(self._waiting)):
+            return 0
+        return min(room, MOST_PER_RUN)
+
+    def _next_batch(self) -> list[Item]:
+        size = self._room()
+        batch: list[Item] = []
+        while self._again and len(batch) < size:
+            batch.append(self._again.popleft())
+        with suppress(IndexError):
+            while len(batch) < size:
+                item = self._waiting.popleft()
+                if item.future.set_running_or_notify_cancel():
+                    batch.append(item)
+        self._in_flight.update(batch)
+        self._runs += bool(batch)
+        return batch
+
+    async def _run(self, session: Session, batch: list[Item]) -> None:
+        dag = self._dag_of(batch)
+        try:
+            if len(dag):
+                settle = partial(self._settle, batch)
+                await session.execute_distributed(dag, max_retries=0, nodes=self._nodes, on_result=settle)
+        except HandoffError as error:
+            self._ended(batch, error)
+        finally:
+            # If this is cancelled, some are not done, and `_break` ends them.
+            self._in_flight.difference_update(item for item in batch if item.future.done())
+            # The run's remains refer to it until garbage is collected; what was called with what must not stay as long.
+            batch.clear()
+            self._runs -= 1
+            self._changed.set()
+
+    def _dag_of(self, batch: Sequence[Item]) -> DAG:
+        """Make a DAG whose ids are positions in `batch`; what can't be encoded is not in it."""
+        dag, callers = DAG(), dict[int, Callable[..., object]]()
+        for number, item in enumerate(batch):
+            sealed, error = attempt(partial(self._seal, item, callers))
+            if sealed is None:
+                self._resolve(item, partial(item.future.set_exception, error))
+                continue
+            caller, arguments = sealed
+            dag.add_function(Function(number, (), caller, extra_args=(arguments,), cost=self._cost))
+        return dag
+
+    def _seal(
+        self, item: Item, callers: dict[int, Callable[..., object]]
+    ) -> tuple[Callable[..., object], Sealed]:
+        caller = callers.get(id(item.fn))
+        if caller is None:
+            caller = callers[id(item.fn)] = caller_of(item.fn, self._initializer)
+        return caller, Sealed.of((item.args, item.kwargs))
+
+    # --- Outcomes
+
+    def _settle(self, batch: Sequence[Item], number: FunctionId, outcome: Outcome) -> None:
+        kind, content, seconds = outcome
+        self._learn(max(seconds, _LEAST_S))
+        item = batch[number]  # type: ignore[call-overload]  # ids are positions
+        if kind == Kind.PLAIN:
+            self._resolve(item, partial(item.future.set_result, content))
+        elif kind == Kind.SEALED:
+            self._open(item, content)
+        elif kind == Kind.RAISED:
+            self._resolve(item, partial(item.future.set_exception, decode_exception(content)))
+        else:
+            error = decode_exception(content)
+            if self.broken is None:
+                log.critical("exception in initializer", exc_info=error)
+            self._break("a worker's initializer failed", error)
+
+    def _learn(self, seconds: float) -> None:
+        if seconds > self._expected_s or self._expected_s == _UNKNOWN_S:
+            self._expected_s = seconds
+        else:
+            self._expected_s += (seconds - self._expected_s) * _DECAY
+
+    def _open(self, item: Item, content: Sealed) -> None:
+        result, error = attempt(content.open)
+        if error is None:
+            self._resolve(item, partial(item.future.set_result, result))
+        else:
+            self._resolve(item, partial(item.future.set_exception, error))
+
+    def _resolve(self, item: Item, tell: Callable[[], object]) -> None:
+        self._in_flight.discard(item)
+        self._changed.set()
+        if not item.future.done():
+            tell()
+
+    def _ended(self, batch: Sequence[Item], error: HandoffError) -> None:
+        """Its run has failed: because of one function, and then the others run again; or for them all."""
+        left = [item for item in batch if not item.future.done()]
+        if isinstance(error, FunctionFailed | SerializationError) and isinstance(error.function_id, int):
+            culprit = batch[error.function_id]
+            culprit.fail(_broken(str(error), error) if isinstance(error, WorkerDied) else error)
+            again = [item for item in left if item is not culprit]
+            self._in_flight.difference_update(again)
+            self._again.extend(again)
+            return
+        for item in left:
+            item.fail(error)
+
+    def _break(self, reason: str, cause: BaseException | None) -> None:
+        """Nothing is run any more; whoever waits hears why."""
+        if self.broken is None:
+            self.broken = _broken(reason if cause is None else f"{reason}: {cause!r}", cause)
+        for item in (*self._in_flight, *self._again):
+            item.fail(self.broken)
+        for item in self._take_waiting():
+            if item.future.set_running_or_notify_cancel():
+                item.fail(self.broken)
+        self._in_flight.clear()
+        self._again.clear()
+        self._is_closing = True
+        self._changed.set()
+
+
+def _broken(reason: str, cause: BaseException | None) -> BrokenExecutor:
+    error = BrokenExecutor(reason)
+    error.__cause__ = cause
+    return error
+
+
+def _slots_of(offer: Mapping[str, float], cost: Mapping[str, float] | None) -> int:
+    """How many functions a node runs at once."""
+    shares = [offer.get(resource, 0.0) / amount for resource, amount in (cost or {}).items() if amount]
+    return int(min(shares, default=offer.get("cpu", 1.0)))

@@ -1,0 +1,72 @@
+"""Event loops in threads of their own, for code that has none."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from handoff_actors.blocking import loop_factory
+
+#: Those that have not ended.
+_running: set["LoopThread"] = set()
+_ending = threading.Event()
+# A fork has none of its parent's threads.
+os.register_at_fork(after_in_child=_running.clear)
+
+
+class LoopThread:
+    """Runs `main` to its end. Before the interpreter ends, `finish` is called, and `main` is waited for."""
+
+    def __init__(
+        self, name: str, main: Callable[[], Coroutine[Any, Any, None]], finish: Callable[[], None]
+    ) -> None:
+        self._main = main
+        self._finish = finish
+        #: Done when `main` is, and never with an exception.
+        self.end: Future[None] = Future()
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Raises RuntimeError when the interpreter is ending."""
+        _running.add(self)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            _running.discard(self)
+            raise
+
+    def join(self) -> None:
+        """Wait until nothing is left of it."""
+        self._thread.join()
+
+    def finish(self) -> None:
+        """Have it end, and wait for that."""
+        self._finish()
+        self.join()
+
+    def _live(self) -> None:
+        try:
+            # `main` may cancel itself.
+            with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(self._main())
+        finally:
+            _running.discard(self)
+            self.end.set_result(None)
+
+
+def is_interpreter_ending() -> bool:
+    """Whether it is too late to start anything."""
+    return _ending.is_set()
+
+
+def _finish_all() -> None:
+    _ending.set()
+    for thread in list(_running):
+        thread.finish()
+
+
+# At this time threads can still be started, unlike in functions of `atexit`; concurrent.futures does the same.
+threading._register_atexit(_finish_all)  # type: ignore[attr-defined]  # noqa: SLF001

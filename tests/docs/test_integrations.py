@@ -1,0 +1,36 @@
+"""Every snippet of docs/integrations.md is run, as it stands there."""
+
+import subprocess
+import sys
+
+import pytest
+
+from daemons import environment
+from docs.pages import snippets
+
+SNIPPETS = snippets("integrations.md", "python")
+PRINTS = [
+    "1024 332833500",
+    "[1, 2]",
+    "(np.float64(2000000.0),)\n1.0",
+    "{'C': 1.0}",
+    "5\n[('three', 'sum'), ('two', 'sum')]",
+    "6",
+]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("snippet", "printed"), list(zip(SNIPPETS, PRINTS, strict=True)))
+def test_a_snippet_prints_what_it_should(snippet: str, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=snippet,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+        env=environment(),
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == printed

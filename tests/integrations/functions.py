@@ -1,0 +1,53 @@
+"""What the tests of executors run in workers."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+initialized_with: list[object] = []
+
+
+def increment(number: int) -> int:
+    return number + 1
+
+
+def initialize(value: object) -> None:
+    initialized_with.append(value)
+
+
+def refuse() -> None:
+    raise ValueError("not in the mood")
+
+
+def seen_by_initializer() -> tuple[int, list[object]]:
+    return os.getpid(), initialized_with
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once(mark: Path) -> str:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return "alive"
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+def wait_for(mark: Path) -> str:
+    """Returns once there is such a file."""
+    while not mark.exists():
+        time.sleep(0.01)
+    return mark.name
+
+
+def start_and_wait_for(started: Path, mark: Path) -> str:
+    started.touch()
+    return wait_for(mark)
+
+
+async def increment_later(number: int) -> int:
+    return number + 1

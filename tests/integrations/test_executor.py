@@ -1,0 +1,281 @@
+"""`handoff.Executor` is a `concurrent.futures.Executor`, in what CPython's own tests leave open."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import BrokenExecutor, Future, as_completed, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import handoff_actors as handoff
+from daemons import Daemons
+from handoff_actors.integrations.background import BackgroundSession
+from integrations.functions import (
+    die,
+    die_once,
+    increment,
+    increment_later,
+    initialize,
+    refuse,
+    seen_by_initializer,
+    start_and_wait_for,
+    wait_for,
+)
+from processes.app import descendants
+
+pytestmark = pytest.mark.processes
+
+
+def test_many_calls_come_back_each_with_its_own_result(executor: handoff.Executor) -> None:
+    futures = [executor.submit(increment, number) for number in range(3000)]
+
+    assert [future.result() for future in futures] == list(range(1, 3001))
+
+
+def test_many_calls_share_few_runs(executor: handoff.Executor) -> None:
+    assert executor.submit(increment, 0).result() == 1
+    runs: set[object] = set()
+    futures = [executor.submit(_remember_run, number) for number in range(3000)]
+    for future in as_completed(futures):
+        runs.add(future.result())
+
+    assert len(runs) == 1
+
+
+def _remember_run(number: int) -> str:
+    return "run"
+
+
+def test_an_exception_is_that_of_one_future(executor: handoff.Executor) -> None:
+    futures = [executor.submit(divmod, 1, number % 50) for number in range(200)]
+
+    failed = [number for number, future in enumerate(futures) if future.exception() is not None]
+
+    assert failed == [0, 50, 100, 150]
+    assert isinstance(futures[0].exception(), ZeroDivisionError)
+    assert isinstance(getattr(futures[0].exception(), "__cause__", None), handoff.RemoteTraceback)
+
+
+@pytest.mark.parametrize("argument", [threading.Lock(), iter([])])
+def test_what_cannot_be_sent_fails_alone(executor: handoff.Executor, argument: object) -> None:
+    futures: list[Future[object]] = [executor.submit(id, argument), executor.submit(increment, 1)]
+
+    assert isinstance(futures[0].exception(), TypeError)
+    assert futures[1].result() == 2
+
+
+def test_a_result_that_cannot_be_sent_fails_alone(executor: handoff.Executor) -> None:
+    locks, numbers = executor.submit(threading.Lock), executor.submit(increment, 1)
+
+    assert isinstance(locks.exception(), TypeError)
+    assert numbers.result() == 2
+
+
+def test_arrays_can_be_written_to_on_both_sides(executor: handoff.Executor) -> None:
+    def double(array: np.ndarray) -> np.ndarray:
+        array *= 2
+        return array
+
+    for size in (10, 100_000):
+        array = executor.submit(double, np.ones(size)).result()
+        array += 1
+
+        assert array.sum() == 3 * size
+
+
+def test_a_coroutine_function_is_awaited(executor: handoff.Executor) -> None:
+    future: Future[Any] = executor.submit(increment_later, 1)
+
+    assert future.result() == 2
+
+
+def test_a_worker_that_dies_is_replaced(executor: handoff.Executor, tmp_path: Path) -> None:
+    assert executor.submit(die_once, tmp_path / "died").result() == "alive"
+
+
+def test_a_function_that_kills_its_workers_breaks_its_own_future(executor: handoff.Executor) -> None:
+    deadly, harmless = executor.submit(die), executor.submit(increment, 1)
+
+    with pytest.raises(BrokenExecutor) as raised:
+        deadly.result()
+    assert isinstance(raised.value.__cause__, handoff.WorkerDied)
+    assert harmless.result() == 2
+    assert executor.submit(increment, 2).result() == 3
+
+
+def test_the_initializer_comes_first_and_once_in_each_worker() -> None:
+    with handoff.Executor(2, initializer=initialize, initargs=["seven"]) as executor:
+        seen = {executor.submit(seen_by_initializer).result()[0]: None for _ in range(10)}
+        values = [executor.submit(seen_by_initializer).result()[1] for _ in range(10)]
+
+    assert 1 <= len(seen) <= 2
+    assert values == [["seven"]] * 10
+
+
+def test_executors_over_one_session_have_initializers_of_their_own() -> None:
+    with BackgroundSession((), {"cpu": 1}, workers=1) as session:
+        for number in range(3):
+            with handoff.Executor(session=session, initializer=initialize, initargs=[number]) as executor:
+                assert executor.submit(seen_by_initializer).result()[1] == list(range(number + 1))
+
+
+def test_an_initializer_that_fails_breaks_the_executor() -> None:
+    executor = handoff.Executor(1, initializer=refuse)
+
+    with pytest.raises(BrokenExecutor, match="not in the mood"):
+        executor.submit(increment, 1).result()
+    with pytest.raises(BrokenExecutor, match="not in the mood"):
+        executor.submit(increment, 1)
+    executor.shutdown()
+
+
+def test_what_waits_can_be_cancelled_and_what_runs_cannot(executor: handoff.Executor, tmp_path: Path) -> None:
+    go, started = tmp_path / "go", [tmp_path / "a", tmp_path / "b"]
+    running = [executor.submit(start_and_wait_for, mark, go) for mark in started]
+    waiting = [executor.submit(increment, number) for number in range(20)]
+    for mark in started:
+        wait_for(mark)
+
+    assert not any(future.cancel() for future in running)
+    assert all(future.cancel() for future in waiting)
+
+    go.touch()
+    assert [future.result() for future in running] == ["go", "go"]
+
+
+def test_shutting_down_cancels_what_waits(tmp_path: Path) -> None:
+    executor = handoff.Executor(1)
+    running = executor.submit(wait_for, tmp_path / "go")
+    waiting = executor.submit(increment, 1)
+
+    executor.shutdown(wait=False, cancel_futures=True)
+    (tmp_path / "go").touch()
+    executor.shutdown()
+
+    assert running.result() == "go"
+    assert waiting.cancelled()
+    assert wait([waiting], timeout=0).done == {waiting}
+
+
+def test_terminated_workers_leave_nothing(tmp_path: Path) -> None:
+    before = set(descendants())
+    executor = handoff.Executor(1)
+    running = executor.submit(start_and_wait_for, tmp_path / "started", tmp_path / "never")
+    wait_for(tmp_path / "started")
+
+    executor.terminate_workers()
+    executor.shutdown()
+
+    assert isinstance(running.exception(), BrokenExecutor)
+    assert set(descendants()) <= before
+
+
+def test_a_forgotten_executor_does_its_work_and_ends() -> None:
+    before = set(descendants())
+    executor = handoff.Executor(2)
+    futures = [executor.submit(increment, number) for number in range(10)]
+    thread = executor._thread
+
+    del executor
+    assert thread is not None
+    thread.join()
+
+    assert [future.result(0) for future in futures] == list(range(1, 11))
+    assert set(descendants()) <= before
+
+
+def test_a_map_stops_at_its_time_limit(executor: handoff.Executor, tmp_path: Path) -> None:
+    results = executor.map(wait_for, [tmp_path, tmp_path / "go"], timeout=1)
+
+    assert next(results) == tmp_path.name
+    with pytest.raises(TimeoutError):
+        next(results)
+    (tmp_path / "go").touch()
+
+
+@pytest.mark.parametrize("chunksize", [1, 3, 100])
+def test_a_map_keeps_the_order(executor: handoff.Executor, chunksize: int) -> None:
+    assert list(executor.map(pow, range(20), range(20), chunksize=chunksize)) == [n**n for n in range(20)]
+
+
+async def test_an_event_loop_runs_functions_in_it(executor: handoff.Executor) -> None:
+    loop = asyncio.get_running_loop()
+
+    assert await loop.run_in_executor(executor, increment, 1) == 2
+
+
+async def test_a_session_lends_its_nodes() -> None:
+    async with (
+        handoff.Session((), {"cpu": 2}) as session,
+        handoff.Executor(session=session) as executor,
+    ):
+        results = await asyncio.gather(
+            *(
+                asyncio.get_running_loop().run_in_executor(executor, increment, number)
+                for number in range(500)
+            )
+        )
+
+    assert results == list(range(1, 501))
+
+
+async def test_waiting_in_the_thread_of_the_session_is_refused(tmp_path: Path) -> None:
+    async with handoff.Session((), {"cpu": 1}) as session:
+        executor = handoff.Executor(session=session)
+        future = executor.submit(wait_for, tmp_path / "go")
+
+        with pytest.raises(RuntimeError, match="await it"):
+            executor.shutdown()
+        (tmp_path / "go").touch()
+        await asyncio.to_thread(executor.shutdown)
+
+        assert future.result(0) == "go"
+
+
+def test_a_session_of_another_thread_needs_its_loop() -> None:
+    with pytest.raises(RuntimeError, match="where the session's loop runs"):
+        handoff.Executor(session=handoff.Session())
+
+
+def test_no_session_means_a_broken_executor() -> None:
+    with handoff.Executor(seeds=["tcp://127.0.0.1:1"]) as executor:
+        with pytest.raises(BrokenExecutor) as raised:
+            executor.submit(increment, 1).result()
+
+        assert isinstance(raised.value.__cause__, handoff.ConnectionFailed)
+
+
+def test_a_cluster_runs_it_on_the_nodes_that_are_asked_for(daemons: Daemons) -> None:
+    n1, n2 = daemons.cluster(2, "--cpu", "1")
+    with handoff.Executor(seeds=[n1.address], nodes=["n2"], cost={"cpu": 1}) as executor:
+        workers = {executor.submit(os.getpid).result() for _ in range(5)}
+
+        with pytest.raises(handoff.SerializationError, match="'integrations', which this node cannot import"):
+            executor.submit(increment, 1).result()
+        assert workers <= {process.pid for process in n2.family()}
+
+
+def test_what_no_node_can_hold_says_so(executor: handoff.Executor) -> None:
+    with handoff.Executor(1, cost={"cpu": 99}) as narrow, pytest.raises(handoff.AllocationError):
+        narrow.submit(increment, 1).result()
+
+
+def test_a_program_ends_once_its_work_is_done() -> None:
+    program = (
+        "import handoff_actors as h\n"
+        "executor = h.Executor(2)\n"
+        "def late(n):\n    import time; time.sleep(.2); return n\n"
+        "for n in range(4): executor.submit(late, n).add_done_callback(lambda f: print(f.result()))\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-"], input=program, capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert sorted(done.stdout.split()) == ["0", "1", "2", "3"]
+    assert done.stderr == ""
