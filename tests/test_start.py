@@ -12,11 +12,13 @@ HEAVY = {
     "email",
     "html",
     "http",
+    "json",
     "importlib.metadata",
     "multiprocessing",
     "numpy",
     "rich",
     "sqlite3",
+    "statistics",
     "unittest",
     "uvloop",
     "xml",
@@ -25,7 +27,15 @@ HEAVY = {
 FOR_COMMANDS_ALONE = {f"handoff_actors.{name}" for name in ("cli", "actors.daemon")}
 FOR_SOME_PROGRAMS_ALONE = {
     f"handoff_actors.{name}"
-    for name in ("actors.journal_file", "graph.render", "graph.svg", "transport.zeromq", "transport.curve")
+    for name in (
+        "actors.journal_file",
+        "graph.render",
+        "graph.svg",
+        "report.plot",
+        "report.trace",
+        "transport.curve",
+        "transport.zeromq",
+    )
 }
 #: The rest of the library, and what it is made with: they stay in the app.
 FOR_APPS_ALONE = {"asyncio", "hashlib", "msgspec", "secrets", "ssl", "subprocess", "tempfile"} | {

@@ -10,9 +10,7 @@ from handoff_actors.actors.runner import RunEvent, RunnerActor
 from handoff_actors.core.explain import Explanation
 from handoff_actors.errors import NodeLost, SerializationError
 from handoff_actors.ids import FunctionId
-from handoff_actors.report.plot import plot
 from handoff_actors.report.report import FunctionReport, Report
-from handoff_actors.report.trace import write_trace
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
@@ -158,6 +156,9 @@ class Run:
 
         For a run of very many functions this takes a while; a thread may do it.
         """
+        # As for pictures: few programs want one, and no other would need what this imports.
+        from handoff_actors.report.trace import write_trace  # noqa: PLC0415
+
         write_trace(self.report, path)
 
     def plot(self, axes: "Axes | None" = None) -> "Axes":
@@ -165,6 +166,8 @@ class Run:
 
         Raises ImportError without matplotlib: it comes with the extra `plot`.
         """
+        from handoff_actors.report.plot import plot  # noqa: PLC0415 - see to_trace
+
         return plot(self.report, axes)
 
     def explain(self, function_id: FunctionId) -> Explanation | None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 
 from msgspec import Struct
 
@@ -215,6 +214,9 @@ class Report(Mapping[FunctionId, FunctionReport]):
         )
 
     def _code_report(self, code: str, indices: list[Index]) -> CodeReport:
+        # It imports decimals and fractions, 2 ms that only those who read reports need to pay.
+        from statistics import median  # noqa: PLC0415
+
         progress = self._progress
         return CodeReport(
             code=code,
