@@ -103,6 +103,15 @@ def test_bringing_inputs_in_is_moving_data() -> None:
     assert parts(past.report["b"].time) == NONE | {"inputs": 1.0, "moving": 0.5, "overhead": 0.5, "ran": 1.0}
 
 
+def test_a_transfer_of_which_the_news_was_late_ended_when_the_function_began() -> None:
+    past = Past.of(function("a"), function("b", ["a"]))
+    past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, value=10)
+    past.went("b", ready=1.0, sent=1.0, heard=3.0, ran=1.0, node="m")
+    past.progress.transfers.append(Transfer(0, "m", 10, BEGAN_AT + 1.5, BEGAN_AT + 2.25))
+
+    assert parts(past.report["b"].time) == NONE | {"inputs": 1.0, "moving": 0.5, "overhead": 0.5, "ran": 1.0}
+
+
 def test_a_transfer_to_another_node_is_nothing_to_a_function() -> None:
     past = Past.of(function("a"), function("b", ["a"]))
     past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, value=10)

@@ -88,7 +88,7 @@ class Timeline:
         return max(self.plan.producers[index], key=self._order, default=None)
 
     def arrivals(self, index: Index) -> list[Transfer]:
-        """The transfers of its inputs that ended while it waited at its node."""
+        """The transfers of its inputs that went on while it waited at its node."""
         if not self._arrivals:
             return []
         sent_at, started_at, node = self.sent_at[index], self.started_at[index], self.node_of(index)
@@ -97,7 +97,8 @@ class Timeline:
             transfer
             for producer in wanted
             for transfer in self._arrivals.get((node, producer), ())
-            if sent_at < transfer.ended_at <= started_at
+            # News of a transfer may have been longer on its way than news of the function: its end seems too late then.
+            if sent_at < transfer.ended_at and transfer.began_at < started_at
         ]
 
     def breakdown(self, index: Index) -> Breakdown:
@@ -105,7 +106,7 @@ class Timeline:
         started_at, ended_at = self.started_at[index], self.ended_at[index]
         inputs_at, ready_at, sent_at = self.inputs_at[index], self.ready_at[index], self.sent_at[index]
         arrivals = self.arrivals(index)
-        arrived_at = max((transfer.ended_at for transfer in arrivals), default=sent_at)
+        arrived_at = min(max((transfer.ended_at for transfer in arrivals), default=sent_at), started_at)
         moved_since = max(sent_at, min((transfer.began_at for transfer in arrivals), default=arrived_at))
         free_at = min(max(arrived_at, self._has_room_at(index)), started_at)
         again_s = ready_at - inputs_at
