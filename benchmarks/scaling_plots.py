@@ -16,11 +16,11 @@ def plot_functions(rows: list[dict[str, float]]) -> None:
     sizes = [row["functions"] for row in rows]
     for name, label in (("build_us", "build"), ("start_us", "start"), ("run_us", "run")):
         time.semilogx(sizes, [row[name] for row in rows], marker="o", label=label)
-    time.set(xlabel="functions", ylabel="µs of the app's CPU per function", ylim=(0, None))
+    time.set(xlabel="functions", ylabel="µs of CPU per function", ylim=(0, None))
     time.legend()
     memory.semilogx(sizes, [row["pending_nbytes"] for row in rows], marker="o")
     memory.axhline(1000, linestyle=":", color="gray")
-    memory.set(xlabel="functions", ylabel="resident bytes per pending function", ylim=(0, 1100))
+    memory.set(xlabel="functions", ylabel="bytes per pending function", ylim=(0, 1100))
     figure.savefig(FOLDER / "scaling_functions.svg")
 
 
