@@ -6,9 +6,10 @@ graph itself holds goes to each node once.
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from handoff_actors.errors import FunctionFailed, SerializationError
 from handoff_actors.graph.argument import Constant
@@ -59,8 +60,7 @@ def get(
     return _nest(keys, lambda key: _value(graph, _target(graph, key), values))
 
 
-@dataclass(frozen=True, slots=True)
-class _Home:
+class _Home(Struct, frozen=True):
     """The id of the function that makes the value of `key` ready to come home, where other tasks need it, too."""
 
     key: Key
