@@ -15,10 +15,10 @@ def function(name: str, *args: str, node: str | None = None) -> Function:
     return Function(name, [*args], code, cost=CORE, node=node)
 
 
-def begun(*functions: Function, policy: str = "most_spare") -> RunMachine:
-    """A run that has two nodes of one core."""
+def begun(*functions: Function, policy: str = "most_spare", nodes: str = "ab") -> RunMachine:
+    """A run that has nodes of one core each."""
     run = run_of(*functions, policy=POLICIES[policy])
-    run.start(0.0, [node_up("a", CORE, workers=1), node_up("b", CORE, workers=1)])
+    run.start(0.0, [node_up(name, CORE, workers=1) for name in nodes])
     return run
 
 
@@ -63,3 +63,29 @@ def test_function_waits_for_room_where_no_node_may_be_sent_more() -> None:
     effects = run.handle(completed("a", done(0, value=LARGE)), 0.5)
 
     assert assigned(effects) == [("a", [2])]
+
+
+@pytest.mark.parametrize(("nbytes", "place"), [(SMALL, "b"), (LARGE, "a")])
+def test_waiting_beside_an_input_is_weighed_on_many_nodes_too(nbytes: int, place: str) -> None:
+    run = begun(function("make"), function("hold", node="a"), function("use", "make"), nodes="abcdefghij")
+
+    sent = run.handle(completed("a", done(0, value=nbytes)), 0.5)
+    later = run.handle(node_up("c", CORE, workers=1), 1.0)
+
+    assert assigned(sent) == [(place, [2])]
+    assert later == []
+
+
+def test_function_that_waits_beside_its_input_is_kept_where_no_other_node_has_room() -> None:
+    names = "abcdefghij"
+    run = begun(
+        function("make"),
+        *(function(f"busy {name}", node=name) for name in names),
+        function("use", "make"),
+        nodes=names,
+    )
+    run.handle(completed("a", done(0, value=LARGE)), 0.5)
+    candidates = run.dispatcher.candidates
+
+    assert not run.dispatcher.is_kept(11, candidates["b"])
+    assert run.dispatcher.is_kept(11, candidates["a"])
