@@ -5,20 +5,22 @@ one that may queue a few more, so that no worker ever waits for a message; other
 may go along, see `core.units`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.durations import Durations
+from handoff_actors.core.freight import Freight
 from handoff_actors.core.needs import NeedClass, Needs
-from handoff_actors.core.placement import POLICIES, LoadBalanced, MostSpare, Need, Policy
+from handoff_actors.core.placement import POLICIES, LoadBalanced, MostSpare, Policy
 from handoff_actors.core.program import Batch, Program, Sources
-from handoff_actors.core.progress import READY, Progress
+from handoff_actors.core.progress import READY, RESTING, Progress
 from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run_events import Observed, Tell
-from handoff_actors.core.sending import Sending
 from handoff_actors.core.shortlist import Shortlists, queue_share
+from handoff_actors.core.units import Units
+from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Assign
+from handoff_actors.wire.messages import Assign, Job
 
 #: Up to so many nodes are looked at one by one for each function, which costs less than to keep lists of them.
 FEW_NODES = 8
@@ -36,17 +38,22 @@ class Dispatcher:
         self._progress = progress
         self._policy = policy
         self._is_users_policy = policy not in POLICIES.values()
-        may_form_units = (
+        self._may_form_units = (
             max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
         )
         self._max_concurrency = max_concurrency
         self.needs = Needs(self._plan)
+        self.freight = Freight(self._plan, progress)
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
         self.sources = Sources(progress)
         #: None while nodes are few.
         self._shortlists: Shortlists | None = None
-        self._sending = Sending(program, progress, self.sources, self.needs, may_form_units=may_form_units)
+        self._units = Units(program, progress, self.needs)
+        #: Of a member of a unit that is out, the one that runs behind it.
+        self._follower: dict[Index, Index] = {}
+        self.in_flight = 0
+        self._now = 0.0
         #: Nodes that have been chosen for groups.
         self.group_node: dict[int, str] = {}
         #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
@@ -55,6 +62,11 @@ class Dispatcher:
         self._made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
         self._has_places = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
+        self._with_calls = {
+            index
+            for index, specs in enumerate(self._plan.args)
+            if any(type(spec) is CallSpec for spec in specs)
+        }
         self._anywhere = [Destination(need, None) for need in self.needs.classes]
 
     @property
@@ -66,11 +78,6 @@ class Dispatcher:
     def reserved(self) -> dict[Index, str]:
         """Nodes that have been chosen for functions whose inputs are made for one node."""
         return self.sources.reserved
-
-    @property
-    def in_flight(self) -> int:
-        """How many functions are out."""
-        return self._sending.in_flight
 
     def add_candidate(self, node: Candidate) -> None:
         """A node has come."""
@@ -89,9 +96,7 @@ class Dispatcher:
     def assume(self, durations: Durations) -> None:
         """Start from what functions took in earlier runs."""
         self.needs.assume(self._program.templates, durations)
-        self._ready.assume(
-            {number: durations.of(t.digest) for number, t in enumerate(self._program.templates)}
-        )
+        self._ready.assume(self._program.templates, durations)
 
     def learn(self, index: Index, seconds: float) -> None:
         """Take note of what a function took."""
@@ -99,12 +104,24 @@ class Dispatcher:
         self._ready.learn(index, seconds)
 
     def done(self, index: Index, node: Candidate) -> None:
-        """A function has ended well on a node."""
-        self._sending.done(index, node)
+        """A function has ended well on a node, where the one behind it takes its place."""
+        follower = self._follower.pop(index, None)
+        if follower in node.followers and index not in node.followers:
+            node.hand_on(index, follower)
+        else:
+            node.remove(index)
+        self._is_back(index)
 
     def back(self, index: Index, node: Candidate) -> None:
-        """A function has not; until somebody decides what becomes of it, it rests."""
-        self._sending.back(index, node)
+        """Take a function off a node's books."""
+        self._follower.pop(index, None)
+        node.remove(index)
+        self._is_back(index)
+
+    def _is_back(self, index: Index) -> None:
+        self.in_flight -= 1
+        # Until somebody decides what becomes of it.
+        self._progress.phase[index] = RESTING
 
     def node_gone(self, name: str) -> None:
         """Forget a node, and what was planned for it."""
@@ -147,31 +164,24 @@ class Dispatcher:
         hook = self._plan.hook_of.get(index)
         return hook is not None and self._made_for.get(index) != self.reserved.get(hook.consumer)
 
-    def inputs_of(self, index: Index) -> Sequence[Index]:
-        """The values that a function takes: a serialize hook waits for more than that."""
-        hook = self._plan.hook_of.get(index)
-        return self._plan.producers[index] if hook is None else (hook.producer,)
-
-    def dependents_of(self, index: Index) -> Sequence[Index]:
-        """The functions that take a value."""
-        return self._plan.dependents[index]
-
     # --- Sending ------------------------------------------------------------------------------------------------
 
     def dispatch(self, now: float, observe: Callable[[Observed], None] | None = None) -> list[Tell]:
         """Send what there is room for, one message for each node."""
-        self._sending.begin(now, observe)
+        self._now = now
         batches: dict[str, Batch] = {}
         full: set[ReadyLane] = set()
         while self._max_concurrency is None or self.in_flight < self._max_concurrency:
             lane = self._ready.most_urgent(full)
             if lane is None:
                 break
-            if not self._advance(lane, batches):
+            if not self._advance(lane, batches, observe):
                 full.add(lane)
         return [Tell(name, Assign(self._run, batch.templates, batch.jobs)) for name, batch in batches.items()]
 
-    def _advance(self, lane: ReadyLane, batches: dict[str, Batch]) -> bool:
+    def _advance(
+        self, lane: ReadyLane, batches: dict[str, Batch], observe: Callable[[Observed], None] | None
+    ) -> bool:
         """Get the first function of a lane out of the way; False: nothing has room for it."""
         index = lane.heap[0][2]
         if self._progress.phase[index] != READY:
@@ -190,7 +200,7 @@ class Dispatcher:
         for _ in range(self._count_alike(lane, node)):
             index = self._ready.pop(lane)
             if self._progress.phase[index] == READY:
-                self._send(index, node, batch)
+                self._send(index, node, batch, observe)
         return True
 
     def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
@@ -207,21 +217,48 @@ class Dispatcher:
             count = min(count, self._max_concurrency - self.in_flight)
         return max(1, count)
 
-    def _send(self, index: Index, node: Candidate, batch: Batch) -> None:
+    def _send(
+        self, index: Index, node: Candidate, batch: Batch, observe: Callable[[Observed], None] | None
+    ) -> None:
+        node.add(index, self.needs.of[index])
         if index in self._plan.hook_of:
             self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
-        if self._progress.stored:
-            self._note_moves(index, node)
-        self._sending.send(index, node, batch)
+        self.freight.note_moves(index, node.name)
+        attempt = self._book(index, node, batch, observe)
+        members = self._units.behind(index, node.name) if self._may_form_units else None
+        then = self._send_behind(index, members, node, batch, observe) if members else ()
+        batch.jobs.append(self._program.job(index, attempt, node, self.sources, then))
 
-    def _note_moves(self, index: Index, node: Candidate) -> None:
-        moved = sum(
-            stored.nbytes
-            for producer in self.inputs_of(index)
-            if (stored := self._progress.stored.get(producer)) is not None and node.name not in stored.holders
-        )
-        if moved:
-            self._progress.moved[index] = self._progress.moved.get(index, 0) + moved
+    def _send_behind(
+        self,
+        head: Index,
+        members: list[Index],
+        node: Candidate,
+        batch: Batch,
+        observe: Callable[[Observed], None] | None,
+    ) -> tuple[Job, ...]:
+        self._follower.update(zip([head, *members], members, strict=False))
+        jobs: list[Job] = []
+        for index in members:
+            node.add_follower(index, self.needs.of[index])
+            attempt = self._book(index, node, batch, observe)
+            jobs.append(self._program.job(index, attempt, node, self.sources))
+        return tuple(jobs)
+
+    def _book(
+        self, index: Index, node: Candidate, batch: Batch, observe: Callable[[Observed], None] | None
+    ) -> int:
+        """Note that a function goes to a node, with the templates that it needs; the answer is the attempt."""
+        if self._plan.template_of[index] not in node.templates or index in self._with_calls:
+            for template in self._program.templates_of(index):
+                if template not in node.templates:
+                    node.templates.add(template)
+                    batch.templates.append(self._program.templates[template])
+        self.in_flight += 1
+        attempt = self._progress.set_sent(index, node.name, self._now)
+        if observe is not None:
+            observe(Observed("assigned", index, node.name, attempt))
+        return attempt
 
     # --- Choosing -----------------------------------------------------------------------------------------------
 
@@ -241,11 +278,9 @@ class Dispatcher:
         return node
 
     def _place(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
-        if isinstance(self._policy, MostSpare) and len(nodes) > 1 and self._takes_stored(index):
-            # To wait where the input is may be better than to move it to where there is room now.
-            choices = [node for node in nodes if node.fits(need) or node.may_queue(need)]
-            return self._ask_policy(index, need, choices) if choices else None
         fitting = [node for node in nodes if node.fits(need)]
+        if fitting and len(nodes) > 1 and (held := self._weighed(index)):
+            fitting = self._rivals(need, self.candidates, held)
         if len(fitting) > 1:
             return self._ask_policy(index, need, fitting)
         if fitting:
@@ -256,13 +291,14 @@ class Dispatcher:
     def _place_among_many(self, index: Index, need: NeedClass, shortlists: Shortlists) -> Candidate | None:
         """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
         roomiest = shortlists.roomiest(need)
-        if not self._takes_stored(index):
-            return roomiest or shortlists.shortest_queue(need)
         if roomiest is None:
-            return self._place(index, need, self._eligible(None))
-        held = self._describe(index, need).held
-        nodes = [self.candidates[name] for name in sorted({roomiest.name, *held} & self.candidates.keys())]
-        return self._place(index, need, [node for node in nodes if node.usable])
+            return shortlists.shortest_queue(need)
+        held = self._weighed(index)
+        return (
+            self._ask_policy(index, need, self._rivals(need, {roomiest.name, *held}, held))
+            if held
+            else roomiest
+        )
 
     def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
         # Asked also where there is no choice: it may want none of them.
@@ -270,20 +306,33 @@ class Dispatcher:
         candidates = fitting or [node for node in nodes if node.may_queue(need)]
         return self._ask_policy(index, need, candidates) if candidates else None
 
+    def _weighed(self, index: Index) -> Mapping[str, int]:
+        """Bytes of input, by node, where these count: only for `MostSpare` it may be better to wait beside them."""
+        return self.freight.held(index) if isinstance(self._policy, MostSpare) else {}
+
+    def _rivals(self, need: NeedClass, names: Iterable[str], held: Mapping[str, int]) -> list[Candidate]:
+        """Those of some nodes that could start a function now, or have input and may get it to start later."""
+        nodes = (self.candidates[name] for name in sorted(names) if name in self.candidates)
+        return [
+            node
+            for node in nodes
+            if node.usable and (node.fits(need) or (node.name in held and node.may_queue(need)))
+        ]
+
     def is_kept(self, index: Index, node: Candidate) -> bool:
         """Whether a function that waits on a node does so for its input, and had better not be called back."""
-        if not isinstance(self._policy, MostSpare) or not node.usable or not self._takes_stored(index):
+        held = self._weighed(index)
+        if node.name not in held or not node.usable or not isinstance(self._policy, MostSpare):
             return False
-        need = self.needs.of[index]
-        others = [other for other in self._eligible(None) if other is not node and other.fits(need)]
-        return self._policy.keeps(self._describe(index, need), node, others)
-
-    def _takes_stored(self, index: Index) -> bool:
-        stored = self._progress.stored
-        return bool(stored) and not stored.keys().isdisjoint(self.inputs_of(index))
+        need, names = self.needs.of[index], set(self.candidates)
+        if self._shortlists is not None:
+            roomiest = self._shortlists.roomiest(need)
+            names = {*held} if roomiest is None else {roomiest.name, *held}
+        others = [other for other in self._rivals(need, names, {}) if other is not node]
+        return self._policy.keeps(self.freight.need(index, need.cost), node, others)
 
     def _ask_policy(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
-        node = self._policy.choose(self._describe(index, need), nodes)
+        node = self._policy.choose(self.freight.need(index, need.cost), nodes)
         if node is None:
             self.declined.add(index)
         else:
@@ -339,17 +388,6 @@ class Dispatcher:
         nodes = self.candidates.values()
         can_be = any(node.could_ever_hold(whole) for node in nodes if not node.is_leaving)
         return whole if can_be else self.needs.peak_of_group[group]
-
-    def _describe(self, index: Index, need: NeedClass) -> Need:
-        total = 0
-        held: dict[str, int] = {}
-        for producer in self.inputs_of(index) if self._progress.stored else ():
-            stored = self._progress.stored.get(producer)
-            if stored is not None:
-                total += stored.nbytes
-                for holder in stored.holders:
-                    held[holder] = held.get(holder, 0) + stored.nbytes
-        return Need(self._plan.ids[index], need.cost, total, held)
 
     def room(self, need: NeedClass) -> int:
         """How many functions of a class could start at once, over all nodes."""

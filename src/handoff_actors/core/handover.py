@@ -160,6 +160,6 @@ class Handover:
         progress = self._progress
         return {
             (dependent, progress.attempt[dependent])
-            for dependent in self._dispatcher.dependents_of(index)
+            for dependent in self._dispatcher.freight.dependents_of(index)
             if progress.phase[dependent] == SENT
         }

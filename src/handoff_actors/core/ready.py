@@ -1,13 +1,15 @@
 """The functions that could start now, the most urgent ones first."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
+from handoff_actors.core.durations import Durations
 from handoff_actors.core.needs import NeedClass
 from handoff_actors.core.urgency import Urgency
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+from handoff_actors.wire.messages import Template
 
 
 class Destination(NamedTuple):
@@ -46,9 +48,9 @@ class ReadyQueue:
             lane = self._lanes[destination] = ReadyLane(destination)
         heappush(lane.heap, (-self._plan.priority[index], -self._urgency.level[index], index))
 
-    def assume(self, seconds: Mapping[int, float | None]) -> None:
-        """Before anything is ready: start from what functions of each kind took in earlier runs."""
-        self._urgency.assume(seconds)
+    def assume(self, templates: Sequence[Template], durations: Durations) -> None:
+        """Before anything is ready: start from what functions took in earlier runs."""
+        self._urgency.assume({kind: durations.of(template.digest) for kind, template in enumerate(templates)})
 
     def learn(self, index: Index, seconds: float) -> None:
         """Take note of what a function took, and put the others in a new order where that matters."""

@@ -282,7 +282,7 @@ class RunMachine:
 
     def _note_copies(self, index: Index, node: Candidate) -> None:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
-        for producer in self.dispatcher.inputs_of(index):
+        for producer in self.dispatcher.freight.inputs_of(index):
             self.progress.add_holder(producer, node.name)
         if index in self.progress.stored:
             self._handover.made(index, node.name)
