@@ -38,7 +38,7 @@ def mixed() -> handoff.DAG:
     dag.add_function(handoff.Function("home", ["moved"], large, node="n2"))
     for number in range(SOME):
         dag.add_function(handoff.Function(f"burn{number}", [], burn, extra_args=[0.05], cost={"cpu": 2}))
-        dag.add_function(handoff.Function(f"pause{number}", ["made"], pause))
+        dag.add_function(handoff.Function(f"pause{number}", [], pause))
     for number in range(200):
         dag.add_function(handoff.Function(f"nothing{number}", [], nothing))
     dag.add_function(handoff.Function("last", [f"nothing{number}" for number in range(200)], nothing))
@@ -65,7 +65,7 @@ async def test_a_trace_is_sound_and_shows_everything(session: handoff.Session, t
         "node n1",
         "node n2",
     }
-    assert sum(event["ph"] == "s" for event in events) == 1 + 1 + SOME + 200
+    assert sum(event["ph"] == "s" for event in events) == 1 + 1 + 200
 
 
 async def test_all_time_of_every_function_is_accounted_for(session: handoff.Session) -> None:
