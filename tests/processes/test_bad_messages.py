@@ -18,7 +18,7 @@ import handoff_actors as handoff
 from daemons import Daemon, Daemons
 from handoff_actors.core.fetching import CHUNK_NBYTES
 from handoff_actors.ids import RunId
-from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, decode, encode
+from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, decode, encode, join
 from handoff_actors.wire.messages import (
     PROTOCOL,
     Advert,
@@ -77,7 +77,9 @@ class RawPeer:
         self.say(*messages, ListMembers())
         heard: list[FromNode] = []
         while not any(isinstance(message, Members) for message in heard):
-            heard += decode(self.socket.recv(), FROM_NODE)
+            frame, *pieces = self.socket.recv_multipart()
+            # A large chunk comes as a frame of its own, behind the one that says so.
+            heard += join(frame, memoryview(pieces[0]), FROM_NODE) if pieces else decode(frame, FROM_NODE)
         return [message for message in heard if not isinstance(message, Members)][-1]
 
 
