@@ -86,12 +86,13 @@ async def test_max_concurrency_bounds_what_is_in_flight(app: App) -> None:
 
 
 async def test_first_runs_started_together_share_one_default_node() -> None:
+    before = set(descendants())
     runs = await asyncio.gather(*(handoff.execute_distributed(branching(number)) for number in range(5)))
 
     assert len({node for run in runs for node in run.allocations.values()}) == 1
     assert len(await handoff.discover_nodes()) == 1
     await handoff.shutdown()
-    assert descendants() == []
+    assert set(descendants()) <= before
 
 
 async def test_shutdown_can_be_followed_by_another_run() -> None:
