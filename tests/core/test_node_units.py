@@ -106,6 +106,19 @@ def test_what_was_to_run_behind_a_failure_is_told_of() -> None:
     node.check()
 
 
+def test_failure_in_one_unit_leaves_another_one_of_the_same_worker_alone() -> None:
+    node = running(9)
+    node.handle(worker_done(done(9, ran_s=0.0001)), 1.1)
+    node.handle(said(assign([unit(0, 1), unit(2, 3)], [template(cost={"cpu": 1.0})])), 1.2)
+
+    told = replies(node.handle(worker_failed(0), 1.3))
+    later = node.handle(worker_done(done(2), done(3)), 1.4)
+
+    assert told[1:] == [parted(1)]
+    assert reported(later) == [2, 3]
+    node.check()
+
+
 def test_worker_gives_back_what_was_to_run_behind_a_slow_member() -> None:
     node = running(0, 1, 2)
 
