@@ -89,3 +89,23 @@ def test_function_that_waits_beside_its_input_is_kept_where_no_other_node_has_ro
 
     assert not run.dispatcher.is_kept(11, candidates["b"])
     assert run.dispatcher.is_kept(11, candidates["a"])
+
+
+@pytest.mark.parametrize("nodes", ["ab", "abcdefghij"])
+@pytest.mark.parametrize(("nbytes", "place"), [(SMALL, "a"), (LARGE, "b")])
+def test_function_that_has_to_wait_anyway_does_so_beside_a_large_input(
+    nbytes: int, place: str, nodes: str
+) -> None:
+    # Where the input is, one function runs and another waits; elsewhere nothing waits.
+    run = begun(
+        function("make", node="b"),
+        *(function(f"busy {name}", node=name) for name in nodes),
+        function("more", node="b"),
+        function("use", "make"),
+        nodes=nodes,
+    )
+
+    effects = run.handle(completed("b", done(0, value=nbytes, ran_s=0.001)), 0.5)
+
+    sent = {index: name for name, indices in assigned(effects) for index in indices}
+    assert sent == {len(nodes) + 1: "b", len(nodes) + 2: place}

@@ -5,7 +5,7 @@ one that may queue a few more, so that no worker ever waits for a message; other
 may go along, see `core.units`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.durations import Durations
@@ -278,27 +278,23 @@ class Dispatcher:
         return node
 
     def _place(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
-        fitting = [node for node in nodes if node.fits(need)]
-        if fitting and len(nodes) > 1 and (held := self._weighed(index)):
-            fitting = self._rivals(need, self.candidates, held)
-        if len(fitting) > 1:
-            return self._ask_policy(index, need, fitting)
-        if fitting:
-            return fitting[0]
-        queueable = [node for node in nodes if node.may_queue(need)]
-        return min(queueable, key=lambda node: queue_share(node, need), default=None)
+        first = [node for node in nodes if node.fits(need)]
+        if not first:
+            queueable = [node for node in nodes if node.may_queue(need)]
+            first = sorted(queueable, key=lambda node: queue_share(node, need))[:1]
+        if first and len(nodes) > 1 and (held := self._weighed(index)):
+            first = self._with_holders(need, first, held)
+        if len(first) > 1:
+            return self._ask_policy(index, need, first)
+        return first[0] if first else None
 
     def _place_among_many(self, index: Index, need: NeedClass, shortlists: Shortlists) -> Candidate | None:
         """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
-        roomiest = shortlists.roomiest(need)
-        if roomiest is None:
-            return shortlists.shortest_queue(need)
+        first = shortlists.roomiest(need) or shortlists.shortest_queue(need)
         held = self._weighed(index)
-        return (
-            self._ask_policy(index, need, self._rivals(need, {roomiest.name, *held}, held))
-            if held
-            else roomiest
-        )
+        if first is None or not held:
+            return first
+        return self._ask_policy(index, need, self._with_holders(need, [first], held))
 
     def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
         # Asked also where there is no choice: it may want none of them.
@@ -310,14 +306,14 @@ class Dispatcher:
         """Bytes of input, by node, where these count: only for `MostSpare` it may be better to wait beside them."""
         return self.freight.held(index) if isinstance(self._policy, MostSpare) else {}
 
-    def _rivals(self, need: NeedClass, names: Iterable[str], held: Mapping[str, int]) -> list[Candidate]:
-        """Those of some nodes that could start a function now, or have input and may get it to start later."""
-        nodes = (self.candidates[name] for name in sorted(names) if name in self.candidates)
-        return [
-            node
-            for node in nodes
-            if node.usable and (node.fits(need) or (node.name in held and node.may_queue(need)))
-        ]
+    def _with_holders(
+        self, need: NeedClass, first: list[Candidate], held: Mapping[str, int]
+    ) -> list[Candidate]:
+        """Some nodes, and those that have input and may get a function to start later, in the order of their names."""
+        nodes = {node.name: node for node in first}
+        holders = (self.candidates[name] for name in held if name in self.candidates)
+        nodes |= {node.name: node for node in holders if node.usable and node.may_queue(need)}
+        return [nodes[name] for name in sorted(nodes)]
 
     def is_kept(self, index: Index, node: Candidate) -> bool:
         """Whether a function that waits on a node does so for its input, and had better not be called back."""
@@ -328,7 +324,8 @@ class Dispatcher:
         if self._shortlists is not None:
             roomiest = self._shortlists.roomiest(need)
             names = {*held} if roomiest is None else {roomiest.name, *held}
-        others = [other for other in self._rivals(need, names, {}) if other is not node]
+        nodes = (self.candidates[name] for name in sorted(names) if name in self.candidates)
+        others = [other for other in nodes if other is not node and other.usable and other.fits(need)]
         return self._policy.keeps(self.freight.need(index, need.cost), node, others)
 
     def _ask_policy(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
