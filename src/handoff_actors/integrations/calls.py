@@ -86,13 +86,11 @@ def call(code: Code, arguments: Sealed) -> Outcome:
     """Run in a worker: call a function."""
     started = perf_counter()
     try:
-        refusal = code.refusal()
-        if refusal is not None:
-            return refusal
-        fn = code.open()
-        args, kwargs = arguments.open()
+        prepared = _prepared(code, arguments)
+        if isinstance(prepared, tuple):
+            return prepared
         started = perf_counter()
-        result = fn(*args, **kwargs)
+        result = prepared()
         return _returned(result, perf_counter() - started)
     except BaseException as error:  # noqa: BLE001 - it is the future's
         return _raised(error, perf_counter() - started)
@@ -102,18 +100,25 @@ async def call_async(code: Code, arguments: Sealed) -> Outcome:
     """Run in a worker: call a coroutine function, and await what it gives."""
     started = perf_counter()
     try:
-        refusal = code.refusal()
-        if refusal is not None:
-            return refusal
-        fn = code.open()
-        args, kwargs = arguments.open()
+        prepared = _prepared(code, arguments)
+        if isinstance(prepared, tuple):
+            return prepared
         started = perf_counter()
-        result = await fn(*args, **kwargs)
+        result = await prepared()
         return _returned(result, perf_counter() - started)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - it is the future's
         return _raised(error, perf_counter() - started)
+
+
+def _prepared(code: Code, arguments: Sealed) -> Outcome | Callable[[], Any]:
+    """The call with all that it takes; or the outcome of any call, where the initializer has failed."""
+    refusal = code.refusal()
+    if refusal is not None:
+        return refusal
+    args, kwargs = arguments.open()
+    return partial(code.open(), *args, **kwargs)
 
 
 def caller_of(fn: Callable[..., object], initializer: Initializer | None) -> Callable[..., object]:

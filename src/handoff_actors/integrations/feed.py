@@ -176,7 +176,7 @@ class Feed:
             self._is_woken = False
             await self._count_slots(session)
             while batch := self._next_batch():
-                tasks.create_task(self._run(session, batch))
+                tasks.create_task(self._run(session, batch), name="calls of an executor")
             if not self._is_closing or self._in_flight:
                 await self._changed.wait()
 
