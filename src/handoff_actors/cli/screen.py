@@ -16,8 +16,9 @@ from rich.live import Live
 from rich.text import Text
 
 from handoff_actors.actors.census import Member
-from handoff_actors.cli.standing import counted, standings, summary
+from handoff_actors.cli.standing import standings, summary
 from handoff_actors.cli.tables import live_node_table, live_run_table
+from handoff_actors.report.table import count
 
 #: Lines that a table takes beside its rows.
 _FRAME_LINES: Final = 4
@@ -88,6 +89,6 @@ class Screen:
 
 
 def _help(more_nodes: int, more_runs: int) -> str:
-    more = [counted(more_nodes, "more node")] if more_nodes else []
-    more += [counted(more_runs, "more run")] if more_runs else []
+    more = [count(more_nodes, "more node")] if more_nodes else []
+    more += [count(more_runs, "more run")] if more_runs else []
     return "; ".join([*more, "q: quit"])

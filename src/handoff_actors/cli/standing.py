@@ -7,6 +7,7 @@ from msgspec import Struct
 from handoff_actors.actors.census import Member
 from handoff_actors.cli.resources import amounts
 from handoff_actors.ids import Resources
+from handoff_actors.report.table import count
 from handoff_actors.wire.messages import ServedRun
 
 Row = tuple[str, ...]
@@ -75,7 +76,7 @@ def summary(members: Sequence[Member]) -> str:
     offered = _sum([advert.capabilities for advert in adverts])
     spare = _sum([advert.spare for advert in adverts])
     return (
-        f"{counted(len(members), 'node')}, {counted(len(standings(members)), 'run')}, "
+        f"{count(len(members), 'node')}, {count(len(standings(members)), 'run')}, "
         f"{running} running, {queued} queued; spare {amounts(spare)} of {amounts(offered)}"
     )
 
@@ -133,11 +134,6 @@ def node_name(member: Member) -> str:
 def served_runs(member: Member) -> str:
     """How many runs a node serves, if it has said."""
     return "?" if member.runs is None else str(len(member.runs))
-
-
-def counted(count: int, noun: str) -> str:
-    """The noun in the right number, with it."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _run_fields(served: ServedRun) -> dict[str, object]:
