@@ -13,14 +13,13 @@ from handoff_actors.core.freight import Freight
 from handoff_actors.core.needs import NeedClass, Needs
 from handoff_actors.core.placement import POLICIES, LoadBalanced, MostSpare, Policy
 from handoff_actors.core.program import Batch, Program, Sources
-from handoff_actors.core.progress import READY, RESTING, Progress
+from handoff_actors.core.progress import READY, Progress
 from handoff_actors.core.ready import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run_events import Observed, Tell
+from handoff_actors.core.sending import Sending
 from handoff_actors.core.shortlist import Shortlists, queue_share
-from handoff_actors.core.units import Units
-from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Assign, Job
+from handoff_actors.wire.messages import Assign
 
 #: Up to so many nodes are looked at one by one for each function, which costs less than to keep lists of them.
 FEW_NODES = 8
@@ -38,7 +37,7 @@ class Dispatcher:
         self._progress = progress
         self._policy = policy
         self._is_users_policy = policy not in POLICIES.values()
-        self._may_form_units = (
+        may_form_units = (
             max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
         )
         self._max_concurrency = max_concurrency
@@ -49,11 +48,7 @@ class Dispatcher:
         self.sources = Sources(progress)
         #: None while nodes are few.
         self._shortlists: Shortlists | None = None
-        self._units = Units(program, progress, self.needs)
-        #: Of a member of a unit that is out, the one that runs behind it.
-        self._follower: dict[Index, Index] = {}
-        self.in_flight = 0
-        self._now = 0.0
+        self._sending = Sending(program, progress, self.sources, self.needs, may_form_units=may_form_units)
         #: Nodes that have been chosen for groups.
         self.group_node: dict[int, str] = {}
         #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
@@ -62,11 +57,6 @@ class Dispatcher:
         self._made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
         self._has_places = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
-        self._with_calls = {
-            index
-            for index, specs in enumerate(self._plan.args)
-            if any(type(spec) is CallSpec for spec in specs)
-        }
         self._anywhere = [Destination(need, None) for need in self.needs.classes]
 
     @property
@@ -78,6 +68,11 @@ class Dispatcher:
     def reserved(self) -> dict[Index, str]:
         """Nodes that have been chosen for functions whose inputs are made for one node."""
         return self.sources.reserved
+
+    @property
+    def in_flight(self) -> int:
+        """How many functions are out."""
+        return self._sending.in_flight
 
     def add_candidate(self, node: Candidate) -> None:
         """A node has come."""
@@ -104,24 +99,12 @@ class Dispatcher:
         self._ready.learn(index, seconds)
 
     def done(self, index: Index, node: Candidate) -> None:
-        """A function has ended well on a node, where the one behind it takes its place."""
-        follower = self._follower.pop(index, None)
-        if follower in node.followers and index not in node.followers:
-            node.hand_on(index, follower)
-        else:
-            node.remove(index)
-        self._is_back(index)
+        """A function has ended well on a node."""
+        self._sending.done(index, node)
 
     def back(self, index: Index, node: Candidate) -> None:
-        """Take a function off a node's books."""
-        self._follower.pop(index, None)
-        node.remove(index)
-        self._is_back(index)
-
-    def _is_back(self, index: Index) -> None:
-        self.in_flight -= 1
-        # Until somebody decides what becomes of it.
-        self._progress.phase[index] = RESTING
+        """A function has not; until somebody decides what becomes of it, it rests."""
+        self._sending.back(index, node)
 
     def node_gone(self, name: str) -> None:
         """Forget a node, and what was planned for it."""
@@ -168,20 +151,18 @@ class Dispatcher:
 
     def dispatch(self, now: float, observe: Callable[[Observed], None] | None = None) -> list[Tell]:
         """Send what there is room for, one message for each node."""
-        self._now = now
+        self._sending.begin(now, observe)
         batches: dict[str, Batch] = {}
         full: set[ReadyLane] = set()
         while self._max_concurrency is None or self.in_flight < self._max_concurrency:
             lane = self._ready.most_urgent(full)
             if lane is None:
                 break
-            if not self._advance(lane, batches, observe):
+            if not self._advance(lane, batches):
                 full.add(lane)
         return [Tell(name, Assign(self._run, batch.templates, batch.jobs)) for name, batch in batches.items()]
 
-    def _advance(
-        self, lane: ReadyLane, batches: dict[str, Batch], observe: Callable[[Observed], None] | None
-    ) -> bool:
+    def _advance(self, lane: ReadyLane, batches: dict[str, Batch]) -> bool:
         """Get the first function of a lane out of the way; False: nothing has room for it."""
         index = lane.heap[0][2]
         if self._progress.phase[index] != READY:
@@ -200,7 +181,7 @@ class Dispatcher:
         for _ in range(self._count_alike(lane, node)):
             index = self._ready.pop(lane)
             if self._progress.phase[index] == READY:
-                self._send(index, node, batch, observe)
+                self._send(index, node, batch)
         return True
 
     def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
@@ -217,48 +198,11 @@ class Dispatcher:
             count = min(count, self._max_concurrency - self.in_flight)
         return max(1, count)
 
-    def _send(
-        self, index: Index, node: Candidate, batch: Batch, observe: Callable[[Observed], None] | None
-    ) -> None:
-        node.add(index, self.needs.of[index])
+    def _send(self, index: Index, node: Candidate, batch: Batch) -> None:
         if index in self._plan.hook_of:
             self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
         self.freight.note_moves(index, node.name)
-        attempt = self._book(index, node, batch, observe)
-        members = self._units.behind(index, node.name) if self._may_form_units else None
-        then = self._send_behind(index, members, node, batch, observe) if members else ()
-        batch.jobs.append(self._program.job(index, attempt, node, self.sources, then))
-
-    def _send_behind(
-        self,
-        head: Index,
-        members: list[Index],
-        node: Candidate,
-        batch: Batch,
-        observe: Callable[[Observed], None] | None,
-    ) -> tuple[Job, ...]:
-        self._follower.update(zip([head, *members], members, strict=False))
-        jobs: list[Job] = []
-        for index in members:
-            node.add_follower(index, self.needs.of[index])
-            attempt = self._book(index, node, batch, observe)
-            jobs.append(self._program.job(index, attempt, node, self.sources))
-        return tuple(jobs)
-
-    def _book(
-        self, index: Index, node: Candidate, batch: Batch, observe: Callable[[Observed], None] | None
-    ) -> int:
-        """Note that a function goes to a node, with the templates that it needs; the answer is the attempt."""
-        if self._plan.template_of[index] not in node.templates or index in self._with_calls:
-            for template in self._program.templates_of(index):
-                if template not in node.templates:
-                    node.templates.add(template)
-                    batch.templates.append(self._program.templates[template])
-        self.in_flight += 1
-        attempt = self._progress.set_sent(index, node.name, self._now)
-        if observe is not None:
-            observe(Observed("assigned", index, node.name, attempt))
-        return attempt
+        self._sending.send(index, node, batch)
 
     # --- Choosing -----------------------------------------------------------------------------------------------
 
