@@ -166,7 +166,8 @@ def stored_inputs(job: Job) -> list[Ref]:
     refs: list[Ref] = []
     for member in (job, *job.then):
         pending: list[object] = [part for part in member.args if type(part) is not bytes]
-        pending.append(member.constants)
+        if member.constants is not None:
+            pending.append(member.constants)
         while pending:
             part = pending.pop()
             if isinstance(part, Ref):

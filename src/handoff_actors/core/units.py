@@ -6,6 +6,8 @@ their first attempt: whatever did not end well, or turned out slow, is sent by i
 limits and retries are as certain as without units. See HyperQueue and Dask's graph fusion for the same thought.
 """
 
+from collections.abc import Sequence
+
 from handoff_actors.core.needs import OVERHEAD_S, NeedClass, Needs
 from handoff_actors.core.program import Program
 from handoff_actors.core.progress import WAITING, Progress
@@ -32,7 +34,7 @@ class Units:
         """The functions to send along with one that goes to a node, in the order in which they are to run."""
         plan, need = self._plan, self._needs.of[head]
         most = self._most_members(need)
-        if most <= 1 or not plan.dependents[head] or not self._is_joinable(head):
+        if most <= 1 or not self._lack_only_this(plan.dependents[head]) or not self._is_joinable(head):
             return []
         members, inside = [head], {head}
         has_siblings = need.seconds is not None and need.seconds <= SIBLING_S
@@ -46,6 +48,14 @@ class Units:
                     if not has_siblings:
                         break
         return members[1:]
+
+    def _lack_only_this(self, dependents: Sequence[Index]) -> bool:
+        """Whether any of them will be ready once this one is done: of wide graphs most functions have none such."""
+        missing = self._progress.missing
+        for dependent in dependents:
+            if missing[dependent] == 1:
+                return True
+        return False
 
     def _most_members(self, need: NeedClass) -> int:
         return 0 if need.seconds is None else min(MOST_MEMBERS, int(UNIT_S / (need.seconds + OVERHEAD_S)))
@@ -63,7 +73,8 @@ class Units:
         plan, progress = self._plan, self._progress
         producers = plan.producers[index]
         return (
-            self._needs.of[index] is self._needs.of[head]
+            progress.missing[index] <= len(inside)
+            and self._needs.of[index] is self._needs.of[head]
             and progress.phase[index] == WAITING
             and progress.attempt[index] == 0
             and progress.missing[index] == sum(producer in inside for producer in producers)

@@ -49,6 +49,9 @@ class Fold:
         _check_inline_sizes([functions[function_id] for function_id in inline_ids])
         self._inline_place = {function_id: place for place, function_id in enumerate(inline_ids)}
         self._template_numbers: dict[object, int] = {}
+        #: The function that was last asked for the number of its template, and the answer.
+        self._last: Function | None = None
+        self._last_number = 0
         self._value_numbers: dict[int, int] = {}
         self._constants_of_inline: dict[FunctionId, int] = {}
 
@@ -62,9 +65,15 @@ class Fold:
 
     def template_of(self, function: Function) -> int:
         """Give the number of what the function has in common with others."""
-        cost = None if self._ignore_cost else function.cost
-        as_list = function.argument_inclusion == "as_list"
-        return self._template(function.code, as_list, cost, function.timeout)
+        # Functions that are alike mostly come one after the other; to compare costs is quicker than to hash one.
+        if self._last is None or not _are_alike(function, self._last):
+            cost = None if self._ignore_cost else function.cost
+            as_list = function.argument_inclusion == "as_list"
+            self._last, self._last_number = (
+                function,
+                self._template(function.code, as_list, cost, function.timeout),
+            )
+        return self._last_number
 
     def constants_of(self, function: Function) -> int:
         """Give the number of the function's own extra arguments; -1 if there are none."""
@@ -168,6 +177,15 @@ class Fold:
         if number == len(self.values):
             self.values.append(value)
         return number
+
+
+def _are_alike(one: Function, other: Function) -> bool:
+    return (
+        one.code is other.code
+        and one.cost == other.cost
+        and one.timeout == other.timeout
+        and one.argument_inclusion == other.argument_inclusion
+    )
 
 
 class _Consumer(Struct):
