@@ -164,14 +164,25 @@ class Inputs:
 def stored_inputs(job: Job) -> list[Ref]:
     """The stored values that a job, and what runs behind it, need, those within calls included."""
     refs: list[Ref] = []
-    for member in (job, *job.then):
-        pending: list[object] = [part for part in member.args if type(part) is not bytes]
-        if member.constants is not None:
-            pending.append(member.constants)
-        while pending:
-            part = pending.pop()
-            if isinstance(part, Ref):
+    for member in (job, *job.then) if job.then else (job,):
+        for part in member.args:
+            # Most are a small value itself, or made earlier in the same unit.
+            if type(part) is Ref:
                 refs.append(part)
-            elif isinstance(part, Call):
-                pending += [*part.args, part.constants]
+            elif type(part) is Call:
+                refs += _stored_inputs_of(part)
+        if type(member.constants) is Ref:
+            refs.append(member.constants)
+    return refs
+
+
+def _stored_inputs_of(call: Call) -> list[Ref]:
+    refs: list[Ref] = []
+    pending: list[object] = [call]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Ref):
+            refs.append(part)
+        elif isinstance(part, Call):
+            pending += [*part.args, part.constants]
     return refs

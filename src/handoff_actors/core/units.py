@@ -15,7 +15,7 @@ from handoff_actors.ids import Index
 
 #: A unit is about this much work at most, so that nobody waits long for its worker.
 UNIT_S = 0.002
-MOST_MEMBERS = 64
+MOST_MEMBERS = 128
 #: Of functions that could run side by side, only those quicker than handing one out run one after the other instead.
 SIBLING_S = 0.00005
 
@@ -51,11 +51,7 @@ class Units:
 
     def _lack_only_this(self, dependents: Sequence[Index]) -> bool:
         """Whether any of them will be ready once this one is done: of wide graphs most functions have none such."""
-        missing = self._progress.missing
-        for dependent in dependents:
-            if missing[dependent] == 1:
-                return True
-        return False
+        return 1 in map(self._progress.missing.__getitem__, dependents)
 
     def _most_members(self, need: NeedClass) -> int:
         return 0 if need.seconds is None else min(MOST_MEMBERS, int(UNIT_S / (need.seconds + OVERHEAD_S)))
@@ -77,9 +73,9 @@ class Units:
             and self._needs.of[index] is self._needs.of[head]
             and progress.phase[index] == WAITING
             and progress.attempt[index] == 0
-            and progress.missing[index] == sum(producer in inside for producer in producers)
-            and plan.node_of[index] in {None, node}
+            and progress.missing[index] == sum(map(inside.__contains__, producers))
+            and plan.node_of[index] in (None, node)
             and plan.priority[index] >= plan.priority[head]
             and self._is_joinable(index)
-            and progress.stored.keys().isdisjoint(producers)
+            and (not progress.stored or progress.stored.keys().isdisjoint(producers))
         )

@@ -215,9 +215,7 @@ class WorkerPool:
         self, to: _Worker, run: RunId, templates: Mapping[int, Template], jobs: Sequence[Job]
     ) -> None:
         known = to.templates.setdefault(run, set())
-        for number in _templates_used(jobs):
-            if number in known:
-                continue
+        for number in _templates_used(jobs) - known:
             known.add(number)
             template = templates[number]
             code: bytes | None = None
@@ -310,19 +308,21 @@ def _merge_done(messages: list[list[Any]]) -> list[list[Any]]:
     return merged
 
 
-def _templates_used(jobs: Sequence[Job]) -> Iterator[int]:
+def _templates_used(jobs: Sequence[Job]) -> set[int]:
+    used: set[int] = set()
     for job in jobs:
-        yield job.template
-        yield from _templates_called(job.args)
+        used.add(job.template)
+        for arg in job.args:
+            if type(arg) is Call:
+                used |= _templates_called(arg)
         if job.then:
-            yield from _templates_used(job.then)
+            used |= _templates_used(job.then)
+    return used
 
 
-def _templates_called(args: Sequence[Arg]) -> Iterator[int]:
-    for arg in args:
-        if isinstance(arg, Call):
-            yield arg.template
-            yield from _templates_called(arg.args)
+def _templates_called(call: Call) -> set[int]:
+    inner = (_templates_called(arg) for arg in call.args if type(arg) is Call)
+    return {call.template}.union(*inner)
 
 
 def _run_chunks(run: RunId, jobs: Sequence[Job]) -> Iterator[tuple[bytes, list[JobKey]]]:
