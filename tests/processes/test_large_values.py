@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 import handoff_actors as handoff
+from faults.observing import until
 from processes.app import App
 
 pytestmark = pytest.mark.processes
@@ -161,3 +162,49 @@ async def test_changeable_bytes_are_each_consumer_s_own(app: App) -> None:
     run = await app.run(dag)
 
     assert [run.results[number] for number in range(4)] == [True] * 4
+
+
+async def test_next_run_gets_the_pages_of_the_last(app: App) -> None:
+    async def place_of_value(number: int) -> int:
+        dag = handoff.new()
+        made = dag.call(np.full, COUNT, number)
+        total = dag.call(np.sum, made)
+        run = await app.run(dag)
+        assert run.results[total.id] == COUNT * number
+        [inode] = [entry.stat().st_ino for entry in store.iterdir() if not entry.name.startswith("spare-")]
+        await run.release()
+        return inode
+
+    store = app.node._store.directory
+    places = [await place_of_value(number) for number in range(10)]
+
+    # A worker may still have had a file mapped when the next run wanted one.
+    assert len(set(places)) < len(places)
+    await until(app.session, lambda: app.stored_files() == [])
+
+
+async def test_value_that_a_function_has_kept_stays_as_it_is(app: App) -> None:
+    def keep(value: Any) -> int:
+        import builtins  # noqa: PLC0415 - it outlives the function
+
+        builtins.kept = [*getattr(builtins, "kept", []), value]  # type: ignore[attr-defined]
+        return int(value.sum())
+
+    def look() -> list[int]:
+        import builtins  # noqa: PLC0415
+
+        return [int(value.sum()) for value in getattr(builtins, "kept", [])]
+
+    for number in range(1, 4):
+        dag = handoff.new()
+        made = dag.call(np.full, COUNT, number, cost={"cpu": 2})
+        kept = dag.call(keep, made, cost={"cpu": 2})
+        run = await app.run(dag)
+        assert run.results[kept.id] == COUNT * number
+        await run.release()
+    looks = handoff.new()
+    seen = [looks.call(look) for _ in range(20)]
+    run = await app.run(looks)
+
+    sums = [run.results[each.id] for each in seen]
+    assert {total for each in sums for total in each} == {COUNT * number for number in (1, 2, 3)}

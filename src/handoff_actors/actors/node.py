@@ -110,10 +110,9 @@ class NodeActor:
         self.grievances = Grievances(name, asyncio.get_running_loop().time)
         self.tally = Tally()
         self._lease_s = lease_s
-        self._machine = NodeMachine(
-            capabilities, workers, most_workers or workers + MORE_WORKERS, lease_s, options.limits()
-        )
-        self._store = Store(self.incarnation, options.spill_dir)
+        limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
+        self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
+        self._store = Store(self.incarnation, options.spill_dir, limits.store_nbytes)
         self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT, self._store.disk)
         self._supply = Supply(name, self._store, self._feed, self._ask_app, self.tally)
         self._services: list[Service] = []

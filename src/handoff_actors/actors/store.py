@@ -16,6 +16,7 @@ from typing import Protocol
 
 from handoff_actors.actors.copying import copy
 from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.workers import spares
 from handoff_actors.workers.room import complaint, expect_room, give_up_room, make_room
 
 Key = tuple[RunId, Index]
@@ -46,11 +47,16 @@ class Store:
     What is on disk has a link to it where it would be otherwise, so that its name is all that anybody needs.
     """
 
-    def __init__(self, incarnation: str, spill_dir: Path | None = None) -> None:
+    def __init__(
+        self, incarnation: str, spill_dir: Path | None = None, limit_nbytes: int | None = None
+    ) -> None:
         """Make a directory in shared memory where there is such a thing, and one on disk. Raises OSError.
 
         Those that nobody owns any more are removed.
         """
+        self._most_spare_nbytes = spares.MOST_NBYTES
+        if limit_nbytes is not None:
+            self._most_spare_nbytes = min(self._most_spare_nbytes, limit_nbytes // 4)
         parent, disk_parent = memory_directory(), spill_dir or Path(tempfile.gettempdir())
         self.directory = parent / f"{PREFIX}{incarnation}"
         self.disk = disk_parent / f"{PREFIX}{incarnation}-spilled"
@@ -65,6 +71,8 @@ class Store:
         #: Runs that have files here; those of a worker that has died may have some that nobody has told of.
         self._runs: set[RunId] = set()
         self._worker_has_died = False
+        #: Spare files are looked at then.
+        self._tidying: asyncio.TimerHandle | None = None
 
     def path(self, run: RunId, index: Index) -> Path:
         """The file of a value that counts."""
@@ -152,11 +160,27 @@ class Store:
         self._runs.discard(run)
         removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-", views)
         # Who asks meanwhile maps what is being removed, which must not keep its memory taken.
-        removal.add_done_callback(lambda _: self._take_views(run))
+        removal.add_done_callback(lambda _: self._removed(run))
 
     def expect_leftovers(self) -> None:
         """A worker has died, perhaps with a result half written."""
         self._worker_has_died = True
+
+    def _removed(self, run: RunId) -> None:
+        self._take_views(run)
+        self._tidy_later()
+
+    def _tidy_later(self) -> None:
+        if self._tidying is None and self._descriptors:
+            self._tidying = asyncio.get_running_loop().call_later(spares.KEPT_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        kept_since = time.time() - spares.KEPT_S / 2
+        removal = asyncio.get_running_loop().run_in_executor(
+            None, spares.remove_spares, self.directory, kept_since
+        )
+        removal.add_done_callback(lambda _: self._tidy_later() if removal.result() else None)
 
     def _take_views(self, run: RunId) -> list[memoryview]:
         return [self._views.pop(key) for key in list(self._views) if key[0] == run]
@@ -167,13 +191,22 @@ class Store:
             with suppress(FileNotFoundError), os.scandir(directory) as entries:
                 for entry in entries:
                     if entry.name.startswith(prefix):
-                        Path(entry.path).unlink(missing_ok=True)
+                        self._drop(Path(entry.path))
+
+    def _drop(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            is_in_memory = path.parent == self.directory
+            if not (is_in_memory and spares.set_aside(path, self._most_spare_nbytes)):
+                path.unlink()
 
     def close(self) -> None:
         """Own the directories no more."""
         self._leaving.clear()
+        if self._tidying is not None:
+            self._tidying.cancel()
         for descriptor in self._descriptors:
             os.close(descriptor)
+        self._descriptors.clear()
 
     def _attempt_path(self, run: RunId, index: Index, attempt: Attempt) -> Path:
         return self.directory / f"{run:016x}-{index}.{attempt}"

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from handoff_actors.ids import RunId, WorkerId
-from handoff_actors.wire.messages import NO_TRACES, Arg, Call, Job, Template, Traces
+from handoff_actors.wire.messages import NO_TRACES, Call, Job, Template, Traces
 from handoff_actors.workers.pipe import JobKey, Pipe
 from handoff_actors.workers.protocol import CODES_KEPT, FromWorker, FromZygote, ToWorker
 from handoff_actors.workers.recent import Recent

@@ -1,11 +1,14 @@
 """Room for values: files in the store's directory, which is in memory, or on disk with a link to them there."""
 
 import errno
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from handoff_actors.workers.spares import remove_spares, take
 
 _MEGABYTE: Final = 1e6
 #: What a file system says that has no room.
@@ -45,9 +48,9 @@ def expect_room(path: Path, nbytes: int) -> int:
 def make_room(
     memory: Path, disk: Path | None, name: str, nbytes: int, make: Callable[[Path, int], int] = allocate
 ) -> int:
-    """Give the descriptor of a new file of that size, in memory if it fits there. Raises OSError."""
+    """Give the descriptor of a file of that size, in memory if it fits there. Raises OSError."""
     try:
-        return make(memory / name, nbytes)
+        return _make_in_memory(memory / name, nbytes, make)
     except OSError as error:
         if disk is None or error.errno not in FULL:
             raise
@@ -59,6 +62,17 @@ def make_room(
         (disk / name).unlink()
         raise
     return descriptor
+
+
+def _make_in_memory(path: Path, nbytes: int, make: Callable[[Path, int], int]) -> int:
+    try:
+        descriptor = take(path, nbytes)
+        return make(path, nbytes) if descriptor is None else descriptor
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+    remove_spares(path.parent, math.inf)
+    return make(path, nbytes)
 
 
 def give_up_room(path: Path) -> None:
