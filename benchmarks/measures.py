@@ -73,11 +73,12 @@ class LoopWatch:
         return max(self.longest_s, self._loop.time() - self._due_at)
 
 
-async def timed(cluster: Cluster, workload: Workload) -> float:
+async def timed(cluster: Cluster, workload: Workload, *, collect: bool = True) -> float:
     """Seconds from the framework's own graph to the checked results' being home."""
     execute = await cluster.prepare(workload)
-    # What the round before left behind is not this one's to collect.
-    gc.collect()
+    if collect:
+        # What the round before left behind is not this one's to collect.
+        gc.collect()
     started_at = time.perf_counter()
     results = await execute()
     took_s = time.perf_counter() - started_at
@@ -93,9 +94,11 @@ def check(workload: Workload, results: Mapping[str, object]) -> None:
 
 async def median_s(cluster: Cluster, workload: Workload, rounds: int = ROUNDS, warm_rounds: int = 1) -> float:
     """Seconds of the middle one of some rounds, after others that do not count."""
+    # Of a round of a millisecond the half would go into getting back what a collection has driven out of the caches.
+    collect = rounds <= ROUNDS
     for _ in range(warm_rounds):
-        await timed(cluster, workload)
-    return statistics.median([await timed(cluster, workload) for _ in range(rounds)])
+        await timed(cluster, workload, collect=collect)
+    return statistics.median([await timed(cluster, workload, collect=collect) for _ in range(rounds)])
 
 
 async def measure_fanout(contender: Contender) -> Figures:
