@@ -92,6 +92,8 @@ def make_work(
         for number, spec in enumerate(plan.templates)
     ]
     usual_s = random.choice((0.1, 1.0, 2.0) if is_long else (0.0002, 0.02, 0.1, 0.3))
+    if are_alike and random.random() < 0.7:
+        usual_s = 0.0002
     conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
     return Work(Program(plan, templates, encoded, []), conducts, constants, values_of(dag))
 

@@ -66,6 +66,7 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
         number = RunId(len(cluster.runs) + 1)
         pins = [*names, "nowhere"] if random.random() < 0.03 else names
         aside = Random(world.seed + number)
+        are_alike = aside.random() < 0.4
         work = make_work(
             random,
             random.choice(SIZES),
@@ -73,7 +74,7 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             offers,
             is_calm=random.random() < 0.6,
             is_long=world.is_long,
-            are_alike=aside.random() < 0.4,
+            are_alike=are_alike,
         )
         plan = work.program.plan
         functions = list(plan.index_of.values())
@@ -87,17 +88,17 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             timeout_s=random.choice((None, None, None, None, 6.0)),
             allocation_timeout_s=4.0,
             observe=True,
-            durations=_assumed(aside, work.program.templates),
+            durations=_assumed(aside, work.program.templates, chance=1.0 if are_alike else 0.5),
         )
         run = cluster.runs[number] = SimulatedRun(number, work, options, app, cluster)
         starts_after_s = random.choice((0.1, random.random() * world.troubled_s))
         cluster.timeline.after(starts_after_s, partial(app.start, run))
 
 
-def _assumed(random: Random, templates: Sequence[Template]) -> Durations:
-    """What the app takes functions to be like: mostly nothing, sometimes that all are quick, whether they are or not."""
+def _assumed(random: Random, templates: Sequence[Template], chance: float) -> Durations:
+    """What the app takes functions to be like: nothing, or that all are quick, whether they are or not."""
     durations = Durations()
-    if random.random() < 0.6:
+    if random.random() < chance:
         for template in templates:
             durations.assume(template.digest, random.choice((0.0, 0.0, 0.0001)))
     return durations
