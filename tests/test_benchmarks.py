@@ -13,6 +13,7 @@ from benchmarks.contender import Cluster
 from benchmarks.measures import METRICS, check
 from benchmarks.peers import PEERS, ROOT
 from benchmarks.table import Samples, cell, table_row
+from benchmarks.where import purpose_of
 from benchmarks.workloads import Workload
 
 WORKLOADS = {
@@ -89,3 +90,20 @@ def test_what_was_not_measured_is_blank() -> None:
     samples.add("bare", {"chain": 60.0})
 
     assert table_row(samples, "chain", ["bare", "pool"]) == ["chain, per hop", "µs", "", "60", ""]
+
+
+@pytest.mark.parametrize(
+    ("innermost", "purpose"),
+    [
+        ("run_worker (handoff_actors/workers/main.py);decode (handoff_actors/wire/payload.py)", "worker"),
+        ("handle (handoff_actors/core/run.py);push (handoff_actors/core/ready.py)", "the run decides"),
+        ("handle (handoff_actors/core/node.py);fill (handoff_actors/core/crew.py)", "the node decides"),
+        ("_read (handoff_actors/workers/pipe.py)", "messages to and from workers"),
+        ("_go (handoff_actors/transport/lane.py)", "actors and messages between them"),
+        ("select (selectors.py)", "asyncio's loop"),
+        ("compile (handoff_actors/graph/plan.py)", "compiled"),
+        ("copy (copy.py)", "the rest"),
+    ],
+)
+def test_a_sample_counts_for_what_its_stack_is_for(innermost: str, purpose: str) -> None:
+    assert purpose in purpose_of(f"main (app.py);_run_once (asyncio/base_events.py);{innermost}")
