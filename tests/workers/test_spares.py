@@ -3,7 +3,9 @@
 import math
 import mmap
 import os
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,27 @@ def test_file_that_is_mapped_in_another_process_is_not_taken(tmp_path: Path) -> 
     assert os.waitpid(child, 0)[1] == 0
     for end in (*ours, *theirs):
         os.close(end)
+
+
+def test_whoever_opens_it_at_the_wrong_moment_ends_nobody(tmp_path: Path) -> None:
+    signals: list[int] = []
+    before = signal.signal(signal.SIGIO, lambda number, _: signals.append(number))
+    nosy = os.fork()
+    while nosy == 0:
+        for path in tmp_path.iterdir():
+            with suppress(OSError):
+                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+    for number in range(300):
+        assert set_aside(dropped(tmp_path, f"value {number}", LEAST_NBYTES))
+        descriptor = take(tmp_path / "next", LEAST_NBYTES)
+        if descriptor is not None:
+            os.close(descriptor)
+    os.kill(nosy, signal.SIGKILL)
+    os.waitpid(nosy, 0)
+    signal.signal(signal.SIGIO, before)
+
+    assert signals == []
 
 
 def test_the_smallest_that_is_large_enough_is_taken(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ worker, no child of a worker, no array that has outlived its job. Where there ar
 import errno
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -79,6 +80,8 @@ def _open_if_alone(path: Path) -> int | None:
     assert _SET_LEASE is not None, "nothing is kept where there are no leases"
     descriptor = os.open(path, os.O_WRONLY)
     try:
+        # Whoever opens it just now makes the kernel send a signal, of which the usual one would end this process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, _SET_LEASE, fcntl.F_WRLCK)
         fcntl.fcntl(descriptor, _SET_LEASE, fcntl.F_UNLCK)
     except OSError as error:
