@@ -17,6 +17,8 @@ RUN = {"python", "sh", "ini"}
 READ = {
     "cli.md": "",
     "durable.md": "import handoff_actors as handoff\ndag = handoff.new()\ndag.call(int, '7', id='seven')",
+    "errors.md": "",
+    "running.md": "",
 }
 JOBS = """
 import handoff_actors as handoff
