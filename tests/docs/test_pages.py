@@ -19,6 +19,7 @@ READ = {
     "durable.md": "import handoff_actors as handoff\ndag = handoff.new()\ndag.call(int, '7', id='seven')",
     "errors.md": "",
     "running.md": "",
+    "tutorial.md": "",
 }
 JOBS = """
 import handoff_actors as handoff
