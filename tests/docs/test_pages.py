@@ -20,6 +20,8 @@ READ = {
     "deployment.md": "",
     "durable.md": "import handoff_actors as handoff\ndag = handoff.new()\ndag.call(int, '7', id='seven')",
     "errors.md": "",
+    "from-dask.md": "",
+    "from-elixir.md": "",
     "running.md": "",
     "tutorial.md": "",
 }
