@@ -22,6 +22,7 @@ READ = {
     "errors.md": "",
     "from-dask.md": "",
     "from-elixir.md": "",
+    "index.md": "",
     "running.md": "",
     "tutorial.md": "",
 }
