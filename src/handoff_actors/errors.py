@@ -119,19 +119,19 @@ class FunctionFailed(HandoffError):
         )
         #: The function that failed.
         self.function_id = function_id
-        #: Where.
+        #: The name of the node where it did.
         self.node = node
         #: How often it was sent out.
         self.attempts = attempts
         #: What happened, for people.
         self.reason = reason
-        #: The number of the signal that ended its worker, if one did,
+        #: The number of the signal that ended its worker; None if none did.
         self.signal = signal
-        #: or the status with which the worker ended, if it did by itself.
+        #: The status with which its worker ended by itself; None if it did not.
         self.exit_code = exit_code
         #: "exception", "timeout", "worker" (it died), "store" (no room for the result) or "memory" (it used too much).
         self.kind = kind
-        #: The most that its worker has ever had; None where that is not known.
+        #: The most memory that its worker has ever had, in MB; None where that is not known.
         self.peak_memory_mb = peak_memory_mb
         #: Whether the machine had less than 5 % of its memory left, or the kernel has ended processes for want of it.
         self.memory_was_short = memory_was_short

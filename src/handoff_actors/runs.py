@@ -144,7 +144,7 @@ class Run:
         return self._holdings.runner.plan.dag_id
 
     async def fetch(self, function_id: FunctionId) -> Any:
-        """Bring the value of a function home.
+        """Bring the value of a function home, from the node that has it, and return it.
 
         Raises KeyError for an unknown id, NodeLost if no node has it any more.
         """

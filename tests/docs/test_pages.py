@@ -9,6 +9,7 @@ from daemons import Daemons
 from docs.fences import fences
 from docs.pages import DOCS
 from docs.reader import read_page
+from handoff_actors.cli.node import node
 
 TESTS = Path(__file__).parents[1]
 #: What can be run; the others are output, and other languages.
@@ -45,6 +46,16 @@ async def test_a_reader_sees_what_the_page_says(
         (folder / "jobs.py").write_text(JOBS, encoding="utf-8")
 
     await read_page(page, tmp_path, daemons, READ[page])
+
+
+def test_the_service_gives_options_that_there_are() -> None:
+    [unit] = [fence.text for fence in fences("deployment.md") if fence.language == "ini"]
+    options = re.findall(r" (--[\w-]+)", unit)
+
+    known = {option for parameter in node.params for option in parameter.opts}
+
+    assert options
+    assert known.issuperset(options)
 
 
 def test_no_page_is_left_out() -> None:

@@ -69,9 +69,9 @@ class DAG:
     def call(self, fn: Code | None, *args: object, **options: Unpack[FunctionOptions]) -> Handle:
         """Add a call of `fn` and return what stands for its result in later calls.
 
-        Handles (and `Argument`) among `args` are results, everything else is passed as it is. The id is
-        "<name of fn>-<n>" unless `options`, which are those of `Function`, have one. Raises DuplicateFunctionError,
-        InvalidFunctionError.
+        Handles (and `Argument`) among `args` are results, everything else is passed as it is. `options` are those of
+        `Function`; without an `id` among them it is the name of `fn` with a number, as in "load-1". Raises
+        DuplicateFunctionError, InvalidFunctionError.
         """
         taken = [arg if isinstance(arg, Handle | Argument | Constant) else Constant(arg) for arg in args]
         function_id = options.pop("id") if "id" in options else self._fresh_id(fn)
