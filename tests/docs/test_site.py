@@ -1,6 +1,7 @@
 """The site of the documentation is built without a warning, and has every page and every public name."""
 
 import html
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import markdown
 import pytest
 
 import handoff_actors as handoff
@@ -43,12 +45,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Links are not followed.
     for name in ("docs", "src"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("benchmarks/README.md", "CHANGELOG.md", "zensical.toml"):
+    for name in ("benchmarks/README.md", "CHANGELOG.md", "scripts/site_links.py", "zensical.toml"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     built = subprocess.run(
         [Path(sys.executable).parent / "zensical", "build", "--clean", "--strict"],
         cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root / "scripts")},
         check=False,
         capture_output=True,
         text=True,
@@ -70,6 +73,27 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
 def test_pages_kept_elsewhere_are_there(site: Path) -> None:
     assert "independent no-ops" in (site / "benchmarks" / "index.html").read_text(encoding="utf-8")
     assert "Unreleased" in (site / "changelog" / "index.html").read_text(encoding="utf-8")
+
+
+def figures(page: Path) -> list[list[str]]:
+    """The cells of each row that has a speed or a time, but for the first."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [line.split("|")[2:] for line in lines if re.search(r"\d(?:/s| ms) \|", line)]
+
+
+def test_the_comparison_has_the_figures_of_the_readme() -> None:
+    assert figures(DOCS / "comparison.md") == figures(ROOT / "README.md") != []
+
+
+def test_links_to_sources_become_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    text = "[a](../examples/a.py) [b](../../src) [c](../errors.md) [d](examples/d.md)"
+
+    rendered = markdown.markdown(text, extensions=["site_links"])
+
+    assert rendered == (
+        '<p><code>a</code> <code>b</code> <a href="../errors.md">c</a> <a href="examples/d.md">d</a></p>'
+    )
 
 
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
