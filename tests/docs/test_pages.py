@@ -17,7 +17,6 @@ RUN = {"python", "sh", "ini"}
 #: By page, what its snippets take for granted.
 READ = {
     "cli.md": "",
-    "concepts.md": "",
     "deployment.md": "",
     "durable.md": "import handoff_actors as handoff\ndag = handoff.new()\ndag.call(int, '7', id='seven')",
     "errors.md": "",
