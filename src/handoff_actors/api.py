@@ -98,7 +98,10 @@ async def execute(dag: DAG, *, session: Session | None = None, **options: Unpack
 async def execute_local(
     dag: DAG, *, session: Session | None = None, **options: Unpack[ExecuteOptions]
 ) -> Run:
-    """Run a DAG on this process's own node alone; costs and placements are ignored."""
+    """Run a DAG on this process's own node alone; costs and placements are ignored.
+
+    See `Session.execute_distributed` for options and errors.
+    """
     return await (session or _session()).execute_local(dag, **options)
 
 
@@ -106,7 +109,8 @@ def run_sync(dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
     """Run a DAG while this thread waits, and end everything that was started for it.
 
     It does so from anywhere; where this thread runs a loop already, as in a notebook, that stands still meanwhile. Results
-    that were not brought home (see `fetch`) are gone when it returns.
+    that were not brought home (see `fetch`) are gone when it returns. See `Session.execute_distributed` for options and
+    errors; Ctrl-C cancels the run.
     """
     return run_on(Session(), dag, **options)
 
@@ -129,39 +133,54 @@ async def register_local_node(
     seeds: Sequence[str] = (),
     workers: int | None = None,
 ) -> NodeActor:
-    """Have a node in this process. See `Session.register_local_node`."""
+    """Have a node in this process that offers `capabilities`: cpu in cores, memory in MB, gpu in devices, any other name.
+
+    The answer has its `name` and `address`. See `Session.register_local_node` for the other arguments and for errors.
+    """
     return await _session().register_local_node(
         capabilities, name=name, listen=listen, seeds=seeds, workers=workers
     )
 
 
 async def register_node(name: str, capabilities: Mapping[str, float]) -> None:
-    """Have a member offer something else from now on. See `Session.register_node`."""
+    """Have a member of the cluster offer other `capabilities` from now on; what runs there is not touched.
+
+    Raises HandoffError if there is no node of that name, TimeoutError if it does not say so within 5 seconds.
+    """
     await _session().register_node(name, capabilities)
 
 
 async def discover_nodes() -> dict[str, Resources]:
-    """The capabilities of every node, by name."""
+    """The capabilities of every node, by name: cpu in cores, memory in MB, gpu in devices, others in units of their own.
+
+    Raises ConnectionFailed, AuthenticationError, VersionMismatch if HANDOFF_SEEDS names a cluster that can't be had.
+    """
     return await _session().discover_nodes()
 
 
 async def resources_available(name: str, cost: Mapping[str, float]) -> bool:
-    """Whether a node, as last heard, has that much to spare."""
+    """Whether a node, as last heard, has `cost` to spare: its capabilities less what runs there. An unknown one has nothing."""
     return await _session().resources_available(name, cost)
 
 
 async def connect(seeds: Sequence[str]) -> None:
-    """Use a cluster without offering a node, by the address of any member. See `Session.connect`."""
+    """Use a cluster without offering a node, by the addresses of any members, such as "tcp://10.0.0.1:7070".
+
+    One that answers is enough. Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+    """
     await _session().connect(seeds)
 
 
 async def get_result(dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
-    """The value of one function of a run that goes on, or is still referred to. See `Session.get_result`."""
+    """The value of one function of a run that goes on, or is still referred to, within `timeout` seconds.
+
+    Raises KeyError if there is no such run or function, TimeoutError.
+    """
     return await _session().get_result(dag_id, function_id, timeout)
 
 
 async def shutdown() -> None:
-    """End the default session of this loop: its runs, its node, its connections."""
+    """End the default session of this loop: its runs, its node, its connections. The next call starts another."""
     default = _defaults.pop(asyncio.get_running_loop(), None)
     if default is not None:
         await default.end()

@@ -34,15 +34,18 @@ class MissingFunctionError(DagError):
         super().__init__(
             f"function {function_id!r} {role} {missing_id!r}, which is not in the DAG; add it or correct the id"
         )
+        #: The function that names it.
         self.function_id = function_id
+        #: The id that the DAG does not have.
         self.missing_id = missing_id
 
 
 class CycleError(DagError):
-    """Functions wait for one another. `cycle` lists them in order, the first one again at the end."""
+    """Functions wait for one another."""
 
     def __init__(self, cycle: Sequence[FunctionId]) -> None:
         super().__init__("functions wait for one another: " + " -> ".join(map(repr, cycle)))
+        #: Their ids in order, the first one again at the end.
         self.cycle = list(cycle)
 
 
@@ -51,6 +54,7 @@ class DuplicateFunctionError(DagError):
 
     def __init__(self, function_id: FunctionId) -> None:
         super().__init__(f"the DAG already has a function {function_id!r}; ids are unique within a DAG")
+        #: The id that is there already.
         self.function_id = function_id
 
 
@@ -59,7 +63,9 @@ class InvalidFunctionError(DagError):
 
     def __init__(self, function_id: FunctionId, reason: str) -> None:
         super().__init__(f"function {function_id!r}: {reason}")
+        #: The function that is refused.
         self.function_id = function_id
+        #: What is wrong with it.
         self.reason = reason
 
 
@@ -75,9 +81,13 @@ class AllocationError(HandoffError):
     ) -> None:
         offered = "; ".join(f"{name} offers {dict(offer)}" for name, offer in sorted(offers.items()))
         super().__init__(f"function {function_id!r} {reason}. The nodes there are: {offered or 'none'}")
+        #: The function that nothing can run.
         self.function_id = function_id
+        #: What it claims: cpu in cores, memory in MB, gpu in devices, others in units of their own.
         self.need = dict(need)
+        #: What each node offers, by name.
         self.offers = {name: dict(offer) for name, offer in offers.items()}
+        #: Why that is not enough.
         self.reason = reason
 
 
@@ -107,17 +117,23 @@ class FunctionFailed(HandoffError):
         super().__init__(
             f"function {function_id!r} failed on node {node!r} after {attempts} attempt(s): {reason}{peak}{short}{said}"
         )
+        #: The function that failed.
         self.function_id = function_id
+        #: The name of the node where it did.
         self.node = node
+        #: How often it was sent out.
         self.attempts = attempts
+        #: What happened, for people.
         self.reason = reason
-        #: What ended its worker, if anything did.
+        #: The number of the signal that ended its worker; None if none did.
         self.signal = signal
+        #: The status with which its worker ended by itself; None if it did not.
         self.exit_code = exit_code
         #: "exception", "timeout", "worker" (it died), "store" (no room for the result) or "memory" (it used too much).
         self.kind = kind
-        #: The most that its worker has ever had; None where that is not known.
+        #: The most memory that its worker has ever had, in MB; None where that is not known.
         self.peak_memory_mb = peak_memory_mb
+        #: Whether the machine had less than 5 % of its memory left, or the kernel has ended processes for want of it.
         self.memory_was_short = memory_was_short
         #: The last lines that it printed, on either stream.
         self.printed = printed
@@ -132,6 +148,7 @@ class SerializationError(HandoffError):
 
     def __init__(self, message: str, function_id: FunctionId = None) -> None:
         super().__init__(message)
+        #: Whose code, argument or result it is; None where that is not known.
         self.function_id = function_id
 
 
@@ -140,6 +157,7 @@ class NodeLost(HandoffError):
 
     def __init__(self, node: str, message: str) -> None:
         super().__init__(f"node {node!r}: {message}")
+        #: Its name.
         self.node = node
 
 
@@ -150,16 +168,20 @@ class RunTimeout(HandoffError, TimeoutError):
         super().__init__(
             f"the run did not end within {timeout:g} s: {unfinished} function(s) were unfinished"
         )
+        #: What it was allowed, in seconds.
         self.timeout = timeout
+        #: How many functions were not done.
         self.unfinished = unfinished
 
 
 class JournalError(HandoffError):
-    """A journal can't be read or written; `path` is its file. A run whose journal can't be written ends with this."""
+    """A journal can't be read or written. A run whose journal can't be written ends with this."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"journal {str(path)!r}: {reason}")
+        #: Its file.
         self.path = path
+        #: What is wrong with it.
         self.reason = reason
 
 
@@ -175,7 +197,9 @@ class AuthenticationError(HandoffError):
             f"the node at {address} and this process don't hold the same cluster key: {reason}. "
             "Give all members of a cluster the same --key-file, HANDOFF_KEY or Session(key=...)"
         )
+        #: Where the other side is.
         self.address = address
+        #: How that showed.
         self.reason = reason
 
 
@@ -188,7 +212,9 @@ class ConnectionFailed(HandoffError, ConnectionError):
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"no node answered at {address}: {reason}")
+        #: Where one was looked for.
         self.address = address
+        #: What was found instead.
         self.reason = reason
 
 
@@ -201,6 +227,7 @@ class RemoteTraceback(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
+        #: As Python prints it.
         self.text = text
 
     def __str__(self) -> str:
@@ -208,11 +235,13 @@ class RemoteTraceback(Exception):
 
 
 class RemoteError(HandoffError):
-    """Stands for an exception of a user's that could not be pickled: `type_name` and `message` tell what it was."""
+    """Stands for an exception of a user's that could not be pickled."""
 
     def __init__(self, type_name: str, message: str) -> None:
         super().__init__(f"{type_name}: {message}")
+        #: The name of its type.
         self.type_name = type_name
+        #: What it said.
         self.message = message
 
 
@@ -225,4 +254,5 @@ class InsecureAddressError(HandoffError):
             "Give all members a cluster key, which `handoff keygen` makes (--key-file, HANDOFF_KEY, Session(key=...)). "
             "Without one listen on 127.0.0.1, or insist with --insecure where everybody on the network is trusted"
         )
+        #: Where it was to listen.
         self.address = address

@@ -67,6 +67,7 @@ class StoredValue:
 
     def __init__(self, holdings: Holdings, function_id: FunctionId, node: str, nbytes: int) -> None:
         self._holdings = holdings
+        #: Whose result it is.
         self.function_id = function_id
         #: Name of a node that has it.
         self.node = node
@@ -124,8 +125,11 @@ class Run:
 
     def __init__(self, runner: RunnerActor) -> None:
         self._holdings = Holdings(runner)
+        #: By id: values, or where a value is that was not brought home, as a `StoredValue`.
         self.results = Results(self._holdings)
+        #: By id: the name of the node that ran it.
         self.allocations = Allocations(runner)
+        #: How each function went; as text it is a table.
         self.report = Report(runner.plan, runner.machine.progress, runner.started_at)
 
     @property
@@ -140,7 +144,7 @@ class Run:
         return self._holdings.runner.plan.dag_id
 
     async def fetch(self, function_id: FunctionId) -> Any:
-        """Bring the value of a function home.
+        """Bring the value of a function home, from the node that has it, and return it.
 
         Raises KeyError for an unknown id, NodeLost if no node has it any more.
         """

@@ -72,11 +72,12 @@ class Session:
         insecure: bool = False,
         key: str | ClusterKey | None = None,
     ) -> None:
-        """Use the cluster that any of `seeds` belongs to, and the node `local_node` in this process.
+        """Use the cluster that any of `seeds` (as "tcp://10.0.0.1:7070") belongs to, and have a node in this process.
 
-        Without seeds, HANDOFF_SEEDS names them, separated by commas. Without either, a node with this machine's cores
-        and memory is started for the first run. `key` is the cluster's, as an object or as text; without it that of
-        HANDOFF_KEY, or of the file that HANDOFF_KEY_FILE names, if either is set. Raises InvalidKeyError.
+        Without seeds, HANDOFF_SEEDS names them, separated by commas; without either, a node with this machine's cores and
+        memory is started for the first run. `local_node`, `name`, `listen` and `workers` are as for `register_local_node`;
+        `insecure` lets the node listen beyond loopback without a key. `key` is the cluster's, as an object or as text, else
+        that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names. Raises InvalidKeyError.
         """
         self._key = cluster_key(key)
         self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
@@ -162,8 +163,9 @@ class Session:
     ) -> NodeActor:
         """Have a node in this process, offering `capabilities` (cpu in cores, memory in MB, gpu in devices, others).
 
-        With `listen` or `seeds` it serves the cluster, too. `workers` processes run sync functions; as many as cores
-        unless given. Raises InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch.
+        With an address to `listen` at, or `seeds`, it serves the cluster, too, where its `name` must be unique. `workers`
+        processes run sync functions; as many as cores unless given. The answer has `name` and `address`. Raises HandoffError
+        if there is one already, InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, ValueError, OSError.
         """
         await self.start()
         node = await self._station.start_node(
@@ -187,7 +189,7 @@ class Session:
         return node
 
     async def connect(self, seeds: Sequence[str]) -> None:
-        """Use the cluster that any of `seeds` belongs to.
+        """Use the cluster that any of `seeds` belongs to; one that answers is enough.
 
         Raises ConnectionFailed, AuthenticationError, VersionMismatch.
         """
@@ -196,7 +198,7 @@ class Session:
         await self._connections.settled()
 
     async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
-        """Have a member offer something else from now on; what runs there is not touched. Raises HandoffError."""
+        """Have a member offer other `capabilities` from now on. Raises HandoffError for an unknown one, TimeoutError after 5 s."""
         await self._ready()
         if name not in {advert.name for advert in self._connections.adverts()}:
             raise HandoffError(
@@ -208,12 +210,12 @@ class Session:
             await self._connections.until_offered(name, declared)
 
     async def discover_nodes(self) -> dict[str, Resources]:
-        """The capabilities of every node, by name."""
+        """The capabilities of every node, by name: cpu in cores, memory in MB, gpu in devices, others in units of their own."""
         await self._ready()
         return {advert.name: dict(advert.capabilities) for advert in self._connections.adverts()}
 
     async def resources_available(self, name: str, cost: Mapping[str, float]) -> bool:
-        """Whether a node, as last heard, has that much to spare. An unknown node has nothing."""
+        """Whether a node, as last heard, has `cost` to spare. An unknown node has nothing."""
         await self._ready()
         return any(holds(advert.spare, cost) for advert in self._connections.adverts() if advert.name == name)
 
@@ -274,7 +276,7 @@ class Session:
             return decode(await runners[-1].result(function_id))
 
     def explain(self, dag_id: FunctionId) -> list[Explanation]:
-        """Why each function that is not done is where it is, over all runs of a DAG."""
+        """Why each function that is not done is where it is, over all runs of a DAG that go on in this session."""
         return [
             entry
             for runner in self._runs.values()

@@ -27,6 +27,7 @@ class LocalNode:
         self, name: str, options: Mapping[str, object], environment: Mapping[str, str], level: str
     ) -> None:
         """Start the process; it does not serve before `wait_until_ready` has returned."""
+        #: Unique in its cluster.
         self.name = name
         #: Where it serves, once it does.
         self.address = ""

@@ -15,11 +15,13 @@ from handoff_actors.ids import FunctionId, Index, Resources
 class Explanation:
     """Where one function is, and why."""
 
+    #: Which one.
     function_id: FunctionId
     #: "waiting" for inputs, "ready" and waiting for a node, "sent" to one, or "resting" before its next try.
     state: str
     #: The inputs that are not there yet.
     waits_for: tuple[FunctionId, ...]
+    #: What it claims.
     needs: Resources
     #: Where it is, or was last.
     node: str | None

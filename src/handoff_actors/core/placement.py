@@ -15,10 +15,13 @@ MOVE_NBYTES = 100_000_000
 class Need(Struct, frozen=True):
     """A function that is ready to be placed."""
 
+    #: Which one.
     function_id: FunctionId
+    #: What it claims: cpu in cores, memory in MB, gpu in devices, others in units of their own.
     cost: Resources
-    #: Bytes of stored input, and how many of them each node holds.
+    #: Bytes of stored input.
     input_nbytes: int
+    #: How many of them each node holds, by its name.
     held: Mapping[str, int]
 
 

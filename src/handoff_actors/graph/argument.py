@@ -16,6 +16,7 @@ class Argument:
     Bind further arguments with functools.partial.
     """
 
+    #: Whose result it is.
     id: "FunctionId | Handle"
     #: Runs on the producer's node; what it returns is what travels.
     serialize: Callable[..., object] | None = None
@@ -26,6 +27,7 @@ class Argument:
 class Constant(Struct, frozen=True, eq=False):
     """An argument that is this very value, where an id would stand for a result."""
 
+    #: Passed as it is.
     value: object
 
 
@@ -43,6 +45,7 @@ def collocated(function_id: "FunctionId | Handle") -> Collocated:
 class Handle(Struct, frozen=True, eq=False):
     """Stands for the result of a function that `DAG.call` added, among the arguments of later calls."""
 
+    #: Of the function.
     id: FunctionId
     #: The DAG that has the function. It is compared by identity alone.
     dag: object

@@ -22,6 +22,7 @@ class DAG:
     """Functions and what they take from one another. Functions may be added in any order."""
 
     def __init__(self, id: FunctionId = None) -> None:  # noqa: A002 - the name that users see
+        """Make an empty one. Raises InvalidFunctionError for an id that is not hashable."""
         check_id(id)
         #: Any hashable; a fresh unique string if none was given.
         self.id: FunctionId = uuid4().hex if id is None else id
@@ -57,7 +58,10 @@ class DAG:
         return self
 
     def add_functions(self, functions: Iterable[Function]) -> Self:
-        """Take functions in, one after the other; those before one that is refused stay."""
+        """Take functions in, one after the other, and return the DAG; those before one that is refused stay.
+
+        Raises what `add_function` does.
+        """
         for function in functions:
             self.add_function(function)
         return self
@@ -65,8 +69,9 @@ class DAG:
     def call(self, fn: Code | None, *args: object, **options: Unpack[FunctionOptions]) -> Handle:
         """Add a call of `fn` and return what stands for its result in later calls.
 
-        Handles (and `Argument`) among `args` are results, everything else is passed as it is. The id is
-        "<name of fn>-<n>" unless `options`, which are those of `Function`, have one.
+        Handles (and `Argument`) among `args` are results, everything else is passed as it is. `options` are those of
+        `Function`; without an `id` among them it is the name of `fn` with a number, as in "load-1". Raises
+        DuplicateFunctionError, InvalidFunctionError.
         """
         taken = [arg if isinstance(arg, Handle | Argument | Constant) else Constant(arg) for arg in args]
         function_id = options.pop("id") if "id" in options else self._fresh_id(fn)

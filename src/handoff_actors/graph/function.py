@@ -30,17 +30,20 @@ class Function:
     #: Sync or async; None only for an input.
     code: Code | None
     _: KW_ONLY
+    #: Passed as they are, after the results of `args`.
     extra_args: Sequence[object] = ()
+    #: Passed by name.
     kwargs: Mapping[str, object] = field(default_factory=dict)
-    #: Claimed on the node while the function runs. None claims nothing.
+    #: Claimed on the node while the function runs: cpu in cores, memory in MB, gpu in devices, other names in units of
+    #: their own. None claims nothing.
     cost: Mapping[str, float] | None = None
     #: The name of a node, or `collocated(other_id)`. None lets the run choose.
     node: str | Collocated | None = None
     #: "inline": computed in each consumer's worker, anew; "input": what is pushed into a stream.
     type: FunctionType = "regular"
-    #: None: what the run says.
+    #: How often it is tried again after it has raised; None: what the run says.
     max_retries: int | None = None
-    #: (first_s, factor, max_s); None: what the run says.
+    #: (first_s, factor, max_s), the pauses before it is tried again; None: what the run says.
     retry_backoff: tuple[float, float, float] | None = None
     #: Seconds per attempt; None: what the run says.
     timeout: float | None = None

@@ -52,7 +52,7 @@ class Executor(futures.Executor):
         Without a cluster, `max_workers` processes are started here with the first function, as many as cores unless
         given; with one, at most `max_workers` functions are with its nodes at any time. `initializer` is called with
         `initargs` once in each worker process, before its first function. Each function claims `cost`, and runs on one of
-        `nodes`, if given.
+        `nodes`, if given. Raises ValueError, TypeError, and RuntimeError where a `session` is of another loop.
         """
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -106,7 +106,10 @@ class Executor(futures.Executor):
         chunksize: int = 1,
         **options: Any,
     ) -> Iterator[T]:
-        """As `concurrent.futures.ProcessPoolExecutor.map`. Chunks are rarely needed: short functions travel together."""
+        """As `concurrent.futures.ProcessPoolExecutor.map`, `timeout` in seconds. Raises what a call did, and TimeoutError.
+
+        Chunks of `chunksize` calls are rarely needed: short functions travel together.
+        """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:

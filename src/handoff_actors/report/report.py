@@ -25,7 +25,9 @@ NAMED_STEPS = 6
 class FunctionReport:
     """How one function went, in its last attempt. Times are seconds since the run began."""
 
+    #: Which one.
     function_id: FunctionId
+    #: The name of the node that ran it.
     node: str
     #: Process id of the worker.
     worker: int
