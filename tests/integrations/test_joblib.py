@@ -8,6 +8,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import psutil
 import pytest
 from joblib import Parallel, delayed, parallel_config
 from sklearn.datasets import load_iris
@@ -81,6 +82,17 @@ def threads() -> str | None:
 def test_libraries_in_a_worker_get_the_threads_asked_for() -> None:
     with parallel_config("handoff", inner_max_num_threads=3):
         assert Parallel(n_jobs=2)(delayed(threads)() for _ in range(2)) == ["3", "3"]
+
+
+def private_nbytes(_: object) -> int:
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - memory.shared)
+
+
+def test_workers_do_not_keep_what_they_were_given() -> None:
+    numbers = Parallel(n_jobs=2)(delayed(private_nbytes)(bytes(10_000_000)) for _ in range(24))
+
+    assert max(numbers[12:]) < max(numbers[:12]) + 3 * 10_000_000
 
 
 def test_scikit_learn_searches_and_grows_forests() -> None:

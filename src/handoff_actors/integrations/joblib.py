@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from handoff_actors.integrations.background import BackgroundSession, shared
 from handoff_actors.integrations.executor import Executor
@@ -26,6 +26,8 @@ except ImportError as missing:
     raise ImportError(
         "handoff_actors.integrations.joblib needs joblib 1.4 or later: install handoff-actors[joblib]"
     ) from missing
+
+T = TypeVar("T")
 
 NAME = "handoff"
 
@@ -89,7 +91,8 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Future[Any]:
         """See ParallelBackendBase."""
         assert self._workers is not None
-        future = self._workers.submit(func)
+        # As an argument: workers keep code for a while.
+        future = self._workers.submit(run_batch, func)
         if callback is not None:
             future.add_done_callback(callback)
         return future
@@ -117,6 +120,11 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         offers = (self._session or shared()).run(lambda session: session.discover_nodes())
         usable = (offer for name, offer in offers.items() if not self._nodes or name in self._nodes)
         return int(sum(offer.get("cpu", 0.0) for offer in usable))
+
+
+def run_batch(calls: Callable[[], T]) -> T:
+    """Run in a worker: make the calls of a batch."""
+    return calls()
 
 
 def prepare_worker(variables: Mapping[str, str]) -> None:
