@@ -2,14 +2,19 @@
 
 import os
 import signal
+from collections.abc import Callable
 
+import psutil
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors.workers.protocol import CODES_KEPT_NBYTES
 from processes import functions
 from processes.app import App, single
 
 pytestmark = pytest.mark.processes
+
+CAPTURED_NBYTES = 20_000_000
 
 
 async def test_function_that_outgrows_its_claim_is_ended_and_the_node_goes_on(app: App) -> None:
@@ -48,6 +53,27 @@ async def test_inputs_from_the_store_do_not_count(app: App) -> None:
     )
 
     assert (await app.run(dag)).results["sum"] == 300_000_000
+
+
+def code_that_captures(number: int) -> Callable[[], tuple[int, int]]:
+    """A function with 20 MB that gives its number, and the memory of its worker that is not shared."""
+    captured = bytes([number]) * CAPTURED_NBYTES
+
+    def measure() -> tuple[int, int]:
+        memory = psutil.Process().memory_info()
+        return captured[0], memory.rss - memory.shared
+
+    return measure
+
+
+async def test_workers_do_not_keep_all_that_functions_have_captured(app: App) -> None:
+    numbers = [*range(12), 0]
+
+    answers = [await app.call(code_that_captures(number)) for number in numbers]
+
+    assert [number for number, _ in answers] == numbers
+    # As much as is kept, what is on its way, and what a worker has anyway; all of it would be 240 MB.
+    assert max(private for _, private in answers) < CODES_KEPT_NBYTES + 5 * CAPTURED_NBYTES
 
 
 async def test_users_exception_carries_what_was_printed_and_peak_memory(app: App) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import os
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,6 +73,24 @@ async def test_release_drops_what_is_on_nodes_and_keeps_what_is_here(app: App) -
     assert run.results["made"] == bytes(LARGE)
     with pytest.raises(handoff.NodeLost, match="'copied'"):
         await run.fetch("copied")
+
+
+@pytest.fixture
+def _no_garbage_is_collected() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_garbage_is_collected")
+async def test_what_came_home_is_gone_with_the_last_reference_to_a_released_run(app: App) -> None:
+    run = await app.run(large_chain(), fetch=["made"])
+    runner = weakref.ref(run._holdings.runner)
+    await run.release()
+
+    del run
+
+    assert runner() is None
 
 
 async def test_values_are_dropped_once_nobody_refers_to_the_run(app: App) -> None:

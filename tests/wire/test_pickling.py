@@ -76,3 +76,13 @@ def test_memoryview_is_neither_copied_on_its_way_out_nor_in() -> None:
 
     assert np.shares_memory(np.asarray(payload.buffers[-1]), np.asarray(view))
     assert np.shares_memory(np.asarray(arrived), np.frombuffer(encoded, np.uint8))
+
+
+@pytest.mark.parametrize("beside", ["", "__main__"], ids=["plain", "by value"])
+def test_reducers_say_how_objects_of_their_type_are_pickled(beside: str) -> None:
+    pieces, buffers = pickled(
+        [np.ones(9), np.float64(2), beside], {np.ndarray: lambda array: (len, (array.tolist(),))}
+    )
+
+    assert cloudpickle.loads(b"".join(pieces)) == [9, 2, beside]
+    assert buffers == []

@@ -68,6 +68,12 @@ class Driver(Generic[EventT, EffectT]):
         if self._look is not None:
             self._look.cancel()
             self._look = None
+        if not self._is_busy:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Refer to nobody: whoever has this driver is to be gone, with all it has, as soon as nobody refers to it."""
+        self._perform = self._crashed = _ignore
 
     def _run(self, decide: Callable[[], list[EffectT]]) -> None:
         self._is_busy = True
@@ -80,7 +86,9 @@ class Driver(Generic[EventT, EffectT]):
             self._crashed(error)
         finally:
             self._is_busy = False
-        if self._look is None and not self._is_closed:
+        if self._is_closed:
+            self._let_go()
+        elif self._look is None:
             self._look = self._loop.call_later(LOOK_S, self._set_timer)
 
     def _set_timer(self) -> None:
@@ -108,3 +116,7 @@ class Driver(Generic[EventT, EffectT]):
                 self.feed(self._events.popleft())
         else:
             self._set_timer()
+
+
+def _ignore(_: object) -> None:
+    """What a closed driver does."""

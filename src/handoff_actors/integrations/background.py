@@ -34,6 +34,11 @@ class BackgroundSession:
         self._thread.start()
         self._is_open.result()
 
+    @property
+    def has_cluster(self) -> bool:
+        """Whether nodes of other processes, or machines, may be among those that it uses."""
+        return self.session._station.is_open  # noqa: SLF001 - who has no thread of its own need not know
+
     def run(self, main: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function with the session, and wait for what it returns.
 

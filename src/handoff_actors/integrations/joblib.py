@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from handoff_actors.integrations.background import BackgroundSession, shared
 from handoff_actors.integrations.executor import Executor
@@ -26,6 +26,13 @@ except ImportError as missing:
     raise ImportError(
         "handoff_actors.integrations.joblib needs joblib 1.4 or later: install handoff-actors[joblib]"
     ) from missing
+
+T = TypeVar("T")
+
+try:
+    from handoff_actors.integrations.arrays import Batch, SharedArrays
+except ImportError:  # without numpy there are no arrays
+    SharedArrays = None  # type: ignore[assignment,misc]
 
 NAME = "handoff"
 
@@ -54,20 +61,32 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self._cost = cost
         self._nodes = nodes
         self._workers: Executor | None = None
+        self._arrays: SharedArrays | None = None
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        max_nbytes: int | None = None,
+        mmap_mode: str | None = None,
+        **_options: Any,
+    ) -> int:
         """See ParallelBackendBase."""
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        background = self._session or shared()
         self._workers = Executor(
             n_jobs,
-            session=self._session or shared(),
+            session=background,
             initializer=prepare_worker,
             initargs=(self._prepare_worker_env(n_jobs),),
             cost=self._cost,
             nodes=self._nodes,
         )
+        is_shared = SharedArrays is not None and not background.has_cluster
+        if is_shared and max_nbytes is not None and mmap_mode is not None:
+            self._arrays = SharedArrays(max_nbytes, mmap_mode)
         self.parallel = parallel
         return n_jobs
 
@@ -89,7 +108,9 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Future[Any]:
         """See ParallelBackendBase."""
         assert self._workers is not None
-        future = self._workers.submit(func)
+        calls = func if self._arrays is None else Batch(func, self._arrays)
+        # As an argument: workers keep code for a while.
+        future = self._workers.submit(run_batch, calls)
         if callback is not None:
             future.add_done_callback(callback)
         return future
@@ -98,11 +119,18 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """See ParallelBackendBase."""
         return out.result()
 
+    def stop_call(self) -> None:
+        """See ParallelBackendBase."""
+        if self._arrays is not None:
+            self._arrays.clear()
+
     def terminate(self) -> None:
         """See ParallelBackendBase. The session and its workers stay for the next call."""
         if self._workers is not None:
             self._workers.shutdown(wait=False)
             self._workers = None
+        self.stop_call()
+        self._arrays = None
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
@@ -111,12 +139,18 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             self._workers.terminate_workers()
             self._workers = None
         if ensure_ready:
-            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+            options = self.parallel._backend_kwargs  # noqa: SLF001 - as it has configured this backend
+            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **options)
 
     def _cores(self) -> int:
         offers = (self._session or shared()).run(lambda session: session.discover_nodes())
         usable = (offer for name, offer in offers.items() if not self._nodes or name in self._nodes)
         return int(sum(offer.get("cpu", 0.0) for offer in usable))
+
+
+def run_batch(calls: Callable[[], T]) -> T:
+    """Run in a worker: make the calls of a batch."""
+    return calls()
 
 
 def prepare_worker(variables: Mapping[str, str]) -> None:

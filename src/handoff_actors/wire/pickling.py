@@ -1,9 +1,11 @@
 """How a value becomes a pickle, with none of its large parts copied."""
 
+import copyreg
 import pickle
 from collections import ChainMap
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import cloudpickle
 
@@ -17,30 +19,36 @@ _FLAT: Final = frozenset({bytes, bytearray, str})
 _SEQUENCES: Final = frozenset({list, tuple})
 
 Piece = bytes | bytearray
+#: What `__reduce__` would give for objects of very these types.
+Reducers = Mapping[type, Callable[[Any], Any]]
 
 
-def pickled(value: Any) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
+def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
     """Give the pickle, in pieces that follow one another, and what it leaves out of band.
 
     Neither may be used once the value has changed. Raises what cloudpickle, or the value itself, raises.
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
-        pieces = _plain(value, buffers)
+        pieces = _plain(value, buffers, reducers)
     except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes, and cloudpickle may know better
         pieces = None
     if pieces is None or _names_what_travels_by_value(pieces):
         buffers.clear()
         pieces = []
-        _Pickler(_Pieces(pieces), PROTOCOL, buffer_callback=buffers.append).dump(value)
+        _Pickler(_Pieces(pieces), buffers, reducers or {}).dump(value)
     return pieces, buffers
 
 
-def _plain(value: Any, buffers: list[pickle.PickleBuffer]) -> list[Piece]:
-    if not _is_bulky(value):
+def _plain(value: Any, buffers: list[pickle.PickleBuffer], reducers: Reducers | None) -> list[Piece]:
+    if reducers is None and not _is_bulky(value):
         return [pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)]
     pieces: list[Piece] = []
-    pickle.Pickler(_Pieces(pieces), PROTOCOL, buffer_callback=buffers.append).dump(value)
+    pickler = pickle.Pickler(_Pieces(pieces), PROTOCOL, buffer_callback=buffers.append)
+    if reducers is not None:
+        table: dict[type, Any] = {**copyreg.dispatch_table, **reducers}
+        pickler.dispatch_table = table
+    pickler.dump(value)
     return pieces
 
 
@@ -89,4 +97,8 @@ def _memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """What cloudpickle can, and memoryviews: they arrive as views of what was sent, read-only."""
 
-    dispatch_table: ClassVar = ChainMap({memoryview: _reduce_memoryview}, cloudpickle.Pickler.dispatch_table)
+    def __init__(self, pieces: _Pieces, buffers: list[pickle.PickleBuffer], reducers: Reducers) -> None:
+        own = {memoryview: _reduce_memoryview, **reducers}
+        # The pickler underneath looks for it once, while it is made.
+        self.dispatch_table = ChainMap(own, cloudpickle.Pickler.dispatch_table)
+        super().__init__(pieces, PROTOCOL, buffer_callback=buffers.append)

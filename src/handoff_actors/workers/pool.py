@@ -16,7 +16,7 @@ import msgspec
 from handoff_actors.ids import RunId, WorkerId
 from handoff_actors.wire.messages import NO_TRACES, Call, Job, Template, Traces
 from handoff_actors.workers.pipe import JobKey, Pipe
-from handoff_actors.workers.protocol import CODES_KEPT, FromWorker, FromZygote, ToWorker
+from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, FromWorker, FromZygote, ToWorker
 from handoff_actors.workers.recent import Recent
 from handoff_actors.workers.zygote_link import ZygoteLink
 
@@ -73,7 +73,7 @@ class _Worker:
         self.control = control
         self.pid: int | None = None
         #: As the worker counts too.
-        self.codes: Recent[bool] = Recent(CODES_KEPT)
+        self.codes: Recent[bool] = Recent(CODES_KEPT, CODES_KEPT_NBYTES)
         #: Numbers of the templates that it has, by run.
         self.templates: dict[int, set[int]] = {}
         self.devices: str | None = None
@@ -220,7 +220,7 @@ class WorkerPool:
             template = templates[number]
             code: bytes | None = None
             if to.codes.get(template.digest) is None:
-                to.codes.put(template.digest, True)
+                to.codes.put(template.digest, True, len(template.code))
                 code = template.code
             to.pipe.write(
                 _encode(

@@ -12,6 +12,8 @@ READ_NBYTES: Final = 64 * 1024
 KIBIBYTE: Final = 1024
 #: How many pieces of code a worker keeps for runs to come; the pool counts along, so that it knows which.
 CODES_KEPT: Final = 256
+#: And so many bytes of it: what a function captures is part of its code.
+CODES_KEPT_NBYTES: Final = 64 * 1024 * 1024
 
 
 class ToWorker(IntEnum):

@@ -6,7 +6,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from handoff_actors.wire.payload import load_code
-from handoff_actors.workers.protocol import CODES_KEPT
+from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES
 from handoff_actors.workers.recent import Recent
 
 #: How quickly the estimate follows when calls get faster.
@@ -58,7 +58,7 @@ class Templates:
     """The templates of all runs that this worker has heard of."""
 
     def __init__(self) -> None:
-        self._codes: Recent[Code] = Recent(CODES_KEPT)
+        self._codes: Recent[Code] = Recent(CODES_KEPT, CODES_KEPT_NBYTES)
         self._runs: dict[int, dict[int, Template]] = {}
 
     def define(
@@ -69,7 +69,7 @@ class Templates:
         if code is None:
             assert encoded is not None, "the pool must count along"
             code = Code(by_reference=by_reference, encoded=encoded)
-            self._codes.put(digest, code)
+            self._codes.put(digest, code, len(encoded))
         self._runs.setdefault(run, {})[number] = Template(code, as_list=as_list)
 
     def of(self, run: int) -> dict[int, Template]:

@@ -1,0 +1,112 @@
+"""Examples as processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from daemons import environment, is_alive
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LOOKS_EVERY_S = 0.05
+ENDS_WITHIN_S = 40.0
+
+
+class Program:
+    """An example that runs, and all that it has started."""
+
+    def __init__(self, name: str, *arguments: str, directory: Path, **variables: str) -> None:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+        self.process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / name), *arguments],
+            cwd=directory,
+            env=environment(PYTHONUNBUFFERED="1", **variables),
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+        self._family: set[psutil.Process] = set()
+        #: Directories in which its nodes keep values.
+        self._stores: set[Path] = set()
+
+    def output(self) -> str:
+        """What it has printed and logged."""
+        return os.pread(self._output.fileno(), 1 << 20, 0).decode()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Returns once a condition holds; fails if it ends before."""
+        while not condition():
+            assert not self._has_ended(), self.output()
+
+    def wait(self) -> str:
+        """What it has printed, once it has ended. Fails unless it ended well and left nothing."""
+        while not self._has_ended():
+            pass
+        assert self.process.returncode == 0, self.output()
+        assert self.leftovers() == []
+        return self.output()
+
+    def terminate(self) -> int:
+        """SIGTERM; the answer is its exit status."""
+        self._look()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(ENDS_WITHIN_S)
+
+    def leftovers(self) -> list[str]:
+        """What is there of it after its end."""
+        psutil.wait_procs(self._family, ENDS_WITHIN_S)
+        return [str(process) for process in self._family if is_alive(process)] + [
+            str(path) for path in self._stores if path.exists()
+        ]
+
+    def owns_stores(self) -> bool:
+        """Whether a node of its own has been seen."""
+        return bool(self._stores)
+
+    def close(self) -> None:
+        """End it if it still runs."""
+        if self.process.poll() is None:
+            try:
+                self.terminate()
+            finally:
+                self.process.kill()
+            psutil.wait_procs(self._family, ENDS_WITHIN_S)
+        self._output.close()
+
+    def _has_ended(self) -> bool:
+        self._look()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(LOOKS_EVERY_S)
+        return self.process.returncode is not None
+
+    def _look(self) -> None:
+        # What it has started, and what that holds, may end at any time.
+        with suppress(psutil.NoSuchProcess):
+            own = psutil.Process(self.process.pid)
+            self._family.update(own.children(recursive=True))
+            self._stores.update(path for process in (own, *self._family) for path in stores_of(process))
+
+
+def stores_of(process: psutil.Process) -> list[Path]:
+    """The directories for values that a process holds open."""
+    found: list[Path] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for link in Path(f"/proc/{process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found.append(link.readlink())
+    return [path for path in found if path.name.startswith("handoff-") and path.is_dir()]
+
+
+@contextmanager
+def running(name: str, *arguments: str, directory: Path, **variables: str) -> Iterator[Program]:
+    """An example that runs, and ends with the block."""
+    program = Program(name, *arguments, directory=directory, **variables)
+    try:
+        yield program
+    finally:
+        program.close()

@@ -1,0 +1,76 @@
+"""Every example that ends by itself is run as its docstring says, in small: here, and on a cluster."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from daemons import Daemons
+from examples.programs import running
+
+pytestmark = pytest.mark.processes
+
+IMAGES = ("--count", "6", "--width", "400")
+SEARCH = ("--samples", "300", "--candidates", "20", "--target", "0.8")
+#: malloc may keep what is smaller than 32 MB.
+ARRAYS = ("--megabytes", "40", "--rounds", "4")
+#: By so much memory may grow after the second round, when all workers have imported what they need: by less than an array.
+NOT_AN_ARRAY_MB = 35
+
+
+def run(directory: Path, name: str, *arguments: str, **variables: str) -> str:
+    with running(name, *arguments, directory=directory, **variables) as program:
+        output = program.wait()
+        # Where the nodes are others', nothing of its own could have been left.
+        assert program.owns_stores() or "HANDOFF_SEEDS" in variables
+    return output
+
+
+def numbers(pattern: str, output: str) -> list[float]:
+    return [float(found) for found in re.findall(pattern, output)]
+
+
+def test_three_nodes_make_a_contact_sheet_of_pictures_that_stay_where_they_are(tmp_path: Path) -> None:
+    output = run(tmp_path, "image_pipeline.py", *IMAGES)
+
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        assert sheet.size == (3 * 164, 2 * 124)
+    assert re.findall(r"^(n\d): ", output, re.MULTILINE) == ["n1", "n2", "n3"]
+    for step in ("photograph", "decode", "halve", "sharpen", "thumbnail"):
+        assert sum(numbers(rf"(\d+) {step}\b", output)) == 6
+    assert "the first one, sharpened: 200 x 150 pixels" in output
+    [(count, stayed_mb)] = re.findall(r"stayed on the nodes: (\d+) values, (\d+) MB", output)
+    [came_kb] = numbers(r"came here: (\d+) kB", output)
+    assert int(count) >= 18
+    assert came_kb * 5 < float(stayed_mb) * 1000
+
+
+def test_the_search_stops_when_a_candidate_is_good_enough(tmp_path: Path) -> None:
+    output = run(tmp_path, "hyperparameter_search.py", *SEARCH)
+
+    assert re.search(r"the best of the grid: \{'C': .*, 'gamma': .*\}, \d\d\.\d% right", output)
+    [share] = numbers(r"good enough: .* (\d\d\.\d)% right", output)
+    assert share >= 80
+    [tried] = numbers(r"tried (\d+) of 20", output)
+    assert tried < 20
+
+
+def test_memory_stays_flat_while_arrays_come_and_go(tmp_path: Path) -> None:
+    output = run(tmp_path, "large_arrays.py", *ARRAYS)
+
+    assert output.count("array 1: mean 1.0") == output.count("StoredValue(node=") == 4
+    assert output.count("its mean is 0.000") == 4
+    private_mb = numbers(r"memory: (\d+) MB private", output)
+    assert len(private_mb) == 4
+    assert private_mb[3] < private_mb[1] + NOT_AN_ARRAY_MB
+
+
+def test_examples_use_the_cluster_that_is_named(tmp_path: Path, daemons: Daemons) -> None:
+    seeds = daemons.cluster(2, "--cpu", "1")[1].address
+
+    images = run(tmp_path, "image_pipeline.py", *IMAGES, HANDOFF_SEEDS=seeds)
+    arrays = run(tmp_path, "large_arrays.py", "--megabytes", "10", "--rounds", "1", HANDOFF_SEEDS=seeds)
+
+    assert re.findall(r"^(n\d): ", images, re.MULTILINE) == ["n1", "n2"]
+    assert re.search(r"StoredValue\(node='n[12]'", arrays)
