@@ -19,7 +19,7 @@ from core.builders import (
 from handoff_actors.core.budgets import MOST_LOSSES
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.explain import explain_one
-from handoff_actors.core.placement import Need
+from handoff_actors.core.placement import POLICIES, Need
 from handoff_actors.core.run_events import (
     NodeDown,
     NotBroughtHome,
@@ -50,6 +50,19 @@ def test_functions_of_a_lost_node_go_to_another_and_so_do_lost_values_that_are_n
     anew = run.handle(node_up("b"), 0.5)
 
     assert assigned(nowhere) == []
+    assert assigned(anew) == [("b", [0])]
+    run.check()
+
+
+def test_functions_that_were_ready_before_their_input_was_lost_wait_for_it_again() -> None:
+    takers = [Function(f"y{number}", ["x"], code) for number in range(40)]
+    run = started(Function("x", [], code), *takers, policy=POLICIES["most_spare"])
+    run.handle(node_up("a"), 0.1)
+    run.handle(completed("a", done(0, value=100, ran_s=1.0)), 0.2)
+    run.handle(NodeDown("a", "gone"), 0.3)
+
+    anew = run.handle(node_up("b"), 0.4)
+
     assert assigned(anew) == [("b", [0])]
     run.check()
 

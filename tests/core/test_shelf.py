@@ -29,10 +29,12 @@ from handoff_actors.core.node_events import (
     SpillValue,
     ValueSpilled,
 )
-from handoff_actors.core.shelf import RETRY_S
+from handoff_actors.core.shelf import RETRY_S, Shelf
+from handoff_actors.ids import RunId
 from handoff_actors.wire.messages import Close, Completed, Failed, Ref
 
 MB = 1_000_000
+OTHER_RUN = RunId(RUN + 1)
 LIMITS = Limits(memory_factor=0, store_nbytes=100 * MB)
 
 
@@ -103,6 +105,20 @@ def test_results_beyond_the_limit_are_refused_with_sizes_while_the_disk_is_full(
     assert DiscardValue(RUN, 2, 1) in effects
     assert gives(effects) == [(FIRST_WORKER, [3])]
     node.check()
+
+
+def test_disk_that_refused_what_is_gone_meanwhile_is_tried_with_the_next() -> None:
+    shelf = Shelf(limit_nbytes=100)
+    shelf.put((RUN, 0), 80)
+    shelf.put((OTHER_RUN, 1), 80)
+    shelf.put((OTHER_RUN, 2), 80)
+    assert shelf.next_to_leave(1.0) == (RUN, 0)
+    shelf.forget(RUN)
+
+    shelf.refused((RUN, 0), "there is no room", 1.1)
+
+    assert shelf.next_to_leave(1.1) == (OTHER_RUN, 1)
+    shelf.check()
 
 
 def test_small_results_go_on_while_the_disk_is_full() -> None:
