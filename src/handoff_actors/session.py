@@ -9,30 +9,25 @@ from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
-from handoff_actors import watching
 from handoff_actors.actors.capabilities import own_capabilities
 from handoff_actors.actors.connections import Connections
-from handoff_actors.actors.encoding import encode_program
-from handoff_actors.actors.journal import resumption_from
-from handoff_actors.actors.node import INLINE_LIMIT, NodeActor
+from handoff_actors.actors.node import NodeActor
 from handoff_actors.actors.offload import offload
-from handoff_actors.actors.runner import Buffer, RunnerActor
+from handoff_actors.actors.runner import Buffer
 from handoff_actors.actors.station import Station
 from handoff_actors.actors.values import ValueCourier
 from handoff_actors.core.budgets import Backoff
-from handoff_actors.core.durations import Durations
 from handoff_actors.core.explain import Explanation
 from handoff_actors.core.ledger import holds
 from handoff_actors.core.placement import Policy
-from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import NodeDown, NodeUp
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
 from handoff_actors.options import RunSettings, check_resources, cluster_key, seeds_from_environment
+from handoff_actors.running import Running
 from handoff_actors.runs import Run, RunEvent
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
@@ -49,7 +44,6 @@ from handoff_actors.wire.messages import (
     Redeclared,
     ToNode,
 )
-from handoff_actors.wire.payload import decode
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +78,7 @@ class Session:
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers, self._insecure = name, listen, workers, insecure
         self._is_started = False
-        #: Those of which some node may still hold something,
-        self._runs: dict[RunId, RunnerActor] = {}
-        #: and those that somebody else still refers to, in the order of their start.
-        self._known: WeakValueDictionary[RunId, RunnerActor] = WeakValueDictionary()
-        self._allowed: dict[RunId, Collection[str] | None] = {}
-        self._durations = Durations()
+        self._running = Running(self)
         self._redeclaring = asyncio.Lock()
         self._first_run = asyncio.Lock()
 
@@ -136,7 +125,7 @@ class Session:
         if not self._is_started:
             return
         self._is_started = False
-        runners = list(self._runs.values())
+        runners = self._running.all()
         try:
             for runner in runners:
                 runner.stop()
@@ -269,20 +258,11 @@ class Session:
 
         Raises KeyError if there is no such run or function, TimeoutError after `timeout` seconds.
         """
-        runners = [runner for runner in self._known.values() if runner.plan.dag_id == dag_id]
-        if not runners:
-            raise KeyError(f"no run of DAG {dag_id!r} is going on, or is referred to by its Run object")
-        async with asyncio.timeout(timeout):
-            return decode(await runners[-1].result(function_id))
+        return await self._running.result(dag_id, function_id, timeout)
 
     def explain(self, dag_id: FunctionId) -> list[Explanation]:
         """Why each function that is not done is where it is, over all runs of a DAG that go on in this session."""
-        return [
-            entry
-            for runner in self._runs.values()
-            if runner.plan.dag_id == dag_id
-            for entry in runner.explain()
-        ]
+        return self._running.explain(dag_id)
 
     async def _execute(
         self,
@@ -292,26 +272,10 @@ class Session:
         on_event: Callable[[RunEvent], object] | None,
     ) -> Run:
         await self._ready()
-        run = RunId(secrets.randbits(62))
-        observe = on_event is not None or watching.is_on()
         may_join = self._station.is_open
-        options = settings.options(plan, self._durations, observe=observe, nodes_may_join=may_join)
-        resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
-        async with watching.watch(plan) as watch, resuming as resumption:
-            program, large = await encode_program(watch.plan, INLINE_LIMIT)
-            on_event = watch.observer(on_event)
-            values = {**large, **resumption.home}
-            make_machine = partial(
-                RunMachine.prepared, run, program, options, asyncio.get_running_loop().time()
-            )
-            machine = await offload(plan.size, make_machine)
-            hearers = (on_event, resumption.journal, settings.on_result)
-            runner = RunnerActor(run, program, machine, values, self, *hearers)
-            watch.runner = self._runs[run] = self._known[run] = runner
-            self._allowed[run] = None if nodes is None else frozenset(nodes)
-            usable = [up for up in self._connections.ups() if nodes is None or up.name in nodes]
-            await runner.execute(usable, resumption.reused)
-            return Run(runner)
+        return await self._running.execute(
+            plan, settings, nodes, on_event, self._connections, nodes_may_join=may_join
+        )
 
     async def _ready(self) -> None:
         """Start what has not been started, a node of this process's own where there is nothing else."""
@@ -344,8 +308,7 @@ class Session:
 
     def forget(self, run: RunId) -> None:
         """See Home."""
-        self._runs.pop(run, None)
-        self._allowed.pop(run, None)
+        self._running.forget(run)
 
     # --- What happens: see Watcher and Audience -----------------------------------------------------------------
 
@@ -375,20 +338,17 @@ class Session:
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See Audience."""
-        for run, runner in list(self._runs.items()):
-            allowed = self._allowed.get(run)
-            if allowed is None or event.name in allowed:
-                runner.feed(event)
+        self._running.node_event(event)
 
     def heard(self, name: str, message: FromNode) -> None:
         """See Audience."""
         match message:
             case Completed() | Failed() | Recalled() | Copied() | Closed():
-                runner = self._runs.get(message.run)
+                runner = self._running.get(message.run)
                 if runner is not None:
                     runner.heard(name, message)
             case Fetch():
-                runner = self._runs.get(message.run)
+                runner = self._running.get(message.run)
                 self._courier.serve(name, message, {} if runner is None else runner.values)
             case Redeclared():
                 # The advert that follows says it, too, and to every run.
