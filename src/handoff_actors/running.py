@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -19,8 +20,9 @@ from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import NodeDown, NodeUp
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, RunId
-from handoff_actors.options import RunSettings
-from handoff_actors.runs import Run, RunEvent
+from handoff_actors.options import RunSettings, Seen
+from handoff_actors.runs import Run
+from handoff_actors.telling import Telling
 from handoff_actors.wire.payload import decode
 
 
@@ -34,8 +36,9 @@ class Cluster(Protocol):
 class Running:
     """The runs that go on, and those that somebody still refers to."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, seen: Seen) -> None:
         self._home = home
+        self._seen = seen
         #: Those of which some node may still hold something,
         self._runs: dict[RunId, RunnerActor] = {}
         #: and those that somebody else still refers to, in the order of their start.
@@ -48,19 +51,20 @@ class Running:
         plan: Plan,
         settings: RunSettings,
         nodes: Collection[str] | None,
-        on_event: Callable[[RunEvent], object] | None,
         cluster: Cluster,
         *,
         nodes_may_join: bool,
     ) -> Run:
         """Run a plan to its end; only on `nodes`, if given. Raises what ended it."""
         run = RunId(secrets.randbits(62))
-        observe = on_event is not None or watching.is_on()
+        seen = settings.seen(self._seen)
+        observe = seen.on_event is not None or watching.is_on()
         options = settings.options(plan, self._durations, observe=observe, nodes_may_join=nodes_may_join)
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
-        async with watching.watch(plan) as watch, resuming as resumption:
+        telling = nullcontext() if seen.on_event is None else Telling(seen.on_event, plan.dag_id)
+        async with telling as told, watching.watch(plan) as watch, resuming as resumption:
             program, large = await encode_program(watch.plan, INLINE_LIMIT)
-            on_event = watch.observer(on_event)
+            on_event = watch.observer(told)
             values = {**large, **resumption.home}
             make_machine = partial(
                 RunMachine.prepared, run, program, options, asyncio.get_running_loop().time()

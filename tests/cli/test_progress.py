@@ -1,11 +1,18 @@
+from typing import Any
+
 import pytest
 
+from handoff_actors import events
 from handoff_actors.cli.progress import Lines, Tally
-from handoff_actors.runs import RunEvent
+from handoff_actors.events import RunEvent
 
 
 def event(kind: str, function_id: str, reason: str = "") -> RunEvent:
-    return RunEvent(kind, function_id, "n1", 1, reason)
+    common: Any = {"dag_id": "dag", "time": 0.0, "function_id": function_id, "node": "n1", "attempt": 1}
+    if kind == "completed":
+        return events.Finished(**common, ran_s=0.0, worker=1, nbytes=1)
+    types = {made.kind: made for made in (events.Sent, events.Recalled, events.Retried, events.Lost)}
+    return types[kind](**common, reason=reason)
 
 
 def tally_after(*events: RunEvent) -> str:
@@ -23,7 +30,7 @@ def tally_after(*events: RunEvent) -> str:
         ([event("assigned", "a"), event("completed", "a")], "1/3 done, 0 running"),
         ([event("assigned", "a"), event("recalled", "a")], "0/3 done, 0 running"),
         (
-            [event("assigned", "a"), event("failed", "a"), event("retried", "a")],
+            [event("assigned", "a"), event("retried", "a")],
             "0/3 done, 0 running, 1 failed",
         ),
         ([event("assigned", "a"), event("completed", "a"), event("lost", "a")], "0/3 done, 0 running"),
@@ -56,6 +63,6 @@ def test_large_run_has_few_lines_and_one_for_its_end(capsys: pytest.CaptureFixtu
 def test_each_failure_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines(Tally(1009))
 
-    lines.take(event("failed", "a", "ValueError: no"))
+    lines.take(event("retried", "a", "ValueError: no"))
 
     assert capsys.readouterr().err == "'a' failed on n1, attempt 1: ValueError: no\n"

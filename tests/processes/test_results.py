@@ -207,8 +207,12 @@ async def test_events_tell_the_life_of_each_function(app: App) -> None:
     await app.run(single(functions.add, 1, 2), on_event=events.append)
 
     assert [(event.kind, event.function_id, event.node, event.attempt) for event in events] == [
+        ("run_started", None, "", 0),
+        ("node_joined", None, app.node.name, 0),
         ("assigned", "only", app.node.name, 1),
+        ("started", "only", app.node.name, 1),
         ("completed", "only", app.node.name, 1),
+        ("run_finished", None, "", 0),
     ]
 
 

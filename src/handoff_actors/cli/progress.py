@@ -36,7 +36,7 @@ class Tally:
                 self.running.add(event.function_id)
             case "completed" | "reused":
                 self.done.add(event.function_id)
-            case "failed":
+            case "failed" | "retried":
                 self.failures += 1
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Lines:
         """Count one event, and tell of it if it is one to be told of."""
         self._tally.take(event)
         done = len(self._tally.done)
-        if event.kind == "failed":
+        if event.kind in {"failed", "retried"}:
             click.echo(
                 f"{event.function_id!r} failed on {event.node}, attempt {event.attempt}: {event.reason}",
                 err=True,

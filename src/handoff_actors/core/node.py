@@ -217,7 +217,7 @@ class NodeMachine:
         if self._tenants.is_displaced(message.run, peer):
             tickets = self._tenants.refuse(peer, message)
             return [*self._stop(message.run, now), Reply(peer, Recalled(message.run, tickets))]
-        run = self._tenants.open(peer, message.run)
+        run = self._tenants.open(peer, message.run, is_watched=message.is_watched)
         if run is None:
             return []
         self._crew.templates[message.run] = run.templates
@@ -349,7 +349,8 @@ class NodeMachine:
         leaving = self._shelf.next_to_leave(now)
         if leaving is not None:
             effects.append(SpillValue(*leaving))
-        effects += self._crew.fill(now, may_start=not self._shelf.is_crowded)
+        filled = self._crew.fill(now, may_start=not self._shelf.is_crowded)
+        effects += [*self._outcomes.started(filled), *filled] if self._tenants.watched else filled
         if self._herald.may_speak(now):
             effects += self._herald.speak(self._advertise(), now)
         effects += [ForgetPeer(peer) for peer in self._tenants.take_departed()]

@@ -53,6 +53,7 @@ from handoff_actors.wire.runs import (
     Fetched,
     Recall,
     Recalled,
+    Started,
 )
 from handoff_actors.wire.values import (
     Chunk,
@@ -105,6 +106,7 @@ __all__ = [
     "Refused",
     "Runs",
     "ServedRun",
+    "Started",
     "Template",
     "Text",
     "Ticket",
@@ -118,7 +120,7 @@ Question = ListMembers | ListRuns
 #: What a node understands.
 ToNode = Hello | Beat | Assign | Recall | Copy | Close | Fetch | Question | Redeclare | Goodbye | Chunk | Gone
 #: What a node says of a run.
-AboutRun = Completed | Failed | Recalled | Copied | Closed
+AboutRun = Completed | Failed | Recalled | Copied | Closed | Started
 #: What a node says to whoever is connected to it.
 FromNode = AboutRun | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
 #: What is said on the discovery bus.

@@ -25,6 +25,8 @@ class Assign(Message, frozen=True, tag=12):
     #: Those that `jobs` use and this connection has not carried yet.
     templates: list[Template]
     jobs: list[Job]
+    #: Somebody wants to know when each function gets to a worker: see `Started`.
+    is_watched: bool = False
 
 
 class Recall(Message, frozen=True, tag=13):
@@ -103,3 +105,10 @@ class Closed(Message, frozen=True, tag=35):
     """Nothing of the run is left on the node."""
 
     run: RunId
+
+
+class Started(Message, frozen=True, tag=44):
+    """Of a run that is watched: workers have these in hand now."""
+
+    run: RunId
+    jobs: list[Ticket]
