@@ -20,6 +20,7 @@ from handoff_actors.core.node_events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
+    FunctionsSaid,
     InputFetched,
     InputMissing,
     Leave,
@@ -166,6 +167,8 @@ class NodeMachine:
                 return []
             case WorkerExited():
                 return self._outcomes.exited(event, now)
+            case FunctionsSaid(run, said):
+                return self._outcomes.said(run, said)
             case MemorySampled():
                 return self._crew.end_overgrown(event, self._limits.memory_factor)
             case InputFetched():

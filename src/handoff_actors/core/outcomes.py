@@ -1,6 +1,6 @@
 """What becomes of an attempt that a worker had: its value is kept or not, its run is told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from handoff_actors.core.blame import death, failure, how_it_ended, no_room, too_long
 from handoff_actors.core.crew import Crew
@@ -20,7 +20,7 @@ from handoff_actors.core.queue import tickets_of
 from handoff_actors.core.shelf import Shelf
 from handoff_actors.core.tenants import Tenants
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Completed, Done, Recalled, Started, Ticket
+from handoff_actors.wire.messages import Completed, Done, Output, Recalled, Said, Started, Ticket
 
 
 class Outcomes:
@@ -41,6 +41,11 @@ class Outcomes:
                 tickets = [ticket for job in effect.jobs for ticket in tickets_of(job)]
                 told.append(Reply(run.peer, Started(effect.run, tickets)))
         return told
+
+    def said(self, run: RunId, said: Sequence[Said]) -> list[NodeEffect]:
+        """Functions have printed or logged something."""
+        state = self._tenants.live(run)
+        return [] if state is None else [Reply(state.peer, Output(run, list(said)))]
 
     def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
         """A worker has finished jobs."""

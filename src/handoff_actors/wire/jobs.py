@@ -61,6 +61,8 @@ class Template(Message, frozen=True):
     cost: Resources
     #: Seconds per attempt.
     timeout: float | None
+    #: What functions print and log comes home, log records from this level on; None: it stays at the node.
+    log_level: Count | None = None
 
 
 class Job(Message, frozen=True):
@@ -81,6 +83,45 @@ class Ticket(Message, frozen=True):
 
     index: Index
     attempt: Attempt
+
+
+class Printed(Message, frozen=True, tag=5):
+    """A piece of what a function has printed: often a line, with its end."""
+
+    index: Index
+    attempt: Attempt
+    #: It went to stderr, not to stdout.
+    is_error: bool
+    text: str
+
+
+class Logged(Message, frozen=True, tag=6):
+    """A record that a function has logged, with the names that `logging` has for these."""
+
+    index: Index
+    attempt: Attempt
+    name: str
+    level: Count
+    message: str
+    path: str
+    line: Count
+    function: str
+    #: Seconds since the epoch, by the clock of the node.
+    created: float
+    #: The traceback of an exception, or "".
+    error: str
+
+
+class Dropped(Message, frozen=True, tag=7):
+    """Lines, or records, of a function that there was no room for."""
+
+    index: Index
+    attempt: Attempt
+    lines: Count
+
+
+#: What functions say on their way.
+Said = Printed | Logged | Dropped
 
 
 class Done(Message, frozen=True):

@@ -10,9 +10,13 @@ from handoff_actors.wire.jobs import (
     Arg,
     Call,
     Done,
+    Dropped,
     Earlier,
     Job,
+    Logged,
+    Printed,
     Ref,
+    Said,
     Template,
     Text,
     Ticket,
@@ -51,6 +55,7 @@ from handoff_actors.wire.runs import (
     Copy,
     Failed,
     Fetched,
+    Output,
     Recall,
     Recalled,
     Started,
@@ -80,6 +85,7 @@ __all__ = [
     "Count",
     "Digest",
     "Done",
+    "Dropped",
     "Earlier",
     "Failed",
     "Fetch",
@@ -92,10 +98,13 @@ __all__ = [
     "Joined",
     "ListMembers",
     "ListRuns",
+    "Logged",
     "Members",
     "Message",
     "Name",
     "OnBus",
+    "Output",
+    "Printed",
     "Published",
     "Question",
     "Recall",
@@ -105,6 +114,7 @@ __all__ = [
     "Ref",
     "Refused",
     "Runs",
+    "Said",
     "ServedRun",
     "Started",
     "Template",
@@ -122,7 +132,7 @@ ToNode = Hello | Beat | Assign | Recall | Copy | Close | Fetch | Question | Rede
 #: What a node says of a run.
 AboutRun = Completed | Failed | Recalled | Copied | Closed | Started
 #: What a node says to whoever is connected to it.
-FromNode = AboutRun | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
+FromNode = AboutRun | Output | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
 #: What is said on the discovery bus.
 OnBus = Joined | Published
 AnyMessage = ToNode | FromNode | OnBus

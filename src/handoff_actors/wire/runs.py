@@ -3,7 +3,7 @@
 from msgspec import field
 
 from handoff_actors.ids import Attempt, Index, Resources, RunId
-from handoff_actors.wire.jobs import NO_TRACES, Done, Job, Ref, Template, Ticket, Traces
+from handoff_actors.wire.jobs import NO_TRACES, Done, Job, Ref, Said, Template, Ticket, Traces
 from handoff_actors.wire.message import Count, Message, Name
 
 
@@ -112,3 +112,10 @@ class Started(Message, frozen=True, tag=44):
 
     run: RunId
     jobs: list[Ticket]
+
+
+class Output(Message, frozen=True, tag=45):
+    """What functions have printed and logged, in order as far as each of them goes."""
+
+    run: RunId
+    said: list[Said]
