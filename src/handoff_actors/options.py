@@ -1,5 +1,6 @@
 """What a caller may say about a run, checked before anything runs."""
 
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,10 @@ class Seen(Struct, frozen=True):
     progress: bool | None = None
     #: Whether what functions print and log comes home; None stands for True.
     output: bool | None = None
+
+    def log_level(self) -> int | None:
+        """From which level on log records come home: as for the app itself; None where nothing does."""
+        return None if self.output is False else logging.getLogger().level
 
 
 class RunSettings(Struct, frozen=True):

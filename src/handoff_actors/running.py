@@ -22,7 +22,9 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, RunId
 from handoff_actors.options import RunSettings, Seen
 from handoff_actors.runs import Run
+from handoff_actors.showing.shown import Shown
 from handoff_actors.telling import Telling
+from handoff_actors.wire.messages import Advert, Output
 from handoff_actors.wire.payload import decode
 
 
@@ -31,6 +33,9 @@ class Cluster(Protocol):
 
     def ups(self) -> list[NodeUp]:
         """Every node that can be used now."""
+
+    def adverts(self) -> list[Advert]:
+        """What each of them says of itself."""
 
 
 class Running:
@@ -63,7 +68,7 @@ class Running:
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         telling = nullcontext() if seen.on_event is None else Telling(seen.on_event, plan.dag_id)
         async with telling as told, watching.watch(plan) as watch, resuming as resumption:
-            program, large = await encode_program(watch.plan, INLINE_LIMIT)
+            program, large = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level())
             on_event = watch.observer(told)
             values = {**large, **resumption.home}
             make_machine = partial(
@@ -75,12 +80,20 @@ class Running:
             watch.runner = self._runs[run] = self._known[run] = runner
             self._allowed[run] = None if nodes is None else frozenset(nodes)
             usable = [up for up in cluster.ups() if nodes is None or up.name in nodes]
-            await runner.execute(usable, resumption.reused)
+            shown = Shown(runner, seen, on_event, cluster.adverts, reused=len(resumption.reused))
+            async with shown:
+                await runner.execute(usable, resumption.reused)
             return Run(runner)
 
     def get(self, run: RunId) -> RunnerActor | None:
         """One that goes on."""
         return self._runs.get(run)
+
+    def said(self, name: str, output: Output) -> None:
+        """Functions on a node have printed or logged something."""
+        runner = self._runs.get(output.run)
+        if runner is not None and runner.printing is not None:
+            runner.printing.heard(name, output.said)
 
     def all(self) -> list[RunnerActor]:
         """Those of which some node may still hold something."""

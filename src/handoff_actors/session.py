@@ -40,6 +40,7 @@ from handoff_actors.wire.messages import (
     Failed,
     Fetch,
     FromNode,
+    Output,
     Recalled,
     Redeclare,
     Redeclared,
@@ -354,6 +355,8 @@ class Session:
             case Fetch():
                 runner = self._running.get(message.run)
                 self._courier.serve(name, message, {} if runner is None else runner.values)
+            case Output():
+                self._running.said(name, message)
             case Redeclared():
                 # The advert that follows says it, too, and to every run.
                 pass

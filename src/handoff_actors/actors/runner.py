@@ -35,7 +35,7 @@ from handoff_actors.core.run_events import (
 )
 from handoff_actors.errors import HandoffError, SerializationError
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import AboutRun, Close, ToNode
+from handoff_actors.wire.messages import AboutRun, Close, Said, ToNode
 from handoff_actors.wire.payload import decode, decode_exception
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,16 @@ class Home(Protocol):
         """No node holds anything of this run any more."""
 
 
+class Printing(Protocol):
+    """Whoever takes what functions print and log."""
+
+    def heard(self, node: str, said: Sequence[Said]) -> None:
+        """Functions on a node have said something."""
+
+    def end(self) -> None:
+        """Nothing more comes."""
+
+
 class RunnerActor:
     """One run."""
 
@@ -83,6 +93,7 @@ class RunnerActor:
         self.values: dict[Index, Buffer] = dict(large)
         self.machine = machine
         self.started_at = 0.0
+        self.printing: Printing | None = None
         self._home = home
         self._observer = None if on_event is None else Observer(self.plan, machine.progress, on_event)
         self._journal = journal
@@ -289,6 +300,8 @@ class RunnerActor:
     def _finish(self, end: Finished) -> None:
         if not self._finished.done():
             self._finished.set_result(end)
+            if self.printing is not None:
+                self.printing.end()
             if self._observer is not None:
                 self._observer.ended(end)
         self._wake_waiters()

@@ -55,7 +55,7 @@ class RunMachine:
         self.dispatcher = Dispatcher(run, program, self.progress, options.policy, options.max_concurrency)
         self.dispatcher.assume(options.durations)
         self._rebalance = Rebalance(run, self.dispatcher, self.progress)
-        self._budgets = Budgets(program.plan, options.max_retries, options.backoff)
+        self.budgets = Budgets(program.plan, options.max_retries, options.backoff)
         self.feasibility = Feasibility(
             program.plan, self.dispatcher.needs, self.progress, options.allocation_timeout_s
         )
@@ -300,7 +300,7 @@ class RunMachine:
             # It is being made again already.
             return
         self._home.pending.discard(index)
-        if self._budgets.may_lose_another(index):
+        if self.budgets.may_lose_another(index):
             self._recovery.lose(index, now)
         else:
             self._fail(
@@ -331,7 +331,7 @@ class RunMachine:
                     self._recovery.lose(failed.lost, now)
                 self._sent_in_vain(index, failed.reason, now)
             case "worker":
-                if self._budgets.may_kill_another(index):
+                if self.budgets.may_kill_another(index):
                     self._observing.function("lost", index, name, failed.reason)
                     self._recovery.again(index, now)
                 else:
@@ -342,7 +342,7 @@ class RunMachine:
                 text = f"function {function_id!r} on node {name!r}: {failed.reason}"
                 self._fail(SerializationError(text, function_id), failed.error)
             case _:
-                if self._budgets.may_retry(index):
+                if self.budgets.may_retry(index):
                     self._observing.function("retried", index, name, failed.reason)
                     self._rest(index, now)
                 else:
@@ -351,7 +351,7 @@ class RunMachine:
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
         node = self.progress.node[index] or ""
-        if self._budgets.may_lose_another(index):
+        if self.budgets.may_lose_another(index):
             self._observing.function("lost", index, node, reason)
             self._recovery.again(index, now)
         else:
@@ -359,7 +359,7 @@ class RunMachine:
             self._fail(NodeLost(node, f"function {self._plan.ids[index]!r}: {reason}"))
 
     def _rest(self, index: Index, now: float) -> None:
-        pause = self._budgets.pause_s(index)
+        pause = self.budgets.pause_s(index)
         if pause <= 0:
             self._recovery.again(index, now)
         else:
