@@ -91,13 +91,13 @@ class Display:
                     self._thread = None
                     return
                 if not self._waiting:
-                    self._changed.wait(LOOKS_EVERY_S)
+                    self._changed.wait(max(0.0, self._draws_at - time.monotonic()))
                 due, self._waiting = self._waiting, deque()
             for write, nbytes in due:
                 _carefully(write)
                 with self._changed:
                     self._waiting_nbytes -= nbytes
-            if time.monotonic() >= self._draws_at:
+            if self._views and time.monotonic() >= self._draws_at:
                 self._draw()
 
     def _draw(self) -> None:

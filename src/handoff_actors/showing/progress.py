@@ -41,30 +41,31 @@ class Progress:
 
     def start(self) -> None:
         """The run begins."""
-        wanted = wanted_by_environment() if self._wanted is None else self._wanted
-        if wanted is False:
+        if self._wanted is None:
+            self._wanted = wanted_by_environment()
+        if self._wanted is False:
             return
         self._canvas = canvas()
         self._began_at = time.monotonic()
         delay_s = LINES_AFTER_S if self._canvas is LINES else LIVE_AFTER_S
-        if wanted:
-            self._show()
-        else:
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._show)
+        # At once is when the run has sent out what it can.
+        self._timer = asyncio.get_running_loop().call_later(0.0 if self._wanted else delay_s, self._show)
 
     def end(self, outcome: str) -> bool:
         """The run has ended: "done", "failed" or "cancelled". Whether something of it was shown."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._view is None:
+        if self._view is None and not self._wanted:
             return False
-        self._view.end(outcome)
-        display.hide(self._view, self._canvas)
+        view = self._view or self._show()
+        view.end(outcome)
+        display.hide(view, self._canvas)
         return True
 
-    def _show(self) -> None:
-        self._view = View(self._runner, self._adverts, self._began_at, self._done_before)
-        display.show(self._view, self._canvas)
+    def _show(self) -> View:
+        view = self._view = View(self._runner, self._adverts, self._began_at, self._done_before)
+        display.show(view, self._canvas)
+        return view
 
 
 def wanted_by_environment() -> bool | None:
