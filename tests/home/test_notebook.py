@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import nbformat
 import psutil
@@ -35,6 +36,10 @@ class Notebook:
         self._client.execute_cell(cell, len(self._client.nb.cells) - 1)
         texts = (output.get("text") or output.data["text/plain"] for output in cell.outputs)
         return "".join(texts)
+
+    def outputs(self) -> list[Any]:
+        """What is below the last cell."""
+        return list(self._client.nb.cells[-1].outputs)
 
     def family(self) -> list[psutil.Process]:
         """The kernel, and all that it has started."""

@@ -40,6 +40,11 @@ def say_both() -> None:
     print("this is not", file=sys.stderr)
 
 
+def say_and_die() -> None:
+    print("last words")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def flood(lines: int) -> int:
     for number in range(lines):
         print("line", number, "of very many, as long as lines of a log are")
