@@ -165,9 +165,23 @@ async def test_a_huge_record_is_shortened(crew: Crew) -> None:
     (record,) = await said_by(crew, log_much)
 
     assert isinstance(record, Logged)
+    assert record.name == "much"
     assert record.message.startswith("xxx")
     assert record.message.endswith("ä?end")
     assert len(record.message) < 2000
+
+
+async def test_a_record_that_is_huge_in_every_way_is_one_write(crew: Crew) -> None:
+    def log_much() -> None:
+        try:
+            int("y" * 10_000)
+        except ValueError:
+            logging.getLogger("much" * 1000).exception("x" * 10_000)
+
+    (record,) = await said_by(crew, log_much)
+
+    assert isinstance(record, Logged)
+    assert "yyy" in record.error
 
 
 async def test_a_function_that_sets_up_logging_itself_is_heard_as_it_prints(crew: Crew) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from select import PIPE_BUF
 from time import monotonic
 from typing import Any, Final
 
@@ -90,7 +91,7 @@ class Output:
         lost = self._lost.setdefault(key, 0)
         self.has_news = True
         packed = msgpack.packb([key[0], row])
-        if self._may_send(len(packed)) and self._is_sent(packed):
+        if len(packed) <= PIPE_BUF and self._may_send(len(packed)) and self._is_sent(packed):
             if lost:
                 self._tell_lost(key, lost)
         else:

@@ -6,10 +6,11 @@ from typing import Final
 from handoff_actors.workers.output import Output
 from handoff_actors.workers.protocol import Said
 
-#: A record is one write, which must fit PIPE_BUF: so much of its message, and of its traceback, gets home.
-_MOST_CHARACTERS: Final = 400
-_MOST_OF_ERROR: Final = 450
-_MOST_OF_NAME: Final = 80
+#: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so much of its message, of
+#: its traceback, and of each of the names in it gets home.
+_MOST_CHARACTERS: Final = 300
+_MOST_OF_ERROR: Final = 500
+_MOST_OF_NAME: Final = 50
 
 
 def send_records(output: Output) -> None:
