@@ -1,6 +1,5 @@
 """Where runs are shown: as bars on a terminal, below a notebook's cell, or as lines now and then."""
 
-import html
 import os
 import sys
 import time
@@ -61,7 +60,10 @@ class Notebook:
         """See Canvas."""
 
     def _put(self, view: View, text: str) -> None:
-        from IPython.display import display  # noqa: PLC0415 - it is there in a notebook
+        # What there is in a notebook anyway, and no other program needs.
+        import html  # noqa: PLC0415
+
+        from IPython.display import display  # noqa: PLC0415
 
         look = view.latest
         bar = f'<progress value="{look.done}" max="{max(1, look.total)}"></progress>'
