@@ -5,7 +5,9 @@ there is no room for while that lasts is dropped, which whoever wrote it counts.
 write or to show, and ends when there is nothing left of either.
 """
 
+import atexit
 import logging
+import os
 import sys
 import threading
 import time
@@ -20,6 +22,8 @@ from handoff_actors.showing.look import View
 
 #: Bytes that wait to be written.
 MOST_WAITING_NBYTES: Final = 1024 * 1024
+#: The end of the process waits so long for what is to be written.
+ENDS_WITHIN_S: Final = 2.0
 #: Between two looks.
 LOOKS_EVERY_S: Final = 0.25
 
@@ -41,12 +45,18 @@ class Display:
     """All of one process. Its methods may be called in any thread, and return at once."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, without what there was: a fork has none of its parent's threads."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._waiting: deque[tuple[Callable[[], object], int]] = deque()
         self._waiting_nbytes = 0
         self._views: dict[View, Canvas] = {}
         self._draws_at = 0.0
+        #: Somebody has waited in vain for something to be written, and nothing has been since.
+        self.is_stuck = False
 
     def write(self, write: Callable[[], object], nbytes: int) -> bool:
         """Have something written, after what waits already; False: there is no room for it."""
@@ -78,17 +88,29 @@ class Display:
 
         self.write(end, 0)
 
+    def finish(self) -> None:
+        """Wait for what is left to be written, but not for long: for the end of the process."""
+        with self._changed:
+            canvases = set(self._views.values())
+            self._views.clear()
+        for canvas in canvases:
+            # A bar hides the cursor.
+            self.write(canvas.close, 0)
+        with self._changed:
+            self._changed.wait_for(lambda: self._thread is None, 0.0 if self.is_stuck else ENDS_WITHIN_S)
+
     def _wake(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="handoff display", daemon=True)
             self._thread.start()
-        self._changed.notify()
+        self._changed.notify_all()
 
     def _serve(self) -> None:
         while True:
             with self._changed:
                 if not self._waiting and not self._views:
                     self._thread = None
+                    self._changed.notify_all()
                     return
                 if not self._waiting:
                     self._changed.wait(max(0.0, self._draws_at - time.monotonic()))
@@ -142,3 +164,6 @@ def write_record(record: logging.LogRecord) -> None:
 
 #: Of this process.
 display: Final = Display()
+# Its thread is none that the end of the process waits for, because a pipe may never be read.
+atexit.register(display.finish)
+os.register_at_fork(after_in_child=display.begin)

@@ -14,8 +14,8 @@ from handoff_actors.showing.printing import Printing
 from handoff_actors.showing.progress import Progress
 from handoff_actors.wire.messages import Advert
 
-#: At its end a run waits so long for what it has printed to be written. A terminal that is stopped is waited for no more.
-WRITTEN_WITHIN_S: Final = 0.5
+#: At its end a run waits so long for what it has printed to be written. Who reads nothing is not waited for again.
+WRITTEN_WITHIN_S: Final = 2.0
 
 
 class Shown:
@@ -57,14 +57,19 @@ async def _written() -> None:
     written = loop.create_future()
 
     def tell() -> None:
+        display.is_stuck = False
         # By then the loop may have been closed.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_set, written)
 
     display.write(tell, 0)
-    with suppress(TimeoutError):
+    if display.is_stuck:
+        return
+    try:
         async with asyncio.timeout(WRITTEN_WITHIN_S):
             await written
+    except TimeoutError:
+        display.is_stuck = True
 
 
 def _set(written: "asyncio.Future[None]") -> None:
