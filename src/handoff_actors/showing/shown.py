@@ -34,6 +34,7 @@ class Shown:
         self._printing = Printing(runner.plan, tell)
         if seen.output is not False:
             runner.printing = self._printing
+        self._runner = runner
         self._progress = Progress(runner, adverts, seen.progress, done_before=reused)
 
     async def __aenter__(self) -> Self:
@@ -48,6 +49,8 @@ class Shown:
         if isinstance(error, asyncio.CancelledError):
             outcome = "cancelled"
         is_shown = self._progress.end(outcome)
+        # The run may be referred to for long, and with this to what its caller's context holds.
+        self._runner.printing = None
         if is_shown or self._printing.has_written:
             await _written()
 
