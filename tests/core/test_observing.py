@@ -100,10 +100,10 @@ def test_what_fails_for_good_is_told_as_such() -> None:
 
 
 def test_a_node_tells_of_starts_where_that_is_wanted() -> None:
-    node = started_node()
+    node = started_node({"cpu": 2.0}, workers=2)
     other = RunId(RUN + 1)
 
-    watched = node.handle(said(Assign(RUN, [template(0)], [job(0), job(1)], is_watched=True)), 0.1)
+    watched = node.handle(said(Assign(RUN, [template(0)], [job(0)], is_watched=True)), 0.1)
     unwatched = node.handle(said(Assign(other, [template(0)], [job(0)])), 0.2)
     node.handle(said(Close(RUN)), 0.3)
 
@@ -112,6 +112,7 @@ def test_a_node_tells_of_starts_where_that_is_wanted() -> None:
     assert [ticket.index for message in told for ticket in message.jobs] == [
         index for _, indices in gives(watched) for index in indices
     ]
+    assert gives(unwatched)
     assert [message for message in replies(unwatched) if isinstance(message, Started)] == []
 
 
