@@ -18,6 +18,8 @@ FUNCTION_LINES = 40
 MAY_CATCH_EVERYTHING = {
     "actors/driver.py",
     "integrations/calls.py",
+    "showing/display.py",
+    "telling.py",
     "wire/payload.py",
     "wire/pickling.py",
     "workers/evaluation.py",
@@ -30,7 +32,7 @@ MAY_START_BARE_TASKS = {"api.py", "workers/coroutines.py"}
 TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
 #: What users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as long to
 #: define as a msgspec struct, and eight times as long to make.
-MAY_BE_DATACLASSES = {"Argument", "Explanation", "Function", "FunctionReport", "Outcome", "RunEvent"}
+MAY_BE_DATACLASSES = {"Argument", "Explanation", "Function", "FunctionReport", "Outcome"}
 #: Written so that no pattern matches its own text.
 MACHINE_TRACES = re.compile(
     r"(?<![\w.-])/(?:work|root)\b|(?<![\w.-])/home/\w"

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from handoff_actors import events as events
     from handoff_actors.api import (
         connect as connect,
         discover_nodes as discover_nodes,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         VersionMismatch as VersionMismatch,
         WorkerDied as WorkerDied,
     )
+    from handoff_actors.events import RunEvent as RunEvent
     from handoff_actors.graph import (
         DAG as DAG,
         Argument as Argument,
@@ -58,7 +60,6 @@ if TYPE_CHECKING:
     from handoff_actors.runs import (
         FunctionReport as FunctionReport,
         Run as Run,
-        RunEvent as RunEvent,
         StoredValue as StoredValue,
     )
     from handoff_actors.session import Session as Session
@@ -105,9 +106,10 @@ _HOMES = {
         "VersionMismatch",
         "WorkerDied",
     ],
+    "events": ["RunEvent"],
     "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new"],
     "integrations.executor": ["Executor"],
-    "runs": ["FunctionReport", "Run", "RunEvent", "StoredValue"],
+    "runs": ["FunctionReport", "Run", "StoredValue"],
     "session": ["Session"],
     "transport.keys": ["ClusterKey"],
 }
@@ -154,6 +156,7 @@ __all__ = [
     "collocated",
     "connect",
     "discover_nodes",
+    "events",
     "execute",
     "execute_distributed",
     "execute_local",
@@ -170,6 +173,9 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return importlib.import_module("handoff_actors.wire.versions").VERSION
+    if name == "events":
+        # A module, which gets here as an attribute once it is imported.
+        return importlib.import_module("handoff_actors.events")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

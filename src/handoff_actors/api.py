@@ -13,8 +13,9 @@ from handoff_actors.core.budgets import Backoff
 from handoff_actors.core.placement import Policy
 from handoff_actors.graph.dag import DAG
 from handoff_actors.ids import FunctionId, Resources
-from handoff_actors.runs import Run, RunEvent
+from handoff_actors.runs import Run
 from handoff_actors.session import Session
+from handoff_actors.telling import OnEvent
 
 
 class ExecuteOptions(TypedDict, total=False):
@@ -26,11 +27,13 @@ class ExecuteOptions(TypedDict, total=False):
     timeout: float | None
     nodes: Collection[str] | None
     fetch: str | Collection[FunctionId] | None
-    on_event: Callable[[RunEvent], object] | None
+    on_event: OnEvent | None
     retry_backoff: Backoff | None
     allocation_timeout: float
     journal: str | os.PathLike[str] | None
     on_result: Callable[[FunctionId, Any], object] | None
+    progress: bool | None
+    output: bool | None
 
 
 class _Default:

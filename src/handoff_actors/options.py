@@ -1,5 +1,6 @@
 """What a caller may say about a run, checked before anything runs."""
 
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,22 @@ from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
+from handoff_actors.telling import OnEvent
 from handoff_actors.transport.keys import ClusterKey
+
+
+class Seen(Struct, frozen=True):
+    """How an app sees a run."""
+
+    on_event: OnEvent | None = None
+    #: Whether it is shown; None: where and as soon as somebody is likely to want that.
+    progress: bool | None = None
+    #: Whether what functions print and log comes home; None stands for True.
+    output: bool | None = None
+
+    def log_level(self) -> int | None:
+        """From which level on log records come home: as for the app itself; None where nothing does."""
+        return None if self.output is False else logging.getLogger().level
 
 
 class RunSettings(Struct, frozen=True):
@@ -29,6 +45,9 @@ class RunSettings(Struct, frozen=True):
     allocation_timeout: float = 10.0
     journal: str | os.PathLike[str] | None = None
     on_result: Callable[[FunctionId, Any], object] | None = None
+    on_event: OnEvent | None = None
+    progress: bool | None = None
+    output: bool | None = None
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -45,6 +64,14 @@ class RunSettings(Struct, frozen=True):
                 raise ValueError(
                     f"retry_backoff={self.retry_backoff!r}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
                 )
+
+    def seen(self, defaults: Seen) -> Seen:
+        """How its run is seen, where `defaults` stand for what is not said."""
+        return Seen(
+            defaults.on_event if self.on_event is None else self.on_event,
+            defaults.progress if self.progress is None else self.progress,
+            defaults.output if self.output is None else self.output,
+        )
 
     def options(self, plan: Plan, durations: Durations, *, observe: bool, nodes_may_join: bool) -> RunOptions:
         """What the run machine needs to know."""

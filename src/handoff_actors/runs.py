@@ -6,9 +6,10 @@ import weakref
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from handoff_actors.actors.runner import RunEvent, RunnerActor
+from handoff_actors.actors.runner import RunnerActor
 from handoff_actors.core.explain import Explanation
 from handoff_actors.errors import NodeLost, SerializationError
+from handoff_actors.events import RunEvent
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.report import FunctionReport, Report
 from handoff_actors.wire.payload import decode

@@ -9,31 +9,27 @@ from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
-from handoff_actors import watching
 from handoff_actors.actors.capabilities import own_capabilities
 from handoff_actors.actors.connections import Connections
-from handoff_actors.actors.encoding import encode_program
-from handoff_actors.actors.journal import resumption_from
-from handoff_actors.actors.node import INLINE_LIMIT, NodeActor
+from handoff_actors.actors.node import NodeActor
 from handoff_actors.actors.offload import offload
-from handoff_actors.actors.runner import Buffer, RunnerActor
+from handoff_actors.actors.runner import Buffer
 from handoff_actors.actors.station import Station
 from handoff_actors.actors.values import ValueCourier
 from handoff_actors.core.budgets import Backoff
-from handoff_actors.core.durations import Durations
 from handoff_actors.core.explain import Explanation
 from handoff_actors.core.ledger import holds
 from handoff_actors.core.placement import Policy
-from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import NodeDown, NodeUp
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
-from handoff_actors.options import RunSettings, check_resources, cluster_key, seeds_from_environment
-from handoff_actors.runs import Run, RunEvent
+from handoff_actors.options import RunSettings, Seen, check_resources, cluster_key, seeds_from_environment
+from handoff_actors.running import Running
+from handoff_actors.runs import Run
+from handoff_actors.telling import OnEvent
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages import (
@@ -44,12 +40,13 @@ from handoff_actors.wire.messages import (
     Failed,
     Fetch,
     FromNode,
+    Output,
     Recalled,
     Redeclare,
     Redeclared,
+    Started,
     ToNode,
 )
-from handoff_actors.wire.payload import decode
 
 log = logging.getLogger(__name__)
 
@@ -71,25 +68,24 @@ class Session:
         workers: int | None = None,
         insecure: bool = False,
         key: str | ClusterKey | None = None,
+        on_event: OnEvent | None = None,
+        progress: bool | None = None,
+        output: bool | None = None,
     ) -> None:
         """Use the cluster that any of `seeds` (as "tcp://10.0.0.1:7070") belongs to, and have a node in this process.
 
         Without seeds, HANDOFF_SEEDS names them, separated by commas; without either, a node with this machine's cores and
         memory is started for the first run. `local_node`, `name`, `listen` and `workers` are as for `register_local_node`;
         `insecure` lets the node listen beyond loopback without a key. `key` is the cluster's, as an object or as text, else
-        that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names. Raises InvalidKeyError.
+        that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names. `on_event`, `progress` and `output` are for runs that
+        don't say otherwise. Raises InvalidKeyError.
         """
         self._key = cluster_key(key)
         self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers, self._insecure = name, listen, workers, insecure
         self._is_started = False
-        #: Those of which some node may still hold something,
-        self._runs: dict[RunId, RunnerActor] = {}
-        #: and those that somebody else still refers to, in the order of their start.
-        self._known: WeakValueDictionary[RunId, RunnerActor] = WeakValueDictionary()
-        self._allowed: dict[RunId, Collection[str] | None] = {}
-        self._durations = Durations()
+        self._running = Running(self, Seen(on_event, progress, output))
         self._redeclaring = asyncio.Lock()
         self._first_run = asyncio.Lock()
 
@@ -136,7 +132,7 @@ class Session:
         if not self._is_started:
             return
         self._is_started = False
-        runners = list(self._runs.values())
+        runners = self._running.all()
         try:
             for runner in runners:
                 runner.stop()
@@ -230,12 +226,14 @@ class Session:
         timeout: float | None = None,  # noqa: ASYNC109 - it ends the run on the nodes, too
         nodes: Collection[str] | None = None,
         fetch: str | Collection[FunctionId] | None = None,
-        on_event: Callable[[RunEvent], object] | None = None,
+        on_event: OnEvent | None = None,
         *,
         retry_backoff: Backoff | None = None,
         allocation_timeout: float = 10.0,
         journal: str | os.PathLike[str] | None = None,
         on_result: Callable[[FunctionId, Any], object] | None = None,
+        progress: bool | None = None,
+        output: bool | None = None,
     ) -> Run:
         """Run a DAG on the nodes there are, and on those that join meanwhile.
 
@@ -243,9 +241,13 @@ class Session:
         method of `Policy`. A function that raises is tried `max_retries` more times, after pauses of `retry_backoff`
         (first seconds, factor, longest seconds, with jitter). At most `max_concurrency` functions are in flight. The run
         ends after `timeout` seconds. Only `nodes` are used, if given. The results of sinks are brought home whatever
-        their size, and those of `fetch`, which may be "all". `on_event` is called at each change, `on_result` with
-        id and value once a value is home. What is done is recorded in the file `journal`, and what that has already of the
+        their size, and those of `fetch`, which may be "all". `on_result` is called with id and value once a value is
+        home. What is done is recorded in the file `journal`, and what that has already of the
         same functions is not run again.
+
+        `on_event` is called, or awaited, with each change: see `handoff.events`. `progress` shows how far the run is: None on a
+        terminal once it lasts, True at once and anywhere, False never. With `output`, what functions print and log comes
+        home, unless that is False.
 
         Raises DagError, AllocationError (after `allocation_timeout` seconds), FunctionFailed from the user's own
         exception, WorkerDied, NodeLost, RunTimeout, SerializationError, JournalError. If the awaiting task is cancelled, so is the
@@ -253,65 +255,32 @@ class Session:
         """
         plan = await offload(len(dag.functions), partial(Plan.compile, dag))
         how = (allocation_strategy, max_retries, max_concurrency, timeout, fetch)
-        settings = RunSettings(*how, retry_backoff, allocation_timeout, journal, on_result)
-        return await self._execute(plan, settings, nodes, on_event)
+        seen = (on_event, progress, output)
+        settings = RunSettings(*how, retry_backoff, allocation_timeout, journal, on_result, *seen)
+        return await self._execute(plan, settings, nodes)
 
     async def execute_local(self, dag: DAG, **options: Any) -> Run:
         """Run a DAG on this process's own node alone; costs and placements are ignored. Otherwise as `execute_distributed`."""
         plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=True))
         await self._ready()
         node = self._station.node or await self.register_local_node(own_capabilities())
-        on_event = options.pop("on_event", None)
-        return await self._execute(plan, RunSettings(**options), [node.name], on_event)
+        return await self._execute(plan, RunSettings(**options), [node.name])
 
     async def get_result(self, dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
         """The value of a function of a run that goes on, or that is still referred to.
 
         Raises KeyError if there is no such run or function, TimeoutError after `timeout` seconds.
         """
-        runners = [runner for runner in self._known.values() if runner.plan.dag_id == dag_id]
-        if not runners:
-            raise KeyError(f"no run of DAG {dag_id!r} is going on, or is referred to by its Run object")
-        async with asyncio.timeout(timeout):
-            return decode(await runners[-1].result(function_id))
+        return await self._running.result(dag_id, function_id, timeout)
 
     def explain(self, dag_id: FunctionId) -> list[Explanation]:
         """Why each function that is not done is where it is, over all runs of a DAG that go on in this session."""
-        return [
-            entry
-            for runner in self._runs.values()
-            if runner.plan.dag_id == dag_id
-            for entry in runner.explain()
-        ]
+        return self._running.explain(dag_id)
 
-    async def _execute(
-        self,
-        plan: Plan,
-        settings: RunSettings,
-        nodes: Collection[str] | None,
-        on_event: Callable[[RunEvent], object] | None,
-    ) -> Run:
+    async def _execute(self, plan: Plan, settings: RunSettings, nodes: Collection[str] | None) -> Run:
         await self._ready()
-        run = RunId(secrets.randbits(62))
-        observe = on_event is not None or watching.is_on()
         may_join = self._station.is_open
-        options = settings.options(plan, self._durations, observe=observe, nodes_may_join=may_join)
-        resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
-        async with watching.watch(plan) as watch, resuming as resumption:
-            program, large = await encode_program(watch.plan, INLINE_LIMIT)
-            on_event = watch.observer(on_event)
-            values = {**large, **resumption.home}
-            make_machine = partial(
-                RunMachine.prepared, run, program, options, asyncio.get_running_loop().time()
-            )
-            machine = await offload(plan.size, make_machine)
-            hearers = (on_event, resumption.journal, settings.on_result)
-            runner = RunnerActor(run, program, machine, values, self, *hearers)
-            watch.runner = self._runs[run] = self._known[run] = runner
-            self._allowed[run] = None if nodes is None else frozenset(nodes)
-            usable = [up for up in self._connections.ups() if nodes is None or up.name in nodes]
-            await runner.execute(usable, resumption.reused)
-            return Run(runner)
+        return await self._running.execute(plan, settings, nodes, self._connections, nodes_may_join=may_join)
 
     async def _ready(self) -> None:
         """Start what has not been started, a node of this process's own where there is nothing else."""
@@ -344,8 +313,7 @@ class Session:
 
     def forget(self, run: RunId) -> None:
         """See Home."""
-        self._runs.pop(run, None)
-        self._allowed.pop(run, None)
+        self._running.forget(run)
 
     # --- What happens: see Watcher and Audience -----------------------------------------------------------------
 
@@ -375,21 +343,20 @@ class Session:
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See Audience."""
-        for run, runner in list(self._runs.items()):
-            allowed = self._allowed.get(run)
-            if allowed is None or event.name in allowed:
-                runner.feed(event)
+        self._running.node_event(event)
 
     def heard(self, name: str, message: FromNode) -> None:
         """See Audience."""
         match message:
-            case Completed() | Failed() | Recalled() | Copied() | Closed():
-                runner = self._runs.get(message.run)
+            case Completed() | Failed() | Recalled() | Copied() | Closed() | Started():
+                runner = self._running.get(message.run)
                 if runner is not None:
                     runner.heard(name, message)
             case Fetch():
-                runner = self._runs.get(message.run)
+                runner = self._running.get(message.run)
                 self._courier.serve(name, message, {} if runner is None else runner.values)
+            case Output():
+                self._running.said(name, message)
             case Redeclared():
                 # The advert that follows says it, too, and to every run.
                 pass

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from handoff_actors.actors.runner import RunEvent, RunnerActor
+from handoff_actors.events import RunEvent
 from handoff_actors.graph.plan import Plan
+
+if TYPE_CHECKING:
+    from handoff_actors.actors.runner import RunnerActor
 
 Observer = Callable[[RunEvent], object]
 

@@ -46,7 +46,8 @@ def test_killed_it_leaves_nothing_behind(daemons: Daemons) -> None:
 def test_told_to_stop_it_lets_a_running_function_end(daemons: Daemons, jobs: Path) -> None:
     daemon = daemons.start("--cpu", "1")
     with handoff_started("run", "jobs:waiting", "--join", daemon.address, cwd=jobs) as run:
-        assert "waiting in" in daemon.read_line()
+        assert run.stdout is not None
+        assert "waiting in" in run.stdout.readline()
 
         daemon.process.terminate()
         daemon.wait_for_log("draining")
@@ -62,7 +63,8 @@ def test_second_signal_ends_it_at_once(daemons: Daemons, jobs: Path) -> None:
     with handoff_started(
         "run", "jobs:waiting", "--join", daemon.address, "--max-retries", "0", cwd=jobs
     ) as run:
-        assert "waiting in" in daemon.read_line()
+        assert run.stdout is not None
+        assert "waiting in" in run.stdout.readline()
 
         daemon.process.terminate()
         daemon.wait_for_log("draining")

@@ -129,7 +129,6 @@ def test_watchers_are_told_what_happens() -> None:
 
     assert [(effect.kind, effect.attempt) for effect in seen if isinstance(effect, Observed)] == [
         ("assigned", 1),
-        ("failed", 1),
         ("retried", 1),
         ("assigned", 2),
         ("completed", 2),

@@ -30,7 +30,9 @@ class Observer:
         return times[count - 1]
 
     def kinds(self) -> Counter[str]:
-        return Counter(event.kind for event in self.events)
+        """What became of attempts: nothing of nodes, of the run as a whole, or of what may or may not have to be told."""
+        attempts = (event for event in self.events if event.attempt)
+        return Counter(event.kind for event in attempts if event.kind not in {"started", "output"})
 
     def _times_of(self, kind: str, function_id: object) -> list[float]:
         return [

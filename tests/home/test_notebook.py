@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import nbformat
 import psutil
@@ -36,6 +37,10 @@ class Notebook:
         texts = (output.get("text") or output.data["text/plain"] for output in cell.outputs)
         return "".join(texts)
 
+    def outputs(self) -> list[Any]:
+        """What is below the last cell."""
+        return list(self._client.nb.cells[-1].outputs)
+
     def family(self) -> list[psutil.Process]:
         """The kernel, and all that it has started."""
         return [kernel for child in psutil.Process().children() for kernel in (child, *child.children(True))]
@@ -43,16 +48,17 @@ class Notebook:
 
 @pytest.fixture
 def notebook() -> Iterator[Notebook]:
-    with opened_notebook() as opened:
+    # On a machine that is busy, any run may last long enough to be shown.
+    with opened_notebook(HANDOFF_PROGRESS="0") as opened:
         yield opened
 
 
 @contextmanager
-def opened_notebook() -> Iterator[Notebook]:
+def opened_notebook(**variables: str) -> Iterator[Notebook]:
     """A kernel that ends with the block, as people end one: by a request, without any cell that cleans up."""
     empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
     client = NotebookClient(empty, timeout=60, kernel_name="python3")
-    with client.setup_kernel(env=environment()):
+    with client.setup_kernel(env=environment(**variables)):
         yield Notebook(client)
 
 

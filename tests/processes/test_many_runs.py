@@ -74,7 +74,7 @@ async def test_max_concurrency_bounds_what_is_in_flight(app: App) -> None:
 
     def count(event: handoff.RunEvent) -> None:
         nonlocal in_flight, most
-        in_flight += {"assigned": 1}.get(event.kind, -1)
+        in_flight += {"assigned": 1, "completed": -1}.get(event.kind, 0)
         most = max(most, in_flight)
 
     dag = handoff.DAG().add_functions(

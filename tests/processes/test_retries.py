@@ -80,10 +80,14 @@ async def test_retries_are_told(app: App, counter: str) -> None:
     await app.run(single(failing.fail_until, counter, 2), on_event=events.append)
 
     assert [(event.kind, event.attempt) for event in events] == [
+        ("run_started", 0),
+        ("node_joined", 0),
         ("assigned", 1),
-        ("failed", 1),
+        ("started", 1),
         ("retried", 1),
         ("assigned", 2),
+        ("started", 2),
         ("completed", 2),
+        ("run_finished", 0),
     ]
-    assert "attempt 1" in events[1].reason
+    assert "attempt 1" in events[4].reason

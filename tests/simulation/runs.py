@@ -14,7 +14,10 @@ from handoff_actors.core.run_events import (
     Cancel,
     Finished,
     Forgotten,
+    Joined,
+    Left,
     LetGo,
+    Moved,
     NodeUp,
     NotBroughtHome,
     Observed,
@@ -121,7 +124,7 @@ class SimulatedRun:
             case Observed("completed", index):
                 assert index not in self._done, f"{index} of run {self.number} has been taken twice"
                 self._done.add(index)
-            case Observed() | Record():
+            case Observed() | Moved() | Joined() | Left() | Record():
                 pass
             case Finished():
                 assert self.end is None, f"run {self.number} has ended twice"

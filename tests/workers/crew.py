@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from handoff_actors.ids import RunId, WorkerId
-from handoff_actors.wire.messages import Arg, Job, Template, Traces
+from handoff_actors.wire.messages import Arg, Job, Said, Template, Traces
 from handoff_actors.wire.payload import decode, decode_exception, encode, encode_call, encode_code
 from handoff_actors.workers.pool import WorkerPool
 
@@ -18,9 +18,11 @@ SYNC = WorkerId(1)
 ASYNC = WorkerId(2)
 
 
-def template(code: Callable[..., Any], number: int = 0, *, as_list: bool = False) -> Template:
+def template(
+    code: Callable[..., Any], number: int = 0, *, as_list: bool = False, log_level: int | None = None
+) -> Template:
     digest, by_reference, encoded = encode_code(code)
-    return Template(number, digest, by_reference, encoded, False, as_list, {}, None)
+    return Template(number, digest, by_reference, encoded, False, as_list, {}, None, log_level)
 
 
 def job(index: int, *args: Any, number: int = 0, attempt: int = 1) -> Job:
@@ -43,6 +45,8 @@ class Crew:
         #: Of jobs that failed, and of workers that ended.
         self.traces: dict[int, Traces] = {}
         self.last_traces: dict[int, Traces] = {}
+        #: What functions have sent home, in order.
+        self.said: list[Said] = []
         self._changed = asyncio.Event()
         self._indices = itertools.count(1_000_000)
 
@@ -73,6 +77,10 @@ class Crew:
     def worker_recalled(self, worker: WorkerId, jobs: list[tuple[int, int, int]]) -> None:
         self.recalls.append(jobs)
         self._record("recalled", worker)
+
+    def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
+        self.said += said
+        self._changed.set()
 
     def worker_exited(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces

@@ -18,7 +18,9 @@ SLICE = 500
 T = TypeVar("T")
 
 
-async def encode_program(plan: Plan, inline_limit: int) -> tuple[Program, dict[Index, bytes | memoryview]]:
+async def encode_program(
+    plan: Plan, inline_limit: int, log_level: int | None = None
+) -> tuple[Program, dict[Index, bytes | memoryview]]:
     """The program of a plan, and the large constants that the app itself holds, by index.
 
     Raises SerializationError, which names the function.
@@ -40,7 +42,7 @@ async def encode_program(plan: Plan, inline_limit: int) -> tuple[Program, dict[I
             codes[key] = _named(
                 partial(_first, plan, plan.template_of, number), "its code", encode_code, spec.code
             )
-        templates.append(_template(number, spec, codes[key]))
+        templates.append(_template(number, spec, codes[key], log_level))
         await breathe(number)
     constants: list[bytes | Ref] = []
     for number, (extra_args, kwargs) in enumerate(plan.constants):
@@ -58,10 +60,12 @@ async def encode_program(plan: Plan, inline_limit: int) -> tuple[Program, dict[I
     return Program(plan, templates, constants, values), large
 
 
-def _template(number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> Template:
+def _template(
+    number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes], log_level: int | None
+) -> Template:
     digest, by_reference, encoded = code
     return Template(
-        number, digest, by_reference, encoded, spec.is_async, spec.as_list, spec.cost, spec.timeout
+        number, digest, by_reference, encoded, spec.is_async, spec.as_list, spec.cost, spec.timeout, log_level
     )
 
 

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from handoff_actors.actors.door import Door
 from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.grievances import Grievances
 from handoff_actors.actors.limits import MemoryOptions
@@ -28,6 +29,7 @@ from handoff_actors.core.node_events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
+    FunctionsSaid,
     Give,
     KeepValue,
     KillWorker,
@@ -65,6 +67,7 @@ from handoff_actors.wire.messages import (
     ListMembers,
     Members,
     Refused,
+    Said,
     Ticket,
     ToNode,
     Traces,
@@ -134,7 +137,7 @@ class NodeActor:
 
     def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
         """Serve at one more address; the answer is the real one. Raises OSError if that can't be."""
-        handler = _Door(self, has_lease=has_lease)
+        handler = Door(self, has_lease=has_lease)
         handler.service = network.serve(address, handler)
         self._services.append(handler.service)
         return handler.service.address
@@ -361,6 +364,10 @@ class NodeActor:
         tickets = [(RunId(run), Ticket(index, attempt)) for run, index, attempt in jobs]
         self._feed(WorkerRecalled(worker, tickets))
 
+    def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
+        """See WorkerEvents."""
+        self._feed(FunctionsSaid(run, said))
+
     def worker_exited(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
     ) -> None:
@@ -370,29 +377,3 @@ class NodeActor:
         self._pids.pop(worker, None)
         traces = replace(traces, memory_was_short=self._watch.was_short(signal))
         self._feed(WorkerExited(worker, signal, exit_code, traces))
-
-
-class _Door:
-    """A node's handler at one of its services."""
-
-    service: Service
-
-    def __init__(self, node: NodeActor, *, has_lease: bool) -> None:
-        self._node = node
-        self._has_lease = has_lease
-
-    def received(self, peer: PeerId, messages: list[ToNode]) -> None:
-        """See ServiceHandler."""
-        self._node.hear(peer, messages, self.service, has_lease=self._has_lease)
-
-    def malformed(self, peer: PeerId, reason: str) -> None:
-        """See ServiceHandler."""
-        self._node.grievances.note("malformed message", reason, peer)
-
-    def unreachable(self, peer: PeerId) -> None:
-        """See ServiceHandler."""
-        self._node.lost(peer, "a message to it could not be delivered")
-
-    def refused(self, reason: str) -> None:
-        """See ServiceHandler."""
-        self._node.grievances.note("stranger refused", reason)

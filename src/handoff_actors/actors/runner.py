@@ -4,11 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.journal import Entry, Journal
+from handoff_actors.actors.observer import Observer, Tell as TellEvent
 from handoff_actors.core.explain import Explanation, explain
 from handoff_actors.core.program import Program
 from handoff_actors.core.progress import APP, Transfer
@@ -21,7 +21,10 @@ from handoff_actors.core.run_events import (
     Finished,
     Forgotten,
     Heard,
+    Joined,
+    Left,
     LetGo,
+    Moved,
     NodeUp,
     NotBroughtHome,
     Observed,
@@ -32,25 +35,12 @@ from handoff_actors.core.run_events import (
 )
 from handoff_actors.errors import HandoffError, SerializationError
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import Close, Closed, Completed, Copied, Failed, Recalled, ToNode
+from handoff_actors.wire.messages import AboutRun, Close, Said, ToNode
 from handoff_actors.wire.payload import decode, decode_exception
 
 log = logging.getLogger(__name__)
 
 Buffer = bytes | memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class RunEvent:
-    """A change in a run, as `on_event` gets it."""
-
-    #: "assigned", "completed", "failed", "retried", "recalled", "lost" or "reused".
-    kind: str
-    function_id: FunctionId
-    node: str
-    attempt: int
-    #: For people; "" where there is nothing to say.
-    reason: str
 
 
 class Home(Protocol):
@@ -73,6 +63,16 @@ class Home(Protocol):
         """No node holds anything of this run any more."""
 
 
+class Printing(Protocol):
+    """Whoever takes what functions print and log."""
+
+    def heard(self, node: str, said: Sequence[Said]) -> None:
+        """Functions on a node have said something."""
+
+    def end(self) -> None:
+        """Nothing more comes."""
+
+
 class RunnerActor:
     """One run."""
 
@@ -83,7 +83,7 @@ class RunnerActor:
         machine: RunMachine,
         large: dict[Index, Buffer],
         home: Home,
-        observer: Callable[[RunEvent], object] | None,
+        on_event: TellEvent | None,
         journal: Journal | None = None,
         on_result: Callable[[FunctionId, Any], object] | None = None,
     ) -> None:
@@ -93,8 +93,9 @@ class RunnerActor:
         self.values: dict[Index, Buffer] = dict(large)
         self.machine = machine
         self.started_at = 0.0
+        self.printing: Printing | None = None
         self._home = home
-        self._observer = observer
+        self._observer = None if on_event is None else Observer(self.plan, machine.progress, on_event)
         self._journal = journal
         self._on_result = on_result
         self._loop = asyncio.get_running_loop()
@@ -118,6 +119,8 @@ class RunnerActor:
         If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it.
         """
         self.started_at = self._loop.time()
+        if self._observer is not None:
+            self._observer.began()
         self._driver.start(lambda now: self.machine.start(now, nodes, reused))
         try:
             end = await asyncio.shield(self._finished)
@@ -134,7 +137,7 @@ class RunnerActor:
         """Hand over an event."""
         self._driver.feed(event)
 
-    def heard(self, name: str, message: Completed | Failed | Recalled | Copied | Closed) -> None:
+    def heard(self, name: str, message: AboutRun) -> None:
         """A node has said something about this run."""
         self._driver.feed(Heard(name, message))
         self._wake_waiters()
@@ -228,8 +231,9 @@ class RunnerActor:
                 self._home.send(name, message)
             case BringHome(index, nbytes, holders):
                 self._bring_home(index, nbytes, list(holders))
-            case Observed():
-                self._tell_observer(effect)
+            case Observed() | Moved() | Joined() | Left():
+                if self._observer is not None:
+                    self._observer.observed(effect)
             case Record(indices):
                 self._record(indices)
             case Finished():
@@ -240,13 +244,6 @@ class RunnerActor:
                 self._set_forgotten()
             case _:
                 assert_never(effect)
-
-    def _tell_observer(self, observed: Observed) -> None:
-        if self._observer is not None:
-            function_id = self.plan.ids[observed.index]
-            self._observer(
-                RunEvent(observed.kind, function_id, observed.node, observed.attempt, observed.reason)
-            )
 
     def _record(self, indices: Sequence[Index]) -> None:
         progress = self.machine.progress
@@ -294,6 +291,8 @@ class RunnerActor:
                     ended_at = self._loop.time()
                     transfer = Transfer(index, APP, nbytes, began_at, ended_at)
                     self.machine.progress.transfers.append(transfer)
+                    if self._observer is not None:
+                        self._observer.brought_home(index, nbytes, ended_at - began_at)
                 self._driver.feed(BroughtHome(index))
 
         self._give_up[index] = self._home.bring(self.run, index, nbytes, holders, done)
@@ -301,6 +300,10 @@ class RunnerActor:
     def _finish(self, end: Finished) -> None:
         if not self._finished.done():
             self._finished.set_result(end)
+            if self.printing is not None:
+                self.printing.end()
+            if self._observer is not None:
+                self._observer.ended(end)
         self._wake_waiters()
 
     def _set_forgotten(self) -> None:

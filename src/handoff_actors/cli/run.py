@@ -1,7 +1,7 @@
 """`handoff run`: execute a DAG and print what it gives."""
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from typing import NoReturn
 
@@ -12,13 +12,12 @@ from handoff_actors.api import ExecuteOptions
 from handoff_actors.cli.loading import load_dag
 from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
 from handoff_actors.cli.parameters import join_option, json_option, key_option
-from handoff_actors.cli.progress import shown_progress
+from handoff_actors.cli.progress import tell_failures
 from handoff_actors.cli.streams import stdout_to_stderr
 from handoff_actors.core.placement import POLICIES
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
-from handoff_actors.runs import RunEvent
 from handoff_actors.session import Session
 from handoff_actors.transport.keys import ClusterKey
 
@@ -97,13 +96,12 @@ def _run(
     plan = Plan.compile(dag)
     shown = _shown(plan, wanted)
 
-    async def main(on_event: Callable[[RunEvent], None]) -> Outcome:
-        watched: ExecuteOptions = {**options, "fetch": shown, "on_event": on_event}
+    async def main() -> Outcome:
+        watched: ExecuteOptions = {**options, "fetch": shown, "on_event": tell_failures, "progress": True}
         async with Session(seeds, key=key) as session:
             return Outcome.of(await session.execute_distributed(dag, **watched), shown)
 
-    with shown_progress(plan.size) as on_event:
-        return uvloop.run(main(on_event))
+    return uvloop.run(main())
 
 
 def _shown(plan: Plan, wanted: Collection[str]) -> list[FunctionId]:

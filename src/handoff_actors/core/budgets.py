@@ -26,17 +26,21 @@ class Budgets:
         self._plan = plan
         self._max_retries = max_retries
         self._backoff = backoff
+        #: Attempts that were counted against their functions.
+        self.failed = 0
         self._failures: Counter[Index] = Counter()
         self._deaths: Counter[Index] = Counter()
         self._losses: Counter[Index] = Counter()
 
     def may_retry(self, index: Index) -> bool:
         """Count one more failure of the user's code; whether it gets another try."""
+        self.failed += 1
         self._failures[index] += 1
         return self._failures[index] <= self._plan.max_retries.get(index, self._max_retries)
 
     def may_kill_another(self, index: Index) -> bool:
         """Count one more dead worker; whether it gets another try."""
+        self.failed += 1
         self._deaths[index] += 1
         return self._deaths[index] < MOST_WORKER_DEATHS
 

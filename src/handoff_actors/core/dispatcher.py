@@ -160,7 +160,11 @@ class Dispatcher:
                 break
             if not self._advance(lane, batches):
                 full.add(lane)
-        return [Tell(name, Assign(self._run, batch.templates, batch.jobs)) for name, batch in batches.items()]
+        is_watched = observe is not None
+        return [
+            Tell(name, Assign(self._run, batch.templates, batch.jobs, is_watched))
+            for name, batch in batches.items()
+        ]
 
     def _advance(self, lane: ReadyLane, batches: dict[str, Batch]) -> bool:
         """Get the first function of a lane out of the way; False: nothing has room for it."""

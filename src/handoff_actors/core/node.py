@@ -20,6 +20,7 @@ from handoff_actors.core.node_events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
+    FunctionsSaid,
     InputFetched,
     InputMissing,
     Leave,
@@ -166,6 +167,8 @@ class NodeMachine:
                 return []
             case WorkerExited():
                 return self._outcomes.exited(event, now)
+            case FunctionsSaid(run, said):
+                return self._outcomes.said(run, said)
             case MemorySampled():
                 return self._crew.end_overgrown(event, self._limits.memory_factor)
             case InputFetched():
@@ -217,7 +220,7 @@ class NodeMachine:
         if self._tenants.is_displaced(message.run, peer):
             tickets = self._tenants.refuse(peer, message)
             return [*self._stop(message.run, now), Reply(peer, Recalled(message.run, tickets))]
-        run = self._tenants.open(peer, message.run)
+        run = self._tenants.open(peer, message.run, is_watched=message.is_watched)
         if run is None:
             return []
         self._crew.templates[message.run] = run.templates
@@ -349,7 +352,8 @@ class NodeMachine:
         leaving = self._shelf.next_to_leave(now)
         if leaving is not None:
             effects.append(SpillValue(*leaving))
-        effects += self._crew.fill(now, may_start=not self._shelf.is_crowded)
+        filled = self._crew.fill(now, may_start=not self._shelf.is_crowded)
+        effects += [*self._outcomes.started(filled), *filled] if self._tenants.watched else filled
         if self._herald.may_speak(now):
             effects += self._herald.speak(self._advertise(), now)
         effects += [ForgetPeer(peer) for peer in self._tenants.take_departed()]

@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
-from handoff_actors.wire.messages import NO_TRACES, Done, FromNode, Job, Template, Ticket, ToNode, Traces
+from handoff_actors.wire.messages import (
+    NO_TRACES,
+    Done,
+    FromNode,
+    Job,
+    Said,
+    Template,
+    Ticket,
+    ToNode,
+    Traces,
+)
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -77,6 +87,13 @@ class WorkerExited(Struct, frozen=True):
     traces: Traces = NO_TRACES
 
 
+class FunctionsSaid(Struct, frozen=True):
+    """Functions of one run have printed or logged something."""
+
+    run: RunId
+    said: Sequence[Said]
+
+
 class MemorySampled(Struct, frozen=True):
     """How much memory each worker has, with what it has started, and how much of the machine's is left."""
 
@@ -133,6 +150,7 @@ NodeEvent = (
     | WorkerFailed
     | WorkerRecalled
     | WorkerExited
+    | FunctionsSaid
     | MemorySampled
     | InputFetched
     | InputMissing

@@ -1,12 +1,13 @@
 """What becomes of an attempt that a worker had: its value is kept or not, its run is told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from handoff_actors.core.blame import death, failure, how_it_ended, no_room, too_long
 from handoff_actors.core.crew import Crew
 from handoff_actors.core.inputs import Inputs
 from handoff_actors.core.node_events import (
     DiscardValue,
+    Give,
     KeepValue,
     NodeEffect,
     Reply,
@@ -15,10 +16,11 @@ from handoff_actors.core.node_events import (
     WorkerFailed,
     WorkerRecalled,
 )
+from handoff_actors.core.queue import tickets_of
 from handoff_actors.core.shelf import Shelf
 from handoff_actors.core.tenants import Tenants
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Completed, Done, Recalled, Ticket
+from handoff_actors.wire.messages import Completed, Done, Output, Recalled, Said, Started, Ticket
 
 
 class Outcomes:
@@ -29,6 +31,21 @@ class Outcomes:
         self._crew = crew
         self._inputs = inputs
         self._shelf = shelf
+
+    def started(self, effects: Iterable[NodeEffect]) -> list[NodeEffect]:
+        """Tell runs that are watched what workers are being given."""
+        told: list[NodeEffect] = []
+        for effect in effects:
+            run = self._tenants.live(effect.run) if isinstance(effect, Give) else None
+            if isinstance(effect, Give) and run is not None and effect.run in self._tenants.watched:
+                tickets = [ticket for job in effect.jobs for ticket in tickets_of(job)]
+                told.append(Reply(run.peer, Started(effect.run, tickets)))
+        return told
+
+    def said(self, run: RunId, said: Sequence[Said]) -> list[NodeEffect]:
+        """Functions have printed or logged something."""
+        state = self._tenants.live(run)
+        return [] if state is None else [Reply(state.peer, Output(run, list(said)))]
 
     def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
         """A worker has finished jobs."""

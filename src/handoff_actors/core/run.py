@@ -19,9 +19,11 @@ from handoff_actors.core.ending import Ending
 from handoff_actors.core.feasibility import Feasibility
 from handoff_actors.core.handover import Handover
 from handoff_actors.core.homecoming import Homecoming
+from handoff_actors.core.observing import Observing
 from handoff_actors.core.program import Program
-from handoff_actors.core.progress import DONE, RESTING, SENT, WAITING, Progress
+from handoff_actors.core.progress import RESTING, SENT, WAITING, Progress
 from handoff_actors.core.rebalance import Rebalance
+from handoff_actors.core.recording import Recording
 from handoff_actors.core.recovery import Recovery
 from handoff_actors.core.resumption import Reused
 from handoff_actors.core.run_events import (
@@ -33,15 +35,13 @@ from handoff_actors.core.run_events import (
     NodeDown,
     NodeUp,
     NotBroughtHome,
-    Observed,
-    Record,
     RunEffect,
     RunEvent,
 )
 from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import HandoffError, NodeLost, RunTimeout, SerializationError
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Closed, Completed, Copied, Done, Failed, Recalled
+from handoff_actors.wire.messages import AboutRun, Closed, Completed, Copied, Done, Failed, Recalled, Started
 
 
 class RunMachine:
@@ -55,7 +55,7 @@ class RunMachine:
         self.dispatcher = Dispatcher(run, program, self.progress, options.policy, options.max_concurrency)
         self.dispatcher.assume(options.durations)
         self._rebalance = Rebalance(run, self.dispatcher, self.progress)
-        self._budgets = Budgets(program.plan, options.max_retries, options.backoff)
+        self.budgets = Budgets(program.plan, options.max_retries, options.backoff)
         self.feasibility = Feasibility(
             program.plan, self.dispatcher.needs, self.progress, options.allocation_timeout_s
         )
@@ -67,7 +67,10 @@ class RunMachine:
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
-        self._to_record: list[Index] = []
+        self._observing = Observing(self.progress, is_on=options.observe)
+        self._recording = Recording(
+            self.progress, self._home, program.plan.hook_of, is_on=options.is_journaled
+        )
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
@@ -112,7 +115,7 @@ class RunMachine:
                 self._node_down(event, now)
             case BroughtHome(index):
                 self._home.arrived(index)
-                self._record(index)
+                self._recording.note(index)
             case NotBroughtHome(index, reason):
                 self._not_brought_home(index, reason, now)
             case Cancel(error):
@@ -184,6 +187,7 @@ class RunMachine:
         if node is None:
             node = Candidate(event.name, event.address, event.capabilities, event.workers)
             self.dispatcher.add_candidate(node)
+            self._observing.joined(event)
         offers_the_same = not is_new and (
             node.capabilities == event.capabilities and node.is_leaving == event.leaving
         )
@@ -200,8 +204,8 @@ class RunMachine:
         if node is None:
             return
         self._ending.closed(event.name)
+        self._observing.left(event.name, event.reason)
         for index in sorted(node.sent):
-            self._observe("lost", index, event.name, event.reason)
             self.dispatcher.back(index, node)
             self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now)
         self.dispatcher.node_gone(event.name)
@@ -213,7 +217,7 @@ class RunMachine:
     # --- Reports ------------------------------------------------------------------------------------------------
 
     def _heard(  # noqa: C901 - one table
-        self, name: str, message: Completed | Failed | Recalled | Copied | Closed, now: float
+        self, name: str, message: AboutRun, now: float
     ) -> None:
         node = self.dispatcher.candidates.get(name)
         if node is None:
@@ -222,6 +226,7 @@ class RunMachine:
             case Completed(_, done, others, fetched):
                 node.set_others(others)
                 self.progress.note_fetched(name, fetched, now)
+                self._observing.fetched(name, fetched)
                 for entry in done:
                     self._completed(node, entry, now)
             case Failed():
@@ -232,6 +237,8 @@ class RunMachine:
                 self._recalled(node, message, now)
             case Copied():
                 self._handover.copied(name, message)
+            case Started(_, tickets):
+                self._observing.started(name, tickets)
             case Closed():
                 self._ending.closed(name)
             case _:
@@ -247,10 +254,10 @@ class RunMachine:
             return
         self.dispatcher.learn(index, entry.ran_s)
         progress.set_done(index, entry, node.name, now)
-        if self._options.observe:
-            self._observe("completed", index, node.name)
-        if self._options.is_journaled:
-            self._record(index)
+        if self._observing.is_on:
+            self._observing.function("completed", index, node.name)
+        if self._recording.is_on:
+            self._recording.note(index)
         if progress.stored:
             self._note_copies(index, node)
         self._fire(index, now)
@@ -267,18 +274,13 @@ class RunMachine:
                     # It is out already, as a member of the same unit.
                     progress.ready_at[dependent] = now
 
-    def _record(self, index: Index) -> None:
-        is_to_come = index in self.progress.stored and self._home.lacks(index)
-        if self._options.is_journaled and not is_to_come and index not in self._plan.hook_of:
-            self._to_record.append(index)
-
     def _take_over(self, index: Index, reused: Reused, now: float) -> None:
         self.progress.set_reused(index, reused, now)
         if reused.is_home:
             self._home.arrived(index)
         for dependent in self._plan.dependents[index]:
             self.progress.missing[dependent] -= 1
-        self._observe("reused", index, reused.node)
+        self._observing.function("reused", index, reused.node)
 
     def _note_copies(self, index: Index, node: Candidate) -> None:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
@@ -298,7 +300,7 @@ class RunMachine:
             # It is being made again already.
             return
         self._home.pending.discard(index)
-        if self._budgets.may_lose_another(index):
+        if self.budgets.may_lose_another(index):
             self._recovery.lose(index, now)
         else:
             self._fail(
@@ -317,12 +319,11 @@ class RunMachine:
         for ticket in message.jobs:
             if self.progress.is_sent(ticket.index, ticket.attempt, node.name):
                 self.dispatcher.back(ticket.index, node)
-                self._observe("recalled", ticket.index, node.name)
+                self._observing.function("recalled", ticket.index, node.name)
                 self._recovery.again(ticket.index, now)
 
     def _failed(self, failed: Failed, name: str, now: float) -> None:
         index = failed.index
-        self._observe("failed", index, name, failed.reason)
         function_id, attempts = self._plan.ids[index], self.progress.attempt[index]
         match failed.kind:
             case "input":
@@ -330,30 +331,35 @@ class RunMachine:
                     self._recovery.lose(failed.lost, now)
                 self._sent_in_vain(index, failed.reason, now)
             case "worker":
-                if self._budgets.may_kill_another(index):
+                if self.budgets.may_kill_another(index):
+                    self._observing.function("lost", index, name, failed.reason)
                     self._recovery.again(index, now)
                 else:
+                    self._observing.function("failed", index, name, failed.reason)
                     self._fail(function_failed(failed, function_id, name, attempts))
             case "serialization":
+                self._observing.function("failed", index, name, failed.reason)
                 text = f"function {function_id!r} on node {name!r}: {failed.reason}"
                 self._fail(SerializationError(text, function_id), failed.error)
             case _:
-                if self._budgets.may_retry(index):
-                    self._rest(index, name, now)
+                if self.budgets.may_retry(index):
+                    self._observing.function("retried", index, name, failed.reason)
+                    self._rest(index, now)
                 else:
+                    self._observing.function("failed", index, name, failed.reason)
                     self._fail(function_failed(failed, function_id, name, attempts), failed.error)
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
-        if self._budgets.may_lose_another(index):
+        node = self.progress.node[index] or ""
+        if self.budgets.may_lose_another(index):
+            self._observing.function("lost", index, node, reason)
             self._recovery.again(index, now)
         else:
-            self._fail(
-                NodeLost(self.progress.node[index] or "", f"function {self._plan.ids[index]!r}: {reason}")
-            )
+            self._observing.function("failed", index, node, reason)
+            self._fail(NodeLost(node, f"function {self._plan.ids[index]!r}: {reason}"))
 
-    def _rest(self, index: Index, name: str, now: float) -> None:
-        self._observe("retried", index, name)
-        pause = self._budgets.pause_s(index)
+    def _rest(self, index: Index, now: float) -> None:
+        pause = self.budgets.pause_s(index)
         if pause <= 0:
             self._recovery.again(index, now)
         else:
@@ -376,7 +382,7 @@ class RunMachine:
                 self._ending.decide(Finished(None))
         self._effects += self._handover.settle(now)
         if self._ending.outcome is None:
-            tells = self.dispatcher.dispatch(now, self._effects.append if self._options.observe else None)
+            tells = self.dispatcher.dispatch(now, self._observing.sent if self._observing.is_on else None)
             tells += self._rebalance.recalls(now)
             for tell in tells:
                 self._ending.sent_to(tell.name)
@@ -384,14 +390,6 @@ class RunMachine:
             self._effects += self._home.next_to_bring()
         else:
             self._effects += self._ending.wind_up(self._handover.holders())
-        if self._to_record:
-            # What was done may have been lost since, and is recorded once it has been made again.
-            done = [index for index in self._to_record if self.progress.phase[index] == DONE]
-            self._effects.append(Record(done))
-            self._to_record = []
+        self._effects += self._recording.take()
         effects, self._effects = self._effects, []
-        return effects
-
-    def _observe(self, kind: str, index: Index, node: str, reason: str = "") -> None:
-        if self._options.observe:
-            self._effects.append(Observed(kind, index, node, self.progress.attempt[index], reason))
+        return self._observing.take() + effects if self._observing.is_on else effects

@@ -6,17 +6,7 @@ from msgspec import Struct
 
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, Index, Resources
-from handoff_actors.wire.messages import (
-    Assign,
-    Close,
-    Closed,
-    Completed,
-    Copied,
-    Copy,
-    Failed,
-    Recall,
-    Recalled,
-)
+from handoff_actors.wire.messages import AboutRun, Assign, Close, Copy, Recall
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -46,7 +36,7 @@ class Heard(Struct, frozen=True):
     """A node has said something about this run."""
 
     name: str
-    message: Completed | Failed | Recalled | Copied | Closed
+    message: AboutRun
 
 
 class BroughtHome(Struct, frozen=True):
@@ -94,13 +84,38 @@ class BringHome(Struct, frozen=True):
 
 
 class Observed(Struct, frozen=True):
-    """For whoever watches the run: "assigned", "completed", "failed", "retried", "recalled", "lost" or "reused"."""
+    """For whoever watches: something has happened to a function."""
 
+    #: "assigned", "started", "completed", "failed" for good, "retried", "recalled", "reused", or "lost" with its worker,
+    #: its node or an input.
     kind: str
     index: Index
     node: str
     attempt: Attempt
     reason: str = ""
+
+
+class Moved(Struct, frozen=True):
+    """For whoever watches: a node has brought a value, or a large constant, into its store."""
+
+    index: Index
+    name: str
+    nbytes: int
+    took_s: float
+
+
+class Joined(Struct, frozen=True):
+    """For whoever watches: a node takes part."""
+
+    name: str
+    capabilities: Resources
+
+
+class Left(Struct, frozen=True):
+    """For whoever watches: a node is gone."""
+
+    name: str
+    reason: str
 
 
 class Record(Struct, frozen=True):
@@ -121,4 +136,6 @@ class Forgotten(Struct, frozen=True):
     """No node holds anything of the run any more."""
 
 
-RunEffect = Tell | BringHome | Observed | Record | Finished | Forgotten
+#: What is only for whoever watches.
+Observation = Observed | Moved | Joined | Left
+RunEffect = Tell | BringHome | Observation | Record | Finished | Forgotten

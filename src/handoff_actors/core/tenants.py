@@ -74,6 +74,8 @@ class Tenants:
         self._runs: dict[RunId, Tenancy] = {}
         #: Those that are over and not cleared away, in this order.
         self.closing: dict[RunId, None] = {}
+        #: Those that go on and are told when workers get their functions.
+        self.watched: set[RunId] = set()
         #: By whom, too: over a new connection a run may begin here anew.
         self._closed: OrderedDict[tuple[PeerId, RunId], None] = OrderedDict()
         self._peers_ever = 0
@@ -112,7 +114,7 @@ class Tenants:
         ends = (state.lease_ends_at for state in self._peers.values())
         return min((end for end in ends if end is not None), default=None)
 
-    def open(self, peer: PeerId, run: RunId) -> Tenancy | None:
+    def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> Tenancy | None:
         """The run, as the peer's, opened if need be; None where it is over, or somebody else's."""
         state = self._runs.get(run)
         if state is None:
@@ -120,7 +122,11 @@ class Tenants:
                 return None
             state = self._runs[run] = self._peers[peer].refused.pop(run, Tenancy(peer))
             self._peers[peer].runs.add(run)
-        return None if state.is_closing or state.peer != peer else state
+        if state.is_closing or state.peer != peer:
+            return None
+        if is_watched:
+            self.watched.add(run)
+        return state
 
     def is_displaced(self, run: RunId, peer: PeerId) -> bool:
         """Whether the run is here for an earlier connection than this one, which then must have been lost."""
@@ -168,6 +174,7 @@ class Tenants:
         """A run is over; what it has left is to be cleared away."""
         self._runs[run].is_closing = True
         self.closing[run] = None
+        self.watched.discard(run)
 
     def leave(self, peer: PeerId) -> list[RunId]:
         """A peer has gone; the answer is its runs that went on until now."""

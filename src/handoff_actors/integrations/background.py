@@ -93,5 +93,6 @@ def shared() -> BackgroundSession:
     """The session of this process that integrations use unless told otherwise: the cluster of HANDOFF_SEEDS, or a node."""
     with _lock:
         if not _shared:
-            _shared.append(BackgroundSession())
+            # Dask and joblib have their own ways to show how far they are.
+            _shared.append(BackgroundSession(progress=False))
         return _shared[0]

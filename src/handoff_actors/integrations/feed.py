@@ -220,7 +220,9 @@ class Feed:
         try:
             if len(dag):
                 settle = partial(self._settle, batch)
-                await session.execute_distributed(dag, max_retries=0, nodes=self._nodes, on_result=settle)
+                # Its runs are its own affair: whoever submits sees futures.
+                how: dict[str, Any] = {"max_retries": 0, "nodes": self._nodes, "progress": False}
+                await session.execute_distributed(dag, on_result=settle, **how)
         except HandoffError as error:
             self._ended(batch, error)
         finally:

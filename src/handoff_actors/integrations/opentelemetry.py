@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 from msgspec.structs import replace
 
 from handoff_actors import watching
-from handoff_actors.actors.runner import RunEvent
+from handoff_actors.events import RunEvent
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.integrations.continuation import Carrier, Continued, function_span_id, propagator
@@ -107,7 +107,7 @@ class _TracedRun(watching.Watch):
             return
         if event.kind == "completed":
             self._end_well(self._index_of[event.function_id], event)
-        elif event.kind in {"failed", "lost"}:
+        elif event.kind in {"failed", "retried", "lost"}:
             failure = _Failure(self._wall_ns(), event.node, event.attempt, event.reason)
             self._failures.setdefault(self._index_of[event.function_id], []).append(failure)
 

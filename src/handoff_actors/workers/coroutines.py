@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from time import perf_counter
 from typing import Any, NoReturn
@@ -15,19 +16,25 @@ import uvloop
 from handoff_actors.workers.evaluation import Evaluation, Failure, UserRaised, failure
 from handoff_actors.workers.mappings import KEPT_S
 from handoff_actors.workers.outbox import Outbox
+from handoff_actors.workers.output import Key, Output
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
+from handoff_actors.workers.records import send_records
 from handoff_actors.workers.store import Store
 from handoff_actors.workers.surroundings import Surroundings
 from handoff_actors.workers.tail import Tail
 from handoff_actors.workers.template import Template
 
+#: The coroutine that runs, where its output goes home.
+_printing: ContextVar[Key] = ContextVar("_printing")
+
 
 class AsyncWorker:
     """Runs jobs from `data` until that is closed."""
 
-    def __init__(self, data: socket.socket, store: Store, inline_limit: int, tail: Tail) -> None:
+    def __init__(self, data: socket.socket, store: Store, inline_limit: int, tail: Tail, pipe: int) -> None:
         self._data = data
         self._outbox = Outbox(data, tail)
+        self._output = Output(pipe, tail, lambda: _printing.get(None))
         self._evaluation = Evaluation(store, inline_limit, _finish)
         self._mappings = store.mappings
         self._surroundings = Surroundings(self._mappings)
@@ -39,6 +46,8 @@ class AsyncWorker:
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channel."""
         os.register_at_fork(after_in_child=self._data.close)
+        self._output.follow()
+        send_records(self._output)
         self._loop.add_reader(self._data, self._read)
         self._outbox.up()
         while True:
@@ -92,6 +101,8 @@ class AsyncWorker:
     async def _evaluate(
         self, key: tuple[int, int, int], templates: dict[int, Template], *call: Any
     ) -> bytes | int:
+        if templates[call[0]].sends_output:
+            _printing.set(key)
         result = await self._evaluation.call(key[0], templates, *call)
         return self._evaluation.keep(*key, result)
 
@@ -102,6 +113,10 @@ class AsyncWorker:
             self._loop.call_later(KEPT_S, self._mappings.let_go)
         if not self._outbox:
             self._loop.call_soon(self._outbox.flush)
+        if self._output.has_news:
+            lost = self._output.end(key)
+            if lost is not None:
+                self._outbox.printed(*key, lost)
         failed = _failure(task)
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)

@@ -14,13 +14,12 @@ from handoff_actors.workers.tail import Tail
 
 
 def run_worker(
-    channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail, zygote: int
+    channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail, pipe: int, zygote: int
 ) -> NoReturn:
     """Be a worker until the channels close: a sync one with (data, control), an async one with (data,)."""
     try:
         _leave(zygote)
-        tail.follow_output()
-        _serve(channels, store, inline_limit, tail)
+        _serve(channels, store, inline_limit, tail, pipe)
     except BaseException:  # noqa: BLE001 - the zygote's own frames are below: nothing may get there
         traceback.print_exc()
     finally:
@@ -37,11 +36,11 @@ def _leave(zygote: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _serve(channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail) -> None:
+def _serve(channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail, pipe: int) -> None:
     if len(channels) > 1:
         data, control = channels
-        SyncWorker(data, control, store, inline_limit, tail).serve()
+        SyncWorker(data, control, store, inline_limit, tail, pipe).serve()
     # The zygote has imported it by now; one that never spawns an async worker never does.
     from handoff_actors.workers.coroutines import AsyncWorker  # noqa: PLC0415
 
-    AsyncWorker(channels[0], store, inline_limit, tail).serve()
+    AsyncWorker(channels[0], store, inline_limit, tail, pipe).serve()

@@ -23,6 +23,8 @@ class Outbox:
         self._tail = tail
         self._packer = msgpack.Packer()
         self._messages: list[list[Any]] = []
+        #: Of functions that have printed.
+        self._printed: list[tuple[int, int, int, int]] = []
         self._run: int | None = None
         self._rows: list[tuple[int, int, bytes | int, float]] = []
 
@@ -47,6 +49,10 @@ class Outbox:
         printed = self._tail.text()
         self._add([int(FromWorker.FAILED), run, index, attempt, *failure, seconds, peak_nbytes, printed])
 
+    def printed(self, run: int, index: int, attempt: int, lost: int) -> None:
+        """Add that a function has printed, and how many lines were dropped; its end is to follow."""
+        self._printed.append((run, index, attempt, lost))
+
     def recalled(self, jobs: Iterable[tuple[int, int, int]]) -> None:
         """Add the answer to a recall: rows of (run, index, attempt)."""
         self._add([int(FromWorker.RECALLED), list(jobs)])
@@ -55,6 +61,10 @@ class Outbox:
         """Say everything; waits while the node does not read. Ends the process if there is no node any more."""
         if not self._messages:
             return
+        if self._printed:
+            # First: the node looks at its pipe before it learns that these have ended.
+            self._messages.insert(0, [int(FromWorker.PRINTED), self._printed])
+            self._printed = []
         packed = b"".join(map(self._packer.pack, self._messages))
         self._messages, self._run = [], None
         try:

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from handoff_actors.ids import RunId, WorkerId
-from handoff_actors.wire.messages import NO_TRACES, Call, Job, Template, Traces
+from handoff_actors.wire.messages import NO_TRACES, Call, Dropped, Job, Said, Template, Traces
+from handoff_actors.workers.hearing import Hearing
 from handoff_actors.workers.pipe import JobKey, Pipe
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, FromWorker, FromZygote, ToWorker
 from handoff_actors.workers.recent import Recent
@@ -57,6 +58,9 @@ class WorkerEvents(Protocol):
     def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
         """What the worker gave back; once for each recall, unless it ends first."""
 
+    def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
+        """What functions have printed and logged; comes before their ends."""
+
     def worker_exited(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
     ) -> None:
@@ -94,6 +98,7 @@ class WorkerPool:
         self._disk = disk
         self._inline_limit = inline_limit
         self._zygote: ZygoteLink | None = None
+        self._hearing: Hearing | None = None
         self._workers: dict[WorkerId, _Worker] = {}
         self._unflushed: list[Pipe] = []
         self._is_held = False
@@ -192,6 +197,7 @@ class WorkerPool:
         if self._zygote is not None:
             await self._zygote.close()
             self._zygote = None
+            self._close_hearing()
             # One that was killed has left it.
             for directory in self._directories():
                 await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
@@ -206,7 +212,19 @@ class WorkerPool:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def _start_zygote(self) -> ZygoteLink:
-        return ZygoteLink(self._store, self._disk, self._inline_limit, self._reported, self._zygote_lost)
+        self._close_hearing()
+        hearing = self._hearing = Hearing(self._events.functions_said)
+        assert hearing.theirs is not None
+        told = (self._store, self._disk, self._inline_limit, hearing.theirs)
+        zygote = ZygoteLink(*told, self._reported, self._zygote_lost)
+        hearing.hand_over()
+        return zygote
+
+    def _close_hearing(self) -> None:
+        if self._hearing is not None:
+            self._hearing.drain()
+            self._hearing.close()
+            self._hearing = None
 
     def _directories(self) -> list[Path]:
         return [self._store] if self._disk is None else [self._store, self._disk]
@@ -232,6 +250,7 @@ class WorkerPool:
                         template.by_reference,
                         code,
                         template.as_list,
+                        template.log_level,
                     ]
                 )
             )
@@ -243,6 +262,8 @@ class WorkerPool:
             match message:
                 case [FromWorker.DONE, run, rows]:
                     self._events.worker_done(worker, run, rows)
+                case [FromWorker.PRINTED, rows]:
+                    self._printed(rows)
                 case [FromWorker.UP, pid]:
                     self._workers[worker].pid = pid
                     self._events.worker_up(worker, pid)
@@ -253,6 +274,14 @@ class WorkerPool:
                     taken_back = self._workers[worker].taken_back
                     self._workers[worker].taken_back = []
                     self._events.worker_recalled(worker, [*map(tuple, jobs), *taken_back])
+
+    def _printed(self, rows: list[list[int]]) -> None:
+        """Functions have printed, which is to be heard before their ends."""
+        if self._hearing is not None:
+            self._hearing.drain()
+        for run, index, attempt, lines in rows:
+            if lines:
+                self._events.functions_said(RunId(run), [Dropped(index, attempt, lines)])
 
     def _reported(self, report: list[Any]) -> None:
         match report:
@@ -291,6 +320,8 @@ class WorkerPool:
         ended.is_cut_off = True
         ended.pipe.drain()
         ended.pipe.close()
+        if self._hearing is not None:
+            self._hearing.drain()
         if ended.control is not None:
             ended.control.close()
         del self._workers[worker]

@@ -21,7 +21,9 @@ import msgpack
 from handoff_actors.workers.evaluation import Evaluation, failure
 from handoff_actors.workers.mappings import KEPT_S
 from handoff_actors.workers.outbox import Outbox
+from handoff_actors.workers.output import Key, Output
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
+from handoff_actors.workers.records import send_records
 from handoff_actors.workers.store import Store
 from handoff_actors.workers.surroundings import Surroundings
 from handoff_actors.workers.tail import Tail
@@ -41,13 +43,22 @@ class SyncWorker:
     """Runs jobs from `data` until that is closed; each byte on `control` is a recall."""
 
     def __init__(
-        self, data: socket.socket, control: socket.socket, store: Store, inline_limit: int, tail: Tail
+        self,
+        data: socket.socket,
+        control: socket.socket,
+        store: Store,
+        inline_limit: int,
+        tail: Tail,
+        pipe: int,
     ) -> None:
         self._data = data
         self._control = control
         self._poll = select.poll()
         self._tail = tail
         self._outbox = Outbox(data, tail)
+        #: What runs, or has run last before this worker became idle.
+        self._current: _Entry | None = None
+        self._output = Output(pipe, tail, self._whose)
         self._evaluation = Evaluation(store, inline_limit, _finish_now)
         self._mappings = store.mappings
         self._surroundings = Surroundings(self._mappings)
@@ -63,6 +74,8 @@ class SyncWorker:
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channels."""
         os.register_at_fork(after_in_child=self._abandon)
+        self._output.follow()
+        send_records(self._output)
         self._poll.register(self._data, select.POLLIN)
         self._poll.register(self._control, select.POLLIN)
         self._listen_by_signal()
@@ -90,7 +103,8 @@ class SyncWorker:
     # --- Jobs
 
     def _run_next(self) -> None:
-        template, run, templates, devices, job, is_behind = self._queue.popleft()
+        self._current = self._queue.popleft()
+        template, run, templates, devices, job, is_behind = self._current
         index, attempt, number, args, constants, then = job
         earlier = self._evaluation.earlier
         if not is_behind and earlier:
@@ -107,11 +121,14 @@ class SyncWorker:
         except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on
             self._is_interruptible = False
             ended = perf_counter()
+            self._end_output(run, index, attempt)
             self._outbox.failed(run, index, attempt, failure(error), ended - started)
             self._skip_unit()
         else:
             self._is_interruptible = False
             ended = perf_counter()
+            if self._output.has_news:
+                self._end_output(run, index, attempt)
             self._outbox.done(run, index, attempt, value, ended - started)
             if then or is_behind:
                 earlier[index] = value if isinstance(value, bytes) else attempt
@@ -119,6 +136,18 @@ class SyncWorker:
         if self._is_due(ended):
             self._outbox.flush()
             self._sent_at = ended
+
+    def _whose(self) -> Key | None:
+        """The function whose output goes home now."""
+        if self._current is None or not self._current[0].sends_output:
+            return None
+        _, run, _, _, job, _ = self._current
+        return run, job[0], job[1]
+
+    def _end_output(self, run: int, index: int, attempt: int) -> None:
+        lost = self._output.end((run, index, attempt))
+        if lost is not None:
+            self._outbox.printed(run, index, attempt, lost)
 
     def _skip_unit(self) -> None:
         """Leave out what was to run behind a job that has not ended well."""
@@ -135,6 +164,7 @@ class SyncWorker:
     # --- Messages
 
     def _wait(self) -> None:
+        self._current = None
         self._outbox.flush()
         while not (ready := self._poll.poll(KEPT_S * 1e3 if self._mappings else None)):
             self._mappings.let_go()

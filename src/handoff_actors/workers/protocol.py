@@ -19,7 +19,7 @@ CODES_KEPT_NBYTES: Final = 64 * 1024 * 1024
 class ToWorker(IntEnum):
     """Said to a worker."""
 
-    #: run, number, digest, by_reference, code (None: the worker has it), as_list
+    #: run, number, digest, by_reference, code (None: the worker has it), as_list, log level (None: no output goes home)
     DEFINE = 1
     #: run, jobs as in `wire.messages`
     RUN = 2
@@ -44,6 +44,8 @@ class FromWorker(IntEnum):
     FAILED = 2
     #: rows of (run, index, attempt)
     RECALLED = 3
+    #: rows of (run, index, attempt, dropped lines) of functions that have printed; what they have is on the node's pipe
+    PRINTED = 4
 
 
 class ToZygote(IntEnum):
@@ -60,6 +62,17 @@ class FromZygote(IntEnum):
 
     #: worker, signal, exit code, peak of its memory in bytes, what it printed last
     EXITED = 1
+
+
+class Said(IntEnum):
+    """How a part of what a function says starts; see `wire.messages`. On the pipe: run, part."""
+
+    #: index, attempt, whether to stderr, text
+    PRINTED = 5
+    #: index, attempt, and the fields of a log record
+    LOGGED = 6
+    #: index, attempt, lines
+    DROPPED = 7
 
 
 class ArgumentTag(IntEnum):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from handoff_actors.wire.payload import load_code
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES
 from handoff_actors.workers.recent import Recent
+from handoff_actors.workers.records import log_from
 
 #: How quickly the estimate follows when calls get faster.
 _DECAY: Final = 0.2
@@ -47,11 +48,13 @@ class Code:
 class Template:
     """A run's template."""
 
-    __slots__ = ("as_list", "code")
+    __slots__ = ("as_list", "code", "sends_output")
 
-    def __init__(self, code: Code, *, as_list: bool) -> None:
+    def __init__(self, code: Code, *, as_list: bool, sends_output: bool) -> None:
         self.code = code
         self.as_list = as_list
+        #: What its functions print and log goes home.
+        self.sends_output = sends_output
 
 
 class Templates:
@@ -62,7 +65,14 @@ class Templates:
         self._runs: dict[int, dict[int, Template]] = {}
 
     def define(
-        self, run: int, number: int, digest: bytes, by_reference: bool, encoded: bytes | None, as_list: bool
+        self,
+        run: int,
+        number: int,
+        digest: bytes,
+        by_reference: bool,
+        encoded: bytes | None,
+        as_list: bool,
+        log_level: int | None,
     ) -> None:
         """Add a template. `encoded` is None where this worker still has the code of that digest."""
         code = self._codes.get(digest)
@@ -70,7 +80,10 @@ class Templates:
             assert encoded is not None, "the pool must count along"
             code = Code(by_reference=by_reference, encoded=encoded)
             self._codes.put(digest, code, len(encoded))
-        self._runs.setdefault(run, {})[number] = Template(code, as_list=as_list)
+        if log_level is not None:
+            log_from(log_level)
+        template = Template(code, as_list=as_list, sends_output=log_level is not None)
+        self._runs.setdefault(run, {})[number] = template
 
     def of(self, run: int) -> dict[int, Template]:
         """Give the run's templates by number."""

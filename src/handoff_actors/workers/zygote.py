@@ -35,11 +35,14 @@ _PRELOADED_FOR_ASYNC: Final = "handoff_actors.workers.coroutines"
 class Zygote:
     """Serves one node over `channel`, a SOCK_SEQPACKET socket."""
 
-    def __init__(self, channel: socket.socket, store: Path, disk: Path | None, inline_limit: int) -> None:
+    def __init__(
+        self, channel: socket.socket, store: Path, disk: Path | None, inline_limit: int, pipe: int
+    ) -> None:
         self._channel = channel
         self._store = store
         self._disk = disk
         self._inline_limit = inline_limit
+        self._pipe = pipe
         self._node = os.getppid()
         #: Workers that have not been reaped, and what they print, by pid.
         self._workers: dict[int, tuple[int, Tail]] = {}
@@ -119,7 +122,8 @@ class Zygote:
             signal.set_wakeup_fd(-1)
             for ours in (self._channel, self._wakeup, self._waker):
                 ours.close()
-            run_worker(channels, Store(self._store, self._disk), self._inline_limit, tail, zygote)
+            store = Store(self._store, self._disk)
+            run_worker(channels, store, self._inline_limit, tail, self._pipe, zygote)
         self._workers[pid] = worker, tail
 
     def _kill(self, worker: int) -> None:
@@ -178,8 +182,8 @@ def _kill_group(pid: int) -> None:
 
 
 def main() -> None:
-    """Serve the node that started this process: argv is [channel's descriptor, store, disk or "", inline limit, *sys.path]."""
-    descriptor, store, disk, inline_limit = sys.argv[1:5]
+    """Serve the node that started this process: argv is [channel, store, disk or "", inline limit, pipe, *sys.path]."""
+    descriptor, store, disk, inline_limit, pipe = sys.argv[1:6]
     sys.argv[:] = [""]
     # User code and multiprocessing in it look at it; there is nothing of the app's to be seen.
     sys.modules["__main__"] = ModuleType("__main__")
@@ -187,6 +191,8 @@ def main() -> None:
         # Workers end without notice: what they print must not stay behind in a buffer.
         sys.stdout.reconfigure(line_buffering=True)
     channel = socket.socket(fileno=int(descriptor))
-    Zygote(channel, Path(store), Path(disk) if disk else None, int(inline_limit)).serve()
+    # Workers have it by being forked; what users' functions start is not to.
+    os.set_inheritable(int(pipe), False)
+    Zygote(channel, Path(store), Path(disk) if disk else None, int(inline_limit), int(pipe)).serve()
     # The node waits for this end, and to take all modules apart first would take as long as all before.
     os._exit(0)

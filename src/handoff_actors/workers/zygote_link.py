@@ -22,7 +22,7 @@ _GRACE_S: Final = 10.0
 #: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`. What it imports
 #: stays for good: to look for garbage in it would take milliseconds that the first function waits for.
 _BOOT: Final = (
-    "import gc, sys; gc.disable(); sys.path[:] = sys.argv[5:]; "
+    "import gc, sys; gc.disable(); sys.path[:] = sys.argv[6:]; "
     "from handoff_actors.workers.zygote import main; main()"
 )
 
@@ -35,6 +35,7 @@ class ZygoteLink:
         store: Path,
         disk: Path | None,
         inline_limit: int,
+        pipe: int,
         reported: Callable[[list[Any]], None],
         lost: Callable[["ZygoteLink"], None],
     ) -> None:
@@ -43,7 +44,7 @@ class ZygoteLink:
         self._lost = lost
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = _start(theirs, store, disk, inline_limit)
+            self._process = _start(theirs, store, disk, inline_limit, pipe)
         self._channel.setblocking(False)
         self._loop.add_reader(self._channel, self._read)
         #: Requests that the channel had no room for, with the sockets that go with them.
@@ -129,14 +130,15 @@ class ZygoteLink:
 
 
 def _start(
-    channel: socket.socket, store: Path, disk: Path | None, inline_limit: int
+    channel: socket.socket, store: Path, disk: Path | None, inline_limit: int, pipe: int
 ) -> subprocess.Popen[bytes]:
     descriptor = channel.fileno()
-    arguments = [str(descriptor), str(store), str(disk or ""), str(inline_limit), *filter(_is_text, sys.path)]
+    told = (descriptor, store, disk or "", inline_limit, pipe)
+    arguments = [*map(str, told), *filter(_is_text, sys.path)]
     return subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
         [sys.executable, "-c", _BOOT, *arguments],
         stdin=subprocess.DEVNULL,
-        pass_fds=[descriptor],
+        pass_fds=[descriptor, pipe],
         # Ctrl-C in the app's terminal is the app's business.
         start_new_session=True,
     )

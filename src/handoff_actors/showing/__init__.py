@@ -1,0 +1,1 @@
+"""How an app's user sees its runs: progress, and what functions print."""

@@ -1,0 +1,109 @@
+"""Calls a user's `on_event`, which may be a coroutine function, and may fail: neither holds up the run, nor harms it."""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+from handoff_actors.events import EventsLost, RunEvent
+from handoff_actors.ids import FunctionId
+
+log = logging.getLogger(__name__)
+
+OnEvent: TypeAlias = Callable[[RunEvent], object]
+
+#: Events that wait for an `on_event` that is awaited. What comes when there is no room for it is dropped and counted.
+MOST_WAITING: Final = 65_536
+#: After a run that was cancelled, `on_event` has so long for what waits.
+GRACE_S: Final = 1.0
+
+
+class Telling:
+    """The `on_event` of one run. Use with `async with` around the run; call it with each event."""
+
+    def __init__(self, on_event: OnEvent, dag_id: FunctionId) -> None:
+        self._on_event = on_event
+        self._dag_id = dag_id
+        self._has_failed = False
+        #: What `on_event` has returned and wants to be awaited, in order.
+        self._waiting: deque[Awaitable[Any]] = deque()
+        self._dropped = 0
+        self._changed = asyncio.Event()
+        self._is_ending = False
+        self._tasks = asyncio.TaskGroup()
+        self._scope = AsyncExitStack()
+        self._serving: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._scope.enter_async_context(self._tasks)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Return once `on_event` has had every event; after a cancellation, within a second."""
+        self._is_ending = True
+        self._changed.set()
+        grace_s = GRACE_S if isinstance(error, asyncio.CancelledError) else None
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    # What the run has ended with is not what the tasks are to be ended for.
+                    await self._scope.aclose()
+        finally:
+            for awaitable in self._waiting:
+                if inspect.iscoroutine(awaitable):
+                    awaitable.close()
+
+    def __call__(self, event: RunEvent) -> None:
+        """Pass on one event."""
+        if len(self._waiting) >= MOST_WAITING:
+            self._dropped += 1
+            return
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._pass_on(EventsLost(dag_id=self._dag_id, time=time.time(), events=dropped))
+        self._pass_on(event)
+
+    def _pass_on(self, event: RunEvent) -> None:
+        try:
+            answer = self._on_event(event)
+        except Exception as error:  # noqa: BLE001 - whatever a user's code raises, the run goes on
+            self._failed(error)
+            return
+        if inspect.isawaitable(answer):
+            self._waiting.append(answer)
+            self._changed.set()
+            if self._serving is None:
+                self._serving = self._tasks.create_task(self._serve(), name="on_event")
+
+    async def _serve(self) -> None:
+        while not self._is_ending or self._waiting or self._dropped:
+            if self._waiting:
+                await self._await(self._waiting.popleft())
+            elif self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                self._pass_on(EventsLost(dag_id=self._dag_id, time=time.time(), events=dropped))
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _await(self, awaitable: Awaitable[Any]) -> None:
+        try:
+            await awaitable
+        except Exception as error:  # noqa: BLE001 - see above
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            log.error(
+                "on_event of the run of DAG %r has raised; further errors of it are not logged",
+                self._dag_id,
+                exc_info=error,
+            )

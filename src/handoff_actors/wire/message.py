@@ -1,0 +1,16 @@
+"""What every message is made of."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+#: Raised by one with each change that an older member could not understand.
+PROTOCOL = 2
+
+Count = Annotated[int, Meta(ge=0)]
+Digest = Annotated[bytes, Meta(max_length=32)]
+Name = Annotated[str, Meta(max_length=255)]
+
+
+class Message(Struct, frozen=True, array_like=True, gc=False):
+    """What every message derives from."""

@@ -1,0 +1,66 @@
+"""Every snippet of docs/seeing.md is run, as it stands there."""
+
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from daemons import environment
+from docs.pages import DOCS, snippets
+from handoff_actors import events
+
+SHOWN, TRAINING, WATCHED = snippets("seeing.md", "python")
+
+PROGRAM = """
+import asyncio
+import handoff_actors as handoff
+
+async def main():
+    global dag
+    await handoff.register_local_node({{"cpu": 1}}, name="n1")
+{body}
+
+asyncio.run(main())
+"""
+
+
+def run_program(*parts: str) -> subprocess.CompletedProcess[str]:
+    program = PROGRAM.format(body=textwrap.indent("\n".join(parts), "    "))
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=program,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.processes
+def test_the_snippets_do_what_the_page_says() -> None:
+    done = run_program(TRAINING, SHOWN, WATCHED)
+
+    said = (DOCS / "seeing.md").read_text(encoding="utf-8")
+    printed, logged = "[n1 fold-1] fold 1", "INFO:model:[n1 fold-1] loss 0.50"
+    assert f"{printed}\n{logged}\n" in said
+    # One of each for each of the three runs.
+    assert done.stdout.count(f"{printed}\n") == 3
+    assert done.stderr.count(f"{logged}\n") == 3
+    assert re.search(r"^fold-1 took [\d.e-]+$", done.stdout, re.MULTILINE)
+    assert "training finished\n" in done.stdout
+    assert re.search(r"^handoff: training: done in .*, 1/1 done$", done.stderr, re.MULTILINE)
+
+
+def test_every_event_has_its_row() -> None:
+    page = (DOCS / "seeing.md").read_text(encoding="utf-8")
+    kinds = {kind.__name__: kind.kind for kind in events.RunEvent.__subclasses__()}
+
+    table = page.partition("| event | `kind` |")[2]
+    assert [
+        name for name, kind in kinds.items() if f"`{name}`" not in table or f"`{kind}`" not in table
+    ] == []

@@ -1,0 +1,70 @@
+"""The thread that writes: what it does when something goes wrong, and at the end of the process."""
+
+import multiprocessing
+import threading
+from functools import partial
+
+import pytest
+
+from handoff_actors.showing.display import MOST_WAITING_NBYTES, Display
+
+
+def settle(display: Display) -> None:
+    """Returns once all that waits is written."""
+    is_written = threading.Event()
+    display.write(is_written.set, 0)
+    assert is_written.wait(10)
+
+
+def test_it_writes_in_order_and_ends_when_there_is_nothing_left() -> None:
+    display = Display()
+    written: list[int] = []
+
+    for number in range(100):
+        assert display.write(partial(written.append, number), 10)
+    display.finish()
+
+    assert written == list(range(100))
+    assert display._thread is None
+
+
+def test_what_there_is_no_room_for_is_refused() -> None:
+    display = Display()
+    gate = threading.Event()
+
+    first = display.write(gate.wait, MOST_WAITING_NBYTES)
+    second = display.write(gate.wait, 1)
+    gate.set()
+    settle(display)
+
+    assert (first, second) == (True, False)
+    assert display.write(gate.wait, 1)
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, KeyError])
+def test_a_stream_that_raises_ends_nothing(error: type[Exception], capfd: pytest.CaptureFixture[str]) -> None:
+    display = Display()
+
+    def fail() -> None:
+        raise error("no")
+
+    display.write(fail, 1)
+    settle(display)
+
+    # What an app's own handler raises is told; that nobody reads any more is not.
+    assert ("KeyError" in capfd.readouterr().err) == (error is KeyError)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_begins_anew() -> None:
+    gate = threading.Event()
+    from handoff_actors.showing.display import display  # noqa: PLC0415 - the one of this process
+
+    display.write(gate.wait, 1)
+    child = multiprocessing.get_context("fork").Process(target=settle, args=(display,))
+    child.start()
+    child.join(10)
+    gate.set()
+    settle(display)
+
+    assert child.exitcode == 0
