@@ -6,13 +6,13 @@ import sys
 import pytest
 
 from daemons import Daemons, environment
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import PROTOCOL
-from handoff_actors.wire.versions import PYTHON
 
 pytestmark = pytest.mark.processes
 
 #: Before anything else of ours is imported, so that it holds everywhere.
-OF_ANOTHER_PYTHON = "import handoff_actors.wire.versions as versions; versions.PYTHON = '3.99'; "
+OF_ANOTHER_PYTHON = "import handoff_actors.wire.interpreter as interpreter; interpreter.PYTHON = '3.99'; "
 OF_ANOTHER_PROTOCOL = (
     "import handoff_actors.wire.messages as messages; messages.PROTOCOL = 99; "
     "import handoff_actors.wire.versions as versions; "

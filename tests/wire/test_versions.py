@@ -1,8 +1,9 @@
 import pytest
 
 from handoff_actors.errors import VersionMismatch
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import PROTOCOL
-from handoff_actors.wire.versions import PYTHON, VERSION, check_versions
+from handoff_actors.wire.versions import VERSION, check_versions
 
 
 def test_members_of_one_protocol_and_one_python_work_together_whatever_their_version() -> None:

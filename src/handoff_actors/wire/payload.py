@@ -23,8 +23,8 @@ from typing import Any, Final, Self
 
 import cloudpickle
 
-from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
-from handoff_actors.wire.pickling import PROTOCOL, Piece, pickled
+from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError, VersionMismatch
+from handoff_actors.wire.pickling import PROTOCOL, Piece, pickled, pickled_by_value
 
 _PICKLE: Final = pickle.PROTO[0]
 _MAGIC: Final = b"HB"
@@ -224,6 +224,8 @@ def _can_pickle(value: Any) -> bool:
 
 
 def _summary(error: BaseException) -> str:
+    if isinstance(error, VersionMismatch):
+        return str(error)
     return f"{_type_name(error)}: {_message(error)}"
 
 
@@ -240,7 +242,7 @@ def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
         encoded = reference.encode()
     else:
         try:
-            encoded = cloudpickle.dumps(code, PROTOCOL)
+            encoded = pickled_by_value(code)
         except Exception as error:
             name = getattr(code, "__qualname__", "code")
             raise SerializationError(_refusal({f"function {name}": code}, error)) from error

@@ -1,13 +1,10 @@
 """Which members can work together."""
 
-import sys
-
 from handoff_actors.errors import VersionMismatch
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import PROTOCOL
 
 VERSION = "0.1.0"
-#: Bytecode, and so pickles by value, do not cross minor versions.
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def check_versions(whose: str, protocol: int, version: str, python: str) -> None:
