@@ -267,4 +267,5 @@ def _node_up(connection: _Connection) -> NodeUp:
         advert.workers,
         advert.leaving,
         connection.is_suspect,
+        advert.python,
     )

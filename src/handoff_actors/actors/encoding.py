@@ -5,17 +5,39 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from msgspec import Struct, field
+
+from handoff_actors.core.native import Native
 from handoff_actors.core.program import Program
 from handoff_actors.errors import SerializationError
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import Ref, Template
-from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
+from handoff_actors.wire.payload import encode, encode_call, encode_code
+from handoff_actors.wire.pickling import has_code
 
 #: So much is encoded before the app's loop gets its turn.
 SLICE = 500
 
 T = TypeVar("T")
+
+
+class _Parts(Struct):
+    """What has been encoded."""
+
+    templates: list[Template] = field(default_factory=list)
+    constants: list[bytes | Ref] = field(default_factory=list)
+    values: list[bytes | Ref] = field(default_factory=list)
+    #: Numbers of those with code by value in them: see `core.native`.
+    native_templates: set[int] = field(default_factory=set)
+    native_constants: set[int] = field(default_factory=set)
+    native_values: set[int] = field(default_factory=set)
+
+    def native(self) -> Native:
+        """These numbers, as the core has them."""
+        numbers = map(frozenset, (self.native_templates, self.native_constants, self.native_values))
+        return Native(PYTHON, *numbers)
 
 
 async def encode_program(
@@ -25,48 +47,57 @@ async def encode_program(
 
     Raises SerializationError, which names the function.
     """
-    large: dict[Index, bytes | memoryview] = {}
+    encoder = _Encoder(plan, inline_limit, log_level)
+    await encoder.encode()
+    parts = encoder.parts
+    return Program(plan, parts.templates, parts.constants, parts.values, parts.native()), encoder.large
 
-    def place(encoded: bytes) -> bytes | Ref:
-        if len(encoded) <= inline_limit:
-            return encoded
-        index = plan.size + len(large)
-        large[index] = encoded
-        return Ref(index, len(encoded), [""])
 
-    codes: dict[int, tuple[bytes, bool, bytes]] = {}
-    templates: list[Template] = []
-    for number, spec in enumerate(plan.templates):
-        key = id(spec.code)
-        if key not in codes:
-            codes[key] = _named(
-                partial(_first, plan, plan.template_of, number), "its code", encode_code, spec.code
-            )
-        templates.append(_template(number, spec, codes[key], log_level))
-        await breathe(number)
-    constants: list[bytes | Ref] = []
-    for number, (extra_args, kwargs) in enumerate(plan.constants):
-        owner = partial(_first, plan, plan.constants_of, number)
-        encoded = _named(owner, "its extra_args or kwargs", encode_call, extra_args, kwargs)
-        constants.append(place(encoded))
-        await breathe(number)
-    values: list[bytes | Ref] = []
-    for number, value in enumerate(plan.values):
-        payload: Payload = _named(
-            partial(_first_with_value, plan, number), "one of its arguments", encode, value
+class _Encoder:
+    def __init__(self, plan: Plan, inline_limit: int, log_level: int | None) -> None:
+        self._plan = plan
+        self._inline_limit = inline_limit
+        self._log_level = log_level
+        self.large: dict[Index, bytes | memoryview] = {}
+        self.parts = _Parts()
+
+    async def encode(self) -> None:
+        plan, parts = self._plan, self.parts
+        codes: dict[int, tuple[bytes, bool, bytes]] = {}
+        for number, spec in enumerate(plan.templates):
+            owner = partial(_first, plan, plan.template_of, number)
+            key = id(spec.code)
+            if key not in codes:
+                codes[key] = _named(owner, "its code", encode_code, spec.code)
+            parts.templates.append(self._template(number, spec, codes[key]))
+            await breathe(number)
+        for number, (extra_args, kwargs) in enumerate(plan.constants):
+            owner = partial(_first, plan, plan.constants_of, number)
+            encoded = _named(owner, "its extra_args or kwargs", encode_call, extra_args, kwargs)
+            parts.constants.append(self._place(encoded, number, parts.native_constants))
+            await breathe(number)
+        for number, value in enumerate(plan.values):
+            owner = partial(_first_with_value, plan, number)
+            payload = _named(owner, "one of its arguments", encode, value)
+            parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
+            await breathe(number)
+
+    def _template(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> Template:
+        digest, by_reference, encoded = code
+        if not by_reference and has_code(encoded):
+            self.parts.native_templates.add(number)
+        return Template(
+            number, digest, by_reference, encoded, spec.is_async, spec.as_list, spec.cost, spec.timeout, self._log_level
         )
-        values.append(place(payload.to_bytes()))
-        await breathe(number)
-    return Program(plan, templates, constants, values), large
 
-
-def _template(
-    number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes], log_level: int | None
-) -> Template:
-    digest, by_reference, encoded = code
-    return Template(
-        number, digest, by_reference, encoded, spec.is_async, spec.as_list, spec.cost, spec.timeout, log_level
-    )
+    def _place(self, encoded: bytes, number: int, native: set[int]) -> bytes | Ref:
+        if has_code(encoded):
+            native.add(number)
+        if len(encoded) <= self._inline_limit:
+            return encoded
+        index = self._plan.size + len(self.large)
+        self.large[index] = encoded
+        return Ref(index, len(encoded), [""])
 
 
 def _named(owner: Callable[[], FunctionId], what: str, encode_it: Callable[..., T], *parts: object) -> T:

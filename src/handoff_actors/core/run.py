@@ -185,7 +185,7 @@ class RunMachine:
         }
         is_new = node is None
         if node is None:
-            node = Candidate(event.name, event.address, event.capabilities, event.workers)
+            node = Candidate(event.name, event.address, event.capabilities, event.workers, event.python)
             self.dispatcher.add_candidate(node)
             self._observing.joined(event)
         offers_the_same = not is_new and (
