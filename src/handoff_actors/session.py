@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Self
 
@@ -234,6 +235,8 @@ class Session:
         on_result: Callable[[FunctionId, Any], object] | None = None,
         progress: bool | None = None,
         output: bool | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        working_dir: str | PurePath | None = None,
     ) -> Run:
         """Run a DAG on the nodes there are, and on those that join meanwhile.
 
@@ -242,21 +245,25 @@ class Session:
         (first seconds, factor, longest seconds, with jitter). At most `max_concurrency` functions are in flight. The run
         ends after `timeout` seconds. Only `nodes` are used, if given. The results of sinks are brought home whatever
         their size, and those of `fetch`, which may be "all". `on_result` is called with id and value once a value is
-        home. What is done is recorded in the file `journal`, and what that has already of the
-        same functions is not run again.
+        home. What is done is recorded in the file `journal`, and what that has already of the same functions is not run
+        again.
 
         `on_event` is called, or awaited, with each change: see `handoff.events`. `progress` shows how far the run is: None on a
         terminal once it lasts, True at once and anywhere, False never. With `output`, what functions print and log comes
-        home, unless that is False.
+        home, unless that is False. Functions run with the environment variables `env_vars`, and in `working_dir`, from which they can import: a path on
+        each node, or a directory here that is sent to nodes which lack it.
 
         Raises DagError, AllocationError (after `allocation_timeout` seconds), FunctionFailed from the user's own
-        exception, WorkerDied, NodeLost, RunTimeout, SerializationError, JournalError. If the awaiting task is cancelled, so is the
-        run, and the cancellation is passed on once all nodes have confirmed that nothing of it is left.
+        exception, WorkerDied, NodeLost, RunTimeout, SerializationError, EnvironmentFailed, JournalError. If the awaiting
+        task is cancelled, so is the run, and the cancellation is passed on once all nodes have confirmed that nothing of
+        it is left.
         """
         plan = await offload(len(dag.functions), partial(Plan.compile, dag))
         how = (allocation_strategy, max_retries, max_concurrency, timeout, fetch)
-        seen = (on_event, progress, output)
-        settings = RunSettings(*how, retry_backoff, allocation_timeout, journal, on_result, *seen)
+        seen, surroundings = (on_event, progress, output), (env_vars, working_dir)
+        settings = RunSettings(
+            *how, retry_backoff, allocation_timeout, journal, on_result, *seen, *surroundings
+        )
         return await self._execute(plan, settings, nodes)
 
     async def execute_local(self, dag: DAG, **options: Any) -> Run:
@@ -354,7 +361,10 @@ class Session:
                     runner.heard(name, message)
             case Fetch():
                 runner = self._running.get(message.run)
-                self._courier.serve(name, message, {} if runner is None else runner.values)
+                held = {} if runner is None else runner.values
+                serve = partial(self._courier.serve, name, message, held)
+                if runner is None or not runner.packages.pack(message.index, serve):
+                    serve()
             case Output():
                 self._running.said(name, message)
             case Redeclared():

@@ -1,8 +1,10 @@
 """Turns a plan into the bytes that a run sends: code, constants and values, each encoded once."""
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -10,10 +12,11 @@ from msgspec import Struct, field
 from handoff_actors.core.native import Native
 from handoff_actors.core.program import Program
 from handoff_actors.errors import SerializationError
+from handoff_actors.graph.environment import Environment
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import Ref, Template
+from handoff_actors.wire.messages import Environment as WireEnvironment, Ref, Template
 from handoff_actors.wire.payload import encode, encode_call, encode_code
 from handoff_actors.wire.pickling import has_code
 
@@ -21,6 +24,16 @@ from handoff_actors.wire.pickling import has_code
 SLICE = 500
 
 T = TypeVar("T")
+
+
+class Encoded(Struct, frozen=True):
+    """What a run sends, and what its app keeps for those who ask."""
+
+    program: Program
+    #: Large constants.
+    large: dict[Index, bytes | memoryview]
+    #: Directories that nodes may lack.
+    directories: dict[Index, Path]
 
 
 class _Parts(Struct):
@@ -40,17 +53,17 @@ class _Parts(Struct):
         return Native(PYTHON, *numbers)
 
 
-async def encode_program(
-    plan: Plan, inline_limit: int, log_level: int | None = None
-) -> tuple[Program, dict[Index, bytes | memoryview]]:
-    """The program of a plan, and the large constants that the app itself holds, by index.
+async def encode_program(plan: Plan, inline_limit: int, log_level: int | None = None) -> Encoded:
+    """The program of a plan.
 
     Raises SerializationError, which names the function.
     """
     encoder = _Encoder(plan, inline_limit, log_level)
     await encoder.encode()
-    parts = encoder.parts
-    return Program(plan, parts.templates, parts.constants, parts.values, parts.native()), encoder.large
+    program = Program(
+        plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.native()
+    )
+    return Encoded(program, encoder.large, encoder.directories)
 
 
 class _Encoder:
@@ -58,7 +71,12 @@ class _Encoder:
         self._plan = plan
         self._inline_limit = inline_limit
         self._log_level = log_level
+        self._environments: dict[Environment, WireEnvironment] = {}
+        #: Code is not the same in two runs where it imports from a directory: that may have changed in between.
+        self._salt = secrets.token_bytes(8)
+        self._next_index = plan.size
         self.large: dict[Index, bytes | memoryview] = {}
+        self.directories: dict[Index, Path] = {}
         self.parts = _Parts()
 
     async def encode(self) -> None:
@@ -84,20 +102,57 @@ class _Encoder:
 
     def _template(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> Template:
         digest, by_reference, encoded = code
+        environment = None if spec.environment is None else self._environment(spec.environment)
         if not by_reference and has_code(encoded):
             self.parts.native_templates.add(number)
+        if environment is not None and environment.directory:
+            digest = _digest_within(environment.directory, self._salt, digest)
         return Template(
-            number, digest, by_reference, encoded, spec.is_async, spec.as_list, spec.cost, spec.timeout, self._log_level
+            number,
+            digest,
+            by_reference,
+            encoded,
+            spec.is_async,
+            spec.as_list,
+            spec.cost,
+            spec.timeout,
+            self._log_level,
+            environment,
         )
+
+    def _environment(self, asked_for: Environment) -> WireEnvironment:
+        known = self._environments.get(asked_for)
+        if known is None:
+            known = self._environments[asked_for] = self._new_environment(asked_for)
+        return known
+
+    def _new_environment(self, asked_for: Environment) -> WireEnvironment:
+        variables = dict(asked_for.env_vars)
+        if asked_for.working_dir is None:
+            return WireEnvironment(variables)
+        directory = Path(asked_for.working_dir).expanduser().absolute()
+        if not directory.is_dir():
+            # A node may have it.
+            return WireEnvironment(variables, str(directory))
+        index = next((known for known, path in self.directories.items() if path == directory), None)
+        if index is None:
+            index = self._take_index()
+            self.directories[index] = directory
+        # How large it is shows once it has been packed, if that has to be.
+        return WireEnvironment(variables, str(directory), Ref(index, 0, [""]))
 
     def _place(self, encoded: bytes, number: int, native: set[int]) -> bytes | Ref:
         if has_code(encoded):
             native.add(number)
         if len(encoded) <= self._inline_limit:
             return encoded
-        index = self._plan.size + len(self.large)
+        index = self._take_index()
         self.large[index] = encoded
         return Ref(index, len(encoded), [""])
+
+    def _take_index(self) -> Index:
+        self._next_index += 1
+        return self._next_index - 1
 
 
 def _named(owner: Callable[[], FunctionId], what: str, encode_it: Callable[..., T], *parts: object) -> T:
@@ -108,6 +163,13 @@ def _named(owner: Callable[[], FunctionId], what: str, encode_it: Callable[..., 
         raise SerializationError(
             f"function {function_id!r}: {what} can't be sent to a node: {error}", function_id
         ) from error
+
+
+def _digest_within(directory: str, salt: bytes, digest: bytes) -> bytes:
+    # As in wire.payload: few programs need it, and it takes 3 ms to import.
+    from hashlib import blake2b  # noqa: PLC0415
+
+    return blake2b(directory.encode() + salt + digest, digest_size=16, person=b"directory").digest()
 
 
 def _first(plan: Plan, numbers: list[int], number: int) -> FunctionId:

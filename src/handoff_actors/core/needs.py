@@ -54,7 +54,8 @@ class Needs:
             self._class(
                 template.cost,
                 native.python * (number in native.templates),
-                is_async=template.is_async,
+                # Coroutines share a process, and so an environment: one with its own runs as sync functions do.
+                is_async=template.is_async and template.environment is None,
             )
             for number, template in enumerate(plan.templates)
         ]
