@@ -5,6 +5,7 @@ import atexit
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePath
+from types import ModuleType
 from typing import Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
@@ -37,6 +38,7 @@ class ExecuteOptions(TypedDict, total=False):
     output: bool | None
     env_vars: Mapping[str, str] | None
     working_dir: str | PurePath | None
+    modules_by_value: Sequence[ModuleType | str]
 
 
 class _Default:

@@ -1,9 +1,11 @@
 """What a caller may say about a run, checked before anything runs."""
 
+import importlib
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePath
+from types import ModuleType
 from typing import Any
 
 from msgspec import Struct
@@ -53,6 +55,7 @@ class RunSettings(Struct, frozen=True):
     output: bool | None = None
     env_vars: Mapping[str, str] | None = None
     working_dir: str | PurePath | None = None
+    modules_by_value: Sequence[ModuleType | str] = ()
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -95,6 +98,10 @@ class RunSettings(Struct, frozen=True):
             defaults.progress if self.progress is None else self.progress,
             defaults.output if self.output is None else self.output,
         )
+
+    def modules(self) -> tuple[ModuleType, ...]:
+        """The modules that go by value. Raises ImportError, TypeError."""
+        return modules_of(self.modules_by_value)
 
     def options(self, plan: Plan, durations: Durations, *, observe: bool, nodes_may_join: bool) -> RunOptions:
         """What the run machine needs to know."""
@@ -167,6 +174,13 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
                 f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
             )
     return {str(resource): float(amount) for resource, amount in capabilities.items()}
+
+
+def modules_of(named: Sequence[ModuleType | str]) -> tuple[ModuleType, ...]:
+    """Modules, given as such or by their names. Raises ImportError, TypeError."""
+    if isinstance(named, str) or not all(isinstance(one, ModuleType | str) for one in named):
+        raise TypeError(f"modules_by_value={named!r}: it must be a list of modules, or of names of modules")
+    return tuple(one if isinstance(one, ModuleType) else importlib.import_module(one) for one in named)
 
 
 def cluster_key(key: str | ClusterKey | None) -> ClusterKey | None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
+from types import ModuleType
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -41,9 +42,10 @@ class Cluster(Protocol):
 class Running:
     """The runs that go on, and those that somebody still refers to."""
 
-    def __init__(self, home: Home, seen: Seen) -> None:
+    def __init__(self, home: Home, seen: Seen, modules_by_value: Sequence[ModuleType]) -> None:
         self._home = home
         self._seen = seen
+        self._modules_by_value = tuple(modules_by_value)
         #: Those of which some node may still hold something,
         self._runs: dict[RunId, RunnerActor] = {}
         #: and those that somebody else still refers to, in the order of their start.
@@ -66,10 +68,11 @@ class Running:
         seen = settings.seen(self._seen)
         observe = seen.on_event is not None or watching.is_on()
         options = settings.options(plan, self._durations, observe=observe, nodes_may_join=nodes_may_join)
+        modules = settings.modules() + self._modules_by_value
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         telling = nullcontext() if seen.on_event is None else Telling(seen.on_event, plan.dag_id)
         async with telling as told, watching.watch(plan) as watch, resuming as resumption:
-            encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level())
+            encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules)
             on_event = watch.observer(told)
             make_machine = partial(
                 RunMachine.prepared, run, encoded.program, options, asyncio.get_running_loop().time()

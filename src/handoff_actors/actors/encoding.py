@@ -2,9 +2,10 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -15,6 +16,7 @@ from handoff_actors.errors import SerializationError
 from handoff_actors.graph.environment import Environment
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
+from handoff_actors.wire.by_value import sent_by_value
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import Environment as WireEnvironment, Ref, Template
 from handoff_actors.wire.payload import encode, encode_call, encode_code
@@ -53,12 +55,14 @@ class _Parts(Struct):
         return Native(PYTHON, *numbers)
 
 
-async def encode_program(plan: Plan, inline_limit: int, log_level: int | None = None) -> Encoded:
-    """The program of a plan.
+async def encode_program(
+    plan: Plan, inline_limit: int, log_level: int | None = None, by_value: Sequence[ModuleType] = ()
+) -> Encoded:
+    """The program of a plan; `by_value` are modules that nodes may lack.
 
     Raises SerializationError, which names the function.
     """
-    encoder = _Encoder(plan, inline_limit, log_level)
+    encoder = _Encoder(plan, inline_limit, log_level, by_value)
     await encoder.encode()
     program = Program(
         plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.native()
@@ -67,10 +71,13 @@ async def encode_program(plan: Plan, inline_limit: int, log_level: int | None = 
 
 
 class _Encoder:
-    def __init__(self, plan: Plan, inline_limit: int, log_level: int | None) -> None:
+    def __init__(
+        self, plan: Plan, inline_limit: int, log_level: int | None, by_value: Sequence[ModuleType]
+    ) -> None:
         self._plan = plan
         self._inline_limit = inline_limit
         self._log_level = log_level
+        self._by_value = by_value
         self._environments: dict[Environment, WireEnvironment] = {}
         #: Code is not the same in two runs where it imports from a directory: that may have changed in between.
         self._salt = secrets.token_bytes(8)
@@ -86,17 +93,17 @@ class _Encoder:
             owner = partial(_first, plan, plan.template_of, number)
             key = id(spec.code)
             if key not in codes:
-                codes[key] = _named(owner, "its code", encode_code, spec.code)
+                codes[key] = self._named(owner, "its code", encode_code, spec.code)
             parts.templates.append(self._template(number, spec, codes[key]))
             await breathe(number)
         for number, (extra_args, kwargs) in enumerate(plan.constants):
             owner = partial(_first, plan, plan.constants_of, number)
-            encoded = _named(owner, "its extra_args or kwargs", encode_call, extra_args, kwargs)
+            encoded = self._named(owner, "its extra_args or kwargs", encode_call, extra_args, kwargs)
             parts.constants.append(self._place(encoded, number, parts.native_constants))
             await breathe(number)
         for number, value in enumerate(plan.values):
             owner = partial(_first_with_value, plan, number)
-            payload = _named(owner, "one of its arguments", encode, value)
+            payload = self._named(owner, "one of its arguments", encode, value)
             parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
             await breathe(number)
 
@@ -154,15 +161,20 @@ class _Encoder:
         self._next_index += 1
         return self._next_index - 1
 
-
-def _named(owner: Callable[[], FunctionId], what: str, encode_it: Callable[..., T], *parts: object) -> T:
-    try:
-        return encode_it(*parts)
-    except SerializationError as error:
-        function_id = owner()
-        raise SerializationError(
-            f"function {function_id!r}: {what} can't be sent to a node: {error}", function_id
-        ) from error
+    def _named(
+        self, owner: Callable[[], FunctionId], what: str, encode_it: Callable[..., T], *parts: object
+    ) -> T:
+        try:
+            if not self._by_value:
+                return encode_it(*parts)
+            # Not for longer: other runs encode in between.
+            with sent_by_value(self._by_value):
+                return encode_it(*parts)
+        except SerializationError as error:
+            function_id = owner()
+            raise SerializationError(
+                f"function {function_id!r}: {what} can't be sent to a node: {error}", function_id
+            ) from error
 
 
 def _digest_within(directory: str, salt: bytes, digest: bytes) -> bytes:
