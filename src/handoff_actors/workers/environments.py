@@ -52,6 +52,8 @@ class Environments:
 
     def enter(self, environment: Environment | None) -> None:
         """Have jobs find this from now on. Raises NoEnvironment; then they find what the process was started with."""
+        if environment is self.entered:
+            return
         self._leave()
         if environment is None:
             return
