@@ -17,6 +17,7 @@ ENDS_WITHIN_S = 15.0
 LOOKS_EVERY_S = 0.02
 #: -P: as for an installed command, the current directory is not what modules are first looked for in.
 HANDOFF = (sys.executable, "-P", "-m", "handoff_actors.cli")
+PYTHON = sys.executable
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -29,16 +30,20 @@ class Daemon:
     """`handoff node` with these options, serving once this is made.
 
     It listens at a free loopback port unless told otherwise. `prefix` is a command to start it with, for example
-    `ip netns exec h1`.
+    `ip netns exec h1`, and `python` the interpreter.
     """
 
     def __init__(
-        self, *options: str, variables: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+        self,
+        *options: str,
+        variables: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        python: str = PYTHON,
     ) -> None:
         listen = () if "--listen" in options else ("--listen", "tcp://127.0.0.1:0")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.process = subprocess.Popen(
-            [*prefix, *HANDOFF, "node", "--json", *listen, *options],
+            [*prefix, python, *HANDOFF[1:], "node", "--json", *listen, *options],
             env=environment(**(variables or {})),
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -133,10 +138,14 @@ class Daemons:
         self._closing = ExitStack()
 
     def start(
-        self, *options: str, variables: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+        self,
+        *options: str,
+        variables: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        python: str = PYTHON,
     ) -> Daemon:
-        """One more daemon. Options, variables and prefix are as for `Daemon`."""
-        daemon = Daemon(*options, variables=variables, prefix=prefix)
+        """One more daemon. Options, variables, prefix and interpreter are as for `Daemon`."""
+        daemon = Daemon(*options, variables=variables, prefix=prefix, python=python)
         self._closing.callback(daemon.close)
         return daemon
 

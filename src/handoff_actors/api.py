@@ -4,6 +4,8 @@ import asyncio
 import atexit
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import PurePath
+from types import ModuleType
 from typing import Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
@@ -34,6 +36,9 @@ class ExecuteOptions(TypedDict, total=False):
     on_result: Callable[[FunctionId, Any], object] | None
     progress: bool | None
     output: bool | None
+    env_vars: Mapping[str, str] | None
+    working_dir: str | PurePath | None
+    modules_by_value: Sequence[ModuleType | str]
 
 
 class _Default:

@@ -152,6 +152,16 @@ class SerializationError(HandoffError):
         self.function_id = function_id
 
 
+class EnvironmentFailed(HandoffError):
+    """A node can't give a function the environment that it asks for, as a rule because it lacks the directory."""
+
+    def __init__(self, function_id: FunctionId, node: str, reason: str) -> None:
+        super().__init__(f"function {function_id!r} on node {node!r}: {reason}")
+        self.function_id = function_id
+        self.node = node
+        self.reason = reason
+
+
 class NodeLost(HandoffError):
     """A node that is needed, and that nothing can stand in for, has gone."""
 

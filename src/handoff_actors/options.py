@@ -1,11 +1,15 @@
 """What a caller may say about a run, checked before anything runs."""
 
+import importlib
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import PurePath
+from types import ModuleType
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff
 from handoff_actors.core.candidate import Candidate
@@ -13,6 +17,7 @@ from handoff_actors.core.durations import Durations
 from handoff_actors.core.placement import POLICIES, Need, Policy
 from handoff_actors.core.run_options import RunOptions
 from handoff_actors.errors import HandoffError
+from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.telling import OnEvent
@@ -48,6 +53,9 @@ class RunSettings(Struct, frozen=True):
     on_event: OnEvent | None = None
     progress: bool | None = None
     output: bool | None = None
+    env_vars: Mapping[str, str] | None = None
+    working_dir: str | PurePath | None = None
+    modules_by_value: Sequence[ModuleType | str] = ()
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -64,6 +72,24 @@ class RunSettings(Struct, frozen=True):
                 raise ValueError(
                     f"retry_backoff={self.retry_backoff!r}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
                 )
+        self._check_surroundings()
+
+    def _check_surroundings(self) -> None:
+        if self.env_vars is not None and not is_env_vars(self.env_vars):
+            raise ValueError(f"env_vars={self.env_vars!r}: it must be a mapping of names to strings, or None")
+        if self.working_dir is not None and not is_directory_name(self.working_dir):
+            raise ValueError(f"working_dir={self.working_dir!r}: it must be the path of a directory, or None")
+
+    def surrounded(self, plan: Plan) -> Plan:
+        """The plan with all functions in the environment of the run, as far as they don't say otherwise."""
+        outer = Environment.of(self.env_vars, self.working_dir)
+        if outer is None:
+            return plan
+        templates = [
+            replace(spec, environment=(spec.environment or Environment()).within(outer))
+            for spec in plan.templates
+        ]
+        return replace(plan, templates=templates)
 
     def seen(self, defaults: Seen) -> Seen:
         """How its run is seen, where `defaults` stand for what is not said."""
@@ -72,6 +98,10 @@ class RunSettings(Struct, frozen=True):
             defaults.progress if self.progress is None else self.progress,
             defaults.output if self.output is None else self.output,
         )
+
+    def modules(self) -> tuple[ModuleType, ...]:
+        """The modules that go by value. Raises ImportError, TypeError."""
+        return modules_of(self.modules_by_value)
 
     def options(self, plan: Plan, durations: Durations, *, observe: bool, nodes_may_join: bool) -> RunOptions:
         """What the run machine needs to know."""
@@ -144,6 +174,13 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
                 f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
             )
     return {str(resource): float(amount) for resource, amount in capabilities.items()}
+
+
+def modules_of(named: Sequence[ModuleType | str]) -> tuple[ModuleType, ...]:
+    """Modules, given as such or by their names. Raises ImportError, TypeError."""
+    if isinstance(named, str) or not all(isinstance(one, ModuleType | str) for one in named):
+        raise TypeError(f"modules_by_value={named!r}: it must be a list of modules, or of names of modules")
+    return tuple(one if isinstance(one, ModuleType) else importlib.import_module(one) for one in named)
 
 
 def cluster_key(key: str | ClusterKey | None) -> ClusterKey | None:

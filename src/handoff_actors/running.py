@@ -2,9 +2,10 @@
 
 import asyncio
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
+from types import ModuleType
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -41,9 +42,10 @@ class Cluster(Protocol):
 class Running:
     """The runs that go on, and those that somebody still refers to."""
 
-    def __init__(self, home: Home, seen: Seen) -> None:
+    def __init__(self, home: Home, seen: Seen, modules_by_value: Sequence[ModuleType]) -> None:
         self._home = home
         self._seen = seen
+        self._modules_by_value = tuple(modules_by_value)
         #: Those of which some node may still hold something,
         self._runs: dict[RunId, RunnerActor] = {}
         #: and those that somebody else still refers to, in the order of their start.
@@ -62,21 +64,22 @@ class Running:
     ) -> Run:
         """Run a plan to its end; only on `nodes`, if given. Raises what ended it."""
         run = RunId(secrets.randbits(62))
+        plan = settings.surrounded(plan)
         seen = settings.seen(self._seen)
         observe = seen.on_event is not None or watching.is_on()
         options = settings.options(plan, self._durations, observe=observe, nodes_may_join=nodes_may_join)
+        modules = settings.modules() + self._modules_by_value
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         telling = nullcontext() if seen.on_event is None else Telling(seen.on_event, plan.dag_id)
         async with telling as told, watching.watch(plan) as watch, resuming as resumption:
-            program, large = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level())
+            encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules)
             on_event = watch.observer(told)
-            values = {**large, **resumption.home}
             make_machine = partial(
-                RunMachine.prepared, run, program, options, asyncio.get_running_loop().time()
+                RunMachine.prepared, run, encoded.program, options, asyncio.get_running_loop().time()
             )
             machine = await offload(plan.size, make_machine)
             hearers = (on_event, resumption.journal, settings.on_result)
-            runner = RunnerActor(run, program, machine, values, self._home, *hearers)
+            runner = RunnerActor(run, encoded, machine, resumption.home, self._home, *hearers)
             watch.runner = self._runs[run] = self._known[run] = runner
             self._allowed[run] = None if nodes is None else frozenset(nodes)
             usable = [up for up in cluster.ups() if nodes is None or up.name in nodes]

@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from types import TracebackType
+from pathlib import PurePath
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from handoff_actors.actors.capabilities import own_capabilities
@@ -26,7 +27,14 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
-from handoff_actors.options import RunSettings, Seen, check_resources, cluster_key, seeds_from_environment
+from handoff_actors.options import (
+    RunSettings,
+    Seen,
+    check_resources,
+    cluster_key,
+    modules_of,
+    seeds_from_environment,
+)
 from handoff_actors.running import Running
 from handoff_actors.runs import Run
 from handoff_actors.telling import OnEvent
@@ -71,6 +79,7 @@ class Session:
         on_event: OnEvent | None = None,
         progress: bool | None = None,
         output: bool | None = None,
+        modules_by_value: Sequence[ModuleType | str] = (),
     ) -> None:
         """Use the cluster that any of `seeds` (as "tcp://10.0.0.1:7070") belongs to, and have a node in this process.
 
@@ -78,14 +87,14 @@ class Session:
         memory is started for the first run. `local_node`, `name`, `listen` and `workers` are as for `register_local_node`;
         `insecure` lets the node listen beyond loopback without a key. `key` is the cluster's, as an object or as text, else
         that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names. `on_event`, `progress` and `output` are for runs that
-        don't say otherwise. Raises InvalidKeyError.
+        don't say otherwise, `modules_by_value` for every run. Raises InvalidKeyError, ImportError, TypeError.
         """
         self._key = cluster_key(key)
         self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers, self._insecure = name, listen, workers, insecure
         self._is_started = False
-        self._running = Running(self, Seen(on_event, progress, output))
+        self._running = Running(self, Seen(on_event, progress, output), modules_of(modules_by_value))
         self._redeclaring = asyncio.Lock()
         self._first_run = asyncio.Lock()
 
@@ -234,6 +243,9 @@ class Session:
         on_result: Callable[[FunctionId, Any], object] | None = None,
         progress: bool | None = None,
         output: bool | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        working_dir: str | PurePath | None = None,
+        modules_by_value: Sequence[ModuleType | str] = (),
     ) -> Run:
         """Run a DAG on the nodes there are, and on those that join meanwhile.
 
@@ -242,21 +254,29 @@ class Session:
         (first seconds, factor, longest seconds, with jitter). At most `max_concurrency` functions are in flight. The run
         ends after `timeout` seconds. Only `nodes` are used, if given. The results of sinks are brought home whatever
         their size, and those of `fetch`, which may be "all". `on_result` is called with id and value once a value is
-        home. What is done is recorded in the file `journal`, and what that has already of the
-        same functions is not run again.
+        home. What is done is recorded in the file `journal`, and what that has already of the same functions is not run
+        again.
 
         `on_event` is called, or awaited, with each change: see `handoff.events`. `progress` shows how far the run is: None on a
         terminal once it lasts, True at once and anywhere, False never. With `output`, what functions print and log comes
         home, unless that is False.
 
+        Functions run with the environment variables `env_vars`, and in `working_dir`, from which they can import: a path on
+        each node, or a directory here that is sent to nodes which lack it. Code of `modules_by_value`, modules or their
+        names, goes along; nodes need not have them.
+
         Raises DagError, AllocationError (after `allocation_timeout` seconds), FunctionFailed from the user's own
-        exception, WorkerDied, NodeLost, RunTimeout, SerializationError, JournalError. If the awaiting task is cancelled, so is the
-        run, and the cancellation is passed on once all nodes have confirmed that nothing of it is left.
+        exception, WorkerDied, NodeLost, RunTimeout, SerializationError, EnvironmentFailed, JournalError. If the awaiting
+        task is cancelled, so is the run, and the cancellation is passed on once all nodes have confirmed that nothing of
+        it is left.
         """
         plan = await offload(len(dag.functions), partial(Plan.compile, dag))
         how = (allocation_strategy, max_retries, max_concurrency, timeout, fetch)
         seen = (on_event, progress, output)
-        settings = RunSettings(*how, retry_backoff, allocation_timeout, journal, on_result, *seen)
+        surroundings = (env_vars, working_dir, modules_by_value)
+        settings = RunSettings(
+            *how, retry_backoff, allocation_timeout, journal, on_result, *seen, *surroundings
+        )
         return await self._execute(plan, settings, nodes)
 
     async def execute_local(self, dag: DAG, **options: Any) -> Run:
@@ -354,7 +374,10 @@ class Session:
                     runner.heard(name, message)
             case Fetch():
                 runner = self._running.get(message.run)
-                self._courier.serve(name, message, {} if runner is None else runner.values)
+                held = {} if runner is None else runner.values
+                serve = partial(self._courier.serve, name, message, held)
+                if runner is None or not runner.packages.pack(message.index, serve):
+                    serve()
             case Output():
                 self._running.said(name, message)
             case Redeclared():

@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from core.builders import (
     APP,
@@ -18,6 +19,7 @@ from core.builders import (
     worker_done,
     worker_failed,
 )
+from handoff_actors.core.limits import Limits
 from handoff_actors.core.node_events import (
     Advertise,
     DiscardValue,
@@ -33,6 +35,7 @@ from handoff_actors.core.node_events import (
     PeerLost,
     Reply,
     SpawnWorker,
+    SpillValue,
     WorkerDone,
     WorkerRecalled,
     WorkerUp,
@@ -46,6 +49,7 @@ from handoff_actors.wire.messages import (
     Close,
     Closed,
     Completed,
+    Environment,
     Failed,
     Goodbye,
     Recall,
@@ -53,6 +57,7 @@ from handoff_actors.wire.messages import (
     Redeclare,
     Redeclared,
     Ref,
+    Template,
     Ticket,
 )
 
@@ -175,6 +180,51 @@ def test_job_waits_until_all_that_it_needs_is_here_also_within_calls() -> None:
     ]
     assert gives(after_one) == []
     assert gives(after_both) == [(FIRST_WORKER, [0])]
+
+
+def in_directory(number: int, index: int) -> Template:
+    package = Ref(index, 0, [""])
+    return replace(template(number), environment=Environment({}, f"/{index}", package))
+
+
+def test_directory_of_each_job_of_a_unit_is_asked_for_before_it_starts() -> None:
+    node = started_node()
+    unit = replace(job(0), then=(job(1, number=1), job(2, number=2)))
+    templates = [in_directory(0, 8), in_directory(1, 9), template(2)]
+
+    effects = node.handle(said(assign([unit], templates)), 1.0)
+    after_one = node.handle(InputFetched(RUN, 8, 0), 1.1)
+    after_both = node.handle(InputFetched(RUN, 9, 500), 1.2)
+    later = node.handle(said(assign([job(3)])), 1.3)
+
+    assert [effect for effect in effects if isinstance(effect, FetchInput)] == [
+        FetchInput(APP, RUN, 8, 0, ("",), "/8"),
+        FetchInput(APP, RUN, 9, 0, ("",), "/9"),
+    ]
+    assert gives(after_one) == []
+    assert gives(after_both) == [(FIRST_WORKER, [0])]
+    assert not any(isinstance(effect, FetchInput) for effect in later)
+    assert node.size_of(RUN, 8) == 0
+
+
+def test_directory_that_was_there_already_is_nothing_to_write_to_disk() -> None:
+    node = started_node(limits=Limits(store_nbytes=10))
+    node.handle(said(assign([job(0)], [in_directory(0, 8)])), 1.0)
+    node.handle(InputFetched(RUN, 8, 0), 1.1)
+
+    effects = node.handle(worker_done(done(0, value=500)), 1.2)
+
+    assert [effect for effect in effects if isinstance(effect, SpillValue)] == [SpillValue(RUN, 0)]
+    assert Completed(RUN, [done(0, value=500)], {}) in replies(effects)
+
+
+def test_coroutine_with_an_environment_of_its_own_has_a_worker_of_its_own() -> None:
+    node = started_node()
+    own = replace(template(0, is_async=True), environment=Environment({"A": "1"}))
+
+    effects = node.handle(said(assign([job(0)], [own])), 1.0)
+
+    assert gives(effects) == [(FIRST_WORKER, [0])]
 
 
 def test_value_is_fetched_once_for_all_who_wait_for_it() -> None:

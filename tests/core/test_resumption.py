@@ -95,6 +95,8 @@ def test_what_does_not_decide_a_value_changes_no_fingerprint() -> None:
         Function("second", [], code),
         Function("second", [Argument("first", deserialize=hook)], code),
         Function("second", [Argument("first", serialize=hook)], code),
+        Function("second", ["first"], code, env_vars={"A": "1"}),
+        Function("second", ["first"], code, working_dir="x"),
     ],
     ids=[
         "code",
@@ -106,6 +108,8 @@ def test_what_does_not_decide_a_value_changes_no_fingerprint() -> None:
         "no args",
         "deserialize",
         "serialize",
+        "variables",
+        "directory",
     ],
 )
 def test_a_changed_function_changes_its_own_fingerprint_and_those_of_all_that_follow(

@@ -28,6 +28,7 @@ from handoff_actors.core.run_events import (
     Tell,
 )
 from handoff_actors.errors import (
+    EnvironmentFailed,
     FunctionFailed,
     NodeLost,
     RunTimeout,
@@ -188,6 +189,17 @@ def test_what_cannot_be_pickled_is_not_tried_again() -> None:
     run.handle(failed("a", 0, "serialization"), 0.2)
 
     assert isinstance(error_of(run), SerializationError)
+
+
+def test_environment_that_can_not_be_had_ends_the_run_at_once() -> None:
+    run = run_of(Function("x", [], code, working_dir="/x"))
+    run.start(0.0, [node_up("a")])
+
+    run.handle(failed("a", 0, "environment"), 1.0)
+
+    error = error_of(run)
+    assert isinstance(error, EnvironmentFailed)
+    assert (error.function_id, error.node, error.reason) == ("x", "a", "reason")
 
 
 def test_constant_that_cannot_be_had_is_asked_for_again_but_not_for_ever() -> None:

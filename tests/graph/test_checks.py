@@ -191,6 +191,8 @@ def test_other_code_is_no_coroutine_code(code: Callable[..., Any]) -> None:
         ("timeout", 1.0),
         ("max_retries", 0),
         ("retry_backoff", (0.0, 1.0, 0.0)),
+        ("env_vars", {"A": "1"}),
+        ("working_dir", "x"),
     ],
 )
 def test_inline_function_has_nothing_that_belongs_to_its_consumer(name: str, value: Any) -> None:

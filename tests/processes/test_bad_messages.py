@@ -19,6 +19,7 @@ from daemons import Daemon, Daemons
 from handoff_actors.core.fetching import CHUNK_NBYTES
 from handoff_actors.ids import RunId
 from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, decode, encode, join
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import (
     PROTOCOL,
     Advert,
@@ -45,7 +46,7 @@ from handoff_actors.wire.messages import (
     ToNode,
     Welcome,
 )
-from handoff_actors.wire.versions import PYTHON, VERSION
+from handoff_actors.wire.versions import VERSION
 from processes import functions
 
 pytestmark = pytest.mark.processes

@@ -16,8 +16,9 @@ from handoff_actors.ids import RunId
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.wire.codec import encode
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import PROTOCOL, Assign, Hello, Job, Template
-from handoff_actors.wire.versions import PYTHON, VERSION
+from handoff_actors.wire.versions import VERSION
 
 pytestmark = pytest.mark.processes
 

@@ -274,6 +274,7 @@ class App:
             advert.workers,
             advert.leaving,
             name in self._suspects,
+            advert.python,
         )
 
     def _tell_runs(self, event: RunEvent) -> None:

@@ -41,6 +41,10 @@ class Actor(Protocol):
     def check(self) -> None: ...
 
 
+#: That of the apps, and of most nodes.
+PYTHON = "3.11"
+
+
 class Cluster:
     """All members, all apps, and the time that all their clocks are wrong about."""
 
@@ -52,6 +56,8 @@ class Cluster:
         self.apps: list[App] = []
         self.runs: dict[RunId, SimulatedRun] = {}
         self.goes_on = True
+        #: Minor versions of Python, of nodes that have another one than the apps.
+        self.pythons: dict[str, str] = {}
         #: What has gone wrong, and how often.
         self.faults: Counter[str] = Counter()
         #: From then on no path is shut and no node is slow.
@@ -126,7 +132,7 @@ class Cluster:
 
     def publish(self, node: SimulatedNode, state: Advertise) -> None:
         """Let every app hear from a node, most of the time."""
-        advert = _advert(node, state)
+        advert = _advert(node, state, self.python_of(node.name))
         for app in self.apps:
             if self.has_faults and (node.is_mute or self.random.random() < LOST_ADVERTS):
                 continue
@@ -148,9 +154,14 @@ class Cluster:
         self._peers += 1
         return PeerId(b"peer %d" % self._peers)
 
-    def could_hold(self, need: Resources, pin: str | None) -> bool:
+    def python_of(self, name: str) -> str:
+        return self.pythons.get(name, PYTHON)
+
+    def could_hold(self, need: Resources, pin: str | None, *, is_native: bool) -> bool:
         return any(
-            holds(node.machine.capabilities, need) for node in self.nodes.values() if pin in {None, node.name}
+            holds(node.machine.capabilities, need)
+            for node in self.nodes.values()
+            if pin in {None, node.name} and not (is_native and node.name in self.pythons)
         )
 
     # --- Values and functions -----------------------------------------------------------------------------------
@@ -194,7 +205,7 @@ class Cluster:
         return f"runs that do not end: {runs}; nodes that are not empty: {nodes}"
 
 
-def _advert(node: SimulatedNode, state: Advertise) -> Advert:
+def _advert(node: SimulatedNode, state: Advertise, python: str) -> Advert:
     return Advert(
         name=node.name,
         incarnation=node.address,
@@ -210,5 +221,5 @@ def _advert(node: SimulatedNode, state: Advertise) -> Advert:
         leaving=state.leaving,
         view=0,
         version="1",
-        python="3.11",
+        python=python,
     )

@@ -38,7 +38,7 @@ from handoff_actors.errors import (
 )
 from handoff_actors.graph import HookId
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import Failed
+from handoff_actors.wire.messages import Assign, Failed
 from simulation.dags import Work
 from simulation.network import Clock
 from simulation.nodes import WAIT_S
@@ -117,6 +117,10 @@ class SimulatedRun:
     def carry_out(self, effect: RunEffect) -> None:
         match effect:
             case Tell(name, message):
+                if isinstance(message, Assign) and name in self._cluster.pythons:
+                    self._cluster.faults["of another Python"] += 1
+                    sent = [member.index for job in message.jobs for member in (job, *job.then)]
+                    assert not any(map(self._is_native, sent)), f"{name} gets code that it can't run: {sent}"
                 self._app.send(name, message)
             case BringHome():
                 delay_s = self._cluster.random.choice((0.001, 0.1))
@@ -184,6 +188,10 @@ class SimulatedRun:
     def _recovered_at(self) -> float:
         return self._cluster.calm_at + RECOVERING_S if self._cluster.calm_at else 0.0
 
+    def _is_native(self, index: Index) -> bool:
+        program = self.work.program
+        return program.native.is_part_of(program.plan, index)
+
     def _explains(self, error: HandoffError) -> bool:
         plan = self.work.program.plan
         match error:
@@ -198,8 +206,12 @@ class SimulatedRun:
             case NodeLost():
                 return self._cluster.has_faults
             case AllocationError(need=need):
-                pin = plan.node_of[plan.ids.index(error.function_id)]
-                return self._cluster.has_faults or not self._cluster.could_hold(need, pin)
+                index = plan.ids.index(error.function_id)
+                group = plan.group_of[index]
+                together = (index,) if group < 0 else plan.groups[group]
+                is_native = any(self.machine.dispatcher.needs.of[member].python for member in together)
+                could = self._cluster.could_hold(need, plan.node_of[index], is_native=is_native)
+                return self._cluster.has_faults or not could
             case RunTimeout():
                 return self.options.timeout_s is not None
             case _:

@@ -24,6 +24,7 @@ HAPPENS_IN = {
     "never copied": 4,
     "ran in a unit": 20,
     "parted": 8,
+    "of another Python": 20,
 }
 #: So many test functions share them.
 PARTS = 16

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from msgspec.structs import replace
+
 from handoff_actors.core.durations import Durations
+from handoff_actors.core.native import Native
 from handoff_actors.core.placement import POLICIES
+from handoff_actors.core.program import Program
 from handoff_actors.core.run_options import RunOptions
 from handoff_actors.ids import Resources, RunId
 from handoff_actors.wire.messages import Template
 from simulation.apps import App
-from simulation.cluster import Cluster
+from simulation.cluster import PYTHON, Cluster
 from simulation.dags import make_work
 from simulation.faults import CAPABILITIES, FAULTS
 from simulation.runs import SimulatedRun
@@ -22,6 +26,9 @@ TROUBLED_S = (1.0, 1.0, 20.0)
 #: After that, everything has to come to its end within this time.
 LIMIT_S = 120.0
 SIZES = (1, 3, 6, 12, 12, 25)
+OTHER_PYTHON = "3.13"
+#: How many worlds have two versions of Python, how many of their nodes the other one, how much code is for one only.
+MIXED = 0.4
 
 
 @dataclass
@@ -48,6 +55,9 @@ def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
     names = [f"node{number}" for number in range(random.randint(1, 5))]
     cluster.apps += [App(f"app{number}", cluster) for number in range(random.choice((1, 1, 2, 3)))]
     offers = [random.choice(CAPABILITIES) for _ in names]
+    aside = Random(f"pythons of {seed}")
+    if aside.random() < MIXED:
+        cluster.pythons |= {name: OTHER_PYTHON for name in names[1:] if aside.random() < MIXED}
     for name, offer in zip(names, offers, strict=True):
         start = partial(cluster.start_node, name, offer)
         cluster.timeline.after(random.choice((0.0, 0.0, random.random())), start)
@@ -76,6 +86,8 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             is_long=world.is_long,
             are_alike=are_alike,
         )
+        if cluster.pythons:
+            work.program = _with_native_parts(aside, work.program)
         plan = work.program.plan
         functions = list(plan.index_of.values())
         extra = random.sample(functions, min(len(functions), random.choice((0, 0, 2))))
@@ -93,6 +105,15 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
         run = cluster.runs[number] = SimulatedRun(number, work, options, app, cluster)
         starts_after_s = random.choice((0.1, random.random() * world.troubled_s))
         cluster.timeline.after(starts_after_s, partial(app.start, run))
+
+
+def _with_native_parts(random: Random, program: Program) -> Program:
+    """Some of the code, and of the constants, is for the apps' own Python only."""
+    chosen = [
+        frozenset(number for number in range(count) if random.random() < MIXED)
+        for count in (len(program.templates), len(program.constants), len(program.values))
+    ]
+    return replace(program, native=Native(PYTHON, *chosen))
 
 
 def _assumed(random: Random, templates: Sequence[Template], chance: float) -> Durations:

@@ -67,7 +67,7 @@ def value_of(info: Any) -> st.SearchStrategy[Any]:
         case msgspec.inspect.VarTupleType():
             return st.lists(value_of(info.item_type), max_size=1).map(tuple)
         case msgspec.inspect.DictType():
-            return st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False), max_size=2)
+            return st.dictionaries(st.text(max_size=5), value_of(info.value_type), max_size=2)
         case msgspec.inspect.MemoryViewType():
             return st.binary(max_size=20).map(memoryview)
         case _:

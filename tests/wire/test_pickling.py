@@ -1,14 +1,16 @@
 """Large parts of a value are not copied on their way into its pickle, and memoryviews have a way at all."""
 
+import functools
 from typing import Any
 
 import cloudpickle
 import numpy as np
 import pytest
 
+from handoff_actors.errors import SerializationError
 from handoff_actors.wire import pickling
-from handoff_actors.wire.payload import decode, encode
-from handoff_actors.wire.pickling import BULKY_NBYTES, pickled
+from handoff_actors.wire.payload import Sealed, decode, encode, encode_code, load_code
+from handoff_actors.wire.pickling import BULKY_NBYTES, has_code, pickled
 
 BULK = b"b" * BULKY_NBYTES
 TEXT = "t" * BULKY_NBYTES
@@ -86,3 +88,32 @@ def test_reducers_say_how_objects_of_their_type_are_pickled(beside: str) -> None
 
     assert cloudpickle.loads(b"".join(pieces)) == [9, 2, beside]
     assert buffers == []
+
+
+def scaled(factor: int) -> Any:
+    return lambda number: number * factor
+
+
+@pytest.mark.parametrize(
+    "value", [scaled(2), [{"f": scaled(2)}], Sealed.of(scaled(3))], ids=["code", "within", "sealed"]
+)
+def test_code_by_value_is_seen_in_a_pickle(value: Any) -> None:
+    assert has_code(encode(value).to_bytes())
+
+
+@pytest.mark.parametrize("value", [len, 1, [BULK], functools.partial(int, base=2), cloudpickle.dumps])
+def test_pickles_without_code_are_for_any_python(value: Any) -> None:
+    assert not has_code(encode(value).to_bytes())
+
+
+def test_code_of_another_python_is_refused_and_both_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickling, "PYTHON", "3.99")
+    _, by_reference, code = encode_code(scaled(2))
+    value = encode([scaled(2)]).to_bytes()
+    monkeypatch.undo()
+
+    for load in (lambda: load_code(by_reference, code), lambda: decode(value)):
+        with pytest.raises(SerializationError) as caught:
+            load()
+        assert "code that was pickled by value with Python 3.99, and this is Python 3." in str(caught.value)
+        assert "VersionMismatch" not in str(caught.value)

@@ -129,7 +129,7 @@ async def test_missing_module_is_a_serialization_failure(crew: Crew) -> None:
     kind, _, reason = crew.failed[1]
     assert kind == "serialization"
     assert "function 'function' needs module 'no_such_module'" in reason
-    assert "register_pickle_by_value" in reason
+    assert "modules_by_value=" in reason
 
 
 async def test_function_may_start_processes(crew: Crew) -> None:

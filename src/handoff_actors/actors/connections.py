@@ -11,6 +11,7 @@ from handoff_actors.core.run_events import NodeDown, NodeUp
 from handoff_actors.errors import NodeLost
 from handoff_actors.ids import Resources
 from handoff_actors.transport.endpoint import Link, Network
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import (
     PROTOCOL,
     Advert,
@@ -22,7 +23,7 @@ from handoff_actors.wire.messages import (
     ToNode,
     Welcome,
 )
-from handoff_actors.wire.versions import PYTHON, VERSION
+from handoff_actors.wire.versions import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -266,4 +267,5 @@ def _node_up(connection: _Connection) -> NodeUp:
         advert.workers,
         advert.leaving,
         connection.is_suspect,
+        advert.python,
     )

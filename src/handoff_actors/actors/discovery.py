@@ -31,6 +31,7 @@ from handoff_actors.errors import (
     VersionMismatch,
 )
 from handoff_actors.transport.endpoint import Link, Network, Publisher
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import (
     PROTOCOL,
     Advert,
@@ -43,7 +44,7 @@ from handoff_actors.wire.messages import (
     Refused,
     Welcome,
 )
-from handoff_actors.wire.versions import PYTHON, VERSION
+from handoff_actors.wire.versions import VERSION
 
 log = logging.getLogger(__name__)
 

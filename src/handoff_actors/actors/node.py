@@ -55,6 +55,7 @@ from handoff_actors.core.node_events import (
 from handoff_actors.errors import HandoffError, RemoteProtocolError
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
 from handoff_actors.transport.endpoint import Network, Service
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import (
     PROTOCOL,
     Advert,
@@ -73,7 +74,7 @@ from handoff_actors.wire.messages import (
     Traces,
     Welcome,
 )
-from handoff_actors.wire.versions import PYTHON, VERSION, check_versions
+from handoff_actors.wire.versions import VERSION, check_versions
 from handoff_actors.workers.pool import WorkerPool
 
 log = logging.getLogger(__name__)

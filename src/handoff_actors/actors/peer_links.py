@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.transport.endpoint import Link, Network
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import (
     PROTOCOL,
     Beat,
@@ -17,7 +18,7 @@ from handoff_actors.wire.messages import (
     Refused,
     Welcome,
 )
-from handoff_actors.wire.versions import PYTHON, VERSION
+from handoff_actors.wire.versions import VERSION
 
 CONNECT_TIMEOUT_S = 5.0
 #: Well within the lease that the other sides give.

@@ -7,10 +7,11 @@ from contextlib import suppress
 from typing import Any, Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.encoding import Encoded
 from handoff_actors.actors.journal import Entry, Journal
 from handoff_actors.actors.observer import Observer, Tell as TellEvent
+from handoff_actors.actors.packages import Packages
 from handoff_actors.core.explain import Explanation, explain
-from handoff_actors.core.program import Program
 from handoff_actors.core.progress import APP, Transfer
 from handoff_actors.core.resumption import Reused
 from handoff_actors.core.run import RunMachine
@@ -33,7 +34,7 @@ from handoff_actors.core.run_events import (
     RunEvent as MachineEvent,
     Tell,
 )
-from handoff_actors.errors import HandoffError, SerializationError
+from handoff_actors.errors import EnvironmentFailed, HandoffError, SerializationError
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages import AboutRun, Close, Said, ToNode
 from handoff_actors.wire.payload import decode, decode_exception
@@ -79,18 +80,20 @@ class RunnerActor:
     def __init__(
         self,
         run: RunId,
-        program: Program,
+        encoded: Encoded,
         machine: RunMachine,
-        large: dict[Index, Buffer],
+        at_home: Mapping[Index, Buffer],
         home: Home,
         on_event: TellEvent | None,
         journal: Journal | None = None,
         on_result: Callable[[FunctionId, Any], object] | None = None,
     ) -> None:
         self.run = run
-        self.plan = program.plan
-        #: Values that the app has: large constants, and what has been brought home.
-        self.values: dict[Index, Buffer] = dict(large)
+        self.plan = encoded.program.plan
+        self._program = encoded.program
+        #: Values that the app has: large constants, packed directories, and what has been brought home.
+        self.values: dict[Index, Buffer] = {**encoded.large, **at_home}
+        self.packages = Packages(encoded.directories, self.values.__setitem__, self._not_packed)
         self.machine = machine
         self.started_at = 0.0
         self.printing: Printing | None = None
@@ -218,6 +221,24 @@ class RunnerActor:
             self._fetches.discard(answer)
             if answer.cancelled():
                 give_up()
+
+    def _not_packed(self, index: Index, reason: str) -> None:
+        """A directory that some node lacks can't be sent there."""
+        needing = {
+            template.number
+            for template in self._program.templates
+            if template.environment is not None
+            and template.environment.package is not None
+            and template.environment.package.index == index
+        }
+        nodes = self.machine.progress.node
+        concerned = (
+            (self.plan.ids[function], nodes[function])
+            for function, number in enumerate(self.plan.template_of)
+            if number in needing and nodes[function] is not None
+        )
+        function_id, node = next(concerned, (None, None))
+        self._driver.feed(Cancel(EnvironmentFailed(function_id, node or "", reason)))
 
     async def _until_finished(self) -> None:
         """Being cancelled again doesn't help: claims have to be freed first."""

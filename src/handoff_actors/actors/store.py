@@ -190,7 +190,12 @@ class Store:
         for directory in (self.directory, self.disk):
             with suppress(FileNotFoundError), os.scandir(directory) as entries:
                 for entry in entries:
-                    if entry.name.startswith(prefix):
+                    if not entry.name.startswith(prefix):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        # What was packed for the run, and a worker has unpacked.
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                    else:
                         self._drop(Path(entry.path))
 
     def _drop(self, path: Path) -> None:

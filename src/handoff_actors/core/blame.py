@@ -2,7 +2,13 @@
 
 from handoff_actors.core.node_events import WorkerExited
 from handoff_actors.core.shelf import Shelf
-from handoff_actors.errors import FunctionFailed, WorkerDied
+from handoff_actors.errors import (
+    EnvironmentFailed,
+    FunctionFailed,
+    HandoffError,
+    SerializationError,
+    WorkerDied,
+)
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages import NO_TRACES, Done, Failed, Job, Template, Traces
 
@@ -50,6 +56,13 @@ def how_it_ended(event: WorkerExited) -> str:
     """Why an attempt came to nothing whose worker died."""
     how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
     return f"the worker that ran it died by {how}"
+
+
+def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> HandoffError:
+    """What the caller of a run is told of a function that trying again would not help."""
+    if failed.kind == "environment":
+        return EnvironmentFailed(function_id, node, failed.reason)
+    return SerializationError(f"function {function_id!r} on node {node!r}: {failed.reason}", function_id)
 
 
 def function_failed(failed: Failed, function_id: FunctionId, node: str, attempts: int) -> FunctionFailed:

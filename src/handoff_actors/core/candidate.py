@@ -18,8 +18,12 @@ MOST_SLOTS = 4096
 class Candidate:
     """One node. Claims are counted from when a function is sent, so that they are never behind."""
 
-    def __init__(self, name: str, address: str, capabilities: Resources, workers: int) -> None:
+    def __init__(
+        self, name: str, address: str, capabilities: Resources, workers: int, python: str = ""
+    ) -> None:
         self.name = name
+        #: The minor version of its Python; "": that is not known.
+        self.python = python
         self.address = address
         self.capabilities = capabilities
         self.workers = workers
@@ -67,11 +71,26 @@ class Candidate:
         return max(0, self.workers - len(self.sent) + len(self.followers))
 
     def could_ever_hold(self, need: NeedClass) -> bool:
-        """Whether it offers enough, if nothing else were claimed."""
-        return holds(self.capabilities, need.cost)
+        """Whether it can run such functions, and offers enough if nothing else were claimed."""
+        return self.speaks(need) and holds(self.capabilities, need.cost)
+
+    def speaks(self, need: NeedClass) -> bool:
+        """Whether its Python can load what such a function needs."""
+        return not need.python or need.python == self.python
+
+    def shortfall(self, need: NeedClass) -> str:
+        """Why it could never hold such a function, for people."""
+        if self.speaks(need):
+            return f"offers {self.capabilities}, which is less than {need.cost}"
+        return (
+            f"runs Python {self.python}, and this function's code, or a value that it takes,"
+            f" was pickled by value with {need.python}"
+        )
 
     def fits(self, need: NeedClass) -> bool:
         """Whether a function of that class could start at once."""
+        if need.python and need.python != self.python:
+            return False
         if not need.cost:
             return self.counts.get(need.number, 0) < self.slots(need)
         for resource, amount in need.cost.items():

@@ -41,7 +41,7 @@ class Dispatcher:
             max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
         )
         self._max_concurrency = max_concurrency
-        self.needs = Needs(self._plan)
+        self.needs = Needs(self._plan, program.native)
         self.freight = Freight(self._plan, progress)
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
@@ -321,7 +321,8 @@ class Dispatcher:
         hook = self._plan.hook_of.get(index)
         if hook is not None:
             made_on = self.candidates.get(self._progress.node[hook.producer] or "")
-            return None if made_on is None or made_on.is_leaving else made_on.name
+            is_fit = made_on is not None and not made_on.is_leaving and made_on.speaks(self.needs.of[index])
+            return made_on.name if made_on is not None and is_fit else None
         return self.reserved.get(index) or self.group_node.get(self._plan.group_of[index])
 
     def _placing_need(self, index: Index, target: str | None) -> NeedClass:

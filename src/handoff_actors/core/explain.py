@@ -71,7 +71,7 @@ def _why_not(node: Candidate, need: NeedClass, target: str | None, *, is_decline
     if node.is_paused:
         return "has given back work and not said how it stands"
     if not node.could_ever_hold(need):
-        return f"offers {node.capabilities}, which is less than {need.cost}"
+        return node.shortfall(need)
     if not node.fits(need):
         return f"has {node.spare} and {node.spare_workers} workers to spare, and enough queued"
     if is_declined:

@@ -92,8 +92,27 @@ class Feasibility:
         elif demand.target is not None and candidates[demand.target].is_leaving:
             return NodeLost(demand.target, f"function {function_id!r} is pinned to it, and it leaves")
         elif demand.target is not None:
-            reason = f"needs {demand.need.cost} of node {demand.target!r}, which offers less"
+            reason = _too_much(demand.need, candidates[demand.target])
         else:
-            reason = f"needs {demand.need.cost or 'a node'}, which no node offers, and none that does has joined {waited}"
+            reason = f"needs {_wish(demand.need, candidates)}, and none that does has joined {waited}"
         offers = {name: node.capabilities for name, node in candidates.items()}
         return AllocationError(function_id, demand.need.cost, offers, reason)
+
+
+def _too_much(need: NeedClass, node: Candidate) -> str:
+    """What a function asks of the node that it is pinned to."""
+    if node.speaks(need):
+        return f"needs {need.cost} of node {node.name!r}, which offers less"
+    return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
+
+
+def _wish(need: NeedClass, candidates: Mapping[str, Candidate]) -> str:
+    """What a function asks for, and no node offers."""
+    strangers = [node for node in candidates.values() if not node.speaks(need)]
+    if not strangers:
+        return f"{need.cost or 'a node'}, which no node offers"
+    versions = ", ".join(f"{node.name} runs Python {node.python}" for node in strangers)
+    return (
+        f"{need.cost or 'a node'} with Python {need.python}, since its code, or a value that it takes, was pickled"
+        f" by value, which no node offers ({versions})"
+    )

@@ -6,6 +6,7 @@ from operator import add
 from msgspec import Struct
 
 from handoff_actors.core.durations import Durations
+from handoff_actors.core.native import NOTHING_NATIVE, Native
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Resources
 from handoff_actors.wire.messages import Template
@@ -26,6 +27,8 @@ class NeedClass(Struct, eq=False):
     is_async: bool
     #: Seconds, as far as is known.
     seconds: float | None = None
+    #: The only minor version of Python that can run it; "": any. See `core.native`.
+    python: str = ""
 
     @property
     def ahead(self) -> int:
@@ -44,14 +47,22 @@ class NeedClass(Struct, eq=False):
 class Needs:
     """The classes of a plan."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, native: Native = NOTHING_NATIVE) -> None:
         self.classes: list[NeedClass] = []
-        self._numbers: dict[tuple[tuple[tuple[str, float], ...], bool], NeedClass] = {}
+        self._numbers: dict[tuple[tuple[tuple[str, float], ...], bool, str], NeedClass] = {}
         self._of_template = [
-            self._class(template.cost, is_async=template.is_async) for template in plan.templates
+            self._class(
+                template.cost,
+                native.python * (number in native.templates),
+                # Coroutines share a process, and so an environment: one with its own runs as sync functions do.
+                is_async=template.is_async and template.environment is None,
+            )
+            for number, template in enumerate(plan.templates)
         ]
         #: By function.
         self.of = [self._of_template[template] for template in plan.template_of]
+        if native.may_be_beyond_templates(plan):
+            self._find_more(plan, native)
         #: By group: what all of its members claim together, and the least that a node must offer for all of them.
         self.sum_of_group = [self._of_group(plan, members, add) for members in plan.groups]
         self.peak_of_group = [self._of_group(plan, members, max) for members in plan.groups]
@@ -66,11 +77,24 @@ class Needs:
             if len(sure) == len(seconds):
                 need.seconds = max(sure)
 
-    def _class(self, cost: Resources, *, is_async: bool) -> NeedClass:
-        key = (tuple(sorted(cost.items())), is_async)
+    def _find_more(self, plan: Plan, native: Native) -> None:
+        for index, need in enumerate(self.of):
+            if not need.python and native.is_part_of(plan, index):
+                self._bind(index, native.python)
+        for hook in plan.hooks:
+            # A serialize hook runs where the function has run whose result it takes.
+            if self.of[hook.index].python:
+                self._bind(hook.producer, native.python)
+
+    def _bind(self, index: int, python: str) -> None:
+        need = self.of[index]
+        self.of[index] = self._class(need.cost, python, is_async=need.is_async)
+
+    def _class(self, cost: Resources, python: str, *, is_async: bool) -> NeedClass:
+        key = (tuple(sorted(cost.items())), is_async, python)
         need = self._numbers.get(key)
         if need is None:
-            need = self._numbers[key] = NeedClass(len(self.classes), dict(cost), is_async)
+            need = self._numbers[key] = NeedClass(len(self.classes), dict(cost), is_async, None, python)
             self.classes.append(need)
         return need
 
@@ -81,4 +105,5 @@ class Needs:
         for member in members:
             for resource, amount in plan.templates[plan.template_of[member]].cost.items():
                 total[resource] = combine(total.get(resource, 0.0), amount)
-        return self._class(total, is_async=False)
+        python = next((need.python for need in map(self.of.__getitem__, members) if need.python), "")
+        return self._class(total, python, is_async=False)

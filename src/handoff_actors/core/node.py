@@ -224,8 +224,7 @@ class NodeMachine:
         if run is None:
             return []
         self._crew.templates[message.run] = run.templates
-        for template in message.templates:
-            run.templates[template.number] = template
+        run.learn(message.templates)
         fresh = [job for job in message.jobs if job.attempt > run.attempts.get(job.index, 0)]
         for job in fresh:
             if job.then or job.template not in run.templates:
@@ -235,7 +234,7 @@ class NodeMachine:
         for job in fresh:
             run.attempts[job.index] = job.attempt
             run.attempts.update((member.index, member.attempt) for member in job.then)
-            missing = self._missing_inputs(message.run, job)
+            missing = self._missing_inputs(message.run, run, job)
             if missing is None:
                 ready.append(job)
             else:
@@ -243,8 +242,10 @@ class NodeMachine:
         self._enqueue(message.run, ready)
         return effects
 
-    def _missing_inputs(self, run: RunId, job: Job) -> list[Ref] | None:
+    def _missing_inputs(self, run: RunId, state: Tenancy, job: Job) -> list[Ref] | None:
         refs = stored_inputs(job)
+        if state.packages:
+            refs += state.packages_of(job)
         if not refs:
             return None
         for ref in refs:
@@ -274,7 +275,8 @@ class NodeMachine:
             queue.add(lane, job)
 
     def _arrived(self, run: RunId, index: Index, nbytes: int) -> None:
-        if self._tenants.get(run) is not None:
+        # What takes nothing is a directory that was here already.
+        if nbytes and self._tenants.get(run) is not None:
             self._shelf.put((run, index), nbytes)
         self._enqueue(run, self._inputs.arrived(run, index, nbytes))
 
@@ -391,4 +393,8 @@ class NodeMachine:
 
 def _fetches(peer: PeerId, run: RunId, state: Tenancy, missing: list[Ref], now: float) -> list[NodeEffect]:
     state.fetching_since.update((ref.index, now) for ref in missing)
-    return [FetchInput(peer, run, ref.index, ref.nbytes, tuple(ref.holders)) for ref in missing]
+    directories = state.directories
+    return [
+        FetchInput(peer, run, ref.index, ref.nbytes, tuple(ref.holders), directories.get(ref.index, ""))
+        for ref in missing
+    ]

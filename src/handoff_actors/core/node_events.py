@@ -215,6 +215,8 @@ class FetchInput(Struct, frozen=True):
     index: Index
     nbytes: int
     holders: Sequence[str]
+    #: Where there is a directory of this path, nothing need be brought; "": in any case.
+    directory: str = ""
 
 
 class KeepValue(Struct, frozen=True):

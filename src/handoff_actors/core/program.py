@@ -3,6 +3,7 @@
 from msgspec import Struct, field
 
 from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.native import NOTHING_NATIVE, Native
 from handoff_actors.core.progress import APP, Progress
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
@@ -46,6 +47,7 @@ class Program(Struct, frozen=True):
     templates: list[Template]
     constants: list[bytes | Ref]
     values: list[bytes | Ref]
+    native: Native = NOTHING_NATIVE
 
     def job(
         self, index: Index, attempt: int, node: Candidate, sources: Sources, then: tuple[Job, ...] = ()

@@ -73,8 +73,12 @@ class FairQueue:
         return len(self._turns)
 
     def lane(self, run: RunId, template: Template, *, suspect: bool = False) -> Lane:
-        """The lane for jobs of `template`. A suspect coroutine function runs alone too, hence on a sync worker."""
-        is_async = template.is_async and not suspect
+        """The lane for jobs of `template`.
+
+        A suspect coroutine function runs alone too, hence on a sync worker; so does one with an environment of its own,
+        as a process has one only.
+        """
+        is_async = template.is_async and not suspect and template.environment is None
         key = (tuple(sorted(template.cost.items())), is_async, template.timeout, suspect)
         lanes = self._lanes.setdefault(run, {})
         lane = lanes.get(key)

@@ -1,8 +1,8 @@
 """What of an earlier run is taken over: functions that are recorded as done, and that are still the same functions.
 
-A function's fingerprint is made of its id, its code, how its arguments are put together, its constants, and the
-fingerprints of the functions whose results it takes; so whatever has changed is run again, with all that follows
-from it. What it costs, where it may run and how often it is tried don't count.
+A function's fingerprint is made of its id, its code, its variables and directory, how its arguments are put together, its
+constants, and the fingerprints of the functions whose results it takes; so whatever has changed is run again, with all
+that follows from it. What it costs, where it may run and how often it is tried don't count.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -86,6 +86,9 @@ def _call(
         b"" if constants < 0 else digests.constants[constants],
         len(args).to_bytes(4, "little"),
     ]
+    environment = plan.templates[template].environment
+    if environment is not None:
+        parts += (b"environment", repr((environment.env_vars, environment.working_dir)).encode())
     for spec in args:
         if isinstance(spec, CallSpec):
             parts += (b"call", *_call(plan, digests, made, spec.template, spec.args, spec.constants))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Self, assert_never
 
-from handoff_actors.core.blame import function_failed
+from handoff_actors.core.blame import could_not_run, function_failed
 from handoff_actors.core.budgets import Budgets
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.dispatcher import Dispatcher
@@ -39,7 +39,7 @@ from handoff_actors.core.run_events import (
     RunEvent,
 )
 from handoff_actors.core.run_options import RunOptions
-from handoff_actors.errors import HandoffError, NodeLost, RunTimeout, SerializationError
+from handoff_actors.errors import HandoffError, NodeLost, RunTimeout
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages import AboutRun, Closed, Completed, Copied, Done, Failed, Recalled, Started
 
@@ -185,7 +185,7 @@ class RunMachine:
         }
         is_new = node is None
         if node is None:
-            node = Candidate(event.name, event.address, event.capabilities, event.workers)
+            node = Candidate(event.name, event.address, event.capabilities, event.workers, event.python)
             self.dispatcher.add_candidate(node)
             self._observing.joined(event)
         offers_the_same = not is_new and (
@@ -337,10 +337,9 @@ class RunMachine:
                 else:
                     self._observing.function("failed", index, name, failed.reason)
                     self._fail(function_failed(failed, function_id, name, attempts))
-            case "serialization":
+            case "serialization" | "environment":
                 self._observing.function("failed", index, name, failed.reason)
-                text = f"function {function_id!r} on node {name!r}: {failed.reason}"
-                self._fail(SerializationError(text, function_id), failed.error)
+                self._fail(could_not_run(failed, function_id, name), failed.error)
             case _:
                 if self.budgets.may_retry(index):
                     self._observing.function("retried", index, name, failed.reason)

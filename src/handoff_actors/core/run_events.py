@@ -23,6 +23,8 @@ class NodeUp(Struct, frozen=True):
     leaving: bool = False
     #: Nothing has been heard of it for a while.
     suspect: bool = False
+    #: The minor version of its Python, for example "3.11".
+    python: str = ""
 
 
 class NodeDown(Struct, frozen=True):

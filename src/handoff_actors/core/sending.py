@@ -44,7 +44,7 @@ class Sending:
         """Put a function into a message, with those that can run behind it."""
         node.add(index, self._needs.of[index])
         attempt = self._book(index, node, batch)
-        members = self._units.behind(index, node.name) if self._units is not None else None
+        members = self._units.behind(index, node) if self._units is not None else None
         then = self._send_behind(index, members, node, batch) if members else ()
         batch.jobs.append(self._program.job(index, attempt, node, self._sources, then))
 
@@ -74,7 +74,8 @@ class Sending:
         self._follower.update(zip([head, *members], members, strict=False))
         jobs: list[Job] = []
         for index in members:
-            node.add_follower(index, self._needs.of[index])
+            # Once its turn comes it is what its head was: see `Candidate.hand_on`.
+            node.add_follower(index, self._needs.of[head])
             attempt = self._book(index, node, batch)
             jobs.append(self._program.job(index, attempt, node, self._sources))
         return tuple(jobs)

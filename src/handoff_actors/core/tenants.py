@@ -1,12 +1,13 @@
 """Whose runs a node serves, and for how long: peers, their leases, and what belongs to each."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from msgspec import Struct, field
 
 from handoff_actors.core.queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
-from handoff_actors.wire.messages import Assign, Fetched, Template, Ticket
+from handoff_actors.wire.messages import Assign, Fetched, Job, Ref, Template, Ticket
 
 #: Closed runs whose late messages are still recognised as such.
 REMEMBERED_RUNS = 1024
@@ -49,11 +50,29 @@ class Tenancy(Struct):
     #: Since when values are on their way here, and what has come since the run was last told.
     fetching_since: dict[Index, float] = field(default_factory=dict)
     fetched: list[Arrived] = field(default_factory=list)
+    #: By template: what its functions need of a directory that this node may lack; and for which directory each is.
+    packages: dict[int, Ref] = field(default_factory=dict)
+    directories: dict[Index, str] = field(default_factory=dict)
+
+    def learn(self, templates: Iterable[Template]) -> None:
+        """Take in what the run's jobs have in common."""
+        for template in templates:
+            self.templates[template.number] = template
+            environment = template.environment
+            if environment is not None and environment.package is not None:
+                self.packages[template.number] = environment.package
+                self.directories[environment.package.index] = environment.directory
+
+    def packages_of(self, job: Job) -> list[Ref]:
+        """What a job, and those behind it, need of directories."""
+        used = {member.template for member in (job, *job.then)}
+        return [self.packages[number] for number in sorted(used & self.packages.keys())]
 
     def arrived(self, index: Index, nbytes: int, now: float) -> None:
         """A value has come."""
         began_at = self.fetching_since.pop(index, None)
-        if began_at is not None:
+        # What takes nothing was here already.
+        if began_at is not None and nbytes:
             self.fetched.append(Arrived(index, nbytes, began_at, now))
 
     def take_fetched(self, now: float) -> list[Fetched]:
@@ -136,7 +155,7 @@ class Tenants:
     def refuse(self, peer: PeerId, message: Assign) -> list[Ticket]:
         """Refuse attempts for good, but keep the templates; the answer is the attempts not refused before."""
         future = self._peers[peer].refused.setdefault(message.run, Tenancy(peer))
-        future.templates.update((template.number, template) for template in message.templates)
+        future.learn(message.templates)
         named = [ticket for job in message.jobs for ticket in tickets_of(job)]
         fresh = [ticket for ticket in named if ticket.attempt > future.attempts.get(ticket.index, 0)]
         future.attempts.update((ticket.index, ticket.attempt) for ticket in fresh)

@@ -8,6 +8,7 @@ limits and retries are as certain as without units. See HyperQueue and Dask's gr
 
 from collections.abc import Sequence
 
+from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import OVERHEAD_S, NeedClass, Needs
 from handoff_actors.core.program import Program
 from handoff_actors.core.progress import WAITING, Progress
@@ -30,7 +31,7 @@ class Units:
         # A coroutine runs beside others anyway, and of what has a time limit it must be known when it began.
         self._may_join = [not t.is_async and t.timeout is None for t in program.templates]
 
-    def behind(self, head: Index, node: str) -> list[Index]:
+    def behind(self, head: Index, node: Candidate) -> list[Index]:
         """The functions to send along with one that goes to a node, in the order in which they are to run."""
         plan, need = self._plan, self._needs.of[head]
         most = self._most_members(need)
@@ -65,17 +66,24 @@ class Units:
             and self._progress.attempt[index] <= 1
         )
 
-    def _joins(self, index: Index, head: Index, node: str, inside: set[Index]) -> bool:
+    def _joins(self, index: Index, head: Index, node: Candidate, inside: set[Index]) -> bool:
         plan, progress = self._plan, self._progress
         producers = plan.producers[index]
         return (
             progress.missing[index] <= len(inside)
-            and self._needs.of[index] is self._needs.of[head]
+            and self._is_alike(self._needs.of[index], self._needs.of[head], node, len(inside))
             and progress.phase[index] == WAITING
             and progress.attempt[index] == 0
             and progress.missing[index] == sum(map(inside.__contains__, producers))
-            and plan.node_of[index] in (None, node)
+            and plan.node_of[index] in (None, node.name)
             and plan.priority[index] >= plan.priority[head]
             and self._is_joinable(index)
             and (not progress.stored or progress.stored.keys().isdisjoint(producers))
         )
+
+    def _is_alike(self, need: NeedClass, of_head: NeedClass, node: Candidate, size: int) -> bool:
+        """Whether a function can go along: it claims the same, and where only that differs, its code can run there, too."""
+        if need is of_head:
+            return True
+        is_same = need.is_async == of_head.is_async and need.cost == of_head.cost and node.speaks(need)
+        return is_same and size < self._most_members(need)

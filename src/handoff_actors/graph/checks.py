@@ -10,6 +10,7 @@ from types import FunctionType, MethodType
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
+from handoff_actors.graph.environment import is_directory_name, is_env_vars
 from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
 
@@ -146,6 +147,8 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ("timeout", None, _is_positive, "None or a number of seconds above 0"),
     ("priority", 0, _is_whole, "a whole number"),
     ("argument_inclusion", "variadic", ("variadic", "as_list").__contains__, "'variadic' or 'as_list'"),
+    ("env_vars", None, is_env_vars, "None or a mapping of names to strings"),
+    ("working_dir", None, is_directory_name, "None or the path of a directory"),
     ("init", None, callable, "None or a callable"),
     ("parallelism", 1, partial(_is_whole_from, 1), "a whole number of 1 or more"),
     ("batch_size", None, partial(_is_whole_from, 1), "None or a whole number of 1 or more"),
@@ -155,8 +158,17 @@ _DEFAULTS = tuple(default for _, default, _, _ in _OPTIONS)
 _option_values = attrgetter(*(name for name, _, _, _ in _OPTIONS))
 
 #: What belongs to the function that runs, and so not to one that is computed within it.
-_NOT_OF_INLINE = ("node", "cost", "init", "timeout", "max_retries", "retry_backoff")
-_NOT_OF_INPUT = ("args", "extra_args", "kwargs", "cost", "code", "init")
+_NOT_OF_INLINE = (
+    "node",
+    "cost",
+    "init",
+    "timeout",
+    "max_retries",
+    "retry_backoff",
+    "env_vars",
+    "working_dir",
+)
+_NOT_OF_INPUT = ("args", "extra_args", "kwargs", "cost", "code", "init", "env_vars", "working_dir")
 
 
 def _check_options(function: Function) -> None:

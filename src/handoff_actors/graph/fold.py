@@ -13,6 +13,7 @@ from msgspec import Struct
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Constant
 from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.graph.environment import Environment
 from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
 from handoff_actors.ids import FunctionId, Index, Resources
@@ -71,7 +72,13 @@ class Fold:
             as_list = function.argument_inclusion == "as_list"
             self._last, self._last_number = (
                 function,
-                self._template(function.code, as_list, cost, function.timeout),
+                self._template(
+                    function.code,
+                    as_list,
+                    cost,
+                    function.timeout,
+                    Environment.of(function.env_vars, function.working_dir),
+                ),
             )
         return self._last_number
 
@@ -158,17 +165,20 @@ class Fold:
         as_list: bool = False,
         cost: Mapping[str, float] | None = None,
         timeout: float | None = None,
+        environment: Environment | None = None,
     ) -> int:
         assert code is not None, "only inputs have no code, and they have no plan"
         # Each access to a method makes a new object for the same thing.
         code_key = (id(code.__self__), id(code.__func__)) if isinstance(code, MethodType) else id(code)
-        key = (code_key, as_list, timeout, frozenset(cost.items()) if cost else None)
+        key = (code_key, as_list, timeout, frozenset(cost.items()) if cost else None, environment)
         number = self._template_numbers.get(key)
         if number is None:
             number = self._template_numbers[key] = len(self.templates)
             claimed: Resources = {name: float(amount) for name, amount in cost.items()} if cost else {}
             timeout_s = None if timeout is None else float(timeout)
-            self.templates.append(TemplateSpec(code, is_coroutine_code(code), as_list, claimed, timeout_s))
+            self.templates.append(
+                TemplateSpec(code, is_coroutine_code(code), as_list, claimed, timeout_s, environment)
+            )
         return number
 
     def _value(self, value: object) -> int:
@@ -185,6 +195,8 @@ def _are_alike(one: Function, other: Function) -> bool:
         and one.cost == other.cost
         and one.timeout == other.timeout
         and one.argument_inclusion == other.argument_inclusion
+        and one.env_vars == other.env_vars
+        and one.working_dir == other.working_dir
     )
 
 

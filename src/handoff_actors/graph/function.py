@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from pathlib import PurePath
 from typing import Literal, TypedDict
 
 from handoff_actors.errors import InvalidFunctionError
@@ -51,6 +52,10 @@ class Function:
     priority: int = 0
     #: "as_list": the results of args arrive as one list.
     argument_inclusion: ArgumentInclusion = "variadic"
+    #: Environment variables while the function runs, added to what the run says.
+    env_vars: Mapping[str, str] | None = None
+    #: The directory in which it runs, and from which it imports; None: what the run says.
+    working_dir: str | PurePath | None = None
     #: Streams only: called once per worker; makes the state that `code` is given first.
     init: Code | None = None
     #: Streams only: workers of this stage.
@@ -70,6 +75,8 @@ class Function:
             self.kwargs = dict(self.kwargs)
         if self.cost and isinstance(self.cost, Mapping):
             self.cost = dict(self.cost)
+        if self.env_vars and isinstance(self.env_vars, Mapping):
+            self.env_vars = dict(self.env_vars)
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -86,6 +93,8 @@ class FunctionOptions(TypedDict, total=False):
     timeout: float | None
     priority: int
     argument_inclusion: ArgumentInclusion
+    env_vars: Mapping[str, str] | None
+    working_dir: str | PurePath | None
     init: Code | None
     parallelism: int
     batch_size: int | None

@@ -5,6 +5,7 @@ from typing import NamedTuple, Union
 
 from msgspec import Struct
 
+from handoff_actors.graph.environment import Environment
 from handoff_actors.ids import FunctionId, Index, Resources
 
 
@@ -37,6 +38,8 @@ class TemplateSpec(Struct, frozen=True):
     cost: Resources
     #: Seconds per attempt; None: what the run says.
     timeout: float | None
+    #: None: what the run says.
+    environment: Environment | None = None
 
 
 class Hook(Struct, frozen=True):

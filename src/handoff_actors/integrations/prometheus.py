@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from handoff_actors.actors.node import NodeActor
-from handoff_actors.wire.versions import PYTHON, VERSION
+from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.wire.versions import VERSION
 
 try:
     from prometheus_client import CollectorRegistry, start_http_server

@@ -44,6 +44,16 @@ class Earlier(Message, frozen=True, tag=4):
 Arg = bytes | Text | Ref | Call | Earlier
 
 
+class Environment(Message, frozen=True):
+    """What functions find around them, beyond what their node has."""
+
+    variables: dict[str, str]
+    #: Absolute path of the directory to work in, and to import from; "": the node's own.
+    directory: str = ""
+    #: What is in it, for nodes without a directory of that path: an archive that the app holds.
+    package: Ref | None = None
+
+
 class Template(Message, frozen=True):
     """What many functions of a run have in common; sent to a node once, before the first that uses it."""
 
@@ -63,6 +73,8 @@ class Template(Message, frozen=True):
     timeout: float | None
     #: What functions print and log comes home, log records from this level on; None: it stays at the node.
     log_level: Count | None = None
+    #: None: the node's own.
+    environment: Environment | None = None
 
 
 class Job(Message, frozen=True):

@@ -23,8 +23,8 @@ from typing import Any, Final, Self
 
 import cloudpickle
 
-from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
-from handoff_actors.wire.pickling import PROTOCOL, Piece, pickled
+from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError, VersionMismatch
+from handoff_actors.wire.pickling import PROTOCOL, Piece, pickled, pickled_by_value
 
 _PICKLE: Final = pickle.PROTO[0]
 _MAGIC: Final = b"HB"
@@ -33,9 +33,10 @@ _ALIGNMENT: Final = 64
 #: How deep and how wide the search for the part that cannot be pickled goes.
 _SEARCH_DEPTH: Final = 8
 _SEARCH_WIDTH: Final = 1000
-_REMEDY: Final = (
-    "install it on the node, define the function where it is used,"
-    " or call cloudpickle.register_pickle_by_value with the module"
+#: What to do where a node lacks a module.
+WAYS_TO_A_MODULE: Final = (
+    "install it there, name a directory that has it as working_dir= (or in the node's PYTHONPATH),"
+    " or send it along with modules_by_value=[...]"
 )
 
 
@@ -115,7 +116,7 @@ class Sealed:
 def _unreadable(error: Exception) -> SerializationError:
     if isinstance(error, ModuleNotFoundError):
         return SerializationError(
-            f"a value needs module {error.name!r}, which this node cannot import: {_REMEDY}"
+            f"a value needs module {error.name!r}, which cannot be imported where it is needed: {WAYS_TO_A_MODULE}"
         )
     return SerializationError(f"a value cannot be unpickled: {_summary(error)}")
 
@@ -224,6 +225,8 @@ def _can_pickle(value: Any) -> bool:
 
 
 def _summary(error: BaseException) -> str:
+    if isinstance(error, VersionMismatch):
+        return str(error)
     return f"{_type_name(error)}: {_message(error)}"
 
 
@@ -240,7 +243,7 @@ def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
         encoded = reference.encode()
     else:
         try:
-            encoded = cloudpickle.dumps(code, PROTOCOL)
+            encoded = pickled_by_value(code)
         except Exception as error:
             name = getattr(code, "__qualname__", "code")
             raise SerializationError(_refusal({f"function {name}": code}, error)) from error
@@ -259,7 +262,7 @@ def load_code(by_reference: bool, code: bytes) -> Callable[..., Any]:
         loaded: Callable[..., Any] = pickle.loads(code)
     except ModuleNotFoundError as error:
         raise SerializationError(
-            f"a function needs module {error.name!r}, which this node cannot import: {_REMEDY}"
+            f"a function needs module {error.name!r}, which this node cannot import: {WAYS_TO_A_MODULE}"
         ) from error
     except Exception as error:
         raise SerializationError(f"a function cannot be unpickled: {_summary(error)}") from error
@@ -310,7 +313,7 @@ def _load_reference(reference: str) -> Callable[..., Any]:
     except Exception as error:
         raise SerializationError(
             f"function {name!r} needs module {module_name!r},"
-            f" which this node cannot import ({_summary(error)}): {_REMEDY}"
+            f" which this node cannot import ({_summary(error)}): {WAYS_TO_A_MODULE}"
         ) from error
     code = _attribute(module, name)
     if not callable(code):

@@ -5,9 +5,13 @@ import pickle
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from itertools import islice
+from types import CodeType
 from typing import Any, Final
 
 import cloudpickle
+
+from handoff_actors.errors import VersionMismatch
+from handoff_actors.wire.interpreter import PYTHON
 
 PROTOCOL: Final = 5
 #: Copying less takes no longer than the pickler that does not copy: 3 µs.
@@ -21,6 +25,9 @@ _SEQUENCES: Final = frozenset({list, tuple})
 Piece = bytes | bytearray
 #: What `__reduce__` would give for objects of very these types.
 Reducers = Mapping[type, Callable[[Any], Any]]
+
+#: So much of a pickle is searched for code; what comes later, behind much else, shows when it is loaded.
+_SEARCHED_NBYTES: Final = 2**20
 
 
 def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
@@ -38,6 +45,18 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
         pieces = []
         _Pickler(_Pieces(pieces), buffers, reducers or {}).dump(value)
     return pieces, buffers
+
+
+def pickled_by_value(code: Any) -> bytes:
+    """Give the pickle of code that others can't import. Raises what cloudpickle, or a value that it captures, raises."""
+    pieces: list[Piece] = []
+    _Pickler(_Pieces(pieces), None, {}).dump(code)
+    return b"".join(pieces)
+
+
+def has_code(encoded: bytes) -> bool:
+    """Whether a pickle has code by value in it, which only the same minor version of Python can load."""
+    return encoded.find(_MARK, 0, _SEARCHED_NBYTES) >= 0
 
 
 def _plain(value: Any, buffers: list[pickle.PickleBuffer], reducers: Reducers | None) -> list[Piece]:
@@ -94,11 +113,37 @@ def _memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
     return flat if (form, len(shape)) == ("B", 1) else flat.cast(form, shape)  # type: ignore[call-overload]
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """What cloudpickle can, and memoryviews: they arrive as views of what was sent, read-only."""
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    _, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return code_of_python, (PYTHON, *parts)
 
-    def __init__(self, pieces: _Pieces, buffers: list[pickle.PickleBuffer], reducers: Reducers) -> None:
-        own = {memoryview: _reduce_memoryview, **reducers}
+
+def code_of_python(python: str, *parts: Any) -> CodeType:
+    """Make code of what this minor version of Python took apart. Another's would crash the process when it runs.
+
+    Raises VersionMismatch.
+    """
+    if python != PYTHON:
+        raise VersionMismatch(
+            f"it has code that was pickled by value with Python {python}, and this is Python {PYTHON}: "
+            "have that code in a module which both import, or run all that use it on one version"
+        )
+    return CodeType(*parts)
+
+
+_MARK: Final = code_of_python.__name__.encode()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """What cloudpickle can, and memoryviews: they arrive as views of what was sent, read-only.
+
+    Code by value is told from all else, and says which Python it is of.
+    """
+
+    def __init__(
+        self, pieces: _Pieces, buffers: list[pickle.PickleBuffer] | None, reducers: Reducers
+    ) -> None:
+        own = {memoryview: _reduce_memoryview, CodeType: _reduce_code, **reducers}
         # The pickler underneath looks for it once, while it is made.
         self.dispatch_table = ChainMap(own, cloudpickle.Pickler.dispatch_table)
-        super().__init__(pieces, PROTOCOL, buffer_callback=buffers.append)
+        super().__init__(pieces, PROTOCOL, buffer_callback=None if buffers is None else buffers.append)

@@ -66,8 +66,8 @@ class Failed(Message, frozen=True, tag=33):
     run: RunId
     index: Index
     attempt: Attempt
-    #: "exception", "timeout", "serialization", "worker" (it died), "input" (no holder had it), "store" (there is no
-    #: room for it), "memory" (it was ended because of the memory that it used).
+    #: "exception", "timeout", "serialization", "environment" (not to be had there), "worker" (it died), "input" (no
+    #: holder had it), "store" (there is no room for it), "memory" (it was ended because of the memory that it used).
     kind: Name
     #: An encoded exception, or b"" where there is none.
     error: bytes

@@ -1,20 +1,20 @@
 """Which members can work together."""
 
-import sys
-
 from handoff_actors.errors import VersionMismatch
+from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import PROTOCOL
 
 VERSION = "0.1.0"
-#: Bytecode, and so pickles by value, do not cross minor versions.
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def check_versions(whose: str, protocol: int, version: str, python: str) -> None:
-    """Raise VersionMismatch, naming both sides, if a member of these versions and this one can't work together."""
-    if (protocol, python) != (PROTOCOL, PYTHON):
+    """Raise VersionMismatch, naming both sides, if a member of these versions and this one can't work together.
+
+    Members with different versions of Python can: each gets only what it can run.
+    """
+    if protocol != PROTOCOL:
         raise VersionMismatch(
             f"{whose} runs handoff_actors {version} (protocol {protocol}) on Python {python}; "
             f"this side runs {VERSION} (protocol {PROTOCOL}) on Python {PYTHON}. "
-            "All members of a cluster need the same protocol and the same minor version of Python"
+            "All members of a cluster need the same protocol"
         )

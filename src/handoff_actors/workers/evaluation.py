@@ -5,7 +5,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from handoff_actors.errors import SerializationError
-from handoff_actors.wire.payload import decode, decode_call, encode, encode_exception
+from handoff_actors.wire.payload import (
+    WAYS_TO_A_MODULE,
+    decode,
+    decode_call,
+    encode,
+    encode_exception,
+)
+from handoff_actors.workers.environments import NoEnvironment
 from handoff_actors.workers.protocol import ArgumentTag
 from handoff_actors.workers.store import InputMissing, Store, StoreFailed
 from handoff_actors.workers.template import Template
@@ -103,10 +110,14 @@ def failure(error: BaseException) -> Failure:
     """Describe why a job did not end well."""
     if isinstance(error, SerializationError):
         return "serialization", encode_exception(error), str(error)
+    if isinstance(error, NoEnvironment):
+        return "environment", b"", str(error)
     if isinstance(error, InputMissing):
         return "input", b"", str(error)
     if isinstance(error, StoreFailed):
         return "store", b"", str(error)
     raised = error.error if isinstance(error, UserRaised) else error
     reason = "".join(traceback.format_exception_only(raised)).strip()
+    if isinstance(raised, ModuleNotFoundError):
+        reason = f"{reason}: {WAYS_TO_A_MODULE}"
     return "exception", encode_exception(raised), reason

@@ -251,6 +251,7 @@ class WorkerPool:
                         code,
                         template.as_list,
                         template.log_level,
+                        _environment(template),
                     ]
                 )
             )
@@ -326,6 +327,15 @@ class WorkerPool:
             ended.control.close()
         del self._workers[worker]
         self._events.worker_exited(worker, signal, exit_code, traces)
+
+
+def _environment(template: Template) -> tuple[dict[str, str], str, int | None] | None:
+    """As a worker is told of it."""
+    environment = template.environment
+    if environment is None:
+        return None
+    package = environment.package
+    return environment.variables, environment.directory, None if package is None else package.index
 
 
 def _merge_done(messages: list[list[Any]]) -> list[list[Any]]:

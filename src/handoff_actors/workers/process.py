@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 
 import msgpack
 
+from handoff_actors.workers.environments import Environments
 from handoff_actors.workers.evaluation import Evaluation, failure
 from handoff_actors.workers.mappings import KEPT_S
 from handoff_actors.workers.outbox import Outbox
@@ -62,6 +63,7 @@ class SyncWorker:
         self._evaluation = Evaluation(store, inline_limit, _finish_now)
         self._mappings = store.mappings
         self._surroundings = Surroundings(self._mappings)
+        self._environments = Environments(store)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
         self._queue: deque[_Entry] = deque()
         #: Results are sent when so many jobs are left: the node refills the queue while those run.
@@ -116,6 +118,7 @@ class SyncWorker:
             self._answer()
         started = perf_counter()
         try:
+            self._environments.enter(template.environment)
             result = _drive(self._evaluation.call(run, templates, number, args, constants))
             value = self._evaluation.keep(run, index, attempt, result)
         except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on

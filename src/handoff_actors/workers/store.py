@@ -22,6 +22,10 @@ class StoreFailed(Exception):
     """A result cannot be written to the store."""
 
 
+class NoPackage(Exception):
+    """A stored value that should be an archive is none, or is not there."""
+
+
 class Store:
     """The store's directory, and the one on disk for what it has no room for."""
 
@@ -66,6 +70,19 @@ class Store:
             raise StoreFailed(self._complaint(payload.nbytes, error)) from error
         finally:
             os.close(descriptor)
+
+    def unpack(self, run: int, index: int) -> Path:
+        """Give the directory with what is in a stored archive, which the first worker to ask makes.
+
+        It is removed with the values of its run. Raises NoPackage, OSError.
+        """
+        name = value_name(run, index)
+        target = (self._disk or self._directory) / f"{name}.unpacked"
+        if not target.is_dir():
+            from handoff_actors.workers.archive import unpack  # noqa: PLC0415 - few workers need it
+
+            unpack(self._directory / name, target)
+        return target
 
     def _complaint(self, nbytes: int, error: OSError) -> str:
         why = complaint(error, self._directory, self._disk)

@@ -6,6 +6,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from handoff_actors.wire.payload import load_code
+from handoff_actors.workers.environments import Environment
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES
 from handoff_actors.workers.recent import Recent
 from handoff_actors.workers.records import log_from
@@ -48,13 +49,16 @@ class Code:
 class Template:
     """A run's template."""
 
-    __slots__ = ("as_list", "code", "sends_output")
+    __slots__ = ("as_list", "code", "environment", "sends_output")
 
-    def __init__(self, code: Code, *, as_list: bool, sends_output: bool) -> None:
+    def __init__(
+        self, code: Code, *, as_list: bool, sends_output: bool, environment: Environment | None
+    ) -> None:
         self.code = code
         self.as_list = as_list
         #: What its functions print and log goes home.
         self.sends_output = sends_output
+        self.environment = environment
 
 
 class Templates:
@@ -63,6 +67,8 @@ class Templates:
     def __init__(self) -> None:
         self._codes: Recent[Code] = Recent(CODES_KEPT, CODES_KEPT_NBYTES)
         self._runs: dict[int, dict[int, Template]] = {}
+        #: Templates of a run that ask for the same share it: from one to the other nothing changes.
+        self._environments: dict[int, list[Environment]] = {}
 
     def define(
         self,
@@ -73,6 +79,7 @@ class Templates:
         encoded: bytes | None,
         as_list: bool,
         log_level: int | None,
+        asked_for: list[Any] | None,
     ) -> None:
         """Add a template. `encoded` is None where this worker still has the code of that digest."""
         code = self._codes.get(digest)
@@ -82,8 +89,10 @@ class Templates:
             self._codes.put(digest, code, len(encoded))
         if log_level is not None:
             log_from(log_level)
-        template = Template(code, as_list=as_list, sends_output=log_level is not None)
-        self._runs.setdefault(run, {})[number] = template
+        environment = None if asked_for is None else self._environment(run, *asked_for)
+        self._runs.setdefault(run, {})[number] = Template(
+            code, as_list=as_list, sends_output=log_level is not None, environment=environment
+        )
 
     def of(self, run: int) -> dict[int, Template]:
         """Give the run's templates by number."""
@@ -92,6 +101,17 @@ class Templates:
     def forget(self, run: int) -> None:
         """Drop the run's templates; jobs that are already here keep theirs."""
         self._runs.pop(run, None)
+        self._environments.pop(run, None)
+
+    def _environment(
+        self, run: int, variables: dict[str, str], directory: str, package: int | None
+    ) -> Environment:
+        known = self._environments.setdefault(run, [])
+        for environment in known:
+            if (environment.variables, environment.directory) == (variables, directory):
+                return environment
+        known.append(Environment(run, variables, directory, package))
+        return known[-1]
 
 
 def _publish_main(function: Callable[..., Any]) -> None:

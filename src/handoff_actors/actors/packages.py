@@ -1,0 +1,69 @@
+"""The directories that a run's nodes may lack: each is packed when the first node asks for it."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from handoff_actors.ids import Index
+from handoff_actors.workers.archive import TooLarge, pack
+
+LIMIT_VARIABLE: Final = "HANDOFF_WORKING_DIR_LIMIT"
+#: Unless the environment says otherwise.
+LIMIT_MB: Final = 100.0
+_MEGABYTE: Final = 1e6
+
+
+class Packages:
+    """Those of one run. `packed` takes the archive of a directory, `failed` the reason why there is none."""
+
+    def __init__(
+        self,
+        directories: Mapping[Index, Path],
+        packed: Callable[[Index, bytes], None],
+        failed: Callable[[Index, str], None],
+    ) -> None:
+        self._directories = dict(directories)
+        self._packed = packed
+        self._failed = failed
+        #: Those that ask while a directory is being packed.
+        self._waiting: dict[Index, list[Callable[[], None]]] = {}
+
+    def pack(self, index: Index, then: Callable[[], None]) -> bool:
+        """Have it packed if that has not been done, and go on with `then`; False: there is nothing to pack."""
+        if index not in self._directories:
+            return False
+        waiting = self._waiting.setdefault(index, [])
+        waiting.append(then)
+        if len(waiting) == 1:
+            directory = self._directories[index]
+            packing = asyncio.get_running_loop().run_in_executor(None, _pack, directory)
+            packing.add_done_callback(partial(self._ended, index))
+        return True
+
+    def _ended(self, index: Index, packing: "asyncio.Future[bytes]") -> None:
+        directory = self._directories.pop(index)
+        waiting = self._waiting.pop(index)
+        error = None if packing.cancelled() else packing.exception()
+        if packing.cancelled():
+            return
+        if isinstance(error, TooLarge):
+            self._failed(
+                index,
+                f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error};"
+                f" have large data elsewhere, or set {LIMIT_VARIABLE} to more MB",
+            )
+        elif error is not None:
+            self._failed(
+                index, f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error}"
+            )
+        else:
+            self._packed(index, packing.result())
+            for go_on in waiting:
+                go_on()
+
+
+def _pack(directory: Path) -> bytes:
+    return pack(directory, int(float(os.environ.get(LIMIT_VARIABLE, LIMIT_MB)) * _MEGABYTE))

@@ -1,0 +1,88 @@
+"""A directory as one value: packed by an app, unpacked by the first worker of a node that needs it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
+
+from handoff_actors.workers.store import NoPackage
+
+#: What tools keep for themselves.
+_LEFT_OUT: Final = frozenset(
+    {
+        ".git",
+        ".hg",
+        ".svn",
+        "__pycache__",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".tox",
+        "node_modules",
+    }
+)
+_MEGABYTE: Final = 1e6
+#: Above the mode bits in a zip entry's attributes.
+_MODE_SHIFT: Final = 16
+
+
+class TooLarge(Exception):
+    """There is more in a directory than may be sent."""
+
+
+def pack(directory: Path, limit_nbytes: int) -> bytes:
+    """Give all files below a directory as an archive. Raises TooLarge, OSError.
+
+    Left out are what version control and other tools keep for themselves, virtual environments, and whatever is not a
+    file; links to files are followed, links to directories are not.
+    """
+    total = 0
+    archive = BytesIO()
+    with ZipFile(archive, "w", ZIP_DEFLATED, compresslevel=1) as packed:
+        for path in _files_below(directory):
+            status = path.stat()
+            total += status.st_size
+            if total > limit_nbytes:
+                raise TooLarge(f"there are more than {limit_nbytes / _MEGABYTE:g} MB in {str(directory)!r}")
+            entry = ZipInfo(path.relative_to(directory).as_posix())
+            entry.external_attr = (status.st_mode & 0o777) << _MODE_SHIFT
+            entry.compress_type = ZIP_DEFLATED
+            packed.writestr(entry, path.read_bytes())
+    return archive.getvalue()
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(directory):
+        here = Path(folder)
+        folders[:] = sorted(
+            name for name in folders if name not in _LEFT_OUT and not (here / name / "pyvenv.cfg").exists()
+        )
+        yield from (here / name for name in sorted(names) if (here / name).is_file())
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Make a directory of an archive, unless another process has done so meanwhile. Raises NoPackage, OSError."""
+    made = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    try:
+        with ZipFile(archive) as packed:
+            for entry in packed.infolist():
+                path = Path(packed.extract(entry, made))
+                path.chmod(entry.external_attr >> _MODE_SHIFT | 0o600)
+        _rename(made, target)
+    except (BadZipFile, FileNotFoundError) as error:
+        raise NoPackage(str(error)) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _rename(made: Path, target: Path) -> None:
+    try:
+        made.rename(target)
+    except OSError:
+        # A directory takes the place of an empty one only.
+        if not target.is_dir():
+            raise

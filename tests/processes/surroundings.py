@@ -1,0 +1,40 @@
+"""What tests of environments have workers run: importable by name, so that only its surroundings differ."""
+
+import asyncio
+import importlib
+import os
+import sys
+from pathlib import Path
+
+
+def look(*names: str) -> tuple[str, dict[str, str | None], int]:
+    """Where this runs, the variables of these names, and in which process."""
+    return str(Path.cwd()), {name: os.environ.get(name) for name in names}, os.getpid()
+
+
+async def look_later(*names: str) -> tuple[str, dict[str, str | None], int]:
+    await asyncio.sleep(0)
+    return look(*names)
+
+
+def version_of(module: str) -> int:
+    """What a module that is only in the working directory says of itself."""
+    version: int = importlib.import_module(module).VERSION
+    return version
+
+
+def read(name: str) -> str:
+    return Path(name).read_text(encoding="utf-8")
+
+
+def python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def made_here() -> object:
+    """Something with code by value in it."""
+    return [lambda: 1]
+
+
+def call(made: list[object]) -> object:
+    return made[0]()  # type: ignore[operator]
