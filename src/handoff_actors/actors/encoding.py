@@ -80,7 +80,7 @@ class _Encoder:
         self._by_value = by_value
         self._environments: dict[Environment, WireEnvironment] = {}
         #: Code is not the same in two runs where it imports from a directory: that may have changed in between.
-        self._salt = secrets.token_bytes(8)
+        self._salt = b""
         self._next_index = plan.size
         self.large: dict[Index, bytes | memoryview] = {}
         self.directories: dict[Index, Path] = {}
@@ -113,6 +113,7 @@ class _Encoder:
         if not by_reference and has_code(encoded):
             self.parts.native_templates.add(number)
         if environment is not None and environment.directory:
+            self._salt = self._salt or secrets.token_bytes(8)
             digest = _digest_within(environment.directory, self._salt, digest)
         return Template(
             number,

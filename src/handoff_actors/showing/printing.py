@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -39,7 +38,7 @@ class Printing:
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._begun: dict[_Stream, str] = {}
-        self._lost: Counter[tuple[str, Index]] = Counter()
+        self._lost: dict[tuple[str, Index], int] = {}
         self._room = float(BURST_NBYTES)
         self._looked_at = self._told_at = self._loop.time()
         self.has_written = False
@@ -131,11 +130,11 @@ class Printing:
             self._tell(event)
 
     def _lose(self, node: str, index: Index, lines: int) -> None:
-        self._lost[node, index] += lines
+        self._lost[node, index] = self._lost.get((node, index), 0) + lines
 
     def _tell_losses(self) -> None:
         self._told_at = self._loop.time()
-        lost, self._lost = self._lost, Counter()
+        lost, self._lost = self._lost, {}
         for (node, index), lines in lost.items():
             text = f"{self._name(node, index)}({lines} more lines were lost: too much output at once)\n"
             display.write(partial(write_text, text, self._context, is_error=True), 0)

@@ -17,6 +17,7 @@ LIVE_AFTER_S: Final = 0.5
 #: or a line.
 LINES_AFTER_S: Final = 5.0
 VARIABLE: Final = "HANDOFF_PROGRESS"
+_MEANS: Final = {"0": False, "1": True}
 
 
 class Progress:
@@ -45,11 +46,18 @@ class Progress:
             self._wanted = wanted_by_environment()
         if self._wanted is False:
             return
-        self._canvas = canvas()
         self._began_at = time.monotonic()
-        delay_s = LINES_AFTER_S if self._canvas is LINES else LIVE_AFTER_S
-        # At once is when the run has sent out what it can.
-        self._timer = asyncio.get_running_loop().call_later(0.0 if self._wanted else delay_s, self._show)
+        # At once is when the run has sent out what it can. Most runs are over before anybody has to know where to show them.
+        self._timer = asyncio.get_running_loop().call_later(
+            0.0 if self._wanted else LIVE_AFTER_S, self._look_where
+        )
+
+    def _look_where(self) -> None:
+        self._canvas = canvas()
+        if self._wanted or self._canvas is not LINES:
+            self._show()
+            return
+        self._timer = asyncio.get_running_loop().call_later(LINES_AFTER_S - LIVE_AFTER_S, self._show)
 
     def end(self, outcome: str) -> bool:
         """The run has ended: "done", "failed" or "cancelled". Whether something of it was shown."""
@@ -57,6 +65,8 @@ class Progress:
             self._timer.cancel()
         if self._view is None and not self._wanted:
             return False
+        if self._view is None:
+            self._canvas = canvas()
         view = self._view or self._show()
         view.end(outcome)
         display.hide(view, self._canvas)
@@ -70,4 +80,4 @@ class Progress:
 
 def wanted_by_environment() -> bool | None:
     """What HANDOFF_PROGRESS says: 0 or 1; None where it says nothing."""
-    return {"0": False, "1": True}.get(os.environ.get(VARIABLE, ""))
+    return _MEANS.get(os.environ.get(VARIABLE, ""))
