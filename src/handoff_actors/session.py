@@ -376,7 +376,7 @@ class Session:
                 runner = self._running.get(message.run)
                 held = {} if runner is None else runner.values
                 serve = partial(self._courier.serve, name, message, held)
-                if runner is None or not runner.packages.pack(message.index, serve):
+                if runner is None or not runner.pack(message.index, serve):
                     serve()
             case Output():
                 self._running.said(name, message)

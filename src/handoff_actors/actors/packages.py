@@ -17,22 +17,23 @@ _MEGABYTE: Final = 1e6
 
 
 class Packages:
-    """Those of one run. `packed` takes the archive of a directory, `failed` the reason why there is none."""
+    """Those of one run. `packed` takes the archive of a directory."""
 
     def __init__(
         self,
         directories: Mapping[Index, Path],
         packed: Callable[[Index, bytes], None],
-        failed: Callable[[Index, str], None],
     ) -> None:
         self._directories = dict(directories)
         self._packed = packed
-        self._failed = failed
         #: Those that ask while a directory is being packed.
         self._waiting: dict[Index, list[Callable[[], None]]] = {}
 
-    def pack(self, index: Index, then: Callable[[], None]) -> bool:
-        """Have it packed if that has not been done, and go on with `then`; False: there is nothing to pack."""
+    def pack(self, index: Index, then: Callable[[], None], failed: Callable[[Index, str], None]) -> bool:
+        """Have it packed if that has not been done, and go on with `then`; False: there is nothing to pack.
+
+        `failed` is told if it can't be, and why.
+        """
         if index not in self._directories:
             return False
         waiting = self._waiting.setdefault(index, [])
@@ -40,23 +41,25 @@ class Packages:
         if len(waiting) == 1:
             directory = self._directories[index]
             packing = asyncio.get_running_loop().run_in_executor(None, _pack, directory)
-            packing.add_done_callback(partial(self._ended, index))
+            packing.add_done_callback(partial(self._ended, index, failed))
         return True
 
-    def _ended(self, index: Index, packing: "asyncio.Future[bytes]") -> None:
+    def _ended(
+        self, index: Index, failed: Callable[[Index, str], None], packing: "asyncio.Future[bytes]"
+    ) -> None:
         directory = self._directories.pop(index)
         waiting = self._waiting.pop(index)
         error = None if packing.cancelled() else packing.exception()
         if packing.cancelled():
             return
         if isinstance(error, TooLarge):
-            self._failed(
+            failed(
                 index,
                 f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error};"
                 f" have large data elsewhere, or set {LIMIT_VARIABLE} to more MB",
             )
         elif error is not None:
-            self._failed(
+            failed(
                 index, f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error}"
             )
         else:

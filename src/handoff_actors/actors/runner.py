@@ -93,7 +93,7 @@ class RunnerActor:
         self._program = encoded.program
         #: Values that the app has: large constants, packed directories, and what has been brought home.
         self.values: dict[Index, Buffer] = {**encoded.large, **at_home}
-        self.packages = Packages(encoded.directories, self.values.__setitem__, self._not_packed)
+        self._packages = Packages(encoded.directories, self.values.__setitem__)
         self.machine = machine
         self.started_at = 0.0
         self.printing: Printing | None = None
@@ -221,6 +221,10 @@ class RunnerActor:
             self._fetches.discard(answer)
             if answer.cancelled():
                 give_up()
+
+    def pack(self, index: Index, then: Callable[[], None]) -> bool:
+        """Have a directory packed for a node that lacks it, and go on with `then`; False: there is nothing to pack."""
+        return self._packages.pack(index, then, self._not_packed)
 
     def _not_packed(self, index: Index, reason: str) -> None:
         """A directory that some node lacks can't be sent there."""
