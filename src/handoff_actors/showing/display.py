@@ -192,9 +192,9 @@ def write_text(text: str, context: Context, *, is_error: bool) -> None:
     if display.above is not None and _is_proxy(stream):
         display.above(text)
         return
-    # A notebook puts it below the cell that the context belongs to.
-    context.run(stream.write, text)
-    context.run(stream.flush)
+    # A notebook puts it below the cell that the context belongs to. A context runs in one thread at a time: hence copies.
+    context.copy().run(stream.write, text)
+    context.copy().run(stream.flush)
 
 
 def _takes_now(stream: TextIO) -> bool:
