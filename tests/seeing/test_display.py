@@ -1,12 +1,15 @@
 """The thread that writes: what it does when something goes wrong, and at the end of the process."""
 
+import io
 import multiprocessing
+import sys
 import threading
+from contextvars import copy_context
 from functools import partial
 
 import pytest
 
-from handoff_actors.showing.display import MOST_WAITING_NBYTES, Display
+from handoff_actors.showing.display import MOST_WAITING_NBYTES, Display, display as own_display, write_text
 
 
 def settle(display: Display) -> None:
@@ -55,16 +58,37 @@ def test_a_stream_that_raises_ends_nothing(error: type[Exception], capfd: pytest
     assert ("KeyError" in capfd.readouterr().err) == (error is KeyError)
 
 
+def test_two_threads_may_write_for_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_within, gate = threading.Event(), threading.Event()
+
+    class Slow(io.StringIO):
+        def write(self, text: str) -> int:
+            is_within.set()
+            gate.wait(10)
+            return super().write(text)
+
+    slow, quick, context = Slow(), io.StringIO(), copy_context()
+    monkeypatch.setattr(sys, "stderr", slow)
+    monkeypatch.setattr(sys, "stdout", quick)
+    thread = threading.Thread(target=partial(write_text, "slow", context, is_error=True))
+    thread.start()
+    assert is_within.wait(10)
+
+    write_text("quick", context, is_error=False)
+    gate.set()
+    thread.join()
+
+    assert (slow.getvalue(), quick.getvalue()) == ("slow", "quick")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_fork_begins_anew() -> None:
     gate = threading.Event()
-    from handoff_actors.showing.display import display  # noqa: PLC0415 - the one of this process
-
-    display.write(gate.wait, 1)
-    child = multiprocessing.get_context("fork").Process(target=settle, args=(display,))
+    own_display.write(gate.wait, 1)
+    child = multiprocessing.get_context("fork").Process(target=settle, args=(own_display,))
     child.start()
     child.join(10)
     gate.set()
-    settle(display)
+    settle(own_display)
 
     assert child.exitcode == 0

@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from handoff_actors.showing.display import display
 from handoff_actors.showing.look import View
 
 _WIDTH: Final = 30
@@ -45,6 +46,7 @@ class Bars:
     def close(self) -> None:
         """See Canvas."""
         if self._live is not None:
+            display.above = None
             self._live.stop()
             self._live = None
         for handler, stream in self._diverted:
@@ -62,10 +64,14 @@ class Bars:
             redirect_stdout=stdout is not None and stdout.isatty(),
         )
         self._live.start(refresh=True)
+        display.above = self._print
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream in (stdout, stderr):
                 self._diverted.append((handler, handler.stream))
                 handler.setStream(sys.stdout if handler.stream is stdout else sys.stderr)
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text.from_ansi(text.removesuffix("\n")), soft_wrap=True)
 
     def _picture(self) -> RenderableType:
         rows = [_row(view) for view in self._views[:_MOST_BARS]]

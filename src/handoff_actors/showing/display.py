@@ -8,6 +8,7 @@ write or to show, and ends when there is nothing left of either.
 import atexit
 import logging
 import os
+import select
 import sys
 import threading
 import time
@@ -16,7 +17,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TextIO
 
 from handoff_actors.showing.look import View
 
@@ -24,6 +26,8 @@ from handoff_actors.showing.look import View
 MOST_WAITING_NBYTES: Final = 1024 * 1024
 #: The end of the process waits so long for what is to be written.
 ENDS_WITHIN_S: Final = 2.0
+#: Of a character.
+_MOST_BYTES: Final = 4
 #: Between two looks.
 LOOKS_EVERY_S: Final = 0.25
 
@@ -55,6 +59,8 @@ class Display:
         self._waiting_nbytes = 0
         self._views: dict[View, Canvas] = {}
         self._draws_at = 0.0
+        #: Prints above the bars, while there are any.
+        self.above: Callable[[str], None] | None = None
         #: Somebody has waited in vain for something to be written, and nothing has been since.
         self.is_stuck = False
 
@@ -67,6 +73,20 @@ class Display:
             self._waiting.append((write, nbytes))
             self._wake()
         return True
+
+    def may_write_at_once(self, stream: TextIO | None, text: str) -> bool:
+        """Whether a caller may write that itself: nothing waits before it, and nobody has to be waited for."""
+        with self._changed:
+            if self._waiting_nbytes:
+                return False
+        is_short = len(text) * _MOST_BYTES <= select.PIPE_BUF
+        return stream is None or (is_short and not _is_proxy(stream) and _takes_now(stream))
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, and nothing is shown."""
+        with self._changed:
+            return self._thread is None
 
     def show(self, view: View, canvas: Canvas) -> None:
         """Show a run from now on."""
@@ -146,13 +166,52 @@ def _carefully(write: Callable[[], object]) -> None:
             traceback.print_exc(file=sys.__stderr__)
 
 
+def write_lines(lines: Sequence[str], context: Context, *, is_error: bool) -> int:
+    """Write to the app's stdout or stderr as they are now; the answer is how many of the lines there was room for.
+
+    As far as that can't block, it happens here, in the thread that the app prints in, too: else lines of the two might tear
+    one another apart. A bar, a long line, and what has to wait are left to the thread of the display.
+    """
+    stream = sys.stderr if is_error else sys.stdout
+    written = 0
+    while written < len(lines) and display.may_write_at_once(stream, lines[written]):
+        with suppress(OSError, ValueError):
+            write_text(lines[written], context, is_error=is_error)
+        written += 1
+    rest = "".join(lines[written:])
+    if rest and not display.write(partial(write_text, rest, context, is_error=is_error), len(rest)):
+        return written
+    return len(lines)
+
+
 def write_text(text: str, context: Context, *, is_error: bool) -> None:
     """Write to the app's stdout or stderr as they are now. Raises OSError, ValueError."""
     stream = sys.stderr if is_error else sys.stdout
-    if stream is not None:
-        # A notebook puts it below the cell that the context belongs to.
-        context.run(stream.write, text)
-        context.run(stream.flush)
+    if stream is None:
+        return
+    if display.above is not None and _is_proxy(stream):
+        display.above(text)
+        return
+    # A notebook puts it below the cell that the context belongs to. A context runs in one thread at a time: hence copies.
+    context.copy().run(stream.write, text)
+    context.copy().run(stream.flush)
+
+
+def _takes_now(stream: TextIO) -> bool:
+    """Whether a stream takes PIPE_BUF bytes without having to wait."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        # It is in memory.
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _is_proxy(stream: object) -> bool:
+    """Whether a bar stands in for it."""
+    return hasattr(stream, "rich_proxied_file")
 
 
 def write_record(record: logging.LogRecord) -> None:

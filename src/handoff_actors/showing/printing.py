@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, assert_never
 from handoff_actors.events import Output, OutputLost, RunEvent
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index
-from handoff_actors.showing.display import display, write_record, write_text
+from handoff_actors.showing.display import display, write_lines, write_record, write_text
 from handoff_actors.wire.messages import Dropped, Logged, Printed, Said
 
 #: What the functions of one run may print beyond their rate, and per second, in bytes.
@@ -73,12 +73,13 @@ class Printing:
         if not lines:
             return
         name = self._name(stream.node, stream.function)
-        written = "".join(f"{name}{line}\n" for line in lines)
-        write = partial(write_text, written, self._context, is_error=stream.is_error)
-        if self._write(write, len(written)):
-            self._tell_of(stream, "stderr" if stream.is_error else "stdout", lines)
-        else:
-            self._lose(stream.node, stream.function, len(lines))
+        texts = [f"{name}{line}\n" for line in lines]
+        written = 0
+        if self._has_room(sum(map(len, texts))):
+            written = write_lines(texts, self._context, is_error=stream.is_error)
+            self._tell_of(stream, "stderr" if stream.is_error else "stdout", lines[:written])
+        if written < len(lines):
+            self._lose(stream.node, stream.function, len(lines) - written)
 
     def _log(self, node: str, logged: Logged) -> None:
         function_id = self._id_of(logged.index)
@@ -99,16 +100,17 @@ class Printing:
             }
         )
         stream = _Stream(node, logged.index, logged.attempt, is_error=True)
-        if self._write(partial(write_record, record), len(logged.message) + len(logged.error)):
+        nbytes = len(logged.message) + len(logged.error)
+        if self._has_room(nbytes) and display.write(partial(write_record, record), nbytes):
             self._tell_of(stream, "log", [logged.message])
         else:
             self._lose(node, logged.index, 1)
 
-    def _write(self, write: Callable[[], object], nbytes: int) -> bool:
+    def _has_room(self, nbytes: int) -> bool:
         now = self._loop.time()
         self._room = min(BURST_NBYTES, self._room + (now - self._looked_at) * RATE_NBYTES)
         self._looked_at = now
-        if self._room < nbytes or not display.write(write, nbytes):
+        if self._room < nbytes:
             return False
         self._room -= nbytes
         self.has_written = True

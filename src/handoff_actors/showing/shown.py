@@ -51,7 +51,7 @@ class Shown:
         is_shown = self._progress.end(outcome)
         # The run may be referred to for long, and with this to what its caller's context holds.
         self._runner.printing = None
-        if is_shown or self._printing.has_written:
+        if (is_shown or self._printing.has_written) and not display.is_idle:
             await _written()
 
 
