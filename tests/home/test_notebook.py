@@ -3,7 +3,7 @@
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -26,8 +26,10 @@ ENDS_WITHIN_S = 20.0
 class Notebook:
     """A kernel, and the cells that it has been given."""
 
-    def __init__(self, client: NotebookClient) -> None:
+    def __init__(self, client: NotebookClient, others: Collection[psutil.Process]) -> None:
+        """`others` has what this process had started before."""
         self._client = client
+        self._others = others
 
     def run(self, source: str) -> str:
         """What a cell prints, and the text of its value. Raises CellExecutionError."""
@@ -43,7 +45,8 @@ class Notebook:
 
     def family(self) -> list[psutil.Process]:
         """The kernel, and all that it has started."""
-        return [kernel for child in psutil.Process().children() for kernel in (child, *child.children(True))]
+        started = [child for child in psutil.Process().children() if child not in self._others]
+        return [process for child in started for process in (child, *child.children(True))]
 
 
 @pytest.fixture
@@ -58,8 +61,9 @@ def opened_notebook(**variables: str) -> Iterator[Notebook]:
     """A kernel that ends with the block, as people end one: by a request, without any cell that cleans up."""
     empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
     client = NotebookClient(empty, timeout=60, kernel_name="python3")
+    others = psutil.Process().children()
     with client.setup_kernel(env=environment(**variables)):
-        yield Notebook(client)
+        yield Notebook(client, others)
 
 
 def test_every_cell_of_the_docs_gives_what_it_says(notebook: Notebook) -> None:

@@ -115,10 +115,11 @@ def _memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
 
 def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     _, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
-    return code_of_python, (PYTHON, *parts)
+    # Since 3.1.3 cloudpickle forgets the file, without which tracebacks have no lines of source.
+    return code_of_python, (PYTHON, code.co_filename, *parts)
 
 
-def code_of_python(python: str, *parts: Any) -> CodeType:
+def code_of_python(python: str, filename: str, *parts: Any) -> CodeType:
     """Make code of what this minor version of Python took apart. Another's would crash the process when it runs.
 
     Raises VersionMismatch.
@@ -128,7 +129,7 @@ def code_of_python(python: str, *parts: Any) -> CodeType:
             f"it has code that was pickled by value with Python {python}, and this is Python {PYTHON}: "
             "have that code in a module which both import, or run all that use it on one version"
         )
-    return CodeType(*parts)
+    return CodeType(*parts).replace(co_filename=filename)
 
 
 _MARK: Final = code_of_python.__name__.encode()
