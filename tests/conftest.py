@@ -2,11 +2,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from daemons import Daemons
 
 # Before anything of ours is imported: every machine asserts its invariants after each event.
 os.environ["HANDOFF_CHECK"] = "1"
+
+# How long examples take says more of the machine's other work than of them; tests have a time limit of their own.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture

@@ -10,11 +10,14 @@ from core.builders import (
     failed,
     job_in,
     node_up,
+    options,
+    program_of,
     recalled,
     run_of,
     started,
 )
 from handoff_actors.core.budgets import MOST_LOSSES, MOST_WORKER_DEATHS
+from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import (
     BringHome,
     BroughtHome,
@@ -57,6 +60,15 @@ def test_functions_go_out_when_their_inputs_are_done_and_the_run_ends_with_the_l
     assert last == [Tell("a", Close(RUN)), Finished(None)]
     assert run.is_over
     assert run.handle(Heard("a", CLOSED), 0.4) == [Forgotten()]
+
+
+def test_run_that_was_prepared_before_its_start_does_the_same() -> None:
+    functions = [Function("x", [], code), Function("y", ["x"], code), Function("z", [], code)]
+    prepared = RunMachine.prepared(RUN, program_of(*functions), options(), 0.0)
+
+    effects = prepared.start(0.1, [node_up()])
+
+    assert assigned(effects) == assigned(run_of(*functions).start(0.1, [node_up()])) == [("a", [0, 2])]
 
 
 def test_nodes_that_are_known_at_the_start_share_the_work_from_the_start() -> None:

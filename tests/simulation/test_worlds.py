@@ -31,8 +31,6 @@ PARTS = 16
 ONCE_FAILED = [int(line) for line in (Path(__file__).parent / "seeds.txt").read_text().split()]
 
 
-# What they cover is covered without them: they would take three times as long to be watched.
-@pytest.mark.no_cover
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_run_ends_well_or_for_a_reason_and_nothing_is_left_of_it(part: int) -> None:
     for seed in range(part, SEEDS, PARTS):
