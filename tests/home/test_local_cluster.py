@@ -19,9 +19,19 @@ ENDS_WITHIN_S = 20.0
 IN_MEMORY_AND_ON_DISK = 2
 
 
+#: What this process had started before the test: the tracker of joblib's files, say.
+_others: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def _note_others() -> None:
+    _others.clear()
+    _others.update(psutil.Process().children(recursive=True))
+
+
 def family() -> list[psutil.Process]:
-    """All that has been started by this process, and by that in turn."""
-    return list(psutil.Process().children(recursive=True))
+    """All that has been started by this process during the test, and by that in turn."""
+    return [child for child in psutil.Process().children(recursive=True) if child not in _others]
 
 
 def stores(processes: Iterable[psutil.Process]) -> set[Path]:
