@@ -1,10 +1,12 @@
 """What `on_event` is told of a run: one object for each change, which nothing changes any more.
 
-match event:
-    case events.Finished():
-        print(event.function_id, event.ran_s)
-    case events.Retried() | events.Lost():
-        print(event.function_id, event.reason)
+Told apart by their types:
+
+    match event:
+        case events.Finished():
+            print(event.function_id, event.ran_s)
+        case events.Retried() | events.Lost():
+            print(event.function_id, event.reason)
 """
 
 from typing import ClassVar
