@@ -49,23 +49,20 @@ class Packages:
     ) -> None:
         directory = self._directories.pop(index)
         waiting = self._waiting.pop(index)
-        error = None if packing.cancelled() else packing.exception()
         if packing.cancelled():
             return
-        if isinstance(error, TooLarge):
-            failed(
-                index,
-                f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error};"
-                f" have large data elsewhere, or set {LIMIT_VARIABLE} to more MB",
-            )
-        elif error is not None:
-            failed(
-                index, f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error}"
-            )
-        else:
+        error = packing.exception()
+        if error is None:
             self._packed(index, packing.result())
             for go_on in waiting:
                 go_on()
+            return
+        remedy = f"; have large data elsewhere, or set {LIMIT_VARIABLE} to more MB"
+        advice = remedy if isinstance(error, TooLarge) else ""
+        failed(
+            index,
+            f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error}{advice}",
+        )
 
 
 def _pack(directory: Path) -> bytes:

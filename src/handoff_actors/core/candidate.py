@@ -89,7 +89,7 @@ class Candidate:
 
     def fits(self, need: NeedClass) -> bool:
         """Whether a function of that class could start at once."""
-        if need.python and need.python != self.python:
+        if not self.speaks(need):
             return False
         if not need.cost:
             return self.counts.get(need.number, 0) < self.slots(need)

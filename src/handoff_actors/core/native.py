@@ -2,8 +2,8 @@
 
 Code that can be imported goes by reference, and runs wherever its module can be imported. Code by value holds bytecode,
 which another minor version can't run: such a function needs a node of the app's own version, and so does one that takes
-a constant, or the result of an inline function, with code by value in it, or whose result has such a serialize hook. What results have in them nobody knows before
-they are there: see `wire.pickling`.
+a constant, or the result of an inline function, with code by value in it, or whose result has such a serialize hook. What
+results have in them nobody knows before they are there: see `wire.pickling`.
 """
 
 from collections.abc import Sequence
