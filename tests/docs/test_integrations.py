@@ -1,12 +1,9 @@
 """Every snippet of docs/integrations.md is run, as it stands there."""
 
-import subprocess
-import sys
-
 import pytest
 
-from daemons import environment
 from docs.pages import snippets
+from docs.programs import run_program
 
 SNIPPETS = snippets("integrations.md", "python")
 PRINTS = [
@@ -22,15 +19,6 @@ PRINTS = [
 @pytest.mark.processes
 @pytest.mark.parametrize(("snippet", "printed"), list(zip(SNIPPETS, PRINTS, strict=True)))
 def test_a_snippet_prints_what_it_should(snippet: str, printed: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-"],
-        input=snippet,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-        env=environment(),
-    )
+    done = run_program(snippet)
 
-    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == printed

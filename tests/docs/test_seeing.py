@@ -1,14 +1,13 @@
 """Every snippet of docs/seeing.md is run, as it stands there."""
 
 import re
-import subprocess
-import sys
 import textwrap
+from subprocess import CompletedProcess
 
 import pytest
 
-from daemons import environment
 from docs.pages import DOCS, snippets
+from docs.programs import run_program
 from handoff_actors import events
 
 SHOWN, TRAINING, WATCHED = snippets("seeing.md", "python")
@@ -26,24 +25,13 @@ asyncio.run(main())
 """
 
 
-def run_program(*parts: str) -> subprocess.CompletedProcess[str]:
-    program = PROGRAM.format(body=textwrap.indent("\n".join(parts), "    "))
-    done = subprocess.run(
-        [sys.executable, "-"],
-        input=program,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-        env=environment(),
-    )
-    assert done.returncode == 0, done.stderr
-    return done
+def run_parts(*parts: str) -> CompletedProcess[str]:
+    return run_program(PROGRAM.format(body=textwrap.indent("\n".join(parts), "    ")))
 
 
 @pytest.mark.processes
 def test_the_snippets_do_what_the_page_says() -> None:
-    done = run_program(TRAINING, SHOWN, WATCHED)
+    done = run_parts(TRAINING, SHOWN, WATCHED)
 
     said = (DOCS / "seeing.md").read_text(encoding="utf-8")
     printed, logged = "[n1 fold-1] fold 1", "INFO:model:[n1 fold-1] loss 0.50"
