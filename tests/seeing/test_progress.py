@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 #: Two functions that wait at a gate, one that is done at once, one that fails first; what it is run with is its argument.
 APP = """
-import asyncio, json, logging, os, sys
+import asyncio, fcntl, json, logging, sys
 import handoff_actors as handoff
 
 gate, marker = sys.argv[1:3]
@@ -30,6 +31,10 @@ def wait(path):
     with open(path, "rb") as shut:
         fcntl.flock(shut, fcntl.LOCK_SH)
 
+def until_open(path):
+    with open(path, "rb") as shut:
+        fcntl.flock(shut, fcntl.LOCK_SH)
+
 def fail_once(path):
     import pathlib
     if not pathlib.Path(path).exists():
@@ -38,8 +43,7 @@ def fail_once(path):
 
 async def talk():
     # Whatever the app prints meanwhile.
-    while not os.path.exists(marker + ".talk"):
-        await asyncio.sleep(0.05)
+    await asyncio.to_thread(until_open, marker + ".talk")
     print("the app prints")
     logging.info("the app logs")
 
@@ -66,8 +70,8 @@ class App:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.gate = directory / "gate"
-        self._shut = self.gate.open("wb")
-        fcntl.flock(self._shut, fcntl.LOCK_EX)
+        self._shut = _shut(self.gate)
+        self._mute = _shut(directory / "marker.talk")
         (directory / "app.py").write_text(APP)
 
     def command(self, options: str = "{}") -> list[str]:
@@ -80,17 +84,26 @@ class App:
         ]
 
     def talk(self) -> None:
-        (self.directory / "marker.talk").touch()
+        """Let it print, now or as soon as it gets there."""
+        self._mute.close()
 
     def open_gate(self) -> None:
         """Let its functions go on."""
         self._shut.close()
 
 
+def _shut(gate: Path) -> BinaryIO:
+    """A file at which others wait until this one is closed."""
+    shut = gate.open("wb")
+    fcntl.flock(shut, fcntl.LOCK_EX)
+    return shut
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
     made = App(tmp_path)
     yield made
+    made.talk()
     made.open_gate()
 
 
