@@ -5,7 +5,6 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 import handoff_actors as handoff
@@ -13,6 +12,7 @@ from processes import functions as dying
 from processes.app import App, single
 from workers import functions
 from workers.announcement import Announcement
+from workers.crew import zygote_of
 
 pytestmark = pytest.mark.processes
 
@@ -104,14 +104,9 @@ async def test_stored_value_outlives_the_worker_that_made_it(app: App) -> None:
 
 
 async def test_death_of_the_zygote_is_survived(app: App) -> None:
-    zygote = next(
-        child
-        for child in psutil.Process().children()
-        if "handoff_actors.workers.zygote" in " ".join(child.cmdline())
-    )
     assert await app.call(functions.add, 1, 2) == 3
 
-    zygote.kill()
+    zygote_of(app.node._store.directory).kill()
 
     assert await app.call(functions.add, 3, 4) == 7
     assert await app.call(functions.double_later, 4) == 8

@@ -29,6 +29,12 @@ def job(index: int, *args: Any, number: int = 0, attempt: int = 1) -> Job:
     return Job(index, attempt, number, [encode(arg).to_bytes() for arg in args], None)
 
 
+def zygote_of(store: Path) -> psutil.Process:
+    """The zygote that was told of a store; others may run below the same process."""
+    children = psutil.Process().children()
+    return next(child for child in children if str(store) in child.cmdline())
+
+
 class Crew:
     """Records a pool's events, and waits for them."""
 

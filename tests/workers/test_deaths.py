@@ -13,7 +13,7 @@ import pytest
 from handoff_actors.ids import WorkerId
 from workers import functions
 from workers.announcement import Announcement
-from workers.crew import ASYNC, SYNC, Crew, assert_ended
+from workers.crew import ASYNC, SYNC, Crew, assert_ended, zygote_of
 
 pytestmark = pytest.mark.processes
 
@@ -134,7 +134,7 @@ async def test_zygotes_death_before_it_was_ready_is_told_of_each_worker(tmp_path
     for number in range(1, 40):
         crew.pool.spawn(WorkerId(number), is_async=bool(number % 2))
 
-    psutil.Process().children()[-1].kill()
+    zygote_of(crew.store).kill()
 
     await crew.until(lambda: len(crew.exits) == 39)
     await crew.pool.close()
