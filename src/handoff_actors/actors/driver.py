@@ -11,9 +11,13 @@ from handoff_actors.core.machine import Machine
 EventT = TypeVar("EventT")
 EffectT = TypeVar("EffectT")
 
-#: After an event the machine is asked so soon when it wants to be woken: to ask after each would cost more than the
-#: event itself where there are many. Nothing that a machine waits for needs to be known sooner.
+#: When it wants to be woken, the machine is asked at once after this many events, and then once after so many seconds:
+#: to ask after each would cost more than the event itself where there are many, and to be woken just to ask would cost
+#: more than all else where they are few. Nothing that a machine waits for needs to be known sooner.
+LOOKS = 2
 LOOK_S = 0.002
+#: A timer that would ring so much too early is moved.
+EARLY_S = 0.02
 
 #: HANDOFF_CHECK=1 asserts every invariant of every machine after each event.
 CHECK = os.environ.get("HANDOFF_CHECK") == "1"
@@ -39,6 +43,9 @@ class Driver(Generic[EventT, EffectT]):
         self._timer: asyncio.Handle | None = None
         self._rings_at = 0.0
         self._look: asyncio.Handle | None = None
+        #: How many more events are asked about at once, of those before a time.
+        self._looks = LOOKS
+        self._looks_until = 0.0
         self._events: deque[EventT] = deque()
         self._is_busy = False
         self._is_closed = False
@@ -89,14 +96,24 @@ class Driver(Generic[EventT, EffectT]):
         if self._is_closed:
             self._let_go()
         elif self._look is None:
-            self._look = self._loop.call_later(LOOK_S, self._set_timer)
+            self._look_at_timer()
+
+    def _look_at_timer(self) -> None:
+        now = self._loop.time()
+        if now >= self._looks_until:
+            self._looks, self._looks_until = LOOKS, now + LOOK_S
+        if self._looks:
+            self._looks -= 1
+            self._set_timer()
+        else:
+            self._look = self._loop.call_at(self._looks_until, self._set_timer)
 
     def _set_timer(self) -> None:
         self._look = None
         wake_at = None if self._is_closed else self._machine.wake_at
         if self._timer is not None:
-            # A timer that rings too early does no harm: it is set anew then, which is cheaper than to move it now.
-            if wake_at is not None and self._rings_at <= wake_at:
+            # A timer that rings too early does no harm, and is set anew then: cheaper than to move it with every look.
+            if wake_at is not None and self._rings_at <= wake_at < self._rings_at + EARLY_S:
                 return
             self._timer.cancel()
             self._timer = None
