@@ -1,10 +1,18 @@
-"""When a node says how it stands: at once when that changes, but not too often, and from time to time anyway."""
+"""When a node says how it stands: soon when that changes, but not too often, and from time to time anyway."""
+
+from collections.abc import Callable
 
 from handoff_actors.core.node_events import Advertise
+from handoff_actors.ids import Resources
 
 #: Adverts go out on change, but no closer together than this, and at least once a period.
 ADVERT_GAP_S = 0.05
 ADVERT_PERIOD_S = 1.0
+#: Nobody places by how much runs, waits or is stored: while claims stay as they are, that can wait for so long.
+LOAD_GAP_S = 0.2
+
+#: What others place by: what is claimed, out of what, and whether the node leaves.
+Standing = tuple[Resources, Resources, bool]
 
 
 class Herald:
@@ -12,24 +20,26 @@ class Herald:
 
     def __init__(self) -> None:
         self._latest: Advertise | None = None
+        self._said: Standing | None = None
         self._advertised_at = float("-inf")
-        self._has_changed = True
+        self._gap_s = ADVERT_GAP_S
 
     @property
     def wake_at(self) -> float:
         """When the next advert may or must go out."""
-        return self._advertised_at + (ADVERT_GAP_S if self._has_changed else ADVERT_PERIOD_S)
+        return self._advertised_at + self._gap_s
 
-    def may_speak(self, now: float) -> bool:
-        """Whether enough time has gone by; what is not said now is said as soon as it has."""
-        self._has_changed = True
-        return now >= self._advertised_at + ADVERT_GAP_S
-
-    def speak(self, advert: Advertise, now: float) -> list[Advertise]:
-        """Say it, unless it is the same again and nobody has to be told yet."""
-        self._has_changed = False
-        if advert == self._latest and now < self._advertised_at + ADVERT_PERIOD_S:
+    def speak(self, standing: Standing, advert: Callable[[], Advertise], now: float) -> list[Advertise]:
+        """Say it after whatever has happened, if it is time and somebody has to be told; `advert` makes what is said."""
+        self._gap_s = LOAD_GAP_S if standing == self._said else ADVERT_GAP_S
+        if now < self._advertised_at + self._gap_s:
             return []
-        self._latest = advert
+        self._gap_s = ADVERT_PERIOD_S
+        said = advert()
+        if said == self._latest and now < self._advertised_at + ADVERT_PERIOD_S:
+            return []
+        claimed, totals, leaves = standing
+        self._said = dict(claimed), totals, leaves
+        self._latest = said
         self._advertised_at = now
-        return [advert]
+        return [said]

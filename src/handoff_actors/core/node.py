@@ -356,8 +356,8 @@ class NodeMachine:
             effects.append(SpillValue(*leaving))
         filled = self._crew.fill(now, may_start=not self._shelf.is_crowded)
         effects += [*self._outcomes.started(filled), *filled] if self._tenants.watched else filled
-        if self._herald.may_speak(now):
-            effects += self._herald.speak(self._advertise(), now)
+        standing = self.ledger.claimed, self.ledger.totals, self._leaving
+        effects += self._herald.speak(standing, self._advertise, now)
         effects += [ForgetPeer(peer) for peer in self._tenants.take_departed()]
         if self._leaving and not self._left and not self._has_work:
             self._left = True

@@ -1,0 +1,55 @@
+"""How often a node says how it stands, by what has changed."""
+
+from handoff_actors.core.herald import ADVERT_GAP_S, ADVERT_PERIOD_S, LOAD_GAP_S, Herald
+from handoff_actors.core.node_events import Advertise
+from handoff_actors.ids import Resources
+
+OFFERED = {"cpu": 2.0}
+
+
+def advert(queued: int = 0) -> Advertise:
+    return Advertise(OFFERED, {}, workers=2, running=0, queued=queued, stored=0, leaving=False)
+
+
+def herald_of_a_node_that_has_spoken(claimed: Resources) -> Herald:
+    herald = Herald()
+    assert herald.speak((claimed, OFFERED, False), advert, 0.0) == [advert()]
+    return herald
+
+
+def test_claims_are_told_after_a_short_while() -> None:
+    herald = herald_of_a_node_that_has_spoken({"cpu": 0.0})
+    changed = {"cpu": 1.0}, OFFERED, False
+
+    assert herald.speak(changed, advert, 0.01) == []
+    assert herald.wake_at == ADVERT_GAP_S
+    assert herald.speak(changed, lambda: advert(1), ADVERT_GAP_S) == [advert(1)]
+
+
+def test_leaving_is_told_after_a_short_while() -> None:
+    herald = herald_of_a_node_that_has_spoken({"cpu": 0.0})
+
+    herald.speak(({"cpu": 0.0}, OFFERED, True), advert, 0.01)
+
+    assert herald.wake_at == ADVERT_GAP_S
+
+
+def test_load_can_wait_while_claims_are_what_was_said() -> None:
+    claimed = {"cpu": 1.0}
+    herald = herald_of_a_node_that_has_spoken(claimed)
+    claimed["cpu"] = 0.0
+    herald.speak((claimed, OFFERED, False), advert, 0.01)
+    claimed["cpu"] = 1.0
+
+    assert herald.speak((claimed, OFFERED, False), advert, ADVERT_GAP_S) == []
+    assert herald.wake_at == LOAD_GAP_S
+    assert herald.speak((claimed, OFFERED, False), lambda: advert(7), LOAD_GAP_S) == [advert(7)]
+
+
+def test_what_is_as_it_was_is_told_once_a_period() -> None:
+    standing = {"cpu": 0.0}, OFFERED, False
+    herald = herald_of_a_node_that_has_spoken(standing[0])
+
+    assert herald.speak(standing, advert, LOAD_GAP_S) == []
+    assert herald.wake_at == ADVERT_PERIOD_S
+    assert herald.speak(standing, advert, ADVERT_PERIOD_S) == [advert()]
