@@ -20,8 +20,6 @@ from handoff_actors.wire.messages import Done, Job, Template, Ticket
 
 #: Coroutines at once on a node, where no claim says less.
 MAX_COROUTINES = 4096
-#: A worker that holds several jobs and has said nothing for so long is not as fast as was thought.
-SILENCE_S = 0.01
 #: A coroutine that has been cancelled may take so long to clean up before its worker is killed.
 CANCEL_GRACE_S = 0.5
 #: What claims have kept waiting for so long is served before anything that wants the same.
@@ -180,6 +178,8 @@ class Crew:
         effects = self._refill(starved, now)
         while any(self._start_one(run, starved, now, effects) for run in self.queue.turns()):
             pass
+        if self.queue.waiting_lanes == 1 and not self.staff.starting:
+            effects += self._refill(starved, now, is_ahead=True)
         effects += self.staff.keep_strength(now)
         return effects
 
@@ -190,7 +190,7 @@ class Crew:
             _, worker, run, index, attempt = heappop(self._deadlines)
             effects += self._time_is_up(worker, (run, index), attempt, now)
         for slot in self.staff.slots.values():
-            if slot.may_be_stuck and now >= slot.heard_at + SILENCE_S:
+            if slot.may_be_stuck and now >= self._recalls_at(slot):
                 slot.recalled = True
                 effects.append(RecallWorker(slot.worker))
         effects += self.staff.dismiss_idle(now)
@@ -200,11 +200,15 @@ class Crew:
     def wake_at(self) -> float | None:
         """The next time limit, silence or idleness to look at."""
         times = [self._deadlines[0][0]] if self._deadlines else []
-        times += [slot.heard_at + SILENCE_S for slot in self.staff.slots.values() if slot.may_be_stuck]
+        times += [self._recalls_at(slot) for slot in self.staff.slots.values() if slot.may_be_stuck]
         staff = self.staff.wake_at
         if staff is not None:
             times.append(staff)
         return min(times, default=None)
+
+    def _recalls_at(self, slot: Slot) -> float:
+        is_wanted = bool(self.staff.idle) and slot.lane is not None and self.ledger.fits(slot.lane.cost)
+        return slot.recalls_at(is_wanted=is_wanted)
 
     def load(self) -> tuple[int, int]:
         """How many jobs run, and how many wait."""
@@ -308,7 +312,7 @@ class Crew:
         devices = slot.claim.devices if slot.claim is not None and GPU in slot.claim.amounts else None
         effects.append(Give(slot.worker, lane.run, self.templates[lane.run], jobs, devices))
 
-    def _refill(self, starved: Lane | None, now: float) -> list[NodeEffect]:
+    def _refill(self, starved: Lane | None, now: float, *, is_ahead: bool = False) -> list[NodeEffect]:
         """Give workers that are about to run dry more of the same, under the claim that they hold."""
         effects: list[NodeEffect] = []
         for slot in self.staff.slots.values():
@@ -318,7 +322,8 @@ class Crew:
             if slot.recalled or slot.is_held_up:
                 continue
             its_turn = self.queue.waiting_runs == 1 or now - slot.lent_at < TURN_S
-            if its_turn and _may_go_before(starved, lane) and len(slot.given) <= lane.depth // 2:
+            least = 1 if is_ahead and lane.is_brief else lane.depth // 2
+            if its_turn and _may_go_before(starved, lane) and len(slot.given) <= least:
                 self._give(slot, lane, now, effects)
                 if not lane.jobs:
                     self.queue.had_its_turn(lane)

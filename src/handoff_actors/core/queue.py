@@ -18,6 +18,8 @@ BATCH_S = 0.002
 #: What a job costs a worker beside the user's code.
 OVERHEAD_S = 0.00001
 MAX_BATCH = 256
+#: To wait for the next job costs a worker 0.6 ms, which shows where jobs take no longer than this.
+BRIEF_S = 0.1
 #: Weight of the latest durations in a lane's estimate.
 SMOOTHING = 0.3
 
@@ -46,6 +48,12 @@ class Lane(Struct, eq=False):
             return 1
         return min(MAX_BATCH, int(BATCH_S / (self.seconds + OVERHEAD_S)))
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether a worker may hold the next job while it runs one, where nobody else could start that."""
+        is_free = not self.suspect and self.timeout is None
+        return is_free and self.seconds is not None and self.seconds <= BRIEF_S
+
     def learn(self, seconds: float) -> None:
         """Take note of what jobs took, on average."""
         self.seconds = (
@@ -71,6 +79,11 @@ class FairQueue:
     def waiting_runs(self) -> int:
         """How many runs have something that waits."""
         return len(self._turns)
+
+    @property
+    def waiting_lanes(self) -> int:
+        """How many lanes have something that waits."""
+        return sum(bool(lane.jobs) for lanes in self._lanes.values() for lane in lanes.values())
 
     def lane(self, run: RunId, template: Template, *, suspect: bool = False) -> Lane:
         """The lane for jobs of `template`.

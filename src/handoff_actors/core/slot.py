@@ -11,6 +11,9 @@ from handoff_actors.wire.messages import Job, Ticket
 
 Key = tuple[RunId, Index]
 
+#: A worker that holds several jobs and has said nothing for so long is not as fast as was thought.
+SILENCE_S = 0.01
+
 
 class Given(Struct, eq=False):
     """A job in a worker's hands."""
@@ -68,6 +71,11 @@ class Slot(Struct, eq=False):
     def may_be_stuck(self) -> bool:
         """Whether silence would mean that a long job holds up others."""
         return not self.is_async and len(self.given) > 1 and not self.recalled and self.verdict is None
+
+    def recalls_at(self, *, is_wanted: bool) -> float:
+        """When silence has lasted too long; it is borne for longer while nobody else could start what is held up."""
+        seconds = 0.0 if is_wanted or self.lane is None else self.lane.seconds or 0.0
+        return self.heard_at + max(SILENCE_S, 2 * seconds)
 
 
 class Casualty(Struct, frozen=True):
