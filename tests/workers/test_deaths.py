@@ -28,8 +28,8 @@ async def main():
     crew.pool.spawn(SYNC, is_async=False)
     await crew.until(lambda: SYNC in crew.pids)
     (crew.store / "value").write_bytes(b"x")
-    print(crew.pids[SYNC], flush=True)
     {then}
+    print(crew.pids[SYNC], flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
