@@ -25,8 +25,10 @@ from handoff_actors.core.node_events import (
     WorkerRecalled,
     WorkerUp,
 )
+from handoff_actors.core.staff import FIRST_RESPAWN_S, IDLE_S
 from handoff_actors.ids import PeerId, WorkerId
 from handoff_actors.wire.messages import (
+    Beat,
     Close,
     Closed,
     Failed,
@@ -137,6 +139,25 @@ def test_worker_that_does_not_come_up_is_tried_again_after_ever_longer_pauses() 
     assert SpawnWorker(WorkerId(3), False) in in_time
 
 
+def test_node_wakes_up_to_try_again_to_start_a_worker() -> None:
+    node = started_node()
+    node.handle(exited(), 1.0)
+    node.handle(exited(SECOND_WORKER, signal=None), 1.05)
+
+    assert node.wake_at == 1.05 + FIRST_RESPAWN_S
+
+
+def test_worker_for_coroutines_that_does_not_come_up_is_not_started_again_at_once() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)], [template(is_async=True)])), 1.0)
+
+    at_once = node.handle(exited(SECOND_WORKER), 1.05)
+    after_a_pause = [*node.wake(1.2), *node.wake(1.3)]
+
+    assert not any(isinstance(effect, SpawnWorker) for effect in at_once)
+    assert SpawnWorker(WorkerId(3), True) in after_a_pause
+
+
 def test_small_claims_get_more_workers_which_end_when_nobody_needs_them() -> None:
     node = started_node()
     jobs = [job(index) for index in range(3)]
@@ -150,6 +171,22 @@ def test_small_claims_get_more_workers_which_end_when_nobody_needs_them() -> Non
 
     assert [effect.worker for effect in effects if isinstance(effect, SpawnWorker)] == [2, 3]
     assert len(ended) == 2
+
+
+def test_node_wakes_up_to_end_a_worker_beyond_the_usual_number_and_not_for_the_others() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0), job(1)], [template(cost={"cpu": 0.5})])), 1.0)
+    node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0)
+    node.handle(worker_done(done(0)), 1.1)
+    node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.2)
+    node.handle(said(Beat()), 6.0)
+
+    first_wake = node.wake_at
+    effects = node.wake(1.1 + IDLE_S)
+
+    assert first_wake == 1.1 + IDLE_S
+    assert KillWorker(FIRST_WORKER) in effects
+    assert node.wake_at > 1.2 + IDLE_S
 
 
 def test_worker_bound_to_other_devices_makes_room_for_a_new_one() -> None:
@@ -238,6 +275,18 @@ def test_coroutines_of_a_worker_that_died_run_again_and_their_claims_are_free() 
 
     assert gives(effects) == [(FIRST_WORKER, [0])]
     assert len(node.ledger) == 1
+
+
+def test_claim_of_a_coroutine_that_is_done_is_free_for_the_next() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0), job(1)], [template(is_async=True, cost={"cpu": 1})])), 1.0)
+    first = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
+
+    second = gives(node.handle(worker_done(done(0), worker=SECOND_WORKER), 1.1))
+    node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.2)
+
+    assert (first, second) == ([(SECOND_WORKER, [0])], [(SECOND_WORKER, [1])])
+    assert node.ledger.claimed == {"cpu": 0.0}
 
 
 def test_no_more_coroutines_run_at_once_than_a_worker_bears() -> None:

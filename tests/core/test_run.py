@@ -39,7 +39,7 @@ from handoff_actors.errors import (
     WorkerDied,
 )
 from handoff_actors.graph import Constant, Function
-from handoff_actors.wire.messages import Close
+from handoff_actors.wire.messages import Call, Close
 
 # --- The good way -----------------------------------------------------------------------------------------------
 
@@ -131,6 +131,19 @@ def test_constants_travel_with_the_job() -> None:
     assert (sent.args, sent.constants) == ([b"'c'"], b"((1,), {})")
 
 
+def test_value_that_an_inline_function_takes_travels_within_its_call() -> None:
+    run = started(
+        Function("x", [], code), Function("i", ["x"], code, type="inline"), Function("y", ["i"], code)
+    )
+    run.handle(node_up(), 0.1)
+
+    (tell,) = run.handle(completed("a", done(0, value=b"small")), 0.2)
+
+    (call,) = job_in(tell).args
+    assert isinstance(call, Call)
+    assert call.args == [b"small"]
+
+
 def test_watchers_are_told_what_happens() -> None:
     run = started(Function("x", [], code), observe=True)
 
@@ -192,6 +205,18 @@ def test_killer_of_workers_is_found_out() -> None:
         run.handle(failed("a", 0, "worker", attempt=attempt), 0.2)
 
     assert isinstance(error_of(run), WorkerDied)
+
+
+def test_cause_of_a_failure_by_a_time_limit_is_a_timeout() -> None:
+    run = started(Function("x", [], code), max_retries=0)
+    run.handle(node_up(), 0.1)
+
+    run.handle(failed("a", 0, "timeout"), 0.2)
+
+    error = error_of(run)
+    assert isinstance(error, FunctionFailed)
+    assert isinstance(error.__cause__, TimeoutError)
+    assert str(error.__cause__) == "reason"
 
 
 def test_what_cannot_be_pickled_is_not_tried_again() -> None:

@@ -21,7 +21,7 @@ from handoff_actors.errors import (
     AllocationError,
 )
 from handoff_actors.graph import Argument, Function, collocated
-from handoff_actors.wire.messages import Close, Ref, Text
+from handoff_actors.wire.messages import Assign, Close, Ref, Text
 
 
 def test_group_goes_where_all_of_it_fits_at_once() -> None:
@@ -174,3 +174,18 @@ def test_hook_whose_consumer_has_no_node_keeps_nothing_else_waiting() -> None:
     run.start(0.0, [node_up("a")])
 
     assert assigned(run.handle(completed("a", done(0)), 0.1)) == [("a", [2])]
+
+
+def test_hooks_of_a_group_work_for_one_node() -> None:
+    run = run_of(
+        Function("x", [], code, node="a"),
+        Function("y", [Argument("x", serialize=hook)], code, cost={"gpu": 1}),
+        Function("z", [Argument("x", serialize=hook)], code, cost={"gpu": 1}, node=collocated("y")),
+    )
+    run.start(0.0, [node_up("a"), node_up("b", {"gpu": 2}), node_up("c", {"gpu": 2})])
+
+    tells = run.handle(completed("a", done(0)), 0.1)
+
+    sent = [effect.message for effect in tells if isinstance(effect, Tell)]
+    jobs = [job for message in sent if isinstance(message, Assign) for job in message.jobs]
+    assert [job.args[2] for job in jobs] == [Text("b"), Text("b")]

@@ -67,3 +67,18 @@ def test_no_node_is_no_answer() -> None:
 
     assert shortlists.roomiest(NEED) is None
     assert shortlists.shortest_queue(NEED) is None
+
+
+def test_node_that_can_not_be_used_for_a_while_is_passed_over_until_it_can() -> None:
+    best, second = node("a", 3.0), node("b")
+    shortlists = Shortlists([best, second])
+    before = shortlists.roomiest(NEED), shortlists.shortest_queue(NEED)
+
+    best.is_paused = True
+    at_once = shortlists.roomiest(NEED), shortlists.shortest_queue(NEED)
+    still = shortlists.roomiest(NEED), shortlists.shortest_queue(NEED)
+    best.is_paused = False
+    after = shortlists.roomiest(NEED), shortlists.shortest_queue(NEED)
+
+    assert before == after == (best, best)
+    assert at_once == still == (second, second)

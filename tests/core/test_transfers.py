@@ -1,10 +1,12 @@
 """What a node says of the values that were brought to it, and what a run makes of that."""
 
 from core.builders import (
+    FIRST_WORKER,
     RUN,
     assign,
     code,
     done,
+    gives,
     job,
     node_up,
     replies,
@@ -21,6 +23,7 @@ from handoff_actors.graph import Function
 from handoff_actors.wire.messages import Completed, Copy, Fetched, Ref
 
 ELSEWHERE = Ref(3, 10, ["tcp://elsewhere:7070"])
+ELSEWHERE_TOO = Ref(4, 10, ["tcp://elsewhere:7070"])
 
 
 def told(node: NodeMachine, index: int, now: float) -> list[Fetched]:
@@ -48,6 +51,18 @@ def test_a_value_that_comes_twice_is_told_of_once() -> None:
     node.handle(InputFetched(RUN, 3, 10), 1.5)
 
     assert told(node, 0, 1.75) == [Fetched(3, 10, 0.25, 0.5)]
+
+
+def test_a_job_waits_until_the_last_of_its_inputs_has_come() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[ELSEWHERE, ELSEWHERE_TOO])])), 1.0)
+    node.check()
+
+    first = gives(node.handle(InputFetched(RUN, 3, 10), 1.25))
+    node.check()
+    second = gives(node.handle(InputFetched(RUN, 4, 10), 1.5))
+
+    assert (first, second) == ([], [(FIRST_WORKER, [0])])
 
 
 def test_a_copy_that_was_asked_for_by_itself_is_told_of_too() -> None:

@@ -245,3 +245,31 @@ def test_recalled_unit_comes_back_whole() -> None:
     assert units(again) == []
     assert units(run.handle(node_up("a"), 0.2)) == [[0]]
     run.check()
+
+
+def test_member_that_is_done_before_the_value_of_the_one_before_it_could_be_kept_is_not_sent_again() -> None:
+    run = quick_run(*chain(2), Function("goes on", [], async_code))
+    run.start(0.0, [node_up("a")])
+
+    again = run.handle(failed("a", 0, "store"), 0.1)
+    run.handle(completed("a", done(1)), 0.1)
+    made = run.handle(completed("a", done(0, attempt=2)), 0.2)
+
+    assert units(again) == [[0]]
+    assert made == []
+    assert [*run.progress.unfinished()] == [2]
+    run.check()
+
+
+def test_member_that_rests_does_so_to_the_end_whenever_its_input_is_made() -> None:
+    run = quick_run(*chain(1), Function(1, [0], code, retry_backoff=(1, 1, 1)))
+    run.start(0.0, [node_up("a")])
+    run.handle(failed("a", 0, "store"), 0.1)
+    run.handle(failed("a", 1), 0.1)
+
+    made = run.handle(completed("a", done(0, attempt=2)), 0.2)
+
+    assert made == []
+    assert run.wake_at is not None
+    assert units(run.wake(run.wake_at)) == [[1]]
+    run.check()
