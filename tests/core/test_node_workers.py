@@ -152,7 +152,7 @@ def test_worker_for_coroutines_that_does_not_come_up_is_not_started_again_at_onc
     node.handle(said(assign([job(0)], [template(is_async=True)])), 1.0)
 
     at_once = node.handle(exited(SECOND_WORKER), 1.05)
-    after_a_pause = [*node.wake(1.2), *node.wake(1.3)]
+    after_a_pause = node.wake(1.05 + FIRST_RESPAWN_S)
 
     assert not any(isinstance(effect, SpawnWorker) for effect in at_once)
     assert SpawnWorker(WorkerId(3), True) in after_a_pause

@@ -249,15 +249,16 @@ def test_recalled_unit_comes_back_whole() -> None:
 
 def test_member_that_is_done_before_the_value_of_the_one_before_it_could_be_kept_is_not_sent_again() -> None:
     run = quick_run(*chain(2), Function("goes on", [], async_code))
-    run.start(0.0, [node_up("a")])
+    run.start(1.0, [node_up("a")])
 
-    again = run.handle(failed("a", 0, "store"), 0.1)
-    run.handle(completed("a", done(1)), 0.1)
-    made = run.handle(completed("a", done(0, attempt=2)), 0.2)
+    again = run.handle(failed("a", 0, "store"), 1.1)
+    run.handle(completed("a", done(1)), 1.1)
+    made = run.handle(completed("a", done(0, attempt=2)), 1.2)
 
     assert units(again) == [[0]]
     assert made == []
     assert [*run.progress.unfinished()] == [2]
+    assert run.progress.ready_at[1] == 1.0
     run.check()
 
 

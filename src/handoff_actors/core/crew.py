@@ -46,7 +46,7 @@ class Crew:
 
     def start(self) -> list[NodeEffect]:
         """Start the usual workers."""
-        return [*self.staff.keep_strength(0.0)]
+        return [*self.staff.keep_strength()]
 
     def worker_up(self, worker: WorkerId, pid: int, now: float) -> None:
         """A worker is ready."""
@@ -172,15 +172,16 @@ class Crew:
 
     def fill(self, now: float, *, may_start: bool = True) -> list[NodeEffect]:
         """Give out what can start."""
+        self.staff.look_at_clock(now)
         if not may_start or not self.queue.waiting_runs:
-            return [*self.staff.keep_strength(now)]
+            return [*self.staff.keep_strength()]
         starved = self._most_starved(now) if self._blocked else None
         effects = self._refill(starved, now)
         while any(self._start_one(run, starved, now, effects) for run in self.queue.turns()):
             pass
         if self.queue.waiting_lanes == 1 and not self.staff.starting:
             effects += self._refill(starved, now, is_ahead=True)
-        effects += self.staff.keep_strength(now)
+        effects += self.staff.keep_strength()
         return effects
 
     def wake(self, now: float) -> list[NodeEffect]:

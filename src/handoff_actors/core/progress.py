@@ -78,6 +78,9 @@ class Progress:
         self.phase[index] = SENT
         self.node[index] = node
         self.sent_at[index] = now
+        if not self.ready_at[index]:
+            # A member of a unit may be done before it is known that what it takes is.
+            self.ready_at[index] = now
         self.attempt[index] += 1
         return self.attempt[index]
 

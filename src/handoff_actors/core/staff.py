@@ -58,12 +58,15 @@ class Staff:
         count = min(self._most - self.strength, wanted - self.starting)
         return [self.hire(is_async=False) for _ in range(count)]
 
-    def keep_strength(self, now: float) -> list[SpawnWorker]:
+    def look_at_clock(self, now: float) -> None:
+        """Start workers again, if the pause after starts that failed is over."""
+        if self._respawn_at is not None and now >= self._respawn_at:
+            self._respawn_at = None
+
+    def keep_strength(self) -> list[SpawnWorker]:
         """Replace those that are gone."""
         if self._respawn_at is not None:
-            if now < self._respawn_at:
-                return []
-            self._respawn_at = None
+            return []
         return [self.hire(is_async=False) for _ in range(self.usual - self.strength)]
 
     def came_up(self, worker: WorkerId, pid: int, now: float) -> None:
