@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from mmap import MADV_HUGEPAGE, PROT_READ, mmap
+from mmap import MADV_HUGEPAGE, mmap
 from pathlib import Path
 from typing import Protocol
 
 from handoff_actors.actors.copying import copy
+from handoff_actors.actors.mapped import map_file
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.workers import spares
 from handoff_actors.workers.room import complaint, expect_room, give_up_room, make_room
@@ -97,8 +98,7 @@ class Store:
         view = self._views.get((run, index))
         if view is None:
             try:
-                with self.path(run, index).open("rb") as file:
-                    view = memoryview(mmap(file.fileno(), 0, prot=PROT_READ))
+                view = map_file(self.path(run, index))
             except FileNotFoundError:
                 return None
             self._views[run, index] = view
