@@ -179,7 +179,7 @@ class Crew:
         effects = self._refill(starved, now)
         while any(self._start_one(run, starved, now, effects) for run in self.queue.turns()):
             pass
-        if self.queue.waiting_lanes == 1 and not self.staff.starting:
+        if self.queue.is_of_one_lane and not self.staff.starting:
             effects += self._refill(starved, now, is_ahead=True)
         effects += self.staff.keep_strength()
         return effects

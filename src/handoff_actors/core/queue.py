@@ -81,9 +81,9 @@ class FairQueue:
         return len(self._turns)
 
     @property
-    def waiting_lanes(self) -> int:
-        """How many lanes have something that waits."""
-        return sum(bool(lane.jobs) for lanes in self._lanes.values() for lane in lanes.values())
+    def is_of_one_lane(self) -> bool:
+        """Whether all that waits claims the same and is of one run."""
+        return len(self._turns) == 1 and len(self.lanes(next(iter(self._turns)))) == 1
 
     def lane(self, run: RunId, template: Template, *, suspect: bool = False) -> Lane:
         """The lane for jobs of `template`.
