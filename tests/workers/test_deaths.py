@@ -28,8 +28,8 @@ async def main():
     crew.pool.spawn(SYNC, is_async=False)
     await crew.until(lambda: SYNC in crew.pids)
     (crew.store / "value").write_bytes(b"x")
-    {then}
     print(crew.pids[SYNC], flush=True)
+    {then}
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -180,10 +180,12 @@ async def test_store_that_is_not_empty_is_refused_and_kept(tmp_path: Path) -> No
     ids=["alone", "with a fork of its own that lives on"],
 )
 def test_killed_node_leaves_no_worker_and_no_store(tmp_path: Path, then: str) -> None:
-    script = _APP.format(then=then).replace("await_forever()", "__import__('time').sleep(600)")
+    then = then.replace("await_forever()", "__import__('time').sleep(600)")
+    script = _APP.format(then=f"{then}\n    print('there', flush=True)")
     app = _run(script, tmp_path / "store")
     assert app.stdout is not None
     worker = psutil.Process(int(app.stdout.readline()))
+    assert app.stdout.readline() == b"there\n"
     zygote = worker.parent()
     assert zygote is not None
     forks = [child for child in psutil.Process(app.pid).children() if child != zygote]
