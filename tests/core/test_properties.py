@@ -55,7 +55,7 @@ def test_runs_take_turns_so_that_none_gets_two_ahead(lengths: list[int]) -> None
     served = dict.fromkeys(left, 0)
 
     while len(queue):
-        run = next(queue.turns())
+        run = queue.turns()[0]
         (lane,) = queue.lanes(run)
         lane.jobs.popleft()
         queue.had_its_turn(lane)

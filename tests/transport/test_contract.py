@@ -91,6 +91,32 @@ async def test_what_one_tick_sends_arrives_in_one_burst(place: Place) -> None:
     assert pair.client_side.bursts == [sent]
 
 
+async def test_what_is_held_leaves_with_the_flush(place: Place) -> None:
+    pair = await connected_pair(place.network, place.address)
+
+    pair.service.hold()
+    for number in range(5):
+        pair.service.send(pair.peer, Gone(number))
+        # A tick of the loop, at the end of which it would leave.
+        await asyncio.sleep(0)
+    pair.service.flush()
+    await pair.client_side.until_messages(5)
+
+    assert pair.client_side.bursts == [[Gone(number) for number in range(5)]]
+
+
+async def test_after_a_flush_messages_leave_as_before(place: Place) -> None:
+    pair = await connected_pair(place.network, place.address)
+    pair.service.hold()
+    pair.service.flush()
+    pair.service.flush()
+
+    pair.service.send(pair.peer, Gone(1))
+    await pair.client_side.until_messages(1)
+    pair.link.send(Gone(2))
+    await pair.service_side.until_messages(1)
+
+
 async def test_answers_go_to_who_asked(place: Place) -> None:
     service_side = ServiceRecorder()
     service = place.network.serve(place.address, service_side)

@@ -4,12 +4,13 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, TypeVarTuple
 
 from handoff_actors.core.machine import Machine
 
 EventT = TypeVar("EventT")
 EffectT = TypeVar("EffectT")
+_Events = TypeVarTuple("_Events")
 
 #: When it wants to be woken, the machine is asked at once after this many events, and then once after so many seconds:
 #: to ask after each would cost more than the event itself where there are many, and to be woken just to ask would cost
@@ -40,6 +41,7 @@ class Driver(Generic[EventT, EffectT]):
         self._perform = perform
         self._crashed = crashed
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         self._timer: asyncio.Handle | None = None
         self._rings_at = 0.0
         self._look: asyncio.Handle | None = None
@@ -52,7 +54,7 @@ class Driver(Generic[EventT, EffectT]):
 
     def start(self, start: Callable[[float], list[EffectT]]) -> None:
         """Carry out what the machine begins with. `start` calls that method of it, with the time."""
-        self._run(lambda: start(self._loop.time()))
+        self._run(start)
 
     def feed(self, event: EventT) -> None:
         """Hand over an event."""
@@ -61,10 +63,9 @@ class Driver(Generic[EventT, EffectT]):
         if self._is_busy:
             self._events.append(event)
             return
-        self._run(lambda: self._machine.handle(event, self._loop.time()))
+        self._run(self._machine.handle, event)
         while self._events:
-            following = self._events.popleft()
-            self._run(lambda event=following: self._machine.handle(event, self._loop.time()))  # type: ignore[misc]
+            self._run(self._machine.handle, self._events.popleft())
 
     def close(self) -> None:
         """Feed and wake the machine no more."""
@@ -82,10 +83,11 @@ class Driver(Generic[EventT, EffectT]):
         """Refer to nobody: whoever has this driver is to be gone, with all it has, as soon as nobody refers to it."""
         self._perform = self._crashed = _ignore
 
-    def _run(self, decide: Callable[[], list[EffectT]]) -> None:
+    def _run(self, decide: Callable[[*_Events, float], list[EffectT]], *events: *_Events) -> None:
+        now = self._time()
         self._is_busy = True
         try:
-            for effect in decide():
+            for effect in decide(*events, now):
                 self._perform(effect)
             if CHECK:
                 self._machine.check()
@@ -96,10 +98,9 @@ class Driver(Generic[EventT, EffectT]):
         if self._is_closed:
             self._let_go()
         elif self._look is None:
-            self._look_at_timer()
+            self._look_at_timer(now)
 
-    def _look_at_timer(self) -> None:
-        now = self._loop.time()
+    def _look_at_timer(self, now: float) -> None:
         if now >= self._looks_until:
             self._looks, self._looks_until = LOOKS, now + LOOK_S
         if self._looks:
@@ -125,10 +126,9 @@ class Driver(Generic[EventT, EffectT]):
         self._timer = None
         if self._is_closed:
             return
-        now = self._loop.time()
         wake_at = self._machine.wake_at
-        if wake_at is not None and now >= wake_at:
-            self._run(lambda: self._machine.wake(now))
+        if wake_at is not None and self._time() >= wake_at:
+            self._run(self._machine.wake)
             while self._events:
                 self.feed(self._events.popleft())
         else:

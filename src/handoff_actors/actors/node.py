@@ -343,7 +343,12 @@ class NodeActor:
         """See WorkerEvents."""
         pid = self._pids[worker]
         entries = [Done(index, attempt, value, pid, ran_s) for index, attempt, value, ran_s in done]  # type: ignore[arg-type]
+        # To wait for the end of the tick would cost a tenth of what a function costs that others wait for.
+        for service in self._services:
+            service.hold()
         self._feed(WorkerDone(worker, run, entries))
+        for service in self._services:
+            service.flush()
 
     def worker_failed(
         self,

@@ -44,9 +44,9 @@ class Crew:
 
     # --- What happens -------------------------------------------------------------------------------------------
 
-    def start(self) -> list[NodeEffect]:
+    def start(self, now: float) -> list[NodeEffect]:
         """Start the usual workers."""
-        return [*self.staff.keep_strength()]
+        return [*self.staff.keep_strength(now)]
 
     def worker_up(self, worker: WorkerId, pid: int, now: float) -> None:
         """A worker is ready."""
@@ -172,16 +172,15 @@ class Crew:
 
     def fill(self, now: float, *, may_start: bool = True) -> list[NodeEffect]:
         """Give out what can start."""
-        self.staff.look_at_clock(now)
+        effects: list[NodeEffect] = [*self.staff.keep_strength(now)]
         if not may_start or not self.queue.waiting_runs:
-            return [*self.staff.keep_strength()]
+            return effects
         starved = self._most_starved(now) if self._blocked else None
-        effects = self._refill(starved, now)
-        while any(self._start_one(run, starved, now, effects) for run in self.queue.turns()):
+        effects += self._refill(starved, now)
+        while self.queue.waiting_runs and self._start_one(starved, now, effects):
             pass
         if self.queue.is_of_one_lane and not self.staff.starting:
             effects += self._refill(starved, now, is_ahead=True)
-        effects += self.staff.keep_strength()
         return effects
 
     def wake(self, now: float) -> list[NodeEffect]:
@@ -242,11 +241,12 @@ class Crew:
 
     # --- Starting -----------------------------------------------------------------------------------------------
 
-    def _start_one(self, run: RunId, starved: Lane | None, now: float, effects: list[NodeEffect]) -> bool:
-        for lane in self.queue.lanes(run):
-            if _may_go_before(starved, lane) and self._start_lane(lane, now, effects):
-                self.queue.had_its_turn(lane)
-                return True
+    def _start_one(self, starved: Lane | None, now: float, effects: list[NodeEffect]) -> bool:
+        for run in self.queue.turns():
+            for lane in self.queue.lanes(run):
+                if _may_go_before(starved, lane) and self._start_lane(lane, now, effects):
+                    self.queue.had_its_turn(lane)
+                    return True
         return False
 
     def _start_lane(self, lane: Lane, now: float, effects: list[NodeEffect]) -> bool:

@@ -46,6 +46,8 @@ class Dispatcher:
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
         self.sources = Sources(progress)
+        #: In the order of their names.
+        self.candidates = self.sources.candidates
         #: None while nodes are few.
         self._shortlists: Shortlists | None = None
         self._sending = Sending(program, progress, self.sources, self.needs, may_form_units=may_form_units)
@@ -60,11 +62,6 @@ class Dispatcher:
         self._anywhere = [Destination(need, None) for need in self.needs.classes]
 
     @property
-    def candidates(self) -> dict[str, Candidate]:
-        """Every node that the run knows, in the order of their names."""
-        return self.sources.candidates
-
-    @property
     def reserved(self) -> dict[Index, str]:
         """Nodes that have been chosen for functions whose inputs are made for one node."""
         return self.sources.reserved
@@ -76,7 +73,9 @@ class Dispatcher:
 
     def add_candidate(self, node: Candidate) -> None:
         """A node has come."""
-        self.sources.candidates = dict(sorted([*self.candidates.items(), (node.name, node)]))
+        in_order = sorted([*self.candidates.items(), (node.name, node)])
+        self.candidates.clear()
+        self.candidates.update(in_order)
         if self._shortlists is not None:
             self._shortlists.add(node)
         elif len(self.candidates) > FEW_NODES:
@@ -191,7 +190,8 @@ class Dispatcher:
     def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
         """How many functions of a lane go to the node of the first one, because there is no choice."""
         if (
-            self._has_places
+            len(lane.heap) == 1
+            or self._has_places
             or self._is_users_policy
             or len(self.candidates) > 1
             or len(self._ready.lanes()) > 1

@@ -93,7 +93,7 @@ class NodeMachine:
 
     def start(self, now: float) -> list[NodeEffect]:
         """Start the workers."""
-        return [*self._crew.start(), *self._settle(now)]
+        return [*self._crew.start(now), *self._settle(now)]
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeEffect]:
         """Take one event."""
@@ -356,9 +356,9 @@ class NodeMachine:
             effects.append(SpillValue(*leaving))
         filled = self._crew.fill(now, may_start=not self._shelf.is_crowded)
         effects += [*self._outcomes.started(filled), *filled] if self._tenants.watched else filled
-        standing = self.ledger.claimed, self.ledger.totals, self._leaving
+        standing = self._crew.ledger.claimed, self._crew.ledger.totals, self._leaving
         effects += self._herald.speak(standing, self._advertise, now)
-        effects += [ForgetPeer(peer) for peer in self._tenants.take_departed()]
+        effects += map(ForgetPeer, self._tenants.take_departed())
         if self._leaving and not self._left and not self._has_work:
             self._left = True
             effects.append(Left())

@@ -51,24 +51,29 @@ class Outcomes:
         """A worker has finished jobs."""
         accepted = self._crew.finished(event.worker, event.run, event.done, now)
         run = self._tenants.live(event.run)
-        counting = {entry.index for entry in accepted} if run is not None else set()
+        stored = [entry for entry in event.done if isinstance(entry.value, int)]
         effects: list[NodeEffect] = []
-        refused: set[Index] = set()
-        for entry in event.done:
-            if not isinstance(entry.value, int):
-                continue
-            if run is not None and entry.index in counting and not self._shelf.has_room(entry.value):
-                refused.add(entry.index)
-                effects.append(Reply(run.peer, no_room(event.run, entry, entry.value, self._shelf)))
-            effects.append(
-                self._stored(event.run, entry, entry.value, counts=entry.index in counting - refused)
-            )
-        kept = [entry for entry in accepted if entry.index not in refused] if refused else accepted
+        kept = self._take_in(stored, accepted, event.run, effects) if stored else accepted
         if run is not None and kept:
             others = self._crew.staff.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
             fetched = run.take_fetched(now) if run.fetched else []
             effects.append(Reply(run.peer, Completed(event.run, kept, others, fetched)))
         return effects
+
+    def _take_in(
+        self, stored: Iterable[Done], accepted: list[Done], run: RunId, effects: list[NodeEffect]
+    ) -> list[Done]:
+        """Keep stored values that count, as far as there is room; the answer is what of `accepted` remains."""
+        tenancy = self._tenants.live(run)
+        counting = {entry.index for entry in accepted} if tenancy is not None else set()
+        refused: set[Index] = set()
+        for entry in stored:
+            assert isinstance(entry.value, int)
+            if tenancy is not None and entry.index in counting and not self._shelf.has_room(entry.value):
+                refused.add(entry.index)
+                effects.append(Reply(tenancy.peer, no_room(run, entry, entry.value, self._shelf)))
+            effects.append(self._stored(run, entry, entry.value, counts=entry.index in counting - refused))
+        return [entry for entry in accepted if entry.index not in refused] if refused else accepted
 
     def failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
         """A worker is through with a job, without a value."""

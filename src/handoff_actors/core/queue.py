@@ -6,7 +6,7 @@ order that their runner wants.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from msgspec import Struct, field
 
@@ -109,9 +109,9 @@ class FairQueue:
         lane.jobs.extendleft(reversed(list(jobs)))
         self._turns[lane.run] = None
 
-    def turns(self) -> Iterator[RunId]:
+    def turns(self) -> list[RunId]:
         """The runs that have something, as their turns come."""
-        yield from list(self._turns)
+        return list(self._turns)
 
     def lanes(self, run: RunId) -> list[Lane]:
         """The lanes of a run that have something."""

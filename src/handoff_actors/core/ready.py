@@ -73,6 +73,8 @@ class ReadyQueue:
 
     def most_urgent(self, passed_over: Collection[ReadyLane]) -> ReadyLane | None:
         """The lane whose first function is the most urgent one."""
+        if not self._lanes:
+            return None
         if not passed_over and len(self._lanes) == 1:
             return next(iter(self._lanes.values()))
         lanes = [lane for lane in self._lanes.values() if lane not in passed_over]

@@ -225,8 +225,9 @@ class RunMachine:
         match message:
             case Completed(_, done, others, fetched):
                 node.set_others(others)
-                self.progress.note_fetched(name, fetched, now)
-                self._observing.fetched(name, fetched)
+                if fetched:
+                    self.progress.note_fetched(name, fetched, now)
+                    self._observing.fetched(name, fetched)
                 for entry in done:
                     self._completed(node, entry, now)
             case Failed():

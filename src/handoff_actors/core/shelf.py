@@ -36,7 +36,7 @@ class Shelf:
     @property
     def is_crowded(self) -> bool:
         """There is more than there may be, but not for long."""
-        return self.is_over and self._leaving is not None and not self.refusal
+        return self._leaving is not None and self.is_over and not self.refusal
 
     @property
     def wake_at(self) -> float | None:
@@ -80,7 +80,7 @@ class Shelf:
         """The value to write to disk now, if any; answered by `written` or `refused`, or not if its run ends first."""
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
-        if not self.is_over or self._leaving is not None or self._retry_at is not None:
+        if self._leaving is not None or self._retry_at is not None or not self.is_over:
             return None
         self._leaving = next(iter(self._sizes))
         return self._leaving

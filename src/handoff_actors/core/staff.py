@@ -58,14 +58,11 @@ class Staff:
         count = min(self._most - self.strength, wanted - self.starting)
         return [self.hire(is_async=False) for _ in range(count)]
 
-    def look_at_clock(self, now: float) -> None:
-        """Start workers again, if the pause after starts that failed is over."""
+    def keep_strength(self, now: float) -> list[SpawnWorker]:
+        """Replace those that are gone, unless this is the pause after starts that failed."""
         if self._respawn_at is not None and now >= self._respawn_at:
             self._respawn_at = None
-
-    def keep_strength(self) -> list[SpawnWorker]:
-        """Replace those that are gone."""
-        if self._respawn_at is not None:
+        if self.strength >= self.usual or self._respawn_at is not None:
             return []
         return [self.hire(is_async=False) for _ in range(self.usual - self.strength)]
 

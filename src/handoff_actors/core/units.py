@@ -35,7 +35,7 @@ class Units:
         """The functions to send along with one that goes to a node, in the order in which they are to run."""
         plan, need = self._plan, self._needs.of[head]
         most = self._most_members(need)
-        if most <= 1 or not self._lack_only_this(plan.dependents[head]) or not self._is_joinable(head):
+        if most <= 1 or not self._is_joinable(head) or not self._lack_only_this(plan.dependents[head]):
             return []
         members, inside = [head], {head}
         has_siblings = need.seconds is not None and need.seconds <= SIBLING_S

@@ -83,6 +83,12 @@ class Service(Protocol):
         Raises SerializationError if the message is too large for a frame.
         """
 
+    def hold(self) -> None:
+        """Let what is sent from now on wait for `flush`, not for the end of this tick."""
+
+    def flush(self) -> None:
+        """Let it leave. In one event loop this may call back what it leads to, unless it was itself called back."""
+
     def close(self) -> None:
         """Let what is queued leave, for a short while, and hang up on all peers."""
 

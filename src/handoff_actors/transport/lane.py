@@ -28,6 +28,7 @@ class Postman:
     def __init__(self) -> None:
         self._due: deque[Callable[[], None]] = deque()
         self._is_on_the_way = False
+        self._is_held = False
 
     def call(self, hand_over: Callable[[], None]) -> None:
         """Have something handed over soon, after what waits already."""
@@ -35,6 +36,17 @@ class Postman:
         if not self._is_on_the_way:
             self._is_on_the_way = True
             asyncio.get_running_loop().call_soon(self._go)
+
+    def hold(self) -> None:
+        """Let what is to be handed over wait for `flush`, which costs less than to wait for the loop."""
+        if not self._is_on_the_way:
+            self._is_on_the_way = self._is_held = True
+
+    def flush(self) -> None:
+        """Hand over what has waited for this."""
+        if self._is_held:
+            self._is_held = False
+            self._go()
 
     def _go(self) -> None:
         try:

@@ -201,6 +201,14 @@ class MemoryService:
         else:
             link.answer(message)
 
+    def hold(self) -> None:
+        """See `Service.hold`."""
+        self._postman.hold()
+
+    def flush(self) -> None:
+        """See `Service.flush`."""
+        self._postman.flush()
+
     def close(self) -> None:
         """See `Service.close`."""
         if self._is_closed:

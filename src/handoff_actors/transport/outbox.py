@@ -22,6 +22,11 @@ class Outbox:
         self._transmit = transmit
         self._batches: dict[PeerId, Batch] = {}
         self._scheduled: asyncio.Handle | None = None
+        self._is_held = False
+
+    def hold(self) -> None:
+        """Let what is added wait for `flush`, and not for the end of the tick."""
+        self._is_held = True
 
     def add(self, peer: PeerId, message: FromNode | ToNode) -> None:
         """Queue a message. A batch that it makes long leaves at once, and so does a large piece of a value."""
@@ -35,11 +40,12 @@ class Outbox:
         self._batches[peer] = batch
         if batch.nbytes >= FULL_BATCH_BYTES:
             self._send_batch(peer)
-        elif self._scheduled is None:
+        elif self._scheduled is None and not self._is_held:
             self._scheduled = asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
         """Hand over all that is queued."""
+        self._is_held = False
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None

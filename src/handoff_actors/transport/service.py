@@ -48,6 +48,14 @@ class ZmqService:
         if not self._is_closed:
             self._outbox.add(peer, message)
 
+    def hold(self) -> None:
+        """See `Service.hold`."""
+        self._outbox.hold()
+
+    def flush(self) -> None:
+        """See `Service.flush`."""
+        self._outbox.flush()
+
     def close(self) -> None:
         """See `Service.close`."""
         if not self._is_closed:
