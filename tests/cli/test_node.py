@@ -22,9 +22,16 @@ def test_ready_line_tells_name_address_and_offer() -> None:
     assert node.returncode == 0
 
 
+#: Where values are by default, and where they are if this process may not mount anything.
+STORES = [(), ("--store-dir", "/dev/shm")]
+
+
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_leaves_nothing_behind(daemons: Daemons, number: signal.Signals) -> None:
-    daemon = daemons.start("--cpu", "2")
+def test_told_to_stop_it_leaves_nothing_behind(
+    daemons: Daemons, number: signal.Signals, store: tuple[str, ...]
+) -> None:
+    daemon = daemons.start("--cpu", "2", *store)
     daemon.wait_for_workers(2)
     assert daemon.store.exists()
 
@@ -34,8 +41,9 @@ def test_told_to_stop_it_leaves_nothing_behind(daemons: Daemons, number: signal.
     assert daemon.leftovers() == []
 
 
-def test_killed_it_leaves_nothing_behind(daemons: Daemons) -> None:
-    daemon = daemons.start("--cpu", "2")
+@pytest.mark.parametrize("store", STORES)
+def test_killed_it_leaves_nothing_behind(daemons: Daemons, store: tuple[str, ...]) -> None:
+    daemon = daemons.start("--cpu", "2", *store)
     daemon.wait_for_workers(2)
 
     daemon.kill()

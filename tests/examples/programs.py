@@ -98,8 +98,11 @@ def stores_of(process: psutil.Process) -> list[Path]:
     with suppress(FileNotFoundError, ProcessLookupError):
         for link in Path(f"/proc/{process.pid}/fd").iterdir():
             with suppress(FileNotFoundError):
-                found.append(link.readlink())
-    return [path for path in found if path.name.startswith("handoff-") and path.is_dir()]
+                path = link.readlink()
+                if path.name.startswith("handoff-"):
+                    # What is in a file system of the node's own has no path that others could take.
+                    found.append(path if path.is_dir() else link)
+    return [path for path in found if path.is_dir()]
 
 
 @contextmanager

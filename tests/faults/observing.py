@@ -71,5 +71,5 @@ async def until_empty(session: handoff.Session, *nodes: Daemon) -> None:
 
     await until(session, are_empty)
     # Threads of the nodes remove the files.
-    while any(list(node.store.iterdir()) for node in nodes):
+    while any(node.stored() for node in nodes):
         await session._connections._next_change()

@@ -96,7 +96,7 @@ def test_cuts_of_any_kind_and_length_cost_a_run_nothing_but_time(daemons: Daemon
     assert answer["lost"] == ["n4", "n5"]
     assert answer["kinds"]["completed"] == NODES + 1, "a result was taken twice"
     for node in nodes:
-        node.wait_until(lambda node=node: not list(node.store.iterdir()))  # type: ignore[misc]
+        node.wait_until(lambda node=node: not node.stored())  # type: ignore[misc]
 
 
 def test_slow_lossy_network_that_reorders_loses_no_node(daemons: Daemons, stack: ExitStack) -> None:

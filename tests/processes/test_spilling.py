@@ -82,7 +82,7 @@ async def test_run_that_ends_while_its_values_are_written_leaves_nothing(
             run = await session.execute_distributed(dag)
             await run.release()
 
-    node.wait_until(lambda: files_in(node.store) == files_in(tmp_path, "*/*") == [])
+    node.wait_until(lambda: node.stored() == files_in(tmp_path, "*/*") == [])
 
 
 async def test_full_disk_fails_the_function_with_sizes_and_later_ones_work(
@@ -155,7 +155,7 @@ async def test_fifty_runs_of_much_data_leave_memory_as_it_was(daemons: Daemons) 
             run = await session.execute_distributed(dag)
             assert run.results["sum 0"] == 100 * MB
             await run.release()
-        node.wait_until(lambda: files_in(node.store) == [])
+        node.wait_until(lambda: node.stored() == [])
         after = process.memory_info().rss
 
     assert after < before + 20 * MB

@@ -21,6 +21,8 @@ class MemoryOptions(Struct, frozen=True):
     #: Where values go that are too many; None: the directory for temporary files.
     spill_dir: Path | None = None
     memory_factor: float = MEMORY_FACTOR
+    #: Where values are; None: in shared memory, with huge pages where this process may have such.
+    store_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if self.store_limit_mb is not None and not self.store_limit_mb >= 0:
@@ -32,23 +34,25 @@ class MemoryOptions(Struct, frozen=True):
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> "MemoryOptions":
-        """HANDOFF_STORE_LIMIT, HANDOFF_SPILL_DIR and HANDOFF_MEMORY_FACTOR, each as the command line has it."""
-        limit, directory = variables.get("HANDOFF_STORE_LIMIT"), variables.get("HANDOFF_SPILL_DIR")
+        """HANDOFF_STORE_LIMIT, _SPILL_DIR, _MEMORY_FACTOR and _STORE_DIR, each as the command line has it."""
+        limit, spill_dir = variables.get("HANDOFF_STORE_LIMIT"), variables.get("HANDOFF_SPILL_DIR")
+        store_dir = variables.get("HANDOFF_STORE_DIR")
         return cls(
             None if not limit else float(limit),
-            None if not directory else Path(directory),
+            None if not spill_dir else Path(spill_dir),
             float(variables.get("HANDOFF_MEMORY_FACTOR") or MEMORY_FACTOR),
+            None if not store_dir else Path(store_dir),
         )
 
     def limits(self) -> Limits:
         """In the units of the core."""
         limit_mb = self.store_limit_mb
-        nbytes = _half_of_what_is_free() if limit_mb is None else int(limit_mb * _MEGABYTE)
+        nbytes = _half_of_what_is_free(self.store_dir) if limit_mb is None else int(limit_mb * _MEGABYTE)
         return Limits(self.memory_factor, nbytes)
 
 
-def _half_of_what_is_free() -> int:
-    space = os.statvfs(memory_directory())
+def _half_of_what_is_free(store_dir: Path | None) -> int:
+    space = os.statvfs(store_dir or memory_directory())
     free = space.f_bavail * space.f_frsize
     available, _ = machine_memory()
     return min(free, available or free) // 2

@@ -25,10 +25,13 @@ class MemoryWatch:
         pids: Mapping[WorkerId, int],
         is_needed: Callable[[], bool],
         sampled: Callable[[MemorySampled], None],
+        give_up: Callable[[], object],
     ) -> None:
+        """`give_up` gives back what is kept though nobody needs it, when the machine runs short; in a thread."""
         self._pids = pids
         self._is_needed = is_needed
         self._sampled = sampled
+        self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._is_on = False
@@ -55,7 +58,8 @@ class MemoryWatch:
         return was_killed or self._was_short or _is_short(*machine_memory())
 
     def _look(self) -> None:
-        looking = self._loop.run_in_executor(None, take_sample, self._loop.time(), dict(self._pids))
+        now, pids = self._loop.time(), dict(self._pids)
+        looking = self._loop.run_in_executor(None, take_sample, now, pids, self._give_up)
         looking.add_done_callback(self._looked)
 
     def _looked(self, looking: "asyncio.Future[MemorySampled]") -> None:
@@ -69,9 +73,12 @@ class MemoryWatch:
             self.wake()
 
 
-def take_sample(now: float, pids: Mapping[WorkerId, int]) -> MemorySampled:
-    """Look at workers and machine."""
+def take_sample(now: float, pids: Mapping[WorkerId, int], give_up: Callable[[], object]) -> MemorySampled:
+    """Look at workers and machine; where that is short, once more without what nobody needs."""
     available, total = machine_memory()
+    if _is_short(available, total):
+        give_up()
+        available, total = machine_memory()
     used = {worker: family_nbytes(pid) for worker, pid in pids.items()}
     return MemorySampled(now, used, available, total)
 

@@ -116,7 +116,7 @@ class NodeActor:
         self._lease_s = lease_s
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
-        self._store = Store(self.incarnation, options.spill_dir, limits.store_nbytes)
+        self._store = Store(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
         self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT, self._store.disk)
         self._supply = Supply(name, self._store, self._feed, self._ask_app, self.tally)
         self._services: list[Service] = []
@@ -132,7 +132,9 @@ class NodeActor:
     async def start(self) -> None:
         """Start the workers; they are ready soon after."""
         self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
-        self._watch = MemoryWatch(self._pids, lambda: self._machine.is_working, self._feed)
+        self._watch = MemoryWatch(
+            self._pids, lambda: self._machine.is_working, self._feed, self._store.give_up_spares
+        )
         await self._pool.start()
         self._driver.start(self._machine.start)
 

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import itertools
+import math
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from mmap import MADV_HUGEPAGE, mmap
 from pathlib import Path
 from typing import Protocol
 
+from handoff_actors.actors import huge_pages
 from handoff_actors.actors.copying import copy
 from handoff_actors.actors.mapped import map_file
 from handoff_actors.ids import Attempt, Index, RunId
@@ -38,6 +40,7 @@ class Landing(Protocol):
 
 #: Stores are directories of this name and an incarnation.
 PREFIX = "handoff-"
+SHARED = Path("/dev/shm")  # noqa: S108 - private directories within
 #: Its owner may not have locked it yet.
 YOUNG_S = 60.0
 
@@ -49,7 +52,11 @@ class Store:
     """
 
     def __init__(
-        self, incarnation: str, spill_dir: Path | None = None, limit_nbytes: int | None = None
+        self,
+        incarnation: str,
+        spill_dir: Path | None = None,
+        limit_nbytes: int | None = None,
+        store_dir: Path | None = None,
     ) -> None:
         """Make a directory in shared memory where there is such a thing, and one on disk. Raises OSError.
 
@@ -58,12 +65,14 @@ class Store:
         self._most_spare_nbytes = spares.MOST_NBYTES
         if limit_nbytes is not None:
             self._most_spare_nbytes = min(self._most_spare_nbytes, limit_nbytes // 4)
-        parent, disk_parent = memory_directory(), spill_dir or Path(tempfile.gettempdir())
+        shared, disk_parent = memory_directory(), spill_dir or Path(tempfile.gettempdir())
+        #: What is open for as long as this process lives.
+        self._descriptors: list[int] = []
+        parent = store_dir or self._mounted(shared)
         self.directory = parent / f"{PREFIX}{incarnation}"
         self.disk = disk_parent / f"{PREFIX}{incarnation}-spilled"
-        #: Locked for as long as this process lives.
-        self._descriptors = [_own(directory) for directory in (self.directory, self.disk)]
-        for place in (parent, disk_parent):
+        self._descriptors += [_own(directory) for directory in (self.directory, self.disk)]
+        for place in {shared, parent, disk_parent}:
             _sweep(place)
         self._views: dict[Key, memoryview] = {}
         #: Values that are being written to disk.
@@ -74,6 +83,18 @@ class Store:
         self._worker_has_died = False
         #: Spare files are looked at then.
         self._tidying: asyncio.TimerHandle | None = None
+
+    def _mounted(self, shared: Path) -> Path:
+        """A place like shared memory, and as large, but with huge pages; where there can't be one, shared memory."""
+        if shared != SHARED:
+            return shared
+        space = os.statvfs(shared)
+        descriptor = huge_pages.mount(space.f_blocks * space.f_frsize)
+        if descriptor is None:
+            return shared
+        self._descriptors.append(descriptor)
+        # Not "self": this is where workers find it, too.
+        return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
     def path(self, run: RunId, index: Index) -> Path:
         """The file of a value that counts."""
@@ -182,6 +203,10 @@ class Store:
         )
         removal.add_done_callback(lambda _: self._tidy_later() if removal.result() else None)
 
+    def give_up_spares(self) -> None:
+        """Give back the memory of what nobody needs. May be called by any thread."""
+        spares.remove_spares(self.directory, math.inf)
+
     def _take_views(self, run: RunId) -> list[memoryview]:
         return [self._views.pop(key) for key in list(self._views) if key[0] == run]
 
@@ -219,8 +244,7 @@ class Store:
 
 def memory_directory() -> Path:
     """Where stores are: in shared memory where there is such a thing."""
-    shared = Path("/dev/shm")  # noqa: S108 - private directories within
-    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    return SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def _own(directory: Path) -> int:

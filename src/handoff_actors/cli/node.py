@@ -80,6 +80,12 @@ LEVELS = ("debug", "info", "warning", "error")
     help="Where they go, in a directory of the node's own. [default: the one for temporary files]",
 )
 @click.option(
+    "--store-dir",
+    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+    envvar="HANDOFF_STORE_DIR",
+    help="Where values are, in a directory of the node's own. [default: in memory, shared with its workers]",
+)
+@click.option(
     "--memory-factor",
     type=click.FloatRange(min=0),
     envvar="HANDOFF_MEMORY_FACTOR",
@@ -116,6 +122,7 @@ def node(
     drain_s: float,
     store_limit_mb: float | None,
     spill_dir: Path | None,
+    store_dir: Path | None,
     memory_factor: float,
     metrics_port: int | None,
     metrics_host: str,
@@ -138,7 +145,7 @@ def node(
         insecure=insecure,
         drain_s=drain_s,
         key=key,
-        memory=_memory_options(store_limit_mb, spill_dir, memory_factor),
+        memory=_memory_options(store_limit_mb, spill_dir, memory_factor, store_dir),
     )
     log_to_stderr(log_level)
     if metrics_port is not None:
@@ -173,9 +180,11 @@ def _capabilities(
         raise click.UsageError(str(error)) from error
 
 
-def _memory_options(limit_mb: float | None, spill_dir: Path | None, factor: float) -> MemoryOptions:
+def _memory_options(
+    limit_mb: float | None, spill_dir: Path | None, factor: float, store_dir: Path | None
+) -> MemoryOptions:
     try:
-        return MemoryOptions(limit_mb, spill_dir, factor)
+        return MemoryOptions(limit_mb, spill_dir, factor, store_dir)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

@@ -1,6 +1,7 @@
-"""Files of values that nobody needs any more, kept for a moment so that the next large value gets their pages.
+"""Files of values that nobody needs any more, kept for a while so that the next large value gets their pages.
 
-To take 100 MB of pages from the kernel costs 28 ms and to give them back 13, where copying them takes 17. A file is
+To take 100 MB of pages from the kernel costs 28 ms and to give them back 13, where copying them takes 17; and 70 ms if a
+virtual machine has meanwhile given them back to its host, which happens to huge pages within seconds. A file is
 written over only where the kernel grants a write lease on it, which says that nobody else has it open or mapped: no
 worker, no child of a worker, no array that has outlived its job. Where there are no leases nothing is kept.
 """
@@ -17,9 +18,9 @@ from typing import Final
 #: Of smaller ones the pages are quickly had.
 LEAST_NBYTES: Final = 1 << 20
 #: All that is kept of one node, at most.
-MOST_NBYTES: Final = 256 << 20
-#: Seconds for which a file is kept.
-KEPT_S: Final = 1.0
+MOST_NBYTES: Final = 1 << 30
+#: Seconds for which a file is kept; as long as jemalloc keeps pages. When the machine runs short, all of them go at once.
+KEPT_S: Final = 10.0
 
 _PREFIX: Final = "spare-"
 _SET_LEASE: Final[int | None] = getattr(fcntl, "F_SETLEASE", None)
