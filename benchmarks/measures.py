@@ -35,6 +35,7 @@ METRICS: dict[str, Metric] = {
     "fanout": Metric("independent no-ops", "functions/s", higher_is_better=True),
     "layered": Metric("layered random DAG, 100 wide, 3 inputs each", "functions/s", higher_is_better=True),
     "chain": Metric("chain, per hop", "µs"),
+    "hops": Metric("chain with time limits, which is sent hop by hop, per hop", "µs"),
     "branching": Metric("branching DAG of 4, warm, p50", "ms"),
     "large": Metric("100 MB array to 8 consumers", "ms"),
     "cpu": Metric("functions of 50 ms CPU: share of two cores", "%", higher_is_better=True),
@@ -117,6 +118,12 @@ async def measure_chain(contender: Contender) -> Figures:
     hops = contender.sizes.hops
     async with contender.embedded() as cluster:
         return {"chain": await median_s(cluster, workloads.chain(hops)) / hops * 1e6}
+
+
+async def measure_hops(contender: Contender) -> Figures:
+    hops = contender.sizes.hops
+    async with contender.embedded() as cluster:
+        return {"hops": await median_s(cluster, workloads.hops(hops)) / hops * 1e6}
 
 
 async def measure_branching(contender: Contender) -> Figures:
@@ -217,6 +224,7 @@ MEASURES: dict[str, Callable[[Contender], Awaitable[Figures]]] = {
     "fanout": measure_fanout,
     "layered": measure_layered,
     "chain": measure_chain,
+    "hops": measure_hops,
     "branching": measure_branching,
     "large": measure_large,
     "cpu": measure_cpu,

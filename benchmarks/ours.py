@@ -15,6 +15,16 @@ from benchmarks.workloads import Workload
 ROOT = Path(__file__).parent.parent
 
 
+def dag_of(workload: Workload) -> handoff.DAG:
+    """The workload in our terms: each function claims a core."""
+    dag = handoff.DAG()
+    for step in workload.steps:
+        dag.add_function(
+            handoff.Function(step.key, step.takes, step.code, cost={"cpu": 1}, timeout=workload.timeout_s)
+        )
+    return dag
+
+
 class OurCluster:
     """The default session of this process."""
 
@@ -25,9 +35,7 @@ class OurCluster:
         """Give back the last run's values first, as an app does when it is done with them."""
         if self._release_last_run is not None:
             await self._release_last_run()
-        dag = handoff.DAG()
-        for step in workload.steps:
-            dag.add_function(handoff.Function(step.key, step.takes, step.code, cost={"cpu": 1}))
+        dag = dag_of(workload)
 
         async def execute() -> Mapping[str, object]:
             run = await handoff.execute_distributed(dag)

@@ -11,7 +11,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 OURS = "ours"
-WORKLOADS = ("fanout", "layered", "chain", "branching", "large", "cpu", "memory", "loop", "daemons", "cold")
+WORKLOADS = (
+    "fanout",
+    "layered",
+    "chain",
+    "hops",
+    "branching",
+    "large",
+    "cpu",
+    "memory",
+    "loop",
+    "daemons",
+    "cold",
+)
 #: What can be measured of one that holds the app's thread while it submits what has become ready.
 BLOCKING = frozenset(WORKLOADS) - {"memory", "loop", "daemons"}
 
@@ -29,7 +41,7 @@ class Peer:
 
 PEERS = {
     "bare": Peer(
-        "benchmarks.bare:CONTENDER", frozenset({"fanout", "layered", "chain", "branching", "daemons"})
+        "benchmarks.bare:CONTENDER", frozenset({"fanout", "layered", "chain", "hops", "branching", "daemons"})
     ),
     "pool": Peer("benchmarks.floor:POOL", BLOCKING),
     "local": Peer("benchmarks.floor:LOCAL", frozenset({"large"})),

@@ -20,6 +20,7 @@ from pathlib import Path
 import handoff_actors as handoff
 from benchmarks import workloads
 from benchmarks.contender import WORKERS
+from benchmarks.ours import dag_of
 from benchmarks.workloads import Workload
 
 SAMPLES_PER_S = 500
@@ -29,7 +30,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "fanout": workloads.fan_out,
     "layered": lambda: workloads.layered(100),
     "chain": lambda: workloads.chain(300),
-    "hops": lambda: workloads.chain(300),
+    "hops": lambda: workloads.hops(300),
 }
 
 #: What a stack is for: the first that one of its frames, or its innermost frame, is in.
@@ -51,12 +52,7 @@ INNERMOST = (
 
 
 def build(name: str) -> handoff.DAG:
-    # Of what has a time limit each function is sent by itself.
-    timeout = 60.0 if name == "hops" else None
-    dag = handoff.DAG()
-    for step in WORKLOADS[name]().steps:
-        dag.add_function(handoff.Function(step.key, step.takes, step.code, cost={"cpu": 1}, timeout=timeout))
-    return dag
+    return dag_of(WORKLOADS[name]())
 
 
 async def go_on(name: str) -> None:

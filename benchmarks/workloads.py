@@ -53,6 +53,8 @@ class Workload:
     #: Every step stands after all that it takes.
     steps: list[Step]
     expected: dict[str, object]
+    #: Seconds that each step may take, for who has time limits and sends what has one by itself.
+    timeout_s: float | None = None
 
 
 class AnArray:
@@ -110,6 +112,12 @@ def chain(hops: int) -> Workload:
     first = Step("hop-1", increment)
     later = [Step(f"hop-{hop}", increment, (f"hop-{hop - 1}",)) for hop in range(2, hops + 1)]
     return Workload([first, *later], {f"hop-{hops}": hops})
+
+
+def hops(count: int) -> Workload:
+    """A chain of which no two functions may be sent as one."""
+    whole = chain(count)
+    return Workload(whole.steps, whole.expected, timeout_s=60.0)
 
 
 def branching() -> Workload:

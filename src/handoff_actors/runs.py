@@ -34,7 +34,9 @@ class Holdings:
             return self._decoded[function_id]
         index = self.runner.plan.index_of[function_id]
         progress = self.runner.machine.progress
-        encoded = progress.inline.get(index, self.runner.values.get(index))
+        encoded: bytes | memoryview | None = progress.inline.get(index)
+        if encoded is None:
+            encoded = self.runner.values.get(index)
         if encoded is None:
             stored = progress.stored[index]
             return StoredValue(self, function_id, (stored.holders or [""])[0], stored.nbytes)
