@@ -25,6 +25,8 @@ class Holdings:
 
     def __init__(self, runner: RunnerActor) -> None:
         self.runner = runner
+        self._index_of = runner.plan.index_of
+        self._inline = runner.machine.progress.inline
         self._decoded: dict[FunctionId, Any] = {}
         self.release = weakref.finalize(self, _let_go, runner, asyncio.get_running_loop())
 
@@ -32,19 +34,16 @@ class Holdings:
         """A value, or where it is stored."""
         if function_id in self._decoded:
             return self._decoded[function_id]
-        index = self.runner.plan.index_of[function_id]
-        progress = self.runner.machine.progress
-        encoded: bytes | memoryview | None = progress.inline.get(index)
+        index = self._index_of[function_id]
+        encoded = self._inline.get(index) or self.runner.values.get(index)
         if encoded is None:
-            encoded = self.runner.values.get(index)
-        if encoded is None:
-            stored = progress.stored[index]
+            stored = self.runner.machine.progress.stored[index]
             return StoredValue(self, function_id, (stored.holders or [""])[0], stored.nbytes)
         return self._decode(function_id, encoded)
 
     async def fetch(self, function_id: FunctionId) -> Any:
         """A value, brought home if need be. Raises KeyError for an unknown id, NodeLost if no node has it any more."""
-        index = self.runner.plan.index_of[function_id]
+        index = self._index_of[function_id]
         if function_id in self._decoded:
             return self._decoded[function_id]
         try:
