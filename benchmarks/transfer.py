@@ -2,8 +2,8 @@
 
     python -m benchmarks.transfer --repeat 3
 
-Prints the medians and their ratio, then how long a small function takes to come back from the node that fetches, with
-nothing else going on and while a gigabyte comes in.
+Prints the medians and their ratio, then how long the messages of a small function take to the node that fetches and back,
+with nothing else going on and while a gigabyte comes in.
 """
 
 import argparse
@@ -12,8 +12,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
 
 import zmq
 
@@ -24,6 +25,14 @@ from handoff_actors.core.fetching import CHUNK_NBYTES, WINDOW
 VALUE_NBYTES = 256 << 20
 BUSY_VALUES = 4
 IDLE_ROUND_TRIPS = 300
+
+
+class Ways(NamedTuple):
+    """How long a small function's way took, to the worker and back to the app."""
+
+    sent_at: float
+    there_s: float
+    back_s: float
 
 
 # --- Ours ---------------------------------------------------------------------------------------------------------
@@ -43,7 +52,7 @@ def now(_value: object = None) -> float:
     return time.time()
 
 
-def now_if_mapped(value: memoryview) -> float:
+def now_if_mapped(value: memoryview, *_others: float) -> float:
     return time.time() if value.readonly else 0.0
 
 
@@ -53,13 +62,14 @@ def make_view(nbytes: int) -> memoryview:
 
 
 def transfers(count: int) -> handoff.DAG:
-    """Values of node one, each taken there and on node two, which has to fetch it."""
+    """Values of node one, each taken there and, once all are made, on node two, which has to fetch it."""
     dag = handoff.DAG()
+    here = [f"here-{number}" for number in range(count)]
     for number in range(count):
         value = f"value-{number}"
         dag.add_function(handoff.Function(value, [], make_view, extra_args=[VALUE_NBYTES], node="one"))
-        dag.add_function(handoff.Function(f"here-{number}", [value], now_if_mapped, node="one"))
-        dag.add_function(handoff.Function(f"there-{number}", [value], now_if_mapped, node="two"))
+        dag.add_function(handoff.Function(here[number], [value], now_if_mapped, node="one"))
+        dag.add_function(handoff.Function(f"there-{number}", [value, *here], now_if_mapped, node="two"))
     return dag
 
 
@@ -71,28 +81,34 @@ async def fetched_in_s() -> float:
     return float(took_s)
 
 
-async def round_trip_s() -> float:
-    """Seconds of a small function on the node that fetches."""
+async def small_function() -> Ways:
+    """Run a small function on the node that fetches."""
     dag = handoff.DAG().add_function(handoff.Function("now", [], now, node="two"))
-    started_at = time.perf_counter()
-    await handoff.execute_distributed(dag)
-    return time.perf_counter() - started_at
+    sent_at = time.time()
+    run = await handoff.execute_distributed(dag)
+    there_at, back_at = run.results["now"], time.time()
+    return Ways(sent_at, there_at - sent_at, back_at - there_at)
 
 
-async def round_trips_s() -> tuple[list[float], list[float]]:
+async def small_functions() -> tuple[list[Ways], list[Ways]]:
     """With nothing else going on, and while values come in."""
-    idle = [await round_trip_s() for _ in range(IDLE_ROUND_TRIPS)]
+    idle = [await small_function() for _ in range(IDLE_ROUND_TRIPS)]
     # As with all that is measured here, once for memory that this machine has never had from its host.
     await (await handoff.execute_distributed(transfers(BUSY_VALUES))).release()
     moving = asyncio.ensure_future(handoff.execute_distributed(transfers(BUSY_VALUES)))
     busy = []
     while not moving.done():
-        at = time.time()
-        busy.append((at, await round_trip_s()))
+        busy.append(await small_function())
     results = (await moving).results
     starts = [results[f"here-{number}"] for number in range(BUSY_VALUES)]
     ends = [results[f"there-{number}"] for number in range(BUSY_VALUES)]
-    return idle, [took_s for at, took_s in busy if min(starts) < at < max(ends)]
+    return idle, [ways for ways in busy if max(starts) < ways.sent_at < max(ends)]
+
+
+def described(times_s: Iterable[float]) -> str:
+    ordered = sorted(took_s * 1e3 for took_s in times_s)
+    middle, high = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
+    return f"p50 {middle:.2f}, p99 {high:.2f}, max {ordered[-1]:.2f} ms"
 
 
 # --- Bare ---------------------------------------------------------------------------------------------------------
@@ -152,18 +168,15 @@ async def compare(repeat: int) -> None:
             kept.append(await asyncio.to_thread(bare_s, keep=True))
             dropped.append(await asyncio.to_thread(bare_s, keep=False))
             ours.append(await fetched_in_s())
-        idle, busy = await round_trips_s()
+        idle, busy = await small_functions()
     rate, *bare_rates = [VALUE_NBYTES / 1e6 / statistics.median(seen) for seen in (ours, kept, dropped)]
     print(f"{VALUE_NBYTES >> 20} MiB from node to node: {rate:,.0f} MB/s")
     for what, bare_rate in zip(("kept", "dropped"), bare_rates, strict=True):
         print(f"bare ZeroMQ, same chunks, {what}: {bare_rate:,.0f} MB/s, ratio {rate / bare_rate:.2f}")
     for name, seen in (("idle", idle), ("while 1 GiB comes in", busy)):
-        ordered = sorted(took_s * 1e3 for took_s in seen)
-        middle, high = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
-        print(
-            f"small function there and back, {name}: p50 {middle:.2f}, p99 {high:.2f}, max {ordered[-1]:.2f} ms"
-            f" ({len(ordered)} times)"
-        )
+        print(f"small function, {name}, {len(seen)} times")
+        print(f"    from the app to the worker: {described(ways.there_s for ways in seen)}")
+        print(f"    from the worker to the app: {described(ways.back_s for ways in seen)}")
 
 
 def main() -> None:
