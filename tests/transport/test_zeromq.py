@@ -13,7 +13,6 @@ import zmq
 from handoff_actors.errors import ConnectionFailed
 from handoff_actors.ids import RunId
 from handoff_actors.transport import zeromq
-from handoff_actors.transport.pump import TURN_PIECES
 from handoff_actors.transport.zeromq import HEARTBEAT_TIMEOUT_MS, ZmqNetwork
 from handoff_actors.wire.codec import PIECE_BYTES, encode
 from handoff_actors.wire.messages import Beat, Chunk, Fetch, Gone
@@ -54,19 +53,6 @@ async def test_stopped_process_is_not_lost_before_the_heartbeat_says_so(
     assert client.messages == [Gone(1), Gone(2)]
     assert client.lost_reasons == []
     assert HEARTBEAT_TIMEOUT_MS > 1000
-
-
-async def test_pieces_are_handed_over_few_at_a_time(zmq_network: ZmqNetwork) -> None:
-    """Writing many of them down in a row would hold up what else the loop has to do."""
-    pair = await connected_pair(zmq_network, LOOPBACK)
-
-    for number in range(20):
-        pair.link.send(Chunk(number, 0, 0, memoryview(bytes(MEGABYTE))))
-    await pair.service_side.until_messages(20)
-
-    assert max(len(messages) for _, messages in pair.service_side.bursts) <= TURN_PIECES
-    requests = [message.request for message in pair.service_side.messages if isinstance(message, Chunk)]
-    assert requests == list(range(20))
 
 
 async def test_hundred_thousand_messages_each_in_a_frame_arrive_in_order(
