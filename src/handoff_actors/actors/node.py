@@ -348,9 +348,11 @@ class NodeActor:
         # To wait for the end of the tick would cost a tenth of what a function costs that others wait for.
         for service in self._services:
             service.hold()
-        self._feed(WorkerDone(worker, run, entries))
-        for service in self._services:
-            service.flush()
+        try:
+            self._feed(WorkerDone(worker, run, entries))
+        finally:
+            for service in self._services:
+                service.flush()
 
     def worker_failed(
         self,

@@ -71,7 +71,14 @@ class Store:
         parent = store_dir or self._mounted(shared)
         self.directory = parent / f"{PREFIX}{incarnation}"
         self.disk = disk_parent / f"{PREFIX}{incarnation}-spilled"
-        self._descriptors += [_own(directory) for directory in (self.directory, self.disk)]
+        try:
+            for directory in (self.directory, self.disk):
+                self._descriptors.append(_own(directory))
+        except OSError:
+            with suppress(FileNotFoundError):
+                self.directory.rmdir()
+            self._let_go()
+            raise
         for place in {shared, parent, disk_parent}:
             _sweep(place)
         self._views: dict[Key, memoryview] = {}
@@ -234,9 +241,11 @@ class Store:
         self._leaving.clear()
         if self._tidying is not None:
             self._tidying.cancel()
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def _attempt_path(self, run: RunId, index: Index, attempt: Attempt) -> Path:
         return self.directory / f"{run:016x}-{index}.{attempt}"
