@@ -97,12 +97,12 @@ def test_store_is_where_it_is_told_to_be(tmp_path: Path) -> None:
 
 
 def test_store_that_can_not_be_made_leaves_nothing(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
 
     with pytest.raises(FileNotFoundError):
         Store("i-without-disk", spill_dir=tmp_path / "missing", store_dir=tmp_path)
     with pytest.raises(FileNotFoundError):
         Store("i-without-disk", spill_dir=tmp_path / "missing")
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert list(tmp_path.iterdir()) == []
