@@ -164,7 +164,9 @@ async def test_changeable_bytes_are_each_consumer_s_own(app: App) -> None:
     assert [run.results[number] for number in range(4)] == [True] * 4
 
 
-async def test_next_run_gets_the_pages_of_the_last(app: App) -> None:
+async def test_next_run_gets_the_pages_of_the_last(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handoff_actors.workers.spares.KEPT_S", 0.5)
+
     async def place_of_value(number: int) -> int:
         dag = handoff.new()
         made = dag.call(np.full, COUNT, number)
