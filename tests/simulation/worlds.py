@@ -23,8 +23,8 @@ from simulation.runs import SimulatedRun
 
 #: Faults begin in this time, and so do runs.
 TROUBLED_S = (1.0, 1.0, 20.0)
-#: After that, everything has to come to its end within this time: 30 functions of 8 s may have to run one by one.
-LIMIT_S = 300.0
+#: After that, and after what may only run one by one, everything has to come to its end within this time.
+LIMIT_S = 120.0
 SIZES = (1, 3, 6, 12, 12, 25)
 OTHER_PYTHON = "3.13"
 #: How many worlds have two versions of Python, how many of their nodes the other one, how much code is for one only.
@@ -39,6 +39,8 @@ class World:
     random: Random
     cluster: Cluster
     troubled_s: float
+    #: What the functions of a run take that may only run one by one; of several such runs the longest.
+    one_by_one_s: float = 0.0
 
     @property
     def is_long(self) -> bool:
@@ -66,7 +68,7 @@ def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
         _plan_runs(world, app, names, offers)
     if has_faults:
         _plan_faults(world, names)
-    cluster.run_until_all_is_over(cluster.timeline.now + world.troubled_s + LIMIT_S)
+    cluster.run_until_all_is_over(cluster.timeline.now + world.troubled_s + world.one_by_one_s + LIMIT_S)
     return cluster.faults
 
 
@@ -102,6 +104,9 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             observe=True,
             durations=_assumed(aside, work.program.templates, chance=1.0 if are_alike else 0.5),
         )
+        if options.max_concurrency == 1:
+            in_all_s = sum(conduct.duration_s for conduct in work.conducts.values())
+            world.one_by_one_s = max(world.one_by_one_s, in_all_s)
         run = cluster.runs[number] = SimulatedRun(number, work, options, app, cluster)
         starts_after_s = random.choice((0.1, random.random() * world.troubled_s))
         cluster.timeline.after(starts_after_s, partial(app.start, run))
