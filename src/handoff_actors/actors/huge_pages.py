@@ -28,24 +28,16 @@ def mount(nbytes: int) -> int | None:
     """
     if sys.platform != "linux" or os.geteuid() != 0:
         return None
+    # Programs of others don't pay for the import.
+    from handoff_actors.workers.linux import system_call  # noqa: PLC0415
+
     with suppress(OSError):
-        context = _call(_FSOPEN, b"tmpfs", _CLOEXEC)
+        context = system_call(_FSOPEN, b"tmpfs", _CLOEXEC)
         try:
             for key, value in ((b"huge", b"within_size"), (b"size", b"%d" % nbytes), (b"mode", b"0700")):
-                _call(_FSCONFIG, context, _SET_STRING, key, value, 0)
-            _call(_FSCONFIG, context, _CREATE, None, None, 0)
-            return _call(_FSMOUNT, context, _CLOEXEC, _NO_SETUID_NO_DEVICES_NO_PROGRAMS)
+                system_call(_FSCONFIG, context, _SET_STRING, key, value, 0)
+            system_call(_FSCONFIG, context, _CREATE, None, None, 0)
+            return system_call(_FSMOUNT, context, _CLOEXEC, _NO_SETUID_NO_DEVICES_NO_PROGRAMS)
         finally:
             os.close(context)
     return None
-
-
-def _call(number: int, *arguments: int | bytes | None) -> int:
-    # Programs of others don't pay for the import.
-    import ctypes  # noqa: PLC0415
-
-    result = ctypes.CDLL(None, use_errno=True).syscall(number, *arguments)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return int(result)

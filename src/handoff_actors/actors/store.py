@@ -75,7 +75,7 @@ class Store:
             for directory in (self.directory, self.disk):
                 self._descriptors.append(_own(directory))
         except OSError:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 self.directory.rmdir()
             self._let_go()
             raise

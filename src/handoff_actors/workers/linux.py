@@ -1,4 +1,4 @@
-"""What Linux offers to processes that belong together and the standard library does not reach."""
+"""What Linux offers and the standard library does not reach."""
 
 import ctypes
 import os
@@ -20,7 +20,17 @@ def adopt_orphans() -> None:
     _control_process(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def system_call(number: int, *arguments: int | bytes | None) -> int:
+    """Call the kernel by number, and give what it answers. Raises OSError."""
+    return _checked(_libc.syscall(number, *arguments))
+
+
 def _control_process(option: int, argument: int) -> None:
-    if _libc.prctl(option, argument, 0, 0, 0) != 0:
+    _checked(_libc.prctl(option, argument, 0, 0, 0))
+
+
+def _checked(answer: int) -> int:
+    if answer < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    return answer
