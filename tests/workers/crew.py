@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from handoff_actors.ids import RunId, WorkerId
+from handoff_actors.ids import Resources, RunId, WorkerId
 from handoff_actors.wire.messages import Arg, Job, Said, Template, Traces
 from handoff_actors.wire.payload import decode, decode_exception, encode, encode_call, encode_code
 from handoff_actors.workers.pool import WorkerPool
@@ -19,10 +19,15 @@ ASYNC = WorkerId(2)
 
 
 def template(
-    code: Callable[..., Any], number: int = 0, *, as_list: bool = False, log_level: int | None = None
+    code: Callable[..., Any],
+    number: int = 0,
+    *,
+    as_list: bool = False,
+    log_level: int | None = None,
+    cost: Resources | None = None,
 ) -> Template:
     digest, by_reference, encoded = encode_code(code)
-    return Template(number, digest, by_reference, encoded, False, as_list, {}, None, log_level)
+    return Template(number, digest, by_reference, encoded, False, as_list, cost or {}, None, log_level)
 
 
 def job(index: int, *args: Any, number: int = 0, attempt: int = 1) -> Job:
@@ -135,10 +140,11 @@ class Crew:
         *,
         as_list: bool = False,
         devices: str | None = None,
+        cost: Resources | None = None,
     ) -> Any:
         index = next(self._indices)
         constants = encode_call(extra_args, kwargs) if extra_args or kwargs else None
-        only = {0: template(code, as_list=as_list)}
+        only = {0: template(code, as_list=as_list, cost=cost)}
         self.pool.give(worker, RunId(index), only, [Job(index, 1, 0, list(args), constants)], devices)
         await self.end_of(index)
         self.pool.forget(RunId(index))

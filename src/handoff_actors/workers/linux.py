@@ -6,6 +6,11 @@ from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
+# See mallopt(3).
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_M_MMAP_MAX: Final = -4
+_USUAL_MMAP_MAX: Final = 65536
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -18,6 +23,24 @@ def signal_when_parent_ends(number: int) -> None:
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent has ended, so that they can be reaped."""
     _control_process(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def take_blocks_from_heap(up_to_nbytes: int | None, kept_nbytes: int) -> None:
+    """Have malloc map blocks of more than `up_to_nbytes`, None: no block at all, and keep so much at the heap's end.
+
+    Where malloc is not glibc's, nothing changes.
+    """
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_MMAP_MAX, 0 if up_to_nbytes is None else _USUAL_MMAP_MAX)
+        if up_to_nbytes is not None:
+            _libc.mallopt(_M_MMAP_THRESHOLD, up_to_nbytes)
+        _libc.mallopt(_M_TRIM_THRESHOLD, kept_nbytes)
+
+
+def trim_heap() -> None:
+    """Give back to the kernel what malloc keeps and nobody uses."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
 
 
 def system_call(number: int, *arguments: int | bytes | None) -> int:

@@ -250,6 +250,7 @@ class WorkerPool:
                         template.by_reference,
                         code,
                         template.as_list,
+                        "memory" in template.cost,
                         template.log_level,
                         _environment(template),
                     ]

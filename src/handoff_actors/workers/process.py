@@ -18,9 +18,9 @@ from typing import Any, Final, NoReturn
 
 import msgpack
 
+from handoff_actors.workers import heap, mappings
 from handoff_actors.workers.environments import Environments
 from handoff_actors.workers.evaluation import Evaluation, failure
-from handoff_actors.workers.mappings import KEPT_S
 from handoff_actors.workers.outbox import Outbox
 from handoff_actors.workers.output import Key, Output
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
@@ -62,6 +62,12 @@ class SyncWorker:
         self._output = Output(pipe, tail, self._whose)
         self._evaluation = Evaluation(store, inline_limit, _finish_now)
         self._mappings = store.mappings
+        self._heap = heap.Heap()
+        #: What is kept from one job to the next, and for how long after the last one before that.
+        self._kept = (
+            (mappings.KEPT_S, self._mappings.let_go),
+            (heap.KEPT_S, self._heap.give_back),
+        )
         self._surroundings = Surroundings(self._mappings)
         self._environments = Environments(store)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
@@ -112,6 +118,7 @@ class SyncWorker:
         if not is_behind and earlier:
             earlier.clear()
         self._surroundings.devices.expose(devices)
+        self._heap.keep(keeps=not template.claims_memory)
         self._tail.clear()
         self._is_interruptible = True
         if self._is_called:
@@ -169,9 +176,7 @@ class SyncWorker:
     def _wait(self) -> None:
         self._current = None
         self._outbox.flush()
-        while not (ready := self._poll.poll(KEPT_S * 1e3 if self._mappings else None)):
-            self._mappings.let_go()
-        for descriptor, _ in ready:
+        for descriptor in self._awaited():
             if descriptor == self._data.fileno():
                 self._read()
             else:
@@ -179,6 +184,15 @@ class SyncWorker:
                 self._answer()
         self._half = len(self._queue) // 2
         self._sent_at = perf_counter()
+
+    def _awaited(self) -> list[int]:
+        """The descriptors that there is something to read from; until then what is kept is given back, bit by bit."""
+        ready: list[tuple[int, int]] = []
+        for kept_s, give_back in self._kept:
+            if ready := self._poll.poll(kept_s * 1e3):
+                break
+            give_back()
+        return [descriptor for descriptor, _ in ready or self._poll.poll()]
 
     def _read(self) -> bool:
         """Take what has arrived; False if that is nothing."""

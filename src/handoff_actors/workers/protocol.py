@@ -19,8 +19,9 @@ CODES_KEPT_NBYTES: Final = 64 * 1024 * 1024
 class ToWorker(IntEnum):
     """Said to a worker."""
 
-    #: run, number, digest, by_reference, code (None: the worker has it), as_list, log level (None: no output goes home),
-    #: environment (None: the process's own) as (variables, directory or "", index of the stored archive or None)
+    #: run, number, digest, by_reference, code (None: the worker has it), as_list, whether memory is claimed, log level (None:
+    #: no output goes home), environment (None: the process's own) as (variables, directory or "", index of the stored
+    #: archive or None)
     DEFINE = 1
     #: run, jobs as in `wire.messages`
     RUN = 2

@@ -49,13 +49,20 @@ class Code:
 class Template:
     """A run's template."""
 
-    __slots__ = ("as_list", "code", "environment", "sends_output")
+    __slots__ = ("as_list", "claims_memory", "code", "environment", "sends_output")
 
     def __init__(
-        self, code: Code, *, as_list: bool, sends_output: bool, environment: Environment | None
+        self,
+        code: Code,
+        *,
+        as_list: bool,
+        claims_memory: bool,
+        sends_output: bool,
+        environment: Environment | None,
     ) -> None:
         self.code = code
         self.as_list = as_list
+        self.claims_memory = claims_memory
         #: What its functions print and log goes home.
         self.sends_output = sends_output
         self.environment = environment
@@ -78,6 +85,7 @@ class Templates:
         by_reference: bool,
         encoded: bytes | None,
         as_list: bool,
+        claims_memory: bool,
         log_level: int | None,
         asked_for: list[Any] | None,
     ) -> None:
@@ -91,7 +99,11 @@ class Templates:
             log_from(log_level)
         environment = None if asked_for is None else self._environment(run, *asked_for)
         self._runs.setdefault(run, {})[number] = Template(
-            code, as_list=as_list, sends_output=log_level is not None, environment=environment
+            code,
+            as_list=as_list,
+            claims_memory=claims_memory,
+            sends_output=log_level is not None,
+            environment=environment,
         )
 
     def of(self, run: int) -> dict[int, Template]:
