@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
+from handoff_actors.workers import heap
 from workers.crew import ASYNC, SYNC, Crew
 
 #: More than glibc itself would ever keep of a block, and less than we do.
@@ -57,6 +58,21 @@ async def test_idle_worker_gives_back_what_its_jobs_have_freed(crew: Crew) -> No
             await crew.call(ASYNC, len, b"")
 
     assert kept > before + NBYTES // 2
+
+
+def test_busy_worker_tidies_up_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[None] = []
+    monkeypatch.setattr(heap, "take_blocks_from_heap", lambda *_limits: None)
+    monkeypatch.setattr(heap, "trim_heap", lambda: trimmed.append(None))
+    kept = heap.Heap(100.0)
+    kept.keep(keeps=True)
+
+    counts = []
+    for now in (100.0, 100.1, 100.0 + heap.TIDIED_S, 100.1 + heap.TIDIED_S):
+        kept.tidy(now)
+        counts.append(len(trimmed))
+
+    assert counts == [0, 0, 1, 1]
 
 
 async def test_job_that_claims_memory_gives_a_block_back_when_it_frees_it(crew: Crew) -> None:

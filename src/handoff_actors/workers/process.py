@@ -62,7 +62,7 @@ class SyncWorker:
         self._output = Output(pipe, tail, self._whose)
         self._evaluation = Evaluation(store, inline_limit, _finish_now)
         self._mappings = store.mappings
-        self._heap = heap.Heap()
+        self._heap = heap.Heap(perf_counter())
         #: What is kept from one job to the next, and for how long after the last one before that.
         self._kept = (
             (mappings.KEPT_S, self._mappings.let_go),
@@ -146,6 +146,7 @@ class SyncWorker:
         if self._is_due(ended):
             self._outbox.flush()
             self._sent_at = ended
+        self._heap.tidy(ended)
 
     def _whose(self) -> Key | None:
         """The function whose output goes home now."""
