@@ -158,7 +158,7 @@ def test_claims_of_other_runs_are_told_with_results() -> None:
     node.handle(said(assign([job(0)], [template(cost={"cpu": 0.5})])), 1.0)
     node.handle(said(assign([job(0)], [template(cost={"cpu": 1.5})], run=RunId(8))), 1.0)
 
-    told = replies(node.handle(worker_done(done(0), worker=SECOND_WORKER), 1.1))
+    told = replies(node.handle(worker_done(done(0)), 1.1))
 
     assert told == [Completed(RUN, [done(0)], {"cpu": 1.5})]
 

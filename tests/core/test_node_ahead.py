@@ -69,13 +69,13 @@ def test_silence_is_borne_while_nobody_else_could_start_what_is_held_up() -> Non
 
 def test_what_was_given_ahead_goes_to_a_worker_that_has_nothing_more_to_do() -> None:
     node = node_with(5, workers=2)
-    ahead = gives(node.handle(worker_done(done(0, ran_s=BRIEF_S), worker=SECOND_WORKER), 1.05))
-    node.handle(worker_done(done(1, ran_s=BRIEF_S)), 1.05)
-    node.handle(worker_done(done(3, ran_s=BRIEF_S)), 1.1)
+    ahead = gives(node.handle(worker_done(done(0, ran_s=BRIEF_S)), 1.05))
+    node.handle(worker_done(done(1, ran_s=BRIEF_S), worker=SECOND_WORKER), 1.05)
+    node.handle(worker_done(done(4, ran_s=BRIEF_S), worker=SECOND_WORKER), 1.1)
 
     recalled = node.wake(1.1)
-    moved = gives(node.handle(WorkerRecalled(SECOND_WORKER, [(RUN, Ticket(4, 1))]), 1.101))
+    moved = gives(node.handle(WorkerRecalled(FIRST_WORKER, [(RUN, Ticket(3, 1))]), 1.101))
 
-    assert ahead == [(SECOND_WORKER, [2]), (FIRST_WORKER, [3]), (SECOND_WORKER, [4])]
-    assert RecallWorker(SECOND_WORKER) in recalled
-    assert moved == [(FIRST_WORKER, [4])]
+    assert ahead == [(FIRST_WORKER, [2]), (FIRST_WORKER, [3]), (SECOND_WORKER, [4])]
+    assert RecallWorker(FIRST_WORKER) in recalled
+    assert moved == [(SECOND_WORKER, [3])]

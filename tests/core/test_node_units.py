@@ -6,7 +6,6 @@ from core.builders import (
     APP,
     FIRST_WORKER,
     RUN,
-    SECOND_WORKER,
     assign,
     done,
     exited,
@@ -83,11 +82,11 @@ def test_unit_goes_to_one_worker_under_one_claim_until_its_last_member_is_done()
     node = started_node({"cpu": 2.0}, workers=2)
 
     effects = node.handle(said(assign([unit(0, 1)], [template(cost={"cpu": 1.0})])), 1.0)
-    first = node.handle(worker_done(done(0), worker=SECOND_WORKER), 1.1)
+    first = node.handle(worker_done(done(0)), 1.1)
     claimed = dict(node.ledger.claimed)
-    last = node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.2)
+    last = node.handle(worker_done(done(1)), 1.2)
 
-    assert gives(effects) == [(SECOND_WORKER, [0])]
+    assert gives(effects) == [(FIRST_WORKER, [0])]
     assert claimed == {"cpu": 1.0}
     assert (reported(first), reported(last)) == ([0], [1])
     assert node.ledger.claimed == {"cpu": 0.0}

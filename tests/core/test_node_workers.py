@@ -211,10 +211,22 @@ def test_what_large_claims_have_waited_for_is_not_given_to_small_ones() -> None:
     node.handle(said(assign([job(0), job(1, number=1)], [small, large])), 1.0)
 
     held_back = gives(node.handle(said(assign([job(2)], [small])), 2.5))
-    given = gives(node.handle(worker_done(done(0), worker=SECOND_WORKER), 2.7))
+    given = gives(node.handle(worker_done(done(0)), 2.7))
 
     assert held_back == []
-    assert given == [(SECOND_WORKER, [1])]
+    assert given == [(FIRST_WORKER, [1])]
+
+
+def test_where_one_is_enough_it_is_always_the_same() -> None:
+    node = started_node({"cpu": 2.0}, workers=2)
+    for index in (0, 1):
+        node.handle(said(assign([job(index)], [template()])), 1.0)
+    node.handle(worker_done(done(0)), 1.1)
+    node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.2)
+
+    given = gives(node.handle(said(assign([job(2)], [template()])), 1.3))
+
+    assert given == [(FIRST_WORKER, [2])]
 
 
 def test_worker_gives_back_what_it_has_not_started_of_a_run_that_is_over() -> None:

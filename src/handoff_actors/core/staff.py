@@ -102,8 +102,11 @@ class Staff:
         return [self.dismiss(slot, "idle") for slot in long_idle[:surplus]]
 
     def pick_idle(self, devices: tuple[int, ...] | None) -> Slot | None:
-        """A free sync worker that may use `devices`: bound to just these, or to none yet."""
-        for worker in reversed(self.idle):
+        """A free sync worker that may use `devices`: bound to just these, or to none yet.
+
+        The first one that was started: where few are needed it is always the same, with its imports and its heap.
+        """
+        for worker in sorted(self.idle):
             bound = self.slots[worker].devices
             if devices is None or bound is None or bound == devices:
                 return self.slots[worker]
