@@ -23,6 +23,7 @@ from handoff_actors.core.run_options import RunOptions
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages import (
+    FIRST,
     Arg,
     Assign,
     Closed,
@@ -31,6 +32,7 @@ from handoff_actors.wire.messages import (
     Failed,
     FromNode,
     Job,
+    Rank,
     Recalled,
     Template,
     Ticket,
@@ -66,8 +68,10 @@ def template(
     return Template(number, b"", True, b"code", is_async, False, cost or {}, timeout)
 
 
-def job(index: int, *, attempt: int = 1, number: int = 0, args: Sequence[Arg] = ()) -> Job:
-    return Job(index, attempt, number, list(args), None)
+def job(
+    index: int, *, attempt: int = 1, number: int = 0, args: Sequence[Arg] = (), rank: Rank = FIRST
+) -> Job:
+    return Job(index, attempt, number, list(args), None, rank=rank)
 
 
 def assign(jobs: Sequence[Job], templates: Sequence[Template] = (), run: RunId = RUN) -> Assign:

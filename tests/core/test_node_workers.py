@@ -28,6 +28,7 @@ from handoff_actors.core.node_events import (
 from handoff_actors.core.staff import FIRST_RESPAWN_S, IDLE_S
 from handoff_actors.ids import PeerId, WorkerId
 from handoff_actors.wire.messages import (
+    FIRST,
     Beat,
     Close,
     Closed,
@@ -75,6 +76,31 @@ def test_short_functions_are_given_in_batches_and_recalled_when_one_takes_long()
     assert given == [(FIRST_WORKER, list(range(1, 9)))]
     assert silent == [RecallWorker(FIRST_WORKER)]
     assert len(node._crew.queue) == 7
+
+
+def test_what_is_more_urgent_starts_before_what_came_earlier() -> None:
+    node = started_node()
+    ranks = [(0, 1, -3.0), (0, 1, -1.0), (0, 1, -2.0), (0, 0, -1.0), (-1, 1, -1.0), (0, 1, -2.0)]
+    for index, rank in enumerate(ranks):
+        node.handle(said(assign([job(index, rank=rank)])), 1.0)
+
+    order = [gives(node.handle(worker_done(done(index)), 2.0)) for index in (0, 4, 3, 2, 5)]
+
+    assert order == [[(FIRST_WORKER, [index])] for index in (4, 3, 2, 5, 1)]
+
+
+def test_what_a_worker_gives_back_starts_before_what_is_as_urgent() -> None:
+    node = started_node()
+    node.handle(said(assign([job(index) for index in range(3)])), 1.0)
+    node.handle(worker_done(done(0, ran_s=0.0001)), 1.0)
+    node.wake(1.02)
+    node.handle(WorkerRecalled(FIRST_WORKER, [(RUN, Ticket(2, 1))]), 1.021)
+    for index, rank in ((3, FIRST), (4, (-1, 0, 0.0))):
+        node.handle(said(assign([job(index, rank=rank)])), 1.03)
+
+    order = [gives(node.handle(worker_done(done(index)), 2.0)) for index in (1, 4, 2)]
+
+    assert order == [[(FIRST_WORKER, [index])] for index in (4, 2, 3)]
 
 
 def test_function_beyond_its_time_limit_is_stopped_and_told() -> None:

@@ -1,3 +1,5 @@
+from functools import partial
+from math import inf
 from typing import Any
 
 from core.builders import code, program_of
@@ -10,6 +12,9 @@ from handoff_actors.ids import Index
 
 
 def slow(*args: object) -> None: ...
+
+
+def other(*args: object) -> None: ...
 
 
 def plan_of(*functions: tuple[str, list[str], Any]) -> Plan:
@@ -74,6 +79,11 @@ def test_ready_functions_are_put_in_a_new_order() -> None:
     plan = mixed()
     queue = ReadyQueue(plan)
     destination = Destination(Needs(plan).classes[0], None)
+    for index in (0, 1):
+        queue.push(Index(index), destination)
+    [lane] = queue.lanes()
+    for _ in range(2):
+        queue.pop(lane)
     for index in (2, 4):
         queue.push(Index(index), destination)
     [lane] = queue.lanes()
@@ -82,7 +92,8 @@ def test_ready_functions_are_put_in_a_new_order() -> None:
     queue.learn(Index(0), 1.0)
     queue.learn(Index(1), 5.0)
 
-    assert [queue.pop(lane), queue.pop(lane)] == [4, 2]
+    assert queue.pop(lane) == (4, (0, 2, -5.0))
+    assert queue.pop(lane) == (2, (0, 2, -2.0))
 
 
 def test_what_earlier_runs_took_counts_from_the_start() -> None:
@@ -99,3 +110,54 @@ def test_functions_that_took_no_time_are_ranked_by_their_number() -> None:
     urgency.assume({0: 0.000001, 1: None})
 
     assert urgency.level == [1, 1, 2, 1, 1]
+
+
+def several() -> Plan:
+    """Two kinds with several functions each, and one with one."""
+    return plan_of(
+        ("quick", [], code),
+        ("quick too", [], code),
+        ("slow", [], slow),
+        ("slow too", [], slow),
+        ("only", ["slow"], other),
+    )
+
+
+def test_first_function_of_a_kind_that_is_not_known_goes_first() -> None:
+    urgency = Urgency(several())
+
+    assert [urgency.of(Index(index)) for index in range(5)] == [inf, 1, inf, 1, 1]
+    assert urgency.of(Index(0)) == inf, "still, when it is tried again"
+
+
+def test_nothing_is_tried_first_of_kinds_that_are_known() -> None:
+    urgency = Urgency(several())
+    urgency.assume({0: 1.0, 1: None})
+    urgency.learn(Index(3), 2.0)
+
+    assert [urgency.of(Index(index)) for index in range(5)] == [1.0, 1.0, 4.0, 2.0, 2.0]
+
+
+def test_a_kind_that_is_not_known_counts_as_the_longest() -> None:
+    urgency = Urgency(several())
+
+    urgency.assume({0: 1.0, 1: 3.0})
+
+    assert urgency.level == [1.0, 1.0, 6.0, 3.0, 3.0]
+
+
+def test_kinds_that_are_next_to_nothing_of_all_work_go_first() -> None:
+    urgency = Urgency(several())
+
+    urgency.assume({0: 0.01, 1: 1.0, 2: 1.0})
+
+    assert urgency.level == [inf, inf, 2.0, 1.0, 1.0]
+
+
+def test_many_kinds_of_one_function_each_are_not_all_next_to_nothing() -> None:
+    codes = [partial(code, number) for number in range(1000)]
+    urgency = Urgency(plan_of(*((str(number), [], each) for number, each in enumerate(codes))))
+
+    urgency.assume(dict.fromkeys(range(1000), 1.0))
+
+    assert sum(level == inf for level in urgency.level) == 9

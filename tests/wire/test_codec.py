@@ -66,6 +66,8 @@ def value_of(info: Any) -> st.SearchStrategy[Any]:
             return st.lists(value_of(info.item_type), max_size=2)
         case msgspec.inspect.VarTupleType():
             return st.lists(value_of(info.item_type), max_size=1).map(tuple)
+        case msgspec.inspect.TupleType():
+            return st.tuples(*map(value_of, info.item_types))
         case msgspec.inspect.DictType():
             return st.dictionaries(st.text(max_size=5), value_of(info.value_type), max_size=2)
         case msgspec.inspect.MemoryViewType():

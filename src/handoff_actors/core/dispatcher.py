@@ -19,7 +19,7 @@ from handoff_actors.core.run_events import Observed, Tell
 from handoff_actors.core.sending import Sending
 from handoff_actors.core.shortlist import Shortlists, queue_share
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Assign
+from handoff_actors.wire.messages import Assign, Rank
 
 #: Up to so many nodes are looked at one by one for each function, which costs less than to keep lists of them.
 FEW_NODES = 8
@@ -173,7 +173,7 @@ class Dispatcher:
             return True
         if self._has_places and self._destination(index) != lane.destination:
             # Its node has been chosen, or lost, since it came here.
-            self.push(self._ready.pop(lane))
+            self.push(self._ready.pop(lane)[0])
             return True
         node = self._choose(index, lane.destination)
         if node is None:
@@ -182,9 +182,9 @@ class Dispatcher:
         if batch is None:
             batch = batches[node.name] = Batch()
         for _ in range(self._count_alike(lane, node)):
-            index = self._ready.pop(lane)
+            index, rank = self._ready.pop(lane)
             if self._progress.phase[index] == READY:
-                self._send(index, node, batch)
+                self._send(index, node, batch, rank)
         return True
 
     def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
@@ -202,11 +202,11 @@ class Dispatcher:
             count = min(count, self._max_concurrency - self.in_flight)
         return max(1, count)
 
-    def _send(self, index: Index, node: Candidate, batch: Batch) -> None:
+    def _send(self, index: Index, node: Candidate, batch: Batch, rank: Rank) -> None:
         if index in self._plan.hook_of:
             self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
         self.freight.note_moves(index, node.name)
-        self._sending.send(index, node, batch)
+        self._sending.send(index, node, batch, rank)
 
     # --- Choosing -----------------------------------------------------------------------------------------------
 

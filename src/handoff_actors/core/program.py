@@ -7,7 +7,7 @@ from handoff_actors.core.native import NOTHING_NATIVE, Native
 from handoff_actors.core.progress import APP, Progress
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages import Arg, Call, Earlier, Job, Ref, Template, Text
+from handoff_actors.wire.messages import FIRST, Arg, Call, Earlier, Job, Rank, Ref, Template, Text
 
 
 class Sources(Struct):
@@ -50,7 +50,13 @@ class Program(Struct, frozen=True):
     native: Native = NOTHING_NATIVE
 
     def job(
-        self, index: Index, attempt: int, node: Candidate, sources: Sources, then: tuple[Job, ...] = ()
+        self,
+        index: Index,
+        attempt: int,
+        node: Candidate,
+        sources: Sources,
+        then: tuple[Job, ...] = (),
+        rank: Rank = FIRST,
     ) -> Job:
         """One attempt at one function, with the values of its inputs or where to find them."""
         plan, inline = self.plan, sources.progress.inline
@@ -59,7 +65,7 @@ class Program(Struct, frozen=True):
             value = inline.get(spec) if type(spec) is int else None
             args.append(self._resolve(spec, index, node, sources) if value is None else value)
         constants = self._constants(plan.constants_of[index])
-        return Job(index, attempt, plan.template_of[index], args, constants, then)
+        return Job(index, attempt, plan.template_of[index], args, constants, then, rank)
 
     def _resolve(self, spec: ArgSpec, index: Index, node: Candidate, sources: Sources) -> Arg:
         if isinstance(spec, int):

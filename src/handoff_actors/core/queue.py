@@ -1,12 +1,14 @@
 """What waits on a node for a worker, in which order, and how fair that is between runs.
 
 Jobs that claim the same and run in the same way share a lane, so that one look at the head of a lane tells about all
-of them. Runs take turns; within a run, lanes do; within a lane, jobs go in the order in which they came, which is the
-order that their runner wants.
+of them. Runs take turns; within a run, lanes do; within a lane, the more urgent jobs go first, and those that are
+as urgent in the order in which they came, which is the order that their runner wants.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable
+from operator import attrgetter
 
 from msgspec import Struct, field
 
@@ -22,6 +24,8 @@ MAX_BATCH = 256
 BRIEF_S = 0.1
 #: Weight of the latest durations in a lane's estimate.
 SMOOTHING = 0.3
+
+_rank = attrgetter("rank")
 
 
 class Lane(Struct, eq=False):
@@ -100,13 +104,18 @@ class FairQueue:
         return lane
 
     def add(self, lane: Lane, job: Job) -> None:
-        """Queue a job behind the others of its lane."""
-        lane.jobs.append(job)
+        """Queue a job behind those of its lane that are as urgent."""
+        jobs = lane.jobs
+        if jobs and job.rank < jobs[-1].rank:
+            jobs.insert(bisect_right(jobs, job.rank, key=_rank), job)
+        else:
+            jobs.append(job)
         self._turns[lane.run] = None
 
     def put_back(self, lane: Lane, jobs: Iterable[Job]) -> None:
-        """Queue jobs, in their order, before the others of their lane."""
-        lane.jobs.extendleft(reversed(list(jobs)))
+        """Queue jobs, in their order, before those of their lane that are no more urgent."""
+        for job in reversed(list(jobs)):
+            lane.jobs.insert(bisect_left(lane.jobs, job.rank, key=_rank), job)
         self._turns[lane.run] = None
 
     def turns(self) -> list[RunId]:

@@ -9,7 +9,7 @@ from handoff_actors.core.needs import NeedClass
 from handoff_actors.core.urgency import Urgency
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages import Template
+from handoff_actors.wire.messages import Rank, Template
 
 
 class Destination(NamedTuple):
@@ -34,7 +34,7 @@ class ReadyLane:
 
 
 class ReadyQueue:
-    """Every lane with something in it. Urgent is: high priority, then a long way to a sink, then added early."""
+    """Every lane with something in it. Urgent is: high priority, then what `Urgency` says, then added early."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -46,7 +46,7 @@ class ReadyQueue:
         lane = self._lanes.get(destination)
         if lane is None:
             lane = self._lanes[destination] = ReadyLane(destination)
-        heappush(lane.heap, (-self._plan.priority[index], -self._urgency.level[index], index))
+        heappush(lane.heap, (-self._plan.priority[index], -self._urgency.of(index), index))
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
         """Before anything is ready: start from what functions took in earlier runs."""
@@ -55,17 +55,17 @@ class ReadyQueue:
     def learn(self, index: Index, seconds: float) -> None:
         """Take note of what a function took, and put the others in a new order where that matters."""
         if self._urgency.learn(index, seconds):
-            level = self._urgency.level
+            urgency = self._urgency.of
             for lane in self._lanes.values():
-                lane.heap = [(priority, -level[waiting], waiting) for priority, _, waiting in lane.heap]
+                lane.heap = [(priority, -urgency(waiting), waiting) for priority, _, waiting in lane.heap]
                 heapify(lane.heap)
 
-    def pop(self, lane: ReadyLane) -> Index:
-        """Remove the most urgent function of a lane."""
-        index = heappop(lane.heap)[2]
+    def pop(self, lane: ReadyLane) -> tuple[Index, Rank]:
+        """Remove the most urgent function of a lane; the answer is how urgent it is, too."""
+        priority, level, index = heappop(lane.heap)
         if not lane.heap:
             del self._lanes[lane.destination]
-        return index
+        return index, (priority, self._urgency.version, level)
 
     def lanes(self) -> Collection[ReadyLane]:
         """Lanes with something in them."""

@@ -10,7 +10,7 @@ from handoff_actors.core.run_events import Observed
 from handoff_actors.core.units import Units
 from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages import Job
+from handoff_actors.wire.messages import Job, Rank
 
 
 class Sending:
@@ -40,13 +40,13 @@ class Sending:
         """What is sent from now on is sent at this time, and told of."""
         self._now, self._observe = now, observe
 
-    def send(self, index: Index, node: Candidate, batch: Batch) -> None:
+    def send(self, index: Index, node: Candidate, batch: Batch, rank: Rank) -> None:
         """Put a function into a message, with those that can run behind it."""
         node.add(index, self._needs.of[index])
         attempt = self._book(index, node, batch)
         members = self._units.behind(index, node) if self._units is not None else None
         then = self._send_behind(index, members, node, batch) if members else ()
-        batch.jobs.append(self._program.job(index, attempt, node, self._sources, then))
+        batch.jobs.append(self._program.job(index, attempt, node, self._sources, then, rank))
 
     def done(self, index: Index, node: Candidate) -> None:
         """A function has ended well on a node, where the one behind it takes its place."""

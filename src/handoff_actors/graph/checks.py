@@ -16,6 +16,8 @@ from handoff_actors.ids import FunctionId
 
 _BACKOFF_PARTS = 3
 _FAR_BELOW_OVERFLOW = 1e300
+#: It travels as a number of 64 bits.
+_MOST_PRIORITY = 1e9
 _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 _MAY_HOLD_HANDLES = (Handle, *_CONTAINERS)
@@ -103,6 +105,10 @@ def _is_whole_from(least: int, value: object) -> bool:
     return _is_whole(value) and _amount(value) >= least
 
 
+def _is_priority(value: object) -> bool:
+    return _is_whole(value) and abs(_amount(value)) < _MOST_PRIORITY
+
+
 def _is_cost(value: object) -> bool:
     if type(value) is dict and all(map(_is_plain_claim, value, value.values())):
         return True
@@ -145,7 +151,7 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ("max_retries", None, partial(_is_whole_from, 0), "None or a whole number of 0 or more"),
     ("retry_backoff", None, _is_backoff, "None or (first_s >= 0, factor >= 1, max_s >= 0)"),
     ("timeout", None, _is_positive, "None or a number of seconds above 0"),
-    ("priority", 0, _is_whole, "a whole number"),
+    ("priority", 0, _is_priority, "a whole number of less than 1e9 either way"),
     ("argument_inclusion", "variadic", ("variadic", "as_list").__contains__, "'variadic' or 'as_list'"),
     ("env_vars", None, is_env_vars, "None or a mapping of names to strings"),
     ("working_dir", None, is_directory_name, "None or the path of a directory"),

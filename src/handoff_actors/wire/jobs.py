@@ -77,6 +77,12 @@ class Template(Message, frozen=True):
     environment: Environment | None = None
 
 
+#: (negative priority, how often the run had changed its mind about levels, negative level): lower ones go first. A level
+#: is the way that is left to a sink; those of before a change can't be compared with those of after it, and go first.
+Rank = tuple[int, int, float]
+FIRST: Rank = (0, 0, 0.0)
+
+
 class Job(Message, frozen=True):
     """One attempt at one function, and at those that run right behind it on the same worker: together they are a unit."""
 
@@ -88,6 +94,8 @@ class Job(Message, frozen=True):
     constants: bytes | Ref | None
     #: They claim what this one does. If a member does not end well, those behind it do not run.
     then: "tuple[Job, ...]" = ()
+    #: How urgent it is, among others of its run.
+    rank: Rank = FIRST
 
 
 class Ticket(Message, frozen=True):

@@ -6,6 +6,7 @@ machine receives is well-formed whoever sent it. On the hot path one message car
 """
 
 from handoff_actors.wire.jobs import (
+    FIRST,
     NO_TRACES,
     Arg,
     Call,
@@ -16,6 +17,7 @@ from handoff_actors.wire.jobs import (
     Job,
     Logged,
     Printed,
+    Rank,
     Ref,
     Said,
     Template,
@@ -68,6 +70,7 @@ from handoff_actors.wire.values import (
 )
 
 __all__ = [
+    "FIRST",
     "NO_TRACES",
     "PROTOCOL",
     "AboutRun",
@@ -109,6 +112,7 @@ __all__ = [
     "Printed",
     "Published",
     "Question",
+    "Rank",
     "Recall",
     "Recalled",
     "Redeclare",

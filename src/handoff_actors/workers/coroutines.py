@@ -91,7 +91,7 @@ class AsyncWorker:
     # --- Jobs
 
     def _start(self, run: int, templates: dict[int, Template], job: list[Any]) -> None:
-        index, attempt, number, args, constants, _ = job
+        index, attempt, number, args, constants, *_ = job
         key = (run, index, attempt)
         evaluation = self._evaluate(key, templates, number, args, constants)
         task = self._loop.create_task(evaluation)

@@ -113,7 +113,7 @@ class SyncWorker:
     def _run_next(self) -> None:
         self._current = self._queue.popleft()
         template, run, templates, devices, job, is_behind = self._current
-        index, attempt, number, args, constants, then = job
+        index, attempt, number, args, constants, then, _ = job
         earlier = self._evaluation.earlier
         if not is_behind and earlier:
             earlier.clear()
