@@ -23,6 +23,7 @@ from handoff_actors.workers.store import Store
 from handoff_actors.workers.surroundings import Surroundings
 from handoff_actors.workers.tail import Tail
 from handoff_actors.workers.template import Template
+from handoff_actors.workers.threads import Threads
 
 #: The coroutine that runs, where its output goes home.
 _printing: ContextVar[Key] = ContextVar("_printing")
@@ -40,6 +41,7 @@ class AsyncWorker:
         self._surroundings = Surroundings(self._mappings)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
         self._loop = uvloop.new_event_loop()
+        Threads().limit(1)
         #: By run, index, attempt.
         self._tasks: dict[tuple[int, int, int], asyncio.Task[bytes | int]] = {}
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Final
 
 from handoff_actors.workers.store import NoPackage, Store
+from handoff_actors.workers.threads import Threads
 
 _READ_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 
@@ -41,6 +42,7 @@ class Environments:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._threads = Threads()
         #: None: that which it was started with.
         self.entered: Environment | None = None
         #: What the variables were before; None: not there.
@@ -50,8 +52,12 @@ class Environments:
         self._way_back = -1
         self._known_modules: frozenset[str] = frozenset()
 
-    def enter(self, environment: Environment | None) -> None:
+    def enter(self, environment: Environment | None, threads: int) -> None:
         """Have jobs find this from now on. Raises NoEnvironment; then they find what the process was started with."""
+        if threads != self._threads.most:
+            # What it has of variables would be taken back to what they are now.
+            self._leave()
+            self._threads.limit(threads)
         if environment is self.entered:
             return
         self._leave()

@@ -251,6 +251,7 @@ class WorkerPool:
                         code,
                         template.as_list,
                         "memory" in template.cost,
+                        max(1, int(template.cost.get("cpu", 1))),
                         template.log_level,
                         _environment(template),
                     ]

@@ -125,7 +125,7 @@ class SyncWorker:
             self._answer()
         started = perf_counter()
         try:
-            self._environments.enter(template.environment)
+            self._environments.enter(template.environment, template.threads)
             result = _drive(self._evaluation.call(run, templates, number, args, constants))
             value = self._evaluation.keep(run, index, attempt, result)
         except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on

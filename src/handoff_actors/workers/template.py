@@ -49,7 +49,7 @@ class Code:
 class Template:
     """A run's template."""
 
-    __slots__ = ("as_list", "claims_memory", "code", "environment", "sends_output")
+    __slots__ = ("as_list", "claims_memory", "code", "environment", "sends_output", "threads")
 
     def __init__(
         self,
@@ -57,12 +57,15 @@ class Template:
         *,
         as_list: bool,
         claims_memory: bool,
+        threads: int,
         sends_output: bool,
         environment: Environment | None,
     ) -> None:
         self.code = code
         self.as_list = as_list
         self.claims_memory = claims_memory
+        #: How many its functions may start in numerical libraries.
+        self.threads = threads
         #: What its functions print and log goes home.
         self.sends_output = sends_output
         self.environment = environment
@@ -86,6 +89,7 @@ class Templates:
         encoded: bytes | None,
         as_list: bool,
         claims_memory: bool,
+        threads: int,
         log_level: int | None,
         asked_for: list[Any] | None,
     ) -> None:
@@ -102,6 +106,7 @@ class Templates:
             code,
             as_list=as_list,
             claims_memory=claims_memory,
+            threads=threads,
             sends_output=log_level is not None,
             environment=environment,
         )
