@@ -14,8 +14,10 @@ import pytest
 from handoff_actors.actors import huge_pages
 from handoff_actors.actors.store import SHARED, Store
 from handoff_actors.ids import RunId
+from handoff_actors.wire.payload import Payload
+from handoff_actors.workers.store import Store as WorkerStore, value_name
 
-NBYTES = 8 << 20
+NBYTES = 16 << 20
 RUN = RunId(7)
 
 
@@ -53,6 +55,18 @@ def test_nobody_sees_it_among_what_is_mounted(root: Path) -> None:
     assert another is not None
     os.close(another)
     assert Path("/proc/self/mounts").read_text() == before
+
+
+@pytest.mark.parametrize("nbytes", [1_000_000, 6_000_000])
+def test_a_value_written_by_a_worker_is_read_as_it_was(root: Path, nbytes: int) -> None:
+    store = WorkerStore(root, None)
+    pieces = [bytes([number]) * (nbytes // 3 + number) for number in range(1, 4)]
+    payload = Payload([pieces[0], memoryview(bytearray(pieces[1])), pieces[2]])
+
+    store.write(7, 1, 1, payload)
+
+    assert (root / f"{value_name(7, 1)}.1").read_bytes() == b"".join(pieces)
+    assert (root / f"{value_name(7, 1)}.1").stat().st_blksize >= 2 << 20, "these are huge pages"
 
 
 def test_what_is_mapped_outlives_it() -> None:

@@ -20,7 +20,7 @@ def allocate(path: Path, nbytes: int) -> int:
 
     Room is taken first: a full file system shows at once, and never as SIGBUS in whoever maps the file.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, max(1, nbytes))
     except OSError:

@@ -79,7 +79,7 @@ def _spares(directory: Path) -> Iterator[tuple[Path, int]]:
 def _open_if_alone(path: Path) -> int | None:
     """Open a file that nobody else has, or remove its name: whoever maps it keeps what it is."""
     assert _SET_LEASE is not None, "nothing is kept where there are no leases"
-    descriptor = os.open(path, os.O_WRONLY)
+    descriptor = os.open(path, os.O_RDWR)
     try:
         # Whoever opens it just now makes the kernel send a signal, of which the usual one would end this process.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
