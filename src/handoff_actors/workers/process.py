@@ -29,6 +29,7 @@ from handoff_actors.workers.store import Store
 from handoff_actors.workers.surroundings import Surroundings
 from handoff_actors.workers.tail import Tail
 from handoff_actors.workers.template import Template
+from handoff_actors.workers.waiting import Waiting
 
 #: A result may wait for the next job's only if that is expected to take less than this,
 _FAST_S: Final = 200e-6
@@ -55,6 +56,7 @@ class SyncWorker:
         self._data = data
         self._control = control
         self._poll = select.poll()
+        self._waiting = Waiting(self._poll)
         self._tail = tail
         self._outbox = Outbox(data, tail)
         #: What runs, or has run last before this worker became idle.
@@ -177,7 +179,8 @@ class SyncWorker:
     def _wait(self) -> None:
         self._current = None
         self._outbox.flush()
-        for descriptor in self._awaited():
+        # Until then what is kept is given back, bit by bit.
+        for descriptor in self._waiting.until_ready(self._kept):
             if descriptor == self._data.fileno():
                 self._read()
             else:
@@ -185,15 +188,6 @@ class SyncWorker:
                 self._answer()
         self._half = len(self._queue) // 2
         self._sent_at = perf_counter()
-
-    def _awaited(self) -> list[int]:
-        """The descriptors that there is something to read from; until then what is kept is given back, bit by bit."""
-        ready: list[tuple[int, int]] = []
-        for kept_s, give_back in self._kept:
-            if ready := self._poll.poll(kept_s * 1e3):
-                break
-            give_back()
-        return [descriptor for descriptor, _ in ready or self._poll.poll()]
 
     def _read(self) -> bool:
         """Take what has arrived; False if that is nothing."""
