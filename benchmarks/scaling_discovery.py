@@ -8,7 +8,7 @@ from random import Random
 from time import process_time
 
 from handoff_actors.core.admission import check_advert
-from handoff_actors.core.herald import ADVERT_GAP_S, ADVERT_PERIOD_S
+from handoff_actors.core.herald import ADVERT_GAP_S, ADVERT_PERIOD_S, least_gap_s
 from handoff_actors.core.membership import MembershipMachine, Spoke, ToldOf
 from handoff_actors.wire.codec import ON_BUS, decode, encode
 from handoff_actors.wire.messages import Advert, Published
@@ -72,7 +72,8 @@ def measure(nodes: int, rounds: int = ROUNDS) -> Mapping[str, float]:
     # Late enough for views to be compared: that is the usual state.
     nbytes = sum(listener.hear(random.randrange(nodes), now=2.5) for _ in range(rounds)) / rounds
     us = 1e6 * listener.cpu_s / rounds
-    idle, busy = (nodes / period_s for period_s in (ADVERT_PERIOD_S, ADVERT_GAP_S))
+    gap_s = max(ADVERT_GAP_S, least_gap_s(nodes))
+    idle, busy = (nodes / period_s for period_s in (ADVERT_PERIOD_S, gap_s))
     return {
         "nodes": nodes,
         "advert_nbytes": nbytes,

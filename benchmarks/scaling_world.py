@@ -20,6 +20,7 @@ from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import (
     Advertise,
     Give,
+    MembersCounted,
     PeerConnected,
     RecallWorker,
     Received,
@@ -55,7 +56,7 @@ class Costs:
     #: The node machine, for a function. It does not depend on how many nodes there are.
     node_s: float = 4e-6
     #: Sockets, event loop and codec, for a message and for a function in it, in either direction.
-    message_s: float = 115e-6
+    message_s: float = 60e-6
     function_s: float = 2e-6
     #: The app, to hear an advert, without what the run makes of it.
     advert_s: float = 30e-6
@@ -197,6 +198,7 @@ class Node:
                 self._workers[effect.worker] = Worker(effect.worker, self, self._shape.duration_s)
                 self._machine.handle(WorkerUp(effect.worker, effect.worker), 0.0)
         self._machine.handle(PeerConnected(APP, has_lease=False), 0.0)
+        self._machine.handle(MembersCounted(self._shape.nodes), 0.0)
         self._set_alarm()
 
     def _work(self, items: list[Any]) -> tuple[float, list[Callable[[], None]]]:

@@ -1,3 +1,4 @@
+import resource
 import signal
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def test_killed_it_leaves_nothing_behind(daemons: Daemons, store: tuple[str, ...
     daemon.kill()
 
     assert daemon.leftovers() == []
+
+
+def test_it_may_open_as_many_files_as_its_limit_allows(daemons: Daemons) -> None:
+    daemon = daemons.start("--cpu", "1", prefix=("prlimit", "--nofile=256:2000"))
+
+    assert resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE) == (2000, 2000)
 
 
 def test_told_to_stop_it_lets_a_running_function_end(daemons: Daemons, jobs: Path) -> None:

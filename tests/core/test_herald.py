@@ -1,6 +1,6 @@
 """How often a node says how it stands, by what has changed."""
 
-from handoff_actors.core.herald import ADVERT_GAP_S, ADVERT_PERIOD_S, LOAD_GAP_S, Herald
+from handoff_actors.core.herald import ADVERT_GAP_S, ADVERT_PERIOD_S, LOAD_GAP_S, Herald, least_gap_s
 from handoff_actors.core.node_events import Advertise
 from handoff_actors.ids import Resources
 
@@ -53,3 +53,24 @@ def test_what_is_as_it_was_is_told_once_a_period() -> None:
     assert herald.speak(standing, advert, LOAD_GAP_S) == []
     assert herald.wake_at == ADVERT_PERIOD_S
     assert herald.speak(standing, advert, ADVERT_PERIOD_S) == [advert()]
+
+
+def test_the_more_members_hear_it_the_less_often_a_node_speaks() -> None:
+    herald = herald_of_a_node_that_has_spoken({"cpu": 0.0})
+    herald.count(400)
+
+    assert herald.speak(({"cpu": 1.0}, OFFERED, False), advert, ADVERT_GAP_S) == []
+    assert herald.wake_at == 0.4
+
+
+def test_few_members_hear_a_node_as_soon_as_one_does() -> None:
+    herald = herald_of_a_node_that_has_spoken({"cpu": 0.0})
+    herald.count(50)
+
+    herald.speak(({"cpu": 1.0}, OFFERED, False), advert, 0.01)
+
+    assert herald.wake_at == ADVERT_GAP_S
+
+
+def test_a_node_is_heard_once_a_period_however_many_members_there_are() -> None:
+    assert least_gap_s(10_000) == ADVERT_PERIOD_S

@@ -31,6 +31,7 @@ from handoff_actors.core.node_events import (
     KillWorker,
     Leave,
     Left,
+    MembersCounted,
     PeerConnected,
     PeerLost,
     Reply,
@@ -455,6 +456,16 @@ def test_adverts_keep_their_distance_and_their_period() -> None:
         times += [now] if any(isinstance(effect, Advertise) for effect in node.wake(now)) else []
 
     assert times == pytest.approx([1.0, 2.0, 3.0], abs=0.06)
+
+
+def test_among_many_members_adverts_are_further_apart() -> None:
+    node = started_node()
+    node.handle(MembersCounted(300), 0.0)
+    node.wake(1.0)
+
+    node.handle(said(assign([job(0)], [template(cost={"cpu": 1.0})])), 1.01)
+
+    assert node.wake_at == pytest.approx(1.3)
 
 
 def test_peer_without_a_lease_keeps_its_runs_in_silence() -> None:

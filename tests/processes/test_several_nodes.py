@@ -14,6 +14,7 @@ import pytest
 import handoff_actors as handoff
 from daemons import Daemon, Daemons
 from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.herald import least_gap_s
 from processes import functions
 from processes.app import most_at_once, single
 
@@ -61,6 +62,15 @@ def received_bytes(session: handoff.Session) -> int:
 
 async def test_every_member_is_known_by_the_address_of_any(session: handoff.Session) -> None:
     assert await session.discover_nodes() == {name: {"cpu": 2, "memory": 1000} for name in NAMES}
+
+
+async def test_a_node_knows_how_many_hear_it(cluster: list[Daemon]) -> None:
+    async with handoff.Session(seeds=[cluster[0].address]) as session:
+        node = await session.register_local_node(
+            {"cpu": 1}, name="app", listen="tcp://127.0.0.1:0", seeds=[cluster[0].address]
+        )
+
+        assert node._machine._herald._least_gap_s == least_gap_s(len(NAMES))
 
 
 async def test_functions_spread_evenly_and_no_node_runs_more_than_it_offers(session: handoff.Session) -> None:

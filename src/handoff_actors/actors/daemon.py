@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 #: What runs when a daemon is told to stop has so long to end.
 DRAIN_S = 30.0
+#: Enough for 10,000 members. Programs that functions start may go through all that could be open.
+MOST_FILES = 65_536
 
 
 class DaemonOptions(Struct, frozen=True):
@@ -45,6 +48,7 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
 
     Raises InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
     """
+    _allow_connections()
     signals = _Signals()
     if options.lives_with is not None:
         signals.end_with(options.lives_with)
@@ -72,6 +76,14 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
     finally:
         await station.close()
         signals.close()
+
+
+def _allow_connections() -> None:
+    """Open as many files as this process may: a member has a few for each other one, and 1,024 are the usual limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Signals:

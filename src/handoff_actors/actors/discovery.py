@@ -86,6 +86,8 @@ class Discovery:
         self._driver: Driver[MembershipEvent, MembershipEffect] = Driver(
             self._machine, self._perform, self._crashed
         )
+        #: Told how many other members there are.
+        self.on_members: Callable[[int], None] = lambda _: None
         self._publisher: Publisher | None = None
         self._subscriber = network.subscriber(self._heard)
         self._introductions: dict[str, _Introduction] = {}
@@ -181,6 +183,7 @@ class Discovery:
                 self._introduce(address)
             case MemberUp(advert):
                 log.info("member up", extra={"member": advert.name, "address": advert.address})
+                self.on_members(self._machine.size)
                 if self._own is not None and advert.name == self._name:
                     log.error(
                         "another node has this node's name, and counts instead of it; give each a name of its own",
@@ -197,6 +200,7 @@ class Discovery:
                     self._watcher.member_suspected(name, is_suspect=is_suspect)
             case MemberDown(name, _, reason):
                 log.info("member down", extra={"member": name, "reason": reason})
+                self.on_members(self._machine.size)
                 if self._watcher is not None:
                     self._watcher.member_down(name, reason)
             case _:

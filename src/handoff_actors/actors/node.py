@@ -35,6 +35,7 @@ from handoff_actors.core.node_events import (
     KillWorker,
     Leave,
     Left,
+    MembersCounted,
     NodeEffect,
     NodeEvent,
     PeerConnected,
@@ -186,6 +187,10 @@ class NodeActor:
             version=VERSION,
             python=PYTHON,
         )
+
+    def count_members(self, members: int) -> None:
+        """So many others hear what it says of itself."""
+        self._feed(MembersCounted(members))
 
     @property
     def is_idle(self) -> bool:

@@ -132,6 +132,7 @@ class Station:
         bus_at = listen.rpartition(":")[0] + ":0"
         node.bus = advertised(discovery.publish_at(bus_at), advertise)
         node.on_advert = discovery.announce
+        discovery.on_members = node.count_members
         node.on_introduced = discovery.introduced
         node.other_members = discovery.members
         node.suspects = discovery.suspects

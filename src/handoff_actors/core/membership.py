@@ -154,6 +154,11 @@ class MembershipMachine:
         """The latest advert of each member, by name."""
         return sorted(self._present(), key=lambda advert: advert.name)
 
+    @property
+    def size(self) -> int:
+        """How many members there are."""
+        return len(self._present())
+
     def suspects(self) -> list[str]:
         """Names of members that have been silent for a while."""
         silent = (member for member in self._members.values() if member.is_suspect and not member.is_gone)

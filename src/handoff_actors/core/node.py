@@ -17,7 +17,6 @@ from handoff_actors.core.ledger import Ledger
 from handoff_actors.core.limits import NO_LIMITS, Limits
 from handoff_actors.core.node_events import (
     Advertise,
-    FetchInput,
     ForgetPeer,
     ForgetRun,
     FunctionsSaid,
@@ -25,6 +24,7 @@ from handoff_actors.core.node_events import (
     InputMissing,
     Leave,
     Left,
+    MembersCounted,
     MemorySampled,
     NodeEffect,
     NodeEvent,
@@ -186,6 +186,9 @@ class NodeMachine:
                 return []
             case PeerLost(peer):
                 return self._peer_gone(peer, now)
+            case MembersCounted(members):
+                self._herald.count(members)
+                return []
             case Leave():
                 self._leaving = True
                 return []
@@ -238,7 +241,7 @@ class NodeMachine:
             if missing is None:
                 ready.append(job)
             else:
-                effects += _fetches(peer, message.run, run, missing, now)
+                effects += run.fetches(message.run, missing, now)
         self._enqueue(message.run, ready)
         return effects
 
@@ -260,7 +263,7 @@ class NodeMachine:
         self._crew.templates[message.run] = run.templates
         here, missing = self._inputs.await_copies(message.run, message.values)
         told: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
-        return told + _fetches(peer, message.run, run, missing, now)
+        return [*told, *run.fetches(message.run, missing, now)]
 
     def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
         templates = self._crew.templates.get(run)
@@ -389,12 +392,3 @@ class NodeMachine:
             self._inputs.nbytes,
             self._leaving,
         )
-
-
-def _fetches(peer: PeerId, run: RunId, state: Tenancy, missing: list[Ref], now: float) -> list[NodeEffect]:
-    state.fetching_since.update((ref.index, now) for ref in missing)
-    directories = state.directories
-    return [
-        FetchInput(peer, run, ref.index, ref.nbytes, tuple(ref.holders), directories.get(ref.index, ""))
-        for ref in missing
-    ]

@@ -29,6 +29,12 @@ class PeerConnected(Struct, frozen=True):
     name: str = ""
 
 
+class MembersCounted(Struct, frozen=True):
+    """So many other members hear what this node says of itself."""
+
+    members: int
+
+
 class PeerLost(Struct, frozen=True):
     """Nothing reaches it any more."""
 
@@ -144,6 +150,7 @@ class Leave(Struct, frozen=True):
 NodeEvent = (
     PeerConnected
     | PeerLost
+    | MembersCounted
     | Received
     | WorkerUp
     | WorkerDone

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct, field
 
+from handoff_actors.core.node_events import FetchInput
 from handoff_actors.core.queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.wire.messages import Assign, Fetched, Job, Ref, Template, Ticket
@@ -67,6 +68,16 @@ class Tenancy(Struct):
         """What a job, and those behind it, need of directories."""
         used = {member.template for member in (job, *job.then)}
         return [self.packages[number] for number in sorted(used & self.packages.keys())]
+
+    def fetches(self, run: RunId, missing: Iterable[Ref], now: float) -> list[FetchInput]:
+        """What brings values here, from now on."""
+        effects: list[FetchInput] = []
+        for ref in missing:
+            self.fetching_since[ref.index] = now
+            directory = self.directories.get(ref.index, "")
+            holders = tuple(ref.holders)
+            effects.append(FetchInput(self.peer, run, ref.index, ref.nbytes, holders, directory))
+        return effects
 
     def arrived(self, index: Index, nbytes: int, now: float) -> None:
         """A value has come."""
