@@ -87,7 +87,7 @@ def test_ready_functions_are_put_in_a_new_order() -> None:
     for index in (2, 4):
         queue.push(Index(index), destination)
     [lane] = queue.lanes()
-    assert lane.heap[0][2] == 2
+    assert lane.first == 2
 
     queue.learn(Index(0), 1.0)
     queue.learn(Index(1), 5.0)

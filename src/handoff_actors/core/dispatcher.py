@@ -167,7 +167,7 @@ class Dispatcher:
 
     def _advance(self, lane: ReadyLane, batches: dict[str, Batch]) -> bool:
         """Get the first function of a lane out of the way; False: nothing has room for it."""
-        index = lane.heap[0][2]
+        index = lane.first
         if self._progress.phase[index] != READY:
             self._ready.pop(lane)
             return True
@@ -190,14 +190,14 @@ class Dispatcher:
     def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
         """How many functions of a lane go to the node of the first one, because there is no choice."""
         if (
-            len(lane.heap) == 1
+            len(lane) == 1
             or self._has_places
             or self._is_users_policy
             or len(self.candidates) > 1
             or len(self._ready.lanes()) > 1
         ):
             return 1
-        count = min(len(lane.heap), node.room(lane.destination.need))
+        count = min(len(lane), node.room(lane.destination.need))
         if self._max_concurrency is not None:
             count = min(count, self._max_concurrency - self.in_flight)
         return max(1, count)

@@ -236,7 +236,8 @@ class NodeMachine:
         ready: list[Job] = []
         for job in fresh:
             run.attempts[job.index] = job.attempt
-            run.attempts.update((member.index, member.attempt) for member in job.then)
+            if job.then:
+                run.attempts.update((member.index, member.attempt) for member in job.then)
             missing = self._missing_inputs(message.run, run, job)
             if missing is None:
                 ready.append(job)

@@ -1,7 +1,7 @@
 """The functions that could start now, the most urgent ones first."""
 
-from collections.abc import Collection, Sequence
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Collection, Sequence
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from handoff_actors.core.durations import Durations
@@ -22,15 +22,65 @@ class Destination(NamedTuple):
     ahead_of: "Destination | None" = None
 
 
+#: Negative priority, negative level: lower ones go first.
+Key = tuple[int, float]
+
+
 class ReadyLane:
     """Ready functions with the same destination: one look at the first tells about all."""
 
-    __slots__ = ("destination", "heap")
+    __slots__ = ("_alike", "_keys", "_size", "destination")
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
-        #: (negative priority, negative level, index)
-        self.heap: list[tuple[int, float, Index]] = []
+        # Of wide graphs most functions are as urgent as others: to order numbers takes half of what tuples would.
+        self._keys: list[Key] = []
+        self._alike: dict[Key, list[Index]] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def first(self) -> Index:
+        """The most urgent function."""
+        return self._alike[self._keys[0]][0]
+
+    @property
+    def turn(self) -> tuple[Key, Index]:
+        """How urgent that is; of two lanes the lower one goes first."""
+        key = self._keys[0]
+        return key, self._alike[key][0]
+
+    def push(self, key: Key, index: Index) -> None:
+        """Add a function."""
+        self._size += 1
+        alike = self._alike.get(key)
+        if alike is None:
+            self._alike[key] = [index]
+            heappush(self._keys, key)
+        else:
+            heappush(alike, index)
+
+    def pop(self) -> tuple[Key, Index]:
+        """Remove the most urgent one."""
+        self._size -= 1
+        key = self._keys[0]
+        alike = self._alike[key]
+        index = heappop(alike)
+        if not alike:
+            del self._alike[key]
+            heappop(self._keys)
+        return key, index
+
+    def reorder(self, level: Callable[[Index], float]) -> None:
+        """Put all in the order of new levels."""
+        before, self._alike = self._alike, {}
+        self._keys.clear()
+        self._size = 0
+        for (priority, _), alike in before.items():
+            for index in alike:
+                self.push((priority, -level(index)), index)
 
 
 class ReadyQueue:
@@ -46,7 +96,7 @@ class ReadyQueue:
         lane = self._lanes.get(destination)
         if lane is None:
             lane = self._lanes[destination] = ReadyLane(destination)
-        heappush(lane.heap, (-self._plan.priority[index], -self._urgency.of(index), index))
+        lane.push((-self._plan.priority[index], -self._urgency.of(index)), index)
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
         """Before anything is ready: start from what functions took in earlier runs."""
@@ -55,15 +105,13 @@ class ReadyQueue:
     def learn(self, index: Index, seconds: float) -> None:
         """Take note of what a function took, and put the others in a new order where that matters."""
         if self._urgency.learn(index, seconds):
-            urgency = self._urgency.of
             for lane in self._lanes.values():
-                lane.heap = [(priority, -urgency(waiting), waiting) for priority, _, waiting in lane.heap]
-                heapify(lane.heap)
+                lane.reorder(self._urgency.of)
 
     def pop(self, lane: ReadyLane) -> tuple[Index, Rank]:
         """Remove the most urgent function of a lane; the answer is how urgent it is, too."""
-        priority, level, index = heappop(lane.heap)
-        if not lane.heap:
+        (priority, level), index = lane.pop()
+        if not lane:
             del self._lanes[lane.destination]
         return index, (priority, self._urgency.version, level)
 
@@ -78,4 +126,4 @@ class ReadyQueue:
         if not passed_over and len(self._lanes) == 1:
             return next(iter(self._lanes.values()))
         lanes = [lane for lane in self._lanes.values() if lane not in passed_over]
-        return min(lanes, key=lambda lane: lane.heap[0], default=None)
+        return min(lanes, key=lambda lane: lane.turn, default=None)
