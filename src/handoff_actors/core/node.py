@@ -173,12 +173,8 @@ class NodeMachine:
                 return self._crew.end_overgrown(event, self._limits.memory_factor)
             case InputFetched():
                 return self._input_fetched(event, now)
-            case ValueSpilled(run, index):
-                self._shelf.written((run, index))
-                return []
-            case SpillFailed(run, index, reason):
-                self._shelf.refused((run, index), reason, now)
-                return []
+            case ValueSpilled() | SpillFailed():
+                return self._spilled(event, now)
             case InputMissing():
                 return self._input_missing(event)
             case PeerConnected(peer, has_lease, name):
@@ -348,6 +344,13 @@ class NodeMachine:
         told += [Recalled(event.run, behind, is_parted=True)] if behind else []
         told += [Copied(event.run, [], [event.index])] if is_copy else []
         return [Reply(run.peer, message) for message in told]
+
+    def _spilled(self, event: ValueSpilled | SpillFailed, now: float) -> list[NodeEffect]:
+        if isinstance(event, SpillFailed):
+            self._shelf.refused((event.run, event.index), event.reason, now)
+        else:
+            self._shelf.written((event.run, event.index))
+        return []
 
     # --- After each event ---------------------------------------------------------------------------------------
 
