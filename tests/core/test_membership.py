@@ -97,6 +97,15 @@ def test_what_others_say_of_a_member_that_is_there_changes_nothing() -> None:
     assert machine.wake_at == SUSPECT_S
 
 
+def test_members_are_counted_while_they_are_there() -> None:
+    machine = machine_with(advert("a"), advert("b"))
+    before = machine.size
+
+    given_up(machine)
+
+    assert (before, machine.size) == (2, 0)
+
+
 def test_own_node_is_no_member() -> None:
     machine = MembershipMachine("a1", "a")
 

@@ -17,6 +17,7 @@ from core.builders import (
     started,
 )
 from handoff_actors.core.budgets import MOST_LOSSES, MOST_WORKER_DEATHS
+from handoff_actors.core.placement import POLICIES
 from handoff_actors.core.run import RunMachine
 from handoff_actors.core.run_events import (
     BringHome,
@@ -90,6 +91,13 @@ def test_most_urgent_functions_go_first() -> None:
     )
 
     assert assigned(run.handle(node_up(workers=4), 0.1)) == [("a", [4, 2, 1, 0])]
+
+
+def test_no_more_functions_go_to_the_only_node_at_once_than_the_run_allows() -> None:
+    functions = [Function(number, [], code) for number in range(5)]
+    run = started(*functions, max_concurrency=3, policy=POLICIES["most_spare"])
+
+    assert assigned(run.handle(node_up(workers=4), 0.1)) == [("a", [0, 1, 2])]
 
 
 def test_no_more_functions_are_in_flight_than_the_run_allows() -> None:
