@@ -8,6 +8,14 @@ from pathlib import Path
 initialized_with: list[object] = []
 
 
+class Made:
+    """Something that can be referred to weakly."""
+
+
+def make() -> Made:
+    return Made()
+
+
 def increment(number: int) -> int:
     return number + 1
 

@@ -1,10 +1,12 @@
 """`handoff.Executor` is a `concurrent.futures.Executor`, in what CPython's own tests leave open."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import BrokenExecutor, Future, wait
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from integrations.functions import (
     increment,
     increment_later,
     initialize,
+    make,
     refuse,
     seen_by_initializer,
     start_and_wait_for,
@@ -53,6 +56,37 @@ async def test_short_functions_share_runs() -> None:
 
     assert [future.result(0) for future in futures] == list(range(1, 3001))
     assert session.runs < 1000
+
+
+class LingeringSession(handoff.Session):
+    """Its runs go on, as for others' sake, when all results are home."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.may_end = asyncio.Event()
+
+    async def execute_distributed(self, *args: Any, **options: Any) -> handoff.Run:
+        run = await super().execute_distributed(*args, **options)
+        await self.may_end.wait()
+        return run
+
+
+async def test_a_result_is_gone_once_its_caller_lets_go_while_its_run_goes_on() -> None:
+    async with LingeringSession((), {"cpu": 2}) as session, handoff.Executor(session=session) as executor:
+        future = executor.submit(make)
+        try:
+            reference = weakref.ref(await asyncio.wrap_future(future))
+            is_kept = reference() is not None
+            del future
+            # The turn of the loop that has woken this up refers to it.
+            await asyncio.sleep(0)
+            gc.collect()
+            is_gone = reference() is None
+        finally:
+            session.may_end.set()
+
+    assert is_kept
+    assert is_gone
 
 
 def test_an_exception_is_that_of_one_future(executor: handoff.Executor) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
@@ -59,6 +59,10 @@ class Item:
         """End the waiting, if it has not ended."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+#: Calls that go out in one run, by their ids in it; those that have their outcome are taken out.
+Batch = dict[int, Item]
 
 
 class Feed:
@@ -201,7 +205,7 @@ class Feed:
             return 0
         return min(room, MOST_PER_RUN)
 
-    def _next_batch(self) -> list[Item]:
+    def _next_batch(self) -> Batch:
         size = self._room()
         batch: list[Item] = []
         while self._again and len(batch) < size:
@@ -213,9 +217,9 @@ class Feed:
                     batch.append(item)
         self._in_flight.update(batch)
         self._runs += bool(batch)
-        return batch
+        return dict(enumerate(batch))
 
-    async def _run(self, session: Session, batch: list[Item]) -> None:
+    async def _run(self, session: Session, batch: Batch) -> None:
         dag = self._dag_of(batch)
         try:
             if len(dag):
@@ -228,16 +232,16 @@ class Feed:
             self._ended(batch, error)
         finally:
             # If this is cancelled, some are not done, and `_break` ends them.
-            self._in_flight.difference_update(item for item in batch if item.future.done())
+            self._in_flight.difference_update(item for item in batch.values() if item.future.done())
             # The run's remains refer to it until garbage is collected; what was called with what must not stay as long.
             batch.clear()
             self._runs -= 1
             self._changed.set()
 
-    def _dag_of(self, batch: Sequence[Item]) -> DAG:
-        """Make a DAG whose ids are positions in `batch`; what can't be encoded is not in it."""
+    def _dag_of(self, batch: Batch) -> DAG:
+        """Make a DAG whose ids are those of `batch`; what can't be encoded is not in it."""
         dag, callers = DAG(), dict[int, Callable[..., object]]()
-        for number, item in enumerate(batch):
+        for number, item in batch.items():
             sealed, error = attempt(partial(self._seal, item, callers))
             if sealed is None:
                 self._resolve(item, partial(item.future.set_exception, error))
@@ -256,10 +260,14 @@ class Feed:
 
     # --- Outcomes
 
-    def _settle(self, batch: Sequence[Item], number: FunctionId, outcome: Outcome) -> None:
+    def _settle(self, batch: Batch, number: FunctionId, outcome: Outcome) -> None:
         kind, content, seconds = outcome
         self._learn(max(seconds, _LEAST_S))
-        item = batch[number]  # type: ignore[call-overload]  # ids are positions
+        # From here on only who has submitted it keeps the future, and with it the result.
+        item = batch.pop(number, None)  # type: ignore[call-overload]  # its ids are numbers
+        if item is None:
+            # A value that was lost has been made again.
+            return
         if kind == Kind.PLAIN:
             self._resolve(item, partial(item.future.set_result, content))
         elif kind == Kind.SEALED:
@@ -291,9 +299,9 @@ class Feed:
         if not item.future.done():
             tell()
 
-    def _ended(self, batch: Sequence[Item], error: HandoffError) -> None:
+    def _ended(self, batch: Batch, error: HandoffError) -> None:
         """Its run has failed: because of one function, and then the others run again; or for them all."""
-        left = [item for item in batch if not item.future.done()]
+        left = [item for item in batch.values() if not item.future.done()]
         if isinstance(error, FunctionFailed | SerializationError) and isinstance(error.function_id, int):
             culprit = batch[error.function_id]
             culprit.fail(_broken(str(error), error) if isinstance(error, WorkerDied) else error)
