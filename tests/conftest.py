@@ -1,4 +1,5 @@
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,10 @@ from daemons import Daemons
 
 # Before anything of ours is imported: every machine asserts its invariants after each event.
 os.environ["HANDOFF_CHECK"] = "1"
+# The user who runs the tests keeps the key that they have, and those of pytest-xdist's workers are one user.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    STATE = tempfile.TemporaryDirectory(prefix="state-")
+    os.environ["XDG_STATE_HOME"] = STATE.name
 
 # How long examples take says more of the machine's other work than of them; tests have a time limit of their own.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,6 +14,7 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.options import check_resources
 from handoff_actors.runs import Run
 from handoff_actors.session import Session
+from handoff_actors.transport.credentials import INSECURE_VARIABLE
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
 
 LISTEN = "tcp://127.0.0.1:0"
@@ -146,5 +147,6 @@ class LocalCluster:
         inherited = {name: value for name, value in os.environ.items() if name != "HANDOFF_SEEDS"}
         if self._key is None:
             return inherited
-        inherited.pop(KEY_FILE_VARIABLE, None)
+        for variable in (KEY_FILE_VARIABLE, INSECURE_VARIABLE):
+            inherited.pop(variable, None)
         return inherited | {KEY_VARIABLE: self._key.text()}

@@ -21,6 +21,7 @@ from handoff_actors.graph.environment import Environment, is_directory_name, is_
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.telling import OnEvent
+from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
 
 
@@ -183,11 +184,9 @@ def modules_of(named: Sequence[ModuleType | str]) -> tuple[ModuleType, ...]:
     return tuple(one if isinstance(one, ModuleType) else importlib.import_module(one) for one in named)
 
 
-def cluster_key(key: str | ClusterKey | None) -> ClusterKey | None:
-    """The key that is meant: this one, as an object or as text, or the environment's. Raises InvalidKeyError."""
-    if key is None:
-        return ClusterKey.from_environment()
-    return key if isinstance(key, ClusterKey) else ClusterKey.from_text(key)
+def credentials(key: str | ClusterKey | None, *, insecure: bool) -> Credentials:
+    """What is meant by a key, as an object or as text, or by none. Raises InvalidKeyError."""
+    return Credentials.chosen(ClusterKey.from_text(key) if isinstance(key, str) else key, insecure=insecure)
 
 
 def seeds_from_environment() -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from handoff_actors.options import (
     RunSettings,
     Seen,
     check_resources,
-    cluster_key,
+    credentials,
     modules_of,
     seeds_from_environment,
 )
@@ -85,14 +85,15 @@ class Session:
 
         Without seeds, HANDOFF_SEEDS names them, separated by commas; without either, a node with this machine's cores and
         memory is started for the first run. `local_node`, `name`, `listen` and `workers` are as for `register_local_node`;
-        `insecure` lets the node listen beyond loopback without a key. `key` is the cluster's, as an object or as text, else
-        that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names. `on_event`, `progress` and `output` are for runs that
+        `key` is the cluster's, as an object or as text, else that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names,
+        else this user's own, for this machine only. `insecure`, or HANDOFF_INSECURE=1, does without any, and lets the node
+        listen anywhere: whoever reaches it can run any code. `on_event`, `progress` and `output` are for runs that
         don't say otherwise, `modules_by_value` for every run. Raises InvalidKeyError, ImportError, TypeError.
         """
-        self._key = cluster_key(key)
+        self._credentials = credentials(key, insecure=insecure)
         self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
         self._first_node = None if local_node is None else dict(local_node)
-        self._node_name, self._listen, self._workers, self._insecure = name, listen, workers, insecure
+        self._node_name, self._listen, self._workers = name, listen, workers
         self._is_started = False
         self._running = Running(self, Seen(on_event, progress, output), modules_of(modules_by_value))
         self._redeclaring = asyncio.Lock()
@@ -122,7 +123,7 @@ class Session:
         self._is_started = True
         own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
-        self._station = Station(own_name, self, self._key)
+        self._station = Station(own_name, self, self._credentials)
         self._connections = Connections(own_name, self)
         self._courier = ValueCourier(own_name, self._station, self._connections)
         if self._first_node is not None:
@@ -179,7 +180,6 @@ class Session:
             workers=workers,
             listen=listen,
             seeds=seeds,
-            insecure=self._insecure,
         )
         address = node.serve(self._memory, f"memory://{node.incarnation}", has_lease=False)
         self._connections.add(node.advert(), self._memory, address)

@@ -18,7 +18,8 @@ from hosts.network import Host, HostNetwork
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
 
-PATHS = {"PYTHONPATH": os.pathsep.join(sys.path)}
+#: Without a key, so that a link stands after as few words as it can where each of them takes long.
+VARIABLES = {"PYTHONPATH": os.pathsep.join(sys.path), "HANDOFF_INSECURE": "1"}
 #: One that stays well, and one for each way to be cut off.
 NODES = 5
 #: Less than makes a member suspect plus what TCP takes to come back, and more than makes it count as gone.
@@ -51,16 +52,15 @@ def start_nodes(hosts: Sequence[Host], daemons: Daemons) -> list[Daemon]:
             "1",
             "--listen",
             f"tcp://{host.address}:7070",
-            "--insecure",
         )
-        started.append(daemons.start(*options, *join, prefix=host.prefix, variables=PATHS))
+        started.append(daemons.start(*options, *join, prefix=host.prefix, variables=VARIABLES))
     return started
 
 
 def start_app(host: Host, seed: str, nodes: int, seconds: float, stack: ExitStack) -> "subprocess.Popen[str]":
     """An app that has sent out all its functions."""
     command = [*host.prefix, HANDOFF[0], "-m", "faults.distant_app", seed, str(nodes), str(seconds)]
-    process = subprocess.Popen(command, env=environment(**PATHS), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment(**VARIABLES), stdout=subprocess.PIPE, text=True)
     stack.enter_context(process)
     stack.callback(process.kill)
     assert process.stdout is not None

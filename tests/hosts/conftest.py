@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from daemons import Daemon, Daemons
-from hosts.network import Host, HostNetwork
+from hosts.network import KEY, Host, HostNetwork
 
 SIZE = 3
 
@@ -31,14 +31,6 @@ def cluster(hosts: list[Host], daemons: Daemons) -> list[Daemon]:
     nodes: list[Daemon] = []
     for number, host in enumerate(hosts[:SIZE], start=1):
         join = ("--join", nodes[0].address) if nodes else ()
-        options = (
-            "--name",
-            f"h{number}",
-            "--cpu",
-            "2",
-            "--listen",
-            f"tcp://{host.address}:7070",
-            "--insecure",
-        )
-        nodes.append(daemons.start(*options, *join, prefix=host.prefix))
+        options = ("--name", f"h{number}", "--cpu", "2", "--listen", f"tcp://{host.address}:7070")
+        nodes.append(daemons.start(*options, *join, prefix=host.prefix, variables=KEY))
     return nodes

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from typing import Any, Self
 
+from handoff_actors.transport.keys import ClusterKey
+
+#: What every process on a host is given: the user's own key is for one machine only.
+KEY = {"HANDOFF_KEY": ClusterKey.generate().text()}
+
 _numbers = itertools.count(1)
 
 
@@ -30,6 +35,7 @@ class Host:
         """Run a Python script there; the answer is what its last line of output says in JSON."""
         done = subprocess.run(
             [*self.prefix, sys.executable, "-", *arguments],
+            env=os.environ | KEY,
             input=source,
             capture_output=True,
             text=True,

@@ -1,12 +1,13 @@
 """What must work between machines, on three hosts with addresses of their own."""
 
 import json
+import os
 import subprocess
 
 import pytest
 
 from daemons import HANDOFF, Daemon, Daemons
-from hosts.network import Host
+from hosts.network import KEY, Host
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -97,7 +98,9 @@ asyncio.run(main(sys.argv[1]))
 def test_any_member_shows_all_three_hosts(cluster: list[Daemon], app: Host) -> None:
     for asked in cluster:
         command = [*app.prefix, *HANDOFF, "nodes", "--join", asked.address, "--json"]
-        shown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        shown = json.loads(
+            subprocess.run(command, check=True, env=os.environ | KEY, capture_output=True, text=True).stdout
+        )
 
         assert sorted(node["name"] for node in shown) == ["h1", "h2", "h3"]
         assert {node["address"] for node in shown} == {node.address for node in cluster}
@@ -114,8 +117,8 @@ def test_functions_spread_over_all_hosts_in_proportion(cluster: list[Daemon], ap
 def test_a_host_that_joins_is_used(
     hosts: list[Host], cluster: list[Daemon], daemons: Daemons, app: Host
 ) -> None:
-    options = ("--name", "h4", "--cpu", "2", "--listen", f"tcp://{app.address}:7070", "--insecure")
-    daemons.start(*options, "--join", cluster[2].address, prefix=hosts[-1].prefix)
+    options = ("--name", "h4", "--cpu", "2", "--listen", f"tcp://{app.address}:7070")
+    daemons.start(*options, "--join", cluster[2].address, prefix=hosts[-1].prefix, variables=KEY)
 
     counts = app.run_script(SIXTY, cluster[0].address)
 
@@ -145,9 +148,12 @@ def test_placement_and_hooks_know_the_hosts(cluster: list[Daemon], app: Host) ->
 def test_killing_a_host_does_not_hurt_the_run(cluster: list[Daemon], app: Host) -> None:
     command = [*app.prefix, "python", "-u", "-c", SIXTY, cluster[1].address]
     command[len(app.prefix)] = HANDOFF[0]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(command, env=os.environ | KEY, stdout=subprocess.PIPE, text=True)
     waiting = subprocess.run(
-        [*app.prefix, HANDOFF[0], "-c", WAIT_UNTIL_BUSY, cluster[0].address], check=True, timeout=30
+        [*app.prefix, HANDOFF[0], "-c", WAIT_UNTIL_BUSY, cluster[0].address],
+        env=os.environ | KEY,
+        check=True,
+        timeout=30,
     )
 
     cluster[2].kill()

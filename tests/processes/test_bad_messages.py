@@ -18,6 +18,8 @@ import handoff_actors as handoff
 from daemons import Daemon, Daemons
 from handoff_actors.core.fetching import CHUNK_NBYTES
 from handoff_actors.ids import RunId
+from handoff_actors.transport.curve import Curve
+from handoff_actors.transport.user_key import user_key
 from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, decode, encode, join
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import (
@@ -86,7 +88,7 @@ class RawPeer:
 
 @pytest.fixture
 def node(daemons: Daemons) -> Iterator[Daemon]:
-    """Without a key, so that strangers get as far as they can. It must still be well at the end."""
+    """It must still be well at the end."""
     daemon = daemons.start("--name", "n1", "--cpu", "1", variables={"HANDOFF_CHECK": "1"})
     yield daemon
     assert daemon.terminate() == 0
@@ -99,6 +101,7 @@ def peer(node: Daemon) -> Iterator[RawPeer]:
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.linger = 0
         dealer.rcvtimeo = ANSWERS_WITHIN_MS
+        Curve(user_key()).protect_client(dealer)
         dealer.connect(node.address)
         yield RawPeer(dealer)
 
@@ -127,17 +130,17 @@ def bad_frames() -> Iterator[bytes]:
     yield b"\x91" * 100_000
 
 
-@pytest.mark.parametrize("key", [None, handoff.ClusterKey.generate()], ids=["plaintext", "key"])
+@pytest.mark.parametrize("key", [None, handoff.ClusterKey.generate()], ids=["insecure", "key"])
 async def test_run_ends_right_while_strangers_talk_nonsense(
     daemons: Daemons, key: handoff.ClusterKey | None
 ) -> None:
     variables = {"HANDOFF_CHECK": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    variables |= {} if key is None else {"HANDOFF_KEY": key.text()}
+    variables |= {"HANDOFF_INSECURE": "1"} if key is None else {"HANDOFF_KEY": key.text()}
     node = daemons.start("--name", "n1", "--cpu", "1", variables=variables)
     dag = handoff.DAG().add_functions(
         handoff.Function(number, [], functions.span, cost={"cpu": 1}) for number in range(100)
     )
-    async with handoff.Session(seeds=[node.address], key=key) as session:
+    async with handoff.Session(seeds=[node.address], key=key, insecure=key is None) as session:
         await session.execute_distributed(handoff.DAG().add_function(handoff.Function("warm", [], int)))
         size_before = psutil.Process(node.process.pid).memory_info().rss
         async with asyncio.TaskGroup() as tasks:

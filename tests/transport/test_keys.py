@@ -113,3 +113,55 @@ def test_environment_has_the_key_or_names_its_file(tmp_path: Path) -> None:
     assert ClusterKey.from_environment({"HANDOFF_KEY_FILE": str(tmp_path / "key")}) == KEY
     with pytest.raises(InvalidKeyError, match="HANDOFF_KEY: "):
         ClusterKey.from_environment({"HANDOFF_KEY": "secret"})
+
+
+# --- Files of others --------------------------------------------------------------------------------------------
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "key"
+    ClusterKey.generate().write_to(file)
+    return file
+
+
+@as_root
+def test_file_of_another_user_is_refused(key_file: Path) -> None:
+    os.chown(key_file, NOBODY, NOBODY)
+
+    with pytest.raises(InvalidKeyError, match=f"{key_file} belongs to user {NOBODY}"):
+        ClusterKey.from_file(key_file)
+
+
+@as_root
+def test_link_of_another_user_is_refused_and_ones_own_is_followed(key_file: Path, tmp_path: Path) -> None:
+    own, theirs = tmp_path / "own", tmp_path / "theirs"
+    own.symlink_to(key_file)
+    theirs.symlink_to(key_file)
+    os.lchown(theirs, NOBODY, NOBODY)
+
+    assert ClusterKey.from_file(own) == ClusterKey.from_file(key_file)
+    with pytest.raises(InvalidKeyError, match=f"{theirs} cannot be read: it is a link of user {NOBODY}"):
+        ClusterKey.from_file(theirs)
+
+
+def test_fifo_and_directory_are_no_keys_and_hang_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+
+    with pytest.raises(InvalidKeyError, match="not a cluster key"):
+        ClusterKey.from_file(tmp_path / "fifo")
+    with pytest.raises(InvalidKeyError, match="not a file"):
+        ClusterKey.from_file(tmp_path)
+
+
+def test_pipe_of_ones_own_is_read_as_a_shell_gives_it() -> None:
+    key = ClusterKey.generate()
+    reading, writing = os.pipe()
+    os.write(writing, key.text().encode())
+    os.close(writing)
+
+    assert ClusterKey.from_file(f"/dev/fd/{reading}") == key
+    os.close(reading)

@@ -11,7 +11,7 @@ from msgspec import Struct
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.station import Station
 from handoff_actors.core.run_events import NodeDown, NodeUp
-from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.credentials import Credentials
 from handoff_actors.wire.messages import Advert, FromNode, ListRuns, Runs, ServedRun
 
 #: A node that has not answered by then is shown without its runs.
@@ -31,8 +31,8 @@ class Member(Struct, frozen=True):
 class Census:
     """A connection to every node of a cluster. Use with `async with`."""
 
-    def __init__(self, name: str, key: ClusterKey | None = None) -> None:
-        self._station = Station(name, self, key)
+    def __init__(self, name: str, credentials: Credentials) -> None:
+        self._station = Station(name, self, credentials)
         self._connections = Connections(name, self)
         #: Nodes to which there is a connection, or will be soon.
         self._linked: set[str] = set()

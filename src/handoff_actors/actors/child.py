@@ -11,7 +11,7 @@ from handoff_actors.actors.daemon import DaemonOptions, run_daemon
 from handoff_actors.actors.logs import log_to_stderr
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.errors import HandoffError
-from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.credentials import Credentials
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
         _tell(app, {"address": node.address, "incarnation": node.incarnation})
 
     try:
-        uvloop.run(run_daemon(DaemonOptions(key=ClusterKey.from_environment(), **options), ready))
+        uvloop.run(run_daemon(DaemonOptions(credentials=Credentials.chosen(), **options), ready))
     except (HandoffError, OSError) as error:
         if app.closed:
             raise

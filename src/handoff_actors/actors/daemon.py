@@ -13,7 +13,7 @@ from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.actors.station import Station
 from handoff_actors.ids import Resources
-from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,9 @@ class DaemonOptions(Struct, frozen=True):
     #: Host name or address under which others reach it, where that is not the one it listens at.
     advertise: str | None = None
     join: Sequence[str] = ()
-    insecure: bool = False
     drain_s: float = DRAIN_S
     memory: MemoryOptions | None = None
-    key: ClusterKey | None = None
+    credentials: Credentials = Credentials()
     #: A process without which it shall not go on.
     lives_with: int | None = None
 
@@ -46,13 +45,13 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
 
     `ready` is called once it serves.
 
-    Raises InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
+    Raises InsecureAddressError, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
     """
     _allow_connections()
     signals = _Signals()
     if options.lives_with is not None:
         signals.end_with(options.lives_with)
-    station = Station(options.name or "node", key=options.key)
+    station = Station(options.name or "node", credentials=options.credentials)
     try:
         node = await station.start_node(
             options.capabilities,
@@ -61,7 +60,6 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
             listen=options.listen,
             advertise=options.advertise,
             seeds=options.join,
-            insecure=options.insecure,
             options=options.memory,
         )
         ready(node)

@@ -6,14 +6,14 @@ import secrets
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from handoff_actors.actors.discovery import Discovery, Watcher
 from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
-from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.security import advertised, check_bind, is_loopback
 from handoff_actors.wire.messages import Advert
 
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from handoff_actors.transport.zeromq import ZmqNetwork
 
 LOOPBACK = "tcp://127.0.0.1:0"
+NO_CLUSTER_KEY: Final = Credentials()
 
 
 class Station:
     """Opens what it needs when it needs it: without peers there is no socket, and ZeroMQ is not even imported."""
 
-    def __init__(self, name: str, watcher: Watcher | None = None, key: ClusterKey | None = None) -> None:
+    def __init__(
+        self, name: str, watcher: Watcher | None = None, credentials: Credentials = NO_CLUSTER_KEY
+    ) -> None:
         self._name = name
         self._watcher = watcher
-        self._key = key
+        self._credentials = credentials
         self._network: ZmqNetwork | None = None
         self._discovery: Discovery | None = None
         self.node: NodeActor | None = None
@@ -40,11 +43,11 @@ class Station:
         return self._discovery is not None
 
     def network(self) -> "ZmqNetwork":
-        """The sockets of this process."""
+        """The sockets of this process. Raises InvalidKeyError where they are to have this user's key, and there can't be one."""
         if self._network is None:
             from handoff_actors.transport.zeromq import ZmqNetwork  # noqa: PLC0415 - it costs 30 ms that many never need
 
-            self._network = ZmqNetwork(self._key)
+            self._network = ZmqNetwork(self._credentials.key())
         return self._network
 
     async def start_node(
@@ -56,19 +59,20 @@ class Station:
         listen: str | None = None,
         advertise: str | None = None,
         seeds: Sequence[str] = (),
-        insecure: bool = False,
         options: MemoryOptions | None = None,
     ) -> NodeActor:
         """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
 
-        Raises InsecureAddressError for an address beyond loopback without a key, ConnectionFailed,
+        Raises InsecureAddressError for an address beyond loopback without a cluster key, InvalidKeyError, ConnectionFailed,
         AuthenticationError, VersionMismatch, OSError.
         """
         if self.node is not None:
             raise HandoffError(f"this process has a node already: {self.node.name!r}")
         listen = listen or _where_to_listen(seeds)
         if listen is not None:
-            check_bind(listen, insecure, has_key=self._key is not None)
+            # Other machines don't have this user's own key.
+            has_key = self._credentials.cluster_key is not None
+            check_bind(listen, self._credentials.is_insecure, has_key=has_key)
         own_name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
         options = options or MemoryOptions.from_environment()
@@ -88,7 +92,7 @@ class Station:
     async def join(self, seeds: Sequence[str]) -> None:
         """Find a cluster by the address of any of its members.
 
-        Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+        Raises InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch.
         """
         if self._discovery is None:
             self._discovery = Discovery(self.network(), self._name, self._watcher)

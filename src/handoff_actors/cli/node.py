@@ -16,12 +16,12 @@ from handoff_actors.actors.logs import log_to_stderr
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
-from handoff_actors.cli.parameters import ADDRESS, AMOUNT, join_option, json_option, key_option
+from handoff_actors.cli.parameters import ADDRESS, AMOUNT, credentials_options, join_option, json_option
 from handoff_actors.cli.resources import amounts
 from handoff_actors.core.limits import MEMORY_FACTOR
 from handoff_actors.ids import Resources
 from handoff_actors.options import check_resources
-from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.security import advertised, is_loopback
 from handoff_actors.wire.messages import Advert
 
@@ -50,12 +50,7 @@ LEVELS = ("debug", "info", "warning", "error")
     "--advertise", metavar="HOST", help="Under which name others reach it, if not the one it listens at."
 )
 @join_option(help="Any member of the cluster to join. Repeatable; one that answers is enough.")
-@key_option
-@click.option(
-    "--insecure",
-    is_flag=True,
-    help="Listen beyond loopback without a key. Whoever reaches the port can run any code.",
-)
+@credentials_options
 @click.option(
     "--drain",
     "drain_s",
@@ -117,8 +112,7 @@ def node(
     listen: str,
     advertise: str | None,
     seeds: tuple[str, ...],
-    key: ClusterKey | None,
-    insecure: bool,
+    credentials: Credentials,
     drain_s: float,
     store_limit_mb: float | None,
     spill_dir: Path | None,
@@ -142,9 +136,8 @@ def node(
         listen,
         advertise,
         seeds,
-        insecure=insecure,
         drain_s=drain_s,
-        key=key,
+        credentials=credentials,
         memory=_memory_options(store_limit_mb, spill_dir, memory_factor, store_dir),
     )
     log_to_stderr(log_level)

@@ -10,20 +10,20 @@ from rich.console import Console
 
 from handoff_actors.actors.census import Census, Member
 from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.parameters import join_option, json_option, key_option
+from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture
 from handoff_actors.cli.tables import node_table, run_table
-from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.credentials import Credentials
 
 
 @click.command()
 @join_option(required=True, help="Any member of the cluster.")
-@key_option
+@credentials_options
 @json_option
-def nodes(seeds: tuple[str, ...], key: ClusterKey | None, as_json: bool) -> None:
+def nodes(seeds: tuple[str, ...], credentials: Credentials, as_json: bool) -> None:
     """Show every member of a cluster: what it offers, what it has to spare, what it does, whose runs it serves."""
     with one_line_errors():
-        members = uvloop.run(_members(seeds, key))
+        members = uvloop.run(_members(seeds, credentials))
     if as_json:
         click.echo(json.dumps([fields(member) for member in members], indent=2))
     elif sys.stdout.isatty():
@@ -32,8 +32,8 @@ def nodes(seeds: tuple[str, ...], key: ClusterKey | None, as_json: bool) -> None
         click.echo(plain_picture(members))
 
 
-async def _members(seeds: Sequence[str], key: ClusterKey | None) -> list[Member]:
-    async with Census("handoff nodes", key) as census:
+async def _members(seeds: Sequence[str], credentials: Credentials) -> list[Member]:
+    async with Census("handoff nodes", credentials) as census:
         await census.join(seeds)
         return await census.take()
 

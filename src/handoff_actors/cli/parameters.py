@@ -1,12 +1,14 @@
 """Options that several commands have, and what their values may look like."""
 
 import re
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any
 
 import click
 
 from handoff_actors.errors import InvalidKeyError
+from handoff_actors.transport.credentials import INSECURE_VARIABLE, Credentials
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
 
 _ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}")
@@ -63,14 +65,6 @@ class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
             self.fail(str(error), param, ctx)
 
 
-def key_from_environment() -> ClusterKey | None:
-    """The key of those who give no --key-file. Raises click.UsageError for one that is none."""
-    try:
-        return ClusterKey.from_environment()
-    except InvalidKeyError as error:
-        raise click.UsageError(str(error)) from error
-
-
 ADDRESS = Address()
 AMOUNT = Amount()
 
@@ -84,12 +78,34 @@ join_option = partial(
     envvar="HANDOFF_SEEDS",
     show_envvar=True,
 )
-key_option = click.option(
+_key_option = click.option(
     "--key-file",
     "key",
     metavar="FILE",
     type=KeyFile(),
-    default=key_from_environment,
-    help=f"The cluster key, see `handoff keygen`. [env vars: {KEY_VARIABLE}, {KEY_FILE_VARIABLE}]",
+    help="The cluster key, see `handoff keygen`. "
+    f"[env vars: {KEY_VARIABLE}, {KEY_FILE_VARIABLE}; default: this user's own, for this machine only]",
+)
+_insecure_option = click.option(
+    "--insecure",
+    is_flag=True,
+    help="Do without a key, as the other side does: whoever reaches it can run any code there. "
+    f"[env var: {INSECURE_VARIABLE}=1]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs to read.")
+
+
+def credentials_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which key to use; the command gets them as `credentials`."""
+
+    @_key_option
+    @_insecure_option
+    @wraps(command)
+    def with_credentials(*args: Any, key: ClusterKey | None, insecure: bool, **options: Any) -> None:
+        try:
+            credentials = Credentials.chosen(key, insecure=insecure)
+        except InvalidKeyError as error:
+            raise click.UsageError(str(error)) from error
+        command(*args, credentials=credentials, **options)
+
+    return with_credentials

@@ -11,7 +11,7 @@ import uvloop
 from handoff_actors.api import ExecuteOptions
 from handoff_actors.cli.loading import load_dag
 from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
-from handoff_actors.cli.parameters import join_option, json_option, key_option
+from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.progress import tell_failures
 from handoff_actors.cli.streams import stdout_to_stderr
 from handoff_actors.core.placement import POLICIES
@@ -19,7 +19,7 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
 from handoff_actors.session import Session
-from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.credentials import Credentials
 
 #: What shells report of a command that SIGINT has ended.
 INTERRUPTED = 130
@@ -47,7 +47,7 @@ INTERRUPTED = 130
     metavar="FILE",
     help="Record what is done, and don't run again what the file has already.",
 )
-@key_option
+@credentials_options
 @json_option
 def run(
     target: str,
@@ -58,7 +58,7 @@ def run(
     strategy: str,
     wanted: tuple[str, ...],
     journal: str | None,
-    key: ClusterKey | None,
+    credentials: Credentials,
     as_json: bool,
 ) -> None:
     """Run a DAG and print the results of its sinks.
@@ -75,7 +75,7 @@ def run(
     }
     try:
         with stdout_to_stderr() if as_json else nullcontext():
-            outcome = _run(target, seeds, key, wanted, options)
+            outcome = _run(target, seeds, credentials, wanted, options)
     except HandoffError as error:
         _fail(error, as_json=as_json)
     except KeyboardInterrupt:
@@ -88,7 +88,7 @@ def run(
 def _run(
     target: str,
     seeds: Sequence[str],
-    key: ClusterKey | None,
+    credentials: Credentials,
     wanted: Collection[str],
     options: ExecuteOptions,
 ) -> Outcome:
@@ -98,7 +98,7 @@ def _run(
 
     async def main() -> Outcome:
         watched: ExecuteOptions = {**options, "fetch": shown, "on_event": tell_failures, "progress": True}
-        async with Session(seeds, key=key) as session:
+        async with Session(seeds, key=credentials.cluster_key, insecure=credentials.is_insecure) as session:
             return Outcome.of(await session.execute_distributed(dag, **watched), shown)
 
     return uvloop.run(main())

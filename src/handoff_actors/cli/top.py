@@ -12,14 +12,14 @@ import uvloop
 
 from handoff_actors.actors.census import Census, Member
 from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.parameters import join_option, json_option, key_option
+from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture, summary
-from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.credentials import Credentials
 
 
 @click.command()
 @join_option(required=True, help="Any member of the cluster.")
-@key_option
+@credentials_options
 @click.option(
     "--interval",
     "interval_s",
@@ -31,19 +31,21 @@ from handoff_actors.transport.keys import ClusterKey
 )
 @click.option("--once", is_flag=True, help="Look once and end.")
 @json_option
-def top(seeds: tuple[str, ...], key: ClusterKey | None, interval_s: float, once: bool, as_json: bool) -> None:
+def top(
+    seeds: tuple[str, ...], credentials: Credentials, interval_s: float, once: bool, as_json: bool
+) -> None:
     """Watch a cluster: its nodes and runs, what runs and what waits. q or Ctrl-C ends it.
 
     When piped, or with --json, each look is written below the one before.
     """
     with one_line_errors():
-        uvloop.run(_watch(seeds, key, None if once else interval_s, as_json=as_json))
+        uvloop.run(_watch(seeds, credentials, None if once else interval_s, as_json=as_json))
 
 
 async def _watch(
-    seeds: Sequence[str], key: ClusterKey | None, interval_s: float | None, *, as_json: bool
+    seeds: Sequence[str], credentials: Credentials, interval_s: float | None, *, as_json: bool
 ) -> None:
-    async with Census("handoff top", key) as census, AsyncExitStack() as closing:
+    async with Census("handoff top", credentials) as census, AsyncExitStack() as closing:
         await census.join(seeds)
         ending = asyncio.Event()
         show = _written(as_json=as_json)

@@ -1,7 +1,10 @@
-"""CurveZMQ on both ends of every connection, under key pairs that each member derives from the cluster key.
+"""CurveZMQ on both ends of every connection, under key pairs that each member derives from one key.
 
 Whoever binds is the server, whoever connects the client. A client without the server's public key does not get past
 the first message of the handshake; one with it, but without the client's secret, is turned away by the doorkeeper.
+
+Every socket has a ZAP domain, also where there is no key: without one libzmq lets ZMTP 1.0 in, which has no handshake at
+all, so that the bytes of a web page's POST parse as frames.
 """
 
 from collections.abc import Callable
@@ -30,12 +33,9 @@ class Curve:
         self._client_secret, self._client_public = _key_pair(key, "curve client")
 
     def protect_server(self, socket: zmq.Socket[bytes]) -> None:
-        """Let only members connect to what this socket will bind. There must be a doorkeeper already."""
+        """Let only members connect to what this socket will bind. It must have a ZAP domain."""
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._server_secret)
-        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-        # Without it whoever has the server's public key comes in while nobody answers at ZAP_ADDRESS.
-        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def protect_client(self, socket: zmq.Socket[bytes]) -> None:
         """Let this socket connect to members only."""
@@ -49,12 +49,20 @@ class Curve:
         return domain == ZAP_DOMAIN and mechanism == b"CURVE" and credentials == [public]
 
 
+def enforce_domain(socket: zmq.Socket[bytes]) -> None:
+    """Have the doorkeeper asked about whoever this socket meets. There must be one already."""
+    socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+    # Otherwise everybody comes in while nobody answers at ZAP_ADDRESS.
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
 class Doorkeeper:
     """Answers ZeroMQ's question who may come in, for all sockets of one context. Made before any of them binds."""
 
     def __init__(
-        self, socket: zmq.Socket[bytes], curve: Curve, on_close: Callable[["Doorkeeper"], None]
+        self, socket: zmq.Socket[bytes], curve: Curve | None, on_close: Callable[["Doorkeeper"], None]
     ) -> None:
+        """Admit who holds the keys of `curve`; without those, everybody who speaks today's ZMTP and asks for no keys."""
         self._curve = curve
         self._on_close = on_close
         socket.bind(ZAP_ADDRESS)
@@ -70,9 +78,14 @@ class Doorkeeper:
         assert len(frames) >= _ZAP_FRAMES, f"a ZAP request of {len(frames)} frames"
         sender, delimiter, version, request, domain, _address, _identity, mechanism, *credentials = frames
         assert version == _ZAP_VERSION, f"ZAP version {version!r}"
-        is_member = self._curve.admits(domain, mechanism, credentials)
-        status = (b"200", b"welcome") if is_member else (b"400", b"not a member")
+        is_admitted = self._admits(domain, mechanism, credentials)
+        status = (b"200", b"welcome") if is_admitted else (b"400", b"not a member")
         self._pump.send([sender, delimiter, version, request, *status, b"", b""])
+
+    def _admits(self, domain: bytes, mechanism: bytes, credentials: list[bytes]) -> bool:
+        if self._curve is None:
+            return domain == ZAP_DOMAIN and mechanism == b"NULL"
+        return self._curve.admits(domain, mechanism, credentials)
 
 
 def _key_pair(key: ClusterKey, role: str) -> tuple[bytes, bytes]:

@@ -2,12 +2,12 @@
 
 import base64
 import binascii
+import errno
 import os
 import secrets
 import stat
 from collections.abc import Mapping
 from hashlib import blake2b
-from pathlib import Path
 from typing import Final, Self
 
 from handoff_actors.errors import InvalidKeyError
@@ -17,23 +17,29 @@ PREFIX: Final = "handoff1-"
 KEY_VARIABLE: Final = "HANDOFF_KEY"
 KEY_FILE_VARIABLE: Final = "HANDOFF_KEY_FILE"
 
+#: What a key of the program's own is called in errors.
+IN_THE_PROGRAM: Final = "the key given in the program"
+
 _NBYTES: Final = 32
 #: Longer files are no key files, and are not read to their end.
 _MAX_FILE_BYTES: Final = 1024
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_ROOT: Final = 0
 
 
 class ClusterKey:
     """A cluster's secret. `str` and `repr` do not show it; `text()` does."""
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_secret", "origin")
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, origin: str = IN_THE_PROGRAM) -> None:
         if len(secret) != _NBYTES:
             raise InvalidKeyError(
                 f"the cluster key is cut short or mistyped: it has {len(secret)} bytes instead of {_NBYTES}"
             )
         self._secret = secret
+        #: Where it comes from, for errors.
+        self.origin = origin
 
     @classmethod
     def generate(cls) -> Self:
@@ -41,7 +47,7 @@ class ClusterKey:
         return cls(secrets.token_bytes(_NBYTES))
 
     @classmethod
-    def from_text(cls, text: str) -> Self:
+    def from_text(cls, text: str, origin: str = IN_THE_PROGRAM) -> Self:
         """The key that is written as one line. Raises InvalidKeyError, which does not quote it."""
         stripped = text.strip()
         if not stripped.startswith(PREFIX):
@@ -54,32 +60,53 @@ class ClusterKey:
         except (UnicodeEncodeError, binascii.Error):
             # Not from the error: that of an encoding quotes the text.
             raise InvalidKeyError("the cluster key is cut short or mistyped; copy all of it anew") from None
-        return cls(secret)
+        return cls(secret, origin)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """The key in a file that nobody but its owner may read. Raises InvalidKeyError, naming the file."""
+        """The key in a file of this user's, or root's, that nobody else may read. Raises InvalidKeyError, naming the file."""
+        named = f"the key file {os.fspath(path)}"
         try:
-            with Path(path).open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                content = file.read(_MAX_FILE_BYTES)
+            _check_link(path)
+            # A FIFO that nobody writes to would hold up whoever opens it.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise InvalidKeyError(f"the key file {path} cannot be read: {error.strerror}") from error
-        if mode & _OTHERS:
-            raise InvalidKeyError(
-                f"the key file {path} has mode {mode:04o}, so others may read it: chmod 600 {path}"
-            )
+            raise InvalidKeyError(f"{named} cannot be read: {error.strerror}") from error
         try:
-            return cls.from_text(content.decode("ascii", errors="replace"))
+            return cls.from_descriptor(descriptor, named, os.fspath(path))
+        finally:
+            os.close(descriptor)
+
+    @classmethod
+    def from_descriptor(cls, descriptor: int, named: str, path: str) -> Self:
+        """The key in a file that is open, under the same conditions as `from_file`. Raises InvalidKeyError."""
+        facts = os.fstat(descriptor)
+        mode = stat.S_IMODE(facts.st_mode)
+        # A shell's <(command) is a pipe of the user's own.
+        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISFIFO(facts.st_mode)):
+            raise InvalidKeyError(f"{named} is not a file")
+        if facts.st_uid not in {os.geteuid(), _ROOT}:
+            raise InvalidKeyError(
+                f"{named} belongs to user {facts.st_uid}, who knows the key and may change it; copy it to a file of your own"
+            )
+        if mode & _OTHERS:
+            raise InvalidKeyError(f"{named} has mode {mode:04o}, so others may read it: chmod 600 {path}")
+        os.set_blocking(descriptor, True)
+        try:
+            content = os.read(descriptor, _MAX_FILE_BYTES)
+        except OSError as error:
+            raise InvalidKeyError(f"{named} cannot be read: {error.strerror}") from error
+        try:
+            return cls.from_text(content.decode("ascii", errors="replace"), named)
         except InvalidKeyError as error:
-            raise InvalidKeyError(f"the key file {path}: {error}") from None
+            raise InvalidKeyError(f"{named}: {error}") from None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
         """The key that HANDOFF_KEY has, or the file that HANDOFF_KEY_FILE names; None where neither is set."""
         if text := environment.get(KEY_VARIABLE):
             try:
-                return cls.from_text(text)
+                return cls.from_text(text, f"the key in {KEY_VARIABLE}")
             except InvalidKeyError as error:
                 raise InvalidKeyError(f"{KEY_VARIABLE}: {error}") from None
         path = environment.get(KEY_FILE_VARIABLE)
@@ -109,6 +136,13 @@ class ClusterKey:
 
     def __reduce__(self) -> str:
         raise TypeError("a cluster key is not pickled: it would travel to wherever the pickle goes")
+
+
+def _check_link(path: str | os.PathLike[str]) -> None:
+    """Raise OSError for a link that another user has made: it may lead anywhere. Containers have links of root's."""
+    facts = os.lstat(path)
+    if stat.S_ISLNK(facts.st_mode) and facts.st_uid not in {os.geteuid(), _ROOT}:
+        raise OSError(errno.ELOOP, f"it is a link of user {facts.st_uid}")
 
 
 def _open_private(path: str, flags: int) -> int:

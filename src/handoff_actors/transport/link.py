@@ -56,8 +56,10 @@ class ZmqLink:
         address: str,
         handler: LinkHandler,
         connect_timeout: float,
+        key_origin: str | None,
         on_close: Callable[["ZmqLink"], None],
     ) -> None:
+        """Have `key_origin` say, for errors, where our key comes from; None: we have none."""
         socket.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
         self.address = address
         self.sent_bytes = 0
@@ -70,7 +72,7 @@ class ZmqLink:
         self._connect_timeout = connect_timeout
         self._no_connection = "no answer"
         self._hang_ups = 0
-        self._has_key = bool(socket.getsockopt(zmq.MECHANISM) == zmq.CURVE)
+        self._key_origin = key_origin
         self._received: list[FromNode] = []
         self._malformed: str | None = None
         self._backlog: deque[Frames] = deque()
@@ -128,7 +130,7 @@ class ZmqLink:
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._connect_again)
 
     def _handshake_failed(self, failure: Failure) -> None:
-        reason = failure.told_by_client(has_key=self._has_key)
+        reason = failure.told_by_client(self._key_origin)
         if failure.is_hang_up:
             # It is followed by DISCONNECTED, and another try.
             self._hang_ups += 1

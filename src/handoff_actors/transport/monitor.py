@@ -16,6 +16,11 @@ FAILURES: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 
+_HOW_TO_BE_INSECURE: Final = (
+    "whoever uses a node that was started with --insecure must say so, too "
+    "(--insecure, HANDOFF_INSECURE=1 or Session(insecure=True))"
+)
+
 #: What a monitor's first frame holds: the event, and a value that details it.
 _REPORT: Final = struct.Struct("=hi")
 
@@ -54,14 +59,17 @@ class Failure(Struct, frozen=True):
         """The two sides certainly do not hold the same key."""
         return self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH or self._one_side_has_no_key
 
-    def told_by_client(self, *, has_key: bool) -> str:
-        """What it means for whoever has connected."""
+    def told_by_client(self, key_origin: str | None) -> str:
+        """What it means for whoever has connected, with a key from there, or with none."""
         if self._one_side_has_no_key:
-            return "it has no key, and we have one" if has_key else "it has a key, and we have none"
+            if key_origin is None:
+                return "it has a key, and we have none"
+            return f"it has no key, and we hold {key_origin}; {_HOW_TO_BE_INSECURE}"
         if self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            return "our key was not accepted"
+            return f"{key_origin} was not accepted"
         if self.is_hang_up:
-            return f"it hangs up during the handshake, so it seems to hold {'another key' if has_key else 'a key'}"
+            other = f"another key than {key_origin}, or none; {_HOW_TO_BE_INSECURE}"
+            return f"it hangs up during the handshake, so it seems to hold {'a key' if key_origin is None else other}"
         return "whoever answers does not speak our protocol"
 
     def told_by_server(self) -> str:

@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 import zmq
 
 from handoff_actors.transport.bus import ZmqPublisher, ZmqSubscriber
-from handoff_actors.transport.curve import Curve, Doorkeeper
+from handoff_actors.transport.curve import Curve, Doorkeeper, enforce_domain
 from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, LinkHandler, ServiceHandler
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.link import ZmqLink
@@ -42,10 +42,12 @@ _Opened = TypeVar("_Opened", bound=_Closable)
 class ZmqNetwork:
     """A `Network` of ZeroMQ sockets, with one context and one I/O thread of its own.
 
-    With a key every connection is encrypted, and stands only between those who hold the same key.
+    With a key every connection is encrypted, and stands only between those who hold the same key. Without one it stands
+    between whoever has none.
     """
 
     def __init__(self, key: ClusterKey | None = None) -> None:
+        self._key = key
         # Before there is a context: making keys while one works has crashed libzmq (issue 4241).
         self._curve = None if key is None else Curve(key)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
@@ -57,7 +59,8 @@ class ZmqNetwork:
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
         """See `Network.link`."""
         socket = self._connecting(zmq.DEALER, address)
-        return self._keep(ZmqLink(socket, address, handler, connect_timeout, self._opened.discard))
+        origin = None if self._key is None else self._key.origin
+        return self._keep(ZmqLink(socket, address, handler, connect_timeout, origin, self._opened.discard))
 
     def serve(self, address: str, handler: ServiceHandler) -> ZmqService:
         """See `Network.serve`."""
@@ -93,18 +96,18 @@ class ZmqNetwork:
         return socket
 
     def _binding(self, kind: int, address: str) -> zmq.Socket[bytes]:
-        if self._curve is None:
-            return self._socket(kind, address)
+        socket = self._socket(kind, address)
+        if self._curve is not None:
+            self._curve.protect_server(socket)
+        return socket
+
+    def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
         if self._doorkeeper is None:
             self._doorkeeper = self._keep(
                 Doorkeeper(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
             )
-        socket = self._socket(kind, address)
-        self._curve.protect_server(socket)
-        return socket
-
-    def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
+        enforce_domain(socket)
         socket.set_hwm(HIGH_WATER_MARK)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)

@@ -1,0 +1,59 @@
+"""Which key a process shows to others: a cluster's, else this user's own, and none only where it is told to be insecure."""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from handoff_actors.errors import InvalidKeyError
+from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
+from handoff_actors.transport.user_key import user_key
+
+INSECURE_VARIABLE: Final = "HANDOFF_INSECURE"
+_MEANS: Final = {"": False, "0": False, "1": True}
+
+
+class Credentials(Struct, frozen=True):
+    """What a process was given to show to others."""
+
+    #: None: it was given none.
+    cluster_key: ClusterKey | None = None
+    #: It does without any key, and takes whoever does, too.
+    is_insecure: bool = False
+
+    @classmethod
+    def chosen(
+        cls,
+        key: ClusterKey | None = None,
+        *,
+        insecure: bool = False,
+        environment: Mapping[str, str] = os.environ,
+    ) -> "Credentials":
+        """What these ask for, or else the environment. Raises InvalidKeyError, also where both a key and none are asked for."""
+        if key is None:
+            key = ClusterKey.from_environment(environment)
+        elif not insecure:
+            # It was named for this process, and the variable perhaps for others.
+            return cls(key)
+        is_insecure = insecure or _is_insecure(environment)
+        if is_insecure and key is not None:
+            raise InvalidKeyError(
+                f"insecure means without a key, and there is one: {key.origin}. Leave one of the two away "
+                f"({'the option' if insecure else INSECURE_VARIABLE}, or {KEY_VARIABLE} and {KEY_FILE_VARIABLE})"
+            )
+        return cls(key, is_insecure)
+
+    def key(self) -> ClusterKey | None:
+        """The key for this process's sockets; None where it is insecure. Raises InvalidKeyError, see `user_key`."""
+        if self.is_insecure:
+            return None
+        return user_key() if self.cluster_key is None else self.cluster_key
+
+
+def _is_insecure(environment: Mapping[str, str]) -> bool:
+    text = environment.get(INSECURE_VARIABLE, "")
+    try:
+        return _MEANS[text]
+    except KeyError:
+        raise InvalidKeyError(f"{INSECURE_VARIABLE}={text!r}: it is 1, or 0 or nothing") from None
