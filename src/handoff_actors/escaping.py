@@ -1,0 +1,38 @@
+"""Makes text of others harmless to a terminal: what would move its cursor, clear it or reorder it becomes visible.
+
+Escapes look as in `repr`, so a backslash that was there before stays single: escaping twice is the same as once.
+"""
+
+import re
+
+#: An ESC begins a colour only as ESC [ digits m. Any other may do what it likes to a terminal.
+_COLOUR = r"\[[0-9;:]*m"
+#: C0 but for tab and newline, DEL and C1; then what reorders letters or ends lines, and what can't be encoded at all.
+#: A list, not Unicode's categories: the zero-width joiners that emoji and some scripts need are of the same one as bidi controls.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_HARMFUL = re.compile(rf"\r\n|\x1b(?!{_COLOUR})|(?!\x1b){_CONTROL.pattern}")
+
+
+def escape_name(text: str) -> str:
+    """A name, an id or an address in one line of printable characters; any other is shown as `repr` shows it."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _shown(character) for character in text)
+
+
+def escape_text(text: str) -> str:
+    """Text with newlines, tabs and colours (SGR sequences) as they are, and other control characters as `repr` shows them.
+
+    A carriage return before a newline is dropped.
+    """
+    # Two looks, as this is done to every line that functions print: most have nothing of the kind, and a lone set of
+    # characters is searched for several times as fast as alternatives are.
+    if text.isprintable() or _CONTROL.search(text) is None:
+        return text
+    return _HARMFUL.sub(lambda found: "\n" if found[0] == "\r\n" else _shown(found[0]), text)
+
+
+def _shown(character: str) -> str:
+    return repr(character)[1:-1]
