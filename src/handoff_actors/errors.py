@@ -3,11 +3,19 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId, Resources
 
 
 class HandoffError(Exception):
-    """What every error of this library derives from. All of them can be pickled, with their fields."""
+    """What every error of this library derives from. All of them can be pickled, with their fields.
+
+    As text, an error does nothing to a terminal that shows it, whatever a function or a node has said. Fields hold what
+    was said as it was.
+    """
+
+    def __str__(self) -> str:
+        return escape_text(super().__str__())
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restore, (type(self), self.args, self.__dict__)
@@ -79,7 +87,9 @@ class AllocationError(HandoffError):
         offers: Mapping[str, Resources],
         reason: str,
     ) -> None:
-        offered = "; ".join(f"{name} offers {dict(offer)}" for name, offer in sorted(offers.items()))
+        offered = "; ".join(
+            f"{escape_name(name)} offers {dict(offer)}" for name, offer in sorted(offers.items())
+        )
         super().__init__(f"function {function_id!r} {reason}. The nodes there are: {offered or 'none'}")
         #: The function that nothing can run.
         self.function_id = function_id
@@ -204,7 +214,7 @@ class AuthenticationError(HandoffError):
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
-            f"the node at {address} and this process don't hold the same cluster key: {reason}. "
+            f"the node at {escape_name(address)} and this process don't hold the same cluster key: {reason}. "
             "Give all members of a cluster the same --key-file, HANDOFF_KEY or Session(key=...)"
         )
         #: Where the other side is.
@@ -221,7 +231,7 @@ class ConnectionFailed(HandoffError, ConnectionError):
     """Nobody answered at an address."""
 
     def __init__(self, address: str, reason: str) -> None:
-        super().__init__(f"no node answered at {address}: {reason}")
+        super().__init__(f"no node answered at {escape_name(address)}: {reason}")
         #: Where one was looked for.
         self.address = address
         #: What was found instead.
@@ -241,7 +251,7 @@ class RemoteTraceback(Exception):
         self.text = text
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
+        return f'\n"""\n{escape_text(self.text)}"""'
 
 
 class RemoteError(HandoffError):
@@ -260,7 +270,7 @@ class InsecureAddressError(HandoffError):
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"refusing to listen at {address}: whoever can reach that port could run any code as this user. "
+            f"refusing to listen at {escape_name(address)}: whoever can reach that port could run any code as this user. "
             "Give all members a cluster key, which `handoff keygen` makes (--key-file, HANDOFF_KEY, Session(key=...)). "
             "Without one listen on 127.0.0.1, or insist with --insecure where everybody on the network is trusted"
         )

@@ -122,6 +122,18 @@ def test_explanation_says_which_python_a_node_has() -> None:
     )
 
 
+def test_names_that_nodes_give_themselves_are_shown_as_letters() -> None:
+    program = native_program(Function("x", [], by_value))
+    run = native_run(program)
+    run.start(0.0, [node("a\n\x1b[2J", "3\n\x1b[2J")])
+
+    [entry] = explain(program.plan, run.progress, run.dispatcher)
+    (end,) = ends(run.wake(10.0))
+
+    assert entry.nodes["a\n\x1b[2J"].startswith(r"runs Python 3\n\x1b[2J, and")
+    assert r"(a\n\x1b[2J runs Python 3\n\x1b[2J)" in str(end.error)
+
+
 def test_node_of_the_right_python_that_joins_gets_what_has_waited() -> None:
     run = native_run(native_program(Function("x", [], by_value)))
     run.start(0.0, [node("a", THEIRS)])

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from handoff_actors.core.ledger import ROUNDING, TOLERANCE, holds, how_many
 from handoff_actors.core.needs import NeedClass
+from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index, Resources
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Candidate:
         if self.speaks(need):
             return f"offers {self.capabilities}, which is less than {need.cost}"
         return (
-            f"runs Python {self.python}, and this function's code, or a value that it takes,"
+            f"runs Python {escape_name(self.python)}, and this function's code, or a value that it takes,"
             f" was pickled by value with {need.python}"
         )
 

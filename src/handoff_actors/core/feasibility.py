@@ -9,6 +9,7 @@ from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.needs import NeedClass, Needs
 from handoff_actors.core.progress import DONE, Progress
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
+from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 
 
@@ -111,7 +112,9 @@ def _wish(need: NeedClass, candidates: Mapping[str, Candidate]) -> str:
     strangers = [node for node in candidates.values() if not node.speaks(need)]
     if not strangers:
         return f"{need.cost or 'a node'}, which no node offers"
-    versions = ", ".join(f"{node.name} runs Python {node.python}" for node in strangers)
+    versions = ", ".join(
+        f"{escape_name(node.name)} runs Python {escape_name(node.python)}" for node in strangers
+    )
     return (
         f"{need.cost or 'a node'} with Python {need.python}, since its code, or a value that it takes, was pickled"
         f" by value, which no node offers ({versions})"
