@@ -15,6 +15,7 @@ from handoff_actors.core.budgets import Backoff
 from handoff_actors.core.placement import Policy
 from handoff_actors.graph.dag import DAG
 from handoff_actors.ids import FunctionId, Resources
+from handoff_actors.options import OutputOption
 from handoff_actors.runs import Run
 from handoff_actors.session import Session
 from handoff_actors.telling import OnEvent
@@ -35,7 +36,7 @@ class ExecuteOptions(TypedDict, total=False):
     journal: str | os.PathLike[str] | None
     on_result: Callable[[FunctionId, Any], object] | None
     progress: bool | None
-    output: bool | None
+    output: OutputOption
     env_vars: Mapping[str, str] | None
     working_dir: str | PurePath | None
     modules_by_value: Sequence[ModuleType | str]

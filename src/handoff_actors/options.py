@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,15 +24,21 @@ from handoff_actors.telling import OnEvent
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
 
+#: The values of `output`, as `Session.execute_distributed` describes them.
+OutputOption: TypeAlias = bool | Literal["raw"] | None
+
 
 class Seen(Struct, frozen=True):
-    """How an app sees a run."""
+    """How an app sees a run. Raises ValueError."""
 
     on_event: OnEvent | None = None
     #: Whether it is shown; None: where and as soon as somebody is likely to want that.
     progress: bool | None = None
-    #: Whether what functions print and log comes home; None stands for True.
-    output: bool | None = None
+    #: Whether what functions print and log comes home, and with "raw" is shown just as it is; None stands for True.
+    output: OutputOption = None
+
+    def __post_init__(self) -> None:
+        check_output(self.output)
 
     def log_level(self) -> int | None:
         """From which level on log records come home: as for the app itself; None where nothing does."""
@@ -53,7 +59,7 @@ class RunSettings(Struct, frozen=True):
     on_result: Callable[[FunctionId, Any], object] | None = None
     on_event: OnEvent | None = None
     progress: bool | None = None
-    output: bool | None = None
+    output: OutputOption = None
     env_vars: Mapping[str, str] | None = None
     working_dir: str | PurePath | None = None
     modules_by_value: Sequence[ModuleType | str] = ()
@@ -73,6 +79,7 @@ class RunSettings(Struct, frozen=True):
                 raise ValueError(
                     f"retry_backoff={self.retry_backoff!r}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
                 )
+        check_output(self.output)
         self._check_surroundings()
 
     def _check_surroundings(self) -> None:
@@ -165,6 +172,12 @@ class _HeldToItsWord:
                 f"which is none of the nodes that it was given: {', '.join(node.name for node in nodes)}"
             )
         return chosen
+
+
+def check_output(output: object) -> None:
+    """Raise ValueError for what is no value of the option `output`."""
+    if not (output is None or isinstance(output, bool) or (isinstance(output, str) and output == "raw")):
+        raise ValueError(f"output={output!r}: it must be True, False, 'raw' or None")
 
 
 def check_resources(capabilities: Mapping[str, float]) -> Resources:

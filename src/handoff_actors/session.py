@@ -28,6 +28,7 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
 from handoff_actors.options import (
+    OutputOption,
     RunSettings,
     Seen,
     check_resources,
@@ -78,7 +79,7 @@ class Session:
         key: str | ClusterKey | None = None,
         on_event: OnEvent | None = None,
         progress: bool | None = None,
-        output: bool | None = None,
+        output: OutputOption = None,
         modules_by_value: Sequence[ModuleType | str] = (),
     ) -> None:
         """Use the cluster that any of `seeds` (as "tcp://10.0.0.1:7070") belongs to, and have a node in this process.
@@ -88,7 +89,7 @@ class Session:
         `key` is the cluster's, as an object or as text, else that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names,
         else this user's own, for this machine only. `insecure`, or HANDOFF_INSECURE=1, does without any, and lets the node
         listen anywhere: whoever reaches it can run any code. `on_event`, `progress` and `output` are for runs that
-        don't say otherwise, `modules_by_value` for every run. Raises InvalidKeyError, ImportError, TypeError.
+        don't say otherwise, `modules_by_value` for every run. Raises InvalidKeyError, ImportError, TypeError, ValueError.
         """
         self._credentials = credentials(key, insecure=insecure)
         self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
@@ -242,7 +243,7 @@ class Session:
         journal: str | os.PathLike[str] | None = None,
         on_result: Callable[[FunctionId, Any], object] | None = None,
         progress: bool | None = None,
-        output: bool | None = None,
+        output: OutputOption = None,
         env_vars: Mapping[str, str] | None = None,
         working_dir: str | PurePath | None = None,
         modules_by_value: Sequence[ModuleType | str] = (),
@@ -258,8 +259,9 @@ class Session:
         again.
 
         `on_event` is called, or awaited, with each change: see `handoff.events`. `progress` shows how far the run is: None on a
-        terminal once it lasts, True at once and anywhere, False never. With `output`, what functions print and log comes
-        home, unless that is False.
+        terminal once it lasts, True at once and anywhere, False never. What functions print and log comes home, unless
+        `output` is False. Control characters are shown as `repr` shows them, but for newlines, tabs and colours; `output="raw"`
+        leaves lines as they were printed.
 
         Functions run with the environment variables `env_vars`, and in `working_dir`, from which they can import: a path on
         each node, or a directory here that is sent to nodes which lack it. Code of `modules_by_value`, modules or their

@@ -61,5 +61,9 @@ def log_some() -> None:
         log.exception("could not")
 
 
+def log_text(text: str) -> None:
+    logging.getLogger(f"users.{text}").error(text, exc_info=ValueError(text))
+
+
 async def say_async(text: str) -> None:
     print(text)

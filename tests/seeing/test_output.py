@@ -1,5 +1,6 @@
 """What functions print and log comes home, from this process's node and from daemons over sockets."""
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -11,6 +12,11 @@ import pytest
 import handoff_actors as handoff
 from daemons import environment
 from handoff_actors import events
+from handoff_actors.graph import Plan
+from handoff_actors.showing.display import display
+from handoff_actors.showing.look import Look, NodeLook, View
+from handoff_actors.showing.printing import Printing
+from handoff_actors.wire.messages import Dropped, Logged
 from seeing import functions
 
 pytestmark = pytest.mark.processes
@@ -108,6 +114,112 @@ async def test_lines_are_events_too(daemons: handoff.Session) -> None:
     ]
     assert kinds[-2:] == [events.Finished, events.RunFinished]
     assert kinds.index(events.Output) > kinds.index(events.Started)
+
+
+#: Sets the title, clears the screen, and turns what follows around.
+HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e"
+SHOWN = r"\x1b]0;title\x07\x1b[2J\u202e"
+
+
+async def test_what_functions_print_does_nothing_to_a_terminal(
+    daemons: handoff.Session, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[events.RunEvent] = []
+    line = f"\x1b[31mred\x1b[0m\t{HOSTILE}\r"
+    dag = handoff.DAG(HOSTILE).add_functions(
+        [
+            handoff.Function(HOSTILE, [], functions.say, extra_args=[line], node="n1"),
+            handoff.Function("logs", [HOSTILE], lambda _: functions.log_text(HOSTILE), node="n1"),
+        ]
+    )
+
+    await daemons.execute_distributed(dag, on_event=seen.append, progress=True)
+
+    captured = capfd.readouterr()
+    assert captured.out == f"[n1 {SHOWN}] \x1b[31mred\x1b[0m\t{SHOWN}\n"
+    # A name is cut where it is long.
+    assert f"handoff: {SHOWN[:21]}...: done in " in captured.err
+    assert all(text.isprintable() for text in captured.err.split("\n"))
+    [record] = [record for record in caplog.records if "handoff_node" in vars(record)]
+    assert record.getMessage() == f"[n1 logs] {SHOWN}"
+    assert str(record.exc_text).endswith(f"ValueError: {SHOWN}")
+    assert record.name == f"users.{SHOWN}"
+    # Programs get what was printed and logged.
+    assert [event.line for event in seen if isinstance(event, events.Output)] == [line, HOSTILE]
+    assert seen[0].dag_id == HOSTILE
+
+
+async def test_raw_output_is_as_it_was_printed(
+    daemons: handoff.Session, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    dag = handoff.DAG().add_functions(
+        [
+            handoff.Function(HOSTILE, [], functions.say, extra_args=[f"{HOSTILE}\r"], node="n1"),
+            handoff.Function("logs", [], functions.log_text, extra_args=[HOSTILE], node="n1"),
+        ]
+    )
+
+    await daemons.execute_distributed(dag, output="raw")
+
+    assert capfd.readouterr().out == f"[n1 {SHOWN}] {HOSTILE}\r\n"
+    [record] = [record for record in caplog.records if "handoff_node" in vars(record)]
+    assert record.getMessage() == f"[n1 logs] {HOSTILE}"
+    assert str(record.exc_text).endswith(f"ValueError: {HOSTILE}")
+    assert record.name == f"users.{SHOWN}"
+
+
+async def test_lost_lines_are_told_under_harmless_names(capfd: pytest.CaptureFixture[str]) -> None:
+    plan = Plan.compile(handoff.DAG().add_function(handoff.Function(HOSTILE, [], int)))
+    printing = Printing(plan, None, is_raw=True)
+
+    printing.heard(f"n\n{HOSTILE}", [Dropped(0, 1, 7)])
+    printing.end()
+
+    # The thread that writes does so in its own time.
+    await asyncio.to_thread(display.finish)
+    assert capfd.readouterr().err == (
+        rf"[n\n{SHOWN} {SHOWN}] (7 more lines were lost: too much output at once)" "\n"
+    )
+
+
+async def test_formatters_are_given_harmless_names(caplog: pytest.LogCaptureFixture) -> None:
+    plan = Plan.compile(handoff.DAG().add_function(handoff.Function("f", [], int)))
+    printing = Printing(plan, None, is_raw=True)
+    path = f"/{HOSTILE}/file{HOSTILE}"
+
+    printing.heard(
+        "n1", [Logged(0, 1, f"name{HOSTILE}", logging.ERROR, "text", path, 7, f"code{HOSTILE}", 0.0, "")]
+    )
+
+    await asyncio.to_thread(display.finish)
+    [record] = caplog.records
+    shown = (record.name, record.pathname, record.filename, record.funcName)
+    assert shown == (f"name{SHOWN}", f"/{SHOWN}/file{SHOWN}", f"file{SHOWN}", f"code{SHOWN}")
+
+
+async def test_names_of_nodes_are_shown_as_letters() -> None:
+    dag = handoff.DAG(HOSTILE).add_function(handoff.Function("f", [], int))
+    async with handoff.Session(seeds=(), local_node={"cpu": 1}) as session:
+        run = await session.execute_distributed(dag)
+
+    view = View(run._holdings.runner, list, 0.0, 0)
+    view.latest = Look(1, 0, 0, [NodeLook(f"n\n{HOSTILE}", 1, 2)])
+
+    assert view.doings(1) == rf"n\n{SHOWN}: 1 running 2 queued"
+    assert view.name == f"{SHOWN[:21]}..."
+    assert view.last_line().isprintable()
+
+
+@pytest.mark.parametrize("output", ["", "RAW", "yes", 1, 0, b"raw"])
+async def test_other_values_of_output_are_refused_before_anything_starts(output: Any) -> None:
+    complaint = rf"output={output!r}: it must be True, False, 'raw' or None"
+    session = handoff.Session(seeds=())
+
+    with pytest.raises(ValueError, match=complaint):
+        await session.execute_distributed(only(functions.say, "never"), output=output)
+    with pytest.raises(ValueError, match=complaint):
+        handoff.Session(seeds=(), output=output)
+    assert not session._is_started
 
 
 async def test_a_flood_delays_nobody_and_its_losses_are_told(

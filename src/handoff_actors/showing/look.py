@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from typing import Final, NamedTuple
 
 from handoff_actors.actors.runner import RunnerActor
+from handoff_actors.escaping import escape_name
 from handoff_actors.report.table import count, seconds
 from handoff_actors.wire.messages import Advert
 
@@ -73,7 +74,7 @@ class View:
         self._began_at = began_at
         self._history = deque([(began_at, done_before)])
         self.context: Context = copy_context()
-        self.name = _shortened(str(runner.plan.dag_id))
+        self.name = _shortened(escape_name(str(runner.plan.dag_id)))
         self.latest = look_at(runner, adverts())
         #: How it has ended: "done", "failed" or "cancelled"; "" while it goes on.
         self.outcome = ""
@@ -128,7 +129,8 @@ class View:
         """What its nodes do, of so many at most."""
         nodes = self.latest.nodes
         shown = [
-            f"{node.name}: {node.running} running" + (f" {node.queued} queued" if node.queued else "")
+            f"{escape_name(node.name)}: {node.running} running"
+            + (f" {node.queued} queued" if node.queued else "")
             for node in nodes[:most]
         ]
         more = [count(len(nodes) - most, "more node")] if len(nodes) > most else []

@@ -1,4 +1,8 @@
-"""What functions of a run have printed and logged, on its way to the app's own output, with their names in front."""
+"""What functions of a run have printed and logged, on its way to the app's own output, with their names in front.
+
+Nodes and functions may be other people's, and the output is the app's terminal: names, and lines unless the user wants
+them raw, are escaped here, as the last step before they are written.
+"""
 
 import asyncio
 import logging
@@ -8,6 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Final, NamedTuple, assert_never
 
+from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.events import Output, OutputLost, RunEvent
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index
@@ -32,8 +37,9 @@ class _Stream(NamedTuple):
 class Printing:
     """The output of one run."""
 
-    def __init__(self, plan: Plan, tell: Callable[[RunEvent], object] | None) -> None:
+    def __init__(self, plan: Plan, tell: Callable[[RunEvent], object] | None, *, is_raw: bool) -> None:
         self._plan = plan
+        self._escape = str if is_raw else escape_text
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
@@ -73,7 +79,7 @@ class Printing:
         if not lines:
             return
         name = self._name(stream.node, stream.function)
-        texts = [f"{name}{line}\n" for line in lines]
+        texts = [name + self._escape(f"{line}\n") for line in lines]
         written = 0
         if self._has_room(sum(map(len, texts))):
             written = write_lines(texts, self._context, is_error=stream.is_error)
@@ -85,16 +91,17 @@ class Printing:
         function_id = self._id_of(logged.index)
         record = logging.makeLogRecord(
             {
-                "name": logged.name,
+                # Formatters show these names, too.
+                "name": escape_name(logged.name),
                 "levelno": logged.level,
                 "levelname": logging.getLevelName(logged.level),
-                "msg": self._name(node, logged.index) + logged.message,
-                "pathname": logged.path,
-                "filename": logged.path.rpartition("/")[2],
+                "msg": self._name(node, logged.index) + self._escape(logged.message),
+                "pathname": escape_name(logged.path),
+                "filename": escape_name(logged.path.rpartition("/")[2]),
                 "lineno": logged.line,
-                "funcName": logged.function,
+                "funcName": escape_name(logged.function),
                 "created": logged.created,
-                "exc_text": logged.error or None,
+                "exc_text": self._escape(logged.error) or None,
                 "handoff_node": node,
                 "handoff_function": function_id,
             }
@@ -152,7 +159,7 @@ class Printing:
                 self._tell(event)
 
     def _name(self, node: str, index: Index) -> str:
-        return f"[{node} {self._id_of(index)}] "
+        return escape_name(f"[{node} {self._id_of(index)}] ")
 
     def _id_of(self, index: Index) -> FunctionId:
         return self._plan.ids[index] if index < self._plan.size else None

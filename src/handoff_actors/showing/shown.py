@@ -31,7 +31,7 @@ class Shown:
         reused: int,
     ) -> None:
         """Have `adverts` of the nodes; so many functions are `reused`."""
-        self._printing = Printing(runner.plan, tell)
+        self._printing = Printing(runner.plan, tell, is_raw=seen.output == "raw")
         if seen.output is not False:
             runner.printing = self._printing
         self._runner = runner
