@@ -71,9 +71,20 @@ def test_dot_shows_every_kind_of_function_and_relation() -> None:
 def test_no_id_breaks_out_of_its_label() -> None:
     dag = DAG('"]').add_function(Function('"]; <script>\n\\&#', [], add))
 
-    assert '"#34;#93;#59; #60;script#62; #92;#38;#35;"' in dag.to_mermaid()
-    assert 'digraph "\\"]" {\n    f0 [label="\\"]; <script> \\\\&#"' in dag.to_dot()
-    assert svg_of(dag).findtext(f".//{SVG}text") == '"]; <script> \\&#'
+    assert '"#34;#93;#59; #60;script#62;#92;n#92;#38;#35;"' in dag.to_mermaid()
+    assert 'digraph "\\"]" {\n    f0 [label="\\"]; <script>\\\\n\\\\&#"' in dag.to_dot()
+    assert svg_of(dag).findtext(f".//{SVG}text") == '"]; <script>\\n\\&#'
+
+
+def test_no_id_reaches_a_terminal_as_more_than_letters() -> None:
+    hostile = "\x1b[2J\u202e\x9b\udc80"
+    dag = DAG(hostile).add_functions([Function(hostile, [], add), Function("b", [hostile + "\n"], add)])
+
+    pictures = [dag.to_mermaid(), dag.to_dot(), dag._repr_svg_()]
+
+    assert [picture.replace("\n", "").isprintable() for picture in pictures] == [True, True, True]
+    assert dag.to_dot().startswith(r'digraph "\\x1b[2J\\u202e\\x9b\\udc80" {')
+    assert svg_of(dag).findtext(f".//{SVG}title") == r"\x1b[2J\u202e\x9b\udc80 (regular)"
 
 
 def test_svg_puts_each_function_below_what_it_takes() -> None:

@@ -55,6 +55,20 @@ def test_a_long_id_is_cut() -> None:
     assert max(map(len, past.report.table().splitlines()[:2])) < 200
 
 
+def test_names_are_letters_and_no_more() -> None:
+    hostile = "\x1b[2J\u202ef"
+    past = Past.of(function(hostile)).went(
+        hostile, ready=0.0, sent=0.0, heard=1.0, ran=1.0, node="\x9b2J\x07"
+    )
+
+    texts = [past.report.table("function"), past.report.table("code"), str(past.report.critical_path)]
+
+    assert all(line.isprintable() for text in texts for line in text.split("\n"))
+    assert texts[0].splitlines()[1].split()[:2] == [r"\x1b[2J\u202ef", r"\x9b2J\x07"]
+    assert texts[0].endswith(r": \x1b[2J\u202ef")
+    assert list(past.report) == [hostile]
+
+
 def test_a_long_critical_path_is_cut_in_the_middle() -> None:
     past = Past.of(*(function(f"f{number}", [f"f{number - 1}"] if number else []) for number in range(50)))
     for number in range(50):

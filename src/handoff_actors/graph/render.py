@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from handoff_actors.escaping import escape_name
 from handoff_actors.graph.argument import Argument, Collocated
 from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.ids import FunctionId
@@ -103,7 +104,7 @@ def to_dot(drawing: Drawing, name: str) -> str:
         "hook": ' [label="hook"]',
         "collocation": " [style=dotted, dir=none, constraint=false]",
     }
-    rows = [f"digraph {_quote_dot(name)} {{"]
+    rows = [f"digraph {_quote_dot(escape_name(name))} {{"]
     rows.extend(
         f"    f{number} [label={_quote_dot(box.label)}, {boxes[box.kind]}];"
         for number, box in enumerate(drawing.boxes)
@@ -114,7 +115,7 @@ def to_dot(drawing: Drawing, name: str) -> str:
 
 def _label(function_id: FunctionId) -> str:
     text = function_id if isinstance(function_id, str) else repr(function_id)
-    return "".join(character if character.isprintable() else " " for character in text)
+    return escape_name(text)
 
 
 def _mermaid_names(labels: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from msgspec import Struct
 
 from handoff_actors.core.progress import Progress
+from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.report.breakdown import NOTHING, Breakdown
@@ -187,7 +188,7 @@ class Report(Mapping[FunctionId, FunctionReport]):
 
     def _critical_line(self) -> str:
         path = self.critical_path
-        names = [str(function_id) for function_id in path.function_ids]
+        names = [escape_name(str(function_id)) for function_id in path.function_ids]
         if len(names) > NAMED_STEPS:
             half = NAMED_STEPS // 2
             names = [*names[:half], f"... {len(names) - 2 * half} more ...", *names[-half:]]

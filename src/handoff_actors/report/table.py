@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from handoff_actors.escaping import escape_name
+
 Row = Sequence[str]
 
 #: Longer ones are cut.
@@ -53,5 +55,5 @@ def _digits(number: float) -> str:
 
 
 def _short(cell: str) -> str:
-    cell = " ".join(cell.split())
+    cell = escape_name(" ".join(cell.split()))
     return cell if len(cell) <= MOST_LETTERS else f"{cell[: MOST_LETTERS - 1]}…"
