@@ -19,6 +19,7 @@ from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_m
 from handoff_actors.cli.parameters import ADDRESS, AMOUNT, credentials_options, join_option, json_option
 from handoff_actors.cli.resources import amounts
 from handoff_actors.core.limits import MEMORY_FACTOR
+from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.options import check_resources
 from handoff_actors.transport.credentials import Credentials
@@ -213,7 +214,8 @@ def _announcer(
 def _ready_line(advert: Advert, metrics: str) -> str:
     noun = "worker" if advert.workers == 1 else "workers"
     offer = amounts(advert.capabilities)
-    line = f"node {advert.name} serves at {advert.address}: {offer}, {advert.workers} {noun}"
+    name, address = escape_name(advert.name), escape_name(advert.address)
+    line = f"node {name} serves at {address}: {offer}, {advert.workers} {noun}"
     return f"{line}, metrics at {metrics}" if metrics else line
 
 

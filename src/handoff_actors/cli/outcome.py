@@ -8,6 +8,7 @@ from reprlib import Repr
 from typing import Any
 
 from handoff_actors.errors import FunctionFailed, HandoffError, RemoteTraceback
+from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId
 from handoff_actors.runs import FunctionReport, Run
 
@@ -35,14 +36,16 @@ class Outcome:
     def lines(self) -> str:
         """The results, one a line."""
         return "\n".join(
-            f"{function_id} = {_short.repr(value)}" for function_id, value in self.results.items()
+            # A repr of a user's own may be anything.
+            f"{escape_name(str(function_id))} = {escape_text(_short.repr(value))}"
+            for function_id, value in self.results.items()
         )
 
     def summary(self) -> str:
         """How long it took, and which node ran how much of it."""
         took = max((report.finished_at for report in self.functions.values()), default=0.0)
         shares = Counter(report.node for report in self.functions.values())
-        nodes = ", ".join(f"{node} ({count})" for node, count in sorted(shares.items()))
+        nodes = ", ".join(f"{escape_name(node)} ({count})" for node, count in sorted(shares.items()))
         reused = sum(report.attempts == 0 for report in self.functions.values())
         sparing = f", {reused} of them reused," if reused else ""
         return f"{len(self.functions)} function(s){sparing} in {took:.3f} s on {nodes}"

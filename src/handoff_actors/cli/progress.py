@@ -2,6 +2,7 @@
 
 import click
 
+from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.events import Lost, Retried, RunEvent
 
 
@@ -9,5 +10,8 @@ def tell_failures(event: RunEvent) -> None:
     """A line on stderr for each attempt that has to be repeated; what fails for good is told by the error."""
     if isinstance(event, Retried | Lost):
         click.echo(
-            f"{event.function_id!r} failed on {event.node}, attempt {event.attempt}: {event.reason}", err=True
+            escape_text(
+                f"{event.function_id!r} failed on {escape_name(event.node)}, attempt {event.attempt}: {event.reason}"
+            ),
+            err=True,
         )

@@ -16,6 +16,7 @@ from handoff_actors.cli.progress import tell_failures
 from handoff_actors.cli.streams import stdout_to_stderr
 from handoff_actors.core.placement import POLICIES
 from handoff_actors.errors import HandoffError
+from handoff_actors.escaping import escape_text
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
 from handoff_actors.session import Session
@@ -125,5 +126,5 @@ def _fail(error: HandoffError, *, as_json: bool) -> NoReturn:
     click.echo(f"Error: {error}", err=True)
     traceback = remote_traceback(error)
     if traceback is not None:
-        click.echo(traceback, err=True)
+        click.echo(escape_text(traceback), err=True)
     sys.exit(1)

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from handoff_actors.actors.census import Member
 from handoff_actors.cli.resources import amounts
+from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.report.table import count
 from handoff_actors.wire.messages import ServedRun
@@ -81,9 +82,14 @@ def summary(members: Sequence[Member]) -> str:
     )
 
 
+def printable(row: Row) -> Row:
+    """A row as a terminal may be given it: names, owners and addresses are other people's text."""
+    return tuple(map(escape_name, row))
+
+
 def plain(columns: Row, rows: Sequence[Row]) -> str:
     """Columns of text."""
-    lines = [columns, *rows]
+    lines = [columns, *map(printable, rows)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -15,6 +15,7 @@ from handoff_actors.cli.standing import (
     RunStanding,
     node_name,
     node_rows,
+    printable,
     run_rows,
     served_runs,
 )
@@ -70,6 +71,7 @@ def _live_row(member: Member) -> Row:
 
 def _filled(table: Table, columns: Row, rows: Sequence[Row], *, is_cut: bool) -> Table:
     """The table with these rows. What is too wide is cut, or goes on in another line."""
+    rows = list(map(printable, rows))
     for number, column in enumerate(columns):
         widest = max(len(row[number]) for row in [columns, *rows])
         table.add_column(

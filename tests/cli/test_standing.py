@@ -1,0 +1,98 @@
+"""Tables, plain pictures and lines about nodes, whatever these call themselves."""
+
+import io
+import json
+
+import pytest
+from msgspec.structs import replace
+from rich.console import Console, RenderableType
+
+from handoff_actors.actors.census import Member
+from handoff_actors.cli.node import _ready_line
+from handoff_actors.cli.screen import Screen
+from handoff_actors.cli.standing import fields, plain_picture, standings, summary
+from handoff_actors.cli.tables import live_node_table, live_run_table, node_table, run_table
+from handoff_actors.ids import RunId
+from handoff_actors.wire.messages import Advert, ServedRun
+
+#: Sets the title, clears the screen, begins a line of its own and turns what follows around.
+HOSTILE = "\x1b]0;title\x07\x1b[2J\n\u202e"
+SHOWN = r"\x1b]0;title\x07\x1b[2J\n\u202e"
+#: Each begins with a letter of its own.
+ADVERT = Advert(
+    name=f"n{HOSTILE}",
+    incarnation="1",
+    seq=1,
+    address=f"a{HOSTILE}",
+    bus="",
+    capabilities={f"r{HOSTILE}": 2.0},
+    spare={f"r{HOSTILE}": 1.0},
+    workers=1,
+    running=1,
+    queued=0,
+    stored=0,
+    leaving=False,
+    view=0,
+    version="1",
+    python="3.11",
+)
+MEMBER = Member(ADVERT, is_suspect=True, runs=[ServedRun(RunId(1), f"o{HOSTILE}", 1, 0, 0, closing=False)])
+
+
+def drawn(picture: RenderableType) -> str:
+    file = io.StringIO()
+    Console(file=file, width=400, force_terminal=True, color_system=None).print(picture)
+    return file.getvalue()
+
+
+def assert_harmless(text: str, *names: str) -> None:
+    assert all(line.isprintable() for line in text.split("\n"))
+    for name in names:
+        assert f"{name}{SHOWN}" in text
+
+
+def test_plain_pictures_show_names_as_letters() -> None:
+    picture = plain_picture([MEMBER])
+
+    assert_harmless(picture, "n", "a", "r", "o")
+    assert f"n{SHOWN} (suspect)  a{SHOWN}" in picture
+    assert [len(part.splitlines()) for part in picture.split("\n\n")] == [2, 2]
+
+
+def test_columns_are_as_wide_as_what_is_shown() -> None:
+    other = Member(replace(ADVERT, name="n2"), is_suspect=False, runs=())
+
+    header, *rows = plain_picture([MEMBER, other]).split("\n\n")[0].splitlines()
+
+    assert {row.index(f"a{SHOWN}") for row in rows} == {header.index("address")}
+
+
+def test_summary_and_ready_line_show_names_as_letters() -> None:
+    assert_harmless(summary([MEMBER]), "r")
+    assert_harmless(_ready_line(ADVERT, ""), "n", "a", "r")
+
+
+def test_tables_show_names_as_letters() -> None:
+    assert_harmless(drawn(node_table([MEMBER])), "n", "a", "r")
+    assert_harmless(drawn(run_table([MEMBER])), "o", "n")
+
+
+def test_live_tables_show_names_as_letters() -> None:
+    assert_harmless(drawn(live_node_table([MEMBER])), "n", "r")
+    assert_harmless(drawn(live_run_table(list(standings([MEMBER]).items()))), "o", "n")
+
+
+def test_the_screen_shows_names_as_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    screen = Screen(lambda: None)
+    screen._members = [MEMBER]
+
+    assert_harmless(drawn(screen._picture()), "n", "r", "o")
+
+
+def test_json_has_the_names_themselves() -> None:
+    text = json.dumps(fields(MEMBER))
+
+    assert text.isprintable()
+    assert json.loads(text)["name"] == f"n{HOSTILE}"
+    assert json.loads(text)["runs"][0]["owner"] == f"o{HOSTILE}"
