@@ -65,8 +65,8 @@ class Daemon:
         self.store = _store_of(self.process.pid, f"handoff-{facts['incarnation']}")
 
     def stored(self) -> list[Path]:
-        """Its values in memory, without the files that only wait to be written over."""
-        return [path for path in self.store.iterdir() if not path.name.startswith("spare-")]
+        """Its values in memory, without the files that only wait to be written over, and the marker of the directory."""
+        return [path for path in self.store.iterdir() if not path.name.startswith(("spare-", "."))]
 
     def log(self) -> str:
         """What it has written to stderr."""

@@ -11,6 +11,7 @@ from handoff_actors.core.fetching import CHUNK_NBYTES
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages import Chunk, Fetch
 from small_file_system import small_file_system
+from stored import values_in
 
 RUN = RunId(7)
 INDEX = 3
@@ -67,7 +68,7 @@ def test_lack_of_room_is_said_and_leaves_nothing(tmp_path: Path, fill: int) -> N
             (tmp_path / "another's").write_bytes(bytes(fill))
             fetched.arrive(CHUNK_NBYTES)
             fetched.arrive(2 * CHUNK_NBYTES)
-        left = [*store.directory.iterdir(), *store.disk.iterdir()]
+        left = [*values_in(store.directory), *values_in(store.disk)]
         store.close()
 
     [(has_landed, reason, has_no_room)] = fetched.ends

@@ -89,7 +89,7 @@ def test_root_without_the_right_to_mount_has_values_in_shared_memory() -> None:
     """As in most containers."""
     program = (
         "from handoff_actors.actors.store import Store; store = Store('i-unprivileged'); print(store.directory);"
-        " store.directory.rmdir(); store.disk.rmdir()"
+        " store.close()"
     )
 
     done = subprocess.run(

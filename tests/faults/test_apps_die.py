@@ -47,7 +47,7 @@ async def test_node_of_a_killed_app_is_empty_when_the_lease_ends(
     worker = psutil.Process(int((tmp_path / "started").read_text()))
     async with open_session(node) as session:
         await until(session, lambda: any(advert.running for advert in session._connections.adverts()))
-        stored_before = list(node.store.iterdir())
+        stored_before = node.stored()
         app.kill()
         killed_at = time.monotonic()
 

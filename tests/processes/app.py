@@ -10,6 +10,7 @@ import psutil
 import handoff_actors as handoff
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.wire.messages import Advert
+from stored import values_in
 
 
 class App:
@@ -55,7 +56,7 @@ class App:
         await self.until(is_idle)
 
     def stored_files(self) -> list[str]:
-        return sorted(path.name for path in self.node._store.directory.iterdir())
+        return sorted(path.name for path in values_in(self.node._store.directory))
 
 
 def single(code: Callable[..., Any], *args: Any, **options: Any) -> handoff.DAG:

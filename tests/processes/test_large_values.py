@@ -168,7 +168,7 @@ async def test_next_run_gets_the_pages_of_the_last(app: App, monkeypatch: pytest
     monkeypatch.setattr("handoff_actors.workers.spares.KEPT_S", 0.5)
 
     def values() -> set[Path]:
-        return {path for path in store.iterdir() if not path.name.startswith("spare-")}
+        return {path for path in store.iterdir() if not path.name.startswith(("spare-", "."))}
 
     async def place_of_value(number: int) -> int:
         # A thread of the node may not have set the last one aside.

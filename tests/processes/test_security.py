@@ -170,7 +170,7 @@ async def test_other_users_can_neither_list_nor_read_the_store(daemons: Daemons)
     dag.add_function(handoff.Function("counted", ["made"], len))
     async with handoff.Session(seeds=[node.address], key=KEY) as session:
         run = await session.execute_distributed(dag)
-        [file] = node.store.iterdir()
+        [file] = node.stored()
         modes = [path.stat().st_mode & 0o777 for path in (node.store, file)]
 
         seen = {

@@ -13,6 +13,7 @@ from daemons import Daemon, Daemons
 from processes import functions
 from processes.app import App
 from small_file_system import small_file_system
+from stored import values_in
 
 pytestmark = pytest.mark.processes
 
@@ -26,10 +27,6 @@ def _producers(count: int, megabytes: int) -> handoff.DAG:
         dag.add_function(handoff.Function(number, [], functions.array, extra_args=[megabytes]))
         dag.add_function(handoff.Function(f"sum {number}", [number], functions.total))
     return dag
-
-
-def files_in(directory: Path, pattern: str = "*") -> list[Path]:
-    return list(directory.glob(pattern))
 
 
 def _start(daemons: Daemons, *options: str) -> Daemon:
@@ -51,7 +48,7 @@ async def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     async with handoff.Session(seeds=()) as session:
         node = await session.register_local_node({"cpu": 2, "memory": 8000})
         yield App(session, node)
-    assert files_in(tmp_path) == []
+    assert values_in(tmp_path) == []
     assert not node._store.directory.exists()
 
 
@@ -82,7 +79,7 @@ async def test_run_that_ends_while_its_values_are_written_leaves_nothing(
             run = await session.execute_distributed(dag)
             await run.release()
 
-    node.wait_until(lambda: node.stored() == files_in(tmp_path, "*/*") == [])
+    node.wait_until(lambda: node.stored() == values_in(tmp_path, "*/*") == [])
 
 
 async def test_full_disk_fails_the_function_with_sizes_and_later_ones_work(
@@ -126,7 +123,7 @@ async def test_inputs_from_other_nodes_spill_too(daemons: Daemons, tmp_path: Pat
 
     async with handoff.Session(seeds=[first.address]) as session:
         run = await session.execute_distributed(dag)
-        spilled = files_in(tmp_path, "*/*")
+        spilled = values_in(tmp_path, "*/*")
 
     assert [run.results[f"sum {number}"] for number in range(5)] == [20 * MB] * 5
     assert len(spilled) >= 3
@@ -136,11 +133,11 @@ async def test_killed_node_leaves_nothing_on_disk(daemons: Daemons, tmp_path: Pa
     node = _start(daemons, "--cpu", "1", "--store-limit", "10", "--spill-dir", str(tmp_path))
     async with handoff.Session(seeds=[node.address]) as session:
         run = await session.execute_distributed(_producers(3, 20))
-        assert files_in(tmp_path, "*/*") != []
+        assert values_in(tmp_path, "*/*") != []
         node.kill()
         del run
 
-    assert files_in(tmp_path) == []
+    assert values_in(tmp_path) == []
 
 
 @pytest.mark.timeout(120)

@@ -10,6 +10,7 @@ import pytest
 from handoff_actors.wire.messages import Job, Ref
 from handoff_actors.wire.payload import decode
 from small_file_system import small_file_system
+from stored import values_in
 from workers.crew import RUN, SYNC, Crew, JobFailed, job, template
 
 pytestmark = pytest.mark.processes
@@ -96,7 +97,7 @@ async def test_full_store_is_a_failure_that_names_sizes_and_leaves_nothing(small
     assert caught.value.kind == "store"
     assert "a result of 2.0 MB: there is no room for it" in caught.value.reason
     assert "1.0 MB of 1.0 MB are free" in caught.value.reason
-    assert list(small_store.store.iterdir()) == []
+    assert values_in(small_store.store) == []
     assert await small_store.call(SYNC, bytes, 500_000) > 500_000
 
 
@@ -114,7 +115,7 @@ async def test_value_that_memory_has_no_room_for_goes_to_disk_and_is_found_by_it
         await crew.end_of(1)
         _accept(crew, 1)
         nbytes = crew.done[1][2]
-        files = [path.stat().st_size for path in disk.iterdir()]
+        files = [path.stat().st_size for path in values_in(disk)]
         crew.pool.give(SYNC, RUN, templates, [Job(2, 1, 1, [Ref(1, nbytes, [""])], None)], None)
         await crew.end_of(2)
         await crew.pool.close()

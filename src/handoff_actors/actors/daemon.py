@@ -5,13 +5,15 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from msgspec import Struct
 
 from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.actors.station import Station
+from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
 from handoff_actors.transport.credentials import Credentials
 
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: What runs when a daemon is told to stop has so long to end.
 DRAIN_S = 30.0
+#: A node that does not serve by then never will.
+START_S = 60.0
 #: Enough for 10,000 members. Programs that functions start may go through all that could be open.
 MOST_FILES = 65_536
 
@@ -43,7 +47,7 @@ class DaemonOptions(Struct, frozen=True):
 async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once, as does the end of `lives_with`.
 
-    `ready` is called once it serves.
+    `ready` is called once it serves. A signal before that ends it, too.
 
     Raises InsecureAddressError, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
     """
@@ -53,15 +57,9 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
         signals.end_with(options.lives_with)
     station = Station(options.name or "node", credentials=options.credentials)
     try:
-        node = await station.start_node(
-            options.capabilities,
-            name=options.name,
-            workers=options.workers,
-            listen=options.listen,
-            advertise=options.advertise,
-            seeds=options.join,
-            options=options.memory,
-        )
+        node = await _started(station, options, signals)
+        if node is None:
+            return
         ready(node)
         await signals.next()
         log.info("draining", extra={"node": node.name})
@@ -74,6 +72,32 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
     finally:
         await station.close()
         signals.close()
+
+
+async def _started(station: Station, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:
+    """Start the node; None where a signal has ended the start. Raises as `run_daemon` does, and HandoffError after START_S."""
+    try:
+        async with asyncio.timeout(START_S) as limit:
+            with signals.ending(limit):
+                return await station.start_node(
+                    options.capabilities,
+                    name=options.name,
+                    workers=options.workers,
+                    listen=options.listen,
+                    advertise=options.advertise,
+                    seeds=options.join,
+                    options=options.memory,
+                )
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        if signals.are_there:
+            log.info("told to stop before it served")
+            return None
+        raise HandoffError(
+            f"the node did not come to serve within {START_S:g} s; is the machine overloaded, or the file system of its "
+            "directories (--spill-dir, --store-dir) out of order?"
+        ) from error
 
 
 def _allow_connections() -> None:
@@ -91,8 +115,9 @@ class _Signals:
         self._loop = asyncio.get_running_loop()
         self._seen: asyncio.Queue[None] = asyncio.Queue()
         self._watched: int | None = None
+        self._limit: asyncio.Timeout | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._seen.put_nowait, None)
+            self._loop.add_signal_handler(number, self._take)
 
     def end_with(self, pid: int) -> None:
         """Take the end of a process for two signals. Raises ProcessLookupError if it has ended already."""
@@ -102,6 +127,31 @@ class _Signals:
     async def next(self) -> None:
         await self._seen.get()
 
+    @property
+    def are_there(self) -> bool:
+        """One has come, and `next` has not told of it."""
+        return not self._seen.empty()
+
+    @contextmanager
+    def ending(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Have the next one reach this limit at once."""
+        self._limit = limit
+        if self.are_there:
+            self._reach(limit)
+        try:
+            yield
+        finally:
+            self._limit = None
+
+    def _take(self) -> None:
+        self._seen.put_nowait(None)
+        if self._limit is not None:
+            self._reach(self._limit)
+
+    def _reach(self, limit: asyncio.Timeout) -> None:
+        if not limit.expired():
+            limit.reschedule(self._loop.time())
+
     def close(self) -> None:
         self._look_away()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,8 +159,8 @@ class _Signals:
 
     def _bereaved(self) -> None:
         self._look_away()
-        self._seen.put_nowait(None)
-        self._seen.put_nowait(None)
+        self._take()
+        self._take()
 
     def _look_away(self) -> None:
         if self._watched is not None:

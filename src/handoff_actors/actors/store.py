@@ -1,8 +1,8 @@
 """A node's stored values: files in shared memory, named by run and function, mapped by whoever reads them."""
 
 import asyncio
-import fcntl
 import itertools
+import logging
 import math
 import os
 import shutil
@@ -19,8 +19,10 @@ from handoff_actors.actors import huge_pages
 from handoff_actors.actors.copying import copy
 from handoff_actors.actors.mapped import map_file
 from handoff_actors.ids import Attempt, Index, RunId
-from handoff_actors.workers import spares
+from handoff_actors.workers import directories, spares
 from handoff_actors.workers.room import complaint, expect_room, give_up_room, make_room
+
+log = logging.getLogger(__name__)
 
 Key = tuple[RunId, Index]
 
@@ -38,11 +40,7 @@ class Landing(Protocol):
         """It won't be."""
 
 
-#: Stores are directories of this name and an incarnation.
-PREFIX = "handoff-"
 SHARED = Path("/dev/shm")  # noqa: S108 - private directories within
-#: Its owner may not have locked it yet.
-YOUNG_S = 60.0
 
 
 class Store:
@@ -69,18 +67,18 @@ class Store:
         #: What is open for as long as this process lives.
         self._descriptors: list[int] = []
         parent = store_dir or self._mounted(shared)
-        self.directory = parent / f"{PREFIX}{incarnation}"
-        self.disk = disk_parent / f"{PREFIX}{incarnation}-spilled"
+        self.directory = parent / directories.name_of(incarnation)
+        self.disk = disk_parent / directories.name_of(incarnation, on_disk=True)
         try:
             for directory in (self.directory, self.disk):
-                self._descriptors.append(_own(directory))
+                self._descriptors.append(directories.make(directory))
         except OSError:
-            with suppress(OSError):
-                self.directory.rmdir()
+            directories.remove(self.directory)
             self._let_go()
             raise
         for place in {shared, parent, disk_parent}:
-            _sweep(place)
+            for orphan in directories.remove_orphans(place):
+                log.warning("removed %s, which a node that was killed has left behind", orphan)
         self._views: dict[Key, memoryview] = {}
         #: Values that are being written to disk.
         self._leaving: set[Key] = set()
@@ -119,7 +117,7 @@ class Store:
 
     def discard(self, run: RunId, index: Index, attempt: Attempt) -> None:
         """A worker's result does not count, if it has left one."""
-        give_up_room(self._attempt_path(run, index, attempt))
+        give_up_room(self._attempt_path(run, index, attempt), self.disk)
 
     def view(self, run: RunId, index: Index) -> memoryview | None:
         """The bytes of a value, mapped; None where it is not here."""
@@ -138,7 +136,7 @@ class Store:
         name = f"{run:016x}-{index}.fetch{request}"
         descriptor = make_room(self.directory, self.disk, name, nbytes, expect_room)
         replace = partial(self._views.pop, (run, index), None)
-        return FileLanding(descriptor, self.directory / name, self.path(run, index), replace)
+        return FileLanding(descriptor, self.directory / name, self.path(run, index), self.disk, replace)
 
     def spill(self, run: RunId, index: Index, done: Callable[[str], None]) -> None:
         """Move a value to disk. `done("")` says that it is there, `done(reason)` that it can't be.
@@ -237,10 +235,12 @@ class Store:
                 path.unlink()
 
     def close(self) -> None:
-        """Own the directories no more."""
+        """Leave nothing behind. What is there yet is little: as a rule the zygote has removed all."""
         self._leaving.clear()
         if self._tidying is not None:
             self._tidying.cancel()
+        for directory in (self.directory, self.disk):
+            directories.remove(directory)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -256,35 +256,16 @@ def memory_directory() -> Path:
     return SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
 
 
-def _own(directory: Path) -> int:
-    directory.mkdir(mode=0o700)
-    descriptor = os.open(directory, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
-
-
-def _sweep(parent: Path) -> None:
-    """Remove stores whose node, and whose zygote, which would have done it, were both killed."""
-    for orphan in parent.glob(f"{PREFIX}*"):
-        # Others' stores can't be opened, and another node may be sweeping, too.
-        with suppress(OSError):
-            if orphan.stat().st_mtime > time.time() - YOUNG_S:
-                continue
-            descriptor = os.open(orphan, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(orphan, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
 class FileLanding:
     """A file that gets its name when it is complete."""
 
-    def __init__(self, descriptor: int, path: Path, final: Path, finished: Callable[[], object]) -> None:
+    def __init__(
+        self, descriptor: int, path: Path, final: Path, disk: Path, finished: Callable[[], object]
+    ) -> None:
         self._descriptor = descriptor
         self._path = path
         self._final = final
+        self._disk = disk
         self._finished = finished
 
     def write(self, offset: int, piece: memoryview) -> None:
@@ -302,7 +283,7 @@ class FileLanding:
     def abandon(self) -> None:
         """It won't be."""
         os.close(self._descriptor)
-        give_up_room(self._path)
+        give_up_room(self._path, self._disk)
 
 
 class MemoryLanding:

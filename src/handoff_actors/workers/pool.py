@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal as signals
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import msgspec
 
 from handoff_actors.ids import RunId, WorkerId
 from handoff_actors.wire.messages import NO_TRACES, Call, Dropped, Job, Said, Template, Traces
+from handoff_actors.workers import directories
 from handoff_actors.workers.hearing import Hearing
 from handoff_actors.workers.pipe import JobKey, Pipe
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, FromWorker, FromZygote, ToWorker
@@ -110,9 +110,7 @@ class WorkerPool:
         Raises FileExistsError, OSError.
         """
         for directory in self._directories():
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(directory.iterdir()):
-                raise FileExistsError(f"{directory} is to become a store and is not empty")
+            directories.adopt(directory)
         self._zygote = self._start_zygote()
 
     def spawn(self, worker: WorkerId, is_async: bool) -> None:
@@ -197,10 +195,11 @@ class WorkerPool:
         if self._zygote is not None:
             await self._zygote.close()
             self._zygote = None
-            self._close_hearing()
             # One that was killed has left it.
             for directory in self._directories():
-                await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+                await asyncio.to_thread(directories.remove, directory)
+        # Also where the zygote could not be started.
+        self._close_hearing()
         for worker in list(self._workers):
             self._retire(worker, int(signals.SIGKILL), None)
 

@@ -75,10 +75,13 @@ def _make_in_memory(path: Path, nbytes: int, make: Callable[[Path, int], int]) -
     return make(path, nbytes)
 
 
-def give_up_room(path: Path) -> None:
-    """Remove a file, and what it is a link to; no matter if there is none."""
+def give_up_room(path: Path, disk: Path | None) -> None:
+    """Remove a file, and what it is a link to if that is in `disk`; no matter if there is none."""
     with suppress(OSError):
-        path.readlink().unlink()
+        target = path.readlink()
+        # Functions can make links there, too.
+        if target.parent == disk:
+            target.unlink()
     with suppress(FileNotFoundError):
         path.unlink()
 

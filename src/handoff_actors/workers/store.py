@@ -74,7 +74,7 @@ class Store:
             else:
                 _write_all(descriptor, payload.buffers)
         except OSError as error:
-            give_up_room(self._directory / name)
+            give_up_room(self._directory / name, self._disk)
             raise StoreFailed(self._complaint(payload.nbytes, error)) from error
         finally:
             os.close(descriptor)

@@ -10,7 +10,6 @@ import importlib
 import io
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -21,6 +20,7 @@ from typing import Final
 
 import msgpack
 
+from handoff_actors.workers.directories import remove
 from handoff_actors.workers.linux import adopt_orphans, signal_when_parent_ends
 from handoff_actors.workers.main import run_worker
 from handoff_actors.workers.protocol import KIBIBYTE, FromZygote, ToZygote
@@ -61,7 +61,7 @@ class Zygote:
         finally:
             self._end_workers()
             for directory in filter(None, (self._store, self._disk)):
-                shutil.rmtree(directory, ignore_errors=True)
+                remove(directory)
             # The last child's signal may come when the interpreter has closed what it would write to.
             signal.set_wakeup_fd(-1)
 

@@ -43,8 +43,12 @@ class ZygoteLink:
         self._reported = reported
         self._lost = lost
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = _start(theirs, store, disk, inline_limit, pipe)
+        try:
+            with theirs:
+                self._process = _start(theirs, store, disk, inline_limit, pipe)
+        except OSError:
+            self._channel.close()
+            raise
         self._channel.setblocking(False)
         self._loop.add_reader(self._channel, self._read)
         #: Requests that the channel had no room for, with the sockets that go with them.

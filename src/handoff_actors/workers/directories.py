@@ -1,0 +1,106 @@
+"""The directories that a node has for its values: how they are made, and which of them may be removed.
+
+They stand in places that others use, too, and what is removed is gone. So a node that starts removes only what certainly
+was another node's: a directory of the same user, no link, with a name of exactly our form, and our marker in it, whose
+owner has died. The owner shows by its lock, which is taken before there is a marker and ends with its process.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+#: What tells a node's directory from any other of that name.
+MARKER: Final = ".handoff-node"
+_PREFIX: Final = "handoff-"
+_SPILLED: Final = "-spilled"
+#: An incarnation, see `NodeActor`.
+_NAME: Final = re.compile(rf"{_PREFIX}[0-9a-f]{{24}}({_SPILLED})?")
+#: Whatever has been put there in its place, this does not follow it, nor wait for it.
+_OPENING: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def name_of(incarnation: str, *, on_disk: bool = False) -> str:
+    """The name of a node's directory in memory, or of that for what is written to disk."""
+    return f"{_PREFIX}{incarnation}{_SPILLED if on_disk else ''}"
+
+
+def make(directory: Path) -> int:
+    """Make a directory, and give the descriptor that shows that it has an owner. Raises OSError and leaves nothing then."""
+    directory.mkdir(mode=0o700)
+    try:
+        descriptor = os.open(directory, _OPENING)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            _mark(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+    except OSError:
+        directory.rmdir()
+        raise
+    return descriptor
+
+
+def adopt(directory: Path) -> None:
+    """Make a directory, or mark one that is empty, so that it may be removed. Raises FileExistsError, OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(path.name != MARKER for path in directory.iterdir()):
+        raise FileExistsError(f"{directory} is to become a store and is not empty")
+    with _opened(directory) as descriptor:
+        _mark(descriptor)
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory that this process's node has made, if it is still that; no matter if it is gone."""
+    with suppress(OSError), _opened(directory) as descriptor:
+        if _is_ours(descriptor):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def remove_orphans(place: Path) -> list[Path]:
+    """Remove the directories in this place whose nodes, and whose zygotes, which would have done it, were both killed."""
+    named: list[Path] = []
+    with suppress(OSError), os.scandir(place) as entries:
+        named = [place / entry.name for entry in entries if _NAME.fullmatch(entry.name)]
+    return [directory for directory in named if _remove_orphan(directory)]
+
+
+def _remove_orphan(directory: Path) -> bool:
+    with suppress(OSError), _opened(directory) as descriptor:
+        if _is_ours(descriptor):
+            # Fails while its owner lives, or another node is removing it.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
+            return True
+    return False
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Whether an open directory belongs to this user and has the marker of a node in it."""
+    if os.fstat(descriptor).st_uid != os.geteuid():
+        return False
+    with suppress(FileNotFoundError):
+        facts = os.stat(MARKER, dir_fd=descriptor, follow_symlinks=False)
+        return stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid()
+    return False
+
+
+def _mark(descriptor: int) -> None:
+    os.close(
+        os.open(MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
+    )
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    descriptor = os.open(directory, _OPENING)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
