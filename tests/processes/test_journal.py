@@ -1,10 +1,12 @@
 """Runs with a journal: what a second run reuses, what it runs again, and what is wrong with files."""
 
 import asyncio
+import os
 import resource
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,6 +26,9 @@ from workers.functions import same
 pytestmark = pytest.mark.processes
 
 #: In the file it is copied in pieces, the last of which is not full.
+NOBODY = 65534
+#: What SQLite may have beside a database.
+BESIDE = ("-wal", "-journal", "-shm")
 LARGE = 2 * PIECE_BYTES + 1000
 
 
@@ -252,6 +257,11 @@ def make_damaged(path: Path) -> None:
         raw.write(b"\xff" * 8192)
 
 
+def make_writable(path: Path) -> None:
+    JournalFile(path).close()
+    path.chmod(0o660)
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -259,10 +269,13 @@ def make_damaged(path: Path) -> None:
         (make_foreign, "it is a database of something else"),
         (make_newer, "it has layout 99"),
         (make_damaged, "it is damaged"),
-        (lambda path: path.mkdir(), "unable to open"),
-        (lambda path: path.symlink_to(path.parent / "missing" / "run.db"), "unable to open"),
+        (lambda path: path.mkdir(), "it is not a file"),
+        (lambda path: os.mkfifo(path, 0o600), "it is not a file"),
+        (lambda path: path.symlink_to(path.parent / "missing" / "run.db"), "it is a link"),
+        (make_writable, "it has mode 0660"),
+        (lambda path: path.parent.chmod(0o777), "everybody may put another file in its place"),
     ],
-    ids=["text", "foreign", "newer", "damaged", "directory", "nowhere"],
+    ids=["text", "foreign", "newer", "damaged", "directory", "fifo", "link", "writable", "open directory"],
 )
 async def test_a_file_that_is_no_journal_is_refused_by_name_and_left_as_it_was(
     app: App, journal: Path, log: Log, spoil: Callable[[Path], None], reason: str
@@ -277,6 +290,77 @@ async def test_a_file_that_is_no_journal_is_refused_by_name_and_left_as_it_was(
     assert str(journal) in str(caught.value)
     assert content(journal) == before
     assert log.take() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("suffix", ["", *BESIDE])
+def test_a_journal_that_another_user_can_have_written_is_refused(journal: Path, suffix: str) -> None:
+    """SQLite takes what is in the files beside it for changes that were under way."""
+    JournalFile(journal).close()
+    planted = Path(f"{journal}{suffix}")
+    planted.touch()
+    os.chown(planted, NOBODY, NOBODY)
+
+    with pytest.raises(handoff.JournalError, match=f"{planted}.*it belongs to user {NOBODY}"):
+        JournalFile(journal)
+
+
+#: Opens a journal as a user beside whose files somebody else makes the log, once they have been looked at.
+PLANTED_LATE = """
+import os, sqlite3, sys
+from handoff_actors.actors.journal_file import JournalFile
+path, user = sys.argv[1], int(sys.argv[2])
+os.setresuid(user, user, 0)
+JournalFile(path).close()
+connect = sqlite3.connect
+
+def planted_first(*arguments, **options):
+    os.seteuid(0)
+    os.close(os.open(path + "-wal", os.O_CREAT | os.O_EXCL))
+    os.chmod(path + "-wal", 0o666)
+    os.seteuid(user)
+    return connect(*arguments, **options)
+
+sqlite3.connect = planted_first
+try:
+    JournalFile(path)
+    print("was opened")
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_log_that_somebody_makes_while_the_journal_is_opened_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        os.chown(place, NOBODY, NOBODY)
+        command = [sys.executable, "-c", PLANTED_LATE, f"{place}/run.db", str(NOBODY)]
+
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert "belongs to user 0" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to another user")
+def test_a_journal_behind_a_link_of_another_user_is_refused(journal: Path) -> None:
+    own, theirs = journal.parent / "own", journal.parent / "theirs"
+    (journal.parent / "there").mkdir()
+    for link in (own, theirs):
+        link.symlink_to(journal.parent / "there")
+    os.lchown(theirs, NOBODY, NOBODY)
+
+    JournalFile(own / "run.db").close()
+    with pytest.raises(handoff.JournalError, match=f"{theirs} is a link of user {NOBODY}"):
+        JournalFile(theirs / "run.db")
+
+
+def test_a_journal_in_a_directory_like_tmp_is_used(journal: Path) -> None:
+    journal.parent.chmod(0o1777)
+
+    JournalFile(journal).close()
+    JournalFile(journal).close()
+
+    assert permissions(journal) == 0o600
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from mmap import mmap
@@ -10,6 +11,7 @@ from typing import Final
 
 from handoff_actors.core.resumption import Recorded, Row
 from handoff_actors.errors import JournalError
+from handoff_actors.ownership import foreign_link
 
 #: "HOJ1": what makes a database a journal.
 APPLICATION_ID: Final = 0x484F4A31
@@ -26,6 +28,11 @@ _TABLE: Final = """
     )
 """
 
+#: Of the files that SQLite may have beside a database.
+_SUFFIXES: Final = ("-wal", "-shm", "-journal")
+_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+_REMEDY: Final = "name a file in a directory of your own"
+
 _REPLACE: Final = "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)"
 _RESERVE: Final = "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, zeroblob(?))"
 _FIND: Final = "SELECT rowid, length(value), iif(length(value) <= ?, value, NULL) FROM done WHERE key = ?"
@@ -40,12 +47,16 @@ class JournalFile:
         """Open a journal, or begin one. Raises JournalError for another sort of file, and for one that is in use."""
         self._path = Path(path)
         with self._told_as_ours():
+            self._check_place()
             self._create()
             # No waiting for locks: whoever has this one keeps it for as long as a run takes.
             self._database = sqlite3.connect(self._path, timeout=0, isolation_level=None)
             with ExitStack() as on_failure:
                 on_failure.callback(self._database.close)
                 self._claim()
+                # Somebody may have made the log meanwhile: to read anything opens it, and no value has been read yet.
+                self._pragma("user_version")
+                self._check_place()
                 on_failure.pop_all()
             self._longest_value = self._database.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 2**20
 
@@ -99,11 +110,42 @@ class JournalFile:
         with self._told_as_ours(), closing(self._database):
             pass
 
+    def _check_place(self) -> None:
+        """Refuse what others could put values into: those are pickles, so they could have this user run code."""
+        # SQLite takes what is in the files beside it for changes that were under way.
+        for path in (self._path, *(Path(f"{self._path}{suffix}") for suffix in _SUFFIXES)):
+            with suppress(FileNotFoundError):
+                self._check_file(path, path.lstat())
+        # A group is often its user's own. In a directory with the sticky bit, as /tmp, a file of ours stays ours.
+        link = foreign_link(self._path.parent)
+        if link is not None:
+            raise JournalError(self._path, f"{link} is a link of user {link.lstat().st_uid}; {_REMEDY}")
+        mode = self._path.parent.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            text = f"everybody may put another file in its place in {self._path.parent}"
+            raise JournalError(self._path, f"{text}; {_REMEDY}")
+
     def _create(self) -> None:
         # Not opened if it is there: to close any other descriptor of the file would undo the locks of this process.
         # Values may be secrets, and whoever can write the file can have this user run code.
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def _check_file(self, path: Path, facts: os.stat_result) -> None:
+        if stat.S_ISLNK(facts.st_mode):
+            raise JournalError(path, f"it is a link; name the file that it leads to, {path.resolve()}")
+        if not stat.S_ISREG(facts.st_mode):
+            raise JournalError(path, f"it is not a file; {_REMEDY}")
+        if facts.st_uid != os.geteuid():
+            raise JournalError(
+                path, f"it belongs to user {facts.st_uid}, who could have you run code; {_REMEDY}"
+            )
+        if facts.st_mode & _WRITABLE_BY_OTHERS:
+            mode = stat.S_IMODE(facts.st_mode)
+            raise JournalError(
+                path,
+                f"it has mode {mode:04o}, so others could have you run code; if none of them has, chmod go-w {path}",
+            )
 
     def _claim(self) -> None:
         # The lock is kept until the file is closed. It makes do without shared memory, too, so that a journal may

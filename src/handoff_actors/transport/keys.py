@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import errno
 import os
 import secrets
 import stat
@@ -11,6 +10,7 @@ from hashlib import blake2b
 from typing import Final, Self
 
 from handoff_actors.errors import InvalidKeyError
+from handoff_actors.ownership import foreign_link, is_trusted
 
 #: Names the format, so that a key of a later one is told from a mistyped one.
 PREFIX: Final = "handoff1-"
@@ -24,7 +24,6 @@ _NBYTES: Final = 32
 #: Longer files are no key files, and are not read to their end.
 _MAX_FILE_BYTES: Final = 1024
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_ROOT: Final = 0
 
 
 class ClusterKey:
@@ -67,7 +66,11 @@ class ClusterKey:
         """The key in a file of this user's, or root's, that nobody else may read. Raises InvalidKeyError, naming the file."""
         named = f"the key file {os.fspath(path)}"
         try:
-            _check_link(path)
+            link = foreign_link(path)
+            if link is not None:
+                raise InvalidKeyError(
+                    f"{named} is reached through a link of user {link.lstat().st_uid}, {link}"
+                )
             # A FIFO that nobody writes to would hold up whoever opens it.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -85,7 +88,7 @@ class ClusterKey:
         # A shell's <(command) is a pipe of the user's own.
         if not (stat.S_ISREG(facts.st_mode) or stat.S_ISFIFO(facts.st_mode)):
             raise InvalidKeyError(f"{named} is not a file")
-        if facts.st_uid not in {os.geteuid(), _ROOT}:
+        if not is_trusted(facts.st_uid):
             raise InvalidKeyError(
                 f"{named} belongs to user {facts.st_uid}, who knows the key and may change it; copy it to a file of your own"
             )
@@ -136,13 +139,6 @@ class ClusterKey:
 
     def __reduce__(self) -> str:
         raise TypeError("a cluster key is not pickled: it would travel to wherever the pickle goes")
-
-
-def _check_link(path: str | os.PathLike[str]) -> None:
-    """Raise OSError for a link that another user has made: it may lead anywhere. Containers have links of root's."""
-    facts = os.lstat(path)
-    if stat.S_ISLNK(facts.st_mode) and facts.st_uid not in {os.geteuid(), _ROOT}:
-        raise OSError(errno.ELOOP, f"it is a link of user {facts.st_uid}")
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from handoff_actors.errors import InvalidKeyError
+from handoff_actors.ownership import is_trusted
 from handoff_actors.transport.keys import KEY_VARIABLE, ClusterKey
 
 _NAME: Final = "user.key"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_ROOT: Final = 0
 
 
 def user_key() -> ClusterKey:
@@ -85,7 +85,7 @@ def _check_owner(directory: Path) -> None:
     """Raise InvalidKeyError where it would be made in another user's place, as that of who has called sudo is."""
     above = next(parent for parent in directory.parents if parent.exists())
     owner = above.stat().st_uid
-    if owner not in {os.geteuid(), _ROOT}:
+    if not is_trusted(owner):
         raise _no_place(directory, f"{above} belongs to user {owner}")
 
 
