@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from handoff_actors.core.admission import MAX_NAME_BYTES, is_name
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.durations import Durations
@@ -186,6 +187,10 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
         if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
             raise ValueError(
                 f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
+            )
+        if not is_name(str(resource)):
+            raise ValueError(
+                f"resource {str(resource)[:MAX_NAME_BYTES]!r}: a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
             )
     return {str(resource): float(amount) for resource, amount in capabilities.items()}
 

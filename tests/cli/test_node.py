@@ -131,6 +131,10 @@ def test_joining_nobody_is_said_in_one_line() -> None:
         (["--listen", "localhost"], "one looks like tcp://10.0.0.1:7070"),
         (["--resource", "gpu"], "one looks like gpu=2"),
         (["--cpu", "-1"], "resource 'cpu'"),
+        (["--name", "n\x1b[2J"], "'n\\x1b[2J': a name is printable and has 1 to 255 bytes"),
+        (["--name", ""], "'': a name is printable"),
+        (["--name", "n" * 256], "a name is printable and has 1 to 255 bytes"),
+        (["--resource", "g\u202epu=1"], "resource 'g\\u202epu': a name is printable and has 1 to 255 bytes"),
     ],
 )
 def test_wrong_use_is_told_with_the_remedy(options: list[str], complaint: str) -> None:

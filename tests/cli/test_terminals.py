@@ -4,9 +4,18 @@ import re
 from pathlib import Path
 
 import pytest
+import zmq
 
-from cli.command import handoff, handoff_on_terminal, handoff_started
+from cli.command import handoff, handoff_on_terminal
 from daemons import Daemons
+from handoff_actors.ids import RunId
+from handoff_actors.transport.curve import Curve
+from handoff_actors.transport.user_key import user_key
+from handoff_actors.wire.codec import encode
+from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.wire.messages import PROTOCOL, Assign, Hello, Job, Template
+from handoff_actors.wire.payload import encode_call
+from handoff_actors.wire.versions import VERSION
 
 pytestmark = pytest.mark.processes
 
@@ -15,7 +24,6 @@ HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e"
 SHOWN = r"\x1b]0;title\x07\x1b[2J\u202e"
 JOBS = f"""
 import logging
-from pathlib import Path
 
 import handoff_actors as handoff
 
@@ -38,16 +46,11 @@ def fail():
     raise ValueError(HOSTILE)
 
 
-def wait():
-    print("waiting", flush=True)
-    Path({{gate!r}}).read_text()
-
-
 def dag_of(code):
     return handoff.DAG(HOSTILE).add_function(handoff.Function(HOSTILE, [], code, max_retries=1))
 
 
-talking, failing, waiting = dag_of(talk), dag_of(fail), dag_of(wait)
+talking, failing = dag_of(talk), dag_of(fail)
 """
 #: What this library's own pictures move the cursor with, and colours.
 OURS = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|[0-9]*A|2K|1A)|\r")
@@ -55,8 +58,8 @@ OURS = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|[0-9]*A|2K|1A)|\r")
 
 @pytest.fixture
 def hostile_jobs(jobs: Path) -> Path:
-    """A directory with a module, hostile.py, beside the others, and a fifo, gate."""
-    (jobs / "hostile.py").write_text(JOBS.replace("{gate!r}", repr(str(jobs / "gate"))))
+    """A directory with a module, hostile.py, beside the others."""
+    (jobs / "hostile.py").write_text(JOBS)
     return jobs
 
 
@@ -90,21 +93,30 @@ def test_a_run_that_fails(daemons: Daemons, hostile_jobs: Path) -> None:
     assert f"\nValueError: {SHOWN}\n" in failed.stderr
 
 
-def test_looks_at_a_cluster(daemons: Daemons, hostile_jobs: Path) -> None:
-    daemon = daemons.start("--name", "n1", "--cpu", "1", "--resource", f"r{HOSTILE}=2")
-    with handoff_started("run", "hostile:waiting", "--join", daemon.address, cwd=hostile_jobs) as run:
-        assert run.stdout is not None
-        printed = run.stdout.readline()
+def test_looks_at_a_cluster(daemons: Daemons) -> None:
+    """Names of nodes and resources are checked, but an app may call itself anything."""
+    daemon = daemons.start("--name", "n1", "--cpu", "1")
+    template = Template(
+        0, b"d", by_reference=True, code=b"time:sleep", is_async=False, as_list=False, cost={}, timeout=None
+    )
+    job = Job(0, 1, 0, [], encode_call((600,), {}))
+    with zmq.Context() as context, context.socket(zmq.DEALER) as member:
+        member.linger = 0
+        member.rcvtimeo = 20_000
+        Curve(user_key()).protect_client(member)
+        member.connect(daemon.address)
+        member.send(
+            encode([Hello(PROTOCOL, VERSION, PYTHON, HOSTILE, None), Assign(RunId(7), [template], [job])])
+        )
+        member.recv()
+
         looks = [
             handoff_on_terminal("nodes", "--join", daemon.address),
             handoff_on_terminal("top", "--once", "--join", daemon.address),
             handoff("top", "--once", "--join", daemon.address).stdout,
         ]
-        (hostile_jobs / "gate").write_text("opened")
-        run.communicate()
 
-    assert printed == f"[n1 {SHOWN}] waiting\n"
     for look in looks:
         assert_harmless(look)
         # A table may break it anywhere.
-        assert r"r\x1b]0" in look
+        assert r"\x1b]0" in look

@@ -1,8 +1,16 @@
 import pytest
+from msgspec.structs import replace
 
-from handoff_actors.core.admission import MAX_GPUS, check_advert, check_message
+from handoff_actors.core.admission import (
+    MAX_ADVERT_BYTES,
+    MAX_GPUS,
+    MAX_NAME_BYTES,
+    Introductions,
+    check_advert,
+    check_message,
+)
 from handoff_actors.errors import RemoteProtocolError
-from handoff_actors.ids import Resources, RunId
+from handoff_actors.ids import PeerId, Resources, RunId
 from handoff_actors.wire.messages import Advert, Assign, Beat, Hello, Redeclare, Template, ToNode
 
 SOUND: list[Resources] = [{}, {"cpu": 0.0}, {"cpu": 0.5, "memory": 1e15, "gpu": MAX_GPUS}]
@@ -58,6 +66,63 @@ def test_what_carries_no_amounts_is_taken() -> None:
     check_message(Beat())
     check_message(Hello(1, "", "", "", None))
     check_message(Assign(RunId(1), [template({}, 0.1)], []))
+
+
+NAMES = ["n", "node 1 (ü)", "n" * MAX_NAME_BYTES]
+NO_NAMES = ["", "n\x1b[2J", "n\n", "\u202en", "n" * (MAX_NAME_BYTES + 1), "ü" * MAX_NAME_BYTES]
+SOUND_ADVERT = advert({"cpu": 1.0}, {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_printable_names_are_taken(name: str) -> None:
+    check_advert(replace(SOUND_ADVERT, name=name, capabilities={name: 1.0}, spare={name: 1.0}))
+    check_message(Redeclare({name: 1.0}))
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_other_names_are_refused_wherever_they_are(name: str) -> None:
+    amounts = {name: 1.0}
+    for unsound in ({"name": name}, {"capabilities": amounts}, {"spare": amounts}):
+        with pytest.raises(RemoteProtocolError):
+            check_advert(replace(SOUND_ADVERT, **unsound))
+    with pytest.raises(RemoteProtocolError):
+        check_message(Redeclare(amounts))
+
+
+@pytest.mark.parametrize("field", ["incarnation", "version", "python", "address", "bus"])
+def test_what_can_not_be_printed_is_refused_in_all_of_an_advert(field: str) -> None:
+    with pytest.raises(RemoteProtocolError, match="can't be printed"):
+        check_advert(replace(SOUND_ADVERT, **{field: "tcp://\x1b[2J"}))
+
+
+@pytest.mark.parametrize("field", ["address", "bus"])
+@pytest.mark.parametrize(
+    "address", ["inproc://zeromq.zap.01", "ipc:///run/x", "nonsense", "TCP://10.0.0.1:1"]
+)
+def test_address_of_another_transport_is_refused(field: str, address: str) -> None:
+    check_advert(replace(SOUND_ADVERT, **{field: "tcp://10.0.0.1:7070"}))
+    with pytest.raises(RemoteProtocolError, match="is no address"):
+        check_advert(replace(SOUND_ADVERT, **{field: address}))
+
+
+def test_long_advert_is_refused() -> None:
+    offer = {f"{number:0100d}": 1.0 for number in range(MAX_ADVERT_BYTES // 100 + 1)}
+
+    with pytest.raises(RemoteProtocolError, match=f"longer than {MAX_ADVERT_BYTES} bytes"):
+        check_advert(replace(SOUND_ADVERT, capabilities=offer))
+
+
+def test_connection_introduces_one_node_once() -> None:
+    introductions, peer, other = Introductions(), PeerId(b"a"), PeerId(b"b")
+
+    assert introductions.is_news(peer, SOUND_ADVERT)
+    assert not introductions.is_news(peer, replace(SOUND_ADVERT, seq=2))
+    with pytest.raises(RemoteProtocolError, match="speaks for one node introduces another"):
+        introductions.is_news(peer, replace(SOUND_ADVERT, incarnation="j"))
+    assert introductions.is_news(other, SOUND_ADVERT)
+
+    introductions.forget(peer)
+    assert introductions.is_news(peer, replace(SOUND_ADVERT, incarnation="j"))
 
 
 def test_advert_is_named_by_whom_it_is_of() -> None:

@@ -1,9 +1,11 @@
 import pytest
 
+from handoff_actors.core import membership
 from handoff_actors.core.membership import (
     COMPARE_S,
     DOUBT_S,
     FORGET_S,
+    FULL_S,
     GONE_S,
     SEED_S,
     SUSPECT_S,
@@ -13,6 +15,7 @@ from handoff_actors.core.membership import (
     MembershipMachine,
     MemberSuspected,
     MemberUp,
+    NoRoom,
     SetSeeds,
     Spoke,
     Subscribe,
@@ -411,3 +414,48 @@ def test_seed_that_is_a_member_is_left_alone_until_it_is_gone() -> None:
 
 def test_nobody_to_wait_for_means_no_wake() -> None:
     assert MembershipMachine().wake_at is None
+
+
+# --- Members without number -------------------------------------------------------------------------------------
+
+
+def machine_of(size: int) -> MembershipMachine:
+    return machine_with(*(advert(f"m{number}") for number in range(size)))
+
+
+def test_no_more_than_so_many_members_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
+    machine = machine_of(3)
+
+    effects = machine.handle(ToldOf([advert("false1"), advert("false2")]), 1.0)
+
+    # Told once, and not again for a while.
+    assert effects == [NoRoom("false1")]
+    assert machine.handle(Spoke(advert("false3")), 1.0 + FULL_S - 0.1) == []
+    assert machine.handle(Spoke(advert("false4")), 1.0 + FULL_S) == [NoRoom("false4")]
+    assert [member.name for member in machine.alive()] == ["m0", "m1", "m2"]
+    machine.check()
+
+
+def test_who_has_gone_makes_room_first_gone_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
+    machine = machine_of(3)
+    for when, name in ((1.0, "m1"), (2.0, "m0")):
+        machine.handle(Unreachable(name, f"{name}1", "it broke"), when)
+
+    effects = machine.handle(Spoke(advert("new")), 3.0)
+
+    assert effects == [Unsubscribe("bus-m11"), Subscribe("bus-new1"), MemberUp(advert("new"))]
+    assert machine.handle(Spoke(advert("m1", seq=2)), 4.0)[-1] == MemberUp(advert("m1", seq=2))
+    assert machine.handle(Spoke(advert("another")), 5.0) == [NoRoom("another")]
+    machine.check()
+
+
+def test_next_life_of_a_member_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
+    machine = machine_of(3)
+
+    effects = machine.handle(Spoke(advert("m1", life="2")), 1.0)
+
+    assert effects[-1] == MemberUp(advert("m1", life="2"))
+    assert [member.incarnation for member in machine.alive()] == ["m01", "m12", "m21"]

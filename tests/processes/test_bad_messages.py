@@ -13,6 +13,7 @@ from itertools import pairwise
 import psutil
 import pytest
 import zmq
+from msgspec.structs import replace
 
 import handoff_actors as handoff
 from daemons import Daemon, Daemons
@@ -20,7 +21,7 @@ from handoff_actors.core.fetching import CHUNK_NBYTES
 from handoff_actors.ids import RunId
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
-from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, decode, encode, join
+from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, PIECE_BYTES, decode, encode, join
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages import (
     PROTOCOL,
@@ -204,12 +205,18 @@ def of_cost(cost: dict[str, float], timeout: float | None = None) -> Assign:
     return Assign(RunId(7), [template], [JOB])
 
 
+def of_holders(holders: list[str]) -> Assign:
+    return Assign(RunId(7), [TEMPLATE], [Job(0, 1, 0, [Ref(0, 2**62, holders)], None)])
+
+
+FALSE_ADVERT = Advert(
+    "n9", "f", 1, "tcp://127.0.0.1:1", "", {"cpu": 1.0}, {}, 1, 0, 0, 0, leaving=False, view=0,
+    version=VERSION, python=PYTHON,
+)  # fmt: skip
+
+
 def advert_with(capabilities: dict[str, float], bus: str) -> Hello:
-    advert = Advert(
-        "n9", "f", 1, "tcp://127.0.0.1:1", bus, capabilities, {}, 1, 0, 0, 0, leaving=False, view=0,
-        version=VERSION, python=PYTHON,
-    )  # fmt: skip
-    return Hello(PROTOCOL, VERSION, PYTHON, "peer", advert)
+    return Hello(PROTOCOL, VERSION, PYTHON, "peer", replace(FALSE_ADVERT, bus=bus, capabilities=capabilities))
 
 
 HOSTILE: list[tuple[ToNode, ...]] = [
@@ -232,6 +239,10 @@ HOSTILE: list[tuple[ToNode, ...]] = [
     (HELLO, HELLO, Assign(RunId(7), [TEMPLATE], [JOB]), HELLO, Close(RunId(7))),
     (advert_with({"cpu": float("nan")}, ""),),
     (advert_with({"cpu": 1.0}, "nonsense"),),
+    (advert_with({"cpu": 1.0}, "inproc://zeromq.zap.01"),),
+    (advert_with({"r\x1b[2J": 1.0}, ""),),
+    (advert_with({f"{number:0200d}": 1.0 for number in range(1000)}, ""),),
+    (of_holders(["inproc://zeromq.zap.01", "inproc://zeromq.zap.01"]),),
     (Goodbye(), Goodbye(), Beat(), Assign(RunId(7), [TEMPLATE], [JOB]), Close(RunId(7)), HELLO),
 ]
 
@@ -274,3 +285,54 @@ async def test_no_more_than_a_chunk_is_handed_out_at_once(node: Daemon, peer: Ra
     assert len(whole.data) == CHUNK_NBYTES
     assert isinstance(beyond, Chunk)
     assert len(beyond.data) == 0
+
+
+async def test_peer_that_asks_and_does_not_read_costs_little_and_others_go_on(node: Daemon) -> None:
+    """What it asks for with 100 kB is a gigabyte."""
+    async with handoff.Session(seeds=[node.address]) as session:
+        dag = handoff.DAG().add_function(handoff.Function("one", [], os.urandom, extra_args=[LARGE]))
+        run = await session.execute_distributed(dag.add_function(handoff.Function("two", ["one"], len)))
+        index = run._holdings.runner.plan.index_of["one"]
+        number = run._holdings.runner.run
+        process = psutil.Process(node.process.pid)
+        before = process.memory_full_info().uss
+        most = before
+        with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+            dealer.linger = 0
+            dealer.set_hwm(0)
+            dealer.rcvhwm = 1
+            Curve(user_key()).protect_client(dealer)
+            dealer.connect(node.address)
+            for request in range(4000):
+                hello = [HELLO] if request == 0 else []
+                dealer.send(encode([*hello, Fetch(request, number, index, 0, PIECE_BYTES - 1)]))
+            while "cut off a peer that does not read" not in node.log():
+                most = max(most, process.memory_full_info().uss)
+                again = await session.execute_distributed(
+                    handoff.DAG().add_function(handoff.Function("x", [], int))
+                )
+                assert again.results["x"] == 0
+
+    assert most < before + MAY_GROW_BYTES
+
+
+def test_peer_speaks_for_one_node_and_for_no_more(node: Daemon, peer: RawPeer) -> None:
+    hellos = [
+        Hello(
+            PROTOCOL,
+            VERSION,
+            PYTHON,
+            "peer",
+            replace(FALSE_ADVERT, name=f"n{number}", incarnation=f"f{number}"),
+        )
+        for number in range(1000)
+    ]
+
+    peer.say(*hellos)
+    peer.ask(HELLO)
+    peer.say(ListMembers())
+    [members] = decode(peer.socket.recv(), FROM_NODE)
+
+    assert isinstance(members, Members)
+    assert [advert.name for advert in members.members] == ["n1", "n0"]
+    node.wait_for_log("a peer that speaks for one node introduces another")

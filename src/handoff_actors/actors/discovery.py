@@ -16,6 +16,7 @@ from handoff_actors.core.membership import (
     MembershipMachine,
     MemberSuspected,
     MemberUp,
+    NoRoom,
     SetSeeds,
     Spoke,
     Subscribe,
@@ -181,6 +182,8 @@ class Discovery:
                     self._subscriber.unsubscribe(bus)
             case Introduce(address):
                 self._introduce(address)
+            case NoRoom(name):
+                log.error("too many members to take in another one", extra={"member": name})
             case MemberUp(advert):
                 log.info("member up", extra={"member": advert.name, "address": advert.address})
                 self.on_members(self._machine.size)

@@ -19,8 +19,9 @@ from handoff_actors.actors.memory import MemoryWatch
 from handoff_actors.actors.store import Store
 from handoff_actors.actors.supply import Supply
 from handoff_actors.actors.tally import Tally
-from handoff_actors.core.admission import check_message
+from handoff_actors.core.admission import Introductions, check_message
 from handoff_actors.core.fetching import CHUNK_NBYTES
+from handoff_actors.core.needs import MOST_AHEAD
 from handoff_actors.core.node import NodeMachine
 from handoff_actors.core.node_events import (
     Advertise,
@@ -82,6 +83,9 @@ log = logging.getLogger(__name__)
 
 INLINE_LIMIT = 64 * 1024
 LEASE_S = 15.0
+#: Bytes of answers that may wait for a peer, beside the results of all that an app may have sent ahead: four times as much
+#: as four chunks of each of four values, which is what anybody asks for at once.
+ANSWERS_NBYTES = 64 * 2**20
 DEFAULT_OPTIONS = MemoryOptions()
 #: Sync workers that claims of fractions may lead to, beyond the usual number.
 MORE_WORKERS = 64
@@ -115,6 +119,7 @@ class NodeActor:
         self.grievances = Grievances(name, asyncio.get_running_loop().time)
         self.tally = Tally()
         self._lease_s = lease_s
+        self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MOST_AHEAD) * INLINE_LIMIT
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
         self._store = Store(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
@@ -122,6 +127,7 @@ class NodeActor:
         self._supply = Supply(name, self._store, self._feed, self._ask_app, self.tally)
         self._services: list[Service] = []
         self._peers: dict[PeerId, Service] = {}
+        self._introductions = Introductions()
         self._pids: dict[WorkerId, int] = {}
         self._seq = itertools.count(1)
         self._left = asyncio.Event()
@@ -142,7 +148,7 @@ class NodeActor:
     def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
         """Serve at one more address; the answer is the real one. Raises OSError if that can't be."""
         handler = Door(self, has_lease=has_lease)
-        handler.service = network.serve(address, handler)
+        handler.service = network.serve(address, handler, self._most_waiting_nbytes)
         self._services.append(handler.service)
         return handler.service.address
 
@@ -220,10 +226,9 @@ class NodeActor:
         for message in messages:
             try:
                 check_message(message)
+                self._take(peer, message, service, has_lease=has_lease)
             except RemoteProtocolError as error:
                 self.grievances.note("malformed message", str(error), peer)
-            else:
-                self._take(peer, message, service, has_lease=has_lease)
 
     def _take(self, peer: PeerId, message: ToNode, service: Service, *, has_lease: bool) -> None:
         match message:
@@ -248,6 +253,7 @@ class NodeActor:
     def _forget_peer(self, peer: PeerId, reason: str) -> bool:
         if self._peers.pop(peer, None) is None:
             return False
+        self._introductions.forget(peer)
         log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
         self._supply.lost(peer, reason)
         return True
@@ -263,7 +269,7 @@ class NodeActor:
         if peer not in self._peers:
             self._peers[peer] = service
             self._feed(PeerConnected(peer, has_lease, hello.name))
-        if hello.advert is not None:
+        if hello.advert is not None and self._introductions.is_news(peer, hello.advert):
             self.on_introduced(hello.advert)
         members = [self.advert(), *self.other_members()]
         service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self.suspects()))

@@ -16,7 +16,14 @@ from handoff_actors.actors.logs import log_to_stderr
 from handoff_actors.actors.node import NodeActor
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
-from handoff_actors.cli.parameters import ADDRESS, AMOUNT, credentials_options, join_option, json_option
+from handoff_actors.cli.parameters import (
+    ADDRESS,
+    AMOUNT,
+    NODE_NAME,
+    credentials_options,
+    join_option,
+    json_option,
+)
 from handoff_actors.cli.resources import amounts
 from handoff_actors.core.limits import MEMORY_FACTOR
 from handoff_actors.escaping import escape_name
@@ -30,7 +37,9 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 @click.command()
-@click.option("--name", help="Unique in the cluster. [default: made of host name and process id]")
+@click.option(
+    "--name", type=NODE_NAME, help="Unique in the cluster. [default: made of host name and process id]"
+)
 @click.option("--cpu", type=float, metavar="CORES", help="[default: the cores that this process may use]")
 @click.option("--memory", type=float, metavar="MB", help="[default: this machine's memory]")
 @click.option(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from handoff_actors.core.admission import MAX_NAME_BYTES, is_name
 from handoff_actors.errors import InvalidKeyError
 from handoff_actors.transport.credentials import INSECURE_VARIABLE, Credentials
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
@@ -48,6 +49,22 @@ class Amount(click.ParamType):  # type: ignore[type-arg]  # as above
             self.fail(f"{value!r} is not an amount of a resource; one looks like gpu=2", param, ctx)
 
 
+class NodeName(click.ParamType):  # type: ignore[type-arg]  # as above
+    """What a node is called."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click.ParamType."""
+        if not is_name(value):
+            self.fail(
+                f"{value[:MAX_NAME_BYTES]!r}: a name is printable and has 1 to {MAX_NAME_BYTES} bytes",
+                param,
+                ctx,
+            )
+        return value
+
+
 class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
     """A file with the cluster key."""
 
@@ -67,6 +84,7 @@ class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
 
 ADDRESS = Address()
 AMOUNT = Amount()
+NODE_NAME = NodeName()
 
 join_option = partial(
     click.option,

@@ -28,6 +28,10 @@ COMPARE_S = 2.0
 SEED_S = 5.0
 #: A member that fell silent may come back; after so long nobody listens for it any more.
 FORGET_S = 300.0
+#: Nodes known at once, those that have gone included. Each costs some 20 KB, and a connection to its bus.
+MOST_MEMBERS = 10_000
+#: That there are more is told no more often than this.
+FULL_S = 60.0
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -110,8 +114,14 @@ class Introduce(Struct, frozen=True):
     address: str
 
 
+class NoRoom(Struct, frozen=True):
+    """There are so many members that another one is not taken in."""
+
+    name: str
+
+
 MembershipEffect = (
-    MemberUp | MemberChanged | MemberSuspected | MemberDown | Subscribe | Unsubscribe | Introduce
+    NoRoom | MemberUp | MemberChanged | MemberSuspected | MemberDown | Subscribe | Unsubscribe | Introduce
 )
 
 
@@ -144,6 +154,7 @@ class MembershipMachine:
         self._namesakes: dict[str, dict[str, _Member]] = {}
         self._seeds: dict[str, float] = {}
         self._compare_at = 0.0
+        self._full_told_at = float("-inf")
         #: None: to be made anew. Every advert is compared with it, and the members hardly ever change.
         self._view: int | None = None
         #: (due, incarnation), soonest first: to look at all members at each word of any is too much for a thousand.
@@ -265,6 +276,12 @@ class MembershipMachine:
                 if not member.is_gone:
                     effects += self._drop(member, "another node of that name has taken its place", now)
                 effects += self._forget(member)
+        if len(self._members) >= MOST_MEMBERS:
+            gone = [member for member in self._members.values() if member.is_gone]
+            if not gone:
+                return [*effects, *self._turn_away(advert, now)]
+            # Whoever went first.
+            effects += self._forget(min(gone, key=lambda member: (member.due, member.advert.incarnation)))
         member = _Member(advert, advert.name, now)
         self._members[advert.incarnation] = member
         self._namesakes.setdefault(advert.name, {})[advert.incarnation] = member
@@ -273,6 +290,12 @@ class MembershipMachine:
         # The members that both views lack a moment ago are no reason to ask.
         self._compare_at = now + COMPARE_S
         return [*effects, Subscribe(advert.bus), MemberUp(advert)]
+
+    def _turn_away(self, advert: Advert, now: float) -> list[MembershipEffect]:
+        if now < self._full_told_at + FULL_S:
+            return []
+        self._full_told_at = now
+        return [NoRoom(advert.name)]
 
     def _is_outranked(self, advert: Advert) -> bool:
         namesakes = self._namesakes.get(advert.name, {})

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import zmq
 
 from handoff_actors.errors import ConnectionFailed, RemoteProtocolError
+from handoff_actors.transport.link import connect
 from handoff_actors.transport.pump import Pump
 from handoff_actors.wire.codec import ON_BUS, decode, encode
 from handoff_actors.wire.messages import OnBus
@@ -63,7 +64,7 @@ class ZmqSubscriber:
             return
         self._socket.setsockopt(zmq.IPV6, "[" in address)
         try:
-            self._socket.connect(address)
+            connect(self._socket, address)
         except zmq.ZMQError as error:
             raise ConnectionFailed(address, f"not an address: {error.strerror}") from error
         self._addresses.add(address)

@@ -13,6 +13,8 @@ from handoff_actors.wire.messages import FromNode, OnBus, ToNode
 
 #: Seconds within which a link has to stand.
 CONNECT_TIMEOUT_S: Final = 5.0
+#: Bytes that wait for one peer of a service, beyond which it is cut off if not told otherwise.
+MOST_WAITING_NBYTES: Final = 256 * 2**20
 
 
 class LinkHandler(Protocol):
@@ -64,7 +66,7 @@ class ServiceHandler(Protocol):
         """Take note that a peer said something that is not in the protocol. Its connection stays."""
 
     def unreachable(self, peer: PeerId) -> None:
-        """Take note that a message to a peer was dropped: it has gone, or has long stopped reading."""
+        """Take note that messages to a peer were dropped: it has gone, or does not read what it asks for."""
 
     def refused(self, reason: str) -> None:
         """Take note that a stranger was not let in."""
@@ -126,8 +128,13 @@ class Network(Protocol):
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:
         """Connect to a service, trying until `connect_timeout` (seconds) is over; then the link is lost."""
 
-    def serve(self, address: str, handler: ServiceHandler) -> Service:
-        """Listen at an address; port 0 is any that is free. Raises OSError if that cannot be."""
+    def serve(
+        self, address: str, handler: ServiceHandler, most_waiting_nbytes: int = MOST_WAITING_NBYTES
+    ) -> Service:
+        """Listen at an address; port 0 is any that is free. Raises OSError if that cannot be.
+
+        A peer for which more than `most_waiting_nbytes` wait to be read is cut off: it counts as unreachable.
+        """
 
     def publisher(self, address: str) -> Publisher:
         """Publish at an address; port 0 is any that is free. Raises OSError if that cannot be."""

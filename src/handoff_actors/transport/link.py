@@ -30,6 +30,7 @@ from handoff_actors.transport.endpoint import LinkHandler
 from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
 from handoff_actors.transport.outbox import Frames, Outbox
 from handoff_actors.transport.pump import Pump
+from handoff_actors.transport.security import is_remote
 from handoff_actors.wire.codec import FROM_NODE, decode, join
 from handoff_actors.wire.messages import FromNode, ToNode
 
@@ -102,7 +103,7 @@ class ZmqLink:
         # A new name for each try: to the service an earlier one may still be there. ZeroMQ reserves a first byte of 0.
         self._socket.setsockopt(zmq.ROUTING_ID, b"L" + os.urandom(15))
         try:
-            self._socket.connect(self.address)
+            connect(self._socket, self.address)
         except zmq.ZMQError as error:
             self._deadline.cancel()
             self._deadline = asyncio.get_running_loop().call_soon(
@@ -208,6 +209,13 @@ class ZmqLink:
                 self._pump.when_writable(self._send_backlog)
                 return
             self.sent_bytes += sum(map(len, self._backlog.popleft()))
+
+
+def connect(socket: zmq.Socket[bytes], address: str) -> None:
+    """Connect to what a user or a peer says, if it leads out of this process. Raises zmq.ZMQError."""
+    if not is_remote(address):
+        raise zmq.ZMQError(zmq.EPROTONOSUPPORT)
+    socket.connect(address)
 
 
 def _only(frames: list[bytes]) -> bytes:

@@ -12,7 +12,12 @@ from functools import partial
 from typing import Final
 
 from handoff_actors.ids import PeerId
-from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, LinkHandler, ServiceHandler
+from handoff_actors.transport.endpoint import (
+    CONNECT_TIMEOUT_S,
+    MOST_WAITING_NBYTES,
+    LinkHandler,
+    ServiceHandler,
+)
 from handoff_actors.transport.lane import Lane, Postman
 from handoff_actors.transport.memory_bus import MemoryPublisher, MemorySubscriber
 from handoff_actors.wire import codec
@@ -49,7 +54,12 @@ class MemoryNetwork:
             link.connect(service)
         return link
 
-    def serve(self, address: str, handler: ServiceHandler) -> "MemoryService":
+    def serve(
+        self,
+        address: str,
+        handler: ServiceHandler,
+        most_waiting_nbytes: int = MOST_WAITING_NBYTES,  # noqa: ARG002 - here everybody reads at once
+    ) -> "MemoryService":
         """See `Network.serve`."""
         name = self._free(address, self._services)
         service = MemoryService(name, handler, self._postman, on_close=lambda: self._services.pop(name))

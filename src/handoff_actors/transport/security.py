@@ -36,6 +36,11 @@ def advertised(address: str, host: str | None) -> str:
     return f"{_TCP}[{host}]:{port}" if ":" in host else f"{_TCP}{host}:{port}"
 
 
+def is_remote(address: str) -> bool:
+    """Whether an address leads out of this process. Peers name addresses, and inproc:// has the doorkeeper among others."""
+    return address.startswith((_TCP, "ipc://"))
+
+
 def is_loopback(address: str) -> bool:
     """Whether only processes of this machine can reach a tcp:// address."""
     if not address.startswith(_TCP):

@@ -1,6 +1,13 @@
-"""A node's end of the connections of all its peers, over ZeroMQ."""
+"""A node's end of the connections of all its peers, over ZeroMQ.
+
+ZeroMQ's limit for what it queues counts messages, and a thousand of them may be a gigabyte. So it is given few at a time,
+and what it does not take waits here, where bytes are counted: a peer that does not read is cut off before it costs the
+node its memory.
+"""
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +23,13 @@ from handoff_actors.transport.pump import Pump
 from handoff_actors.wire.codec import TO_NODE, decode, join
 from handoff_actors.wire.messages import FromNode, ToNode
 
+log = logging.getLogger(__name__)
+
+#: Messages to one peer that ZeroMQ queues; most are of less than 256 KiB.
+MOST_QUEUED_MESSAGES: Final = 64
+#: Seconds after which a peer that had no room is tried again, if nothing has told that it has some.
+RETRY_S: Final = 0.02
+
 #: What a message from a peer consists of: the name that ZeroMQ knows it by, and our frame.
 _FRAMES: Final = 2
 
@@ -28,6 +42,7 @@ class ZmqService:
         socket: zmq.Socket[bytes],
         address: str,
         handler: ServiceHandler,
+        most_waiting_nbytes: int,
         on_close: Callable[["ZmqService"], None],
     ) -> None:
         # Without it what cannot be delivered vanishes without a word.
@@ -37,6 +52,11 @@ class ZmqService:
         self._on_close = on_close
         self._is_closed = False
         self._received: dict[PeerId, list[ToNode]] = {}
+        self._most_waiting_nbytes = most_waiting_nbytes
+        #: What ZeroMQ has no room for now.
+        self._waiting: dict[PeerId, _Queue] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._transmit)
         self._monitor = Monitor(socket, FAILURES, self._refused)
         self._pump = Pump(
@@ -56,11 +76,20 @@ class ZmqService:
         """See `Service.flush`."""
         self._outbox.flush()
 
+    def waiting_nbytes(self, peer: PeerId) -> int:
+        """How much waits for a peer to read, beyond what ZeroMQ and the kernel have taken."""
+        queue = self._waiting.get(peer)
+        return 0 if queue is None else queue.nbytes
+
     def close(self) -> None:
         """See `Service.close`."""
         if not self._is_closed:
             self._outbox.flush()
+            self._send_waiting()
             self._is_closed = True
+            if self._retry is not None:
+                self._retry.cancel()
+            self._waiting.clear()
             self._monitor.close()
             self._pump.close(LINGER_MS)
             self._on_close(self)
@@ -84,6 +113,9 @@ class ZmqService:
             self._received.setdefault(peer, []).extend(messages)
 
     def _deliver(self) -> None:
+        # The socket has stirred, perhaps because somebody has read.
+        if self._waiting:
+            self._send_waiting()
         received, self._received = self._received, {}
         for peer, messages in received.items():
             if not self._is_closed:
@@ -93,17 +125,75 @@ class ZmqService:
         self._handler.refused(Failure(event, value).told_by_server())
 
     def _transmit(self, peer: PeerId, frames: Frames) -> None:
+        queue = self._waiting.get(peer)
+        if queue is None:
+            if self._is_sent(peer, frames):
+                return
+            queue = self._waiting[peer] = _Queue()
+        elif queue.nbytes > self._most_waiting_nbytes:
+            log.warning(
+                "cut off a peer that does not read",
+                extra={"peer": peer.hex(), "waiting_nbytes": queue.nbytes},
+            )
+            self._give_up(peer)
+            return
+        queue.add(frames)
+        self._send_again_soon()
+
+    def _is_sent(self, peer: PeerId, frames: Frames) -> bool:
+        """Whether ZeroMQ has taken a message, or the peer that it is for is gone."""
         try:
             self._pump.send((peer, *frames))
+        except zmq.Again:
+            return False
         except zmq.ZMQError as error:
-            # EAGAIN: the peer's queue is full. It has not read for so long that its lease must be over.
-            if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:
+            if error.errno != zmq.EHOSTUNREACH:
                 raise
-            asyncio.get_running_loop().call_soon(self._unreachable, peer)
+            self._give_up(peer)
+        return True
+
+    def _send_again(self) -> None:
+        self._retry = None
+        self._send_waiting()
+        self._send_again_soon()
+
+    def _send_again_soon(self) -> None:
+        if self._waiting and self._retry is None:
+            self._retry = self._loop.call_later(RETRY_S, self._send_again)
+
+    def _send_waiting(self) -> None:
+        for peer, queue in list(self._waiting.items()):
+            while queue.frames and self._is_sent(peer, queue.frames[0]):
+                queue.drop_first()
+            if not queue.frames:
+                self._waiting.pop(peer, None)
+
+    def _give_up(self, peer: PeerId) -> None:
+        queue = self._waiting.pop(peer, None)
+        if queue is not None:
+            queue.frames.clear()
+        self._loop.call_soon(self._unreachable, peer)
 
     def _unreachable(self, peer: PeerId) -> None:
         if not self._is_closed:
             self._handler.unreachable(peer)
+
+
+class _Queue:
+    """What waits for one peer."""
+
+    def __init__(self) -> None:
+        self.frames: deque[Frames] = deque()
+        self.nbytes = 0
+
+    def add(self, frames: Frames) -> None:
+        self.frames.append(frames)
+        self.nbytes += sum(map(len, frames))
+
+    def drop_first(self) -> None:
+        # The peer may have been given up meanwhile.
+        if self.frames:
+            self.nbytes -= sum(map(len, self.frames.popleft()))
 
 
 def _payload(frames: list[bytes]) -> bytes:

@@ -9,10 +9,15 @@ import zmq
 
 from handoff_actors.transport.bus import ZmqPublisher, ZmqSubscriber
 from handoff_actors.transport.curve import Curve, Doorkeeper, enforce_domain
-from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, LinkHandler, ServiceHandler
+from handoff_actors.transport.endpoint import (
+    CONNECT_TIMEOUT_S,
+    MOST_WAITING_NBYTES,
+    LinkHandler,
+    ServiceHandler,
+)
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.link import ZmqLink
-from handoff_actors.transport.service import ZmqService
+from handoff_actors.transport.service import MOST_QUEUED_MESSAGES, ZmqService
 from handoff_actors.wire.codec import MAX_FRAME_BYTES
 from handoff_actors.wire.messages import OnBus
 
@@ -26,8 +31,11 @@ HEARTBEAT_INTERVAL_MS: Final = 2_000
 HEARTBEAT_TIMEOUT_MS: Final = 10_000
 #: Who has connected and not shown by then that it is one of us is cut off.
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
-#: Adverts are small, and anybody can publish.
-MAX_BUS_FRAME_BYTES: Final = 2**20
+#: A connection over which nothing has left for so long, because the other side does not read, is cut off by the kernel.
+UNREAD_TIMEOUT_MS: Final = 30_000
+#: Adverts are small, every member can publish, and what a late one misses the next one says.
+MAX_BUS_FRAME_BYTES: Final = 2**16
+BUS_HIGH_WATER_MARK: Final = 5_000
 #: Seconds that `close()` waits for ZeroMQ at the utmost. More than any socket lingers.
 CLOSE_LIMIT_S: Final = 2.0
 
@@ -62,19 +70,26 @@ class ZmqNetwork:
         origin = None if self._key is None else self._key.origin
         return self._keep(ZmqLink(socket, address, handler, connect_timeout, origin, self._opened.discard))
 
-    def serve(self, address: str, handler: ServiceHandler) -> ZmqService:
+    def serve(
+        self, address: str, handler: ServiceHandler, most_waiting_nbytes: int = MOST_WAITING_NBYTES
+    ) -> ZmqService:
         """See `Network.serve`."""
         socket = self._binding(zmq.ROUTER, address)
-        return self._keep(ZmqService(socket, _bind(socket, address), handler, self._opened.discard))
+        socket.setsockopt(zmq.SNDHWM, MOST_QUEUED_MESSAGES)
+        socket.setsockopt(zmq.TCP_MAXRT, UNREAD_TIMEOUT_MS)
+        bound_at = _bind(socket, address)
+        return self._keep(ZmqService(socket, bound_at, handler, most_waiting_nbytes, self._opened.discard))
 
     def publisher(self, address: str) -> ZmqPublisher:
         """See `Network.publisher`."""
         socket = self._binding(zmq.PUB, address)
+        socket.setsockopt(zmq.SNDHWM, BUS_HIGH_WATER_MARK)
         return self._keep(ZmqPublisher(socket, _bind(socket, address), self._opened.discard))
 
     def subscriber(self, handler: Callable[[list[OnBus]], None]) -> ZmqSubscriber:
         """See `Network.subscriber`."""
         socket = self._connecting(zmq.SUB, "")
+        socket.setsockopt(zmq.RCVHWM, BUS_HIGH_WATER_MARK)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUS_FRAME_BYTES)
         return self._keep(ZmqSubscriber(socket, handler, self._opened.discard))
 
