@@ -117,6 +117,9 @@ async def test_gauges_tell_how_it_stands(node: Daemon, tmp_path: Path) -> None:
 
 def test_metrics_are_for_this_machine_only_unless_told_otherwise(node: Daemon, daemons: Daemons) -> None:
     assert node.metrics.startswith("http://127.0.0.1:")
+    port = int(node.metrics.split(":")[2].split("/")[0])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=10)
 
     far = daemons.start("--metrics-port", "0", "--metrics-host", "0.0.0.0")
 

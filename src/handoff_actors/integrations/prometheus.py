@@ -1,14 +1,16 @@
 """What a node tells Prometheus, over HTTP."""
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from handoff_actors.actors.node import NodeActor
+from handoff_actors.integrations.metrics_server import MetricsServer
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.versions import VERSION
 
 try:
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry, make_wsgi_app
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
     from prometheus_client.registry import Collector
 except ImportError as error:
@@ -24,18 +26,25 @@ def serve_metrics(node: NodeActor, port: int, host: str = LOOPBACK) -> tuple[str
     """Serve the metrics of a node at http://HOST:PORT/metrics; port 0 is any that is free. Raises OSError.
 
     The answer is the address, and what ends it. Whoever reaches it can read it; it gives no more than `handoff nodes`.
+    Requests have to name the node by an IP address, `localhost`, `host`, this machine's host name or the name that the
+    node advertises.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(NodeCollector(node))
-    server, thread = start_http_server(port, host, registry)
-
-    def close() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
+    advertised = node.address.removeprefix("tcp://").rpartition(":")[0]
+    names = (host, socket.gethostname(), advertised)
+    listener = _listen(host, port)
+    # Asked for now: the server owns the listener from here on.
+    port = listener.getsockname()[1]
+    server = MetricsServer(listener, make_wsgi_app(registry), names)
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{server.server_port}/metrics", close
+    return f"http://{shown}:{port}/metrics", server.close
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    return socket.create_server(address, family=family, dualstack_ipv6=dual)
 
 
 class NodeCollector(Collector):
