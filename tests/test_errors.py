@@ -4,7 +4,7 @@ import traceback
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.errors import HandoffError, RemoteError, RemoteTraceback
+from handoff_actors.errors import HandoffError, RemoteError, RemoteTraceback, reason_of
 
 #: Sets the title, clears the screen, and turns what follows around.
 HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e"
@@ -75,3 +75,13 @@ def test_fields_are_as_they_were_said_here_and_in_another_process() -> None:
         assert HOSTILE in one.args[0]
     assert str(copy) == str(error)
     assert RemoteTraceback(HOSTILE).text == HOSTILE
+
+
+# --- Errors of the system ---------------------------------------------------------------------------------------
+
+
+def test_system_error_is_told_with_the_path_that_it_is_about() -> None:
+    assert reason_of(PermissionError(13, "Permission denied", "/run/x")) == "Permission denied: /run/x"
+    assert reason_of(PermissionError(13, "Permission denied", b"/run/x")) == "Permission denied: /run/x"
+    assert reason_of(OSError(98, "Address in use")) == "Address in use"
+    assert reason_of(OSError("only words")) == "only words"

@@ -1,5 +1,6 @@
 """Everything that can go wrong, by name; each error carries the facts as fields."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def _restore(kind: type[HandoffError], args: tuple[object, ...], fields: dict[st
     error.args = args
     error.__dict__.update(fields)
     return error
+
+
+def reason_of(error: OSError) -> str:
+    """What an operating system error says, with the path that it is about: "Permission denied: /run/x"."""
+    said = error.strerror or str(error)
+    return said if error.filename is None else f"{said}: {os.fsdecode(error.filename)}"
 
 
 class DagError(HandoffError, ValueError):

@@ -1,10 +1,13 @@
+import os
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from cli.command import handoff
-from daemons import Daemons
+from daemons import HANDOFF, Daemons, environment
 from handoff_actors.transport.keys import ClusterKey
 
 pytestmark = pytest.mark.processes
@@ -96,3 +99,24 @@ def test_key_that_others_can_read_is_refused_and_no_key_is_shown(tmp_path: Path)
     assert "HANDOFF_KEY: " in mistyped.stderr
     assert "cut short or mistyped" in mistyped.stderr
     assert file.read_text().strip() not in open_to_all.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
+def test_place_that_can_not_be_written_to_is_named(tmp_path: Path) -> None:
+    """Root may write anywhere, unless it gives that right up."""
+    place = tmp_path / "theirs"
+    place.mkdir(mode=0o500)
+    os.chown(place, 1, 1)
+    command = [
+        "setpriv",
+        "--bounding-set",
+        "-dac_override",
+        *HANDOFF,
+        "keygen",
+        "--output",
+        str(place / "key"),
+    ]
+
+    refused = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+    assert refused.stderr == f"Error: Permission denied: {place / 'key'}\n"

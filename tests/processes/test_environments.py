@@ -12,7 +12,7 @@ import pytest
 
 import handoff_actors as handoff
 from daemons import Daemon, Daemons
-from handoff_actors.actors.packages import LIMIT_VARIABLE
+from handoff_actors.actors.packages import INCLUDE_VARIABLE, LIMIT_VARIABLE
 from processes.app import App, single
 from processes.surroundings import look, look_later, read, version_of
 
@@ -250,7 +250,11 @@ async def test_directory_that_is_too_large_to_be_sent_is_an_error_that_says_so(
     assert "there are more than 1 MB" in str(caught.value)
 
 
-async def test_what_tools_keep_for_themselves_is_not_sent(session: handoff.Session, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked_for", [[], [".env"]], ids=["", "with .env"])
+async def test_what_tools_keep_for_themselves_is_not_sent_nor_are_secrets_unless_asked_for(
+    session: handoff.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_for: list[str]
+) -> None:
+    monkeypatch.setenv(INCLUDE_VARIABLE, ",".join(asked_for))
     directory = place(tmp_path, "one")
     for left_out in (".git/HEAD", "steps/__pycache__/x.pyc", "own_venv/pyvenv.cfg", "own_venv/lib/x"):
         (directory / left_out).parent.mkdir(parents=True, exist_ok=True)
@@ -262,7 +266,7 @@ async def test_what_tools_keep_for_themselves_is_not_sent(session: handoff.Sessi
     run = await session.execute_distributed(single(_names_here), working_dir=directory)
 
     assert run.results["only"] == [
-        ".env", "linked.txt", "note.txt", "only_there.py", "steps/__init__.py", "steps/first.py",
+        *asked_for, "linked.txt", "note.txt", "only_there.py", "steps/__init__.py", "steps/first.py",
     ]  # fmt: skip
 
 

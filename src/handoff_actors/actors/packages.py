@@ -1,16 +1,22 @@
 """The directories that a run's nodes may lack: each is packed when the first node asks for it."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index
 from handoff_actors.workers.archive import TooLarge, pack
 
+log = logging.getLogger(__name__)
+
 LIMIT_VARIABLE: Final = "HANDOFF_WORKING_DIR_LIMIT"
+#: Names of files, with commas between them, that are sent although their like is left out.
+INCLUDE_VARIABLE: Final = "HANDOFF_WORKING_DIR_INCLUDE"
 #: Unless the environment says otherwise.
 LIMIT_MB: Final = 100.0
 _MEGABYTE: Final = 1e6
@@ -66,4 +72,15 @@ class Packages:
 
 
 def _pack(directory: Path) -> bytes:
-    return pack(directory, int(float(os.environ.get(LIMIT_VARIABLE, LIMIT_MB)) * _MEGABYTE))
+    limit_nbytes = int(float(os.environ.get(LIMIT_VARIABLE, LIMIT_MB)) * _MEGABYTE)
+    included = [name.strip() for name in os.environ.get(INCLUDE_VARIABLE, "").split(",")]
+    packed = pack(directory, limit_nbytes, included)
+    for path in packed.withheld:
+        log.warning(
+            "%s is not sent to nodes with working_dir: it %s",
+            escape_name(str(path)),
+            "is a link that leads out of it"
+            if path.is_symlink()
+            else f"may hold secrets; set {INCLUDE_VARIABLE}={path.name} to send it",
+        )
+    return packed.archive

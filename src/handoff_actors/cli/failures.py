@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import click
 
-from handoff_actors.errors import HandoffError
+from handoff_actors.errors import HandoffError, reason_of
 from handoff_actors.escaping import escape_text
 
 
@@ -17,4 +17,4 @@ def one_line_errors() -> Iterator[None]:
     except HandoffError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(escape_text(error.strerror or str(error))) from error
+        raise click.ClickException(escape_text(reason_of(error))) from error

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from handoff_actors.errors import InvalidKeyError
+from handoff_actors.errors import InvalidKeyError, reason_of
 from handoff_actors.ownership import is_trusted
 from handoff_actors.transport.keys import KEY_VARIABLE, ClusterKey
 
@@ -66,7 +66,7 @@ def _opened(directory: Path) -> Iterator[int]:
             directory.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(directory, _DIRECTORY)
     except OSError as error:
-        raise _no_place(directory, error.strerror or str(error)) from error
+        raise _no_place(directory, reason_of(error)) from error
     try:
         facts = os.fstat(descriptor)
         if facts.st_uid != os.geteuid():
@@ -76,7 +76,7 @@ def _opened(directory: Path) -> Iterator[int]:
         try:
             yield descriptor
         except OSError as error:
-            raise _no_place(directory, error.strerror or str(error)) from error
+            raise _no_place(directory, reason_of(error)) from error
     finally:
         os.close(descriptor)
 

@@ -3,10 +3,10 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
 from handoff_actors.workers.store import NoPackage
@@ -30,29 +30,50 @@ _MEGABYTE: Final = 1e6
 _MODE_SHIFT: Final = 16
 
 
+#: A file in which programs keep secrets has this name, or one that goes on with a dot.
+_SECRETS: Final = ".env"
+#: Of a file's mode.
+_PERMISSIONS: Final = 0o777
+
+
 class TooLarge(Exception):
     """There is more in a directory than may be sent."""
 
 
-def pack(directory: Path, limit_nbytes: int) -> bytes:
+class Packed(NamedTuple):
+    """A directory as one value."""
+
+    archive: bytes
+    #: Files that look as if they were no others' business: secrets, and links that lead out of the directory.
+    withheld: list[Path]
+
+
+def pack(directory: Path, limit_nbytes: int, included: Collection[str] = ()) -> Packed:
     """Give all files below a directory as an archive. Raises TooLarge, OSError.
 
     Left out are what version control and other tools keep for themselves, virtual environments, and whatever is not a
-    file; links to files are followed, links to directories are not.
+    file; `.env` and its like, except for names that are `included`; and links that lead elsewhere, or to directories.
     """
     total = 0
+    withheld: list[Path] = []
     archive = BytesIO()
+    inside = directory.resolve()
     with ZipFile(archive, "w", ZIP_DEFLATED, compresslevel=1) as packed:
         for path in _files_below(directory):
+            target = path.resolve()
+            is_secret = f"{target.name}.".startswith(f"{_SECRETS}.") and path.name not in included
+            if is_secret or not target.is_relative_to(inside):
+                withheld.append(path)
+                continue
             status = path.stat()
             total += status.st_size
             if total > limit_nbytes:
                 raise TooLarge(f"there are more than {limit_nbytes / _MEGABYTE:g} MB in {str(directory)!r}")
             entry = ZipInfo(path.relative_to(directory).as_posix())
-            entry.external_attr = (status.st_mode & 0o777) << _MODE_SHIFT
+            entry.external_attr = (status.st_mode & _PERMISSIONS) << _MODE_SHIFT
             entry.compress_type = ZIP_DEFLATED
             packed.writestr(entry, path.read_bytes())
-    return archive.getvalue()
+    return Packed(archive.getvalue(), withheld)
 
 
 def _files_below(directory: Path) -> Iterator[Path]:
@@ -71,7 +92,8 @@ def unpack(archive: Path, target: Path) -> None:
         with ZipFile(archive) as packed:
             for entry in packed.infolist():
                 path = Path(packed.extract(entry, made))
-                path.chmod(entry.external_attr >> _MODE_SHIFT | 0o600)
+                # Of a program that somebody else packed, no bit may lend it this user's rights.
+                path.chmod(entry.external_attr >> _MODE_SHIFT & _PERMISSIONS | 0o600)
         _rename(made, target)
     except (BadZipFile, FileNotFoundError) as error:
         raise NoPackage(str(error)) from error

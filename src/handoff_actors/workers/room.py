@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from handoff_actors.errors import reason_of
 from handoff_actors.workers.spares import remove_spares, take
 
 _MEGABYTE: Final = 1e6
@@ -89,7 +90,7 @@ def give_up_room(path: Path, disk: Path | None) -> None:
 def complaint(error: OSError, *directories: Path | None) -> str:
     """Say why something can't be written there."""
     if error.errno not in FULL:
-        return f"it can't be written: {error.strerror}"
+        return f"it can't be written: {reason_of(error)}"
     return "there is no room for it: " + ", ".join(
         _free(directory) for directory in directories if directory is not None
     )
