@@ -3,8 +3,10 @@
 Whoever binds is the server, whoever connects the client. A client without the server's public key does not get past
 the first message of the handshake; one with it, but without the client's secret, is turned away by the doorkeeper.
 
-Every socket has a ZAP domain, also where there is no key: without one libzmq lets ZMTP 1.0 in, which has no handshake at
-all, so that the bytes of a web page's POST parse as frames.
+Every socket that is bound has a ZAP domain, also where there is no key: without one libzmq lets ZMTP 1.0 in, which has no
+handshake at all, so that the bytes of a web page's POST parse as frames. A socket that connects with a key takes no old
+ZMTP either. One that connects without has no domain: libzmq 4.3.5 asks the doorkeeper for it, too, and then now and then
+crashes as the connection ends.
 """
 
 from collections.abc import Callable
@@ -50,7 +52,7 @@ class Curve:
 
 
 def enforce_domain(socket: zmq.Socket[bytes]) -> None:
-    """Have the doorkeeper asked about whoever this socket meets. There must be one already."""
+    """Have the doorkeeper asked about whoever connects to what this socket will bind. There must be one already."""
     socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
     # Otherwise everybody comes in while nobody answers at ZAP_ADDRESS.
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)

@@ -111,18 +111,18 @@ class ZmqNetwork:
         return socket
 
     def _binding(self, kind: int, address: str) -> zmq.Socket[bytes]:
+        if self._doorkeeper is None:
+            self._doorkeeper = self._keep(
+                Doorkeeper(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
+            )
         socket = self._socket(kind, address)
+        enforce_domain(socket)
         if self._curve is not None:
             self._curve.protect_server(socket)
         return socket
 
     def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
-        if self._doorkeeper is None:
-            self._doorkeeper = self._keep(
-                Doorkeeper(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
-            )
         socket = self._context.socket(kind)
-        enforce_domain(socket)
         socket.set_hwm(HIGH_WATER_MARK)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
