@@ -16,10 +16,11 @@ import handoff_actors as handoff
 from benchmarks import workloads
 from benchmarks.contender import Contender
 from benchmarks.measures import measure_daemons
-from benchmarks.ours import CONTENDER
+from benchmarks.ours import CONTENDER, start_daemon
 
 VALUE_BYTES = 250_000_000
 VALUES = 4
+SESSIONS = 20
 
 Figures = dict[str, float]
 
@@ -41,6 +42,20 @@ async def measure_transfer(contender: Contender) -> Figures:
     return {"s per GB": took_s * 1e9 / (VALUES * VALUE_BYTES)}
 
 
+async def measure_sessions() -> Figures:
+    """Milliseconds from a new session to the result of its first function, through a daemon that is up."""
+    took_s: list[float] = []
+    async with start_daemon("daemon") as address:
+        for _ in range(SESSIONS):
+            started_at = time.perf_counter()
+            async with handoff.Session(seeds=[address]) as session:
+                await session.execute_distributed(
+                    handoff.DAG().add_function(handoff.Function("one", [], int))
+                )
+                took_s.append(time.perf_counter() - started_at)
+    return {"ms to the first result of a session": statistics.median(took_s) * 1e3}
+
+
 async def sample(*, insecure: bool) -> Figures:
     """One turn. Daemons and the default session of this process take it from the environment."""
     os.environ["HANDOFF_INSECURE"] = str(int(insecure))
@@ -49,6 +64,7 @@ async def sample(*, insecure: bool) -> Figures:
         "µs per independent function": 1e6 / through_daemon["daemon_fanout"],
         "µs per hop of a chain": through_daemon["daemon_chain"],
         **await measure_transfer(CONTENDER),
+        **await measure_sessions(),
     }
 
 
