@@ -134,6 +134,10 @@ def test_joining_nobody_is_said_in_one_line() -> None:
         (["--name", "n\x1b[2J"], "'n\\x1b[2J': a name is printable and has 1 to 255 bytes"),
         (["--name", ""], "'': a name is printable"),
         (["--name", "n" * 256], "a name is printable and has 1 to 255 bytes"),
+        (
+            [part for number in range(20) for part in ("--resource", f"{number:0100d}=1")],
+            "more than 1500 bytes together",
+        ),
         (["--resource", "g\u202epu=1"], "resource 'g\\u202epu': a name is printable and has 1 to 255 bytes"),
     ],
 )

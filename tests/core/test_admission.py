@@ -5,6 +5,7 @@ from handoff_actors.core.admission import (
     MAX_ADVERT_BYTES,
     MAX_GPUS,
     MAX_NAME_BYTES,
+    MAX_OFFER_BYTES,
     Introductions,
     check_advert,
     check_message,
@@ -110,6 +111,16 @@ def test_long_advert_is_refused() -> None:
 
     with pytest.raises(RemoteProtocolError, match=f"longer than {MAX_ADVERT_BYTES} bytes"):
         check_advert(replace(SOUND_ADVERT, capabilities=offer))
+
+
+def test_what_a_node_may_be_told_to_offer_fits_an_advert() -> None:
+    longest = "n" * MAX_NAME_BYTES
+    offer = {f"{number:0100d}": 1.0 for number in range(MAX_OFFER_BYTES // 100)}
+    address = f"tcp://{'a' * 253}:65535"
+
+    check_advert(
+        replace(SOUND_ADVERT, name=longest, capabilities=offer, spare=offer, address=address, bus=address)
+    )
 
 
 def test_connection_introduces_one_node_once() -> None:

@@ -16,6 +16,8 @@ MAX_GPUS = 1024.0
 MAX_NAME_BYTES = 255
 #: Of all text in an advert: every member keeps one of every other, and sends them all to whoever asks.
 MAX_ADVERT_BYTES = 4096
+#: Of the names of all resources of a node. An advert has them twice, beside a name, addresses and versions.
+MAX_OFFER_BYTES = 1500
 
 
 def check_message(message: ToNode) -> None:
