@@ -231,7 +231,7 @@ class AuthenticationError(HandoffError):
 
 
 class InvalidKeyError(HandoffError, ValueError):
-    """What was given as a cluster key is none, or others can read the file that it is in. The key is not quoted."""
+    """A cluster key is none, others can read or change its file, or a user has no place for a key of its own. None is quoted."""
 
 
 class ConnectionFailed(HandoffError, ConnectionError):

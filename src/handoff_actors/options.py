@@ -207,7 +207,7 @@ def modules_of(named: Sequence[ModuleType | str]) -> tuple[ModuleType, ...]:
 
 
 def credentials(key: str | ClusterKey | None, *, insecure: bool) -> Credentials:
-    """What is meant by a key, as an object or as text, or by none. Raises InvalidKeyError."""
+    """Choose by a key, as an object or as text, or else by the environment. Raises InvalidKeyError."""
     return Credentials.chosen(ClusterKey.from_text(key) if isinstance(key, str) else key, insecure=insecure)
 
 

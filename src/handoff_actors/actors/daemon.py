@@ -129,7 +129,7 @@ class _Signals:
 
     @property
     def are_there(self) -> bool:
-        """One has come, and `next` has not told of it."""
+        """Whether one has come that `next` has not told of."""
         return not self._seen.empty()
 
     @contextmanager

@@ -44,7 +44,7 @@ class Station:
         return self._discovery is not None
 
     def network(self) -> "ZmqNetwork":
-        """The sockets of this process. Raises InvalidKeyError where they are to have this user's key, and there can't be one."""
+        """The sockets of this process. Raises InvalidKeyError where the user's own key is needed, and there can't be one."""
         if self._network is None:
             from handoff_actors.transport.zeromq import ZmqNetwork  # noqa: PLC0415 - it costs 30 ms that many never need
 
@@ -64,8 +64,8 @@ class Station:
     ) -> NodeActor:
         """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
 
-        Raises ValueError for a name that is none, InsecureAddressError for an address beyond loopback without a cluster key, InvalidKeyError, ConnectionFailed,
-        AuthenticationError, VersionMismatch, OSError.
+        Raises ValueError for a name that is none, InsecureAddressError for an address beyond loopback without a cluster
+        key, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
         """
         if self.node is not None:
             raise HandoffError(f"this process has a node already: {self.node.name!r}")

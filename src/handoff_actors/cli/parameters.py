@@ -50,7 +50,7 @@ class Amount(click.ParamType):  # type: ignore[type-arg]  # as above
 
 
 class NodeName(click.ParamType):  # type: ignore[type-arg]  # as above
-    """What a node is called."""
+    """The name of a node."""
 
     name = "text"
 

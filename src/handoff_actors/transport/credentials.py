@@ -15,7 +15,7 @@ _MEANS: Final = {"": False, "0": False, "1": True}
 
 
 class Credentials(Struct, frozen=True):
-    """What a process was given to show to others."""
+    """The key that a process was given to show to others, or its wish to show none."""
 
     #: None: it was given none.
     cluster_key: ClusterKey | None = None
@@ -30,7 +30,7 @@ class Credentials(Struct, frozen=True):
         insecure: bool = False,
         environment: Mapping[str, str] = os.environ,
     ) -> "Credentials":
-        """What these ask for, or else the environment. Raises InvalidKeyError, also where both a key and none are asked for."""
+        """Choose by these, or else by the environment. Raises InvalidKeyError, also where both a key and none are asked for."""
         if key is None:
             key = ClusterKey.from_environment(environment)
         elif not insecure:

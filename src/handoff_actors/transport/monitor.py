@@ -60,7 +60,7 @@ class Failure(Struct, frozen=True):
         return self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH or self._one_side_has_no_key
 
     def told_by_client(self, key_origin: str | None) -> str:
-        """What it means for whoever has connected, with a key from there, or with none."""
+        """Say what it means for whoever has connected, with a key of this origin, or with none."""
         if self._one_side_has_no_key:
             if key_origin is None:
                 return "it has a key, and we have none"

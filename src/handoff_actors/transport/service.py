@@ -180,7 +180,7 @@ class ZmqService:
 
 
 class _Queue:
-    """What waits for one peer."""
+    """The messages that wait for one peer."""
 
     def __init__(self) -> None:
         self.frames: deque[Frames] = deque()
