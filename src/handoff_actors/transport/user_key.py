@@ -116,5 +116,5 @@ def _make(directory: int) -> None:
 def _no_place(where: Path, reason: str) -> InvalidKeyError:
     return InvalidKeyError(
         f"this user's own key can't be kept in {where}: {reason}. "
-        f"Set {KEY_VARIABLE} to one that `handoff keygen` makes, in every process that is to be part of it"
+        f"Set {KEY_VARIABLE} to one that `handoff keygen` makes, in every process of the cluster"
     )
