@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,14 +25,14 @@ def left_by_a_dead_node(path: Path) -> Path:
 def test_what_a_dead_node_has_left_is_removed(tmp_path: Path, name: str) -> None:
     orphan = left_by_a_dead_node(tmp_path / name)
 
-    assert directories.remove_orphans(tmp_path) == [orphan]
+    assert list(directories.remove_orphans(tmp_path)) == [orphan]
     assert not orphan.exists()
 
 
 def test_what_a_living_node_has_stays(tmp_path: Path) -> None:
     descriptor = directories.make(tmp_path / DEAD)
 
-    assert directories.remove_orphans(tmp_path) == []
+    assert list(directories.remove_orphans(tmp_path)) == []
     assert (tmp_path / DEAD).is_dir()
 
     os.close(descriptor)
@@ -112,14 +113,67 @@ def test_what_is_not_certainly_a_dead_nodes_stays(tmp_path: Path, make: Callable
     thing = make(tmp_path)
     before = sorted(tmp_path.rglob("*"))
 
-    assert directories.remove_orphans(tmp_path) == []
+    assert list(directories.remove_orphans(tmp_path)) == []
 
     assert thing.exists()
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_removal_that_is_cut_short_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    orphan = left_by_a_dead_node(tmp_path / DEAD)
+    (orphan / "1.unpacked").mkdir()
+    for number in range(20):
+        (orphan / "1.unpacked" / str(number)).touch()
+        (orphan / str(number)).touch()
+    removals = directories.remove_orphans(tmp_path)
+    # Told of before anything is gone.
+    assert next(removals) == orphan
+    assert len(list(orphan.iterdir())) == 23
+    removals.close()
+
+    assert list(directories.remove_orphans(tmp_path)) == [orphan]
+    assert not orphan.exists()
+
+
+def test_marker_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orphan = left_by_a_dead_node(tmp_path / DEAD)
+    (orphan / "1.unpacked").mkdir()
+    seen: list[bool] = []
+
+    def interrupted(*_: object, **__: object) -> None:
+        seen.append((orphan / directories.MARKER).exists())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(directories.remove_orphans(tmp_path))
+
+    assert seen == [True]
+
+
+def test_directory_that_can_not_be_emptied_keeps_its_marker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = left_by_a_dead_node(tmp_path / DEAD)
+    (orphan / "1.unpacked").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+
+    assert list(directories.remove_orphans(tmp_path)) == [orphan]
+
+    assert sorted(path.name for path in orphan.iterdir()) == [directories.MARKER, "1.unpacked"]
+
+
+def test_no_more_than_so_many_entries_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directories, "MOST_ENTRIES", 10)
+    for number in range(20):
+        left_by_a_dead_node(tmp_path / f"{DEAD[:-2]}{number:02}")
+
+    assert len(list(directories.remove_orphans(tmp_path))) == 10
+    assert len(list(directories.remove_orphans(tmp_path))) == 10
+
+
 def test_place_that_can_not_be_listed_is_no_matter(tmp_path: Path) -> None:
-    assert directories.remove_orphans(tmp_path / "missing") == []
+    assert list(directories.remove_orphans(tmp_path / "missing")) == []
 
 
 # --- A node's own -----------------------------------------------------------------------------------------------

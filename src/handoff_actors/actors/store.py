@@ -7,8 +7,9 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from mmap import MADV_HUGEPAGE, mmap
@@ -76,9 +77,9 @@ class Store:
             directories.remove(self.directory)
             self._let_go()
             raise
-        for place in {shared, parent, disk_parent}:
-            for orphan in directories.remove_orphans(place):
-                log.warning("removed %s, which a node that was killed has left behind", orphan)
+        # A node that was killed may have left gigabytes, which no start shall wait for.
+        places = sorted({shared, parent, disk_parent})
+        threading.Thread(target=_remove_orphans, args=[places], name="handoff orphans", daemon=True).start()
         self._views: dict[Key, memoryview] = {}
         #: Values that are being written to disk.
         self._leaving: set[Key] = set()
@@ -254,6 +255,12 @@ class Store:
 def memory_directory() -> Path:
     """Where stores are: in shared memory where there is such a thing."""
     return SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _remove_orphans(places: Sequence[Path]) -> None:
+    for place in places:
+        for orphan in directories.remove_orphans(place):
+            log.warning("removing %s, which a node that was killed has left behind", orphan)
 
 
 class FileLanding:

@@ -10,13 +10,16 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 #: What tells a node's directory from any other of that name.
 MARKER: Final = ".handoff-node"
+#: Entries of a shared directory that are looked at.
+MOST_ENTRIES: Final = 100_000
 _PREFIX: Final = "handoff-"
 _SPILLED: Final = "-spilled"
 #: An incarnation, see `NodeActor`.
@@ -60,25 +63,47 @@ def remove(directory: Path) -> None:
     """Remove a directory that this process's node has made, if it is still that; no matter if it is gone."""
     with suppress(OSError), _opened(directory) as descriptor:
         if _is_ours(descriptor):
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove_all(directory, descriptor)
 
 
-def remove_orphans(place: Path) -> list[Path]:
-    """Remove the directories in this place whose nodes, and whose zygotes, which would have done it, were both killed."""
+def remove_orphans(place: Path) -> Generator[Path, None, None]:
+    """Remove the directories in this place whose nodes, and whose zygotes, which would have done it, were both killed.
+
+    Gives the path of each before it is removed, which may take long. Others can make as many things there as they like, so
+    only the first MOST_ENTRIES are looked at.
+    """
     named: list[Path] = []
     with suppress(OSError), os.scandir(place) as entries:
-        named = [place / entry.name for entry in entries if _NAME.fullmatch(entry.name)]
-    return [directory for directory in named if _remove_orphan(directory)]
+        named = [place / entry.name for entry in islice(entries, MOST_ENTRIES) if _is_candidate(entry)]
+    for directory in named:
+        with suppress(OSError), _opened(directory) as descriptor:
+            if _is_ours(descriptor):
+                # Fails while its owner lives, or another node is removing it.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield directory
+                _remove_all(directory, descriptor)
 
 
-def _remove_orphan(directory: Path) -> bool:
-    with suppress(OSError), _opened(directory) as descriptor:
-        if _is_ours(descriptor):
-            # Fails while its owner lives, or another node is removing it.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(directory, ignore_errors=True)
-            return True
-    return False
+def _is_candidate(entry: "os.DirEntry[str]") -> bool:
+    return (
+        _NAME.fullmatch(entry.name) is not None and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+    )
+
+
+def _remove_all(directory: Path, descriptor: int) -> None:
+    """Remove a directory, its marker last: what is left of it if this is cut short is still known for what it is."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != MARKER:
+            with suppress(OSError):
+                path.unlink()
+    (directory / MARKER).unlink(missing_ok=True)
+    try:
+        directory.rmdir()
+    except OSError:
+        _mark(descriptor)
+        raise
 
 
 def _is_ours(descriptor: int) -> bool:
