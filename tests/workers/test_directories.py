@@ -3,7 +3,8 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,30 @@ def test_directory_that_can_not_be_emptied_keeps_its_marker(
     assert list(directories.remove_orphans(tmp_path)) == [orphan]
 
     assert sorted(path.name for path in orphan.iterdir()) == [directories.MARKER, "1.unpacked"]
+
+
+def test_entry_that_vanishes_meanwhile_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node that ends removes its own."""
+    orphans = {left_by_a_dead_node(tmp_path / f"{DEAD[:-1]}{number}") for number in range(3)}
+    vanishing = tmp_path / f"{DEAD[:-1]}9"
+    vanishing.mkdir()
+    scandir = os.scandir
+
+    @contextmanager
+    def listed_before_it_vanishes(place: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(place) as entries:
+            found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        vanishing.rmdir()
+        yield iter(found)
+
+    monkeypatch.setattr(os, "scandir", listed_before_it_vanishes)
+    removed = directories.remove_orphans(tmp_path)
+    first = next(removed)
+    monkeypatch.undo()
+
+    assert {first, *removed} == orphans
 
 
 def test_no_more_than_so_many_entries_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,9 +85,13 @@ def remove_orphans(place: Path) -> Generator[Path, None, None]:
 
 
 def _is_candidate(entry: "os.DirEntry[str]") -> bool:
-    return (
-        _NAME.fullmatch(entry.name) is not None and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
-    )
+    # Whoever it belongs to may be removing it.
+    with suppress(OSError):
+        return (
+            _NAME.fullmatch(entry.name) is not None
+            and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+        )
+    return False
 
 
 def _remove_all(directory: Path, descriptor: int) -> None:
