@@ -7,7 +7,7 @@ from zipfile import ZipFile, ZipInfo
 
 import pytest
 
-from handoff_actors.workers.archive import pack, unpack
+from handoff_actors.workers.archive import Withheld, pack, unpack
 
 LIMIT = 1_000_000
 
@@ -48,8 +48,15 @@ def test_secrets_and_links_that_lead_elsewhere_stay_at_home(project: Path, tmp_p
         "model.py": "model.py",
         "pages/first.txt": "pages/first.txt",
     }
-    names = {path.relative_to(project).as_posix() for path in packed.withheld}
-    assert names == {".env", ".env.local", "pages/.env", "key", "above", "settings"}
+    secret, elsewhere = Withheld.PRIVATE, Withheld.ELSEWHERE
+    assert {path.relative_to(project).as_posix(): why for path, why in packed.withheld.items()} == {
+        ".env": secret,
+        ".env.local": secret,
+        "pages/.env": secret,
+        "settings": secret,
+        "key": elsewhere,
+        "above": elsewhere,
+    }
 
 
 def test_secrets_that_are_asked_for_go_along(project: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index
-from handoff_actors.workers.archive import TooLarge, pack
+from handoff_actors.workers.archive import TooLarge, Withheld, pack
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +75,8 @@ def _pack(directory: Path) -> bytes:
     limit_nbytes = int(float(os.environ.get(LIMIT_VARIABLE, LIMIT_MB)) * _MEGABYTE)
     included = [name.strip() for name in os.environ.get(INCLUDE_VARIABLE, "").split(",")]
     packed = pack(directory, limit_nbytes, included)
-    for path in packed.withheld:
-        log.warning(
-            "%s is not sent to nodes with working_dir: it %s",
-            escape_name(str(path)),
-            "is a link that leads out of it"
-            if path.is_symlink()
-            else f"may hold secrets; set {INCLUDE_VARIABLE}={path.name} to send it",
-        )
+    for path, why in packed.withheld.items():
+        remedy = f"; set {INCLUDE_VARIABLE}={path.name} to send it" if why is Withheld.PRIVATE else ""
+        text = f"{path} is not sent to nodes with working_dir: {why.value}{remedy}"
+        log.warning("%s", escape_name(text))
     return packed.archive

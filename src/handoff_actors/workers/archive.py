@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
+from enum import Enum
 from io import BytesIO
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -40,12 +41,19 @@ class TooLarge(Exception):
     """There is more in a directory than may be sent."""
 
 
+class Withheld(Enum):
+    """Why a file is not packed although no tool keeps it for itself."""
+
+    PRIVATE = "it may hold secrets"
+    ELSEWHERE = "it is a link that leads out of the directory"
+
+
 class Packed(NamedTuple):
     """A directory as one value."""
 
     archive: bytes
-    #: Files that look as if they were no others' business: secrets, and links that lead out of the directory.
-    withheld: list[Path]
+    #: The files that stay where they are, and why.
+    withheld: dict[Path, Withheld]
 
 
 def pack(directory: Path, limit_nbytes: int, included: Collection[str] = ()) -> Packed:
@@ -55,15 +63,17 @@ def pack(directory: Path, limit_nbytes: int, included: Collection[str] = ()) -> 
     file; `.env` and its like, except for names that are `included`; and links that lead elsewhere, or to directories.
     """
     total = 0
-    withheld: list[Path] = []
+    withheld: dict[Path, Withheld] = {}
     archive = BytesIO()
     inside = directory.resolve()
     with ZipFile(archive, "w", ZIP_DEFLATED, compresslevel=1) as packed:
         for path in _files_below(directory):
             target = path.resolve()
-            is_secret = f"{target.name}.".startswith(f"{_SECRETS}.") and path.name not in included
-            if is_secret or not target.is_relative_to(inside):
-                withheld.append(path)
+            if not target.is_relative_to(inside):
+                withheld[path] = Withheld.ELSEWHERE
+                continue
+            if f"{target.name}.".startswith(f"{_SECRETS}.") and path.name not in included:
+                withheld[path] = Withheld.PRIVATE
                 continue
             status = path.stat()
             total += status.st_size
