@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from handoff_actors.core.admission import MAX_NAME_BYTES, MAX_OFFER_BYTES, is_name
+from handoff_actors.core.admission import MAX_NAME_BYTES, MAX_OFFER_BYTES, NAME_RULE, is_name
 from handoff_actors.core.budgets import NO_BACKOFF, Backoff
 from handoff_actors.core.candidate import Candidate
 from handoff_actors.core.durations import Durations
@@ -189,9 +189,7 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
                 f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
             )
         if not is_name(str(resource)):
-            raise ValueError(
-                f"resource {str(resource)[:MAX_NAME_BYTES]!r}: a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
-            )
+            raise ValueError(f"resource {str(resource)[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
     if sum(len(str(resource).encode()) for resource in capabilities) > MAX_OFFER_BYTES:
         raise ValueError(
             f"the names of {len(capabilities)} resources have more than {MAX_OFFER_BYTES} bytes together"

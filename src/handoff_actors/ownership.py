@@ -1,4 +1,4 @@
-"""Whose a file is: this user's and root's are trusted, since root can do anything here anyway."""
+"""Decide whose files are trusted: this user's and root's, since root can do anything here anyway."""
 
 import os
 import stat

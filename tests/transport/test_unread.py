@@ -7,7 +7,7 @@ import pytest
 import zmq
 
 from handoff_actors.ids import PeerId
-from handoff_actors.transport.service import MOST_QUEUED_MESSAGES
+from handoff_actors.transport.service import MOST_QUEUED_MESSAGES, ZmqService
 from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.codec import FROM_NODE, decode, encode
 from handoff_actors.wire.messages import Chunk, Gone
@@ -17,6 +17,7 @@ LOOPBACK = "tcp://127.0.0.1:0"
 #: Each message leaves by itself.
 DATA = memoryview(bytes(300_000))
 LIMIT = 10_000_000
+MANY = 4 * MOST_QUEUED_MESSAGES
 
 
 @pytest.fixture
@@ -40,6 +41,17 @@ async def named(side: ServiceRecorder, raw_peer: "zmq.Socket[bytes]", address: s
 
 def chunk(number: int) -> Chunk:
     return Chunk(number, 0, len(DATA), DATA)
+
+
+async def full(
+    network: ZmqNetwork, side: ServiceRecorder, raw_peer: "zmq.Socket[bytes]"
+) -> tuple[ZmqService, PeerId]:
+    """A service that has sent a peer more than ZeroMQ queues, and less than it allows."""
+    service = network.serve(LOOPBACK, side, 2 * MANY * len(DATA))
+    peer = await named(side, raw_peer, service.address)
+    for number in range(MANY):
+        service.send(peer, chunk(number))
+    return service, peer
 
 
 async def test_who_does_not_read_is_cut_off_and_others_go_on(
@@ -72,16 +84,12 @@ async def test_who_reads_late_gets_all_of_it_in_order(
     zmq_network: ZmqNetwork, raw_peer: "zmq.Socket[bytes]"
 ) -> None:
     side = ServiceRecorder()
-    service = zmq_network.serve(LOOPBACK, side, 1000 * len(DATA))
-    peer = await named(side, raw_peer, service.address)
-    count = 4 * MOST_QUEUED_MESSAGES
-
-    for number in range(count):
-        service.send(peer, chunk(number))
+    service, peer = await full(zmq_network, side, raw_peer)
     assert service.waiting_nbytes(peer) > 0
-    heard = await asyncio.to_thread(receive, raw_peer, count)
 
-    assert heard == list(range(count))
+    heard = await asyncio.to_thread(receive, raw_peer, MANY)
+
+    assert heard == list(range(MANY))
     assert service.waiting_nbytes(peer) == 0
     assert side.unreachable_peers == []
 
@@ -100,10 +108,7 @@ async def test_who_is_gone_keeps_nothing_waiting(
     zmq_network: ZmqNetwork, raw_peer: "zmq.Socket[bytes]"
 ) -> None:
     side = ServiceRecorder()
-    service = zmq_network.serve(LOOPBACK, side, 1000 * len(DATA))
-    peer = await named(side, raw_peer, service.address)
-    for number in range(4 * MOST_QUEUED_MESSAGES):
-        service.send(peer, chunk(number))
+    service, peer = await full(zmq_network, side, raw_peer)
 
     raw_peer.close(0)
     await side.until(lambda: side.unreachable_peers)

@@ -116,10 +116,10 @@ class JournalFile:
         for path in (self._path, *(Path(f"{self._path}{suffix}") for suffix in _SUFFIXES)):
             with suppress(FileNotFoundError):
                 self._check_file(path, path.lstat())
-        # A group is often its user's own. In a directory with the sticky bit, as /tmp, a file of ours stays ours.
         link = foreign_link(self._path.parent)
         if link is not None:
             raise JournalError(self._path, f"{link} is a link of user {link.lstat().st_uid}; {_REMEDY}")
+        # A group is often its user's own. In a directory with the sticky bit, as /tmp, a file of ours stays ours.
         mode = self._path.parent.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             text = f"everybody may put another file in its place in {self._path.parent}"

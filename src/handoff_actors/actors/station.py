@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from handoff_actors.actors.discovery import Discovery, Watcher
 from handoff_actors.actors.limits import MemoryOptions
 from handoff_actors.actors.node import NodeActor
-from handoff_actors.core.admission import MAX_NAME_BYTES, is_name
+from handoff_actors.core.admission import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
 from handoff_actors.transport.credentials import Credentials
@@ -75,9 +75,7 @@ class Station:
             has_key = self._credentials.cluster_key is not None
             check_bind(listen, self._credentials.is_insecure, has_key=has_key)
         if name and not is_name(name):
-            raise ValueError(
-                f"name={name[:MAX_NAME_BYTES]!r}: the name of a node is printable and has 1 to {MAX_NAME_BYTES} bytes"
-            )
+            raise ValueError(f"name={name[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
         own_name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
         options = options or MemoryOptions.from_environment()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from handoff_actors.core.admission import MAX_NAME_BYTES, is_name
+from handoff_actors.core.admission import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.errors import InvalidKeyError
 from handoff_actors.transport.credentials import INSECURE_VARIABLE, Credentials
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
@@ -57,11 +57,7 @@ class NodeName(click.ParamType):  # type: ignore[type-arg]  # as above
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """See click.ParamType."""
         if not is_name(value):
-            self.fail(
-                f"{value[:MAX_NAME_BYTES]!r}: a name is printable and has 1 to {MAX_NAME_BYTES} bytes",
-                param,
-                ctx,
-            )
+            self.fail(f"{value[:MAX_NAME_BYTES]!r}: {NAME_RULE}", param, ctx)
         return value
 
 

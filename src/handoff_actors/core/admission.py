@@ -14,6 +14,8 @@ from handoff_actors.wire.messages import Advert, Assign, Hello, Job, Redeclare, 
 MAX_GPUS = 1024.0
 #: Of the name of a node or a resource, in UTF-8.
 MAX_NAME_BYTES = 255
+#: For whoever gives a name that is none.
+NAME_RULE = f"a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
 #: Of all text in an advert: every member keeps one of every other, and sends them all to whoever asks.
 MAX_ADVERT_BYTES = 4096
 #: Of the names of all resources of a node. An advert has them twice, beside a name, addresses and versions.

@@ -1,4 +1,4 @@
-"""Which key a process shows to others: a cluster's, else this user's own, and none only where it is told to be insecure."""
+"""Choose the key that a process shows to others: a cluster's, else this user's own; none only where it is to be insecure."""
 
 import os
 from collections.abc import Mapping

@@ -66,7 +66,7 @@ class Failure(Struct, frozen=True):
                 return "it has a key, and we have none"
             return f"it has no key, and we hold {key_origin}; {_HOW_TO_BE_INSECURE}"
         if self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            return f"{key_origin} was not accepted"
+            return f"{key_origin or 'to have no key'} was not accepted"
         if self.is_hang_up:
             other = f"another key than {key_origin}, or none; {_HOW_TO_BE_INSECURE}"
             return f"it hangs up during the handshake, so it seems to hold {'a key' if key_origin is None else other}"
