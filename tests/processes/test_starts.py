@@ -100,6 +100,22 @@ def test_what_a_dead_node_has_left_is_removed_and_logged(daemons: Daemons, tmp_p
     assert f"removing {tmp_path / DEAD}, which a node that was killed has left behind" in node.log()
 
 
+def test_app_says_nothing_of_what_a_dead_node_has_left(tmp_path: Path) -> None:
+    os.close(make(tmp_path / DEAD))
+    removed = "import threading as t; [s.join() for s in t.enumerate() if s.name == 'handoff orphans']"
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{APP}; {removed}"],
+        env=environment(TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert not (tmp_path / DEAD).exists()
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
 def test_link_that_a_function_has_made_in_the_store_leads_to_no_removal(
     daemons: Daemons, tmp_path: Path
 ) -> None:

@@ -260,7 +260,8 @@ def memory_directory() -> Path:
 def _remove_orphans(places: Sequence[Path]) -> None:
     for place in places:
         for orphan in directories.remove_orphans(place):
-            log.warning("removing %s, which a node that was killed has left behind", orphan)
+            # Nobody has to do anything about it, and an app that hasn't set up logging would print a warning.
+            log.info("removing %s, which a node that was killed has left behind", orphan)
 
 
 class FileLanding:
