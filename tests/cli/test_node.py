@@ -16,11 +16,13 @@ def test_ready_line_tells_name_address_and_offer() -> None:
         assert node.stdout is not None
         line = node.stdout.readline()
         node.terminate()
+        # It logs while it ends, which a pipe that is closed already would make a failure.
+        _, said = node.communicate()
 
     name_and_address, _, offer = line.partition(": ")
     assert name_and_address.startswith("node n1 serves at tcp://127.0.0.1:")
     assert offer == "cpu 2, memory 8000, gpu 1, 1 worker\n"
-    assert node.returncode == 0
+    assert node.returncode == 0, said
 
 
 #: Where values are by default, and where they are if this process may not mount anything.

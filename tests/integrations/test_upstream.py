@@ -17,5 +17,5 @@ def test_a_part_of_the_suite_passes(name: str) -> None:
 
     passed, failed, *_ = upstream.counts(output).split(", ")
     assert status == 0, output
-    assert failed == "0 failed"
-    assert int(passed.split()[0]) >= 10
+    assert failed == "0 failed", output
+    assert int(passed.split()[0]) >= 10, output
