@@ -187,8 +187,9 @@ class CountingResult(unittest.TextTestResult):
 
     def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
         bad = len(self.failures) + len(self.errors)
+        # On a line of its own: some versions of the suite print durations, which stdout may hold back until now.
         print(
-            f"{self.testsRun - bad - len(self.skipped)} passed, {bad} failed, {len(self.skipped)} not applicable",
+            f"\n{self.testsRun - bad - len(self.skipped)} passed, {bad} failed, {len(self.skipped)} not applicable",
             flush=True,
         )
 
