@@ -1,4 +1,5 @@
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -9,6 +10,9 @@ from daemons import Daemons
 
 # Before anything of ours is imported: every machine asserts its invariants after each event.
 os.environ["HANDOFF_CHECK"] = "1"
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start and then interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The user who runs the tests keeps the key that they have, and those of pytest-xdist's workers are one user.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     STATE = tempfile.TemporaryDirectory(prefix="state-")

@@ -5,6 +5,7 @@ import pty
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 from daemons import HANDOFF, environment
 
@@ -24,9 +25,20 @@ def handoff(*arguments: str, cwd: Path | None = None, **variables: str) -> subpr
     )
 
 
-def handoff_started(*arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+class Started(subprocess.Popen[str]):
+    """Ends with the test, also with one that fails."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.kill()
+        super().__exit__(kind, error, where)
+
+
+def handoff_started(*arguments: str, cwd: Path | None = None) -> Started:
     """The command, while it runs."""
-    return subprocess.Popen(
+    return Started(
         [*HANDOFF, *arguments],
         cwd=cwd,
         env=environment(),
