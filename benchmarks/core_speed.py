@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from time import process_time
 
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     Give,
     NodeEvent,
     PeerConnected,
@@ -21,14 +20,16 @@ from handoff_actors.core.node_events import (
     WorkerDone,
     WorkerUp,
 )
-from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.program import Program
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import Finished, Heard, NodeUp, RunEffect, RunEvent, Tell
-from handoff_actors.core.run_options import RunOptions
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.run.events import Finished, Heard, NodeUp, RunEffect, RunEvent, Tell
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.scheduling.placement import POLICIES
+from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages import Completed, Done, Template
+from handoff_actors.wire.messages.jobs import Done, Template
+from handoff_actors.wire.messages.runs import Completed
 
 APP = PeerId(b"app")
 WORKERS = 2

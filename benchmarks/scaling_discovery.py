@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from random import Random
 from time import process_time
 
-from handoff_actors.core.admission import check_advert
-from handoff_actors.core.herald import ADVERT_GAP_S, ADVERT_PERIOD_S, least_gap_s
-from handoff_actors.core.membership import MembershipMachine, Spoke, ToldOf
+from handoff_actors.core.cluster.membership import MembershipMachine, Spoke, ToldOf
+from handoff_actors.core.node.advertiser import ADVERT_GAP_S, ADVERT_PERIOD_S, least_gap_s
+from handoff_actors.core.node.validation import check_advert
 from handoff_actors.wire.codec import ON_BUS, decode, encode
-from handoff_actors.wire.messages import Advert, Published
+from handoff_actors.wire.messages.members import Advert, Published
 
 #: Adverts for one figure.
 ROUNDS = 2000

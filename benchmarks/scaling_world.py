@@ -16,8 +16,7 @@ from time import process_time
 from typing import Any
 
 from benchmarks.core_speed import no_op
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     Advertise,
     Give,
     MembersCounted,
@@ -30,14 +29,16 @@ from handoff_actors.core.node_events import (
     WorkerRecalled,
     WorkerUp,
 )
-from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.program import Program
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import Finished, Heard, NodeUp, Tell
-from handoff_actors.core.run_options import RunOptions
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.run.events import Finished, Heard, NodeUp, Tell
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.scheduling.placement import POLICIES
+from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages import Closed, Completed, Done, Job, Recalled, Template, Ticket
+from handoff_actors.wire.messages.jobs import Done, Job, Template, Ticket
+from handoff_actors.wire.messages.runs import Closed, Completed, Recalled
 
 APP = PeerId(b"app")
 RUN = RunId(1)

@@ -14,7 +14,7 @@ from benchmarks.schedules_graphs import BANDWIDTH, LATENCY_S, SYNTHETIC, Family,
 from benchmarks.schedules_heft import Problem, heft, lower_bound, makespan
 from benchmarks.schedules_simulation import Cluster, run
 from benchmarks.schedules_workflows import WORKFLOWS
-from handoff_actors.core.durations import Durations
+from handoff_actors.core.run.scheduling.durations import Durations
 
 FAMILIES: Mapping[str, Family] = {**SYNTHETIC, **WORKFLOWS}
 #: What our side knows of durations beforehand.

@@ -12,9 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from benchmarks.schedules_graphs import Graph
-from handoff_actors.core.durations import Durations
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     Advertise,
     FetchInput,
     Give,
@@ -32,14 +30,17 @@ from handoff_actors.core.node_events import (
     WorkerRecalled,
     WorkerUp,
 )
-from handoff_actors.core.placement import POLICIES, Policy
-from handoff_actors.core.program import Program
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import Finished, Heard, NodeUp, RunEffect, RunEvent, Tell
-from handoff_actors.core.run_options import RunOptions
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.run.events import Finished, Heard, NodeUp, RunEffect, RunEvent, Tell
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.core.run.scheduling.placement import POLICIES, Policy
+from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages import Completed, Done, Failed, Job, Recalled, Template, Ticket
+from handoff_actors.wire.messages.jobs import Done, Job, Template, Ticket
+from handoff_actors.wire.messages.runs import Completed, Failed, Recalled
 
 APP = PeerId(b"app")
 RUN = RunId(1)

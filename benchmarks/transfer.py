@@ -20,7 +20,7 @@ import zmq
 
 import handoff_actors as handoff
 from benchmarks.ours import start_daemon
-from handoff_actors.core.fetching import CHUNK_NBYTES, WINDOW
+from handoff_actors.core.cluster.transfers import CHUNK_NBYTES, WINDOW
 
 VALUE_NBYTES = 256 << 20
 BUSY_VALUES = 4

@@ -37,8 +37,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
 WITHIN = (
     ("(workers run beside) worker", "run_worker"),
     ("adding functions to the DAG (not timed elsewhere)", "build ("),
-    ("the run decides", "handoff_actors/core/run.py"),
-    ("the node decides", "handoff_actors/core/node.py"),
+    ("the run decides", "handoff_actors/core/run/machine.py"),
+    ("the node decides", "handoff_actors/core/node/machine.py"),
     ("the plan is compiled and encoded", "compile ("),
     ("the plan is compiled and encoded", "encode_program ("),
     ("the plan is compiled and encoded", "prepared ("),

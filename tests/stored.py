@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from handoff_actors.workers.directories import MARKER
+from handoff_actors.store.directories import MARKER
 
 
 def values_in(directory: Path, pattern: str = "*") -> list[Path]:

@@ -17,19 +17,19 @@ FUNCTION_LINES = 40
 #: Where users' code and users' pickles run, or where whatever goes wrong has to end one actor and not the process.
 MAY_CATCH_EVERYTHING = {
     "actors/driver.py",
+    "client/event_callbacks.py",
+    "display/display.py",
     "integrations/calls.py",
     "integrations/metrics_server.py",
-    "showing/display.py",
-    "telling.py",
     "wire/payload.py",
     "wire/pickling.py",
-    "workers/evaluation.py",
-    "workers/main.py",
-    "workers/process.py",
+    "workers/child/evaluation.py",
+    "workers/child/main.py",
+    "workers/child/sync_worker.py",
 }
 #: Where a task may live outside a task group: the default session has no caller whose scope it could live in, and
 #: users' coroutines are kept, cancelled and reported one by one.
-MAY_START_BARE_TASKS = {"api.py", "workers/coroutines.py"}
+MAY_START_BARE_TASKS = {"client/api.py", "workers/child/async_worker.py"}
 TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
 #: What users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as long to
 #: define as a msgspec struct, and eight times as long to make.

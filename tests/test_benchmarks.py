@@ -95,10 +95,19 @@ def test_what_was_not_measured_is_blank() -> None:
 @pytest.mark.parametrize(
     ("innermost", "purpose"),
     [
-        ("run_worker (handoff_actors/workers/main.py);decode (handoff_actors/wire/payload.py)", "worker"),
-        ("handle (handoff_actors/core/run.py);push (handoff_actors/core/ready.py)", "the run decides"),
-        ("handle (handoff_actors/core/node.py);fill (handoff_actors/core/crew.py)", "the node decides"),
-        ("_read (handoff_actors/workers/pipe.py)", "messages to and from workers"),
+        (
+            "run_worker (handoff_actors/workers/child/main.py);decode (handoff_actors/wire/payload.py)",
+            "worker",
+        ),
+        (
+            "handle (handoff_actors/core/run/machine.py);push (handoff_actors/core/run/scheduling/ready_queue.py)",
+            "the run decides",
+        ),
+        (
+            "handle (handoff_actors/core/node/machine.py);fill (handoff_actors/core/node/worker_scheduler.py)",
+            "the node decides",
+        ),
+        ("_read (handoff_actors/workers/pool/pipe.py)", "messages to and from workers"),
         ("_go (handoff_actors/transport/lane.py)", "actors and messages between them"),
         ("select (selectors.py)", "asyncio's loop"),
         ("compile (handoff_actors/graph/plan.py)", "compiled"),

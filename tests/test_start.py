@@ -65,7 +65,7 @@ def test_a_program_imports_only_what_every_program_needs(name: str) -> None:
 
 
 def test_workers_start_from_only_what_sync_workers_need() -> None:
-    imported = imported_by("from handoff_actors.workers.zygote import main")
+    imported = imported_by("from handoff_actors.workers.child.zygote import main")
 
-    assert "handoff_actors.workers.process" in imported
+    assert "handoff_actors.workers.child.sync_worker" in imported
     assert not imported & (HEAVY - {"ctypes"} | FOR_COMMANDS_ALONE | FOR_SOME_PROGRAMS_ALONE | FOR_APPS_ALONE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from handoff_actors import events as events
-    from handoff_actors.api import (
+    from handoff_actors.client.api import (
         connect as connect,
         discover_nodes as discover_nodes,
         execute as execute,
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
         run_sync as run_sync,
         shutdown as shutdown,
     )
-    from handoff_actors.cluster import LocalCluster as LocalCluster
-    from handoff_actors.core.explain import Explanation as Explanation
-    from handoff_actors.core.placement import Need as Need, Policy as Policy
+    from handoff_actors.client.local_cluster import LocalCluster as LocalCluster
+    from handoff_actors.client.run import (
+        FunctionReport as FunctionReport,
+        Run as Run,
+        StoredValue as StoredValue,
+    )
+    from handoff_actors.client.session import Session as Session
+    from handoff_actors.core.run.explain import Explanation as Explanation
+    from handoff_actors.core.run.scheduling.placement import Need as Need, Policy as Policy
     from handoff_actors.errors import (
         AllocationError as AllocationError,
         AuthenticationError as AuthenticationError,
@@ -58,18 +64,12 @@ if TYPE_CHECKING:
         new as new,
     )
     from handoff_actors.integrations.executor import Executor as Executor
-    from handoff_actors.runs import (
-        FunctionReport as FunctionReport,
-        Run as Run,
-        StoredValue as StoredValue,
-    )
-    from handoff_actors.session import Session as Session
     from handoff_actors.transport.keys import ClusterKey as ClusterKey
 
     __version__: str
 
 _HOMES = {
-    "api": [
+    "client.api": [
         "connect",
         "discover_nodes",
         "execute",
@@ -82,9 +82,9 @@ _HOMES = {
         "run_sync",
         "shutdown",
     ],
-    "cluster": ["LocalCluster"],
-    "core.explain": ["Explanation"],
-    "core.placement": ["Need", "Policy"],
+    "client.local_cluster": ["LocalCluster"],
+    "core.run.explain": ["Explanation"],
+    "core.run.scheduling.placement": ["Need", "Policy"],
     "errors": [
         "AllocationError",
         "AuthenticationError",
@@ -111,8 +111,8 @@ _HOMES = {
     "events": ["RunEvent"],
     "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new"],
     "integrations.executor": ["Executor"],
-    "runs": ["FunctionReport", "Run", "StoredValue"],
-    "session": ["Session"],
+    "client.run": ["FunctionReport", "Run", "StoredValue"],
+    "client.session": ["Session"],
     "transport.keys": ["ClusterKey"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -7,7 +7,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from handoff_actors.cluster import LocalCluster
+    from handoff_actors.client.local_cluster import LocalCluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,7 +22,7 @@ def handoff_cluster(request: pytest.FixtureRequest) -> "Iterator[LocalCluster]":
 
     Parametrized indirectly it takes options of `LocalCluster`, which win over those of the ini file.
     """
-    from handoff_actors.cluster import LocalCluster  # noqa: PLC0415 - only those who use it should wait for it
+    from handoff_actors.client.local_cluster import LocalCluster  # noqa: PLC0415 - only those who use it should wait for it
 
     options: dict[str, Any] = {
         "nodes": _number(request.config, "handoff_nodes", int),

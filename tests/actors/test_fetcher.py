@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from handoff_actors.actors.fetcher import Fetcher
-from handoff_actors.actors.store import Landing, Store
-from handoff_actors.core.fetching import CHUNK_NBYTES
+from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages import Chunk, Fetch
+from handoff_actors.store.files import Landing, Store
+from handoff_actors.wire.messages.values import Chunk, Fetch
 from small_file_system import small_file_system
 from stored import values_in
 
@@ -19,7 +19,7 @@ INDEX = 3
 
 @pytest.fixture(autouse=True)
 def _memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handoff_actors.actors.store.memory_directory", lambda: tmp_path)
+    monkeypatch.setattr("handoff_actors.store.files.memory_directory", lambda: tmp_path)
 
 
 class Fetched:

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from handoff_actors.actors.grievances import QUIET_S, Grievances
+from handoff_actors.actors.node.protocol_errors import QUIET_S, Grievances
 
 
 def test_each_is_counted_and_few_are_logged(caplog: pytest.LogCaptureFixture) -> None:

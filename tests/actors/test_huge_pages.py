@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from handoff_actors.actors import huge_pages
-from handoff_actors.actors.store import SHARED, Store
 from handoff_actors.ids import RunId
+from handoff_actors.store import huge_pages
+from handoff_actors.store.files import SHARED, Store
 from handoff_actors.wire.payload import Payload
-from handoff_actors.workers.store import Store as WorkerStore, value_name
+from handoff_actors.workers.child.store import Store as WorkerStore, value_name
 
 NBYTES = 16 << 20
 RUN = RunId(7)
@@ -88,7 +88,7 @@ def test_what_is_mapped_outlives_it() -> None:
 def test_root_without_the_right_to_mount_has_values_in_shared_memory() -> None:
     """As in most containers."""
     program = (
-        "from handoff_actors.actors.store import Store; store = Store('i-unprivileged'); print(store.directory);"
+        "from handoff_actors.store.files import Store; store = Store('i-unprivileged'); print(store.directory);"
         " store.close()"
     )
 

@@ -1,6 +1,6 @@
 import logging
 
-from handoff_actors.actors.logs import FieldsFormatter
+from handoff_actors.actors.node.logs import FieldsFormatter
 
 
 def record(*, error: BaseException | None = None, **fields: object) -> logging.LogRecord:

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from handoff_actors.actors.mapped import LEAST_NBYTES, map_file
+from handoff_actors.store.mapped import LEAST_NBYTES, map_file
 
 
 @pytest.mark.parametrize("nbytes", [1, LEAST_NBYTES])

@@ -7,13 +7,13 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
-from handoff_actors.actors.census import Member
+from handoff_actors.actors.node.cluster_monitor import Member
 from handoff_actors.cli.node import _ready_line
 from handoff_actors.cli.screen import Screen
 from handoff_actors.cli.standing import fields, plain_picture, standings, summary
 from handoff_actors.cli.tables import live_node_table, live_run_table, node_table, run_table
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages import Advert, ServedRun
+from handoff_actors.wire.messages.members import Advert, ServedRun
 
 #: Sets the title, clears the screen, begins a line of its own and turns what follows around.
 HOSTILE = "\x1b]0;title\x07\x1b[2J\n\u202e"

@@ -7,13 +7,13 @@ import pytest
 
 from daemons import Daemons, environment
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import PROTOCOL
+from handoff_actors.wire.messages.base import PROTOCOL
 
 pytestmark = pytest.mark.processes
 
 #: Before anything else of ours is imported, so that it holds everywhere.
 OF_ANOTHER_PROTOCOL = (
-    "import handoff_actors.wire.messages as messages; messages.PROTOCOL = 99; "
+    "import handoff_actors.wire.messages.base as messages; messages.PROTOCOL = 99; "
     "import handoff_actors.wire.versions as versions; "
 )
 APP = """

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from handoff_actors.core.limits import NO_LIMITS, Limits
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     Give,
     NodeEffect,
     PeerConnected,
@@ -15,28 +13,18 @@ from handoff_actors.core.node_events import (
     WorkerFailed,
     WorkerUp,
 )
-from handoff_actors.core.placement import MostSpare
-from handoff_actors.core.program import Program
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import Finished, Heard, NodeUp, RunEffect, Tell
-from handoff_actors.core.run_options import RunOptions
+from handoff_actors.core.node.limits import NO_LIMITS, Limits
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.run.events import Finished, Heard, NodeUp, RunEffect, Tell
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.scheduling.placement import MostSpare
+from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
-from handoff_actors.wire.messages import (
-    FIRST,
-    Arg,
-    Assign,
-    Closed,
-    Completed,
-    Done,
-    Failed,
-    FromNode,
-    Job,
-    Rank,
-    Recalled,
-    Template,
-    Ticket,
-)
+from handoff_actors.wire.messages.directions import FromNode
+from handoff_actors.wire.messages.jobs import FIRST, Arg, Done, Job, Rank, Template, Ticket
+from handoff_actors.wire.messages.runs import Assign, Closed, Completed, Failed, Recalled
 
 RUN = RunId(7)
 APP = PeerId(b"app")

@@ -1,7 +1,7 @@
 import pytest
 from msgspec.structs import replace
 
-from handoff_actors.core.admission import (
+from handoff_actors.core.node.validation import (
     MAX_ADVERT_BYTES,
     MAX_GPUS,
     MAX_NAME_BYTES,
@@ -12,7 +12,10 @@ from handoff_actors.core.admission import (
 )
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId, Resources, RunId
-from handoff_actors.wire.messages import Advert, Assign, Beat, Hello, Redeclare, Template, ToNode
+from handoff_actors.wire.messages.directions import ToNode
+from handoff_actors.wire.messages.jobs import Template
+from handoff_actors.wire.messages.members import Advert, Beat, Hello, Redeclare
+from handoff_actors.wire.messages.runs import Assign
 
 SOUND: list[Resources] = [{}, {"cpu": 0.0}, {"cpu": 0.5, "memory": 1e15, "gpu": MAX_GPUS}]
 UNSOUND: list[Resources] = [

@@ -5,7 +5,7 @@ from core.builders import (
     program_of,
     run_of,
 )
-from handoff_actors.core.explain import explain
+from handoff_actors.core.run.explain import explain
 from handoff_actors.graph import Function
 
 

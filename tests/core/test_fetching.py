@@ -4,7 +4,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from handoff_actors.core.fetching import (
+from handoff_actors.core.cluster.transfers import (
     CHUNK_NBYTES,
     MAX_VALUE_NBYTES,
     TRANSFERS,
@@ -18,7 +18,7 @@ from handoff_actors.core.fetching import (
     Restart,
 )
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages import Fetch
+from handoff_actors.wire.messages.values import Fetch
 
 RUN = RunId(7)
 INDEX = 3

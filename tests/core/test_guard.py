@@ -15,12 +15,13 @@ from core.builders import (
     template,
     worker_done,
 )
-from handoff_actors.core.guard import SLACK_NBYTES
-from handoff_actors.core.limits import NO_LIMITS, Limits
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import KillWorker, MemorySampled, NodeEffect, WorkerExited, WorkerUp
+from handoff_actors.core.node.events import KillWorker, MemorySampled, NodeEffect, WorkerExited, WorkerUp
+from handoff_actors.core.node.limits import NO_LIMITS, Limits
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.node.memory_guard import SLACK_NBYTES
 from handoff_actors.ids import Resources, WorkerId
-from handoff_actors.wire.messages import Failed, Traces
+from handoff_actors.wire.messages.jobs import Traces
+from handoff_actors.wire.messages.runs import Failed
 
 MB = 1_000_000
 TOTAL_MB = 10_000

@@ -18,7 +18,7 @@ from core.builders import (
     started_node,
     worker_done,
 )
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
@@ -28,12 +28,14 @@ from handoff_actors.core.node_events import (
     Left,
     PeerConnected,
 )
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import BroughtHome, Cancel, Heard, LetGo, NodeDown, RunEffect, Tell
+from handoff_actors.core.run.events import BroughtHome, Cancel, Heard, LetGo, NodeDown, RunEffect, Tell
+from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.errors import NodeLost
 from handoff_actors.graph import Function
 from handoff_actors.ids import Index, PeerId
-from handoff_actors.wire.messages import Close, Closed, Copied, Copy, Goodbye, Ref
+from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.members import Goodbye
+from handoff_actors.wire.messages.runs import Close, Closed, Copied, Copy
 
 LARGE = 100
 LATER_APP = PeerId(b"the same app, connected anew")

@@ -1,7 +1,7 @@
 """How often a node says how it stands, by what has changed."""
 
-from handoff_actors.core.herald import ADVERT_GAP_S, ADVERT_PERIOD_S, LOAD_GAP_S, Herald, least_gap_s
-from handoff_actors.core.node_events import Advertise
+from handoff_actors.core.node.advertiser import ADVERT_GAP_S, ADVERT_PERIOD_S, LOAD_GAP_S, Herald, least_gap_s
+from handoff_actors.core.node.events import Advertise
 from handoff_actors.ids import Resources
 
 OFFERED = {"cpu": 2.0}

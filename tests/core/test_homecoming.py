@@ -1,9 +1,9 @@
 from collections.abc import Sequence
 
 from core.builders import assigned, code, completed, done, ends, node_up, started
-from handoff_actors.core.homecoming import WINDOW_NBYTES
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import BringHome, BroughtHome, NodeDown, NotBroughtHome, RunEffect
+from handoff_actors.core.run.events import BringHome, BroughtHome, NodeDown, NotBroughtHome, RunEffect
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.result_fetch import WINDOW_NBYTES
 from handoff_actors.graph import Function
 
 HALF = WINDOW_NBYTES // 2

@@ -1,6 +1,6 @@
 import pytest
 
-from handoff_actors.core.ledger import Ledger
+from handoff_actors.core.resources import Ledger
 
 
 def test_ten_claims_of_a_tenth_fit_and_an_eleventh_does_not() -> None:

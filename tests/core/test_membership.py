@@ -1,7 +1,7 @@
 import pytest
 
-from handoff_actors.core import membership
-from handoff_actors.core.membership import (
+from handoff_actors.core.cluster import membership
+from handoff_actors.core.cluster.membership import (
     COMPARE_S,
     DOUBT_S,
     FORGET_S,
@@ -23,7 +23,7 @@ from handoff_actors.core.membership import (
     Unreachable,
     Unsubscribe,
 )
-from handoff_actors.wire.messages import Advert
+from handoff_actors.wire.messages.members import Advert
 
 SILENCE = f"nothing was heard of it for {GONE_S:g} s"
 SUSPECTED = MemberSuspected("a", is_suspect=True)

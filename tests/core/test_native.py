@@ -18,16 +18,16 @@ from core.builders import (
     program_of,
     started,
 )
-from handoff_actors.core.candidate import Candidate
-from handoff_actors.core.durations import Durations
-from handoff_actors.core.explain import explain
-from handoff_actors.core.native import Native
-from handoff_actors.core.needs import NeedClass
-from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.program import Program
-from handoff_actors.core.resumption import Reused
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import NodeUp
+from handoff_actors.core.run.events import NodeUp
+from handoff_actors.core.run.explain import explain
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.resumption import Reused
+from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.placement import POLICIES
+from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.scheduling.python_affinity import Native
+from handoff_actors.core.run.scheduling.requirements import NeedClass
 from handoff_actors.errors import AllocationError
 from handoff_actors.graph import Argument, Constant, Function, collocated
 

@@ -19,8 +19,8 @@ from core.builders import (
     worker_done,
     worker_failed,
 )
-from handoff_actors.core.limits import Limits
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.clients import REMEMBERED_RUNS
+from handoff_actors.core.node.events import (
     Advertise,
     DiscardValue,
     FetchInput,
@@ -41,26 +41,12 @@ from handoff_actors.core.node_events import (
     WorkerRecalled,
     WorkerUp,
 )
-from handoff_actors.core.tenants import REMEMBERED_RUNS
+from handoff_actors.core.node.limits import Limits
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages import (
-    Beat,
-    Call,
-    Close,
-    Closed,
-    Completed,
-    Environment,
-    Failed,
-    Goodbye,
-    Recall,
-    Recalled,
-    Redeclare,
-    Redeclared,
-    Ref,
-    Template,
-    Ticket,
-)
+from handoff_actors.wire.messages.jobs import Call, Environment, Ref, Template, Ticket
+from handoff_actors.wire.messages.members import Beat, Goodbye, Redeclare, Redeclared
+from handoff_actors.wire.messages.runs import Close, Closed, Completed, Failed, Recall, Recalled
 
 LATER_APP = PeerId(b"the same app, connected anew")
 

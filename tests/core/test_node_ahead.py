@@ -15,9 +15,9 @@ from core.builders import (
     template,
     worker_done,
 )
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import RecallWorker, WorkerRecalled
-from handoff_actors.wire.messages import Template, Ticket
+from handoff_actors.core.node.events import RecallWorker, WorkerRecalled
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.wire.messages.jobs import Template, Ticket
 
 #: Seconds that one takes: too long to be given in batches, and brief.
 BRIEF_S = 0.05

@@ -17,8 +17,7 @@ from core.builders import (
     worker_done,
     worker_failed,
 )
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     DiscardValue,
     FetchInput,
     Give,
@@ -28,22 +27,12 @@ from handoff_actors.core.node_events import (
     PeerConnected,
     WorkerRecalled,
 )
+from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId
-from handoff_actors.wire.messages import (
-    Arg,
-    Assign,
-    Completed,
-    Earlier,
-    Failed,
-    FromNode,
-    Job,
-    Recall,
-    Recalled,
-    Ref,
-    Template,
-    Ticket,
-)
+from handoff_actors.wire.messages.directions import FromNode
+from handoff_actors.wire.messages.jobs import Arg, Earlier, Job, Ref, Template, Ticket
+from handoff_actors.wire.messages.runs import Assign, Completed, Failed, Recall, Recalled
 
 LATER_APP = PeerId(b"the same app, connected anew")
 

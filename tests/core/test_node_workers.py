@@ -14,8 +14,7 @@ from core.builders import (
     worker_done,
     worker_failed,
 )
-from handoff_actors.core.crew import MAX_COROUTINES
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     CancelCoroutine,
     DiscardValue,
     KillWorker,
@@ -25,18 +24,12 @@ from handoff_actors.core.node_events import (
     WorkerRecalled,
     WorkerUp,
 )
-from handoff_actors.core.staff import FIRST_RESPAWN_S, IDLE_S
+from handoff_actors.core.node.worker_roster import FIRST_RESPAWN_S, IDLE_S
+from handoff_actors.core.node.worker_scheduler import MAX_COROUTINES
 from handoff_actors.ids import PeerId, WorkerId
-from handoff_actors.wire.messages import (
-    FIRST,
-    Beat,
-    Close,
-    Closed,
-    Failed,
-    Recall,
-    Recalled,
-    Ticket,
-)
+from handoff_actors.wire.messages.jobs import FIRST, Ticket
+from handoff_actors.wire.messages.members import Beat
+from handoff_actors.wire.messages.runs import Close, Closed, Failed, Recall, Recalled
 
 LATER_APP = PeerId(b"the same app, connected anew")
 

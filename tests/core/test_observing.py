@@ -14,8 +14,8 @@ from core.builders import (
     started_node,
     template,
 )
-from handoff_actors.core.node_events import FunctionsSaid
-from handoff_actors.core.run_events import (
+from handoff_actors.core.node.events import FunctionsSaid
+from handoff_actors.core.run.events import (
     Heard,
     Joined,
     Left,
@@ -28,16 +28,8 @@ from handoff_actors.core.run_events import (
 )
 from handoff_actors.graph import Function
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages import (
-    Assign,
-    Close,
-    Completed,
-    Fetched,
-    Output,
-    Printed,
-    Started,
-    Ticket,
-)
+from handoff_actors.wire.messages.jobs import Printed, Ticket
+from handoff_actors.wire.messages.runs import Assign, Close, Completed, Fetched, Output, Started
 
 
 def observations(effects: list[RunEffect]) -> list[RunEffect]:

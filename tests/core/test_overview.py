@@ -1,8 +1,10 @@
 from core.builders import RUN, assign, done, gives, job, replies, said, started_node, template, worker_done
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import PeerConnected, WorkerUp
+from handoff_actors.core.node.events import PeerConnected, WorkerUp
+from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages import Close, ListRuns, Ref, Runs, ServedRun
+from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.members import ListRuns, Runs, ServedRun
+from handoff_actors.wire.messages.runs import Close
 
 ONLOOKER = PeerId(b"somebody who looks")
 NEIGHBOUR = PeerId(b"another app")

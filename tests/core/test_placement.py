@@ -1,9 +1,9 @@
 import pytest
 
 from core.builders import code, node_up, program_of
-from handoff_actors.core.candidate import Candidate
-from handoff_actors.core.needs import NeedClass, Needs
-from handoff_actors.core.placement import POLICIES, Need, spare_share
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.placement import POLICIES, Need, spare_share
+from handoff_actors.core.run.scheduling.requirements import NeedClass, Needs
 from handoff_actors.graph import Function
 from handoff_actors.ids import Resources
 

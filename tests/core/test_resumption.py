@@ -20,12 +20,12 @@ from core.builders import (
     program_of,
     run_of,
 )
-from handoff_actors.core.resumption import Digests, Recorded, Reused, fingerprints, reusable
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import BringHome, BroughtHome, Finished, Observed, Record, RunEffect
+from handoff_actors.core.run.events import BringHome, BroughtHome, Finished, Observed, Record, RunEffect
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.resumption import Digests, Recorded, Reused, fingerprints, reusable
 from handoff_actors.graph import DAG, Argument, Constant, Function, Plan
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages import Ref
+from handoff_actors.wire.messages.jobs import Ref
 
 
 def other_code(*args: object) -> None: ...

@@ -16,10 +16,7 @@ from core.builders import (
     run_of,
     started,
 )
-from handoff_actors.core.budgets import MOST_LOSSES, MOST_WORKER_DEATHS
-from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import (
+from handoff_actors.core.run.events import (
     BringHome,
     BroughtHome,
     Cancel,
@@ -31,6 +28,9 @@ from handoff_actors.core.run_events import (
     Observed,
     Tell,
 )
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.retries import MOST_LOSSES, MOST_WORKER_DEATHS
+from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.errors import (
     EnvironmentFailed,
     FunctionFailed,
@@ -40,7 +40,8 @@ from handoff_actors.errors import (
     WorkerDied,
 )
 from handoff_actors.graph import Constant, Function
-from handoff_actors.wire.messages import Call, Close
+from handoff_actors.wire.messages.jobs import Call
+from handoff_actors.wire.messages.runs import Close
 
 # --- The good way -----------------------------------------------------------------------------------------------
 

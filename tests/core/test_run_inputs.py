@@ -1,11 +1,12 @@
 import pytest
 
 from core.builders import RUN, assigned, code, completed, done, node_up, run_of
-from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import Tell
+from handoff_actors.core.run.events import Tell
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages import Recall, Ticket
+from handoff_actors.wire.messages.jobs import Ticket
+from handoff_actors.wire.messages.runs import Recall
 
 SMALL, LARGE = 10**6, 2 * 10**8
 CORE = {"cpu": 1.0}

@@ -5,14 +5,15 @@ from random import Random
 import pytest
 
 from core.builders import RUN, assigned, code, completed, done, node_up, run_of
-from handoff_actors.core import dispatcher
-from handoff_actors.core.dispatcher import FEW_NODES
-from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.rebalance import LOOK_S
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import NodeDown, NodeUp, Tell
+from handoff_actors.core.run.events import NodeDown, NodeUp, Tell
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.scheduling import scheduler
+from handoff_actors.core.run.scheduling.placement import POLICIES
+from handoff_actors.core.run.scheduling.scheduler import FEW_NODES
+from handoff_actors.core.run.scheduling.work_stealing import LOOK_S
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages import Recall, Ticket
+from handoff_actors.wire.messages.jobs import Ticket
+from handoff_actors.wire.messages.runs import Recall
 
 MANY = FEW_NODES + 2
 NAMES = [f"n{number:02d}" for number in range(MANY)]
@@ -78,7 +79,7 @@ def test_many_nodes_are_chosen_from_as_a_look_at_all_would(
 ) -> None:
     listed = story(seed)
 
-    monkeypatch.setattr(dispatcher, "FEW_NODES", 1000)
+    monkeypatch.setattr(scheduler, "FEW_NODES", 1000)
 
     assert listed == story(seed)
 

@@ -12,16 +12,17 @@ from core.builders import (
     run_of,
     started,
 )
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import (
+from handoff_actors.core.run.events import (
     NodeDown,
     Tell,
 )
+from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.errors import (
     AllocationError,
 )
 from handoff_actors.graph import Argument, Function, collocated
-from handoff_actors.wire.messages import Assign, Close, Ref, Text
+from handoff_actors.wire.messages.jobs import Ref, Text
+from handoff_actors.wire.messages.runs import Assign, Close
 
 
 def test_group_goes_where_all_of_it_fits_at_once() -> None:

@@ -16,21 +16,22 @@ from core.builders import (
     run_of,
     started,
 )
-from handoff_actors.core.budgets import MOST_LOSSES
-from handoff_actors.core.candidate import Candidate
-from handoff_actors.core.explain import explain_one
-from handoff_actors.core.placement import POLICIES, Need
-from handoff_actors.core.run_events import (
+from handoff_actors.core.run.events import (
     NodeDown,
     NotBroughtHome,
     Tell,
 )
+from handoff_actors.core.run.explain import explain_one
+from handoff_actors.core.run.retries import MOST_LOSSES
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.placement import POLICIES, Need
 from handoff_actors.errors import (
     AllocationError,
     NodeLost,
 )
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages import Recall, Ticket
+from handoff_actors.wire.messages.jobs import Ticket
+from handoff_actors.wire.messages.runs import Recall
 
 # --- Nodes that go ----------------------------------------------------------------------------------------------
 

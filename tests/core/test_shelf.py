@@ -15,9 +15,7 @@ from core.builders import (
     template,
     worker_done,
 )
-from handoff_actors.core.limits import Limits
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     DiscardValue,
     ForgetRun,
     InputFetched,
@@ -29,9 +27,12 @@ from handoff_actors.core.node_events import (
     SpillValue,
     ValueSpilled,
 )
-from handoff_actors.core.shelf import RETRY_S, Shelf
+from handoff_actors.core.node.limits import Limits
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.node.spill_policy import RETRY_S, Shelf
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages import Close, Completed, Failed, Ref
+from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.runs import Close, Completed, Failed
 
 MB = 1_000_000
 OTHER_RUN = RunId(RUN + 1)

@@ -2,10 +2,10 @@
 
 from hypothesis import given, settings, strategies as st
 
-from handoff_actors.core.candidate import Candidate
-from handoff_actors.core.needs import NeedClass
-from handoff_actors.core.placement import MostSpare, Need
-from handoff_actors.core.shortlist import Shortlists, queue_share
+from handoff_actors.core.run.scheduling.node_index import Shortlists, queue_share
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.placement import MostSpare, Need
+from handoff_actors.core.run.scheduling.requirements import NeedClass
 
 NEED = NeedClass(0, {"cpu": 1.0}, is_async=False)
 COSTS = [{"cpu": 1.0}, {"cpu": 2.5}, {"cpu": 1.0, "memory": 300.0}, {}]

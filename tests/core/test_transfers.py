@@ -15,12 +15,13 @@ from core.builders import (
     started_node,
     worker_done,
 )
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import InputFetched
-from handoff_actors.core.progress import Transfer
-from handoff_actors.core.run_events import Heard
+from handoff_actors.core.node.events import InputFetched
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.run.events import Heard
+from handoff_actors.core.run.state import Transfer
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages import Completed, Copy, Fetched, Ref
+from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.runs import Completed, Copy, Fetched
 
 ELSEWHERE = Ref(3, 10, ["tcp://elsewhere:7070"])
 ELSEWHERE_TOO = Ref(4, 10, ["tcp://elsewhere:7070"])

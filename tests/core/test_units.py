@@ -15,13 +15,14 @@ from core.builders import (
     node_up,
     run_of,
 )
-from handoff_actors.core.durations import CAPACITY, Durations
-from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import Heard, NodeDown, RunEffect, Tell
-from handoff_actors.core.units import MOST_MEMBERS
+from handoff_actors.core.run.events import Heard, NodeDown, RunEffect, Tell
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.scheduling.durations import CAPACITY, Durations
+from handoff_actors.core.run.scheduling.fusion import MOST_MEMBERS
+from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.graph import Argument, Function, collocated
-from handoff_actors.wire.messages import Assign, Earlier, Recalled, Ticket
+from handoff_actors.wire.messages.jobs import Earlier, Ticket
+from handoff_actors.wire.messages.runs import Assign, Recalled
 
 QUICK_S = 0.000001
 LARGE = 100_000

@@ -3,9 +3,9 @@ from math import inf
 from typing import Any
 
 from core.builders import code, program_of
-from handoff_actors.core.needs import Needs
-from handoff_actors.core.ready import Destination, ReadyQueue
-from handoff_actors.core.urgency import Urgency
+from handoff_actors.core.run.scheduling.priority import Urgency
+from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyQueue
+from handoff_actors.core.run.scheduling.requirements import Needs
 from handoff_actors.graph import Function
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index

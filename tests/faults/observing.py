@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import handoff_actors as handoff
 from daemons import Daemon
-from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.run.scheduling.node_view import Candidate
 
 
 class Observer:

@@ -16,7 +16,7 @@ from daemons import Daemon, environment
 from faults import functions
 from faults.conftest import OpenSession, StartNode
 from faults.observing import Observer, until, until_empty
-from handoff_actors.actors.node import LEASE_S
+from handoff_actors.actors.node.actor import LEASE_S
 
 pytestmark = pytest.mark.processes
 

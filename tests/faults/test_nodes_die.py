@@ -15,7 +15,7 @@ from faults import functions
 from faults.conftest import OpenSession, StartNode
 from faults.functions import LARGE
 from faults.observing import Observer, Prefers, until, until_empty
-from handoff_actors.core.membership import GONE_S, SUSPECT_S
+from handoff_actors.core.cluster.membership import GONE_S, SUSPECT_S
 
 pytestmark = pytest.mark.processes
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import handoff_actors as handoff
-from handoff_actors.actors.runner import RunnerActor
+from handoff_actors.actors.app.runner import RunnerActor
 
 LOOKS_EVERY_S = 0.1
 

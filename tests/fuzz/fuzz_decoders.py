@@ -11,35 +11,22 @@ itself is C, whose branches are not seen, so it has to start from something that
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import atheris
 
+if TYPE_CHECKING:
+    from handoff_actors.wire.messages.directions import AnyMessage
+
 with atheris.instrument_imports():
-    from handoff_actors.core.admission import check_message
+    from handoff_actors.core.node.validation import check_message
     from handoff_actors.errors import RemoteProtocolError
     from handoff_actors.ids import RunId
     from handoff_actors.wire.codec import FROM_NODE, ON_BUS, TO_NODE, decode, encode
-    from handoff_actors.wire.messages import (
-        Advert,
-        AnyMessage,
-        Arg,
-        Assign,
-        Call,
-        Chunk,
-        Completed,
-        Done,
-        Fetch,
-        Hello,
-        Job,
-        Joined,
-        Published,
-        Recall,
-        Redeclare,
-        Ref,
-        Template,
-        Text,
-        Ticket,
-    )
+    from handoff_actors.wire.messages.jobs import Arg, Call, Done, Job, Ref, Template, Text, Ticket
+    from handoff_actors.wire.messages.members import Advert, Hello, Joined, Published, Redeclare
+    from handoff_actors.wire.messages.runs import Assign, Completed, Recall
+    from handoff_actors.wire.messages.values import Chunk, Fetch
 
 
 def fuzz_one(data: bytes) -> None:

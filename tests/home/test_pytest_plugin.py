@@ -145,7 +145,7 @@ def test_the_fixture_is_listed_with_what_it_is(tmp_path: Path) -> None:
 
 def test_a_suite_that_does_not_use_it_does_not_wait_for_it(tmp_path: Path) -> None:
     (tmp_path / "test_none.py").write_text(
-        "import sys\n\n\ndef test_none():\n    assert 'handoff_actors.session' not in sys.modules\n"
+        "import sys\n\n\ndef test_none():\n    assert 'handoff_actors.client.session' not in sys.modules\n"
     )
 
     done = pytest_run(tmp_path)

@@ -8,8 +8,8 @@ from typing import Any
 import psutil
 
 import handoff_actors as handoff
-from handoff_actors.actors.node import NodeActor
-from handoff_actors.wire.messages import Advert
+from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.wire.messages.members import Advert
 from stored import values_in
 
 

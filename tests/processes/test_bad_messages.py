@@ -17,38 +17,28 @@ from msgspec.structs import replace
 
 import handoff_actors as handoff
 from daemons import Daemon, Daemons
-from handoff_actors.core.fetching import CHUNK_NBYTES
+from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import RunId
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
 from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, PIECE_BYTES, decode, encode, join
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import (
-    PROTOCOL,
+from handoff_actors.wire.messages.base import PROTOCOL
+from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.jobs import Job, Ref, Template, Ticket
+from handoff_actors.wire.messages.members import (
     Advert,
-    Assign,
     Beat,
-    Chunk,
-    Close,
-    Closed,
-    Fetch,
-    FromNode,
-    Gone,
     Goodbye,
     Hello,
-    Job,
     ListMembers,
     Members,
-    Recall,
-    Recalled,
     Redeclare,
-    Ref,
     Refused,
-    Template,
-    Ticket,
-    ToNode,
     Welcome,
 )
+from handoff_actors.wire.messages.runs import Assign, Close, Closed, Recall, Recalled
+from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION
 from processes import functions
 

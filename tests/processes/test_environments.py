@@ -12,7 +12,7 @@ import pytest
 
 import handoff_actors as handoff
 from daemons import Daemon, Daemons
-from handoff_actors.actors.packages import INCLUDE_VARIABLE, LIMIT_VARIABLE
+from handoff_actors.actors.app.packages import INCLUDE_VARIABLE, LIMIT_VARIABLE
 from processes.app import App, single
 from processes.surroundings import look, look_later, read, version_of
 

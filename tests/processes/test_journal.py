@@ -16,8 +16,8 @@ import pytest
 
 import handoff_actors as handoff
 from daemons import Daemons, environment
-from handoff_actors.actors.journal_file import PIECE_BYTES, JournalFile
-from handoff_actors.core.resumption import Recorded, Row
+from handoff_actors.actors.app.journal_file import PIECE_BYTES, JournalFile
+from handoff_actors.core.run.resumption import Recorded, Row
 from processes.app import App
 from processes.functions import sleep_in_c, wait_for_ever
 from workers.announcement import Announcement
@@ -308,7 +308,7 @@ def test_a_journal_that_another_user_can_have_written_is_refused(journal: Path, 
 #: Opens a journal as a user beside whose files somebody else makes the log, once they have been looked at.
 PLANTED_LATE = """
 import os, sqlite3, sys
-from handoff_actors.actors.journal_file import JournalFile
+from handoff_actors.actors.app.journal_file import JournalFile
 path, user = sys.argv[1], int(sys.argv[2])
 os.setresuid(user, user, 0)
 JournalFile(path).close()
@@ -367,7 +367,7 @@ def test_a_journal_in_a_directory_like_tmp_is_used(journal: Path) -> None:
 def used_elsewhere(path: Path) -> Iterator[None]:
     """A journal that another process has open, until it is killed."""
     source = (
-        "import sys; from handoff_actors.actors.journal_file import JournalFile;"
+        "import sys; from handoff_actors.actors.app.journal_file import JournalFile;"
         "file = JournalFile(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", source, str(path)]

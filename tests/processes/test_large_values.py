@@ -165,7 +165,7 @@ async def test_changeable_bytes_are_each_consumer_s_own(app: App) -> None:
 
 
 async def test_next_run_gets_the_pages_of_the_last(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handoff_actors.workers.spares.KEPT_S", 0.5)
+    monkeypatch.setattr("handoff_actors.store.recycling.KEPT_S", 0.5)
 
     def values() -> set[Path]:
         return {path for path in store.iterdir() if not path.name.startswith(("spare-", "."))}

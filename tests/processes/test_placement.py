@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.core.candidate import Candidate
+from handoff_actors.core.run.scheduling.node_view import Candidate
 from processes import functions
 from processes.app import App, most_at_once, single
 

@@ -17,7 +17,10 @@ from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.wire.codec import encode
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import PROTOCOL, Assign, Hello, Job, Template
+from handoff_actors.wire.messages.base import PROTOCOL
+from handoff_actors.wire.messages.jobs import Job, Template
+from handoff_actors.wire.messages.members import Hello
+from handoff_actors.wire.messages.runs import Assign
 from handoff_actors.wire.versions import VERSION
 
 pytestmark = pytest.mark.processes

@@ -13,8 +13,8 @@ import pytest
 
 import handoff_actors as handoff
 from daemons import Daemon, Daemons
-from handoff_actors.core.candidate import Candidate
-from handoff_actors.core.herald import least_gap_s
+from handoff_actors.core.node.advertiser import least_gap_s
+from handoff_actors.core.run.scheduling.node_view import Candidate
 from processes import functions
 from processes.app import most_at_once, single
 

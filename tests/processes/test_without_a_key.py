@@ -30,7 +30,10 @@ from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
 from handoff_actors.wire.codec import encode
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import PROTOCOL, Assign, Hello, Job, Template
+from handoff_actors.wire.messages.base import PROTOCOL
+from handoff_actors.wire.messages.jobs import Job, Template
+from handoff_actors.wire.messages.members import Hello
+from handoff_actors.wire.messages.runs import Assign
 from handoff_actors.wire.payload import encode_call
 from handoff_actors.wire.versions import VERSION
 from transport import zmtp
@@ -212,7 +215,7 @@ def test_page_in_a_browser_runs_no_code(daemons: Daemons, tmp_path: Path) -> Non
 AS_SOMEBODY_ELSE = """
 import asyncio, os, sys
 import handoff_actors as handoff
-import handoff_actors.session, handoff_actors.transport.zeromq
+import handoff_actors.client.session, handoff_actors.transport.zeromq
 user, address = int(sys.argv[1]), sys.argv[2]
 os.setgroups([])
 os.setresgid(user, user, user)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from handoff_actors.core.progress import Progress
+from handoff_actors.core.run.state import Progress
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.report.report import Report
-from handoff_actors.wire.messages import Done
+from handoff_actors.wire.messages.jobs import Done
 
 #: When the run began, on the clock of the app.
 BEGAN_AT = 1000.0

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from handoff_actors.showing.display import MOST_WAITING_NBYTES, Display, display as own_display, write_text
+from handoff_actors.display.display import MOST_WAITING_NBYTES, Display, display as own_display, write_text
 
 
 def settle(display: Display) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors import events
-from handoff_actors.telling import MOST_WAITING, Telling
+from handoff_actors.client.event_callbacks import MOST_WAITING, Telling
 from seeing import functions
 
 pytestmark = pytest.mark.processes

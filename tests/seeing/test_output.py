@@ -12,11 +12,11 @@ import pytest
 import handoff_actors as handoff
 from daemons import environment
 from handoff_actors import events
+from handoff_actors.display.display import display
+from handoff_actors.display.look import Look, NodeLook, View
+from handoff_actors.display.printing import Printing
 from handoff_actors.graph import Plan
-from handoff_actors.showing.display import display
-from handoff_actors.showing.look import Look, NodeLook, View
-from handoff_actors.showing.printing import Printing
-from handoff_actors.wire.messages import Dropped, Logged
+from handoff_actors.wire.messages.jobs import Dropped, Logged
 from seeing import functions
 
 pytestmark = pytest.mark.processes

@@ -5,7 +5,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from handoff_actors.core.membership import (
+from handoff_actors.core.cluster.membership import (
     MemberChanged,
     MemberDown,
     MembershipEffect,
@@ -16,21 +16,11 @@ from handoff_actors.core.membership import (
     Spoke,
     Unreachable,
 )
-from handoff_actors.core.node_events import Received
-from handoff_actors.core.run_events import Heard, LetGo, NodeDown, NodeUp, RunEvent
-from handoff_actors.wire.messages import (
-    Advert,
-    Beat,
-    Closed,
-    Completed,
-    Copied,
-    Failed,
-    FromNode,
-    Goodbye,
-    Recalled,
-    Refused,
-    ToNode,
-)
+from handoff_actors.core.node.events import Received
+from handoff_actors.core.run.events import Heard, LetGo, NodeDown, NodeUp, RunEvent
+from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, Refused
+from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled
 from simulation.network import Channel, Clock, Path
 from simulation.nodes import LEASE_S, SimulatedNode
 from simulation.runs import SimulatedRun

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from handoff_actors.core.ledger import holds
 from handoff_actors.core.machine import Machine
-from handoff_actors.core.node_events import Advertise
+from handoff_actors.core.node.events import Advertise
+from handoff_actors.core.resources import holds
 from handoff_actors.ids import Index, PeerId, Resources, RunId
-from handoff_actors.wire.messages import Advert
+from handoff_actors.wire.messages.members import Advert
 from simulation.dags import Conduct
 from simulation.network import Clock, Timeline
 from simulation.nodes import SimulatedNode

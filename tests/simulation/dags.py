@@ -4,12 +4,12 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from handoff_actors.core.ledger import holds
-from handoff_actors.core.program import Program
+from handoff_actors.core.resources import holds
+from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
 from handoff_actors.graph.argument import Collocated
 from handoff_actors.ids import Index, Resources
-from handoff_actors.wire.messages import Ref, Template
+from handoff_actors.wire.messages.jobs import Ref, Template
 from simulation.symbols import PACK, UNPACK, Code, encode_constants, make_code, values_of
 
 COSTS: Sequence[dict[str, float]] = (

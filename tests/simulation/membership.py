@@ -3,7 +3,7 @@
 from itertools import count
 from random import Random
 
-from handoff_actors.core.membership import (
+from handoff_actors.core.cluster.membership import (
     Introduce,
     MemberDown,
     MembershipEffect,
@@ -17,7 +17,7 @@ from handoff_actors.core.membership import (
     Unreachable,
     Unsubscribe,
 )
-from handoff_actors.wire.messages import Advert
+from handoff_actors.wire.messages.members import Advert
 from simulation.network import Timeline
 
 #: Nodes that are found at the same addresses in all their lives. All others look for the cluster there.

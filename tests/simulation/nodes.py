@@ -5,10 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from handoff_actors.core.ledger import TOLERANCE
-from handoff_actors.core.limits import Limits
-from handoff_actors.core.node import NodeMachine
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     Advertise,
     CancelCoroutine,
     DiscardValue,
@@ -33,8 +30,14 @@ from handoff_actors.core.node_events import (
     SpillValue,
     ValueSpilled,
 )
+from handoff_actors.core.node.limits import Limits
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.resources import TOLERANCE
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
-from handoff_actors.wire.messages import Completed, Copied, Copy, Failed, FromNode, Recalled, Redeclare, Ref
+from handoff_actors.wire.messages.directions import FromNode
+from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.members import Redeclare
+from handoff_actors.wire.messages.runs import Completed, Copied, Copy, Failed, Recalled
 from simulation.dags import LARGE_NBYTES, Conduct
 from simulation.network import Channel, Clock, Line, Timeline
 from simulation.symbols import Evaluation

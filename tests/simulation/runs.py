@@ -5,10 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from handoff_actors.core.explain import explain
-from handoff_actors.core.progress import DONE
-from handoff_actors.core.run import RunMachine
-from handoff_actors.core.run_events import (
+from handoff_actors.core.run.events import (
     BringHome,
     BroughtHome,
     Cancel,
@@ -26,7 +23,10 @@ from handoff_actors.core.run_events import (
     RunEvent,
     Tell,
 )
-from handoff_actors.core.run_options import RunOptions
+from handoff_actors.core.run.explain import explain
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.state import DONE
 from handoff_actors.errors import (
     AllocationError,
     FunctionFailed,
@@ -38,7 +38,7 @@ from handoff_actors.errors import (
 )
 from handoff_actors.graph import HookId
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import Assign, Failed
+from handoff_actors.wire.messages.runs import Assign, Failed
 from simulation.dags import Work
 from simulation.network import Clock
 from simulation.nodes import WAIT_S

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from handoff_actors.graph import DAG, Argument, Function
-from handoff_actors.wire.messages import Arg, Call, Earlier, Job, Ref, Template, Text
+from handoff_actors.wire.messages.jobs import Arg, Call, Earlier, Job, Ref, Template, Text
 
 MADE_FOR = b"@"
 

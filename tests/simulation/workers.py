@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from handoff_actors.core.crew import CANCEL_GRACE_S
-from handoff_actors.core.node_events import (
+from handoff_actors.core.node.events import (
     Give,
     NodeEvent,
     WorkerDone,
@@ -15,8 +14,9 @@ from handoff_actors.core.node_events import (
     WorkerRecalled,
     WorkerUp,
 )
+from handoff_actors.core.node.worker_scheduler import CANCEL_GRACE_S
 from handoff_actors.ids import Index, Resources, RunId, WorkerId
-from handoff_actors.wire.messages import Done, Job, Ticket
+from handoff_actors.wire.messages.jobs import Done, Job, Ticket
 from simulation.dags import Conduct
 from simulation.network import Clock, Timeline
 

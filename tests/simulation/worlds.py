@@ -8,13 +8,13 @@ from random import Random
 
 from msgspec.structs import replace
 
-from handoff_actors.core.durations import Durations
-from handoff_actors.core.native import Native
-from handoff_actors.core.placement import POLICIES
-from handoff_actors.core.program import Program
-from handoff_actors.core.run_options import RunOptions
+from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.core.run.scheduling.placement import POLICIES
+from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.scheduling.python_affinity import Native
 from handoff_actors.ids import Resources, RunId
-from handoff_actors.wire.messages import Template
+from handoff_actors.wire.messages.jobs import Template
 from simulation.apps import App
 from simulation.cluster import PYTHON, Cluster
 from simulation.dags import make_work

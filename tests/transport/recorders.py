@@ -8,7 +8,8 @@ from pathlib import Path
 
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import Link, Network, Service
-from handoff_actors.wire.messages import Chunk, Fetch, FromNode, Gone, OnBus, ToNode
+from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 LIMIT_S = 20.0
 NUDGE_S = 0.01

@@ -13,7 +13,9 @@ from handoff_actors.transport.endpoint import Network
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.transport.zeromq import ZmqNetwork
-from handoff_actors.wire.messages import Advert, Beat, FromNode, Gone, Joined
+from handoff_actors.wire.messages.directions import FromNode
+from handoff_actors.wire.messages.members import Advert, Beat, Joined
+from handoff_actors.wire.messages.values import Gone
 from transport.recorders import BusRecorder, ClientRecorder, ServiceRecorder, connected_pair
 
 

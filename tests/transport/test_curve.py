@@ -11,7 +11,8 @@ from handoff_actors.transport.curve import ZAP_DOMAIN, Curve
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.codec import encode
-from handoff_actors.wire.messages import Beat, Gone, Joined
+from handoff_actors.wire.messages.members import Beat, Joined
+from handoff_actors.wire.messages.values import Gone
 from transport.recorders import BusRecorder, ClientRecorder, ServiceRecorder, connected_pair
 from transport.test_contract import advert_of
 

@@ -10,7 +10,8 @@ import zmq
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.codec import encode
-from handoff_actors.wire.messages import Beat, Gone
+from handoff_actors.wire.messages.members import Beat
+from handoff_actors.wire.messages.values import Gone
 from transport import zmtp
 from transport.recorders import connected_pair
 

@@ -15,7 +15,8 @@ from handoff_actors.ids import RunId
 from handoff_actors.transport import zeromq
 from handoff_actors.transport.zeromq import HEARTBEAT_TIMEOUT_MS, ZmqNetwork
 from handoff_actors.wire.codec import PIECE_BYTES, encode
-from handoff_actors.wire.messages import Beat, Chunk, Fetch, Gone
+from handoff_actors.wire.messages.members import Beat
+from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from transport.recorders import BusRecorder, ClientRecorder, Recorder, Server, ServiceRecorder, connected_pair
 
 LOOPBACK = "tcp://127.0.0.1:0"

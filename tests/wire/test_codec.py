@@ -20,18 +20,11 @@ from handoff_actors.wire.codec import (
     join,
     split,
 )
-from handoff_actors.wire.messages import (
-    AnyMessage,
-    Beat,
-    Chunk,
-    Close,
-    Completed,
-    Done,
-    Fetch,
-    FromNode,
-    OnBus,
-    ToNode,
-)
+from handoff_actors.wire.messages.directions import AnyMessage, FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.jobs import Done
+from handoff_actors.wire.messages.members import Beat
+from handoff_actors.wire.messages.runs import Close, Completed
+from handoff_actors.wire.messages.values import Chunk, Fetch
 
 ALL_DECODERS = (TO_NODE, FROM_NODE, ON_BUS)
 #: Deep enough to overflow the stack of a decoder that does not count.

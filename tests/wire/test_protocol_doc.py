@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from handoff_actors.wire.messages import AnyMessage
+from handoff_actors.wire.messages.directions import AnyMessage
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "protocol.md"

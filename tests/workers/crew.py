@@ -9,9 +9,9 @@ from typing import Any
 import psutil
 
 from handoff_actors.ids import Resources, RunId, WorkerId
-from handoff_actors.wire.messages import Arg, Job, Said, Template, Traces
+from handoff_actors.wire.messages.jobs import Arg, Job, Said, Template, Traces
 from handoff_actors.wire.payload import decode, decode_exception, encode, encode_call, encode_code
-from handoff_actors.workers.pool import WorkerPool
+from handoff_actors.workers.pool.pool import WorkerPool
 
 RUN = RunId(7)
 SYNC = WorkerId(1)

@@ -7,7 +7,7 @@ from zipfile import ZipFile, ZipInfo
 
 import pytest
 
-from handoff_actors.workers.archive import Withheld, pack, unpack
+from handoff_actors.store.archive import Withheld, pack, unpack
 
 LIMIT = 1_000_000
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages import Arg, Call, Job, Ref, Text
+from handoff_actors.wire.messages.jobs import Arg, Call, Job, Ref, Text
 from handoff_actors.wire.payload import decode, encode, encode_call
 from workers import functions
 from workers.announcement import Announcement

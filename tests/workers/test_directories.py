@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from handoff_actors.workers import directories
+from handoff_actors.store import directories
 
 DEAD = "handoff-" + "0123456789abcdef" + "01234567"
 NOBODY = 65534

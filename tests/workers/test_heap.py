@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from handoff_actors.workers import heap
+from handoff_actors.workers.child import heap
 from workers.crew import ASYNC, SYNC, Crew
 
 #: More than glibc itself would ever keep of a block, and less than we do.

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from handoff_actors.ids import WorkerId
-from handoff_actors.wire.messages import Job, Ref
+from handoff_actors.store.mappings import KEPT_COUNT, KEPT_FROM_NBYTES, Mappings
+from handoff_actors.wire.messages.jobs import Job, Ref
 from handoff_actors.wire.payload import decode
-from handoff_actors.workers.mappings import KEPT_COUNT, KEPT_FROM_NBYTES, Mappings
 from workers.crew import ASYNC, RUN, SYNC, Crew, job, template
 
 NBYTES = KEPT_FROM_NBYTES

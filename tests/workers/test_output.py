@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from handoff_actors.ids import RunId, WorkerId
-from handoff_actors.wire.messages import Dropped, Logged, Printed
-from handoff_actors.workers.output import BURST_NBYTES
+from handoff_actors.wire.messages.jobs import Dropped, Logged, Printed
+from handoff_actors.workers.child.output import BURST_NBYTES
 from workers.crew import ASYNC, RUN, SYNC, Crew, job, template
 
 

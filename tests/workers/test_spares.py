@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from handoff_actors.workers.room import allocate, make_room
-from handoff_actors.workers.spares import LEAST_NBYTES, MOST_NBYTES, remove_spares, set_aside, take
+from handoff_actors.store.allocation import allocate, make_room
+from handoff_actors.store.recycling import LEAST_NBYTES, MOST_NBYTES, remove_spares, set_aside, take
 from small_file_system import small_file_system
 
 NBYTES = 2 * LEAST_NBYTES

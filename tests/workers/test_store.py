@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handoff_actors.wire.messages import Job, Ref
+from handoff_actors.wire.messages.jobs import Job, Ref
 from handoff_actors.wire.payload import decode
 from small_file_system import small_file_system
 from stored import values_in

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from handoff_actors.workers.tail import Tail
+from handoff_actors.workers.child.tail import Tail
 from workers import functions
 from workers.crew import ASYNC, SYNC, Crew
 

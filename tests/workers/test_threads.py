@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from handoff_actors.workers.environments import Environment, Environments
-from handoff_actors.workers.store import Store
-from handoff_actors.workers.threads import VARIABLES
+from handoff_actors.workers.child.environments import Environment, Environments
+from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.threads import VARIABLES
 from workers.crew import ASYNC, SYNC, Crew
 
 pytestmark = pytest.mark.processes

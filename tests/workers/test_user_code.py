@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
-from handoff_actors.wire.messages import Template
+from handoff_actors.wire.messages.jobs import Template
 from workers import functions
 from workers.crew import ASYNC, RUN, SYNC, Crew, job
 

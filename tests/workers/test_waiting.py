@@ -2,7 +2,7 @@
 
 import pytest
 
-from handoff_actors.workers.waiting import AWAKE_S, Waiting
+from handoff_actors.workers.child.waiting import AWAKE_S, Waiting
 
 LOOK_S = AWAKE_S / 10
 DESCRIPTOR = 5

@@ -7,22 +7,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from handoff_actors.core.run_events import NodeDown, NodeUp
+from handoff_actors.core.run.events import NodeDown, NodeUp
 from handoff_actors.errors import NodeLost
 from handoff_actors.ids import Resources
 from handoff_actors.transport.endpoint import Link, Network
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import (
-    PROTOCOL,
-    Advert,
-    Beat,
-    FromNode,
-    Goodbye,
-    Hello,
-    Refused,
-    ToNode,
-    Welcome,
-)
+from handoff_actors.wire.messages.base import PROTOCOL
+from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, Hello, Refused, Welcome
 from handoff_actors.wire.versions import VERSION
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
-from handoff_actors.core.admission import check_advert
-from handoff_actors.core.membership import (
+from handoff_actors.core.cluster.membership import (
     Introduce,
     MemberChanged,
     MemberDown,
@@ -24,6 +23,7 @@ from handoff_actors.core.membership import (
     Unreachable,
     Unsubscribe,
 )
+from handoff_actors.core.node.validation import check_advert
 from handoff_actors.errors import (
     AuthenticationError,
     ConnectionFailed,
@@ -33,18 +33,9 @@ from handoff_actors.errors import (
 )
 from handoff_actors.transport.endpoint import Link, Network, Publisher
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import (
-    PROTOCOL,
-    Advert,
-    FromNode,
-    Goodbye,
-    Hello,
-    Joined,
-    OnBus,
-    Published,
-    Refused,
-    Welcome,
-)
+from handoff_actors.wire.messages.base import PROTOCOL
+from handoff_actors.wire.messages.directions import FromNode, OnBus
+from handoff_actors.wire.messages.members import Advert, Goodbye, Hello, Joined, Published, Refused, Welcome
 from handoff_actors.wire.versions import VERSION
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from handoff_actors.actors.store import Landing
-from handoff_actors.core.fetching import Ask, FetchEffect, Fetching, Landed, Lost, Restart
+from handoff_actors.core.cluster.transfers import Ask, FetchEffect, Fetching, Landed, Lost, Restart
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages import Chunk, Fetch
+from handoff_actors.store.files import Landing
+from handoff_actors.wire.messages.values import Chunk, Fetch
 
 #: What has landed, or why not, and whether it is for want of room here.
 Done = Callable[[Landing | None, str, bool], None]

@@ -6,18 +6,10 @@ from collections.abc import Callable
 from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.transport.endpoint import Link, Network
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import (
-    PROTOCOL,
-    Beat,
-    Chunk,
-    Fetch,
-    FromNode,
-    Gone,
-    Goodbye,
-    Hello,
-    Refused,
-    Welcome,
-)
+from handoff_actors.wire.messages.base import PROTOCOL
+from handoff_actors.wire.messages.directions import FromNode
+from handoff_actors.wire.messages.members import Beat, Goodbye, Hello, Refused, Welcome
+from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION
 
 CONNECT_TIMEOUT_S = 5.0

@@ -4,9 +4,9 @@ import click
 import uvloop
 
 from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.client.run import Run
+from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
-from handoff_actors.runs import Run
-from handoff_actors.session import Session
 
 TEXT = "the quick brown fox jumps over the lazy dog"
 

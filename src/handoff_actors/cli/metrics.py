@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import click
 
-from handoff_actors.actors.node import NodeActor
+from handoff_actors.actors.node.actor import NodeActor
 
 
 def check_that_metrics_can_be_served() -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 import uvloop
 
-from handoff_actors.actors.capabilities import own_capabilities
-from handoff_actors.actors.daemon import DRAIN_S, DaemonOptions, run_daemon
-from handoff_actors.actors.limits import MemoryOptions
-from handoff_actors.actors.logs import log_to_stderr
-from handoff_actors.actors.node import NodeActor
+from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.actors.node.daemon import DRAIN_S, DaemonOptions, run_daemon
+from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.actors.node.logs import log_to_stderr
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
 from handoff_actors.cli.parameters import (
@@ -25,13 +25,13 @@ from handoff_actors.cli.parameters import (
     json_option,
 )
 from handoff_actors.cli.resources import amounts
-from handoff_actors.core.limits import MEMORY_FACTOR
+from handoff_actors.client.options import check_resources
+from handoff_actors.core.node.limits import MEMORY_FACTOR
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
-from handoff_actors.options import check_resources
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.security import advertised, is_loopback
-from handoff_actors.wire.messages import Advert
+from handoff_actors.wire.messages.members import Advert
 
 LEVELS = ("debug", "info", "warning", "error")
 

@@ -8,7 +8,7 @@ import click
 import uvloop
 from rich.console import Console
 
-from handoff_actors.actors.census import Census, Member
+from handoff_actors.actors.node.cluster_monitor import Census, Member
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture

@@ -8,18 +8,18 @@ from typing import NoReturn
 import click
 import uvloop
 
-from handoff_actors.api import ExecuteOptions
 from handoff_actors.cli.loading import load_dag
 from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.progress import tell_failures
 from handoff_actors.cli.streams import stdout_to_stderr
-from handoff_actors.core.placement import POLICIES
+from handoff_actors.client.api import ExecuteOptions
+from handoff_actors.client.session import Session
+from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.errors import HandoffError
 from handoff_actors.escaping import escape_text
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
-from handoff_actors.session import Session
 from handoff_actors.transport.credentials import Credentials
 
 #: What shells report of a command that SIGINT has ended.

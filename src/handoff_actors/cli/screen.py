@@ -15,7 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from handoff_actors.actors.census import Member
+from handoff_actors.actors.node.cluster_monitor import Member
 from handoff_actors.cli.standing import standings, summary
 from handoff_actors.cli.tables import live_node_table, live_run_table
 from handoff_actors.report.table import count

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from handoff_actors.actors.census import Member
+from handoff_actors.actors.node.cluster_monitor import Member
 from handoff_actors.cli.resources import amounts
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.report.table import count
-from handoff_actors.wire.messages import ServedRun
+from handoff_actors.wire.messages.members import ServedRun
 
 Row = tuple[str, ...]
 

@@ -7,7 +7,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from handoff_actors.actors.census import Member
+from handoff_actors.actors.node.cluster_monitor import Member
 from handoff_actors.cli.standing import (
     NODE_COLUMNS,
     RUN_COLUMNS,

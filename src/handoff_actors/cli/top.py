@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 import click
 import uvloop
 
-from handoff_actors.actors.census import Census, Member
+from handoff_actors.actors.node.cluster_monitor import Census, Member
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture, summary

@@ -1,7 +1,7 @@
 """What is said of an attempt that did not end well: by its node to the run, and by the run to its caller."""
 
-from handoff_actors.core.node_events import WorkerExited
-from handoff_actors.core.shelf import Shelf
+from handoff_actors.core.node.events import WorkerExited
+from handoff_actors.core.node.spill_policy import Shelf
 from handoff_actors.errors import (
     EnvironmentFailed,
     FunctionFailed,
@@ -10,7 +10,8 @@ from handoff_actors.errors import (
     WorkerDied,
 )
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages import NO_TRACES, Done, Failed, Job, Template, Traces
+from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Template, Traces
+from handoff_actors.wire.messages.runs import Failed
 
 MEGABYTE = 1e6
 

@@ -9,12 +9,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from handoff_actors.api import ExecuteOptions
+from handoff_actors.client.api import ExecuteOptions
+from handoff_actors.client.run import Run
+from handoff_actors.client.session import Session
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.integrations.loop_thread import LoopThread
-from handoff_actors.runs import Run
-from handoff_actors.session import Session
 
 T = TypeVar("T")
 

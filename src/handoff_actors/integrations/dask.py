@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from handoff_actors.client.run import RunEvent
 from handoff_actors.errors import FunctionFailed, SerializationError
 from handoff_actors.graph.argument import Constant
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function
 from handoff_actors.integrations.background import BackgroundSession, shared
-from handoff_actors.runs import RunEvent
 from handoff_actors.wire.payload import Sealed
 
 try:

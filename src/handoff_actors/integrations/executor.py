@@ -13,11 +13,11 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from handoff_actors.actors.capabilities import own_capabilities
+from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.client.session import Session
 from handoff_actors.integrations.calls import Initializer
 from handoff_actors.integrations.feed import Feed, Item
 from handoff_actors.integrations.loop_thread import LoopThread, is_interpreter_ending
-from handoff_actors.session import Session
 
 if TYPE_CHECKING:
     from handoff_actors.integrations.background import BackgroundSession

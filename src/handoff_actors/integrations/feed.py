@@ -15,12 +15,12 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any, Final
 
+from handoff_actors.client.session import Session
 from handoff_actors.errors import FunctionFailed, HandoffError, SerializationError, WorkerDied
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
 from handoff_actors.integrations.calls import Initializer, Kind, Outcome, attempt, caller_of
-from handoff_actors.session import Session
 from handoff_actors.wire.payload import Sealed, decode_exception
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from handoff_actors.blocking import loop_factory
+from handoff_actors.client.blocking import loop_factory
 
 #: Those that have not ended.
 _running: set["LoopThread"] = set()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from msgspec.structs import replace
 
-from handoff_actors import watching
+from handoff_actors.client import instrumentation
 from handoff_actors.events import RunEvent
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
@@ -36,12 +36,12 @@ _chosen_id: ContextVar[int | None] = ContextVar("chosen_id", default=None)
 
 def instrument(tracer_provider: trace.TracerProvider | None = None) -> None:
     """Make spans of every run that begins from now on in this process, with a provider or with the global one."""
-    watching.watch_with(lambda plan: _TracedRun(plan, tracer_provider or trace.get_tracer_provider()))
+    instrumentation.watch_with(lambda plan: _TracedRun(plan, tracer_provider or trace.get_tracer_provider()))
 
 
 def uninstrument() -> None:
     """Make no more spans of runs that begin from now on."""
-    watching.watch_with(None)
+    instrumentation.watch_with(None)
 
 
 class _Failure(NamedTuple):
@@ -51,7 +51,7 @@ class _Failure(NamedTuple):
     reason: str
 
 
-class _TracedRun(watching.Watch):
+class _TracedRun(instrumentation.Watch):
     """The spans of one run."""
 
     def __init__(self, plan: Plan, provider: trace.TracerProvider) -> None:
@@ -88,7 +88,7 @@ class _TracedRun(watching.Watch):
             self._span.set_status(trace.StatusCode.ERROR, str(error) or type(error).__name__)
         self._span.end()
 
-    def observer(self, on_event: watching.Observer | None) -> watching.Observer:
+    def observer(self, on_event: instrumentation.Observer | None) -> instrumentation.Observer:
         """See Watch."""
 
         def observe(event: RunEvent) -> None:

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from handoff_actors.actors.node import NodeActor
+from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.integrations.metrics_server import MetricsServer
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.versions import VERSION

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from msgspec import Struct
 
-from handoff_actors.core.progress import Progress
+from handoff_actors.core.run.state import Progress
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from handoff_actors.core.progress import APP, DONE, Progress, Transfer
+from handoff_actors.core.run.state import APP, DONE, Progress, Transfer
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.report.breakdown import Breakdown

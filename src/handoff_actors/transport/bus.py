@@ -14,7 +14,7 @@ from handoff_actors.errors import ConnectionFailed, RemoteProtocolError
 from handoff_actors.transport.link import connect
 from handoff_actors.transport.pump import Pump
 from handoff_actors.wire.codec import ON_BUS, decode, encode
-from handoff_actors.wire.messages import OnBus
+from handoff_actors.wire.messages.directions import OnBus
 
 log = logging.getLogger(__name__)
 

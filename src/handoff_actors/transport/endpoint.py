@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from handoff_actors.ids import PeerId
-from handoff_actors.wire.messages import FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
 
 #: Seconds within which a link has to stand.
 CONNECT_TIMEOUT_S: Final = 5.0

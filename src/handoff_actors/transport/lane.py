@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from handoff_actors.wire.codec import decode, encode
-from handoff_actors.wire.messages import AnyMessage
+from handoff_actors.wire.messages.directions import AnyMessage
 
 if TYPE_CHECKING:
     from msgspec.msgpack import Decoder

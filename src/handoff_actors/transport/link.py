@@ -32,7 +32,7 @@ from handoff_actors.transport.outbox import Frames, Outbox
 from handoff_actors.transport.pump import Pump
 from handoff_actors.transport.security import is_remote
 from handoff_actors.wire.codec import FROM_NODE, decode, join
-from handoff_actors.wire.messages import FromNode, ToNode
+from handoff_actors.wire.messages.directions import FromNode, ToNode
 
 #: Seconds between tries to connect to where nobody listens yet.
 RETRY_S: Final = 0.1

@@ -21,7 +21,7 @@ from handoff_actors.transport.endpoint import (
 from handoff_actors.transport.lane import Lane, Postman
 from handoff_actors.transport.memory_bus import MemoryPublisher, MemorySubscriber
 from handoff_actors.wire import codec
-from handoff_actors.wire.messages import FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
 
 SCHEME: Final = "memory://"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from handoff_actors.transport.lane import Lane, Postman
 from handoff_actors.wire.codec import ON_BUS
-from handoff_actors.wire.messages import OnBus
+from handoff_actors.wire.messages.directions import OnBus
 
 
 class MemoryPublisher:

@@ -6,7 +6,7 @@ from typing import Final
 
 from handoff_actors.ids import PeerId
 from handoff_actors.wire.codec import Batch, split
-from handoff_actors.wire.messages import FromNode, ToNode
+from handoff_actors.wire.messages.directions import FromNode, ToNode
 
 #: A frame of messages, and perhaps a piece of a value.
 Frames = tuple[bytearray] | tuple[bytearray, memoryview]

@@ -21,7 +21,7 @@ from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
 from handoff_actors.transport.outbox import Frames, Outbox
 from handoff_actors.transport.pump import Pump
 from handoff_actors.wire.codec import TO_NODE, decode, join
-from handoff_actors.wire.messages import FromNode, ToNode
+from handoff_actors.wire.messages.directions import FromNode, ToNode
 
 log = logging.getLogger(__name__)
 

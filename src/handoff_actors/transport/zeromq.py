@@ -19,7 +19,7 @@ from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.link import ZmqLink
 from handoff_actors.transport.service import MOST_QUEUED_MESSAGES, ZmqService
 from handoff_actors.wire.codec import MAX_FRAME_BYTES
-from handoff_actors.wire.messages import OnBus
+from handoff_actors.wire.messages.directions import OnBus
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from handoff_actors.errors import RemoteProtocolError, SerializationError
-from handoff_actors.wire.messages import AnyMessage, Chunk, FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.directions import AnyMessage, FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.values import Chunk
 
 #: No frame is longer; whoever announces a longer one is disconnected before a byte of it is stored.
 MAX_FRAME_BYTES: Final = 2**30

@@ -2,7 +2,7 @@
 
 from handoff_actors.errors import VersionMismatch
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages import PROTOCOL
+from handoff_actors.wire.messages.base import PROTOCOL
 
 VERSION = "0.1.0"
 

@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from handoff_actors.workers.output import Output
+from handoff_actors.workers.child.output import Output
 from handoff_actors.workers.protocol import Said
 
 #: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so much of its message, of

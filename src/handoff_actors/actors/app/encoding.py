@@ -1,0 +1,200 @@
+"""Turns a plan into the bytes that a run sends: code, constants and values, each encoded once."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from msgspec import Struct, field
+
+from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.scheduling.python_affinity import Native
+from handoff_actors.errors import SerializationError
+from handoff_actors.graph.environment import Environment
+from handoff_actors.graph.plan import Plan, TemplateSpec
+from handoff_actors.ids import FunctionId, Index
+from handoff_actors.wire.by_value import sent_by_value
+from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.wire.messages.jobs import Environment as WireEnvironment, Ref, Template
+from handoff_actors.wire.payload import encode, encode_call, encode_code
+from handoff_actors.wire.pickling import has_code
+
+#: So much is encoded before the app's loop gets its turn.
+SLICE = 500
+
+T = TypeVar("T")
+
+
+class Encoded(Struct, frozen=True):
+    """What a run sends, and what its app keeps for those who ask."""
+
+    program: Program
+    #: Large constants.
+    large: dict[Index, bytes | memoryview]
+    #: Directories that nodes may lack.
+    directories: dict[Index, Path]
+
+
+class _Parts(Struct):
+    """What has been encoded."""
+
+    templates: list[Template] = field(default_factory=list)
+    constants: list[bytes | Ref] = field(default_factory=list)
+    values: list[bytes | Ref] = field(default_factory=list)
+    #: Numbers of those with code by value in them: see `core.run.scheduling.python_affinity`.
+    native_templates: set[int] = field(default_factory=set)
+    native_constants: set[int] = field(default_factory=set)
+    native_values: set[int] = field(default_factory=set)
+
+    def native(self) -> Native:
+        """These numbers, as the core has them."""
+        numbers = map(frozenset, (self.native_templates, self.native_constants, self.native_values))
+        return Native(PYTHON, *numbers)
+
+
+async def encode_program(
+    plan: Plan, inline_limit: int, log_level: int | None = None, by_value: Sequence[ModuleType] = ()
+) -> Encoded:
+    """The program of a plan; `by_value` are modules that nodes may lack.
+
+    Raises SerializationError, which names the function.
+    """
+    encoder = _Encoder(plan, inline_limit, log_level, by_value)
+    await encoder.encode()
+    program = Program(
+        plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.native()
+    )
+    return Encoded(program, encoder.large, encoder.directories)
+
+
+class _Encoder:
+    def __init__(
+        self, plan: Plan, inline_limit: int, log_level: int | None, by_value: Sequence[ModuleType]
+    ) -> None:
+        self._plan = plan
+        self._inline_limit = inline_limit
+        self._log_level = log_level
+        self._by_value = by_value
+        self._environments: dict[Environment, WireEnvironment] = {}
+        #: Code is not the same in two runs where it imports from a directory: that may have changed in between.
+        self._salt = b""
+        self._next_index = plan.size
+        self.large: dict[Index, bytes | memoryview] = {}
+        self.directories: dict[Index, Path] = {}
+        self.parts = _Parts()
+
+    async def encode(self) -> None:
+        plan, parts = self._plan, self.parts
+        codes: dict[int, tuple[bytes, bool, bytes]] = {}
+        for number, spec in enumerate(plan.templates):
+            owner = partial(_first, plan, plan.template_of, number)
+            key = id(spec.code)
+            if key not in codes:
+                codes[key] = self._named(owner, "its code", encode_code, spec.code)
+            parts.templates.append(self._template(number, spec, codes[key]))
+            await breathe(number)
+        for number, (extra_args, kwargs) in enumerate(plan.constants):
+            owner = partial(_first, plan, plan.constants_of, number)
+            encoded = self._named(owner, "its extra_args or kwargs", encode_call, extra_args, kwargs)
+            parts.constants.append(self._place(encoded, number, parts.native_constants))
+            await breathe(number)
+        for number, value in enumerate(plan.values):
+            owner = partial(_first_with_value, plan, number)
+            payload = self._named(owner, "one of its arguments", encode, value)
+            parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
+            await breathe(number)
+
+    def _template(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> Template:
+        digest, by_reference, encoded = code
+        environment = None if spec.environment is None else self._environment(spec.environment)
+        if not by_reference and has_code(encoded):
+            self.parts.native_templates.add(number)
+        if environment is not None and environment.directory:
+            self._salt = self._salt or secrets.token_bytes(8)
+            digest = _digest_within(environment.directory, self._salt, digest)
+        return Template(
+            number,
+            digest,
+            by_reference,
+            encoded,
+            spec.is_async,
+            spec.as_list,
+            spec.cost,
+            spec.timeout,
+            self._log_level,
+            environment,
+        )
+
+    def _environment(self, asked_for: Environment) -> WireEnvironment:
+        known = self._environments.get(asked_for)
+        if known is None:
+            known = self._environments[asked_for] = self._new_environment(asked_for)
+        return known
+
+    def _new_environment(self, asked_for: Environment) -> WireEnvironment:
+        variables = dict(asked_for.env_vars)
+        if asked_for.working_dir is None:
+            return WireEnvironment(variables)
+        directory = Path(asked_for.working_dir).expanduser().absolute()
+        if not directory.is_dir():
+            # A node may have it.
+            return WireEnvironment(variables, str(directory))
+        index = next((known for known, path in self.directories.items() if path == directory), None)
+        if index is None:
+            index = self._take_index()
+            self.directories[index] = directory
+        # How large it is shows once it has been packed, if that has to be.
+        return WireEnvironment(variables, str(directory), Ref(index, 0, [""]))
+
+    def _place(self, encoded: bytes, number: int, native: set[int]) -> bytes | Ref:
+        if has_code(encoded):
+            native.add(number)
+        if len(encoded) <= self._inline_limit:
+            return encoded
+        index = self._take_index()
+        self.large[index] = encoded
+        return Ref(index, len(encoded), [""])
+
+    def _take_index(self) -> Index:
+        self._next_index += 1
+        return self._next_index - 1
+
+    def _named(
+        self, owner: Callable[[], FunctionId], what: str, encode_it: Callable[..., T], *parts: object
+    ) -> T:
+        try:
+            if not self._by_value:
+                return encode_it(*parts)
+            # Not for longer: other runs encode in between.
+            with sent_by_value(self._by_value):
+                return encode_it(*parts)
+        except SerializationError as error:
+            function_id = owner()
+            raise SerializationError(
+                f"function {function_id!r}: {what} can't be sent to a node: {error}", function_id
+            ) from error
+
+
+def _digest_within(directory: str, salt: bytes, digest: bytes) -> bytes:
+    # As in wire.payload: few programs need it, and it takes 3 ms to import.
+    from hashlib import blake2b  # noqa: PLC0415
+
+    return blake2b(directory.encode() + salt + digest, digest_size=16, person=b"directory").digest()
+
+
+def _first(plan: Plan, numbers: list[int], number: int) -> FunctionId:
+    """A function to blame. What none has itself belongs to an inline function or to a hook within one."""
+    return plan.ids[numbers.index(number)] if number in numbers else None
+
+
+def _first_with_value(plan: Plan, number: int) -> FunctionId:
+    return next((plan.ids[index] for index, args in enumerate(plan.args) if ~number in args), None)
+
+
+async def breathe(number: int) -> None:
+    """Give the loop its turn, now and then. `number` counts what has been done."""
+    if number % SLICE == SLICE - 1:
+        await asyncio.sleep(0)

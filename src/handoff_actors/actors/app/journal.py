@@ -1,0 +1,202 @@
+"""Keeps a run's journal off the event loop: what is done goes to the file in batches, from one thread."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, closing
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
+
+from handoff_actors.actors.app.encoding import breathe
+from handoff_actors.core.run.resumption import Digests, Recorded, Reused, Row, fingerprints, reusable
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index
+from handoff_actors.wire.digest import Digester, digest_of
+
+#: What is done is committed within so many seconds, or sooner, once there is so much of it.
+COMMIT_S: Final = 0.05
+COMMIT_ROWS: Final = 500
+#: Of an id, for people.
+ID_LENGTH: Final = 200
+
+if TYPE_CHECKING:
+    from handoff_actors.actors.app.journal_file import JournalFile
+
+Buffer = bytes | memoryview
+
+
+class Entry(Struct, frozen=True):
+    """A function that is done. `value` is None where it stayed on a node."""
+
+    index: Index
+    node: str
+    nbytes: int
+    value: Buffer | None
+
+
+class Resumption(Struct):
+    """What a run takes over from its journal."""
+
+    #: For what it does itself; None where it has none.
+    journal: "Journal | None" = None
+    reused: dict[Index, Reused] = field(default_factory=dict)
+    #: Encoded values that are too large to be inline.
+    home: dict[Index, Buffer] = field(default_factory=dict)
+
+    def add(self, index: Index, recorded: Recorded | None, value: Buffer | None, inline_limit: int) -> None:
+        """Take over a function; `recorded` is None for a serialize hook that nobody needs."""
+        if recorded is None:
+            self.reused[index] = Reused("", 0)
+        elif value is None:
+            self.reused[index] = Reused(recorded.node, recorded.nbytes)
+        elif len(value) <= inline_limit:
+            self.reused[index] = Reused(recorded.node, bytes(value))
+        else:
+            self.reused[index] = Reused(recorded.node, len(value), is_home=True)
+            self.home[index] = value
+
+
+class Journal:
+    """The journal of one run, open."""
+
+    def __init__(self, file: "JournalFile", thread: ThreadPoolExecutor) -> None:
+        self._file = file
+        self._thread = thread
+        self._loop = asyncio.get_running_loop()
+        self._keys: Sequence[bytes] = []
+        self._fingerprints: Sequence[bytes] = []
+        self._names: Sequence[str] = []
+        self._pending: list[Entry] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+        #: Why nothing more can be written.
+        self.failure: BaseException | None = None
+        #: Told of that.
+        self.on_failure: Callable[[BaseException], None] = lambda _: None
+
+    async def resume(self, plan: Plan, wanted: Collection[Index], inline_limit: int) -> Resumption:
+        """Find out what need not run. Raises JournalError."""
+        # On the loop: it calls users' code, which need not be made for threads.
+        digests = await _digests(plan)
+        return await self._loop.run_in_executor(
+            self._thread, self._look_up, plan, digests, frozenset(wanted), inline_limit
+        )
+
+    def _look_up(
+        self, plan: Plan, digests: Digests, wanted: Collection[Index], inline_limit: int
+    ) -> Resumption:
+        self._keys, self._names = digests.ids, [repr(function_id)[:ID_LENGTH] for function_id in plan.ids]
+        self._fingerprints = fingerprints(plan, digests, digest_of)
+        by_key = self._file.recorded()
+        recorded = {index: by_key[key] for index, key in enumerate(self._keys) if key in by_key}
+        resumption = Resumption(self)
+        for index in reusable(plan, self._fingerprints, recorded, wanted):
+            record = recorded.get(index)
+            has_value = record is not None and record.has_value
+            value = self._file.value(self._keys[index]) if has_value else None
+            resumption.add(index, record, value, inline_limit)
+        return resumption
+
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Have these functions written soon, and after all that were recorded before."""
+        self._pending += entries
+        if self._writing is not None or self.failure is not None:
+            return
+        if len(self._pending) >= COMMIT_ROWS:
+            self._write()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(COMMIT_S, self._write)
+
+    async def flush(self) -> None:
+        """Have everything written, unless writing has failed."""
+        if self._pending and self.failure is None:
+            # The thread does one thing after another: once this is written, all is.
+            self._write()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    def _write(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        entries, self._pending = self._pending, []
+        self._writing = self._loop.run_in_executor(self._thread, self._write_now, entries)
+        self._writing.add_done_callback(self._written)
+
+    def _write_now(self, entries: Sequence[Entry]) -> None:
+        self._file.write([self._row(entry) for entry in entries])
+
+    def _row(self, entry: Entry) -> Row:
+        index = entry.index
+        return Row(
+            self._keys[index],
+            self._names[index],
+            self._fingerprints[index],
+            entry.node,
+            entry.nbytes,
+            entry.value,
+        )
+
+    def _written(self, writing: asyncio.Future[None]) -> None:
+        if writing is self._writing:
+            self._writing = None
+        failure = writing.exception()
+        if failure is not None and self.failure is None:
+            self.failure = failure
+            self.on_failure(failure)
+        elif self._pending:
+            self.record([])
+
+
+@asynccontextmanager
+async def resumption_from(
+    path: str | os.PathLike[str] | None, plan: Plan, wanted: Collection[Index], inline_limit: int
+) -> AsyncIterator[Resumption]:
+    """What a run takes over from its journal, which is open meanwhile; nothing where it has none. Raises JournalError."""
+    if path is None:
+        yield Resumption()
+        return
+    async with open_journal(path) as journal:
+        yield await journal.resume(plan, wanted, inline_limit)
+
+
+@asynccontextmanager
+async def open_journal(path: str | os.PathLike[str]) -> AsyncIterator[Journal]:
+    """Have a file as the journal of one run. All that was recorded is in it afterwards. Raises JournalError."""
+    from handoff_actors.actors.app.journal_file import JournalFile  # noqa: PLC0415 - most runs need no database
+
+    loop = asyncio.get_running_loop()
+    thread = ThreadPoolExecutor(1, "handoff-journal")
+    #: Used in the thread alone, so that a file is closed also if nobody has waited until it was open.
+    opened = ExitStack()
+    try:
+        file = await loop.run_in_executor(thread, lambda: opened.enter_context(closing(JournalFile(path))))
+        journal = Journal(file, thread)
+        try:
+            yield journal
+        finally:
+            await journal.flush()
+        if journal.failure is not None:
+            raise journal.failure
+    finally:
+        closed = loop.run_in_executor(thread, opened.close)
+        thread.shutdown(wait=False)
+        await asyncio.shield(closed)
+
+
+async def _digests(plan: Plan) -> Digests:
+    digester = Digester()
+    ids = await _each(plan.ids, digester.digest)
+    templates = await _each([template.code for template in plan.templates], digester.digest)
+    constants = await _each(plan.constants, digester.digest)
+    return Digests(ids, templates, constants, await _each(plan.values, digester.digest))
+
+
+async def _each(values: Sequence[object], digest: Callable[[object], bytes]) -> list[bytes]:
+    found: list[bytes] = []
+    for number, value in enumerate(values):
+        found.append(digest(value))
+        await breathe(number)
+    return found

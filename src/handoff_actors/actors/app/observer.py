@@ -1,0 +1,107 @@
+"""Tells of a run in the user's words: with the ids of functions, and with what is known of those that have ended."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import assert_never
+
+from handoff_actors import events
+from handoff_actors.core.run.events import Finished, Joined, Left, Moved, Observation, Observed
+from handoff_actors.core.run.state import APP, Progress
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index
+
+#: Whoever wants to know.
+Tell = Callable[[events.RunEvent], object]
+
+#: What says no more of a function than all do.
+_PLAIN: dict[str, type[events.RunEvent]] = {
+    event.kind: event
+    for event in (
+        events.Sent,
+        events.Started,
+        events.Retried,
+        events.Failed,
+        events.Lost,
+        events.Recalled,
+        events.Reused,
+    )
+}
+
+
+class Observer:
+    """Turns what a run observes into events."""
+
+    def __init__(self, plan: Plan, progress: Progress, tell: Tell) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._tell = tell
+        self._began_at = 0.0
+
+    def began(self) -> None:
+        """The run begins."""
+        self._began_at = asyncio.get_running_loop().time()
+        self._tell(events.RunStarted(dag_id=self._plan.dag_id, time=time.time(), functions=self._plan.size))
+
+    def ended(self, end: Finished) -> None:
+        """The run is over."""
+        outcome = "cancelled" if end.cancelled else "finished" if end.error is None else "failed"
+        seconds = asyncio.get_running_loop().time() - self._began_at
+        told = events.RunFinished(
+            dag_id=self._plan.dag_id, time=time.time(), outcome=outcome, error=end.error, seconds=seconds
+        )
+        self._tell(told)
+
+    def observed(self, seen: Observation) -> None:
+        """The run has seen something."""
+        dag_id, now = self._plan.dag_id, time.time()
+        match seen:
+            case Observed():
+                self._tell(self._of_function(seen, now))
+            case Moved(index, node, nbytes, took_s):
+                self.moved(index, node, nbytes, took_s)
+            case Joined(name, capabilities):
+                self._tell(events.NodeJoined(dag_id=dag_id, time=now, node=name, capabilities=capabilities))
+            case Left(name, reason):
+                self._tell(events.NodeLeft(dag_id=dag_id, time=now, node=name, reason=reason))
+            case _:
+                assert_never(seen)
+
+    def brought_home(self, index: Index, nbytes: int, took_s: float) -> None:
+        """A value has been brought to the app."""
+        self.moved(index, APP, nbytes, took_s)
+
+    def moved(self, index: Index, node: str, nbytes: int, took_s: float) -> None:
+        """A value, or a large constant, has been brought somewhere."""
+        told = events.Moved(
+            dag_id=self._plan.dag_id,
+            time=time.time(),
+            function_id=self._id_of(index),
+            node=node,
+            nbytes=nbytes,
+            took_s=took_s,
+        )
+        self._tell(told)
+
+    def _of_function(self, seen: Observed, now: float) -> events.RunEvent:
+        kind, index, node, attempt, reason = seen.kind, seen.index, seen.node, seen.attempt, seen.reason
+        dag_id, function_id = self._plan.dag_id, self._plan.ids[index]
+        if kind != events.Finished.kind:
+            return _PLAIN[kind](
+                dag_id=dag_id, time=now, function_id=function_id, node=node, attempt=attempt, reason=reason
+            )
+        progress = self._progress
+        inline = progress.inline.get(index)
+        return events.Finished(
+            dag_id=dag_id,
+            time=now,
+            function_id=function_id,
+            node=node,
+            attempt=attempt,
+            ran_s=progress.ran_s[index],
+            worker=progress.worker[index],
+            nbytes=progress.stored[index].nbytes if inline is None else len(inline),
+        )
+
+    def _id_of(self, index: Index) -> FunctionId:
+        return self._plan.ids[index] if index < self._plan.size else None

@@ -1,0 +1,372 @@
+"""Carries out what a run decides: tells nodes, brings values home, and answers whoever awaits the end."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, assert_never
+
+from handoff_actors.actors.app.encoding import Encoded
+from handoff_actors.actors.app.journal import Entry, Journal
+from handoff_actors.actors.app.observer import Observer, Tell as TellEvent
+from handoff_actors.actors.app.packages import Packages
+from handoff_actors.actors.driver import Driver
+from handoff_actors.core.run.events import (
+    BringHome,
+    BroughtHome,
+    Cancel,
+    Finished,
+    Forgotten,
+    Heard,
+    Joined,
+    Left,
+    LetGo,
+    Moved,
+    NodeUp,
+    NotBroughtHome,
+    Observed,
+    Record,
+    RunEffect,
+    RunEvent as MachineEvent,
+    Tell,
+)
+from handoff_actors.core.run.explain import Explanation, explain
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.resumption import Reused
+from handoff_actors.core.run.state import APP, Transfer
+from handoff_actors.errors import EnvironmentFailed, HandoffError, SerializationError
+from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.wire.messages.directions import AboutRun, ToNode
+from handoff_actors.wire.messages.jobs import Said
+from handoff_actors.wire.messages.runs import Close
+from handoff_actors.wire.payload import decode, decode_exception
+
+log = logging.getLogger(__name__)
+
+Buffer = bytes | memoryview
+
+
+class Home(Protocol):
+    """What a run needs of its session."""
+
+    def send(self, name: str, message: ToNode) -> None:
+        """Say something to a node."""
+
+    def bring(
+        self,
+        run: RunId,
+        index: Index,
+        nbytes: int,
+        holders: list[str],
+        done: Callable[[Buffer | None, str], None],
+    ) -> Callable[[], None]:
+        """Fetch a value from nodes, by their names; the answer gives up on it."""
+
+    def forget(self, run: RunId) -> None:
+        """No node holds anything of this run any more."""
+
+
+class Printing(Protocol):
+    """Whoever takes what functions print and log."""
+
+    def heard(self, node: str, said: Sequence[Said]) -> None:
+        """Functions on a node have said something."""
+
+    def end(self) -> None:
+        """Nothing more comes."""
+
+
+class RunnerActor:
+    """One run."""
+
+    def __init__(
+        self,
+        run: RunId,
+        encoded: Encoded,
+        machine: RunMachine,
+        at_home: Mapping[Index, Buffer],
+        home: Home,
+        on_event: TellEvent | None,
+        journal: Journal | None = None,
+        on_result: Callable[[FunctionId, Any], object] | None = None,
+    ) -> None:
+        self.run = run
+        self.plan = encoded.program.plan
+        self._program = encoded.program
+        #: Values that the app has: large constants, packed directories, and what has been brought home.
+        self.values: dict[Index, Buffer] = {**encoded.large, **at_home}
+        self._packages = Packages(encoded.directories, self.values.__setitem__)
+        self.machine = machine
+        self.started_at = 0.0
+        self.printing: Printing | None = None
+        self._home = home
+        self._observer = None if on_event is None else Observer(self.plan, machine.progress, on_event)
+        self._journal = journal
+        self._on_result = on_result
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[Finished] = self._loop.create_future()
+        self._give_up: dict[Index, Callable[[], None]] = {}
+        #: Of callers that wait for stored values.
+        self._fetches: set[asyncio.Future[Buffer]] = set()
+        self._is_closed = False
+        self._has_crashed = False
+        self._driver: Driver[MachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
+        if journal is not None:
+            journal.on_failure = lambda failure: self._driver.feed(Cancel(_as_ours(failure)))
+        #: Wakes whoever waits for one value.
+        self._changed = asyncio.Event()
+        #: Set once no node holds anything of the run any more.
+        self.forgotten: asyncio.Future[None] = self._loop.create_future()
+
+    async def execute(self, nodes: list[NodeUp], reused: Mapping[Index, Reused]) -> None:
+        """Run to the end, except for what is `reused`. Raises what ended it, or CancelledError.
+
+        If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it.
+        """
+        self.started_at = self._loop.time()
+        if self._observer is not None:
+            self._observer.began()
+        self._driver.start(lambda now: self.machine.start(now, nodes, reused))
+        try:
+            end = await asyncio.shield(self._finished)
+        except asyncio.CancelledError:
+            self._driver.feed(Cancel())
+            await self._until_finished()
+            raise
+        if end.error is not None:
+            if end.cause:
+                raise end.error from decode_exception(end.cause)
+            raise end.error
+
+    def feed(self, event: MachineEvent) -> None:
+        """Hand over an event."""
+        self._driver.feed(event)
+
+    def heard(self, name: str, message: AboutRun) -> None:
+        """A node has said something about this run."""
+        self._driver.feed(Heard(name, message))
+        self._wake_waiters()
+
+    def let_go(self) -> None:
+        """Nobody will ask for its stored values any more."""
+        self._driver.feed(LetGo())
+
+    def stop(self) -> None:
+        """End it, if it goes on, because its session ends; and let its values go."""
+        self._driver.feed(Cancel(HandoffError("the session was closed while the run went on")))
+        self._driver.feed(LetGo())
+
+    def close(self) -> None:
+        """Its session has ended: it goes no further, and nothing comes home any more."""
+        self._is_closed = True
+        self._abandon(
+            HandoffError("the session was closed before all nodes had confirmed the end of the run")
+        )
+        for give_up in self._give_up.values():
+            give_up()
+        self._give_up.clear()
+        for answer in self._fetches:
+            _refuse(answer, "its session has been closed")
+
+    def explain(self) -> list[Explanation]:
+        """Why each function that is not done is where it is."""
+        return list(explain(self.plan, self.machine.progress, self.machine.dispatcher))
+
+    async def fetch(self, index: Index) -> Buffer:
+        """The encoded value of a function that is done. Raises KeyError where no node has it any more."""
+        inline = self.machine.progress.inline.get(index)
+        if inline is not None:
+            return inline
+        if index not in self.values:
+            self.values[index] = await self._fetch_stored(index)
+        return self.values[index]
+
+    async def result(self, function_id: FunctionId) -> Buffer:
+        """The encoded value of a function, once it is done. Raises KeyError for an unknown id, or if it can't be had."""
+        index = self.plan.index_of[function_id]
+        while not self.machine.progress.is_available(index):
+            if self._finished.done():
+                raise KeyError(f"function {function_id!r} has no result: its run has ended without one")
+            await self._changed.wait()
+        return await self.fetch(index)
+
+    async def _fetch_stored(self, index: Index) -> Buffer:
+        if self._is_closed:
+            raise KeyError("its session has been closed")
+        if self.forgotten.done():
+            raise KeyError("the run has been released")
+        stored = self.machine.progress.stored[index]
+        holders = list(stored.holders)
+        while True:
+            try:
+                return await self._fetch_from(holders, index, stored.nbytes)
+            except KeyError:
+                # It may have been handed over by a node that leaves.
+                if self._is_closed or holders == stored.holders or not stored.holders:
+                    raise
+                holders = list(stored.holders)
+
+    async def _fetch_from(self, holders: list[str], index: Index, nbytes: int) -> Buffer:
+        answer: asyncio.Future[Buffer] = self._loop.create_future()
+
+        def done(value: Buffer | None, reason: str) -> None:
+            if value is None:
+                _refuse(answer, reason)
+            elif not answer.done():
+                answer.set_result(value)
+
+        give_up = self._home.bring(self.run, index, nbytes, holders, done)
+        self._fetches.add(answer)
+        try:
+            return await answer
+        finally:
+            self._fetches.discard(answer)
+            if answer.cancelled():
+                give_up()
+
+    def pack(self, index: Index, then: Callable[[], None]) -> bool:
+        """Have a directory packed for a node that lacks it, and go on with `then`; False: there is nothing to pack."""
+        return self._packages.pack(index, then, self._not_packed)
+
+    def _not_packed(self, index: Index, reason: str) -> None:
+        """A directory that some node lacks can't be sent there."""
+        needing = {
+            template.number
+            for template in self._program.templates
+            if template.environment is not None
+            and template.environment.package is not None
+            and template.environment.package.index == index
+        }
+        nodes = self.machine.progress.node
+        concerned = (
+            (self.plan.ids[function], nodes[function])
+            for function, number in enumerate(self.plan.template_of)
+            if number in needing and nodes[function] is not None
+        )
+        function_id, node = next(concerned, (None, None))
+        self._driver.feed(Cancel(EnvironmentFailed(function_id, node or "", reason)))
+
+    async def _until_finished(self) -> None:
+        """Being cancelled again doesn't help: claims have to be freed first."""
+        while not self._finished.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(self._finished)
+
+    def _perform(self, effect: RunEffect) -> None:
+        match effect:
+            case Tell(name, message):
+                self._home.send(name, message)
+            case BringHome(index, nbytes, holders):
+                self._bring_home(index, nbytes, list(holders))
+            case Observed() | Moved() | Joined() | Left():
+                if self._observer is not None:
+                    self._observer.observed(effect)
+            case Record(indices):
+                self._record(indices)
+            case Finished():
+                self._finish(effect)
+            case Forgotten():
+                self._driver.close()
+                self._home.forget(self.run)
+                self._set_forgotten()
+            case _:
+                assert_never(effect)
+
+    def _record(self, indices: Sequence[Index]) -> None:
+        progress = self.machine.progress
+        entries: list[Entry] = []
+        for index in indices:
+            value = progress.inline.get(index, self.values.get(index))
+            nbytes = progress.stored[index].nbytes if value is None else len(value)
+            entries.append(Entry(index, progress.node[index] or "", nbytes, value))
+        if self._journal is not None:
+            self._journal.record(entries)
+        if self._on_result is not None:
+            self._tell_results(entries, self._on_result)
+
+    def _tell_results(self, entries: list[Entry], tell: Callable[[FunctionId, Any], object]) -> None:
+        for entry in entries:
+            if entry.value is None:
+                continue
+            function_id = self.plan.ids[entry.index]
+            try:
+                value = decode(entry.value)
+            except SerializationError as error:
+                self._loop.call_soon(
+                    self._driver.feed,
+                    Cancel(
+                        SerializationError(f"the result of function {function_id!r}: {error}", function_id)
+                    ),
+                )
+                continue
+            tell(function_id, value)
+
+    def _bring_home(self, index: Index, nbytes: int, holders: list[str]) -> None:
+        earlier = self._give_up.pop(index, None)
+        if earlier is not None:
+            earlier()
+        began_at = self._loop.time()
+
+        def done(value: Buffer | None, reason: str) -> None:
+            was_on_its_way = self._give_up.pop(index, None) is not None
+            if value is None:
+                self._driver.feed(NotBroughtHome(index, reason))
+            else:
+                self.values[index] = value
+                # What this process's own node holds is mapped at once.
+                if was_on_its_way:
+                    ended_at = self._loop.time()
+                    transfer = Transfer(index, APP, nbytes, began_at, ended_at)
+                    self.machine.progress.transfers.append(transfer)
+                    if self._observer is not None:
+                        self._observer.brought_home(index, nbytes, ended_at - began_at)
+                self._driver.feed(BroughtHome(index))
+
+        self._give_up[index] = self._home.bring(self.run, index, nbytes, holders, done)
+
+    def _finish(self, end: Finished) -> None:
+        if not self._finished.done():
+            self._finished.set_result(end)
+            if self.printing is not None:
+                self.printing.end()
+            if self._observer is not None:
+                self._observer.ended(end)
+        self._wake_waiters()
+
+    def _set_forgotten(self) -> None:
+        if not self.forgotten.done():
+            self.forgotten.set_result(None)
+
+    def _wake_waiters(self) -> None:
+        self._changed.set()
+        self._changed.clear()
+
+    def _crashed(self, error: Exception) -> None:
+        log.error("run %s has failed", self.run, exc_info=error)
+        if not self._has_crashed:
+            self._has_crashed = True
+            self._loop.call_soon(self._driver.feed, Cancel(_as_ours(error)))
+            return
+        # It can't even be cancelled: nodes are told without it, and nobody waits for what they answer.
+        for name in self.machine.dispatcher.candidates:
+            self._home.send(name, Close(self.run))
+        self._home.forget(self.run)
+        self._abandon(_as_ours(error))
+
+    def _abandon(self, error: HandoffError) -> None:
+        self._driver.close()
+        self._finish(Finished(error))
+        self._set_forgotten()
+
+
+def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:
+    if not answer.done():
+        answer.set_exception(KeyError(reason))
+
+
+def _as_ours(error: BaseException) -> HandoffError:
+    if isinstance(error, HandoffError):
+        return error
+    ours = HandoffError(f"the run can't go on: {type(error).__name__}: {error}")
+    ours.__cause__ = error
+    return ours

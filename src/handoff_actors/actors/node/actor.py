@@ -1,0 +1,387 @@
+"""Carries out what a node decides: its workers, its store, its peers."""
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.node.door import Door
+from handoff_actors.actors.node.input_fetcher import Supply
+from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.actors.node.memory import MemoryWatch
+from handoff_actors.actors.node.metrics import Tally
+from handoff_actors.actors.node.protocol_errors import Grievances
+from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
+from handoff_actors.core.node.events import (
+    Advertise,
+    CancelCoroutine,
+    DiscardValue,
+    FetchInput,
+    ForgetPeer,
+    ForgetRun,
+    FunctionsSaid,
+    Give,
+    KeepValue,
+    KillWorker,
+    Leave,
+    Left,
+    MembersCounted,
+    NodeEffect,
+    NodeEvent,
+    PeerConnected,
+    PeerLost,
+    RecallWorker,
+    Received,
+    Reply,
+    SpawnWorker,
+    SpillFailed,
+    SpillValue,
+    ValueSpilled,
+    WorkerDone,
+    WorkerExited,
+    WorkerFailed,
+    WorkerRecalled,
+    WorkerUp,
+)
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.node.validation import Introductions, check_message
+from handoff_actors.core.run.scheduling.requirements import MOST_AHEAD
+from handoff_actors.errors import HandoffError, RemoteProtocolError
+from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
+from handoff_actors.store.files import Store
+from handoff_actors.transport.endpoint import Network, Service
+from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.wire.messages.base import PROTOCOL
+from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.jobs import Done, Said, Ticket, Traces
+from handoff_actors.wire.messages.members import Advert, Hello, ListMembers, Members, Refused, Welcome
+from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
+from handoff_actors.wire.versions import VERSION, check_versions
+from handoff_actors.workers.pool.pool import WorkerPool
+
+log = logging.getLogger(__name__)
+
+INLINE_LIMIT = 64 * 1024
+LEASE_S = 15.0
+#: Bytes of answers that may wait for a peer, beside the results of all that an app may have sent ahead: four times as much
+#: as four chunks of each of four values, which is what anybody asks for at once.
+ANSWERS_NBYTES = 64 * 2**20
+DEFAULT_OPTIONS = MemoryOptions()
+#: Sync workers that claims of fractions may lead to, beyond the usual number.
+MORE_WORKERS = 64
+
+
+class NodeActor:
+    """One node in this process. It serves at any number of addresses, and tells `on_advert` how it stands."""
+
+    def __init__(
+        self,
+        name: str,
+        capabilities: Resources,
+        workers: int,
+        most_workers: int | None = None,
+        lease_s: float = LEASE_S,
+        options: MemoryOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        """Make the directories of its store. Raises OSError."""
+        self.name = NodeName(name)
+        # Of two nodes of one name the later one counts.
+        self.incarnation = Incarnation(f"{time.time_ns():016x}{secrets.token_hex(4)}")
+        self.address = ""
+        self.bus = ""
+        self.on_advert: Callable[[Advert], None] = lambda _: None
+        self.on_introduced: Callable[[Advert], None] = lambda _: None
+        #: Every other member that is known, and the number made of all.
+        self.other_members: Callable[[], list[Advert]] = list
+        self.suspects: Callable[[], list[str]] = list
+        self.view: Callable[[], int] = lambda: 0
+        #: Of strangers, and of messages that are not in the protocol.
+        self.grievances = Grievances(name, asyncio.get_running_loop().time)
+        self.tally = Tally()
+        self._lease_s = lease_s
+        self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MOST_AHEAD) * INLINE_LIMIT
+        limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
+        self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
+        self._store = Store(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
+        self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT, self._store.disk)
+        self._supply = Supply(name, self._store, self._feed, self._ask_app, self.tally)
+        self._services: list[Service] = []
+        self._peers: dict[PeerId, Service] = {}
+        self._introductions = Introductions()
+        self._pids: dict[WorkerId, int] = {}
+        self._seq = itertools.count(1)
+        self._left = asyncio.Event()
+        #: How it stood when it last said so.
+        self.advertised = Advertise(capabilities, capabilities, workers, 0, 0, 0, leaving=False)
+
+    # --- Life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the workers; they are ready soon after."""
+        self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
+        self._watch = MemoryWatch(
+            self._pids, lambda: self._machine.is_working, self._feed, self._store.give_up_spares
+        )
+        await self._pool.start()
+        self._driver.start(self._machine.start)
+
+    def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
+        """Serve at one more address; the answer is the real one. Raises OSError if that can't be."""
+        handler = Door(self, has_lease=has_lease)
+        handler.service = network.serve(address, handler, self._most_waiting_nbytes)
+        self._services.append(handler.service)
+        return handler.service.address
+
+    def fetch_over(self, network: Network) -> None:
+        """Fetch values from other nodes over this network."""
+        self._supply.fetch_over(network)
+
+    async def leave(self, within_s: float) -> None:
+        """Take no more work, and wait until what there is has ended, but no longer than that."""
+        self._feed(Leave())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._left.wait()
+
+    async def close(self) -> None:
+        """End at once. No process, socket or file is left."""
+        self._driver.close()
+        self._watch.close()
+        self._supply.close()
+        for service in self._services:
+            service.close()
+        await self._pool.close()
+        self._store.close()
+
+    def advert(self) -> Advert:
+        """What it says of itself now."""
+        state = self.advertised
+        return Advert(
+            name=self.name,
+            incarnation=self.incarnation,
+            seq=next(self._seq),
+            address=self.address,
+            bus=self.bus,
+            capabilities=state.capabilities,
+            spare=state.spare,
+            workers=state.workers,
+            running=state.running,
+            queued=state.queued,
+            stored=state.stored,
+            leaving=state.leaving,
+            view=self.view(),
+            version=VERSION,
+            python=PYTHON,
+        )
+
+    def count_members(self, members: int) -> None:
+        """So many others hear what it says of itself."""
+        self._feed(MembersCounted(members))
+
+    @property
+    def is_idle(self) -> bool:
+        """No run, no job and no claim is left."""
+        return self._machine.is_idle
+
+    def stored_value(self, run: RunId, index: Index) -> memoryview | None:
+        """The bytes of a value in its store, mapped; for a session in the same process."""
+        return self._store.view(run, index)
+
+    def _feed(self, event: NodeEvent) -> None:
+        # What follows from one event reaches a worker in one system call, and at once.
+        self._pool.hold()
+        self._driver.feed(event)
+        self._pool.flush()
+
+    def _crashed(self, error: Exception) -> None:
+        if isinstance(error, RemoteProtocolError):
+            self.grievances.note("malformed message", str(error))
+            return
+        log.critical("node %s has met a bug of its own and goes on", self.name, exc_info=error)
+
+    # --- Peers --------------------------------------------------------------------------------------------------
+
+    def hear(self, peer: PeerId, messages: Iterable[ToNode], service: Service, *, has_lease: bool) -> None:
+        """Take what a peer says."""
+        for message in messages:
+            try:
+                check_message(message)
+                self._take(peer, message, service, has_lease=has_lease)
+            except RemoteProtocolError as error:
+                self.grievances.note("malformed message", str(error), peer)
+
+    def _take(self, peer: PeerId, message: ToNode, service: Service, *, has_lease: bool) -> None:
+        match message:
+            case Hello():
+                self._greet(peer, message, service, has_lease=has_lease)
+            case _ if peer not in self._peers:
+                service.send(peer, Refused("say Hello first"))
+            case Fetch():
+                service.send(peer, self._chunk(message))
+            case Chunk() | Gone():
+                self._supply.heard(peer, message)
+            case ListMembers():
+                service.send(peer, Members([self.advert(), *self.other_members()], self.suspects()))
+            case _:
+                self._feed(Received(peer, message))
+
+    def lost(self, peer: PeerId, reason: str) -> None:
+        """Nothing reaches a peer any more."""
+        if self._forget_peer(peer, reason):
+            self._feed(PeerLost(peer))
+
+    def _forget_peer(self, peer: PeerId, reason: str) -> bool:
+        if self._peers.pop(peer, None) is None:
+            return False
+        self._introductions.forget(peer)
+        log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
+        self._supply.lost(peer, reason)
+        return True
+
+    def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
+        try:
+            check_versions(hello.name, hello.protocol, hello.version, hello.python)
+        except HandoffError as error:
+            log.warning("refused", extra={"node": self.name, "peer": peer.hex(), "reason": str(error)})
+            service.send(peer, Refused(f"node {self.name} refuses {hello.name}: {error}"))
+            return
+        # Who says Hello twice is still the same peer, with the same runs.
+        if peer not in self._peers:
+            self._peers[peer] = service
+            self._feed(PeerConnected(peer, has_lease, hello.name))
+        if hello.advert is not None and self._introductions.is_news(peer, hello.advert):
+            self.on_introduced(hello.advert)
+        members = [self.advert(), *self.other_members()]
+        service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self.suspects()))
+
+    def _chunk(self, wanted: Fetch) -> Chunk | Gone:
+        view = self._store.view(wanted.run, wanted.index)
+        if view is None:
+            return Gone(wanted.request)
+        piece = view[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
+        return Chunk(wanted.request, wanted.offset, len(view), piece)
+
+    # --- What the machine wants ---------------------------------------------------------------------------------
+
+    def _perform(self, effect: NodeEffect) -> None:  # noqa: C901, PLR0912 - one table
+        match effect:
+            case Give(worker, run, templates, jobs, devices):
+                visible = None if devices is None else ",".join(map(str, devices))
+                self._pool.give(worker, run, templates, jobs, visible)
+                self._watch.wake()
+            case Reply(peer, message):
+                self._reply(peer, message)
+            case Advertise():
+                self.advertised = effect
+                self.on_advert(self.advert())
+            case KeepValue(run, index, attempt):
+                self._keep(run, index, attempt)
+            case DiscardValue(run, index, attempt):
+                self._store.discard(run, index, attempt)
+            case SpillValue(run, index):
+                self._spill(run, index)
+            case FetchInput():
+                self._supply.fetch(effect, self.address)
+            case SpawnWorker(worker, is_async):
+                self._pool.spawn(worker, is_async)
+            case KillWorker(worker):
+                self.tally.dismissed(worker)
+                self._pool.kill(worker)
+            case RecallWorker(worker):
+                self._pool.recall(worker)
+            case CancelCoroutine(worker, run, index, attempt):
+                self._pool.cancel(worker, run, index, attempt)
+            case ForgetRun(run):
+                self._supply.forget(run)
+                self._pool.forget(run)
+                self._store.forget(run)
+            case ForgetPeer(peer):
+                self._forget_peer(peer, "it has left, or its lease has ended")
+            case Left():
+                self._left.set()
+            case _:
+                assert_never(effect)
+
+    def _reply(self, peer: PeerId, message: FromNode) -> None:
+        self.tally.reported(message)
+        service = self._peers.get(peer)
+        if service is not None:
+            service.send(peer, message)
+
+    def _keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
+        self._store.keep(run, index, attempt)
+        if self._store.is_on_disk(run, index):
+            # There was no room for it in memory.
+            self._feed(ValueSpilled(run, index))
+
+    def _spill(self, run: RunId, index: Index) -> None:
+        def done(reason: str) -> None:
+            self._feed(SpillFailed(run, index, reason) if reason else ValueSpilled(run, index))
+
+        self._store.spill(run, index, done)
+
+    def _ask_app(self, peer: PeerId, message: Fetch) -> None:
+        service = self._peers.get(peer)
+        if service is not None:
+            service.send(peer, message)
+
+    # --- What workers say, see WorkerEvents ---------------------------------------------------------------------
+
+    def worker_up(self, worker: WorkerId, pid: int) -> None:
+        """See WorkerEvents."""
+        self._pids[worker] = pid
+        self._feed(WorkerUp(worker, pid))
+
+    def worker_done(self, worker: WorkerId, run: RunId, done: Sequence[Sequence[object]]) -> None:
+        """See WorkerEvents."""
+        pid = self._pids[worker]
+        entries = [Done(index, attempt, value, pid, ran_s) for index, attempt, value, ran_s in done]  # type: ignore[arg-type]
+        # To wait for the end of the tick would cost a tenth of what a function costs that others wait for.
+        for service in self._services:
+            service.hold()
+        try:
+            self._feed(WorkerDone(worker, run, entries))
+        finally:
+            for service in self._services:
+                service.flush()
+
+    def worker_failed(
+        self,
+        worker: WorkerId,
+        run: RunId,
+        index: Index,
+        attempt: Attempt,
+        kind: str,
+        error: bytes,
+        reason: str,
+        ran_s: float,
+        traces: Traces,
+    ) -> None:
+        """See WorkerEvents."""
+        self._feed(WorkerFailed(worker, run, index, attempt, kind, error, reason, ran_s, traces))
+
+    def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[int, Index, Attempt]]) -> None:
+        """See WorkerEvents."""
+        tickets = [(RunId(run), Ticket(index, attempt)) for run, index, attempt in jobs]
+        self._feed(WorkerRecalled(worker, tickets))
+
+    def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
+        """See WorkerEvents."""
+        self._feed(FunctionsSaid(run, said))
+
+    def worker_exited(
+        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
+    ) -> None:
+        """See WorkerEvents."""
+        self.tally.exited(worker)
+        self._store.expect_leftovers()
+        self._pids.pop(worker, None)
+        traces = replace(traces, memory_was_short=self._watch.was_short(signal))
+        self._feed(WorkerExited(worker, signal, exit_code, traces))

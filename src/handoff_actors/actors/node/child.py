@@ -1,0 +1,39 @@
+"""A node as the child of an app: a daemon that ends with the app, however that ends."""
+
+import json
+import os
+import sys
+from typing import TextIO
+
+import uvloop
+
+from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.daemon import DaemonOptions, run_daemon
+from handoff_actors.actors.node.logs import log_to_stderr
+from handoff_actors.errors import HandoffError
+from handoff_actors.transport.credentials import Credentials
+
+
+def main() -> None:
+    """Serve as argv says: [descriptor of a pipe to the app, level of logs, options as JSON, *sys.path].
+
+    The app hears, as JSON, where the node serves or why it doesn't, and then the end of the pipe.
+    """
+    app, level, options = os.fdopen(int(sys.argv[1]), "w"), sys.argv[2], json.loads(sys.argv[3])
+    log_to_stderr(level)
+
+    def ready(node: NodeActor) -> None:
+        _tell(app, {"address": node.address, "incarnation": node.incarnation})
+
+    try:
+        uvloop.run(run_daemon(DaemonOptions(credentials=Credentials.chosen(), **options), ready))
+    except (HandoffError, OSError) as error:
+        if app.closed:
+            raise
+        _tell(app, {"error": str(error)})
+        sys.exit(1)
+
+
+def _tell(app: TextIO, facts: dict[str, str]) -> None:
+    with app:
+        json.dump(facts, app)

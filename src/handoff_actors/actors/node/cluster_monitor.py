@@ -1,0 +1,121 @@
+"""Looks at a cluster from outside: who is there, and which runs each node serves."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from msgspec import Struct
+
+from handoff_actors.actors.connections import Connections
+from handoff_actors.actors.member import Station
+from handoff_actors.core.run.events import NodeDown, NodeUp
+from handoff_actors.transport.credentials import Credentials
+from handoff_actors.wire.messages.directions import FromNode
+from handoff_actors.wire.messages.members import Advert, ListRuns, Runs, ServedRun
+
+#: A node that has not answered by then is shown without its runs.
+ANSWERS_WITHIN_S = 1.0
+
+
+class Member(Struct, frozen=True):
+    """A node, as it was last heard of."""
+
+    advert: Advert
+    #: Nothing has been heard of it for a while.
+    is_suspect: bool
+    #: None: it has not said.
+    runs: Sequence[ServedRun] | None
+
+
+class Census:
+    """A connection to every node of a cluster. Use with `async with`."""
+
+    def __init__(self, name: str, credentials: Credentials) -> None:
+        self._station = Station(name, self, credentials)
+        self._connections = Connections(name, self)
+        #: Nodes to which there is a connection, or will be soon.
+        self._linked: set[str] = set()
+        self._runs: dict[str, Sequence[ServedRun]] = {}
+        self._unanswered: set[str] = set()
+        self._all_answered = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connections.close()
+        await self._station.close()
+
+    async def join(self, seeds: Sequence[str]) -> None:
+        """Find the cluster by the address of any member. Raises ConnectionFailed, AuthenticationError, VersionMismatch."""
+        await self._station.join(seeds)
+        await self._connections.settled()
+
+    async def take(self) -> list[Member]:
+        """Every member, by name, with its runs as they are now."""
+        for advert in self._station.members():
+            if advert.name not in self._linked:
+                self.member_up(advert)
+        self._runs.clear()
+        self._unanswered = {up.name for up in self._connections.ups()}
+        self._all_answered.clear()
+        for name in sorted(self._unanswered):
+            self._connections.send(name, ListRuns())
+        self._note_answers()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWERS_WITHIN_S):
+                await self._all_answered.wait()
+        suspects = self._station.suspects()
+        return [
+            Member(advert, advert.name in suspects, self._runs.get(advert.name))
+            for advert in self._station.members()
+        ]
+
+    def _note_answers(self) -> None:
+        if not self._unanswered:
+            self._all_answered.set()
+
+    # --- What happens: see Watcher and Audience -----------------------------------------------------------------
+
+    def member_up(self, advert: Advert) -> None:
+        """See Watcher."""
+        self._linked.add(advert.name)
+        self._connections.add(advert, self._station.network(), advert.address)
+
+    def member_changed(self, advert: Advert) -> None:
+        """See Watcher."""
+        self._connections.change(advert)
+
+    def member_suspected(self, name: str, *, is_suspect: bool) -> None:
+        """See Watcher."""
+        self._connections.suspect(name, is_suspect=is_suspect)
+
+    def member_down(self, name: str, reason: str) -> None:
+        """See Watcher."""
+        self._linked.discard(name)
+        self._connections.remove(name, reason)
+
+    def node_event(self, event: NodeUp | NodeDown) -> None:
+        """See Audience."""
+        if isinstance(event, NodeDown):
+            self._unanswered.discard(event.name)
+            self._note_answers()
+
+    def heard(self, name: str, message: FromNode) -> None:
+        """See Audience."""
+        if isinstance(message, Runs):
+            self._runs[name] = message.runs
+            self._unanswered.discard(name)
+            self._note_answers()
+
+    def unreachable(self, name: str, incarnation: str, reason: str) -> None:  # noqa: ARG002 - Audience's signature
+        """See Audience. Others may reach it, so it stays in the picture, and the next look tries again."""
+        self._linked.discard(name)
+
+    def told_of(self, advert: Advert) -> None:
+        """See Audience."""
+        self._station.told_of([advert])

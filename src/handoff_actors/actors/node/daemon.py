@@ -1,0 +1,169 @@
+"""A node as a process of its own: serves until it is told to stop, then leaves in good order."""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from handoff_actors.actors.member import Station
+from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.errors import HandoffError
+from handoff_actors.ids import Resources
+from handoff_actors.transport.credentials import Credentials
+
+log = logging.getLogger(__name__)
+
+#: What runs when a daemon is told to stop has so long to end.
+DRAIN_S = 30.0
+#: A node that does not serve by then never will.
+START_S = 60.0
+#: Enough for 10,000 members. Programs that functions start may go through all that could be open.
+MOST_FILES = 65_536
+
+
+class DaemonOptions(Struct, frozen=True):
+    """What a daemon is told at its start."""
+
+    name: str | None
+    capabilities: Resources
+    workers: int | None
+    listen: str
+    #: Host name or address under which others reach it, where that is not the one it listens at.
+    advertise: str | None = None
+    join: Sequence[str] = ()
+    drain_s: float = DRAIN_S
+    memory: MemoryOptions | None = None
+    credentials: Credentials = Credentials()
+    #: A process without which it shall not go on.
+    lives_with: int | None = None
+
+
+async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once, as does the end of `lives_with`.
+
+    `ready` is called once it serves. A signal before that ends it, too.
+
+    Raises InsecureAddressError, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
+    """
+    _allow_connections()
+    signals = _Signals()
+    if options.lives_with is not None:
+        signals.end_with(options.lives_with)
+    station = Station(options.name or "node", credentials=options.credentials)
+    try:
+        node = await _started(station, options, signals)
+        if node is None:
+            return
+        ready(node)
+        await signals.next()
+        log.info("draining", extra={"node": node.name})
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(node.leave(options.drain_s), name="leave")
+            hurry = tasks.create_task(signals.next(), name="second signal")
+            await asyncio.wait((leaving, hurry), return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
+            hurry.cancel()
+    finally:
+        await station.close()
+        signals.close()
+
+
+async def _started(station: Station, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:
+    """Start the node; None where a signal has ended the start. Raises as `run_daemon` does, and HandoffError after START_S."""
+    try:
+        async with asyncio.timeout(START_S) as limit:
+            with signals.ending(limit):
+                return await station.start_node(
+                    options.capabilities,
+                    name=options.name,
+                    workers=options.workers,
+                    listen=options.listen,
+                    advertise=options.advertise,
+                    seeds=options.join,
+                    options=options.memory,
+                )
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        if signals.are_there:
+            log.info("told to stop before it served")
+            return None
+        raise HandoffError(
+            f"the node did not come to serve within {START_S:g} s; is the machine overloaded, or the file system of its "
+            "directories (--spill-dir, --store-dir) out of order?"
+        ) from error
+
+
+def _allow_connections() -> None:
+    """Open as many files as this process may: a member has a few for each other one, and 1,024 are the usual limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Signals:
+    """SIGTERM and SIGINT, one at a time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._seen: asyncio.Queue[None] = asyncio.Queue()
+        self._watched: int | None = None
+        self._limit: asyncio.Timeout | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._take)
+
+    def end_with(self, pid: int) -> None:
+        """Take the end of a process for two signals. Raises ProcessLookupError if it has ended already."""
+        self._watched = os.pidfd_open(pid)
+        self._loop.add_reader(self._watched, self._bereaved)
+
+    async def next(self) -> None:
+        await self._seen.get()
+
+    @property
+    def are_there(self) -> bool:
+        """Whether one has come that `next` has not told of."""
+        return not self._seen.empty()
+
+    @contextmanager
+    def ending(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Have the next one reach this limit at once."""
+        self._limit = limit
+        if self.are_there:
+            self._reach(limit)
+        try:
+            yield
+        finally:
+            self._limit = None
+
+    def _take(self) -> None:
+        self._seen.put_nowait(None)
+        if self._limit is not None:
+            self._reach(self._limit)
+
+    def _reach(self, limit: asyncio.Timeout) -> None:
+        if not limit.expired():
+            limit.reschedule(self._loop.time())
+
+    def close(self) -> None:
+        self._look_away()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    def _bereaved(self) -> None:
+        self._look_away()
+        self._take()
+        self._take()
+
+    def _look_away(self) -> None:
+        if self._watched is not None:
+            self._loop.remove_reader(self._watched)
+            os.close(self._watched)
+            self._watched = None

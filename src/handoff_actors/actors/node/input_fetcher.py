@@ -1,0 +1,110 @@
+"""Brings inputs into a node's store, from other nodes and from apps."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.actors.node.metrics import Tally
+from handoff_actors.actors.peer_links import PeerLinks
+from handoff_actors.core.node.events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
+from handoff_actors.ids import Index, PeerId, RunId
+from handoff_actors.store.files import Landing, Store
+from handoff_actors.transport.endpoint import Network
+from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
+
+#: Holders of values that apps hold, as the fetcher knows them, begin so.
+_APP = "app:"
+
+
+class Supply:
+    """The inputs of one node. What happens to them goes to `feed`; `ask_app` sends a request to an app."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        feed: Callable[[NodeEvent], None],
+        ask_app: Callable[[PeerId, Fetch], None],
+        tally: Tally,
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._feed = feed
+        self._ask_app = ask_app
+        self._tally = tally
+        self._fetcher = Fetcher(self._ask)
+        self._links: PeerLinks | None = None
+        self._requests: dict[RunId, dict[Index, int]] = {}
+
+    def fetch_over(self, network: Network) -> None:
+        """Fetch values from other nodes over this network."""
+        self._links = PeerLinks(network, self._name, self._fetcher)
+
+    def fetch(self, wanted: FetchInput, own_address: str) -> None:
+        """Begin to bring a value here, in place of any that is on its way under the same name."""
+        if wanted.directory and Path(wanted.directory).is_dir():
+            self._feed(InputFetched(wanted.run, wanted.index, 0))
+            return
+        # "" is the app's address; it is also this node's own if that serves its app alone.
+        elsewhere = [holder for holder in wanted.holders if not holder or holder != own_address]
+        holders = [holder or _APP + wanted.peer.hex() for holder in elsewhere]
+        run, index = wanted.run, wanted.index
+        under_way = self._requests.setdefault(run, {})
+        if index in under_way:
+            self._fetcher.cancel(under_way.pop(index))
+        is_over = False
+
+        def done(landing: Landing | None, reason: str, has_no_room: bool) -> None:
+            nonlocal is_over
+            is_over = True
+            under_way.pop(index, None)
+            if landing is not None:
+                self._arrived(run, index)
+                return
+            why = f"node {self._name} could not fetch an input: {reason}"
+            self._feed(InputMissing(run, index, why, has_no_room))
+
+        land = partial(self._store.land, run, index)
+        request = self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done)
+        # Without holders `done` is called from within `fetch`.
+        if not is_over:
+            under_way[index] = request
+
+    def heard(self, peer: PeerId, message: Chunk | Gone) -> None:
+        """An app answers."""
+        holder = _APP + peer.hex()
+        if isinstance(message, Chunk):
+            self._fetcher.chunk(holder, message)
+        else:
+            self._fetcher.gone(holder, message.request)
+
+    def lost(self, peer: PeerId, reason: str) -> None:
+        """Nothing comes from an app any more."""
+        self._fetcher.holder_lost(_APP + peer.hex(), reason)
+
+    def forget(self, run: RunId) -> None:
+        """Bring nothing more for a run."""
+        self._fetcher.cancel(*self._requests.pop(run, {}).values())
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._fetcher.close()
+        if self._links is not None:
+            self._links.close()
+
+    def _arrived(self, run: RunId, index: int) -> None:
+        view = self._store.view(run, index)
+        nbytes = 0 if view is None else len(view)
+        self._tally.fetched_nbytes += nbytes
+        self._feed(InputFetched(run, index, nbytes))
+        if self._store.is_on_disk(run, index):
+            self._feed(ValueSpilled(run, index))
+
+    def _ask(self, holder: str, message: Fetch) -> None:
+        if holder.startswith(_APP):
+            self._ask_app(PeerId(bytes.fromhex(holder.removeprefix(_APP))), message)
+        elif self._links is not None:
+            self._links.send(holder, message)
+        else:
+            self._fetcher.holder_lost(holder, "this node has no network")

@@ -1,0 +1,152 @@
+"""A cluster on this machine, for tests, notebooks and trying out: real daemons in processes of their own."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import MappingProxyType, TracebackType
+from typing import Final, Self, Unpack
+
+from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.actors.node.local_node import LocalNode
+from handoff_actors.client.api import ExecuteOptions, run_on
+from handoff_actors.client.options import check_resources
+from handoff_actors.client.run import Run
+from handoff_actors.client.session import Session
+from handoff_actors.graph.dag import DAG
+from handoff_actors.transport.credentials import INSECURE_VARIABLE
+from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
+
+LISTEN = "tcp://127.0.0.1:0"
+NO_CHANGE: Final[Mapping[str, float]] = MappingProxyType({})
+
+
+class LocalCluster:
+    """Nodes n1, n2, ... on loopback. Use with `with` or `async with`, or call `start` and `close`.
+
+    When it is closed, or this process ends in whatever way, no process, socket or file of it is left.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 2,
+        cpu: float = 1,
+        *,
+        memory: float | None = None,
+        resources: Mapping[str, float] | None = None,
+        workers: int | None = None,
+        key: str | ClusterKey | None = None,
+        log_level: str = "warning",
+    ) -> None:
+        """Each node offers `cpu` cores, `memory` MB (its share of this machine's unless given), and `resources`.
+
+        `workers` processes on each run sync functions; as many as cores unless given. `key` is as for `Session`. Nodes
+        log to stderr what is of `log_level`. Raises ValueError.
+        """
+        if nodes < 1:
+            raise ValueError(f"nodes={nodes!r}: it must be 1 or more")
+        share = own_capabilities()["memory"] // nodes if memory is None else memory
+        self._size = nodes
+        self._capabilities = check_resources({"cpu": cpu, "memory": share, **(resources or {})})
+        self._workers = workers
+        self._key = ClusterKey.from_text(key) if isinstance(key, str) else key
+        self._log_level = log_level
+        self._nodes: list[LocalNode] = []
+        self._started = 0
+
+    # --- Life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Return once all nodes serve. Raises HandoffError if one can't; then nothing is left of the others."""
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            self._start(1)
+            self._start(self._size - 1)
+            on_failure.pop_all()
+        return self
+
+    def close(self) -> None:
+        """End all nodes at once, whatever runs there. To do so twice is no harm."""
+        nodes, self._nodes = self._nodes, []
+        for node in nodes:
+            node.ask_to_end()
+        for node in nodes:
+            node.wait_until_ended()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        starting = asyncio.get_running_loop().run_in_executor(None, self.start)
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # What a thread has begun it finishes.
+            await asyncio.wait([starting])
+            await asyncio.to_thread(self.close)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    # --- Nodes --------------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> list[LocalNode]:
+        """Those that are running, in the order of their start."""
+        return [node for node in self._nodes if node.is_running]
+
+    @property
+    def seeds(self) -> list[str]:
+        """The addresses of all that are running, for `Session`, `connect`, or `--join`."""
+        return [node.address for node in self.nodes]
+
+    def add(self, capabilities: Mapping[str, float] | None = None, *, name: str | None = None) -> LocalNode:
+        """One more node, which gets work in runs that go on already. What `capabilities` doesn't say is as for the others.
+
+        Returns once it serves. Raises HandoffError if it can't.
+        """
+        [node] = self._start(1, capabilities or NO_CHANGE, name)
+        return node
+
+    # --- Runs ---------------------------------------------------------------------------------------------------
+
+    def session(self) -> Session:
+        """A session with this cluster, for `async with`."""
+        return Session(self.seeds, key=self._key)
+
+    def run_sync(self, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
+        """Run a DAG on this cluster while this thread waits. Otherwise as `handoff.run_sync`."""
+        return run_on(self.session(), dag, **options)
+
+    def _start(
+        self, count: int, capabilities: Mapping[str, float] = NO_CHANGE, name: str | None = None
+    ) -> list[LocalNode]:
+        offered = self._capabilities | check_resources(capabilities)
+        options = {"capabilities": offered, "workers": self._workers, "listen": LISTEN, "join": self.seeds}
+        begun: list[LocalNode] = []
+        for _ in range(count):
+            self._started += 1
+            node = LocalNode(name or f"n{self._started}", options, self._environment(), self._log_level)
+            # Whatever happens now, `close` ends it.
+            self._nodes.append(node)
+            begun.append(node)
+        for node in begun:
+            node.wait_until_ready()
+        return begun
+
+    def _environment(self) -> dict[str, str]:
+        """What this process has, but for what would make it part of another cluster."""
+        inherited = {name: value for name, value in os.environ.items() if name != "HANDOFF_SEEDS"}
+        if self._key is None:
+            return inherited
+        for variable in (KEY_FILE_VARIABLE, INSECURE_VARIABLE):
+            inherited.pop(variable, None)
+        return inherited | {KEY_VARIABLE: self._key.text()}

@@ -1,0 +1,214 @@
+"""What a caller may say about a run, checked before anything runs."""
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import PurePath
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from handoff_actors.client.event_callbacks import OnEvent
+from handoff_actors.core.node.validation import MAX_NAME_BYTES, MAX_OFFER_BYTES, NAME_RULE, is_name
+from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
+from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.placement import POLICIES, Need, Policy
+from handoff_actors.errors import HandoffError
+from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index, Resources
+from handoff_actors.transport.credentials import Credentials
+from handoff_actors.transport.keys import ClusterKey
+
+#: The values of `output`, as `Session.execute_distributed` describes them.
+OutputOption: TypeAlias = bool | Literal["raw"] | None
+
+
+class Seen(Struct, frozen=True):
+    """How an app sees a run. Raises ValueError."""
+
+    on_event: OnEvent | None = None
+    #: Whether it is shown; None: where and as soon as somebody is likely to want that.
+    progress: bool | None = None
+    #: Whether what functions print and log comes home, and with "raw" is shown just as it is; None stands for True.
+    output: OutputOption = None
+
+    def __post_init__(self) -> None:
+        check_output(self.output)
+
+    def log_level(self) -> int | None:
+        """From which level on log records come home: as for the app itself; None where nothing does."""
+        return None if self.output is False else logging.getLogger().level
+
+
+class RunSettings(Struct, frozen=True):
+    """The options of `Session.execute_distributed`, under the same names. Raises ValueError or TypeError."""
+
+    allocation_strategy: str | Policy = "most_spare"
+    max_retries: int = 3
+    max_concurrency: int | None = None
+    timeout: float | None = None
+    fetch: str | Collection[FunctionId] | None = None
+    retry_backoff: Backoff | None = None
+    allocation_timeout: float = 10.0
+    journal: str | os.PathLike[str] | None = None
+    on_result: Callable[[FunctionId, Any], object] | None = None
+    on_event: OnEvent | None = None
+    progress: bool | None = None
+    output: OutputOption = None
+    env_vars: Mapping[str, str] | None = None
+    working_dir: str | PurePath | None = None
+    modules_by_value: Sequence[ModuleType | str] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries={self.max_retries!r}: it must be 0 or more")
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise ValueError(f"max_concurrency={self.max_concurrency!r}: it must be 1 or more, or None")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"timeout={self.timeout!r}: it must be more than 0 seconds, or None")
+        if self.allocation_timeout < 0:
+            raise ValueError(f"allocation_timeout={self.allocation_timeout!r}: it must be 0 seconds or more")
+        if self.retry_backoff is not None:
+            first, factor, longest = self.retry_backoff
+            if first < 0 or factor < 1 or longest < 0:
+                raise ValueError(
+                    f"retry_backoff={self.retry_backoff!r}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
+                )
+        check_output(self.output)
+        self._check_surroundings()
+
+    def _check_surroundings(self) -> None:
+        if self.env_vars is not None and not is_env_vars(self.env_vars):
+            raise ValueError(f"env_vars={self.env_vars!r}: it must be a mapping of names to strings, or None")
+        if self.working_dir is not None and not is_directory_name(self.working_dir):
+            raise ValueError(f"working_dir={self.working_dir!r}: it must be the path of a directory, or None")
+
+    def surrounded(self, plan: Plan) -> Plan:
+        """The plan with all functions in the environment of the run, as far as they don't say otherwise."""
+        outer = Environment.of(self.env_vars, self.working_dir)
+        if outer is None:
+            return plan
+        templates = [
+            replace(spec, environment=(spec.environment or Environment()).within(outer))
+            for spec in plan.templates
+        ]
+        return replace(plan, templates=templates)
+
+    def seen(self, defaults: Seen) -> Seen:
+        """How its run is seen, where `defaults` stand for what is not said."""
+        return Seen(
+            defaults.on_event if self.on_event is None else self.on_event,
+            defaults.progress if self.progress is None else self.progress,
+            defaults.output if self.output is None else self.output,
+        )
+
+    def modules(self) -> tuple[ModuleType, ...]:
+        """The modules that go by value. Raises ImportError, TypeError."""
+        return modules_of(self.modules_by_value)
+
+    def options(self, plan: Plan, durations: Durations, *, observe: bool, nodes_may_join: bool) -> RunOptions:
+        """What the run machine needs to know."""
+        return RunOptions(
+            policy=self._policy(),
+            wanted=self._wanted(plan),
+            max_retries=self.max_retries,
+            backoff=NO_BACKOFF if self.retry_backoff is None else self.retry_backoff,
+            max_concurrency=self.max_concurrency,
+            timeout_s=self.timeout,
+            # Where nobody can join, waiting for somebody is in vain.
+            allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
+            observe=observe,
+            is_journaled=self.journal is not None or self.on_result is not None,
+            durations=durations,
+        )
+
+    def _policy(self) -> Policy:
+        if isinstance(self.allocation_strategy, str):
+            policy = POLICIES.get(self.allocation_strategy)
+            if policy is None:
+                raise ValueError(
+                    f"allocation_strategy={self.allocation_strategy!r} is unknown; there are {', '.join(POLICIES)}"
+                )
+            return policy
+        if not isinstance(self.allocation_strategy, Policy):
+            text = f"allocation_strategy={self.allocation_strategy!r} has no method choose(need, nodes)"
+            raise TypeError(text)
+        return _HeldToItsWord(self.allocation_strategy)
+
+    def _wanted(self, plan: Plan) -> frozenset[Index]:
+        if self.fetch is None:
+            return frozenset(plan.sinks)
+        if self.fetch == "all":
+            return frozenset([*plan.sinks, *plan.index_of.values()])
+        if isinstance(self.fetch, str):
+            raise ValueError(f"fetch={self.fetch!r}: it is 'all', or a list of function ids")  # noqa: TRY004 - a string is a type that it may have
+        wanted = list(plan.sinks)
+        for function_id in self.fetch:
+            if function_id not in plan.index_of:
+                raise ValueError(
+                    f"fetch names {function_id!r}, and the DAG has no function of that id with a result"
+                )
+            wanted.append(plan.index_of[function_id])
+        return frozenset(wanted)
+
+
+class _HeldToItsWord:
+    """A user's policy, whose mistakes are told as such."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        """See Policy. Raises HandoffError for what is none of `nodes`."""
+        chosen = self._policy.choose(need, nodes)
+        if chosen is not None and not any(chosen is node for node in nodes):
+            raise HandoffError(
+                f"allocation_strategy {self._policy!r} chose {chosen!r} for function {need.function_id!r}, "
+                f"which is none of the nodes that it was given: {', '.join(node.name for node in nodes)}"
+            )
+        return chosen
+
+
+def check_output(output: object) -> None:
+    """Raise ValueError for what is no value of the option `output`."""
+    if not (output is None or isinstance(output, bool) or (isinstance(output, str) and output == "raw")):
+        raise ValueError(f"output={output!r}: it must be True, False, 'raw' or None")
+
+
+def check_resources(capabilities: Mapping[str, float]) -> Resources:
+    """Capabilities, or costs, as floats. Raises ValueError, naming the resource."""
+    for resource, amount in capabilities.items():
+        if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
+            raise ValueError(
+                f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
+            )
+        if not is_name(str(resource)):
+            raise ValueError(f"resource {str(resource)[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
+    if sum(len(str(resource).encode()) for resource in capabilities) > MAX_OFFER_BYTES:
+        raise ValueError(
+            f"the names of {len(capabilities)} resources have more than {MAX_OFFER_BYTES} bytes together"
+        )
+    return {str(resource): float(amount) for resource, amount in capabilities.items()}
+
+
+def modules_of(named: Sequence[ModuleType | str]) -> tuple[ModuleType, ...]:
+    """Modules, given as such or by their names. Raises ImportError, TypeError."""
+    if isinstance(named, str) or not all(isinstance(one, ModuleType | str) for one in named):
+        raise TypeError(f"modules_by_value={named!r}: it must be a list of modules, or of names of modules")
+    return tuple(one if isinstance(one, ModuleType) else importlib.import_module(one) for one in named)
+
+
+def credentials(key: str | ClusterKey | None, *, insecure: bool) -> Credentials:
+    """Choose by a key, as an object or as text, or else by the environment. Raises InvalidKeyError."""
+    return Credentials.chosen(ClusterKey.from_text(key) if isinstance(key, str) else key, insecure=insecure)
+
+
+def seeds_from_environment() -> tuple[str, ...]:
+    """The addresses in HANDOFF_SEEDS, which has commas between them."""
+    return tuple(seed.strip() for seed in os.environ.get("HANDOFF_SEEDS", "").split(",") if seed.strip())

@@ -1,0 +1,191 @@
+"""What a run gives to whoever awaited it: results, where they were made, and how it went."""
+
+import asyncio
+import os
+import weakref
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.core.run.explain import Explanation
+from handoff_actors.errors import NodeLost, SerializationError
+from handoff_actors.events import RunEvent
+from handoff_actors.ids import FunctionId
+from handoff_actors.report.report import FunctionReport, Report
+from handoff_actors.wire.payload import decode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Allocations", "FunctionReport", "Report", "Results", "Run", "RunEvent", "StoredValue"]
+
+
+class Holdings:
+    """The values of one run, here and on nodes, which keep theirs for as long as this is referred to."""
+
+    def __init__(self, runner: RunnerActor) -> None:
+        self.runner = runner
+        self._index_of = runner.plan.index_of
+        self._inline = runner.machine.progress.inline
+        self._decoded: dict[FunctionId, Any] = {}
+        self.release = weakref.finalize(self, _let_go, runner, asyncio.get_running_loop())
+
+    def get(self, function_id: FunctionId) -> Any:
+        """A value, or where it is stored."""
+        if function_id in self._decoded:
+            return self._decoded[function_id]
+        index = self._index_of[function_id]
+        encoded = self._inline.get(index) or self.runner.values.get(index)
+        if encoded is None:
+            stored = self.runner.machine.progress.stored[index]
+            return StoredValue(self, function_id, (stored.holders or [""])[0], stored.nbytes)
+        return self._decode(function_id, encoded)
+
+    async def fetch(self, function_id: FunctionId) -> Any:
+        """A value, brought home if need be. Raises KeyError for an unknown id, NodeLost if no node has it any more."""
+        index = self._index_of[function_id]
+        if function_id in self._decoded:
+            return self._decoded[function_id]
+        try:
+            encoded = await self.runner.fetch(index)
+        except LookupError as error:
+            node = self.runner.machine.progress.node[index] or ""
+            raise NodeLost(node, f"the result of function {function_id!r} is gone: {error}") from error
+        return self._decode(function_id, encoded)
+
+    def _decode(self, function_id: FunctionId, encoded: bytes | memoryview) -> Any:
+        try:
+            value = decode(encoded)
+        except SerializationError as error:
+            raise SerializationError(
+                f"the result of function {function_id!r}: {error}", function_id
+            ) from error
+        self._decoded[function_id] = value
+        return value
+
+
+class StoredValue:
+    """A result that stays on the node that made it. Await it, or ask `Run.fetch`, to bring it home."""
+
+    def __init__(self, holdings: Holdings, function_id: FunctionId, node: str, nbytes: int) -> None:
+        self._holdings = holdings
+        #: Whose result it is.
+        self.function_id = function_id
+        #: Name of a node that has it.
+        self.node = node
+        #: Its encoded size.
+        self.nbytes = nbytes
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._holdings.fetch(self.function_id).__await__()
+
+    def __repr__(self) -> str:
+        return f"StoredValue(node={self.node!r}, nbytes={self.nbytes})"
+
+
+class Results(Mapping[FunctionId, Any]):
+    """Values by function id, decoded when they are first looked at. Large ones that are not here are StoredValues."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+
+    def __getitem__(self, function_id: FunctionId) -> Any:
+        return self._holdings.get(function_id)
+
+    def __iter__(self) -> Iterator[FunctionId]:
+        return iter(self._holdings.runner.plan.index_of)
+
+    def __len__(self) -> int:
+        return len(self._holdings.runner.plan.index_of)
+
+    def __repr__(self) -> str:
+        return f"Results({dict(self)!r})"
+
+
+class Allocations(Mapping[FunctionId, str]):
+    """Names of nodes by function id; of serialize hooks, too, by their `HookId`."""
+
+    def __init__(self, runner: RunnerActor) -> None:
+        self._runner = runner
+        self._index_of = {function_id: index for index, function_id in enumerate(runner.plan.ids)}
+
+    def __getitem__(self, function_id: FunctionId) -> str:
+        return self._runner.machine.progress.node[self._index_of[function_id]] or ""
+
+    def __iter__(self) -> Iterator[FunctionId]:
+        return iter(self._index_of)
+
+    def __len__(self) -> int:
+        return len(self._index_of)
+
+    def __repr__(self) -> str:
+        return f"Allocations({dict(self)!r})"
+
+
+class Run:
+    """A run that has ended well. While it is referred to, nodes keep the values that were not brought home."""
+
+    def __init__(self, runner: RunnerActor) -> None:
+        self._holdings = Holdings(runner)
+        #: By id: values, or where a value is that was not brought home, as a `StoredValue`.
+        self.results = Results(self._holdings)
+        #: By id: the name of the node that ran it.
+        self.allocations = Allocations(runner)
+        #: How each function went; as text it is a table.
+        self.report = Report(runner.plan, runner.machine.progress, runner.started_at)
+
+    @property
+    def reused(self) -> set[FunctionId]:
+        """The ids of functions that were done already, as the journal had it. Their reports tell of no attempt."""
+        progress, index_of = self._holdings.runner.machine.progress, self._holdings.runner.plan.index_of
+        return {function_id for function_id, index in index_of.items() if progress.is_reused(index)}
+
+    @property
+    def dag_id(self) -> FunctionId:
+        """The id of the DAG that was run."""
+        return self._holdings.runner.plan.dag_id
+
+    async def fetch(self, function_id: FunctionId) -> Any:
+        """Bring the value of a function home, from the node that has it, and return it.
+
+        Raises KeyError for an unknown id, NodeLost if no node has it any more.
+        """
+        return await self._holdings.fetch(function_id)
+
+    async def release(self) -> None:
+        """Have nodes drop the values that have not been brought home; returns when they have."""
+        self._holdings.release()
+        await asyncio.shield(self._holdings.runner.forgotten)
+
+    def to_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write how it went as a trace, to be opened in Perfetto. Raises OSError.
+
+        For a run of very many functions this takes a while; a thread may do it.
+        """
+        # As for pictures: few programs want one, and no other would need what this imports.
+        from handoff_actors.report.trace import write_trace  # noqa: PLC0415
+
+        write_trace(self.report, path)
+
+    def plot(self, axes: "Axes | None" = None) -> "Axes":
+        """Draw its timeline, on `axes` of matplotlib's or on a figure of its own.
+
+        Raises ImportError without matplotlib: it comes with the extra `plot`.
+        """
+        from handoff_actors.report.plot import plot  # noqa: PLC0415 - see to_trace
+
+        return plot(self.report, axes)
+
+    def explain(self, function_id: FunctionId) -> Explanation | None:
+        """Why a function is where it is; None for one that is done."""
+        explanations = self._holdings.runner.explain()
+        return next((entry for entry in explanations if entry.function_id == function_id), None)
+
+    def __repr__(self) -> str:
+        return f"<Run of DAG {self.dag_id!r}: {len(self.results)} functions>"
+
+
+def _let_go(runner: RunnerActor, loop: asyncio.AbstractEventLoop) -> None:
+    # Garbage may be collected in any thread, and after the loop has ended.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(runner.let_go)

@@ -1,0 +1,133 @@
+"""The runs of one session: begun here, told of what nodes say, found again by whoever asks for them."""
+
+import asyncio
+import secrets
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from functools import partial
+from types import ModuleType
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from handoff_actors.actors.app.encoding import encode_program
+from handoff_actors.actors.app.journal import resumption_from
+from handoff_actors.actors.app.runner import Home, RunnerActor
+from handoff_actors.actors.node.actor import INLINE_LIMIT
+from handoff_actors.actors.offload import offload
+from handoff_actors.client import instrumentation
+from handoff_actors.client.event_callbacks import Telling
+from handoff_actors.client.options import RunSettings, Seen
+from handoff_actors.client.run import Run
+from handoff_actors.core.run.events import NodeDown, NodeUp
+from handoff_actors.core.run.explain import Explanation
+from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.display.shown import Shown
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, RunId
+from handoff_actors.wire.messages.members import Advert
+from handoff_actors.wire.messages.runs import Output
+from handoff_actors.wire.payload import decode
+
+
+class Cluster(Protocol):
+    """What runs need to know of the nodes."""
+
+    def ups(self) -> list[NodeUp]:
+        """Every node that can be used now."""
+
+    def adverts(self) -> list[Advert]:
+        """What each of them says of itself."""
+
+
+class Running:
+    """The runs that go on, and those that somebody still refers to."""
+
+    def __init__(self, home: Home, seen: Seen, modules_by_value: Sequence[ModuleType]) -> None:
+        self._home = home
+        self._seen = seen
+        self._modules_by_value = tuple(modules_by_value)
+        #: Those of which some node may still hold something,
+        self._runs: dict[RunId, RunnerActor] = {}
+        #: and those that somebody else still refers to, in the order of their start.
+        self._known: WeakValueDictionary[RunId, RunnerActor] = WeakValueDictionary()
+        self._allowed: dict[RunId, Collection[str] | None] = {}
+        self._durations = Durations()
+
+    async def execute(
+        self,
+        plan: Plan,
+        settings: RunSettings,
+        nodes: Collection[str] | None,
+        cluster: Cluster,
+        *,
+        nodes_may_join: bool,
+    ) -> Run:
+        """Run a plan to its end; only on `nodes`, if given. Raises what ended it."""
+        run = RunId(secrets.randbits(62))
+        plan = settings.surrounded(plan)
+        seen = settings.seen(self._seen)
+        observe = seen.on_event is not None or instrumentation.is_on()
+        options = settings.options(plan, self._durations, observe=observe, nodes_may_join=nodes_may_join)
+        modules = settings.modules() + self._modules_by_value
+        resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
+        telling = nullcontext() if seen.on_event is None else Telling(seen.on_event, plan.dag_id)
+        async with telling as told, instrumentation.watch(plan) as watch, resuming as resumption:
+            encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules)
+            on_event = watch.observer(told)
+            make_machine = partial(
+                RunMachine.prepared, run, encoded.program, options, asyncio.get_running_loop().time()
+            )
+            machine = await offload(plan.size, make_machine)
+            hearers = (on_event, resumption.journal, settings.on_result)
+            runner = RunnerActor(run, encoded, machine, resumption.home, self._home, *hearers)
+            watch.runner = self._runs[run] = self._known[run] = runner
+            self._allowed[run] = None if nodes is None else frozenset(nodes)
+            usable = [up for up in cluster.ups() if nodes is None or up.name in nodes]
+            shown = Shown(runner, seen, on_event, cluster.adverts, reused=len(resumption.reused))
+            async with shown:
+                await runner.execute(usable, resumption.reused)
+            return Run(runner)
+
+    def get(self, run: RunId) -> RunnerActor | None:
+        """One that goes on."""
+        return self._runs.get(run)
+
+    def said(self, name: str, output: Output) -> None:
+        """Functions on a node have printed or logged something."""
+        runner = self._runs.get(output.run)
+        if runner is not None and runner.printing is not None:
+            runner.printing.heard(name, output.said)
+
+    def all(self) -> list[RunnerActor]:
+        """Those of which some node may still hold something."""
+        return list(self._runs.values())
+
+    async def result(self, dag_id: FunctionId, function_id: FunctionId, within_s: float) -> Any:
+        """The value of a function of the latest run of a DAG. Raises KeyError, TimeoutError."""
+        runners = [runner for runner in self._known.values() if runner.plan.dag_id == dag_id]
+        if not runners:
+            raise KeyError(f"no run of DAG {dag_id!r} is going on, or is referred to by its Run object")
+        async with asyncio.timeout(within_s):
+            return decode(await runners[-1].result(function_id))
+
+    def explain(self, dag_id: FunctionId) -> list[Explanation]:
+        """Why each function that is not done is where it is, over all runs of a DAG."""
+        return [
+            entry
+            for runner in self._runs.values()
+            if runner.plan.dag_id == dag_id
+            for entry in runner.explain()
+        ]
+
+    def forget(self, run: RunId) -> None:
+        """No node holds anything of this run any more."""
+        self._runs.pop(run, None)
+        self._allowed.pop(run, None)
+
+    def node_event(self, event: NodeUp | NodeDown) -> None:
+        """Tell the runs that may use a node."""
+        for run, runner in list(self._runs.items()):
+            allowed = self._allowed.get(run)
+            if allowed is None or event.name in allowed:
+                runner.feed(event)

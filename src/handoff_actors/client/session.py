@@ -1,0 +1,378 @@
+"""An app's door to a cluster: its own node if it has one, the nodes that it uses, and its runs."""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import PurePath
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from handoff_actors.actors.app.runner import Buffer
+from handoff_actors.actors.app.values import ValueCourier
+from handoff_actors.actors.connections import Connections
+from handoff_actors.actors.member import Station
+from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.actors.offload import offload
+from handoff_actors.client.event_callbacks import OnEvent
+from handoff_actors.client.options import (
+    OutputOption,
+    RunSettings,
+    Seen,
+    check_resources,
+    credentials,
+    modules_of,
+    seeds_from_environment,
+)
+from handoff_actors.client.run import Run
+from handoff_actors.client.run_registry import Running
+from handoff_actors.core.resources import holds
+from handoff_actors.core.run.events import NodeDown, NodeUp
+from handoff_actors.core.run.explain import Explanation
+from handoff_actors.core.run.retries import Backoff
+from handoff_actors.core.run.scheduling.placement import Policy
+from handoff_actors.errors import HandoffError
+from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index, Resources, RunId
+from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.transport.memory import MemoryNetwork
+from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.members import Advert, Redeclare, Redeclared
+from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Output, Recalled, Started
+from handoff_actors.wire.messages.values import Fetch
+
+log = logging.getLogger(__name__)
+
+#: How long `close` waits for nodes to confirm that what was running has stopped.
+CLOSE_S = 5.0
+REDECLARE_S = 5.0
+
+
+class Session:
+    """Use with `async with`. Runs of one session share its nodes fairly, with one another and with other sessions."""
+
+    def __init__(
+        self,
+        seeds: Sequence[str] | None = None,
+        local_node: Mapping[str, float] | None = None,
+        *,
+        name: str | None = None,
+        listen: str | None = None,
+        workers: int | None = None,
+        insecure: bool = False,
+        key: str | ClusterKey | None = None,
+        on_event: OnEvent | None = None,
+        progress: bool | None = None,
+        output: OutputOption = None,
+        modules_by_value: Sequence[ModuleType | str] = (),
+    ) -> None:
+        """Use the cluster that any of `seeds` (as "tcp://10.0.0.1:7070") belongs to, and have a node in this process.
+
+        Without seeds, HANDOFF_SEEDS names them, separated by commas; without either, a node with this machine's cores and
+        memory is started for the first run. `local_node`, `name`, `listen` and `workers` are as for `register_local_node`;
+        `key` is the cluster's, as an object or as text, else that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names,
+        else this user's own, for this machine only. `insecure`, or HANDOFF_INSECURE=1, does without any, and lets the node
+        listen anywhere: whoever reaches it can run any code. `on_event`, `progress` and `output` are for runs that
+        don't say otherwise, `modules_by_value` for every run. Raises InvalidKeyError, ImportError, TypeError, ValueError.
+        """
+        self._credentials = credentials(key, insecure=insecure)
+        self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
+        self._first_node = None if local_node is None else dict(local_node)
+        self._node_name, self._listen, self._workers = name, listen, workers
+        self._is_started = False
+        self._running = Running(self, Seen(on_event, progress, output), modules_of(modules_by_value))
+        self._redeclaring = asyncio.Lock()
+        self._first_run = asyncio.Lock()
+
+    # --- Life ---------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(self.close)
+            await self.start()
+            on_failure.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Find the cluster, and start the node, if the session is to have them.
+
+        Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+        """
+        if self._is_started:
+            return
+        self._is_started = True
+        own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._memory = MemoryNetwork()
+        self._station = Station(own_name, self, self._credentials)
+        self._connections = Connections(own_name, self)
+        self._courier = ValueCourier(own_name, self._station, self._connections)
+        if self._first_node is not None:
+            await self.register_local_node(
+                self._first_node,
+                name=self._node_name,
+                listen=self._listen,
+                seeds=self._seeds,
+                workers=self._workers,
+            )
+        elif self._seeds:
+            await self.connect(self._seeds)
+
+    async def close(self) -> None:
+        """Cancel what runs, leave the cluster, end the node of this process. Nothing is left behind."""
+        if not self._is_started:
+            return
+        self._is_started = False
+        runners = self._running.all()
+        try:
+            for runner in runners:
+                runner.stop()
+            if runners:
+                await asyncio.wait([runner.forgotten for runner in runners], timeout=CLOSE_S)
+        finally:
+            for runner in runners:
+                runner.close()
+            self._courier.close()
+            self._connections.close()
+            self._memory.close()
+            await self._station.close()
+
+    # --- Nodes --------------------------------------------------------------------------------------------------
+
+    async def register_local_node(
+        self,
+        capabilities: Mapping[str, float],
+        *,
+        name: str | None = None,
+        listen: str | None = None,
+        seeds: Sequence[str] = (),
+        workers: int | None = None,
+    ) -> NodeActor:
+        """Have a node in this process, offering `capabilities` (cpu in cores, memory in MB, gpu in devices, others).
+
+        With an address to `listen` at, or `seeds`, it serves the cluster, too, where its `name` must be unique. `workers`
+        processes run sync functions; as many as cores unless given. The answer has `name` and `address`. Raises HandoffError
+        if there is one already, InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, ValueError, OSError.
+        """
+        await self.start()
+        node = await self._station.start_node(
+            check_resources(capabilities),
+            name=name,
+            workers=workers,
+            listen=listen,
+            seeds=seeds,
+        )
+        address = node.serve(self._memory, f"memory://{node.incarnation}", has_lease=False)
+        self._connections.add(node.advert(), self._memory, address)
+        publish = node.on_advert
+
+        def on_advert(advert: Advert) -> None:
+            publish(advert)
+            self._connections.change(advert)
+
+        node.on_advert = on_advert
+        await self._connections.settled()
+        return node
+
+    async def connect(self, seeds: Sequence[str]) -> None:
+        """Use the cluster that any of `seeds` belongs to; one that answers is enough.
+
+        Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+        """
+        await self.start()
+        await self._station.join(seeds)
+        await self._connections.settled()
+
+    async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
+        """Have a member offer other `capabilities` from now on. Raises HandoffError for an unknown one, TimeoutError after 5 s."""
+        await self._ready()
+        if name not in {advert.name for advert in self._connections.adverts()}:
+            raise HandoffError(
+                f"there is no node {name!r}; the nodes there are: {sorted(await self.discover_nodes())}"
+            )
+        declared = check_resources(capabilities)
+        async with asyncio.timeout(REDECLARE_S), self._redeclaring:
+            self._connections.send(name, Redeclare(declared))
+            await self._connections.until_offered(name, declared)
+
+    async def discover_nodes(self) -> dict[str, Resources]:
+        """The capabilities of every node, by name: cpu in cores, memory in MB, gpu in devices, others in units of their own."""
+        await self._ready()
+        return {advert.name: dict(advert.capabilities) for advert in self._connections.adverts()}
+
+    async def resources_available(self, name: str, cost: Mapping[str, float]) -> bool:
+        """Whether a node, as last heard, has `cost` to spare. An unknown node has nothing."""
+        await self._ready()
+        return any(holds(advert.spare, cost) for advert in self._connections.adverts() if advert.name == name)
+
+    # --- Runs ---------------------------------------------------------------------------------------------------
+
+    async def execute_distributed(
+        self,
+        dag: DAG,
+        allocation_strategy: str | Policy = "most_spare",
+        max_retries: int = 3,
+        max_concurrency: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it ends the run on the nodes, too
+        nodes: Collection[str] | None = None,
+        fetch: str | Collection[FunctionId] | None = None,
+        on_event: OnEvent | None = None,
+        *,
+        retry_backoff: Backoff | None = None,
+        allocation_timeout: float = 10.0,
+        journal: str | os.PathLike[str] | None = None,
+        on_result: Callable[[FunctionId, Any], object] | None = None,
+        progress: bool | None = None,
+        output: OutputOption = None,
+        env_vars: Mapping[str, str] | None = None,
+        working_dir: str | PurePath | None = None,
+        modules_by_value: Sequence[ModuleType | str] = (),
+    ) -> Run:
+        """Run a DAG on the nodes there are, and on those that join meanwhile.
+
+        `allocation_strategy` is "most_spare", "first_available", "load_balanced", "locality", or an object with the
+        method of `Policy`. A function that raises is tried `max_retries` more times, after pauses of `retry_backoff`
+        (first seconds, factor, longest seconds, with jitter). At most `max_concurrency` functions are in flight. The run
+        ends after `timeout` seconds. Only `nodes` are used, if given. The results of sinks are brought home whatever
+        their size, and those of `fetch`, which may be "all". `on_result` is called with id and value once a value is
+        home. What is done is recorded in the file `journal`, and what that has already of the same functions is not run
+        again.
+
+        `on_event` is called, or awaited, with each change: see `handoff.events`. `progress` shows how far the run is: None on a
+        terminal once it lasts, True at once and anywhere, False never. What functions print and log comes home, unless
+        `output` is False. Control characters are shown as `repr` shows them, but for newlines, tabs and colours; `output="raw"`
+        leaves lines as they were printed.
+
+        Functions run with the environment variables `env_vars`, and in `working_dir`, from which they can import: a path on
+        each node, or a directory here that is sent to nodes which lack it. Code of `modules_by_value`, modules or their
+        names, goes along; nodes need not have them.
+
+        Raises DagError, AllocationError (after `allocation_timeout` seconds), FunctionFailed from the user's own
+        exception, WorkerDied, NodeLost, RunTimeout, SerializationError, EnvironmentFailed, JournalError. If the awaiting
+        task is cancelled, so is the run, and the cancellation is passed on once all nodes have confirmed that nothing of
+        it is left.
+        """
+        plan = await offload(len(dag.functions), partial(Plan.compile, dag))
+        how = (allocation_strategy, max_retries, max_concurrency, timeout, fetch)
+        seen = (on_event, progress, output)
+        surroundings = (env_vars, working_dir, modules_by_value)
+        settings = RunSettings(
+            *how, retry_backoff, allocation_timeout, journal, on_result, *seen, *surroundings
+        )
+        return await self._execute(plan, settings, nodes)
+
+    async def execute_local(self, dag: DAG, **options: Any) -> Run:
+        """Run a DAG on this process's own node alone; costs and placements are ignored. Otherwise as `execute_distributed`."""
+        plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=True))
+        await self._ready()
+        node = self._station.node or await self.register_local_node(own_capabilities())
+        return await self._execute(plan, RunSettings(**options), [node.name])
+
+    async def get_result(self, dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
+        """The value of a function of a run that goes on, or that is still referred to.
+
+        Raises KeyError if there is no such run or function, TimeoutError after `timeout` seconds.
+        """
+        return await self._running.result(dag_id, function_id, timeout)
+
+    def explain(self, dag_id: FunctionId) -> list[Explanation]:
+        """Why each function that is not done is where it is, over all runs of a DAG that go on in this session."""
+        return self._running.explain(dag_id)
+
+    async def _execute(self, plan: Plan, settings: RunSettings, nodes: Collection[str] | None) -> Run:
+        await self._ready()
+        may_join = self._station.is_open
+        return await self._running.execute(plan, settings, nodes, self._connections, nodes_may_join=may_join)
+
+    async def _ready(self) -> None:
+        """Start what has not been started, a node of this process's own where there is nothing else."""
+        await self.start()
+        async with self._first_run:
+            if self._station.node is None and not self._station.is_open:
+                await self.register_local_node(own_capabilities())
+        await self._connections.reached()
+
+    def received_bytes(self) -> int:
+        """Bytes that have come into this process over sockets, in messages and values, by the links that there are."""
+        return self._courier.received_bytes()
+
+    # --- For runs: see Home -------------------------------------------------------------------------------------
+
+    def send(self, name: str, message: ToNode) -> None:
+        """See Home."""
+        self._connections.send(name, message)
+
+    def bring(
+        self,
+        run: RunId,
+        index: Index,
+        nbytes: int,
+        holders: list[str],
+        done: Callable[[Buffer | None, str], None],
+    ) -> Callable[[], None]:
+        """See Home."""
+        return self._courier.bring(run, index, nbytes, holders, done)
+
+    def forget(self, run: RunId) -> None:
+        """See Home."""
+        self._running.forget(run)
+
+    # --- What happens: see Watcher and Audience -----------------------------------------------------------------
+
+    def member_up(self, advert: Advert) -> None:
+        """See Watcher."""
+        self._connections.add(advert, self._station.network(), advert.address)
+
+    def member_changed(self, advert: Advert) -> None:
+        """See Watcher."""
+        self._connections.change(advert)
+
+    def member_suspected(self, name: str, *, is_suspect: bool) -> None:
+        """See Watcher."""
+        self._connections.suspect(name, is_suspect=is_suspect)
+
+    def member_down(self, name: str, reason: str) -> None:
+        """See Watcher."""
+        self._connections.remove(name, reason)
+
+    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+        """See Audience."""
+        self._station.unreachable(name, incarnation, reason)
+
+    def told_of(self, advert: Advert) -> None:
+        """See Audience."""
+        self._station.told_of([advert])
+
+    def node_event(self, event: NodeUp | NodeDown) -> None:
+        """See Audience."""
+        self._running.node_event(event)
+
+    def heard(self, name: str, message: FromNode) -> None:
+        """See Audience."""
+        match message:
+            case Completed() | Failed() | Recalled() | Copied() | Closed() | Started():
+                runner = self._running.get(message.run)
+                if runner is not None:
+                    runner.heard(name, message)
+            case Fetch():
+                runner = self._running.get(message.run)
+                held = {} if runner is None else runner.values
+                serve = partial(self._courier.serve, name, message, held)
+                if runner is None or not runner.pack(message.index, serve):
+                    serve()
+            case Output():
+                self._running.said(name, message)
+            case Redeclared():
+                # The advert that follows says it, too, and to every run.
+                pass
+            case _:
+                log.debug("unexpected", extra={"node": name, "said": type(message).__name__})

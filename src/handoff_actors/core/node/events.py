@@ -1,0 +1,286 @@
+"""What happens to a node beside the messages that it gets, and what it may decide to do."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
+from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Said, Template, Ticket, Traces
+
+# --- Events -----------------------------------------------------------------------------------------------------
+
+
+class PeerConnected(Struct, frozen=True):
+    """Somebody has been welcomed. A peer without a lease lives in this process: it can't vanish unnoticed."""
+
+    peer: PeerId
+    has_lease: bool = True
+    #: What it calls itself.
+    name: str = ""
+
+
+class MembersCounted(Struct, frozen=True):
+    """So many other members hear what this node says of itself."""
+
+    members: int
+
+
+class PeerLost(Struct, frozen=True):
+    """Nothing reaches it any more."""
+
+    peer: PeerId
+
+
+class Received(Struct, frozen=True):
+    """A message from a peer that has been welcomed."""
+
+    peer: PeerId
+    message: ToNode
+
+
+class WorkerUp(Struct, frozen=True):
+    """A worker that was asked for is there."""
+
+    worker: WorkerId
+    pid: int
+
+
+class WorkerDone(Struct, frozen=True):
+    """A worker has finished functions of one run. The `worker` field of each entry is its pid."""
+
+    worker: WorkerId
+    run: RunId
+    done: Sequence[Done]
+
+
+class WorkerFailed(Struct, frozen=True):
+    """A worker is through with a function, without a value. `kind` as in `Failed`, or "cancelled"."""
+
+    worker: WorkerId
+    run: RunId
+    index: Index
+    attempt: Attempt
+    kind: str
+    error: bytes
+    reason: str
+    ran_s: float
+    traces: Traces = NO_TRACES
+
+
+class WorkerRecalled(Struct, frozen=True):
+    """A worker gives back functions that it has not started."""
+
+    worker: WorkerId
+    jobs: Sequence[tuple[RunId, Ticket]]
+
+
+class WorkerExited(Struct, frozen=True):
+    """A worker process has ended; all that it ever said has been handled."""
+
+    worker: WorkerId
+    signal: int | None
+    exit_code: int | None
+    traces: Traces = NO_TRACES
+
+
+class FunctionsSaid(Struct, frozen=True):
+    """Functions of one run have printed or logged something."""
+
+    run: RunId
+    said: Sequence[Said]
+
+
+class MemorySampled(Struct, frozen=True):
+    """How much memory each worker has, with what it has started, and how much of the machine's is left."""
+
+    #: When the look began.
+    began_at: float
+    used: Mapping[WorkerId, int]
+    available_nbytes: int
+    total_nbytes: int
+
+
+class InputFetched(Struct, frozen=True):
+    """A value that was elsewhere is in the store now."""
+
+    run: RunId
+    index: Index
+    nbytes: int
+
+
+class InputMissing(Struct, frozen=True):
+    """None of its holders could give a value."""
+
+    run: RunId
+    index: Index
+    reason: str
+    #: It could be had, but there is no room for it here.
+    has_no_room: bool = False
+
+
+class ValueSpilled(Struct, frozen=True):
+    """A stored value is on disk now, and takes no memory."""
+
+    run: RunId
+    index: Index
+
+
+class SpillFailed(Struct, frozen=True):
+    """The disk did not take a stored value, which is where it was."""
+
+    run: RunId
+    index: Index
+    reason: str
+
+
+class Leave(Struct, frozen=True):
+    """Take no more work, finish what there is, then say `Left`."""
+
+
+NodeEvent = (
+    PeerConnected
+    | PeerLost
+    | MembersCounted
+    | Received
+    | WorkerUp
+    | WorkerDone
+    | WorkerFailed
+    | WorkerRecalled
+    | WorkerExited
+    | FunctionsSaid
+    | MemorySampled
+    | InputFetched
+    | InputMissing
+    | ValueSpilled
+    | SpillFailed
+    | Leave
+)
+
+# --- Effects ----------------------------------------------------------------------------------------------------
+
+
+class Reply(Struct, frozen=True):
+    """Say something to a peer."""
+
+    peer: PeerId
+    message: FromNode
+
+
+class SpawnWorker(Struct, frozen=True):
+    """Start a worker; answered by `WorkerUp`, or by `WorkerExited` if that fails."""
+
+    worker: WorkerId
+    is_async: bool
+
+
+class Give(Struct, frozen=True):
+    """Hand functions to a worker. `devices` are the GPUs it may see; None: no claim on GPUs."""
+
+    worker: WorkerId
+    run: RunId
+    templates: Mapping[int, Template]
+    jobs: Sequence[Job]
+    devices: tuple[int, ...] | None
+
+
+class RecallWorker(Struct, frozen=True):
+    """Ask a worker to give back what it has not started."""
+
+    worker: WorkerId
+
+
+class CancelCoroutine(Struct, frozen=True):
+    """Cancel one coroutine on an async worker; answered by `WorkerFailed`, or by `WorkerDone` if it was too late."""
+
+    worker: WorkerId
+    run: RunId
+    index: Index
+    attempt: Attempt
+
+
+class KillWorker(Struct, frozen=True):
+    """End a worker, whatever it does; answered by `WorkerExited`."""
+
+    worker: WorkerId
+
+
+class FetchInput(Struct, frozen=True):
+    """Bring a value into the store; answered by `InputFetched` or `InputMissing`. `peer` sent the function."""
+
+    peer: PeerId
+    run: RunId
+    index: Index
+    nbytes: int
+    holders: Sequence[str]
+    #: Where there is a directory of this path, nothing need be brought; "": in any case.
+    directory: str = ""
+
+
+class KeepValue(Struct, frozen=True):
+    """A worker's stored result counts from now on."""
+
+    run: RunId
+    index: Index
+    attempt: Attempt
+
+
+class DiscardValue(Struct, frozen=True):
+    """A worker's stored result came too late to count."""
+
+    run: RunId
+    index: Index
+    attempt: Attempt
+
+
+class SpillValue(Struct, frozen=True):
+    """Move a stored value to disk; answered by `ValueSpilled` or `SpillFailed`, or not if its run is forgotten first."""
+
+    run: RunId
+    index: Index
+
+
+class ForgetRun(Struct, frozen=True):
+    """Drop its values, its fetches and whatever workers know of it."""
+
+    run: RunId
+
+
+class ForgetPeer(Struct, frozen=True):
+    """A peer has left, or its lease has ended, and nothing of it is left here: it has to introduce itself anew."""
+
+    peer: PeerId
+
+
+class Advertise(Struct, frozen=True):
+    """Tell everybody how it stands."""
+
+    capabilities: Resources
+    spare: Resources
+    workers: int
+    running: int
+    queued: int
+    stored: int
+    leaving: bool
+
+
+class Left(Struct, frozen=True):
+    """The node that was told to leave has nothing more to do."""
+
+
+NodeEffect = (
+    Reply
+    | SpawnWorker
+    | Give
+    | RecallWorker
+    | CancelCoroutine
+    | KillWorker
+    | FetchInput
+    | KeepValue
+    | DiscardValue
+    | SpillValue
+    | ForgetRun
+    | ForgetPeer
+    | Advertise
+    | Left
+)

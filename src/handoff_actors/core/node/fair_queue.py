@@ -1,0 +1,173 @@
+"""What waits on a node for a worker, in which order, and how fair that is between runs.
+
+Jobs that claim the same and run in the same way share a lane, so that one look at the head of a lane tells about all
+of them. Runs take turns; within a run, lanes do; within a lane, the more urgent jobs go first, and those that are
+as urgent in the order in which they came, which is the order that their runner wants.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterable
+from operator import attrgetter
+
+from msgspec import Struct, field
+
+from handoff_actors.ids import Resources, RunId
+from handoff_actors.wire.messages.jobs import Job, Template, Ticket
+
+#: A worker is given more than one job only where that is about this much work.
+BATCH_S = 0.002
+#: What a job costs a worker beside the user's code.
+OVERHEAD_S = 0.00001
+MAX_BATCH = 256
+#: To wait for the next job costs a worker 0.6 ms, which shows where jobs take no longer than this.
+BRIEF_S = 0.1
+#: Weight of the latest durations in a lane's estimate.
+SMOOTHING = 0.3
+
+_rank = attrgetter("rank")
+
+
+class Lane(Struct, eq=False):
+    """Jobs of one run that claim the same and run in the same way."""
+
+    run: RunId
+    key: "LaneKey"
+    cost: Resources
+    is_async: bool
+    #: Seconds per attempt.
+    timeout: float | None
+    #: A worker died with one of these among others: each now runs alone, so that the blame is certain.
+    suspect: bool
+    jobs: deque[Job] = field(default_factory=deque)
+    #: What a job takes, as far as is known.
+    seconds: float | None = None
+    #: Since when the head has waited for room.
+    blocked_since: float | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many jobs a worker may hold at once."""
+        if self.suspect or self.timeout is not None or self.seconds is None or self.seconds > BATCH_S / 2:
+            return 1
+        return min(MAX_BATCH, int(BATCH_S / (self.seconds + OVERHEAD_S)))
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether a worker may hold the next job while it runs one, where nobody else could start that."""
+        is_free = not self.suspect and self.timeout is None
+        return is_free and self.seconds is not None and self.seconds <= BRIEF_S
+
+    def learn(self, seconds: float) -> None:
+        """Take note of what jobs took, on average."""
+        self.seconds = (
+            seconds if self.seconds is None else self.seconds + SMOOTHING * (seconds - self.seconds)
+        )
+
+
+LaneKey = tuple[tuple[tuple[str, float], ...], bool, float | None, bool]
+
+
+class FairQueue:
+    """Every lane with something in it, by run."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[RunId, dict[LaneKey, Lane]] = {}
+        #: Runs with jobs that wait, the one whose turn it is first.
+        self._turns: dict[RunId, None] = {}
+
+    def __len__(self) -> int:
+        return sum(len(lane.jobs) for lanes in self._lanes.values() for lane in lanes.values())
+
+    @property
+    def waiting_runs(self) -> int:
+        """How many runs have something that waits."""
+        return len(self._turns)
+
+    @property
+    def is_of_one_lane(self) -> bool:
+        """Whether all that waits claims the same and is of one run."""
+        return len(self._turns) == 1 and len(self.lanes(next(iter(self._turns)))) == 1
+
+    def lane(self, run: RunId, template: Template, *, suspect: bool = False) -> Lane:
+        """The lane for jobs of `template`.
+
+        A suspect coroutine function runs alone too, hence on a sync worker; so does one with an environment of its own,
+        as a process has one only.
+        """
+        is_async = template.is_async and not suspect and template.environment is None
+        key = (tuple(sorted(template.cost.items())), is_async, template.timeout, suspect)
+        lanes = self._lanes.setdefault(run, {})
+        lane = lanes.get(key)
+        if lane is None:
+            lane = lanes[key] = Lane(run, key, dict(template.cost), is_async, template.timeout, suspect)
+        return lane
+
+    def add(self, lane: Lane, job: Job) -> None:
+        """Queue a job behind those of its lane that are as urgent."""
+        jobs = lane.jobs
+        if jobs and job.rank < jobs[-1].rank:
+            jobs.insert(bisect_right(jobs, job.rank, key=_rank), job)
+        else:
+            jobs.append(job)
+        self._turns[lane.run] = None
+
+    def put_back(self, lane: Lane, jobs: Iterable[Job]) -> None:
+        """Queue jobs, in their order, before those of their lane that are no more urgent."""
+        for job in reversed(list(jobs)):
+            lane.jobs.insert(bisect_left(lane.jobs, job.rank, key=_rank), job)
+        self._turns[lane.run] = None
+
+    def turns(self) -> list[RunId]:
+        """The runs that have something, as their turns come."""
+        return list(self._turns)
+
+    def lanes(self, run: RunId) -> list[Lane]:
+        """The lanes of a run that have something."""
+        return [lane for lane in self._lanes.get(run, {}).values() if lane.jobs]
+
+    def waiting(self, run: RunId) -> int:
+        """How many jobs of a run wait."""
+        return sum(len(lane.jobs) for lane in self._lanes.get(run, {}).values())
+
+    def had_its_turn(self, lane: Lane) -> None:
+        """Put the lane behind others of its run, and the run behind others, or out of the row if it has nothing left."""
+        lanes = self._lanes[lane.run]
+        lanes[lane.key] = lanes.pop(lane.key)
+        self._turns.pop(lane.run, None)
+        if self.lanes(lane.run):
+            self._turns[lane.run] = None
+
+    def take_back(self, run: RunId, tickets: Iterable[Ticket]) -> list[Ticket]:
+        """Remove those that still wait, and name them."""
+        wanted = {(ticket.index, ticket.attempt) for ticket in tickets}
+        taken: list[Ticket] = []
+        for lane in self._lanes.get(run, {}).values():
+            stay: deque[Job] = deque()
+            for job in lane.jobs:
+                if (job.index, job.attempt) in wanted:
+                    taken += tickets_of(job)
+                else:
+                    stay.append(job)
+            lane.jobs = stay
+            if not stay:
+                lane.blocked_since = None
+        if not self.lanes(run):
+            self._turns.pop(run, None)
+        return taken
+
+    def forget(self, run: RunId) -> None:
+        """Remove all of a run."""
+        for lane in self._lanes.pop(run, {}).values():
+            lane.jobs.clear()
+        self._turns.pop(run, None)
+
+    def check(self) -> None:
+        """Assert that turns and lanes agree."""
+        waiting = {run for run, lanes in self._lanes.items() if any(lane.jobs for lane in lanes.values())}
+        assert waiting == set(self._turns), f"{waiting} have jobs, {set(self._turns)} have turns"
+
+
+def tickets_of(job: Job) -> list[Ticket]:
+    """Name a job, and what is to run behind it."""
+    return [Ticket(member.index, member.attempt) for member in (job, *job.then)]

@@ -1,0 +1,188 @@
+"""Which stored values a node has, and which jobs wait for some that it has not."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct, field
+
+from handoff_actors.ids import Index, RunId
+from handoff_actors.wire.messages.jobs import Call, Job, Ref, Ticket
+
+
+class _Waiting(Struct, eq=False):
+    job: Job
+    missing: set[Index]
+
+
+class _Coming(Struct):
+    #: As in `Ref`.
+    version: int
+    #: They wait for it.
+    jobs: list[Index] = field(default_factory=list)
+
+
+class _RunInputs(Struct):
+    #: Sizes in bytes of what is here, its own results and copies of others'.
+    here: dict[Index, int] = field(default_factory=dict)
+    #: Which attempts made what is here; 0 where nobody minds.
+    versions: dict[Index, int] = field(default_factory=dict)
+    waiting: dict[Index, _Waiting] = field(default_factory=dict)
+    #: Values on their way.
+    fetching: dict[Index, _Coming] = field(default_factory=dict)
+    #: Values on their way that were asked for by themselves, to be held here.
+    copies: set[Index] = field(default_factory=set)
+
+    def has(self, ref: Ref) -> bool:
+        """Whether a value is here that will do."""
+        return ref.index in self.here and ref.version in {0, self.versions[ref.index]}
+
+    def begin(self, ref: Ref, *jobs: Index) -> bool:
+        """A value is to come; whether its fetching must be started, in place of what may be on its way instead."""
+        coming = self.fetching.setdefault(ref.index, _Coming(-1))
+        coming.jobs += jobs
+        if coming.version >= 0 and ref.version in {0, coming.version}:
+            return False
+        coming.version = ref.version
+        return True
+
+
+class Inputs:
+    """The stored values of all runs on one node."""
+
+    def __init__(self) -> None:
+        self._runs: dict[RunId, _RunInputs] = {}
+        self.nbytes = 0
+
+    def waiting_jobs(self) -> int:
+        """How many jobs wait for values."""
+        return sum(len(run.waiting) for run in self._runs.values())
+
+    def await_inputs(self, run: RunId, job: Job, needed: Iterable[Ref]) -> list[Ref] | None:
+        """Note what a job needs. None: all is here; else the values that somebody must start to fetch now."""
+        refs = {ref.index: ref for ref in needed}
+        inputs = self._runs.setdefault(run, _RunInputs())
+        missing = [refs[index] for index in sorted(refs) if not inputs.has(refs[index])]
+        if not missing:
+            return None
+        inputs.waiting[job.index] = _Waiting(job, {ref.index for ref in missing})
+        return [ref for ref in missing if inputs.begin(ref, job.index)]
+
+    def await_copies(self, run: RunId, values: list[Ref]) -> tuple[list[Index], list[Ref]]:
+        """Note which values are to be held here: those that are here already, and those to be fetched now."""
+        inputs = self._runs.setdefault(run, _RunInputs())
+        missing = [ref for ref in values if not inputs.has(ref)]
+        inputs.copies |= {ref.index for ref in missing}
+        here = [ref.index for ref in values if ref.index not in inputs.copies]
+        return here, [ref for ref in missing if inputs.begin(ref)]
+
+    def take_copy(self, run: RunId, index: Index) -> bool:
+        """Whether a value that has come, or won't, was asked for by itself."""
+        inputs = self._runs.get(run)
+        if inputs is None or index not in inputs.copies:
+            return False
+        inputs.copies.discard(index)
+        return True
+
+    def arrived(self, run: RunId, index: Index, nbytes: int) -> list[Job]:
+        """A value is here; the answer is the jobs that wait for nothing more."""
+        inputs = self._runs.get(run)
+        if inputs is None:
+            return []
+        coming = inputs.fetching.pop(index, _Coming(0))
+        self._note(inputs, index, nbytes, coming.version)
+        ready: list[Job] = []
+        for job_index in coming.jobs:
+            waiting = inputs.waiting.get(job_index)
+            if waiting is None:
+                continue
+            waiting.missing.discard(index)
+            if not waiting.missing:
+                ready.append(inputs.waiting.pop(job_index).job)
+        return ready
+
+    def lost(self, run: RunId, index: Index) -> list[Job]:
+        """A value can't be had; the answer is the jobs that won't run for that."""
+        inputs = self._runs.get(run)
+        if inputs is None:
+            return []
+        coming = inputs.fetching.pop(index, _Coming(0))
+        waiting = (inputs.waiting.pop(job_index, None) for job_index in coming.jobs)
+        return [entry.job for entry in waiting if entry is not None]
+
+    def made(self, run: RunId, index: Index, attempt: int, nbytes: int) -> None:
+        """A result has been stored here."""
+        self._note(self._runs.setdefault(run, _RunInputs()), index, nbytes, attempt)
+
+    def waiting(self, run: RunId) -> list[Ticket]:
+        """Jobs that wait for values."""
+        inputs = self._runs.get(run)
+        if inputs is None:
+            return []
+        return [Ticket(entry.job.index, entry.job.attempt) for entry in inputs.waiting.values()]
+
+    def take_back(self, run: RunId, wanted: set[tuple[Index, int]]) -> list[Job]:
+        """Jobs that need not wait any more; what is being fetched for them still arrives."""
+        inputs = self._runs.get(run)
+        if inputs is None:
+            return []
+        taken = [
+            entry.job for entry in inputs.waiting.values() if (entry.job.index, entry.job.attempt) in wanted
+        ]
+        for job in taken:
+            del inputs.waiting[job.index]
+        return taken
+
+    def size(self, run: RunId, index: Index) -> int | None:
+        """Bytes of a stored value; None where it is not here."""
+        inputs = self._runs.get(run)
+        return None if inputs is None else inputs.here.get(index)
+
+    def stored(self, run: RunId) -> int:
+        """Bytes of all values of a run that are here."""
+        inputs = self._runs.get(run)
+        return 0 if inputs is None else sum(inputs.here.values())
+
+    def forget(self, run: RunId) -> None:
+        """Drop everything of a run."""
+        inputs = self._runs.pop(run, None)
+        if inputs is not None:
+            self.nbytes -= sum(inputs.here.values())
+
+    def check(self) -> None:
+        """Assert that whoever waits, waits for something that is on its way."""
+        assert self.nbytes == sum(sum(run.here.values()) for run in self._runs.values())
+        for run in self._runs.values():
+            assert run.copies <= run.fetching.keys(), "what is to be copied here is fetched by nobody"
+            for waiting in run.waiting.values():
+                assert waiting.missing, f"{waiting.job} waits for nothing"
+                assert waiting.missing <= run.fetching.keys(), f"{waiting.job} waits for what nobody fetches"
+
+    def _note(self, inputs: _RunInputs, index: Index, nbytes: int, version: int) -> None:
+        self.nbytes += nbytes - inputs.here.get(index, 0)
+        inputs.here[index], inputs.versions[index] = nbytes, version
+
+
+def stored_inputs(job: Job) -> list[Ref]:
+    """The stored values that a job, and what runs behind it, need, those within calls included."""
+    refs: list[Ref] = []
+    for member in (job, *job.then) if job.then else (job,):
+        for part in member.args:
+            # Most are a small value itself, or made earlier in the same unit.
+            if type(part) is Ref:
+                refs.append(part)
+            elif type(part) is Call:
+                refs += _stored_inputs_of(part)
+        if type(member.constants) is Ref:
+            refs.append(member.constants)
+    return refs
+
+
+def _stored_inputs_of(call: Call) -> list[Ref]:
+    refs: list[Ref] = []
+    pending: list[object] = [call]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Ref):
+            refs.append(part)
+        elif isinstance(part, Call):
+            pending += [*part.args, part.constants]
+    return refs

@@ -1,0 +1,127 @@
+"""What is taken from others at all: the wire's types are right, and here are the bounds that types can't say.
+
+Peers are members, but what they say may come of a bug or of malice, and what gets past here is computed with.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import isfinite
+
+from handoff_actors.errors import RemoteProtocolError
+from handoff_actors.ids import Incarnation, PeerId, Resources
+from handoff_actors.wire.messages.directions import ToNode
+from handoff_actors.wire.messages.jobs import Job, Template
+from handoff_actors.wire.messages.members import Advert, Hello, Redeclare
+from handoff_actors.wire.messages.runs import Assign
+
+#: More GPUs than any machine has, and each is an entry in a list.
+MAX_GPUS = 1024.0
+#: Of the name of a node or a resource, in UTF-8.
+MAX_NAME_BYTES = 255
+#: For whoever gives a name that is none.
+NAME_RULE = f"a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
+#: Of all text in an advert: every member keeps one of every other, and sends them all to whoever asks.
+MAX_ADVERT_BYTES = 4096
+#: Of the names of all resources of a node. An advert has them twice, beside a name, addresses and versions.
+MAX_OFFER_BYTES = 1500
+
+
+def check_message(message: ToNode) -> None:
+    """Raise RemoteProtocolError for what no sound peer says to a node."""
+    match message:
+        case Assign():
+            for template in message.templates:
+                _check_template(template)
+        case Redeclare(capabilities):
+            _check_names("capability", capabilities)
+            _check_resources("capability", capabilities)
+        case Hello() if message.advert is not None:
+            check_advert(message.advert)
+        case _:
+            pass
+
+
+def is_name(text: str) -> bool:
+    """Whether this may be the name of a node or a resource: others show it on their terminals, and keep it."""
+    return text.isprintable() and 0 < len(text.encode()) <= MAX_NAME_BYTES
+
+
+def check_advert(advert: Advert) -> None:
+    """Raise RemoteProtocolError for what no sound node says of itself."""
+    if not is_name(advert.name):
+        raise RemoteProtocolError(f"a node is called {advert.name[:MAX_NAME_BYTES]!r}, which is no name")
+    texts = (advert.incarnation, advert.version, advert.python, advert.address, advert.bus)
+    if not all(map(str.isprintable, texts)):
+        raise RemoteProtocolError(f"node {advert.name!r} says what can't be printed: {texts!r}")
+    for address in (advert.address, advert.bus):
+        # Others connect there, and inproc:// leads into themselves.
+        if address and not is_address(address):
+            raise RemoteProtocolError(f"node {advert.name!r} is at {address!r}, which is no address")
+    resources = [*advert.capabilities, *advert.spare]
+    if sum(len(text.encode()) for text in (advert.name, *texts, *resources)) > MAX_ADVERT_BYTES:
+        raise RemoteProtocolError(
+            f"the advert of node {advert.name!r} is longer than {MAX_ADVERT_BYTES} bytes"
+        )
+    _check_names(f"node {advert.name!r} offers", resources)
+    _check_resources(f"node {advert.name!r} offers", advert.capabilities)
+    _check_resources(f"node {advert.name!r} has to spare", advert.spare)
+
+
+def is_address(text: str) -> bool:
+    """Whether others can be reached there: over TCP, and over nothing else that ZeroMQ connects."""
+    return text.startswith("tcp://") and text.isprintable()
+
+
+class Introductions:
+    """The nodes that peers have introduced: over one connection each of them speaks for one node, and says so once."""
+
+    def __init__(self) -> None:
+        self._by_peer: dict[PeerId, Incarnation] = {}
+
+    def is_news(self, peer: PeerId, advert: Advert) -> bool:
+        """Whether the peer introduces a node for the first time. Raises RemoteProtocolError if it has introduced another."""
+        known = self._by_peer.get(peer)
+        if known is None:
+            self._by_peer[peer] = Incarnation(advert.incarnation)
+            return True
+        if known != advert.incarnation:
+            raise RemoteProtocolError(f"a peer that speaks for one node introduces another, {advert.name!r}")
+        return False
+
+    def forget(self, peer: PeerId) -> None:
+        """The peer has gone."""
+        self._by_peer.pop(peer, None)
+
+
+def check_job(job: Job, templates: Mapping[int, Template]) -> None:
+    """Raise RemoteProtocolError for a job that this node has no code for, or a unit that it could not account for."""
+    for member in (job, *job.then):
+        if member.template not in templates:
+            raise RemoteProtocolError(f"function {member.index}: template {member.template} was never sent")
+    members = [templates[member.template] for member in (job, *job.then)]
+    is_sound = all(
+        member.cost == members[0].cost and not member.is_async and member.timeout is None
+        for member in members
+    )
+    if job.then and not (is_sound and not any(member.then for member in job.then)):
+        raise RemoteProtocolError(f"function {job.index} can't be the first of a unit with {members}")
+
+
+def _check_template(template: Template) -> None:
+    _check_resources(f"template {template.number} costs", template.cost)
+    timeout = template.timeout
+    if timeout is not None and not (isfinite(timeout) and timeout > 0):
+        raise RemoteProtocolError(f"template {template.number} has a timeout of {timeout} s")
+
+
+def _check_names(what: str, resources: Iterable[str]) -> None:
+    for resource in resources:
+        if not is_name(resource):
+            raise RemoteProtocolError(f"{what} {resource[:MAX_NAME_BYTES]!r}, which is no name of a resource")
+
+
+def _check_resources(what: str, resources: Resources) -> None:
+    for resource, amount in resources.items():
+        if not (isfinite(amount) and amount >= 0):
+            raise RemoteProtocolError(f"{what} {amount} of {resource!r}")
+    if resources.get("gpu", 0.0) > MAX_GPUS:
+        raise RemoteProtocolError(f"{what} {resources['gpu']} of 'gpu'")

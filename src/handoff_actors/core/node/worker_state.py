@@ -1,0 +1,88 @@
+"""A worker as its node sees it, a job in its hands, and one that is lost with it."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct, field
+
+from handoff_actors.core.node.fair_queue import Lane
+from handoff_actors.core.resources import Claim
+from handoff_actors.ids import Index, RunId, WorkerId
+from handoff_actors.wire.messages.jobs import Job, Ticket
+
+Key = tuple[RunId, Index]
+
+#: A worker that holds several jobs and has said nothing for so long is not as fast as was thought.
+SILENCE_S = 0.01
+
+
+class Given(Struct, eq=False):
+    """A job in a worker's hands."""
+
+    job: Job
+    lane: Lane
+    #: Its own claim, on an async worker.
+    claim: Claim | None = None
+    #: The first of the unit that it belongs to, where that has more members.
+    head: Job | None = None
+    #: Why it is being cancelled: "timeout" or "closed".
+    verdict: str | None = None
+
+
+class Slot(Struct, eq=False):
+    """One worker. Sync ones are lent to one lane at a time, under one claim."""
+
+    worker: WorkerId
+    is_async: bool
+    #: None until it is up.
+    pid: int | None = None
+    given: dict[Key, Given] = field(default_factory=dict)
+    #: The lane that it is lent to, since when, and the claim for that.
+    lane: Lane | None = None
+    lent_at: float = 0.0
+    claim: Claim | None = None
+    #: The GPUs that it has been bound to for life: CUDA reads its environment only once.
+    devices: tuple[int, ...] | None = None
+    heard_at: float = 0.0
+    #: It has been asked to give back what it has not started.
+    recalled: bool = False
+    #: It has given back the rest because of one that takes long, and gets nothing more until that has ended.
+    is_held_up: bool = False
+    #: Why it is being killed: "timeout", "closed", "idle" or "memory", and that in more words.
+    verdict: str | None = None
+    reason: str = ""
+    #: Its memory when that was last looked at, and the last time before it was lent.
+    used_nbytes: int = 0
+    used_before_nbytes: int = 0
+
+    def unit(self, head: Job) -> Iterator[Ticket]:
+        """What it still holds of a unit."""
+        for given in self.given.values():
+            if given.head is head:
+                yield Ticket(given.job.index, given.job.attempt)
+
+    @property
+    def claimed_memory_mb(self) -> float | None:
+        """The memory that all it runs may use together; None where some of that claims none."""
+        claims = [given.claim for given in self.given.values()] if self.is_async else [self.claim]
+        amounts = [claim.amounts.get("memory", 0.0) if claim is not None else 0.0 for claim in claims]
+        return sum(amounts) if amounts and all(amounts) else None
+
+    @property
+    def may_be_stuck(self) -> bool:
+        """Whether silence would mean that a long job holds up others."""
+        return not self.is_async and len(self.given) > 1 and not self.recalled and self.verdict is None
+
+    def recalls_at(self, *, is_wanted: bool) -> float:
+        """When silence has lasted too long; it is borne for longer while nobody else could start what is held up."""
+        seconds = 0.0 if is_wanted or self.lane is None else self.lane.seconds or 0.0
+        return self.heard_at + max(SILENCE_S, 2 * seconds)
+
+
+class Casualty(Struct, frozen=True):
+    """A job that its worker will not finish, and why: "timeout", "memory" or "worker" (it died under it)."""
+
+    job: Job
+    run: RunId
+    kind: str
+    #: For people, where there is more to say.
+    reason: str = ""

@@ -1,0 +1,67 @@
+"""How a run comes to its end: what it came to, and which nodes still have something of it.
+
+A failed or cancelled run is over once every node has closed it. One that went well is over at once; nodes that hold
+values keep them until the app lets go.
+"""
+
+from handoff_actors.core.run.events import Finished, Forgotten, RunEffect, Tell
+from handoff_actors.ids import RunId
+from handoff_actors.wire.messages.runs import Close
+
+
+class Ending:
+    """The outcome of a run, and what is left to do after it."""
+
+    def __init__(self, run: RunId) -> None:
+        self._run = run
+        #: None while the run goes on.
+        self.outcome: Finished | None = None
+        self.is_said = False
+        self.is_let_go = False
+        self._is_forgotten = False
+        #: Nodes that have been sent something of this run and have not closed it.
+        self._open: set[str] = set()
+        self._closing: set[str] = set()
+
+    def decide(self, outcome: Finished) -> None:
+        """The run ends in this way, unless it has ended already."""
+        if self.outcome is None:
+            self.outcome = outcome
+
+    def sent_to(self, name: str) -> None:
+        """A node has something of this run."""
+        self._open.add(name)
+
+    def closed(self, name: str) -> None:
+        """A node has nothing of this run any more."""
+        self._open.discard(name)
+        self._closing.discard(name)
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether somebody may still want what nodes hold."""
+        went_wrong = self.outcome is not None and (self.outcome.error is not None or self.outcome.cancelled)
+        return not (went_wrong or self.is_let_go)
+
+    def close_at(self, name: str) -> list[RunEffect]:
+        """What to do where one node has nothing more to do with the run."""
+        if name not in self._open or name in self._closing:
+            return []
+        self._closing.add(name)
+        return [Tell(name, Close(self._run))]
+
+    def wind_up(self, holders: set[str]) -> list[RunEffect]:
+        """What to do next, after the outcome. `holders` have stored values."""
+        assert self.outcome is not None
+        went_well = self.outcome.error is None and not self.outcome.cancelled
+        stay = holders if went_well and not self.is_let_go else set()
+        to_close = sorted(self._open - self._closing - stay)
+        self._closing.update(to_close)
+        effects: list[RunEffect] = [Tell(name, Close(self._run)) for name in to_close]
+        if not self.is_said and (went_well or not self._open):
+            self.is_said = True
+            effects.append(self.outcome)
+        if self.is_said and not self._open and not self._is_forgotten:
+            self._is_forgotten = True
+            effects.append(Forgotten())
+        return effects

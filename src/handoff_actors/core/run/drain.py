@@ -1,0 +1,166 @@
+"""How a run's values get off nodes that leave.
+
+A value that only leaving nodes hold is copied to one that stays, whether or not a function still needs it: the caller
+may ask for it until it lets the run go. A copy that fails is tried on every other node; a value that none can take is
+lost with its node, and made again if it is needed; so is what serialize hooks have made, as it is for one node only. A
+leaving node that runs nothing and holds nothing that is not
+elsewhere has nothing more to do with the run, which is then closed there.
+"""
+
+from handoff_actors.core.run.completion import Ending
+from handoff_actors.core.run.events import RunEffect, Tell
+from handoff_actors.core.run.recovery import Recovery
+from handoff_actors.core.run.result_fetch import Homecoming
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.scheduler import Dispatcher
+from handoff_actors.core.run.state import SENT, Progress
+from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.runs import Copied, Copy, Failed
+
+
+class Handover:
+    """The values of one run that have to move."""
+
+    def __init__(
+        self, run: RunId, dispatcher: Dispatcher, recovery: Recovery, home: Homecoming, ending: Ending
+    ) -> None:
+        self._run = run
+        self._dispatcher = dispatcher
+        self._progress: Progress = dispatcher.sources.progress
+        self._recovery = recovery
+        self._home = home
+        self._ending = ending
+        #: Nodes that leave and still have to do with the run.
+        self._leaving: set[str] = set()
+        #: Values to find a place for, in this order.
+        self._todo: dict[Index, None] = {}
+        self._may_find_a_place = False
+        #: Values on their way, and where to.
+        self._copying: dict[Index, str] = {}
+        #: Nodes that could not take a value.
+        self._refused: set[tuple[Index, str]] = set()
+        #: Bytes that have been sent to each node, so that all get their share.
+        self._nbytes: dict[str, int] = {}
+        #: Functions that were sent out before a value was copied, and know only of its old place.
+        self._unaware: dict[Index, set[tuple[Index, Attempt]]] = {}
+
+    def look(self, node: Candidate) -> None:
+        """A node has come, or says something new of itself."""
+        self._may_find_a_place = True
+        if node.is_leaving and node.name not in self._leaving:
+            self._leaving.add(node.name)
+            self._todo.update(
+                (index, None) for index in self._progress.held_by(node.name) if self._is_for_all(index)
+            )
+            self._find_other_places_than(node.name)
+
+    def node_gone(self, name: str) -> None:
+        """A node is gone, or has nothing to do with the run any more; it has been taken off the holders."""
+        self._leaving.discard(name)
+        self._refused = {refusal for refusal in self._refused if refusal[1] != name}
+        self._find_other_places_than(name)
+
+    def made(self, index: Index, name: str) -> None:
+        """A value has been stored on a node."""
+        if name in self._leaving and self._is_for_all(index):
+            self._todo[index] = None
+            self._may_find_a_place = True
+
+    def copied(self, name: str, message: Copied) -> None:
+        """A node has copied values, or could not."""
+        for index in message.copied:
+            if self._copying.get(index) == name:
+                del self._copying[index]
+                self._progress.add_holder(index, name)
+                self._unaware[index] = self._sent_dependents(index)
+        for index in message.missing:
+            if self._copying.get(index) == name:
+                del self._copying[index]
+                self._refused.add((index, name))
+                self._todo[index] = None
+                self._may_find_a_place = True
+
+    def is_unaware(self, failed: Failed) -> bool:
+        """Whether a function lacked a value only because it was not told where that is now."""
+        lost = failed.lost
+        if lost is None or (failed.index, failed.attempt) not in self._unaware.get(lost, ()):
+            return False
+        return self._progress.is_available(lost)
+
+    def holders(self) -> set[str]:
+        """Every node that has some stored value, or is bringing one over."""
+        return self._progress.holders() | set(self._copying.values())
+
+    def settle(self, now: float) -> list[RunEffect]:
+        """Do what follows, after each event."""
+        if not self._leaving or not self._ending.keeps_values:
+            return []
+        effects: list[RunEffect] = []
+        for tell in self._copies():
+            self._ending.sent_to(tell.name)
+            effects.append(tell)
+        for name in self._free_to_go():
+            effects += self._ending.close_at(name)
+            self._recovery.lose_all_of(name, now)
+            self.node_gone(name)
+        return effects
+
+    def _copies(self) -> list[Tell]:
+        if not (self._todo and self._may_find_a_place):
+            return []
+        self._may_find_a_place = False
+        todo, self._todo = self._todo, {}
+        staying = [node for node in self._dispatcher.candidates.values() if not node.is_leaving]
+        batches: dict[str, list[Ref]] = {}
+        for index in todo:
+            if self._is_at_risk(index) and index not in self._copying:
+                self._find_place(index, staying, batches)
+        return [Tell(name, Copy(self._run, refs)) for name, refs in batches.items()]
+
+    def _free_to_go(self) -> list[str]:
+        return [name for name in sorted(self._leaving) if self._is_free(self._dispatcher.candidates[name])]
+
+    def _find_place(self, index: Index, staying: list[Candidate], batches: dict[str, list[Ref]]) -> None:
+        willing = [node for node in staying if (index, node.name) not in self._refused]
+        usable = [node for node in willing if node.usable]
+        if usable:
+            node = min(usable, key=lambda node: (self._nbytes.get(node.name, 0), node.name))
+            ref = self._dispatcher.sources.ref(index)
+            self._nbytes[node.name] = self._nbytes.get(node.name, 0) + ref.nbytes
+            self._copying[index] = node.name
+            batches.setdefault(node.name, []).append(ref)
+        elif willing or not staying:
+            self._todo[index] = None
+
+    def _is_for_all(self, index: Index) -> bool:
+        return self._progress.version_of(index) == 0
+
+    def _is_at_risk(self, index: Index) -> bool:
+        stored = self._progress.stored.get(index)
+        return stored is not None and bool(stored.holders) and self._leaving.issuperset(stored.holders)
+
+    def _is_free(self, node: Candidate) -> bool:
+        held = set(self._progress.held_by(node.name))
+        if node.sent or any(not self._is_for_all(index) and self._sent_dependents(index) for index in held):
+            return False
+        return all(
+            held.isdisjoint(busy) for busy in (self._todo.keys(), self._copying.keys(), self._home.pending)
+        )
+
+    def _find_other_places_than(self, name: str) -> None:
+        off = [index for index, target in self._copying.items() if target == name]
+        # What has been lost meanwhile is made again, and what then comes of this copy must not count.
+        off += [index for index in self._copying if not self._progress.is_available(index)]
+        for index in off:
+            self._copying.pop(index, None)
+            self._todo[index] = None
+        self._may_find_a_place = True
+
+    def _sent_dependents(self, index: Index) -> set[tuple[Index, Attempt]]:
+        progress = self._progress
+        return {
+            (dependent, progress.attempt[dependent])
+            for dependent in self._dispatcher.freight.dependents_of(index)
+            if progress.phase[dependent] == SENT
+        }

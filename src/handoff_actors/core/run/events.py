@@ -1,0 +1,144 @@
+"""What happens to a run beside the messages about it, and what it may decide to do."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from handoff_actors.errors import HandoffError
+from handoff_actors.ids import Attempt, Index, Resources
+from handoff_actors.wire.messages.directions import AboutRun
+from handoff_actors.wire.messages.runs import Assign, Close, Copy, Recall
+
+# --- Events -----------------------------------------------------------------------------------------------------
+
+
+class NodeUp(Struct, frozen=True):
+    """A node can be used, or says something new of itself."""
+
+    name: str
+    #: Where other nodes fetch from it.
+    address: str
+    capabilities: Resources
+    spare: Resources
+    workers: int
+    leaving: bool = False
+    #: Nothing has been heard of it for a while.
+    suspect: bool = False
+    #: The minor version of its Python, for example "3.11".
+    python: str = ""
+
+
+class NodeDown(Struct, frozen=True):
+    """A node is gone, and all that it held."""
+
+    name: str
+    reason: str
+
+
+class Heard(Struct, frozen=True):
+    """A node has said something about this run."""
+
+    name: str
+    message: AboutRun
+
+
+class BroughtHome(Struct, frozen=True):
+    """A stored value has arrived in the app."""
+
+    index: Index
+
+
+class NotBroughtHome(Struct, frozen=True):
+    """None of its holders could give a stored value."""
+
+    index: Index
+    reason: str
+
+
+class Cancel(Struct, frozen=True):
+    """The caller wants no result any more; or, with an error, the shell can't go on."""
+
+    error: HandoffError | None = None
+
+
+class LetGo(Struct, frozen=True):
+    """After the end: nobody will ask for stored values any more."""
+
+
+RunEvent = NodeUp | NodeDown | Heard | BroughtHome | NotBroughtHome | Cancel | LetGo
+
+# --- Effects ----------------------------------------------------------------------------------------------------
+
+
+class Tell(Struct, frozen=True):
+    """Say something to a node."""
+
+    name: str
+    message: Assign | Recall | Copy | Close
+
+
+class BringHome(Struct, frozen=True):
+    """Fetch a stored value into the app; answered by `BroughtHome` or `NotBroughtHome`."""
+
+    index: Index
+    nbytes: int
+    #: Names of nodes.
+    holders: Sequence[str]
+
+
+class Observed(Struct, frozen=True):
+    """For whoever watches: something has happened to a function."""
+
+    #: "assigned", "started", "completed", "failed" for good, "retried", "recalled", "reused", or "lost" with its worker,
+    #: its node or an input.
+    kind: str
+    index: Index
+    node: str
+    attempt: Attempt
+    reason: str = ""
+
+
+class Moved(Struct, frozen=True):
+    """For whoever watches: a node has brought a value, or a large constant, into its store."""
+
+    index: Index
+    name: str
+    nbytes: int
+    took_s: float
+
+
+class Joined(Struct, frozen=True):
+    """For whoever watches: a node takes part."""
+
+    name: str
+    capabilities: Resources
+
+
+class Left(Struct, frozen=True):
+    """For whoever watches: a node is gone."""
+
+    name: str
+    reason: str
+
+
+class Record(Struct, frozen=True):
+    """These functions are done, and their values are inline, at home, or not to come home: a journal may have them."""
+
+    indices: Sequence[Index]
+
+
+class Finished(Struct, frozen=True):
+    """The run is over. `cause` is the user's own exception, encoded, or b""."""
+
+    error: HandoffError | None
+    cause: bytes = b""
+    cancelled: bool = False
+
+
+class Forgotten(Struct, frozen=True):
+    """No node holds anything of the run any more."""
+
+
+#: What is only for whoever watches.
+Observation = Observed | Moved | Joined | Left
+RunEffect = Tell | BringHome | Observation | Record | Finished | Forgotten

@@ -1,0 +1,79 @@
+"""Why each unfinished function of a run is where it is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.requirements import NeedClass
+from handoff_actors.core.run.scheduling.scheduler import Dispatcher
+from handoff_actors.core.run.state import READY, RESTING, SENT, Progress
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index, Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where one function is, and why."""
+
+    #: Which one.
+    function_id: FunctionId
+    #: "waiting" for inputs, "ready" and waiting for a node, "sent" to one, or "resting" before its next try.
+    state: str
+    #: The inputs that are not there yet.
+    waits_for: tuple[FunctionId, ...]
+    #: What it claims.
+    needs: Resources
+    #: Where it is, or was last.
+    node: str | None
+    #: How often it has been sent out.
+    attempts: int
+    #: By node: why that one has not been sent it.
+    nodes: dict[str, str]
+
+
+def explain(plan: Plan, progress: Progress, dispatcher: Dispatcher) -> Iterator[Explanation]:
+    """Every function that is not done, in the order of the plan."""
+    for index in progress.unfinished():
+        yield explain_one(index, plan, progress, dispatcher)
+
+
+def explain_one(index: Index, plan: Plan, progress: Progress, dispatcher: Dispatcher) -> Explanation:
+    """One function that is not done."""
+    phase = progress.phase[index]
+    state = {READY: "ready", SENT: "sent", RESTING: "resting"}.get(phase, "waiting")
+    need = dispatcher.needs.of[index]
+    nodes: dict[str, str] = {}
+    if phase == READY:
+        target = dispatcher.target_of(index)
+        hook = plan.hook_of.get(index)
+        is_declined = not dispatcher.declined.isdisjoint({index, index if hook is None else hook.consumer})
+        nodes = {
+            node.name: _why_not(node, need, target, is_declined=is_declined)
+            for node in dispatcher.candidates.values()
+        }
+        if target is not None and target not in nodes:
+            nodes[target] = "is not there"
+    waits_for = tuple(
+        plan.ids[producer] for producer in plan.producers[index] if not progress.is_available(producer)
+    )
+    return Explanation(
+        plan.ids[index], state, waits_for, need.cost, progress.node[index], progress.attempt[index], nodes
+    )
+
+
+def _why_not(node: Candidate, need: NeedClass, target: str | None, *, is_declined: bool) -> str:
+    if target not in {None, node.name}:
+        return f"the function is to run on {target!r}"
+    if node.is_leaving:
+        return "leaves the cluster"
+    if node.is_suspect:
+        return "has not been heard of for a while"
+    if node.is_paused:
+        return "has given back work and not said how it stands"
+    if not node.could_ever_hold(need):
+        return node.shortfall(need)
+    if not node.fits(need):
+        return f"has {node.spare} and {node.spare_workers} workers to spare, and enough queued"
+    if is_declined:
+        return "has room; the policy has chosen none of the nodes that have"
+    return "has room; other functions go first, or max_concurrency is reached"

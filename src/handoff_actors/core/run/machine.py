@@ -1,0 +1,397 @@
+"""What a run decides: when each function is ready, what a failure means, what must be made again, when it is over.
+
+The run's truth is here and nowhere else: the phase and attempt of every function, and who holds each value. Nodes come
+and go; what they report about an attempt that is not the latest is ignored. When a node is lost, what it was running
+goes elsewhere, and values that only it held are made again from their inputs, and those from theirs, as far as some
+unfinished function, or the caller, still needs them. A failure that nothing can mend ends the run: every node is told
+to close it, and the run is over when all of them have, or are gone.
+"""
+
+from collections.abc import Iterable, Mapping
+from heapq import heappop, heappush
+from typing import Self, assert_never
+
+from handoff_actors.core.blame import could_not_run, function_failed
+from handoff_actors.core.run.completion import Ending
+from handoff_actors.core.run.drain import Handover
+from handoff_actors.core.run.events import (
+    BroughtHome,
+    Cancel,
+    Finished,
+    Heard,
+    LetGo,
+    NodeDown,
+    NodeUp,
+    NotBroughtHome,
+    RunEffect,
+    RunEvent,
+)
+from handoff_actors.core.run.observing import Observing
+from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.recording import Recording
+from handoff_actors.core.run.recovery import Recovery
+from handoff_actors.core.run.result_fetch import Homecoming
+from handoff_actors.core.run.resumption import Reused
+from handoff_actors.core.run.retries import Budgets
+from handoff_actors.core.run.scheduling.feasibility import Feasibility
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.scheduling.scheduler import Dispatcher
+from handoff_actors.core.run.scheduling.work_stealing import Rebalance
+from handoff_actors.core.run.state import RESTING, SENT, WAITING, Progress
+from handoff_actors.errors import HandoffError, NodeLost, RunTimeout
+from handoff_actors.ids import Index, RunId
+from handoff_actors.wire.messages.directions import AboutRun
+from handoff_actors.wire.messages.jobs import Done
+from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled, Started
+
+
+class RunMachine:
+    """One run of one plan. See `core.machine.Machine`."""
+
+    def __init__(self, run: RunId, program: Program, options: RunOptions) -> None:
+        self._program = program
+        self._plan = program.plan
+        self._options = options
+        self.progress = Progress(program.plan)
+        self.dispatcher = Dispatcher(run, program, self.progress, options.policy, options.max_concurrency)
+        self.dispatcher.assume(options.durations)
+        self._rebalance = Rebalance(run, self.dispatcher, self.progress)
+        self.budgets = Budgets(program.plan, options.max_retries, options.backoff)
+        self.feasibility = Feasibility(
+            program.plan, self.dispatcher.needs, self.progress, options.allocation_timeout_s
+        )
+        self._home = Homecoming(options.wanted, self.progress)
+        self._ending = Ending(run)
+        self._recovery = Recovery(program.plan, self.progress, self.dispatcher, self.feasibility, self._home)
+        self._handover = Handover(run, self.dispatcher, self._recovery, self._home, self._ending)
+        #: Functions that rest before their next try, soonest first.
+        self._resting: list[tuple[float, Index]] = []
+        self._deadline: float | None = None
+        self._effects: list[RunEffect] = []
+        self._observing = Observing(self.progress, is_on=options.observe)
+        self._recording = Recording(
+            self.progress, self._home, program.plan.hook_of, is_on=options.is_journaled
+        )
+
+    # --- The shape of a machine ---------------------------------------------------------------------------------
+
+    @classmethod
+    def prepared(cls, run: RunId, program: Program, options: RunOptions, now: float) -> Self:
+        """A run with as much of its start behind it as needs no node: what takes long for a large plan."""
+        machine = cls(run, program, options)
+        machine.make_ready(now)
+        return machine
+
+    def make_ready(self, now: float) -> None:
+        """Make ready what needs nothing."""
+        for index, missing in enumerate(self.progress.missing):
+            if missing == 0 and self.progress.phase[index] == WAITING:
+                self._recovery.make_ready(index, now)
+
+    def start(
+        self, now: float, nodes: Iterable[NodeUp] = (), reused: Mapping[Index, Reused] | None = None
+    ) -> list[RunEffect]:
+        """Send out what is ready; nodes known from the start share it from the start.
+
+        Of `reused`, whoever runs must have the inputs: see `core.run.resumption`.
+        """
+        for index, earlier in (reused or {}).items():
+            self._take_over(index, earlier, now)
+        for node in nodes:
+            self._node_up(node, now)
+        if self._options.timeout_s is not None:
+            self._deadline = now + self._options.timeout_s
+        self.make_ready(now)
+        self.feasibility.look(self.dispatcher.candidates, now)
+        return self._settle(now)
+
+    def handle(self, event: RunEvent, now: float) -> list[RunEffect]:
+        """Take one event."""
+        match event:
+            case Heard(name, message):
+                self._heard(name, message, now)
+            case NodeUp():
+                self._node_up(event, now)
+            case NodeDown():
+                self._node_down(event, now)
+            case BroughtHome(index):
+                self._home.arrived(index)
+                self._recording.note(index)
+            case NotBroughtHome(index, reason):
+                self._not_brought_home(index, reason, now)
+            case Cancel(error):
+                self._fail(error, cancelled=error is None)
+            case LetGo():
+                self._ending.is_let_go = True
+            case _:
+                assert_never(event)
+        return self._settle(now)
+
+    def wake(self, now: float) -> list[RunEffect]:
+        """End the run, or rests, whose time is up."""
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self._fail(RunTimeout(self._options.timeout_s or 0.0, self.progress.remaining))
+        while self._resting and self._resting[0][0] <= now:
+            self._recovery.again(heappop(self._resting)[1], now)
+        return self._settle(now)
+
+    @property
+    def wake_at(self) -> float | None:
+        """The next thing whose time will be up."""
+        if self._ending.outcome is not None:
+            return None
+        times = [time for time in (self._deadline, self.feasibility.wake_at) if time is not None]
+        if self._resting:
+            times.append(self._resting[0][0])
+        return min(times, default=None)
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        for node in self.dispatcher.candidates.values():
+            node.check()
+            for index in node.sent:
+                assert self.progress.phase[index] == SENT, (
+                    f"{index} is on {node.name}'s books and is not sent"
+                )
+                assert self.progress.node[index] == node.name
+        if self._ending.outcome is None:
+            self._check_that_it_moves()
+
+    def _check_that_it_moves(self) -> None:
+        self.progress.check()
+        sent = sum(phase == SENT for phase in self.progress.phase)
+        assert sent == self.dispatcher.in_flight, f"{sent} are sent, {self.dispatcher.in_flight} are counted"
+        reasons = (
+            self.dispatcher.in_flight,
+            self._home.pending,
+            self._resting,
+            any(True for _ in self.feasibility.unmet()),
+            self.dispatcher.has_ready and self.dispatcher.candidates,
+        )
+        assert any(reasons), "the run has stopped without an end"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `Finished` has been said."""
+        return self._ending.is_said
+
+    # --- Nodes --------------------------------------------------------------------------------------------------
+
+    def _node_up(self, event: NodeUp, now: float) -> None:
+        node = self.dispatcher.candidates.get(event.name)
+        claimed = {
+            resource: total - event.spare.get(resource, total)
+            for resource, total in event.capabilities.items()
+        }
+        is_new = node is None
+        if node is None:
+            node = Candidate(event.name, event.address, event.capabilities, event.workers, event.python)
+            self.dispatcher.add_candidate(node)
+            self._observing.joined(event)
+        offers_the_same = not is_new and (
+            node.capabilities == event.capabilities and node.is_leaving == event.leaving
+        )
+        node.declare(event.capabilities, event.workers, claimed)
+        node.is_leaving, node.is_suspect, node.is_paused = event.leaving, event.suspect, False
+        self._handover.look(node)
+        if not offers_the_same:
+            self.dispatcher.drop_plans_for(node)
+            self._recovery.make_hooks_again(now)
+            self.feasibility.look(self.dispatcher.candidates, now)
+
+    def _node_down(self, event: NodeDown, now: float) -> None:
+        node = self.dispatcher.candidates.get(event.name)
+        if node is None:
+            return
+        self._ending.closed(event.name)
+        self._observing.left(event.name, event.reason)
+        for index in sorted(node.sent):
+            self.dispatcher.back(index, node)
+            self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now)
+        self.dispatcher.node_gone(event.name)
+        self._recovery.lose_all_of(event.name, now)
+        self._handover.node_gone(event.name)
+        self._recovery.make_hooks_again(now)
+        self.feasibility.look(self.dispatcher.candidates, now)
+
+    # --- Reports ------------------------------------------------------------------------------------------------
+
+    def _heard(  # noqa: C901 - one table
+        self, name: str, message: AboutRun, now: float
+    ) -> None:
+        node = self.dispatcher.candidates.get(name)
+        if node is None:
+            return
+        match message:
+            case Completed(_, done, others, fetched):
+                node.set_others(others)
+                if fetched:
+                    self.progress.note_fetched(name, fetched, now)
+                    self._observing.fetched(name, fetched)
+                for entry in done:
+                    self._completed(node, entry, now)
+            case Failed():
+                if self.progress.is_sent(message.index, message.attempt, name):
+                    self.dispatcher.back(message.index, node)
+                    self._failed(message, name, now)
+            case Recalled():
+                self._recalled(node, message, now)
+            case Copied():
+                self._handover.copied(name, message)
+            case Started(_, tickets):
+                self._observing.started(name, tickets)
+            case Closed():
+                self._ending.closed(name)
+            case _:
+                assert_never(message)
+
+    def _completed(self, node: Candidate, entry: Done, now: float) -> None:
+        index, progress = entry.index, self.progress
+        if not progress.is_sent(index, entry.attempt, node.name):
+            return
+        self.dispatcher.done(index, node)
+        if self._plan.hooks and self.dispatcher.is_outdated(index):
+            self._recovery.again(index, now)
+            return
+        self.dispatcher.learn(index, entry.ran_s)
+        progress.set_done(index, entry, node.name, now)
+        if self._observing.is_on:
+            self._observing.function("completed", index, node.name)
+        if self._recording.is_on:
+            self._recording.note(index)
+        if progress.stored:
+            self._note_copies(index, node)
+        self._fire(index, now)
+
+    def _fire(self, index: Index, now: float) -> None:
+        progress = self.progress
+        for dependent in self._plan.dependents[index]:
+            missing = progress.missing[dependent] = progress.missing[dependent] - 1
+            if missing == 0:
+                phase = progress.phase[dependent]
+                if phase == WAITING:
+                    self._recovery.make_ready(dependent, now)
+                elif phase == SENT:
+                    # It is out already, as a member of the same unit.
+                    progress.ready_at[dependent] = now
+
+    def _take_over(self, index: Index, reused: Reused, now: float) -> None:
+        self.progress.set_reused(index, reused, now)
+        if reused.is_home:
+            self._home.arrived(index)
+        for dependent in self._plan.dependents[index]:
+            self.progress.missing[dependent] -= 1
+        self._observing.function("reused", index, reused.node)
+
+    def _note_copies(self, index: Index, node: Candidate) -> None:
+        """What it took is on its node now, whoever made it; what it made may be wanted here."""
+        for producer in self.dispatcher.freight.inputs_of(index):
+            self.progress.add_holder(producer, node.name)
+        if index in self.progress.stored:
+            self._handover.made(index, node.name)
+        if index in self.progress.stored and self._home.lacks(index):
+            self._home.bring(index)
+
+    def _not_brought_home(self, index: Index, reason: str, now: float) -> None:
+        self._home.stayed_away(index)
+        if index not in self._home.pending:
+            return
+        stored = self.progress.stored.get(index)
+        if stored is None:
+            # It is being made again already.
+            return
+        self._home.pending.discard(index)
+        if self.budgets.may_lose_another(index):
+            self._recovery.lose(index, now)
+        else:
+            self._fail(
+                NodeLost(self.progress.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
+            )
+
+    def _recalled(self, node: Candidate, message: Recalled, now: float) -> None:
+        if message.is_parted:
+            # The node takes more: it only has no use for these as they were sent.
+            pass
+        elif node.is_recalling:
+            node.is_recalling = False
+            node.quiet_until = now if message.jobs else now + 0.1
+        elif message.jobs:
+            node.is_paused = True
+        for ticket in message.jobs:
+            if self.progress.is_sent(ticket.index, ticket.attempt, node.name):
+                self.dispatcher.back(ticket.index, node)
+                self._observing.function("recalled", ticket.index, node.name)
+                self._recovery.again(ticket.index, now)
+
+    def _failed(self, failed: Failed, name: str, now: float) -> None:
+        index = failed.index
+        function_id, attempts = self._plan.ids[index], self.progress.attempt[index]
+        match failed.kind:
+            case "input":
+                if failed.lost is not None and not self._handover.is_unaware(failed):
+                    self._recovery.lose(failed.lost, now)
+                self._sent_in_vain(index, failed.reason, now)
+            case "worker":
+                if self.budgets.may_kill_another(index):
+                    self._observing.function("lost", index, name, failed.reason)
+                    self._recovery.again(index, now)
+                else:
+                    self._observing.function("failed", index, name, failed.reason)
+                    self._fail(function_failed(failed, function_id, name, attempts))
+            case "serialization" | "environment":
+                self._observing.function("failed", index, name, failed.reason)
+                self._fail(could_not_run(failed, function_id, name), failed.error)
+            case _:
+                if self.budgets.may_retry(index):
+                    self._observing.function("retried", index, name, failed.reason)
+                    self._rest(index, now)
+                else:
+                    self._observing.function("failed", index, name, failed.reason)
+                    self._fail(function_failed(failed, function_id, name, attempts), failed.error)
+
+    def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
+        node = self.progress.node[index] or ""
+        if self.budgets.may_lose_another(index):
+            self._observing.function("lost", index, node, reason)
+            self._recovery.again(index, now)
+        else:
+            self._observing.function("failed", index, node, reason)
+            self._fail(NodeLost(node, f"function {self._plan.ids[index]!r}: {reason}"))
+
+    def _rest(self, index: Index, now: float) -> None:
+        pause = self.budgets.pause_s(index)
+        if pause <= 0:
+            self._recovery.again(index, now)
+        else:
+            self.progress.phase[index] = RESTING
+            heappush(self._resting, (now + pause, index))
+
+    # --- The end ------------------------------------------------------------------------------------------------
+
+    def _fail(self, error: HandoffError | None, cause: bytes = b"", *, cancelled: bool = False) -> None:
+        self._ending.decide(Finished(error, cause, cancelled))
+
+    def _settle(self, now: float) -> list[RunEffect]:
+        """Do what follows, after each event."""
+        if self._ending.outcome is None:
+            verdict = self.feasibility.verdict(self.dispatcher.candidates, now)
+            if verdict is not None:
+                self._fail(verdict)
+            elif self.progress.remaining == 0 and not self._home.pending:
+                self._options.durations.learn(self._program.templates, self._plan.template_of, self.progress)
+                self._ending.decide(Finished(None))
+        self._effects += self._handover.settle(now)
+        if self._ending.outcome is None:
+            tells = self.dispatcher.dispatch(now, self._observing.sent if self._observing.is_on else None)
+            tells += self._rebalance.recalls(now)
+            for tell in tells:
+                self._ending.sent_to(tell.name)
+            self._effects += tells
+            self._effects += self._home.next_to_bring()
+        else:
+            self._effects += self._ending.wind_up(self._handover.holders())
+        self._effects += self._recording.take()
+        effects, self._effects = self._effects, []
+        return self._observing.take() + effects if self._observing.is_on else effects

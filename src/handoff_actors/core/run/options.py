@@ -1,0 +1,29 @@
+"""How a run is to go."""
+
+from collections.abc import Collection
+
+from msgspec import Struct, field
+
+from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
+from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.core.run.scheduling.placement import Policy
+from handoff_actors.ids import Index
+
+
+class RunOptions(Struct, frozen=True):
+    """What its caller has chosen."""
+
+    policy: Policy
+    #: Functions whose stored values are brought to the app as soon as they are done.
+    wanted: Collection[Index]
+    max_retries: int = 3
+    backoff: Backoff = NO_BACKOFF
+    max_concurrency: int | None = None
+    timeout_s: float | None = None
+    allocation_timeout_s: float = 10.0
+    #: Whether anybody looks at `Observed`.
+    observe: bool = False
+    #: Whether anybody wants `Record`.
+    is_journaled: bool = False
+    #: What this run starts from, and adds to at its end.
+    durations: Durations = field(default_factory=Durations)

@@ -1,0 +1,36 @@
+"""Which functions a journal may have: those that are done, and whose values are where they are to be."""
+
+from collections.abc import Collection
+
+from handoff_actors.core.run.events import Record, RunEffect
+from handoff_actors.core.run.result_fetch import Homecoming
+from handoff_actors.core.run.state import DONE, Progress
+from handoff_actors.ids import Index
+
+
+class Recording:
+    """What is to be recorded after each event."""
+
+    def __init__(
+        self, progress: Progress, home: Homecoming, hooks: Collection[Index], *, is_on: bool
+    ) -> None:
+        self._progress = progress
+        self._home = home
+        self._hooks = hooks
+        self.is_on = is_on
+        self._due: list[Index] = []
+
+    def note(self, index: Index) -> None:
+        """A function is done, or its value has come home."""
+        is_to_come = index in self._progress.stored and self._home.lacks(index)
+        if self.is_on and not is_to_come and index not in self._hooks:
+            self._due.append(index)
+
+    def take(self) -> list[RunEffect]:
+        """What is to be recorded now."""
+        if not self._due:
+            return []
+        # What was done may have been lost since, and is recorded once it has been made again.
+        done = [index for index in self._due if self._progress.phase[index] == DONE]
+        self._due = []
+        return [Record(done)]

@@ -1,0 +1,60 @@
+"""Which stored values the app wants, and which of them have arrived."""
+
+from collections.abc import Collection
+
+from handoff_actors.core.run.events import BringHome
+from handoff_actors.core.run.state import Progress
+from handoff_actors.ids import Index
+
+#: Bytes that are on their way home at once; a value that is larger comes alone. Values beyond that would come no sooner,
+#: and each of them takes all of its room in the app from its first byte.
+WINDOW_NBYTES = 256_000_000
+
+
+class Homecoming:
+    """The way home of stored values."""
+
+    def __init__(self, wanted: Collection[Index], progress: Progress) -> None:
+        self._wanted = frozenset(wanted)
+        self._progress = progress
+        #: On their way or about to be, or being made again for that.
+        self.pending: set[Index] = set()
+        self._here: set[Index] = set()
+        #: In the order in which they will be sent for.
+        self._waiting: dict[Index, None] = {}
+        #: Sizes of those on their way.
+        self._under_way: dict[Index, int] = {}
+
+    def lacks(self, index: Index) -> bool:
+        """Whether the app wants a value that has not arrived."""
+        return index in self._wanted and index not in self._here
+
+    def bring(self, index: Index) -> None:
+        """Have a value sent for, again if it was on its way already."""
+        self.pending.add(index)
+        self._under_way.pop(index, None)
+        self._waiting[index] = None
+
+    def next_to_bring(self) -> list[BringHome]:
+        """The values to send for now."""
+        effects: list[BringHome] = []
+        for index in list(self._waiting):
+            stored = self._progress.stored.get(index)
+            if stored is not None:
+                if self._under_way and sum(self._under_way.values()) + stored.nbytes > WINDOW_NBYTES:
+                    break
+                self._under_way[index] = stored.nbytes
+                effects.append(BringHome(index, stored.nbytes, tuple(stored.holders)))
+            # One that is gone is being made again, and is sent for then.
+            del self._waiting[index]
+        return effects
+
+    def arrived(self, index: Index) -> None:
+        """A value is here."""
+        self.pending.discard(index)
+        self._under_way.pop(index, None)
+        self._here.add(index)
+
+    def stayed_away(self, index: Index) -> None:
+        """A value did not come."""
+        self._under_way.pop(index, None)

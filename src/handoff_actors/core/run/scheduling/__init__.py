@@ -1,0 +1,1 @@
+"""Decisions about which ready function goes to which node, and when."""

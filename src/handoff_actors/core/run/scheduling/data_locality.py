@@ -1,0 +1,53 @@
+"""What would have to move for a function to run on a node: its stored inputs, and where they are."""
+
+from collections.abc import Mapping, Sequence
+
+from handoff_actors.core.run.scheduling.placement import Need
+from handoff_actors.core.run.state import Progress
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index, Resources
+
+
+class Freight:
+    """The stored inputs of all functions of a run."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self._plan = plan
+        self._progress = progress
+
+    def inputs_of(self, index: Index) -> Sequence[Index]:
+        """The values that a function takes: a serialize hook waits for more than that."""
+        hook = self._plan.hook_of.get(index)
+        return self._plan.producers[index] if hook is None else (hook.producer,)
+
+    def dependents_of(self, index: Index) -> Sequence[Index]:
+        """The functions that take a value."""
+        return self._plan.dependents[index]
+
+    def need(self, index: Index, cost: Resources) -> Need:
+        """A function as policies see it."""
+        nbytes, held = self._weigh(index)
+        return Need(self._plan.ids[index], cost, nbytes, held)
+
+    def held(self, index: Index) -> Mapping[str, int]:
+        """Bytes of a function's stored input, by the nodes that have them."""
+        return self._weigh(index)[1]
+
+    def note_moves(self, index: Index, name: str) -> None:
+        """A function goes to a node, and what that has not, too."""
+        if self._progress.stored:
+            nbytes, held = self._weigh(index)
+            moved = nbytes - held.get(name, 0)
+            if moved:
+                self._progress.moved[index] = self._progress.moved.get(index, 0) + moved
+
+    def _weigh(self, index: Index) -> tuple[int, dict[str, int]]:
+        total = 0
+        held: dict[str, int] = {}
+        for producer in self.inputs_of(index) if self._progress.stored else ():
+            stored = self._progress.stored.get(producer)
+            if stored is not None:
+                total += stored.nbytes
+                for holder in stored.holders:
+                    held[holder] = held.get(holder, 0) + stored.nbytes
+        return total, held

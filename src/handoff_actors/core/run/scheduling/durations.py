@@ -1,0 +1,40 @@
+"""How long functions took in earlier runs, so that a run need not find out anew which of its functions are quick."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from handoff_actors.core.run.state import DONE, Progress
+from handoff_actors.wire.messages.jobs import Template
+
+#: Pieces of code that are remembered.
+CAPACITY = 4096
+#: So many functions of a run are looked at.
+SAMPLE = 512
+
+
+class Durations:
+    """Seconds by the digest of a function's code; those that have not been seen for longest make room."""
+
+    def __init__(self) -> None:
+        self._seconds: OrderedDict[bytes, float] = OrderedDict()
+
+    def of(self, digest: bytes) -> float | None:
+        """What functions with that code took, on average; None where none has been seen."""
+        return self._seconds.get(digest)
+
+    def assume(self, digest: bytes, seconds: float) -> None:
+        """Take note of what functions with that code take."""
+        self._seconds[digest] = seconds
+        self._seconds.move_to_end(digest)
+        if len(self._seconds) > CAPACITY:
+            self._seconds.popitem(last=False)
+
+    def learn(self, templates: Sequence[Template], template_of: Sequence[int], progress: Progress) -> None:
+        """Take note of a run that has ended."""
+        sums: dict[int, tuple[float, int]] = {}
+        for index, template in enumerate(template_of[:SAMPLE]):
+            if progress.phase[index] == DONE and not progress.is_reused(index):
+                seconds, count = sums.get(template, (0.0, 0))
+                sums[template] = seconds + progress.ran_s[index], count + 1
+        for template, (seconds, count) in sums.items():
+            self.assume(templates[template].digest, seconds / count)

@@ -1,0 +1,121 @@
+"""Which needs of a run no node could ever meet, and since when."""
+
+from array import array
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct, field
+
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.requirements import NeedClass, Needs
+from handoff_actors.core.run.state import DONE, Progress
+from handoff_actors.errors import AllocationError, HandoffError, NodeLost
+from handoff_actors.escaping import escape_name
+from handoff_actors.graph.plan import Plan
+
+
+class _Demand(Struct):
+    """All functions that need the same of the same node."""
+
+    need: NeedClass
+    target: str | None
+    #: In the order of their indices. Every function of a run is in one: an array takes 8 bytes for it, a list 36.
+    functions: "array[int]" = field(default_factory=lambda: array("l"))
+    unmet_since: float | None = None
+
+
+class Feasibility:
+    """Watches that something that could run each function is there, or comes within the time allowed."""
+
+    def __init__(self, plan: Plan, needs: Needs, progress: Progress, allowed_s: float) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._allowed_s = allowed_s
+        demands: dict[tuple[int, str | None], _Demand] = {}
+        for index, target in enumerate(plan.node_of):
+            group = plan.group_of[index]
+            # One node has to do for a whole group, though not for all of it at once.
+            need = needs.of[index] if group < 0 else needs.peak_of_group[group]
+            demand = demands.get((need.number, target))
+            if demand is None:
+                demand = demands[need.number, target] = _Demand(need, target)
+            demand.functions.append(index)
+        self._demands = list(demands.values())
+        self._known: set[str] = set()
+
+    def look(self, candidates: Mapping[str, Candidate], now: float) -> None:
+        """Look again, since nodes have changed."""
+        self._known |= candidates.keys()
+        for demand in self._demands:
+            met = any(
+                node.could_ever_hold(demand.need)
+                for node in candidates.values()
+                if demand.target in {None, node.name} and not node.is_leaving
+            )
+            if met or not self._is_unfinished(demand):
+                demand.unmet_since = None
+            elif demand.unmet_since is None:
+                demand.unmet_since = now
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the time allowed for something is over."""
+        since = [demand.unmet_since for demand in self._demands if demand.unmet_since is not None]
+        return min(since) + self._allowed_s if since else None
+
+    def unmet(self) -> Iterable[_Demand]:
+        """What nothing could run now."""
+        return (demand for demand in self._demands if demand.unmet_since is not None)
+
+    def verdict(self, candidates: Mapping[str, Candidate], now: float) -> HandoffError | None:
+        """The error that ends the run, once something has been unmet for too long."""
+        for demand in self._demands:
+            if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
+                continue
+            if self._is_unfinished(demand):
+                return self._error(demand, candidates)
+            demand.unmet_since = None
+        return None
+
+    def _is_unfinished(self, demand: _Demand) -> bool:
+        return any(self._progress.phase[index] != DONE for index in demand.functions)
+
+    def _error(self, demand: _Demand, candidates: Mapping[str, Candidate]) -> HandoffError:
+        function_id = next(
+            self._plan.ids[index] for index in demand.functions if self._progress.phase[index] != DONE
+        )
+        waited = f"within allocation_timeout={self._allowed_s:g} s"
+        if demand.target is not None and demand.target not in candidates and demand.target in self._known:
+            return NodeLost(
+                demand.target, f"function {function_id!r} is pinned to it, and it has not come back {waited}"
+            )
+        if demand.target is not None and demand.target not in candidates:
+            reason = f"is pinned to node {demand.target!r}, and no member of that name has joined {waited}"
+        elif demand.target is not None and candidates[demand.target].is_leaving:
+            return NodeLost(demand.target, f"function {function_id!r} is pinned to it, and it leaves")
+        elif demand.target is not None:
+            reason = _too_much(demand.need, candidates[demand.target])
+        else:
+            reason = f"needs {_wish(demand.need, candidates)}, and none that does has joined {waited}"
+        offers = {name: node.capabilities for name, node in candidates.items()}
+        return AllocationError(function_id, demand.need.cost, offers, reason)
+
+
+def _too_much(need: NeedClass, node: Candidate) -> str:
+    """What a function asks of the node that it is pinned to."""
+    if node.speaks(need):
+        return f"needs {need.cost} of node {node.name!r}, which offers less"
+    return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
+
+
+def _wish(need: NeedClass, candidates: Mapping[str, Candidate]) -> str:
+    """What a function asks for, and no node offers."""
+    strangers = [node for node in candidates.values() if not node.speaks(need)]
+    if not strangers:
+        return f"{need.cost or 'a node'}, which no node offers"
+    versions = ", ".join(
+        f"{escape_name(node.name)} runs Python {escape_name(node.python)}" for node in strangers
+    )
+    return (
+        f"{need.cost or 'a node'} with Python {need.python}, since its code, or a value that it takes, was pickled"
+        f" by value, which no node offers ({versions})"
+    )

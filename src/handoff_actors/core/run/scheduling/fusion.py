@@ -1,0 +1,89 @@
+"""Which functions are sent along with another one, to run right behind it on the same worker, without a round trip each.
+
+A unit is a chain or a small subtree: each member takes only what is done, or what earlier members make. That pays where
+functions take less than it costs to hand one out; so only those join whose like are known to be quick, and only for
+their first attempt: whatever did not end well, or turned out slow, is sent by itself from then on, so that blame, time
+limits and retries are as certain as without units. See HyperQueue and Dask's graph fusion for the same thought.
+"""
+
+from collections.abc import Sequence
+
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.scheduling.requirements import OVERHEAD_S, NeedClass, Needs
+from handoff_actors.core.run.state import WAITING, Progress
+from handoff_actors.ids import Index
+
+#: A unit is about this much work at most, so that nobody waits long for its worker.
+UNIT_S = 0.002
+MOST_MEMBERS = 128
+#: Of functions that could run side by side, only those quicker than handing one out run one after the other instead.
+SIBLING_S = 0.00005
+
+
+class Units:
+    """The units of one run."""
+
+    def __init__(self, program: Program, progress: Progress, needs: Needs) -> None:
+        self._plan = program.plan
+        self._progress = progress
+        self._needs = needs
+        # A coroutine runs beside others anyway, and of what has a time limit it must be known when it began.
+        self._may_join = [not t.is_async and t.timeout is None for t in program.templates]
+
+    def behind(self, head: Index, node: Candidate) -> list[Index]:
+        """The functions to send along with one that goes to a node, in the order in which they are to run."""
+        plan, need = self._plan, self._needs.of[head]
+        most = self._most_members(need)
+        if most <= 1 or not self._is_joinable(head) or not self._lack_only_this(plan.dependents[head]):
+            return []
+        members, inside = [head], {head}
+        has_siblings = need.seconds is not None and need.seconds <= SIBLING_S
+        for member in members:
+            for dependent in plan.dependents[member]:
+                if len(members) == most:
+                    return members[1:]
+                if dependent not in inside and self._joins(dependent, head, node, inside):
+                    members.append(dependent)
+                    inside.add(dependent)
+                    if not has_siblings:
+                        break
+        return members[1:]
+
+    def _lack_only_this(self, dependents: Sequence[Index]) -> bool:
+        """Whether any of them will be ready once this one is done: of wide graphs most functions have none such."""
+        return 1 in map(self._progress.missing.__getitem__, dependents)
+
+    def _most_members(self, need: NeedClass) -> int:
+        return 0 if need.seconds is None else min(MOST_MEMBERS, int(UNIT_S / (need.seconds + OVERHEAD_S)))
+
+    def _is_joinable(self, index: Index) -> bool:
+        plan = self._plan
+        return (
+            self._may_join[plan.template_of[index]]
+            and plan.group_of[index] < 0
+            and index not in plan.hook_of
+            and self._progress.attempt[index] <= 1
+        )
+
+    def _joins(self, index: Index, head: Index, node: Candidate, inside: set[Index]) -> bool:
+        plan, progress = self._plan, self._progress
+        producers = plan.producers[index]
+        return (
+            progress.missing[index] <= len(inside)
+            and self._is_alike(self._needs.of[index], self._needs.of[head], node, len(inside))
+            and progress.phase[index] == WAITING
+            and progress.attempt[index] == 0
+            and progress.missing[index] == sum(map(inside.__contains__, producers))
+            and plan.node_of[index] in (None, node.name)
+            and plan.priority[index] >= plan.priority[head]
+            and self._is_joinable(index)
+            and (not progress.stored or progress.stored.keys().isdisjoint(producers))
+        )
+
+    def _is_alike(self, need: NeedClass, of_head: NeedClass, node: Candidate, size: int) -> bool:
+        """Whether a function can go along: it claims the same, and where only that differs, its code can run there, too."""
+        if need is of_head:
+            return True
+        is_same = need.is_async == of_head.is_async and need.cost == of_head.cost and node.speaks(need)
+        return is_same and size < self._most_members(need)

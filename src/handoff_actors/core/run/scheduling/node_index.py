@@ -1,0 +1,129 @@
+"""Nodes that have room for functions of one class, the best first, without a look at all of them for each function.
+
+What makes a node fit, and how well, changes only with the node itself. So nodes are kept in a heap, and those that have
+changed are looked at anew when somebody asks. The answers are those that a scan of all nodes would give, in a time that
+grows with the logarithm of their number.
+"""
+
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.placement import spare_share
+from handoff_actors.core.run.scheduling.requirements import NeedClass
+
+_Place = tuple[float, str, int]
+
+
+class Shortlist:
+    """Usable nodes that have room, the one with the least rank first, and of equals by name."""
+
+    def __init__(
+        self,
+        nodes: Iterable[Candidate],
+        has_room: Callable[[Candidate], bool],
+        rank: Callable[[Candidate], float],
+    ) -> None:
+        self._has_room = has_room
+        self._rank = rank
+        #: To be looked at, because they have changed or could not be used.
+        self._changed = {node.name: node for node in nodes}
+        self._heap: list[_Place] = []
+        #: The latest place of each node that is in the heap; its others count no more.
+        self._places: dict[str, tuple[_Place, Candidate]] = {}
+        self._count = 0
+
+    def changed(self, node: Candidate) -> None:
+        """A node is to be looked at anew."""
+        self._changed[node.name] = node
+
+    def gone(self, name: str) -> None:
+        """A node is no more."""
+        self._changed.pop(name, None)
+        self._places.pop(name, None)
+
+    def best(self) -> Candidate | None:
+        """The first node."""
+        self._look_at_changed()
+        while self._heap:
+            top = self._heap[0]
+            place, node = self._places.get(top[1], (None, None))
+            if place == top and node is not None:
+                if node.usable:
+                    return node
+                # It says nothing when it can be used again.
+                self._changed[node.name] = node
+                del self._places[node.name]
+            heappop(self._heap)
+        return None
+
+    def _look_at_changed(self) -> None:
+        unusable = {}
+        for name, node in self._changed.items():
+            self._places.pop(name, None)
+            if not node.usable:
+                unusable[name] = node
+            elif self._has_room(node):
+                self._count += 1
+                place = (self._rank(node), name, self._count)
+                self._places[name] = (place, node)
+                heappush(self._heap, place)
+        self._changed = unusable
+
+
+class Shortlists:
+    """What to ask, for each class that occurs, in place of all nodes."""
+
+    def __init__(self, nodes: Iterable[Candidate]) -> None:
+        self._nodes = {node.name: node for node in nodes}
+        #: By class: those that could start a function at once, and those that may get one to start later.
+        self._lists: dict[int, tuple[Shortlist, Shortlist]] = {}
+        for node in self._nodes.values():
+            node.on_change = self.changed
+
+    def changed(self, node: Candidate) -> None:
+        """What a node claims or offers is not what it was."""
+        for shortlists in self._lists.values():
+            for shortlist in shortlists:
+                shortlist.changed(node)
+
+    def add(self, node: Candidate) -> None:
+        """A node has come."""
+        self._nodes[node.name] = node
+        node.on_change = self.changed
+        self.changed(node)
+
+    def gone(self, name: str) -> None:
+        """A node is no more."""
+        del self._nodes[name]
+        for shortlists in self._lists.values():
+            for shortlist in shortlists:
+                shortlist.gone(name)
+
+    def roomiest(self, need: NeedClass) -> Candidate | None:
+        """Of the nodes that could start a function at once, the one with the largest spare share after its claim."""
+        return self._lists_for(need)[0].best()
+
+    def shortest_queue(self, need: NeedClass) -> Candidate | None:
+        """Of the nodes that may be sent one to start later, the one with the fewest for each that can run at once."""
+        node = self._lists_for(need)[1].best()
+        # If the shortest queue is full, all are.
+        return node if node is not None and node.may_queue(need) else None
+
+    def _lists_for(self, need: NeedClass) -> tuple[Shortlist, Shortlist]:
+        lists = self._lists.get(need.number)
+        if lists is None:
+            nodes = self._nodes.values()
+            starting = Shortlist(
+                nodes, lambda node: node.fits(need), lambda node: -spare_share(node, need.cost)
+            )
+            queueing = Shortlist(
+                nodes, lambda node: node.could_ever_hold(need), lambda node: queue_share(node, need)
+            )
+            lists = self._lists[need.number] = (starting, queueing)
+        return lists
+
+
+def queue_share(node: Candidate, need: NeedClass) -> float:
+    """How many functions of a class a node has been sent, for each that can run there at once."""
+    return node.counts.get(need.number, 0) / max(1, node.slots(need))

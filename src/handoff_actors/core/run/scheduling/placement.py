@@ -1,0 +1,113 @@
+"""Which of the nodes that have room gets a function."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.ids import FunctionId, Resources
+
+#: Having to move this many bytes counts like having nothing spare at all.
+MOVE_NBYTES = 100_000_000
+
+
+class Need(Struct, frozen=True):
+    """A function that is ready to be placed."""
+
+    #: Which one.
+    function_id: FunctionId
+    #: What it claims: cpu in cores, memory in MB, gpu in devices, others in units of their own.
+    cost: Resources
+    #: Bytes of stored input.
+    input_nbytes: int
+    #: How many of them each node holds, by its name.
+    held: Mapping[str, int]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """How to choose a node. Yours may be any object with this method."""
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        """One of `nodes`, in the order of their names; None to wait until something changes.
+
+        They have room, or, if none has, may queue the function. Where it is pinned or collocated, nobody is asked.
+        """
+        ...
+
+
+class MostSpare:
+    """The node whose scarcest relevant resource has the largest spare share after the claim.
+
+    Bytes that would have to move count against that; ties go to the node that holds most of the input, then by name.
+    A node where more is claimed than it has, since functions wait there, has less than nothing to spare: whether to
+    move the input or to wait beside it is weighed in the same way.
+    """
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        """The node with most to spare."""
+        return max(nodes, key=lambda node: self._rank(need, node), default=None)
+
+    def keeps(self, need: Need, node: Candidate, others: Sequence[Candidate]) -> bool:
+        """Whether a function that waits on `node` for its turn would not go to any of `others` instead."""
+        rank = self._rank(need, node, is_there=True)
+        return all(self._rank(need, other) <= rank for other in others)
+
+    def _rank(self, need: Need, node: Candidate, *, is_there: bool = False) -> tuple[float, int]:
+        held = need.held.get(node.name, 0)
+        share = spare_share(node, need.cost, is_claimed=is_there)
+        return share - (need.input_nbytes - held) / MOVE_NBYTES, held
+
+
+class FirstAvailable:
+    """The first node, by name, that has room."""
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:  # noqa: ARG002 - the policy's shape
+        """The first."""
+        return nodes[0] if nodes else None
+
+
+class LoadBalanced:
+    """The node with the fewest of this run's functions for each of its workers."""
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:  # noqa: ARG002 - the policy's shape
+        """The least loaded."""
+        return min(nodes, key=lambda node: len(node.sent) / max(1, node.workers), default=None)
+
+
+class Locality:
+    """The node that holds most of the input; where that decides nothing, the one with most to spare."""
+
+    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        """The nearest to the data."""
+        return max(
+            nodes,
+            key=lambda node: (need.held.get(node.name, 0), spare_share(node, need.cost)),
+            default=None,
+        )
+
+
+POLICIES: Mapping[str, Policy] = {
+    "most_spare": MostSpare(),
+    "first_available": FirstAvailable(),
+    "load_balanced": LoadBalanced(),
+    "locality": Locality(),
+}
+
+
+def spare_share(node: Candidate, cost: Mapping[str, float], *, is_claimed: bool = False) -> float:
+    """What is left of the scarcest resource that `cost` claims, after it, as a share of the whole.
+
+    Below zero where functions wait. `is_claimed`: the node has the function already.
+    """
+    if not cost:
+        busy = len(node.sent) - len(node.followers) + (not is_claimed)
+        return (node.workers - busy) / max(1, node.workers)
+    shares = [
+        (total - node.others.get(resource, 0.0) - node.mine.get(resource, 0.0) - (not is_claimed) * amount)
+        / total
+        for resource, amount in cost.items()
+        if (total := node.capabilities.get(resource, 0.0)) > 0
+    ]
+    return min(shares, default=0.0)

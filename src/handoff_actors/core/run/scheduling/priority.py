@@ -1,0 +1,102 @@
+"""How urgent functions are: the way that is left from each to a sink, in functions, or in seconds once some are known.
+
+What functions of a kind (a template) have taken stands for what others of it will take; a kind of which none has ended
+is taken for one that takes as long as the longest. The first function of such a kind goes before all others, since what
+is learned from it puts these in their order. So do kinds that are next to nothing of all work: they hold up nobody, and
+what waits for them can start. Where all are of one kind, seconds would change no order, and nothing is learned.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import accumulate
+from math import inf
+
+from handoff_actors.core.run.scheduling.requirements import SMOOTHING
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index
+
+#: To work out the levels takes about a microsecond for each function. It is done again once the functions themselves
+#: have taken a hundred times that since, and this many times as many as then have ended, or the first of its kind.
+WORTH_S = 0.0001
+GROWTH = 1.25
+#: Kinds that together are less than this of all work go first: the others end that much later at most.
+SLIGHT = 0.01
+
+
+class Urgency:
+    """The levels of all functions of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        #: By function; the higher, the more urgent.
+        self.level: list[int] | list[float] = plan.bottom_level
+        #: How often levels have been worked out; those of one time can't be compared with those of another.
+        self.version = 0
+        #: How many functions there are of each kind, if of several.
+        self._counts = Counter(plan.template_of) if len(plan.templates) > 1 else Counter[int]()
+        #: Kinds with several functions, of which none has ended or gone first; and those that have gone first.
+        self._unknown = {kind for kind, count in self._counts.items() if count > 1}
+        self._probes: set[Index] = set()
+        #: By template.
+        self._seconds: dict[int, float] = {}
+        self._spent_s = 0.0
+        self._ended = 0
+        self._due_at = 1.0
+
+    def of(self, index: Index) -> float:
+        """How urgent a function is that is ready."""
+        if self._unknown:
+            kind = self._plan.template_of[index]
+            if kind in self._unknown:
+                self._unknown.discard(kind)
+                self._probes.add(index)
+        return inf if index in self._probes else self.level[index]
+
+    def assume(self, seconds: Mapping[int, float | None]) -> None:
+        """Start from what functions took in earlier runs, by template; None: that is not known."""
+        self._seconds = {kind: known for kind, known in seconds.items() if known is not None}
+        self._unknown.difference_update(self._seconds)
+        if self._counts and max(self._seconds.values(), default=0.0) >= WORTH_S:
+            self._work_out_levels()
+
+    def learn(self, index: Index, seconds: float) -> bool:
+        """Take note of what a function took; whether the levels are others now."""
+        if not self._counts:
+            return False
+        kind = self._plan.template_of[index]
+        known = self._seconds.get(kind)
+        self._seconds[kind] = seconds if known is None else known + SMOOTHING * (seconds - known)
+        self._spent_s += seconds
+        self._ended += 1
+        if known is None:
+            self._unknown.discard(kind)
+            self._due_at = self._ended
+        if self._ended < self._due_at or self._spent_s < WORTH_S * self._plan.size:
+            return False
+        self._due_at = self._ended * GROWTH
+        self._spent_s = 0.0
+        self._work_out_levels()
+        return True
+
+    def _work_out_levels(self) -> None:
+        plan = self._plan
+        longest = max(self._seconds.values())
+        own = [self._seconds.get(kind, longest) for kind in plan.template_of]
+        levels = list(own)
+        # One function is nearer to a sink than those whose values it takes: by hops, that order is known.
+        for index in sorted(range(plan.size), key=plan.bottom_level.__getitem__):
+            level = levels[index]
+            for producer in plan.producers[index]:
+                levels[producer] = max(levels[producer], own[producer] + level)
+        slight = self._slight(sum(own))
+        if slight:
+            kinds = zip(plan.template_of, levels, strict=True)
+            levels = [inf if kind in slight else level for kind, level in kinds]
+        self.level = levels
+        self.version += 1
+
+    def _slight(self, all_s: float) -> set[int]:
+        """The kinds with the least work, as many as are next to nothing together."""
+        work_s = sorted((seconds * self._counts[kind], kind) for kind, seconds in self._seconds.items())
+        so_far_s = accumulate(seconds for seconds, _ in work_s)
+        return {kind for (_, kind), sum_s in zip(work_s, so_far_s, strict=True) if sum_s < SLIGHT * all_s}

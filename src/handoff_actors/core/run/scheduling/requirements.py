@@ -1,0 +1,109 @@
+"""What functions need of a node, in classes: all functions of a class can take each other's place."""
+
+from collections.abc import Callable, Sequence
+from operator import add
+
+from msgspec import Struct
+
+from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.core.run.scheduling.python_affinity import NOTHING_NATIVE, Native
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Resources
+from handoff_actors.wire.messages.jobs import Template
+
+#: A node is sent about this much work more than it can start at once, so that it never waits for us.
+AHEAD_S = 0.005
+#: What a function costs a node beside the user's code.
+OVERHEAD_S = 0.00001
+MOST_AHEAD = 512
+SMOOTHING = 0.3
+
+
+class NeedClass(Struct, eq=False):
+    """What a function claims and how it runs, and how long such functions have taken."""
+
+    number: int
+    cost: Resources
+    is_async: bool
+    #: Seconds, as far as is known.
+    seconds: float | None = None
+    #: The only minor version of Python that can run it; "": any. See `core.run.scheduling.python_affinity`.
+    python: str = ""
+
+    @property
+    def ahead(self) -> int:
+        """How many functions beyond those that can run at once a node is sent, for each of those."""
+        if self.seconds is None:
+            return 1
+        return max(1, min(MOST_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S))))
+
+    def learn(self, seconds: float) -> None:
+        """Take note of what functions took, on average."""
+        self.seconds = (
+            seconds if self.seconds is None else self.seconds + SMOOTHING * (seconds - self.seconds)
+        )
+
+
+class Needs:
+    """The classes of a plan."""
+
+    def __init__(self, plan: Plan, native: Native = NOTHING_NATIVE) -> None:
+        self.classes: list[NeedClass] = []
+        self._numbers: dict[tuple[tuple[tuple[str, float], ...], bool, str], NeedClass] = {}
+        self._of_template = [
+            self._class(
+                template.cost,
+                native.python * (number in native.templates),
+                # Coroutines share a process, and so an environment: one with its own runs as sync functions do.
+                is_async=template.is_async and template.environment is None,
+            )
+            for number, template in enumerate(plan.templates)
+        ]
+        #: By function.
+        self.of = [self._of_template[template] for template in plan.template_of]
+        if native.may_be_beyond_templates(plan):
+            self._find_more(plan, native)
+        #: By group: what all of its members claim together, and the least that a node must offer for all of them.
+        self.sum_of_group = [self._of_group(plan, members, add) for members in plan.groups]
+        self.peak_of_group = [self._of_group(plan, members, max) for members in plan.groups]
+
+    def assume(self, templates: Sequence[Template], durations: Durations) -> None:
+        """Start from what functions took in earlier runs, where that is known of all in a class."""
+        known: dict[NeedClass, list[float | None]] = {}
+        for template, need in zip(templates, self._of_template, strict=False):
+            known.setdefault(need, []).append(durations.of(template.digest))
+        for need, seconds in known.items():
+            sure = [each for each in seconds if each is not None]
+            if len(sure) == len(seconds):
+                need.seconds = max(sure)
+
+    def _find_more(self, plan: Plan, native: Native) -> None:
+        for index, need in enumerate(self.of):
+            if not need.python and native.is_part_of(plan, index):
+                self._bind(index, native.python)
+        for hook in plan.hooks:
+            # A serialize hook runs where the function has run whose result it takes.
+            if self.of[hook.index].python:
+                self._bind(hook.producer, native.python)
+
+    def _bind(self, index: int, python: str) -> None:
+        need = self.of[index]
+        self.of[index] = self._class(need.cost, python, is_async=need.is_async)
+
+    def _class(self, cost: Resources, python: str, *, is_async: bool) -> NeedClass:
+        key = (tuple(sorted(cost.items())), is_async, python)
+        need = self._numbers.get(key)
+        if need is None:
+            need = self._numbers[key] = NeedClass(len(self.classes), dict(cost), is_async, None, python)
+            self.classes.append(need)
+        return need
+
+    def _of_group(
+        self, plan: Plan, members: Sequence[int], combine: Callable[[float, float], float]
+    ) -> NeedClass:
+        total: Resources = {}
+        for member in members:
+            for resource, amount in plan.templates[plan.template_of[member]].cost.items():
+                total[resource] = combine(total.get(resource, 0.0), amount)
+        python = next((need.python for need in map(self.of.__getitem__, members) if need.python), "")
+        return self._class(total, python, is_async=False)

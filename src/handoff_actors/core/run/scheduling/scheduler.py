@@ -1,0 +1,347 @@
+"""Which ready function goes to which node.
+
+A function goes to a node that could start it now; among several, the run's policy chooses. Where none could, it goes to
+one that may queue a few more, so that no worker ever waits for a message; otherwise it waits here. What takes its value
+may go along, see `core.run.scheduling.fusion`.
+"""
+
+from collections.abc import Callable, Mapping
+
+from handoff_actors.core.run.events import Observed, Tell
+from handoff_actors.core.run.scheduling.data_locality import Freight
+from handoff_actors.core.run.scheduling.dispatch import Sending
+from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.core.run.scheduling.node_index import Shortlists, queue_share
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.placement import POLICIES, LoadBalanced, MostSpare, Policy
+from handoff_actors.core.run.scheduling.program import Batch, Program, Sources
+from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLane, ReadyQueue
+from handoff_actors.core.run.scheduling.requirements import NeedClass, Needs
+from handoff_actors.core.run.state import READY, Progress
+from handoff_actors.ids import Index, RunId
+from handoff_actors.wire.messages.jobs import Rank
+from handoff_actors.wire.messages.runs import Assign
+
+#: Up to so many nodes are looked at one by one for each function, which costs less than to keep lists of them.
+FEW_NODES = 8
+
+
+class Dispatcher:
+    """Sends what is ready to where it fits."""
+
+    def __init__(
+        self, run: RunId, program: Program, progress: Progress, policy: Policy, max_concurrency: int | None
+    ) -> None:
+        self._run = run
+        self._program = program
+        self._plan = program.plan
+        self._progress = progress
+        self._policy = policy
+        self._is_users_policy = policy not in POLICIES.values()
+        may_form_units = (
+            max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
+        )
+        self._max_concurrency = max_concurrency
+        self.needs = Needs(self._plan, program.native)
+        self.freight = Freight(self._plan, progress)
+        #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
+        #: for one node.
+        self.sources = Sources(progress)
+        #: In the order of their names.
+        self.candidates = self.sources.candidates
+        #: None while nodes are few.
+        self._shortlists: Shortlists | None = None
+        self._sending = Sending(program, progress, self.sources, self.needs, may_form_units=may_form_units)
+        #: Nodes that have been chosen for groups.
+        self.group_node: dict[int, str] = {}
+        #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
+        self.declined: set[Index] = set()
+        #: Which node each serialize hook has worked for, or works for.
+        self._made_for: dict[Index, str] = {}
+        self._ready = ReadyQueue(self._plan)
+        self._has_places = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
+        self._anywhere = [Destination(need, None) for need in self.needs.classes]
+
+    @property
+    def reserved(self) -> dict[Index, str]:
+        """Nodes that have been chosen for functions whose inputs are made for one node."""
+        return self.sources.reserved
+
+    @property
+    def in_flight(self) -> int:
+        """How many functions are out."""
+        return self._sending.in_flight
+
+    def add_candidate(self, node: Candidate) -> None:
+        """A node has come."""
+        in_order = sorted([*self.candidates.items(), (node.name, node)])
+        self.candidates.clear()
+        self.candidates.update(in_order)
+        if self._shortlists is not None:
+            self._shortlists.add(node)
+        elif len(self.candidates) > FEW_NODES:
+            self._shortlists = Shortlists(self.candidates.values())
+
+    # --- In and out ---------------------------------------------------------------------------------------------
+
+    def push(self, index: Index) -> None:
+        """A function is ready."""
+        self._ready.push(index, self._destination(index))
+
+    def assume(self, durations: Durations) -> None:
+        """Start from what functions took in earlier runs."""
+        self.needs.assume(self._program.templates, durations)
+        self._ready.assume(self._program.templates, durations)
+
+    def learn(self, index: Index, seconds: float) -> None:
+        """Take note of what a function took."""
+        self.needs.of[index].learn(seconds)
+        self._ready.learn(index, seconds)
+
+    def done(self, index: Index, node: Candidate) -> None:
+        """A function has ended well on a node."""
+        self._sending.done(index, node)
+
+    def back(self, index: Index, node: Candidate) -> None:
+        """A function has not; until somebody decides what becomes of it, it rests."""
+        self._sending.back(index, node)
+
+    def node_gone(self, name: str) -> None:
+        """Forget a node, and what was planned for it."""
+        del self.candidates[name]
+        if self._shortlists is not None:
+            self._shortlists.gone(name)
+        self._drop_plans(name, lambda _: True)
+
+    def drop_plans_for(self, node: Candidate) -> None:
+        """Choose anew for what a node will not do, now that it offers something else or leaves."""
+        self._drop_plans(node.name, lambda need: node.is_leaving or not node.could_ever_hold(need))
+
+    def _drop_plans(self, name: str, is_off: Callable[[NeedClass], bool]) -> None:
+        peaks = self.needs.peak_of_group
+        self.group_node = {
+            group: node for group, node in self.group_node.items() if node != name or not is_off(peaks[group])
+        }
+        self.sources.reserved = {
+            index: node
+            for index, node in self.reserved.items()
+            if node != name or not is_off(self._least_need(index))
+        }
+
+    def _least_need(self, index: Index) -> NeedClass:
+        """What a node must offer at least: enough for every function that has to run where this one does."""
+        group = self._plan.group_of[index]
+        return self.needs.of[index] if group < 0 else self.needs.peak_of_group[group]
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether something is ready and has not been sent."""
+        return bool(self._ready.lanes())
+
+    def ready_needs(self) -> set[int]:
+        """Numbers of the classes of which some function is ready and has not been sent."""
+        return {lane.destination.need.number for lane in self._ready.lanes()}
+
+    def is_outdated(self, index: Index) -> bool:
+        """Whether a serialize hook works, or has worked, for a node that its consumer will not run on."""
+        hook = self._plan.hook_of.get(index)
+        return hook is not None and self._made_for.get(index) != self.reserved.get(hook.consumer)
+
+    # --- Sending ------------------------------------------------------------------------------------------------
+
+    def dispatch(self, now: float, observe: Callable[[Observed], None] | None = None) -> list[Tell]:
+        """Send what there is room for, one message for each node."""
+        self._sending.begin(now, observe)
+        batches: dict[str, Batch] = {}
+        full: set[ReadyLane] = set()
+        while self._max_concurrency is None or self.in_flight < self._max_concurrency:
+            lane = self._ready.most_urgent(full)
+            if lane is None:
+                break
+            if not self._advance(lane, batches):
+                full.add(lane)
+        is_watched = observe is not None
+        return [
+            Tell(name, Assign(self._run, batch.templates, batch.jobs, is_watched))
+            for name, batch in batches.items()
+        ]
+
+    def _advance(self, lane: ReadyLane, batches: dict[str, Batch]) -> bool:
+        """Get the first function of a lane out of the way; False: nothing has room for it."""
+        index = lane.first
+        if self._progress.phase[index] != READY:
+            self._ready.pop(lane)
+            return True
+        if self._has_places and self._destination(index) != lane.destination:
+            # Its node has been chosen, or lost, since it came here.
+            self.push(self._ready.pop(lane)[0])
+            return True
+        node = self._choose(index, lane.destination)
+        if node is None:
+            return False
+        batch = batches.get(node.name)
+        if batch is None:
+            batch = batches[node.name] = Batch()
+        for _ in range(self._count_alike(lane, node)):
+            index, rank = self._ready.pop(lane)
+            if self._progress.phase[index] == READY:
+                self._send(index, node, batch, rank)
+        return True
+
+    def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
+        """How many functions of a lane go to the node of the first one, because there is no choice."""
+        if (
+            len(lane) == 1
+            or self._has_places
+            or self._is_users_policy
+            or len(self.candidates) > 1
+            or len(self._ready.lanes()) > 1
+        ):
+            return 1
+        count = min(len(lane), node.room(lane.destination.need))
+        if self._max_concurrency is not None:
+            count = min(count, self._max_concurrency - self.in_flight)
+        return max(1, count)
+
+    def _send(self, index: Index, node: Candidate, batch: Batch, rank: Rank) -> None:
+        if index in self._plan.hook_of:
+            self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
+        self.freight.note_moves(index, node.name)
+        self._sending.send(index, node, batch, rank)
+
+    # --- Choosing -----------------------------------------------------------------------------------------------
+
+    def _choose(self, index: Index, destination: Destination) -> Candidate | None:
+        need, target, ahead_of = destination
+        if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
+            return None
+        if target is None and self._is_users_policy:
+            node = self._place_as_user_says(index, need, self._eligible(target))
+        elif target is None and self._shortlists is not None and isinstance(self._policy, MostSpare):
+            node = self._place_among_many(index, need, self._shortlists)
+        else:
+            node = self._place(index, need, self._eligible(target))
+        group = self._plan.group_of[index]
+        if node is not None and group >= 0:
+            self.group_node.setdefault(group, node.name)
+        return node
+
+    def _place(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
+        first = [node for node in nodes if node.fits(need)]
+        if not first:
+            queueable = [node for node in nodes if node.may_queue(need)]
+            first = sorted(queueable, key=lambda node: queue_share(node, need))[:1]
+        if first and len(nodes) > 1 and (held := self._weighed(index)):
+            first = self._with_holders(need, first, held)
+        if len(first) > 1:
+            return self._ask_policy(index, need, first)
+        return first[0] if first else None
+
+    def _place_among_many(self, index: Index, need: NeedClass, shortlists: Shortlists) -> Candidate | None:
+        """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
+        first = shortlists.roomiest(need) or shortlists.shortest_queue(need)
+        held = self._weighed(index)
+        if first is None or not held:
+            return first
+        return self._ask_policy(index, need, self._with_holders(need, [first], held))
+
+    def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
+        # Asked also where there is no choice: it may want none of them.
+        fitting = [node for node in nodes if node.fits(need)]
+        candidates = fitting or [node for node in nodes if node.may_queue(need)]
+        return self._ask_policy(index, need, candidates) if candidates else None
+
+    def _weighed(self, index: Index) -> Mapping[str, int]:
+        """Bytes of input, by node, where these count: only for `MostSpare` it may be better to wait beside them."""
+        return self.freight.held(index) if isinstance(self._policy, MostSpare) else {}
+
+    def _with_holders(
+        self, need: NeedClass, first: list[Candidate], held: Mapping[str, int]
+    ) -> list[Candidate]:
+        """Some nodes, and those that have input and may get a function to start later, in the order of their names."""
+        nodes = {node.name: node for node in first}
+        holders = (self.candidates[name] for name in held if name in self.candidates)
+        nodes |= {node.name: node for node in holders if node.usable and node.may_queue(need)}
+        return [nodes[name] for name in sorted(nodes)]
+
+    def is_kept(self, index: Index, node: Candidate) -> bool:
+        """Whether a function that waits on a node does so for its input, and had better not be called back."""
+        held = self._weighed(index)
+        if node.name not in held or not node.usable or not isinstance(self._policy, MostSpare):
+            return False
+        need, names = self.needs.of[index], set(self.candidates)
+        if self._shortlists is not None:
+            roomiest = self._shortlists.roomiest(need)
+            names = {*held} if roomiest is None else {roomiest.name, *held}
+        nodes = (self.candidates[name] for name in sorted(names) if name in self.candidates)
+        others = [other for other in nodes if other is not node and other.usable and other.fits(need)]
+        return self._policy.keeps(self.freight.need(index, need.cost), node, others)
+
+    def _ask_policy(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
+        node = self._policy.choose(self.freight.need(index, need.cost), nodes)
+        if node is None:
+            self.declined.add(index)
+        else:
+            self.declined.discard(index)
+        return node
+
+    def _eligible(self, target: str | None) -> list[Candidate]:
+        if target is None:
+            return [node for node in self.candidates.values() if node.usable]
+        node = self.candidates.get(target)
+        return [node] if node is not None and node.usable else []
+
+    def _reserve(self, consumer: Index, destination: Destination) -> bool:
+        """Choose a function's node before its inputs are made, since they are made for that node."""
+        need, target, _ = destination
+        nodes = [node for node in self._eligible(target) if node.could_ever_hold(need)]
+        node = self._ask_policy(consumer, need, nodes) if nodes else None
+        if node is None:
+            return False
+        self.reserved[consumer] = node.name
+        group = self._plan.group_of[consumer]
+        if group >= 0:
+            self.group_node.setdefault(group, node.name)
+        return True
+
+    def _destination(self, index: Index) -> Destination:
+        if not self._has_places:
+            return self._anywhere[self.needs.of[index].number]
+        target = self.target_of(index)
+        hook = self._plan.hook_of.get(index)
+        ahead_of = None
+        if hook is not None and hook.consumer not in self.reserved:
+            ahead_of = self._destination(hook.consumer)
+        return Destination(self._placing_need(index, target), target, ahead_of)
+
+    def target_of(self, index: Index) -> str | None:
+        """The one node that a function can go to now; None: any."""
+        pinned = self._plan.node_of[index]
+        if pinned is not None:
+            return pinned
+        hook = self._plan.hook_of.get(index)
+        if hook is not None:
+            made_on = self.candidates.get(self._progress.node[hook.producer] or "")
+            is_fit = made_on is not None and not made_on.is_leaving and made_on.speaks(self.needs.of[index])
+            return made_on.name if made_on is not None and is_fit else None
+        return self.reserved.get(index) or self.group_node.get(self._plan.group_of[index])
+
+    def _placing_need(self, index: Index, target: str | None) -> NeedClass:
+        """What a node must have room for: all of a group, for the first of its members, where any node can hold that."""
+        group = self._plan.group_of[index]
+        if group < 0 or target is not None:
+            return self.needs.of[index]
+        whole = self.needs.sum_of_group[group]
+        nodes = self.candidates.values()
+        can_be = any(node.could_ever_hold(whole) for node in nodes if not node.is_leaving)
+        return whole if can_be else self.needs.peak_of_group[group]
+
+    def room(self, need: NeedClass) -> int:
+        """How many functions of a class could start at once, over all nodes."""
+        if self._shortlists is not None and self._shortlists.roomiest(need) is None:
+            return 0
+        return sum(
+            max(0, node.slots(need) - node.counts.get(need.number, 0))
+            for node in self.candidates.values()
+            if node.usable and node.fits(need)
+        )

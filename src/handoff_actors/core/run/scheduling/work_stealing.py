@@ -1,0 +1,81 @@
+"""What is called back from nodes that have too much, when nothing waits here any more and others run dry."""
+
+from itertools import islice
+
+from handoff_actors.core.run.events import Tell
+from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.requirements import NeedClass
+from handoff_actors.core.run.scheduling.scheduler import FEW_NODES, Dispatcher
+from handoff_actors.core.run.state import Progress
+from handoff_actors.ids import Index, RunId
+from handoff_actors.wire.messages.jobs import Ticket
+from handoff_actors.wire.messages.runs import Recall
+
+#: Less work than this is not worth calling back.
+WORTH_RECALLING_S = 0.002
+#: Many nodes are looked at no more often than this, for each of them. That takes some 4 us, so that it costs a run less
+#: than a tenth of its time. An advert of any node will do as the next occasion.
+LOOK_S = 0.00005
+
+
+class Rebalance:
+    """Asks nodes to give back what they have not started."""
+
+    def __init__(self, run: RunId, dispatcher: Dispatcher, progress: Progress) -> None:
+        self._run = run
+        self._dispatcher = dispatcher
+        self._progress = progress
+        #: When to look again.
+        self._look_at = 0.0
+
+    def recalls(self, now: float) -> list[Tell]:
+        """Ask for what others could start at once. Those who are asked for the head of a unit give back all of it."""
+        nodes = self._dispatcher.candidates
+        if len(nodes) < 2:  # noqa: PLR2004 - a pair
+            return []
+        if len(nodes) > FEW_NODES and now < self._look_at:
+            return []
+        self._look_at = now + LOOK_S * len(nodes)
+        waiting = self._dispatcher.ready_needs()
+        # Counted once, and only if some node has more than it can start: such a node has no room of its own.
+        rooms: dict[int, int] = {}
+        effects: list[Tell] = []
+        for node in nodes.values():
+            if node.is_recalling or not node.sent or now < node.quiet_until:
+                continue
+            tickets = [
+                ticket
+                for number, count in node.counts.items()
+                if count and number not in waiting
+                for ticket in self._surplus(node, self._dispatcher.needs.classes[number], rooms)
+            ]
+            if tickets:
+                node.is_recalling = True
+                effects.append(Tell(node.name, Recall(self._run, tickets)))
+        return effects
+
+    def _surplus(self, node: Candidate, need: NeedClass, rooms: dict[int, int]) -> list[Ticket]:
+        excess = node.excess(need)
+        if excess <= 0:
+            return []
+        if need.seconds is not None and excess * need.seconds < WORTH_RECALLING_S * max(1, node.slots(need)):
+            return []
+        room = rooms.get(need.number)
+        if room is None:
+            room = rooms[need.number] = self._dispatcher.room(need)
+        if not room:
+            return []
+        movable = (
+            index
+            for index, sent_as in reversed(node.sent.items())
+            if sent_as is need and self._may_move(index, node)
+        )
+        count = min(room, (excess + 1) // 2)
+        return [Ticket(index, self._progress.attempt[index]) for index in islice(movable, count)]
+
+    def _may_move(self, index: Index, node: Candidate) -> bool:
+        return (
+            index not in node.followers
+            and self._dispatcher.target_of(index) is None
+            and not self._dispatcher.is_kept(index, node)
+        )

@@ -1,0 +1,210 @@
+"""How far each function of a run has come, and where its value is: facts in flat arrays, and the ways they may change.
+
+    WAITING --all inputs done--> READY --sent--> SENT --done--> DONE
+       ^                          |  ^             |              |
+       +---- an input was lost ---+  +-- resting --+-- again -----+ (its value was lost and is still needed)
+
+A value is inline (its bytes are here), or stored on the nodes that hold it.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct, field
+
+from handoff_actors.core.run.resumption import Reused
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index
+from handoff_actors.wire.messages.jobs import Done
+from handoff_actors.wire.messages.runs import Fetched
+
+WAITING, READY, SENT, RESTING, DONE = range(5)
+#: Among the holders of a value: the app itself.
+APP = ""
+
+
+class Stored(Struct):
+    """A value that stays where it was made."""
+
+    nbytes: int
+    #: Names of the nodes that have it, the one that made it first; `APP` where it comes from a journal.
+    holders: list[str] = field(default_factory=list)
+
+
+class Transfer(Struct, frozen=True):
+    """A value that was brought to a node, or to the app, on the clock of the run."""
+
+    index: Index
+    #: Where to: the name of a node, or `APP`.
+    node: str
+    nbytes: int
+    began_at: float
+    ended_at: float
+
+
+class Progress:
+    """The state of every function of one run."""
+
+    def __init__(self, plan: Plan) -> None:
+        size = plan.size
+        self._plan = plan
+        self.phase = bytearray(size)
+        self.remaining = size
+        #: Inputs that are not done.
+        self.missing = [len(producers) for producers in plan.producers]
+        self.attempt = array("l", bytes(8 * size))
+        #: Where it was sent last.
+        self.node: list[str | None] = [None] * size
+        self.inline: dict[Index, bytes] = {}
+        self.stored: dict[Index, Stored] = {}
+        self._held_by: dict[str, set[Index]] = {}
+        # For the report.
+        self.worker = array("l", bytes(8 * size))
+        self.ready_at = array("d", bytes(8 * size))
+        self.sent_at = array("d", bytes(8 * size))
+        self.finished_at = array("d", bytes(8 * size))
+        self.ran_s = array("d", bytes(8 * size))
+        #: Bytes of stored input that had to move, where there were any.
+        self.moved: dict[Index, int] = {}
+        #: Every transfer of a stored value that a node has told of, or that the app has made, in the order of hearing.
+        self.transfers: list[Transfer] = []
+
+    def set_ready(self, index: Index, now: float) -> None:
+        """Its inputs are done, and it is not on its way."""
+        self.phase[index] = READY
+        self.ready_at[index] = now
+
+    def set_sent(self, index: Index, node: str, now: float) -> int:
+        """It leaves for a node; the answer is the number of this attempt."""
+        self.phase[index] = SENT
+        self.node[index] = node
+        self.sent_at[index] = now
+        if not self.ready_at[index]:
+            # A member of a unit may be done before it is known that what it takes is.
+            self.ready_at[index] = now
+        self.attempt[index] += 1
+        return self.attempt[index]
+
+    def is_sent(self, index: Index, attempt: int, node: str) -> bool:
+        """Whether this very attempt is out at that node; reports of any other are stale."""
+        return (
+            0 <= index < len(self.phase)
+            and self.phase[index] == SENT
+            and self.attempt[index] == attempt
+            and self.node[index] == node
+        )
+
+    def version_of(self, index: Index) -> int:
+        """The attempt that made a value, where it matters: what a serialize hook makes is for one node. 0: any will do."""
+        return self.attempt[index] if index in self._plan.hook_of else 0
+
+    def set_done(self, index: Index, done: Done, node: str, now: float) -> None:
+        """Its value is there, inline or stored at the node."""
+        self.phase[index] = DONE
+        self.remaining -= 1
+        self.finished_at[index], self.ran_s[index], self.worker[index] = now, done.ran_s, done.worker
+        value = done.value
+        if isinstance(value, int):
+            self.stored[index] = Stored(value, [])
+            self.add_holder(index, node)
+        else:
+            self.inline[index] = value
+
+    def note_fetched(self, node: str, fetched: Iterable[Fetched], now: float) -> None:
+        """A node has brought values into its store; the way that the news took counts as time since then."""
+        for entry in fetched:
+            ended_at = now - entry.ended_s_ago
+            self.transfers.append(
+                Transfer(entry.index, node, entry.nbytes, ended_at - entry.took_s, ended_at)
+            )
+
+    def set_reused(self, index: Index, reused: Reused, now: float) -> None:
+        """It was done before the run began."""
+        self.phase[index] = DONE
+        self.remaining -= 1
+        self.node[index] = reused.node
+        self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = now
+        if isinstance(reused.value, int):
+            self.stored[index] = Stored(reused.value, [])
+            if reused.is_home:
+                self.add_holder(index, APP)
+        else:
+            self.inline[index] = reused.value
+
+    def is_reused(self, index: Index) -> bool:
+        """Whether it is done without having been sent."""
+        return self.phase[index] == DONE and self.attempt[index] == 0
+
+    def add_holder(self, index: Index, node: str) -> None:
+        """A node has a copy of a stored value now."""
+        stored = self.stored.get(index)
+        if stored is not None and node not in stored.holders:
+            stored.holders.append(node)
+            self._held_by.setdefault(node, set()).add(index)
+
+    def remove_holder(self, index: Index, node: str) -> bool:
+        """A node has no copy any more; the answer is whether that was the last one."""
+        stored = self.stored[index]
+        stored.holders.remove(node)
+        self._held_by[node].discard(index)
+        return not stored.holders
+
+    def held_by(self, node: str) -> list[Index]:
+        """The stored values that a node has, in order."""
+        return sorted(self._held_by.get(node, ()))
+
+    def holders(self) -> set[str]:
+        """Every node that has some stored value."""
+        return {node for node, held in self._held_by.items() if held}
+
+    def undo(self, index: Index) -> None:
+        """A value that was done has been lost, and must be made again."""
+        assert self.phase[index] == DONE
+        stored = self.stored.get(index)
+        for node in list(stored.holders) if stored is not None else ():
+            self.remove_holder(index, node)
+        self.stored.pop(index, None)
+        self.inline.pop(index, None)
+        self.phase[index] = WAITING
+        self.remaining += 1
+        self.count_missing(index)
+
+    def count_missing(self, index: Index) -> int:
+        """Count afresh the inputs that can't be had."""
+        missing = sum(not self.is_available(producer) for producer in self._plan.producers[index])
+        self.missing[index] = missing
+        return missing
+
+    def is_lost(self, index: Index) -> bool:
+        """Whether it is done and nobody has its value any more."""
+        return self.phase[index] == DONE and not self.is_available(index)
+
+    def is_available(self, index: Index) -> bool:
+        """Whether consumers can have its value."""
+        if self.phase[index] != DONE:
+            return False
+        stored = self.stored.get(index)
+        return stored is None or bool(stored.holders)
+
+    def is_needed(self, index: Index) -> bool:
+        """Whether some function that takes its value has yet to be sent out; what has been sent may get along without."""
+        return any(self.phase[dependent] not in {SENT, DONE} for dependent in self._plan.dependents[index])
+
+    def unfinished(self) -> Iterator[Index]:
+        """Every function that is not done."""
+        return (index for index, phase in enumerate(self.phase) if phase != DONE)
+
+    def check(self) -> None:
+        """Assert that the facts agree with one another."""
+        assert self.remaining == sum(phase != DONE for phase in self.phase)
+        available = [self.is_available(index) for index in range(len(self.phase))]
+        for index, phase in enumerate(self.phase):
+            missing = sum(not available[producer] for producer in self._plan.producers[index])
+            if phase in {WAITING, READY}:
+                assert self.missing[index] == missing, (
+                    f"{index} lacks {missing} inputs, not {self.missing[index]}"
+                )
+                assert (phase == READY) == (missing == 0), f"{index} lacks {missing} inputs in phase {phase}"
+            assert (index in self.inline or index in self.stored) == (phase == DONE), (
+                f"{index}: value and phase differ"
+            )

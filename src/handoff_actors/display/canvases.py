@@ -1,0 +1,141 @@
+"""Where runs are shown: as bars on a terminal, below a notebook's cell, or as lines now and then."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from handoff_actors.display.display import Canvas
+from handoff_actors.display.look import View
+
+#: Lines are written so often.
+LINES_EVERY_S: Final = 10.0
+_NODES_IN_LINES: Final = 4
+_MOST_NODES: Final = 8
+
+
+class Lines:
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._next_at: dict[View, float] = {}
+
+    def draw(self, views: Sequence[View]) -> None:
+        """See Canvas."""
+        now = time.monotonic()
+        for view in views:
+            if now >= self._next_at.get(view, 0.0):
+                self._next_at[view] = now + LINES_EVERY_S
+                _write_line(f"{view.name}: {view.counts()}, {view.speed()}; {view.doings(_NODES_IN_LINES)}")
+
+    def end(self, view: View) -> None:
+        """See Canvas."""
+        self._next_at.pop(view, None)
+        _write_line(view.last_line())
+
+    def close(self) -> None:
+        """See Canvas."""
+
+
+class Notebook:
+    """Below the cell that has begun the run. Works without widgets."""
+
+    def __init__(self) -> None:
+        self._shown: dict[View, Any] = {}
+
+    def draw(self, views: Sequence[View]) -> None:
+        """See Canvas."""
+        for view in views:
+            text = f"{view.name}: {view.counts()}, {view.speed()}; {view.doings(_MOST_NODES)}"
+            self._put(view, text)
+
+    def end(self, view: View) -> None:
+        """See Canvas."""
+        self._put(view, view.last_line())
+        self._shown.pop(view, None)
+
+    def close(self) -> None:
+        """See Canvas."""
+
+    def _put(self, view: View, text: str) -> None:
+        # What there is in a notebook anyway, and no other program needs.
+        import html  # noqa: PLC0415
+
+        from IPython.display import display  # noqa: PLC0415
+
+        look = view.latest
+        bar = f'<progress value="{look.done}" max="{max(1, look.total)}"></progress>'
+        data = {"text/plain": text, "text/html": f"<div>{bar} {html.escape(text)}</div>"}
+        if view not in self._shown:
+            self._shown[view] = view.context.run(display, data, raw=True, display_id=True)
+        else:
+            view.context.run(self._shown[view].update, data, raw=True)
+
+
+def _write_line(line: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"handoff: {line}\n")
+        sys.stderr.flush()
+
+
+def _terminal() -> Canvas:
+    # rich takes as long to import as a small run takes.
+    from handoff_actors.display.bars import Bars  # noqa: PLC0415
+
+    return Bars()
+
+
+class _Later:
+    """A canvas that is made in the thread that draws on it."""
+
+    def __init__(self, make: Callable[[], Canvas]) -> None:
+        self._make = make
+        self._made: Canvas | None = None
+
+    def draw(self, views: Sequence[View]) -> None:
+        """See Canvas."""
+        self._canvas().draw(views)
+
+    def end(self, view: View) -> None:
+        """See Canvas."""
+        self._canvas().end(view)
+
+    def close(self) -> None:
+        """See Canvas."""
+        if self._made is not None:
+            self._made.close()
+            self._made = None
+
+    def _canvas(self) -> Canvas:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
+#: One of each for all runs of this process.
+LINES: Final = Lines()
+NOTEBOOK: Final = Notebook()
+TERMINAL: Final = _Later(_terminal)
+
+
+def canvas() -> Canvas:
+    """Where runs are to be shown in this process as it is now."""
+    if _is_notebook():
+        return NOTEBOOK
+    with suppress(ValueError, OSError):
+        # The app may have closed it, or have none.
+        if (
+            sys.stderr is not None
+            and sys.stderr.isatty()
+            and os.environ.get("TERM") not in {"dumb", "unknown"}
+        ):
+            return TERMINAL
+    return LINES
+
+
+def _is_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"

@@ -1,0 +1,228 @@
+"""The one thread of this process that shows runs, and writes what functions have printed.
+
+A terminal may be slow, and a pipe may block for as long as its reader likes: no event loop is to wait for either. What
+there is no room for while that lasts is dropped, which whoever wrote it counts. The thread begins with the first thing to
+write or to show, and ends when there is nothing left of either.
+"""
+
+import atexit
+import logging
+import os
+import select
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import Context
+from functools import partial
+from typing import Final, Protocol, TextIO
+
+from handoff_actors.display.look import View
+
+#: Bytes that wait to be written.
+MOST_WAITING_NBYTES: Final = 1024 * 1024
+#: The end of the process waits so long for what is to be written.
+ENDS_WITHIN_S: Final = 2.0
+#: Of a character.
+_MOST_BYTES: Final = 4
+#: Between two looks.
+LOOKS_EVERY_S: Final = 0.25
+
+
+class Canvas(Protocol):
+    """Where runs are shown, one below the other."""
+
+    def draw(self, views: Sequence[View]) -> None:
+        """Show them as they are now; those not among them no more."""
+
+    def end(self, view: View) -> None:
+        """One has ended: leave a last line of it behind."""
+
+    def close(self) -> None:
+        """Leave no trace but last lines."""
+
+
+class Display:
+    """All of one process. Its methods may be called in any thread, and return at once."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, without what there was: a fork has none of its parent's threads."""
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._waiting: deque[tuple[Callable[[], object], int]] = deque()
+        self._waiting_nbytes = 0
+        self._views: dict[View, Canvas] = {}
+        self._draws_at = 0.0
+        #: Prints above the bars, while there are any.
+        self.above: Callable[[str], None] | None = None
+        #: Somebody has waited in vain for something to be written, and nothing has been since.
+        self.is_stuck = False
+
+    def write(self, write: Callable[[], object], nbytes: int) -> bool:
+        """Have something written, after what waits already; False: there is no room for it."""
+        with self._changed:
+            if nbytes and self._waiting_nbytes + nbytes > MOST_WAITING_NBYTES:
+                return False
+            self._waiting_nbytes += nbytes
+            self._waiting.append((write, nbytes))
+            self._wake()
+        return True
+
+    def may_write_at_once(self, stream: TextIO | None, text: str) -> bool:
+        """Whether a caller may write that itself: nothing waits before it, and nobody has to be waited for."""
+        with self._changed:
+            if self._waiting_nbytes:
+                return False
+        is_short = len(text) * _MOST_BYTES <= select.PIPE_BUF
+        return stream is None or (is_short and not _is_proxy(stream) and _takes_now(stream))
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, and nothing is shown."""
+        with self._changed:
+            return self._thread is None
+
+    def show(self, view: View, canvas: Canvas) -> None:
+        """Show a run from now on."""
+        with self._changed:
+            self._views[view] = canvas
+            self._draws_at = 0.0
+            self._wake()
+
+    def hide(self, view: View, canvas: Canvas) -> None:
+        """Show a run no more, but for its last line."""
+
+        def end() -> None:
+            with self._changed:
+                self._views.pop(view, None)
+                is_last = canvas not in self._views.values()
+            canvas.end(view)
+            if is_last:
+                canvas.close()
+
+        self.write(end, 0)
+
+    def finish(self) -> None:
+        """Wait for what is left to be written, but not for long: for the end of the process."""
+        with self._changed:
+            canvases = set(self._views.values())
+            self._views.clear()
+        for canvas in canvases:
+            # A bar hides the cursor.
+            self.write(canvas.close, 0)
+        with self._changed:
+            self._changed.wait_for(lambda: self._thread is None, 0.0 if self.is_stuck else ENDS_WITHIN_S)
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="handoff display", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting and not self._views:
+                    self._thread = None
+                    self._changed.notify_all()
+                    return
+                if not self._waiting:
+                    self._changed.wait(max(0.0, self._draws_at - time.monotonic()))
+                due, self._waiting = self._waiting, deque()
+            for write, nbytes in due:
+                _carefully(write)
+                with self._changed:
+                    self._waiting_nbytes -= nbytes
+            if self._views and time.monotonic() >= self._draws_at:
+                self._draw()
+
+    def _draw(self) -> None:
+        self._draws_at = time.monotonic() + LOOKS_EVERY_S
+        with self._changed:
+            views = dict(self._views)
+        by_canvas: dict[Canvas, list[View]] = {}
+        for view, canvas in views.items():
+            by_canvas.setdefault(canvas, []).append(view)
+        for canvas, shown in by_canvas.items():
+            for view in shown:
+                view.ask()
+            _carefully(lambda canvas=canvas, shown=shown: canvas.draw(shown))  # type: ignore[misc]
+
+
+def _carefully(write: Callable[[], object]) -> None:
+    try:
+        write()
+    except (OSError, ValueError):
+        # Whoever read it has gone, or the app has closed it: nobody wants to see anything.
+        pass
+    except Exception:  # noqa: BLE001 - the app's own streams and log handlers may raise anything, as in logging
+        with suppress(OSError, ValueError):
+            traceback.print_exc(file=sys.__stderr__)
+
+
+def write_lines(lines: Sequence[str], context: Context, *, is_error: bool) -> int:
+    """Write to the app's stdout or stderr as they are now; the answer is how many of the lines there was room for.
+
+    As far as that can't block, it happens here, in the thread that the app prints in, too: else lines of the two might tear
+    one another apart. A bar, a long line, and what has to wait are left to the thread of the display.
+    """
+    stream = sys.stderr if is_error else sys.stdout
+    written = 0
+    while written < len(lines) and display.may_write_at_once(stream, lines[written]):
+        with suppress(OSError, ValueError):
+            write_text(lines[written], context, is_error=is_error)
+        written += 1
+    rest = "".join(lines[written:])
+    if rest and not display.write(partial(write_text, rest, context, is_error=is_error), len(rest)):
+        return written
+    return len(lines)
+
+
+def write_text(text: str, context: Context, *, is_error: bool) -> None:
+    """Write to the app's stdout or stderr as they are now. Raises OSError, ValueError."""
+    stream = sys.stderr if is_error else sys.stdout
+    if stream is None:
+        return
+    if display.above is not None and _is_proxy(stream):
+        display.above(text)
+        return
+    # A notebook puts it below the cell that the context belongs to. A context runs in one thread at a time: hence copies.
+    context.copy().run(stream.write, text)
+    context.copy().run(stream.flush)
+
+
+def _takes_now(stream: TextIO) -> bool:
+    """Whether a stream takes PIPE_BUF bytes without having to wait."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        # It is in memory.
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _is_proxy(stream: object) -> bool:
+    """Whether a bar stands in for it."""
+    return hasattr(stream, "rich_proxied_file")
+
+
+def write_record(record: logging.LogRecord) -> None:
+    """Hand a record to its logger in this process, as far as that wants it."""
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
+
+
+#: Of this process.
+display: Final = Display()
+# Its thread is none that the end of the process waits for, because a pipe may never be read.
+atexit.register(display.finish)
+os.register_at_fork(after_in_child=display.begin)

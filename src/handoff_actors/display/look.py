@@ -1,0 +1,147 @@
+"""How far a run is, as its counters say: nothing is counted for the sake of being shown."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from contextvars import Context, copy_context
+from typing import Final, NamedTuple
+
+from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.escaping import escape_name
+from handoff_actors.report.table import count, seconds
+from handoff_actors.wire.messages.members import Advert
+
+#: The rate is that of so many seconds.
+_WINDOW_S: Final = 15.0
+_MOST_OF_A_NAME: Final = 24
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
+
+
+class NodeLook(NamedTuple):
+    """One node of a run."""
+
+    name: str
+    #: Functions of this run that run there, and that are there or on their way and wait.
+    running: int
+    queued: int
+
+
+class Look(NamedTuple):
+    """One run at one moment."""
+
+    total: int
+    done: int
+    #: Attempts, not functions.
+    failed: int
+    nodes: list[NodeLook]
+
+    @property
+    def running(self) -> int:
+        """Functions that run."""
+        return sum(node.running for node in self.nodes)
+
+
+def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> Look:
+    """Look at a run, from its own loop."""
+    machine = runner.machine
+    busy = {advert.name: advert.running for advert in adverts}
+    nodes = []
+    for node in machine.dispatcher.candidates.values():
+        # A node says how many functions run there, not whose they are.
+        running = min(len(node.sent), busy.get(node.name, 0))
+        nodes.append(NodeLook(node.name, running, len(node.sent) - running))
+    total = runner.plan.size
+    return Look(total, total - machine.progress.remaining, machine.budgets.failed, nodes)
+
+
+class View:
+    """A run as it is being shown. The look is taken in its loop, the texts are made in the thread that shows them."""
+
+    def __init__(
+        self,
+        runner: RunnerActor,
+        adverts: Callable[[], Iterable[Advert]],
+        began_at: float,
+        done_before: int,
+    ) -> None:
+        """A run that has begun then, on the monotonic clock, with so many functions done before."""
+        self._runner = runner
+        self._adverts = adverts
+        self._loop = asyncio.get_running_loop()
+        self._began_at = began_at
+        self._history = deque([(began_at, done_before)])
+        self.context: Context = copy_context()
+        self.name = _shortened(escape_name(str(runner.plan.dag_id)))
+        self.latest = look_at(runner, adverts())
+        #: How it has ended: "done", "failed" or "cancelled"; "" while it goes on.
+        self.outcome = ""
+        self._ended_at = 0.0
+
+    def ask(self) -> None:
+        """Have another look be taken soon."""
+        # A loop that has been closed runs nothing any more.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.look)
+
+    def look(self) -> None:
+        """Take a look."""
+        if not self.outcome:
+            self.latest = look_at(self._runner, self._adverts())
+
+    def end(self, outcome: str) -> None:
+        """Take the last look."""
+        self.look()
+        self.outcome, self._ended_at = outcome, time.monotonic()
+
+    def rate(self) -> float:
+        """Functions per second, of late."""
+        now, done = time.monotonic(), self.latest.done
+        self._history.append((now, done))
+        while len(self._history) > 2 and self._history[1][0] < now - _WINDOW_S:  # noqa: PLR2004 - two make a span
+            self._history.popleft()
+        began_at, before = self._history[0]
+        return max(0, done - before) / (now - began_at) if now > began_at else 0.0
+
+    def counts(self) -> str:
+        """How many of its functions have come how far."""
+        look = self.latest
+        running = f", {look.running} running" if not self.outcome else ""
+        failed = f", {look.failed} failed" if look.failed else ""
+        return f"{look.done}/{look.total} done{running}{failed}"
+
+    def speed(self) -> str:
+        """How fast it is, and for how long it will go on at that."""
+        rate = self.rate()
+        if not rate:
+            return "? left"
+        left_s = (self.latest.total - self.latest.done) / rate
+        return f"{rate:.{0 if rate >= 10 else 1}f}/s, {_clock(left_s)} left"  # noqa: PLR2004 - two digits do
+
+    def last_line(self) -> str:
+        """What is left to say of it when it has ended."""
+        took = seconds(self._ended_at - self._began_at)
+        return f"{self.name}: {self.outcome} in {took}, {self.counts()}"
+
+    def doings(self, most: int) -> str:
+        """What its nodes do, of so many at most."""
+        nodes = self.latest.nodes
+        shown = [
+            f"{escape_name(node.name)}: {node.running} running"
+            + (f" {node.queued} queued" if node.queued else "")
+            for node in nodes[:most]
+        ]
+        more = [count(len(nodes) - most, "more node")] if len(nodes) > most else []
+        return "; ".join([*shown, *more]) or "no nodes"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), _MINUTE_S)
+    hours, minutes = divmod(minutes, _MINUTE_S)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MOST_OF_A_NAME else f"{name[: _MOST_OF_A_NAME - 3]}..."

@@ -1,0 +1,83 @@
+"""Whether and when the progress of a run is shown."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.display.canvases import LINES, canvas
+from handoff_actors.display.display import Canvas, display
+from handoff_actors.display.look import View
+from handoff_actors.wire.messages.members import Advert
+
+#: A run that is over sooner is not worth a bar,
+LIVE_AFTER_S: Final = 0.5
+#: or a line.
+LINES_AFTER_S: Final = 5.0
+VARIABLE: Final = "HANDOFF_PROGRESS"
+_MEANS: Final = {"0": False, "1": True}
+
+
+class Progress:
+    """The progress of one run. `start` and `end` take a microsecond or two where nothing is shown."""
+
+    def __init__(
+        self,
+        runner: RunnerActor,
+        adverts: Callable[[], Iterable[Advert]],
+        wanted: bool | None,
+        *,
+        done_before: int,
+    ) -> None:
+        self._runner = runner
+        self._adverts = adverts
+        self._wanted = wanted
+        self._done_before = done_before
+        self._began_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._view: View | None = None
+        self._canvas: Canvas = LINES
+
+    def start(self) -> None:
+        """The run begins."""
+        if self._wanted is None:
+            self._wanted = wanted_by_environment()
+        if self._wanted is False:
+            return
+        self._began_at = time.monotonic()
+        # At once is when the run has sent out what it can. Most runs are over before anybody has to know where to show them.
+        self._timer = asyncio.get_running_loop().call_later(
+            0.0 if self._wanted else LIVE_AFTER_S, self._look_where
+        )
+
+    def _look_where(self) -> None:
+        self._canvas = canvas()
+        if self._wanted or self._canvas is not LINES:
+            self._show()
+            return
+        self._timer = asyncio.get_running_loop().call_later(LINES_AFTER_S - LIVE_AFTER_S, self._show)
+
+    def end(self, outcome: str) -> bool:
+        """The run has ended: "done", "failed" or "cancelled". Whether something of it was shown."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._view is None and not self._wanted:
+            return False
+        if self._view is None:
+            self._canvas = canvas()
+        view = self._view or self._show()
+        view.end(outcome)
+        display.hide(view, self._canvas)
+        return True
+
+    def _show(self) -> View:
+        view = self._view = View(self._runner, self._adverts, self._began_at, self._done_before)
+        display.show(view, self._canvas)
+        return view
+
+
+def wanted_by_environment() -> bool | None:
+    """What HANDOFF_PROGRESS says: 0 or 1; None where it says nothing."""
+    return _MEANS.get(os.environ.get(VARIABLE, ""))

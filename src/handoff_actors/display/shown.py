@@ -1,0 +1,80 @@
+"""All that the user of an app sees of one run."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.client.options import Seen
+from handoff_actors.display.display import display
+from handoff_actors.display.printing import Printing
+from handoff_actors.display.progress import Progress
+from handoff_actors.events import RunEvent
+from handoff_actors.wire.messages.members import Advert
+
+#: At its end a run waits so long for what it has printed to be written. Who reads nothing is not waited for again.
+WRITTEN_WITHIN_S: Final = 2.0
+
+
+class Shown:
+    """Use with `async with` around the run."""
+
+    def __init__(
+        self,
+        runner: RunnerActor,
+        seen: Seen,
+        tell: Callable[[RunEvent], object] | None,
+        adverts: Callable[[], Iterable[Advert]],
+        *,
+        reused: int,
+    ) -> None:
+        """Have `adverts` of the nodes; so many functions are `reused`."""
+        self._printing = Printing(runner.plan, tell, is_raw=seen.output == "raw")
+        if seen.output is not False:
+            runner.printing = self._printing
+        self._runner = runner
+        self._progress = Progress(runner, adverts, seen.progress, done_before=reused)
+
+    async def __aenter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The run has ended: leave what is to be left of it, before the app writes anything."""
+        outcome = "done" if error is None else "failed"
+        if isinstance(error, asyncio.CancelledError):
+            outcome = "cancelled"
+        is_shown = self._progress.end(outcome)
+        # The run may be referred to for long, and with this to what its caller's context holds.
+        self._runner.printing = None
+        if (is_shown or self._printing.has_written) and not display.is_idle:
+            await _written()
+
+
+async def _written() -> None:
+    loop = asyncio.get_running_loop()
+    written = loop.create_future()
+
+    def tell() -> None:
+        display.is_stuck = False
+        # By then the loop may have been closed.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_set, written)
+
+    display.write(tell, 0)
+    if display.is_stuck:
+        return
+    try:
+        async with asyncio.timeout(WRITTEN_WITHIN_S):
+            await written
+    except TimeoutError:
+        display.is_stuck = True
+
+
+def _set(written: "asyncio.Future[None]") -> None:
+    if not written.done():
+        written.set_result(None)

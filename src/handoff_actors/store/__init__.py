@@ -1,0 +1,1 @@
+"""The store of large values: names, files, mappings and pages."""

@@ -1,0 +1,319 @@
+"""A node's stored values: files in shared memory, named by run and function, mapped by whoever reads them."""
+
+import asyncio
+import itertools
+import logging
+import math
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from mmap import MADV_HUGEPAGE, mmap
+from pathlib import Path
+from typing import Protocol
+
+from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.store import directories, huge_pages, recycling
+from handoff_actors.store.allocation import complaint, expect_room, give_up_room, make_room
+from handoff_actors.store.copying import copy
+from handoff_actors.store.mapped import map_file
+
+log = logging.getLogger(__name__)
+
+Key = tuple[RunId, Index]
+
+
+class Landing(Protocol):
+    """Where a value that is being fetched is put together."""
+
+    def write(self, offset: int, piece: memoryview) -> None:
+        """Put a piece at its place. Raises OSError where there is no room."""
+
+    def finish(self) -> None:
+        """It is complete."""
+
+    def abandon(self) -> None:
+        """It won't be."""
+
+
+SHARED = Path("/dev/shm")  # noqa: S108 - private directories within
+
+
+class Store:
+    """The files of one node. The workers of the node know the directories and the names, too.
+
+    What is on disk has a link to it where it would be otherwise, so that its name is all that anybody needs.
+    """
+
+    def __init__(
+        self,
+        incarnation: str,
+        spill_dir: Path | None = None,
+        limit_nbytes: int | None = None,
+        store_dir: Path | None = None,
+    ) -> None:
+        """Make a directory in shared memory where there is such a thing, and one on disk. Raises OSError.
+
+        Those that nobody owns any more are removed.
+        """
+        self._most_spare_nbytes = recycling.MOST_NBYTES
+        if limit_nbytes is not None:
+            self._most_spare_nbytes = min(self._most_spare_nbytes, limit_nbytes // 4)
+        shared, disk_parent = memory_directory(), spill_dir or Path(tempfile.gettempdir())
+        #: What is open for as long as this process lives.
+        self._descriptors: list[int] = []
+        parent = store_dir or self._mounted(shared)
+        self.directory = parent / directories.name_of(incarnation)
+        self.disk = disk_parent / directories.name_of(incarnation, on_disk=True)
+        try:
+            for directory in (self.directory, self.disk):
+                self._descriptors.append(directories.make(directory))
+        except OSError:
+            directories.remove(self.directory)
+            self._let_go()
+            raise
+        # A node that was killed may have left gigabytes, which no start shall wait for.
+        places = sorted({shared, parent, disk_parent})
+        threading.Thread(target=_remove_orphans, args=[places], name="handoff orphans", daemon=True).start()
+        self._views: dict[Key, memoryview] = {}
+        #: Values that are being written to disk.
+        self._leaving: set[Key] = set()
+        self._numbers = itertools.count(1)
+        #: Runs that have files here; those of a worker that has died may have some that nobody has told of.
+        self._runs: set[RunId] = set()
+        self._worker_has_died = False
+        #: Spare files are looked at then.
+        self._tidying: asyncio.TimerHandle | None = None
+
+    def _mounted(self, shared: Path) -> Path:
+        """A place like shared memory, and as large, but with huge pages; where there can't be one, shared memory."""
+        if shared != SHARED:
+            return shared
+        space = os.statvfs(shared)
+        descriptor = huge_pages.mount(space.f_blocks * space.f_frsize)
+        if descriptor is None:
+            return shared
+        self._descriptors.append(descriptor)
+        # Not "self": this is where workers find it, too.
+        return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+
+    def path(self, run: RunId, index: Index) -> Path:
+        """The file of a value that counts."""
+        return self.directory / f"{run:016x}-{index}"
+
+    def keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
+        """A worker's result counts from now on."""
+        self._views.pop((run, index), None)
+        self._runs.add(run)
+        self._attempt_path(run, index, attempt).rename(self.path(run, index))
+
+    def is_on_disk(self, run: RunId, index: Index) -> bool:
+        """Whether a value takes no memory."""
+        return self.path(run, index).is_symlink()
+
+    def discard(self, run: RunId, index: Index, attempt: Attempt) -> None:
+        """A worker's result does not count, if it has left one."""
+        give_up_room(self._attempt_path(run, index, attempt), self.disk)
+
+    def view(self, run: RunId, index: Index) -> memoryview | None:
+        """The bytes of a value, mapped; None where it is not here."""
+        view = self._views.get((run, index))
+        if view is None:
+            try:
+                view = map_file(self.path(run, index))
+            except FileNotFoundError:
+                return None
+            self._views[run, index] = view
+        return view
+
+    def land(self, run: RunId, index: Index, request: int, nbytes: int) -> "FileLanding":
+        """Make room for a value from elsewhere. Raises OSError where there is none."""
+        self._runs.add(run)
+        name = f"{run:016x}-{index}.fetch{request}"
+        descriptor = make_room(self.directory, self.disk, name, nbytes, expect_room)
+        replace = partial(self._views.pop, (run, index), None)
+        return FileLanding(descriptor, self.directory / name, self.path(run, index), self.disk, replace)
+
+    def spill(self, run: RunId, index: Index, done: Callable[[str], None]) -> None:
+        """Move a value to disk. `done("")` says that it is there, `done(reason)` that it can't be.
+
+        Neither is said if its run is forgotten first.
+        """
+        if self.is_on_disk(run, index):
+            done("")
+            return
+        key, source = (run, index), self.path(run, index)
+        target = self.disk / f"{source.name}.spilled{next(self._numbers)}"
+        self._leaving.add(key)
+        copying = asyncio.get_running_loop().run_in_executor(
+            None, copy, source, target, lambda: key in self._leaving
+        )
+        copying.add_done_callback(lambda _: self._spilled(key, target, copying, done))
+
+    def _spilled(
+        self, key: Key, target: Path, copying: "asyncio.Future[int]", done: Callable[[str], None]
+    ) -> None:
+        source = self.path(*key)
+        error = None if copying.cancelled() else copying.exception()
+        if copying.cancelled() or key not in self._leaving:
+            target.unlink(missing_ok=True)
+        elif isinstance(error, OSError):
+            self._leaving.discard(key)
+            done(complaint(error, self.disk))
+        elif source.stat().st_ino != copying.result():
+            # It has been made anew meanwhile.
+            target.unlink()
+            self.spill(*key, done)
+        else:
+            self._leaving.discard(key)
+            link = source.with_name(f"{source.name}.link")
+            link.symlink_to(target)
+            link.rename(source)
+            self._views.pop(key, None)
+            done("")
+
+    def forget(self, run: RunId) -> None:
+        """Drop everything of a run. Freeing much memory takes a while, so a thread does it."""
+        self._leaving = {key for key in self._leaving if key[0] != run}
+        views = self._take_views(run)
+        if run not in self._runs and not self._worker_has_died:
+            # Most runs are small: a thread would take longer than all the rest of their end.
+            return
+        self._runs.discard(run)
+        removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-", views)
+        # Who asks meanwhile maps what is being removed, which must not keep its memory taken.
+        removal.add_done_callback(lambda _: self._removed(run))
+
+    def expect_leftovers(self) -> None:
+        """A worker has died, perhaps with a result half written."""
+        self._worker_has_died = True
+
+    def _removed(self, run: RunId) -> None:
+        self._take_views(run)
+        self._tidy_later()
+
+    def _tidy_later(self) -> None:
+        if self._tidying is None and self._descriptors:
+            self._tidying = asyncio.get_running_loop().call_later(recycling.KEPT_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        kept_since = time.time() - recycling.KEPT_S / 2
+        removal = asyncio.get_running_loop().run_in_executor(
+            None, recycling.remove_spares, self.directory, kept_since
+        )
+        removal.add_done_callback(lambda _: self._tidy_later() if removal.result() else None)
+
+    def give_up_spares(self) -> None:
+        """Give back the memory of what nobody needs. May be called by any thread."""
+        recycling.remove_spares(self.directory, math.inf)
+
+    def _take_views(self, run: RunId) -> list[memoryview]:
+        return [self._views.pop(key) for key in list(self._views) if key[0] == run]
+
+    def _remove(self, prefix: str, views: list[memoryview]) -> None:
+        views.clear()
+        for directory in (self.directory, self.disk):
+            with suppress(FileNotFoundError), os.scandir(directory) as entries:
+                for entry in entries:
+                    if not entry.name.startswith(prefix):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        # What was packed for the run, and a worker has unpacked.
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                    else:
+                        self._drop(Path(entry.path))
+
+    def _drop(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            is_in_memory = path.parent == self.directory
+            if not (is_in_memory and recycling.set_aside(path, self._most_spare_nbytes)):
+                path.unlink()
+
+    def close(self) -> None:
+        """Leave nothing behind. What is there yet is little: as a rule the zygote has removed all."""
+        self._leaving.clear()
+        if self._tidying is not None:
+            self._tidying.cancel()
+        for directory in (self.directory, self.disk):
+            directories.remove(directory)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def _attempt_path(self, run: RunId, index: Index, attempt: Attempt) -> Path:
+        return self.directory / f"{run:016x}-{index}.{attempt}"
+
+
+def memory_directory() -> Path:
+    """Where stores are: in shared memory where there is such a thing."""
+    return SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _remove_orphans(places: Sequence[Path]) -> None:
+    for place in places:
+        for orphan in directories.remove_orphans(place):
+            # Nobody has to do anything about it, and an app that hasn't set up logging would print a warning.
+            log.info("removing %s, which a node that was killed has left behind", orphan)
+
+
+class FileLanding:
+    """A file that gets its name when it is complete."""
+
+    def __init__(
+        self, descriptor: int, path: Path, final: Path, disk: Path, finished: Callable[[], object]
+    ) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._final = final
+        self._disk = disk
+        self._finished = finished
+
+    def write(self, offset: int, piece: memoryview) -> None:
+        """Put a piece at its place."""
+        while piece:
+            written = os.pwrite(self._descriptor, piece, offset)
+            piece, offset = piece[written:], offset + written
+
+    def finish(self) -> None:
+        """It is complete."""
+        os.close(self._descriptor)
+        self._path.rename(self._final)
+        self._finished()
+
+    def abandon(self) -> None:
+        """It won't be."""
+        os.close(self._descriptor)
+        give_up_room(self._path, self._disk)
+
+
+class MemoryLanding:
+    """A value that lands in this process."""
+
+    def __init__(self, nbytes: int) -> None:
+        # The kernel gives zeroed pages as they are touched; a bytearray would hold up the loop while it zeroes them all.
+        if not nbytes:
+            self.buffer = memoryview(bytearray())
+            return
+        pages = mmap(-1, nbytes)
+        # A page of 2 MB takes a fifth of the time that its 512 small ones do.
+        with suppress(OSError):
+            pages.madvise(MADV_HUGEPAGE)
+        self.buffer = memoryview(pages)
+
+    def write(self, offset: int, piece: memoryview) -> None:
+        """Put a piece at its place."""
+        self.buffer[offset : offset + len(piece)] = piece
+
+    def finish(self) -> None:
+        """It is complete."""
+
+    def abandon(self) -> None:
+        """It won't be."""
+        self.buffer = memoryview(b"")

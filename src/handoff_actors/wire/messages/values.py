@@ -1,0 +1,32 @@
+"""How a stored value gets from one place to another."""
+
+from handoff_actors.ids import Index, RunId
+from handoff_actors.wire.messages.base import Count, Message
+
+
+class Fetch(Message, frozen=True, tag=16):
+    """A piece of a stored value, please. Answered by `Chunk` or `Gone`."""
+
+    #: The asker's own number for the whole transfer.
+    request: Count
+    run: RunId
+    index: Index
+    offset: Count
+    length: Count
+
+
+class Chunk(Message, frozen=True, tag=36):
+    """A piece of a stored value."""
+
+    request: Count
+    offset: Count
+    #: Bytes of the whole value.
+    total: Count
+    #: Decoded in place: it keeps the whole message alive.
+    data: memoryview
+
+
+class Gone(Message, frozen=True, tag=37):
+    """The value asked for is not here."""
+
+    request: Count

@@ -1,0 +1,129 @@
+"""The environment that a sync worker's jobs find: variables, a directory to work in and to import from.
+
+A process has one environment, and a sync worker runs one job at a time. So what a job asks for is put in place before
+it, and taken back before the first job that asks for something else. Modules that were imported from a directory leave
+with it, as another directory may have others of their names; they are back when it is.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from types import ModuleType
+from typing import Final
+
+from handoff_actors.workers.child.store import NoPackage, Store
+from handoff_actors.workers.child.threads import Threads
+
+_READ_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
+
+
+class NoEnvironment(Exception):
+    """What a job asks for can't be had here."""
+
+
+class Environment:
+    """What jobs of a run find around them."""
+
+    __slots__ = ("directory", "modules", "package", "run", "variables")
+
+    def __init__(self, run: int, variables: dict[str, str], directory: str, package: int | None) -> None:
+        self.run = run
+        self.variables = variables
+        #: "": the node's own.
+        self.directory = directory
+        #: The stored value with what is in the directory, for nodes that lack it.
+        self.package = package
+        #: What has been imported from the directory.
+        self.modules: dict[str, ModuleType] = {}
+
+
+class Environments:
+    """Which environment this process has now."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._threads = Threads()
+        #: None: that which it was started with.
+        self.entered: Environment | None = None
+        #: What the variables were before; None: not there.
+        self._former: dict[str, str | None] = {}
+        #: The directory that the process works in by now, if it is not its own, and a descriptor of its own.
+        self._directory = ""
+        self._way_back = -1
+        self._known_modules: frozenset[str] = frozenset()
+
+    def enter(self, environment: Environment | None, threads: int) -> None:
+        """Have jobs find this from now on. Raises NoEnvironment; then they find what the process was started with."""
+        if threads != self._threads.most:
+            # What it has of variables would be taken back to what they are now.
+            self._leave()
+            self._threads.limit(threads)
+        if environment is self.entered:
+            return
+        self._leave()
+        if environment is None:
+            return
+        if environment.directory:
+            self._work_in(self._find(environment))
+            sys.modules.update(environment.modules)
+        for name, value in environment.variables.items():
+            self._former[name] = os.environ.get(name)
+            os.environ[name] = value
+        self.entered = environment
+
+    def _find(self, environment: Environment) -> str:
+        if os.path.isdir(environment.directory):  # noqa: PTH112 - pathlib takes longer, and this is in a worker
+            return environment.directory
+        if environment.package is None:
+            raise NoEnvironment(
+                f"working_dir {environment.directory!r} is no directory on this node, nor one of the app's that could"
+                " be sent; create it on the node, or run the function where it is (node=...)"
+            )
+        try:
+            return str(self._store.unpack(environment.run, environment.package))
+        except (OSError, NoPackage) as error:
+            raise NoEnvironment(
+                f"working_dir {environment.directory!r} has come from the app and can't be unpacked: {error}"
+            ) from error
+
+    def _work_in(self, directory: str) -> None:
+        way_back = os.open(".", _READ_DIRECTORY)
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            os.close(way_back)
+            raise NoEnvironment(f"working_dir {directory!r} can't be entered: {error.strerror}") from error
+        self._directory, self._way_back = directory, way_back
+        sys.path.insert(0, directory)
+        self._known_modules = frozenset(sys.modules)
+
+    def _leave(self) -> None:
+        environment, self.entered = self.entered, None
+        for name, value in self._former.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._former.clear()
+        if self._directory:
+            if environment is not None:
+                self._put_away_modules(environment)
+            with suppress(ValueError):
+                sys.path.remove(self._directory)
+            os.fchdir(self._way_back)
+            os.close(self._way_back)
+            self._directory, self._way_back = "", -1
+
+    def _put_away_modules(self, environment: Environment) -> None:
+        inside = self._directory.rstrip(os.sep) + os.sep
+        for name in sys.modules.keys() - self._known_modules:
+            if any(place.startswith(inside) for place in _places_of(sys.modules[name])):
+                environment.modules[name] = sys.modules.pop(name)
+
+
+def _places_of(module: ModuleType) -> list[str]:
+    """Where a module was found: its file, or, of a package without one, its directories."""
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        return []
+    return [spec.origin or "", *(f"{place}{os.sep}" for place in spec.submodule_search_locations or ())]

@@ -1,0 +1,123 @@
+"""How a job becomes a value: its arguments are decoded or computed, its code is called, its result encoded."""
+
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from handoff_actors.errors import SerializationError
+from handoff_actors.wire.payload import (
+    WAYS_TO_A_MODULE,
+    decode,
+    decode_call,
+    encode,
+    encode_exception,
+)
+from handoff_actors.workers.child.environments import NoEnvironment
+from handoff_actors.workers.child.store import InputMissing, Store, StoreFailed
+from handoff_actors.workers.child.template import Template
+from handoff_actors.workers.protocol import ArgumentTag
+
+#: Brings an awaitable that a user's function returned to its end.
+Finish = Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]]
+#: kind, encoded exception, reason.
+Failure = tuple[str, bytes, str]
+
+#: Plain numbers: looking up a member of an enum costs more than decoding a small value.
+_REF: Final = int(ArgumentTag.REF)
+_CALL: Final = int(ArgumentTag.CALL)
+_EARLIER: Final = int(ArgumentTag.EARLIER)
+
+
+class UserRaised(Exception):
+    """A user's code raised `error`; wrapped so that it is never mistaken for one of ours."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+class Evaluation:
+    """Evaluates jobs against one store."""
+
+    def __init__(self, store: Store, inline_limit: int, finish: Finish) -> None:
+        self._store = store
+        self._inline_limit = inline_limit
+        self._finish = finish
+        #: What the members of the unit that runs have come to: encoded, or the attempt that has stored it.
+        self.earlier: dict[int, bytes | int] = {}
+
+    async def call(
+        self,
+        run: int,
+        templates: dict[int, Template],
+        number: int,
+        args: Sequence[Any],
+        constants: bytes | Sequence[Any] | None,
+    ) -> Any:
+        """Give what the code returns. Suspends only in `finish`.
+
+        Raises UserRaised, SerializationError, InputMissing.
+        """
+        template = templates[number]
+        code = template.code.load()
+        values = []
+        for arg in args:
+            if type(arg) is bytes:
+                values.append(decode(arg))
+            elif arg[0] == _REF:
+                values.append(self._store.read(run, arg[1]))
+            elif arg[0] == _CALL:
+                values.append(await self.call(run, templates, *arg[1:]))
+            elif arg[0] == _EARLIER:
+                values.append(self._made_earlier(run, arg[1]))
+            else:
+                values.append(arg[1])
+        positional: Sequence[Any] = (values,) if template.as_list else values
+        extra_args, kwargs = self._constants(run, constants) if constants else ((), {})
+        self._store.mappings.settle()
+        try:
+            result = code(*positional, *extra_args, **kwargs)
+            return await self._finish(result) if hasattr(result, "__await__") else result
+        except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
+            raise UserRaised(error) from None
+
+    def _made_earlier(self, run: int, index: int) -> Any:
+        made = self.earlier[index]
+        return decode(made) if isinstance(made, bytes) else self._store.read_own(run, index, made)
+
+    def _constants(
+        self, run: int, constants: bytes | Sequence[Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if isinstance(constants, bytes):
+            return decode_call(constants)
+        # Those too large to travel inline are a stored value.
+        extra_args, kwargs = self._store.read(run, constants[1])
+        return extra_args, kwargs
+
+    def keep(self, run: int, index: int, attempt: int, result: Any) -> bytes | int:
+        """Give the encoded result, or how many bytes of it are now in the store.
+
+        Raises SerializationError, StoreFailed.
+        """
+        payload = encode(result)
+        if payload.nbytes <= self._inline_limit:
+            return payload.to_bytes()
+        self._store.write(run, index, attempt, payload)
+        return payload.nbytes
+
+
+def failure(error: BaseException) -> Failure:
+    """Describe why a job did not end well."""
+    if isinstance(error, SerializationError):
+        return "serialization", encode_exception(error), str(error)
+    if isinstance(error, NoEnvironment):
+        return "environment", b"", str(error)
+    if isinstance(error, InputMissing):
+        return "input", b"", str(error)
+    if isinstance(error, StoreFailed):
+        return "store", b"", str(error)
+    raised = error.error if isinstance(error, UserRaised) else error
+    reason = "".join(traceback.format_exception_only(raised)).strip()
+    if isinstance(raised, ModuleNotFoundError):
+        reason = f"{reason}: {WAYS_TO_A_MODULE}"
+    return "exception", encode_exception(raised), reason

@@ -1,0 +1,46 @@
+"""What a fork of the zygote does to become a worker."""
+
+import os
+import signal
+import socket
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from handoff_actors.store.linux import signal_when_parent_ends
+from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.sync_worker import SyncWorker
+from handoff_actors.workers.child.tail import Tail
+
+
+def run_worker(
+    channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail, pipe: int, zygote: int
+) -> NoReturn:
+    """Be a worker until the channels close: a sync one with (data, control), an async one with (data,)."""
+    try:
+        _leave(zygote)
+        _serve(channels, store, inline_limit, tail, pipe)
+    except BaseException:  # noqa: BLE001 - the zygote's own frames are below: nothing may get there
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _leave(zygote: int) -> None:
+    """Be a process group of its own that ends with the zygote, and undo what only the zygote needs."""
+    os.setsid()
+    signal_when_parent_ends(signal.SIGKILL)
+    if os.getppid() != zygote:
+        os._exit(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _serve(channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail, pipe: int) -> None:
+    if len(channels) > 1:
+        data, control = channels
+        SyncWorker(data, control, store, inline_limit, tail, pipe).serve()
+    # The zygote has imported it by now; one that never spawns an async worker never does.
+    from handoff_actors.workers.child.async_worker import AsyncWorker  # noqa: PLC0415
+
+    AsyncWorker(channels[0], store, inline_limit, tail, pipe).serve()

@@ -1,0 +1,272 @@
+"""A sync worker: runs one job at a time in its main thread, and answers a recall while it does.
+
+A recall must be heard while user code runs. A thread that listens would make every fork in user code a fork of a
+process with threads, which Python 3.12 warns of. So the control channel raises SIGIO, whose handler Python runs
+between two bytecodes of the user's code, and at once where it sleeps or waits; only a long computation in C delays
+it. The handler acts by itself only while `_is_interruptible`: at that time nothing of ours is half changed.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import socket
+from collections import deque
+from collections.abc import Awaitable, Coroutine
+from time import perf_counter
+from typing import Any, Final, NoReturn
+
+import msgpack
+
+from handoff_actors.store import mappings
+from handoff_actors.workers.child import heap
+from handoff_actors.workers.child.environments import Environments
+from handoff_actors.workers.child.evaluation import Evaluation, failure
+from handoff_actors.workers.child.job_context import Surroundings
+from handoff_actors.workers.child.outbox import Outbox
+from handoff_actors.workers.child.output import Key, Output
+from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.tail import Tail
+from handoff_actors.workers.child.template import Template
+from handoff_actors.workers.child.waiting import Waiting
+from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
+from handoff_actors.workers.records import send_records
+
+#: A result may wait for the next job's only if that is expected to take less than this,
+_FAST_S: Final = 200e-6
+#: and no longer than this.
+_HOLD_S: Final = 1e-3
+
+#: The job's template, its run and all templates of that, the devices it may see, the job as in `wire.messages`, and
+#: whether it runs behind the entry before it, as a member of the same unit.
+_Entry = tuple[Template, int, dict[int, Template], str | None, list[Any], bool]
+
+
+class SyncWorker:
+    """Runs jobs from `data` until that is closed; each byte on `control` is a recall."""
+
+    def __init__(
+        self,
+        data: socket.socket,
+        control: socket.socket,
+        store: Store,
+        inline_limit: int,
+        tail: Tail,
+        pipe: int,
+    ) -> None:
+        self._data = data
+        self._control = control
+        self._poll = select.poll()
+        self._waiting = Waiting(self._poll)
+        self._tail = tail
+        self._outbox = Outbox(data, tail)
+        #: What runs, or has run last before this worker became idle.
+        self._current: _Entry | None = None
+        self._output = Output(pipe, tail, self._whose)
+        self._evaluation = Evaluation(store, inline_limit, _finish_now)
+        self._mappings = store.mappings
+        self._heap = heap.Heap(perf_counter())
+        #: What is kept from one job to the next, and for how long after the last one before that.
+        self._kept = (
+            (mappings.KEPT_S, self._mappings.let_go),
+            (heap.KEPT_S, self._heap.give_back),
+        )
+        self._surroundings = Surroundings(self._mappings)
+        self._environments = Environments(store)
+        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+        self._queue: deque[_Entry] = deque()
+        #: Results are sent when so many jobs are left: the node refills the queue while those run.
+        self._half = 0
+        self._sent_at = 0.0
+        self._is_interruptible = False
+        #: Something may be on the control channel.
+        self._is_called = False
+
+    def serve(self) -> NoReturn:
+        """Run jobs; the process ends with its channels."""
+        os.register_at_fork(after_in_child=self._abandon)
+        self._output.follow()
+        send_records(self._output)
+        self._poll.register(self._data, select.POLLIN)
+        self._poll.register(self._control, select.POLLIN)
+        self._listen_by_signal()
+        self._outbox.up()
+        while True:
+            if self._queue:
+                self._run_next()
+            else:
+                self._wait()
+
+    def _listen_by_signal(self) -> None:
+        signal.signal(signal.SIGIO, self._on_signal)
+        fcntl.fcntl(self._control, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(self._control, fcntl.F_GETFL)
+        fcntl.fcntl(self._control, fcntl.F_SETFL, flags | os.O_ASYNC)
+        # What arrived before now has raised no signal.
+        self._is_called = True
+
+    def _abandon(self) -> None:
+        """In a fork that a user's function made: the channels and the jobs are its parent's alone."""
+        self._queue.clear()
+        self._data.close()
+        self._control.close()
+
+    # --- Jobs
+
+    def _run_next(self) -> None:
+        self._current = self._queue.popleft()
+        template, run, templates, devices, job, is_behind = self._current
+        index, attempt, number, args, constants, then, _ = job
+        earlier = self._evaluation.earlier
+        if not is_behind and earlier:
+            earlier.clear()
+        self._surroundings.devices.expose(devices)
+        self._heap.keep(keeps=not template.claims_memory)
+        self._tail.clear()
+        self._is_interruptible = True
+        if self._is_called:
+            self._answer()
+        started = perf_counter()
+        try:
+            self._environments.enter(template.environment, template.threads)
+            result = _drive(self._evaluation.call(run, templates, number, args, constants))
+            value = self._evaluation.keep(run, index, attempt, result)
+        except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on
+            self._is_interruptible = False
+            ended = perf_counter()
+            self._end_output(run, index, attempt)
+            self._outbox.failed(run, index, attempt, failure(error), ended - started)
+            self._skip_unit()
+        else:
+            self._is_interruptible = False
+            ended = perf_counter()
+            if self._output.has_news:
+                self._end_output(run, index, attempt)
+            self._outbox.done(run, index, attempt, value, ended - started)
+            if then or is_behind:
+                earlier[index] = value if isinstance(value, bytes) else attempt
+        template.code.took(ended - started)
+        if self._is_due(ended):
+            self._outbox.flush()
+            self._sent_at = ended
+        self._heap.tidy(ended)
+
+    def _whose(self) -> Key | None:
+        """The function whose output goes home now."""
+        if self._current is None or not self._current[0].sends_output:
+            return None
+        _, run, _, _, job, _ = self._current
+        return run, job[0], job[1]
+
+    def _end_output(self, run: int, index: int, attempt: int) -> None:
+        lost = self._output.end((run, index, attempt))
+        if lost is not None:
+            self._outbox.printed(run, index, attempt, lost)
+
+    def _skip_unit(self) -> None:
+        """Leave out what was to run behind a job that has not ended well."""
+        while self._queue and self._queue[0][5]:
+            self._queue.popleft()
+
+    def _is_due(self, now: float) -> bool:
+        """Whether results must not wait for the next job's. With no next job, `_wait` sends them."""
+        queue = self._queue
+        return bool(queue) and (
+            queue[0][0].code.seconds > _FAST_S or len(queue) == self._half or now - self._sent_at >= _HOLD_S
+        )
+
+    # --- Messages
+
+    def _wait(self) -> None:
+        self._current = None
+        self._outbox.flush()
+        # Until then what is kept is given back, bit by bit.
+        for descriptor in self._waiting.until_ready(self._kept):
+            if descriptor == self._data.fileno():
+                self._read()
+            else:
+                self._is_called = True
+                self._answer()
+        self._half = len(self._queue) // 2
+        self._sent_at = perf_counter()
+
+    def _read(self) -> bool:
+        """Take what has arrived; False if that is nothing."""
+        try:
+            received = self._data.recv(READ_NBYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            received = b""
+        if not received:
+            os._exit(0)
+        self._unpacker.feed(received)
+        for message in self._unpacker:
+            self._take(message)
+        return True
+
+    def _take(self, message: list[Any]) -> None:
+        match message:
+            case [ToWorker.RUN, run, jobs]:
+                templates = self._surroundings.templates.of(run)
+                devices = self._surroundings.devices.announced
+                for job in jobs:
+                    self._queue.append((templates[job[2]], run, templates, devices, job, False))
+                    for member in job[5]:
+                        self._queue.append((templates[member[2]], run, templates, devices, member, True))
+            case _:
+                self._surroundings.hear(message)
+
+    # --- Recalls
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._is_called = True
+        if self._is_interruptible:
+            self._answer()
+
+    def _answer(self) -> None:
+        """Answer every recall on the control channel. A signal meanwhile only makes it look once more."""
+        was_interruptible = self._is_interruptible
+        while self._is_called:
+            self._is_interruptible = False
+            self._is_called = False
+            for _ in range(self._count_recalls()):
+                self._give_back()
+            self._is_interruptible = was_interruptible
+
+    def _count_recalls(self) -> int:
+        try:
+            recalls = self._control.recv(READ_NBYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            recalls = b""
+        if not recalls:
+            os._exit(0)
+        return len(recalls)
+
+    def _give_back(self) -> None:
+        while self._read():
+            """What has arrived and not been read has not started either."""
+        self._outbox.recalled((run, job[0], job[1]) for _, run, _, _, job, _ in self._queue)
+        self._queue.clear()
+        self._outbox.flush()
+
+
+def _drive(evaluation: Coroutine[Any, Any, Any]) -> Any:
+    """Run to its end what never suspends, because `_finish_now` does not."""
+    try:
+        evaluation.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("an evaluation of a sync worker suspended")
+
+
+async def _finish_now(awaitable: Awaitable[Any]) -> Any:
+    # It takes longer to import than everything else that a sync worker needs, and few need it.
+    import asyncio  # noqa: PLC0415
+
+    async def outcome() -> Any:
+        return await awaitable
+
+    return asyncio.run(outcome())

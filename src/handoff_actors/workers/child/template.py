@@ -1,0 +1,145 @@
+"""What the jobs of a run have in common, as a worker keeps it."""
+
+import sys
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Final
+
+from handoff_actors.wire.payload import load_code
+from handoff_actors.workers.child.environments import Environment
+from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES
+from handoff_actors.workers.recent import Recent
+from handoff_actors.workers.records import log_from
+
+#: How quickly the estimate follows when calls get faster.
+_DECAY: Final = 0.2
+_UNKNOWN: Final = float("inf")
+
+
+class Code:
+    """A user's function, loaded when it is first needed so that a failure is its job's own."""
+
+    __slots__ = ("_by_reference", "_encoded", "_function", "seconds")
+
+    def __init__(self, *, by_reference: bool, encoded: bytes) -> None:
+        self._by_reference = by_reference
+        self._encoded = encoded
+        self._function: Callable[..., Any] | None = None
+        #: What a call takes. Rises at once, falls slowly; before the first it is as long as can be.
+        self.seconds = _UNKNOWN
+
+    def load(self) -> Callable[..., Any]:
+        """Give the function. Raises SerializationError, each time."""
+        if self._function is None:
+            function = load_code(self._by_reference, self._encoded)
+            if not self._by_reference:
+                _publish_main(function)
+            self._function = function
+            self._encoded = b""
+        return self._function
+
+    def took(self, seconds: float) -> None:
+        """Learn how long a call took."""
+        if seconds > self.seconds or self.seconds == _UNKNOWN:
+            self.seconds = seconds
+        else:
+            self.seconds += (seconds - self.seconds) * _DECAY
+
+
+class Template:
+    """A run's template."""
+
+    __slots__ = ("as_list", "claims_memory", "code", "environment", "sends_output", "threads")
+
+    def __init__(
+        self,
+        code: Code,
+        *,
+        as_list: bool,
+        claims_memory: bool,
+        threads: int,
+        sends_output: bool,
+        environment: Environment | None,
+    ) -> None:
+        self.code = code
+        self.as_list = as_list
+        self.claims_memory = claims_memory
+        #: How many its functions may start in numerical libraries.
+        self.threads = threads
+        #: What its functions print and log goes home.
+        self.sends_output = sends_output
+        self.environment = environment
+
+
+class Templates:
+    """The templates of all runs that this worker has heard of."""
+
+    def __init__(self) -> None:
+        self._codes: Recent[Code] = Recent(CODES_KEPT, CODES_KEPT_NBYTES)
+        self._runs: dict[int, dict[int, Template]] = {}
+        #: Templates of a run that ask for the same share it: from one to the other nothing changes.
+        self._environments: dict[int, list[Environment]] = {}
+
+    def define(
+        self,
+        run: int,
+        number: int,
+        digest: bytes,
+        by_reference: bool,
+        encoded: bytes | None,
+        as_list: bool,
+        claims_memory: bool,
+        threads: int,
+        log_level: int | None,
+        asked_for: list[Any] | None,
+    ) -> None:
+        """Add a template. `encoded` is None where this worker still has the code of that digest."""
+        code = self._codes.get(digest)
+        if code is None:
+            assert encoded is not None, "the pool must count along"
+            code = Code(by_reference=by_reference, encoded=encoded)
+            self._codes.put(digest, code, len(encoded))
+        if log_level is not None:
+            log_from(log_level)
+        environment = None if asked_for is None else self._environment(run, *asked_for)
+        self._runs.setdefault(run, {})[number] = Template(
+            code,
+            as_list=as_list,
+            claims_memory=claims_memory,
+            threads=threads,
+            sends_output=log_level is not None,
+            environment=environment,
+        )
+
+    def of(self, run: int) -> dict[int, Template]:
+        """Give the run's templates by number."""
+        return self._runs[run]
+
+    def forget(self, run: int) -> None:
+        """Drop the run's templates; jobs that are already here keep theirs."""
+        self._runs.pop(run, None)
+        self._environments.pop(run, None)
+
+    def _environment(
+        self, run: int, variables: dict[str, str], directory: str, package: int | None
+    ) -> Environment:
+        known = self._environments.setdefault(run, [])
+        for environment in known:
+            if (environment.variables, environment.directory) == (variables, directory):
+                return environment
+        known.append(Environment(run, variables, directory, package))
+        return known[-1]
+
+
+def _publish_main(function: Callable[..., Any]) -> None:
+    """Let the functions and classes of the app's `__main__` that came with `function` be found by name here.
+
+    Without it a user's function could not hand them to a process pool, which pickles by name.
+    """
+    if not isinstance(function, FunctionType) or function.__module__ != "__main__":
+        return
+    main = vars(sys.modules["__main__"])
+    for value in (function, *function.__globals__.values()):
+        name = getattr(value, "__qualname__", "")
+        if getattr(value, "__module__", None) == "__main__" and name.isidentifier():
+            main[name] = value

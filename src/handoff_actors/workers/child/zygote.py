@@ -1,0 +1,198 @@
+"""The zygote: a process that has imported what workers need, and forks them.
+
+It is the parent of all workers of a node, so no pid that it signals can belong to another process. It ends with its
+node, however that ends: it kills the process group of each worker and removes the store's directories. It has one
+thread and never makes a ZeroMQ context, so its forks are safe.
+"""
+
+import gc
+import importlib
+import io
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import msgpack
+
+from handoff_actors.store.directories import remove
+from handoff_actors.store.linux import adopt_orphans, signal_when_parent_ends
+from handoff_actors.workers.child.main import run_worker
+from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.tail import Tail
+from handoff_actors.workers.protocol import KIBIBYTE, FromZygote, ToZygote
+
+_MESSAGE_NBYTES: Final = 4096
+_CHANNELS_PER_WORKER: Final = 2
+_PRELOADED_FOR_ASYNC: Final = "handoff_actors.workers.child.async_worker"
+
+
+class Zygote:
+    """Serves one node over `channel`, a SOCK_SEQPACKET socket."""
+
+    def __init__(
+        self, channel: socket.socket, store: Path, disk: Path | None, inline_limit: int, pipe: int
+    ) -> None:
+        self._channel = channel
+        self._store = store
+        self._disk = disk
+        self._inline_limit = inline_limit
+        self._pipe = pipe
+        self._node = os.getppid()
+        #: Workers that have not been reaped, and what they print, by pid.
+        self._workers: dict[int, tuple[int, Tail]] = {}
+        self._wakeup, self._waker = socket.socketpair()
+
+    def serve(self) -> None:
+        """Fork, kill and reap until the node is gone; then leave nothing of it behind."""
+        self._catch_signals()
+        adopt_orphans()
+        # Neither the zygote nor its forks ever look for garbage in what has been imported.
+        gc.freeze()
+        gc.enable()
+        try:
+            with suppress(ConnectionError):
+                self._serve()
+        finally:
+            self._end_workers()
+            for directory in filter(None, (self._store, self._disk)):
+                remove(directory)
+            # The last child's signal may come when the interpreter has closed what it would write to.
+            signal.set_wakeup_fd(-1)
+
+    def _catch_signals(self) -> None:
+        # A service manager signals every process of a node that is to drain; only the node may end its workers.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._wakeup.setblocking(False)
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # The channel may outlive the node in a fork that the app made. This wakes the loop, which then looks.
+        signal_when_parent_ends(signal.SIGCHLD)
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        while os.getppid() == self._node:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._wakeup.fileno():
+                    self._wakeup.recv(_MESSAGE_NBYTES)
+                    self._reap()
+                elif not self._handle_request():
+                    return
+
+    # --- Requests
+
+    def _handle_request(self) -> bool:
+        """Do what the node asks for; False when there is no node."""
+        request, descriptors, _, _ = socket.recv_fds(
+            self._channel, _MESSAGE_NBYTES, _CHANNELS_PER_WORKER, socket.MSG_CMSG_CLOEXEC
+        )
+        channels = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if not request:
+            return False
+        match msgpack.unpackb(request):
+            case [ToZygote.SPAWN, worker]:
+                self._spawn(worker, channels)
+            case [ToZygote.KILL, worker]:
+                self._kill(worker)
+        for channel in channels:
+            channel.close()
+        return True
+
+    def _spawn(self, worker: int, channels: list[socket.socket]) -> None:
+        if len(channels) < _CHANNELS_PER_WORKER:
+            importlib.import_module(_PRELOADED_FOR_ASYNC)
+        zygote, tail = os.getpid(), Tail()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            sys.stderr.write(f"handoff: worker {worker} cannot be started: {error}\n")
+            self._report_exit(worker, None, os.EX_OSERR, 0, tail)
+            return
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            for ours in (self._channel, self._wakeup, self._waker):
+                ours.close()
+            store = Store(self._store, self._disk)
+            run_worker(channels, store, self._inline_limit, tail, self._pipe, zygote)
+        self._workers[pid] = worker, tail
+
+    def _kill(self, worker: int) -> None:
+        for pid, (known, _) in self._workers.items():
+            if known == worker:
+                _kill_group(pid)
+
+    # --- Ends
+
+    def _reap(self) -> None:
+        """Report the workers that have ended, and what they leave behind ends too."""
+        while (ended := _next_ended()) is not None:
+            known = self._workers.pop(ended.si_pid, None)
+            if known is not None:
+                # Before it is reaped: until then its pid names its group and nothing else.
+                _kill_group(ended.si_pid)
+            _, _, usage = os.wait4(ended.si_pid, 0)
+            if known is None:
+                continue
+            worker, tail = known
+            status, peak_nbytes = ended.si_status, usage.ru_maxrss * KIBIBYTE
+            if ended.si_code == os.CLD_EXITED:
+                self._report_exit(worker, None, status, peak_nbytes, tail)
+            else:
+                self._report_exit(worker, status, None, peak_nbytes, tail)
+
+    def _end_workers(self) -> None:
+        for pid in self._workers:
+            _kill_group(pid)
+        for pid in self._workers:
+            # Orphans of the group have become children of this process, so this waits for all of it.
+            with suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-pid, 0)
+
+    def _report_exit(
+        self, worker: int, number: int | None, exit_code: int | None, peak_nbytes: int, tail: Tail
+    ) -> None:
+        report = [int(FromZygote.EXITED), worker, number, exit_code, peak_nbytes, tail.text()]
+        tail.close()
+        self._channel.send(msgpack.packb(report))
+
+
+def _next_ended() -> os.waitid_result | None:
+    """Find a child that has ended, and leave it to be reaped."""
+    with suppress(ChildProcessError):
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return None
+
+
+def _kill_group(pid: int) -> None:
+    # A worker that has just been forked has no group yet; one that has ended may have left one.
+    os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve the node that started this process: argv is [channel, store, disk or "", inline limit, pipe, *sys.path]."""
+    descriptor, store, disk, inline_limit, pipe = sys.argv[1:6]
+    sys.argv[:] = [""]
+    # User code and multiprocessing in it look at it; there is nothing of the app's to be seen.
+    sys.modules["__main__"] = ModuleType("__main__")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Workers end without notice: what they print must not stay behind in a buffer.
+        sys.stdout.reconfigure(line_buffering=True)
+    channel = socket.socket(fileno=int(descriptor))
+    # Workers have it by being forked; what users' functions start is not to.
+    os.set_inheritable(int(pipe), False)
+    Zygote(channel, Path(store), Path(disk) if disk else None, int(inline_limit), int(pipe)).serve()
+    # The node waits for this end, and to take all modules apart first would take as long as all before.
+    os._exit(0)

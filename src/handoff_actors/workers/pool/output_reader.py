@@ -1,0 +1,108 @@
+"""The node's end of the pipe through which its workers send home what functions print."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import msgpack
+import msgspec
+
+from handoff_actors.ids import RunId
+from handoff_actors.wire.messages.jobs import Dropped, Said
+
+_PIPE_NBYTES: Final = 1024 * 1024
+_READ_NBYTES: Final = 64 * 1024
+#: What all workers of a node may print beyond its rate, and per second, in bytes.
+BURST_NBYTES: Final = 1024 * 1024
+RATE_NBYTES: Final = 1024 * 1024
+#: How long the pipe is left alone when they have printed more. It may fill up meanwhile: then workers count.
+_PAUSE_S: Final = 0.05
+
+
+class Hearing:
+    """One pipe. `said` gets what has arrived, run by run."""
+
+    def __init__(self, said: Callable[[RunId, Sequence[Said]], None]) -> None:
+        self._said = said
+        self._loop = asyncio.get_running_loop()
+        self._ours, theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        #: The end that workers write to, until `hand_over`.
+        self.theirs: int | None = theirs
+        # There is a limit to what all pipes of a user may hold.
+        with suppress(OSError):
+            fcntl.fcntl(self._ours, fcntl.F_SETPIPE_SZ, _PIPE_NBYTES)
+        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+        self._room = float(BURST_NBYTES)
+        self._looked_at = self._loop.time()
+        self._resuming: asyncio.TimerHandle | None = None
+        self._is_open = True
+        self._loop.add_reader(self._ours, self._read)
+
+    def hand_over(self) -> None:
+        """Whoever was to inherit the other end has it."""
+        if self.theirs is not None:
+            os.close(self.theirs)
+            self.theirs = None
+
+    def drain(self) -> None:
+        """Take all that is there, as something else that a worker has said comes after it."""
+        while self._is_open and self._take():
+            pass
+
+    def close(self) -> None:
+        """Hear no more."""
+        self.hand_over()
+        if self._is_open:
+            self._is_open = False
+            if self._resuming is not None:
+                self._resuming.cancel()
+            self._loop.remove_reader(self._ours)
+            os.close(self._ours)
+
+    def _read(self) -> None:
+        self._look()
+        if self._room > 0:
+            self._take()
+        else:
+            self._loop.remove_reader(self._ours)
+            self._resuming = self._loop.call_later(_PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        self._resuming = None
+        self._loop.add_reader(self._ours, self._read)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        self._room = min(BURST_NBYTES, self._room + (now - self._looked_at) * RATE_NBYTES)
+        self._looked_at = now
+
+    def _take(self) -> bool:
+        try:
+            received = os.read(self._ours, _READ_NBYTES)
+        except BlockingIOError:
+            return False
+        if not received:
+            # Every worker has ended, and so has the zygote.
+            self._loop.remove_reader(self._ours)
+            return False
+        self._look()
+        has_room = self._room > 0
+        self._room -= len(received)
+        self._unpacker.feed(received)
+        by_run: dict[int, list[Said]] = {}
+        for run, row in self._unpacker:
+            by_run.setdefault(run, []).append(_said(row, has_room=has_room))
+        for run, said in by_run.items():
+            self._said(RunId(run), said)
+        return True
+
+
+def _said(row: list[Any], *, has_room: bool) -> Said:
+    said: Said = msgspec.convert(row, Said)
+    if has_room or isinstance(said, Dropped):
+        return said
+    lines = 1 if not hasattr(said, "text") else said.text.count("\n") or 1
+    return Dropped(said.index, said.attempt, lines)

@@ -1,0 +1,378 @@
+"""The workers of one node: spawned, given jobs, listened to, and accounted for until the last has ended."""
+
+import asyncio
+import os
+import signal as signals
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from handoff_actors.ids import RunId, WorkerId
+from handoff_actors.store import directories
+from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Dropped, Job, Said, Template, Traces
+from handoff_actors.workers.pool.output_reader import Hearing
+from handoff_actors.workers.pool.pipe import JobKey, Pipe
+from handoff_actors.workers.pool.zygote_link import ZygoteLink
+from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, FromWorker, FromZygote, ToWorker
+from handoff_actors.workers.recent import Recent
+
+#: Jobs are written in pieces of about this size at most: a recall takes back those that have not been sent.
+_PIECE_NBYTES: Final = 64 * 1024
+_INLINE_LIMIT: Final = 64 * 1024
+_RECALL_BYTE: Final = b"\0"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+#: index, attempt, encoded value or bytes stored, seconds
+DoneRow = list[Any]
+
+
+class WorkerEvents(Protocol):
+    """What a pool tells its node, from the event loop."""
+
+    def worker_up(self, worker: WorkerId, pid: int) -> None:
+        """The worker is ready; the first that is said of it."""
+
+    def worker_done(self, worker: WorkerId, run: RunId, done: list[DoneRow]) -> None:
+        """Attempts that ended well; what was too large is in the store, in "{run:016x}-{index}.{attempt}"."""
+
+    def worker_failed(
+        self,
+        worker: WorkerId,
+        run: RunId,
+        index: int,
+        attempt: int,
+        kind: str,
+        error: bytes,
+        reason: str,
+        ran_s: float,
+        traces: Traces,
+    ) -> None:
+        """An attempt that did not: "exception", "serialization", "input", "store" or "cancelled"."""
+
+    def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
+        """What the worker gave back; once for each recall, unless it ends first."""
+
+    def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
+        """What functions have printed and logged; comes before their ends."""
+
+    def worker_exited(
+        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
+    ) -> None:
+        """The worker has ended. Once for each, and the last that is said of it."""
+
+
+class _Worker:
+    """What the pool knows of a worker that has not ended."""
+
+    def __init__(self, zygote: ZygoteLink, pipe: Pipe, control: socket.socket | None) -> None:
+        self.zygote = zygote
+        self.pipe = pipe
+        #: None: an async worker, which hears everything over its pipe.
+        self.control = control
+        self.pid: int | None = None
+        #: As the worker counts too.
+        self.codes: Recent[bool] = Recent(CODES_KEPT, CODES_KEPT_NBYTES)
+        #: Numbers of the templates that it has, by run.
+        self.templates: dict[int, set[int]] = {}
+        self.devices: str | None = None
+        #: Jobs that a recall took from the pipe, until the worker has answered for the rest.
+        self.taken_back: list[JobKey] = []
+        self.is_cut_off = False
+
+
+class WorkerPool:
+    """Processes forked from a zygote. Everything but `start` and `close` returns at once and never blocks."""
+
+    def __init__(
+        self, events: WorkerEvents, store: Path, inline_limit: int = _INLINE_LIMIT, disk: Path | None = None
+    ) -> None:
+        self._events = events
+        self._store = store
+        #: For values that the store has no room for.
+        self._disk = disk
+        self._inline_limit = inline_limit
+        self._zygote: ZygoteLink | None = None
+        self._hearing: Hearing | None = None
+        self._workers: dict[WorkerId, _Worker] = {}
+        self._unflushed: list[Pipe] = []
+        self._is_held = False
+
+    async def start(self) -> None:
+        """Make the store's directories and start the zygote; it need not be ready for `spawn`.
+
+        The directories must be empty or not exist, because all of them is removed when the zygote ends.
+        Raises FileExistsError, OSError.
+        """
+        for directory in self._directories():
+            directories.adopt(directory)
+        self._zygote = self._start_zygote()
+
+    def spawn(self, worker: WorkerId, is_async: bool) -> None:
+        """Start a worker, which can be given jobs at once. Starts a new zygote if the last has died."""
+        if self._zygote is None or not self._zygote.is_running:
+            self._zygote = self._start_zygote()
+        data, their_data = socket.socketpair()
+        control, their_control = (None, None) if is_async else socket.socketpair()
+        if control is not None:
+            control.setblocking(False)
+        pipe = Pipe(data, partial(self._received, worker), partial(self._cut_off, worker), self._has_unsent)
+        self._workers[worker] = _Worker(self._zygote, pipe, control)
+        self._zygote.spawn(worker, [their_data] if their_control is None else [their_data, their_control])
+
+    def give(
+        self,
+        worker: WorkerId,
+        run: RunId,
+        templates: Mapping[int, Template],
+        jobs: Sequence[Job],
+        devices: str | None,
+    ) -> None:
+        """Send jobs, with those of the run's templates that the worker lacks and they use.
+
+        `devices` is what CUDA_VISIBLE_DEVICES is to say to them; None leaves it as the node has it.
+        """
+        to = self._workers.get(worker)
+        if to is None:
+            return
+        if devices != to.devices:
+            to.devices = devices
+            to.pipe.write(_encode([ToWorker.EXPOSE, devices]))
+        self._define(to, run, templates, jobs)
+        for chunk, keys in _run_chunks(run, jobs):
+            to.pipe.write(chunk, keys)
+
+    def recall(self, worker: WorkerId) -> None:
+        """Ask for what has not started; answered by `worker_recalled`."""
+        of = self._workers.get(worker)
+        if of is None:
+            return
+        if of.control is None:
+            of.pipe.write(_encode([ToWorker.RECALL]))
+            return
+        of.pipe.flush()
+        of.taken_back += of.pipe.take_back()
+        # Without room there are more recalls than the worker has found time to answer, and it is about to end.
+        with suppress(OSError):
+            of.control.send(_RECALL_BYTE)
+
+    def cancel(self, worker: WorkerId, run: RunId, index: int, attempt: int) -> None:
+        """Cancel a job of an async worker; answered by its end. A sync worker can only be killed."""
+        of = self._workers.get(worker)
+        if of is not None and of.control is None:
+            of.pipe.write(_encode([ToWorker.CANCEL, run, index, attempt]))
+
+    def kill(self, worker: WorkerId) -> None:
+        """End the worker and every process that it has started, whatever they do."""
+        victim = self._workers.get(worker)
+        if victim is not None and victim.zygote.is_running:
+            victim.zygote.kill(worker)
+
+    def forget(self, run: RunId) -> None:
+        """Drop the run's templates everywhere."""
+        for worker in self._workers.values():
+            if worker.templates.pop(run, None) is not None:
+                worker.pipe.write(_encode([ToWorker.FORGET, run]))
+
+    def hold(self) -> None:
+        """Let what is said to workers wait for `flush`; otherwise it leaves at the end of this tick of the loop."""
+        self._is_held = True
+
+    def flush(self) -> None:
+        """Send what waits, in one system call for each worker."""
+        self._is_held = False
+        unflushed, self._unflushed = self._unflushed, []
+        for pipe in unflushed:
+            pipe.flush()
+
+    async def close(self) -> None:
+        """End all workers and the zygote, and remove the store; returns when no process is left."""
+        if self._zygote is not None:
+            await self._zygote.close()
+            self._zygote = None
+            # One that was killed has left it.
+            for directory in self._directories():
+                await asyncio.to_thread(directories.remove, directory)
+        # Also where the zygote could not be started.
+        self._close_hearing()
+        for worker in list(self._workers):
+            self._retire(worker, int(signals.SIGKILL), None)
+
+    # --- Sending
+
+    def _has_unsent(self, pipe: Pipe) -> None:
+        self._unflushed.append(pipe)
+        if not self._is_held and len(self._unflushed) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def _start_zygote(self) -> ZygoteLink:
+        self._close_hearing()
+        hearing = self._hearing = Hearing(self._events.functions_said)
+        assert hearing.theirs is not None
+        told = (self._store, self._disk, self._inline_limit, hearing.theirs)
+        zygote = ZygoteLink(*told, self._reported, self._zygote_lost)
+        hearing.hand_over()
+        return zygote
+
+    def _close_hearing(self) -> None:
+        if self._hearing is not None:
+            self._hearing.drain()
+            self._hearing.close()
+            self._hearing = None
+
+    def _directories(self) -> list[Path]:
+        return [self._store] if self._disk is None else [self._store, self._disk]
+
+    def _define(
+        self, to: _Worker, run: RunId, templates: Mapping[int, Template], jobs: Sequence[Job]
+    ) -> None:
+        known = to.templates.setdefault(run, set())
+        for number in _templates_used(jobs) - known:
+            known.add(number)
+            template = templates[number]
+            code: bytes | None = None
+            if to.codes.get(template.digest) is None:
+                to.codes.put(template.digest, True, len(template.code))
+                code = template.code
+            to.pipe.write(
+                _encode(
+                    [
+                        ToWorker.DEFINE,
+                        run,
+                        number,
+                        template.digest,
+                        template.by_reference,
+                        code,
+                        template.as_list,
+                        "memory" in template.cost,
+                        max(1, int(template.cost.get("cpu", 1))),
+                        template.log_level,
+                        _environment(template),
+                    ]
+                )
+            )
+
+    # --- Hearing
+
+    def _received(self, worker: WorkerId, messages: list[list[Any]]) -> None:
+        for message in _merge_done(messages):
+            match message:
+                case [FromWorker.DONE, run, rows]:
+                    self._events.worker_done(worker, run, rows)
+                case [FromWorker.PRINTED, rows]:
+                    self._printed(rows)
+                case [FromWorker.UP, pid]:
+                    self._workers[worker].pid = pid
+                    self._events.worker_up(worker, pid)
+                case [FromWorker.FAILED, *failed, peak_nbytes, printed]:
+                    facts = [*failed, Traces(peak_nbytes, printed=printed)]
+                    self._events.worker_failed(worker, *facts)
+                case [FromWorker.RECALLED, jobs]:
+                    taken_back = self._workers[worker].taken_back
+                    self._workers[worker].taken_back = []
+                    self._events.worker_recalled(worker, [*map(tuple, jobs), *taken_back])
+
+    def _printed(self, rows: list[list[int]]) -> None:
+        """Functions have printed, which is to be heard before their ends."""
+        if self._hearing is not None:
+            self._hearing.drain()
+        for run, index, attempt, lines in rows:
+            if lines:
+                self._events.functions_said(RunId(run), [Dropped(index, attempt, lines)])
+
+    def _reported(self, report: list[Any]) -> None:
+        match report:
+            case [FromZygote.EXITED, worker, signal, exit_code, peak_nbytes, printed]:
+                self._retire(worker, signal, exit_code, Traces(peak_nbytes, printed=printed))
+
+    def _cut_off(self, worker: WorkerId) -> None:
+        """Nothing more comes from the worker: it has ended, or its user's code has closed its channel."""
+        cut_off = self._workers[worker]
+        if cut_off.is_cut_off:
+            return
+        cut_off.is_cut_off = True
+        if cut_off.zygote.is_running:
+            cut_off.zygote.kill(worker)
+        else:
+            self._retire(worker, int(signals.SIGKILL), None)
+
+    def _zygote_lost(self, zygote: ZygoteLink) -> None:
+        """Its workers end with it; each is retired when it is cut off."""
+        for worker, orphan in list(self._workers.items()):
+            if orphan.zygote is not zygote:
+                continue
+            if orphan.is_cut_off:
+                self._retire(worker, int(signals.SIGKILL), None)
+            elif orphan.pid is not None:
+                # The kernel kills the worker, not what it has started. Its pid was in use a moment ago, and is
+                # not given to another process before all others have been.
+                with suppress(ProcessLookupError):
+                    os.killpg(orphan.pid, signals.SIGKILL)
+
+    def _retire(
+        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces = NO_TRACES
+    ) -> None:
+        """Account for a worker that has ended, after its last words."""
+        ended = self._workers[worker]
+        ended.is_cut_off = True
+        ended.pipe.drain()
+        ended.pipe.close()
+        if self._hearing is not None:
+            self._hearing.drain()
+        if ended.control is not None:
+            ended.control.close()
+        del self._workers[worker]
+        self._events.worker_exited(worker, signal, exit_code, traces)
+
+
+def _environment(template: Template) -> tuple[dict[str, str], str, int | None] | None:
+    """As a worker is told of it."""
+    environment = template.environment
+    if environment is None:
+        return None
+    package = environment.package
+    return environment.variables, environment.directory, None if package is None else package.index
+
+
+def _merge_done(messages: list[list[Any]]) -> list[list[Any]]:
+    """Join reports of one run that follow one another."""
+    merged: list[list[Any]] = []
+    for message in messages:
+        if merged and message[0] == merged[-1][0] == FromWorker.DONE and message[1] == merged[-1][1]:
+            merged[-1][2] += message[2]
+        else:
+            merged.append(message)
+    return merged
+
+
+def _templates_used(jobs: Sequence[Job]) -> set[int]:
+    used: set[int] = set()
+    for job in jobs:
+        used.add(job.template)
+        for arg in job.args:
+            if type(arg) is Call:
+                used |= _templates_called(arg)
+        if job.then:
+            used |= _templates_used(job.then)
+    return used
+
+
+def _templates_called(call: Call) -> set[int]:
+    inner = (_templates_called(arg) for arg in call.args if type(arg) is Call)
+    return {call.template}.union(*inner)
+
+
+def _run_chunks(run: RunId, jobs: Sequence[Job]) -> Iterator[tuple[bytes, list[JobKey]]]:
+    """Encode jobs in as few pieces as their size allows, each with the keys of its jobs."""
+    chunk = _encode([ToWorker.RUN, run, jobs])
+    if len(chunk) <= _PIECE_NBYTES or len(jobs) == 1:
+        yield chunk, [(run, member.index, member.attempt) for job in jobs for member in (job, *job.then)]
+        return
+    half = len(jobs) // 2
+    yield from _run_chunks(run, jobs[:half])
+    yield from _run_chunks(run, jobs[half:])

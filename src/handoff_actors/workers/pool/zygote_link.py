@@ -1,0 +1,152 @@
+"""The node's end of a zygote: starts the process, asks it for workers, hears of their ends."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from handoff_actors.workers.protocol import ToZygote
+
+#: The last that a worker printed is the most of it.
+_MESSAGE_NBYTES: Final = 16 * 1024
+#: How long a zygote may take to kill its workers and to remove the store before it is killed itself.
+_GRACE_S: Final = 10.0
+#: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`. What it imports
+#: stays for good: to look for garbage in it would take milliseconds that the first function waits for.
+_BOOT: Final = (
+    "import gc, sys; gc.disable(); sys.path[:] = sys.argv[6:]; "
+    "from handoff_actors.workers.child.zygote import main; main()"
+)
+
+
+class ZygoteLink:
+    """A running zygote. `reported` gets its reports as lists; `lost` is called once if it ends unasked."""
+
+    def __init__(
+        self,
+        store: Path,
+        disk: Path | None,
+        inline_limit: int,
+        pipe: int,
+        reported: Callable[[list[Any]], None],
+        lost: Callable[["ZygoteLink"], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reported = reported
+        self._lost = lost
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                self._process = _start(theirs, store, disk, inline_limit, pipe)
+        except OSError:
+            self._channel.close()
+            raise
+        self._channel.setblocking(False)
+        self._loop.add_reader(self._channel, self._read)
+        #: Requests that the channel had no room for, with the sockets that go with them.
+        self._unsent: deque[tuple[bytes, Sequence[socket.socket]]] = deque()
+        self.is_running = True
+
+    def spawn(self, worker: int, channels: Sequence[socket.socket]) -> None:
+        """Ask for a worker; `channels`, its ends of them, are closed here once they are sent."""
+        self._request([int(ToZygote.SPAWN), worker], channels)
+
+    def kill(self, worker: int) -> None:
+        """Ask for the end of a worker; no matter if it has ended."""
+        self._request([int(ToZygote.KILL), worker], ())
+
+    async def close(self) -> None:
+        """Have it kill its workers, remove the store and end; returns when that is so."""
+        if not self.is_running:
+            return
+        descriptor = os.pidfd_open(self._process.pid)
+        ended = asyncio.Event()
+        self._loop.add_reader(descriptor, ended.set)
+        # Not only a close: a fork that the app has made may hold the channel too.
+        with suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+        self._close_channel()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_S):
+                    await ended.wait()
+        finally:
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+            self._process.kill()
+            self._process.wait()
+
+    def _request(self, message: list[int], channels: Sequence[socket.socket]) -> None:
+        self._unsent.append((msgpack.packb(message), channels))
+        if len(self._unsent) == 1:
+            self._send()
+
+    def _send(self) -> None:
+        while self._unsent:
+            message, channels = self._unsent[0]
+            try:
+                socket.send_fds(self._channel, [message], [channel.fileno() for channel in channels])
+            except BlockingIOError:
+                self._loop.add_writer(self._channel, self._send)
+                return
+            except ConnectionError:
+                # The reader will see the end, and whoever waits for this worker its end.
+                pass
+            self._unsent.popleft()
+            for channel in channels:
+                channel.close()
+        self._loop.remove_writer(self._channel)
+
+    def _read(self) -> None:
+        """Hear every report that there is: with a dead zygote its last ones come first."""
+        while self.is_running:
+            try:
+                report = self._channel.recv(_MESSAGE_NBYTES)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                report = b""
+            if report:
+                self._reported(msgpack.unpackb(report))
+            else:
+                self._close_channel()
+                self._process.kill()
+                self._process.wait()
+                self._lost(self)
+
+    def _close_channel(self) -> None:
+        self.is_running = False
+        self._loop.remove_reader(self._channel)
+        self._loop.remove_writer(self._channel)
+        self._channel.close()
+        for _, channels in self._unsent:
+            for channel in channels:
+                channel.close()
+        self._unsent.clear()
+
+
+def _start(
+    channel: socket.socket, store: Path, disk: Path | None, inline_limit: int, pipe: int
+) -> subprocess.Popen[bytes]:
+    descriptor = channel.fileno()
+    told = (descriptor, store, disk or "", inline_limit, pipe)
+    arguments = [*map(str, told), *filter(_is_text, sys.path)]
+    return subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
+        [sys.executable, "-c", _BOOT, *arguments],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[descriptor, pipe],
+        # Ctrl-C in the app's terminal is the app's business.
+        start_new_session=True,
+    )
+
+
+def _is_text(entry: object) -> bool:
+    return isinstance(entry, str)
