@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -24,11 +25,11 @@ HEAVY = {
     "xml",
     "zmq",
 }
-FOR_COMMANDS_ALONE = {f"handoff_actors.{name}" for name in ("cli", "actors.daemon")}
+FOR_COMMANDS_ALONE = {f"handoff_actors.{name}" for name in ("cli", "actors.node.daemon")}
 FOR_SOME_PROGRAMS_ALONE = {
     f"handoff_actors.{name}"
     for name in (
-        "actors.journal_file",
+        "actors.app.journal_file",
         "graph.render",
         "graph.svg",
         "report.plot",
@@ -39,7 +40,7 @@ FOR_SOME_PROGRAMS_ALONE = {
 }
 #: The rest of the library, and what it is made with: they stay in the app.
 FOR_APPS_ALONE = {"asyncio", "hashlib", "msgspec", "secrets", "ssl", "subprocess", "tempfile"} | {
-    f"handoff_actors.{name}" for name in ("actors", "core", "graph", "session", "transport", "wire.messages")
+    f"handoff_actors.{name}" for name in ("actors", "client", "core", "graph", "transport", "wire.messages")
 }
 
 
@@ -48,6 +49,12 @@ def imported_by(statements: str) -> set[str]:
     script = f"{statements}\nimport sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
+
+
+def test_every_module_that_must_stay_out_exists() -> None:
+    names = HEAVY | FOR_COMMANDS_ALONE | FOR_SOME_PROGRAMS_ALONE | FOR_APPS_ALONE
+
+    assert [name for name in sorted(names) if find_spec(name) is None] == []
 
 
 def test_the_import_alone_brings_in_nothing_else() -> None:
