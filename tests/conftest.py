@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from daemons import Daemons
+from tests.daemons import Daemons
 
 # Before anything of ours is imported: every machine asserts its invariants after each event.
 os.environ["HANDOFF_CHECK"] = "1"

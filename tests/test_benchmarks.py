@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+
 from benchmarks import bare, peers, workloads
 from benchmarks.__main__ import parse, turns
 from benchmarks.contender import Cluster

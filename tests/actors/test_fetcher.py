@@ -10,8 +10,8 @@ from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import RunId
 from handoff_actors.store.files import Landing, Store
 from handoff_actors.wire.messages.values import Chunk, Fetch
-from small_file_system import small_file_system
-from stored import values_in
+from tests.small_file_system import small_file_system
+from tests.stored import values_in
 
 RUN = RunId(7)
 INDEX = 3

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from daemons import HANDOFF, environment
+from tests.daemons import HANDOFF, environment
 
 ENDS_WITHIN_S = 30.0
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.command import handoff
-from daemons import environment
 from handoff_actors.wire.versions import VERSION
+from tests.cli.command import handoff
+from tests.daemons import environment
 
 pytestmark = pytest.mark.processes
 

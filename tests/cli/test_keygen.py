@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.command import handoff
-from daemons import HANDOFF, Daemons, environment
 from handoff_actors.transport.keys import ClusterKey
+from tests.cli.command import handoff
+from tests.daemons import HANDOFF, Daemons, environment
 
 pytestmark = pytest.mark.processes
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.command import handoff, handoff_started
-from daemons import Daemons
+from tests.cli.command import handoff, handoff_started
+from tests.daemons import Daemons
 
 pytestmark = pytest.mark.processes
 

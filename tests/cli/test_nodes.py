@@ -3,8 +3,8 @@ from functools import partial
 
 import pytest
 
-from cli.command import handoff, handoff_on_terminal
-from daemons import Daemon, Daemons
+from tests.cli.command import handoff, handoff_on_terminal
+from tests.daemons import Daemon, Daemons
 
 pytestmark = pytest.mark.processes
 

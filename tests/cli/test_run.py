@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.command import handoff, handoff_on_terminal, handoff_started
-from daemons import Daemons
+from tests.cli.command import handoff, handoff_on_terminal, handoff_started
+from tests.daemons import Daemons
 
 pytestmark = pytest.mark.processes
 

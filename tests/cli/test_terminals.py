@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import zmq
 
-from cli.command import handoff, handoff_on_terminal
-from daemons import Daemons
 from handoff_actors.ids import RunId
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
@@ -19,6 +17,8 @@ from handoff_actors.wire.messages.members import Hello
 from handoff_actors.wire.messages.runs import Assign
 from handoff_actors.wire.payload import encode_call
 from handoff_actors.wire.versions import VERSION
+from tests.cli.command import handoff, handoff_on_terminal
+from tests.daemons import Daemons
 
 pytestmark = pytest.mark.processes
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from daemons import Daemons, environment
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
+from tests.daemons import Daemons, environment
 
 pytestmark = pytest.mark.processes
 

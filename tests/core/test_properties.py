@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 from hypothesis import given, settings, strategies as st
 
-from core.builders import done, job, started_node, template, worker_done
 from handoff_actors.core.node.events import Give, NodeEffect, Received
 from handoff_actors.core.node.fair_queue import FairQueue
 from handoff_actors.core.resources import TOLERANCE, Claim, Ledger
 from handoff_actors.ids import PeerId, RunId
 from handoff_actors.wire.messages.runs import Assign
-from simulation.worlds import run_world
+from tests.core.builders import done, job, started_node, template, worker_done
+from tests.simulation.worlds import run_world
 
 amounts = st.dictionaries(st.sampled_from(["cpu", "memory", "gpu"]), st.sampled_from([0.1, 0.5, 1, 2, 3]))
 

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from docs.pages import DOCS
+from tests.docs.pages import DOCS
 
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from daemons import environment
+from tests.daemons import environment
 
 
 def run_program(program: str) -> subprocess.CompletedProcess[str]:

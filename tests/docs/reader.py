@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import handoff_actors as handoff
-from daemons import Daemons, environment
-from docs.fences import NOTHING, Fence, fences
+from tests.daemons import Daemons, environment
+from tests.docs.fences import NOTHING, Fence, fences
 
 LISTENS_AT = "tcp://127.0.0.1:7070"
 COMMAND_S = 40.0

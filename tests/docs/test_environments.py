@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from docs.pages import snippets
+from tests.docs.pages import snippets
 
 pytestmark = pytest.mark.processes
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from docs.pages import snippets
-from examples.programs import EXAMPLES, running
-from examples.test_fastapi_service import address_of
+from tests.docs.pages import snippets
+from tests.examples.programs import EXAMPLES, running
+from tests.examples.test_fastapi_service import address_of
 
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.py")}
 INSTALLING, ASKING = snippets("examples.md", "sh")

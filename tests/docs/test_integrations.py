@@ -2,8 +2,8 @@
 
 import pytest
 
-from docs.pages import snippets
-from docs.programs import run_program
+from tests.docs.pages import snippets
+from tests.docs.programs import run_program
 
 SNIPPETS = snippets("integrations.md", "python")
 PRINTS = [

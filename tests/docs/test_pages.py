@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from daemons import Daemons
-from docs.fences import fences
-from docs.pages import DOCS
-from docs.reader import read_page
 from handoff_actors.cli.node import node
+from tests.daemons import Daemons
+from tests.docs.fences import fences
+from tests.docs.pages import DOCS
+from tests.docs.reader import read_page
 
 TESTS = Path(__file__).parents[1]
 #: What can be run; the others are output, and other languages.

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons, environment
-from docs.readme import ROOT, commands, snippet, snippets
-from hosts.network import Host, HostNetwork
+from tests.daemons import Daemon, Daemons, environment
+from tests.docs.readme import ROOT, commands, snippet, snippets
+from tests.hosts.network import Host, HostNetwork
 
 pytestmark = pytest.mark.processes
 

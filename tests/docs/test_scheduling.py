@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from docs.pages import DOCS, snippets
+from tests.docs.pages import DOCS, snippets
 
 [SHELL] = snippets("scheduling.md", "sh")
 

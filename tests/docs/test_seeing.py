@@ -6,9 +6,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from docs.pages import DOCS, snippets
-from docs.programs import run_program
 from handoff_actors import events
+from tests.docs.pages import DOCS, snippets
+from tests.docs.programs import run_program
 
 SHOWN, TRAINING, WATCHED = snippets("seeing.md", "python")
 

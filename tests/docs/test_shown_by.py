@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.pages import DOCS
+from tests.docs.pages import DOCS
 
 TESTS = Path(__file__).parents[1]
 DEFINED = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)

@@ -15,7 +15,7 @@ import markdown
 import pytest
 
 import handoff_actors as handoff
-from docs.pages import DOCS
+from tests.docs.pages import DOCS
 
 ROOT = DOCS.parent
 ELSEWHERE = re.compile(r'<(?:script|link|img)\b[^>]*(?:src|href)="(https?://[^"]+)"')

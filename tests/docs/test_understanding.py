@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import handoff_actors as handoff
-from daemons import Daemons
-from docs.pages import snippets
 from handoff_actors.integrations.opentelemetry import instrument, uninstrument
+from tests.daemons import Daemons
+from tests.docs.pages import snippets
 
 pytestmark = pytest.mark.processes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from daemons import environment, is_alive
+from tests.daemons import environment, is_alive
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LOOKS_EVERY_S = 0.05

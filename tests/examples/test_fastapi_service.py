@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples.programs import Program, running
+from tests.examples.programs import Program, running
 
 pytestmark = pytest.mark.processes
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from daemons import Daemons
-from examples.programs import running
+from tests.daemons import Daemons
+from tests.examples.programs import running
 
 pytestmark = pytest.mark.processes
 

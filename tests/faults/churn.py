@@ -11,10 +11,10 @@ from itertools import count
 from random import Random
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons
-from faults import functions
-from faults.observing import until_empty
-from faults.watchdog import Watchdog
+from tests.daemons import Daemon, Daemons
+from tests.faults import functions
+from tests.faults.observing import until_empty
+from tests.faults.watchdog import Watchdog
 
 APPS = 5
 FEWEST, MOST = 2, 4

@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons
-from faults.watchdog import Watchdog
+from tests.daemons import Daemon, Daemons
+from tests.faults.watchdog import Watchdog
 
 StartNode = Callable[..., Daemon]
 OpenSession = Callable[[Daemon], AbstractAsyncContextManager[handoff.Session]]

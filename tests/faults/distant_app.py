@@ -1,4 +1,4 @@
-"""An app on a host of its own: python -m faults.distant_app SEED NODES SECONDS.
+"""An app on a host of its own: python -m tests.faults.distant_app SEED NODES SECONDS.
 
 Runs one function on each node that takes so long, and one that takes all their results. The last line of its output is
 what has become of them, in JSON; a line before says that all functions have been sent.
@@ -9,9 +9,9 @@ import json
 import sys
 
 import handoff_actors as handoff
-from faults import functions
-from faults.observing import Observer, until
-from faults.watchdog import Watchdog
+from tests.faults import functions
+from tests.faults.observing import Observer, until
+from tests.faults.watchdog import Watchdog
 
 
 async def main(seed: str, nodes: int, seconds: float) -> None:

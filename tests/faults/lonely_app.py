@@ -1,10 +1,10 @@
-"""An app for a test to kill: python -m faults.lonely_app SEED STARTED GATE."""
+"""An app for a test to kill: python -m tests.faults.lonely_app SEED STARTED GATE."""
 
 import asyncio
 import sys
 
 import handoff_actors as handoff
-from faults import functions
+from tests.faults import functions
 
 
 async def main(seed: str, started: str, gate: str) -> None:

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import handoff_actors as handoff
-from daemons import Daemon
 from handoff_actors.core.run.scheduling.node_view import Candidate
+from tests.daemons import Daemon
 
 
 class Observer:

@@ -1,4 +1,4 @@
-"""Churn for hours, on one fresh cluster after the other: python -m faults.soak [--hours N] [--seed N]."""
+"""Churn for hours, on one fresh cluster after the other: python -m tests.faults.soak [--hours N] [--seed N]."""
 
 import argparse
 import asyncio
@@ -9,8 +9,8 @@ from itertools import count
 # Before anything of ours is imported, as in the tests.
 os.environ["HANDOFF_CHECK"] = "1"
 
-from daemons import Daemons
-from faults.churn import Churn
+from tests.daemons import Daemons
+from tests.faults.churn import Churn
 
 ROUND_S = 120.0
 

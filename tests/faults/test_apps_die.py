@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemon, environment
-from faults import functions
-from faults.conftest import OpenSession, StartNode
-from faults.observing import Observer, until, until_empty
 from handoff_actors.actors.node.actor import LEASE_S
+from tests.daemons import Daemon, environment
+from tests.faults import functions
+from tests.faults.conftest import OpenSession, StartNode
+from tests.faults.observing import Observer, until, until_empty
 
 pytestmark = pytest.mark.processes
 
@@ -34,7 +34,7 @@ def app(node: Daemon, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """An app in a process of its own, one of whose functions runs, and will for ever."""
     started, gate = str(tmp_path / "started"), str(tmp_path / "gate")
     variables = environment(PYTHONPATH=os.pathsep.join(sys.path))
-    command = [sys.executable, "-m", "faults.lonely_app", node.address, started, gate]
+    command = [sys.executable, "-m", "tests.faults.lonely_app", node.address, started, gate]
     with subprocess.Popen(command, env=variables) as process:
         node.wait_until(lambda: Path(started).exists())
         yield process

@@ -1,7 +1,7 @@
 import pytest
 
-from daemons import Daemons
-from faults.churn import Churn
+from tests.daemons import Daemons
+from tests.faults.churn import Churn
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(150)]
 

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from daemons import HANDOFF, Daemon, Daemons, environment
-from faults.functions import LARGE
-from hosts.hub import Conditions, Hub
-from hosts.network import Host, HostNetwork
+from tests.daemons import HANDOFF, Daemon, Daemons, environment
+from tests.faults.functions import LARGE
+from tests.hosts.hub import Conditions, Hub
+from tests.hosts.network import Host, HostNetwork
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -59,7 +59,7 @@ def start_nodes(hosts: Sequence[Host], daemons: Daemons) -> list[Daemon]:
 
 def start_app(host: Host, seed: str, nodes: int, seconds: float, stack: ExitStack) -> "subprocess.Popen[str]":
     """An app that has sent out all its functions."""
-    command = [*host.prefix, HANDOFF[0], "-m", "faults.distant_app", seed, str(nodes), str(seconds)]
+    command = [*host.prefix, HANDOFF[0], "-m", "tests.faults.distant_app", seed, str(nodes), str(seconds)]
     process = subprocess.Popen(command, env=environment(**VARIABLES), stdout=subprocess.PIPE, text=True)
     stack.enter_context(process)
     stack.callback(process.kill)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from cli.command import handoff as command
-from daemons import Daemon
-from faults import functions
-from faults.conftest import OpenSession, StartNode
-from faults.functions import LARGE
-from faults.observing import Observer, Prefers, until, until_empty
 from handoff_actors.core.cluster.membership import GONE_S, SUSPECT_S
+from tests.cli.command import handoff as command
+from tests.daemons import Daemon
+from tests.faults import functions
+from tests.faults.conftest import OpenSession, StartNode
+from tests.faults.functions import LARGE
+from tests.faults.observing import Observer, Prefers, until, until_empty
 
 pytestmark = pytest.mark.processes
 

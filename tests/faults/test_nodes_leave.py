@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import handoff_actors as handoff
-from faults import functions
-from faults.conftest import OpenSession, StartNode
-from faults.functions import LARGE
-from faults.observing import Observer, Prefers, until, until_empty
+from tests.faults import functions
+from tests.faults.conftest import OpenSession, StartNode
+from tests.faults.functions import LARGE
+from tests.faults.observing import Observer, Prefers, until, until_empty
 
 pytestmark = pytest.mark.processes
 

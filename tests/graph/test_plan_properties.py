@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import given, strategies as st
 
-from graph.evaluation import values_of_dag, values_of_plan
 from handoff_actors.graph import DAG, Argument, Constant, Function, Plan
+from tests.graph.evaluation import values_of_dag, values_of_plan
 
 
 def tell(*values: Any, mark: int = 0) -> tuple[Any, ...]:

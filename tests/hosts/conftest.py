@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from daemons import Daemon, Daemons
-from hosts.network import KEY, Host, HostNetwork
+from tests.daemons import Daemon, Daemons
+from tests.hosts.network import KEY, Host, HostNetwork
 
 SIZE = 3
 

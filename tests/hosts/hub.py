@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-from hosts.network import Host, ip
+from tests.hosts.network import Host, ip
 
 TUNSETIFF = 0x400454CA
 IFF_TAP_WITHOUT_HEADER = 0x1002

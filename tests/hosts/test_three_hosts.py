@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from daemons import HANDOFF, Daemon, Daemons
-from hosts.network import KEY, Host
+from tests.daemons import HANDOFF, Daemon, Daemons
+from tests.hosts.network import KEY, Host
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
 

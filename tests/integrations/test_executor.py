@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemons
 from handoff_actors.integrations.background import BackgroundSession
-from integrations.functions import (
+from tests.daemons import Daemons
+from tests.integrations.functions import (
     die,
     die_once,
     increment,
@@ -29,7 +29,7 @@ from integrations.functions import (
     start_and_wait_for,
     wait_for,
 )
-from processes.app import descendants
+from tests.processes.app import descendants
 
 pytestmark = pytest.mark.processes
 
@@ -294,7 +294,7 @@ def test_a_cluster_runs_it_on_the_nodes_that_are_asked_for(daemons: Daemons) -> 
         workers = {executor.submit(os.getpid).result() for _ in range(5)}
 
         with pytest.raises(
-            handoff.SerializationError, match="'integrations', which cannot be imported where"
+            handoff.SerializationError, match="'tests', which cannot be imported where"
         ):
             executor.submit(increment, 1).result()
         assert workers <= {process.pid for process in n2.family()}

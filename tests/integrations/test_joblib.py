@@ -18,10 +18,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
-from daemons import Daemons
 from handoff_actors.integrations.background import BackgroundSession
 from handoff_actors.integrations.joblib import register
-from integrations.functions import die, increment
+from tests.daemons import Daemons
+from tests.integrations.functions import die, increment
 
 pytestmark = pytest.mark.processes
 

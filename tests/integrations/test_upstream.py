@@ -2,7 +2,7 @@
 
 import pytest
 
-from integrations import upstream
+from tests.integrations import upstream
 
 #: Each takes less than ten seconds on two cores that nothing else uses.
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]

@@ -13,9 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
 
-from integrations import cpython_futures  # noqa: E402 - this file may be run as a program
+from tests.integrations import cpython_futures  # noqa: E402 - this file may be run as a program
 
 #: Files of Dask's tests, below its package, that compute through a scheduler.
 DASK = (
@@ -110,7 +111,7 @@ def _pytest(package: str, files: Sequence[str], chosen: str) -> tuple[int, str]:
         ]
         options = [
             "-p",
-            f"integrations.{package}_through_handoff",
+            f"tests.integrations.{package}_through_handoff",
             "-W",
             "ignore",
             "--timeout",
@@ -127,7 +128,7 @@ def _run(command: Sequence[str], path: str = "") -> tuple[int, str]:
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("HANDOFF_", "PYTEST_"))
     }
-    paths = [path, str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [path, str(ROOT), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, *command],
         check=False,

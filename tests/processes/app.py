@@ -10,7 +10,7 @@ import psutil
 import handoff_actors as handoff
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.wire.messages.members import Advert
-from stored import values_in
+from tests.stored import values_in
 
 
 class App:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import handoff_actors as handoff
-from processes.app import App, descendants
-from workers.announcement import Announcement
+from tests.processes.app import App, descendants
+from tests.workers.announcement import Announcement
 
 
 @pytest.fixture

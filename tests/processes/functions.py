@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workers.functions import announce
+from tests.workers.functions import announce
 
 
 def loop_for_ever(path: str) -> None:

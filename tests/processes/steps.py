@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workers.functions import announce
+from tests.workers.functions import announce
 
 LARGE_NBYTES = 1_000_000
 

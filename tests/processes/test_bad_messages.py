@@ -16,7 +16,6 @@ import zmq
 from msgspec.structs import replace
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import RunId
 from handoff_actors.transport.curve import Curve
@@ -40,7 +39,8 @@ from handoff_actors.wire.messages.members import (
 from handoff_actors.wire.messages.runs import Assign, Close, Closed, Recall, Recalled
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION
-from processes import functions
+from tests.daemons import Daemon, Daemons
+from tests.processes import functions
 
 pytestmark = pytest.mark.processes
 

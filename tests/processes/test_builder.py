@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from processes.app import App
-from workers import functions
+from tests.processes.app import App
+from tests.workers import functions
 
 pytestmark = pytest.mark.processes
 

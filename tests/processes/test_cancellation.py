@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from processes import functions as stubborn
-from processes.app import App, descendants, single
-from workers import functions
-from workers.announcement import Announcement
+from tests.processes import functions as stubborn
+from tests.processes.app import App, descendants, single
+from tests.workers import functions
+from tests.workers.announcement import Announcement
 
 pytestmark = pytest.mark.processes
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons
 from handoff_actors.actors.app.packages import INCLUDE_VARIABLE, LIMIT_VARIABLE
-from processes.app import App, single
-from processes.surroundings import look, look_later, read, version_of
+from tests.daemons import Daemon, Daemons
+from tests.processes.app import App, single
+from tests.processes.surroundings import look, look_later, read, version_of
 
 pytestmark = pytest.mark.processes
 

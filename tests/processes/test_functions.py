@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import handoff_actors as handoff
-from processes.app import App, single
-from workers import functions
+from tests.processes.app import App, single
+from tests.workers import functions
 
 pytestmark = pytest.mark.processes
 

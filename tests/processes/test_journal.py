@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemons, environment
 from handoff_actors.actors.app.journal_file import PIECE_BYTES, JournalFile
 from handoff_actors.core.run.resumption import Recorded, Row
-from processes.app import App
-from processes.functions import sleep_in_c, wait_for_ever
-from workers.announcement import Announcement
-from workers.functions import same
+from tests.daemons import Daemons, environment
+from tests.processes.app import App
+from tests.processes.functions import sleep_in_c, wait_for_ever
+from tests.workers.announcement import Announcement
+from tests.workers.functions import same
 
 pytestmark = pytest.mark.processes
 

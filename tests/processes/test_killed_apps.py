@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daemons import environment
-from processes import durable
+from tests.daemons import environment
+from tests.processes import durable
 
 pytestmark = pytest.mark.processes
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 import handoff_actors as handoff
-from faults.observing import until
-from processes.app import App
+from tests.faults.observing import until
+from tests.processes.app import App
 
 pytestmark = pytest.mark.processes
 

@@ -9,8 +9,8 @@ import time
 import pytest
 
 import handoff_actors as handoff
-from processes.app import App, descendants, single
-from workers import functions
+from tests.processes.app import App, descendants, single
+from tests.workers import functions
 
 pytestmark = pytest.mark.processes
 

@@ -9,8 +9,8 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors.workers.protocol import CODES_KEPT_NBYTES
-from processes import functions
-from processes.app import App, single
+from tests.processes import functions
+from tests.processes.app import App, single
 
 pytestmark = pytest.mark.processes
 

@@ -11,8 +11,8 @@ import cloudpickle
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemons
-from processes.app import single
+from tests.daemons import Daemons
+from tests.processes.app import single
 
 pytestmark = pytest.mark.processes
 

@@ -10,8 +10,8 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors.core.run.scheduling.node_view import Candidate
-from processes import functions
-from processes.app import App, most_at_once, single
+from tests.processes import functions
+from tests.processes.app import App, most_at_once, single
 
 pytestmark = pytest.mark.processes
 

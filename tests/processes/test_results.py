@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from processes.app import App, single
-from workers import functions
+from tests.processes.app import App, single
+from tests.workers import functions
 
 pytestmark = pytest.mark.processes
 

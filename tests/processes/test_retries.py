@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import handoff_actors as handoff
-from processes import functions as failing
-from processes.app import App, single
-from workers import functions
+from tests.processes import functions as failing
+from tests.processes.app import App, single
+from tests.workers import functions
 
 pytestmark = pytest.mark.processes
 

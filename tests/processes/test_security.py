@@ -11,7 +11,6 @@ import pytest
 import zmq
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons
 from handoff_actors.ids import RunId
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.keys import ClusterKey
@@ -22,6 +21,7 @@ from handoff_actors.wire.messages.jobs import Job, Template
 from handoff_actors.wire.messages.members import Hello
 from handoff_actors.wire.messages.runs import Assign
 from handoff_actors.wire.versions import VERSION
+from tests.daemons import Daemon, Daemons
 
 pytestmark = pytest.mark.processes
 

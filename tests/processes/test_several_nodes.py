@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons
 from handoff_actors.core.node.advertiser import least_gap_s
 from handoff_actors.core.run.scheduling.node_view import Candidate
-from processes import functions
-from processes.app import most_at_once, single
+from tests.daemons import Daemon, Daemons
+from tests.processes import functions
+from tests.processes.app import most_at_once, single
 
 pytestmark = pytest.mark.processes
 
@@ -90,7 +90,7 @@ APP = textwrap.dedent("""
     import asyncio, sys
 
     import handoff_actors as handoff
-    from processes import functions
+    from tests.processes import functions
 
     async def main():
         dag = handoff.DAG().add_functions(

@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons
-from processes import functions
-from processes.app import App
-from small_file_system import small_file_system
-from stored import values_in
+from tests.daemons import Daemon, Daemons
+from tests.processes import functions
+from tests.processes.app import App
+from tests.small_file_system import small_file_system
+from tests.stored import values_in
 
 pytestmark = pytest.mark.processes
 

@@ -14,15 +14,15 @@ import pytest
 import zmq
 
 import handoff_actors as handoff
-from cli.command import handoff_started
-from daemons import LOOKS_EVERY_S, Daemons, environment
 from handoff_actors.actors.node import daemon
 from handoff_actors.actors.node.daemon import DaemonOptions, run_daemon
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.store.directories import make
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
-from stored import values_in
+from tests.cli.command import handoff_started
+from tests.daemons import LOOKS_EVERY_S, Daemons, environment
+from tests.stored import values_in
 
 pytestmark = pytest.mark.processes
 

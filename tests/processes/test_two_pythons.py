@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemon, Daemons
 from handoff_actors.wire.interpreter import PYTHON
-from processes import surroundings
+from tests.daemons import Daemon, Daemons
+from tests.processes import surroundings
 
 pytestmark = pytest.mark.processes
 
@@ -51,7 +51,7 @@ class Pair:
 async def pair(daemons: Daemons, other_python: tuple[str, str]) -> AsyncIterator[Pair]:
     python, version = other_python
     # Not all of this interpreter's path: what is compiled for one version is nothing to the other.
-    variables = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "HANDOFF_CHECK": "1"}
+    variables = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "HANDOFF_CHECK": "1"}
     same = daemons.start("--name", "same", "--cpu", "2", variables=variables)
     options = ("--name", "other", "--cpu", "4", "--join", same.address)
     other = daemons.start(*options, variables=variables, python=python)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from processes.app import App
-from processes.steps import LARGE_NBYTES, grow, step
-from workers.announcement import Announcement
+from tests.processes.app import App
+from tests.processes.steps import LARGE_NBYTES, grow, step
+from tests.workers.announcement import Announcement
 
 pytestmark = pytest.mark.processes
 

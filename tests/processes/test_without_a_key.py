@@ -23,8 +23,6 @@ import pytest
 import zmq
 
 import handoff_actors as handoff
-from cli.command import handoff as handoff_command
-from daemons import Daemon, Daemons, environment
 from handoff_actors.ids import RunId
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
@@ -36,7 +34,9 @@ from handoff_actors.wire.messages.members import Hello
 from handoff_actors.wire.messages.runs import Assign
 from handoff_actors.wire.payload import encode_call
 from handoff_actors.wire.versions import VERSION
-from transport import zmtp
+from tests.cli.command import handoff as handoff_command
+from tests.daemons import Daemon, Daemons, environment
+from tests.transport import zmtp
 
 pytestmark = pytest.mark.processes
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import handoff_actors as handoff
-from processes import functions as dying
-from processes.app import App, single
-from workers import functions
-from workers.announcement import Announcement
-from workers.crew import zygote_of
+from tests.processes import functions as dying
+from tests.processes.app import App, single
+from tests.workers import functions
+from tests.workers.announcement import Announcement
+from tests.workers.crew import zygote_of
 
 pytestmark = pytest.mark.processes
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from daemons import Daemons
-from report.functions import burn, large, length, nothing, pause, second_time
-from report.trace_format import check_trace, slices
+from tests.daemons import Daemons
+from tests.report.functions import burn, large, length, nothing, pause, second_time
+from tests.report.trace_format import check_trace, slices
 
 #: Functions that keep a core busy, and coroutines.
 SOME = 8
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 @pytest.fixture
 async def session(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[handoff.Session]:
     """An app with two nodes, n1 and n2."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
     _, n2 = daemons.cluster(2, "--cpu", "2", "--workers", "2")
     # n2 has joined n1, and knows both.
     async with handoff.Session(seeds=[n2.address]) as app:

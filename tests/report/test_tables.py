@@ -1,6 +1,6 @@
 import pytest
 
-from report.builders import Past, function
+from tests.report.builders import Past, function
 
 
 def named(*args: object) -> None: ...

@@ -4,7 +4,7 @@ import pytest
 
 from handoff_actors.core.run.state import Transfer
 from handoff_actors.report.breakdown import Breakdown
-from report.builders import BEGAN_AT, Past, async_code, function
+from tests.report.builders import BEGAN_AT, Past, async_code, function
 
 
 def parts(time: Breakdown) -> dict[str, float]:

@@ -1,4 +1,5 @@
 import pytest
+
 from benchmarks.schedules_heft import Placement, Problem, heft, lower_bound, makespan, upward_ranks
 
 #: Topcuoglu, Hariri and Wu 2002, figure 2: ten tasks, three processors.

@@ -2,6 +2,7 @@ from random import Random
 from statistics import fmean
 
 import pytest
+
 from benchmarks.schedules import CLUSTERS, FAMILIES, Knowledge, compare, outcomes, table
 from benchmarks.schedules_graphs import Task
 from benchmarks.schedules_simulation import INLINE_NBYTES, Cluster, run

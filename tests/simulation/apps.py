@@ -21,15 +21,15 @@ from handoff_actors.core.run.events import Heard, LetGo, NodeDown, NodeUp, RunEv
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, Refused
 from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled
-from simulation.network import Channel, Clock, Path
-from simulation.nodes import LEASE_S, SimulatedNode
-from simulation.runs import SimulatedRun
+from tests.simulation.network import Channel, Clock, Path
+from tests.simulation.nodes import LEASE_S, SimulatedNode
+from tests.simulation.runs import SimulatedRun
 
 if TYPE_CHECKING:
     from random import Random
 
     from handoff_actors.ids import PeerId, RunId
-    from simulation.cluster import Cluster
+    from tests.simulation.cluster import Cluster
 
 LINK_DELAY_S = 0.003
 DUPLICATES = 0.03

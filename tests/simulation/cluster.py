@@ -10,13 +10,13 @@ from handoff_actors.core.node.events import Advertise
 from handoff_actors.core.resources import holds
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.members import Advert
-from simulation.dags import Conduct
-from simulation.network import Clock, Timeline
-from simulation.nodes import SimulatedNode
+from tests.simulation.dags import Conduct
+from tests.simulation.network import Clock, Timeline
+from tests.simulation.nodes import SimulatedNode
 
 if TYPE_CHECKING:
-    from simulation.apps import App
-    from simulation.runs import SimulatedRun
+    from tests.simulation.apps import App
+    from tests.simulation.runs import SimulatedRun
 
 ADVERT_DELAY_S = 0.03
 LOST_ADVERTS = 0.05

@@ -10,7 +10,7 @@ from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
 from handoff_actors.graph.argument import Collocated
 from handoff_actors.ids import Index, Resources
 from handoff_actors.wire.messages.jobs import Ref, Template
-from simulation.symbols import PACK, UNPACK, Code, encode_constants, make_code, values_of
+from tests.simulation.symbols import PACK, UNPACK, Code, encode_constants, make_code, values_of
 
 COSTS: Sequence[dict[str, float]] = (
     {"cpu": 1},

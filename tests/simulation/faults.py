@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from handoff_actors.ids import Resources
-from simulation.cluster import Cluster
-from simulation.network import Path
+from tests.simulation.cluster import Cluster
+from tests.simulation.network import Path
 
 CAPABILITIES: Sequence[Resources] = (
     {"cpu": 1},

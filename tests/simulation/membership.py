@@ -18,7 +18,7 @@ from handoff_actors.core.cluster.membership import (
     Unsubscribe,
 )
 from handoff_actors.wire.messages.members import Advert
-from simulation.network import Timeline
+from tests.simulation.network import Timeline
 
 #: Nodes that are found at the same addresses in all their lives. All others look for the cluster there.
 SEEDS = ("seed-0", "seed-1")

@@ -38,16 +38,16 @@ from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.members import Redeclare
 from handoff_actors.wire.messages.runs import Completed, Copied, Copy, Failed, Recalled
-from simulation.dags import LARGE_NBYTES, Conduct
-from simulation.network import Channel, Clock, Line, Timeline
-from simulation.symbols import Evaluation
-from simulation.workers import Key, SimulatedWorker, Task, shares_of
+from tests.simulation.dags import LARGE_NBYTES, Conduct
+from tests.simulation.network import Channel, Clock, Line, Timeline
+from tests.simulation.symbols import Evaluation
+from tests.simulation.workers import Key, SimulatedWorker, Task, shares_of
 
 if TYPE_CHECKING:
     from random import Random
 
-    from simulation.apps import Link
-    from simulation.cluster import Cluster
+    from tests.simulation.apps import Link
+    from tests.simulation.cluster import Cluster
 
 LEASE_S = 3.0
 #: Few values fit into memory, so that many are spilled.

@@ -1,9 +1,9 @@
-"""Run one seed again and print all that happens: python -m simulation.replay SEED."""
+"""Run one seed again and print all that happens: python -m tests.simulation.replay SEED."""
 
 import sys
 import traceback
 
-from simulation.worlds import run_world
+from tests.simulation.worlds import run_world
 
 
 def main() -> int:

@@ -39,14 +39,14 @@ from handoff_actors.errors import (
 from handoff_actors.graph import HookId
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.runs import Assign, Failed
-from simulation.dags import Work
-from simulation.network import Clock
-from simulation.nodes import WAIT_S
-from simulation.symbols import MADE_FOR
+from tests.simulation.dags import Work
+from tests.simulation.network import Clock
+from tests.simulation.nodes import WAIT_S
+from tests.simulation.symbols import MADE_FOR
 
 if TYPE_CHECKING:
-    from simulation.apps import App
-    from simulation.cluster import Cluster
+    from tests.simulation.apps import App
+    from tests.simulation.cluster import Cluster
 
 #: Explaining everything takes as long as deciding it, so it is done after every so many events.
 EXPLAINED_EVERY = 4

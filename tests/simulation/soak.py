@@ -1,9 +1,9 @@
-"""Run seed after seed until stopped, and print those that fail: python -m simulation.soak [--start N]."""
+"""Run seed after seed until stopped, and print those that fail: python -m tests.simulation.soak [--start N]."""
 
 import argparse
 from itertools import count
 
-from simulation.worlds import run_world
+from tests.simulation.worlds import run_world
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from simulation.network import Clock, Timeline
-from simulation.worlds import run_world
+from tests.simulation.network import Clock, Timeline
+from tests.simulation.worlds import run_world
 
 SEEDS = 2000
 #: Of 200 worlds, a quarter of which are free of faults.
@@ -37,7 +37,7 @@ def test_every_run_ends_well_or_for_a_reason_and_nothing_is_left_of_it(part: int
         try:
             run_world(seed)
         except AssertionError as error:
-            error.add_note(f"python -m simulation.replay {seed}")
+            error.add_note(f"python -m tests.simulation.replay {seed}")
             raise
 
 

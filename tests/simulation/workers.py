@@ -17,8 +17,8 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.worker_scheduler import CANCEL_GRACE_S
 from handoff_actors.ids import Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Job, Ticket
-from simulation.dags import Conduct
-from simulation.network import Clock, Timeline
+from tests.simulation.dags import Conduct
+from tests.simulation.network import Clock, Timeline
 
 Key = tuple[RunId, Index]
 #: What a function that is far too slow takes.

@@ -15,11 +15,11 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import Native
 from handoff_actors.ids import Resources, RunId
 from handoff_actors.wire.messages.jobs import Template
-from simulation.apps import App
-from simulation.cluster import PYTHON, Cluster
-from simulation.dags import make_work
-from simulation.faults import CAPABILITIES, FAULTS
-from simulation.runs import SimulatedRun
+from tests.simulation.apps import App
+from tests.simulation.cluster import PYTHON, Cluster
+from tests.simulation.dags import make_work
+from tests.simulation.faults import CAPABILITIES, FAULTS
+from tests.simulation.runs import SimulatedRun
 
 #: Faults begin in this time, and so do runs.
 TROUBLED_S = (1.0, 1.0, 20.0)

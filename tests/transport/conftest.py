@@ -8,7 +8,7 @@ import pytest
 import uvloop
 
 from handoff_actors.transport.zeromq import ZmqNetwork
-from transport.recorders import SERVER_SCRIPT, Server
+from tests.transport.recorders import SERVER_SCRIPT, Server
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -26,7 +26,7 @@ def zmq_network() -> Iterator[ZmqNetwork]:
 def server() -> Iterator[Server]:
     """A process of its own that serves."""
     command = [sys.executable, str(SERVER_SCRIPT)]
-    environment = {**os.environ, "PYTHONPATH": str(SERVER_SCRIPT.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(SERVER_SCRIPT.parents[2])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()

@@ -5,7 +5,7 @@ import asyncio
 import uvloop
 
 from handoff_actors.transport.zeromq import ZmqNetwork
-from transport.recorders import EchoService
+from tests.transport.recorders import EchoService
 
 
 async def serve() -> None:

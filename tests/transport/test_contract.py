@@ -16,7 +16,7 @@ from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.members import Advert, Beat, Joined
 from handoff_actors.wire.messages.values import Gone
-from transport.recorders import BusRecorder, ClientRecorder, ServiceRecorder, connected_pair
+from tests.transport.recorders import BusRecorder, ClientRecorder, ServiceRecorder, connected_pair
 
 
 @dataclass

@@ -13,8 +13,8 @@ from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.codec import encode
 from handoff_actors.wire.messages.members import Beat, Joined
 from handoff_actors.wire.messages.values import Gone
-from transport.recorders import BusRecorder, ClientRecorder, ServiceRecorder, connected_pair
-from transport.test_contract import advert_of
+from tests.transport.recorders import BusRecorder, ClientRecorder, ServiceRecorder, connected_pair
+from tests.transport.test_contract import advert_of
 
 LOOPBACK = "tcp://127.0.0.1:0"
 KEY = ClusterKey.generate()

@@ -12,8 +12,8 @@ from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.codec import encode
 from handoff_actors.wire.messages.members import Beat
 from handoff_actors.wire.messages.values import Gone
-from transport import zmtp
-from transport.recorders import connected_pair
+from tests.transport import zmtp
+from tests.transport.recorders import connected_pair
 
 LOOPBACK = "tcp://127.0.0.1:0"
 FRAME = encode([Beat()])

@@ -11,7 +11,7 @@ from handoff_actors.transport.service import MOST_QUEUED_MESSAGES, ZmqService
 from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.codec import FROM_NODE, decode, encode
 from handoff_actors.wire.messages.values import Chunk, Gone
-from transport.recorders import ClientRecorder, ServiceRecorder
+from tests.transport.recorders import ClientRecorder, ServiceRecorder
 
 LOOPBACK = "tcp://127.0.0.1:0"
 #: Each message leaves by itself.

@@ -17,7 +17,14 @@ from handoff_actors.transport.zeromq import HEARTBEAT_TIMEOUT_MS, ZmqNetwork
 from handoff_actors.wire.codec import PIECE_BYTES, encode
 from handoff_actors.wire.messages.members import Beat
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
-from transport.recorders import BusRecorder, ClientRecorder, Recorder, Server, ServiceRecorder, connected_pair
+from tests.transport.recorders import (
+    BusRecorder,
+    ClientRecorder,
+    Recorder,
+    Server,
+    ServiceRecorder,
+    connected_pair,
+)
 
 LOOPBACK = "tcp://127.0.0.1:0"
 MEGABYTE = 2**20

@@ -4,8 +4,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workers.announcement import Announcement
-from workers.crew import ASYNC, SYNC, Crew, assert_ended
+from tests.workers.announcement import Announcement
+from tests.workers.crew import ASYNC, SYNC, Crew, assert_ended
 
 
 @pytest.fixture

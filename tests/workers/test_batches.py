@@ -9,9 +9,9 @@ import pytest
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.jobs import Arg, Call, Job, Ref, Text
 from handoff_actors.wire.payload import decode, encode, encode_call
-from workers import functions
-from workers.announcement import Announcement
-from workers.crew import ASYNC, RUN, SYNC, Crew, job, template
+from tests.workers import functions
+from tests.workers.announcement import Announcement
+from tests.workers.crew import ASYNC, RUN, SYNC, Crew, job, template
 
 pytestmark = pytest.mark.processes
 

@@ -11,16 +11,16 @@ import psutil
 import pytest
 
 from handoff_actors.ids import WorkerId
-from workers import functions
-from workers.announcement import Announcement
-from workers.crew import ASYNC, SYNC, Crew, assert_ended, zygote_of
+from tests.workers import functions
+from tests.workers.announcement import Announcement
+from tests.workers.crew import ASYNC, SYNC, Crew, assert_ended, zygote_of
 
 pytestmark = pytest.mark.processes
 
 _APP = """
 import asyncio, sys
 from pathlib import Path
-from workers.crew import SYNC, Crew
+from tests.workers.crew import SYNC, Crew
 
 async def main():
     crew = Crew(Path(sys.argv[1]))

@@ -11,7 +11,7 @@ from handoff_actors.ids import WorkerId
 from handoff_actors.store.mappings import KEPT_COUNT, KEPT_FROM_NBYTES, Mappings
 from handoff_actors.wire.messages.jobs import Job, Ref
 from handoff_actors.wire.payload import decode
-from workers.crew import ASYNC, RUN, SYNC, Crew, job, template
+from tests.workers.crew import ASYNC, RUN, SYNC, Crew, job, template
 
 NBYTES = KEPT_FROM_NBYTES
 

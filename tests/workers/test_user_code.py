@@ -8,8 +8,8 @@ import pytest
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
 from handoff_actors.wire.messages.jobs import Template
-from workers import functions
-from workers.crew import ASYNC, RUN, SYNC, Crew, job
+from tests.workers import functions
+from tests.workers.crew import ASYNC, RUN, SYNC, Crew, job
 
 pytestmark = pytest.mark.processes
 
@@ -103,7 +103,7 @@ async def test_unpicklable_exception_is_told_by_type_and_message(crew: Crew) -> 
     with pytest.raises(RemoteError) as caught:
         await crew.call(SYNC, functions.raise_unpicklable)
 
-    assert caught.value.type_name == "workers.functions.Unpicklable"
+    assert caught.value.type_name == "tests.workers.functions.Unpicklable"
     assert caught.value.message == "1 and 2"
 
 

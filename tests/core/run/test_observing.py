@@ -1,0 +1,120 @@
+"""What a run tells whoever watches it, and what nodes tell for that."""
+
+from handoff_actors.core.node.events import FunctionsSaid
+from handoff_actors.core.run.events import (
+    Heard,
+    Joined,
+    Left,
+    Moved,
+    NodeDown,
+    Observation,
+    Observed,
+    RunEffect,
+    Tell,
+)
+from handoff_actors.graph import Function
+from handoff_actors.ids import RunId
+from handoff_actors.wire.messages.jobs import Printed, Ticket
+from handoff_actors.wire.messages.runs import Assign, Close, Completed, Fetched, Output, Started
+from tests.core.builders import (
+    RUN,
+    code,
+    done,
+    failed,
+    gives,
+    job,
+    node_up,
+    replies,
+    run_of,
+    said,
+    started_node,
+    template,
+)
+
+
+def observations(effects: list[RunEffect]) -> list[RunEffect]:
+    return [effect for effect in effects if isinstance(effect, Observation)]
+
+
+def asked_to_be_told(effects: list[RunEffect]) -> list[bool]:
+    messages = [effect.message for effect in effects if isinstance(effect, Tell)]
+    return [message.is_watched for message in messages if isinstance(message, Assign)]
+
+
+def test_a_run_that_nobody_watches_asks_for_nothing_and_tells_nothing() -> None:
+    run = run_of(Function("x", [], code))
+
+    effects = run.start(0.0, [node_up()])
+    lost = run.handle(NodeDown("a", "gone"), 0.1)
+
+    assert asked_to_be_told(effects) == [False]
+    assert observations([*effects, *lost]) == []
+
+
+def test_a_watched_run_tells_of_nodes_starts_and_moves() -> None:
+    run = run_of(Function("x", [], code), observe=True)
+
+    seen = [
+        *run.start(0.0, [node_up()]),
+        *run.handle(Heard("a", Started(RUN, [Ticket(0, 1), Ticket(0, 7)])), 0.1),
+        *run.handle(NodeDown("a", "gone"), 0.2),
+        *run.handle(node_up("b"), 0.3),
+        *run.handle(Heard("b", Completed(RUN, [done(0, attempt=2)], {}, [Fetched(1, 10, 0.5, 0.1)])), 0.4),
+    ]
+
+    assert asked_to_be_told(seen) == [True, True]
+    assert [
+        (type(effect), getattr(effect, "kind", ""), getattr(effect, "attempt", 0))
+        for effect in observations(seen)
+    ] == [
+        (Joined, "", 0),
+        (Observed, "assigned", 1),
+        (Observed, "started", 1),
+        (Left, "", 0),
+        (Observed, "lost", 1),
+        (Joined, "", 0),
+        (Observed, "assigned", 2),
+        (Moved, "", 0),
+        (Observed, "completed", 2),
+    ]
+
+
+def test_what_fails_for_good_is_told_as_such() -> None:
+    run = run_of(Function("x", [], code), observe=True, max_retries=0)
+    run.start(0.0, [node_up()])
+
+    seen = observations(run.handle(failed("a", 0), 0.1))
+
+    assert [(effect.kind, effect.attempt) for effect in seen if isinstance(effect, Observed)] == [
+        ("failed", 1)
+    ]
+    assert run.budgets.failed == 1
+
+
+def test_a_node_tells_of_starts_where_that_is_wanted() -> None:
+    node = started_node({"cpu": 2.0}, workers=2)
+    other = RunId(RUN + 1)
+
+    watched = node.handle(said(Assign(RUN, [template(0)], [job(0)], is_watched=True)), 0.1)
+    unwatched = node.handle(said(Assign(other, [template(0)], [job(0)])), 0.2)
+    node.handle(said(Close(RUN)), 0.3)
+
+    told = [message for message in replies(watched) if isinstance(message, Started)]
+    assert told
+    assert [ticket.index for message in told for ticket in message.jobs] == [
+        index for _, indices in gives(watched) for index in indices
+    ]
+    assert gives(unwatched)
+    assert [message for message in replies(unwatched) if isinstance(message, Started)] == []
+
+
+def test_what_functions_say_goes_to_whoever_asked_for_them() -> None:
+    node = started_node()
+    node.handle(said(Assign(RUN, [template(0)], [job(0)])), 0.1)
+    line = Printed(0, 1, False, "hello\n")
+
+    told = node.handle(FunctionsSaid(RUN, [line]), 0.2)
+    stale = node.handle(FunctionsSaid(RunId(RUN + 1), [line]), 0.3)
+
+    assert replies(told) == [Output(RUN, [line])]
+    assert replies(stale) == []

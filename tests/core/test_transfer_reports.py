@@ -1,0 +1,93 @@
+"""What a node says of the values that were brought to it, and what a run makes of that."""
+
+from handoff_actors.core.node.events import InputFetched
+from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.run.events import Heard
+from handoff_actors.core.run.state import Transfer
+from handoff_actors.graph import Function
+from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.runs import Completed, Copy, Fetched
+from tests.core.builders import (
+    FIRST_WORKER,
+    RUN,
+    assign,
+    code,
+    done,
+    gives,
+    job,
+    node_up,
+    replies,
+    run_of,
+    said,
+    started_node,
+    worker_done,
+)
+
+ELSEWHERE = Ref(3, 10, ["tcp://elsewhere:7070"])
+ELSEWHERE_TOO = Ref(4, 10, ["tcp://elsewhere:7070"])
+
+
+def told(node: NodeMachine, index: int, now: float) -> list[Fetched]:
+    """What a node says it has brought in, when a job is done."""
+    (message,) = replies(node.handle(worker_done(done(index)), now))
+    assert isinstance(message, Completed)
+    return message.fetched
+
+
+def test_a_node_tells_once_how_long_an_input_took_and_how_long_ago_that_was() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[ELSEWHERE]), job(1)])), 1.0)
+    node.handle(InputFetched(RUN, 3, 10), 1.25)
+
+    first, second = told(node, 1, 1.75), told(node, 0, 2.0)
+
+    assert first == [Fetched(3, 10, 0.25, 0.5)]
+    assert second == []
+
+
+def test_a_value_that_comes_twice_is_told_of_once() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[ELSEWHERE])])), 1.0)
+    node.handle(InputFetched(RUN, 3, 10), 1.25)
+    node.handle(InputFetched(RUN, 3, 10), 1.5)
+
+    assert told(node, 0, 1.75) == [Fetched(3, 10, 0.25, 0.5)]
+
+
+def test_a_job_waits_until_the_last_of_its_inputs_has_come() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[ELSEWHERE, ELSEWHERE_TOO])])), 1.0)
+    node.check()
+
+    first = gives(node.handle(InputFetched(RUN, 3, 10), 1.25))
+    node.check()
+    second = gives(node.handle(InputFetched(RUN, 4, 10), 1.5))
+
+    assert (first, second) == ([], [(FIRST_WORKER, [0])])
+
+
+def test_a_copy_that_was_asked_for_by_itself_is_told_of_too() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(said(Copy(RUN, [ELSEWHERE])), 1.0)
+    node.handle(InputFetched(RUN, 3, 10), 1.5)
+
+    assert told(node, 0, 1.5) == [Fetched(3, 10, 0.5, 0.0)]
+
+
+def test_a_run_puts_transfers_on_its_own_clock() -> None:
+    run = run_of(Function("a", [], code))
+    run.start(10.0, [node_up("n")])
+
+    run.handle(Heard("n", Completed(RUN, [done(0)], {}, [Fetched(5, 10, 0.25, 0.5)])), 12.0)
+
+    assert run.progress.transfers == [Transfer(5, "n", 10, 11.25, 11.5)]
+
+
+def test_a_run_knows_when_each_attempt_was_sent() -> None:
+    run = run_of(Function("a", [], code), Function("b", ["a"], code))
+    run.start(10.0)
+    run.handle(node_up("n"), 10.5)
+    run.handle(Heard("n", Completed(RUN, [done(0)], {})), 12.0)
+
+    assert list(run.progress.sent_at) == [10.5, 12.0]
