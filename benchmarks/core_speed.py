@@ -12,16 +12,16 @@ from random import Random
 from time import process_time
 
 from handoff_actors.core.node.events import (
-    Give,
+    MessageFromPeer,
     NodeEvent,
     PeerConnected,
-    Received,
     Reply,
+    RunJobs,
     WorkerDone,
     WorkerUp,
 )
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.run.events import Finished, Heard, NodeUp, RunEffect, RunEvent, Tell
+from handoff_actors.core.run.events import MessageFromNode, NodeUp, RunEffect, RunEnded, RunEvent, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.placement import POLICIES
@@ -100,13 +100,13 @@ class Pair:
         effects = self._timed_run(
             NodeUp("node", "", {"cpu": float(WORKERS)}, {"cpu": float(WORKERS)}, WORKERS)
         )
-        while not any(isinstance(effect, Finished) for effect in effects):
+        while not any(isinstance(effect, RunEnded) for effect in effects):
             events: list[NodeEvent] = [
-                Received(APP, effect.message) for effect in effects if isinstance(effect, Tell)
+                MessageFromPeer(APP, effect.message) for effect in effects if isinstance(effect, SendToNode)
             ]
             effects = [answer for heard in self._work(events) for answer in self._timed_run(heard)]
 
-    def _work(self, events: list[NodeEvent]) -> list[Heard]:
+    def _work(self, events: list[NodeEvent]) -> list[MessageFromNode]:
         """Let node and workers do what they can. The run hears it at once, as from one read of a socket."""
         done: list[Done] = []
         while events:
@@ -114,14 +114,14 @@ class Pair:
             for event in events:
                 for effect in self._timed_node(event):
                     match effect:
-                        case Give(worker, run, _, jobs):
+                        case RunJobs(worker, run, _, jobs):
                             given = [member for job in jobs for member in (job, *job.then)]
                             entries = [Done(job.index, job.attempt, b"\xc0", 1, RAN_S) for job in given]
                             answers.append(WorkerDone(worker, run, entries))
                         case Reply(message=Completed(done=entries)):
                             done += entries
             events = answers
-        return [Heard("node", Completed(RunId(1), done, {}))]
+        return [MessageFromNode("node", Completed(RunId(1), done, {}))]
 
     def _timed_start(self) -> None:
         start = process_time()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from random import Random
 from time import process_time
 
-from handoff_actors.core.cluster.membership import MembershipMachine, Spoke, ToldOf
+from handoff_actors.core.cluster.membership import AdvertReceived, MembershipMachine, MembersReported
 from handoff_actors.core.node.advertiser import ADVERT_GAP_S, ADVERT_PERIOD_S, least_gap_s
 from handoff_actors.core.node.validation import check_advert
 from handoff_actors.wire.codec import ON_BUS, decode, encode
@@ -46,7 +46,7 @@ class Listener:
     def __init__(self, nodes: int) -> None:
         self.cpu_s = 0.0
         self._machine = MembershipMachine()
-        self._machine.handle(ToldOf([advert_of(number, seq=1) for number in range(nodes)]), 0.0)
+        self._machine.handle(MembersReported([advert_of(number, seq=1) for number in range(nodes)]), 0.0)
         self._view = self._machine.view()
         self._seqs = [1] * nodes
 
@@ -58,7 +58,7 @@ class Listener:
         for message in decode(frame, ON_BUS):
             assert isinstance(message, Published)
             check_advert(message.advert)
-            self._machine.handle(Spoke(message.advert), now)
+            self._machine.handle(AdvertReceived(message.advert), now)
             # As after each event: the driver asks when it is to wake the machine.
             _ = self._machine.wake_at
         self.cpu_s += process_time() - began_at

@@ -18,19 +18,19 @@ from typing import Any
 from benchmarks.core_speed import no_op
 from handoff_actors.core.node.events import (
     Advertise,
-    Give,
     MembersCounted,
+    MessageFromPeer,
     PeerConnected,
     RecallWorker,
-    Received,
     Reply,
+    RunJobs,
     SpawnWorker,
     WorkerDone,
     WorkerRecalled,
     WorkerUp,
 )
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.run.events import Finished, Heard, NodeUp, Tell
+from handoff_actors.core.run.events import MessageFromNode, NodeUp, RunEnded, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.placement import POLICIES
@@ -211,8 +211,8 @@ class Node:
             match effect:
                 case Reply(message=Completed() | Recalled() | Closed() as message):
                     reported += len(getattr(message, "done", ()))
-                    consequences.append(partial(self._world.tell_app, Heard(self.name, message)))
-                case Give(worker, _, _, jobs):
+                    consequences.append(partial(self._world.tell_app, MessageFromNode(self.name, message)))
+                case RunJobs(worker, _, _, jobs):
                     cost_s += costs.message_s + costs.function_s * len(jobs)
                     consequences.append(partial(self._workers[worker].give, jobs))
                 case RecallWorker(worker):
@@ -271,7 +271,7 @@ class World:
             self.timeline.step()
         return Outcome(self.timeline.now, self.app.busy_s, self.adverts)
 
-    def tell_app(self, heard: Heard) -> None:
+    def tell_app(self, heard: MessageFromNode) -> None:
         """Let a message pass from a node to the app."""
         self.timeline.at(self.timeline.now + self.shape.latency_s, partial(self.app.take, heard))
 
@@ -294,17 +294,17 @@ class World:
             cost_s += process_time() - began_at if costs.run_s is None else costs.run_s
             for effect in effects:
                 match effect:
-                    case Tell(name, message):
-                        received = Received(APP, message)
+                    case SendToNode(name, message):
+                        received = MessageFromPeer(APP, message)
                         cost_s += costs.message_s + costs.function_s * _functions_in(received)
                         consequences.append(partial(self._send, name, received))
-                    case Finished():
+                    case RunEnded():
                         consequences.append(self._finish)
                     case _:
                         pass
         return cost_s, consequences
 
-    def _decide(self, item: Heard | NodeUp | None) -> list[Any]:
+    def _decide(self, item: MessageFromNode | NodeUp | None) -> list[Any]:
         now = self.timeline.now
         if item is not None:
             return self._machine.handle(item, now)
@@ -312,7 +312,7 @@ class World:
         ups = [NodeUp(name, name, offer, offer, self.shape.cores) for name in self.nodes]
         return self._machine.start(now, ups)
 
-    def _send(self, name: str, received: Received) -> None:
+    def _send(self, name: str, received: MessageFromPeer) -> None:
         leaves_at = max(self.timeline.now, self._line_is_free_at)
         nbytes = JOB_NBYTES * _functions_in(received)
         self._line_is_free_at = leaves_at + nbytes / self.shape.bandwidth_nbytes_per_s
@@ -330,9 +330,9 @@ def simulate(shape: Shape, costs: Costs | None = None) -> Outcome:
 
 def _functions_in(item: object) -> int:
     match item:
-        case Received(message=message):
+        case MessageFromPeer(message=message):
             return len(getattr(message, "jobs", ()))
-        case Heard(message=message) | message:
+        case MessageFromNode(message=message) | message:
             return len(getattr(message, "done", ()))
 
 

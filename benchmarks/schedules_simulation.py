@@ -15,15 +15,15 @@ from benchmarks.schedules_graphs import Graph
 from handoff_actors.core.node.events import (
     Advertise,
     FetchInput,
-    Give,
     InputFetched,
     KillWorker,
+    MessageFromPeer,
     NodeEffect,
     NodeEvent,
     PeerConnected,
     RecallWorker,
-    Received,
     Reply,
+    RunJobs,
     SpawnWorker,
     WorkerDone,
     WorkerExited,
@@ -31,7 +31,7 @@ from handoff_actors.core.node.events import (
     WorkerUp,
 )
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.run.events import Finished, Heard, NodeUp, RunEffect, RunEvent, Tell
+from handoff_actors.core.run.events import MessageFromNode, NodeUp, RunEffect, RunEnded, RunEvent, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.durations import Durations
@@ -129,10 +129,10 @@ class Simulation:
     def _carry_out(self, effects: Sequence[RunEffect]) -> None:
         for effect in effects:
             match effect:
-                case Tell(name, message):
-                    event = Received(APP, message)
+                case SendToNode(name, message):
+                    event = MessageFromPeer(APP, message)
                     self.after(self.cluster.latency_s, partial(self._nodes[name].handle, event))
-                case Finished(error):
+                case RunEnded(error):
                     assert error is None, error
                     self._is_over = True
                 case _:
@@ -176,23 +176,23 @@ class SimulatedNode:
         for effect in effects:
             match effect:
                 case Reply(_, Completed() | Failed() | Recalled() as message):
-                    self._simulation.tell_run(Heard(self.name, message))
+                    self._simulation.tell_run(MessageFromNode(self.name, message))
                 case FetchInput(_, run_id, index, nbytes, _):
                     moving_s = self._simulation.cluster.moving_s(nbytes)
                     arrived = InputFetched(run_id, index, nbytes)
                     self._simulation.after(moving_s, partial(self.handle, arrived))
                 case Advertise():
                     self._simulation.tell_run(self.advert())
-                case Give() | SpawnWorker() | RecallWorker() | KillWorker():
+                case RunJobs() | SpawnWorker() | RecallWorker() | KillWorker():
                     self._tell_worker(effect)
                 case _:
                     pass
         self._set_alarm()
 
-    def _tell_worker(self, effect: Give | SpawnWorker | RecallWorker | KillWorker) -> None:
+    def _tell_worker(self, effect: RunJobs | SpawnWorker | RecallWorker | KillWorker) -> None:
         worker = effect.worker
         match effect:
-            case Give(jobs=jobs):
+            case RunJobs(jobs=jobs):
                 self._give(worker, jobs)
             case SpawnWorker():
                 self._workers[worker] = Worker()

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "handoff_actors"
-FILE_LINES = 400
+#: Where to look twice: a file may be longer than most if it is one thing, and none is cut or glued for a number.
+FILE_LINES = 500
 FUNCTION_LINES = 40
 
 #: Where users' code and users' pickles run, or where whatever goes wrong has to end one actor and not the process.

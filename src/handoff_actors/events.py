@@ -9,7 +9,8 @@ Told apart by their types:
             print(event.function_id, event.reason)
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
 
 from msgspec import Struct
 
@@ -164,3 +165,7 @@ class EventsLost(RunEvent, frozen=True, kw_only=True):
 
     #: How many events have been dropped at this place in their order.
     events: int
+
+
+#: A callback for the changes of a run. It may return an awaitable, which is awaited before the next call's is.
+OnEvent: TypeAlias = Callable[[RunEvent], object]

@@ -8,7 +8,7 @@ import pytest
 from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import RunId
-from handoff_actors.store.files import Landing, Store
+from handoff_actors.store.files import Landing, ValueStore
 from handoff_actors.wire.messages.values import Chunk, Fetch
 from tests.small_file_system import small_file_system
 from tests.stored import values_in
@@ -25,7 +25,7 @@ def _memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 class Fetched:
     """One value on its way into a store, from holder "a"."""
 
-    def __init__(self, store: Store, nbytes: int) -> None:
+    def __init__(self, store: ValueStore, nbytes: int) -> None:
         self.asked: list[Fetch] = []
         self.ends: list[tuple[bool, str, bool]] = []
         self._nbytes = nbytes
@@ -42,7 +42,7 @@ class Fetched:
 
 
 def test_value_has_its_name_once_all_of_it_is_there(tmp_path: Path) -> None:
-    store = Store("whole", tmp_path)
+    store = ValueStore("whole", tmp_path)
     fetched = Fetched(store, CHUNK_NBYTES + 10)
     try:
         fetched.arrive(0)
@@ -61,7 +61,7 @@ def test_value_has_its_name_once_all_of_it_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fill", [0, 2 * CHUNK_NBYTES], ids=["from the start", "on the way"])
 def test_lack_of_room_is_said_and_leaves_nothing(tmp_path: Path, fill: int) -> None:
     with small_file_system(tmp_path, "4m"):
-        store = Store("small", tmp_path)
+        store = ValueStore("small", tmp_path)
         fetched = Fetched(store, 3 * CHUNK_NBYTES if fill else 5 * CHUNK_NBYTES)
         fetched.arrive(0)
         if fill:

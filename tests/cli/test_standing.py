@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
-from handoff_actors.actors.node.cluster_monitor import Member
+from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.node import _ready_line
 from handoff_actors.cli.screen import Screen
 from handoff_actors.cli.standing import fields, plain_picture, standings, summary
@@ -36,7 +36,9 @@ ADVERT = Advert(
     version="1",
     python="3.11",
 )
-MEMBER = Member(ADVERT, is_suspect=True, runs=[ServedRun(RunId(1), f"o{HOSTILE}", 1, 0, 0, closing=False)])
+MEMBER = MonitoredNode(
+    ADVERT, is_suspect=True, runs=[ServedRun(RunId(1), f"o{HOSTILE}", 1, 0, 0, closing=False)]
+)
 
 
 def drawn(picture: RenderableType) -> str:
@@ -60,7 +62,7 @@ def test_plain_pictures_show_names_as_letters() -> None:
 
 
 def test_columns_are_as_wide_as_what_is_shown() -> None:
-    other = Member(replace(ADVERT, name="n2"), is_suspect=False, runs=())
+    other = MonitoredNode(replace(ADVERT, name="n2"), is_suspect=False, runs=())
 
     header, *rows = plain_picture([MEMBER, other]).split("\n\n")[0].splitlines()
 

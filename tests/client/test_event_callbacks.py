@@ -11,7 +11,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors import events
-from handoff_actors.client.event_callbacks import MOST_WAITING, Telling
+from handoff_actors.client.event_callbacks import MOST_WAITING, EventCallback
 from tests.client import functions
 
 pytestmark = pytest.mark.processes
@@ -225,7 +225,7 @@ async def test_what_a_slow_observer_misses_is_counted_in_its_place() -> None:
         await is_open.wait()
         seen.append(event)
 
-    async with Telling(on_event, "dag") as tell:
+    async with EventCallback(on_event, "dag") as tell:
         for number in range(MOST_WAITING + 10):
             tell(events.RunEvent(dag_id="dag", time=number))
         is_open.set()

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from handoff_actors.core.node.events import (
-    Give,
+    MessageFromPeer,
     NodeEffect,
     PeerConnected,
-    Received,
     Reply,
+    RunJobs,
     WorkerDone,
     WorkerExited,
     WorkerFailed,
@@ -15,7 +15,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.run.events import Finished, Heard, NodeUp, RunEffect, Tell
+from handoff_actors.core.run.events import MessageFromNode, NodeUp, RunEffect, RunEnded, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.placement import MostSpare
@@ -66,8 +66,8 @@ def assign(jobs: Sequence[Job], templates: Sequence[Template] = (), run: RunId =
     return Assign(run, list(templates or [template()]), list(jobs))
 
 
-def said(message: object, peer: PeerId = APP) -> Received:
-    return Received(peer, message)  # type: ignore[arg-type]  # tests say anything
+def said(message: object, peer: PeerId = APP) -> MessageFromPeer:
+    return MessageFromPeer(peer, message)  # type: ignore[arg-type]  # tests say anything
 
 
 def done(index: int, *, attempt: int = 1, value: bytes | int = b"v", ran_s: float = 0.5) -> Done:
@@ -98,7 +98,7 @@ def gives(effects: Sequence[NodeEffect]) -> list[tuple[WorkerId, list[int]]]:
     return [
         (effect.worker, [given.index for given in effect.jobs])
         for effect in effects
-        if isinstance(effect, Give)
+        if isinstance(effect, RunJobs)
     ]
 
 
@@ -147,23 +147,23 @@ def node_up(
     return NodeUp(name, f"address of {name}", offers, offers if spare is None else spare, workers, leaving)
 
 
-def completed(name: str, *entries: Done) -> Heard:
-    return Heard(name, Completed(RUN, list(entries), {}))
+def completed(name: str, *entries: Done) -> MessageFromNode:
+    return MessageFromNode(name, Completed(RUN, list(entries), {}))
 
 
 def failed(
     name: str, index: int, kind: str = "exception", *, attempt: int = 1, lost: int | None = None
-) -> Heard:
-    return Heard(name, Failed(RUN, index, attempt, kind, b"error", "reason", lost, None, None, 0.0))
+) -> MessageFromNode:
+    return MessageFromNode(name, Failed(RUN, index, attempt, kind, b"error", "reason", lost, None, None, 0.0))
 
 
-def recalled(name: str, *indices: int, attempt: int = 1) -> Heard:
-    return Heard(name, Recalled(RUN, [Ticket(index, attempt) for index in indices]))
+def recalled(name: str, *indices: int, attempt: int = 1) -> MessageFromNode:
+    return MessageFromNode(name, Recalled(RUN, [Ticket(index, attempt) for index in indices]))
 
 
 def job_in(effect: RunEffect) -> Job:
     """The one job that a run sends out."""
-    assert isinstance(effect, Tell)
+    assert isinstance(effect, SendToNode)
     assert isinstance(effect.message, Assign)
     (sent,) = effect.message.jobs
     return sent
@@ -173,7 +173,7 @@ def assigned(effects: Sequence[RunEffect]) -> list[tuple[str, list[int]]]:
     return [
         (effect.name, [sent.index for sent in effect.message.jobs])
         for effect in effects
-        if isinstance(effect, Tell) and isinstance(effect.message, Assign)
+        if isinstance(effect, SendToNode) and isinstance(effect.message, Assign)
     ]
 
 
@@ -184,11 +184,11 @@ def started(*functions: Function, **changes: object) -> RunMachine:
     return run
 
 
-def ends(effects: list[RunEffect]) -> list[Finished]:
-    return [effect for effect in effects if isinstance(effect, Finished)]
+def ends(effects: list[RunEffect]) -> list[RunEnded]:
+    return [effect for effect in effects if isinstance(effect, RunEnded)]
 
 
 def error_of(run: RunMachine, name: str = "a") -> object:
     """The error of a run that has gone wrong and now hears that its only node has closed it."""
-    (end,) = ends(run.handle(Heard(name, CLOSED), 99.0))
+    (end,) = ends(run.handle(MessageFromNode(name, CLOSED), 99.0))
     return end.error

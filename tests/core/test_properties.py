@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from hypothesis import given, settings, strategies as st
 
-from handoff_actors.core.node.events import Give, NodeEffect, Received
+from handoff_actors.core.node.events import MessageFromPeer, NodeEffect, RunJobs
 from handoff_actors.core.node.fair_queue import FairQueue
-from handoff_actors.core.resources import TOLERANCE, Claim, Ledger
+from handoff_actors.core.resources import TOLERANCE, Claim, ResourceLedger
 from handoff_actors.ids import PeerId, RunId
 from handoff_actors.wire.messages.runs import Assign
 from tests.core.builders import done, job, started_node, template, worker_done
@@ -20,7 +20,7 @@ amounts = st.dictionaries(st.sampled_from(["cpu", "memory", "gpu"]), st.sampled_
 def test_claims_never_exceed_totals_and_all_can_be_released(
     totals: dict[str, float], steps: list[tuple[dict[str, float], bool]]
 ) -> None:
-    ledger = Ledger(totals)
+    ledger = ResourceLedger(totals)
     claims: list[Claim] = []
     for cost, is_release in steps:
         if is_release and claims:
@@ -70,11 +70,11 @@ def test_runs_take_turns_so_that_none_gets_two_ahead(lengths: list[int]) -> None
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([{}, {"cpu": 1.0}, {"cpu": 0.5}])), max_size=25))
 def test_every_job_of_every_run_is_given_out_once(jobs: list[tuple[int, dict[str, float]]]) -> None:
     node = started_node({"cpu": 2.0}, workers=2, most_workers=2)
-    pending: list[Give] = []
+    pending: list[RunJobs] = []
     ran: list[tuple[RunId, int]] = []
     for index, (run, cost) in enumerate(jobs):
         sent = Assign(RunId(run), [template(index, cost)], [job(index, number=index)])
-        pending += _gives(node.handle(Received(PeerId(b"app"), sent), 0.0))
+        pending += _gives(node.handle(MessageFromPeer(PeerId(b"app"), sent), 0.0))
     while pending:
         give = pending.pop(0)
         for entry in give.jobs:
@@ -87,5 +87,5 @@ def test_every_job_of_every_run_is_given_out_once(jobs: list[tuple[int, dict[str
     assert len(node.ledger) == 0
 
 
-def _gives(effects: Iterable[NodeEffect]) -> list[Give]:
-    return [effect for effect in effects if isinstance(effect, Give)]
+def _gives(effects: Iterable[NodeEffect]) -> list[RunJobs]:
+    return [effect for effect in effects if isinstance(effect, RunJobs)]

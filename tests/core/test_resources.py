@@ -1,10 +1,10 @@
 import pytest
 
-from handoff_actors.core.resources import Ledger
+from handoff_actors.core.resources import ResourceLedger
 
 
 def test_ten_claims_of_a_tenth_fit_and_an_eleventh_does_not() -> None:
-    ledger = Ledger({"cpu": 1})
+    ledger = ResourceLedger({"cpu": 1})
 
     for _ in range(10):
         ledger.claim({"cpu": 0.1})
@@ -14,7 +14,7 @@ def test_ten_claims_of_a_tenth_fit_and_an_eleventh_does_not() -> None:
 
 
 def test_claim_that_does_not_fit_raises_and_takes_nothing() -> None:
-    ledger = Ledger({"cpu": 1, "memory": 10})
+    ledger = ResourceLedger({"cpu": 1, "memory": 10})
 
     with pytest.raises(AssertionError, match="does not fit"):
         ledger.claim({"cpu": 1, "memory": 11})
@@ -23,7 +23,7 @@ def test_claim_that_does_not_fit_raises_and_takes_nothing() -> None:
 
 
 def test_releasing_twice_raises() -> None:
-    ledger = Ledger({"cpu": 1})
+    ledger = ResourceLedger({"cpu": 1})
     claim = ledger.claim({"cpu": 1})
     ledger.release(claim)
 
@@ -32,7 +32,7 @@ def test_releasing_twice_raises() -> None:
 
 
 def test_whole_devices_are_exclusive_and_shares_fill_up_one_that_is_shared() -> None:
-    ledger = Ledger({"gpu": 3})
+    ledger = ResourceLedger({"gpu": 3})
 
     claims = [ledger.claim({"gpu": amount}) for amount in (0.5, 0.5, 2)]
 
@@ -40,7 +40,7 @@ def test_whole_devices_are_exclusive_and_shares_fill_up_one_that_is_shared() -> 
 
 
 def test_whole_device_waits_where_every_device_is_shared() -> None:
-    ledger = Ledger({"gpu": 2})
+    ledger = ResourceLedger({"gpu": 2})
     ledger.claim({"gpu": 0.6})
     ledger.claim({"gpu": 0.6})
 
@@ -50,14 +50,14 @@ def test_whole_device_waits_where_every_device_is_shared() -> None:
 
 
 def test_no_devices_are_given_for_a_claim_of_none() -> None:
-    ledger = Ledger({"gpu": 1})
+    ledger = ResourceLedger({"gpu": 1})
 
     assert ledger.claim({"gpu": 0}).devices == ()
     assert ledger.how_many_fit({"gpu": 0}, at_most=9) == 9
 
 
 def test_device_that_was_redeclared_away_and_back_is_still_taken() -> None:
-    ledger = Ledger({"gpu": 3})
+    ledger = ResourceLedger({"gpu": 3})
     claims = [ledger.claim({"gpu": 1}) for _ in range(3)]
 
     ledger.redeclare({"gpu": 1})
@@ -70,7 +70,7 @@ def test_device_that_was_redeclared_away_and_back_is_still_taken() -> None:
 
 
 def test_claims_beyond_redeclared_totals_keep_everything_else_out() -> None:
-    ledger = Ledger({"cpu": 4})
+    ledger = ResourceLedger({"cpu": 4})
     claim = ledger.claim({"cpu": 3})
 
     ledger.redeclare({"cpu": 2})

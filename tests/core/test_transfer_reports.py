@@ -2,7 +2,7 @@
 
 from handoff_actors.core.node.events import InputFetched
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.run.events import Heard
+from handoff_actors.core.run.events import MessageFromNode
 from handoff_actors.core.run.state import Transfer
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.jobs import Ref
@@ -79,7 +79,7 @@ def test_a_run_puts_transfers_on_its_own_clock() -> None:
     run = run_of(Function("a", [], code))
     run.start(10.0, [node_up("n")])
 
-    run.handle(Heard("n", Completed(RUN, [done(0)], {}, [Fetched(5, 10, 0.25, 0.5)])), 12.0)
+    run.handle(MessageFromNode("n", Completed(RUN, [done(0)], {}, [Fetched(5, 10, 0.25, 0.5)])), 12.0)
 
     assert run.progress.transfers == [Transfer(5, "n", 10, 11.25, 11.5)]
 
@@ -88,6 +88,6 @@ def test_a_run_knows_when_each_attempt_was_sent() -> None:
     run = run_of(Function("a", [], code), Function("b", ["a"], code))
     run.start(10.0)
     run.handle(node_up("n"), 10.5)
-    run.handle(Heard("n", Completed(RUN, [done(0)], {})), 12.0)
+    run.handle(MessageFromNode("n", Completed(RUN, [done(0)], {})), 12.0)
 
     assert list(run.progress.sent_at) == [10.5, 12.0]

@@ -12,8 +12,8 @@ import pytest
 import handoff_actors as handoff
 from handoff_actors import events
 from handoff_actors.display.display import display
-from handoff_actors.display.look import Look, NodeLook, View
-from handoff_actors.display.printing import Printing
+from handoff_actors.display.printing import OutputPrinter
+from handoff_actors.display.snapshot import NodeSnapshot, ProgressView, RunSnapshot
 from handoff_actors.graph import Plan
 from handoff_actors.wire.messages.jobs import Dropped, Logged
 from tests.client import functions
@@ -170,7 +170,7 @@ async def test_raw_output_is_as_it_was_printed(
 
 async def test_lost_lines_are_told_under_harmless_names(capfd: pytest.CaptureFixture[str]) -> None:
     plan = Plan.compile(handoff.DAG().add_function(handoff.Function(HOSTILE, [], int)))
-    printing = Printing(plan, None, is_raw=True)
+    printing = OutputPrinter(plan, None, is_raw=True)
 
     printing.heard(f"n\n{HOSTILE}", [Dropped(0, 1, 7)])
     printing.end()
@@ -184,7 +184,7 @@ async def test_lost_lines_are_told_under_harmless_names(capfd: pytest.CaptureFix
 
 async def test_formatters_are_given_harmless_names(caplog: pytest.LogCaptureFixture) -> None:
     plan = Plan.compile(handoff.DAG().add_function(handoff.Function("f", [], int)))
-    printing = Printing(plan, None, is_raw=True)
+    printing = OutputPrinter(plan, None, is_raw=True)
     path = f"/{HOSTILE}/file{HOSTILE}"
 
     printing.heard(
@@ -202,8 +202,8 @@ async def test_names_of_nodes_are_shown_as_letters() -> None:
     async with handoff.Session(seeds=(), local_node={"cpu": 1}) as session:
         run = await session.execute_distributed(dag)
 
-    view = View(run._holdings.runner, list, 0.0, 0)
-    view.latest = Look(1, 0, 0, [NodeLook(f"n\n{HOSTILE}", 1, 2)])
+    view = ProgressView(run._holdings.runner, list, 0.0, 0)
+    view.latest = RunSnapshot(1, 0, 0, [NodeSnapshot(f"n\n{HOSTILE}", 1, 2)])
 
     assert view.doings(1) == rf"n\n{SHOWN}: 1 running 2 queued"
     assert view.name == f"{SHOWN[:21]}..."

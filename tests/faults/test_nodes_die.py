@@ -137,7 +137,7 @@ async def test_node_that_was_frozen_for_a_while_has_lost_nothing(
         running = tasks.create_task(session.execute_distributed(dag, on_event=seen))
         await seen.until("assigned", "x")
         frozen.process.send_signal(signal.SIGSTOP)
-        await until(session, lambda: session._station.suspects() == ["frozen"])
+        await until(session, lambda: session._member.suspects() == ["frozen"])
         shown = await asyncio.to_thread(frozen_is_shown, survivor)
         frozen.process.send_signal(signal.SIGCONT)
         (tmp_path / "gate").touch()

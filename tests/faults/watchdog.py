@@ -22,14 +22,14 @@ class Watchdog:
         self._timer.cancel()
 
     def _look(self) -> None:
-        for runner in self._session._running.all():
+        for runner in self._session._runs.all():
             self.complaints += complaints_about(runner)
         self._timer = self._loop.call_later(LOOKS_EVERY_S, self._look)
 
 
 def complaints_about(runner: RunnerActor) -> Iterator[str]:
     machine = runner.machine
-    if runner._finished.done() or machine._ending.outcome is not None or not runner.started_at:
+    if runner._finished.done() or machine._completion.outcome is not None or not runner.started_at:
         return
     entries = runner.explain()
     for entry in entries:
@@ -42,5 +42,5 @@ def complaints_about(runner: RunnerActor) -> Iterator[str]:
         }
         if not has_reason[entry.state]:
             yield f"nothing explains {entry}"
-    if all(entry.state == "waiting" for entry in entries) and not machine._home.pending:
+    if all(entry.state == "waiting" for entry in entries) and not machine._result_fetch.pending:
         yield f"nothing is ready, nothing runs, nothing is awaited: {entries}"

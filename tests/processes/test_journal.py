@@ -16,7 +16,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors.actors.app.journal_file import PIECE_BYTES, JournalFile
-from handoff_actors.core.run.resumption import Recorded, Row
+from handoff_actors.core.run.resumption import JournalRow, Recorded
 from tests.daemons import Daemons, environment
 from tests.processes.app import App
 from tests.processes.functions import sleep_in_c, wait_for_ever
@@ -250,7 +250,7 @@ def make_newer(path: Path) -> None:
 
 def make_damaged(path: Path) -> None:
     file = JournalFile(path)
-    file.write([Row(bytes([number]), "f", b"", "n", 5000, bytes(5000)) for number in range(20)])
+    file.write([JournalRow(bytes([number]), "f", b"", "n", 5000, bytes(5000)) for number in range(20)])
     file.close()
     with path.open("r+b") as raw:
         raw.seek(4096)
@@ -398,7 +398,7 @@ def test_a_value_that_is_too_long_for_the_file_counts_as_one_that_stayed_on_its_
     with closing(JournalFile(journal)) as file:
         file._longest_value = LARGE - 1
 
-        file.write([Row(b"key", "f", b"print", "n", LARGE, bytes(LARGE))])
+        file.write([JournalRow(b"key", "f", b"print", "n", LARGE, bytes(LARGE))])
 
         assert file.recorded() == {b"key": Recorded(b"print", "n", LARGE, has_value=False)}
 
@@ -407,7 +407,7 @@ def test_rows_replace_those_of_the_same_function(journal: Path) -> None:
     values = [b"small", bytes(range(256)) * 5000, None, b"last"]
     with closing(JournalFile(journal)) as file:
         for value in values:
-            file.write([Row(b"key", "f", b"print", "n", 5, value)])
+            file.write([JournalRow(b"key", "f", b"print", "n", 5, value)])
 
             assert len(file.recorded()) == 1
             if value is not None:
@@ -419,7 +419,7 @@ def test_a_full_disk_is_told_as_such(journal: Path) -> None:
         file._database.execute("PRAGMA max_page_count = 10")
 
         with pytest.raises(handoff.JournalError, match="the disk is full"):
-            file.write([Row(b"key", "f", b"", "n", 100_000, bytes(100_000))])
+            file.write([JournalRow(b"key", "f", b"", "n", 100_000, bytes(100_000))])
 
         assert file.recorded() == {}
 

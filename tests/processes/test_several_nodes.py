@@ -13,7 +13,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors.core.node.advertiser import least_gap_s
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from tests.daemons import Daemon, Daemons
 from tests.processes import functions
 from tests.processes.app import most_at_once, single
@@ -57,7 +57,7 @@ def many(count: int, code: Any = functions.span, **options: Any) -> handoff.DAG:
 
 
 def received_bytes(session: handoff.Session) -> int:
-    return session._courier.received_bytes()
+    return session._values.received_bytes()
 
 
 async def test_every_member_is_known_by_the_address_of_any(session: handoff.Session) -> None:
@@ -70,7 +70,7 @@ async def test_a_node_knows_how_many_hear_it(cluster: list[Daemon]) -> None:
             {"cpu": 1}, name="app", listen="tcp://127.0.0.1:0", seeds=[cluster[0].address]
         )
 
-        assert node._machine._herald._least_gap_s == least_gap_s(len(NAMES))
+        assert node._machine._advertiser._least_gap_s == least_gap_s(len(NAMES))
 
 
 async def test_functions_spread_evenly_and_no_node_runs_more_than_it_offers(session: handoff.Session) -> None:
@@ -268,7 +268,7 @@ async def test_load_balanced_uses_all(session: handoff.Session) -> None:
 
 async def test_users_policy_decides(session: handoff.Session) -> None:
     class Last:
-        def choose(self, need: handoff.Need, nodes: Sequence[Candidate]) -> Candidate | None:
+        def choose(self, need: handoff.Need, nodes: Sequence[NodeView]) -> NodeView | None:
             return next((node for node in nodes if node.name == "n3"), None)
 
     run = await session.execute_distributed(many(12, cost={"cpu": 1}), allocation_strategy=Last())

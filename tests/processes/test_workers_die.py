@@ -12,7 +12,7 @@ from tests.processes import functions as dying
 from tests.processes.app import App, single
 from tests.workers import functions
 from tests.workers.announcement import Announcement
-from tests.workers.crew import zygote_of
+from tests.workers.pool_harness import zygote_of
 
 pytestmark = pytest.mark.processes
 

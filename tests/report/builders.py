@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from handoff_actors.core.run.state import Progress
+from handoff_actors.core.run.state import RunState
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.report.report import Report
 from handoff_actors.wire.messages.jobs import Done
@@ -23,12 +23,12 @@ class Past:
     """Functions that went as they are told to have gone. Times are seconds since the run began."""
 
     plan: Plan
-    progress: Progress
+    progress: RunState
 
     @classmethod
     def of(cls, *functions: Function) -> "Past":
         plan = Plan.compile(DAG("dag").add_functions(functions))
-        return cls(plan, Progress(plan))
+        return cls(plan, RunState(plan))
 
     def went(
         self,

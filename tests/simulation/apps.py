@@ -6,18 +6,18 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from handoff_actors.core.cluster.membership import (
+    AdvertReceived,
     MemberChanged,
     MemberDown,
     MembershipEffect,
     MembershipEvent,
     MembershipMachine,
     MemberSuspected,
+    MemberUnreachable,
     MemberUp,
-    Spoke,
-    Unreachable,
 )
-from handoff_actors.core.node.events import Received
-from handoff_actors.core.run.events import Heard, LetGo, NodeDown, NodeUp, RunEvent
+from handoff_actors.core.node.events import MessageFromPeer
+from handoff_actors.core.run.events import MessageFromNode, NodeDown, NodeUp, Release, RunEvent
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, Refused
 from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled
@@ -84,7 +84,7 @@ class Link:
 
     def _at_node(self, message: ToNode) -> None:
         if self.peer in self.node.links:
-            self.node.handle(Received(self.peer, message))
+            self.node.handle(MessageFromPeer(self.peer, message))
         elif self.node.is_alive:
             self._cluster.faults["late at the node"] += 1
             self.to_app.send(Refused("say Hello first"))
@@ -118,7 +118,7 @@ class App:
 
     def saw(self, advert: Advert) -> None:
         """Take note of an advert, as soon as nothing is in its way."""
-        self.paths[advert.address].to_app.pass_through(lambda: self._feed(Spoke(advert)))
+        self.paths[advert.address].to_app.pass_through(lambda: self._feed(AdvertReceived(advert)))
 
     def check(self) -> None:
         self._membership.check()
@@ -180,7 +180,7 @@ class App:
 
     def _unreachable(self, advert: Advert, number: int) -> None:
         if self._connecting.get(advert.name) == number:
-            self._feed(Unreachable(advert.name, advert.incarnation, "it does not answer"))
+            self._feed(MemberUnreachable(advert.name, advert.incarnation, "it does not answer"))
 
     def _give_up(self, name: str, reason: str) -> None:
         link = self.links.pop(name, None)
@@ -206,7 +206,7 @@ class App:
                 run = self.runs[number]
                 if isinstance(message, Failed):
                     run.count_failure(message)
-                run.handle(Heard(link.node.name, message))
+                run.handle(MessageFromNode(link.node.name, message))
             case Refused():
                 self.lost(link)
             case _:
@@ -240,7 +240,7 @@ class App:
 
     def let_go(self) -> None:
         for run in self.runs.values():
-            run.handle(LetGo())
+            run.handle(Release())
 
     def die(self, *, politely: bool) -> None:
         self.is_alive = False

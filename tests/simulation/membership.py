@@ -4,17 +4,17 @@ from itertools import count
 from random import Random
 
 from handoff_actors.core.cluster.membership import (
+    AdvertReceived,
     Introduce,
     MemberDown,
     MembershipEffect,
     MembershipEvent,
     MembershipMachine,
+    MembersReported,
+    MemberUnreachable,
     MemberUp,
     SetSeeds,
-    Spoke,
     Subscribe,
-    ToldOf,
-    Unreachable,
     Unsubscribe,
 )
 from handoff_actors.wire.messages.members import Advert
@@ -93,7 +93,7 @@ class Place:
         if not self.is_up:
             return
         if self._world.timeline.now >= self.stands_still_until:
-            self._world.publish(self, Spoke(self.advert()))
+            self._world.publish(self, AdvertReceived(self.advert()))
         self._world.timeline.after(PERIOD_S, self.say)
 
     def _perform(self, effects: list[MembershipEffect]) -> None:
@@ -169,10 +169,10 @@ class World:
         if not host.is_up or not guest.is_up:
             return
         if guest.incarnation is not None:
-            introduced = ToldOf((guest.advert(),))
+            introduced = MembersReported((guest.advert(),))
             host.feed(introduced)
             self.publish(host, introduced)
-        self._deliver(guest, ToldOf((host.advert(), *host.machine.alive())))
+        self._deliver(guest, MembersReported((host.advert(), *host.machine.alive())))
 
     def _passes(self, one: Place, other: Place) -> bool:
         is_cut = self._part is not None and (one in self._part) != (other in self._part)
@@ -203,7 +203,7 @@ class World:
         self.up.remove(place)
         self._used.discard(place.bus)
         if place.incarnation is not None:
-            lost = Unreachable(place.name, place.incarnation, "refused")
+            lost = MemberUnreachable(place.name, place.incarnation, "refused")
             for other in self.up:
                 if self.random.random() < 0.5:
                     self.timeline.after(1.0 + self._any_delay(), lambda other=other: other.feed(lost))  # type: ignore[misc]
@@ -233,7 +233,7 @@ class World:
             case _:
                 other = self.random.choice(self.up)
                 if other.incarnation is not None:
-                    place.feed(Unreachable(other.name, other.incarnation, "broke"))
+                    place.feed(MemberUnreachable(other.name, other.incarnation, "broke"))
 
     def heal(self) -> None:
         """Nothing goes wrong any more; a seed that is away comes back."""

@@ -12,20 +12,20 @@ from handoff_actors.core.node.events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
-    Give,
     InputFetched,
     InputMissing,
     KeepValue,
     KillWorker,
     Leave,
-    Left,
+    LeaveCompleted,
+    MessageFromPeer,
     NodeEffect,
     NodeEvent,
     PeerConnected,
     PeerLost,
     RecallWorker,
-    Received,
     Reply,
+    RunJobs,
     SpawnWorker,
     SpillValue,
     ValueSpilled,
@@ -126,7 +126,7 @@ class SimulatedNode:
     def _handle(self, event: NodeEvent) -> None:
         if not self.is_alive:
             return
-        if isinstance(event, Received) and isinstance(event.message, Copy):
+        if isinstance(event, MessageFromPeer) and isinstance(event.message, Copy):
             for ref in event.message.values:
                 self.copying[event.peer, event.message.run, ref.index] = self.timeline.now
         self._cluster.note(self.name, event)
@@ -155,7 +155,7 @@ class SimulatedNode:
 
     def redeclare(self, capabilities: Resources) -> None:
         self._is_redeclared = True
-        self.handle(Received(SELF, Redeclare(capabilities)))
+        self.handle(MessageFromPeer(SELF, Redeclare(capabilities)))
 
     def leave(self) -> None:
         if self.is_leaving:
@@ -234,7 +234,7 @@ class SimulatedNode:
                 self._reply(peer, message)
             case SpawnWorker():
                 self._spawn(effect)
-            case Give(worker):
+            case RunJobs(worker):
                 self._after_a_moment(lambda: self._workers[worker].give(effect))
             case SpillValue(run, index):
                 self._after_a_moment(lambda: self.handle(ValueSpilled(run, index)))
@@ -261,7 +261,7 @@ class SimulatedNode:
                 self._cluster.publish(self, effect)
             case ForgetPeer(peer):
                 self._forget_peer(peer)
-            case Left():
+            case LeaveCompleted():
                 self._cluster.faults["left"] += 1
                 self.crash()
             case _:

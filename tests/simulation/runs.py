@@ -6,22 +6,22 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from handoff_actors.core.run.events import (
-    BringHome,
-    BroughtHome,
     Cancel,
-    Finished,
-    Forgotten,
-    Joined,
-    Left,
-    LetGo,
-    Moved,
+    FetchResult,
+    FunctionObserved,
+    NodeJoinObserved,
+    NodeLeaveObserved,
     NodeUp,
-    NotBroughtHome,
-    Observed,
-    Record,
+    RecordResults,
+    Release,
+    ResultFetched,
+    ResultFetchFailed,
     RunEffect,
+    RunEnded,
     RunEvent,
-    Tell,
+    RunForgotten,
+    SendToNode,
+    TransferObserved,
 )
 from handoff_actors.core.run.explain import explain
 from handoff_actors.core.run.machine import RunMachine
@@ -70,7 +70,7 @@ class SimulatedRun:
         self.options = options
         self.machine = RunMachine(number, work.program, options)
         self.cancelled_at: float | None = None
-        self.end: Finished | None = None
+        self.end: RunEnded | None = None
         self.is_forgotten = False
         self._app = app
         self._cluster = cluster
@@ -93,7 +93,7 @@ class SimulatedRun:
 
     def describe(self) -> str:
         machine = self.machine
-        reasons = list(explain(self.work.program.plan, machine.progress, machine.dispatcher))
+        reasons = list(explain(self.work.program.plan, machine.progress, machine.scheduler))
         return f"run {self.number}, end {self.end}, {reasons}"
 
     def start(self, nodes: Sequence[NodeUp]) -> None:
@@ -116,30 +116,36 @@ class SimulatedRun:
 
     def carry_out(self, effect: RunEffect) -> None:
         match effect:
-            case Tell(name, message):
+            case SendToNode(name, message):
                 if isinstance(message, Assign) and name in self._cluster.pythons:
                     self._cluster.faults["of another Python"] += 1
                     sent = [member.index for job in message.jobs for member in (job, *job.then)]
                     assert not any(map(self._is_native, sent)), f"{name} gets code that it can't run: {sent}"
                 self._app.send(name, message)
-            case BringHome():
+            case FetchResult():
                 delay_s = self._cluster.random.choice((0.001, 0.1))
                 self._cluster.timeline.after(delay_s, lambda: self._bring_home(effect))
-            case Observed("completed", index):
+            case FunctionObserved("completed", index):
                 assert index not in self._done, f"{index} of run {self.number} has been taken twice"
                 self._done.add(index)
-            case Observed() | Moved() | Joined() | Left() | Record():
+            case (
+                FunctionObserved()
+                | TransferObserved()
+                | NodeJoinObserved()
+                | NodeLeaveObserved()
+                | RecordResults()
+            ):
                 pass
-            case Finished():
+            case RunEnded():
                 assert self.end is None, f"run {self.number} has ended twice"
                 self.end = effect
                 self._look_at_the_end(effect)
-            case Forgotten():
+            case RunForgotten():
                 self.is_forgotten = True
             case _:
                 assert_never(effect)
 
-    def _bring_home(self, effect: BringHome) -> None:
+    def _bring_home(self, effect: FetchResult) -> None:
         for holder in effect.holders:
             link = self._app.links.get(holder)
             if link is not None and not link.path.is_clear:
@@ -148,9 +154,9 @@ class SimulatedRun:
             value = link.node.value(self.number, effect.index) if link is not None and link.is_up else None
             if value is not None:
                 self._home[effect.index] = value
-                self.handle(BroughtHome(effect.index))
+                self.handle(ResultFetched(effect.index))
                 return
-        self.handle(NotBroughtHome(effect.index, f"{effect.holders} do not have it"))
+        self.handle(ResultFetchFailed(effect.index, f"{effect.holders} do not have it"))
 
     # --- What must hold -----------------------------------------------------------------------------------------
 
@@ -162,16 +168,16 @@ class SimulatedRun:
         self._events += 1
         if self._events % EXPLAINED_EVERY:
             return
-        for explanation in explain(self.work.program.plan, machine.progress, machine.dispatcher):
+        for explanation in explain(self.work.program.plan, machine.progress, machine.scheduler):
             has_reason = {
                 "waiting": explanation.waits_for,
-                "ready": explanation.nodes or not machine.dispatcher.candidates,
+                "ready": explanation.nodes or not machine.scheduler.nodes,
                 "sent": explanation.node,
                 "resting": explanation.attempts,
             }
             assert has_reason[explanation.state], f"nothing explains {explanation}"
 
-    def _look_at_the_end(self, end: Finished) -> None:
+    def _look_at_the_end(self, end: RunEnded) -> None:
         if end.error is not None:
             assert self._explains(end.error), f"run {self.number} ended for no reason: {end.error!r}"
         elif end.cancelled:
@@ -182,7 +188,7 @@ class SimulatedRun:
             self._compare_values()
             random = self._cluster.random
             keeps_s = KEPT_S if self._cluster.has_faults and random.random() < 0.2 else random.random()
-            self._cluster.timeline.after(keeps_s, lambda: self.handle(LetGo()))
+            self._cluster.timeline.after(keeps_s, lambda: self.handle(Release()))
 
     @property
     def _recovered_at(self) -> float:
@@ -209,7 +215,7 @@ class SimulatedRun:
                 index = plan.ids.index(error.function_id)
                 group = plan.group_of[index]
                 together = (index,) if group < 0 else plan.groups[group]
-                is_native = any(self.machine.dispatcher.needs.of[member].python for member in together)
+                is_native = any(self.machine.scheduler.needs.of[member].python for member in together)
                 could = self._cluster.could_hold(need, plan.node_of[index], is_native=is_native)
                 return self._cluster.has_faults or not could
             case RunTimeout():

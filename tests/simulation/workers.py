@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from handoff_actors.core.node.events import (
-    Give,
     NodeEvent,
+    RunJobs,
     WorkerDone,
     WorkerExited,
     WorkerFailed,
@@ -31,7 +31,7 @@ LEEWAY_S = 0.01
 class Task:
     """A function in a worker's hands."""
 
-    give: Give
+    give: RunJobs
     job: Job
     #: It runs behind the one before it, as a member of the same unit.
     is_behind: bool = False
@@ -92,7 +92,7 @@ class SimulatedWorker:
         if self._is_alive:
             self._voice.send(WorkerUp(self.worker, pid=1000 + self.worker))
 
-    def give(self, give: Give) -> None:
+    def give(self, give: RunJobs) -> None:
         for job in give.jobs:
             earlier: dict[int, bytes] = {}
             self._pending.append(Task(give, job, earlier=earlier))

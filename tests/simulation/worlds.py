@@ -12,7 +12,7 @@ from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.scheduling.python_affinity import Native
+from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
 from handoff_actors.ids import Resources, RunId
 from handoff_actors.wire.messages.jobs import Template
 from tests.simulation.apps import App
@@ -118,7 +118,7 @@ def _with_native_parts(random: Random, program: Program) -> Program:
         frozenset(number for number in range(count) if random.random() < MIXED)
         for count in (len(program.templates), len(program.constants), len(program.values))
     ]
-    return replace(program, native=Native(PYTHON, *chosen))
+    return replace(program, native=PythonAffinity(PYTHON, *chosen))
 
 
 def _assumed(random: Random, templates: Sequence[Template], chance: float) -> Durations:

@@ -13,9 +13,9 @@ import pytest
 
 from handoff_actors.ids import RunId
 from handoff_actors.store import huge_pages
-from handoff_actors.store.files import SHARED, Store
+from handoff_actors.store.files import SHARED, ValueStore
 from handoff_actors.wire.payload import Payload
-from handoff_actors.workers.child.store import Store as WorkerStore, value_name
+from handoff_actors.workers.child.store import WorkerStore, value_name
 
 NBYTES = 16 << 20
 RUN = RunId(7)
@@ -88,7 +88,7 @@ def test_what_is_mapped_outlives_it() -> None:
 def test_root_without_the_right_to_mount_has_values_in_shared_memory() -> None:
     """As in most containers."""
     program = (
-        "from handoff_actors.store.files import Store; store = Store('i-unprivileged'); print(store.directory);"
+        "from handoff_actors.store.files import ValueStore; store = ValueStore('i-unprivileged'); print(store.directory);"
         " store.close()"
     )
 
@@ -103,7 +103,7 @@ def test_root_without_the_right_to_mount_has_values_in_shared_memory() -> None:
 
 
 def test_store_is_where_it_is_told_to_be(tmp_path: Path) -> None:
-    store = Store("i", spill_dir=tmp_path, store_dir=tmp_path)
+    store = ValueStore("i", spill_dir=tmp_path, store_dir=tmp_path)
 
     assert store.path(RUN, 1).parent == tmp_path / "handoff-i"
 
@@ -114,9 +114,9 @@ def test_store_that_can_not_be_made_leaves_nothing(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
 
     with pytest.raises(FileNotFoundError):
-        Store("i-without-disk", spill_dir=tmp_path / "missing", store_dir=tmp_path)
+        ValueStore("i-without-disk", spill_dir=tmp_path / "missing", store_dir=tmp_path)
     with pytest.raises(FileNotFoundError):
-        Store("i-without-disk", spill_dir=tmp_path / "missing")
+        ValueStore("i-without-disk", spill_dir=tmp_path / "missing")
 
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert list(tmp_path.iterdir()) == []

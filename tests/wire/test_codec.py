@@ -14,7 +14,7 @@ from handoff_actors.wire.codec import (
     ON_BUS,
     PIECE_BYTES,
     TO_NODE,
-    Batch,
+    FrameBuilder,
     decode,
     encode,
     join,
@@ -192,7 +192,7 @@ def test_chunk_is_not_copied_out_of_its_frame() -> None:
 
 
 def test_message_too_large_for_a_frame_leaves_the_batch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = Batch()
+    batch = FrameBuilder()
     batch.add(Close(RunId(1)))
     nbytes = batch.nbytes
     monkeypatch.setattr(codec, "MAX_MESSAGE_BYTES", 100)
@@ -205,7 +205,7 @@ def test_message_too_large_for_a_frame_leaves_the_batch_as_it_was(monkeypatch: p
 
 
 def test_bytes_beyond_the_encoding_leave_the_batch_as_it_was() -> None:
-    batch = Batch()
+    batch = FrameBuilder()
     batch.add(Close(RunId(1)))
 
     with mmap.mmap(-1, 2**32) as never_touched, memoryview(never_touched) as data:

@@ -32,7 +32,7 @@ def test_values_with_large_parts_come_back_equal(value: Any) -> None:
 
 
 def test_name_within_large_bytes_is_no_reason_to_pickle_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickling, "_Pickler", None)
+    monkeypatch.setattr(pickling, "_ValuePickler", None)
 
     assert pickled(b"__main__" + BULK)[0]
 

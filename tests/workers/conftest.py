@@ -5,13 +5,13 @@ import psutil
 import pytest
 
 from tests.workers.announcement import Announcement
-from tests.workers.crew import ASYNC, SYNC, Crew, assert_ended
+from tests.workers.pool_harness import ASYNC, SYNC, PoolHarness, assert_ended
 
 
 @pytest.fixture
-async def crew(tmp_path: Path) -> AsyncIterator[Crew]:
+async def harness(tmp_path: Path) -> AsyncIterator[PoolHarness]:
     """A sync and an async worker, ready for jobs; afterwards nothing of them may be left."""
-    made = Crew(tmp_path / "store")
+    made = PoolHarness(tmp_path / "store")
     await made.pool.start()
     made.pool.spawn(SYNC, is_async=False)
     made.pool.spawn(ASYNC, is_async=True)

@@ -11,35 +11,37 @@ from handoff_actors.wire.messages.jobs import Arg, Call, Job, Ref, Text
 from handoff_actors.wire.payload import decode, encode, encode_call
 from tests.workers import functions
 from tests.workers.announcement import Announcement
-from tests.workers.crew import ASYNC, RUN, SYNC, Crew, job, template
+from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
 
 pytestmark = pytest.mark.processes
 
 
-async def test_fast_results_share_messages(crew: Crew) -> None:
-    crew.pool.give(
+async def test_fast_results_share_messages(harness: PoolHarness) -> None:
+    harness.pool.give(
         SYNC, RUN, {0: template(functions.same)}, [job(index, index) for index in range(5000)], None
     )
 
-    await crew.until(lambda: len(crew.done) == 5000)
+    await harness.until(lambda: len(harness.done) == 5000)
 
-    assert all(decode(row[2]) == index for index, row in crew.done.items())
-    assert len([event for event in crew.events if event[0] == "done"]) < 1000
+    assert all(decode(row[2]) == index for index, row in harness.done.items())
+    assert len([event for event in harness.events if event[0] == "done"]) < 1000
 
 
-async def test_result_does_not_wait_behind_a_slow_function(crew: Crew, announcement: Announcement) -> None:
+async def test_result_does_not_wait_behind_a_slow_function(
+    harness: PoolHarness, announcement: Announcement
+) -> None:
     templates = {0: template(functions.same), 1: template(functions.announce_and_ignore_signals, 1)}
     fast = [job(index, index) for index in range(10)]
-    crew.pool.give(SYNC, RUN, templates, [*fast, job(10, announcement.path, number=1)], None)
+    harness.pool.give(SYNC, RUN, templates, [*fast, job(10, announcement.path, number=1)], None)
 
-    await crew.until(lambda: len(crew.done) == 10)
+    await harness.until(lambda: len(harness.done) == 10)
 
 
 @pytest.mark.parametrize(
     "sleep", [time.sleep, lambda seconds: threading.Event().wait(seconds)], ids=["C", "lock"]
 )
 async def test_recall_is_answered_while_a_function_sleeps(
-    crew: Crew, announcement: Announcement, sleep: Any
+    harness: PoolHarness, announcement: Announcement, sleep: Any
 ) -> None:
     def announce_and_sleep(path: str) -> str:
         functions.announce(path)
@@ -48,85 +50,91 @@ async def test_recall_is_answered_while_a_function_sleeps(
 
     templates = {0: template(announce_and_sleep), 1: template(functions.same, 1)}
     waiting = [job(index, index, number=1) for index in range(1, 6)]
-    crew.pool.give(SYNC, RUN, templates, [job(0, announcement.path), *waiting[:3]], None)
+    harness.pool.give(SYNC, RUN, templates, [job(0, announcement.path), *waiting[:3]], None)
     await announcement.text()
-    crew.pool.give(SYNC, RUN, templates, waiting[3:], None)
+    harness.pool.give(SYNC, RUN, templates, waiting[3:], None)
 
-    crew.pool.recall(SYNC)
-    await crew.until(lambda: bool(crew.recalls))
+    harness.pool.recall(SYNC)
+    await harness.until(lambda: bool(harness.recalls))
 
-    assert crew.recalls == [[(RUN, index, 1) for index in range(1, 6)]]
-    assert not crew.done
-    await crew.until(lambda: bool(crew.done))
-    assert decode(crew.done[0][2]) == "slept"
-    assert crew.done[0][3] >= 1.5
+    assert harness.recalls == [[(RUN, index, 1) for index in range(1, 6)]]
+    assert not harness.done
+    await harness.until(lambda: bool(harness.done))
+    assert decode(harness.done[0][2]) == "slept"
+    assert harness.done[0][3] >= 1.5
 
 
-async def test_recall_takes_back_what_has_not_even_been_sent(crew: Crew, announcement: Announcement) -> None:
+async def test_recall_takes_back_what_has_not_even_been_sent(
+    harness: PoolHarness, announcement: Announcement
+) -> None:
     templates = {0: template(functions.announce_and_sleep), 1: template(len, 1)}
     large = [job(index, bytes(50_000), number=1) for index in range(1, 61)]
-    crew.pool.give(SYNC, RUN, templates, [job(0, announcement.path, 1.0)], None)
+    harness.pool.give(SYNC, RUN, templates, [job(0, announcement.path, 1.0)], None)
     await announcement.text()
-    crew.pool.give(SYNC, RUN, templates, large, None)
+    harness.pool.give(SYNC, RUN, templates, large, None)
 
-    crew.pool.recall(SYNC)
-    await crew.until(lambda: bool(crew.recalls))
+    harness.pool.recall(SYNC)
+    await harness.until(lambda: bool(harness.recalls))
 
     # Only one that was half sent may stay.
-    assert len(crew.recalls[0]) >= 59
-    await crew.until(lambda: len(crew.done) + len(crew.recalls[0]) == 61)
+    assert len(harness.recalls[0]) >= 59
+    await harness.until(lambda: len(harness.done) + len(harness.recalls[0]) == 61)
 
 
 @pytest.mark.parametrize("worker", [SYNC, ASYNC])
-async def test_idle_worker_answers_each_recall(crew: Crew, worker: Any) -> None:
-    await crew.call(worker, functions.add, 1, 2)
+async def test_idle_worker_answers_each_recall(harness: PoolHarness, worker: Any) -> None:
+    await harness.call(worker, functions.add, 1, 2)
 
-    crew.pool.recall(worker)
-    crew.pool.recall(worker)
-    await crew.until(lambda: len(crew.recalls) == 2)
+    harness.pool.recall(worker)
+    harness.pool.recall(worker)
+    await harness.until(lambda: len(harness.recalls) == 2)
 
-    assert crew.recalls == [[], []]
+    assert harness.recalls == [[], []]
 
 
-async def test_recalls_at_any_moment_lose_and_repeat_nothing(crew: Crew) -> None:
+async def test_recalls_at_any_moment_lose_and_repeat_nothing(harness: PoolHarness) -> None:
     jobs = [job(index, index) for index in range(3000)]
     given = iter(range(0, 3000, 100))
     templates = {0: template(functions.same)}
     for start in given:
-        crew.pool.give(SYNC, RUN, templates, jobs[start : start + 100], None)
-        crew.pool.recall(SYNC)
-        await crew.until(lambda: len(crew.recalls) > start // 200)  # noqa: B023 - it is awaited at once
+        harness.pool.give(SYNC, RUN, templates, jobs[start : start + 100], None)
+        harness.pool.recall(SYNC)
+        await harness.until(lambda: len(harness.recalls) > start // 200)  # noqa: B023 - it is awaited at once
 
-    await crew.until(lambda: len(crew.recalls) == 30 and len(crew.done) + sum(map(len, crew.recalls)) >= 3000)
+    await harness.until(
+        lambda: len(harness.recalls) == 30 and len(harness.done) + sum(map(len, harness.recalls)) >= 3000
+    )
 
-    recalled = [index for recall in crew.recalls for _, index, _ in recall]
-    reported = [index for event in crew.events if event[0] == "done" for index in event[2]]
+    recalled = [index for recall in harness.recalls for _, index, _ in recall]
+    reported = [index for event in harness.events if event[0] == "done" for index in event[2]]
     assert sorted(recalled + reported) == list(range(3000))
 
 
 async def test_cancelled_coroutine_stops_and_disturbs_no_other(
-    crew: Crew, announcement: Announcement
+    harness: PoolHarness, announcement: Announcement
 ) -> None:
-    index = crew.start(ASYNC, functions.wait_forever, announcement.path, run=RUN)
+    index = harness.start(ASYNC, functions.wait_forever, announcement.path, run=RUN)
     await announcement.text()
 
-    crew.pool.cancel(ASYNC, RUN, index, 1)
-    await crew.end_of(index)
+    harness.pool.cancel(ASYNC, RUN, index, 1)
+    await harness.end_of(index)
 
-    assert crew.failed[index] == ("cancelled", b"", "cancelled")
-    assert await crew.call(ASYNC, functions.double_later, 2) == 4
-
-
-async def test_coroutine_cancelled_before_it_starts_is_told(crew: Crew, announcement: Announcement) -> None:
-    index = crew.start(ASYNC, functions.wait_forever, announcement.path, run=RUN)
-    crew.pool.cancel(ASYNC, RUN, index, 1)
-
-    await crew.end_of(index)
-
-    assert crew.failed[index][0] == "cancelled"
+    assert harness.failed[index] == ("cancelled", b"", "cancelled")
+    assert await harness.call(ASYNC, functions.double_later, 2) == 4
 
 
-async def test_coroutines_run_side_by_side(crew: Crew) -> None:
+async def test_coroutine_cancelled_before_it_starts_is_told(
+    harness: PoolHarness, announcement: Announcement
+) -> None:
+    index = harness.start(ASYNC, functions.wait_forever, announcement.path, run=RUN)
+    harness.pool.cancel(ASYNC, RUN, index, 1)
+
+    await harness.end_of(index)
+
+    assert harness.failed[index][0] == "cancelled"
+
+
+async def test_coroutines_run_side_by_side(harness: PoolHarness) -> None:
     async def meet(number: int) -> int:
         import asyncio  # noqa: PLC0415 - it travels by value
 
@@ -134,14 +142,14 @@ async def test_coroutines_run_side_by_side(crew: Crew) -> None:
         await barrier.wait()
         return number
 
-    crew.pool.give(ASYNC, RUN, {0: template(meet)}, [job(index, index) for index in range(100)], None)
+    harness.pool.give(ASYNC, RUN, {0: template(meet)}, [job(index, index) for index in range(100)], None)
 
-    await crew.until(lambda: len(crew.done) == 100)
+    await harness.until(lambda: len(harness.done) == 100)
 
 
 @pytest.mark.parametrize("worker", [SYNC, ASYNC])
-async def test_arguments_may_be_computed_stored_or_texts(crew: Crew, worker: Any) -> None:
-    (crew.store / f"{RUN:016x}-5").write_bytes(encode(50).to_bytes())
+async def test_arguments_may_be_computed_stored_or_texts(harness: PoolHarness, worker: Any) -> None:
+    (harness.store / f"{RUN:016x}-5").write_bytes(encode(50).to_bytes())
     inner = Call(1, [encode(3).to_bytes(), Text("node")], encode_call((), {"more": 4}))
     templates = {
         0: template(lambda *args: args),
@@ -150,13 +158,13 @@ async def test_arguments_may_be_computed_stored_or_texts(crew: Crew, worker: Any
     }
     args: list[Arg] = [inner, Call(2, [encode(8).to_bytes()], None), Ref(5, 3, [""]), Text("here")]
 
-    crew.pool.give(worker, RUN, templates, [Job(1, 1, 0, args, None)], None)
-    await crew.end_of(1)
+    harness.pool.give(worker, RUN, templates, [Job(1, 1, 0, args, None)], None)
+    await harness.end_of(1)
 
-    assert decode(crew.done[1][2]) == ((7, "node"), 16, 50, "here")
+    assert decode(harness.done[1][2]) == ((7, "node"), 16, 50, "here")
 
 
-async def test_code_is_sent_to_a_worker_once(crew: Crew) -> None:
+async def test_code_is_sent_to_a_worker_once(harness: PoolHarness) -> None:
     large = bytes(1_000_000)
 
     def measure(number: int) -> int:
@@ -166,15 +174,15 @@ async def test_code_is_sent_to_a_worker_once(crew: Crew) -> None:
     sizes = []
     for run in range(1, 4):
         started = time.perf_counter()
-        crew.pool.give(SYNC, RunId(run), {0: encoded}, [job(run, run)], None)
-        await crew.end_of(run)
-        sizes.append((decode(crew.done[run][2]), time.perf_counter() - started))
-        crew.pool.forget(RunId(run))
+        harness.pool.give(SYNC, RunId(run), {0: encoded}, [job(run, run)], None)
+        await harness.end_of(run)
+        sizes.append((decode(harness.done[run][2]), time.perf_counter() - started))
+        harness.pool.forget(RunId(run))
 
     assert [size for size, _ in sizes] == [1_000_001, 1_000_002, 1_000_003]
 
 
-async def test_many_different_functions_are_forgotten_alike_on_both_sides(crew: Crew) -> None:
+async def test_many_different_functions_are_forgotten_alike_on_both_sides(harness: PoolHarness) -> None:
     def make(number: int) -> Any:
         return lambda: number
 
@@ -182,7 +190,7 @@ async def test_many_different_functions_are_forgotten_alike_on_both_sides(crew: 
     for turn in range(2):
         for number, one in enumerate(encoded):
             run = RunId(turn * 1000 + number + 1)
-            crew.pool.give(SYNC, run, {0: one}, [job(run)], None)
-    await crew.until(lambda: len(crew.done) == 600)
+            harness.pool.give(SYNC, run, {0: one}, [job(run)], None)
+    await harness.until(lambda: len(harness.done) == 600)
 
-    assert all(decode(row[2]) == (index - 1) % 1000 for index, row in crew.done.items())
+    assert all(decode(row[2]) == (index - 1) % 1000 for index, row in harness.done.items())

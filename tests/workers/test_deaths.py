@@ -13,22 +13,22 @@ import pytest
 from handoff_actors.ids import WorkerId
 from tests.workers import functions
 from tests.workers.announcement import Announcement
-from tests.workers.crew import ASYNC, SYNC, Crew, assert_ended, zygote_of
+from tests.workers.pool_harness import ASYNC, SYNC, PoolHarness, assert_ended, zygote_of
 
 pytestmark = pytest.mark.processes
 
 _APP = """
 import asyncio, sys
 from pathlib import Path
-from tests.workers.crew import SYNC, Crew
+from tests.workers.pool_harness import SYNC, PoolHarness
 
 async def main():
-    crew = Crew(Path(sys.argv[1]))
-    await crew.pool.start()
-    crew.pool.spawn(SYNC, is_async=False)
-    await crew.until(lambda: SYNC in crew.pids)
-    (crew.store / "value").write_bytes(b"x")
-    print(crew.pids[SYNC], flush=True)
+    harness = PoolHarness(Path(sys.argv[1]))
+    await harness.pool.start()
+    harness.pool.spawn(SYNC, is_async=False)
+    await harness.until(lambda: SYNC in harness.pids)
+    (harness.store / "value").write_bytes(b"x")
+    print(harness.pids[SYNC], flush=True)
     {then}
     await asyncio.Event().wait()
 
@@ -47,130 +47,134 @@ asyncio.run(main())
 )
 @pytest.mark.parametrize("worker", [SYNC, ASYNC])
 async def test_worker_that_dies_is_reported_with_how(
-    crew: Crew, worker: Any, code: Any, args: Any, expected: tuple[int | None, int | None]
+    harness: PoolHarness, worker: Any, code: Any, args: Any, expected: tuple[int | None, int | None]
 ) -> None:
-    crew.start(worker, code, *args)
+    harness.start(worker, code, *args)
 
-    assert await crew.exit_of(worker) == expected
+    assert await harness.exit_of(worker) == expected
 
 
 @pytest.mark.parametrize("worker", [SYNC, ASYNC])
-async def test_worker_whose_function_closes_its_channels_is_ended(crew: Crew, worker: Any) -> None:
-    crew.start(worker, lambda: os.closerange(3, 256))
+async def test_worker_whose_function_closes_its_channels_is_ended(harness: PoolHarness, worker: Any) -> None:
+    harness.start(worker, lambda: os.closerange(3, 256))
 
-    await crew.exit_of(worker)
-
-
-async def test_death_of_one_worker_leaves_the_others(crew: Crew) -> None:
-    crew.start(SYNC, functions.exit_at_once, 3)
-    await crew.exit_of(SYNC)
-
-    assert await crew.call(ASYNC, functions.add, 1, 2) == 3
+    await harness.exit_of(worker)
 
 
-async def test_results_before_a_death_are_delivered_before_it(crew: Crew) -> None:
-    before = [crew.start(SYNC, functions.add, number, 1) for number in range(50)]
-    crew.start(SYNC, functions.exit_at_once, 0)
+async def test_death_of_one_worker_leaves_the_others(harness: PoolHarness) -> None:
+    harness.start(SYNC, functions.exit_at_once, 3)
+    await harness.exit_of(SYNC)
 
-    await crew.exit_of(SYNC)
-
-    assert all(index in crew.done for index in before)
+    assert await harness.call(ASYNC, functions.add, 1, 2) == 3
 
 
-async def test_killed_worker_ends_though_it_ignores_signals(crew: Crew, announcement: Announcement) -> None:
-    crew.start(SYNC, functions.announce_and_ignore_signals, announcement.path)
+async def test_results_before_a_death_are_delivered_before_it(harness: PoolHarness) -> None:
+    before = [harness.start(SYNC, functions.add, number, 1) for number in range(50)]
+    harness.start(SYNC, functions.exit_at_once, 0)
+
+    await harness.exit_of(SYNC)
+
+    assert all(index in harness.done for index in before)
+
+
+async def test_killed_worker_ends_though_it_ignores_signals(
+    harness: PoolHarness, announcement: Announcement
+) -> None:
+    harness.start(SYNC, functions.announce_and_ignore_signals, announcement.path)
     await announcement.text()
 
-    crew.pool.kill(SYNC)
+    harness.pool.kill(SYNC)
 
-    assert await crew.exit_of(SYNC) == (signal.SIGKILL, None)
+    assert await harness.exit_of(SYNC) == (signal.SIGKILL, None)
 
 
-async def test_killed_worker_takes_its_own_processes_with_it(crew: Crew, announcement: Announcement) -> None:
-    crew.start(SYNC, functions.start_process_and_wait, announcement.path)
+async def test_killed_worker_takes_its_own_processes_with_it(
+    harness: PoolHarness, announcement: Announcement
+) -> None:
+    harness.start(SYNC, functions.start_process_and_wait, announcement.path)
     child = psutil.Process(int(await announcement.text()))
 
-    crew.pool.kill(SYNC)
-    await crew.exit_of(SYNC)
+    harness.pool.kill(SYNC)
+    await harness.exit_of(SYNC)
 
     assert_ended(child)
 
 
-async def test_kill_right_after_spawn_is_obeyed(crew: Crew) -> None:
-    crew.pool.spawn(WorkerId(9), is_async=False)
-    crew.pool.kill(WorkerId(9))
+async def test_kill_right_after_spawn_is_obeyed(harness: PoolHarness) -> None:
+    harness.pool.spawn(WorkerId(9), is_async=False)
+    harness.pool.kill(WorkerId(9))
 
-    assert await crew.exit_of(9) == (signal.SIGKILL, None)
+    assert await harness.exit_of(9) == (signal.SIGKILL, None)
 
 
-async def test_worker_killed_from_outside_is_replaced_by_the_next_spawn(crew: Crew) -> None:
-    await crew.until(lambda: SYNC in crew.pids)
-    os.kill(crew.pids[SYNC], signal.SIGKILL)
-    await crew.exit_of(SYNC)
+async def test_worker_killed_from_outside_is_replaced_by_the_next_spawn(harness: PoolHarness) -> None:
+    await harness.until(lambda: SYNC in harness.pids)
+    os.kill(harness.pids[SYNC], signal.SIGKILL)
+    await harness.exit_of(SYNC)
 
-    crew.pool.spawn(WorkerId(3), is_async=False)
+    harness.pool.spawn(WorkerId(3), is_async=False)
 
-    assert await crew.call(WorkerId(3), functions.add, 1, 2) == 3
+    assert await harness.call(WorkerId(3), functions.add, 1, 2) == 3
 
 
 async def test_zygotes_death_ends_its_workers_and_the_next_spawn_starts_another(
-    crew: Crew, announcement: Announcement
+    harness: PoolHarness, announcement: Announcement
 ) -> None:
-    await crew.until(lambda: len(crew.pids) == 2)
-    crew.start(SYNC, functions.start_process_and_wait, announcement.path)
+    await harness.until(lambda: len(harness.pids) == 2)
+    harness.start(SYNC, functions.start_process_and_wait, announcement.path)
     child = psutil.Process(int(await announcement.text()))
 
-    psutil.Process(crew.pids[SYNC]).parent().kill()
+    psutil.Process(harness.pids[SYNC]).parent().kill()
 
-    assert await crew.exit_of(SYNC) == await crew.exit_of(ASYNC) == (signal.SIGKILL, None)
+    assert await harness.exit_of(SYNC) == await harness.exit_of(ASYNC) == (signal.SIGKILL, None)
     assert_ended(child)
-    crew.pool.spawn(WorkerId(3), is_async=False)
-    assert await crew.call(WorkerId(3), functions.add, 1, 2) == 3
+    harness.pool.spawn(WorkerId(3), is_async=False)
+    assert await harness.call(WorkerId(3), functions.add, 1, 2) == 3
 
 
 async def test_zygotes_death_before_it_was_ready_is_told_of_each_worker(tmp_path: Path) -> None:
-    crew = Crew(tmp_path / "store")
-    await crew.pool.start()
+    harness = PoolHarness(tmp_path / "store")
+    await harness.pool.start()
     for number in range(1, 40):
-        crew.pool.spawn(WorkerId(number), is_async=bool(number % 2))
+        harness.pool.spawn(WorkerId(number), is_async=bool(number % 2))
 
-    zygote_of(crew.store).kill()
+    zygote_of(harness.store).kill()
 
-    await crew.until(lambda: len(crew.exits) == 39)
-    await crew.pool.close()
+    await harness.until(lambda: len(harness.exits) == 39)
+    await harness.pool.close()
 
 
-async def test_nobody_is_interrupted_by_the_terminal(crew: Crew) -> None:
-    await crew.until(lambda: SYNC in crew.pids)
-    os.kill(crew.pids[SYNC], signal.SIGINT)
+async def test_nobody_is_interrupted_by_the_terminal(harness: PoolHarness) -> None:
+    await harness.until(lambda: SYNC in harness.pids)
+    os.kill(harness.pids[SYNC], signal.SIGINT)
 
-    assert await crew.call(SYNC, functions.add, 1, 2) == 3
+    assert await harness.call(SYNC, functions.add, 1, 2) == 3
 
 
 async def test_close_leaves_no_descriptor_and_no_child(tmp_path: Path, announcement: Announcement) -> None:
     this = psutil.Process()
     descriptors, children = this.num_fds(), this.children(recursive=True)
-    crew = Crew(tmp_path / "store")
-    await crew.pool.start()
-    crew.pool.spawn(SYNC, is_async=False)
-    crew.start(SYNC, functions.start_process_and_wait, announcement.path)
+    harness = PoolHarness(tmp_path / "store")
+    await harness.pool.start()
+    harness.pool.spawn(SYNC, is_async=False)
+    harness.start(SYNC, functions.start_process_and_wait, announcement.path)
     child = psutil.Process(int(await announcement.text()))
 
-    await crew.pool.close()
+    await harness.pool.close()
 
     assert (this.num_fds(), this.children(recursive=True)) == (descriptors, children)
-    assert crew.exits == {SYNC: (signal.SIGKILL, None)}
+    assert harness.exits == {SYNC: (signal.SIGKILL, None)}
     assert_ended(child)
 
 
 async def test_store_that_is_not_empty_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
-    crew = Crew(tmp_path)
+    harness = PoolHarness(tmp_path)
 
     with pytest.raises(FileExistsError):
-        await crew.pool.start()
+        await harness.pool.start()
 
-    await crew.pool.close()
+    await harness.pool.close()
     assert (tmp_path / "precious").exists()
 
 
@@ -217,13 +221,13 @@ def work(point):
     with ProcessPoolExecutor(2) as executor:
         return Point(sum(executor.map(grow, range(point.x))))
 
-async def run(crew):
-    point = await crew.call(SYNC, work, Point(3))
+async def run(harness):
+    point = await harness.call(SYNC, work, Point(3))
     assert isinstance(point, Point), point
     print("result", point.x)
-    await crew.pool.close()
+    await harness.pool.close()
     raise SystemExit
-""" + _APP.format(then="await run(crew)")
+""" + _APP.format(then="await run(harness)")
 
     app = _run(script, tmp_path / "store")
     output, _ = app.communicate(timeout=30)

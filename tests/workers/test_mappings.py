@@ -11,7 +11,7 @@ from handoff_actors.ids import WorkerId
 from handoff_actors.store.mappings import KEPT_COUNT, KEPT_FROM_NBYTES, Mappings
 from handoff_actors.wire.messages.jobs import Job, Ref
 from handoff_actors.wire.payload import decode
-from tests.workers.crew import ASYNC, RUN, SYNC, Crew, job, template
+from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
 
 NBYTES = KEPT_FROM_NBYTES
 
@@ -103,46 +103,46 @@ async def _where_later(array: Any) -> int:
     return int(array.ctypes.data)
 
 
-def _accept(crew: Crew, index: int) -> None:
+def _accept(harness: PoolHarness, index: int) -> None:
     """Do what the node does with a stored result."""
-    accepted = crew.store / f"{RUN:016x}-{index}"
+    accepted = harness.store / f"{RUN:016x}-{index}"
     Path(f"{accepted}.1").rename(accepted)
 
 
-async def _take_twice(crew: Crew, worker: WorkerId, code: Any) -> list[int]:
+async def _take_twice(harness: PoolHarness, worker: WorkerId, code: Any) -> list[int]:
     """Have two jobs that follow one another take the same value; gives where each has seen it."""
     templates = {0: template(_ones), 1: template(code, 1)}
-    crew.pool.give(SYNC, RUN, templates, [job(1)], None)
-    await crew.end_of(1)
-    _accept(crew, 1)
+    harness.pool.give(SYNC, RUN, templates, [job(1)], None)
+    await harness.end_of(1)
+    _accept(harness, 1)
     takers = [Job(index, 1, 1, [Ref(1, NBYTES, [""])], None) for index in (2, 3)]
-    crew.pool.give(worker, RUN, templates, takers, None)
-    await crew.end_of(2)
-    await crew.end_of(3)
-    return [decode(crew.done[index][2]) for index in (2, 3)]
+    harness.pool.give(worker, RUN, templates, takers, None)
+    await harness.end_of(2)
+    await harness.end_of(3)
+    return [decode(harness.done[index][2]) for index in (2, 3)]
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize(("worker", "code"), [(SYNC, _where), (ASYNC, _where_later)])
-async def test_idle_worker_maps_nothing(crew: Crew, worker: WorkerId, code: Any) -> None:
-    first, second = await _take_twice(crew, worker, code)
+async def test_idle_worker_maps_nothing(harness: PoolHarness, worker: WorkerId, code: Any) -> None:
+    first, second = await _take_twice(harness, worker, code)
 
     assert first == second
-    await _until_unmapped(crew, worker)
+    await _until_unmapped(harness, worker)
 
 
 @pytest.mark.processes
-async def test_worker_maps_nothing_of_a_run_that_is_forgotten(crew: Crew) -> None:
-    await _take_twice(crew, SYNC, _where)
-    crew.pool.forget(RUN)
+async def test_worker_maps_nothing_of_a_run_that_is_forgotten(harness: PoolHarness) -> None:
+    await _take_twice(harness, SYNC, _where)
+    harness.pool.forget(RUN)
 
-    await _until_unmapped(crew, SYNC)
+    await _until_unmapped(harness, SYNC)
 
 
-async def _until_unmapped(crew: Crew, worker: WorkerId) -> None:
+async def _until_unmapped(harness: PoolHarness, worker: WorkerId) -> None:
     async with asyncio.timeout(10):
-        while _mapped(crew.pids[worker], crew.store):
-            await crew.call(SYNC if worker == ASYNC else ASYNC, len, b"")
+        while _mapped(harness.pids[worker], harness.store):
+            await harness.call(SYNC if worker == ASYNC else ASYNC, len, b"")
 
 
 def _mapped(pid: int, directory: Path) -> list[str]:

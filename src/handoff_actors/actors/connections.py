@@ -27,7 +27,7 @@ CONNECT_TIMEOUT_S = 5.0
 PATIENCE_S = 1.0
 
 
-class Audience(Protocol):
+class ConnectionListener(Protocol):
     """Whoever works with the nodes."""
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
@@ -61,9 +61,9 @@ class _Connection(Struct):
 class Connections:
     """Every node that this session can use."""
 
-    def __init__(self, name: str, audience: Audience) -> None:
+    def __init__(self, name: str, listener: ConnectionListener) -> None:
         self._name = name
-        self._audience = audience
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._connections: dict[str, _Connection] = {}
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(BEAT_S, self._beat)
@@ -160,14 +160,14 @@ class Connections:
     # --- Links --------------------------------------------------------------------------------------------------
 
     def _open(self, connection: _Connection, within_s: float) -> None:
-        handler = _Handler(self, connection)
+        handler = _ConnectionHandler(self, connection)
         connection.link = connection.network.link(connection.address, handler, within_s)
         connection.link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, None))
 
     def welcomed(self, connection: _Connection, advert: Advert) -> None:
         """A node answers, and says how it stands; what others have told of it may be old."""
         if advert.incarnation != connection.advert.incarnation:
-            self._audience.told_of(advert)
+            self._listener.told_of(advert)
             return
         if connection.hears_news(advert):
             connection.advert = advert
@@ -177,7 +177,7 @@ class Connections:
 
     def heard(self, connection: _Connection, message: FromNode) -> None:
         """A node has said something."""
-        self._audience.heard(connection.advert.name, message)
+        self._listener.heard(connection.advert.name, message)
 
     def broke(self, connection: _Connection, reason: str) -> None:
         """A link is gone, and whatever was on it. Its node may be well, so a new one is tried."""
@@ -194,17 +194,17 @@ class Connections:
         connection.link = None
         del self._connections[advert.name]
         self._wake_waiters()
-        self._audience.unreachable(advert.name, advert.incarnation, reason)
+        self._listener.unreachable(advert.name, advert.incarnation, reason)
 
     def _went_down(self, connection: _Connection, reason: str) -> None:
         if connection.is_up:
             connection.is_up = False
-            self._audience.node_event(NodeDown(connection.advert.name, reason))
+            self._listener.node_event(NodeDown(connection.advert.name, reason))
         self._wake_waiters()
 
     def _tell_of(self, connection: _Connection) -> None:
         if connection.is_up:
-            self._audience.node_event(_node_up(connection))
+            self._listener.node_event(_node_up(connection))
 
     def _beat(self) -> None:
         for connection in self._connections.values():
@@ -224,7 +224,7 @@ class Connections:
                 waiter.set_result(None)
 
 
-class _Handler:
+class _ConnectionHandler:
     def __init__(self, connections: Connections, connection: _Connection) -> None:
         self._connections = connections
         self._connection = connection

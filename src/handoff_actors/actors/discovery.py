@@ -7,20 +7,20 @@ from typing import Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
 from handoff_actors.core.cluster.membership import (
+    AdvertReceived,
     Introduce,
     MemberChanged,
     MemberDown,
     MembershipEffect,
     MembershipEvent,
     MembershipMachine,
+    MembersReported,
     MemberSuspected,
+    MemberUnreachable,
     MemberUp,
     NoRoom,
     SetSeeds,
-    Spoke,
     Subscribe,
-    ToldOf,
-    Unreachable,
     Unsubscribe,
 )
 from handoff_actors.core.node.validation import check_advert
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 
 
-class Watcher(Protocol):
+class MembershipListener(Protocol):
     """Whoever wants to know who is there."""
 
     def member_up(self, advert: Advert) -> None:
@@ -66,14 +66,14 @@ class Discovery:
         self,
         network: Network,
         name: str,
-        watcher: Watcher | None = None,
+        listener: MembershipListener | None = None,
         own: Callable[[], Advert] | None = None,
         own_incarnation: str | None = None,
     ) -> None:
         self._network = network
         self._name = name
         self._own = own
-        self._watcher = watcher
+        self._listener = listener
         self._machine = MembershipMachine(own_incarnation, name if own_incarnation is not None else None)
         self._driver: Driver[MembershipEvent, MembershipEffect] = Driver(
             self._machine, self._perform, self._crashed
@@ -128,17 +128,17 @@ class Discovery:
 
     def told_of(self, adverts: Sequence[Advert], suspects: Sequence[str] = ()) -> None:
         """A node has said whom it knows, and of whom it has not heard for a while."""
-        self._driver.feed(ToldOf(tuple(filter(_is_sound, adverts)), tuple(suspects)))
+        self._driver.feed(MembersReported(tuple(filter(_is_sound, adverts)), tuple(suspects)))
 
     def introduced(self, advert: Advert) -> None:
         """A node has introduced itself to the node in this process: all others are told."""
-        self._driver.feed(ToldOf((advert,)))
+        self._driver.feed(MembersReported((advert,)))
         if self._publisher is not None:
             self._publisher.publish(Joined(advert))
 
     def unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """A member's connection has broken and can't be made again."""
-        self._driver.feed(Unreachable(name, incarnation, reason))
+        self._driver.feed(MemberUnreachable(name, incarnation, reason))
 
     def close(self) -> None:
         """Hear and say nothing more."""
@@ -155,9 +155,9 @@ class Discovery:
         for message in messages:
             match message:
                 case Published(advert) if _is_sound(advert):
-                    self._driver.feed(Spoke(advert))
+                    self._driver.feed(AdvertReceived(advert))
                 case Joined(advert) if _is_sound(advert):
-                    self._driver.feed(ToldOf((advert,)))
+                    self._driver.feed(MembersReported((advert,)))
                 case Published() | Joined():
                     pass
                 case _:
@@ -183,20 +183,20 @@ class Discovery:
                         "another node has this node's name, and counts instead of it; give each a name of its own",
                         extra={"node": self._name, "address": advert.address},
                     )
-                elif self._watcher is not None:
-                    self._watcher.member_up(advert)
+                elif self._listener is not None:
+                    self._listener.member_up(advert)
             case MemberChanged(advert):
-                if self._watcher is not None:
-                    self._watcher.member_changed(advert)
+                if self._listener is not None:
+                    self._listener.member_changed(advert)
             case MemberSuspected(name, is_suspect):
                 log.info("member suspected", extra={"member": name, "is_suspect": is_suspect})
-                if self._watcher is not None:
-                    self._watcher.member_suspected(name, is_suspect=is_suspect)
+                if self._listener is not None:
+                    self._listener.member_suspected(name, is_suspect=is_suspect)
             case MemberDown(name, _, reason):
                 log.info("member down", extra={"member": name, "reason": reason})
                 self.on_members(self._machine.size)
-                if self._watcher is not None:
-                    self._watcher.member_down(name, reason)
+                if self._listener is not None:
+                    self._listener.member_down(name, reason)
             case _:
                 assert_never(effect)
 

@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from handoff_actors.core.cluster.transfers import Ask, FetchEffect, Fetching, Landed, Lost, Restart
+from handoff_actors.core.cluster.transfers import (
+    FetchEffect,
+    RequestChunk,
+    TransferCompleted,
+    TransferFailed,
+    TransferRestarted,
+    Transfers,
+)
 from handoff_actors.ids import Index, RunId
 from handoff_actors.store.files import Landing
 from handoff_actors.wire.messages.values import Chunk, Fetch
@@ -26,7 +33,7 @@ class Fetcher:
 
     def __init__(self, ask: Callable[[str, Fetch], None]) -> None:
         self._ask = ask
-        self._fetching = Fetching()
+        self._fetching = Transfers()
         self._arrivals: dict[int, _Arrival] = {}
         self._numbers = itertools.count(1)
 
@@ -98,16 +105,16 @@ class Fetcher:
     def _perform(self, effects: list[FetchEffect]) -> None:
         for effect in effects:
             match effect:
-                case Ask(holder, message):
+                case RequestChunk(holder, message):
                     self._ask(holder, message)
-                case Restart(request):
+                case TransferRestarted(request):
                     self._abandon_landing(request)
-                case Landed(request):
+                case TransferCompleted(request):
                     landed = self._arrivals.pop(request)
                     if landed.landing is not None:
                         landed.landing.finish()
                     landed.done(landed.landing, "", False)
-                case Lost(request, reason):
+                case TransferFailed(request, reason):
                     self._abandon_landing(request)
                     arrival = self._arrivals.pop(request, None)
                     # Whoever heard of another loss may have cancelled it meanwhile.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
-from handoff_actors.actors.discovery import Discovery, Watcher
+from handoff_actors.actors.discovery import Discovery, MembershipListener
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.core.node.validation import MAX_NAME_BYTES, NAME_RULE, is_name
@@ -25,14 +25,14 @@ LOOPBACK = "tcp://127.0.0.1:0"
 NO_CLUSTER_KEY: Final = Credentials()
 
 
-class Station:
+class Member:
     """Opens what it needs when it needs it: without peers there is no socket, and ZeroMQ is not even imported."""
 
     def __init__(
-        self, name: str, watcher: Watcher | None = None, credentials: Credentials = NO_CLUSTER_KEY
+        self, name: str, listener: MembershipListener | None = None, credentials: Credentials = NO_CLUSTER_KEY
     ) -> None:
         self._name = name
-        self._watcher = watcher
+        self._listener = listener
         self._credentials = credentials
         self._network: ZmqNetwork | None = None
         self._discovery: Discovery | None = None
@@ -98,7 +98,7 @@ class Station:
         Raises InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch.
         """
         if self._discovery is None:
-            self._discovery = Discovery(self.network(), self._name, self._watcher)
+            self._discovery = Discovery(self.network(), self._name, self._listener)
             if self.node is not None:
                 self.node.fetch_over(self.network())
         await self._discovery.join(seeds)
@@ -133,7 +133,7 @@ class Station:
 
     def _open(self, node: NodeActor, listen: str, advertise: str | None) -> None:
         network = self.network()
-        discovery = Discovery(network, node.name, self._watcher, node.advert, node.incarnation)
+        discovery = Discovery(network, node.name, self._listener, node.advert, node.incarnation)
         self._discovery = discovery
         node.address = advertised(node.serve(network, listen), advertise)
         bus_at = listen.rpartition(":")[0] + ":0"

@@ -35,7 +35,7 @@ class PeerLinks:
         """Ask for a piece of a value, connecting first if need be."""
         link = self._links.get(address)
         if link is None:
-            handler = _Handler(self._fetcher, address, self._forget)
+            handler = _PeerLinkHandler(self._fetcher, address, self._forget)
             link = self._links[address] = self._network.link(address, handler, CONNECT_TIMEOUT_S)
             link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, None))
             if self._timer is None:
@@ -78,7 +78,7 @@ def _keep_freed_memory() -> None:
     bytes(FREED_NBYTES)
 
 
-class _Handler:
+class _PeerLinkHandler:
     def __init__(self, fetcher: Fetcher, address: str, forget: Callable[[str, str], None]) -> None:
         self._fetcher = fetcher
         self._address = address

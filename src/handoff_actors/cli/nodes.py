@@ -8,7 +8,7 @@ import click
 import uvloop
 from rich.console import Console
 
-from handoff_actors.actors.node.cluster_monitor import Census, Member
+from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture
@@ -32,13 +32,13 @@ def nodes(seeds: tuple[str, ...], credentials: Credentials, as_json: bool) -> No
         click.echo(plain_picture(members))
 
 
-async def _members(seeds: Sequence[str], credentials: Credentials) -> list[Member]:
-    async with Census("handoff nodes", credentials) as census:
+async def _members(seeds: Sequence[str], credentials: Credentials) -> list[MonitoredNode]:
+    async with ClusterMonitor("handoff nodes", credentials) as census:
         await census.join(seeds)
         return await census.take()
 
 
-def _print_tables(members: Sequence[Member]) -> None:
+def _print_tables(members: Sequence[MonitoredNode]) -> None:
     console = Console()
     console.print(node_table(members))
     if any(member.runs for member in members):

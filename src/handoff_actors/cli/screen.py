@@ -15,7 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from handoff_actors.actors.node.cluster_monitor import Member
+from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.standing import standings, summary
 from handoff_actors.cli.tables import live_node_table, live_run_table
 from handoff_actors.report.table import count
@@ -33,7 +33,7 @@ class Screen:
     def __init__(self, quit_asked: Callable[[], None]) -> None:
         self._quit_asked = quit_asked
         self._console = Console()
-        self._members: Sequence[Member] | None = None
+        self._members: Sequence[MonitoredNode] | None = None
         self._live = Live(
             get_renderable=self._picture, console=self._console, screen=True, auto_refresh=False
         )
@@ -62,7 +62,7 @@ class Screen:
     ) -> None:
         self._closing.close()
 
-    def show(self, members: Sequence[Member]) -> None:
+    def show(self, members: Sequence[MonitoredNode]) -> None:
         """Draw this from now on."""
         self._members = members
         self._live.refresh()

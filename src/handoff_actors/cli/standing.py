@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from handoff_actors.actors.node.cluster_monitor import Member
+from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.resources import amounts
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
@@ -37,12 +37,12 @@ class RunStanding(Struct):
     stored: int = 0
 
 
-def node_rows(members: Sequence[Member]) -> list[Row]:
+def node_rows(members: Sequence[MonitoredNode]) -> list[Row]:
     """A row for each node, under NODE_COLUMNS."""
     return [_node_row(member) for member in members]
 
 
-def run_rows(members: Sequence[Member]) -> list[Row]:
+def run_rows(members: Sequence[MonitoredNode]) -> list[Row]:
     """A row for each run that some node serves, under RUN_COLUMNS."""
     return [
         (
@@ -57,7 +57,7 @@ def run_rows(members: Sequence[Member]) -> list[Row]:
     ]
 
 
-def standings(members: Sequence[Member]) -> dict[str, RunStanding]:
+def standings(members: Sequence[MonitoredNode]) -> dict[str, RunStanding]:
     """Every run that some node serves."""
     found: dict[str, RunStanding] = {}
     for member in members:
@@ -70,7 +70,7 @@ def standings(members: Sequence[Member]) -> dict[str, RunStanding]:
     return found
 
 
-def summary(members: Sequence[Member]) -> str:
+def summary(members: Sequence[MonitoredNode]) -> str:
     """One line about the whole cluster."""
     adverts = [member.advert for member in members]
     running, queued = (sum(getattr(advert, load) for advert in adverts) for load in ("running", "queued"))
@@ -97,14 +97,14 @@ def plain(columns: Row, rows: Sequence[Row]) -> str:
     )
 
 
-def plain_picture(members: Sequence[Member]) -> str:
+def plain_picture(members: Sequence[MonitoredNode]) -> str:
     """All nodes, and all runs where there are any."""
     runs = run_rows(members)
     pictures = [plain(NODE_COLUMNS, node_rows(members)), *([plain(RUN_COLUMNS, runs)] if runs else [])]
     return "\n\n".join(pictures)
 
 
-def fields(member: Member) -> dict[str, object]:
+def fields(member: MonitoredNode) -> dict[str, object]:
     """What a program may want to know of a node."""
     advert = member.advert
     return {
@@ -130,14 +130,14 @@ def run_name(served: ServedRun) -> str:
     return f"{served.run:016x}"
 
 
-def node_name(member: Member) -> str:
+def node_name(member: MonitoredNode) -> str:
     """A node's name, and what is amiss with it."""
     leaving = " (leaving)" if member.advert.leaving else ""
     suspect = " (suspect)" if member.is_suspect else ""
     return f"{member.advert.name}{leaving}{suspect}"
 
 
-def served_runs(member: Member) -> str:
+def served_runs(member: MonitoredNode) -> str:
     """How many runs a node serves, if it has said."""
     return "?" if member.runs is None else str(len(member.runs))
 
@@ -153,7 +153,7 @@ def _run_fields(served: ServedRun) -> dict[str, object]:
     }
 
 
-def _node_row(member: Member) -> Row:
+def _node_row(member: MonitoredNode) -> Row:
     advert = member.advert
     return (
         node_name(member),

@@ -7,7 +7,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from handoff_actors.actors.node.cluster_monitor import Member
+from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.standing import (
     NODE_COLUMNS,
     RUN_COLUMNS,
@@ -26,17 +26,17 @@ _GIVE_WAY = {"spare of offered", "nodes"}
 _SPARED_WIDTH = 24
 
 
-def node_table(members: Sequence[Member]) -> Table:
+def node_table(members: Sequence[MonitoredNode]) -> Table:
     """All there is to say about nodes."""
     return _filled(Table(), NODE_COLUMNS, node_rows(members), is_cut=False)
 
 
-def run_table(members: Sequence[Member]) -> Table:
+def run_table(members: Sequence[MonitoredNode]) -> Table:
     """All there is to say about runs."""
     return _filled(Table(), RUN_COLUMNS, run_rows(members), is_cut=False)
 
 
-def live_node_table(members: Sequence[Member]) -> Table:
+def live_node_table(members: Sequence[MonitoredNode]) -> Table:
     """What changes about nodes, a line for each."""
     columns = ("name", "spare of offered", "running", "queued", "workers", "stored", "runs")
     return _filled(Table(box=box.SIMPLE), columns, [_live_row(member) for member in members], is_cut=True)
@@ -52,7 +52,7 @@ def live_run_table(runs: Sequence[tuple[str, RunStanding]]) -> Table:
     return _filled(Table(box=box.SIMPLE), columns, rows, is_cut=True)
 
 
-def _live_row(member: Member) -> Row:
+def _live_row(member: MonitoredNode) -> Row:
     advert = member.advert
     shares = (
         f"{resource} {advert.spare.get(resource, 0.0):.12g}/{amount:.12g}"

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 import click
 import uvloop
 
-from handoff_actors.actors.node.cluster_monitor import Census, Member
+from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture, summary
@@ -45,7 +45,7 @@ def top(
 async def _watch(
     seeds: Sequence[str], credentials: Credentials, interval_s: float | None, *, as_json: bool
 ) -> None:
-    async with Census("handoff top", credentials) as census, AsyncExitStack() as closing:
+    async with ClusterMonitor("handoff top", credentials) as census, AsyncExitStack() as closing:
         await census.join(seeds)
         ending = asyncio.Event()
         show = _written(as_json=as_json)
@@ -64,8 +64,8 @@ async def _watch(
                     await ending.wait()
 
 
-def _written(*, as_json: bool) -> Callable[[Sequence[Member]], None]:
-    def show(members: Sequence[Member]) -> None:
+def _written(*, as_json: bool) -> Callable[[Sequence[MonitoredNode]], None]:
+    def show(members: Sequence[MonitoredNode]) -> None:
         if as_json:
             click.echo(json.dumps({"nodes": [fields(member) for member in members]}))
         else:

@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.client.blocking import run_blocking
-from handoff_actors.client.event_callbacks import OnEvent
-from handoff_actors.client.options import OutputOption
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.core.run.retries import Backoff
 from handoff_actors.core.run.scheduling.placement import Policy
+from handoff_actors.display.options import OutputOption
+from handoff_actors.events import OnEvent
 from handoff_actors.graph.dag import DAG
 from handoff_actors.ids import FunctionId, Resources
 
@@ -47,13 +47,13 @@ class _Default:
 
     def __init__(self) -> None:
         self.session = Session()
-        self._ending = asyncio.Event()
+        self._completion = asyncio.Event()
         self._is_abandoned = False
         # When the loop ends it cancels this task, which then closes the session: hence a task of its own.
         self._task = asyncio.get_running_loop().create_task(self._live(), name="handoff default session")
 
     async def end(self) -> None:
-        self._ending.set()
+        self._completion.set()
         await self._task
 
     def abandon(self) -> None:
@@ -63,7 +63,7 @@ class _Default:
 
     async def _live(self) -> None:
         try:
-            await self._ending.wait()
+            await self._completion.wait()
         finally:
             if not self._is_abandoned:
                 await self.session.close()

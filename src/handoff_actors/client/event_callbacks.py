@@ -5,17 +5,15 @@ import inspect
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
-from handoff_actors.events import EventsLost, RunEvent
+from handoff_actors.events import EventsLost, OnEvent, RunEvent
 from handoff_actors.ids import FunctionId
 
 log = logging.getLogger(__name__)
-
-OnEvent: TypeAlias = Callable[[RunEvent], object]
 
 #: Events that wait for an `on_event` that is awaited. What comes when there is no room for it is dropped and counted.
 MOST_WAITING: Final = 65_536
@@ -23,7 +21,7 @@ MOST_WAITING: Final = 65_536
 GRACE_S: Final = 1.0
 
 
-class Telling:
+class EventCallback:
     """The `on_event` of one run. Use with `async with` around the run; call it with each event."""
 
     def __init__(self, on_event: OnEvent, dag_id: FunctionId) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Observer = Callable[[RunEvent], object]
 
 
-class Watch:
+class RunInstrumentation:
     """One run being watched, from before anything is encoded until it has ended. This one sees nothing."""
 
     def __init__(self, plan: Plan) -> None:
@@ -35,7 +35,7 @@ class Watch:
         return on_event
 
 
-_watches: list[type[Watch] | Callable[[Plan], Watch]] = [Watch]
+_watches: list[type[RunInstrumentation] | Callable[[Plan], RunInstrumentation]] = [RunInstrumentation]
 
 
 def is_on() -> bool:
@@ -43,11 +43,11 @@ def is_on() -> bool:
     return len(_watches) > 1
 
 
-def watch(plan: Plan) -> Watch:
+def watch(plan: Plan) -> RunInstrumentation:
     """A watch over a run that is about to begin."""
     return _watches[-1](plan)
 
 
-def watch_with(make: Callable[[Plan], Watch] | None) -> None:
+def watch_with(make: Callable[[Plan], RunInstrumentation] | None) -> None:
     """Have every run that begins from now on watched so; None: no more."""
     _watches[1:] = [] if make is None else [make]

@@ -1,49 +1,29 @@
 """What a caller may say about a run, checked before anything runs."""
 
 import importlib
-import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from handoff_actors.client.event_callbacks import OnEvent
 from handoff_actors.core.node.validation import MAX_NAME_BYTES, MAX_OFFER_BYTES, NAME_RULE, is_name
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need, Policy
+from handoff_actors.display.options import DisplayOptions, OutputOption, check_output
 from handoff_actors.errors import HandoffError
+from handoff_actors.events import OnEvent
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
-
-#: The values of `output`, as `Session.execute_distributed` describes them.
-OutputOption: TypeAlias = bool | Literal["raw"] | None
-
-
-class Seen(Struct, frozen=True):
-    """How an app sees a run. Raises ValueError."""
-
-    on_event: OnEvent | None = None
-    #: Whether it is shown; None: where and as soon as somebody is likely to want that.
-    progress: bool | None = None
-    #: Whether what functions print and log comes home, and with "raw" is shown just as it is; None stands for True.
-    output: OutputOption = None
-
-    def __post_init__(self) -> None:
-        check_output(self.output)
-
-    def log_level(self) -> int | None:
-        """From which level on log records come home: as for the app itself; None where nothing does."""
-        return None if self.output is False else logging.getLogger().level
 
 
 class RunSettings(Struct, frozen=True):
@@ -100,9 +80,9 @@ class RunSettings(Struct, frozen=True):
         ]
         return replace(plan, templates=templates)
 
-    def seen(self, defaults: Seen) -> Seen:
+    def seen(self, defaults: DisplayOptions) -> DisplayOptions:
         """How its run is seen, where `defaults` stand for what is not said."""
-        return Seen(
+        return DisplayOptions(
             defaults.on_event if self.on_event is None else self.on_event,
             defaults.progress if self.progress is None else self.progress,
             defaults.output if self.output is None else self.output,
@@ -139,7 +119,7 @@ class RunSettings(Struct, frozen=True):
         if not isinstance(self.allocation_strategy, Policy):
             text = f"allocation_strategy={self.allocation_strategy!r} has no method choose(need, nodes)"
             raise TypeError(text)
-        return _HeldToItsWord(self.allocation_strategy)
+        return _CheckedPolicy(self.allocation_strategy)
 
     def _wanted(self, plan: Plan) -> frozenset[Index]:
         if self.fetch is None:
@@ -158,13 +138,13 @@ class RunSettings(Struct, frozen=True):
         return frozenset(wanted)
 
 
-class _HeldToItsWord:
+class _CheckedPolicy:
     """A user's policy, whose mistakes are told as such."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
-    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:
         """See Policy. Raises HandoffError for what is none of `nodes`."""
         chosen = self._policy.choose(need, nodes)
         if chosen is not None and not any(chosen is node for node in nodes):
@@ -173,12 +153,6 @@ class _HeldToItsWord:
                 f"which is none of the nodes that it was given: {', '.join(node.name for node in nodes)}"
             )
         return chosen
-
-
-def check_output(output: object) -> None:
-    """Raise ValueError for what is no value of the option `output`."""
-    if not (output is None or isinstance(output, bool) or (isinstance(output, str) and output == "raw")):
-        raise ValueError(f"output={output!r}: it must be True, False, 'raw' or None")
 
 
 def check_resources(capabilities: Mapping[str, float]) -> Resources:

@@ -188,4 +188,4 @@ class Run:
 def _let_go(runner: RunnerActor, loop: asyncio.AbstractEventLoop) -> None:
     # Garbage may be collected in any thread, and after the loop has ended.
     if not loop.is_closed():
-        loop.call_soon_threadsafe(runner.let_go)
+        loop.call_soon_threadsafe(runner.release)

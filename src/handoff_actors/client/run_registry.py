@@ -11,18 +11,19 @@ from weakref import WeakValueDictionary
 
 from handoff_actors.actors.app.encoding import encode_program
 from handoff_actors.actors.app.journal import resumption_from
-from handoff_actors.actors.app.runner import Home, RunnerActor
+from handoff_actors.actors.app.runner import RunHost, RunnerActor
 from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.actors.offload import offload
 from handoff_actors.client import instrumentation
-from handoff_actors.client.event_callbacks import Telling
-from handoff_actors.client.options import RunSettings, Seen
+from handoff_actors.client.event_callbacks import EventCallback
+from handoff_actors.client.options import RunSettings
 from handoff_actors.client.run import Run
 from handoff_actors.core.run.events import NodeDown, NodeUp
 from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.display.shown import Shown
+from handoff_actors.display.options import DisplayOptions
+from handoff_actors.display.run_display import RunDisplay
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, RunId
 from handoff_actors.wire.messages.members import Advert
@@ -40,10 +41,10 @@ class Cluster(Protocol):
         """What each of them says of itself."""
 
 
-class Running:
+class RunRegistry:
     """The runs that go on, and those that somebody still refers to."""
 
-    def __init__(self, home: Home, seen: Seen, modules_by_value: Sequence[ModuleType]) -> None:
+    def __init__(self, home: RunHost, seen: DisplayOptions, modules_by_value: Sequence[ModuleType]) -> None:
         self._home = home
         self._seen = seen
         self._modules_by_value = tuple(modules_by_value)
@@ -71,7 +72,7 @@ class Running:
         options = settings.options(plan, self._durations, observe=observe, nodes_may_join=nodes_may_join)
         modules = settings.modules() + self._modules_by_value
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
-        telling = nullcontext() if seen.on_event is None else Telling(seen.on_event, plan.dag_id)
+        telling = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
         async with telling as told, instrumentation.watch(plan) as watch, resuming as resumption:
             encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules)
             on_event = watch.observer(told)
@@ -84,7 +85,7 @@ class Running:
             watch.runner = self._runs[run] = self._known[run] = runner
             self._allowed[run] = None if nodes is None else frozenset(nodes)
             usable = [up for up in cluster.ups() if nodes is None or up.name in nodes]
-            shown = Shown(runner, seen, on_event, cluster.adverts, reused=len(resumption.reused))
+            shown = RunDisplay(runner, seen, on_event, cluster.adverts, reused=len(resumption.reused))
             async with shown:
                 await runner.execute(usable, resumption.reused)
             return Run(runner)

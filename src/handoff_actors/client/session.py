@@ -12,30 +12,29 @@ from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from handoff_actors.actors.app.runner import Buffer
-from handoff_actors.actors.app.values import ValueCourier
+from handoff_actors.actors.app.values import AppValues
 from handoff_actors.actors.connections import Connections
-from handoff_actors.actors.member import Station
+from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.offload import offload
-from handoff_actors.client.event_callbacks import OnEvent
 from handoff_actors.client.options import (
-    OutputOption,
     RunSettings,
-    Seen,
     check_resources,
     credentials,
     modules_of,
     seeds_from_environment,
 )
 from handoff_actors.client.run import Run
-from handoff_actors.client.run_registry import Running
+from handoff_actors.client.run_registry import RunRegistry
 from handoff_actors.core.resources import holds
 from handoff_actors.core.run.events import NodeDown, NodeUp
 from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.retries import Backoff
 from handoff_actors.core.run.scheduling.placement import Policy
+from handoff_actors.display.options import DisplayOptions, OutputOption
 from handoff_actors.errors import HandoffError
+from handoff_actors.events import OnEvent
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources, RunId
@@ -85,7 +84,9 @@ class Session:
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers = name, listen, workers
         self._is_started = False
-        self._running = Running(self, Seen(on_event, progress, output), modules_of(modules_by_value))
+        self._runs = RunRegistry(
+            self, DisplayOptions(on_event, progress, output), modules_of(modules_by_value)
+        )
         self._redeclaring = asyncio.Lock()
         self._first_run = asyncio.Lock()
 
@@ -113,9 +114,9 @@ class Session:
         self._is_started = True
         own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
-        self._station = Station(own_name, self, self._credentials)
+        self._member = Member(own_name, self, self._credentials)
         self._connections = Connections(own_name, self)
-        self._courier = ValueCourier(own_name, self._station, self._connections)
+        self._values = AppValues(own_name, self._member, self._connections)
         if self._first_node is not None:
             await self.register_local_node(
                 self._first_node,
@@ -132,7 +133,7 @@ class Session:
         if not self._is_started:
             return
         self._is_started = False
-        runners = self._running.all()
+        runners = self._runs.all()
         try:
             for runner in runners:
                 runner.stop()
@@ -141,10 +142,10 @@ class Session:
         finally:
             for runner in runners:
                 runner.close()
-            self._courier.close()
+            self._values.close()
             self._connections.close()
             self._memory.close()
-            await self._station.close()
+            await self._member.close()
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
@@ -164,7 +165,7 @@ class Session:
         if there is one already, InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, ValueError, OSError.
         """
         await self.start()
-        node = await self._station.start_node(
+        node = await self._member.start_node(
             check_resources(capabilities),
             name=name,
             workers=workers,
@@ -189,7 +190,7 @@ class Session:
         Raises ConnectionFailed, AuthenticationError, VersionMismatch.
         """
         await self.start()
-        await self._station.join(seeds)
+        await self._member.join(seeds)
         await self._connections.settled()
 
     async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
@@ -274,7 +275,7 @@ class Session:
         """Run a DAG on this process's own node alone; costs and placements are ignored. Otherwise as `execute_distributed`."""
         plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=True))
         await self._ready()
-        node = self._station.node or await self.register_local_node(own_capabilities())
+        node = self._member.node or await self.register_local_node(own_capabilities())
         return await self._execute(plan, RunSettings(**options), [node.name])
 
     async def get_result(self, dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
@@ -282,28 +283,28 @@ class Session:
 
         Raises KeyError if there is no such run or function, TimeoutError after `timeout` seconds.
         """
-        return await self._running.result(dag_id, function_id, timeout)
+        return await self._runs.result(dag_id, function_id, timeout)
 
     def explain(self, dag_id: FunctionId) -> list[Explanation]:
         """Why each function that is not done is where it is, over all runs of a DAG that go on in this session."""
-        return self._running.explain(dag_id)
+        return self._runs.explain(dag_id)
 
     async def _execute(self, plan: Plan, settings: RunSettings, nodes: Collection[str] | None) -> Run:
         await self._ready()
-        may_join = self._station.is_open
-        return await self._running.execute(plan, settings, nodes, self._connections, nodes_may_join=may_join)
+        may_join = self._member.is_open
+        return await self._runs.execute(plan, settings, nodes, self._connections, nodes_may_join=may_join)
 
     async def _ready(self) -> None:
         """Start what has not been started, a node of this process's own where there is nothing else."""
         await self.start()
         async with self._first_run:
-            if self._station.node is None and not self._station.is_open:
+            if self._member.node is None and not self._member.is_open:
                 await self.register_local_node(own_capabilities())
         await self._connections.reached()
 
     def received_bytes(self) -> int:
         """Bytes that have come into this process over sockets, in messages and values, by the links that there are."""
-        return self._courier.received_bytes()
+        return self._values.received_bytes()
 
     # --- For runs: see Home -------------------------------------------------------------------------------------
 
@@ -320,17 +321,17 @@ class Session:
         done: Callable[[Buffer | None, str], None],
     ) -> Callable[[], None]:
         """See Home."""
-        return self._courier.bring(run, index, nbytes, holders, done)
+        return self._values.bring(run, index, nbytes, holders, done)
 
     def forget(self, run: RunId) -> None:
         """See Home."""
-        self._running.forget(run)
+        self._runs.forget(run)
 
     # --- What happens: see Watcher and Audience -----------------------------------------------------------------
 
     def member_up(self, advert: Advert) -> None:
         """See Watcher."""
-        self._connections.add(advert, self._station.network(), advert.address)
+        self._connections.add(advert, self._member.network(), advert.address)
 
     def member_changed(self, advert: Advert) -> None:
         """See Watcher."""
@@ -346,31 +347,31 @@ class Session:
 
     def unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """See Audience."""
-        self._station.unreachable(name, incarnation, reason)
+        self._member.unreachable(name, incarnation, reason)
 
     def told_of(self, advert: Advert) -> None:
         """See Audience."""
-        self._station.told_of([advert])
+        self._member.told_of([advert])
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See Audience."""
-        self._running.node_event(event)
+        self._runs.node_event(event)
 
     def heard(self, name: str, message: FromNode) -> None:
         """See Audience."""
         match message:
             case Completed() | Failed() | Recalled() | Copied() | Closed() | Started():
-                runner = self._running.get(message.run)
+                runner = self._runs.get(message.run)
                 if runner is not None:
                     runner.heard(name, message)
             case Fetch():
-                runner = self._running.get(message.run)
+                runner = self._runs.get(message.run)
                 held = {} if runner is None else runner.values
-                serve = partial(self._courier.serve, name, message, held)
+                serve = partial(self._values.serve, name, message, held)
                 if runner is None or not runner.pack(message.index, serve):
                     serve()
             case Output():
-                self._running.said(name, message)
+                self._runs.said(name, message)
             case Redeclared():
                 # The advert that follows says it, too, and to every run.
                 pass

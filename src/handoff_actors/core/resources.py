@@ -27,7 +27,7 @@ class Claim(Struct, frozen=True, eq=False):
     devices: tuple[int, ...]
 
 
-class Ledger:
+class ResourceLedger:
     """The one authority over a node's capabilities."""
 
     def __init__(self, totals: Mapping[str, float]) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from handoff_actors.display.display import display
-from handoff_actors.display.look import View
+from handoff_actors.display.snapshot import ProgressView
 
 _WIDTH: Final = 30
 _NODES: Final = 8
@@ -25,12 +25,12 @@ class Bars:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._views: Sequence[View] = ()
+        self._views: Sequence[ProgressView] = ()
         self._live: Live | None = None
         #: Handlers of the app's that write to the terminal, and the streams that they have.
         self._diverted: list[tuple[logging.StreamHandler[Any], Any]] = []
 
-    def draw(self, views: Sequence[View]) -> None:
+    def draw(self, views: Sequence[ProgressView]) -> None:
         """See Canvas."""
         self._views = views
         if self._live is None:
@@ -38,7 +38,7 @@ class Bars:
         else:
             self._live.refresh()
 
-    def end(self, view: View) -> None:
+    def end(self, view: ProgressView) -> None:
         """See Canvas."""
         self._views = [other for other in self._views if other is not view]
         self._console.print(Text(view.last_line()), soft_wrap=True)
@@ -79,7 +79,7 @@ class Bars:
         return Group(*rows, *([Text(f"{more} more runs", style="dim")] if more > 0 else []))
 
 
-def _row(view: View) -> RenderableType:
+def _row(view: ProgressView) -> RenderableType:
     look = view.latest
     row = Table.grid(padding=(0, 1))
     bar = ProgressBar(total=max(1, look.total), completed=look.done, width=_WIDTH)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from handoff_actors.display.display import Canvas
-from handoff_actors.display.look import View
+from handoff_actors.display.snapshot import ProgressView
 
 #: Lines are written so often.
 LINES_EVERY_S: Final = 10.0
@@ -20,9 +20,9 @@ class Lines:
     """A line now and then, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._next_at: dict[View, float] = {}
+        self._next_at: dict[ProgressView, float] = {}
 
-    def draw(self, views: Sequence[View]) -> None:
+    def draw(self, views: Sequence[ProgressView]) -> None:
         """See Canvas."""
         now = time.monotonic()
         for view in views:
@@ -30,7 +30,7 @@ class Lines:
                 self._next_at[view] = now + LINES_EVERY_S
                 _write_line(f"{view.name}: {view.counts()}, {view.speed()}; {view.doings(_NODES_IN_LINES)}")
 
-    def end(self, view: View) -> None:
+    def end(self, view: ProgressView) -> None:
         """See Canvas."""
         self._next_at.pop(view, None)
         _write_line(view.last_line())
@@ -43,15 +43,15 @@ class Notebook:
     """Below the cell that has begun the run. Works without widgets."""
 
     def __init__(self) -> None:
-        self._shown: dict[View, Any] = {}
+        self._shown: dict[ProgressView, Any] = {}
 
-    def draw(self, views: Sequence[View]) -> None:
+    def draw(self, views: Sequence[ProgressView]) -> None:
         """See Canvas."""
         for view in views:
             text = f"{view.name}: {view.counts()}, {view.speed()}; {view.doings(_MOST_NODES)}"
             self._put(view, text)
 
-    def end(self, view: View) -> None:
+    def end(self, view: ProgressView) -> None:
         """See Canvas."""
         self._put(view, view.last_line())
         self._shown.pop(view, None)
@@ -59,7 +59,7 @@ class Notebook:
     def close(self) -> None:
         """See Canvas."""
 
-    def _put(self, view: View, text: str) -> None:
+    def _put(self, view: ProgressView, text: str) -> None:
         # What there is in a notebook anyway, and no other program needs.
         import html  # noqa: PLC0415
 
@@ -94,11 +94,11 @@ class _Later:
         self._make = make
         self._made: Canvas | None = None
 
-    def draw(self, views: Sequence[View]) -> None:
+    def draw(self, views: Sequence[ProgressView]) -> None:
         """See Canvas."""
         self._canvas().draw(views)
 
-    def end(self, view: View) -> None:
+    def end(self, view: ProgressView) -> None:
         """See Canvas."""
         self._canvas().end(view)
 

@@ -20,7 +20,7 @@ from contextvars import Context
 from functools import partial
 from typing import Final, Protocol, TextIO
 
-from handoff_actors.display.look import View
+from handoff_actors.display.snapshot import ProgressView
 
 #: Bytes that wait to be written.
 MOST_WAITING_NBYTES: Final = 1024 * 1024
@@ -35,10 +35,10 @@ LOOKS_EVERY_S: Final = 0.25
 class Canvas(Protocol):
     """Where runs are shown, one below the other."""
 
-    def draw(self, views: Sequence[View]) -> None:
+    def draw(self, views: Sequence[ProgressView]) -> None:
         """Show them as they are now; those not among them no more."""
 
-    def end(self, view: View) -> None:
+    def end(self, view: ProgressView) -> None:
         """One has ended: leave a last line of it behind."""
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Display:
         self._thread: threading.Thread | None = None
         self._waiting: deque[tuple[Callable[[], object], int]] = deque()
         self._waiting_nbytes = 0
-        self._views: dict[View, Canvas] = {}
+        self._views: dict[ProgressView, Canvas] = {}
         self._draws_at = 0.0
         #: Prints above the bars, while there are any.
         self.above: Callable[[str], None] | None = None
@@ -88,14 +88,14 @@ class Display:
         with self._changed:
             return self._thread is None
 
-    def show(self, view: View, canvas: Canvas) -> None:
+    def show(self, view: ProgressView, canvas: Canvas) -> None:
         """Show a run from now on."""
         with self._changed:
             self._views[view] = canvas
             self._draws_at = 0.0
             self._wake()
 
-    def hide(self, view: View, canvas: Canvas) -> None:
+    def hide(self, view: ProgressView, canvas: Canvas) -> None:
         """Show a run no more, but for its last line."""
 
         def end() -> None:
@@ -146,7 +146,7 @@ class Display:
         self._draws_at = time.monotonic() + LOOKS_EVERY_S
         with self._changed:
             views = dict(self._views)
-        by_canvas: dict[Canvas, list[View]] = {}
+        by_canvas: dict[Canvas, list[ProgressView]] = {}
         for view, canvas in views.items():
             by_canvas.setdefault(canvas, []).append(view)
         for canvas, shown in by_canvas.items():

@@ -27,14 +27,14 @@ TELLS_EVERY_S: Final = 5.0
 _MOST_PENDING: Final = 64 * 1024
 
 
-class _Stream(NamedTuple):
+class _PrintedStream(NamedTuple):
     node: str
     function: Index
     attempt: Attempt
     is_error: bool
 
 
-class Printing:
+class OutputPrinter:
     """The output of one run."""
 
     def __init__(self, plan: Plan, tell: Callable[[RunEvent], object] | None, *, is_raw: bool) -> None:
@@ -43,7 +43,7 @@ class Printing:
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
-        self._begun: dict[_Stream, str] = {}
+        self._begun: dict[_PrintedStream, str] = {}
         self._lost: dict[tuple[str, Index], int] = {}
         self._room = float(BURST_NBYTES)
         self._looked_at = self._told_at = self._loop.time()
@@ -54,7 +54,7 @@ class Printing:
         for part in said:
             match part:
                 case Printed(index, attempt, is_error, text):
-                    self._print(_Stream(node, index, attempt, is_error), text)
+                    self._print(_PrintedStream(node, index, attempt, is_error), text)
                 case Logged():
                     self._log(node, part)
                 case Dropped(index, _, lines):
@@ -70,7 +70,7 @@ class Printing:
             self._print(stream, "\n")
         self._tell_losses()
 
-    def _print(self, stream: _Stream, text: str) -> None:
+    def _print(self, stream: _PrintedStream, text: str) -> None:
         *lines, rest = (self._begun.pop(stream, "") + text).split("\n")
         if len(rest) > _MOST_PENDING:
             lines.append(rest)
@@ -106,7 +106,7 @@ class Printing:
                 "handoff_function": function_id,
             }
         )
-        stream = _Stream(node, logged.index, logged.attempt, is_error=True)
+        stream = _PrintedStream(node, logged.index, logged.attempt, is_error=True)
         nbytes = len(logged.message) + len(logged.error)
         if self._has_room(nbytes) and display.write(partial(write_record, record), nbytes):
             self._tell_of(stream, "log", [logged.message])
@@ -123,7 +123,7 @@ class Printing:
         self.has_written = True
         return True
 
-    def _tell_of(self, stream: _Stream, kind: str, lines: list[str]) -> None:
+    def _tell_of(self, stream: _PrintedStream, kind: str, lines: list[str]) -> None:
         if self._tell is None:
             return
         for line in lines:

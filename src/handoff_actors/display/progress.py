@@ -9,7 +9,7 @@ from typing import Final
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.display.canvases import LINES, canvas
 from handoff_actors.display.display import Canvas, display
-from handoff_actors.display.look import View
+from handoff_actors.display.snapshot import ProgressView
 from handoff_actors.wire.messages.members import Advert
 
 #: A run that is over sooner is not worth a bar,
@@ -20,7 +20,7 @@ VARIABLE: Final = "HANDOFF_PROGRESS"
 _MEANS: Final = {"0": False, "1": True}
 
 
-class Progress:
+class ProgressDisplay:
     """The progress of one run. `start` and `end` take a microsecond or two where nothing is shown."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Progress:
         self._done_before = done_before
         self._began_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._view: View | None = None
+        self._view: ProgressView | None = None
         self._canvas: Canvas = LINES
 
     def start(self) -> None:
@@ -72,8 +72,8 @@ class Progress:
         display.hide(view, self._canvas)
         return True
 
-    def _show(self) -> View:
-        view = self._view = View(self._runner, self._adverts, self._began_at, self._done_before)
+    def _show(self) -> ProgressView:
+        view = self._view = ProgressView(self._runner, self._adverts, self._began_at, self._done_before)
         display.show(view, self._canvas)
         return view
 

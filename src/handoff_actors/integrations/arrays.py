@@ -103,7 +103,7 @@ def _mapped(path: str, inode: int, dtype: Any, shape: tuple[int, ...], order: An
     return np.ndarray(shape, dtype, memory, order=order)
 
 
-class Batch:
+class ArrayBatch:
     """Calls whose large arrays are not sent along: what arrives in a worker are the calls themselves."""
 
     def __init__(self, calls: Callable[[], Any], arrays: SharedArrays) -> None:

@@ -37,7 +37,7 @@ class BackgroundSession:
     @property
     def has_cluster(self) -> bool:
         """Whether nodes of other processes, or machines, may be among those that it uses."""
-        return self.session._station.is_open  # noqa: SLF001 - who has no thread of its own need not know
+        return self.session._member.is_open  # noqa: SLF001 - who has no thread of its own need not know
 
     def run(self, main: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function with the session, and wait for what it returns.
@@ -68,11 +68,11 @@ class BackgroundSession:
 
     async def _live(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._ending = asyncio.Event()
+        self._completion = asyncio.Event()
         try:
             async with self._make_session() as self.session:
                 self._is_open.set_result(None)
-                await self._ending.wait()
+                await self._completion.wait()
         except (HandoffError, ValueError, OSError) as error:
             if self._is_open.done():
                 raise
@@ -80,7 +80,7 @@ class BackgroundSession:
 
     def _end(self) -> None:
         if not self._thread.end.done():
-            self.loop.call_soon_threadsafe(self._ending.set)
+            self.loop.call_soon_threadsafe(self._completion.set)
 
 
 _lock = threading.Lock()

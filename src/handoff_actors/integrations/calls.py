@@ -60,7 +60,7 @@ class Initializer:
         return None
 
 
-class Code:
+class SealedCall:
     """A function of a user's, as workers have it."""
 
     def __init__(self, fn: Sealed, initializer: Initializer | None) -> None:
@@ -79,10 +79,10 @@ class Code:
         return None if self._initializer is None else self._initializer.failure()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Code, (self._fn, self._initializer)
+        return SealedCall, (self._fn, self._initializer)
 
 
-def call(code: Code, arguments: Sealed) -> Outcome:
+def call(code: SealedCall, arguments: Sealed) -> Outcome:
     """Run in a worker: call a function."""
     started = perf_counter()
     try:
@@ -96,7 +96,7 @@ def call(code: Code, arguments: Sealed) -> Outcome:
         return _raised(error, perf_counter() - started)
 
 
-async def call_async(code: Code, arguments: Sealed) -> Outcome:
+async def call_async(code: SealedCall, arguments: Sealed) -> Outcome:
     """Run in a worker: call a coroutine function, and await what it gives."""
     started = perf_counter()
     try:
@@ -112,7 +112,7 @@ async def call_async(code: Code, arguments: Sealed) -> Outcome:
         return _raised(error, perf_counter() - started)
 
 
-def _prepared(code: Code, arguments: Sealed) -> Outcome | Callable[[], Any]:
+def _prepared(code: SealedCall, arguments: Sealed) -> Outcome | Callable[[], Any]:
     """The call with all that it takes; or the outcome of any call, where the initializer has failed."""
     refusal = code.refusal()
     if refusal is not None:
@@ -123,7 +123,7 @@ def _prepared(code: Code, arguments: Sealed) -> Outcome | Callable[[], Any]:
 
 def caller_of(fn: Callable[..., object], initializer: Initializer | None) -> Callable[..., object]:
     """What a DAG has in the place of `fn`. Raises SerializationError."""
-    code = Code(Sealed.of(fn), initializer)
+    code = SealedCall(Sealed.of(fn), initializer)
     # A partial of a plain function is what the DAG checks fastest.
     return partial(call_async if is_coroutine_code(fn) else call, code)
 

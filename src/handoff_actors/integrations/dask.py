@@ -146,7 +146,7 @@ def _nest(keys: Keys, result: Callable[[Key], Any]) -> Any:
     return tuple(_nest(key, result) for key in keys) if isinstance(keys, list) else result(keys)
 
 
-class _Audience:
+class _RunListener:
     """Dask's callbacks, such as a ProgressBar's, and the state of a run as they look at it."""
 
     def __init__(self, dsk: Mapping[Key, Any], dag: DAG, callbacks: Sequence[tuple[Any, ...]]) -> None:
@@ -199,7 +199,7 @@ def _told(
         if not callbacks:
             yield None
             return
-        audience = _Audience(dsk, dag, callbacks)
+        audience = _RunListener(dsk, dag, callbacks)
         has_failed = True
         audience.start()
         try:

@@ -30,7 +30,7 @@ except ImportError as missing:
 T = TypeVar("T")
 
 try:
-    from handoff_actors.integrations.arrays import Batch, SharedArrays
+    from handoff_actors.integrations.arrays import ArrayBatch, SharedArrays
 except ImportError:  # without numpy there are no arrays
     SharedArrays = None  # type: ignore[assignment,misc]
 
@@ -108,7 +108,7 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Future[Any]:
         """See ParallelBackendBase."""
         assert self._workers is not None
-        calls = func if self._arrays is None else Batch(func, self._arrays)
+        calls = func if self._arrays is None else ArrayBatch(func, self._arrays)
         # As an argument: workers keep code for a while.
         future = self._workers.submit(run_batch, calls)
         if callback is not None:

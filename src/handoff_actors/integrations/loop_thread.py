@@ -12,7 +12,7 @@ from handoff_actors.client.blocking import loop_factory
 
 #: Those that have not ended.
 _running: set["LoopThread"] = set()
-_ending = threading.Event()
+_completion = threading.Event()
 # A fork has none of its parent's threads.
 os.register_at_fork(after_in_child=_running.clear)
 
@@ -59,11 +59,11 @@ class LoopThread:
 
 def is_interpreter_ending() -> bool:
     """Whether it is too late to start anything."""
-    return _ending.is_set()
+    return _completion.is_set()
 
 
 def _finish_all() -> None:
-    _ending.set()
+    _completion.set()
     for thread in list(_running):
         thread.finish()
 

@@ -57,7 +57,7 @@ class MetricsServer:
         self._answer: Callable[[bytes], bytes] = lambda head: _Request(head, page, names).answer()
         self._deadline_s = deadline_s
         #: In the order in which they were accepted.
-        self._connections: dict[_Connection, None] = {}
+        self._connections: dict[_HttpConnection, None] = {}
         #: In monotonic seconds; None while the selector watches the listener.
         self._accepts_again_at: float | None = None
         with ExitStack() as closing:
@@ -118,11 +118,11 @@ class MetricsServer:
             self._accepts_again_at = time.monotonic() + ACCEPTS_AGAIN_AFTER_S
             return
         channel.setblocking(False)
-        connection = _Connection(channel, time.monotonic() + self._deadline_s)
+        connection = _HttpConnection(channel, time.monotonic() + self._deadline_s)
         self._connections[connection] = None
         self._selector.register(channel, selectors.EVENT_READ, connection)
 
-    def _advance(self, connection: "_Connection") -> None:
+    def _advance(self, connection: "_HttpConnection") -> None:
         try:
             if connection.unsent is None:
                 self._read(connection)
@@ -135,7 +135,7 @@ class MetricsServer:
         except OSError:
             self._end(connection)
 
-    def _read(self, connection: "_Connection") -> None:
+    def _read(self, connection: "_HttpConnection") -> None:
         received = connection.channel.recv(HEAD_NBYTES - len(connection.head))
         if not received:
             self._end(connection)
@@ -147,20 +147,20 @@ class MetricsServer:
             # Now, and not at the next turn, as the connection may lose its place before that.
             self._send(connection)
 
-    def _send(self, connection: "_Connection") -> None:
+    def _send(self, connection: "_HttpConnection") -> None:
         assert connection.unsent is not None
         connection.unsent = connection.unsent[connection.channel.send(connection.unsent) :]
         if not connection.unsent:
             connection.channel.shutdown(socket.SHUT_WR)
             self._selector.modify(connection.channel, selectors.EVENT_READ, connection)
 
-    def _end(self, connection: "_Connection") -> None:
+    def _end(self, connection: "_HttpConnection") -> None:
         del self._connections[connection]
         self._selector.unregister(connection.channel)
         connection.channel.close()
 
 
-class _Connection:
+class _HttpConnection:
     """One client."""
 
     def __init__(self, channel: socket.socket, ends_at: float) -> None:

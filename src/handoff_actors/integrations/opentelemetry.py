@@ -51,7 +51,7 @@ class _Failure(NamedTuple):
     reason: str
 
 
-class _TracedRun(instrumentation.Watch):
+class _TracedRun(instrumentation.RunInstrumentation):
     """The spans of one run."""
 
     def __init__(self, plan: Plan, provider: trace.TracerProvider) -> None:

@@ -84,12 +84,12 @@ class NodeCollector(Collector):
             ("handoff_leaving", "1: it finishes what it has and takes no more.", int(state.leaving)),
         ):
             yield GaugeMetricFamily(name, text, amount)
-        tally = self._node.tally
+        metrics = self._node.metrics
         for name, text, count in (
-            ("handoff_functions_done", "Attempts that ended well.", tally.done),
-            ("handoff_functions_failed", "Attempts that did not.", tally.failed),
-            ("handoff_worker_deaths", "Workers that ended unasked.", tally.worker_deaths),
-            ("handoff_fetched_bytes", "Bytes of values brought here from others.", tally.fetched_nbytes),
+            ("handoff_functions_done", "Attempts that ended well.", metrics.done),
+            ("handoff_functions_failed", "Attempts that did not.", metrics.failed),
+            ("handoff_worker_deaths", "Workers that ended unasked.", metrics.worker_deaths),
+            ("handoff_fetched_bytes", "Bytes of values brought here from others.", metrics.fetched_nbytes),
         ):
             yield CounterMetricFamily(name, text, count)
 

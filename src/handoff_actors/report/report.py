@@ -6,7 +6,7 @@ from functools import cached_property
 
 from msgspec import Struct
 
-from handoff_actors.core.run.state import Progress
+from handoff_actors.core.run.state import RunState
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
@@ -71,7 +71,7 @@ class CodeReport(Struct, frozen=True):
 class Report(Mapping[FunctionId, FunctionReport]):
     """How each function of a run went. Printed, it is a table of functions, or of codes where there are many."""
 
-    def __init__(self, plan: Plan, progress: Progress, began_at: float) -> None:
+    def __init__(self, plan: Plan, progress: RunState, began_at: float) -> None:
         self._plan = plan
         self._progress = progress
         self._began_at = began_at

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from handoff_actors.core.run.state import APP, DONE, Progress, Transfer
+from handoff_actors.core.run.state import APP, DONE, RunState, Transfer
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.report.breakdown import Breakdown
@@ -29,7 +29,7 @@ class WorkerKey(NamedTuple):
 class Timeline:
     """The times of every function that is done and was not reused, in seconds since the run began."""
 
-    def __init__(self, plan: Plan, progress: Progress, began_at: float) -> None:
+    def __init__(self, plan: Plan, progress: RunState, began_at: float) -> None:
         self.plan = plan
         self._progress = progress
         self._began_at = began_at

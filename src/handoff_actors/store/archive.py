@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
-from handoff_actors.workers.child.store import NoPackage
-
 #: What tools keep for themselves.
 _LEFT_OUT: Final = frozenset(
     {
@@ -96,7 +94,7 @@ def _files_below(directory: Path) -> Iterator[Path]:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Make a directory of an archive, unless another process has done so meanwhile. Raises NoPackage, OSError."""
+    """Make a directory of an archive, unless another process has done so meanwhile. Raises OSError."""
     made = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:
         with ZipFile(archive) as packed:
@@ -105,8 +103,8 @@ def unpack(archive: Path, target: Path) -> None:
                 # Of a program that somebody else packed, no bit may lend it this user's rights.
                 path.chmod(entry.external_attr >> _MODE_SHIFT & _PERMISSIONS | 0o600)
         _rename(made, target)
-    except (BadZipFile, FileNotFoundError) as error:
-        raise NoPackage(str(error)) from error
+    except BadZipFile as error:
+        raise OSError(str(error)) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

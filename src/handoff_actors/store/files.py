@@ -43,7 +43,7 @@ class Landing(Protocol):
 SHARED = Path("/dev/shm")  # noqa: S108 - private directories within
 
 
-class Store:
+class ValueStore:
     """The files of one node. The workers of the node know the directories and the names, too.
 
     What is on disk has a link to it where it would be otherwise, so that its name is all that anybody needs.

@@ -58,11 +58,11 @@ def enforce_domain(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
-class Doorkeeper:
+class Authenticator:
     """Answers ZeroMQ's question who may come in, for all sockets of one context. Made before any of them binds."""
 
     def __init__(
-        self, socket: zmq.Socket[bytes], curve: Curve | None, on_close: Callable[["Doorkeeper"], None]
+        self, socket: zmq.Socket[bytes], curve: Curve | None, on_close: Callable[["Authenticator"], None]
     ) -> None:
         """Admit who holds the keys of `curve`; without those, everybody who speaks today's ZMTP and asks for no keys."""
         self._curve = curve

@@ -18,7 +18,7 @@ _AMessage = TypeVar("_AMessage", bound=AnyMessage)
 ROUNDS = 64
 
 
-class Postman:
+class DeliveryQueue:
     """Hands over what lanes have collected, from the loop, and at once what that leads to.
 
     An answer to an answer does not wait for the loop to look at its sockets in between, which would cost more than the
@@ -61,17 +61,17 @@ class Postman:
                 asyncio.get_running_loop().call_soon(self._go)
 
 
-class Lane(Generic[_AMessage]):
+class MessageLane(Generic[_AMessage]):
     """Hands over what has been collected until its turn comes, once it is open."""
 
     def __init__(
         self,
-        postman: Postman,
+        deliveries: DeliveryQueue,
         hand_over: Callable[[list[_AMessage]], None],
         decoder: "Decoder[list[_AMessage]] | None",
     ) -> None:
         self.nbytes = 0
-        self._postman = postman
+        self._deliveries = deliveries
         self._hand_over = hand_over
         self._decoder = decoder
         self._messages: list[_AMessage] = []
@@ -81,13 +81,13 @@ class Lane(Generic[_AMessage]):
         """Queue a message."""
         self._messages.append(message)
         if self._is_open and len(self._messages) == 1:
-            self._postman.call(self._flush)
+            self._deliveries.call(self._flush)
 
     def open(self) -> None:
         """Let messages pass, those that wait first."""
         self._is_open = True
         if self._messages:
-            self._postman.call(self._flush)
+            self._deliveries.call(self._flush)
 
     def _flush(self) -> None:
         messages, self._messages = self._messages, []

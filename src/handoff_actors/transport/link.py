@@ -28,7 +28,7 @@ from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import LinkHandler
 from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
-from handoff_actors.transport.outbox import Frames, Outbox
+from handoff_actors.transport.outbox import Frames, PeerOutbox
 from handoff_actors.transport.pump import Pump
 from handoff_actors.transport.security import is_remote
 from handoff_actors.wire.codec import FROM_NODE, decode, join
@@ -77,7 +77,7 @@ class ZmqLink:
         self._received: list[FromNode] = []
         self._malformed: str | None = None
         self._backlog: deque[Frames] = deque()
-        self._outbox = Outbox(self._transmit)
+        self._outbox = PeerOutbox(self._transmit)
         self._monitor = Monitor(socket, _MONITORED, self._monitored)
         self._pump = Pump(socket, self._accept, self._deliver, self._accept_piece)
         loop = asyncio.get_running_loop()

@@ -18,7 +18,7 @@ from handoff_actors.transport.endpoint import (
     LinkHandler,
     ServiceHandler,
 )
-from handoff_actors.transport.lane import Lane, Postman
+from handoff_actors.transport.lane import DeliveryQueue, MessageLane
 from handoff_actors.transport.memory_bus import MemoryPublisher, MemorySubscriber
 from handoff_actors.wire import codec
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
@@ -32,7 +32,7 @@ class MemoryNetwork:
     def __init__(self, *, encode: bool = False) -> None:
         self._encode = encode
         self._numbers = itertools.count(1)
-        self._postman = Postman()
+        self._deliveries = DeliveryQueue()
         self._links: list[MemoryLink] = []
         self._services: dict[str, MemoryService] = {}
         self._publishers: dict[str, MemoryPublisher] = {}
@@ -44,7 +44,7 @@ class MemoryNetwork:
         """See `Network.link`."""
         peer = PeerId(b"M%d" % next(self._numbers))
         link = MemoryLink(
-            address, handler, peer, self._postman, encode=self._encode, on_close=self._links.remove
+            address, handler, peer, self._deliveries, encode=self._encode, on_close=self._links.remove
         )
         self._links.append(link)
         service = self._services.get(address)
@@ -62,7 +62,7 @@ class MemoryNetwork:
     ) -> "MemoryService":
         """See `Network.serve`."""
         name = self._free(address, self._services)
-        service = MemoryService(name, handler, self._postman, on_close=lambda: self._services.pop(name))
+        service = MemoryService(name, handler, self._deliveries, on_close=lambda: self._services.pop(name))
         self._services[name] = service
         for link in self._links:
             if link.address == name:
@@ -79,7 +79,7 @@ class MemoryNetwork:
     def subscriber(self, handler: Callable[[list[OnBus]], None]) -> "MemorySubscriber":
         """See `Network.subscriber`."""
         subscriber = MemorySubscriber(
-            handler, self._postman, encode=self._encode, on_close=self._subscribers.remove
+            handler, self._deliveries, encode=self._encode, on_close=self._subscribers.remove
         )
         self._subscribers.append(subscriber)
         return subscriber
@@ -110,7 +110,7 @@ class MemoryLink:
         address: str,
         handler: LinkHandler,
         peer: PeerId,
-        postman: Postman,
+        deliveries: DeliveryQueue,
         *,
         encode: bool,
         on_close: Callable[["MemoryLink"], None],
@@ -122,9 +122,11 @@ class MemoryLink:
         self._service: MemoryService | None = None
         self._is_closed = False
         self._deadline: asyncio.Handle | None = None
-        self._to_service = Lane[ToNode](postman, self._deliver_to_service, codec.TO_NODE if encode else None)
-        self._to_client = Lane[FromNode](
-            postman, self._deliver_to_client, codec.FROM_NODE if encode else None
+        self._to_service = MessageLane[ToNode](
+            deliveries, self._deliver_to_service, codec.TO_NODE if encode else None
+        )
+        self._to_client = MessageLane[FromNode](
+            deliveries, self._deliver_to_client, codec.FROM_NODE if encode else None
         )
 
     @property
@@ -192,11 +194,16 @@ class MemoryService:
     """A `Service` for links in the same event loop."""
 
     def __init__(
-        self, address: str, handler: ServiceHandler, postman: Postman, *, on_close: Callable[[], object]
+        self,
+        address: str,
+        handler: ServiceHandler,
+        deliveries: DeliveryQueue,
+        *,
+        on_close: Callable[[], object],
     ) -> None:
         self.address = address
         self._handler = handler
-        self._postman = postman
+        self._deliveries = deliveries
         self._on_close = on_close
         self._links: dict[PeerId, MemoryLink] = {}
         self._is_closed = False
@@ -207,17 +214,17 @@ class MemoryService:
             return
         link = self._links.get(peer)
         if link is None:
-            self._postman.call(partial(self.unreachable, peer))
+            self._deliveries.call(partial(self.unreachable, peer))
         else:
             link.answer(message)
 
     def hold(self) -> None:
         """See `Service.hold`."""
-        self._postman.hold()
+        self._deliveries.hold()
 
     def flush(self) -> None:
         """See `Service.flush`."""
-        self._postman.flush()
+        self._deliveries.flush()
 
     def close(self) -> None:
         """See `Service.close`."""
@@ -227,7 +234,7 @@ class MemoryService:
         self._on_close()
         for link in self._links.values():
             # Behind what is queued for the client, which still arrives.
-            self._postman.call(partial(link.lose, "the connection was closed by the other side, or broke"))
+            self._deliveries.call(partial(link.lose, "the connection was closed by the other side, or broke"))
 
     def connected(self, peer: PeerId, link: MemoryLink) -> None:
         """Take note of a new peer."""

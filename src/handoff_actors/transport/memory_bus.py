@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from handoff_actors.transport.lane import Lane, Postman
+from handoff_actors.transport.lane import DeliveryQueue, MessageLane
 from handoff_actors.wire.codec import ON_BUS
 from handoff_actors.wire.messages.directions import OnBus
 
@@ -39,7 +39,7 @@ class MemorySubscriber:
     def __init__(
         self,
         handler: Callable[[list[OnBus]], None],
-        postman: Postman,
+        deliveries: DeliveryQueue,
         *,
         encode: bool,
         on_close: Callable[["MemorySubscriber"], None],
@@ -48,7 +48,7 @@ class MemorySubscriber:
         self._handler = handler
         self._on_close = on_close
         self._is_closed = False
-        self._heard = Lane[OnBus](postman, self._deliver, ON_BUS if encode else None)
+        self._heard = MessageLane[OnBus](deliveries, self._deliver, ON_BUS if encode else None)
         self._heard.open()
 
     def subscribe(self, address: str) -> None:

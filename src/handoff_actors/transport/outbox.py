@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from handoff_actors.ids import PeerId
-from handoff_actors.wire.codec import Batch, split
+from handoff_actors.wire.codec import FrameBuilder, split
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 
 #: A frame of messages, and perhaps a piece of a value.
@@ -15,12 +15,12 @@ Frames = tuple[bytearray] | tuple[bytearray, memoryview]
 FULL_BATCH_BYTES: Final = 256 * 1024
 
 
-class Outbox:
+class PeerOutbox:
     """Collects messages by peer and hands each peer's frame to `transmit` at the end of the tick."""
 
     def __init__(self, transmit: Callable[[PeerId, Frames], None]) -> None:
         self._transmit = transmit
-        self._batches: dict[PeerId, Batch] = {}
+        self._batches: dict[PeerId, FrameBuilder] = {}
         self._scheduled: asyncio.Handle | None = None
         self._is_held = False
 
@@ -35,7 +35,7 @@ class Outbox:
             self._send_batch(peer)
             self._transmit(peer, pieces)
             return
-        batch = self._batches.get(peer) or Batch()
+        batch = self._batches.get(peer) or FrameBuilder()
         batch.add(message)
         self._batches[peer] = batch
         if batch.nbytes >= FULL_BATCH_BYTES:

@@ -18,7 +18,7 @@ from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import ServiceHandler
 from handoff_actors.transport.link import LINGER_MS
 from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
-from handoff_actors.transport.outbox import Frames, Outbox
+from handoff_actors.transport.outbox import Frames, PeerOutbox
 from handoff_actors.transport.pump import Pump
 from handoff_actors.wire.codec import TO_NODE, decode, join
 from handoff_actors.wire.messages.directions import FromNode, ToNode
@@ -57,7 +57,7 @@ class ZmqService:
         self._waiting: dict[PeerId, _Queue] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._outbox = Outbox(self._transmit)
+        self._outbox = PeerOutbox(self._transmit)
         self._monitor = Monitor(socket, FAILURES, self._refused)
         self._pump = Pump(
             socket, self._accept, self._deliver, self._accept_piece, frames_before_piece=_FRAMES

@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 import zmq
 
 from handoff_actors.transport.bus import ZmqPublisher, ZmqSubscriber
-from handoff_actors.transport.curve import Curve, Doorkeeper, enforce_domain
+from handoff_actors.transport.curve import Authenticator, Curve, enforce_domain
 from handoff_actors.transport.endpoint import (
     CONNECT_TIMEOUT_S,
     MOST_WAITING_NBYTES,
@@ -62,7 +62,7 @@ class ZmqNetwork:
         # The default is to linger for ever.
         self._context.linger = 0
         self._opened: set[_Closable] = set()
-        self._doorkeeper: Doorkeeper | None = None
+        self._doorkeeper: Authenticator | None = None
 
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
         """See `Network.link`."""
@@ -113,7 +113,7 @@ class ZmqNetwork:
     def _binding(self, kind: int, address: str) -> zmq.Socket[bytes]:
         if self._doorkeeper is None:
             self._doorkeeper = self._keep(
-                Doorkeeper(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
+                Authenticator(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
             )
         socket = self._socket(kind, address)
         enforce_domain(socket)

@@ -30,7 +30,7 @@ _encoder = msgspec.msgpack.Encoder()
 _AMessage = TypeVar("_AMessage")
 
 
-class Batch:
+class FrameBuilder:
     """Messages on their way into one frame, encoded one by one so that their size is known as they are added."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Batch:
 
 def encode(messages: Sequence[AnyMessage]) -> bytes:
     """Encode messages as one frame."""
-    batch = Batch()
+    batch = FrameBuilder()
     for message in messages:
         batch.add(message)
     return bytes(batch.frame())
@@ -80,7 +80,7 @@ def split(message: AnyMessage) -> tuple[bytearray, memoryview] | None:
     """Give a frame and the piece that goes behind it as a second one, uncopied; None where that does not pay."""
     if type(message) is not Chunk or len(message.data) < PIECE_BYTES:
         return None
-    batch = Batch()
+    batch = FrameBuilder()
     batch.add(Chunk(message.request, message.offset, message.total, memoryview(b"")))
     return batch.frame(), message.data
 

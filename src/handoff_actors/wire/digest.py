@@ -77,7 +77,7 @@ class Digester:
     def _pickled(self, value: object, *, is_free_of_identity: bool) -> bytes:
         stream = BytesIO()
         buffers: list[pickle.PickleBuffer] = []
-        pickler = _Pickler(stream, self, buffers)
+        pickler = _DigestPickler(stream, self, buffers)
         pickler.fast = is_free_of_identity
         pickler.dump(value)
         return digest_of(stream.getbuffer(), *(buffer.raw() for buffer in buffers))  # type: ignore[arg-type]  # bytes-like
@@ -104,7 +104,7 @@ class Digester:
         return self.digest(value)
 
 
-class _Pickler(pickle.Pickler):
+class _DigestPickler(pickle.Pickler):
     """Writes what is never read: definitions by their digests, sets in the order of theirs."""
 
     def __init__(self, stream: BytesIO, digester: Digester, buffers: list[pickle.PickleBuffer]) -> None:

@@ -43,14 +43,14 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
     if pieces is None or _names_what_travels_by_value(pieces):
         buffers.clear()
         pieces = []
-        _Pickler(_Pieces(pieces), buffers, reducers or {}).dump(value)
+        _ValuePickler(_Pieces(pieces), buffers, reducers or {}).dump(value)
     return pieces, buffers
 
 
 def pickled_by_value(code: Any) -> bytes:
     """Give the pickle of code that others can't import. Raises what cloudpickle, or a value that it captures, raises."""
     pieces: list[Piece] = []
-    _Pickler(_Pieces(pieces), None, {}).dump(code)
+    _ValuePickler(_Pieces(pieces), None, {}).dump(code)
     return b"".join(pieces)
 
 
@@ -135,7 +135,7 @@ def code_of_python(python: str, filename: str, *parts: Any) -> CodeType:
 _MARK: Final = code_of_python.__name__.encode()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """What cloudpickle can, and memoryviews: they arrive as views of what was sent, read-only.
 
     Code by value is told from all else, and says which Python it is of.

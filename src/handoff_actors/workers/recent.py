@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 _Value = TypeVar("_Value")
 
 
-class Recent(Generic[_Value]):
+class LruCache(Generic[_Value]):
     """Keeps the last `capacity` entries used, and fewer if they have more than `most_nbytes`.
 
     Two that are used alike keep the same keys.

@@ -2,12 +2,12 @@ import logging
 
 import pytest
 
-from handoff_actors.actors.node.protocol_errors import QUIET_S, Grievances
+from handoff_actors.actors.node.protocol_errors import QUIET_S, ProtocolErrors
 
 
 def test_each_is_counted_and_few_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     now = 100.0
-    grievances = Grievances("n1", lambda: now)
+    grievances = ProtocolErrors("n1", lambda: now)
 
     for _ in range(1000):
         grievances.note("stranger refused", "it holds another key")

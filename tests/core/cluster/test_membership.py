@@ -9,18 +9,18 @@ from handoff_actors.core.cluster.membership import (
     GONE_S,
     SEED_S,
     SUSPECT_S,
+    AdvertReceived,
     Introduce,
     MemberChanged,
     MemberDown,
     MembershipMachine,
+    MembersReported,
     MemberSuspected,
+    MemberUnreachable,
     MemberUp,
     NoRoom,
     SetSeeds,
-    Spoke,
     Subscribe,
-    ToldOf,
-    Unreachable,
     Unsubscribe,
 )
 from handoff_actors.wire.messages.members import Advert
@@ -57,7 +57,7 @@ def advert(name: str, life: str = "1", seq: int = 1, *, view: int = 0, bus: str 
 def machine_with(*adverts: Advert) -> MembershipMachine:
     """A view that has been told of these at 0."""
     machine = MembershipMachine()
-    machine.handle(ToldOf(adverts), 0.0)
+    machine.handle(MembersReported(adverts), 0.0)
     return machine
 
 
@@ -74,7 +74,7 @@ def given_up(machine: MembershipMachine) -> float:
 def test_member_that_is_told_of_is_there_and_listened_to() -> None:
     machine = MembershipMachine()
 
-    effects = machine.handle(ToldOf([advert("b"), advert("a")]), 0.0)
+    effects = machine.handle(MembersReported([advert("b"), advert("a")]), 0.0)
 
     assert effects == [
         Subscribe("bus-b1"),
@@ -89,13 +89,13 @@ def test_member_that_is_told_of_is_there_and_listened_to() -> None:
 def test_member_that_speaks_before_anybody_tells_of_it_is_there() -> None:
     machine = MembershipMachine()
 
-    assert machine.handle(Spoke(advert("a")), 0.0) == [Subscribe("bus-a1"), MemberUp(advert("a"))]
+    assert machine.handle(AdvertReceived(advert("a")), 0.0) == [Subscribe("bus-a1"), MemberUp(advert("a"))]
 
 
 def test_what_others_say_of_a_member_that_is_there_changes_nothing() -> None:
     machine = machine_with(advert("a"))
 
-    assert machine.handle(ToldOf([advert("a", seq=9)]), 1.0) == []
+    assert machine.handle(MembersReported([advert("a", seq=9)]), 1.0) == []
     assert machine.alive() == [advert("a")]
     assert machine.wake_at == SUSPECT_S
 
@@ -112,7 +112,7 @@ def test_members_are_counted_while_they_are_there() -> None:
 def test_own_node_is_no_member() -> None:
     machine = MembershipMachine("a1", "a")
 
-    assert machine.handle(ToldOf([advert("a")]), 0.0) == []
+    assert machine.handle(MembersReported([advert("a")]), 0.0) == []
     assert machine.alive() == []
     machine.check()
 
@@ -135,7 +135,7 @@ def test_check_finds_two_members_of_one_name_and_the_own_node_among_the_members(
 def test_newer_advert_replaces_the_older_one() -> None:
     machine = machine_with(advert("a"))
 
-    effects = machine.handle(Spoke(advert("a", seq=2)), 1.0)
+    effects = machine.handle(AdvertReceived(advert("a", seq=2)), 1.0)
 
     assert effects == [MemberChanged(advert("a", seq=2))]
     assert machine.alive() == [advert("a", seq=2)]
@@ -145,7 +145,7 @@ def test_newer_advert_replaces_the_older_one() -> None:
 def test_advert_that_comes_late_or_twice_proves_life_and_changes_nothing(seq: int) -> None:
     machine = machine_with(advert("a", seq=2))
 
-    assert machine.handle(Spoke(advert("a", seq=seq)), 3.0) == []
+    assert machine.handle(AdvertReceived(advert("a", seq=seq)), 3.0) == []
     assert machine.alive() == [advert("a", seq=2)]
     assert machine.wake_at == 3.0 + SUSPECT_S
 
@@ -154,10 +154,10 @@ def test_member_with_another_view_is_asked_but_not_at_every_advert() -> None:
     machine = machine_with(advert("a"))
     odd = [advert("a", seq=seq, view=machine.view() + 1) for seq in range(6)]
 
-    at_once = machine.handle(Spoke(odd[2]), COMPARE_S / 2)
-    later = machine.handle(Spoke(odd[3]), COMPARE_S)
-    soon_after = machine.handle(Spoke(odd[4]), COMPARE_S + 0.1)
-    again = machine.handle(Spoke(odd[5]), 2 * COMPARE_S)
+    at_once = machine.handle(AdvertReceived(odd[2]), COMPARE_S / 2)
+    later = machine.handle(AdvertReceived(odd[3]), COMPARE_S)
+    soon_after = machine.handle(AdvertReceived(odd[4]), COMPARE_S + 0.1)
+    again = machine.handle(AdvertReceived(odd[5]), 2 * COMPARE_S)
 
     assert at_once == [MemberChanged(odd[2])]
     assert later == [MemberChanged(odd[3]), Introduce("at-a")]
@@ -169,15 +169,15 @@ def test_member_with_the_same_view_is_not_asked() -> None:
     machine = machine_with(advert("a"))
     same = advert("a", seq=2, view=machine.view())
 
-    assert machine.handle(Spoke(same), COMPARE_S) == [MemberChanged(same)]
+    assert machine.handle(AdvertReceived(same), COMPARE_S) == [MemberChanged(same)]
 
 
 def test_views_of_two_nodes_and_a_session_are_the_same_in_whatever_order_they_learned() -> None:
     first, second, session = MembershipMachine("a1", "a"), MembershipMachine("b1", "b"), MembershipMachine()
 
-    first.handle(ToldOf([advert("b"), advert("c")]), 0.0)
-    second.handle(ToldOf([advert("c"), advert("a")]), 0.0)
-    session.handle(ToldOf([advert("c"), advert("b"), advert("a")]), 0.0)
+    first.handle(MembersReported([advert("b"), advert("c")]), 0.0)
+    second.handle(MembersReported([advert("c"), advert("a")]), 0.0)
+    session.handle(MembersReported([advert("c"), advert("b"), advert("a")]), 0.0)
 
     assert first.view() == second.view() == session.view() != machine_with(advert("a")).view()
 
@@ -205,7 +205,7 @@ def test_place_that_stood_still_itself_gives_nobody_up_whose_words_lay_unread() 
     machine = machine_with(advert("a"))
 
     woken = machine.wake(60.0)
-    read = machine.handle(Spoke(advert("a", seq=2)), 60.0 + DOUBT_S / 2)
+    read = machine.handle(AdvertReceived(advert("a", seq=2)), 60.0 + DOUBT_S / 2)
 
     assert woken == [SUSPECTED]
     assert read == [CLEARED, MemberChanged(advert("a", seq=2)), Introduce("at-a")]
@@ -225,7 +225,7 @@ def test_member_that_is_silent_for_a_while_is_suspect_until_it_speaks() -> None:
 
     silent = machine.wake(SUSPECT_S)
     suspects, wake_at = machine.suspects(), machine.wake_at
-    late = machine.handle(Spoke(advert("a")), SUSPECT_S + 1)
+    late = machine.handle(AdvertReceived(advert("a")), SUSPECT_S + 1)
 
     assert (silent, suspects, wake_at) == ([SUSPECTED], ["a"], GONE_S)
     assert late == [CLEARED]
@@ -235,8 +235,8 @@ def test_member_that_is_silent_for_a_while_is_suspect_until_it_speaks() -> None:
 def test_newcomer_suspects_whom_others_suspect() -> None:
     machine = MembershipMachine()
 
-    effects = machine.handle(ToldOf([advert("a"), advert("b")], ["a", "b2"]), 0.0)
-    machine.handle(ToldOf([advert("b")], ["b"]), 0.1)
+    effects = machine.handle(MembersReported([advert("a"), advert("b")], ["a", "b2"]), 0.0)
+    machine.handle(MembersReported([advert("b")], ["b"]), 0.1)
 
     assert SUSPECTED in effects
     assert machine.suspects() == ["a"]
@@ -246,17 +246,17 @@ def test_newcomer_suspects_whom_others_suspect() -> None:
 def test_member_that_cannot_be_reached_is_gone_at_once_and_listened_to_still() -> None:
     machine = machine_with(advert("a"))
 
-    assert machine.handle(Unreachable("a", "a1", "refused"), 1.0) == [MemberDown("a", "a1", "refused")]
+    assert machine.handle(MemberUnreachable("a", "a1", "refused"), 1.0) == [MemberDown("a", "a1", "refused")]
     assert machine.alive() == []
     assert machine.wake_at == 1.0 + FORGET_S
 
 
 def test_strangers_and_members_that_are_gone_are_not_lost_again() -> None:
     machine = machine_with(advert("a"))
-    machine.handle(Unreachable("a", "a1", "refused"), 1.0)
+    machine.handle(MemberUnreachable("a", "a1", "refused"), 1.0)
 
-    assert machine.handle(Unreachable("a", "a1", "refused"), 2.0) == []
-    assert machine.handle(Unreachable("b", "b1", "refused"), 2.0) == []
+    assert machine.handle(MemberUnreachable("a", "a1", "refused"), 2.0) == []
+    assert machine.handle(MemberUnreachable("b", "b1", "refused"), 2.0) == []
 
 
 # --- Coming back ----------------------------------------------------------------------------------------------
@@ -266,22 +266,22 @@ def test_hearsay_does_not_bring_back_a_member_that_never_spoke() -> None:
     machine = machine_with(advert("a"))
     now = given_up(machine)
 
-    assert machine.handle(ToldOf([advert("a", seq=9)]), now) == []
+    assert machine.handle(MembersReported([advert("a", seq=9)]), now) == []
     assert machine.alive() == []
 
 
 def test_hearsay_does_not_bring_back_a_member_that_could_not_be_reached() -> None:
     machine = machine_with(advert("a"))
-    machine.handle(Unreachable("a", "a1", "refused"), 1.0)
+    machine.handle(MemberUnreachable("a", "a1", "refused"), 1.0)
 
-    assert machine.handle(ToldOf([advert("a", seq=9)]), 2.0) == []
+    assert machine.handle(MembersReported([advert("a", seq=9)]), 2.0) == []
 
 
 def test_what_a_member_said_before_it_went_does_not_bring_it_back() -> None:
     machine = machine_with(advert("a", seq=5))
     now = given_up(machine)
 
-    assert machine.handle(Spoke(advert("a", seq=5)), now) == []
+    assert machine.handle(AdvertReceived(advert("a", seq=5)), now) == []
     assert machine.alive() == []
 
 
@@ -289,7 +289,7 @@ def test_member_that_was_gone_and_says_something_new_is_back() -> None:
     machine = machine_with(advert("a"))
     now = given_up(machine)
 
-    effects = machine.handle(Spoke(advert("a", seq=2)), now)
+    effects = machine.handle(AdvertReceived(advert("a", seq=2)), now)
 
     assert effects == [Subscribe("bus-a1"), MemberUp(advert("a", seq=2))]
     assert machine.alive() == [advert("a", seq=2)]
@@ -302,7 +302,7 @@ def test_member_that_was_gone_and_says_something_new_is_back() -> None:
 def test_later_life_takes_the_place_of_the_earlier_one() -> None:
     machine = machine_with(advert("a", "1"))
 
-    effects = machine.handle(ToldOf([advert("a", "2")]), 1.0)
+    effects = machine.handle(MembersReported([advert("a", "2")]), 1.0)
 
     assert effects == [
         MemberDown("a", "a1", REPLACED),
@@ -317,8 +317,8 @@ def test_later_life_takes_the_place_of_the_earlier_one() -> None:
 def test_earlier_life_counts_for_nothing_beside_the_later_one_whoever_tells_of_it() -> None:
     machine = machine_with(advert("a", "2"))
 
-    assert machine.handle(ToldOf([advert("a", "1")]), 1.0) == []
-    assert machine.handle(Spoke(advert("a", "1")), 1.0) == []
+    assert machine.handle(MembersReported([advert("a", "1")]), 1.0) == []
+    assert machine.handle(AdvertReceived(advert("a", "1")), 1.0) == []
     assert machine.alive() == [advert("a", "2")]
 
 
@@ -326,7 +326,7 @@ def test_life_that_is_gone_is_forgotten_when_a_later_one_begins() -> None:
     machine = machine_with(advert("a", "1"))
     now = given_up(machine)
 
-    effects = machine.handle(ToldOf([advert("a", "2")]), now)
+    effects = machine.handle(MembersReported([advert("a", "2")]), now)
 
     assert effects == [Unsubscribe("bus-a1"), Subscribe("bus-a2"), MemberUp(advert("a", "2"))]
 
@@ -335,8 +335,8 @@ def test_earlier_life_is_back_once_the_later_one_is_gone_and_makes_room_when_tha
     machine = machine_with(advert("a", "2"))
     now = given_up(machine)
 
-    earlier = machine.handle(ToldOf([advert("a", "1")]), now)
-    later = machine.handle(Spoke(advert("a", "2", seq=2)), now + 1.0)
+    earlier = machine.handle(MembersReported([advert("a", "1")]), now)
+    later = machine.handle(AdvertReceived(advert("a", "2", seq=2)), now + 1.0)
 
     assert earlier == [Subscribe("bus-a1"), MemberUp(advert("a", "1"))]
     assert later == [
@@ -350,7 +350,7 @@ def test_earlier_life_is_back_once_the_later_one_is_gone_and_makes_room_when_tha
 def test_address_that_another_member_uses_now_is_listened_to_still() -> None:
     machine = machine_with(advert("a", bus="port"), advert("b", bus="port"))
 
-    assert machine.handle(ToldOf([advert("a", "2")]), 1.0) == [
+    assert machine.handle(MembersReported([advert("a", "2")]), 1.0) == [
         MemberDown("a", "a1", REPLACED),
         Subscribe("bus-a2"),
         MemberUp(advert("a", "2")),
@@ -360,7 +360,7 @@ def test_address_that_another_member_uses_now_is_listened_to_still() -> None:
 def test_node_whose_name_a_later_one_bears_is_told_and_counts_no_more() -> None:
     older, other = MembershipMachine("a1", "a"), machine_with(advert("a", "1"), advert("a", "2"))
 
-    effects = older.handle(ToldOf([advert("a", "2")]), 0.0)
+    effects = older.handle(MembersReported([advert("a", "2")]), 0.0)
 
     assert effects == [Subscribe("bus-a2"), MemberUp(advert("a", "2"))]
     assert older.view() == other.view()
@@ -370,15 +370,15 @@ def test_node_whose_name_a_later_one_bears_is_told_and_counts_no_more() -> None:
 def test_node_ignores_an_earlier_one_of_its_own_name() -> None:
     later = MembershipMachine("a2", "a")
 
-    assert later.handle(ToldOf([advert("a", "1")]), 0.0) == []
-    assert later.handle(Spoke(advert("a", "1")), 0.0) == []
+    assert later.handle(MembersReported([advert("a", "1")]), 0.0) == []
+    assert later.handle(AdvertReceived(advert("a", "1")), 0.0) == []
     assert later.view() == machine_with(advert("a", "2")).view()
 
 
 def test_session_may_be_called_like_a_node() -> None:
     session = MembershipMachine(None, "a")
 
-    assert session.handle(ToldOf([advert("a")]), 0.0) == [Subscribe("bus-a1"), MemberUp(advert("a"))]
+    assert session.handle(MembersReported([advert("a")]), 0.0) == [Subscribe("bus-a1"), MemberUp(advert("a"))]
     assert session.view() == machine_with(advert("a")).view()
 
 
@@ -427,12 +427,12 @@ def test_no_more_than_so_many_members_are_taken_in(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
     machine = machine_of(3)
 
-    effects = machine.handle(ToldOf([advert("false1"), advert("false2")]), 1.0)
+    effects = machine.handle(MembersReported([advert("false1"), advert("false2")]), 1.0)
 
     # Told once, and not again for a while.
     assert effects == [NoRoom("false1")]
-    assert machine.handle(Spoke(advert("false3")), 1.0 + FULL_S - 0.1) == []
-    assert machine.handle(Spoke(advert("false4")), 1.0 + FULL_S) == [NoRoom("false4")]
+    assert machine.handle(AdvertReceived(advert("false3")), 1.0 + FULL_S - 0.1) == []
+    assert machine.handle(AdvertReceived(advert("false4")), 1.0 + FULL_S) == [NoRoom("false4")]
     assert [member.name for member in machine.alive()] == ["m0", "m1", "m2"]
     machine.check()
 
@@ -441,13 +441,13 @@ def test_who_has_gone_makes_room_first_gone_first(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
     machine = machine_of(3)
     for when, name in ((1.0, "m1"), (2.0, "m0")):
-        machine.handle(Unreachable(name, f"{name}1", "it broke"), when)
+        machine.handle(MemberUnreachable(name, f"{name}1", "it broke"), when)
 
-    effects = machine.handle(Spoke(advert("new")), 3.0)
+    effects = machine.handle(AdvertReceived(advert("new")), 3.0)
 
     assert effects == [Unsubscribe("bus-m11"), Subscribe("bus-new1"), MemberUp(advert("new"))]
-    assert machine.handle(Spoke(advert("m1", seq=2)), 4.0)[-1] == MemberUp(advert("m1", seq=2))
-    assert machine.handle(Spoke(advert("another")), 5.0) == [NoRoom("another")]
+    assert machine.handle(AdvertReceived(advert("m1", seq=2)), 4.0)[-1] == MemberUp(advert("m1", seq=2))
+    assert machine.handle(AdvertReceived(advert("another")), 5.0) == [NoRoom("another")]
     machine.check()
 
 
@@ -455,7 +455,7 @@ def test_next_life_of_a_member_takes_its_place(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
     machine = machine_of(3)
 
-    effects = machine.handle(Spoke(advert("m1", life="2")), 1.0)
+    effects = machine.handle(AdvertReceived(advert("m1", life="2")), 1.0)
 
     assert effects[-1] == MemberUp(advert("m1", life="2"))
     assert [member.incarnation for member in machine.alive()] == ["m01", "m12", "m21"]

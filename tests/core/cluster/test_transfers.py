@@ -10,12 +10,12 @@ from handoff_actors.core.cluster.transfers import (
     TRANSFERS,
     TURN,
     WINDOW,
-    Ask,
     FetchEffect,
-    Fetching,
-    Landed,
-    Lost,
-    Restart,
+    RequestChunk,
+    TransferCompleted,
+    TransferFailed,
+    TransferRestarted,
+    Transfers,
 )
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.values import Fetch
@@ -27,16 +27,16 @@ INDEX = 3
 def ask(holder: str, request: int, *chunks: int) -> list[FetchEffect]:
     """Chunks by their number."""
     fetches = (Fetch(request, RUN, INDEX, chunk * CHUNK_NBYTES, CHUNK_NBYTES) for chunk in chunks)
-    return [Ask(holder, fetch) for fetch in fetches]
+    return [RequestChunk(holder, fetch) for fetch in fetches]
 
 
-def want(fetching: Fetching, request: int, nbytes: int, *holders: str) -> list[FetchEffect]:
+def want(fetching: Transfers, request: int, nbytes: int, *holders: str) -> list[FetchEffect]:
     return fetching.want(request, RUN, INDEX, nbytes, holders)
 
 
-def busy_fetching(*waiting: int) -> Fetching:
+def busy_fetching(*waiting: int) -> Transfers:
     """As many transfers from `a` as go on at once, from number 1, and these, which wait."""
-    fetching = Fetching()
+    fetching = Transfers()
     for request in [*range(1, TRANSFERS + 1), *waiting]:
         want(fetching, request, 10, "a", "b")
     return fetching
@@ -46,19 +46,19 @@ def busy_fetching(*waiting: int) -> Fetching:
 
 
 def test_value_of_one_chunk_is_asked_for_once_and_lands() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
 
     asked = want(fetching, 1, 10, "a")
     landed = fetching.chunk(1, 10, 10)
 
     assert asked == ask("a", 1, 0)
-    assert landed == [Landed(1)]
+    assert landed == [TransferCompleted(1)]
     assert fetching.asks(1) is None
     fetching.check()
 
 
 def test_window_of_chunks_is_asked_for_and_moves_with_what_arrives() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
     total = (WINDOW + 1) * CHUNK_NBYTES + 1
 
     asked = want(fetching, 1, total, "a")
@@ -67,34 +67,34 @@ def test_window_of_chunks_is_asked_for_and_moves_with_what_arrives() -> None:
 
     assert asked == ask("a", 1, *range(WINDOW))
     assert after_each == [ask("a", 1, WINDOW), ask("a", 1, WINDOW + 1), [], [], []]
-    assert landed == [Landed(1)]
+    assert landed == [TransferCompleted(1)]
 
 
 def test_empty_value_lands_with_its_only_chunk() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
 
     asked = want(fetching, 1, 0, "a")
 
     assert asked == ask("a", 1, 0)
     assert fetching.awaits(1, 0, 0, 0)
-    assert fetching.chunk(1, 0, 0) == [Landed(1)]
+    assert fetching.chunk(1, 0, 0) == [TransferCompleted(1)]
 
 
 def test_value_that_is_larger_than_was_said_is_asked_for_to_its_end() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
     want(fetching, 1, 10, "a")
 
     assert fetching.awaits(1, 0, CHUNK_NBYTES, CHUNK_NBYTES + 5)
     assert fetching.chunk(1, CHUNK_NBYTES, CHUNK_NBYTES + 5) == ask("a", 1, 1)
-    assert fetching.chunk(1, 5, CHUNK_NBYTES + 5) == [Landed(1)]
+    assert fetching.chunk(1, 5, CHUNK_NBYTES + 5) == [TransferCompleted(1)]
 
 
 def test_value_that_is_smaller_than_was_said_lands_with_its_last_chunk() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
     want(fetching, 1, 3 * CHUNK_NBYTES, "a")
 
     assert fetching.awaits(1, 0, 5, 5)
-    assert fetching.chunk(1, 5, 5) == [Landed(1)]
+    assert fetching.chunk(1, 5, 5) == [TransferCompleted(1)]
     assert fetching.chunk(1, 0, 5) == []
 
 
@@ -110,7 +110,7 @@ def test_value_that_is_smaller_than_was_said_lands_with_its_last_chunk() -> None
     ],
 )
 def test_chunk_that_does_not_follow_is_not_awaited(offset: int, nbytes: int, total: int) -> None:
-    fetching = Fetching()
+    fetching = Transfers()
     want(fetching, 1, 3 * CHUNK_NBYTES, "a")
     fetching.chunk(1, CHUNK_NBYTES, 3 * CHUNK_NBYTES)
 
@@ -119,7 +119,7 @@ def test_chunk_that_does_not_follow_is_not_awaited(offset: int, nbytes: int, tot
 
 
 def test_first_chunk_of_a_value_that_no_machine_has_room_for_is_not_awaited() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
     want(fetching, 1, 10, "a")
 
     assert fetching.awaits(1, 0, CHUNK_NBYTES, MAX_VALUE_NBYTES)
@@ -137,32 +137,32 @@ def test_chunk_that_nobody_asked_for_is_not_awaited() -> None:
 
 
 def test_value_that_nobody_holds_is_lost() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
 
-    assert want(fetching, 1, 10) == [Lost(1, "nobody is said to hold it")]
+    assert want(fetching, 1, 10) == [TransferFailed(1, "nobody is said to hold it")]
     assert fetching.asks(1) is None
     fetching.check()
 
 
 def test_next_holder_is_asked_from_the_start_and_may_have_another_size() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
     want(fetching, 1, 2 * CHUNK_NBYTES, "a", "b", "a")
     fetching.chunk(1, CHUNK_NBYTES, 2 * CHUNK_NBYTES)
 
     restarted = fetching.gone(1)
 
-    assert restarted == [Restart(1), *ask("b", 1, 0, 1)]
+    assert restarted == [TransferRestarted(1), *ask("b", 1, 0, 1)]
     assert fetching.asks(1) == "b"
     assert fetching.awaits(1, 0, 9, 9)
-    assert fetching.chunk(1, 9, 9) == [Landed(1)]
+    assert fetching.chunk(1, 9, 9) == [TransferCompleted(1)]
 
 
 def test_value_is_lost_once_no_holder_has_it_any_more() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
     want(fetching, 1, 10, "a", "b", "a")
 
-    assert fetching.gone(1) == [Restart(1), *ask("b", 1, 0)]
-    assert fetching.gone(1) == [Lost(1, "b has it no more")]
+    assert fetching.gone(1) == [TransferRestarted(1), *ask("b", 1, 0)]
+    assert fetching.gone(1) == [TransferFailed(1, "b has it no more")]
     assert fetching.gone(1) == []
     fetching.check()
 
@@ -173,20 +173,22 @@ def test_all_transfers_leave_a_holder_that_is_lost_and_it_is_asked_for_nothing()
     effects = fetching.holder_lost("a", "refused")
 
     asked = [
-        effect for request in range(1, TRANSFERS + 1) for effect in (Restart(request), *ask("b", request, 0))
+        effect
+        for request in range(1, TRANSFERS + 1)
+        for effect in (TransferRestarted(request), *ask("b", request, 0))
     ]
-    assert effects == [*asked, Restart(8), Restart(9)]
-    assert fetching.chunk(1, 10, 10) == [Landed(1), *ask("b", 8, 0)]
+    assert effects == [*asked, TransferRestarted(8), TransferRestarted(9)]
+    assert fetching.chunk(1, 10, 10) == [TransferCompleted(1), *ask("b", 8, 0)]
     fetching.check()
 
 
 def test_reason_names_the_holder_that_was_lost() -> None:
-    fetching = Fetching()
+    fetching = Transfers()
     want(fetching, 1, 10, "a")
     want(fetching, 2, 10, "")
 
-    assert fetching.holder_lost("a", "refused") == [Lost(1, "a can't be reached: refused")]
-    assert fetching.holder_lost("", "closed") == [Lost(2, "the app can't be reached: closed")]
+    assert fetching.holder_lost("a", "refused") == [TransferFailed(1, "a can't be reached: refused")]
+    assert fetching.holder_lost("", "closed") == [TransferFailed(2, "the app can't be reached: closed")]
 
 
 def test_holder_that_was_asked_for_nothing_can_be_lost() -> None:
@@ -202,7 +204,7 @@ class OneHolder:
     """Gives chunks in the order in which they are asked for."""
 
     def __init__(self, *totals: int) -> None:
-        self.fetching = Fetching()
+        self.fetching = Transfers()
         self.totals = dict(enumerate(totals, start=1))
         self.arrived = dict.fromkeys(self.totals, 0)
         #: (request, bytes) that have been asked for and not been given.
@@ -221,7 +223,7 @@ class OneHolder:
 
     def _note(self, effects: list[FetchEffect]) -> None:
         for effect in effects:
-            if isinstance(effect, Ask):
+            if isinstance(effect, RequestChunk):
                 request, offset = effect.message.request, effect.message.offset
                 self.asked.append((request, min(CHUNK_NBYTES, self.totals[request] - offset)))
 
@@ -263,22 +265,22 @@ def test_transfers_beyond_the_limit_wait_for_their_turn() -> None:
 
     assert want(fetching, 8, 10, "a") == []
     assert want(fetching, 9, 10, "a") == []
-    assert fetching.chunk(2, 10, 10) == [Landed(2), *ask("a", 8, 0)]
-    assert fetching.chunk(8, 10, 10) == [Landed(8), *ask("a", 9, 0)]
+    assert fetching.chunk(2, 10, 10) == [TransferCompleted(2), *ask("a", 8, 0)]
+    assert fetching.chunk(8, 10, 10) == [TransferCompleted(8), *ask("a", 9, 0)]
     fetching.check()
 
 
 def test_one_that_is_gone_makes_room_for_one_that_waits() -> None:
     fetching = busy_fetching(8)
 
-    assert fetching.gone(1) == [*ask("a", 8, 0), Restart(1), *ask("b", 1, 0)]
+    assert fetching.gone(1) == [*ask("a", 8, 0), TransferRestarted(1), *ask("b", 1, 0)]
     fetching.check()
 
 
 def test_one_that_waits_can_be_gone() -> None:
     fetching = busy_fetching(8)
 
-    assert fetching.gone(8) == [Restart(8), *ask("b", 8, 0)]
+    assert fetching.gone(8) == [TransferRestarted(8), *ask("b", 8, 0)]
     fetching.check()
 
 
@@ -310,7 +312,7 @@ class Exchange:
     """Holders that answer in order, vanish, or have a value no more; their values may differ in size."""
 
     def __init__(self, random: Random) -> None:
-        self.fetching = Fetching()
+        self.fetching = Transfers()
         self.ends: Counter[int] = Counter()
         self.open: set[int] = set()
         self._random = random
@@ -363,14 +365,14 @@ class Exchange:
     def _perform(self, effects: list[FetchEffect]) -> None:
         for effect in effects:
             match effect:
-                case Ask(holder, fetch):
+                case RequestChunk(holder, fetch):
                     self._asked[holder].append(fetch)
-                case Restart(request):
+                case TransferRestarted(request):
                     self._written[request] = 0
-                case Landed(request):
+                case TransferCompleted(request):
                     assert self._written[request] == self._totals[request]
                     self._end(request)
-                case Lost(request):
+                case TransferFailed(request):
                     self._end(request)
         self.fetching.check()
         for holder, fetches in self._asked.items():

@@ -1,6 +1,12 @@
 """How often a node says how it stands, by what has changed."""
 
-from handoff_actors.core.node.advertiser import ADVERT_GAP_S, ADVERT_PERIOD_S, LOAD_GAP_S, Herald, least_gap_s
+from handoff_actors.core.node.advertiser import (
+    ADVERT_GAP_S,
+    ADVERT_PERIOD_S,
+    LOAD_GAP_S,
+    Advertiser,
+    least_gap_s,
+)
 from handoff_actors.core.node.events import Advertise
 from handoff_actors.ids import Resources
 
@@ -11,65 +17,65 @@ def advert(queued: int = 0) -> Advertise:
     return Advertise(OFFERED, {}, workers=2, running=0, queued=queued, stored=0, leaving=False)
 
 
-def herald_of_a_node_that_has_spoken(claimed: Resources) -> Herald:
-    herald = Herald()
-    assert herald.speak((claimed, OFFERED, False), advert, 0.0) == [advert()]
-    return herald
+def advertiser_of_a_node_that_has_spoken(claimed: Resources) -> Advertiser:
+    advertiser = Advertiser()
+    assert advertiser.speak((claimed, OFFERED, False), advert, 0.0) == [advert()]
+    return advertiser
 
 
 def test_claims_are_told_after_a_short_while() -> None:
-    herald = herald_of_a_node_that_has_spoken({"cpu": 0.0})
+    advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
     changed = {"cpu": 1.0}, OFFERED, False
 
-    assert herald.speak(changed, advert, 0.01) == []
-    assert herald.wake_at == ADVERT_GAP_S
-    assert herald.speak(changed, lambda: advert(1), ADVERT_GAP_S) == [advert(1)]
+    assert advertiser.speak(changed, advert, 0.01) == []
+    assert advertiser.wake_at == ADVERT_GAP_S
+    assert advertiser.speak(changed, lambda: advert(1), ADVERT_GAP_S) == [advert(1)]
 
 
 def test_leaving_is_told_after_a_short_while() -> None:
-    herald = herald_of_a_node_that_has_spoken({"cpu": 0.0})
+    advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
 
-    herald.speak(({"cpu": 0.0}, OFFERED, True), advert, 0.01)
+    advertiser.speak(({"cpu": 0.0}, OFFERED, True), advert, 0.01)
 
-    assert herald.wake_at == ADVERT_GAP_S
+    assert advertiser.wake_at == ADVERT_GAP_S
 
 
 def test_load_can_wait_while_claims_are_what_was_said() -> None:
     claimed = {"cpu": 1.0}
-    herald = herald_of_a_node_that_has_spoken(claimed)
+    advertiser = advertiser_of_a_node_that_has_spoken(claimed)
     claimed["cpu"] = 0.0
-    herald.speak((claimed, OFFERED, False), advert, 0.01)
+    advertiser.speak((claimed, OFFERED, False), advert, 0.01)
     claimed["cpu"] = 1.0
 
-    assert herald.speak((claimed, OFFERED, False), advert, ADVERT_GAP_S) == []
-    assert herald.wake_at == LOAD_GAP_S
-    assert herald.speak((claimed, OFFERED, False), lambda: advert(7), LOAD_GAP_S) == [advert(7)]
+    assert advertiser.speak((claimed, OFFERED, False), advert, ADVERT_GAP_S) == []
+    assert advertiser.wake_at == LOAD_GAP_S
+    assert advertiser.speak((claimed, OFFERED, False), lambda: advert(7), LOAD_GAP_S) == [advert(7)]
 
 
 def test_what_is_as_it_was_is_told_once_a_period() -> None:
     standing = {"cpu": 0.0}, OFFERED, False
-    herald = herald_of_a_node_that_has_spoken(standing[0])
+    advertiser = advertiser_of_a_node_that_has_spoken(standing[0])
 
-    assert herald.speak(standing, advert, LOAD_GAP_S) == []
-    assert herald.wake_at == ADVERT_PERIOD_S
-    assert herald.speak(standing, advert, ADVERT_PERIOD_S) == [advert()]
+    assert advertiser.speak(standing, advert, LOAD_GAP_S) == []
+    assert advertiser.wake_at == ADVERT_PERIOD_S
+    assert advertiser.speak(standing, advert, ADVERT_PERIOD_S) == [advert()]
 
 
 def test_the_more_members_hear_it_the_less_often_a_node_speaks() -> None:
-    herald = herald_of_a_node_that_has_spoken({"cpu": 0.0})
-    herald.count(400)
+    advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
+    advertiser.count(400)
 
-    assert herald.speak(({"cpu": 1.0}, OFFERED, False), advert, ADVERT_GAP_S) == []
-    assert herald.wake_at == 0.4
+    assert advertiser.speak(({"cpu": 1.0}, OFFERED, False), advert, ADVERT_GAP_S) == []
+    assert advertiser.wake_at == 0.4
 
 
 def test_few_members_hear_a_node_as_soon_as_one_does() -> None:
-    herald = herald_of_a_node_that_has_spoken({"cpu": 0.0})
-    herald.count(50)
+    advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
+    advertiser.count(50)
 
-    herald.speak(({"cpu": 1.0}, OFFERED, False), advert, 0.01)
+    advertiser.speak(({"cpu": 1.0}, OFFERED, False), advert, 0.01)
 
-    assert herald.wake_at == ADVERT_GAP_S
+    assert advertiser.wake_at == ADVERT_GAP_S
 
 
 def test_a_node_is_heard_once_a_period_however_many_members_there_are() -> None:

@@ -5,11 +5,11 @@ import pytest
 from handoff_actors.core.node.events import (
     DiscardValue,
     FetchInput,
-    Give,
     InputFetched,
     InputMissing,
     NodeEffect,
     PeerConnected,
+    RunJobs,
     WorkerRecalled,
 )
 from handoff_actors.core.node.machine import NodeMachine
@@ -124,7 +124,7 @@ def test_unit_that_a_worker_gives_back_whole_is_queued_whole() -> None:
     effects = node.handle(given_back(0, 1), 1.2)
 
     assert replies(effects) == []
-    assert [given.then for effect in effects if isinstance(effect, Give) for given in effect.jobs] == [
+    assert [held.then for effect in effects if isinstance(effect, RunJobs) for held in effect.jobs] == [
         unit(0, 1).then
     ]
     node.check()

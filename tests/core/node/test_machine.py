@@ -12,7 +12,7 @@ from handoff_actors.core.node.events import (
     KeepValue,
     KillWorker,
     Leave,
-    Left,
+    LeaveCompleted,
     MembersCounted,
     PeerConnected,
     PeerLost,
@@ -26,7 +26,7 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.limits import Limits
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages.jobs import Call, Environment, Ref, Template, Ticket
+from handoff_actors.wire.messages.jobs import Call, Ref, Template, TemplateEnvironment, Ticket
 from handoff_actors.wire.messages.members import Beat, Goodbye, Redeclare, Redeclared
 from handoff_actors.wire.messages.runs import Close, Closed, Completed, Failed, Recall, Recalled
 from tests.core.builders import (
@@ -57,10 +57,10 @@ LATER_APP = PeerId(b"the same app, connected anew")
 def test_job_goes_to_a_free_worker_and_its_value_to_whoever_sent_it() -> None:
     node = started_node()
 
-    given = gives(node.handle(said(assign([job(0)])), 1.0))
+    held = gives(node.handle(said(assign([job(0)])), 1.0))
     told = replies(node.handle(worker_done(done(0)), 1.5))
 
-    assert given == [(FIRST_WORKER, [0])]
+    assert held == [(FIRST_WORKER, [0])]
     assert told == [Completed(RUN, [done(0)], {})]
 
 
@@ -171,7 +171,7 @@ def test_job_waits_until_all_that_it_needs_is_here_also_within_calls() -> None:
 
 def in_directory(number: int, index: int) -> Template:
     package = Ref(index, 0, [""])
-    return replace(template(number), environment=Environment({}, f"/{index}", package))
+    return replace(template(number), environment=TemplateEnvironment({}, f"/{index}", package))
 
 
 def test_directory_of_each_job_of_a_unit_is_asked_for_before_it_starts() -> None:
@@ -207,7 +207,7 @@ def test_directory_that_was_there_already_is_nothing_to_write_to_disk() -> None:
 
 def test_coroutine_with_an_environment_of_its_own_has_a_worker_of_its_own() -> None:
     node = started_node()
-    own = replace(template(0, is_async=True), environment=Environment({"A": "1"}))
+    own = replace(template(0, is_async=True), environment=TemplateEnvironment({"A": "1"}))
 
     effects = node.handle(said(assign([job(0)], [own])), 1.0)
 
@@ -425,10 +425,10 @@ def test_leaving_node_gives_back_what_waits_and_leaves_after_what_runs() -> None
     in_the_end = node.handle(worker_done(done(0)), 1.5)
 
     assert replies(at_once) == [Recalled(RUN, [Ticket(1, 1), Ticket(2, 1)])]
-    assert Left() not in at_once
+    assert LeaveCompleted() not in at_once
     assert replies(later) == [Recalled(RUN, [Ticket(3, 1)])]
-    assert Left() in in_the_end
-    assert Left() not in node.handle(said(Beat()), 1.6)
+    assert LeaveCompleted() in in_the_end
+    assert LeaveCompleted() not in node.handle(said(Beat()), 1.6)
 
 
 def test_adverts_keep_their_distance_and_their_period() -> None:

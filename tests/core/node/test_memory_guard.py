@@ -53,8 +53,8 @@ def _failed(effects: list[NodeEffect]) -> Failed:
 
 
 def _worker_of(node: NodeMachine, index: int) -> WorkerId:
-    slots = node._crew.staff.slots.values()
-    return next(slot.worker for slot in slots if (RUN, index) in slot.given)
+    workers = node._scheduler.roster.workers.values()
+    return next(state.worker for state in workers if (RUN, index) in state.held)
 
 
 def test_worker_that_outgrows_its_claim_is_ended_and_its_function_told_so() -> None:
@@ -158,7 +158,7 @@ def test_coroutines_share_what_they_claim_together() -> None:
     assert _killed(node.handle(_sample(0, 0, 3001), 2.3)) == [third]
     again = node.handle(WorkerExited(third, 9, None), 2.4)
 
-    assert sorted(index for _, given in gives(again) for index in given) == [0, 1]
+    assert sorted(index for _, held in gives(again) for index in held) == [0, 1]
     node.check()
 
 

@@ -48,7 +48,7 @@ def test_what_a_worker_holds_beyond_the_first_waits() -> None:
     # That was short, so the worker is given the others together.
     effects = node.handle(worker_done(done(0, ran_s=0.00001)), 1.0)
 
-    assert [given for _, given in gives(effects)] == [[1, 2]]
+    assert [held for _, held in gives(effects)] == [[1, 2]]
     assert served(node) == [ServedRun(RUN, "", running=1, queued=1, stored=0, closing=False)]
 
 

@@ -14,7 +14,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.limits import Limits
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.node.spill_policy import RETRY_S, Shelf
+from handoff_actors.core.node.spill_policy import RETRY_S, SpillPolicy
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.runs import Close, Completed, Failed
@@ -109,17 +109,17 @@ def test_results_beyond_the_limit_are_refused_with_sizes_while_the_disk_is_full(
 
 
 def test_disk_that_refused_what_is_gone_meanwhile_is_tried_with_the_next() -> None:
-    shelf = Shelf(limit_nbytes=100)
-    shelf.put((RUN, 0), 80)
-    shelf.put((OTHER_RUN, 1), 80)
-    shelf.put((OTHER_RUN, 2), 80)
-    assert shelf.next_to_leave(1.0) == (RUN, 0)
-    shelf.forget(RUN)
+    spill_policy = SpillPolicy(limit_nbytes=100)
+    spill_policy.put((RUN, 0), 80)
+    spill_policy.put((OTHER_RUN, 1), 80)
+    spill_policy.put((OTHER_RUN, 2), 80)
+    assert spill_policy.next_to_leave(1.0) == (RUN, 0)
+    spill_policy.forget(RUN)
 
-    shelf.refused((RUN, 0), "there is no room", 1.1)
+    spill_policy.refused((RUN, 0), "there is no room", 1.1)
 
-    assert shelf.next_to_leave(1.1) == (OTHER_RUN, 1)
-    shelf.check()
+    assert spill_policy.next_to_leave(1.1) == (OTHER_RUN, 1)
+    spill_policy.check()
 
 
 def test_small_results_go_on_while_the_disk_is_full() -> None:

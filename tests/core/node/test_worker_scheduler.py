@@ -54,21 +54,21 @@ def test_functions_that_shared_a_worker_that_died_run_again_each_alone() -> None
     effects = node.handle(WorkerUp(SECOND_WORKER, 1002), 1.1)
 
     assert [len(indices) for _, indices in gives(effects)] == [1]
-    assert len(node._crew.queue) == 7
+    assert len(node._scheduler.queue) == 7
 
 
 def test_short_functions_are_given_in_batches_and_recalled_when_one_takes_long() -> None:
     node = started_node()
     node.handle(said(assign([job(index) for index in range(9)])), 1.0)
 
-    given = gives(node.handle(worker_done(done(0, ran_s=0.0001)), 1.0))
+    held = gives(node.handle(worker_done(done(0, ran_s=0.0001)), 1.0))
     silent = node.wake(1.02)
     given_back = [(RUN, Ticket(index, 1)) for index in range(2, 9)] + [(RUN, Ticket(99, 1))]
     node.handle(WorkerRecalled(FIRST_WORKER, given_back), 1.021)
 
-    assert given == [(FIRST_WORKER, list(range(1, 9)))]
+    assert held == [(FIRST_WORKER, list(range(1, 9)))]
     assert silent == [RecallWorker(FIRST_WORKER)]
-    assert len(node._crew.queue) == 7
+    assert len(node._scheduler.queue) == 7
 
 
 def test_what_is_more_urgent_starts_before_what_came_earlier() -> None:
@@ -112,7 +112,7 @@ def test_function_beyond_its_time_limit_is_stopped_and_told() -> None:
 def test_coroutines_run_together_and_one_that_ignores_its_limit_takes_the_worker_along() -> None:
     node = started_node()
     spawned = node.handle(said(assign([job(0), job(1)], [template(is_async=True, timeout=0.2)])), 1.0)
-    given = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
+    held = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
     node.handle(WorkerDone(SECOND_WORKER, RUN, [done(1)]), 1.1)
 
     cancelled = node.wake(1.2)
@@ -120,7 +120,7 @@ def test_coroutines_run_together_and_one_that_ignores_its_limit_takes_the_worker
     told = replies(node.handle(exited(SECOND_WORKER), 1.71))
 
     assert SpawnWorker(SECOND_WORKER, True) in spawned
-    assert given == [(SECOND_WORKER, [0, 1])]
+    assert held == [(SECOND_WORKER, [0, 1])]
     assert CancelCoroutine(SECOND_WORKER, RUN, 0, 1) in cancelled
     assert KillWorker(SECOND_WORKER) in killed
     assert [failure.kind for failure in told if isinstance(failure, Failed)] == ["timeout"]
@@ -141,9 +141,9 @@ def test_coroutines_on_devices_go_out_one_set_of_devices_at_a_time() -> None:
     node = started_node({"cpu": 1.0, "gpu": 2.0})
     node.handle(said(assign([job(0), job(1), job(2)], [template(is_async=True, cost={"gpu": 1})])), 1.0)
 
-    given = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
+    held = gives(node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0))
 
-    assert given == [(SECOND_WORKER, [0]), (SECOND_WORKER, [1])]
+    assert held == [(SECOND_WORKER, [0]), (SECOND_WORKER, [1])]
 
 
 def test_worker_that_does_not_come_up_is_tried_again_after_ever_longer_pauses() -> None:
@@ -217,11 +217,11 @@ def test_worker_bound_to_other_devices_makes_room_for_a_new_one() -> None:
     node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.1)
 
     effects = node.handle(said(assign([job(2, number=1)], [template(1, cost={"gpu": 2})])), 1.2)
-    given = gives(node.handle(WorkerUp(WorkerId(3), 1003), 1.3))
+    held = gives(node.handle(WorkerUp(WorkerId(3), 1003), 1.3))
 
     assert KillWorker(FIRST_WORKER) in effects
     assert SpawnWorker(WorkerId(3), False) in effects
-    assert given == [(WorkerId(3), [2])]
+    assert held == [(WorkerId(3), [2])]
 
 
 def test_what_large_claims_have_waited_for_is_not_given_to_small_ones() -> None:
@@ -230,10 +230,10 @@ def test_what_large_claims_have_waited_for_is_not_given_to_small_ones() -> None:
     node.handle(said(assign([job(0), job(1, number=1)], [small, large])), 1.0)
 
     held_back = gives(node.handle(said(assign([job(2)], [small])), 2.5))
-    given = gives(node.handle(worker_done(done(0)), 2.7))
+    held = gives(node.handle(worker_done(done(0)), 2.7))
 
     assert held_back == []
-    assert given == [(FIRST_WORKER, [1])]
+    assert held == [(FIRST_WORKER, [1])]
 
 
 def test_where_one_is_enough_it_is_always_the_same() -> None:
@@ -243,9 +243,9 @@ def test_where_one_is_enough_it_is_always_the_same() -> None:
     node.handle(worker_done(done(0)), 1.1)
     node.handle(worker_done(done(1), worker=SECOND_WORKER), 1.2)
 
-    given = gives(node.handle(said(assign([job(2)], [template()])), 1.3))
+    held = gives(node.handle(said(assign([job(2)], [template()])), 1.3))
 
-    assert given == [(FIRST_WORKER, [2])]
+    assert held == [(FIRST_WORKER, [2])]
 
 
 def test_worker_gives_back_what_it_has_not_started_of_a_run_that_is_over() -> None:

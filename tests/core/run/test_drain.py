@@ -7,10 +7,18 @@ from handoff_actors.core.node.events import (
     InputFetched,
     InputMissing,
     Leave,
-    Left,
+    LeaveCompleted,
     PeerConnected,
 )
-from handoff_actors.core.run.events import BroughtHome, Cancel, Heard, LetGo, NodeDown, RunEffect, Tell
+from handoff_actors.core.run.events import (
+    Cancel,
+    MessageFromNode,
+    NodeDown,
+    Release,
+    ResultFetched,
+    RunEffect,
+    SendToNode,
+)
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.errors import NodeLost
 from handoff_actors.graph import Function
@@ -41,21 +49,23 @@ LARGE = 100
 LATER_APP = PeerId(b"the same app, connected anew")
 
 
-def copied(name: str, *indices: Index, missing: tuple[Index, ...] = ()) -> Heard:
-    return Heard(name, Copied(RUN, list(indices), list(missing)))
+def copied(name: str, *indices: Index, missing: tuple[Index, ...] = ()) -> MessageFromNode:
+    return MessageFromNode(name, Copied(RUN, list(indices), list(missing)))
 
 
 def copies(effects: list[RunEffect]) -> list[tuple[str, list[Index]]]:
     return [
         (effect.name, [ref.index for ref in effect.message.values])
         for effect in effects
-        if isinstance(effect, Tell) and isinstance(effect.message, Copy)
+        if isinstance(effect, SendToNode) and isinstance(effect.message, Copy)
     ]
 
 
 def closes(effects: list[RunEffect]) -> list[str]:
     return [
-        effect.name for effect in effects if isinstance(effect, Tell) and isinstance(effect.message, Close)
+        effect.name
+        for effect in effects
+        if isinstance(effect, SendToNode) and isinstance(effect.message, Close)
     ]
 
 
@@ -76,10 +86,10 @@ def test_value_that_only_a_leaving_node_holds_is_copied_and_then_the_run_is_clos
 
     leaving = run.handle(node_up("a", leaving=True), 0.4)
     moved = run.handle(copied("c", 0), 0.5)
-    run.handle(Heard("a", Closed(RUN)), 0.6)
+    run.handle(MessageFromNode("a", Closed(RUN)), 0.6)
     run.handle(NodeDown("a", "it has left"), 0.7)
 
-    assert leaving == [Tell("c", Copy(RUN, [Ref(0, LARGE, ["address of a"])]))]
+    assert leaving == [SendToNode("c", Copy(RUN, [Ref(0, LARGE, ["address of a"])]))]
     assert closes(moved) == ["a"]
     assert run.progress.stored[0].holders == ["c"]
     assert assigned(run.handle(node_up("b"), 0.8)) == [("b", [1])]
@@ -204,7 +214,7 @@ def test_leaving_node_is_kept_until_the_app_has_what_it_wants() -> None:
     run.handle(node_up("a", leaving=True), 0.4)
 
     moved = run.handle(copied("c", 0), 0.5)
-    at_home = run.handle(BroughtHome(0), 0.6)
+    at_home = run.handle(ResultFetched(0), 0.6)
 
     assert closes(moved) == []
     assert closes(at_home) == ["a"]
@@ -218,7 +228,7 @@ def test_values_of_a_run_that_went_well_are_handed_over_until_the_app_lets_go() 
 
     leaving = run.handle(node_up("a", leaving=True), 0.3)
     moved = run.handle(copied("c", 0), 0.4)
-    let_go = run.handle(LetGo(), 0.5)
+    let_go = run.handle(Release(), 0.5)
 
     assert [entry.error for entry in end] == [None]
     assert (copies(leaving), closes(leaving)) == ([("c", [0])], [])
@@ -300,9 +310,9 @@ def test_node_leaves_only_when_its_values_are_wanted_no_more() -> None:
     done_with_work = node.handle(worker_done(done(0, value=LARGE)), 1.2)
     closed = node.handle(said(Close(RUN)), 1.3)
 
-    assert Left() not in done_with_work
+    assert LeaveCompleted() not in done_with_work
     assert ForgetRun(RUN) in closed
-    assert closed[-1] == Left()
+    assert closed[-1] == LeaveCompleted()
 
 
 def test_peer_is_forgotten_once_it_has_gone_and_all_that_was_its() -> None:

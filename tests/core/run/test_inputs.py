@@ -1,6 +1,6 @@
 import pytest
 
-from handoff_actors.core.run.events import Tell
+from handoff_actors.core.run.events import SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.graph import Function
@@ -35,13 +35,13 @@ def test_function_waits_beside_a_large_input_and_has_a_small_one_moved(nbytes: i
 @pytest.mark.parametrize(
     ("nbytes", "policy", "asked"),
     [
-        (SMALL, "most_spare", [Tell("a", Recall(RUN, [Ticket(3, 1)]))]),
+        (SMALL, "most_spare", [SendToNode("a", Recall(RUN, [Ticket(3, 1)]))]),
         (LARGE, "most_spare", []),
-        (LARGE, "first_available", [Tell("a", Recall(RUN, [Ticket(3, 1)]))]),
+        (LARGE, "first_available", [SendToNode("a", Recall(RUN, [Ticket(3, 1)]))]),
     ],
 )
 def test_function_that_waits_for_its_turn_beside_a_large_input_is_not_called_back(
-    nbytes: int, policy: str, asked: list[Tell]
+    nbytes: int, policy: str, asked: list[SendToNode]
 ) -> None:
     run = begun(
         function("make"), function("busy"), function("hold", node="a"), function("use", "make"), policy=policy
@@ -86,10 +86,10 @@ def test_function_that_waits_beside_its_input_is_kept_where_no_other_node_has_ro
         nodes=names,
     )
     run.handle(completed("a", done(0, value=LARGE)), 0.5)
-    candidates = run.dispatcher.candidates
+    nodes = run.scheduler.nodes
 
-    assert not run.dispatcher.is_kept(11, candidates["b"])
-    assert run.dispatcher.is_kept(11, candidates["a"])
+    assert not run.scheduler.is_kept(11, nodes["b"])
+    assert run.scheduler.is_kept(11, nodes["a"])
 
 
 @pytest.mark.parametrize("nodes", ["ab", "abcdefghij"])

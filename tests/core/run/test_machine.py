@@ -1,14 +1,14 @@
 from handoff_actors.core.run.events import (
-    BringHome,
-    BroughtHome,
     Cancel,
-    Finished,
-    Forgotten,
-    Heard,
-    LetGo,
+    FetchResult,
+    FunctionObserved,
+    MessageFromNode,
     NodeDown,
-    Observed,
-    Tell,
+    Release,
+    ResultFetched,
+    RunEnded,
+    RunForgotten,
+    SendToNode,
 )
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.retries import MOST_LOSSES, MOST_WORKER_DEATHS
@@ -47,7 +47,7 @@ from tests.core.builders import (
 
 
 def test_empty_run_is_over_at_once() -> None:
-    assert run_of().start(0.0) == [Finished(None), Forgotten()]
+    assert run_of().start(0.0) == [RunEnded(None), RunForgotten()]
 
 
 def test_functions_go_out_when_their_inputs_are_done_and_the_run_ends_with_the_last() -> None:
@@ -59,9 +59,9 @@ def test_functions_go_out_when_their_inputs_are_done_and_the_run_ends_with_the_l
 
     assert assigned(first) == [("a", [0])]
     assert assigned(second) == [("a", [1])]
-    assert last == [Tell("a", Close(RUN)), Finished(None)]
+    assert last == [SendToNode("a", Close(RUN)), RunEnded(None)]
     assert run.is_over
-    assert run.handle(Heard("a", CLOSED), 0.4) == [Forgotten()]
+    assert run.handle(MessageFromNode("a", CLOSED), 0.4) == [RunForgotten()]
 
 
 def test_run_that_was_prepared_before_its_start_does_the_same() -> None:
@@ -123,12 +123,12 @@ def test_wanted_value_is_brought_home_before_the_run_ends() -> None:
     run.handle(node_up(), 0.1)
 
     brought = run.handle(completed("a", done(0, value=100)), 0.2)
-    ended = run.handle(BroughtHome(0), 0.3)
-    let_go = run.handle(LetGo(), 0.4)
+    ended = run.handle(ResultFetched(0), 0.3)
+    let_go = run.handle(Release(), 0.4)
 
-    assert brought == [BringHome(0, 100, ("a",))]
-    assert ended == [Finished(None)]
-    assert let_go == [Tell("a", Close(RUN))]
+    assert brought == [FetchResult(0, 100, ("a",))]
+    assert ended == [RunEnded(None)]
+    assert let_go == [SendToNode("a", Close(RUN))]
 
 
 def test_constants_travel_with_the_job() -> None:
@@ -162,7 +162,7 @@ def test_watchers_are_told_what_happens() -> None:
         *run.handle(completed("a", done(0, attempt=2)), 0.3),
     ]
 
-    assert [(effect.kind, effect.attempt) for effect in seen if isinstance(effect, Observed)] == [
+    assert [(effect.kind, effect.attempt) for effect in seen if isinstance(effect, FunctionObserved)] == [
         ("assigned", 1),
         ("retried", 1),
         ("assigned", 2),
@@ -179,10 +179,10 @@ def test_exceptions_cost_retries_and_one_too_many_ends_the_run() -> None:
 
     again = run.handle(failed("a", 0), 0.2)
     closing = run.handle(failed("a", 0, attempt=2), 0.3)
-    (end,) = ends(run.handle(Heard("a", CLOSED), 0.4))
+    (end,) = ends(run.handle(MessageFromNode("a", CLOSED), 0.4))
 
     assert assigned(again) == [("a", [0])]
-    assert closing == [Tell("a", Close(RUN))]
+    assert closing == [SendToNode("a", Close(RUN))]
     assert isinstance(end.error, FunctionFailed)
     assert (end.error.function_id, end.error.node, end.error.attempts) == ("x", "a", 2)
     assert end.cause == b"error"
@@ -263,7 +263,7 @@ def test_run_that_takes_too_long_ends_in_time() -> None:
     run.handle(node_up(), 0.1)
 
     assert run.wake_at == 5.0
-    assert run.wake(5.0) == [Tell("a", Close(RUN))]
+    assert run.wake(5.0) == [SendToNode("a", Close(RUN))]
     assert run.wake_at is None
     assert isinstance(error_of(run), RunTimeout)
 
@@ -274,9 +274,9 @@ def test_cancelled_run_is_over_once_all_nodes_have_closed_it() -> None:
 
     closing = run.handle(Cancel(), 0.2)
     run.handle(Cancel(), 0.2)
-    first = run.handle(Heard("a", CLOSED), 0.3)
+    first = run.handle(MessageFromNode("a", CLOSED), 0.3)
     last = run.handle(NodeDown("b", "gone"), 0.4)
 
-    assert closing == [Tell("a", Close(RUN)), Tell("b", Close(RUN))]
+    assert closing == [SendToNode("a", Close(RUN)), SendToNode("b", Close(RUN))]
     assert first == []
-    assert last == [Finished(None, cancelled=True), Forgotten()]
+    assert last == [RunEnded(None, cancelled=True), RunForgotten()]

@@ -1,16 +1,16 @@
 """What a run tells whoever watches it, and what nodes tell for that."""
 
-from handoff_actors.core.node.events import FunctionsSaid
+from handoff_actors.core.node.events import OutputReceived
 from handoff_actors.core.run.events import (
-    Heard,
-    Joined,
-    Left,
-    Moved,
+    FunctionObserved,
+    MessageFromNode,
     NodeDown,
+    NodeJoinObserved,
+    NodeLeaveObserved,
     Observation,
-    Observed,
     RunEffect,
-    Tell,
+    SendToNode,
+    TransferObserved,
 )
 from handoff_actors.graph import Function
 from handoff_actors.ids import RunId
@@ -37,7 +37,7 @@ def observations(effects: list[RunEffect]) -> list[RunEffect]:
 
 
 def asked_to_be_told(effects: list[RunEffect]) -> list[bool]:
-    messages = [effect.message for effect in effects if isinstance(effect, Tell)]
+    messages = [effect.message for effect in effects if isinstance(effect, SendToNode)]
     return [message.is_watched for message in messages if isinstance(message, Assign)]
 
 
@@ -56,10 +56,12 @@ def test_a_watched_run_tells_of_nodes_starts_and_moves() -> None:
 
     seen = [
         *run.start(0.0, [node_up()]),
-        *run.handle(Heard("a", Started(RUN, [Ticket(0, 1), Ticket(0, 7)])), 0.1),
+        *run.handle(MessageFromNode("a", Started(RUN, [Ticket(0, 1), Ticket(0, 7)])), 0.1),
         *run.handle(NodeDown("a", "gone"), 0.2),
         *run.handle(node_up("b"), 0.3),
-        *run.handle(Heard("b", Completed(RUN, [done(0, attempt=2)], {}, [Fetched(1, 10, 0.5, 0.1)])), 0.4),
+        *run.handle(
+            MessageFromNode("b", Completed(RUN, [done(0, attempt=2)], {}, [Fetched(1, 10, 0.5, 0.1)])), 0.4
+        ),
     ]
 
     assert asked_to_be_told(seen) == [True, True]
@@ -67,15 +69,15 @@ def test_a_watched_run_tells_of_nodes_starts_and_moves() -> None:
         (type(effect), getattr(effect, "kind", ""), getattr(effect, "attempt", 0))
         for effect in observations(seen)
     ] == [
-        (Joined, "", 0),
-        (Observed, "assigned", 1),
-        (Observed, "started", 1),
-        (Left, "", 0),
-        (Observed, "lost", 1),
-        (Joined, "", 0),
-        (Observed, "assigned", 2),
-        (Moved, "", 0),
-        (Observed, "completed", 2),
+        (NodeJoinObserved, "", 0),
+        (FunctionObserved, "assigned", 1),
+        (FunctionObserved, "started", 1),
+        (NodeLeaveObserved, "", 0),
+        (FunctionObserved, "lost", 1),
+        (NodeJoinObserved, "", 0),
+        (FunctionObserved, "assigned", 2),
+        (TransferObserved, "", 0),
+        (FunctionObserved, "completed", 2),
     ]
 
 
@@ -85,10 +87,10 @@ def test_what_fails_for_good_is_told_as_such() -> None:
 
     seen = observations(run.handle(failed("a", 0), 0.1))
 
-    assert [(effect.kind, effect.attempt) for effect in seen if isinstance(effect, Observed)] == [
+    assert [(effect.kind, effect.attempt) for effect in seen if isinstance(effect, FunctionObserved)] == [
         ("failed", 1)
     ]
-    assert run.budgets.failed == 1
+    assert run.retries.failed == 1
 
 
 def test_a_node_tells_of_starts_where_that_is_wanted() -> None:
@@ -113,8 +115,8 @@ def test_what_functions_say_goes_to_whoever_asked_for_them() -> None:
     node.handle(said(Assign(RUN, [template(0)], [job(0)])), 0.1)
     line = Printed(0, 1, False, "hello\n")
 
-    told = node.handle(FunctionsSaid(RUN, [line]), 0.2)
-    stale = node.handle(FunctionsSaid(RunId(RUN + 1), [line]), 0.3)
+    told = node.handle(OutputReceived(RUN, [line]), 0.2)
+    stale = node.handle(OutputReceived(RunId(RUN + 1), [line]), 0.3)
 
     assert replies(told) == [Output(RUN, [line])]
     assert replies(stale) == []

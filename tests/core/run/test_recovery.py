@@ -5,12 +5,12 @@ from msgspec.structs import replace
 
 from handoff_actors.core.run.events import (
     NodeDown,
-    NotBroughtHome,
-    Tell,
+    ResultFetchFailed,
+    SendToNode,
 )
 from handoff_actors.core.run.explain import explain_one
 from handoff_actors.core.run.retries import MOST_LOSSES
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need
 from handoff_actors.errors import (
     AllocationError,
@@ -160,8 +160,8 @@ def test_lost_way_home_is_tried_from_another_making_but_not_for_ever() -> None:
 
     for attempt in range(1, MOST_LOSSES + 1):
         run.handle(completed("a", done(0, attempt=attempt, value=100)), 0.2)
-        again = run.handle(NotBroughtHome(0, "gone"), 0.3)
-        stale = run.handle(NotBroughtHome(0, "gone"), 0.3)
+        again = run.handle(ResultFetchFailed(0, "gone"), 0.3)
+        stale = run.handle(ResultFetchFailed(0, "gone"), 0.3)
 
     assert assigned(again) == []
     assert stale == []
@@ -174,7 +174,7 @@ def test_value_that_is_made_again_is_still_on_its_way_home() -> None:
     run.handle(completed("a", done(0, value=100)), 0.2)
     run.handle(NodeDown("a", "gone"), 0.3)
 
-    assert run.handle(NotBroughtHome(0, "gone"), 0.4) == []
+    assert run.handle(ResultFetchFailed(0, "gone"), 0.4) == []
     assert assigned(run.handle(node_up("b"), 0.5)) == [("b", [0])]
 
 
@@ -183,7 +183,7 @@ def test_suspect_node_gets_nothing_new_until_it_is_heard_of_again() -> None:
     suspect = replace(node_up("a"), suspect=True)
 
     held_back = run.handle(suspect, 0.1)
-    why_not = explain_one(0, run._plan, run.progress, run.dispatcher).nodes["a"]
+    why_not = explain_one(0, run._plan, run.progress, run.scheduler).nodes["a"]
     sent = run.handle(node_up("a"), 0.2)
 
     assert held_back == []
@@ -199,7 +199,7 @@ def test_node_that_gives_back_unasked_gets_nothing_until_it_says_how_it_stands()
     run.handle(node_up(), 0.1)
 
     paused = run.handle(recalled("a", 0), 0.2)
-    why_not = explain_one(0, run._plan, run.progress, run.dispatcher).nodes["a"]
+    why_not = explain_one(0, run._plan, run.progress, run.scheduler).nodes["a"]
     resumed = run.handle(node_up(), 0.3)
 
     assert paused == []
@@ -214,7 +214,7 @@ def test_what_waits_on_one_node_is_called_back_for_another_that_has_nothing() ->
     asked = run.handle(node_up("b", workers=2), 0.2)
     moved = run.handle(recalled("a", 3, attempt=1), 0.3)
 
-    assert asked == [Tell("a", Recall(RUN, [Ticket(3, 1)]))]
+    assert asked == [SendToNode("a", Recall(RUN, [Ticket(3, 1)]))]
     assert assigned(moved) == [("b", [3])]
 
 
@@ -227,7 +227,7 @@ def test_node_with_nothing_to_give_back_is_not_asked_again_at_once() -> None:
     later = run.handle(node_up("b", workers=2), 0.5)
 
     assert at_once == []
-    assert later == [Tell("a", Recall(RUN, [Ticket(3, 1)]))]
+    assert later == [SendToNode("a", Recall(RUN, [Ticket(3, 1)]))]
 
 
 def test_answer_to_a_recall_that_nobody_remembers_changes_nothing() -> None:
@@ -235,19 +235,21 @@ def test_answer_to_a_recall_that_nobody_remembers_changes_nothing() -> None:
     run.handle(node_up(), 0.1)
 
     assert run.handle(recalled("a"), 0.2) == []
-    assert run.dispatcher.candidates["a"].usable
+    assert run.scheduler.nodes["a"].usable
 
 
 def test_what_is_over_in_no_time_is_not_called_back() -> None:
     run = started(*(Function(number, [], code) for number in range(600)))
     run.handle(node_up("a", workers=1), 0.1)
     run.handle(completed("a", done(0, ran_s=0.000001)), 0.2)
-    sent = len(run.dispatcher.candidates["a"].sent)
+    sent = len(run.scheduler.nodes["a"].sent)
     run.handle(completed("a", *(done(index, ran_s=0.000001) for index in range(1, sent))), 0.2)
 
     effects = run.handle(node_up("b", workers=600), 0.3)
 
-    assert not any(isinstance(effect, Tell) and isinstance(effect.message, Recall) for effect in effects)
+    assert not any(
+        isinstance(effect, SendToNode) and isinstance(effect.message, Recall) for effect in effects
+    )
 
 
 def test_function_whose_input_was_lost_while_it_was_ready_waits_for_it_again() -> None:
@@ -272,7 +274,7 @@ def test_function_whose_input_was_lost_while_it_was_ready_waits_for_it_again() -
 class Declines:
     """A policy of the user's that likes no node."""
 
-    def choose(self, need: Need, nodes: Sequence[Candidate]) -> Candidate | None:
+    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:
         return None
 
 
@@ -282,5 +284,5 @@ def test_function_that_the_policy_has_a_node_for_nowhere_is_explained() -> None:
     effects = run.start(0.0, [node_up("a")])
 
     assert effects == []
-    why_not = explain_one(0, run._plan, run.progress, run.dispatcher).nodes["a"]
+    why_not = explain_one(0, run._plan, run.progress, run.scheduler).nodes["a"]
     assert "the policy has chosen none" in why_not

@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 
-from handoff_actors.core.run.events import BringHome, BroughtHome, NodeDown, NotBroughtHome, RunEffect
+from handoff_actors.core.run.events import FetchResult, NodeDown, ResultFetched, ResultFetchFailed, RunEffect
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.result_fetch import WINDOW_NBYTES
 from handoff_actors.graph import Function
@@ -10,7 +10,7 @@ HALF = WINDOW_NBYTES // 2
 
 
 def _brought(effects: Sequence[RunEffect]) -> list[int]:
-    return [effect.index for effect in effects if isinstance(effect, BringHome)]
+    return [effect.index for effect in effects if isinstance(effect, FetchResult)]
 
 
 def _run(count: int) -> RunMachine:
@@ -23,9 +23,9 @@ def test_values_come_home_in_order_and_no_more_at_once_than_the_window_holds() -
     run = _run(5)
 
     first = run.handle(completed("a", *(done(index, value=HALF) for index in range(5))), 0.2)
-    second = run.handle(BroughtHome(1), 0.3)
-    third = run.handle(BroughtHome(0), 0.4)
-    rest = [run.handle(BroughtHome(index), 0.5) for index in (2, 3, 4)]
+    second = run.handle(ResultFetched(1), 0.3)
+    third = run.handle(ResultFetched(0), 0.4)
+    rest = [run.handle(ResultFetched(index), 0.5) for index in (2, 3, 4)]
 
     assert [_brought(effects) for effects in (first, second, third)] == [[0, 1], [2], [3]]
     assert [_brought(effects) for effects in rest] == [[4], [], []]
@@ -39,8 +39,8 @@ def test_value_larger_than_the_window_comes_alone() -> None:
     first = run.handle(
         completed("a", *(done(index, value=nbytes) for index, nbytes in enumerate(sizes))), 0.2
     )
-    second = run.handle(BroughtHome(0), 0.3)
-    third = run.handle(BroughtHome(1), 0.4)
+    second = run.handle(ResultFetched(0), 0.3)
+    third = run.handle(ResultFetched(1), 0.4)
 
     assert [_brought(effects) for effects in (first, second, third)] == [[0], [1], [2]]
 
@@ -49,7 +49,7 @@ def test_value_that_is_lost_on_its_way_makes_room_for_the_next_and_is_made_again
     run = _run(2)
     run.handle(completed("a", done(0, value=WINDOW_NBYTES), done(1, value=WINDOW_NBYTES)), 0.2)
 
-    effects = run.handle(NotBroughtHome(0, "gone"), 0.3)
+    effects = run.handle(ResultFetchFailed(0, "gone"), 0.3)
 
     assert _brought(effects) == [1]
     assert assigned(effects) == [("a", [0])]
@@ -60,7 +60,7 @@ def test_values_that_wait_when_their_node_is_lost_come_once_they_have_been_made_
     run = _run(2)
     run.handle(completed("a", done(0, value=WINDOW_NBYTES), done(1, value=WINDOW_NBYTES)), 0.2)
     run.handle(NodeDown("a", "gone"), 0.3)
-    run.handle(NotBroughtHome(0, "gone"), 0.4)
+    run.handle(ResultFetchFailed(0, "gone"), 0.4)
     anew = run.handle(node_up("b", {"cpu": 8.0}), 0.5)
 
     again = run.handle(
@@ -70,5 +70,5 @@ def test_values_that_wait_when_their_node_is_lost_come_once_they_have_been_made_
 
     assert assigned(anew) == [("b", [0, 1])]
     assert _brought(again) == [0]
-    assert _brought(run.handle(BroughtHome(0), 0.7)) == [1]
+    assert _brought(run.handle(ResultFetched(0), 0.7)) == [1]
     run.check()

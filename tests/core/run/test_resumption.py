@@ -5,7 +5,14 @@ from hashlib import blake2b
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from handoff_actors.core.run.events import BringHome, BroughtHome, Finished, Observed, Record, RunEffect
+from handoff_actors.core.run.events import (
+    FetchResult,
+    FunctionObserved,
+    RecordResults,
+    ResultFetched,
+    RunEffect,
+    RunEnded,
+)
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import Digests, Recorded, Reused, fingerprints, reusable
 from handoff_actors.graph import DAG, Argument, Constant, Function, Plan
@@ -66,7 +73,7 @@ def chain(*ids: str) -> list[Function]:
 
 
 def records_in(effects: list[RunEffect]) -> list[list[Index]]:
-    return [list(effect.indices) for effect in effects if isinstance(effect, Record)]
+    return [list(effect.indices) for effect in effects if isinstance(effect, RecordResults)]
 
 
 # --- Fingerprints -----------------------------------------------------------------------------------------------
@@ -178,11 +185,11 @@ def test_a_run_whose_functions_are_all_reused_is_over_at_once() -> None:
 
     effects = run.start(0.0, [node_up()], {0: Reused("b", 3), 1: Reused("b", b"value")})
 
-    assert [effect for effect in effects if isinstance(effect, Observed)] == [
-        Observed("reused", 0, "b", 0),
-        Observed("reused", 1, "b", 0),
+    assert [effect for effect in effects if isinstance(effect, FunctionObserved)] == [
+        FunctionObserved("reused", 0, "b", 0),
+        FunctionObserved("reused", 1, "b", 0),
     ]
-    assert ends(effects) == [Finished(None)]
+    assert ends(effects) == [RunEnded(None)]
     assert assigned(effects) == []
 
 
@@ -204,8 +211,8 @@ def test_a_large_value_from_the_journal_is_the_apps_to_give() -> None:
     effects = run.start(0.0, [node_up()], {0: Reused("b", 100, is_home=True)})
 
     assert job_in(effects[0]).args == [Ref(0, 100, [""])]
-    assert not [effect for effect in effects if isinstance(effect, BringHome)]
-    assert ends(run.handle(completed("a", done(1)), 1.0)) == [Finished(None)]
+    assert not [effect for effect in effects if isinstance(effect, FetchResult)]
+    assert ends(run.handle(completed("a", done(1)), 1.0)) == [RunEnded(None)]
 
 
 def test_a_large_value_that_the_app_cannot_give_is_made_again() -> None:
@@ -244,7 +251,7 @@ def test_nothing_is_recorded_where_nobody_wants_it() -> None:
     run = run_of(Function("one", [], code), wanted={0})
     run.start(0.0, [node_up()])
 
-    effects = run.handle(completed("a", done(0, value=100)), 1.0) + run.handle(BroughtHome(0), 2.0)
+    effects = run.handle(completed("a", done(0, value=100)), 1.0) + run.handle(ResultFetched(0), 2.0)
 
     assert records_in(effects) == []
 
@@ -255,7 +262,7 @@ def test_a_stored_value_that_is_wanted_is_recorded_when_it_is_home_and_others_at
 
     first = run.handle(completed("a", done(0, value=100)), 1.0)
     second = run.handle(completed("a", done(1, value=100)), 2.0)
-    home = run.handle(BroughtHome(1), 3.0)
+    home = run.handle(ResultFetched(1), 3.0)
 
     assert records_in(first) == [[0]]
     assert records_in(second) == []

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from handoff_actors.workers.child import heap
-from tests.workers.crew import ASYNC, SYNC, Crew
+from tests.workers.pool_harness import ASYNC, SYNC, PoolHarness
 
 #: More than glibc itself would ever keep of a block, and less than we do.
 NBYTES = 100_000_000
@@ -34,28 +34,28 @@ def _own_nbytes_of(process: psutil.Process) -> int:
     return int(memory.rss - memory.shared)
 
 
-async def _run(crew: Crew, code: Callable[[], int], *, claims_memory: bool = False) -> Any:
-    return await crew.call_with(SYNC, code, (), (), {}, cost={"memory": 1.0} if claims_memory else None)
+async def _run(harness: PoolHarness, code: Callable[[], int], *, claims_memory: bool = False) -> Any:
+    return await harness.call_with(SYNC, code, (), (), {}, cost={"memory": 1.0} if claims_memory else None)
 
 
-async def test_next_job_gets_the_block_that_the_last_one_has_freed(crew: Crew) -> None:
-    first = await _run(crew, _faults_of_a_block)
-    second = await _run(crew, _faults_of_a_block)
+async def test_next_job_gets_the_block_that_the_last_one_has_freed(harness: PoolHarness) -> None:
+    first = await _run(harness, _faults_of_a_block)
+    second = await _run(harness, _faults_of_a_block)
 
     # With huge pages it takes fewer.
     assert first > 10 * second
     assert second < NBYTES // PAGE_NBYTES // 100
 
 
-async def test_idle_worker_gives_back_what_its_jobs_have_freed(crew: Crew) -> None:
-    before = await _run(crew, _own_nbytes)
-    await _run(crew, _faults_of_a_block)
-    process = psutil.Process(crew.pids[SYNC])
+async def test_idle_worker_gives_back_what_its_jobs_have_freed(harness: PoolHarness) -> None:
+    before = await _run(harness, _own_nbytes)
+    await _run(harness, _faults_of_a_block)
+    process = psutil.Process(harness.pids[SYNC])
     kept = _own_nbytes_of(process)
 
     async with asyncio.timeout(20):
         while _own_nbytes_of(process) > before + NBYTES // 10:
-            await crew.call(ASYNC, len, b"")
+            await harness.call(ASYNC, len, b"")
 
     assert kept > before + NBYTES // 2
 
@@ -75,14 +75,14 @@ def test_busy_worker_tidies_up_now_and_then(monkeypatch: pytest.MonkeyPatch) -> 
     assert counts == [0, 0, 1, 1]
 
 
-async def test_job_that_claims_memory_gives_a_block_back_when_it_frees_it(crew: Crew) -> None:
-    await _run(crew, _faults_of_a_block, claims_memory=True)
+async def test_job_that_claims_memory_gives_a_block_back_when_it_frees_it(harness: PoolHarness) -> None:
+    await _run(harness, _faults_of_a_block, claims_memory=True)
 
-    assert await _run(crew, _faults_of_a_block, claims_memory=True) > 10
+    assert await _run(harness, _faults_of_a_block, claims_memory=True) > 10
 
 
-async def test_job_that_claims_memory_finds_nothing_of_what_others_have_freed(crew: Crew) -> None:
-    before = await _run(crew, _own_nbytes)
-    await _run(crew, _faults_of_a_block)
+async def test_job_that_claims_memory_finds_nothing_of_what_others_have_freed(harness: PoolHarness) -> None:
+    before = await _run(harness, _own_nbytes)
+    await _run(harness, _faults_of_a_block)
 
-    assert await _run(crew, _own_nbytes, claims_memory=True) < before + NBYTES // 10
+    assert await _run(harness, _own_nbytes, claims_memory=True) < before + NBYTES // 10

@@ -15,16 +15,16 @@ import pytest
 from handoff_actors.ids import RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Dropped, Logged, Printed
 from handoff_actors.workers.child.output import BURST_NBYTES
-from tests.workers.crew import ASYNC, RUN, SYNC, Crew, job, template
+from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
 
 
 async def said_by(
-    crew: Crew, code: Callable[..., Any], worker: WorkerId = SYNC, level: int = logging.WARNING
+    harness: PoolHarness, code: Callable[..., Any], worker: WorkerId = SYNC, level: int = logging.WARNING
 ) -> list[Any]:
     """All that a function says; its end comes after it."""
-    crew.pool.give(worker, RUN, {0: template(code, log_level=level)}, [job(5)], None)
-    await crew.until(lambda: 5 in crew.done or 5 in crew.failed or worker in crew.exits)
-    return crew.said
+    harness.pool.give(worker, RUN, {0: template(code, log_level=level)}, [job(5)], None)
+    await harness.until(lambda: 5 in harness.done or 5 in harness.failed or worker in harness.exits)
+    return harness.said
 
 
 def text_of(said: list[Any], *, is_error: bool = False) -> str:
@@ -43,8 +43,8 @@ async def _print_later() -> None:
     await asyncio.to_thread(print, "from a thread")
 
 
-async def test_what_a_function_prints_comes_line_by_line_before_its_end(crew: Crew) -> None:
-    said = await said_by(crew, _print_both)
+async def test_what_a_function_prints_comes_line_by_line_before_its_end(harness: PoolHarness) -> None:
+    said = await said_by(harness, _print_both)
 
     assert said == [
         Printed(5, 1, False, "fine so far\n"),
@@ -54,37 +54,37 @@ async def test_what_a_function_prints_comes_line_by_line_before_its_end(crew: Cr
     ]
 
 
-async def test_coroutines_print_under_their_own_names(crew: Crew) -> None:
+async def test_coroutines_print_under_their_own_names(harness: PoolHarness) -> None:
     only = {0: template(_print_later, log_level=logging.WARNING)}
-    crew.pool.give(ASYNC, RUN, only, [job(1), job(2)], None)
-    await crew.until(lambda: {1, 2} <= crew.done.keys())
+    harness.pool.give(ASYNC, RUN, only, [job(1), job(2)], None)
+    await harness.until(lambda: {1, 2} <= harness.done.keys())
 
     for index in (1, 2):
-        assert text_of([part for part in crew.said if part.index == index]) == "first\nfrom a thread\n"
+        assert text_of([part for part in harness.said if part.index == index]) == "first\nfrom a thread\n"
 
 
 @pytest.mark.parametrize("worker", [SYNC, ASYNC])
-async def test_nothing_is_sent_where_nobody_wants_it(crew: Crew, worker: WorkerId) -> None:
-    await crew.call(worker, _print_both)
+async def test_nothing_is_sent_where_nobody_wants_it(harness: PoolHarness, worker: WorkerId) -> None:
+    await harness.call(worker, _print_both)
 
-    assert crew.said == []
+    assert harness.said == []
 
 
-async def test_a_line_that_is_not_ended_belongs_to_who_began_it(crew: Crew) -> None:
+async def test_a_line_that_is_not_ended_belongs_to_who_began_it(harness: PoolHarness) -> None:
     only = {0: template(_print_both, log_level=logging.WARNING)}
-    crew.pool.give(SYNC, RUN, only, [job(1), job(2)], None)
-    await crew.until(lambda: {1, 2} <= crew.done.keys())
+    harness.pool.give(SYNC, RUN, only, [job(1), job(2)], None)
+    await harness.until(lambda: {1, 2} <= harness.done.keys())
 
-    assert text_of([part for part in crew.said if part.index == 1]) == "fine so far\nno end\n"
+    assert text_of([part for part in harness.said if part.index == 1]) == "fine so far\nno end\n"
 
 
-async def test_long_lines_and_many_bytes_arrive_whole(crew: Crew) -> None:
+async def test_long_lines_and_many_bytes_arrive_whole(harness: PoolHarness) -> None:
     text = "ä€" * 20_000
 
     def print_long() -> None:
         print(text)
 
-    assert text_of(await said_by(crew, print_long)) == text + "\n"
+    assert text_of(await said_by(harness, print_long)) == text + "\n"
 
 
 def _flood() -> None:
@@ -92,8 +92,8 @@ def _flood() -> None:
         print("line", number, "of a flood that is far beyond what there is room for")
 
 
-async def test_a_flood_is_bounded_and_every_line_is_accounted_for(crew: Crew) -> None:
-    said = await said_by(crew, _flood)
+async def test_a_flood_is_bounded_and_every_line_is_accounted_for(harness: PoolHarness) -> None:
+    said = await said_by(harness, _flood)
 
     text = text_of(said)
     arrived = text.count("\n")
@@ -110,8 +110,8 @@ def _print_and_die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def test_the_last_words_of_a_worker_arrive_before_its_end(crew: Crew) -> None:
-    said = await said_by(crew, _print_and_die)
+async def test_the_last_words_of_a_worker_arrive_before_its_end(harness: PoolHarness) -> None:
+    said = await said_by(harness, _print_and_die)
 
     assert text_of(said) == "last words\n"
 
@@ -127,8 +127,8 @@ def _print_everywhere() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-async def test_threads_and_forks_print_for_their_function(crew: Crew) -> None:
-    said = await said_by(crew, _print_everywhere)
+async def test_threads_and_forks_print_for_their_function(harness: PoolHarness) -> None:
+    said = await said_by(harness, _print_everywhere)
 
     assert sorted(text_of(said).splitlines()) == ["from a fork", "from a thread"]
 
@@ -142,8 +142,8 @@ def _log() -> None:
         log.exception("could not")
 
 
-async def test_records_are_sent_as_such_from_the_level_of_the_app(crew: Crew) -> None:
-    info, error = await said_by(crew, _log, level=logging.INFO)
+async def test_records_are_sent_as_such_from_the_level_of_the_app(harness: PoolHarness) -> None:
+    info, error = await said_by(harness, _log, level=logging.INFO)
 
     assert isinstance(info, Logged)
     assert (info.name, info.level, info.message, info.error) == (
@@ -158,11 +158,11 @@ async def test_records_are_sent_as_such_from_the_level_of_the_app(crew: Crew) ->
     assert error.error.endswith("ValueError: invalid literal for int() with base 10: 'broken'")
 
 
-async def test_a_huge_record_is_shortened(crew: Crew) -> None:
+async def test_a_huge_record_is_shortened(harness: PoolHarness) -> None:
     def log_much() -> None:
         logging.getLogger("much").warning("%sä\udc80end", "x" * 100_000)
 
-    (record,) = await said_by(crew, log_much)
+    (record,) = await said_by(harness, log_much)
 
     assert isinstance(record, Logged)
     assert record.name == "much"
@@ -171,47 +171,47 @@ async def test_a_huge_record_is_shortened(crew: Crew) -> None:
     assert len(record.message) < 2000
 
 
-async def test_a_record_that_is_huge_in_every_way_is_one_write(crew: Crew) -> None:
+async def test_a_record_that_is_huge_in_every_way_is_one_write(harness: PoolHarness) -> None:
     def log_much() -> None:
         try:
             int("y" * 10_000)
         except ValueError:
             logging.getLogger("much" * 1000).exception("x" * 10_000)
 
-    (record,) = await said_by(crew, log_much)
+    (record,) = await said_by(harness, log_much)
 
     assert isinstance(record, Logged)
     assert "yyy" in record.error
 
 
-async def test_a_function_that_sets_up_logging_itself_is_heard_as_it_prints(crew: Crew) -> None:
+async def test_a_function_that_sets_up_logging_itself_is_heard_as_it_prints(harness: PoolHarness) -> None:
     def log_own_way() -> None:
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s:%(message)s", force=True)
         logging.getLogger("own").debug("in its own way")
         logging.basicConfig(handlers=[], force=True)
 
-    said = await said_by(crew, log_own_way)
+    said = await said_by(harness, log_own_way)
 
     assert text_of(said, is_error=True) == "DEBUG:in its own way\n"
 
 
-async def test_what_a_user_writes_to_the_buffer_is_heard_too(crew: Crew) -> None:
+async def test_what_a_user_writes_to_the_buffer_is_heard_too(harness: PoolHarness) -> None:
     def write_bytes() -> None:
         sys.stdout.buffer.write(b"bytes\n")
         assert sys.stdout.fileno() == 1
         assert isinstance(sys.stdout.isatty(), bool)
 
-    assert text_of(await said_by(crew, write_bytes)) == "bytes\n"
+    assert text_of(await said_by(harness, write_bytes)) == "bytes\n"
 
 
-async def test_a_new_zygote_is_heard_as_well(crew: Crew) -> None:
-    crew.start(SYNC, lambda: os.kill(os.getppid(), signal.SIGKILL))
-    await crew.exit_of(SYNC)
-    crew.pool.spawn(WorkerId(9), is_async=False)
+async def test_a_new_zygote_is_heard_as_well(harness: PoolHarness) -> None:
+    harness.start(SYNC, lambda: os.kill(os.getppid(), signal.SIGKILL))
+    await harness.exit_of(SYNC)
+    harness.pool.spawn(WorkerId(9), is_async=False)
 
-    crew.pool.give(
+    harness.pool.give(
         WorkerId(9), RunId(8), {0: template(_print_both, log_level=logging.WARNING)}, [job(5)], None
     )
-    await crew.until(lambda: 5 in crew.done)
+    await harness.until(lambda: 5 in harness.done)
 
-    assert text_of(crew.said) == "fine so far\nno end\n"
+    assert text_of(harness.said) == "fine so far\nno end\n"

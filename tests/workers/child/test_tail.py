@@ -8,7 +8,7 @@ import pytest
 
 from handoff_actors.workers.child.tail import Tail
 from tests.workers import functions
-from tests.workers.crew import ASYNC, SYNC, Crew
+from tests.workers.pool_harness import ASYNC, SYNC, PoolHarness
 
 
 def _tail_of(*printed: bytes) -> str:
@@ -64,29 +64,31 @@ async def _print_and_raise_later() -> None:
     raise ValueError("no")
 
 
-async def test_exception_carries_what_its_function_printed_and_the_workers_memory(crew: Crew) -> None:
-    await crew.call(SYNC, lambda: print("said by another function"))
-    index = crew.start(SYNC, _print_and_raise)
-    await crew.end_of(index)
+async def test_exception_carries_what_its_function_printed_and_the_workers_memory(
+    harness: PoolHarness,
+) -> None:
+    await harness.call(SYNC, lambda: print("said by another function"))
+    index = harness.start(SYNC, _print_and_raise)
+    await harness.end_of(index)
 
-    traces = crew.traces[index]
+    traces = harness.traces[index]
     assert traces.printed == "without a newline"
     assert 5e6 < traces.peak_nbytes < 5e8
 
 
-async def test_exception_of_a_coroutine_carries_what_its_worker_printed(crew: Crew) -> None:
-    index = crew.start(ASYNC, _print_and_raise_later)
-    await crew.end_of(index)
+async def test_exception_of_a_coroutine_carries_what_its_worker_printed(harness: PoolHarness) -> None:
+    index = harness.start(ASYNC, _print_and_raise_later)
+    await harness.end_of(index)
 
-    assert crew.traces[index].printed == "from a coroutine"
+    assert harness.traces[index].printed == "from a coroutine"
 
 
 @pytest.mark.parametrize("how", ["exit", "segfault", "kill"])
-async def test_dead_worker_leaves_what_it_printed_and_its_memory(crew: Crew, how: str) -> None:
-    crew.start(SYNC, _print_and_die, how)
-    await crew.exit_of(SYNC)
+async def test_dead_worker_leaves_what_it_printed_and_its_memory(harness: PoolHarness, how: str) -> None:
+    harness.start(SYNC, _print_and_die, how)
+    await harness.exit_of(SYNC)
 
-    traces = crew.last_traces[SYNC]
+    traces = harness.last_traces[SYNC]
     assert traces.printed == "to stdout\nto stderr"
     assert 5e6 < traces.peak_nbytes < 5e8
 
@@ -100,18 +102,18 @@ def _print_in_threads() -> None:
     os._exit(1)
 
 
-async def test_much_printed_by_many_threads_at_once_still_arrives_as_text(crew: Crew) -> None:
-    crew.start(SYNC, _print_in_threads)
-    await crew.exit_of(SYNC)
+async def test_much_printed_by_many_threads_at_once_still_arrives_as_text(harness: PoolHarness) -> None:
+    harness.start(SYNC, _print_in_threads)
+    await harness.exit_of(SYNC)
 
-    printed: Any = crew.last_traces[SYNC].printed
+    printed: Any = harness.last_traces[SYNC].printed
     assert set(printed) <= {"x", "\n", "\0"}
     assert len(printed) > 1000
 
 
-async def test_function_that_closes_its_streams_can_still_fail(crew: Crew) -> None:
+async def test_function_that_closes_its_streams_can_still_fail(harness: PoolHarness) -> None:
     def close_and_raise() -> None:
         sys.stdout.close()
         raise ValueError("no")
 
-    assert isinstance(await crew.error_of(SYNC, close_and_raise), ValueError)
+    assert isinstance(await harness.error_of(SYNC, close_and_raise), ValueError)

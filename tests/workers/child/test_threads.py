@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from handoff_actors.workers.child.environments import Environment, Environments
-from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.environments import Environments, JobEnvironment
+from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.threads import VARIABLES
-from tests.workers.crew import ASYNC, SYNC, Crew
+from tests.workers.pool_harness import ASYNC, SYNC, PoolHarness
 
 pytestmark = pytest.mark.processes
 
@@ -22,7 +22,7 @@ def _no_variables(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     for name, value in getattr(request, "param", {}).items():
         monkeypatch.setenv(name, value)
     # Before the zygote starts, which has them from here.
-    request.getfixturevalue("crew")
+    request.getfixturevalue("harness")
 
 
 def told() -> list[str | None]:
@@ -36,37 +36,37 @@ def threads_of_numpy() -> set[int]:
     return {int(library["num_threads"]) for library in threadpool_info()}
 
 
-async def call(crew: Crew, code: Any, cpu: float | None) -> Any:
-    return await crew.call_with(SYNC, code, (), (), {}, cost=None if cpu is None else {"cpu": cpu})
+async def call(harness: PoolHarness, code: Any, cpu: float | None) -> Any:
+    return await harness.call_with(SYNC, code, (), (), {}, cost=None if cpu is None else {"cpu": cpu})
 
 
 @pytest.mark.parametrize(("cpu", "threads"), [(None, "1"), (0.5, "1"), (1.0, "1"), (3.0, "3")])
 async def test_libraries_are_told_the_cores_that_a_function_claims(
-    crew: Crew, cpu: float | None, threads: str
+    harness: PoolHarness, cpu: float | None, threads: str
 ) -> None:
-    assert await call(crew, told, cpu) == [threads] * len(VARIABLES)
+    assert await call(harness, told, cpu) == [threads] * len(VARIABLES)
 
 
-async def test_coroutines_are_told_one(crew: Crew) -> None:
-    assert await crew.call(ASYNC, told) == ["1"] * len(VARIABLES)
+async def test_coroutines_are_told_one(harness: PoolHarness) -> None:
+    assert await harness.call(ASYNC, told) == ["1"] * len(VARIABLES)
 
 
-async def test_libraries_that_are_loaded_follow_the_claim(crew: Crew) -> None:
-    assert [await call(crew, threads_of_numpy, cpu) for cpu in (1.0, 2.0, 1.0)] == [{1}, {2}, {1}]
+async def test_libraries_that_are_loaded_follow_the_claim(harness: PoolHarness) -> None:
+    assert [await call(harness, threads_of_numpy, cpu) for cpu in (1.0, 2.0, 1.0)] == [{1}, {2}, {1}]
 
 
-async def test_libraries_that_are_loaded_are_left_alone_without_threadpoolctl(crew: Crew) -> None:
+async def test_libraries_that_are_loaded_are_left_alone_without_threadpoolctl(harness: PoolHarness) -> None:
     def forbid() -> None:
         sys.modules["threadpoolctl"] = None  # type: ignore[assignment]
 
-    await call(crew, forbid, 1.0)
+    await call(harness, forbid, 1.0)
 
-    assert await call(crew, told, 2.0) == ["2"] * len(VARIABLES)
+    assert await call(harness, told, 2.0) == ["2"] * len(VARIABLES)
 
 
 @pytest.mark.parametrize("_no_variables", [{"MKL_NUM_THREADS": "5"}], indirect=True)
-async def test_what_the_node_has_been_told_is_left_as_it_is(crew: Crew) -> None:
-    assert [await call(crew, told, cpu) for cpu in (1.0, 2.0)] == [[None, None, "5"]] * 2
+async def test_what_the_node_has_been_told_is_left_as_it_is(harness: PoolHarness) -> None:
+    assert [await call(harness, told, cpu) for cpu in (1.0, 2.0)] == [[None, None, "5"]] * 2
 
 
 def test_variables_that_a_function_asked_for_give_way_to_the_next_claim(
@@ -74,9 +74,9 @@ def test_variables_that_a_function_asked_for_give_way_to_the_next_claim(
 ) -> None:
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    environments = Environments(Store(tmp_path, None))
+    environments = Environments(WorkerStore(tmp_path, None))
 
-    environments.enter(Environment(1, {"OMP_NUM_THREADS": "7"}, "", None), 1)
+    environments.enter(JobEnvironment(1, {"OMP_NUM_THREADS": "7"}, "", None), 1)
     asked_for = told()
     environments.enter(None, 2)
 

@@ -11,14 +11,14 @@ from typing import TypeVar
 from msgspec import Struct, field
 
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.scheduling.python_affinity import Native
+from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
 from handoff_actors.errors import SerializationError
 from handoff_actors.graph.environment import Environment
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.wire.by_value import sent_by_value
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages.jobs import Environment as WireEnvironment, Ref, Template
+from handoff_actors.wire.messages.jobs import Ref, Template, TemplateEnvironment
 from handoff_actors.wire.payload import encode, encode_call, encode_code
 from handoff_actors.wire.pickling import has_code
 
@@ -49,10 +49,10 @@ class _Parts(Struct):
     native_constants: set[int] = field(default_factory=set)
     native_values: set[int] = field(default_factory=set)
 
-    def native(self) -> Native:
+    def native(self) -> PythonAffinity:
         """These numbers, as the core has them."""
         numbers = map(frozenset, (self.native_templates, self.native_constants, self.native_values))
-        return Native(PYTHON, *numbers)
+        return PythonAffinity(PYTHON, *numbers)
 
 
 async def encode_program(
@@ -78,7 +78,7 @@ class _Encoder:
         self._inline_limit = inline_limit
         self._log_level = log_level
         self._by_value = by_value
-        self._environments: dict[Environment, WireEnvironment] = {}
+        self._environments: dict[Environment, TemplateEnvironment] = {}
         #: Code is not the same in two runs where it imports from a directory: that may have changed in between.
         self._salt = b""
         self._next_index = plan.size
@@ -128,26 +128,26 @@ class _Encoder:
             environment,
         )
 
-    def _environment(self, asked_for: Environment) -> WireEnvironment:
+    def _environment(self, asked_for: Environment) -> TemplateEnvironment:
         known = self._environments.get(asked_for)
         if known is None:
             known = self._environments[asked_for] = self._new_environment(asked_for)
         return known
 
-    def _new_environment(self, asked_for: Environment) -> WireEnvironment:
+    def _new_environment(self, asked_for: Environment) -> TemplateEnvironment:
         variables = dict(asked_for.env_vars)
         if asked_for.working_dir is None:
-            return WireEnvironment(variables)
+            return TemplateEnvironment(variables)
         directory = Path(asked_for.working_dir).expanduser().absolute()
         if not directory.is_dir():
             # A node may have it.
-            return WireEnvironment(variables, str(directory))
+            return TemplateEnvironment(variables, str(directory))
         index = next((known for known, path in self.directories.items() if path == directory), None)
         if index is None:
             index = self._take_index()
             self.directories[index] = directory
         # How large it is shows once it has been packed, if that has to be.
-        return WireEnvironment(variables, str(directory), Ref(index, 0, [""]))
+        return TemplateEnvironment(variables, str(directory), Ref(index, 0, [""]))
 
     def _place(self, encoded: bytes, number: int, native: set[int]) -> bytes | Ref:
         if has_code(encoded):

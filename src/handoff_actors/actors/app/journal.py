@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, field
 
 from handoff_actors.actors.app.encoding import breathe
-from handoff_actors.core.run.resumption import Digests, Recorded, Reused, Row, fingerprints, reusable
+from handoff_actors.core.run.resumption import Digests, JournalRow, Recorded, Reused, fingerprints, reusable
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.digest import Digester, digest_of
@@ -36,7 +36,7 @@ class Entry(Struct, frozen=True):
     value: Buffer | None
 
 
-class Resumption(Struct):
+class JournalResumption(Struct):
     """What a run takes over from its journal."""
 
     #: For what it does itself; None where it has none.
@@ -76,7 +76,7 @@ class Journal:
         #: Told of that.
         self.on_failure: Callable[[BaseException], None] = lambda _: None
 
-    async def resume(self, plan: Plan, wanted: Collection[Index], inline_limit: int) -> Resumption:
+    async def resume(self, plan: Plan, wanted: Collection[Index], inline_limit: int) -> JournalResumption:
         """Find out what need not run. Raises JournalError."""
         # On the loop: it calls users' code, which need not be made for threads.
         digests = await _digests(plan)
@@ -86,12 +86,12 @@ class Journal:
 
     def _look_up(
         self, plan: Plan, digests: Digests, wanted: Collection[Index], inline_limit: int
-    ) -> Resumption:
+    ) -> JournalResumption:
         self._keys, self._names = digests.ids, [repr(function_id)[:ID_LENGTH] for function_id in plan.ids]
         self._fingerprints = fingerprints(plan, digests, digest_of)
         by_key = self._file.recorded()
         recorded = {index: by_key[key] for index, key in enumerate(self._keys) if key in by_key}
-        resumption = Resumption(self)
+        resumption = JournalResumption(self)
         for index in reusable(plan, self._fingerprints, recorded, wanted):
             record = recorded.get(index)
             has_value = record is not None and record.has_value
@@ -128,9 +128,9 @@ class Journal:
     def _write_now(self, entries: Sequence[Entry]) -> None:
         self._file.write([self._row(entry) for entry in entries])
 
-    def _row(self, entry: Entry) -> Row:
+    def _row(self, entry: Entry) -> JournalRow:
         index = entry.index
-        return Row(
+        return JournalRow(
             self._keys[index],
             self._names[index],
             self._fingerprints[index],
@@ -153,10 +153,10 @@ class Journal:
 @asynccontextmanager
 async def resumption_from(
     path: str | os.PathLike[str] | None, plan: Plan, wanted: Collection[Index], inline_limit: int
-) -> AsyncIterator[Resumption]:
+) -> AsyncIterator[JournalResumption]:
     """What a run takes over from its journal, which is open meanwhile; nothing where it has none. Raises JournalError."""
     if path is None:
-        yield Resumption()
+        yield JournalResumption()
         return
     async with open_journal(path) as journal:
         yield await journal.resume(plan, wanted, inline_limit)

@@ -9,7 +9,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import Final
 
-from handoff_actors.core.run.resumption import Recorded, Row
+from handoff_actors.core.run.resumption import JournalRow, Recorded
 from handoff_actors.errors import JournalError
 from handoff_actors.ownership import foreign_link
 
@@ -85,7 +85,7 @@ class JournalFile:
                     value[start : start + PIECE_BYTES] = blob.read(PIECE_BYTES)
             return value.toreadonly()
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[JournalRow]) -> None:
         """Put rows in place of those of the same keys, all or none. They are committed when this returns."""
         small = [row for row in rows if row.value is None or len(row.value) <= PIECE_BYTES]
         with self._told_as_ours(), self._transaction():
@@ -94,7 +94,7 @@ class JournalFile:
                 if row.value is not None and len(row.value) > PIECE_BYTES:
                     self._write_large(row, row.value)
 
-    def _write_large(self, row: Row, value: bytes | memoryview) -> None:
+    def _write_large(self, row: JournalRow, value: bytes | memoryview) -> None:
         nbytes = len(value)
         if nbytes > self._longest_value:
             self._database.execute(_REPLACE, (*_columns(row), None))
@@ -195,7 +195,7 @@ class JournalFile:
             raise JournalError(self._path, _explanation(error)) from error
 
 
-def _columns(row: Row) -> tuple[bytes, str, bytes, str, int]:
+def _columns(row: JournalRow) -> tuple[bytes, str, bytes, str, int]:
     return row.key, row.function, row.fingerprint, row.node, row.nbytes
 
 

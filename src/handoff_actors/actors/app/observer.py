@@ -2,17 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import assert_never
 
 from handoff_actors import events
-from handoff_actors.core.run.events import Finished, Joined, Left, Moved, Observation, Observed
-from handoff_actors.core.run.state import APP, Progress
+from handoff_actors.core.run.events import (
+    FunctionObserved,
+    NodeJoinObserved,
+    NodeLeaveObserved,
+    Observation,
+    RunEnded,
+    TransferObserved,
+)
+from handoff_actors.core.run.state import APP, RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
-
-#: Whoever wants to know.
-Tell = Callable[[events.RunEvent], object]
 
 #: What says no more of a function than all do.
 _PLAIN: dict[str, type[events.RunEvent]] = {
@@ -32,7 +35,7 @@ _PLAIN: dict[str, type[events.RunEvent]] = {
 class Observer:
     """Turns what a run observes into events."""
 
-    def __init__(self, plan: Plan, progress: Progress, tell: Tell) -> None:
+    def __init__(self, plan: Plan, progress: RunState, tell: events.OnEvent) -> None:
         self._plan = plan
         self._progress = progress
         self._tell = tell
@@ -43,7 +46,7 @@ class Observer:
         self._began_at = asyncio.get_running_loop().time()
         self._tell(events.RunStarted(dag_id=self._plan.dag_id, time=time.time(), functions=self._plan.size))
 
-    def ended(self, end: Finished) -> None:
+    def ended(self, end: RunEnded) -> None:
         """The run is over."""
         outcome = "cancelled" if end.cancelled else "finished" if end.error is None else "failed"
         seconds = asyncio.get_running_loop().time() - self._began_at
@@ -56,13 +59,13 @@ class Observer:
         """The run has seen something."""
         dag_id, now = self._plan.dag_id, time.time()
         match seen:
-            case Observed():
+            case FunctionObserved():
                 self._tell(self._of_function(seen, now))
-            case Moved(index, node, nbytes, took_s):
+            case TransferObserved(index, node, nbytes, took_s):
                 self.moved(index, node, nbytes, took_s)
-            case Joined(name, capabilities):
+            case NodeJoinObserved(name, capabilities):
                 self._tell(events.NodeJoined(dag_id=dag_id, time=now, node=name, capabilities=capabilities))
-            case Left(name, reason):
+            case NodeLeaveObserved(name, reason):
                 self._tell(events.NodeLeft(dag_id=dag_id, time=now, node=name, reason=reason))
             case _:
                 assert_never(seen)
@@ -83,7 +86,7 @@ class Observer:
         )
         self._tell(told)
 
-    def _of_function(self, seen: Observed, now: float) -> events.RunEvent:
+    def _of_function(self, seen: FunctionObserved, now: float) -> events.RunEvent:
         kind, index, node, attempt, reason = seen.kind, seen.index, seen.node, seen.attempt, seen.reason
         dag_id, function_id = self._plan.dag_id, self._plan.ids[index]
         if kind != events.Finished.kind:

@@ -8,33 +8,34 @@ from typing import Any, Protocol, assert_never
 
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.journal import Entry, Journal
-from handoff_actors.actors.app.observer import Observer, Tell as TellEvent
+from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.driver import Driver
 from handoff_actors.core.run.events import (
-    BringHome,
-    BroughtHome,
     Cancel,
-    Finished,
-    Forgotten,
-    Heard,
-    Joined,
-    Left,
-    LetGo,
-    Moved,
+    FetchResult,
+    FunctionObserved,
+    MessageFromNode,
+    NodeJoinObserved,
+    NodeLeaveObserved,
     NodeUp,
-    NotBroughtHome,
-    Observed,
-    Record,
+    RecordResults,
+    Release,
+    ResultFetched,
+    ResultFetchFailed,
     RunEffect,
+    RunEnded,
     RunEvent as MachineEvent,
-    Tell,
+    RunForgotten,
+    SendToNode,
+    TransferObserved,
 )
 from handoff_actors.core.run.explain import Explanation, explain
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import Reused
 from handoff_actors.core.run.state import APP, Transfer
 from handoff_actors.errors import EnvironmentFailed, HandoffError, SerializationError
+from handoff_actors.events import OnEvent
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
 from handoff_actors.wire.messages.jobs import Said
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 Buffer = bytes | memoryview
 
 
-class Home(Protocol):
+class RunHost(Protocol):
     """What a run needs of its session."""
 
     def send(self, name: str, message: ToNode) -> None:
@@ -66,7 +67,7 @@ class Home(Protocol):
         """No node holds anything of this run any more."""
 
 
-class Printing(Protocol):
+class OutputSink(Protocol):
     """Whoever takes what functions print and log."""
 
     def heard(self, node: str, said: Sequence[Said]) -> None:
@@ -85,8 +86,8 @@ class RunnerActor:
         encoded: Encoded,
         machine: RunMachine,
         at_home: Mapping[Index, Buffer],
-        home: Home,
-        on_event: TellEvent | None,
+        home: RunHost,
+        on_event: OnEvent | None,
         journal: Journal | None = None,
         on_result: Callable[[FunctionId, Any], object] | None = None,
     ) -> None:
@@ -98,13 +99,13 @@ class RunnerActor:
         self._packages = Packages(encoded.directories, self.values.__setitem__)
         self.machine = machine
         self.started_at = 0.0
-        self.printing: Printing | None = None
+        self.printing: OutputSink | None = None
         self._home = home
         self._observer = None if on_event is None else Observer(self.plan, machine.progress, on_event)
         self._journal = journal
         self._on_result = on_result
         self._loop = asyncio.get_running_loop()
-        self._finished: asyncio.Future[Finished] = self._loop.create_future()
+        self._finished: asyncio.Future[RunEnded] = self._loop.create_future()
         self._give_up: dict[Index, Callable[[], None]] = {}
         #: Of callers that wait for stored values.
         self._fetches: set[asyncio.Future[Buffer]] = set()
@@ -144,17 +145,17 @@ class RunnerActor:
 
     def heard(self, name: str, message: AboutRun) -> None:
         """A node has said something about this run."""
-        self._driver.feed(Heard(name, message))
+        self._driver.feed(MessageFromNode(name, message))
         self._wake_waiters()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nobody will ask for its stored values any more."""
-        self._driver.feed(LetGo())
+        self._driver.feed(Release())
 
     def stop(self) -> None:
         """End it, if it goes on, because its session ends; and let its values go."""
         self._driver.feed(Cancel(HandoffError("the session was closed while the run went on")))
-        self._driver.feed(LetGo())
+        self._driver.feed(Release())
 
     def close(self) -> None:
         """Its session has ended: it goes no further, and nothing comes home any more."""
@@ -170,7 +171,7 @@ class RunnerActor:
 
     def explain(self) -> list[Explanation]:
         """Why each function that is not done is where it is."""
-        return list(explain(self.plan, self.machine.progress, self.machine.dispatcher))
+        return list(explain(self.plan, self.machine.progress, self.machine.scheduler))
 
     async def fetch(self, index: Index) -> Buffer:
         """The encoded value of a function that is done. Raises KeyError where no node has it any more."""
@@ -254,18 +255,18 @@ class RunnerActor:
 
     def _perform(self, effect: RunEffect) -> None:
         match effect:
-            case Tell(name, message):
+            case SendToNode(name, message):
                 self._home.send(name, message)
-            case BringHome(index, nbytes, holders):
+            case FetchResult(index, nbytes, holders):
                 self._bring_home(index, nbytes, list(holders))
-            case Observed() | Moved() | Joined() | Left():
+            case FunctionObserved() | TransferObserved() | NodeJoinObserved() | NodeLeaveObserved():
                 if self._observer is not None:
                     self._observer.observed(effect)
-            case Record(indices):
+            case RecordResults(indices):
                 self._record(indices)
-            case Finished():
+            case RunEnded():
                 self._finish(effect)
-            case Forgotten():
+            case RunForgotten():
                 self._driver.close()
                 self._home.forget(self.run)
                 self._set_forgotten()
@@ -310,7 +311,7 @@ class RunnerActor:
         def done(value: Buffer | None, reason: str) -> None:
             was_on_its_way = self._give_up.pop(index, None) is not None
             if value is None:
-                self._driver.feed(NotBroughtHome(index, reason))
+                self._driver.feed(ResultFetchFailed(index, reason))
             else:
                 self.values[index] = value
                 # What this process's own node holds is mapped at once.
@@ -320,11 +321,11 @@ class RunnerActor:
                     self.machine.progress.transfers.append(transfer)
                     if self._observer is not None:
                         self._observer.brought_home(index, nbytes, ended_at - began_at)
-                self._driver.feed(BroughtHome(index))
+                self._driver.feed(ResultFetched(index))
 
         self._give_up[index] = self._home.bring(self.run, index, nbytes, holders, done)
 
-    def _finish(self, end: Finished) -> None:
+    def _finish(self, end: RunEnded) -> None:
         if not self._finished.done():
             self._finished.set_result(end)
             if self.printing is not None:
@@ -348,14 +349,14 @@ class RunnerActor:
             self._loop.call_soon(self._driver.feed, Cancel(_as_ours(error)))
             return
         # It can't even be cancelled: nodes are told without it, and nobody waits for what they answer.
-        for name in self.machine.dispatcher.candidates:
+        for name in self.machine.scheduler.nodes:
             self._home.send(name, Close(self.run))
         self._home.forget(self.run)
         self._abandon(_as_ours(error))
 
     def _abandon(self, error: HandoffError) -> None:
         self._driver.close()
-        self._finish(Finished(error))
+        self._finish(RunEnded(error))
         self._set_forgotten()
 
 

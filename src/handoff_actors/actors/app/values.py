@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from handoff_actors.actors.app.runner import Buffer
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.fetcher import Fetcher
-from handoff_actors.actors.member import Station
+from handoff_actors.actors.member import Member
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import Index, RunId
@@ -15,12 +15,12 @@ from handoff_actors.store.files import Landing, MemoryLanding
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 
-class ValueCourier:
+class AppValues:
     """All values that come to one app, and go from it."""
 
-    def __init__(self, name: str, station: Station, connections: Connections) -> None:
+    def __init__(self, name: str, member: Member, connections: Connections) -> None:
         self._name = name
-        self._station = station
+        self._member = member
         self._connections = connections
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
@@ -34,7 +34,7 @@ class ValueCourier:
         done: Callable[[Buffer | None, str], None],
     ) -> Callable[[], None]:
         """Fetch a value from nodes, by their names; the answer gives up on it. From this process's node it is mapped."""
-        node = self._station.node
+        node = self._member.node
         if node is not None and node.name in holders:
             view = node.stored_value(run, index)
             if view is not None:
@@ -59,8 +59,8 @@ class ValueCourier:
     def serve(self, name: str, wanted: Fetch, held: Mapping[Index, Buffer]) -> None:
         """Give a node a piece of what this app holds: a large constant, or a value of its own node."""
         buffer = held.get(wanted.index)
-        if buffer is None and self._station.node is not None:
-            buffer = self._station.node.stored_value(wanted.run, wanted.index)
+        if buffer is None and self._member.node is not None:
+            buffer = self._member.node.stored_value(wanted.run, wanted.index)
         if buffer is None:
             self._connections.send(name, Gone(wanted.request))
             return
@@ -80,5 +80,5 @@ class ValueCourier:
 
     def _ask(self, address: str, message: Fetch) -> None:
         if self._links is None:
-            self._links = PeerLinks(self._station.network(), self._name, self._fetcher)
+            self._links = PeerLinks(self._member.network(), self._name, self._fetcher)
         self._links.send(address, message)

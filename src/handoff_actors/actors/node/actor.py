@@ -13,11 +13,11 @@ from msgspec.structs import replace
 
 from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.node.door import Door
-from handoff_actors.actors.node.input_fetcher import Supply
+from handoff_actors.actors.node.input_fetcher import InputFetcher
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.memory import MemoryWatch
-from handoff_actors.actors.node.metrics import Tally
-from handoff_actors.actors.node.protocol_errors import Grievances
+from handoff_actors.actors.node.metrics import NodeMetrics
+from handoff_actors.actors.node.protocol_errors import ProtocolErrors
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.core.node.events import (
     Advertise,
@@ -26,20 +26,20 @@ from handoff_actors.core.node.events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
-    FunctionsSaid,
-    Give,
     KeepValue,
     KillWorker,
     Leave,
-    Left,
+    LeaveCompleted,
     MembersCounted,
+    MessageFromPeer,
     NodeEffect,
     NodeEvent,
+    OutputReceived,
     PeerConnected,
     PeerLost,
     RecallWorker,
-    Received,
     Reply,
+    RunJobs,
     SpawnWorker,
     SpillFailed,
     SpillValue,
@@ -55,7 +55,7 @@ from handoff_actors.core.node.validation import Introductions, check_message
 from handoff_actors.core.run.scheduling.requirements import MOST_AHEAD
 from handoff_actors.errors import HandoffError, RemoteProtocolError
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
-from handoff_actors.store.files import Store
+from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
@@ -103,15 +103,15 @@ class NodeActor:
         self.suspects: Callable[[], list[str]] = list
         self.view: Callable[[], int] = lambda: 0
         #: Of strangers, and of messages that are not in the protocol.
-        self.grievances = Grievances(name, asyncio.get_running_loop().time)
-        self.tally = Tally()
+        self.protocol_errors = ProtocolErrors(name, asyncio.get_running_loop().time)
+        self.metrics = NodeMetrics()
         self._lease_s = lease_s
         self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MOST_AHEAD) * INLINE_LIMIT
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
-        self._store = Store(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
+        self._store = ValueStore(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
         self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT, self._store.disk)
-        self._supply = Supply(name, self._store, self._feed, self._ask_app, self.tally)
+        self._input_fetcher = InputFetcher(name, self._store, self._feed, self._ask_app, self.metrics)
         self._services: list[Service] = []
         self._peers: dict[PeerId, Service] = {}
         self._introductions = Introductions()
@@ -141,7 +141,7 @@ class NodeActor:
 
     def fetch_over(self, network: Network) -> None:
         """Fetch values from other nodes over this network."""
-        self._supply.fetch_over(network)
+        self._input_fetcher.fetch_over(network)
 
     async def leave(self, within_s: float) -> None:
         """Take no more work, and wait until what there is has ended, but no longer than that."""
@@ -154,7 +154,7 @@ class NodeActor:
         """End at once. No process, socket or file is left."""
         self._driver.close()
         self._watch.close()
-        self._supply.close()
+        self._input_fetcher.close()
         for service in self._services:
             service.close()
         await self._pool.close()
@@ -202,7 +202,7 @@ class NodeActor:
 
     def _crashed(self, error: Exception) -> None:
         if isinstance(error, RemoteProtocolError):
-            self.grievances.note("malformed message", str(error))
+            self.protocol_errors.note("malformed message", str(error))
             return
         log.critical("node %s has met a bug of its own and goes on", self.name, exc_info=error)
 
@@ -215,7 +215,7 @@ class NodeActor:
                 check_message(message)
                 self._take(peer, message, service, has_lease=has_lease)
             except RemoteProtocolError as error:
-                self.grievances.note("malformed message", str(error), peer)
+                self.protocol_errors.note("malformed message", str(error), peer)
 
     def _take(self, peer: PeerId, message: ToNode, service: Service, *, has_lease: bool) -> None:
         match message:
@@ -226,11 +226,11 @@ class NodeActor:
             case Fetch():
                 service.send(peer, self._chunk(message))
             case Chunk() | Gone():
-                self._supply.heard(peer, message)
+                self._input_fetcher.heard(peer, message)
             case ListMembers():
                 service.send(peer, Members([self.advert(), *self.other_members()], self.suspects()))
             case _:
-                self._feed(Received(peer, message))
+                self._feed(MessageFromPeer(peer, message))
 
     def lost(self, peer: PeerId, reason: str) -> None:
         """Nothing reaches a peer any more."""
@@ -242,7 +242,7 @@ class NodeActor:
             return False
         self._introductions.forget(peer)
         log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
-        self._supply.lost(peer, reason)
+        self._input_fetcher.lost(peer, reason)
         return True
 
     def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
@@ -272,7 +272,7 @@ class NodeActor:
 
     def _perform(self, effect: NodeEffect) -> None:  # noqa: C901, PLR0912 - one table
         match effect:
-            case Give(worker, run, templates, jobs, devices):
+            case RunJobs(worker, run, templates, jobs, devices):
                 visible = None if devices is None else ",".join(map(str, devices))
                 self._pool.give(worker, run, templates, jobs, visible)
                 self._watch.wake()
@@ -288,29 +288,29 @@ class NodeActor:
             case SpillValue(run, index):
                 self._spill(run, index)
             case FetchInput():
-                self._supply.fetch(effect, self.address)
+                self._input_fetcher.fetch(effect, self.address)
             case SpawnWorker(worker, is_async):
                 self._pool.spawn(worker, is_async)
             case KillWorker(worker):
-                self.tally.dismissed(worker)
+                self.metrics.dismissed(worker)
                 self._pool.kill(worker)
             case RecallWorker(worker):
                 self._pool.recall(worker)
             case CancelCoroutine(worker, run, index, attempt):
                 self._pool.cancel(worker, run, index, attempt)
             case ForgetRun(run):
-                self._supply.forget(run)
+                self._input_fetcher.forget(run)
                 self._pool.forget(run)
                 self._store.forget(run)
             case ForgetPeer(peer):
                 self._forget_peer(peer, "it has left, or its lease has ended")
-            case Left():
+            case LeaveCompleted():
                 self._left.set()
             case _:
                 assert_never(effect)
 
     def _reply(self, peer: PeerId, message: FromNode) -> None:
-        self.tally.reported(message)
+        self.metrics.reported(message)
         service = self._peers.get(peer)
         if service is not None:
             service.send(peer, message)
@@ -374,13 +374,13 @@ class NodeActor:
 
     def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
         """See WorkerEvents."""
-        self._feed(FunctionsSaid(run, said))
+        self._feed(OutputReceived(run, said))
 
     def worker_exited(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
     ) -> None:
         """See WorkerEvents."""
-        self.tally.exited(worker)
+        self.metrics.exited(worker)
         self._store.expect_leftovers()
         self._pids.pop(worker, None)
         traces = replace(traces, memory_was_short=self._watch.was_short(signal))

@@ -9,7 +9,7 @@ from typing import Self
 from msgspec import Struct
 
 from handoff_actors.actors.connections import Connections
-from handoff_actors.actors.member import Station
+from handoff_actors.actors.member import Member
 from handoff_actors.core.run.events import NodeDown, NodeUp
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.wire.messages.directions import FromNode
@@ -19,7 +19,7 @@ from handoff_actors.wire.messages.members import Advert, ListRuns, Runs, ServedR
 ANSWERS_WITHIN_S = 1.0
 
 
-class Member(Struct, frozen=True):
+class MonitoredNode(Struct, frozen=True):
     """A node, as it was last heard of."""
 
     advert: Advert
@@ -29,11 +29,11 @@ class Member(Struct, frozen=True):
     runs: Sequence[ServedRun] | None
 
 
-class Census:
+class ClusterMonitor:
     """A connection to every node of a cluster. Use with `async with`."""
 
     def __init__(self, name: str, credentials: Credentials) -> None:
-        self._station = Station(name, self, credentials)
+        self._member = Member(name, self, credentials)
         self._connections = Connections(name, self)
         #: Nodes to which there is a connection, or will be soon.
         self._linked: set[str] = set()
@@ -48,16 +48,16 @@ class Census:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connections.close()
-        await self._station.close()
+        await self._member.close()
 
     async def join(self, seeds: Sequence[str]) -> None:
         """Find the cluster by the address of any member. Raises ConnectionFailed, AuthenticationError, VersionMismatch."""
-        await self._station.join(seeds)
+        await self._member.join(seeds)
         await self._connections.settled()
 
-    async def take(self) -> list[Member]:
+    async def take(self) -> list[MonitoredNode]:
         """Every member, by name, with its runs as they are now."""
-        for advert in self._station.members():
+        for advert in self._member.members():
             if advert.name not in self._linked:
                 self.member_up(advert)
         self._runs.clear()
@@ -69,10 +69,10 @@ class Census:
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWERS_WITHIN_S):
                 await self._all_answered.wait()
-        suspects = self._station.suspects()
+        suspects = self._member.suspects()
         return [
-            Member(advert, advert.name in suspects, self._runs.get(advert.name))
-            for advert in self._station.members()
+            MonitoredNode(advert, advert.name in suspects, self._runs.get(advert.name))
+            for advert in self._member.members()
         ]
 
     def _note_answers(self) -> None:
@@ -84,7 +84,7 @@ class Census:
     def member_up(self, advert: Advert) -> None:
         """See Watcher."""
         self._linked.add(advert.name)
-        self._connections.add(advert, self._station.network(), advert.address)
+        self._connections.add(advert, self._member.network(), advert.address)
 
     def member_changed(self, advert: Advert) -> None:
         """See Watcher."""
@@ -118,4 +118,4 @@ class Census:
 
     def told_of(self, advert: Advert) -> None:
         """See Audience."""
-        self._station.told_of([advert])
+        self._member.told_of([advert])

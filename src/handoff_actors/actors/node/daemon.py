@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
-from handoff_actors.actors.member import Station
+from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.errors import HandoffError
@@ -55,9 +55,9 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
     signals = _Signals()
     if options.lives_with is not None:
         signals.end_with(options.lives_with)
-    station = Station(options.name or "node", credentials=options.credentials)
+    member = Member(options.name or "node", credentials=options.credentials)
     try:
-        node = await _started(station, options, signals)
+        node = await _started(member, options, signals)
         if node is None:
             return
         ready(node)
@@ -70,16 +70,16 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
             leaving.cancel()
             hurry.cancel()
     finally:
-        await station.close()
+        await member.close()
         signals.close()
 
 
-async def _started(station: Station, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:
+async def _started(member: Member, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:
     """Start the node; None where a signal has ended the start. Raises as `run_daemon` does, and HandoffError after START_S."""
     try:
         async with asyncio.timeout(START_S) as limit:
             with signals.ending(limit):
-                return await station.start_node(
+                return await member.start_node(
                     options.capabilities,
                     name=options.name,
                     workers=options.workers,

@@ -25,7 +25,7 @@ class Door:
 
     def malformed(self, peer: PeerId, reason: str) -> None:
         """See ServiceHandler."""
-        self._node.grievances.note("malformed message", reason, peer)
+        self._node.protocol_errors.note("malformed message", reason, peer)
 
     def unreachable(self, peer: PeerId) -> None:
         """See ServiceHandler."""
@@ -33,4 +33,4 @@ class Door:
 
     def refused(self, reason: str) -> None:
         """See ServiceHandler."""
-        self._node.grievances.note("stranger refused", reason)
+        self._node.protocol_errors.note("stranger refused", reason)

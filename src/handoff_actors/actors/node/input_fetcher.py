@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from handoff_actors.actors.fetcher import Fetcher
-from handoff_actors.actors.node.metrics import Tally
+from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.node.events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
 from handoff_actors.ids import Index, PeerId, RunId
-from handoff_actors.store.files import Landing, Store
+from handoff_actors.store.files import Landing, ValueStore
 from handoff_actors.transport.endpoint import Network
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
@@ -17,22 +17,22 @@ from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 _APP = "app:"
 
 
-class Supply:
+class InputFetcher:
     """The inputs of one node. What happens to them goes to `feed`; `ask_app` sends a request to an app."""
 
     def __init__(
         self,
         name: str,
-        store: Store,
+        store: ValueStore,
         feed: Callable[[NodeEvent], None],
         ask_app: Callable[[PeerId, Fetch], None],
-        tally: Tally,
+        metrics: NodeMetrics,
     ) -> None:
         self._name = name
         self._store = store
         self._feed = feed
         self._ask_app = ask_app
-        self._tally = tally
+        self._metrics = metrics
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
         self._requests: dict[RunId, dict[Index, int]] = {}
@@ -96,7 +96,7 @@ class Supply:
     def _arrived(self, run: RunId, index: int) -> None:
         view = self._store.view(run, index)
         nbytes = 0 if view is None else len(view)
-        self._tally.fetched_nbytes += nbytes
+        self._metrics.fetched_nbytes += nbytes
         self._feed(InputFetched(run, index, nbytes))
         if self._store.is_on_disk(run, index):
             self._feed(ValueSpilled(run, index))

@@ -7,7 +7,7 @@ from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.runs import Completed, Failed
 
 
-class Tally(Struct):
+class NodeMetrics(Struct):
     """The counters of one node."""
 
     #: Attempts that it has reported, by how they ended.

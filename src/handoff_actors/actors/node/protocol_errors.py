@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 QUIET_S = 5.0
 
 
-class Grievances:
+class ProtocolErrors:
     """One node's; `counts` has how often each kind of thing has happened."""
 
     def __init__(self, node: str, clock: Callable[[], float]) -> None:

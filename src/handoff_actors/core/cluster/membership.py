@@ -36,13 +36,13 @@ FULL_S = 60.0
 # --- Events -----------------------------------------------------------------------------------------------------
 
 
-class Spoke(Struct, frozen=True):
+class AdvertReceived(Struct, frozen=True):
     """A node has said this of itself."""
 
     advert: Advert
 
 
-class ToldOf(Struct, frozen=True):
+class MembersReported(Struct, frozen=True):
     """Somebody has said this of others."""
 
     adverts: Sequence[Advert]
@@ -50,7 +50,7 @@ class ToldOf(Struct, frozen=True):
     suspects: Sequence[str] = ()
 
 
-class Unreachable(Struct, frozen=True):
+class MemberUnreachable(Struct, frozen=True):
     """A member's connection has broken and can't be made again."""
 
     name: str
@@ -64,7 +64,7 @@ class SetSeeds(Struct, frozen=True):
     addresses: Sequence[str]
 
 
-MembershipEvent = Spoke | ToldOf | Unreachable | SetSeeds
+MembershipEvent = AdvertReceived | MembersReported | MemberUnreachable | SetSeeds
 
 # --- Effects ----------------------------------------------------------------------------------------------------
 
@@ -191,11 +191,11 @@ class MembershipMachine:
     def handle(self, event: MembershipEvent, now: float) -> list[MembershipEffect]:
         """Take one event."""
         match event:
-            case Spoke(advert):
+            case AdvertReceived(advert):
                 return self._spoke(advert, now)
-            case ToldOf(adverts, suspects):
+            case MembersReported(adverts, suspects):
                 return [effect for advert in adverts for effect in self._told_of(advert, suspects, now)]
-            case Unreachable(_, incarnation, reason):
+            case MemberUnreachable(_, incarnation, reason):
                 member = self._members.get(incarnation)
                 return [] if member is None or member.is_gone else self._drop(member, reason, now)
             case SetSeeds(addresses):

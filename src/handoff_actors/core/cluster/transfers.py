@@ -25,33 +25,33 @@ TURN = 16
 MAX_VALUE_NBYTES = 1 << 48
 
 
-class Ask(Struct, frozen=True):
+class RequestChunk(Struct, frozen=True):
     """Ask a holder for a chunk."""
 
     holder: str
     message: Fetch
 
 
-class Restart(Struct, frozen=True):
+class TransferRestarted(Struct, frozen=True):
     """What has come of this value is void; it comes again."""
 
     request: int
 
 
-class Landed(Struct, frozen=True):
+class TransferCompleted(Struct, frozen=True):
     """All of a value is here."""
 
     request: int
 
 
-class Lost(Struct, frozen=True):
+class TransferFailed(Struct, frozen=True):
     """Nobody had it."""
 
     request: int
     reason: str
 
 
-FetchEffect = Ask | Restart | Landed | Lost
+FetchEffect = RequestChunk | TransferRestarted | TransferCompleted | TransferFailed
 
 
 class _Transfer(Struct):
@@ -73,7 +73,7 @@ class _Holder(Struct):
     waiting: deque[int] = field(default_factory=deque)
 
 
-class Fetching:
+class Transfers:
     """Every transfer to one place. It waits for nothing by itself, so it has no `wake`."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Fetching:
         transfer.nbytes = total
         transfer.arrived += nbytes
         if transfer.arrived >= total:
-            return [Landed(request), *self.cancel(request)]
+            return [TransferCompleted(request), *self.cancel(request)]
         if transfer.asked < transfer.turn_ends_at:
             return self._ask(transfer)
         return self._end_turn(transfer)
@@ -150,7 +150,7 @@ class Fetching:
     def _enlist(self, transfer: _Transfer) -> list[FetchEffect]:
         if not transfer.holders:
             del self._transfers[transfer.request]
-            return [Lost(transfer.request, transfer.reason)]
+            return [TransferFailed(transfer.request, transfer.reason)]
         holder = transfer.holders[0]
         self._holders.setdefault(holder, _Holder()).waiting.append(transfer.request)
         return self._fill(holder)
@@ -190,7 +190,7 @@ class Fetching:
         transfer.holders.pop(0)
         transfer.asked = transfer.arrived = 0
         transfer.reason = reason
-        restart: list[FetchEffect] = [Restart(transfer.request)] if transfer.holders else []
+        restart: list[FetchEffect] = [TransferRestarted(transfer.request)] if transfer.holders else []
         return restart + self._enlist(transfer)
 
     def _ask(self, transfer: _Transfer) -> list[FetchEffect]:
@@ -199,6 +199,6 @@ class Fetching:
         limit = min(transfer.nbytes, transfer.arrived + WINDOW * CHUNK_NBYTES, transfer.turn_ends_at)
         while transfer.asked < limit or transfer.asked == 0:
             message = Fetch(transfer.request, transfer.run, transfer.index, transfer.asked, CHUNK_NBYTES)
-            effects.append(Ask(transfer.holders[0], message))
+            effects.append(RequestChunk(transfer.holders[0], message))
             transfer.asked += CHUNK_NBYTES
         return effects

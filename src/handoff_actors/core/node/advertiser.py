@@ -20,7 +20,7 @@ MEMBER_GAP_S = 0.001
 Standing = tuple[Resources, Resources, bool]
 
 
-class Herald:
+class Advertiser:
     """The adverts of one node."""
 
     def __init__(self) -> None:

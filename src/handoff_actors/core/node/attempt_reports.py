@@ -2,61 +2,63 @@
 
 from collections.abc import Iterable, Sequence
 
-from handoff_actors.core.blame import death, failure, how_it_ended, no_room, too_long
-from handoff_actors.core.node.clients import Tenants
+from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import (
     DiscardValue,
-    Give,
     KeepValue,
     NodeEffect,
     Reply,
+    RunJobs,
     WorkerDone,
     WorkerExited,
     WorkerFailed,
     WorkerRecalled,
 )
+from handoff_actors.core.node.failures import death, failure, how_it_ended, no_room, too_long
 from handoff_actors.core.node.fair_queue import tickets_of
 from handoff_actors.core.node.inputs import Inputs
-from handoff_actors.core.node.spill_policy import Shelf
-from handoff_actors.core.node.worker_scheduler import Crew
+from handoff_actors.core.node.spill_policy import SpillPolicy
+from handoff_actors.core.node.worker_scheduler import WorkerScheduler
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket
 from handoff_actors.wire.messages.runs import Completed, Output, Recalled, Started
 
 
-class Outcomes:
+class AttemptReports:
     """What a node makes of what its workers say."""
 
-    def __init__(self, tenants: Tenants, crew: Crew, inputs: Inputs, shelf: Shelf) -> None:
-        self._tenants = tenants
-        self._crew = crew
+    def __init__(
+        self, clients: Clients, scheduler: WorkerScheduler, inputs: Inputs, spill_policy: SpillPolicy
+    ) -> None:
+        self._clients = clients
+        self._scheduler = scheduler
         self._inputs = inputs
-        self._shelf = shelf
+        self._spill_policy = spill_policy
 
     def started(self, effects: Iterable[NodeEffect]) -> list[NodeEffect]:
         """Tell runs that are watched what workers are being given."""
         told: list[NodeEffect] = []
         for effect in effects:
-            run = self._tenants.live(effect.run) if isinstance(effect, Give) else None
-            if isinstance(effect, Give) and run is not None and effect.run in self._tenants.watched:
+            run = self._clients.live(effect.run) if isinstance(effect, RunJobs) else None
+            if isinstance(effect, RunJobs) and run is not None and effect.run in self._clients.watched:
                 tickets = [ticket for job in effect.jobs for ticket in tickets_of(job)]
                 told.append(Reply(run.peer, Started(effect.run, tickets)))
         return told
 
     def said(self, run: RunId, said: Sequence[Said]) -> list[NodeEffect]:
         """Functions have printed or logged something."""
-        state = self._tenants.live(run)
+        state = self._clients.live(run)
         return [] if state is None else [Reply(state.peer, Output(run, list(said)))]
 
     def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
         """A worker has finished jobs."""
-        accepted = self._crew.finished(event.worker, event.run, event.done, now)
-        run = self._tenants.live(event.run)
+        accepted = self._scheduler.finished(event.worker, event.run, event.done, now)
+        run = self._clients.live(event.run)
         stored = [entry for entry in event.done if isinstance(entry.value, int)]
         effects: list[NodeEffect] = []
         kept = self._take_in(stored, accepted, event.run, effects) if stored else accepted
         if run is not None and kept:
-            others = self._crew.staff.claimed_by_others(event.run) if len(self._tenants) > 1 else {}
+            others = self._scheduler.roster.claimed_by_others(event.run) if len(self._clients) > 1 else {}
             fetched = run.take_fetched(now) if run.fetched else []
             effects.append(Reply(run.peer, Completed(event.run, kept, others, fetched)))
         return effects
@@ -65,41 +67,45 @@ class Outcomes:
         self, stored: Iterable[Done], accepted: list[Done], run: RunId, effects: list[NodeEffect]
     ) -> list[Done]:
         """Keep stored values that count, as far as there is room; the answer is what of `accepted` remains."""
-        tenancy = self._tenants.live(run)
-        counting = {entry.index for entry in accepted} if tenancy is not None else set()
+        client_run = self._clients.live(run)
+        counting = {entry.index for entry in accepted} if client_run is not None else set()
         refused: set[Index] = set()
         for entry in stored:
             assert isinstance(entry.value, int)
-            if tenancy is not None and entry.index in counting and not self._shelf.has_room(entry.value):
+            if (
+                client_run is not None
+                and entry.index in counting
+                and not self._spill_policy.has_room(entry.value)
+            ):
                 refused.add(entry.index)
-                effects.append(Reply(tenancy.peer, no_room(run, entry, entry.value, self._shelf)))
+                effects.append(Reply(client_run.peer, no_room(run, entry, entry.value, self._spill_policy)))
             effects.append(self._stored(run, entry, entry.value, counts=entry.index in counting - refused))
         return [entry for entry in accepted if entry.index not in refused] if refused else accepted
 
     def failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
         """A worker is through with a job, without a value."""
-        given, behind = self._crew.failed(event.worker, event.run, event.index, event.attempt, now)
-        run = self._tenants.live(event.run)
-        if given is None or run is None:
+        held, behind = self._scheduler.failed(event.worker, event.run, event.index, event.attempt, now)
+        run = self._clients.live(event.run)
+        if held is None or run is None:
             return []
         kind, error, reason = event.kind, event.error, event.reason
-        if given.verdict == "timeout":
-            kind, error, reason = "timeout", b"", too_long(run.templates[given.job.template])
+        if held.verdict == "timeout":
+            kind, error, reason = "timeout", b"", too_long(run.templates[held.job.template])
         failed = failure(
-            event.run, given.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
+            event.run, held.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
         )
         return [Reply(run.peer, failed), *self._parted((event.run, ticket) for ticket in behind)]
 
     def recalled(self, event: WorkerRecalled, now: float) -> list[NodeEffect]:
         """A worker has given back what it has not started."""
-        return self._parted(self._crew.recalled(event.worker, event.jobs, now))
+        return self._parted(self._scheduler.recalled(event.worker, event.jobs, now))
 
     def exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
         """A worker has ended."""
         effects: list[NodeEffect] = []
-        casualties, parted = self._crew.exited(event.worker, now)
+        casualties, parted = self._scheduler.exited(event.worker, now)
         for casualty in casualties:
-            run, job = self._tenants.live(casualty.run), casualty.job
+            run, job = self._clients.live(casualty.run), casualty.job
             assert run is not None, "the crew works for runs that go on"
             # It may have died with its result half written.
             effects.append(DiscardValue(casualty.run, job.index, job.attempt))
@@ -115,16 +121,16 @@ class Outcomes:
         by_run: dict[RunId, list[Ticket]] = {}
         for run, ticket in members:
             by_run.setdefault(run, []).append(ticket)
-        tenancies = ((self._tenants.live(run), run, tickets) for run, tickets in by_run.items())
+        client_runs = ((self._clients.live(run), run, tickets) for run, tickets in by_run.items())
         return [
-            Reply(tenancy.peer, Recalled(run, tickets, is_parted=True))
-            for tenancy, run, tickets in tenancies
-            if tenancy is not None
+            Reply(client_run.peer, Recalled(run, tickets, is_parted=True))
+            for client_run, run, tickets in client_runs
+            if client_run is not None
         ]
 
     def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:
         if not counts:
             return DiscardValue(run, entry.index, entry.attempt)
         self._inputs.made(run, entry.index, entry.attempt, nbytes)
-        self._shelf.put((run, entry.index), nbytes)
+        self._spill_policy.put((run, entry.index), nbytes)
         return KeepValue(run, entry.index, entry.attempt)

@@ -15,7 +15,7 @@ from handoff_actors.wire.messages.runs import Assign, Fetched
 REMEMBERED_RUNS = 1024
 
 
-class Peer(Struct):
+class Client(Struct):
     """Somebody with a connection to this node."""
 
     #: Those that came later have higher ones.
@@ -28,10 +28,10 @@ class Peer(Struct):
     is_gone: bool = False
     runs: set[RunId] = field(default_factory=set)
     #: Runs to come, with what was refused while the remains of an earlier connection were in the way.
-    refused: "dict[RunId, Tenancy]" = field(default_factory=dict)
+    refused: "dict[RunId, ClientRun]" = field(default_factory=dict)
 
 
-class Arrived(Struct, frozen=True):
+class FetchedValue(Struct, frozen=True):
     """A value that was brought here."""
 
     index: Index
@@ -40,7 +40,7 @@ class Arrived(Struct, frozen=True):
     ended_at: float
 
 
-class Tenancy(Struct):
+class ClientRun(Struct):
     """A run that this node serves."""
 
     peer: PeerId
@@ -51,7 +51,7 @@ class Tenancy(Struct):
     attempts: dict[Index, int] = field(default_factory=dict)
     #: Since when values are on their way here, and what has come since the run was last told.
     fetching_since: dict[Index, float] = field(default_factory=dict)
-    fetched: list[Arrived] = field(default_factory=list)
+    fetched: list[FetchedValue] = field(default_factory=list)
     #: By template: what its functions need of a directory that this node may lack; and for which directory each is.
     packages: dict[int, Ref] = field(default_factory=dict)
     directories: dict[Index, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Tenancy(Struct):
         began_at = self.fetching_since.pop(index, None)
         # What takes nothing was here already.
         if began_at is not None and nbytes:
-            self.fetched.append(Arrived(index, nbytes, began_at, now))
+            self.fetched.append(FetchedValue(index, nbytes, began_at, now))
 
     def take_fetched(self, now: float) -> list[Fetched]:
         """What has come since this was last asked, as one tells others."""
@@ -96,13 +96,13 @@ class Tenancy(Struct):
         ]
 
 
-class Tenants:
+class Clients:
     """All peers and their runs."""
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
-        self._peers: dict[PeerId, Peer] = {}
-        self._runs: dict[RunId, Tenancy] = {}
+        self._peers: dict[PeerId, Client] = {}
+        self._runs: dict[RunId, ClientRun] = {}
         #: Those that are over and not cleared away, in this order.
         self.closing: dict[RunId, None] = {}
         #: Those that go on and are told when workers get their functions.
@@ -120,7 +120,7 @@ class Tenants:
         if peer in self._peers:
             return
         self._peers_ever += 1
-        self._peers[peer] = Peer(self._peers_ever, now + self._lease_s if has_lease else None, name)
+        self._peers[peer] = Client(self._peers_ever, now + self._lease_s if has_lease else None, name)
 
     def heard(self, peer: PeerId, now: float) -> bool:
         """Renew a lease; False: this is not one of ours."""
@@ -145,13 +145,13 @@ class Tenants:
         ends = (state.lease_ends_at for state in self._peers.values())
         return min((end for end in ends if end is not None), default=None)
 
-    def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> Tenancy | None:
+    def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> ClientRun | None:
         """The run, as the peer's, opened if need be; None where it is over, or somebody else's."""
         state = self._runs.get(run)
         if state is None:
             if (peer, run) in self._closed:
                 return None
-            state = self._runs[run] = self._peers[peer].refused.pop(run, Tenancy(peer))
+            state = self._runs[run] = self._peers[peer].refused.pop(run, ClientRun(peer))
             self._peers[peer].runs.add(run)
         if state.is_closing or state.peer != peer:
             return None
@@ -166,7 +166,7 @@ class Tenants:
 
     def refuse(self, peer: PeerId, message: Assign) -> list[Ticket]:
         """Refuse attempts for good, but keep the templates; the answer is the attempts not refused before."""
-        future = self._peers[peer].refused.setdefault(message.run, Tenancy(peer))
+        future = self._peers[peer].refused.setdefault(message.run, ClientRun(peer))
         future.learn(message.templates)
         named = [ticket for job in message.jobs for ticket in tickets_of(job)]
         fresh = [ticket for ticket in named if ticket.attempt > future.attempts.get(ticket.index, 0)]
@@ -180,11 +180,11 @@ class Tenants:
         state.peer = peer
         self._peers[peer].runs.add(run)
 
-    def get(self, run: RunId) -> Tenancy | None:
+    def get(self, run: RunId) -> ClientRun | None:
         """A run that is here, closing or not."""
         return self._runs.get(run)
 
-    def live(self, run: RunId) -> Tenancy | None:
+    def live(self, run: RunId) -> ClientRun | None:
         """A run that is here and goes on."""
         state = self._runs.get(run)
         return None if state is None or state.is_closing else state
@@ -197,7 +197,7 @@ class Tenants:
         """Every run that is here, and whether it is over."""
         return [(run, state.is_closing) for run, state in self._runs.items()]
 
-    def lives(self) -> list[tuple[RunId, Tenancy]]:
+    def lives(self) -> list[tuple[RunId, ClientRun]]:
         """Every run that goes on."""
         return [(run, state) for run, state in self._runs.items() if not state.is_closing]
 
@@ -248,7 +248,7 @@ class Tenants:
         state.runs.discard(run)
         self._depart(peer, state)
 
-    def _depart(self, peer: PeerId, state: Peer) -> None:
+    def _depart(self, peer: PeerId, state: Client) -> None:
         if state.is_gone and not state.runs:
             del self._peers[peer]
             self._departed.append(peer)

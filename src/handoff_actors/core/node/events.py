@@ -32,7 +32,7 @@ class PeerLost(Struct, frozen=True):
     peer: PeerId
 
 
-class Received(Struct, frozen=True):
+class MessageFromPeer(Struct, frozen=True):
     """A message from a peer that has been welcomed."""
 
     peer: PeerId
@@ -84,7 +84,7 @@ class WorkerExited(Struct, frozen=True):
     traces: Traces = NO_TRACES
 
 
-class FunctionsSaid(Struct, frozen=True):
+class OutputReceived(Struct, frozen=True):
     """Functions of one run have printed or logged something."""
 
     run: RunId
@@ -135,20 +135,20 @@ class SpillFailed(Struct, frozen=True):
 
 
 class Leave(Struct, frozen=True):
-    """Take no more work, finish what there is, then say `Left`."""
+    """Take no more work, finish what there is, then say `LeaveCompleted`."""
 
 
 NodeEvent = (
     PeerConnected
     | PeerLost
     | MembersCounted
-    | Received
+    | MessageFromPeer
     | WorkerUp
     | WorkerDone
     | WorkerFailed
     | WorkerRecalled
     | WorkerExited
-    | FunctionsSaid
+    | OutputReceived
     | MemorySampled
     | InputFetched
     | InputMissing
@@ -174,7 +174,7 @@ class SpawnWorker(Struct, frozen=True):
     is_async: bool
 
 
-class Give(Struct, frozen=True):
+class RunJobs(Struct, frozen=True):
     """Hand functions to a worker. `devices` are the GPUs it may see; None: no claim on GPUs."""
 
     worker: WorkerId
@@ -264,14 +264,14 @@ class Advertise(Struct, frozen=True):
     leaving: bool
 
 
-class Left(Struct, frozen=True):
+class LeaveCompleted(Struct, frozen=True):
     """The node that was told to leave has nothing more to do."""
 
 
 NodeEffect = (
     Reply
     | SpawnWorker
-    | Give
+    | RunJobs
     | RecallWorker
     | CancelCoroutine
     | KillWorker
@@ -282,5 +282,5 @@ NodeEffect = (
     | ForgetRun
     | ForgetPeer
     | Advertise
-    | Left
+    | LeaveCompleted
 )

@@ -28,7 +28,7 @@ SMOOTHING = 0.3
 _rank = attrgetter("rank")
 
 
-class Lane(Struct, eq=False):
+class JobLane(Struct, eq=False):
     """Jobs of one run that claim the same and run in the same way."""
 
     run: RunId
@@ -72,7 +72,7 @@ class FairQueue:
     """Every lane with something in it, by run."""
 
     def __init__(self) -> None:
-        self._lanes: dict[RunId, dict[LaneKey, Lane]] = {}
+        self._lanes: dict[RunId, dict[LaneKey, JobLane]] = {}
         #: Runs with jobs that wait, the one whose turn it is first.
         self._turns: dict[RunId, None] = {}
 
@@ -89,7 +89,7 @@ class FairQueue:
         """Whether all that waits claims the same and is of one run."""
         return len(self._turns) == 1 and len(self.lanes(next(iter(self._turns)))) == 1
 
-    def lane(self, run: RunId, template: Template, *, suspect: bool = False) -> Lane:
+    def lane(self, run: RunId, template: Template, *, suspect: bool = False) -> JobLane:
         """The lane for jobs of `template`.
 
         A suspect coroutine function runs alone too, hence on a sync worker; so does one with an environment of its own,
@@ -100,10 +100,10 @@ class FairQueue:
         lanes = self._lanes.setdefault(run, {})
         lane = lanes.get(key)
         if lane is None:
-            lane = lanes[key] = Lane(run, key, dict(template.cost), is_async, template.timeout, suspect)
+            lane = lanes[key] = JobLane(run, key, dict(template.cost), is_async, template.timeout, suspect)
         return lane
 
-    def add(self, lane: Lane, job: Job) -> None:
+    def add(self, lane: JobLane, job: Job) -> None:
         """Queue a job behind those of its lane that are as urgent."""
         jobs = lane.jobs
         if jobs and job.rank < jobs[-1].rank:
@@ -112,7 +112,7 @@ class FairQueue:
             jobs.append(job)
         self._turns[lane.run] = None
 
-    def put_back(self, lane: Lane, jobs: Iterable[Job]) -> None:
+    def put_back(self, lane: JobLane, jobs: Iterable[Job]) -> None:
         """Queue jobs, in their order, before those of their lane that are no more urgent."""
         for job in reversed(list(jobs)):
             lane.jobs.insert(bisect_left(lane.jobs, job.rank, key=_rank), job)
@@ -122,7 +122,7 @@ class FairQueue:
         """The runs that have something, as their turns come."""
         return list(self._turns)
 
-    def lanes(self, run: RunId) -> list[Lane]:
+    def lanes(self, run: RunId) -> list[JobLane]:
         """The lanes of a run that have something."""
         return [lane for lane in self._lanes.get(run, {}).values() if lane.jobs]
 
@@ -130,7 +130,7 @@ class FairQueue:
         """How many jobs of a run wait."""
         return sum(len(lane.jobs) for lane in self._lanes.get(run, {}).values())
 
-    def had_its_turn(self, lane: Lane) -> None:
+    def had_its_turn(self, lane: JobLane) -> None:
         """Put the lane behind others of its run, and the run behind others, or out of the row if it has nothing left."""
         lanes = self._lanes[lane.run]
         lanes[lane.key] = lanes.pop(lane.key)

@@ -8,26 +8,25 @@ attempts or workers that are gone changes nothing.
 
 from typing import TYPE_CHECKING, assert_never
 
-from handoff_actors.core.blame import failure
-from handoff_actors.core.node.advertiser import Herald
-from handoff_actors.core.node.attempt_reports import Outcomes
-from handoff_actors.core.node.clients import Tenancy, Tenants
+from handoff_actors.core.node.advertiser import Advertiser
+from handoff_actors.core.node.attempt_reports import AttemptReports
+from handoff_actors.core.node.clients import ClientRun, Clients
 from handoff_actors.core.node.events import (
     Advertise,
     ForgetPeer,
     ForgetRun,
-    FunctionsSaid,
     InputFetched,
     InputMissing,
     Leave,
-    Left,
+    LeaveCompleted,
     MembersCounted,
     MemorySampled,
+    MessageFromPeer,
     NodeEffect,
     NodeEvent,
+    OutputReceived,
     PeerConnected,
     PeerLost,
-    Received,
     Reply,
     SpillFailed,
     SpillValue,
@@ -38,14 +37,15 @@ from handoff_actors.core.node.events import (
     WorkerRecalled,
     WorkerUp,
 )
-from handoff_actors.core.node.fair_queue import Lane, tickets_of
+from handoff_actors.core.node.failures import failure
+from handoff_actors.core.node.fair_queue import JobLane, tickets_of
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.run_listing import overview
-from handoff_actors.core.node.spill_policy import Shelf
+from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.core.node.validation import check_job
-from handoff_actors.core.node.worker_scheduler import Crew
-from handoff_actors.core.resources import Ledger
+from handoff_actors.core.node.worker_scheduler import WorkerScheduler
+from handoff_actors.core.resources import ResourceLedger
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.jobs import Job, Ref, Ticket
 from handoff_actors.wire.messages.members import Goodbye, ListRuns, Redeclare, Redeclared
@@ -67,22 +67,22 @@ class NodeMachine:
         limits: Limits = NO_LIMITS,
     ) -> None:
         self._limits = limits
-        self._crew = Crew(capabilities, workers, most_workers)
+        self._scheduler = WorkerScheduler(capabilities, workers, most_workers)
         self._inputs = Inputs()
-        self._shelf = Shelf(limits.store_nbytes)
-        self._tenants = Tenants(lease_s)
-        self._outcomes = Outcomes(self._tenants, self._crew, self._inputs, self._shelf)
+        self._spill_policy = SpillPolicy(limits.store_nbytes)
+        self._clients = Clients(lease_s)
+        self._reports = AttemptReports(self._clients, self._scheduler, self._inputs, self._spill_policy)
         self._leaving = False
         #: There may be jobs that the node can't ever hold.
         self._has_misfits = False
-        self._left = False
-        self._herald = Herald()
+        self._has_left = False
+        self._advertiser = Advertiser()
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[NodeEffect]:
         """Start the workers."""
-        return [*self._crew.start(now), *self._settle(now)]
+        return [*self._scheduler.start(now), *self._settle(now)]
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeEffect]:
         """Take one event."""
@@ -92,8 +92,8 @@ class NodeMachine:
 
     def wake(self, now: float) -> list[NodeEffect]:
         """End leases, attempts and whatever else has had its time."""
-        effects = self._crew.wake(now)
-        for peer in self._tenants.lapsed(now):
+        effects = self._scheduler.wake(now)
+        for peer in self._clients.lapsed(now):
             effects += self._peer_gone(peer, now)
         effects += self._settle(now)
         return effects
@@ -101,39 +101,48 @@ class NodeMachine:
     @property
     def wake_at(self) -> float | None:
         """The next lease, attempt or advert that has had its time."""
-        times = (self._crew.wake_at, self._tenants.wake_at, self._shelf.wake_at, self._herald.wake_at)
+        times = (
+            self._scheduler.wake_at,
+            self._clients.wake_at,
+            self._spill_policy.wake_at,
+            self._advertiser.wake_at,
+        )
         return min(time for time in times if time is not None)
 
     def check(self) -> None:
         """Assert every invariant."""
-        self._crew.check()
+        self._scheduler.check()
         self._inputs.check()
-        self._shelf.check()
-        self._tenants.check()
-        lives = {run for run, _ in self._tenants.lives()}
-        assert lives == self._crew.templates.keys(), "the crew works for other runs than those that go on"
+        self._spill_policy.check()
+        self._clients.check()
+        lives = {run for run, _ in self._clients.lives()}
+        assert lives == self._scheduler.templates.keys(), (
+            "the crew works for other runs than those that go on"
+        )
 
     # --- What the shell may ask ---------------------------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:
         """No run, no job and no claim is left."""
-        return len(self._tenants) == 0 and len(self._crew.queue) == 0 and len(self._crew.ledger) == 0
+        return (
+            len(self._clients) == 0 and len(self._scheduler.queue) == 0 and len(self._scheduler.ledger) == 0
+        )
 
     @property
     def is_working(self) -> bool:
         """Some worker has something to do."""
-        return any(slot.given for slot in self._crew.staff.slots.values())
+        return any(state.held for state in self._scheduler.roster.workers.values())
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> ResourceLedger:
         """What is claimed, and what is spare."""
-        return self._crew.ledger
+        return self._scheduler.ledger
 
     @property
     def capabilities(self) -> Resources:
         """What the node offers in all."""
-        return dict(self._crew.ledger.totals)
+        return dict(self._scheduler.ledger.totals)
 
     def size_of(self, run: RunId, index: Index) -> int | None:
         """Bytes of a stored value; None where it is not here."""
@@ -144,22 +153,22 @@ class NodeMachine:
     def _dispatch(self, event: NodeEvent, now: float) -> list[NodeEffect]:  # noqa: C901, PLR0912 - one table
         match event:
             case WorkerDone():
-                return self._outcomes.done(event, now)
-            case Received():
+                return self._reports.done(event, now)
+            case MessageFromPeer():
                 return self._received(event, now)
             case WorkerFailed():
-                return self._outcomes.failed(event, now)
+                return self._reports.failed(event, now)
             case WorkerRecalled():
-                return self._outcomes.recalled(event, now)
+                return self._reports.recalled(event, now)
             case WorkerUp(worker, pid):
-                self._crew.worker_up(worker, pid, now)
+                self._scheduler.worker_up(worker, pid, now)
                 return []
             case WorkerExited():
-                return self._outcomes.exited(event, now)
-            case FunctionsSaid(run, said):
-                return self._outcomes.said(run, said)
+                return self._reports.exited(event, now)
+            case OutputReceived(run, said):
+                return self._reports.said(run, said)
             case MemorySampled():
-                return self._crew.end_overgrown(event, self._limits.memory_factor)
+                return self._scheduler.end_overgrown(event, self._limits.memory_factor)
             case InputFetched():
                 return self._input_fetched(event, now)
             case ValueSpilled() | SpillFailed():
@@ -167,12 +176,12 @@ class NodeMachine:
             case InputMissing():
                 return self._input_missing(event)
             case PeerConnected(peer, has_lease, name):
-                self._tenants.connected(peer, now, name, has_lease=has_lease)
+                self._clients.connected(peer, now, name, has_lease=has_lease)
                 return []
             case PeerLost(peer):
                 return self._peer_gone(peer, now)
             case MembersCounted(members):
-                self._herald.count(members)
+                self._advertiser.count(members)
                 return []
             case Leave():
                 self._leaving = True
@@ -180,8 +189,8 @@ class NodeMachine:
             case _:
                 assert_never(event)
 
-    def _received(self, event: Received, now: float) -> list[NodeEffect]:  # noqa: C901 - one table
-        if not self._tenants.heard(event.peer, now):
+    def _received(self, event: MessageFromPeer, now: float) -> list[NodeEffect]:  # noqa: C901 - one table
+        if not self._clients.heard(event.peer, now):
             return []
         match event.message:
             case Assign():
@@ -193,25 +202,25 @@ class NodeMachine:
             case Close(run):
                 return self._close(event.peer, run, now)
             case Redeclare(capabilities):
-                self._crew.ledger.redeclare(capabilities)
+                self._scheduler.ledger.redeclare(capabilities)
                 self._has_misfits = True
                 return [Reply(event.peer, Redeclared())]
             case Goodbye():
                 return self._peer_gone(event.peer, now)
             case ListRuns():
-                return [Reply(event.peer, overview(self._tenants, self._crew, self._inputs))]
+                return [Reply(event.peer, overview(self._clients, self._scheduler, self._inputs))]
             case _:
                 # Beats have renewed the lease; transfers and introductions are the shell's.
                 return []
 
     def _assign(self, peer: PeerId, message: Assign, now: float) -> list[NodeEffect]:
-        if self._tenants.is_displaced(message.run, peer):
-            tickets = self._tenants.refuse(peer, message)
+        if self._clients.is_displaced(message.run, peer):
+            tickets = self._clients.refuse(peer, message)
             return [*self._stop(message.run, now), Reply(peer, Recalled(message.run, tickets))]
-        run = self._tenants.open(peer, message.run, is_watched=message.is_watched)
+        run = self._clients.open(peer, message.run, is_watched=message.is_watched)
         if run is None:
             return []
-        self._crew.templates[message.run] = run.templates
+        self._scheduler.templates[message.run] = run.templates
         run.learn(message.templates)
         fresh = [job for job in message.jobs if job.attempt > run.attempts.get(job.index, 0)]
         for job in fresh:
@@ -231,31 +240,31 @@ class NodeMachine:
         self._enqueue(message.run, ready)
         return effects
 
-    def _missing_inputs(self, run: RunId, state: Tenancy, job: Job) -> list[Ref] | None:
+    def _missing_inputs(self, run: RunId, state: ClientRun, job: Job) -> list[Ref] | None:
         refs = stored_inputs(job)
         if state.packages:
             refs += state.packages_of(job)
         if not refs:
             return None
         for ref in refs:
-            self._shelf.use((run, ref.index))
+            self._spill_policy.use((run, ref.index))
         return self._inputs.await_inputs(run, job, refs)
 
     def _copy(self, peer: PeerId, message: Copy, now: float) -> list[NodeEffect]:
-        is_unwelcome = self._leaving or self._tenants.is_displaced(message.run, peer)
-        run = None if is_unwelcome else self._tenants.open(peer, message.run)
+        is_unwelcome = self._leaving or self._clients.is_displaced(message.run, peer)
+        run = None if is_unwelcome else self._clients.open(peer, message.run)
         if run is None:
             return [Reply(peer, Copied(message.run, [], [ref.index for ref in message.values]))]
-        self._crew.templates[message.run] = run.templates
+        self._scheduler.templates[message.run] = run.templates
         here, missing = self._inputs.await_copies(message.run, message.values)
         told: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
         return [*told, *run.fetches(message.run, missing, now)]
 
     def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
-        templates = self._crew.templates.get(run)
+        templates = self._scheduler.templates.get(run)
         if templates is None:
             return
-        queue = self._crew.queue
+        queue = self._scheduler.queue
         number, lane = -1, None
         for job in jobs:
             if job.template != number or lane is None:
@@ -265,12 +274,12 @@ class NodeMachine:
 
     def _arrived(self, run: RunId, index: Index, nbytes: int) -> None:
         # What takes nothing is a directory that was here already.
-        if nbytes and self._tenants.get(run) is not None:
-            self._shelf.put((run, index), nbytes)
+        if nbytes and self._clients.get(run) is not None:
+            self._spill_policy.put((run, index), nbytes)
         self._enqueue(run, self._inputs.arrived(run, index, nbytes))
 
     def _recall(self, peer: PeerId, run: RunId, tickets: list[Ticket]) -> list[NodeEffect]:
-        taken = self._crew.queue.take_back(run, tickets)
+        taken = self._scheduler.queue.take_back(run, tickets)
         waiting = self._inputs.take_back(run, {(ticket.index, ticket.attempt) for ticket in tickets})
         taken += [ticket for job in waiting for ticket in tickets_of(job)]
         return [Reply(peer, Recalled(run, taken))]
@@ -278,8 +287,10 @@ class NodeMachine:
     def _give_back(self) -> list[NodeEffect]:
         """Return what will never start here, as the sender can't have known yet."""
         effects: list[NodeEffect] = []
-        for run, state in self._tenants.lives():
-            lanes = [lane for lane in self._crew.queue.lanes(run) if self._leaving or self._never_holds(lane)]
+        for run, state in self._clients.lives():
+            lanes = [
+                lane for lane in self._scheduler.queue.lanes(run) if self._leaving or self._never_holds(lane)
+            ]
             tickets = [Ticket(job.index, job.attempt) for lane in lanes for job in lane.jobs]
             if self._leaving:
                 tickets += self._inputs.waiting(run)
@@ -287,36 +298,36 @@ class NodeMachine:
                 effects += self._recall(state.peer, run, tickets)
         return effects
 
-    def _never_holds(self, lane: Lane) -> bool:
-        return not self._crew.ledger.could_ever_hold(lane.cost)
+    def _never_holds(self, lane: JobLane) -> bool:
+        return not self._scheduler.ledger.could_ever_hold(lane.cost)
 
     def _close(self, peer: PeerId, run: RunId, now: float) -> list[NodeEffect]:
-        state = self._tenants.get(run)
+        state = self._clients.get(run)
         if state is None:
-            self._tenants.remember_closed(peer, run)
+            self._clients.remember_closed(peer, run)
             return [Reply(peer, Closed(run))]
-        if self._tenants.is_displaced(run, peer):
-            self._tenants.hand_over(run, peer)
+        if self._clients.is_displaced(run, peer):
+            self._clients.hand_over(run, peer)
         return self._stop(run, now) if state.peer == peer else []
 
     def _stop(self, run: RunId, now: float) -> list[NodeEffect]:
         """End a run; what is left of it goes as soon as no worker holds anything of it any more."""
-        state = self._tenants.live(run)
+        state = self._clients.live(run)
         if state is None:
             return []
-        self._tenants.close(run)
-        del self._crew.templates[run]
-        return self._crew.stop_run(run, now)
+        self._clients.close(run)
+        del self._scheduler.templates[run]
+        return self._scheduler.stop_run(run, now)
 
     def _peer_gone(self, peer: PeerId, now: float) -> list[NodeEffect]:
-        return [effect for run in self._tenants.leave(peer) for effect in self._stop(run, now)]
+        return [effect for run in self._clients.leave(peer) for effect in self._stop(run, now)]
 
     # --- Values that come -----------------------------------------------------------------------------------------
 
     def _input_fetched(self, event: InputFetched, now: float) -> list[NodeEffect]:
         is_copy = self._inputs.take_copy(event.run, event.index)
         self._arrived(event.run, event.index, event.nbytes)
-        run = self._tenants.live(event.run)
+        run = self._clients.live(event.run)
         if run is not None:
             run.arrived(event.index, event.nbytes, now)
         return [Reply(run.peer, Copied(event.run, [event.index], []))] if is_copy and run is not None else []
@@ -324,7 +335,7 @@ class NodeMachine:
     def _input_missing(self, event: InputMissing) -> list[NodeEffect]:
         is_copy = self._inputs.take_copy(event.run, event.index)
         jobs = self._inputs.lost(event.run, event.index)
-        run = self._tenants.live(event.run)
+        run = self._clients.live(event.run)
         if run is None:
             return []
         kind, lost = ("store", None) if event.has_no_room else ("input", event.index)
@@ -336,28 +347,28 @@ class NodeMachine:
 
     def _spilled(self, event: ValueSpilled | SpillFailed, now: float) -> list[NodeEffect]:
         if isinstance(event, SpillFailed):
-            self._shelf.refused((event.run, event.index), event.reason, now)
+            self._spill_policy.refused((event.run, event.index), event.reason, now)
         else:
-            self._shelf.written((event.run, event.index))
+            self._spill_policy.written((event.run, event.index))
         return []
 
     # --- After each event ---------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[NodeEffect]:
         effects = self._give_back() if self._leaving or self._has_misfits else []
-        if self._tenants.closing:
+        if self._clients.closing:
             effects += self._finish_closing()
-        leaving = self._shelf.next_to_leave(now)
+        leaving = self._spill_policy.next_to_leave(now)
         if leaving is not None:
             effects.append(SpillValue(*leaving))
-        filled = self._crew.fill(now, may_start=not self._shelf.is_crowded)
-        effects += [*self._outcomes.started(filled), *filled] if self._tenants.watched else filled
-        standing = self._crew.ledger.claimed, self._crew.ledger.totals, self._leaving
-        effects += self._herald.speak(standing, self._advertise, now)
-        effects += map(ForgetPeer, self._tenants.take_departed())
-        if self._leaving and not self._left and not self._has_work:
-            self._left = True
-            effects.append(Left())
+        filled = self._scheduler.fill(now, may_start=not self._spill_policy.is_crowded)
+        effects += [*self._reports.started(filled), *filled] if self._clients.watched else filled
+        standing = self._scheduler.ledger.claimed, self._scheduler.ledger.totals, self._leaving
+        effects += self._advertiser.speak(standing, self._advertise, now)
+        effects += map(ForgetPeer, self._clients.take_departed())
+        if self._leaving and not self._has_left and not self._has_work:
+            self._has_left = True
+            effects.append(LeaveCompleted())
         return effects
 
     @property
@@ -367,19 +378,19 @@ class NodeMachine:
 
     def _finish_closing(self) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
-        for run in list(self._tenants.closing):
-            if not self._crew.staff.has(run):
+        for run in list(self._clients.closing):
+            if not self._scheduler.roster.has(run):
                 self._inputs.forget(run)
-                self._shelf.forget(run)
-                effects += [ForgetRun(run), Reply(self._tenants.remove(run), Closed(run))]
+                self._spill_policy.forget(run)
+                effects += [ForgetRun(run), Reply(self._clients.remove(run), Closed(run))]
         return effects
 
     def _advertise(self) -> Advertise:
-        running, queued = self._crew.load()
+        running, queued = self._scheduler.load()
         return Advertise(
             self.capabilities,
-            self._crew.ledger.spare(),
-            self._crew.staff.usual,
+            self._scheduler.ledger.spare(),
+            self._scheduler.roster.usual,
             running,
             queued + self._inputs.waiting_jobs(),
             self._inputs.nbytes,

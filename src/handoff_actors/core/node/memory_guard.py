@@ -7,9 +7,9 @@ its own and that of the processes it has started; stored values that it has mapp
 
 from collections.abc import Collection
 
-from handoff_actors.core.blame import MEGABYTE
 from handoff_actors.core.node.events import MemorySampled
-from handoff_actors.core.node.worker_state import Slot
+from handoff_actors.core.node.failures import MEGABYTE
+from handoff_actors.core.node.worker_state import WorkerState
 
 #: What an interpreter and its imports take, which nobody thinks of who claims memory.
 SLACK_NBYTES = 64_000_000
@@ -17,47 +17,53 @@ SLACK_NBYTES = 64_000_000
 SHORT_SHARE = 0.05
 
 
-def overgrown(slots: Collection[Slot], sample: MemorySampled, factor: float) -> list[tuple[Slot, str]]:
+def overgrown(
+    workers: Collection[WorkerState], sample: MemorySampled, factor: float
+) -> list[tuple[WorkerState, str]]:
     """The workers that must end, each with the reason."""
     if factor == 0:
         return []
-    for slot in slots:
-        slot.used_nbytes = sample.used.get(slot.worker, 0)
-        if slot.lent_at > sample.began_at:
-            slot.used_before_nbytes = slot.used_nbytes
+    for state in workers:
+        state.used_nbytes = sample.used.get(state.worker, 0)
+        if state.lent_at > sample.began_at:
+            state.used_before_nbytes = state.used_nbytes
     # Of what has been lent since, the sample may show what an earlier function used.
-    busy = [slot for slot in slots if slot.given and slot.verdict is None and slot.lent_at <= sample.began_at]
+    busy = [
+        state
+        for state in workers
+        if state.held and state.verdict is None and state.lent_at <= sample.began_at
+    ]
     found = [
-        (slot, reason) for slot in busy if (reason := _beyond_claim(slot, slot.claimed_memory_mb, factor))
+        (state, reason) for state in busy if (reason := _beyond_claim(state, state.claimed_memory_mb, factor))
     ]
     is_short = sample.available_nbytes < SHORT_SHARE * sample.total_nbytes
     # What has just been ended may be all that was too much.
-    if found or not is_short or any(slot.verdict == "memory" for slot in slots):
+    if found or not is_short or any(state.verdict == "memory" for state in workers):
         return found
-    largest = max(busy, key=lambda slot: slot.used_nbytes, default=None)
+    largest = max(busy, key=lambda state: state.used_nbytes, default=None)
     if largest is None or largest.used_nbytes < SLACK_NBYTES:
         return []
     return [(largest, _too_large(largest, sample))]
 
 
-def _beyond_claim(slot: Slot, claimed_mb: float | None, factor: float) -> str:
+def _beyond_claim(state: WorkerState, claimed_mb: float | None, factor: float) -> str:
     """Why a worker must end; "" if it need not."""
     if claimed_mb is None:
         return ""
     claimed = claimed_mb * MEGABYTE
     # What an earlier function has left behind in the worker is not this one's fault.
-    allowed = max(claimed * factor, claimed + max(SLACK_NBYTES, slot.used_before_nbytes))
-    if slot.used_nbytes <= allowed:
+    allowed = max(claimed * factor, claimed + max(SLACK_NBYTES, state.used_before_nbytes))
+    if state.used_nbytes <= allowed:
         return ""
     return (
-        f"it claims {claimed_mb:g} MB of memory and its worker had {slot.used_nbytes / MEGABYTE:.0f} MB, "
+        f"it claims {claimed_mb:g} MB of memory and its worker had {state.used_nbytes / MEGABYTE:.0f} MB, "
         f"which is more than {factor:g} times as much, and was ended"
     )
 
 
-def _too_large(slot: Slot, sample: MemorySampled) -> str:
+def _too_large(state: WorkerState, sample: MemorySampled) -> str:
     return (
         f"the machine ran short of memory, {sample.available_nbytes / MEGABYTE:.0f} MB of "
         f"{sample.total_nbytes / MEGABYTE:.0f} MB were left, and its worker had the most, "
-        f"{slot.used_nbytes / MEGABYTE:.0f} MB, and was ended"
+        f"{state.used_nbytes / MEGABYTE:.0f} MB, and was ended"
     )

@@ -14,7 +14,7 @@ RETRY_S = 1.0
 Key = tuple[RunId, Index]
 
 
-class Shelf:
+class SpillPolicy:
     """The values of one node that are in memory."""
 
     def __init__(self, limit_nbytes: int | None) -> None:

@@ -5,7 +5,7 @@ room that nobody uses, more are started, and end again once they have been idle 
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
-from handoff_actors.core.node.worker_state import Slot
+from handoff_actors.core.node.worker_state import WorkerState
 from handoff_actors.ids import Resources, RunId, WorkerId
 
 #: Workers beyond the usual number end after so long without work.
@@ -15,14 +15,14 @@ FIRST_RESPAWN_S = 0.1
 LAST_RESPAWN_S = 5.0
 
 
-class Staff:
+class WorkerRoster:
     """Every worker of a node, and which of them are free."""
 
     def __init__(self, usual: int, most: int) -> None:
-        self.slots: dict[WorkerId, Slot] = {}
+        self.workers: dict[WorkerId, WorkerState] = {}
         self.usual = usual
         #: Sync workers that are there or on their way, and stay.
-        self.strength = 0
+        self.size = 0
         self._most = most
         #: Free sync workers and since when. The last one in is the first one out, since its caches are warm.
         self.idle: dict[WorkerId, float] = {}
@@ -33,100 +33,102 @@ class Staff:
     @property
     def starting(self) -> int:
         """Sync workers that are on their way."""
-        return sum(slot.pid is None and not slot.is_async for slot in self.slots.values())
+        return sum(state.pid is None and not state.is_async for state in self.workers.values())
 
     @property
     def wake_at(self) -> float | None:
         """When somebody has been idle for too long, or may be started again."""
         times = [] if self._respawn_at is None else [self._respawn_at]
-        if self.idle and self.strength > self.usual:
+        if self.idle and self.size > self.usual:
             times.append(min(self.idle.values()) + IDLE_S)
         return min(times, default=None)
 
-    def hire(self, *, is_async: bool) -> SpawnWorker:
+    def spawn(self, *, is_async: bool) -> SpawnWorker:
         """Have one more."""
         worker = WorkerId(self._next_worker)
         self._next_worker += 1
-        self.slots[worker] = Slot(worker, is_async)
-        self.strength += not is_async
+        self.workers[worker] = WorkerState(worker, is_async)
+        self.size += not is_async
         return SpawnWorker(worker, is_async)
 
-    def hire_for(self, wanted: int) -> list[SpawnWorker]:
+    def spawn_for(self, wanted: int) -> list[SpawnWorker]:
         """Have enough that `wanted` more jobs could start, as far as that is allowed."""
         if self._respawn_at is not None:
             return []
-        count = min(self._most - self.strength, wanted - self.starting)
-        return [self.hire(is_async=False) for _ in range(count)]
+        count = min(self._most - self.size, wanted - self.starting)
+        return [self.spawn(is_async=False) for _ in range(count)]
 
-    def keep_strength(self, now: float) -> list[SpawnWorker]:
+    def keep_size(self, now: float) -> list[SpawnWorker]:
         """Replace those that are gone, unless this is the pause after starts that failed."""
         if self._respawn_at is not None and now >= self._respawn_at:
             self._respawn_at = None
-        if self.strength >= self.usual or self._respawn_at is not None:
+        if self.size >= self.usual or self._respawn_at is not None:
             return []
-        return [self.hire(is_async=False) for _ in range(self.usual - self.strength)]
+        return [self.spawn(is_async=False) for _ in range(self.usual - self.size)]
 
-    def came_up(self, worker: WorkerId, pid: int, now: float) -> None:
+    def started(self, worker: WorkerId, pid: int, now: float) -> None:
         """One that was asked for is there."""
-        slot = self.slots[worker]
-        slot.pid, slot.heard_at = pid, now
+        state = self.workers[worker]
+        state.pid, state.heard_at = pid, now
         self._failed_starts = 0
-        self.set_free(slot, now)
+        self.set_free(state, now)
 
-    def set_free(self, slot: Slot, now: float) -> None:
+    def set_free(self, state: WorkerState, now: float) -> None:
         """It has nothing to do."""
-        if not slot.is_async and slot.verdict is None:
-            self.idle[slot.worker] = now
+        if not state.is_async and state.verdict is None:
+            self.idle[state.worker] = now
 
-    def left(self, worker: WorkerId, now: float) -> Slot:
+    def left(self, worker: WorkerId, now: float) -> WorkerState:
         """One has ended."""
-        slot = self.slots.pop(worker)
-        self.strength -= not slot.is_async and slot.verdict is None
+        state = self.workers.pop(worker)
+        self.size -= not state.is_async and state.verdict is None
         self.idle.pop(worker, None)
-        if slot.pid is None:
+        if state.pid is None:
             self._failed_starts += 1
             self._respawn_at = now + min(LAST_RESPAWN_S, FIRST_RESPAWN_S * 2 ** (self._failed_starts - 1))
-        return slot
+        return state
 
-    def dismiss(self, slot: Slot, verdict: str) -> KillWorker:
+    def kill(self, state: WorkerState, verdict: str) -> KillWorker:
         """End one, whatever it does."""
-        self.strength -= not slot.is_async and slot.verdict is None
-        slot.verdict = verdict
-        self.idle.pop(slot.worker, None)
-        return KillWorker(slot.worker)
+        self.size -= not state.is_async and state.verdict is None
+        state.verdict = verdict
+        self.idle.pop(state.worker, None)
+        return KillWorker(state.worker)
 
-    def dismiss_idle(self, now: float) -> list[KillWorker]:
+    def kill_idle(self, now: float) -> list[KillWorker]:
         """End those beyond the usual number that nobody has needed for a while."""
-        long_idle = [self.slots[worker] for worker, since in self.idle.items() if now >= since + IDLE_S]
-        surplus = max(0, self.strength - self.usual)
-        return [self.dismiss(slot, "idle") for slot in long_idle[:surplus]]
+        long_idle = [self.workers[worker] for worker, since in self.idle.items() if now >= since + IDLE_S]
+        surplus = max(0, self.size - self.usual)
+        return [self.kill(state, "idle") for state in long_idle[:surplus]]
 
-    def pick_idle(self, devices: tuple[int, ...] | None) -> Slot | None:
+    def pick_idle(self, devices: tuple[int, ...] | None) -> WorkerState | None:
         """A free sync worker that may use `devices`: bound to just these, or to none yet.
 
         The first one that was started: where few are needed it is always the same, with its imports and its heap.
         """
         for worker in sorted(self.idle):
-            bound = self.slots[worker].devices
+            bound = self.workers[worker].devices
             if devices is None or bound is None or bound == devices:
-                return self.slots[worker]
+                return self.workers[worker]
         return None
 
-    def async_slot(self) -> Slot | None:
+    def async_worker(self) -> WorkerState | None:
         """The async worker, if there is one that stays."""
-        return next((slot for slot in self.slots.values() if slot.is_async and slot.verdict is None), None)
+        return next(
+            (state for state in self.workers.values() if state.is_async and state.verdict is None), None
+        )
 
     @property
-    def may_hire(self) -> bool:
+    def may_spawn(self) -> bool:
         """Whether starting workers has not just failed."""
         return self._respawn_at is None
 
     def claimed_by_others(self, run: RunId) -> Resources:
         """What the claims of all runs but one come to."""
         others: Resources = {}
-        for slot in self.slots.values():
-            claims = [slot.claim] if slot.claim and slot.lane and slot.lane.run != run else []
-            claims += [given.claim for key, given in slot.given.items() if given.claim and key[0] != run]
+        for state in self.workers.values():
+            claims = [state.claim] if state.claim and state.lane and state.lane.run != run else []
+            claims += [held.claim for key, held in state.held.items() if held.claim and key[0] != run]
             for claim in claims:
                 for resource, amount in claim.amounts.items():
                     others[resource] = others.get(resource, 0.0) + amount
@@ -134,4 +136,4 @@ class Staff:
 
     def has(self, run: RunId) -> bool:
         """Whether some worker holds anything of a run."""
-        return any(key[0] == run for slot in self.slots.values() for key in slot.given)
+        return any(key[0] == run for state in self.workers.values() for key in state.held)

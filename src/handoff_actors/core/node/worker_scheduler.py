@@ -9,12 +9,12 @@ The async worker runs many coroutines of many runs, each under a claim of its ow
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
-from handoff_actors.core.node.events import CancelCoroutine, Give, MemorySampled, NodeEffect, RecallWorker
-from handoff_actors.core.node.fair_queue import FairQueue, Lane
+from handoff_actors.core.node.events import CancelCoroutine, MemorySampled, NodeEffect, RecallWorker, RunJobs
+from handoff_actors.core.node.fair_queue import FairQueue, JobLane
 from handoff_actors.core.node.memory_guard import overgrown
-from handoff_actors.core.node.worker_roster import Staff
-from handoff_actors.core.node.worker_state import Casualty, Given, Key, Slot
-from handoff_actors.core.resources import GPU, Ledger
+from handoff_actors.core.node.worker_roster import WorkerRoster
+from handoff_actors.core.node.worker_state import HeldJob, Key, LostJob, WorkerState
+from handoff_actors.core.resources import GPU, ResourceLedger
 from handoff_actors.ids import Attempt, Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Job, Template, Ticket
 
@@ -28,15 +28,15 @@ STARVED_S = 1.0
 TURN_S = 0.02
 
 
-class Crew:
+class WorkerScheduler:
     """The workers of one node, its ledger, and the jobs that wait for them."""
 
     def __init__(self, totals: Resources, usual: int, most: int) -> None:
-        self.ledger = Ledger(totals)
+        self.ledger = ResourceLedger(totals)
         self.queue = FairQueue()
-        self.staff = Staff(usual, most)
+        self.roster = WorkerRoster(usual, most)
         #: Lanes for whose head there was no room when that was last looked at, and perhaps some others.
-        self._blocked: dict[Lane, None] = {}
+        self._blocked: dict[JobLane, None] = {}
         #: Of runs that are open; what belongs to others does not run again.
         self.templates: dict[RunId, dict[int, Template]] = {}
         #: (when, worker, run, index, attempt) of time limits.
@@ -46,140 +46,140 @@ class Crew:
 
     def start(self, now: float) -> list[NodeEffect]:
         """Start the usual workers."""
-        return [*self.staff.keep_strength(now)]
+        return [*self.roster.keep_size(now)]
 
     def worker_up(self, worker: WorkerId, pid: int, now: float) -> None:
         """A worker is ready."""
-        self.staff.came_up(worker, pid, now)
+        self.roster.started(worker, pid, now)
 
     def finished(self, worker: WorkerId, run: RunId, done: Iterable[Done], now: float) -> list[Done]:
         """Take jobs out of a worker's hands; what it was not known to have is left out of the answer."""
-        slot = self.staff.slots.get(worker)
-        if slot is None:
+        state = self.roster.workers.get(worker)
+        if state is None:
             return []
         accepted: list[Done] = []
-        lane: Lane | None = None
+        lane: JobLane | None = None
         seconds = 0.0
         for entry in done:
-            given = slot.given.get((run, entry.index))
-            if given is None or given.job.attempt != entry.attempt:
+            held = state.held.get((run, entry.index))
+            if held is None or held.job.attempt != entry.attempt:
                 continue
-            self._take_from(slot, (run, entry.index))
+            self._take_from(state, (run, entry.index))
             accepted.append(entry)
-            lane = given.lane
+            lane = held.lane
             seconds += entry.ran_s
         if lane is not None:
-            slot.is_held_up = False
+            state.is_held_up = False
             lane.learn(seconds / len(accepted))
-        self._heard(slot, now)
+        self._heard(state, now)
         return accepted
 
     def failed(
         self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, now: float
-    ) -> tuple[Given | None, list[Ticket]]:
+    ) -> tuple[HeldJob | None, list[Ticket]]:
         """Take a job out of a worker's hands, and what was to run behind it; None if it was not known to have it."""
-        slot = self.staff.slots.get(worker)
-        given = slot.given.get((run, index)) if slot else None
-        if slot is None or given is None or given.job.attempt != attempt:
+        state = self.roster.workers.get(worker)
+        held = state.held.get((run, index)) if state else None
+        if state is None or held is None or held.job.attempt != attempt:
             return None, []
-        self._take_from(slot, (run, index))
-        behind = [] if given.head is None else list(slot.unit(given.head))
+        self._take_from(state, (run, index))
+        behind = [] if held.head is None else list(state.unit(held.head))
         for ticket in behind:
-            self._take_from(slot, (run, ticket.index))
-        slot.is_held_up = False
-        self._heard(slot, now)
-        return given, behind
+            self._take_from(state, (run, ticket.index))
+        state.is_held_up = False
+        self._heard(state, now)
+        return held, behind
 
     def recalled(
         self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float
     ) -> list[tuple[RunId, Ticket]]:
         """Queue again, in front, what a worker gives back; the answer is what was to run behind something that it keeps."""
-        slot = self.staff.slots.get(worker)
-        if slot is None:
+        state = self.roster.workers.get(worker)
+        if state is None:
             return []
-        slot.recalled, slot.is_held_up = False, True
-        back: dict[Lane, list[Job]] = {}
+        state.recalled, state.is_held_up = False, True
+        back: dict[JobLane, list[Job]] = {}
         parted: list[tuple[RunId, Ticket]] = []
         heads: set[Key] = set()
         for run, ticket in tickets:
-            given = slot.given.get((run, ticket.index))
-            if given is None or given.job.attempt != ticket.attempt:
+            held = state.held.get((run, ticket.index))
+            if held is None or held.job.attempt != ticket.attempt:
                 continue
-            self._take_from(slot, (run, ticket.index))
+            self._take_from(state, (run, ticket.index))
             if run not in self.templates:
                 continue
-            if given.head is None or given.head is given.job:
+            if held.head is None or held.head is held.job:
                 heads.add((run, ticket.index))
-                back.setdefault(given.lane, []).append(given.job)
-            elif (run, given.head.index) not in heads:
+                back.setdefault(held.lane, []).append(held.job)
+            elif (run, held.head.index) not in heads:
                 parted.append((run, ticket))
         for lane, jobs in back.items():
             self.queue.put_back(lane, jobs)
-        self._heard(slot, now)
+        self._heard(state, now)
         return parted
 
-    def exited(self, worker: WorkerId, now: float) -> tuple[list[Casualty], list[tuple[RunId, Ticket]]]:
+    def exited(self, worker: WorkerId, now: float) -> tuple[list[LostJob], list[tuple[RunId, Ticket]]]:
         """A worker has ended. What it held is queued again, but for what is to blame or has run out of time.
 
         The second part of the answer are members of units: what they take may have gone with the worker.
         """
-        slot = self.staff.left(worker, now)
-        alone = len(slot.given) == 1
-        casualties: list[Casualty] = []
+        state = self.roster.left(worker, now)
+        alone = len(state.held) == 1
+        casualties: list[LostJob] = []
         parted: list[tuple[RunId, Ticket]] = []
         # Backwards, since each that is queued again goes in front.
-        for (run, _), given in reversed(slot.given.items()):
-            if given.claim is not None:
-                self.ledger.release(given.claim)
+        for (run, _), held in reversed(state.held.items()):
+            if held.claim is not None:
+                self.ledger.release(held.claim)
             if run not in self.templates:
                 continue
-            if given.verdict == "timeout" or slot.verdict == "timeout":
-                casualties.append(Casualty(given.job, run, "timeout"))
-            elif slot.verdict in {None, "memory"} and alone:
-                casualties.append(Casualty(given.job, run, slot.verdict or "worker", slot.reason))
-            elif given.head is not None:
-                parted.append((run, Ticket(given.job.index, given.job.attempt)))
+            if held.verdict == "timeout" or state.verdict == "timeout":
+                casualties.append(LostJob(held.job, run, "timeout"))
+            elif state.verdict in {None, "memory"} and alone:
+                casualties.append(LostJob(held.job, run, state.verdict or "worker", state.reason))
+            elif held.head is not None:
+                parted.append((run, Ticket(held.job.index, held.job.attempt)))
             else:
-                self._queue_again(run, given, suspect=slot.verdict in {None, "memory"})
-        if slot.claim is not None:
-            self.ledger.release(slot.claim)
+                self._queue_again(run, held, suspect=state.verdict in {None, "memory"})
+        if state.claim is not None:
+            self.ledger.release(state.claim)
         return casualties, parted
 
     def stop_run(self, run: RunId, now: float) -> list[NodeEffect]:
         """Let nothing of a run wait or run. Its templates must be gone already."""
         self.queue.forget(run)
         effects: list[NodeEffect] = []
-        for slot in self.staff.slots.values():
-            keys = [key for key in slot.given if key[0] == run]
+        for state in self.roster.workers.values():
+            keys = [key for key in state.held if key[0] == run]
             if not keys:
                 continue
-            if slot.is_async:
+            if state.is_async:
                 for key in keys:
-                    effects += self._cancel(slot, slot.given[key], key, "closed", now)
-            elif slot.verdict is None:
-                effects.append(self.staff.dismiss(slot, "closed"))
+                    effects += self._cancel(state, state.held[key], key, "closed", now)
+            elif state.verdict is None:
+                effects.append(self.roster.kill(state, "closed"))
         return effects
 
     def end_overgrown(self, sample: MemorySampled, factor: float) -> list[NodeEffect]:
         """End workers that have more memory than they may."""
         effects: list[NodeEffect] = []
-        for slot, reason in overgrown(self.staff.slots.values(), sample, factor):
-            slot.reason = reason
-            effects.append(self.staff.dismiss(slot, "memory"))
+        for state, reason in overgrown(self.roster.workers.values(), sample, factor):
+            state.reason = reason
+            effects.append(self.roster.kill(state, "memory"))
         return effects
 
     # --- What to do next ----------------------------------------------------------------------------------------
 
     def fill(self, now: float, *, may_start: bool = True) -> list[NodeEffect]:
         """Give out what can start."""
-        effects: list[NodeEffect] = [*self.staff.keep_strength(now)]
+        effects: list[NodeEffect] = [*self.roster.keep_size(now)]
         if not may_start or not self.queue.waiting_runs:
             return effects
         starved = self._most_starved(now) if self._blocked else None
         effects += self._refill(starved, now)
         while self.queue.waiting_runs and self._start_one(starved, now, effects):
             pass
-        if self.queue.is_of_one_lane and not self.staff.starting:
+        if self.queue.is_of_one_lane and not self.roster.starting:
             effects += self._refill(starved, now, is_ahead=True)
         return effects
 
@@ -189,51 +189,53 @@ class Crew:
         while self._deadlines and self._deadlines[0][0] <= now:
             _, worker, run, index, attempt = heappop(self._deadlines)
             effects += self._time_is_up(worker, (run, index), attempt, now)
-        for slot in self.staff.slots.values():
-            if slot.may_be_stuck and now >= self._recalls_at(slot):
-                slot.recalled = True
-                effects.append(RecallWorker(slot.worker))
-        effects += self.staff.dismiss_idle(now)
+        for state in self.roster.workers.values():
+            if state.may_be_stuck and now >= self._recalls_at(state):
+                state.recalled = True
+                effects.append(RecallWorker(state.worker))
+        effects += self.roster.kill_idle(now)
         return effects
 
     @property
     def wake_at(self) -> float | None:
         """The next time limit, silence or idleness to look at."""
         times = [self._deadlines[0][0]] if self._deadlines else []
-        times += [self._recalls_at(slot) for slot in self.staff.slots.values() if slot.may_be_stuck]
-        staff = self.staff.wake_at
-        if staff is not None:
-            times.append(staff)
+        times += [self._recalls_at(state) for state in self.roster.workers.values() if state.may_be_stuck]
+        roster = self.roster.wake_at
+        if roster is not None:
+            times.append(roster)
         return min(times, default=None)
 
-    def _recalls_at(self, slot: Slot) -> float:
-        is_wanted = bool(self.staff.idle) and slot.lane is not None and self.ledger.fits(slot.lane.cost)
-        return slot.recalls_at(is_wanted=is_wanted)
+    def _recalls_at(self, state: WorkerState) -> float:
+        is_wanted = bool(self.roster.idle) and state.lane is not None and self.ledger.fits(state.lane.cost)
+        return state.recalls_at(is_wanted=is_wanted)
 
     def load(self) -> tuple[int, int]:
         """How many jobs run, and how many wait."""
         running = queued = 0
-        for slot in self.staff.slots.values():
-            now_running = len(slot.given) if slot.is_async else min(1, len(slot.given))
+        for state in self.roster.workers.values():
+            now_running = len(state.held) if state.is_async else min(1, len(state.held))
             running += now_running
-            queued += len(slot.given) - now_running
+            queued += len(state.held) - now_running
         return running, queued + len(self.queue)
 
     def check(self) -> None:
         """Assert every invariant."""
         self.ledger.check()
         self.queue.check()
-        staying = [slot for slot in self.staff.slots.values() if not slot.is_async and slot.verdict is None]
-        assert self.staff.strength == len(staying), "the staff is miscounted"
-        for slot in self.staff.slots.values():
-            assert slot.is_async or len({key[0] for key in slot.given}) <= 1, (
+        staying = [
+            state for state in self.roster.workers.values() if not state.is_async and state.verdict is None
+        ]
+        assert self.roster.size == len(staying), "the staff is miscounted"
+        for state in self.roster.workers.values():
+            assert state.is_async or len({key[0] for key in state.held}) <= 1, (
                 "a sync worker serves one run at a time"
             )
-            assert slot.is_async or slot.given or slot.claim is None, "an idle worker holds a claim"
-            assert slot.worker not in self.staff.idle or not slot.given, "an idle worker holds a job"
-        claims = sum(slot.claim is not None for slot in self.staff.slots.values())
+            assert state.is_async or state.held or state.claim is None, "an idle worker holds a claim"
+            assert state.worker not in self.roster.idle or not state.held, "an idle worker holds a job"
+        claims = sum(state.claim is not None for state in self.roster.workers.values())
         claims += sum(
-            given.claim is not None for slot in self.staff.slots.values() for given in slot.given.values()
+            held.claim is not None for state in self.roster.workers.values() for held in state.held.values()
         )
         assert claims == len(self.ledger), (
             f"{claims} claims are accounted for, the ledger has {len(self.ledger)}"
@@ -241,7 +243,7 @@ class Crew:
 
     # --- Starting -----------------------------------------------------------------------------------------------
 
-    def _start_one(self, starved: Lane | None, now: float, effects: list[NodeEffect]) -> bool:
+    def _start_one(self, starved: JobLane | None, now: float, effects: list[NodeEffect]) -> bool:
         for run in self.queue.turns():
             for lane in self.queue.lanes(run):
                 if _may_go_before(starved, lane) and self._start_lane(lane, now, effects):
@@ -249,7 +251,7 @@ class Crew:
                     return True
         return False
 
-    def _start_lane(self, lane: Lane, now: float, effects: list[NodeEffect]) -> bool:
+    def _start_lane(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
         if lane.cost and not self.ledger.fits(lane.cost):
             if lane.blocked_since is None:
                 lane.blocked_since = now
@@ -262,84 +264,84 @@ class Crew:
             lane.blocked_since = None
         return started
 
-    def _start_sync(self, lane: Lane, now: float, effects: list[NodeEffect]) -> bool:
+    def _start_sync(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
         devices = self.ledger.devices_for(lane.cost) if GPU in lane.cost else None
-        slot = self.staff.pick_idle(devices)
-        if slot is None:
+        state = self.roster.pick_idle(devices)
+        if state is None:
             self._make_room(lane, devices, effects)
             return False
-        del self.staff.idle[slot.worker]
-        slot.lane, slot.lent_at, slot.heard_at = lane, now, now
-        slot.used_before_nbytes = slot.used_nbytes
-        slot.claim = self.ledger.claim(lane.cost) if lane.cost else None
+        del self.roster.idle[state.worker]
+        state.lane, state.lent_at, state.heard_at = lane, now, now
+        state.used_before_nbytes = state.used_nbytes
+        state.claim = self.ledger.claim(lane.cost) if lane.cost else None
         if devices is not None:
-            slot.devices = devices
-        self._give(slot, lane, now, effects)
+            state.devices = devices
+        self._give(state, lane, now, effects)
         return True
 
-    def _start_async(self, lane: Lane, now: float, effects: list[NodeEffect]) -> bool:
-        slot = self.staff.async_slot()
-        if slot is None:
-            if self.staff.may_hire:
-                effects.append(self.staff.hire(is_async=True))
+    def _start_async(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
+        state = self.roster.async_worker()
+        if state is None:
+            if self.roster.may_spawn:
+                effects.append(self.roster.spawn(is_async=True))
             return False
-        if slot.pid is None:
+        if state.pid is None:
             return False
         jobs: list[Job] = []
-        while lane.jobs and len(slot.given) < MAX_COROUTINES and self.ledger.fits(lane.cost):
+        while lane.jobs and len(state.held) < MAX_COROUTINES and self.ledger.fits(lane.cost):
             job = lane.jobs.popleft()
             claim = self.ledger.claim(lane.cost) if lane.cost else None
-            slot.given[lane.run, job.index] = Given(job, lane, claim)
-            self._set_deadline(slot, lane, job, now)
+            state.held[lane.run, job.index] = HeldJob(job, lane, claim)
+            self._set_deadline(state, lane, job, now)
             jobs.append(job)
             if claim is not None and claim.devices:
                 # Coroutines share one environment, so each set of devices goes out on its own.
                 break
         if jobs:
             devices = claim.devices if claim is not None and claim.devices else None
-            effects.append(Give(slot.worker, lane.run, self.templates[lane.run], jobs, devices))
+            effects.append(RunJobs(state.worker, lane.run, self.templates[lane.run], jobs, devices))
         return bool(jobs)
 
-    def _give(self, slot: Slot, lane: Lane, now: float, effects: list[NodeEffect]) -> None:
-        sharers = 1 + len(self.staff.idle)
-        count = max(1, min(lane.depth - len(slot.given), -(-len(lane.jobs) // sharers)))
+    def _give(self, state: WorkerState, lane: JobLane, now: float, effects: list[NodeEffect]) -> None:
+        sharers = 1 + len(self.roster.idle)
+        count = max(1, min(lane.depth - len(state.held), -(-len(lane.jobs) // sharers)))
         jobs = [lane.jobs.popleft() for _ in range(min(count, len(lane.jobs)))]
         for job in jobs:
             head = job if job.then else None
-            slot.given[lane.run, job.index] = Given(job, lane, None, head)
+            state.held[lane.run, job.index] = HeldJob(job, lane, None, head)
             for member in job.then:
-                slot.given[lane.run, member.index] = Given(member, lane, None, head)
-            self._set_deadline(slot, lane, job, now)
-        devices = slot.claim.devices if slot.claim is not None and GPU in slot.claim.amounts else None
-        effects.append(Give(slot.worker, lane.run, self.templates[lane.run], jobs, devices))
+                state.held[lane.run, member.index] = HeldJob(member, lane, None, head)
+            self._set_deadline(state, lane, job, now)
+        devices = state.claim.devices if state.claim is not None and GPU in state.claim.amounts else None
+        effects.append(RunJobs(state.worker, lane.run, self.templates[lane.run], jobs, devices))
 
-    def _refill(self, starved: Lane | None, now: float, *, is_ahead: bool = False) -> list[NodeEffect]:
+    def _refill(self, starved: JobLane | None, now: float, *, is_ahead: bool = False) -> list[NodeEffect]:
         """Give workers that are about to run dry more of the same, under the claim that they hold."""
         effects: list[NodeEffect] = []
-        for slot in self.staff.slots.values():
-            lane = slot.lane
-            if lane is None or not lane.jobs or not slot.given or slot.verdict:
+        for state in self.roster.workers.values():
+            lane = state.lane
+            if lane is None or not lane.jobs or not state.held or state.verdict:
                 continue
-            if slot.recalled or slot.is_held_up:
+            if state.recalled or state.is_held_up:
                 continue
-            its_turn = self.queue.waiting_runs == 1 or now - slot.lent_at < TURN_S
+            its_turn = self.queue.waiting_runs == 1 or now - state.lent_at < TURN_S
             least = 1 if is_ahead and lane.is_brief else lane.depth // 2
-            if its_turn and _may_go_before(starved, lane) and len(slot.given) <= least:
-                self._give(slot, lane, now, effects)
+            if its_turn and _may_go_before(starved, lane) and len(state.held) <= least:
+                self._give(state, lane, now, effects)
                 if not lane.jobs:
                     self.queue.had_its_turn(lane)
         return effects
 
-    def _make_room(self, lane: Lane, devices: tuple[int, ...] | None, effects: list[NodeEffect]) -> None:
+    def _make_room(self, lane: JobLane, devices: tuple[int, ...] | None, effects: list[NodeEffect]) -> None:
         """Start workers where claims leave room that no worker can use."""
         if not lane.cost:
             return
-        if devices is not None and self.staff.idle and not self.staff.starting:
+        if devices is not None and self.roster.idle and not self.roster.starting:
             # Those that are free are bound to other devices, and none that is not is on its way.
-            effects.append(self.staff.dismiss(self.staff.slots[next(iter(self.staff.idle))], "idle"))
-        effects += self.staff.hire_for(self.ledger.how_many_fit(lane.cost, len(lane.jobs)))
+            effects.append(self.roster.kill(self.roster.workers[next(iter(self.roster.idle))], "idle"))
+        effects += self.roster.spawn_for(self.ledger.how_many_fit(lane.cost, len(lane.jobs)))
 
-    def _most_starved(self, now: float) -> Lane | None:
+    def _most_starved(self, now: float) -> JobLane | None:
         self._blocked = {lane: None for lane in self._blocked if lane.jobs and lane.blocked_since is not None}
         starved = [
             lane
@@ -350,51 +352,53 @@ class Crew:
 
     # --- Ending -------------------------------------------------------------------------------------------------
 
-    def _take_from(self, slot: Slot, key: Key) -> None:
-        given = slot.given.pop(key)
-        if given.claim is not None:
-            self.ledger.release(given.claim)
+    def _take_from(self, state: WorkerState, key: Key) -> None:
+        held = state.held.pop(key)
+        if held.claim is not None:
+            self.ledger.release(held.claim)
 
-    def _heard(self, slot: Slot, now: float) -> None:
-        slot.heard_at = now
-        if slot.given or slot.is_async:
+    def _heard(self, state: WorkerState, now: float) -> None:
+        state.heard_at = now
+        if state.held or state.is_async:
             return
-        if slot.claim is not None:
-            self.ledger.release(slot.claim)
-            slot.claim = None
-        slot.lane = None
-        slot.recalled = slot.is_held_up = False
-        self.staff.set_free(slot, now)
+        if state.claim is not None:
+            self.ledger.release(state.claim)
+            state.claim = None
+        state.lane = None
+        state.recalled = state.is_held_up = False
+        self.roster.set_free(state, now)
 
-    def _queue_again(self, run: RunId, given: Given, *, suspect: bool) -> None:
-        template = self.templates[run][given.job.template]
-        lane = self.queue.lane(run, template, suspect=suspect or given.lane.suspect)
-        self.queue.put_back(lane, [given.job])
+    def _queue_again(self, run: RunId, held: HeldJob, *, suspect: bool) -> None:
+        template = self.templates[run][held.job.template]
+        lane = self.queue.lane(run, template, suspect=suspect or held.lane.suspect)
+        self.queue.put_back(lane, [held.job])
 
-    def _set_deadline(self, slot: Slot, lane: Lane, job: Job, now: float) -> None:
+    def _set_deadline(self, state: WorkerState, lane: JobLane, job: Job, now: float) -> None:
         if lane.timeout is not None:
-            heappush(self._deadlines, (now + lane.timeout, slot.worker, lane.run, job.index, job.attempt))
+            heappush(self._deadlines, (now + lane.timeout, state.worker, lane.run, job.index, job.attempt))
 
     def _time_is_up(self, worker: WorkerId, key: Key, attempt: Attempt, now: float) -> list[NodeEffect]:
-        slot = self.staff.slots.get(worker)
-        given = slot.given.get(key) if slot else None
-        if slot is None or given is None or given.job.attempt != attempt or slot.verdict is not None:
+        state = self.roster.workers.get(worker)
+        held = state.held.get(key) if state else None
+        if state is None or held is None or held.job.attempt != attempt or state.verdict is not None:
             return []
-        if not slot.is_async:
-            return [self.staff.dismiss(slot, "timeout")]
-        if given.verdict is None:
-            return self._cancel(slot, given, key, "timeout", now)
+        if not state.is_async:
+            return [self.roster.kill(state, "timeout")]
+        if held.verdict is None:
+            return self._cancel(state, held, key, "timeout", now)
         # It was cancelled and did not stop: it takes its worker with it, the other coroutines start again.
-        return [self.staff.dismiss(slot, "closed")]
+        return [self.roster.kill(state, "closed")]
 
-    def _cancel(self, slot: Slot, given: Given, key: Key, verdict: str, now: float) -> list[NodeEffect]:
-        if given.verdict is not None:
+    def _cancel(
+        self, state: WorkerState, held: HeldJob, key: Key, verdict: str, now: float
+    ) -> list[NodeEffect]:
+        if held.verdict is not None:
             return []
-        given.verdict = verdict
-        heappush(self._deadlines, (now + CANCEL_GRACE_S, slot.worker, key[0], key[1], given.job.attempt))
-        return [CancelCoroutine(slot.worker, key[0], key[1], given.job.attempt)]
+        held.verdict = verdict
+        heappush(self._deadlines, (now + CANCEL_GRACE_S, state.worker, key[0], key[1], held.job.attempt))
+        return [CancelCoroutine(state.worker, key[0], key[1], held.job.attempt)]
 
 
-def _may_go_before(starved: Lane | None, lane: Lane) -> bool:
+def _may_go_before(starved: JobLane | None, lane: JobLane) -> bool:
     """Whether a lane takes nothing from the one that has waited for too long."""
     return starved is None or lane is starved or lane.cost.keys().isdisjoint(starved.cost)

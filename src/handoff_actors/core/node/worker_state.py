@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
-from handoff_actors.core.node.fair_queue import Lane
+from handoff_actors.core.node.fair_queue import JobLane
 from handoff_actors.core.resources import Claim
 from handoff_actors.ids import Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Job, Ticket
@@ -15,11 +15,11 @@ Key = tuple[RunId, Index]
 SILENCE_S = 0.01
 
 
-class Given(Struct, eq=False):
+class HeldJob(Struct, eq=False):
     """A job in a worker's hands."""
 
     job: Job
-    lane: Lane
+    lane: JobLane
     #: Its own claim, on an async worker.
     claim: Claim | None = None
     #: The first of the unit that it belongs to, where that has more members.
@@ -28,16 +28,16 @@ class Given(Struct, eq=False):
     verdict: str | None = None
 
 
-class Slot(Struct, eq=False):
+class WorkerState(Struct, eq=False):
     """One worker. Sync ones are lent to one lane at a time, under one claim."""
 
     worker: WorkerId
     is_async: bool
     #: None until it is up.
     pid: int | None = None
-    given: dict[Key, Given] = field(default_factory=dict)
+    held: dict[Key, HeldJob] = field(default_factory=dict)
     #: The lane that it is lent to, since when, and the claim for that.
-    lane: Lane | None = None
+    lane: JobLane | None = None
     lent_at: float = 0.0
     claim: Claim | None = None
     #: The GPUs that it has been bound to for life: CUDA reads its environment only once.
@@ -56,21 +56,21 @@ class Slot(Struct, eq=False):
 
     def unit(self, head: Job) -> Iterator[Ticket]:
         """What it still holds of a unit."""
-        for given in self.given.values():
-            if given.head is head:
-                yield Ticket(given.job.index, given.job.attempt)
+        for held in self.held.values():
+            if held.head is head:
+                yield Ticket(held.job.index, held.job.attempt)
 
     @property
     def claimed_memory_mb(self) -> float | None:
         """The memory that all it runs may use together; None where some of that claims none."""
-        claims = [given.claim for given in self.given.values()] if self.is_async else [self.claim]
+        claims = [held.claim for held in self.held.values()] if self.is_async else [self.claim]
         amounts = [claim.amounts.get("memory", 0.0) if claim is not None else 0.0 for claim in claims]
         return sum(amounts) if amounts and all(amounts) else None
 
     @property
     def may_be_stuck(self) -> bool:
         """Whether silence would mean that a long job holds up others."""
-        return not self.is_async and len(self.given) > 1 and not self.recalled and self.verdict is None
+        return not self.is_async and len(self.held) > 1 and not self.recalled and self.verdict is None
 
     def recalls_at(self, *, is_wanted: bool) -> float:
         """When silence has lasted too long; it is borne for longer while nobody else could start what is held up."""
@@ -78,7 +78,7 @@ class Slot(Struct, eq=False):
         return self.heard_at + max(SILENCE_S, 2 * seconds)
 
 
-class Casualty(Struct, frozen=True):
+class LostJob(Struct, frozen=True):
     """A job that its worker will not finish, and why: "timeout", "memory" or "worker" (it died under it)."""
 
     job: Job

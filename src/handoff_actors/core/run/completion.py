@@ -4,18 +4,18 @@ A failed or cancelled run is over once every node has closed it. One that went w
 values keep them until the app lets go.
 """
 
-from handoff_actors.core.run.events import Finished, Forgotten, RunEffect, Tell
+from handoff_actors.core.run.events import RunEffect, RunEnded, RunForgotten, SendToNode
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.runs import Close
 
 
-class Ending:
+class Completion:
     """The outcome of a run, and what is left to do after it."""
 
     def __init__(self, run: RunId) -> None:
         self._run = run
         #: None while the run goes on.
-        self.outcome: Finished | None = None
+        self.outcome: RunEnded | None = None
         self.is_said = False
         self.is_let_go = False
         self._is_forgotten = False
@@ -23,7 +23,7 @@ class Ending:
         self._open: set[str] = set()
         self._closing: set[str] = set()
 
-    def decide(self, outcome: Finished) -> None:
+    def decide(self, outcome: RunEnded) -> None:
         """The run ends in this way, unless it has ended already."""
         if self.outcome is None:
             self.outcome = outcome
@@ -48,7 +48,7 @@ class Ending:
         if name not in self._open or name in self._closing:
             return []
         self._closing.add(name)
-        return [Tell(name, Close(self._run))]
+        return [SendToNode(name, Close(self._run))]
 
     def wind_up(self, holders: set[str]) -> list[RunEffect]:
         """What to do next, after the outcome. `holders` have stored values."""
@@ -57,11 +57,11 @@ class Ending:
         stay = holders if went_well and not self.is_let_go else set()
         to_close = sorted(self._open - self._closing - stay)
         self._closing.update(to_close)
-        effects: list[RunEffect] = [Tell(name, Close(self._run)) for name in to_close]
+        effects: list[RunEffect] = [SendToNode(name, Close(self._run)) for name in to_close]
         if not self.is_said and (went_well or not self._open):
             self.is_said = True
             effects.append(self.outcome)
         if self.is_said and not self._open and not self._is_forgotten:
             self._is_forgotten = True
-            effects.append(Forgotten())
+            effects.append(RunForgotten())
         return effects

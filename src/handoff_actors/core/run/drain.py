@@ -7,30 +7,35 @@ leaving node that runs nothing and holds nothing that is not
 elsewhere has nothing more to do with the run, which is then closed there.
 """
 
-from handoff_actors.core.run.completion import Ending
-from handoff_actors.core.run.events import RunEffect, Tell
+from handoff_actors.core.run.completion import Completion
+from handoff_actors.core.run.events import RunEffect, SendToNode
 from handoff_actors.core.run.recovery import Recovery
-from handoff_actors.core.run.result_fetch import Homecoming
-from handoff_actors.core.run.scheduling.node_view import Candidate
-from handoff_actors.core.run.scheduling.scheduler import Dispatcher
-from handoff_actors.core.run.state import SENT, Progress
+from handoff_actors.core.run.result_fetch import ResultFetch
+from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.state import SENT, RunState
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.runs import Copied, Copy, Failed
 
 
-class Handover:
+class Drain:
     """The values of one run that have to move."""
 
     def __init__(
-        self, run: RunId, dispatcher: Dispatcher, recovery: Recovery, home: Homecoming, ending: Ending
+        self,
+        run: RunId,
+        scheduler: Scheduler,
+        recovery: Recovery,
+        result_fetch: ResultFetch,
+        completion: Completion,
     ) -> None:
         self._run = run
-        self._dispatcher = dispatcher
-        self._progress: Progress = dispatcher.sources.progress
+        self._scheduler = scheduler
+        self._progress: RunState = scheduler.sources.progress
         self._recovery = recovery
-        self._home = home
-        self._ending = ending
+        self._result_fetch = result_fetch
+        self._completion = completion
         #: Nodes that leave and still have to do with the run.
         self._leaving: set[str] = set()
         #: Values to find a place for, in this order.
@@ -45,7 +50,7 @@ class Handover:
         #: Functions that were sent out before a value was copied, and know only of its old place.
         self._unaware: dict[Index, set[tuple[Index, Attempt]]] = {}
 
-    def look(self, node: Candidate) -> None:
+    def look(self, node: NodeView) -> None:
         """A node has come, or says something new of itself."""
         self._may_find_a_place = True
         if node.is_leaving and node.name not in self._leaving:
@@ -94,39 +99,39 @@ class Handover:
 
     def settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
-        if not self._leaving or not self._ending.keeps_values:
+        if not self._leaving or not self._completion.keeps_values:
             return []
         effects: list[RunEffect] = []
         for tell in self._copies():
-            self._ending.sent_to(tell.name)
+            self._completion.sent_to(tell.name)
             effects.append(tell)
         for name in self._free_to_go():
-            effects += self._ending.close_at(name)
+            effects += self._completion.close_at(name)
             self._recovery.lose_all_of(name, now)
             self.node_gone(name)
         return effects
 
-    def _copies(self) -> list[Tell]:
+    def _copies(self) -> list[SendToNode]:
         if not (self._todo and self._may_find_a_place):
             return []
         self._may_find_a_place = False
         todo, self._todo = self._todo, {}
-        staying = [node for node in self._dispatcher.candidates.values() if not node.is_leaving]
+        staying = [node for node in self._scheduler.nodes.values() if not node.is_leaving]
         batches: dict[str, list[Ref]] = {}
         for index in todo:
             if self._is_at_risk(index) and index not in self._copying:
                 self._find_place(index, staying, batches)
-        return [Tell(name, Copy(self._run, refs)) for name, refs in batches.items()]
+        return [SendToNode(name, Copy(self._run, refs)) for name, refs in batches.items()]
 
     def _free_to_go(self) -> list[str]:
-        return [name for name in sorted(self._leaving) if self._is_free(self._dispatcher.candidates[name])]
+        return [name for name in sorted(self._leaving) if self._is_free(self._scheduler.nodes[name])]
 
-    def _find_place(self, index: Index, staying: list[Candidate], batches: dict[str, list[Ref]]) -> None:
+    def _find_place(self, index: Index, staying: list[NodeView], batches: dict[str, list[Ref]]) -> None:
         willing = [node for node in staying if (index, node.name) not in self._refused]
         usable = [node for node in willing if node.usable]
         if usable:
             node = min(usable, key=lambda node: (self._nbytes.get(node.name, 0), node.name))
-            ref = self._dispatcher.sources.ref(index)
+            ref = self._scheduler.sources.ref(index)
             self._nbytes[node.name] = self._nbytes.get(node.name, 0) + ref.nbytes
             self._copying[index] = node.name
             batches.setdefault(node.name, []).append(ref)
@@ -140,12 +145,13 @@ class Handover:
         stored = self._progress.stored.get(index)
         return stored is not None and bool(stored.holders) and self._leaving.issuperset(stored.holders)
 
-    def _is_free(self, node: Candidate) -> bool:
+    def _is_free(self, node: NodeView) -> bool:
         held = set(self._progress.held_by(node.name))
         if node.sent or any(not self._is_for_all(index) and self._sent_dependents(index) for index in held):
             return False
         return all(
-            held.isdisjoint(busy) for busy in (self._todo.keys(), self._copying.keys(), self._home.pending)
+            held.isdisjoint(busy)
+            for busy in (self._todo.keys(), self._copying.keys(), self._result_fetch.pending)
         )
 
     def _find_other_places_than(self, name: str) -> None:
@@ -161,6 +167,6 @@ class Handover:
         progress = self._progress
         return {
             (dependent, progress.attempt[dependent])
-            for dependent in self._dispatcher.freight.dependents_of(index)
+            for dependent in self._scheduler.locality.dependents_of(index)
             if progress.phase[dependent] == SENT
         }

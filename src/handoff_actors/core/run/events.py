@@ -35,20 +35,20 @@ class NodeDown(Struct, frozen=True):
     reason: str
 
 
-class Heard(Struct, frozen=True):
+class MessageFromNode(Struct, frozen=True):
     """A node has said something about this run."""
 
     name: str
     message: AboutRun
 
 
-class BroughtHome(Struct, frozen=True):
+class ResultFetched(Struct, frozen=True):
     """A stored value has arrived in the app."""
 
     index: Index
 
 
-class NotBroughtHome(Struct, frozen=True):
+class ResultFetchFailed(Struct, frozen=True):
     """None of its holders could give a stored value."""
 
     index: Index
@@ -61,24 +61,24 @@ class Cancel(Struct, frozen=True):
     error: HandoffError | None = None
 
 
-class LetGo(Struct, frozen=True):
+class Release(Struct, frozen=True):
     """After the end: nobody will ask for stored values any more."""
 
 
-RunEvent = NodeUp | NodeDown | Heard | BroughtHome | NotBroughtHome | Cancel | LetGo
+RunEvent = NodeUp | NodeDown | MessageFromNode | ResultFetched | ResultFetchFailed | Cancel | Release
 
 # --- Effects ----------------------------------------------------------------------------------------------------
 
 
-class Tell(Struct, frozen=True):
+class SendToNode(Struct, frozen=True):
     """Say something to a node."""
 
     name: str
     message: Assign | Recall | Copy | Close
 
 
-class BringHome(Struct, frozen=True):
-    """Fetch a stored value into the app; answered by `BroughtHome` or `NotBroughtHome`."""
+class FetchResult(Struct, frozen=True):
+    """Fetch a stored value into the app; answered by `ResultFetched` or `ResultFetchFailed`."""
 
     index: Index
     nbytes: int
@@ -86,7 +86,7 @@ class BringHome(Struct, frozen=True):
     holders: Sequence[str]
 
 
-class Observed(Struct, frozen=True):
+class FunctionObserved(Struct, frozen=True):
     """For whoever watches: something has happened to a function."""
 
     #: "assigned", "started", "completed", "failed" for good, "retried", "recalled", "reused", or "lost" with its worker,
@@ -98,7 +98,7 @@ class Observed(Struct, frozen=True):
     reason: str = ""
 
 
-class Moved(Struct, frozen=True):
+class TransferObserved(Struct, frozen=True):
     """For whoever watches: a node has brought a value, or a large constant, into its store."""
 
     index: Index
@@ -107,27 +107,27 @@ class Moved(Struct, frozen=True):
     took_s: float
 
 
-class Joined(Struct, frozen=True):
+class NodeJoinObserved(Struct, frozen=True):
     """For whoever watches: a node takes part."""
 
     name: str
     capabilities: Resources
 
 
-class Left(Struct, frozen=True):
+class NodeLeaveObserved(Struct, frozen=True):
     """For whoever watches: a node is gone."""
 
     name: str
     reason: str
 
 
-class Record(Struct, frozen=True):
+class RecordResults(Struct, frozen=True):
     """These functions are done, and their values are inline, at home, or not to come home: a journal may have them."""
 
     indices: Sequence[Index]
 
 
-class Finished(Struct, frozen=True):
+class RunEnded(Struct, frozen=True):
     """The run is over. `cause` is the user's own exception, encoded, or b""."""
 
     error: HandoffError | None
@@ -135,10 +135,10 @@ class Finished(Struct, frozen=True):
     cancelled: bool = False
 
 
-class Forgotten(Struct, frozen=True):
+class RunForgotten(Struct, frozen=True):
     """No node holds anything of the run any more."""
 
 
 #: What is only for whoever watches.
-Observation = Observed | Moved | Joined | Left
-RunEffect = Tell | BringHome | Observation | Record | Finished | Forgotten
+Observation = FunctionObserved | TransferObserved | NodeJoinObserved | NodeLeaveObserved
+RunEffect = SendToNode | FetchResult | Observation | RecordResults | RunEnded | RunForgotten

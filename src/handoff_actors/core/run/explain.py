@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from handoff_actors.core.run.scheduling.node_view import Candidate
-from handoff_actors.core.run.scheduling.requirements import NeedClass
-from handoff_actors.core.run.scheduling.scheduler import Dispatcher
-from handoff_actors.core.run.state import READY, RESTING, SENT, Progress
+from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
+from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.state import READY, RESTING, SENT, RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 
@@ -31,25 +31,25 @@ class Explanation:
     nodes: dict[str, str]
 
 
-def explain(plan: Plan, progress: Progress, dispatcher: Dispatcher) -> Iterator[Explanation]:
+def explain(plan: Plan, progress: RunState, scheduler: Scheduler) -> Iterator[Explanation]:
     """Every function that is not done, in the order of the plan."""
     for index in progress.unfinished():
-        yield explain_one(index, plan, progress, dispatcher)
+        yield explain_one(index, plan, progress, scheduler)
 
 
-def explain_one(index: Index, plan: Plan, progress: Progress, dispatcher: Dispatcher) -> Explanation:
+def explain_one(index: Index, plan: Plan, progress: RunState, scheduler: Scheduler) -> Explanation:
     """One function that is not done."""
     phase = progress.phase[index]
     state = {READY: "ready", SENT: "sent", RESTING: "resting"}.get(phase, "waiting")
-    need = dispatcher.needs.of[index]
+    need = scheduler.needs.of[index]
     nodes: dict[str, str] = {}
     if phase == READY:
-        target = dispatcher.target_of(index)
+        target = scheduler.target_of(index)
         hook = plan.hook_of.get(index)
-        is_declined = not dispatcher.declined.isdisjoint({index, index if hook is None else hook.consumer})
+        is_declined = not scheduler.declined.isdisjoint({index, index if hook is None else hook.consumer})
         nodes = {
             node.name: _why_not(node, need, target, is_declined=is_declined)
-            for node in dispatcher.candidates.values()
+            for node in scheduler.nodes.values()
         }
         if target is not None and target not in nodes:
             nodes[target] = "is not there"
@@ -61,7 +61,7 @@ def explain_one(index: Index, plan: Plan, progress: Progress, dispatcher: Dispat
     )
 
 
-def _why_not(node: Candidate, need: NeedClass, target: str | None, *, is_declined: bool) -> str:
+def _why_not(node: NodeView, need: RequirementClass, target: str | None, *, is_declined: bool) -> str:
     if target not in {None, node.name}:
         return f"the function is to run on {target!r}"
     if node.is_leaving:

@@ -11,34 +11,34 @@ from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Self, assert_never
 
-from handoff_actors.core.blame import could_not_run, function_failed
-from handoff_actors.core.run.completion import Ending
-from handoff_actors.core.run.drain import Handover
+from handoff_actors.core.run.completion import Completion
+from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.events import (
-    BroughtHome,
     Cancel,
-    Finished,
-    Heard,
-    LetGo,
+    MessageFromNode,
     NodeDown,
     NodeUp,
-    NotBroughtHome,
+    Release,
+    ResultFetched,
+    ResultFetchFailed,
     RunEffect,
+    RunEnded,
     RunEvent,
 )
+from handoff_actors.core.run.failures import could_not_run, function_failed
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import Recovery
-from handoff_actors.core.run.result_fetch import Homecoming
+from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.resumption import Reused
-from handoff_actors.core.run.retries import Budgets
+from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.scheduling.scheduler import Dispatcher
-from handoff_actors.core.run.scheduling.work_stealing import Rebalance
-from handoff_actors.core.run.state import RESTING, SENT, WAITING, Progress
+from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
+from handoff_actors.core.run.state import RESTING, SENT, WAITING, RunState
 from handoff_actors.errors import HandoffError, NodeLost, RunTimeout
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import AboutRun
@@ -53,25 +53,27 @@ class RunMachine:
         self._program = program
         self._plan = program.plan
         self._options = options
-        self.progress = Progress(program.plan)
-        self.dispatcher = Dispatcher(run, program, self.progress, options.policy, options.max_concurrency)
-        self.dispatcher.assume(options.durations)
-        self._rebalance = Rebalance(run, self.dispatcher, self.progress)
-        self.budgets = Budgets(program.plan, options.max_retries, options.backoff)
+        self.progress = RunState(program.plan)
+        self.scheduler = Scheduler(run, program, self.progress, options.policy, options.max_concurrency)
+        self.scheduler.assume(options.durations)
+        self._work_stealing = WorkStealing(run, self.scheduler, self.progress)
+        self.retries = Retries(program.plan, options.max_retries, options.backoff)
         self.feasibility = Feasibility(
-            program.plan, self.dispatcher.needs, self.progress, options.allocation_timeout_s
+            program.plan, self.scheduler.needs, self.progress, options.allocation_timeout_s
         )
-        self._home = Homecoming(options.wanted, self.progress)
-        self._ending = Ending(run)
-        self._recovery = Recovery(program.plan, self.progress, self.dispatcher, self.feasibility, self._home)
-        self._handover = Handover(run, self.dispatcher, self._recovery, self._home, self._ending)
+        self._result_fetch = ResultFetch(options.wanted, self.progress)
+        self._completion = Completion(run)
+        self._recovery = Recovery(
+            program.plan, self.progress, self.scheduler, self.feasibility, self._result_fetch
+        )
+        self._drain = Drain(run, self.scheduler, self._recovery, self._result_fetch, self._completion)
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
         self._observing = Observing(self.progress, is_on=options.observe)
         self._recording = Recording(
-            self.progress, self._home, program.plan.hook_of, is_on=options.is_journaled
+            self.progress, self._result_fetch, program.plan.hook_of, is_on=options.is_journaled
         )
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
@@ -103,27 +105,27 @@ class RunMachine:
         if self._options.timeout_s is not None:
             self._deadline = now + self._options.timeout_s
         self.make_ready(now)
-        self.feasibility.look(self.dispatcher.candidates, now)
+        self.feasibility.look(self.scheduler.nodes, now)
         return self._settle(now)
 
     def handle(self, event: RunEvent, now: float) -> list[RunEffect]:
         """Take one event."""
         match event:
-            case Heard(name, message):
+            case MessageFromNode(name, message):
                 self._heard(name, message, now)
             case NodeUp():
                 self._node_up(event, now)
             case NodeDown():
                 self._node_down(event, now)
-            case BroughtHome(index):
-                self._home.arrived(index)
+            case ResultFetched(index):
+                self._result_fetch.arrived(index)
                 self._recording.note(index)
-            case NotBroughtHome(index, reason):
+            case ResultFetchFailed(index, reason):
                 self._not_brought_home(index, reason, now)
             case Cancel(error):
                 self._fail(error, cancelled=error is None)
-            case LetGo():
-                self._ending.is_let_go = True
+            case Release():
+                self._completion.is_let_go = True
             case _:
                 assert_never(event)
         return self._settle(now)
@@ -140,7 +142,7 @@ class RunMachine:
     @property
     def wake_at(self) -> float | None:
         """The next thing whose time will be up."""
-        if self._ending.outcome is not None:
+        if self._completion.outcome is not None:
             return None
         times = [time for time in (self._deadline, self.feasibility.wake_at) if time is not None]
         if self._resting:
@@ -149,79 +151,79 @@ class RunMachine:
 
     def check(self) -> None:
         """Assert every invariant."""
-        for node in self.dispatcher.candidates.values():
+        for node in self.scheduler.nodes.values():
             node.check()
             for index in node.sent:
                 assert self.progress.phase[index] == SENT, (
                     f"{index} is on {node.name}'s books and is not sent"
                 )
                 assert self.progress.node[index] == node.name
-        if self._ending.outcome is None:
+        if self._completion.outcome is None:
             self._check_that_it_moves()
 
     def _check_that_it_moves(self) -> None:
         self.progress.check()
         sent = sum(phase == SENT for phase in self.progress.phase)
-        assert sent == self.dispatcher.in_flight, f"{sent} are sent, {self.dispatcher.in_flight} are counted"
+        assert sent == self.scheduler.in_flight, f"{sent} are sent, {self.scheduler.in_flight} are counted"
         reasons = (
-            self.dispatcher.in_flight,
-            self._home.pending,
+            self.scheduler.in_flight,
+            self._result_fetch.pending,
             self._resting,
             any(True for _ in self.feasibility.unmet()),
-            self.dispatcher.has_ready and self.dispatcher.candidates,
+            self.scheduler.has_ready and self.scheduler.nodes,
         )
         assert any(reasons), "the run has stopped without an end"
 
     @property
     def is_over(self) -> bool:
-        """Whether `Finished` has been said."""
-        return self._ending.is_said
+        """Whether `RunEnded` has been said."""
+        return self._completion.is_said
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
     def _node_up(self, event: NodeUp, now: float) -> None:
-        node = self.dispatcher.candidates.get(event.name)
+        node = self.scheduler.nodes.get(event.name)
         claimed = {
             resource: total - event.spare.get(resource, total)
             for resource, total in event.capabilities.items()
         }
         is_new = node is None
         if node is None:
-            node = Candidate(event.name, event.address, event.capabilities, event.workers, event.python)
-            self.dispatcher.add_candidate(node)
+            node = NodeView(event.name, event.address, event.capabilities, event.workers, event.python)
+            self.scheduler.add_node(node)
             self._observing.joined(event)
         offers_the_same = not is_new and (
             node.capabilities == event.capabilities and node.is_leaving == event.leaving
         )
         node.declare(event.capabilities, event.workers, claimed)
         node.is_leaving, node.is_suspect, node.is_paused = event.leaving, event.suspect, False
-        self._handover.look(node)
+        self._drain.look(node)
         if not offers_the_same:
-            self.dispatcher.drop_plans_for(node)
+            self.scheduler.drop_plans_for(node)
             self._recovery.make_hooks_again(now)
-            self.feasibility.look(self.dispatcher.candidates, now)
+            self.feasibility.look(self.scheduler.nodes, now)
 
     def _node_down(self, event: NodeDown, now: float) -> None:
-        node = self.dispatcher.candidates.get(event.name)
+        node = self.scheduler.nodes.get(event.name)
         if node is None:
             return
-        self._ending.closed(event.name)
+        self._completion.closed(event.name)
         self._observing.left(event.name, event.reason)
         for index in sorted(node.sent):
-            self.dispatcher.back(index, node)
+            self.scheduler.back(index, node)
             self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now)
-        self.dispatcher.node_gone(event.name)
+        self.scheduler.node_gone(event.name)
         self._recovery.lose_all_of(event.name, now)
-        self._handover.node_gone(event.name)
+        self._drain.node_gone(event.name)
         self._recovery.make_hooks_again(now)
-        self.feasibility.look(self.dispatcher.candidates, now)
+        self.feasibility.look(self.scheduler.nodes, now)
 
     # --- Reports ------------------------------------------------------------------------------------------------
 
     def _heard(  # noqa: C901 - one table
         self, name: str, message: AboutRun, now: float
     ) -> None:
-        node = self.dispatcher.candidates.get(name)
+        node = self.scheduler.nodes.get(name)
         if node is None:
             return
         match message:
@@ -234,28 +236,28 @@ class RunMachine:
                     self._completed(node, entry, now)
             case Failed():
                 if self.progress.is_sent(message.index, message.attempt, name):
-                    self.dispatcher.back(message.index, node)
+                    self.scheduler.back(message.index, node)
                     self._failed(message, name, now)
             case Recalled():
                 self._recalled(node, message, now)
             case Copied():
-                self._handover.copied(name, message)
+                self._drain.copied(name, message)
             case Started(_, tickets):
                 self._observing.started(name, tickets)
             case Closed():
-                self._ending.closed(name)
+                self._completion.closed(name)
             case _:
                 assert_never(message)
 
-    def _completed(self, node: Candidate, entry: Done, now: float) -> None:
+    def _completed(self, node: NodeView, entry: Done, now: float) -> None:
         index, progress = entry.index, self.progress
         if not progress.is_sent(index, entry.attempt, node.name):
             return
-        self.dispatcher.done(index, node)
-        if self._plan.hooks and self.dispatcher.is_outdated(index):
+        self.scheduler.done(index, node)
+        if self._plan.hooks and self.scheduler.is_outdated(index):
             self._recovery.again(index, now)
             return
-        self.dispatcher.learn(index, entry.ran_s)
+        self.scheduler.learn(index, entry.ran_s)
         progress.set_done(index, entry, node.name, now)
         if self._observing.is_on:
             self._observing.function("completed", index, node.name)
@@ -280,37 +282,37 @@ class RunMachine:
     def _take_over(self, index: Index, reused: Reused, now: float) -> None:
         self.progress.set_reused(index, reused, now)
         if reused.is_home:
-            self._home.arrived(index)
+            self._result_fetch.arrived(index)
         for dependent in self._plan.dependents[index]:
             self.progress.missing[dependent] -= 1
         self._observing.function("reused", index, reused.node)
 
-    def _note_copies(self, index: Index, node: Candidate) -> None:
+    def _note_copies(self, index: Index, node: NodeView) -> None:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
-        for producer in self.dispatcher.freight.inputs_of(index):
+        for producer in self.scheduler.locality.inputs_of(index):
             self.progress.add_holder(producer, node.name)
         if index in self.progress.stored:
-            self._handover.made(index, node.name)
-        if index in self.progress.stored and self._home.lacks(index):
-            self._home.bring(index)
+            self._drain.made(index, node.name)
+        if index in self.progress.stored and self._result_fetch.lacks(index):
+            self._result_fetch.bring(index)
 
     def _not_brought_home(self, index: Index, reason: str, now: float) -> None:
-        self._home.stayed_away(index)
-        if index not in self._home.pending:
+        self._result_fetch.stayed_away(index)
+        if index not in self._result_fetch.pending:
             return
         stored = self.progress.stored.get(index)
         if stored is None:
             # It is being made again already.
             return
-        self._home.pending.discard(index)
-        if self.budgets.may_lose_another(index):
+        self._result_fetch.pending.discard(index)
+        if self.retries.may_lose_another(index):
             self._recovery.lose(index, now)
         else:
             self._fail(
                 NodeLost(self.progress.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
             )
 
-    def _recalled(self, node: Candidate, message: Recalled, now: float) -> None:
+    def _recalled(self, node: NodeView, message: Recalled, now: float) -> None:
         if message.is_parted:
             # The node takes more: it only has no use for these as they were sent.
             pass
@@ -321,7 +323,7 @@ class RunMachine:
             node.is_paused = True
         for ticket in message.jobs:
             if self.progress.is_sent(ticket.index, ticket.attempt, node.name):
-                self.dispatcher.back(ticket.index, node)
+                self.scheduler.back(ticket.index, node)
                 self._observing.function("recalled", ticket.index, node.name)
                 self._recovery.again(ticket.index, now)
 
@@ -330,11 +332,11 @@ class RunMachine:
         function_id, attempts = self._plan.ids[index], self.progress.attempt[index]
         match failed.kind:
             case "input":
-                if failed.lost is not None and not self._handover.is_unaware(failed):
+                if failed.lost is not None and not self._drain.is_unaware(failed):
                     self._recovery.lose(failed.lost, now)
                 self._sent_in_vain(index, failed.reason, now)
             case "worker":
-                if self.budgets.may_kill_another(index):
+                if self.retries.may_kill_another(index):
                     self._observing.function("lost", index, name, failed.reason)
                     self._recovery.again(index, now)
                 else:
@@ -344,7 +346,7 @@ class RunMachine:
                 self._observing.function("failed", index, name, failed.reason)
                 self._fail(could_not_run(failed, function_id, name), failed.error)
             case _:
-                if self.budgets.may_retry(index):
+                if self.retries.may_retry(index):
                     self._observing.function("retried", index, name, failed.reason)
                     self._rest(index, now)
                 else:
@@ -353,7 +355,7 @@ class RunMachine:
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
         node = self.progress.node[index] or ""
-        if self.budgets.may_lose_another(index):
+        if self.retries.may_lose_another(index):
             self._observing.function("lost", index, node, reason)
             self._recovery.again(index, now)
         else:
@@ -361,7 +363,7 @@ class RunMachine:
             self._fail(NodeLost(node, f"function {self._plan.ids[index]!r}: {reason}"))
 
     def _rest(self, index: Index, now: float) -> None:
-        pause = self.budgets.pause_s(index)
+        pause = self.retries.pause_s(index)
         if pause <= 0:
             self._recovery.again(index, now)
         else:
@@ -371,27 +373,27 @@ class RunMachine:
     # --- The end ------------------------------------------------------------------------------------------------
 
     def _fail(self, error: HandoffError | None, cause: bytes = b"", *, cancelled: bool = False) -> None:
-        self._ending.decide(Finished(error, cause, cancelled))
+        self._completion.decide(RunEnded(error, cause, cancelled))
 
     def _settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
-        if self._ending.outcome is None:
-            verdict = self.feasibility.verdict(self.dispatcher.candidates, now)
+        if self._completion.outcome is None:
+            verdict = self.feasibility.verdict(self.scheduler.nodes, now)
             if verdict is not None:
                 self._fail(verdict)
-            elif self.progress.remaining == 0 and not self._home.pending:
+            elif self.progress.remaining == 0 and not self._result_fetch.pending:
                 self._options.durations.learn(self._program.templates, self._plan.template_of, self.progress)
-                self._ending.decide(Finished(None))
-        self._effects += self._handover.settle(now)
-        if self._ending.outcome is None:
-            tells = self.dispatcher.dispatch(now, self._observing.sent if self._observing.is_on else None)
-            tells += self._rebalance.recalls(now)
+                self._completion.decide(RunEnded(None))
+        self._effects += self._drain.settle(now)
+        if self._completion.outcome is None:
+            tells = self.scheduler.dispatch(now, self._observing.sent if self._observing.is_on else None)
+            tells += self._work_stealing.recalls(now)
             for tell in tells:
-                self._ending.sent_to(tell.name)
+                self._completion.sent_to(tell.name)
             self._effects += tells
-            self._effects += self._home.next_to_bring()
+            self._effects += self._result_fetch.next_to_bring()
         else:
-            self._effects += self._ending.wind_up(self._handover.holders())
+            self._effects += self._completion.wind_up(self._drain.holders())
         self._effects += self._recording.take()
         effects, self._effects = self._effects, []
         return self._observing.take() + effects if self._observing.is_on else effects

@@ -2,8 +2,15 @@
 
 from collections.abc import Iterable
 
-from handoff_actors.core.run.events import Joined, Left, Moved, NodeUp, Observed, RunEffect
-from handoff_actors.core.run.state import Progress
+from handoff_actors.core.run.events import (
+    FunctionObserved,
+    NodeJoinObserved,
+    NodeLeaveObserved,
+    NodeUp,
+    RunEffect,
+    TransferObserved,
+)
+from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.runs import Fetched
@@ -12,7 +19,7 @@ from handoff_actors.wire.messages.runs import Fetched
 class Observing:
     """Collects what is to be told among the effects of a run."""
 
-    def __init__(self, progress: Progress, *, is_on: bool) -> None:
+    def __init__(self, progress: RunState, *, is_on: bool) -> None:
         self._progress = progress
         self.is_on = is_on
         self._told: list[RunEffect] = []
@@ -20,9 +27,9 @@ class Observing:
     def function(self, kind: str, index: Index, node: str, reason: str = "") -> None:
         """Something has happened to a function."""
         if self.is_on:
-            self._told.append(Observed(kind, index, node, self._progress.attempt[index], reason))
+            self._told.append(FunctionObserved(kind, index, node, self._progress.attempt[index], reason))
 
-    def sent(self, observed: Observed) -> None:
+    def sent(self, observed: FunctionObserved) -> None:
         """A function leaves for a node."""
         self._told.append(observed)
 
@@ -35,17 +42,19 @@ class Observing:
     def fetched(self, name: str, fetched: Iterable[Fetched]) -> None:
         """A node has brought values into its store."""
         if self.is_on:
-            self._told += [Moved(entry.index, name, entry.nbytes, entry.took_s) for entry in fetched]
+            self._told += [
+                TransferObserved(entry.index, name, entry.nbytes, entry.took_s) for entry in fetched
+            ]
 
     def joined(self, node: NodeUp) -> None:
         """A node takes part."""
         if self.is_on:
-            self._told.append(Joined(node.name, node.capabilities))
+            self._told.append(NodeJoinObserved(node.name, node.capabilities))
 
     def left(self, name: str, reason: str) -> None:
         """A node takes part no more."""
         if self.is_on:
-            self._told.append(Left(name, reason))
+            self._told.append(NodeLeaveObserved(name, reason))
 
     def take(self) -> list[RunEffect]:
         """What has been collected since this was last asked."""

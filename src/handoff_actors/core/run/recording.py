@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-from handoff_actors.core.run.events import Record, RunEffect
-from handoff_actors.core.run.result_fetch import Homecoming
-from handoff_actors.core.run.state import DONE, Progress
+from handoff_actors.core.run.events import RecordResults, RunEffect
+from handoff_actors.core.run.result_fetch import ResultFetch
+from handoff_actors.core.run.state import DONE, RunState
 from handoff_actors.ids import Index
 
 
@@ -12,17 +12,17 @@ class Recording:
     """What is to be recorded after each event."""
 
     def __init__(
-        self, progress: Progress, home: Homecoming, hooks: Collection[Index], *, is_on: bool
+        self, progress: RunState, result_fetch: ResultFetch, hooks: Collection[Index], *, is_on: bool
     ) -> None:
         self._progress = progress
-        self._home = home
+        self._result_fetch = result_fetch
         self._hooks = hooks
         self.is_on = is_on
         self._due: list[Index] = []
 
     def note(self, index: Index) -> None:
         """A function is done, or its value has come home."""
-        is_to_come = index in self._progress.stored and self._home.lacks(index)
+        is_to_come = index in self._progress.stored and self._result_fetch.lacks(index)
         if self.is_on and not is_to_come and index not in self._hooks:
             self._due.append(index)
 
@@ -33,4 +33,4 @@ class Recording:
         # What was done may have been lost since, and is recorded once it has been made again.
         done = [index for index in self._due if self._progress.phase[index] == DONE]
         self._due = []
-        return [Record(done)]
+        return [RecordResults(done)]

@@ -6,10 +6,10 @@ sent may get along without: its node may have the value already, or gives the fu
 
 from collections.abc import Iterable
 
-from handoff_actors.core.run.result_fetch import Homecoming
+from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
-from handoff_actors.core.run.scheduling.scheduler import Dispatcher
-from handoff_actors.core.run.state import DONE, READY, WAITING, Progress
+from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.state import DONE, READY, WAITING, RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
@@ -20,21 +20,21 @@ class Recovery:
     def __init__(
         self,
         plan: Plan,
-        progress: Progress,
-        dispatcher: Dispatcher,
+        progress: RunState,
+        scheduler: Scheduler,
         feasibility: Feasibility,
-        homecoming: Homecoming,
+        result_fetch: ResultFetch,
     ) -> None:
         self._plan = plan
         self._progress = progress
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._feasibility = feasibility
-        self._homecoming = homecoming
+        self._result_fetch = result_fetch
 
     def make_ready(self, index: Index, now: float) -> None:
         """All inputs of a function are there."""
         self._progress.set_ready(index, now)
-        self._dispatcher.push(index)
+        self._scheduler.push(index)
 
     def again(self, index: Index, now: float) -> None:
         """A function is not on its way any more: back to where its inputs put it."""
@@ -81,13 +81,13 @@ class Recovery:
                 self.make_ready(index, now)
         if is_undone:
             # It may take a node that nothing needed any more.
-            self._feasibility.look(self._dispatcher.candidates, now)
+            self._feasibility.look(self._scheduler.nodes, now)
 
     def _is_needed(self, index: Index) -> bool:
-        return self._homecoming.lacks(index) or self._progress.is_needed(index)
+        return self._result_fetch.lacks(index) or self._progress.is_needed(index)
 
     def _is_outdated(self, index: Index) -> bool:
-        return self._progress.phase[index] == DONE and self._dispatcher.is_outdated(index)
+        return self._progress.phase[index] == DONE and self._scheduler.is_outdated(index)
 
     def _spoilt_inputs(self, index: Index) -> list[Index]:
         return [

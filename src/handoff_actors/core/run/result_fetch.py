@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from handoff_actors.core.run.events import BringHome
-from handoff_actors.core.run.state import Progress
+from handoff_actors.core.run.events import FetchResult
+from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index
 
 #: Bytes that are on their way home at once; a value that is larger comes alone. Values beyond that would come no sooner,
@@ -11,10 +11,10 @@ from handoff_actors.ids import Index
 WINDOW_NBYTES = 256_000_000
 
 
-class Homecoming:
+class ResultFetch:
     """The way home of stored values."""
 
-    def __init__(self, wanted: Collection[Index], progress: Progress) -> None:
+    def __init__(self, wanted: Collection[Index], progress: RunState) -> None:
         self._wanted = frozenset(wanted)
         self._progress = progress
         #: On their way or about to be, or being made again for that.
@@ -35,16 +35,16 @@ class Homecoming:
         self._under_way.pop(index, None)
         self._waiting[index] = None
 
-    def next_to_bring(self) -> list[BringHome]:
+    def next_to_bring(self) -> list[FetchResult]:
         """The values to send for now."""
-        effects: list[BringHome] = []
+        effects: list[FetchResult] = []
         for index in list(self._waiting):
             stored = self._progress.stored.get(index)
             if stored is not None:
                 if self._under_way and sum(self._under_way.values()) + stored.nbytes > WINDOW_NBYTES:
                     break
                 self._under_way[index] = stored.nbytes
-                effects.append(BringHome(index, stored.nbytes, tuple(stored.holders)))
+                effects.append(FetchResult(index, stored.nbytes, tuple(stored.holders)))
             # One that is gone is being made again, and is sent for then.
             del self._waiting[index]
         return effects

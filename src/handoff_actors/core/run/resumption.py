@@ -25,7 +25,7 @@ class Digests(Struct, frozen=True):
     values: Sequence[bytes]
 
 
-class Row(Struct, frozen=True):
+class JournalRow(Struct, frozen=True):
     """A function that is done, as a journal is to have it."""
 
     #: Digest of its id.

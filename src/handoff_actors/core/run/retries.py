@@ -19,7 +19,7 @@ Backoff = tuple[float, float, float]
 NO_BACKOFF: Backoff = (0.0, 1.0, 0.0)
 
 
-class Budgets:
+class Retries:
     """What has gone wrong so far."""
 
     def __init__(self, plan: Plan, max_retries: int, backoff: Backoff) -> None:

@@ -23,7 +23,7 @@ WAITING, READY, SENT, RESTING, DONE = range(5)
 APP = ""
 
 
-class Stored(Struct):
+class StoredResult(Struct):
     """A value that stays where it was made."""
 
     nbytes: int
@@ -42,7 +42,7 @@ class Transfer(Struct, frozen=True):
     ended_at: float
 
 
-class Progress:
+class RunState:
     """The state of every function of one run."""
 
     def __init__(self, plan: Plan) -> None:
@@ -56,7 +56,7 @@ class Progress:
         #: Where it was sent last.
         self.node: list[str | None] = [None] * size
         self.inline: dict[Index, bytes] = {}
-        self.stored: dict[Index, Stored] = {}
+        self.stored: dict[Index, StoredResult] = {}
         self._held_by: dict[str, set[Index]] = {}
         # For the report.
         self.worker = array("l", bytes(8 * size))
@@ -105,7 +105,7 @@ class Progress:
         self.finished_at[index], self.ran_s[index], self.worker[index] = now, done.ran_s, done.worker
         value = done.value
         if isinstance(value, int):
-            self.stored[index] = Stored(value, [])
+            self.stored[index] = StoredResult(value, [])
             self.add_holder(index, node)
         else:
             self.inline[index] = value
@@ -125,7 +125,7 @@ class Progress:
         self.node[index] = reused.node
         self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = now
         if isinstance(reused.value, int):
-            self.stored[index] = Stored(reused.value, [])
+            self.stored[index] = StoredResult(reused.value, [])
             if reused.is_home:
                 self.add_holder(index, APP)
         else:

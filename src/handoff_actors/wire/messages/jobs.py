@@ -44,7 +44,7 @@ class Earlier(Message, frozen=True, tag=4):
 Arg = bytes | Text | Ref | Call | Earlier
 
 
-class Environment(Message, frozen=True):
+class TemplateEnvironment(Message, frozen=True):
     """What functions find around them, beyond what their node has."""
 
     variables: dict[str, str]
@@ -74,7 +74,7 @@ class Template(Message, frozen=True):
     #: What functions print and log comes home, log records from this level on; None: it stays at the node.
     log_level: Count | None = None
     #: None: the node's own.
-    environment: Environment | None = None
+    environment: TemplateEnvironment | None = None
 
 
 #: (negative priority, how often the run had changed its mind about levels, negative level): lower ones go first. A level

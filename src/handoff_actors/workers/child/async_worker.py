@@ -15,15 +15,15 @@ import uvloop
 
 from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
-from handoff_actors.workers.child.job_context import Surroundings
-from handoff_actors.workers.child.outbox import Outbox
-from handoff_actors.workers.child.output import Key, Output
-from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.job_context import JobContext
+from handoff_actors.workers.child.outbox import WorkerOutbox
+from handoff_actors.workers.child.output import Key, OutputCapture
+from handoff_actors.workers.child.records import send_records
+from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.child.template import Template
+from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.child.threads import Threads
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
-from handoff_actors.workers.records import send_records
 
 #: The coroutine that runs, where its output goes home.
 _printing: ContextVar[Key] = ContextVar("_printing")
@@ -32,13 +32,15 @@ _printing: ContextVar[Key] = ContextVar("_printing")
 class AsyncWorker:
     """Runs jobs from `data` until that is closed."""
 
-    def __init__(self, data: socket.socket, store: Store, inline_limit: int, tail: Tail, pipe: int) -> None:
+    def __init__(
+        self, data: socket.socket, store: WorkerStore, inline_limit: int, tail: Tail, pipe: int
+    ) -> None:
         self._data = data
-        self._outbox = Outbox(data, tail)
-        self._output = Output(pipe, tail, lambda: _printing.get(None))
+        self._outbox = WorkerOutbox(data, tail)
+        self._output = OutputCapture(pipe, tail, lambda: _printing.get(None))
         self._evaluation = Evaluation(store, inline_limit, _finish)
         self._mappings = store.mappings
-        self._surroundings = Surroundings(self._mappings)
+        self._surroundings = JobContext(self._mappings)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
         self._loop = uvloop.new_event_loop()
         Threads().limit(1)
@@ -92,7 +94,7 @@ class AsyncWorker:
 
     # --- Jobs
 
-    def _start(self, run: int, templates: dict[int, Template], job: list[Any]) -> None:
+    def _start(self, run: int, templates: dict[int, LoadedTemplate], job: list[Any]) -> None:
         index, attempt, number, args, constants, *_ = job
         key = (run, index, attempt)
         evaluation = self._evaluate(key, templates, number, args, constants)
@@ -101,7 +103,7 @@ class AsyncWorker:
         task.add_done_callback(partial(self._ended, key, perf_counter()))
 
     async def _evaluate(
-        self, key: tuple[int, int, int], templates: dict[int, Template], *call: Any
+        self, key: tuple[int, int, int], templates: dict[int, LoadedTemplate], *call: Any
     ) -> bytes | int:
         if templates[call[0]].sends_output:
             _printing.set(key)

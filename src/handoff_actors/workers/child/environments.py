@@ -11,17 +11,17 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Final
 
-from handoff_actors.workers.child.store import NoPackage, Store
+from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.threads import Threads
 
 _READ_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 
 
-class NoEnvironment(Exception):
+class EnvironmentUnavailable(Exception):
     """What a job asks for can't be had here."""
 
 
-class Environment:
+class JobEnvironment:
     """What jobs of a run find around them."""
 
     __slots__ = ("directory", "modules", "package", "run", "variables")
@@ -40,11 +40,11 @@ class Environment:
 class Environments:
     """Which environment this process has now."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: WorkerStore) -> None:
         self._store = store
         self._threads = Threads()
         #: None: that which it was started with.
-        self.entered: Environment | None = None
+        self.entered: JobEnvironment | None = None
         #: What the variables were before; None: not there.
         self._former: dict[str, str | None] = {}
         #: The directory that the process works in by now, if it is not its own, and a descriptor of its own.
@@ -52,7 +52,7 @@ class Environments:
         self._way_back = -1
         self._known_modules: frozenset[str] = frozenset()
 
-    def enter(self, environment: Environment | None, threads: int) -> None:
+    def enter(self, environment: JobEnvironment | None, threads: int) -> None:
         """Have jobs find this from now on. Raises NoEnvironment; then they find what the process was started with."""
         if threads != self._threads.most:
             # What it has of variables would be taken back to what they are now.
@@ -71,18 +71,18 @@ class Environments:
             os.environ[name] = value
         self.entered = environment
 
-    def _find(self, environment: Environment) -> str:
+    def _find(self, environment: JobEnvironment) -> str:
         if os.path.isdir(environment.directory):  # noqa: PTH112 - pathlib takes longer, and this is in a worker
             return environment.directory
         if environment.package is None:
-            raise NoEnvironment(
+            raise EnvironmentUnavailable(
                 f"working_dir {environment.directory!r} is no directory on this node, nor one of the app's that could"
                 " be sent; create it on the node, or run the function where it is (node=...)"
             )
         try:
             return str(self._store.unpack(environment.run, environment.package))
-        except (OSError, NoPackage) as error:
-            raise NoEnvironment(
+        except OSError as error:
+            raise EnvironmentUnavailable(
                 f"working_dir {environment.directory!r} has come from the app and can't be unpacked: {error}"
             ) from error
 
@@ -92,7 +92,9 @@ class Environments:
             os.chdir(directory)
         except OSError as error:
             os.close(way_back)
-            raise NoEnvironment(f"working_dir {directory!r} can't be entered: {error.strerror}") from error
+            raise EnvironmentUnavailable(
+                f"working_dir {directory!r} can't be entered: {error.strerror}"
+            ) from error
         self._directory, self._way_back = directory, way_back
         sys.path.insert(0, directory)
         self._known_modules = frozenset(sys.modules)
@@ -114,7 +116,7 @@ class Environments:
             os.close(self._way_back)
             self._directory, self._way_back = "", -1
 
-    def _put_away_modules(self, environment: Environment) -> None:
+    def _put_away_modules(self, environment: JobEnvironment) -> None:
         inside = self._directory.rstrip(os.sep) + os.sep
         for name in sys.modules.keys() - self._known_modules:
             if any(place.startswith(inside) for place in _places_of(sys.modules[name])):

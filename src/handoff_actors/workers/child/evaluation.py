@@ -12,9 +12,9 @@ from handoff_actors.wire.payload import (
     encode,
     encode_exception,
 )
-from handoff_actors.workers.child.environments import NoEnvironment
-from handoff_actors.workers.child.store import InputMissing, Store, StoreFailed
-from handoff_actors.workers.child.template import Template
+from handoff_actors.workers.child.environments import EnvironmentUnavailable
+from handoff_actors.workers.child.store import InputNotStored, StoreFailed, WorkerStore
+from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.protocol import ArgumentTag
 
 #: Brings an awaitable that a user's function returned to its end.
@@ -39,7 +39,7 @@ class UserRaised(Exception):
 class Evaluation:
     """Evaluates jobs against one store."""
 
-    def __init__(self, store: Store, inline_limit: int, finish: Finish) -> None:
+    def __init__(self, store: WorkerStore, inline_limit: int, finish: Finish) -> None:
         self._store = store
         self._inline_limit = inline_limit
         self._finish = finish
@@ -49,7 +49,7 @@ class Evaluation:
     async def call(
         self,
         run: int,
-        templates: dict[int, Template],
+        templates: dict[int, LoadedTemplate],
         number: int,
         args: Sequence[Any],
         constants: bytes | Sequence[Any] | None,
@@ -110,9 +110,9 @@ def failure(error: BaseException) -> Failure:
     """Describe why a job did not end well."""
     if isinstance(error, SerializationError):
         return "serialization", encode_exception(error), str(error)
-    if isinstance(error, NoEnvironment):
+    if isinstance(error, EnvironmentUnavailable):
         return "environment", b"", str(error)
-    if isinstance(error, InputMissing):
+    if isinstance(error, InputNotStored):
         return "input", b"", str(error)
     if isinstance(error, StoreFailed):
         return "store", b"", str(error)

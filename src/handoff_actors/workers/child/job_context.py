@@ -4,15 +4,15 @@ from typing import Any
 
 from handoff_actors.store.mappings import Mappings
 from handoff_actors.workers.child.devices import Devices
-from handoff_actors.workers.child.template import Templates
+from handoff_actors.workers.child.template import LoadedTemplates
 from handoff_actors.workers.protocol import ToWorker
 
 
-class Surroundings:
+class JobContext:
     """The templates and the devices that a worker has been told of."""
 
     def __init__(self, mappings: Mappings) -> None:
-        self.templates = Templates()
+        self.templates = LoadedTemplates()
         self.devices = Devices()
         self._mappings = mappings
 

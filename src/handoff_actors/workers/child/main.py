@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from handoff_actors.store.linux import signal_when_parent_ends
-from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.sync_worker import SyncWorker
 from handoff_actors.workers.child.tail import Tail
 
 
 def run_worker(
-    channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail, pipe: int, zygote: int
+    channels: Sequence[socket.socket],
+    store: WorkerStore,
+    inline_limit: int,
+    tail: Tail,
+    pipe: int,
+    zygote: int,
 ) -> NoReturn:
     """Be a worker until the channels close: a sync one with (data, control), an async one with (data,)."""
     try:
@@ -36,7 +41,9 @@ def _leave(zygote: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _serve(channels: Sequence[socket.socket], store: Store, inline_limit: int, tail: Tail, pipe: int) -> None:
+def _serve(
+    channels: Sequence[socket.socket], store: WorkerStore, inline_limit: int, tail: Tail, pipe: int
+) -> None:
     if len(channels) > 1:
         data, control = channels
         SyncWorker(data, control, store, inline_limit, tail, pipe).serve()

@@ -15,7 +15,7 @@ from handoff_actors.workers.protocol import KIBIBYTE, FromWorker
 _DONE: Final = int(FromWorker.DONE)
 
 
-class Outbox:
+class WorkerOutbox:
     """Collects a worker's messages; rows of one run that follow one another share a message."""
 
     def __init__(self, channel: socket.socket, tail: Tail) -> None:

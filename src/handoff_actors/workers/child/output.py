@@ -35,14 +35,14 @@ _PIECE: Final = 950
 _MOST_PENDING: Final = 64 * 1024
 
 
-class Output:
+class OutputCapture:
     """The output of one worker."""
 
     def __init__(self, pipe: int, tail: Tail, whose: Whose) -> None:
         self._pipe = pipe
         self._tail = tail
         self._whose = whose
-        self._streams: list[_Stream] = []
+        self._streams: list[_CapturedStream] = []
         self._room = float(BURST_NBYTES)
         self._looked_at = monotonic()
         #: Functions that are within a line, by stream.
@@ -126,7 +126,7 @@ class Output:
         if not isinstance(stream, io.TextIOWrapper):
             # There is none, for a process that was started without.
             return stream
-        followed = _Stream(self, stream.fileno(), is_error=is_error)
+        followed = _CapturedStream(self, stream.fileno(), is_error=is_error)
         self._streams.append(followed)
         return io.TextIOWrapper(
             followed,
@@ -137,10 +137,10 @@ class Output:
         )
 
 
-class _Stream(io.RawIOBase):
+class _CapturedStream(io.RawIOBase):
     """Takes what the text layer has encoded, and passes it on line by line."""
 
-    def __init__(self, output: Output, descriptor: int, *, is_error: bool) -> None:
+    def __init__(self, output: OutputCapture, descriptor: int, *, is_error: bool) -> None:
         super().__init__()
         self._output = output
         self._descriptor = descriptor

@@ -19,7 +19,7 @@ _HUGE_PAGE_NBYTES: Final = 2 << 20
 _MAPPED_FROM_NBYTES: Final = 4 << 20
 
 
-class InputMissing(Exception):
+class InputNotStored(Exception):
     """A value that a job takes is not in the store."""
 
 
@@ -27,11 +27,7 @@ class StoreFailed(Exception):
     """A result cannot be written to the store."""
 
 
-class NoPackage(Exception):
-    """A stored value that should be an archive is none, or is not there."""
-
-
-class Store:
+class WorkerStore:
     """The store's directory, and the one on disk for what it has no room for."""
 
     def __init__(self, directory: Path, disk: Path | None) -> None:
@@ -48,7 +44,7 @@ class Store:
         try:
             mapped = self.mappings.map(path)
         except OSError as error:
-            raise InputMissing(
+            raise InputNotStored(
                 f"the value of function {index} is not in {self._directory}: {error}"
             ) from error
         return decode(mapped)
@@ -57,7 +53,7 @@ class Store:
         """Give what this worker has just written. Raises InputMissing, SerializationError."""
         try:
             return self._read(f"{value_name(run, index)}.{attempt}", index)
-        except InputMissing:
+        except InputNotStored:
             # The node has accepted it meanwhile.
             return self.read(run, index)
 
@@ -82,7 +78,7 @@ class Store:
     def unpack(self, run: int, index: int) -> Path:
         """Give the directory with what is in a stored archive, which the first worker to ask makes.
 
-        It is removed with the values of its run. Raises NoPackage, OSError.
+        It is removed with the values of its run. Raises OSError.
         """
         name = value_name(run, index)
         target = (self._disk or self._directory) / f"{name}.unpacked"

@@ -22,15 +22,15 @@ from handoff_actors.store import mappings
 from handoff_actors.workers.child import heap
 from handoff_actors.workers.child.environments import Environments
 from handoff_actors.workers.child.evaluation import Evaluation, failure
-from handoff_actors.workers.child.job_context import Surroundings
-from handoff_actors.workers.child.outbox import Outbox
-from handoff_actors.workers.child.output import Key, Output
-from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.job_context import JobContext
+from handoff_actors.workers.child.outbox import WorkerOutbox
+from handoff_actors.workers.child.output import Key, OutputCapture
+from handoff_actors.workers.child.records import send_records
+from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.child.template import Template
+from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.child.waiting import Waiting
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
-from handoff_actors.workers.records import send_records
 
 #: A result may wait for the next job's only if that is expected to take less than this,
 _FAST_S: Final = 200e-6
@@ -39,7 +39,7 @@ _HOLD_S: Final = 1e-3
 
 #: The job's template, its run and all templates of that, the devices it may see, the job as in `wire.messages`, and
 #: whether it runs behind the entry before it, as a member of the same unit.
-_Entry = tuple[Template, int, dict[int, Template], str | None, list[Any], bool]
+_Entry = tuple[LoadedTemplate, int, dict[int, LoadedTemplate], str | None, list[Any], bool]
 
 
 class SyncWorker:
@@ -49,7 +49,7 @@ class SyncWorker:
         self,
         data: socket.socket,
         control: socket.socket,
-        store: Store,
+        store: WorkerStore,
         inline_limit: int,
         tail: Tail,
         pipe: int,
@@ -59,10 +59,10 @@ class SyncWorker:
         self._poll = select.poll()
         self._waiting = Waiting(self._poll)
         self._tail = tail
-        self._outbox = Outbox(data, tail)
+        self._outbox = WorkerOutbox(data, tail)
         #: What runs, or has run last before this worker became idle.
         self._current: _Entry | None = None
-        self._output = Output(pipe, tail, self._whose)
+        self._output = OutputCapture(pipe, tail, self._whose)
         self._evaluation = Evaluation(store, inline_limit, _finish_now)
         self._mappings = store.mappings
         self._heap = heap.Heap(perf_counter())
@@ -71,7 +71,7 @@ class SyncWorker:
             (mappings.KEPT_S, self._mappings.let_go),
             (heap.KEPT_S, self._heap.give_back),
         )
-        self._surroundings = Surroundings(self._mappings)
+        self._surroundings = JobContext(self._mappings)
         self._environments = Environments(store)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
         self._queue: deque[_Entry] = deque()

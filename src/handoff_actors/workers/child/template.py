@@ -6,17 +6,17 @@ from types import FunctionType
 from typing import Any, Final
 
 from handoff_actors.wire.payload import load_code
-from handoff_actors.workers.child.environments import Environment
+from handoff_actors.workers.child.environments import JobEnvironment
+from handoff_actors.workers.child.records import log_from
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES
-from handoff_actors.workers.recent import Recent
-from handoff_actors.workers.records import log_from
+from handoff_actors.workers.recent import LruCache
 
 #: How quickly the estimate follows when calls get faster.
 _DECAY: Final = 0.2
 _UNKNOWN: Final = float("inf")
 
 
-class Code:
+class CachedCode:
     """A user's function, loaded when it is first needed so that a failure is its job's own."""
 
     __slots__ = ("_by_reference", "_encoded", "_function", "seconds")
@@ -46,20 +46,20 @@ class Code:
             self.seconds += (seconds - self.seconds) * _DECAY
 
 
-class Template:
+class LoadedTemplate:
     """A run's template."""
 
     __slots__ = ("as_list", "claims_memory", "code", "environment", "sends_output", "threads")
 
     def __init__(
         self,
-        code: Code,
+        code: CachedCode,
         *,
         as_list: bool,
         claims_memory: bool,
         threads: int,
         sends_output: bool,
-        environment: Environment | None,
+        environment: JobEnvironment | None,
     ) -> None:
         self.code = code
         self.as_list = as_list
@@ -71,14 +71,14 @@ class Template:
         self.environment = environment
 
 
-class Templates:
+class LoadedTemplates:
     """The templates of all runs that this worker has heard of."""
 
     def __init__(self) -> None:
-        self._codes: Recent[Code] = Recent(CODES_KEPT, CODES_KEPT_NBYTES)
-        self._runs: dict[int, dict[int, Template]] = {}
+        self._codes: LruCache[CachedCode] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
+        self._runs: dict[int, dict[int, LoadedTemplate]] = {}
         #: Templates of a run that ask for the same share it: from one to the other nothing changes.
-        self._environments: dict[int, list[Environment]] = {}
+        self._environments: dict[int, list[JobEnvironment]] = {}
 
     def define(
         self,
@@ -97,12 +97,12 @@ class Templates:
         code = self._codes.get(digest)
         if code is None:
             assert encoded is not None, "the pool must count along"
-            code = Code(by_reference=by_reference, encoded=encoded)
+            code = CachedCode(by_reference=by_reference, encoded=encoded)
             self._codes.put(digest, code, len(encoded))
         if log_level is not None:
             log_from(log_level)
         environment = None if asked_for is None else self._environment(run, *asked_for)
-        self._runs.setdefault(run, {})[number] = Template(
+        self._runs.setdefault(run, {})[number] = LoadedTemplate(
             code,
             as_list=as_list,
             claims_memory=claims_memory,
@@ -111,7 +111,7 @@ class Templates:
             environment=environment,
         )
 
-    def of(self, run: int) -> dict[int, Template]:
+    def of(self, run: int) -> dict[int, LoadedTemplate]:
         """Give the run's templates by number."""
         return self._runs[run]
 
@@ -122,12 +122,12 @@ class Templates:
 
     def _environment(
         self, run: int, variables: dict[str, str], directory: str, package: int | None
-    ) -> Environment:
+    ) -> JobEnvironment:
         known = self._environments.setdefault(run, [])
         for environment in known:
             if (environment.variables, environment.directory) == (variables, directory):
                 return environment
-        known.append(Environment(run, variables, directory, package))
+        known.append(JobEnvironment(run, variables, directory, package))
         return known[-1]
 
 

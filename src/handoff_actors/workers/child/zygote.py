@@ -23,7 +23,7 @@ import msgpack
 from handoff_actors.store.directories import remove
 from handoff_actors.store.linux import adopt_orphans, signal_when_parent_ends
 from handoff_actors.workers.child.main import run_worker
-from handoff_actors.workers.child.store import Store
+from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.protocol import KIBIBYTE, FromZygote, ToZygote
 
@@ -122,7 +122,7 @@ class Zygote:
             signal.set_wakeup_fd(-1)
             for ours in (self._channel, self._wakeup, self._waker):
                 ours.close()
-            store = Store(self._store, self._disk)
+            store = WorkerStore(self._store, self._disk)
             run_worker(channels, store, self._inline_limit, tail, self._pipe, zygote)
         self._workers[pid] = worker, tail
 

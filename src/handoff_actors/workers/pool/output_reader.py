@@ -22,7 +22,7 @@ RATE_NBYTES: Final = 1024 * 1024
 _PAUSE_S: Final = 0.05
 
 
-class Hearing:
+class OutputReader:
     """One pipe. `said` gets what has arrived, run by run."""
 
     def __init__(self, said: Callable[[RunId, Sequence[Said]], None]) -> None:

@@ -15,11 +15,11 @@ import msgspec
 from handoff_actors.ids import RunId, WorkerId
 from handoff_actors.store import directories
 from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Dropped, Job, Said, Template, Traces
-from handoff_actors.workers.pool.output_reader import Hearing
+from handoff_actors.workers.pool.output_reader import OutputReader
 from handoff_actors.workers.pool.pipe import JobKey, Pipe
 from handoff_actors.workers.pool.zygote_link import ZygoteLink
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, FromWorker, FromZygote, ToWorker
-from handoff_actors.workers.recent import Recent
+from handoff_actors.workers.recent import LruCache
 
 #: Jobs are written in pieces of about this size at most: a recall takes back those that have not been sent.
 _PIECE_NBYTES: Final = 64 * 1024
@@ -77,7 +77,7 @@ class _Worker:
         self.control = control
         self.pid: int | None = None
         #: As the worker counts too.
-        self.codes: Recent[bool] = Recent(CODES_KEPT, CODES_KEPT_NBYTES)
+        self.codes: LruCache[bool] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
         #: Numbers of the templates that it has, by run.
         self.templates: dict[int, set[int]] = {}
         self.devices: str | None = None
@@ -98,7 +98,7 @@ class WorkerPool:
         self._disk = disk
         self._inline_limit = inline_limit
         self._zygote: ZygoteLink | None = None
-        self._hearing: Hearing | None = None
+        self._hearing: OutputReader | None = None
         self._workers: dict[WorkerId, _Worker] = {}
         self._unflushed: list[Pipe] = []
         self._is_held = False
@@ -212,7 +212,7 @@ class WorkerPool:
 
     def _start_zygote(self) -> ZygoteLink:
         self._close_hearing()
-        hearing = self._hearing = Hearing(self._events.functions_said)
+        hearing = self._hearing = OutputReader(self._events.functions_said)
         assert hearing.theirs is not None
         told = (self._store, self._disk, self._inline_limit, hearing.theirs)
         zygote = ZygoteLink(*told, self._reported, self._zygote_lost)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from handoff_actors.core.run.events import Heard, NodeDown, RunEffect, Tell
+from handoff_actors.core.run.events import MessageFromNode, NodeDown, RunEffect, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.durations import CAPACITY, Durations
 from handoff_actors.core.run.scheduling.fusion import MOST_MEMBERS
@@ -44,7 +44,7 @@ def units(effects: list[RunEffect]) -> list[list[int]]:
     return [
         [sent.index, *(member.index for member in sent.then)]
         for effect in effects
-        if isinstance(effect, Tell) and isinstance(effect.message, Assign)
+        if isinstance(effect, SendToNode) and isinstance(effect.message, Assign)
         for sent in effect.message.jobs
     ]
 
@@ -56,8 +56,8 @@ def chain(length: int, **options: object) -> list[Function]:
     ]
 
 
-def parted(name: str, *indices: int) -> Heard:
-    return Heard(name, Recalled(RUN, [Ticket(index, 1) for index in indices], is_parted=True))
+def parted(name: str, *indices: int) -> MessageFromNode:
+    return MessageFromNode(name, Recalled(RUN, [Ticket(index, 1) for index in indices], is_parted=True))
 
 
 # --- What joins -------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_there_are_no_units_where_each_function_has_to_be_looked_at(changes: dic
 def test_member_takes_the_place_of_the_one_before_it_under_the_same_claim() -> None:
     run = quick_run(*chain(3, cost={"cpu": 1}))
     run.start(0.0, [node_up("a")])
-    node = run.dispatcher.candidates["a"]
+    node = run.scheduler.nodes["a"]
     run.handle(completed("a", done(0)), 0.1)
 
     assert (node.mine, list(node.sent), node.followers) == ({"cpu": 1.0}, [1, 2], {2})
@@ -223,7 +223,7 @@ def test_what_was_to_run_behind_a_failure_waits_for_its_retry_and_is_sent_by_its
 
     assert units(again) == [[0]]
     assert units(then) == [[1]]
-    assert run.dispatcher.candidates["a"].usable
+    assert run.scheduler.nodes["a"].usable
     run.check()
 
 
@@ -241,7 +241,7 @@ def test_recalled_unit_comes_back_whole() -> None:
     run = quick_run(*chain(2))
     run.start(0.0, [node_up("a")])
 
-    again = run.handle(Heard("a", Recalled(RUN, [Ticket(0, 1), Ticket(1, 1)])), 0.1)
+    again = run.handle(MessageFromNode("a", Recalled(RUN, [Ticket(0, 1), Ticket(1, 1)])), 0.1)
 
     assert units(again) == []
     assert units(run.handle(node_up("a"), 0.2)) == [[0]]

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from handoff_actors.core.run.events import NodeDown, NodeUp, Tell
+from handoff_actors.core.run.events import NodeDown, NodeUp, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling import scheduler
 from handoff_actors.core.run.scheduling.placement import POLICIES
@@ -135,7 +135,7 @@ def test_work_is_called_back_on_many_nodes_now_and_then() -> None:
     later = run.handle(completed("n02", done(2)), 1.0)
 
     assert at_once == []
-    assert later == [Tell("n00", Recall(RUN, [Ticket(MANY, 1)]))]
+    assert later == [SendToNode("n00", Recall(RUN, [Ticket(MANY, 1)]))]
 
 
 def test_room_is_shared_by_all_who_have_too_much() -> None:
@@ -146,4 +146,4 @@ def test_room_is_shared_by_all_who_have_too_much() -> None:
 
     effects = run.handle(completed(NAMES[2], done(5)), 1.0)
 
-    assert {effect.name for effect in effects if isinstance(effect, Tell)} == set(NAMES[:2])
+    assert {effect.name for effect in effects if isinstance(effect, SendToNode)} == set(NAMES[:2])

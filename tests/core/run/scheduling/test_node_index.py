@@ -2,20 +2,20 @@
 
 from hypothesis import given, settings, strategies as st
 
-from handoff_actors.core.run.scheduling.node_index import Shortlists, queue_share
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_share
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import MostSpare, Need
-from handoff_actors.core.run.scheduling.requirements import NeedClass
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
 
-NEED = NeedClass(0, {"cpu": 1.0}, is_async=False)
+NEED = RequirementClass(0, {"cpu": 1.0}, is_async=False)
 COSTS = [{"cpu": 1.0}, {"cpu": 2.5}, {"cpu": 1.0, "memory": 300.0}, {}]
 
 
-def node(name: str, cpu: float = 2.0) -> Candidate:
-    return Candidate(name, name, {"cpu": cpu, "memory": 1000.0}, workers=2)
+def node(name: str, cpu: float = 2.0) -> NodeView:
+    return NodeView(name, name, {"cpu": cpu, "memory": 1000.0}, workers=2)
 
 
-def scanned(nodes: list[Candidate], need: NeedClass) -> tuple[Candidate | None, Candidate | None]:
+def scanned(nodes: list[NodeView], need: RequirementClass) -> tuple[NodeView | None, NodeView | None]:
     """The roomiest node and the shortest queue, from a look at all."""
     usable = sorted((node for node in nodes if node.usable), key=lambda node: node.name)
     fitting = [node for node in usable if node.fits(need)]
@@ -24,7 +24,7 @@ def scanned(nodes: list[Candidate], need: NeedClass) -> tuple[Candidate | None, 
     return roomiest, min(queueable, key=lambda node: queue_share(node, need), default=None)
 
 
-def change(data: st.DataObject, node: Candidate, need: NeedClass) -> None:
+def change(data: st.DataObject, node: NodeView, need: RequirementClass) -> None:
     match data.draw(st.sampled_from(["add", "add", "remove", "others", "declare", "flag", "seconds"])):
         case "add":
             node.add(data.draw(st.integers(1_000, 9_999)), need)
@@ -45,40 +45,40 @@ def change(data: st.DataObject, node: Candidate, need: NeedClass) -> None:
 @settings(deadline=None)
 @given(st.data())
 def test_shortlists_answer_as_a_scan_of_all_nodes_would(data: st.DataObject) -> None:
-    needs = [NeedClass(number, cost, is_async=False) for number, cost in enumerate(COSTS)]
+    needs = [RequirementClass(number, cost, is_async=False) for number, cost in enumerate(COSTS)]
     nodes = {name: node(name, cpu) for name, cpu in (("a", 2.0), ("b", 2.0), ("c", 1.0), ("d", 4.0))}
-    shortlists = Shortlists(nodes.values())
+    indexes = NodeIndexes(nodes.values())
 
     for _ in range(data.draw(st.integers(1, 30))):
         name = data.draw(st.sampled_from(sorted(nodes)))
         if data.draw(st.integers(0, 9)):
             change(data, nodes[name], data.draw(st.sampled_from(needs)))
         else:
-            shortlists.gone(name)
+            indexes.gone(name)
             nodes[name] = node(name, 3.0)
-            shortlists.add(nodes[name])
+            indexes.add(nodes[name])
         asked = data.draw(st.sampled_from(needs))
-        answers = (shortlists.roomiest(asked), shortlists.shortest_queue(asked))
+        answers = (indexes.roomiest(asked), indexes.shortest_queue(asked))
         assert answers == scanned(list(nodes.values()), asked)
 
 
 def test_no_node_is_no_answer() -> None:
-    shortlists = Shortlists([])
+    indexes = NodeIndexes([])
 
-    assert shortlists.roomiest(NEED) is None
-    assert shortlists.shortest_queue(NEED) is None
+    assert indexes.roomiest(NEED) is None
+    assert indexes.shortest_queue(NEED) is None
 
 
 def test_node_that_can_not_be_used_for_a_while_is_passed_over_until_it_can() -> None:
     best, second = node("a", 3.0), node("b")
-    shortlists = Shortlists([best, second])
-    before = shortlists.roomiest(NEED), shortlists.shortest_queue(NEED)
+    indexes = NodeIndexes([best, second])
+    before = indexes.roomiest(NEED), indexes.shortest_queue(NEED)
 
     best.is_paused = True
-    at_once = shortlists.roomiest(NEED), shortlists.shortest_queue(NEED)
-    still = shortlists.roomiest(NEED), shortlists.shortest_queue(NEED)
+    at_once = indexes.roomiest(NEED), indexes.shortest_queue(NEED)
+    still = indexes.roomiest(NEED), indexes.shortest_queue(NEED)
     best.is_paused = False
-    after = shortlists.roomiest(NEED), shortlists.shortest_queue(NEED)
+    after = indexes.roomiest(NEED), indexes.shortest_queue(NEED)
 
     assert before == after == (best, best)
     assert at_once == still == (second, second)

@@ -1,6 +1,6 @@
 from handoff_actors.core.run.events import (
     NodeDown,
-    Tell,
+    SendToNode,
 )
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.errors import (
@@ -163,7 +163,7 @@ def test_value_of_a_hook_stays_with_a_leaving_node_until_its_consumer_is_done() 
     ended = run.handle(completed("b", done(1)), 0.5)
 
     assert leaving == []
-    assert Tell("a", Close(RUN)) in ended
+    assert SendToNode("a", Close(RUN)) in ended
 
 
 def test_hook_whose_consumer_has_no_node_keeps_nothing_else_waiting() -> None:
@@ -187,6 +187,6 @@ def test_hooks_of_a_group_work_for_one_node() -> None:
 
     tells = run.handle(completed("a", done(0)), 0.1)
 
-    sent = [effect.message for effect in tells if isinstance(effect, Tell)]
+    sent = [effect.message for effect in tells if isinstance(effect, SendToNode)]
     jobs = [job for message in sent if isinstance(message, Assign) for job in message.jobs]
     assert [job.args[2] for job in jobs] == [Text("b"), Text("b")]

@@ -2,9 +2,9 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from handoff_actors.core.run.scheduling.priority import Urgency
+from handoff_actors.core.run.scheduling.priority import Priority
 from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyQueue
-from handoff_actors.core.run.scheduling.requirements import Needs
+from handoff_actors.core.run.scheduling.requirements import Requirements
 from handoff_actors.graph import Function
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
@@ -33,52 +33,52 @@ def mixed() -> Plan:
 
 
 def test_the_longest_way_counts_functions_until_seconds_are_known() -> None:
-    assert Urgency(mixed()).level == [1, 1, 2, 1, 1]
+    assert Priority(mixed()).level == [1, 1, 2, 1, 1]
 
 
 def test_seconds_count_once_functions_have_ended() -> None:
-    urgency = Urgency(mixed())
+    priority = Priority(mixed())
 
-    assert urgency.learn(Index(0), 1.0)
-    assert urgency.level == [1.0, 1.0, 2.0, 1.0, 1.0]
-    assert urgency.learn(Index(1), 5.0)
-    assert urgency.level == [1.0, 5.0, 2.0, 1.0, 5.0]
+    assert priority.learn(Index(0), 1.0)
+    assert priority.level == [1.0, 1.0, 2.0, 1.0, 1.0]
+    assert priority.learn(Index(1), 5.0)
+    assert priority.level == [1.0, 5.0, 2.0, 1.0, 5.0]
 
 
 def test_later_functions_of_a_kind_correct_what_was_learned() -> None:
-    urgency = Urgency(mixed())
-    urgency.learn(Index(0), 1.0)
+    priority = Priority(mixed())
+    priority.learn(Index(0), 1.0)
 
-    assert urgency.learn(Index(2), 2.0)
-    assert urgency.level[0] == 1.3
+    assert priority.learn(Index(2), 2.0)
+    assert priority.level[0] == 1.3
 
 
 def test_levels_are_not_worked_out_anew_for_functions_that_take_no_time() -> None:
-    urgency = Urgency(mixed())
+    priority = Priority(mixed())
 
-    assert not urgency.learn(Index(0), 0.000001)
-    assert urgency.level == [1, 1, 2, 1, 1]
+    assert not priority.learn(Index(0), 0.000001)
+    assert priority.level == [1, 1, 2, 1, 1]
 
 
 def test_levels_are_worked_out_anew_ever_more_rarely() -> None:
-    urgency = Urgency(mixed())
+    priority = Priority(mixed())
 
-    changes = [urgency.learn(Index(0), 1.0) for _ in range(12)]
+    changes = [priority.learn(Index(0), 1.0) for _ in range(12)]
 
     assert changes == [True] * 4 + [True, False, True, False, True, False, False, True]
 
 
 def test_nothing_is_learned_where_all_functions_are_of_a_kind() -> None:
-    urgency = Urgency(plan_of(("a", [], code), ("b", ["a"], code)))
+    priority = Priority(plan_of(("a", [], code), ("b", ["a"], code)))
 
-    assert not urgency.learn(Index(0), 1.0)
-    assert urgency.level == [2, 1]
+    assert not priority.learn(Index(0), 1.0)
+    assert priority.level == [2, 1]
 
 
 def test_ready_functions_are_put_in_a_new_order() -> None:
     plan = mixed()
     queue = ReadyQueue(plan)
-    destination = Destination(Needs(plan).classes[0], None)
+    destination = Destination(Requirements(plan).classes[0], None)
     for index in (0, 1):
         queue.push(Index(index), destination)
     [lane] = queue.lanes()
@@ -97,19 +97,19 @@ def test_ready_functions_are_put_in_a_new_order() -> None:
 
 
 def test_what_earlier_runs_took_counts_from_the_start() -> None:
-    urgency = Urgency(mixed())
+    priority = Priority(mixed())
 
-    urgency.assume({0: 1.0, 1: 5.0})
+    priority.assume({0: 1.0, 1: 5.0})
 
-    assert urgency.level == [1.0, 5.0, 2.0, 1.0, 5.0]
+    assert priority.level == [1.0, 5.0, 2.0, 1.0, 5.0]
 
 
 def test_functions_that_took_no_time_are_ranked_by_their_number() -> None:
-    urgency = Urgency(mixed())
+    priority = Priority(mixed())
 
-    urgency.assume({0: 0.000001, 1: None})
+    priority.assume({0: 0.000001, 1: None})
 
-    assert urgency.level == [1, 1, 2, 1, 1]
+    assert priority.level == [1, 1, 2, 1, 1]
 
 
 def several() -> Plan:
@@ -124,40 +124,40 @@ def several() -> Plan:
 
 
 def test_first_function_of_a_kind_that_is_not_known_goes_first() -> None:
-    urgency = Urgency(several())
+    priority = Priority(several())
 
-    assert [urgency.of(Index(index)) for index in range(5)] == [inf, 1, inf, 1, 1]
-    assert urgency.of(Index(0)) == inf, "still, when it is tried again"
+    assert [priority.of(Index(index)) for index in range(5)] == [inf, 1, inf, 1, 1]
+    assert priority.of(Index(0)) == inf, "still, when it is tried again"
 
 
 def test_nothing_is_tried_first_of_kinds_that_are_known() -> None:
-    urgency = Urgency(several())
-    urgency.assume({0: 1.0, 1: None})
-    urgency.learn(Index(3), 2.0)
+    priority = Priority(several())
+    priority.assume({0: 1.0, 1: None})
+    priority.learn(Index(3), 2.0)
 
-    assert [urgency.of(Index(index)) for index in range(5)] == [1.0, 1.0, 4.0, 2.0, 2.0]
+    assert [priority.of(Index(index)) for index in range(5)] == [1.0, 1.0, 4.0, 2.0, 2.0]
 
 
 def test_a_kind_that_is_not_known_counts_as_the_longest() -> None:
-    urgency = Urgency(several())
+    priority = Priority(several())
 
-    urgency.assume({0: 1.0, 1: 3.0})
+    priority.assume({0: 1.0, 1: 3.0})
 
-    assert urgency.level == [1.0, 1.0, 6.0, 3.0, 3.0]
+    assert priority.level == [1.0, 1.0, 6.0, 3.0, 3.0]
 
 
 def test_kinds_that_are_next_to_nothing_of_all_work_go_first() -> None:
-    urgency = Urgency(several())
+    priority = Priority(several())
 
-    urgency.assume({0: 0.01, 1: 1.0, 2: 1.0})
+    priority.assume({0: 0.01, 1: 1.0, 2: 1.0})
 
-    assert urgency.level == [inf, inf, 2.0, 1.0, 1.0]
+    assert priority.level == [inf, inf, 2.0, 1.0, 1.0]
 
 
 def test_many_kinds_of_one_function_each_are_not_all_next_to_nothing() -> None:
     codes = [partial(code, number) for number in range(1000)]
-    urgency = Urgency(plan_of(*((str(number), [], each) for number, each in enumerate(codes))))
+    priority = Priority(plan_of(*((str(number), [], each) for number, each in enumerate(codes))))
 
-    urgency.assume(dict.fromkeys(range(1000), 1.0))
+    priority.assume(dict.fromkeys(range(1000), 1.0))
 
-    assert sum(level == inf for level in urgency.level) == 9
+    assert sum(level == inf for level in priority.level) == 9

@@ -8,11 +8,11 @@ from handoff_actors.core.run.explain import explain
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import Reused
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.scheduling.python_affinity import Native
-from handoff_actors.core.run.scheduling.requirements import NeedClass
+from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.errors import AllocationError
 from handoff_actors.graph import Argument, Constant, Function, collocated
 from tests.core.builders import (
@@ -51,7 +51,7 @@ def native_program(*functions: Function, constants: bool = False, values: bool =
     )
     return replace(
         program,
-        native=Native(
+        native=PythonAffinity(
             OURS,
             templates,
             frozenset(range(len(plan.constants)) if constants else ()),
@@ -115,7 +115,7 @@ def test_explanation_says_which_python_a_node_has() -> None:
     run = native_run(program)
     run.start(0.0, [node("a", THEIRS)])
 
-    found = {entry.function_id: entry for entry in explain(program.plan, run.progress, run.dispatcher)}
+    found = {entry.function_id: entry for entry in explain(program.plan, run.progress, run.scheduler)}
 
     assert found["x"].nodes["a"] == (
         "runs Python 3.13, and this function's code, or a value that it takes, was pickled by value with 3.11"
@@ -127,7 +127,7 @@ def test_names_that_nodes_give_themselves_are_shown_as_letters() -> None:
     run = native_run(program)
     run.start(0.0, [node("a\n\x1b[2J", "3\n\x1b[2J")])
 
-    [entry] = explain(program.plan, run.progress, run.dispatcher)
+    [entry] = explain(program.plan, run.progress, run.scheduler)
     (end,) = ends(run.wake(10.0))
 
     assert entry.nodes["a\n\x1b[2J"].startswith(r"runs Python 3\n\x1b[2J, and")
@@ -268,13 +268,13 @@ def test_unit_has_only_what_claims_the_same_and_runs_in_the_same_way() -> None:
 
 
 def test_candidate_says_what_it_lacks() -> None:
-    candidate = Candidate("n2", "", {"cpu": 1.0}, 1, THEIRS)
+    node = NodeView("n2", "", {"cpu": 1.0}, 1, THEIRS)
 
-    assert candidate.shortfall(NeedClass(0, {"cpu": 2.0}, is_async=False)) == (
+    assert node.shortfall(RequirementClass(0, {"cpu": 2.0}, is_async=False)) == (
         "offers {'cpu': 1.0}, which is less than {'cpu': 2.0}"
     )
-    assert not candidate.could_ever_hold(NeedClass(0, {}, is_async=False, python=OURS))
-    assert candidate.could_ever_hold(NeedClass(0, {}, is_async=False, python=THEIRS))
+    assert not node.could_ever_hold(RequirementClass(0, {}, is_async=False, python=OURS))
+    assert node.could_ever_hold(RequirementClass(0, {}, is_async=False, python=THEIRS))
 
 
 def test_run_without_code_by_value_knows_no_difference() -> None:

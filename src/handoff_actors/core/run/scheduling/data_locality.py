@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from handoff_actors.core.run.scheduling.placement import Need
-from handoff_actors.core.run.state import Progress
+from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index, Resources
 
 
-class Freight:
+class DataLocality:
     """The stored inputs of all functions of a run."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: Plan, progress: RunState) -> None:
         self._plan = plan
         self._progress = progress
 

@@ -2,29 +2,35 @@
 
 from collections.abc import Callable
 
-from handoff_actors.core.run.events import Observed
-from handoff_actors.core.run.scheduling.fusion import Units
-from handoff_actors.core.run.scheduling.node_view import Candidate
-from handoff_actors.core.run.scheduling.program import Batch, Program, Sources
-from handoff_actors.core.run.scheduling.requirements import Needs
-from handoff_actors.core.run.state import RESTING, Progress
+from handoff_actors.core.run.events import FunctionObserved
+from handoff_actors.core.run.scheduling.fusion import Fusion
+from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
+from handoff_actors.core.run.scheduling.requirements import Requirements
+from handoff_actors.core.run.state import RESTING, RunState
 from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Job, Rank
 
 
-class Sending:
+class Dispatch:
     """The functions of one run that are out."""
 
     def __init__(
-        self, program: Program, progress: Progress, sources: Sources, needs: Needs, *, may_form_units: bool
+        self,
+        program: Program,
+        progress: RunState,
+        sources: Sources,
+        needs: Requirements,
+        *,
+        may_form_units: bool,
     ) -> None:
         self._program = program
         self._plan = program.plan
         self._progress = progress
         self._sources = sources
         self._needs = needs
-        self._units = Units(program, progress, needs) if may_form_units else None
+        self._units = Fusion(program, progress, needs) if may_form_units else None
         #: Of a member of a unit that is out, the one that runs behind it.
         self._follower: dict[Index, Index] = {}
         self._with_calls = {
@@ -32,15 +38,15 @@ class Sending:
             for index, specs in enumerate(self._plan.args)
             if any(type(spec) is CallSpec for spec in specs)
         }
-        self._observe: Callable[[Observed], None] | None = None
+        self._observe: Callable[[FunctionObserved], None] | None = None
         self._now = 0.0
         self.in_flight = 0
 
-    def begin(self, now: float, observe: Callable[[Observed], None] | None) -> None:
+    def begin(self, now: float, observe: Callable[[FunctionObserved], None] | None) -> None:
         """What is sent from now on is sent at this time, and told of."""
         self._now, self._observe = now, observe
 
-    def send(self, index: Index, node: Candidate, batch: Batch, rank: Rank) -> None:
+    def send(self, index: Index, node: NodeView, batch: AssignBatch, rank: Rank) -> None:
         """Put a function into a message, with those that can run behind it."""
         node.add(index, self._needs.of[index])
         attempt = self._book(index, node, batch)
@@ -48,7 +54,7 @@ class Sending:
         then = self._send_behind(index, members, node, batch) if members else ()
         batch.jobs.append(self._program.job(index, attempt, node, self._sources, then, rank))
 
-    def done(self, index: Index, node: Candidate) -> None:
+    def done(self, index: Index, node: NodeView) -> None:
         """A function has ended well on a node, where the one behind it takes its place."""
         follower = self._follower.pop(index, None)
         if follower in node.followers and index not in node.followers:
@@ -57,7 +63,7 @@ class Sending:
             node.remove(index)
         self._is_back(index)
 
-    def back(self, index: Index, node: Candidate) -> None:
+    def back(self, index: Index, node: NodeView) -> None:
         """Take a function off a node's books."""
         self._follower.pop(index, None)
         node.remove(index)
@@ -69,18 +75,18 @@ class Sending:
         self._progress.phase[index] = RESTING
 
     def _send_behind(
-        self, head: Index, members: list[Index], node: Candidate, batch: Batch
+        self, head: Index, members: list[Index], node: NodeView, batch: AssignBatch
     ) -> tuple[Job, ...]:
         self._follower.update(zip([head, *members], members, strict=False))
         jobs: list[Job] = []
         for index in members:
-            # Once its turn comes it is what its head was: see `Candidate.hand_on`.
+            # Once its turn comes it is what its head was: see `NodeView.hand_on`.
             node.add_follower(index, self._needs.of[head])
             attempt = self._book(index, node, batch)
             jobs.append(self._program.job(index, attempt, node, self._sources))
         return tuple(jobs)
 
-    def _book(self, index: Index, node: Candidate, batch: Batch) -> int:
+    def _book(self, index: Index, node: NodeView, batch: AssignBatch) -> int:
         """Note that a function goes to a node, with the templates that it needs; the answer is the attempt."""
         if self._plan.template_of[index] not in node.templates or index in self._with_calls:
             for template in self._program.templates_of(index):
@@ -90,5 +96,5 @@ class Sending:
         self.in_flight += 1
         attempt = self._progress.set_sent(index, node.name, self._now)
         if self._observe is not None:
-            self._observe(Observed("assigned", index, node.name, attempt))
+            self._observe(FunctionObserved("assigned", index, node.name, attempt))
         return attempt

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from handoff_actors.core.run.state import DONE, Progress
+from handoff_actors.core.run.state import DONE, RunState
 from handoff_actors.wire.messages.jobs import Template
 
 #: Pieces of code that are remembered.
@@ -29,7 +29,7 @@ class Durations:
         if len(self._seconds) > CAPACITY:
             self._seconds.popitem(last=False)
 
-    def learn(self, templates: Sequence[Template], template_of: Sequence[int], progress: Progress) -> None:
+    def learn(self, templates: Sequence[Template], template_of: Sequence[int], progress: RunState) -> None:
         """Take note of a run that has ended."""
         sums: dict[int, tuple[float, int]] = {}
         for index, template in enumerate(template_of[:SAMPLE]):

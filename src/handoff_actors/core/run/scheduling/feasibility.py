@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
-from handoff_actors.core.run.scheduling.node_view import Candidate
-from handoff_actors.core.run.scheduling.requirements import NeedClass, Needs
-from handoff_actors.core.run.state import DONE, Progress
+from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
+from handoff_actors.core.run.state import DONE, RunState
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
@@ -16,7 +16,7 @@ from handoff_actors.graph.plan import Plan
 class _Demand(Struct):
     """All functions that need the same of the same node."""
 
-    need: NeedClass
+    need: RequirementClass
     target: str | None
     #: In the order of their indices. Every function of a run is in one: an array takes 8 bytes for it, a list 36.
     functions: "array[int]" = field(default_factory=lambda: array("l"))
@@ -26,7 +26,7 @@ class _Demand(Struct):
 class Feasibility:
     """Watches that something that could run each function is there, or comes within the time allowed."""
 
-    def __init__(self, plan: Plan, needs: Needs, progress: Progress, allowed_s: float) -> None:
+    def __init__(self, plan: Plan, needs: Requirements, progress: RunState, allowed_s: float) -> None:
         self._plan = plan
         self._progress = progress
         self._allowed_s = allowed_s
@@ -42,13 +42,13 @@ class Feasibility:
         self._demands = list(demands.values())
         self._known: set[str] = set()
 
-    def look(self, candidates: Mapping[str, Candidate], now: float) -> None:
+    def look(self, nodes: Mapping[str, NodeView], now: float) -> None:
         """Look again, since nodes have changed."""
-        self._known |= candidates.keys()
+        self._known |= nodes.keys()
         for demand in self._demands:
             met = any(
                 node.could_ever_hold(demand.need)
-                for node in candidates.values()
+                for node in nodes.values()
                 if demand.target in {None, node.name} and not node.is_leaving
             )
             if met or not self._is_unfinished(demand):
@@ -66,50 +66,50 @@ class Feasibility:
         """What nothing could run now."""
         return (demand for demand in self._demands if demand.unmet_since is not None)
 
-    def verdict(self, candidates: Mapping[str, Candidate], now: float) -> HandoffError | None:
+    def verdict(self, nodes: Mapping[str, NodeView], now: float) -> HandoffError | None:
         """The error that ends the run, once something has been unmet for too long."""
         for demand in self._demands:
             if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
                 continue
             if self._is_unfinished(demand):
-                return self._error(demand, candidates)
+                return self._error(demand, nodes)
             demand.unmet_since = None
         return None
 
     def _is_unfinished(self, demand: _Demand) -> bool:
         return any(self._progress.phase[index] != DONE for index in demand.functions)
 
-    def _error(self, demand: _Demand, candidates: Mapping[str, Candidate]) -> HandoffError:
+    def _error(self, demand: _Demand, nodes: Mapping[str, NodeView]) -> HandoffError:
         function_id = next(
             self._plan.ids[index] for index in demand.functions if self._progress.phase[index] != DONE
         )
         waited = f"within allocation_timeout={self._allowed_s:g} s"
-        if demand.target is not None and demand.target not in candidates and demand.target in self._known:
+        if demand.target is not None and demand.target not in nodes and demand.target in self._known:
             return NodeLost(
                 demand.target, f"function {function_id!r} is pinned to it, and it has not come back {waited}"
             )
-        if demand.target is not None and demand.target not in candidates:
+        if demand.target is not None and demand.target not in nodes:
             reason = f"is pinned to node {demand.target!r}, and no member of that name has joined {waited}"
-        elif demand.target is not None and candidates[demand.target].is_leaving:
+        elif demand.target is not None and nodes[demand.target].is_leaving:
             return NodeLost(demand.target, f"function {function_id!r} is pinned to it, and it leaves")
         elif demand.target is not None:
-            reason = _too_much(demand.need, candidates[demand.target])
+            reason = _too_much(demand.need, nodes[demand.target])
         else:
-            reason = f"needs {_wish(demand.need, candidates)}, and none that does has joined {waited}"
-        offers = {name: node.capabilities for name, node in candidates.items()}
+            reason = f"needs {_wish(demand.need, nodes)}, and none that does has joined {waited}"
+        offers = {name: node.capabilities for name, node in nodes.items()}
         return AllocationError(function_id, demand.need.cost, offers, reason)
 
 
-def _too_much(need: NeedClass, node: Candidate) -> str:
+def _too_much(need: RequirementClass, node: NodeView) -> str:
     """What a function asks of the node that it is pinned to."""
     if node.speaks(need):
         return f"needs {need.cost} of node {node.name!r}, which offers less"
     return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
 
 
-def _wish(need: NeedClass, candidates: Mapping[str, Candidate]) -> str:
+def _wish(need: RequirementClass, nodes: Mapping[str, NodeView]) -> str:
     """What a function asks for, and no node offers."""
-    strangers = [node for node in candidates.values() if not node.speaks(need)]
+    strangers = [node for node in nodes.values() if not node.speaks(need)]
     if not strangers:
         return f"{need.cost or 'a node'}, which no node offers"
     versions = ", ".join(

@@ -8,10 +8,10 @@ limits and retries are as certain as without units. See HyperQueue and Dask's gr
 
 from collections.abc import Sequence
 
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.scheduling.requirements import OVERHEAD_S, NeedClass, Needs
-from handoff_actors.core.run.state import WAITING, Progress
+from handoff_actors.core.run.scheduling.requirements import OVERHEAD_S, RequirementClass, Requirements
+from handoff_actors.core.run.state import WAITING, RunState
 from handoff_actors.ids import Index
 
 #: A unit is about this much work at most, so that nobody waits long for its worker.
@@ -21,17 +21,17 @@ MOST_MEMBERS = 128
 SIBLING_S = 0.00005
 
 
-class Units:
+class Fusion:
     """The units of one run."""
 
-    def __init__(self, program: Program, progress: Progress, needs: Needs) -> None:
+    def __init__(self, program: Program, progress: RunState, needs: Requirements) -> None:
         self._plan = program.plan
         self._progress = progress
         self._needs = needs
         # A coroutine runs beside others anyway, and of what has a time limit it must be known when it began.
         self._may_join = [not t.is_async and t.timeout is None for t in program.templates]
 
-    def behind(self, head: Index, node: Candidate) -> list[Index]:
+    def behind(self, head: Index, node: NodeView) -> list[Index]:
         """The functions to send along with one that goes to a node, in the order in which they are to run."""
         plan, need = self._plan, self._needs.of[head]
         most = self._most_members(need)
@@ -54,7 +54,7 @@ class Units:
         """Whether any of them will be ready once this one is done: of wide graphs most functions have none such."""
         return 1 in map(self._progress.missing.__getitem__, dependents)
 
-    def _most_members(self, need: NeedClass) -> int:
+    def _most_members(self, need: RequirementClass) -> int:
         return 0 if need.seconds is None else min(MOST_MEMBERS, int(UNIT_S / (need.seconds + OVERHEAD_S)))
 
     def _is_joinable(self, index: Index) -> bool:
@@ -66,7 +66,7 @@ class Units:
             and self._progress.attempt[index] <= 1
         )
 
-    def _joins(self, index: Index, head: Index, node: Candidate, inside: set[Index]) -> bool:
+    def _joins(self, index: Index, head: Index, node: NodeView, inside: set[Index]) -> bool:
         plan, progress = self._plan, self._progress
         producers = plan.producers[index]
         return (
@@ -81,7 +81,7 @@ class Units:
             and (not progress.stored or progress.stored.keys().isdisjoint(producers))
         )
 
-    def _is_alike(self, need: NeedClass, of_head: NeedClass, node: Candidate, size: int) -> bool:
+    def _is_alike(self, need: RequirementClass, of_head: RequirementClass, node: NodeView, size: int) -> bool:
         """Whether a function can go along: it claims the same, and where only that differs, its code can run there, too."""
         if need is of_head:
             return True

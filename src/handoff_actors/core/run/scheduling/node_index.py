@@ -8,21 +8,21 @@ grows with the logarithm of their number.
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import spare_share
-from handoff_actors.core.run.scheduling.requirements import NeedClass
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
 
 _Place = tuple[float, str, int]
 
 
-class Shortlist:
+class NodeIndex:
     """Usable nodes that have room, the one with the least rank first, and of equals by name."""
 
     def __init__(
         self,
-        nodes: Iterable[Candidate],
-        has_room: Callable[[Candidate], bool],
-        rank: Callable[[Candidate], float],
+        nodes: Iterable[NodeView],
+        has_room: Callable[[NodeView], bool],
+        rank: Callable[[NodeView], float],
     ) -> None:
         self._has_room = has_room
         self._rank = rank
@@ -30,10 +30,10 @@ class Shortlist:
         self._changed = {node.name: node for node in nodes}
         self._heap: list[_Place] = []
         #: The latest place of each node that is in the heap; its others count no more.
-        self._places: dict[str, tuple[_Place, Candidate]] = {}
+        self._places: dict[str, tuple[_Place, NodeView]] = {}
         self._count = 0
 
-    def changed(self, node: Candidate) -> None:
+    def changed(self, node: NodeView) -> None:
         """A node is to be looked at anew."""
         self._changed[node.name] = node
 
@@ -42,7 +42,7 @@ class Shortlist:
         self._changed.pop(name, None)
         self._places.pop(name, None)
 
-    def best(self) -> Candidate | None:
+    def best(self) -> NodeView | None:
         """The first node."""
         self._look_at_changed()
         while self._heap:
@@ -71,23 +71,23 @@ class Shortlist:
         self._changed = unusable
 
 
-class Shortlists:
+class NodeIndexes:
     """What to ask, for each class that occurs, in place of all nodes."""
 
-    def __init__(self, nodes: Iterable[Candidate]) -> None:
+    def __init__(self, nodes: Iterable[NodeView]) -> None:
         self._nodes = {node.name: node for node in nodes}
         #: By class: those that could start a function at once, and those that may get one to start later.
-        self._lists: dict[int, tuple[Shortlist, Shortlist]] = {}
+        self._lists: dict[int, tuple[NodeIndex, NodeIndex]] = {}
         for node in self._nodes.values():
             node.on_change = self.changed
 
-    def changed(self, node: Candidate) -> None:
+    def changed(self, node: NodeView) -> None:
         """What a node claims or offers is not what it was."""
-        for shortlists in self._lists.values():
-            for shortlist in shortlists:
-                shortlist.changed(node)
+        for indexes in self._lists.values():
+            for index_of_nodes in indexes:
+                index_of_nodes.changed(node)
 
-    def add(self, node: Candidate) -> None:
+    def add(self, node: NodeView) -> None:
         """A node has come."""
         self._nodes[node.name] = node
         node.on_change = self.changed
@@ -96,34 +96,34 @@ class Shortlists:
     def gone(self, name: str) -> None:
         """A node is no more."""
         del self._nodes[name]
-        for shortlists in self._lists.values():
-            for shortlist in shortlists:
-                shortlist.gone(name)
+        for indexes in self._lists.values():
+            for index_of_nodes in indexes:
+                index_of_nodes.gone(name)
 
-    def roomiest(self, need: NeedClass) -> Candidate | None:
+    def roomiest(self, need: RequirementClass) -> NodeView | None:
         """Of the nodes that could start a function at once, the one with the largest spare share after its claim."""
         return self._lists_for(need)[0].best()
 
-    def shortest_queue(self, need: NeedClass) -> Candidate | None:
+    def shortest_queue(self, need: RequirementClass) -> NodeView | None:
         """Of the nodes that may be sent one to start later, the one with the fewest for each that can run at once."""
         node = self._lists_for(need)[1].best()
         # If the shortest queue is full, all are.
         return node if node is not None and node.may_queue(need) else None
 
-    def _lists_for(self, need: NeedClass) -> tuple[Shortlist, Shortlist]:
+    def _lists_for(self, need: RequirementClass) -> tuple[NodeIndex, NodeIndex]:
         lists = self._lists.get(need.number)
         if lists is None:
             nodes = self._nodes.values()
-            starting = Shortlist(
+            starting = NodeIndex(
                 nodes, lambda node: node.fits(need), lambda node: -spare_share(node, need.cost)
             )
-            queueing = Shortlist(
+            queueing = NodeIndex(
                 nodes, lambda node: node.could_ever_hold(need), lambda node: queue_share(node, need)
             )
             lists = self._lists[need.number] = (starting, queueing)
         return lists
 
 
-def queue_share(node: Candidate, need: NeedClass) -> float:
+def queue_share(node: NodeView, need: RequirementClass) -> float:
     """How many functions of a class a node has been sent, for each that can run there at once."""
     return node.counts.get(need.number, 0) / max(1, node.slots(need))

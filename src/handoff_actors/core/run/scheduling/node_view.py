@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from handoff_actors.core.resources import ROUNDING, TOLERANCE, holds, how_many
-from handoff_actors.core.run.scheduling.requirements import NeedClass
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index, Resources
 
@@ -16,7 +16,7 @@ COROUTINES = 4096
 MOST_SLOTS = 4096
 
 
-class Candidate:
+class NodeView:
     """One node. Claims are counted from when a function is sent, so that they are never behind."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Candidate:
         #: What this run's functions there claim.
         self.mine: Resources = {}
         #: This run's functions there, in the order in which they were sent.
-        self.sent: dict[Index, NeedClass] = {}
+        self.sent: dict[Index, RequirementClass] = {}
         #: Those that run behind another one, under its claim.
         self.followers: set[Index] = set()
         #: How many of each class the others are.
@@ -50,7 +50,7 @@ class Candidate:
         #: It had nothing to give back, so it is not asked again before then.
         self.quiet_until = 0.0
         #: Whoever wants to know that claims or capabilities have changed. Whether it is usable is not told.
-        self.on_change: Callable[[Candidate], None] | None = None
+        self.on_change: Callable[[NodeView], None] | None = None
         self._slots: dict[int, int] = {}
 
     @property
@@ -71,15 +71,15 @@ class Candidate:
         """Workers that none of this run's functions keeps busy."""
         return max(0, self.workers - len(self.sent) + len(self.followers))
 
-    def could_ever_hold(self, need: NeedClass) -> bool:
+    def could_ever_hold(self, need: RequirementClass) -> bool:
         """Whether it can run such functions, and offers enough if nothing else were claimed."""
         return self.speaks(need) and holds(self.capabilities, need.cost)
 
-    def speaks(self, need: NeedClass) -> bool:
+    def speaks(self, need: RequirementClass) -> bool:
         """Whether its Python can load what such a function needs."""
         return not need.python or need.python == self.python
 
-    def shortfall(self, need: NeedClass) -> str:
+    def shortfall(self, need: RequirementClass) -> str:
         """Why it could never hold such a function, for people."""
         if self.speaks(need):
             return f"offers {self.capabilities}, which is less than {need.cost}"
@@ -88,7 +88,7 @@ class Candidate:
             f" was pickled by value with {need.python}"
         )
 
-    def fits(self, need: NeedClass) -> bool:
+    def fits(self, need: RequirementClass) -> bool:
         """Whether a function of that class could start at once."""
         if not self.speaks(need):
             return False
@@ -104,22 +104,22 @@ class Candidate:
                 return False
         return True
 
-    def may_queue(self, need: NeedClass) -> bool:
+    def may_queue(self, need: RequirementClass) -> bool:
         """Whether it may be sent one more, to start later."""
         return self.room(need) > 0 and self.could_ever_hold(need)
 
-    def room(self, need: NeedClass) -> int:
+    def room(self, need: RequirementClass) -> int:
         """How many more of that class it may be sent, to start at once or later."""
         return max(1, self.slots(need)) * (1 + need.ahead) - self.counts.get(need.number, 0)
 
-    def slots(self, need: NeedClass) -> int:
+    def slots(self, need: RequirementClass) -> int:
         """How many functions of that class can run there at once, if this run has nothing else there."""
         slots = self._slots.get(need.number)
         if slots is None:
             slots = self._slots[need.number] = self._count_slots(need)
         return slots
 
-    def excess(self, need: NeedClass) -> int:
+    def excess(self, need: RequirementClass) -> int:
         """How many functions of that class wait there."""
         return self.counts.get(need.number, 0) - self.slots(need)
 
@@ -143,7 +143,7 @@ class Candidate:
             self._slots.clear()
             self._tell()
 
-    def add(self, index: Index, need: NeedClass) -> None:
+    def add(self, index: Index, need: RequirementClass) -> None:
         """A function is being sent there."""
         self.sent[index] = need
         self.counts[need.number] = self.counts.get(need.number, 0) + 1
@@ -151,7 +151,7 @@ class Candidate:
             self.mine[resource] = self.mine.get(resource, 0.0) + amount
         self._tell()
 
-    def add_follower(self, index: Index, need: NeedClass) -> None:
+    def add_follower(self, index: Index, need: RequirementClass) -> None:
         """A function is being sent there to run behind another one."""
         self.sent[index] = need
         self.followers.add(index)
@@ -178,7 +178,7 @@ class Candidate:
         if self.on_change is not None:
             self.on_change(self)
 
-    def _count_slots(self, need: NeedClass) -> int:
+    def _count_slots(self, need: RequirementClass) -> int:
         if not need.cost:
             return COROUTINES if need.is_async else self.workers
         free = {

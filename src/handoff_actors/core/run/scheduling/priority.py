@@ -23,7 +23,7 @@ GROWTH = 1.25
 SLIGHT = 0.01
 
 
-class Urgency:
+class Priority:
     """The levels of all functions of a plan."""
 
     def __init__(self, plan: Plan) -> None:

@@ -2,9 +2,9 @@
 
 from msgspec import Struct, field
 
-from handoff_actors.core.run.scheduling.node_view import Candidate
-from handoff_actors.core.run.scheduling.python_affinity import NOTHING_NATIVE, Native
-from handoff_actors.core.run.state import APP, Progress
+from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.python_affinity import NOTHING_NATIVE, PythonAffinity
+from handoff_actors.core.run.state import APP, RunState
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import FIRST, Arg, Call, Earlier, Job, Rank, Ref, Template, Text
@@ -13,9 +13,9 @@ from handoff_actors.wire.messages.jobs import FIRST, Arg, Call, Earlier, Job, Ra
 class Sources(Struct):
     """Where what a job is made of comes from."""
 
-    progress: Progress
+    progress: RunState
     #: Nodes by name.
-    candidates: dict[str, Candidate] = field(default_factory=dict)
+    nodes: dict[str, NodeView] = field(default_factory=dict)
     #: Nodes that have been chosen for functions before these are ready.
     reserved: dict[Index, str] = field(default_factory=dict)
 
@@ -29,7 +29,7 @@ class Sources(Struct):
     def ref(self, index: Index) -> Ref:
         """Who has a stored value."""
         stored = self.progress.stored[index]
-        nodes = (self.candidates.get(holder) for holder in stored.holders)
+        nodes = (self.nodes.get(holder) for holder in stored.holders)
         addresses = [node.address for node in nodes if node is not None]
         # What a message calls the app happens to be spelled in the same way.
         holders = [*addresses, APP] if APP in stored.holders else addresses
@@ -47,13 +47,13 @@ class Program(Struct, frozen=True):
     templates: list[Template]
     constants: list[bytes | Ref]
     values: list[bytes | Ref]
-    native: Native = NOTHING_NATIVE
+    native: PythonAffinity = NOTHING_NATIVE
 
     def job(
         self,
         index: Index,
         attempt: int,
-        node: Candidate,
+        node: NodeView,
         sources: Sources,
         then: tuple[Job, ...] = (),
         rank: Rank = FIRST,
@@ -67,7 +67,7 @@ class Program(Struct, frozen=True):
         constants = self._constants(plan.constants_of[index])
         return Job(index, attempt, plan.template_of[index], args, constants, then, rank)
 
-    def _resolve(self, spec: ArgSpec, index: Index, node: Candidate, sources: Sources) -> Arg:
+    def _resolve(self, spec: ArgSpec, index: Index, node: NodeView, sources: Sources) -> Arg:
         if isinstance(spec, int):
             return self.values[~spec] if spec < 0 else sources.value(spec)
         if isinstance(spec, NodeOf):
@@ -89,7 +89,7 @@ class Program(Struct, frozen=True):
         return None if number < 0 else self.constants[number]
 
 
-class Batch(Struct):
+class AssignBatch(Struct):
     """What one message will carry."""
 
     templates: list[Template] = field(default_factory=list)

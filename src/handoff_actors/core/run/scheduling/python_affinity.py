@@ -14,7 +14,7 @@ from handoff_actors.graph.plan import ArgSpec, CallSpec, Plan
 from handoff_actors.ids import Index
 
 
-class Native(Struct, frozen=True):
+class PythonAffinity(Struct, frozen=True):
     """What of a program has code by value in it, by the numbers that its plan has for it."""
 
     #: The only minor version of Python, for example "3.11", that can load it.
@@ -49,4 +49,4 @@ class Native(Struct, frozen=True):
         return False
 
 
-NOTHING_NATIVE = Native()
+NOTHING_NATIVE = PythonAffinity()

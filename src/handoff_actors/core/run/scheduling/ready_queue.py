@@ -5,8 +5,8 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.priority import Urgency
-from handoff_actors.core.run.scheduling.requirements import NeedClass
+from handoff_actors.core.run.scheduling.priority import Priority
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Rank, Template
@@ -15,7 +15,7 @@ from handoff_actors.wire.messages.jobs import Rank, Template
 class Destination(NamedTuple):
     """Where a function may go."""
 
-    need: NeedClass
+    need: RequirementClass
     #: The one node that will do; None: any.
     target: str | None
     #: Of a serialize hook: where its consumer may go, as long as no node has been chosen for that.
@@ -84,11 +84,11 @@ class ReadyLane:
 
 
 class ReadyQueue:
-    """Every lane with something in it. Urgent is: high priority, then what `Urgency` says, then added early."""
+    """Every lane with something in it. Urgent is: high priority, then what `Priority` says, then added early."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._urgency = Urgency(plan)
+        self._priority = Priority(plan)
         self._lanes: dict[Destination, ReadyLane] = {}
 
     def push(self, index: Index, destination: Destination) -> None:
@@ -96,24 +96,26 @@ class ReadyQueue:
         lane = self._lanes.get(destination)
         if lane is None:
             lane = self._lanes[destination] = ReadyLane(destination)
-        lane.push((-self._plan.priority[index], -self._urgency.of(index)), index)
+        lane.push((-self._plan.priority[index], -self._priority.of(index)), index)
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
         """Before anything is ready: start from what functions took in earlier runs."""
-        self._urgency.assume({kind: durations.of(template.digest) for kind, template in enumerate(templates)})
+        self._priority.assume(
+            {kind: durations.of(template.digest) for kind, template in enumerate(templates)}
+        )
 
     def learn(self, index: Index, seconds: float) -> None:
         """Take note of what a function took, and put the others in a new order where that matters."""
-        if self._urgency.learn(index, seconds):
+        if self._priority.learn(index, seconds):
             for lane in self._lanes.values():
-                lane.reorder(self._urgency.of)
+                lane.reorder(self._priority.of)
 
     def pop(self, lane: ReadyLane) -> tuple[Index, Rank]:
         """Remove the most urgent function of a lane; the answer is how urgent it is, too."""
         (priority, level), index = lane.pop()
         if not lane:
             del self._lanes[lane.destination]
-        return index, (priority, self._urgency.version, level)
+        return index, (priority, self._priority.version, level)
 
     def lanes(self) -> Collection[ReadyLane]:
         """Lanes with something in them."""

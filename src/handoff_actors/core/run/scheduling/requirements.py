@@ -6,7 +6,7 @@ from operator import add
 from msgspec import Struct
 
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.python_affinity import NOTHING_NATIVE, Native
+from handoff_actors.core.run.scheduling.python_affinity import NOTHING_NATIVE, PythonAffinity
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Resources
 from handoff_actors.wire.messages.jobs import Template
@@ -19,7 +19,7 @@ MOST_AHEAD = 512
 SMOOTHING = 0.3
 
 
-class NeedClass(Struct, eq=False):
+class RequirementClass(Struct, eq=False):
     """What a function claims and how it runs, and how long such functions have taken."""
 
     number: int
@@ -44,12 +44,12 @@ class NeedClass(Struct, eq=False):
         )
 
 
-class Needs:
+class Requirements:
     """The classes of a plan."""
 
-    def __init__(self, plan: Plan, native: Native = NOTHING_NATIVE) -> None:
-        self.classes: list[NeedClass] = []
-        self._numbers: dict[tuple[tuple[tuple[str, float], ...], bool, str], NeedClass] = {}
+    def __init__(self, plan: Plan, native: PythonAffinity = NOTHING_NATIVE) -> None:
+        self.classes: list[RequirementClass] = []
+        self._numbers: dict[tuple[tuple[tuple[str, float], ...], bool, str], RequirementClass] = {}
         self._of_template = [
             self._class(
                 template.cost,
@@ -69,7 +69,7 @@ class Needs:
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
         """Start from what functions took in earlier runs, where that is known of all in a class."""
-        known: dict[NeedClass, list[float | None]] = {}
+        known: dict[RequirementClass, list[float | None]] = {}
         for template, need in zip(templates, self._of_template, strict=False):
             known.setdefault(need, []).append(durations.of(template.digest))
         for need, seconds in known.items():
@@ -77,7 +77,7 @@ class Needs:
             if len(sure) == len(seconds):
                 need.seconds = max(sure)
 
-    def _find_more(self, plan: Plan, native: Native) -> None:
+    def _find_more(self, plan: Plan, native: PythonAffinity) -> None:
         for index, need in enumerate(self.of):
             if not need.python and native.is_part_of(plan, index):
                 self._bind(index, native.python)
@@ -90,17 +90,19 @@ class Needs:
         need = self.of[index]
         self.of[index] = self._class(need.cost, python, is_async=need.is_async)
 
-    def _class(self, cost: Resources, python: str, *, is_async: bool) -> NeedClass:
+    def _class(self, cost: Resources, python: str, *, is_async: bool) -> RequirementClass:
         key = (tuple(sorted(cost.items())), is_async, python)
         need = self._numbers.get(key)
         if need is None:
-            need = self._numbers[key] = NeedClass(len(self.classes), dict(cost), is_async, None, python)
+            need = self._numbers[key] = RequirementClass(
+                len(self.classes), dict(cost), is_async, None, python
+            )
             self.classes.append(need)
         return need
 
     def _of_group(
         self, plan: Plan, members: Sequence[int], combine: Callable[[float, float], float]
-    ) -> NeedClass:
+    ) -> RequirementClass:
         total: Resources = {}
         for member in members:
             for resource, amount in plan.templates[plan.template_of[member]].cost.items():

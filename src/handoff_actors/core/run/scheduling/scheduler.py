@@ -7,17 +7,17 @@ may go along, see `core.run.scheduling.fusion`.
 
 from collections.abc import Callable, Mapping
 
-from handoff_actors.core.run.events import Observed, Tell
-from handoff_actors.core.run.scheduling.data_locality import Freight
-from handoff_actors.core.run.scheduling.dispatch import Sending
+from handoff_actors.core.run.events import FunctionObserved, SendToNode
+from handoff_actors.core.run.scheduling.data_locality import DataLocality
+from handoff_actors.core.run.scheduling.dispatch import Dispatch
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.node_index import Shortlists, queue_share
-from handoff_actors.core.run.scheduling.node_view import Candidate
+from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_share
+from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import POLICIES, LoadBalanced, MostSpare, Policy
-from handoff_actors.core.run.scheduling.program import Batch, Program, Sources
+from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLane, ReadyQueue
-from handoff_actors.core.run.scheduling.requirements import NeedClass, Needs
-from handoff_actors.core.run.state import READY, Progress
+from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
+from handoff_actors.core.run.state import READY, RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import Rank
 from handoff_actors.wire.messages.runs import Assign
@@ -26,11 +26,11 @@ from handoff_actors.wire.messages.runs import Assign
 FEW_NODES = 8
 
 
-class Dispatcher:
+class Scheduler:
     """Sends what is ready to where it fits."""
 
     def __init__(
-        self, run: RunId, program: Program, progress: Progress, policy: Policy, max_concurrency: int | None
+        self, run: RunId, program: Program, progress: RunState, policy: Policy, max_concurrency: int | None
     ) -> None:
         self._run = run
         self._program = program
@@ -42,16 +42,16 @@ class Dispatcher:
             max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
         )
         self._max_concurrency = max_concurrency
-        self.needs = Needs(self._plan, program.native)
-        self.freight = Freight(self._plan, progress)
+        self.needs = Requirements(self._plan, program.native)
+        self.locality = DataLocality(self._plan, progress)
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
         self.sources = Sources(progress)
         #: In the order of their names.
-        self.candidates = self.sources.candidates
+        self.nodes = self.sources.nodes
         #: None while nodes are few.
-        self._shortlists: Shortlists | None = None
-        self._sending = Sending(program, progress, self.sources, self.needs, may_form_units=may_form_units)
+        self._indexes: NodeIndexes | None = None
+        self._dispatch = Dispatch(program, progress, self.sources, self.needs, may_form_units=may_form_units)
         #: Nodes that have been chosen for groups.
         self.group_node: dict[int, str] = {}
         #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
@@ -70,17 +70,17 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """How many functions are out."""
-        return self._sending.in_flight
+        return self._dispatch.in_flight
 
-    def add_candidate(self, node: Candidate) -> None:
+    def add_node(self, node: NodeView) -> None:
         """A node has come."""
-        in_order = sorted([*self.candidates.items(), (node.name, node)])
-        self.candidates.clear()
-        self.candidates.update(in_order)
-        if self._shortlists is not None:
-            self._shortlists.add(node)
-        elif len(self.candidates) > FEW_NODES:
-            self._shortlists = Shortlists(self.candidates.values())
+        in_order = sorted([*self.nodes.items(), (node.name, node)])
+        self.nodes.clear()
+        self.nodes.update(in_order)
+        if self._indexes is not None:
+            self._indexes.add(node)
+        elif len(self.nodes) > FEW_NODES:
+            self._indexes = NodeIndexes(self.nodes.values())
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
@@ -98,26 +98,26 @@ class Dispatcher:
         self.needs.of[index].learn(seconds)
         self._ready.learn(index, seconds)
 
-    def done(self, index: Index, node: Candidate) -> None:
+    def done(self, index: Index, node: NodeView) -> None:
         """A function has ended well on a node."""
-        self._sending.done(index, node)
+        self._dispatch.done(index, node)
 
-    def back(self, index: Index, node: Candidate) -> None:
+    def back(self, index: Index, node: NodeView) -> None:
         """A function has not; until somebody decides what becomes of it, it rests."""
-        self._sending.back(index, node)
+        self._dispatch.back(index, node)
 
     def node_gone(self, name: str) -> None:
         """Forget a node, and what was planned for it."""
-        del self.candidates[name]
-        if self._shortlists is not None:
-            self._shortlists.gone(name)
+        del self.nodes[name]
+        if self._indexes is not None:
+            self._indexes.gone(name)
         self._drop_plans(name, lambda _: True)
 
-    def drop_plans_for(self, node: Candidate) -> None:
+    def drop_plans_for(self, node: NodeView) -> None:
         """Choose anew for what a node will not do, now that it offers something else or leaves."""
         self._drop_plans(node.name, lambda need: node.is_leaving or not node.could_ever_hold(need))
 
-    def _drop_plans(self, name: str, is_off: Callable[[NeedClass], bool]) -> None:
+    def _drop_plans(self, name: str, is_off: Callable[[RequirementClass], bool]) -> None:
         peaks = self.needs.peak_of_group
         self.group_node = {
             group: node for group, node in self.group_node.items() if node != name or not is_off(peaks[group])
@@ -128,7 +128,7 @@ class Dispatcher:
             if node != name or not is_off(self._least_need(index))
         }
 
-    def _least_need(self, index: Index) -> NeedClass:
+    def _least_need(self, index: Index) -> RequirementClass:
         """What a node must offer at least: enough for every function that has to run where this one does."""
         group = self._plan.group_of[index]
         return self.needs.of[index] if group < 0 else self.needs.peak_of_group[group]
@@ -149,10 +149,12 @@ class Dispatcher:
 
     # --- Sending ------------------------------------------------------------------------------------------------
 
-    def dispatch(self, now: float, observe: Callable[[Observed], None] | None = None) -> list[Tell]:
+    def dispatch(
+        self, now: float, observe: Callable[[FunctionObserved], None] | None = None
+    ) -> list[SendToNode]:
         """Send what there is room for, one message for each node."""
-        self._sending.begin(now, observe)
-        batches: dict[str, Batch] = {}
+        self._dispatch.begin(now, observe)
+        batches: dict[str, AssignBatch] = {}
         full: set[ReadyLane] = set()
         while self._max_concurrency is None or self.in_flight < self._max_concurrency:
             lane = self._ready.most_urgent(full)
@@ -162,11 +164,11 @@ class Dispatcher:
                 full.add(lane)
         is_watched = observe is not None
         return [
-            Tell(name, Assign(self._run, batch.templates, batch.jobs, is_watched))
+            SendToNode(name, Assign(self._run, batch.templates, batch.jobs, is_watched))
             for name, batch in batches.items()
         ]
 
-    def _advance(self, lane: ReadyLane, batches: dict[str, Batch]) -> bool:
+    def _advance(self, lane: ReadyLane, batches: dict[str, AssignBatch]) -> bool:
         """Get the first function of a lane out of the way; False: nothing has room for it."""
         index = lane.first
         if self._progress.phase[index] != READY:
@@ -181,20 +183,20 @@ class Dispatcher:
             return False
         batch = batches.get(node.name)
         if batch is None:
-            batch = batches[node.name] = Batch()
+            batch = batches[node.name] = AssignBatch()
         for _ in range(self._count_alike(lane, node)):
             index, rank = self._ready.pop(lane)
             if self._progress.phase[index] == READY:
                 self._send(index, node, batch, rank)
         return True
 
-    def _count_alike(self, lane: ReadyLane, node: Candidate) -> int:
+    def _count_alike(self, lane: ReadyLane, node: NodeView) -> int:
         """How many functions of a lane go to the node of the first one, because there is no choice."""
         if (
             len(lane) == 1
             or self._has_places
             or self._is_users_policy
-            or len(self.candidates) > 1
+            or len(self.nodes) > 1
             or len(self._ready.lanes()) > 1
         ):
             return 1
@@ -203,22 +205,22 @@ class Dispatcher:
             count = min(count, self._max_concurrency - self.in_flight)
         return max(1, count)
 
-    def _send(self, index: Index, node: Candidate, batch: Batch, rank: Rank) -> None:
+    def _send(self, index: Index, node: NodeView, batch: AssignBatch, rank: Rank) -> None:
         if index in self._plan.hook_of:
             self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
-        self.freight.note_moves(index, node.name)
-        self._sending.send(index, node, batch, rank)
+        self.locality.note_moves(index, node.name)
+        self._dispatch.send(index, node, batch, rank)
 
     # --- Choosing -----------------------------------------------------------------------------------------------
 
-    def _choose(self, index: Index, destination: Destination) -> Candidate | None:
+    def _choose(self, index: Index, destination: Destination) -> NodeView | None:
         need, target, ahead_of = destination
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
         if target is None and self._is_users_policy:
             node = self._place_as_user_says(index, need, self._eligible(target))
-        elif target is None and self._shortlists is not None and isinstance(self._policy, MostSpare):
-            node = self._place_among_many(index, need, self._shortlists)
+        elif target is None and self._indexes is not None and isinstance(self._policy, MostSpare):
+            node = self._place_among_many(index, need, self._indexes)
         else:
             node = self._place(index, need, self._eligible(target))
         group = self._plan.group_of[index]
@@ -226,7 +228,7 @@ class Dispatcher:
             self.group_node.setdefault(group, node.name)
         return node
 
-    def _place(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
+    def _place(self, index: Index, need: RequirementClass, nodes: list[NodeView]) -> NodeView | None:
         first = [node for node in nodes if node.fits(need)]
         if not first:
             queueable = [node for node in nodes if node.may_queue(need)]
@@ -237,15 +239,19 @@ class Dispatcher:
             return self._ask_policy(index, need, first)
         return first[0] if first else None
 
-    def _place_among_many(self, index: Index, need: NeedClass, shortlists: Shortlists) -> Candidate | None:
+    def _place_among_many(
+        self, index: Index, need: RequirementClass, indexes: NodeIndexes
+    ) -> NodeView | None:
         """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
-        first = shortlists.roomiest(need) or shortlists.shortest_queue(need)
+        first = indexes.roomiest(need) or indexes.shortest_queue(need)
         held = self._weighed(index)
         if first is None or not held:
             return first
         return self._ask_policy(index, need, self._with_holders(need, [first], held))
 
-    def _place_as_user_says(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
+    def _place_as_user_says(
+        self, index: Index, need: RequirementClass, nodes: list[NodeView]
+    ) -> NodeView | None:
         # Asked also where there is no choice: it may want none of them.
         fitting = [node for node in nodes if node.fits(need)]
         candidates = fitting or [node for node in nodes if node.may_queue(need)]
@@ -253,42 +259,42 @@ class Dispatcher:
 
     def _weighed(self, index: Index) -> Mapping[str, int]:
         """Bytes of input, by node, where these count: only for `MostSpare` it may be better to wait beside them."""
-        return self.freight.held(index) if isinstance(self._policy, MostSpare) else {}
+        return self.locality.held(index) if isinstance(self._policy, MostSpare) else {}
 
     def _with_holders(
-        self, need: NeedClass, first: list[Candidate], held: Mapping[str, int]
-    ) -> list[Candidate]:
+        self, need: RequirementClass, first: list[NodeView], held: Mapping[str, int]
+    ) -> list[NodeView]:
         """Some nodes, and those that have input and may get a function to start later, in the order of their names."""
         nodes = {node.name: node for node in first}
-        holders = (self.candidates[name] for name in held if name in self.candidates)
+        holders = (self.nodes[name] for name in held if name in self.nodes)
         nodes |= {node.name: node for node in holders if node.usable and node.may_queue(need)}
         return [nodes[name] for name in sorted(nodes)]
 
-    def is_kept(self, index: Index, node: Candidate) -> bool:
+    def is_kept(self, index: Index, node: NodeView) -> bool:
         """Whether a function that waits on a node does so for its input, and had better not be called back."""
         held = self._weighed(index)
         if node.name not in held or not node.usable or not isinstance(self._policy, MostSpare):
             return False
-        need, names = self.needs.of[index], set(self.candidates)
-        if self._shortlists is not None:
-            roomiest = self._shortlists.roomiest(need)
+        need, names = self.needs.of[index], set(self.nodes)
+        if self._indexes is not None:
+            roomiest = self._indexes.roomiest(need)
             names = {*held} if roomiest is None else {roomiest.name, *held}
-        nodes = (self.candidates[name] for name in sorted(names) if name in self.candidates)
+        nodes = (self.nodes[name] for name in sorted(names) if name in self.nodes)
         others = [other for other in nodes if other is not node and other.usable and other.fits(need)]
-        return self._policy.keeps(self.freight.need(index, need.cost), node, others)
+        return self._policy.keeps(self.locality.need(index, need.cost), node, others)
 
-    def _ask_policy(self, index: Index, need: NeedClass, nodes: list[Candidate]) -> Candidate | None:
-        node = self._policy.choose(self.freight.need(index, need.cost), nodes)
+    def _ask_policy(self, index: Index, need: RequirementClass, nodes: list[NodeView]) -> NodeView | None:
+        node = self._policy.choose(self.locality.need(index, need.cost), nodes)
         if node is None:
             self.declined.add(index)
         else:
             self.declined.discard(index)
         return node
 
-    def _eligible(self, target: str | None) -> list[Candidate]:
+    def _eligible(self, target: str | None) -> list[NodeView]:
         if target is None:
-            return [node for node in self.candidates.values() if node.usable]
-        node = self.candidates.get(target)
+            return [node for node in self.nodes.values() if node.usable]
+        node = self.nodes.get(target)
         return [node] if node is not None and node.usable else []
 
     def _reserve(self, consumer: Index, destination: Destination) -> bool:
@@ -321,27 +327,27 @@ class Dispatcher:
             return pinned
         hook = self._plan.hook_of.get(index)
         if hook is not None:
-            made_on = self.candidates.get(self._progress.node[hook.producer] or "")
+            made_on = self.nodes.get(self._progress.node[hook.producer] or "")
             is_fit = made_on is not None and not made_on.is_leaving and made_on.speaks(self.needs.of[index])
             return made_on.name if made_on is not None and is_fit else None
         return self.reserved.get(index) or self.group_node.get(self._plan.group_of[index])
 
-    def _placing_need(self, index: Index, target: str | None) -> NeedClass:
+    def _placing_need(self, index: Index, target: str | None) -> RequirementClass:
         """What a node must have room for: all of a group, for the first of its members, where any node can hold that."""
         group = self._plan.group_of[index]
         if group < 0 or target is not None:
             return self.needs.of[index]
         whole = self.needs.sum_of_group[group]
-        nodes = self.candidates.values()
+        nodes = self.nodes.values()
         can_be = any(node.could_ever_hold(whole) for node in nodes if not node.is_leaving)
         return whole if can_be else self.needs.peak_of_group[group]
 
-    def room(self, need: NeedClass) -> int:
+    def room(self, need: RequirementClass) -> int:
         """How many functions of a class could start at once, over all nodes."""
-        if self._shortlists is not None and self._shortlists.roomiest(need) is None:
+        if self._indexes is not None and self._indexes.roomiest(need) is None:
             return 0
         return sum(
             max(0, node.slots(need) - node.counts.get(need.number, 0))
-            for node in self.candidates.values()
+            for node in self.nodes.values()
             if node.usable and node.fits(need)
         )

@@ -2,11 +2,11 @@
 
 from itertools import islice
 
-from handoff_actors.core.run.events import Tell
-from handoff_actors.core.run.scheduling.node_view import Candidate
-from handoff_actors.core.run.scheduling.requirements import NeedClass
-from handoff_actors.core.run.scheduling.scheduler import FEW_NODES, Dispatcher
-from handoff_actors.core.run.state import Progress
+from handoff_actors.core.run.events import SendToNode
+from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
+from handoff_actors.core.run.scheduling.scheduler import FEW_NODES, Scheduler
+from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.runs import Recall
@@ -18,28 +18,28 @@ WORTH_RECALLING_S = 0.002
 LOOK_S = 0.00005
 
 
-class Rebalance:
+class WorkStealing:
     """Asks nodes to give back what they have not started."""
 
-    def __init__(self, run: RunId, dispatcher: Dispatcher, progress: Progress) -> None:
+    def __init__(self, run: RunId, scheduler: Scheduler, progress: RunState) -> None:
         self._run = run
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._progress = progress
         #: When to look again.
         self._look_at = 0.0
 
-    def recalls(self, now: float) -> list[Tell]:
+    def recalls(self, now: float) -> list[SendToNode]:
         """Ask for what others could start at once. Those who are asked for the head of a unit give back all of it."""
-        nodes = self._dispatcher.candidates
+        nodes = self._scheduler.nodes
         if len(nodes) < 2:  # noqa: PLR2004 - a pair
             return []
         if len(nodes) > FEW_NODES and now < self._look_at:
             return []
         self._look_at = now + LOOK_S * len(nodes)
-        waiting = self._dispatcher.ready_needs()
+        waiting = self._scheduler.ready_needs()
         # Counted once, and only if some node has more than it can start: such a node has no room of its own.
         rooms: dict[int, int] = {}
-        effects: list[Tell] = []
+        effects: list[SendToNode] = []
         for node in nodes.values():
             if node.is_recalling or not node.sent or now < node.quiet_until:
                 continue
@@ -47,14 +47,14 @@ class Rebalance:
                 ticket
                 for number, count in node.counts.items()
                 if count and number not in waiting
-                for ticket in self._surplus(node, self._dispatcher.needs.classes[number], rooms)
+                for ticket in self._surplus(node, self._scheduler.needs.classes[number], rooms)
             ]
             if tickets:
                 node.is_recalling = True
-                effects.append(Tell(node.name, Recall(self._run, tickets)))
+                effects.append(SendToNode(node.name, Recall(self._run, tickets)))
         return effects
 
-    def _surplus(self, node: Candidate, need: NeedClass, rooms: dict[int, int]) -> list[Ticket]:
+    def _surplus(self, node: NodeView, need: RequirementClass, rooms: dict[int, int]) -> list[Ticket]:
         excess = node.excess(need)
         if excess <= 0:
             return []
@@ -62,7 +62,7 @@ class Rebalance:
             return []
         room = rooms.get(need.number)
         if room is None:
-            room = rooms[need.number] = self._dispatcher.room(need)
+            room = rooms[need.number] = self._scheduler.room(need)
         if not room:
             return []
         movable = (
@@ -73,9 +73,9 @@ class Rebalance:
         count = min(room, (excess + 1) // 2)
         return [Ticket(index, self._progress.attempt[index]) for index in islice(movable, count)]
 
-    def _may_move(self, index: Index, node: Candidate) -> bool:
+    def _may_move(self, index: Index, node: NodeView) -> bool:
         return (
             index not in node.followers
-            and self._dispatcher.target_of(index) is None
-            and not self._dispatcher.is_kept(index, node)
+            and self._scheduler.target_of(index) is None
+            and not self._scheduler.is_kept(index, node)
         )

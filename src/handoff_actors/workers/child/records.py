@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from handoff_actors.workers.child.output import Output
+from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.protocol import Said
 
 #: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so much of its message, of
@@ -13,7 +13,7 @@ _MOST_OF_ERROR: Final = 500
 _MOST_OF_NAME: Final = 50
 
 
-def send_records(output: Output) -> None:
+def send_records(output: OutputCapture) -> None:
     """Send home what would end up in logging's handler of last resort.
 
     It stays out of the way of a function that sets up logging itself: its handlers print, and that goes home as well.
@@ -29,7 +29,7 @@ def log_from(level: int) -> None:
 
 
 class _Sender(logging.Handler):
-    def __init__(self, output: Output, otherwise: logging.Handler | None) -> None:
+    def __init__(self, output: OutputCapture, otherwise: logging.Handler | None) -> None:
         super().__init__()
         self._output = output
         self._otherwise = otherwise

@@ -40,7 +40,7 @@ def zygote_of(store: Path) -> psutil.Process:
     return next(child for child in children if str(store) in child.cmdline())
 
 
-class Crew:
+class PoolHarness:
     """Records a pool's events, and waits for them."""
 
     def __init__(self, store: Path, inline_limit: int = 64 * 1024, disk: Path | None = None) -> None:

@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from handoff_actors.actors.app.runner import RunnerActor
-from handoff_actors.client.options import Seen
 from handoff_actors.display.display import display
-from handoff_actors.display.printing import Printing
-from handoff_actors.display.progress import Progress
+from handoff_actors.display.options import DisplayOptions
+from handoff_actors.display.printing import OutputPrinter
+from handoff_actors.display.progress import ProgressDisplay
 from handoff_actors.events import RunEvent
 from handoff_actors.wire.messages.members import Advert
 
@@ -18,24 +18,24 @@ from handoff_actors.wire.messages.members import Advert
 WRITTEN_WITHIN_S: Final = 2.0
 
 
-class Shown:
+class RunDisplay:
     """Use with `async with` around the run."""
 
     def __init__(
         self,
         runner: RunnerActor,
-        seen: Seen,
+        seen: DisplayOptions,
         tell: Callable[[RunEvent], object] | None,
         adverts: Callable[[], Iterable[Advert]],
         *,
         reused: int,
     ) -> None:
         """Have `adverts` of the nodes; so many functions are `reused`."""
-        self._printing = Printing(runner.plan, tell, is_raw=seen.output == "raw")
+        self._printing = OutputPrinter(runner.plan, tell, is_raw=seen.output == "raw")
         if seen.output is not False:
             runner.printing = self._printing
         self._runner = runner
-        self._progress = Progress(runner, adverts, seen.progress, done_before=reused)
+        self._progress = ProgressDisplay(runner, adverts, seen.progress, done_before=reused)
 
     async def __aenter__(self) -> Self:
         self._progress.start()

@@ -1,15 +1,8 @@
-"""What is said of an attempt that did not end well: by its node to the run, and by the run to its caller."""
+"""A node's messages about attempts that failed."""
 
 from handoff_actors.core.node.events import WorkerExited
-from handoff_actors.core.node.spill_policy import Shelf
-from handoff_actors.errors import (
-    EnvironmentFailed,
-    FunctionFailed,
-    HandoffError,
-    SerializationError,
-    WorkerDied,
-)
-from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.core.node.spill_policy import SpillPolicy
+from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Template, Traces
 from handoff_actors.wire.messages.runs import Failed
 
@@ -38,7 +31,7 @@ def death(run: RunId, job: Job, kind: str, reason: str, end: WorkerExited) -> Fa
     )
 
 
-def no_room(run: RunId, entry: Done, nbytes: int, shelf: Shelf) -> Failed:
+def no_room(run: RunId, entry: Done, nbytes: int, shelf: SpillPolicy) -> Failed:
     """What a node says of an attempt whose result it can't keep."""
     held, limit = shelf.nbytes / MEGABYTE, (shelf.limit_nbytes or 0) / MEGABYTE
     reason = (
@@ -57,31 +50,3 @@ def how_it_ended(event: WorkerExited) -> str:
     """Why an attempt came to nothing whose worker died."""
     how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
     return f"the worker that ran it died by {how}"
-
-
-def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> HandoffError:
-    """What the caller of a run is told of a function that trying again would not help."""
-    if failed.kind == "environment":
-        return EnvironmentFailed(function_id, node, failed.reason)
-    return SerializationError(f"function {function_id!r} on node {node!r}: {failed.reason}", function_id)
-
-
-def function_failed(failed: Failed, function_id: FunctionId, node: str, attempts: int) -> FunctionFailed:
-    """What the caller of a run is told of a function that has failed too often."""
-    traces = failed.traces
-    error_type = WorkerDied if failed.kind == "worker" else FunctionFailed
-    error = error_type(
-        function_id,
-        node,
-        attempts,
-        failed.reason,
-        failed.signal,
-        failed.exit_code,
-        kind=failed.kind,
-        peak_memory_mb=traces.peak_nbytes / MEGABYTE if traces.peak_nbytes else None,
-        memory_was_short=traces.memory_was_short,
-        printed=traces.printed,
-    )
-    if failed.kind == "timeout":
-        error.__cause__ = TimeoutError(failed.reason)
-    return error

@@ -20,7 +20,7 @@ _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 
 
-class NodeLook(NamedTuple):
+class NodeSnapshot(NamedTuple):
     """One node of a run."""
 
     name: str
@@ -29,14 +29,14 @@ class NodeLook(NamedTuple):
     queued: int
 
 
-class Look(NamedTuple):
+class RunSnapshot(NamedTuple):
     """One run at one moment."""
 
     total: int
     done: int
     #: Attempts, not functions.
     failed: int
-    nodes: list[NodeLook]
+    nodes: list[NodeSnapshot]
 
     @property
     def running(self) -> int:
@@ -44,20 +44,20 @@ class Look(NamedTuple):
         return sum(node.running for node in self.nodes)
 
 
-def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> Look:
+def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> RunSnapshot:
     """Look at a run, from its own loop."""
     machine = runner.machine
     busy = {advert.name: advert.running for advert in adverts}
     nodes = []
-    for node in machine.dispatcher.candidates.values():
+    for node in machine.scheduler.nodes.values():
         # A node says how many functions run there, not whose they are.
         running = min(len(node.sent), busy.get(node.name, 0))
-        nodes.append(NodeLook(node.name, running, len(node.sent) - running))
+        nodes.append(NodeSnapshot(node.name, running, len(node.sent) - running))
     total = runner.plan.size
-    return Look(total, total - machine.progress.remaining, machine.budgets.failed, nodes)
+    return RunSnapshot(total, total - machine.progress.remaining, machine.retries.failed, nodes)
 
 
-class View:
+class ProgressView:
     """A run as it is being shown. The look is taken in its loop, the texts are made in the thread that shows them."""
 
     def __init__(

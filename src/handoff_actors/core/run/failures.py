@@ -1,0 +1,41 @@
+"""A run's errors for its caller, made of its nodes' messages about attempts that failed."""
+
+from handoff_actors.errors import (
+    EnvironmentFailed,
+    FunctionFailed,
+    HandoffError,
+    SerializationError,
+    WorkerDied,
+)
+from handoff_actors.ids import FunctionId
+from handoff_actors.wire.messages.runs import Failed
+
+MEGABYTE = 1e6
+
+
+def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> HandoffError:
+    """What the caller of a run is told of a function that trying again would not help."""
+    if failed.kind == "environment":
+        return EnvironmentFailed(function_id, node, failed.reason)
+    return SerializationError(f"function {function_id!r} on node {node!r}: {failed.reason}", function_id)
+
+
+def function_failed(failed: Failed, function_id: FunctionId, node: str, attempts: int) -> FunctionFailed:
+    """What the caller of a run is told of a function that has failed too often."""
+    traces = failed.traces
+    error_type = WorkerDied if failed.kind == "worker" else FunctionFailed
+    error = error_type(
+        function_id,
+        node,
+        attempts,
+        failed.reason,
+        failed.signal,
+        failed.exit_code,
+        kind=failed.kind,
+        peak_memory_mb=traces.peak_nbytes / MEGABYTE if traces.peak_nbytes else None,
+        memory_was_short=traces.memory_was_short,
+        printed=traces.printed,
+    )
+    if failed.kind == "timeout":
+        error.__cause__ = TimeoutError(failed.reason)
+    return error
