@@ -21,7 +21,8 @@ from handoff_actors.core.node.events import (
     WorkerUp,
 )
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.run.events import MessageFromNode, NodeUp, RunEffect, RunEnded, RunEvent, SendToNode
+from handoff_actors.core.nodes import NodeUp
+from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, RunEvent, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.placement import POLICIES

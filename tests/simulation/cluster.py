@@ -63,7 +63,11 @@ class Cluster:
         #: From then on no path is shut and no node is slow.
         self.calm_at = 0.0
         self._trace = trace
+        #: The latest of each address.
         self._addresses: dict[str, SimulatedNode] = {}
+        self._lives = 0
+        #: The latest adverts, by incarnation.
+        self._adverts: dict[str, Advert] = {}
         self._peers = 0
         self._alarms: dict[Actor, float] = {}
         self._wakes: dict[Actor, tuple[float, int]] = {}
@@ -121,18 +125,27 @@ class Cluster:
     # --- Members ------------------------------------------------------------------------------------------------
 
     def start_node(self, name: str, capabilities: Resources) -> None:
-        """Start a node, or the next life of one."""
-        address = f"{name}:{len(self._addresses):06d}"
-        node = SimulatedNode(name, address, capabilities, self)
+        """Start a node, or the next life of one, which often has the address of the one before."""
+        self._lives += 1
+        before = self.nodes.get(name)
+        if before is None or before.is_alive or self.random.random() < 0.5:
+            address = f"{name}:{self._lives:06d}"
+        else:
+            address = before.address
+        node = SimulatedNode(name, address, f"{self._lives:06d}", capabilities, self)
         self.nodes[name] = self._addresses[address] = node
         node.start()
 
     def node_at(self, address: str) -> SimulatedNode:
         return self._addresses[address]
 
+    def advert_of(self, node: SimulatedNode) -> Advert:
+        """What a node says of itself to whoever says Hello."""
+        return self._adverts[node.incarnation]
+
     def publish(self, node: SimulatedNode, state: Advertise) -> None:
         """Let every app hear from a node, most of the time."""
-        advert = _advert(node, state, self.python_of(node.name))
+        advert = self._adverts[node.incarnation] = _advert(node, state, self.python_of(node.name))
         for app in self.apps:
             if self.has_faults and (node.is_mute or self.random.random() < LOST_ADVERTS):
                 continue
@@ -208,10 +221,10 @@ class Cluster:
 def _advert(node: SimulatedNode, state: Advertise, python: str) -> Advert:
     return Advert(
         name=node.name,
-        incarnation=node.address,
+        incarnation=node.incarnation,
         seq=node.seq,
         address=node.address,
-        bus=node.address,
+        bus=node.incarnation,
         capabilities=state.capabilities,
         spare=state.spare,
         workers=state.workers,

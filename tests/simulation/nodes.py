@@ -46,8 +46,8 @@ from tests.simulation.workers import Key, SimulatedWorker, Task, shares_of
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.simulation.apps import Link
     from tests.simulation.cluster import Cluster
+    from tests.simulation.links import Link
 
 LEASE_S = 3.0
 #: Few values fit into memory, so that many are spilled.
@@ -68,9 +68,12 @@ SELF = PeerId(b"self")
 class SimulatedNode:
     """One life of a node."""
 
-    def __init__(self, name: str, address: str, capabilities: Resources, cluster: "Cluster") -> None:
+    def __init__(
+        self, name: str, address: str, incarnation: str, capabilities: Resources, cluster: "Cluster"
+    ) -> None:
         self.name = name
         self.address = address
+        self.incarnation = incarnation
         self.timeline: Timeline = cluster.timeline
         self.clock = Clock(cluster.timeline, cluster.random)
         self.is_alive = True

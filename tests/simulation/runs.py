@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
+from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
     FunctionObserved,
     NodeJoinObserved,
     NodeLeaveObserved,
-    NodeUp,
     RecordResults,
     Release,
     ResultFetched,

@@ -25,6 +25,7 @@ HAPPENS_IN = {
     "ran in a unit": 20,
     "parted": 8,
     "of another Python": 20,
+    "another life answered": 3,
 }
 #: So many test functions share them.
 PARTS = 16

@@ -64,7 +64,6 @@ def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
         start = partial(cluster.start_node, name, offer)
         cluster.timeline.after(random.choice((0.0, 0.0, random.random())), start)
     for app in cluster.apps:
-        app.beat()
         _plan_runs(world, app, names, offers)
     if has_faults:
         _plan_faults(world, names)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.handshake import LinkFailure, open_link
 from handoff_actors.core.cluster.membership import (
     AdvertReceived,
     Introduce,
@@ -29,18 +30,12 @@ from handoff_actors.errors import (
     ConnectionFailed,
     HandoffError,
     RemoteProtocolError,
-    VersionMismatch,
 )
 from handoff_actors.transport.endpoint import Link, Network, Publisher
-from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode, OnBus
-from handoff_actors.wire.messages.members import Advert, Goodbye, Hello, Joined, Published, Refused, Welcome
-from handoff_actors.wire.versions import VERSION
+from handoff_actors.wire.messages.members import Advert, Goodbye, Joined, Published, Welcome
 
 log = logging.getLogger(__name__)
-
-CONNECT_TIMEOUT_S = 5.0
 
 
 class MembershipListener(Protocol):
@@ -215,8 +210,7 @@ class Discovery:
             )
             self._introductions[address] = introduction
             own = None if self._own is None else self._own()
-            introduction.link = self._network.link(address, introduction, CONNECT_TIMEOUT_S)
-            introduction.link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, own))
+            introduction.link = open_link(self._network, address, self._name, introduction, own=own)
         return introduction
 
     def _crashed(self, error: Exception) -> None:
@@ -249,27 +243,19 @@ class _Introduction:
         #: None, or why it failed.
         self.answered: asyncio.Future[HandoffError | None] = asyncio.get_running_loop().create_future()
 
-    def received(self, messages: list[FromNode]) -> None:
-        """See LinkHandler."""
-        for message in messages:
-            match message:
-                case Welcome(_, members, _, suspects):
-                    self._learned(members, suspects)
-                    self.end(None)
-                case Refused(reason):
-                    self.end(VersionMismatch(reason))
-                case _:
-                    pass
+    def welcomed(self, welcome: Welcome) -> None:
+        """See NodeLinkListener."""
+        self._learned(welcome.members, welcome.suspects)
+        self.end(None)
 
-    def lost(self, reason: str) -> None:
-        """See LinkHandler."""
-        self.end(ConnectionFailed(self._address, reason))
+    def received(self, message: FromNode) -> None:
+        """See NodeLinkListener. A node says nothing else to whoever has asked nothing."""
 
-    def refused(self, reason: str) -> None:
-        """See LinkHandler."""
-        error = AuthenticationError(self._address, reason)
-        log.warning("not introduced", extra={"address": self._address, "reason": str(error)})
-        self.end(error)
+    def failed(self, failure: LinkFailure) -> None:
+        """See NodeLinkListener."""
+        if isinstance(failure, AuthenticationError):
+            log.warning("not introduced", extra={"address": self._address, "reason": str(failure)})
+        self.end(failure)
 
     def end(self, failure: HandoffError | None) -> None:
         """Hang up, with this answer."""

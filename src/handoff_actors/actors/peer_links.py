@@ -4,15 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.actors.handshake import LinkFailure, open_link, text_of
 from handoff_actors.transport.endpoint import Link, Network
-from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode
-from handoff_actors.wire.messages.members import Beat, Goodbye, Hello, Refused, Welcome
+from handoff_actors.wire.messages.members import Beat, Goodbye, Welcome
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
-from handoff_actors.wire.versions import VERSION
 
-CONNECT_TIMEOUT_S = 5.0
 #: Well within the lease that the other sides give.
 BEAT_S = 2.0
 #: Twice as much may be in flight between one chunk's being freed and the next one's being received.
@@ -35,9 +32,8 @@ class PeerLinks:
         """Ask for a piece of a value, connecting first if need be."""
         link = self._links.get(address)
         if link is None:
-            handler = _PeerLinkHandler(self._fetcher, address, self._forget)
-            link = self._links[address] = self._network.link(address, handler, CONNECT_TIMEOUT_S)
-            link.send(Hello(PROTOCOL, VERSION, PYTHON, self._name, None))
+            holder = _Holder(self._fetcher, address, self._forget)
+            link = self._links[address] = open_link(self._network, address, self._name, holder)
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         link.send(message)
@@ -78,29 +74,27 @@ def _keep_freed_memory() -> None:
     bytes(FREED_NBYTES)
 
 
-class _PeerLinkHandler:
+class _Holder:
+    """See NodeLinkListener."""
+
     def __init__(self, fetcher: Fetcher, address: str, forget: Callable[[str, str], None]) -> None:
         self._fetcher = fetcher
         self._address = address
         self._forget = forget
 
-    def received(self, messages: list[FromNode]) -> None:
-        """See LinkHandler."""
-        for message in messages:
-            match message:
-                case Chunk():
-                    self._fetcher.chunk(self._address, message)
-                case Gone(request):
-                    self._fetcher.gone(self._address, request)
-                case Refused(reason):
-                    self._forget(self._address, reason)
-                case Welcome() | _:
-                    pass
+    def welcomed(self, welcome: Welcome) -> None:
+        """See NodeLinkListener. Requests are on their way already."""
 
-    def lost(self, reason: str) -> None:
-        """See LinkHandler."""
-        self._forget(self._address, reason)
+    def received(self, message: FromNode) -> None:
+        """See NodeLinkListener."""
+        match message:
+            case Chunk():
+                self._fetcher.chunk(self._address, message)
+            case Gone(request):
+                self._fetcher.gone(self._address, request)
+            case _:
+                pass
 
-    def refused(self, reason: str) -> None:
-        """See LinkHandler."""
-        self._forget(self._address, f"the two sides don't hold the same cluster key: {reason}")
+    def failed(self, failure: LinkFailure) -> None:
+        """See NodeLinkListener."""
+        self._forget(self._address, text_of(failure))

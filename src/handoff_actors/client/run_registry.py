@@ -18,7 +18,7 @@ from handoff_actors.client import instrumentation
 from handoff_actors.client.event_callbacks import EventCallback
 from handoff_actors.client.options import RunSettings
 from handoff_actors.client.run import Run
-from handoff_actors.core.run.events import NodeDown, NodeUp
+from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.durations import Durations

@@ -27,8 +27,8 @@ from handoff_actors.client.options import (
 )
 from handoff_actors.client.run import Run
 from handoff_actors.client.run_registry import RunRegistry
+from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.resources import holds
-from handoff_actors.core.run.events import NodeDown, NodeUp
 from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.retries import Backoff
 from handoff_actors.core.run.scheduling.placement import Policy

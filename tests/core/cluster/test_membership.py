@@ -24,6 +24,7 @@ from handoff_actors.core.cluster.membership import (
     Unsubscribe,
 )
 from handoff_actors.wire.messages.members import Advert
+from tests.core.cluster.adverts import advert
 
 SILENCE = f"nothing was heard of it for {GONE_S:g} s"
 SUSPECTED = MemberSuspected("a", is_suspect=True)
@@ -31,27 +32,6 @@ CLEARED = MemberSuspected("a", is_suspect=False)
 REPLACED = "another node of that name has taken its place"
 #: When a member that was last heard of at 0 is gone.
 GIVEN_UP_S = GONE_S + DOUBT_S
-
-
-def advert(name: str, life: str = "1", seq: int = 1, *, view: int = 0, bus: str | None = None) -> Advert:
-    """What a node says in one of its lives."""
-    return Advert(
-        name=name,
-        incarnation=f"{name}{life}",
-        seq=seq,
-        address=f"at-{name}",
-        bus=bus or f"bus-{name}{life}",
-        capabilities={},
-        spare={},
-        workers=1,
-        running=0,
-        queued=0,
-        stored=0,
-        leaving=False,
-        view=view,
-        version="1",
-        python="3.11",
-    )
 
 
 def machine_with(*adverts: Advert) -> MembershipMachine:

@@ -10,10 +10,10 @@ from handoff_actors.core.node.events import (
     LeaveCompleted,
     PeerConnected,
 )
+from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import (
     Cancel,
     MessageFromNode,
-    NodeDown,
     Release,
     ResultFetched,
     RunEffect,

@@ -1,9 +1,9 @@
+from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
     FunctionObserved,
     MessageFromNode,
-    NodeDown,
     Release,
     ResultFetched,
     RunEnded,

@@ -1,10 +1,10 @@
 """What a run tells whoever watches it, and what nodes tell for that."""
 
 from handoff_actors.core.node.events import OutputReceived
+from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import (
     FunctionObserved,
     MessageFromNode,
-    NodeDown,
     NodeJoinObserved,
     NodeLeaveObserved,
     Observation,

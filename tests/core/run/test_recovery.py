@@ -3,11 +3,8 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from handoff_actors.core.run.events import (
-    NodeDown,
-    ResultFetchFailed,
-    SendToNode,
-)
+from handoff_actors.core.nodes import NodeDown
+from handoff_actors.core.run.events import ResultFetchFailed, SendToNode
 from handoff_actors.core.run.explain import explain_one
 from handoff_actors.core.run.retries import MOST_LOSSES
 from handoff_actors.core.run.scheduling.node_view import NodeView

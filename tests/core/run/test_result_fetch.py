@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
-from handoff_actors.core.run.events import FetchResult, NodeDown, ResultFetched, ResultFetchFailed, RunEffect
+from handoff_actors.core.nodes import NodeDown
+from handoff_actors.core.run.events import FetchResult, ResultFetched, ResultFetchFailed, RunEffect
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.result_fetch import WINDOW_NBYTES
 from handoff_actors.graph import Function

@@ -11,6 +11,7 @@ from handoff_actors.actors.app.journal import Entry, Journal
 from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.driver import Driver
+from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
@@ -18,7 +19,6 @@ from handoff_actors.core.run.events import (
     MessageFromNode,
     NodeJoinObserved,
     NodeLeaveObserved,
-    NodeUp,
     RecordResults,
     Release,
     ResultFetched,

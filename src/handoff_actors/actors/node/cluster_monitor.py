@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.member import Member
-from handoff_actors.core.run.events import NodeDown, NodeUp
+from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.members import Advert, ListRuns, Runs, ServedRun

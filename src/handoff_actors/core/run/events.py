@@ -4,35 +4,13 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, Index, Resources
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.runs import Assign, Close, Copy, Recall
 
 # --- Events -----------------------------------------------------------------------------------------------------
-
-
-class NodeUp(Struct, frozen=True):
-    """A node can be used, or says something new of itself."""
-
-    name: str
-    #: Where other nodes fetch from it.
-    address: str
-    capabilities: Resources
-    spare: Resources
-    workers: int
-    leaving: bool = False
-    #: Nothing has been heard of it for a while.
-    suspect: bool = False
-    #: The minor version of its Python, for example "3.11".
-    python: str = ""
-
-
-class NodeDown(Struct, frozen=True):
-    """A node is gone, and all that it held."""
-
-    name: str
-    reason: str
 
 
 class MessageFromNode(Struct, frozen=True):

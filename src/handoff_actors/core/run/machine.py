@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Self, assert_never
 
+from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.events import (
     Cancel,
     MessageFromNode,
-    NodeDown,
-    NodeUp,
     Release,
     ResultFetched,
     ResultFetchFailed,

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
+from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     FunctionObserved,
     NodeJoinObserved,
     NodeLeaveObserved,
-    NodeUp,
     RunEffect,
     TransferObserved,
 )

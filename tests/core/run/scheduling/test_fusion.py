@@ -2,7 +2,8 @@
 
 import pytest
 
-from handoff_actors.core.run.events import MessageFromNode, NodeDown, RunEffect, SendToNode
+from handoff_actors.core.nodes import NodeDown
+from handoff_actors.core.run.events import MessageFromNode, RunEffect, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.durations import CAPACITY, Durations
 from handoff_actors.core.run.scheduling.fusion import MOST_MEMBERS

@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from handoff_actors.core.run.events import NodeDown, NodeUp, SendToNode
+from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.core.run.events import SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling import scheduler
 from handoff_actors.core.run.scheduling.placement import POLICIES

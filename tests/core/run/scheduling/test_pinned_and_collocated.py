@@ -1,7 +1,5 @@
-from handoff_actors.core.run.events import (
-    NodeDown,
-    SendToNode,
-)
+from handoff_actors.core.nodes import NodeDown
+from handoff_actors.core.run.events import SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.errors import (
     AllocationError,

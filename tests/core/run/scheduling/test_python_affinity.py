@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from handoff_actors.core.run.events import NodeUp
+from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.explain import explain
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import Reused

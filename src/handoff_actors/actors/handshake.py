@@ -1,0 +1,78 @@
+"""The client's side of a link to a node: introduce oneself, and learn whether one is welcome."""
+
+from typing import Protocol
+
+from handoff_actors.errors import AuthenticationError, ConnectionFailed, VersionMismatch
+from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, Link, Network
+from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.wire.messages.base import PROTOCOL
+from handoff_actors.wire.messages.directions import FromNode
+from handoff_actors.wire.messages.members import Advert, Hello, Refused, Welcome
+from handoff_actors.wire.versions import VERSION
+
+#: The reasons for which a link comes to its end.
+LinkFailure = ConnectionFailed | VersionMismatch | AuthenticationError
+
+
+class NodeLinkListener(Protocol):
+    """The owner of a link to a node."""
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """Take the node's answer to the introduction."""
+
+    def received(self, message: FromNode) -> None:
+        """Take any other message of the node."""
+
+    def failed(self, failure: LinkFailure) -> None:
+        """Take note that the link has ended, or has not come about. At most once after a lost connection."""
+
+
+def open_link(
+    network: Network,
+    address: str,
+    name: str,
+    listener: NodeLinkListener,
+    within_s: float = CONNECT_TIMEOUT_S,
+    own: Advert | None = None,
+) -> Link:
+    """Connect to the node at an address, and say Hello as `name`; `own` introduces the node in this process, too.
+
+    The link fails if it does not stand within so many seconds.
+    """
+    link = network.link(address, _Handshake(address, listener), within_s)
+    link.send(Hello(PROTOCOL, VERSION, PYTHON, name, own))
+    return link
+
+
+def text_of(failure: LinkFailure) -> str:
+    """Say why a link has failed, without the address, which the reader knows."""
+    if isinstance(failure, AuthenticationError):
+        return f"the two sides don't hold the same cluster key: {failure.reason}"
+    return failure.reason if isinstance(failure, ConnectionFailed) else str(failure)
+
+
+class _Handshake:
+    """See LinkHandler."""
+
+    def __init__(self, address: str, listener: NodeLinkListener) -> None:
+        self._address = address
+        self._listener = listener
+
+    def received(self, messages: list[FromNode]) -> None:
+        """See LinkHandler."""
+        for message in messages:
+            match message:
+                case Welcome():
+                    self._listener.welcomed(message)
+                case Refused(reason):
+                    self._listener.failed(VersionMismatch(reason))
+                case _:
+                    self._listener.received(message)
+
+    def lost(self, reason: str) -> None:
+        """See LinkHandler."""
+        self._listener.failed(ConnectionFailed(self._address, reason))
+
+    def refused(self, reason: str) -> None:
+        """See LinkHandler."""
+        self._listener.failed(AuthenticationError(self._address, reason))

@@ -1,0 +1,290 @@
+"""The links from one session to the nodes that it uses: one to each, opened when the node appears, and again when it breaks.
+
+    added --> CONNECTING --welcomed--> UP --lost--> CONNECTING, for a shorter time
+                  |
+                  +--lost or refused--> given up: its unreachability is reported, and the membership decides
+
+A node answers with its own advert. One of another incarnation is another life of the node at the same address: it is
+reported as a member, and the link waits until the membership has replaced the earlier life. Runs hear of a node while
+its link is up, and not before. Each try has a number of its own, so that what a replaced link says is ignored.
+"""
+
+from collections.abc import Sequence
+from itertools import count
+from typing import assert_never
+
+from msgspec import Struct
+
+from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.wire.messages.members import Advert
+
+#: Leases are renewed this often.
+BEAT_S = 2.0
+#: A new link has this long to be welcomed, one that replaces a broken link this long.
+CONNECT_S = 5.0
+RECONNECT_S = 1.0
+
+# --- Events -----------------------------------------------------------------------------------------------------
+
+
+class NodeAdded(Struct, frozen=True):
+    """A node has joined, and can be reached at this address."""
+
+    advert: Advert
+    address: str
+
+
+class NodeChanged(Struct, frozen=True):
+    """A node has published a new advert."""
+
+    advert: Advert
+
+
+class NodeSuspected(Struct, frozen=True):
+    """A node has been silent for a while; or, with False, it has spoken again."""
+
+    name: str
+    is_suspect: bool
+
+
+class NodeRemoved(Struct, frozen=True):
+    """A node has left, or counts as dead."""
+
+    name: str
+    reason: str
+
+
+class LinkWelcomed(Struct, frozen=True):
+    """The node at the other end has answered with its own advert."""
+
+    link: int
+    advert: Advert
+
+
+class LinkLost(Struct, frozen=True):
+    """A link has broken, has not come about in time, or was refused."""
+
+    link: int
+    reason: str
+
+
+LinkEvent = NodeAdded | NodeChanged | NodeSuspected | NodeRemoved | LinkWelcomed | LinkLost
+
+# --- Effects ----------------------------------------------------------------------------------------------------
+
+
+class OpenLink(Struct, frozen=True):
+    """Connect and say Hello; answered by `LinkWelcomed`, or by `LinkLost` within so many seconds."""
+
+    link: int
+    name: str
+    address: str
+    within_s: float
+
+
+class CloseLink(Struct, frozen=True):
+    """Hang up. Nothing that still arrives over this link counts."""
+
+    link: int
+
+
+class RenewLeases(Struct, frozen=True):
+    """Send a beat over each of these links."""
+
+    links: Sequence[int]
+
+
+class ReportUnreachable(Struct, frozen=True):
+    """Tell the membership that a node can't be reached."""
+
+    name: str
+    incarnation: str
+    reason: str
+
+
+class ReportMember(Struct, frozen=True):
+    """Tell the membership of a node that has answered in the place of another."""
+
+    advert: Advert
+
+
+LinkEffect = OpenLink | CloseLink | RenewLeases | NodeUp | NodeDown | ReportUnreachable | ReportMember
+
+
+class _Node(Struct):
+    advert: Advert
+    address: str
+    #: The number of its latest link.
+    link: int
+    #: Runs know of it.
+    is_up: bool = False
+    is_suspect: bool = False
+
+    def is_newer(self, advert: Advert) -> bool:
+        """True if the advert is a later one of the same life of the node."""
+        return advert.incarnation == self.advert.incarnation and advert.seq > self.advert.seq
+
+    def up(self) -> NodeUp:
+        advert = self.advert
+        return NodeUp(
+            advert.name,
+            advert.address,
+            advert.capabilities,
+            advert.spare,
+            advert.workers,
+            advert.leaving,
+            self.is_suspect,
+            advert.python,
+        )
+
+
+class LinksMachine:
+    """One session's links. See `core.machine.Machine`."""
+
+    def __init__(self, beat_s: float = BEAT_S) -> None:
+        self._beat_s = beat_s
+        self._nodes: dict[str, _Node] = {}
+        #: The name at the other end of each link.
+        self._names: dict[int, str] = {}
+        self._numbers = count(1)
+        #: None while there are no links.
+        self._beat_at: float | None = None
+
+    # --- The shape of a machine ---------------------------------------------------------------------------------
+
+    def handle(self, event: LinkEvent, now: float) -> list[LinkEffect]:
+        """Take one event."""
+        effects = self._dispatch(event)
+        if not self._names:
+            self._beat_at = None
+        elif self._beat_at is None:
+            self._beat_at = now + self._beat_s
+        return effects
+
+    def wake(self, now: float) -> list[LinkEffect]:
+        """Renew every lease."""
+        if self._beat_at is None or now < self._beat_at:
+            return []
+        self._beat_at = now + self._beat_s
+        return [RenewLeases(tuple(self._names))]
+
+    @property
+    def wake_at(self) -> float | None:
+        """The time of the next beat."""
+        return self._beat_at
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        links = {node.link: name for name, node in self._nodes.items()}
+        assert links == self._names, "every node has one link, and every link belongs to a node"
+        assert (self._beat_at is None) == (not self._names), "leases are renewed while there are links"
+        for name, node in self._nodes.items():
+            assert node.advert.name == name
+
+    # --- Questions ----------------------------------------------------------------------------------------------
+
+    def link_to(self, name: str) -> int | None:
+        """The number of the link to a node, which may not be up yet; None for an unknown node."""
+        node = self._nodes.get(name)
+        return None if node is None else node.link
+
+    def advert_of(self, name: str) -> Advert | None:
+        """The latest advert of a node; None for an unknown node."""
+        node = self._nodes.get(name)
+        return None if node is None else node.advert
+
+    def ups(self) -> list[NodeUp]:
+        """Every node whose link is up, by name."""
+        return [self._nodes[name].up() for name in sorted(self._nodes) if self._nodes[name].is_up]
+
+    def adverts(self) -> list[Advert]:
+        """The latest adverts of the nodes whose links are up, by name."""
+        return [self._nodes[name].advert for name in sorted(self._nodes) if self._nodes[name].is_up]
+
+    @property
+    def is_settled(self) -> bool:
+        """True if every node's link is up."""
+        return all(node.is_up for node in self._nodes.values())
+
+    @property
+    def is_hoping(self) -> bool:
+        """True if no link is up, and some may yet be."""
+        return bool(self._nodes) and not any(node.is_up for node in self._nodes.values())
+
+    # --- Events -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, event: LinkEvent) -> list[LinkEffect]:
+        match event:
+            case NodeAdded(advert, address):
+                return self._added(advert, address)
+            case NodeChanged(advert):
+                return self._changed(advert)
+            case NodeSuspected(name, is_suspect):
+                return self._suspected(name, is_suspect=is_suspect)
+            case NodeRemoved(name, reason):
+                return self._removed(name, reason)
+            case LinkWelcomed(link, advert):
+                return self._welcomed(link, advert)
+            case LinkLost(link, reason):
+                return self._lost(link, reason)
+            case _:
+                assert_never(event)
+
+    def _added(self, advert: Advert, address: str) -> list[LinkEffect]:
+        effects = self._removed(advert.name, "another node has its name now")
+        node = self._nodes[advert.name] = _Node(advert, address, 0)
+        return [*effects, self._open(node, CONNECT_S)]
+
+    def _changed(self, advert: Advert) -> list[LinkEffect]:
+        node = self._nodes.get(advert.name)
+        if node is None or not node.is_newer(advert):
+            return []
+        node.advert = advert
+        return [node.up()] if node.is_up else []
+
+    def _suspected(self, name: str, *, is_suspect: bool) -> list[LinkEffect]:
+        node = self._nodes.get(name)
+        if node is None:
+            return []
+        node.is_suspect = is_suspect
+        return [node.up()] if node.is_up else []
+
+    def _removed(self, name: str, reason: str) -> list[LinkEffect]:
+        node = self._nodes.pop(name, None)
+        if node is None:
+            return []
+        return [self._close(node), *([NodeDown(name, reason)] if node.is_up else [])]
+
+    def _welcomed(self, link: int, advert: Advert) -> list[LinkEffect]:
+        node = self._nodes.get(self._names.get(link, ""))
+        if node is None:
+            return []
+        if advert.incarnation != node.advert.incarnation:
+            return [ReportMember(advert)]
+        # The advert in a welcome is the node's own; one that others have passed on may be older.
+        if node.is_newer(advert):
+            node.advert = advert
+        node.is_up = True
+        return [node.up()]
+
+    def _lost(self, link: int, reason: str) -> list[LinkEffect]:
+        node = self._nodes.get(self._names.get(link, ""))
+        if node is None:
+            return []
+        name = node.advert.name
+        effects: list[LinkEffect] = [self._close(node)]
+        if node.is_up:
+            # The node may be well, although all that was on the link is lost.
+            node.is_up = False
+            return [*effects, NodeDown(name, reason), self._open(node, RECONNECT_S)]
+        del self._nodes[name]
+        return [*effects, ReportUnreachable(name, node.advert.incarnation, reason)]
+
+    def _open(self, node: _Node, within_s: float) -> OpenLink:
+        node.link = next(self._numbers)
+        self._names[node.link] = node.advert.name
+        return OpenLink(node.link, node.advert.name, node.address, within_s)
+
+    def _close(self, node: _Node) -> CloseLink:
+        del self._names[node.link]
+        return CloseLink(node.link)

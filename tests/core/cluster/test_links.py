@@ -1,0 +1,198 @@
+from msgspec.structs import replace
+
+from handoff_actors.core.cluster.links import (
+    BEAT_S,
+    CONNECT_S,
+    RECONNECT_S,
+    CloseLink,
+    LinkLost,
+    LinksMachine,
+    LinkWelcomed,
+    NodeAdded,
+    NodeChanged,
+    NodeRemoved,
+    NodeSuspected,
+    OpenLink,
+    RenewLeases,
+    ReportMember,
+    ReportUnreachable,
+)
+from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.wire.messages.members import Advert
+from tests.core.cluster.adverts import advert
+
+A = advert("a")
+
+
+def up(said: Advert = A, *, is_suspect: bool = False) -> NodeUp:
+    return NodeUp(
+        said.name,
+        said.address,
+        said.capabilities,
+        said.spare,
+        said.workers,
+        said.leaving,
+        is_suspect,
+        said.python,
+    )
+
+
+def machine_with_a() -> LinksMachine:
+    """One node, whose link, number 1, is up since 0."""
+    machine = LinksMachine()
+    machine.handle(NodeAdded(A, "at-a"), 0.0)
+    machine.handle(LinkWelcomed(1, A), 0.0)
+    machine.check()
+    return machine
+
+
+def test_a_node_that_is_added_is_connected_to_and_used_once_it_answers() -> None:
+    machine = LinksMachine()
+
+    assert machine.handle(NodeAdded(A, "at-a"), 0.0) == [OpenLink(1, "a", "at-a", CONNECT_S)]
+    assert (machine.ups(), machine.adverts(), machine.is_hoping, machine.is_settled) == ([], [], True, False)
+    assert machine.handle(LinkWelcomed(1, A), 0.1) == [up()]
+    assert (machine.ups(), machine.adverts(), machine.is_hoping, machine.is_settled) == (
+        [up()],
+        [A],
+        False,
+        True,
+    )
+
+
+def test_without_nodes_there_is_nothing_to_hope_for() -> None:
+    machine = LinksMachine()
+
+    assert (machine.is_hoping, machine.is_settled, machine.wake_at) == (False, True, None)
+    assert (machine.link_to("a"), machine.advert_of("a")) == (None, None)
+
+
+def test_the_advert_in_a_welcome_counts_where_it_is_newer() -> None:
+    newer = replace(A, seq=7, workers=3)
+    machine = LinksMachine()
+    machine.handle(NodeAdded(A, "at-a"), 0.0)
+
+    assert machine.handle(LinkWelcomed(1, newer), 0.0) == [up(newer)]
+    assert machine.advert_of("a") == newer
+    assert machine.handle(LinkWelcomed(1, A), 0.0) == [up(newer)]
+
+
+def test_another_life_that_answers_is_reported_and_not_used() -> None:
+    other = replace(A, incarnation="a2")
+    machine = LinksMachine()
+    machine.handle(NodeAdded(A, "at-a"), 0.0)
+
+    assert machine.handle(LinkWelcomed(1, other), 0.0) == [ReportMember(other)]
+    assert machine.ups() == []
+
+
+def test_a_broken_link_is_made_again_within_a_shorter_time() -> None:
+    machine = machine_with_a()
+
+    effects = machine.handle(LinkLost(1, "broke"), 1.0)
+
+    assert effects == [CloseLink(1), NodeDown("a", "broke"), OpenLink(2, "a", "at-a", RECONNECT_S)]
+    assert machine.link_to("a") == 2
+    assert machine.handle(LinkWelcomed(2, A), 1.1) == [up()]
+
+
+def test_a_link_that_never_came_about_is_reported_and_given_up() -> None:
+    machine = LinksMachine()
+    machine.handle(NodeAdded(A, "at-a"), 0.0)
+
+    assert machine.handle(LinkLost(1, "refused"), 5.0) == [
+        CloseLink(1),
+        ReportUnreachable("a", A.incarnation, "refused"),
+    ]
+    assert machine.link_to("a") is None
+    assert not machine.is_hoping
+
+
+def test_what_a_replaced_link_says_is_ignored() -> None:
+    machine = machine_with_a()
+    machine.handle(LinkLost(1, "broke"), 1.0)
+
+    assert machine.handle(LinkWelcomed(1, A), 1.0) == []
+    assert machine.handle(LinkLost(1, "broke"), 1.0) == []
+    machine.check()
+
+
+def test_another_node_of_the_same_name_takes_its_place() -> None:
+    machine = machine_with_a()
+    other = replace(A, incarnation="a2")
+
+    effects = machine.handle(NodeAdded(other, "elsewhere"), 1.0)
+
+    assert effects == [
+        CloseLink(1),
+        NodeDown("a", "another node has its name now"),
+        OpenLink(2, "a", "elsewhere", CONNECT_S),
+    ]
+
+
+def test_only_newer_adverts_of_the_same_life_count() -> None:
+    machine = machine_with_a()
+    newer = replace(A, seq=9, running=1)
+
+    assert machine.handle(NodeChanged(newer), 1.0) == [up(newer)]
+    assert machine.handle(NodeChanged(newer), 1.0) == []
+    assert machine.handle(NodeChanged(replace(newer, incarnation="a2", seq=99)), 1.0) == []
+    assert machine.handle(NodeChanged(advert("stranger")), 1.0) == []
+
+
+def test_a_change_of_a_node_that_is_not_up_is_kept_for_later() -> None:
+    newer = replace(A, seq=9, running=1)
+    machine = LinksMachine()
+    machine.handle(NodeAdded(A, "at-a"), 0.0)
+
+    assert machine.handle(NodeChanged(newer), 0.0) == []
+    assert machine.handle(NodeSuspected("a", is_suspect=True), 0.0) == []
+    assert machine.handle(LinkWelcomed(1, A), 0.1) == [up(newer, is_suspect=True)]
+
+
+def test_suspicion_and_its_end_reach_the_runs() -> None:
+    machine = machine_with_a()
+
+    assert machine.handle(NodeSuspected("a", is_suspect=True), 1.0) == [up(is_suspect=True)]
+    assert machine.handle(NodeSuspected("a", is_suspect=False), 2.0) == [up()]
+    assert machine.handle(NodeSuspected("stranger", is_suspect=True), 2.0) == []
+
+
+def test_a_node_that_is_removed_is_hung_up_on() -> None:
+    machine = machine_with_a()
+
+    assert machine.handle(NodeRemoved("a", "left"), 1.0) == [CloseLink(1), NodeDown("a", "left")]
+    assert machine.handle(NodeRemoved("a", "left"), 1.0) == []
+
+
+def test_a_node_that_was_never_up_goes_without_a_word_to_the_runs() -> None:
+    machine = LinksMachine()
+    machine.handle(NodeAdded(A, "at-a"), 0.0)
+
+    assert machine.handle(NodeRemoved("a", "left"), 1.0) == [CloseLink(1)]
+
+
+def test_leases_are_renewed_while_there_are_links() -> None:
+    machine = machine_with_a()
+    assert machine.wake_at == BEAT_S
+    assert machine.wake(BEAT_S - 0.1) == []
+
+    machine.handle(NodeAdded(advert("b"), "at-b"), 1.0)
+
+    assert machine.wake(BEAT_S) == [RenewLeases((1, 2))]
+    assert machine.wake_at == 2 * BEAT_S
+    machine.handle(NodeRemoved("a", "left"), BEAT_S)
+    machine.handle(NodeRemoved("b", "left"), BEAT_S)
+    assert machine.wake_at is None
+    assert machine.wake(9.0) == []
+
+
+def test_nodes_are_listed_by_name() -> None:
+    machine = machine_with_a()
+    b, c = advert("b"), advert("c")
+    for number, said in ((2, c), (3, b)):
+        machine.handle(NodeAdded(said, "somewhere"), 0.0)
+        machine.handle(LinkWelcomed(number, said), 0.0)
+
+    assert machine.adverts() == [A, b, c]
+    assert [node.name for node in machine.ups()] == ["a", "b", "c"]
