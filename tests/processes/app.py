@@ -8,9 +8,23 @@ from typing import Any
 import psutil
 
 import handoff_actors as handoff
-from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.actor import Cluster, NodeActor
 from handoff_actors.wire.messages.members import Advert
 from tests.stored import values_in
+
+
+class _Overheard:
+    """A node's cluster, which also sets an event whenever the node announces something. See Cluster."""
+
+    def __init__(self, cluster: Cluster, announced: asyncio.Event) -> None:
+        self._announced = announced
+        self._announce = cluster.announce
+        self.introduce, self.members = cluster.introduce, cluster.members
+        self.suspects, self.view = cluster.suspects, cluster.view
+
+    def announce(self, advert: Advert) -> None:
+        self._announce(advert)
+        self._announced.set()
 
 
 class App:
@@ -20,13 +34,7 @@ class App:
         self.session = session
         self.node = node
         self._advertised = asyncio.Event()
-        publish = node.on_advert
-
-        def on_advert(advert: Advert) -> None:
-            publish(advert)
-            self._advertised.set()
-
-        node.on_advert = on_advert
+        node._cluster = _Overheard(node._cluster, self._advertised)
 
     async def run(self, dag: handoff.DAG, **options: Any) -> handoff.Run:
         return await self.session.execute_distributed(dag, **options)

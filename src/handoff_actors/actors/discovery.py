@@ -54,6 +54,24 @@ class MembershipListener(Protocol):
         """A member is gone."""
 
 
+class OwnNode(Protocol):
+    """The node in this process."""
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in the cluster."""
+
+    @property
+    def incarnation(self) -> str:
+        """Its life, later ones being greater."""
+
+    def advert(self) -> Advert:
+        """Say how it stands now."""
+
+    def count_members(self, members: int) -> None:
+        """Take note of how many others hear it."""
+
+
 class Discovery:
     """One process's view of its cluster. With `own`, it also tells the others of a node in this process."""
 
@@ -62,19 +80,16 @@ class Discovery:
         network: Network,
         name: str,
         listener: MembershipListener | None = None,
-        own: Callable[[], Advert] | None = None,
-        own_incarnation: str | None = None,
+        own: OwnNode | None = None,
     ) -> None:
         self._network = network
         self._name = name
         self._own = own
         self._listener = listener
-        self._machine = MembershipMachine(own_incarnation, name if own_incarnation is not None else None)
+        self._machine = MembershipMachine() if own is None else MembershipMachine(own.incarnation, own.name)
         self._driver: Driver[MembershipEvent, MembershipEffect] = Driver(
             self._machine, self._perform, self._crashed
         )
-        #: Told how many other members there are.
-        self.on_members: Callable[[int], None] = lambda _: None
         self._publisher: Publisher | None = None
         self._subscriber = network.subscriber(self._heard)
         self._introductions: dict[str, _Introduction] = {}
@@ -172,7 +187,7 @@ class Discovery:
                 log.error("too many members to take in another one", extra={"member": name})
             case MemberUp(advert):
                 log.info("member up", extra={"member": advert.name, "address": advert.address})
-                self.on_members(self._machine.size)
+                self._count_members()
                 if self._own is not None and advert.name == self._name:
                     log.error(
                         "another node has this node's name, and counts instead of it; give each a name of its own",
@@ -189,11 +204,15 @@ class Discovery:
                     self._listener.member_suspected(name, is_suspect=is_suspect)
             case MemberDown(name, _, reason):
                 log.info("member down", extra={"member": name, "reason": reason})
-                self.on_members(self._machine.size)
+                self._count_members()
                 if self._listener is not None:
                     self._listener.member_down(name, reason)
             case _:
                 assert_never(effect)
+
+    def _count_members(self) -> None:
+        if self._own is not None:
+            self._own.count_members(self._machine.size)
 
     def _subscribe(self, bus: str) -> None:
         try:
@@ -209,7 +228,7 @@ class Discovery:
                 address, self.told_of, lambda: self._introductions.pop(address, None)
             )
             self._introductions[address] = introduction
-            own = None if self._own is None else self._own()
+            own = None if self._own is None else self._own.advert()
             introduction.link = open_link(self._network, address, self._name, introduction, own=own)
         return introduction
 

@@ -17,6 +17,7 @@ from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.offload import offload
 from handoff_actors.client.options import (
     RunSettings,
@@ -165,7 +166,8 @@ class Session:
         if there is one already, InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, ValueError, OSError.
         """
         await self.start()
-        node = await self._member.start_node(
+        node = await host_node(
+            self._member,
             check_resources(capabilities),
             name=name,
             workers=workers,
@@ -174,13 +176,6 @@ class Session:
         )
         address = node.serve(self._memory, f"memory://{node.incarnation}", has_lease=False)
         self._connections.add(node.advert(), self._memory, address)
-        publish = node.on_advert
-
-        def on_advert(advert: Advert) -> None:
-            publish(advert)
-            self._connections.change(advert)
-
-        node.on_advert = on_advert
         await self._connections.settled()
         return node
 

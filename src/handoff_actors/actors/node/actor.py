@@ -5,9 +5,9 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from msgspec.structs import replace
 
@@ -78,14 +78,34 @@ DEFAULT_OPTIONS = MemoryOptions()
 MORE_WORKERS = 64
 
 
+class Cluster(Protocol):
+    """The cluster as seen from one of its nodes."""
+
+    def announce(self, advert: Advert) -> None:
+        """Publish the node's new advert."""
+
+    def introduce(self, advert: Advert) -> None:
+        """Take note of a node that has introduced itself."""
+
+    def members(self) -> list[Advert]:
+        """The latest advert of every other member."""
+
+    def suspects(self) -> list[str]:
+        """Names of members that have been silent for a while."""
+
+    def view(self) -> int:
+        """A number made of all members."""
+
+
 class NodeActor:
-    """One node in this process. It serves at any number of addresses, and tells `on_advert` how it stands."""
+    """One node in this process. It serves at any number of addresses, and announces in its cluster how it stands."""
 
     def __init__(
         self,
         name: str,
         capabilities: Resources,
         workers: int,
+        cluster: Cluster,
         most_workers: int | None = None,
         lease_s: float = LEASE_S,
         options: MemoryOptions = DEFAULT_OPTIONS,
@@ -96,15 +116,10 @@ class NodeActor:
         self.incarnation = Incarnation(f"{time.time_ns():016x}{secrets.token_hex(4)}")
         self.address = ""
         self.bus = ""
-        self.on_advert: Callable[[Advert], None] = lambda _: None
-        self.on_introduced: Callable[[Advert], None] = lambda _: None
-        #: Every other member that is known, and the number made of all.
-        self.other_members: Callable[[], list[Advert]] = list
-        self.suspects: Callable[[], list[str]] = list
-        self.view: Callable[[], int] = lambda: 0
         #: Of strangers, and of messages that are not in the protocol.
         self.protocol_errors = ProtocolErrors(name, asyncio.get_running_loop().time)
         self.metrics = NodeMetrics()
+        self._cluster = cluster
         self._lease_s = lease_s
         self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MOST_AHEAD) * INLINE_LIMIT
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
@@ -134,10 +149,13 @@ class NodeActor:
 
     def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
         """Serve at one more address; the answer is the real one. Raises OSError if that can't be."""
-        handler = Door(self, has_lease=has_lease)
-        handler.service = network.serve(address, handler, self._most_waiting_nbytes)
-        self._services.append(handler.service)
-        return handler.service.address
+        door = Door(self, network, address, self._most_waiting_nbytes, has_lease=has_lease)
+        self._services.append(door.service)
+        return door.service.address
+
+    def advertise_as(self, address: str, bus: str) -> None:
+        """Be known to others under the address of one of its services, and of the bus that carries its adverts."""
+        self.address, self.bus = address, bus
 
     def fetch_over(self, network: Network) -> None:
         """Fetch values from other nodes over this network."""
@@ -176,7 +194,7 @@ class NodeActor:
             queued=state.queued,
             stored=state.stored,
             leaving=state.leaving,
-            view=self.view(),
+            view=self._cluster.view(),
             version=VERSION,
             python=PYTHON,
         )
@@ -228,7 +246,9 @@ class NodeActor:
             case Chunk() | Gone():
                 self._input_fetcher.heard(peer, message)
             case ListMembers():
-                service.send(peer, Members([self.advert(), *self.other_members()], self.suspects()))
+                service.send(
+                    peer, Members([self.advert(), *self._cluster.members()], self._cluster.suspects())
+                )
             case _:
                 self._feed(MessageFromPeer(peer, message))
 
@@ -257,9 +277,9 @@ class NodeActor:
             self._peers[peer] = service
             self._feed(PeerConnected(peer, has_lease, hello.name))
         if hello.advert is not None and self._introductions.is_news(peer, hello.advert):
-            self.on_introduced(hello.advert)
-        members = [self.advert(), *self.other_members()]
-        service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self.suspects()))
+            self._cluster.introduce(hello.advert)
+        members = [self.advert(), *self._cluster.members()]
+        service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self._cluster.suspects()))
 
     def _chunk(self, wanted: Fetch) -> Chunk | Gone:
         view = self._store.view(wanted.run, wanted.index)
@@ -280,7 +300,7 @@ class NodeActor:
                 self._reply(peer, message)
             case Advertise():
                 self.advertised = effect
-                self.on_advert(self.advert())
+                self._cluster.announce(self.advert())
             case KeepValue(run, index, attempt):
                 self._keep(run, index, attempt)
             case DiscardValue(run, index, attempt):

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
@@ -79,7 +80,8 @@ async def _started(member: Member, options: DaemonOptions, signals: "_Signals") 
     try:
         async with asyncio.timeout(START_S) as limit:
             with signals.ending(limit):
-                return await member.start_node(
+                return await host_node(
+                    member,
                     options.capabilities,
                     name=options.name,
                     workers=options.workers,

@@ -1,0 +1,66 @@
+"""Starts a node in this process, and makes it a member of a cluster."""
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from handoff_actors.actors.member import Member
+from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.core.node.validation import MAX_NAME_BYTES, NAME_RULE, is_name
+from handoff_actors.errors import HandoffError
+from handoff_actors.ids import Resources
+from handoff_actors.transport.security import is_loopback
+
+LOOPBACK = "tcp://127.0.0.1:0"
+
+
+async def host_node(
+    member: Member,
+    capabilities: Resources,
+    *,
+    name: str | None = None,
+    workers: int | None = None,
+    listen: str | None = None,
+    advertise: str | None = None,
+    seeds: Sequence[str] = (),
+    options: MemoryOptions | None = None,
+) -> NodeActor:
+    """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
+
+    Raises HandoffError if there is a node already, ValueError for a name that is none, InsecureAddressError for an
+    address beyond loopback without a cluster key, InvalidKeyError, ConnectionFailed, AuthenticationError,
+    VersionMismatch, OSError.
+    """
+    member.check_that_it_has_no_node()
+    listen = listen or _where_to_listen(seeds)
+    if listen is not None:
+        member.check_bind(listen)
+    if name and not is_name(name):
+        raise ValueError(f"name={name[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
+    own_name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+    usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
+    options = options or MemoryOptions.from_environment()
+    node = NodeActor(own_name, capabilities, usual, member, most_workers=workers, options=options)
+    async with AsyncExitStack() as on_failure:
+        # The node has a store from the first, which must not stay if its address is taken.
+        on_failure.push_async_callback(node.close)
+        await node.start()
+        member.host(node, listen, advertise)
+        on_failure.pop_all()
+    if seeds:
+        await member.join(seeds)
+    return node
+
+
+def _where_to_listen(seeds: Sequence[str]) -> str | None:
+    if not seeds:
+        return None
+    if all(is_loopback(seed) for seed in seeds):
+        return LOOPBACK
+    raise HandoffError(
+        f"a node that joins {', '.join(seeds)} must be reachable from there; "
+        "give the address at which it is to listen, for example listen='tcp://10.0.0.2:7070'"
+    )
