@@ -17,6 +17,7 @@ from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.events import Output, OutputLost, RunEvent
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index
+from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.messages.jobs import Dropped, Logged, Printed, Said
 
 #: What the functions of one run may print beyond their rate, and per second, in bytes.
@@ -45,8 +46,8 @@ class OutputPrinter:
         self._context = copy_context()
         self._begun: dict[_PrintedStream, str] = {}
         self._lost: dict[tuple[str, Index], int] = {}
-        self._room = float(BURST_NBYTES)
-        self._looked_at = self._told_at = self._loop.time()
+        self._told_at = self._loop.time()
+        self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._told_at)
         self.has_written = False
 
     def heard(self, node: str, said: Sequence[Said]) -> None:
@@ -114,14 +115,9 @@ class OutputPrinter:
             self._lose(node, logged.index, 1)
 
     def _has_room(self, nbytes: int) -> bool:
-        now = self._loop.time()
-        self._room = min(BURST_NBYTES, self._room + (now - self._looked_at) * RATE_NBYTES)
-        self._looked_at = now
-        if self._room < nbytes:
-            return False
-        self._room -= nbytes
-        self.has_written = True
-        return True
+        has_room = self._bucket.take(nbytes, self._loop.time())
+        self.has_written |= has_room
+        return has_room
 
     def _tell_of(self, stream: _PrintedStream, kind: str, lines: list[str]) -> None:
         if self._tell is None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgpack
 
+from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.protocol import Said
 
@@ -43,8 +44,7 @@ class OutputCapture:
         self._tail = tail
         self._whose = whose
         self._streams: list[_CapturedStream] = []
-        self._room = float(BURST_NBYTES)
-        self._looked_at = monotonic()
+        self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, monotonic())
         #: Functions that are within a line, by stream.
         self._within: set[tuple[Key, bool]] = set()
         #: By function that has printed since it was last asked for: lines that were dropped.
@@ -91,7 +91,8 @@ class OutputCapture:
         lost = self._lost.setdefault(key, 0)
         self.has_news = True
         packed = msgpack.packb([key[0], row])
-        if len(packed) <= PIPE_BUF and self._may_send(len(packed)) and self._is_sent(packed):
+        may_send = len(packed) <= PIPE_BUF and self._bucket.take(len(packed), monotonic())
+        if may_send and self._is_sent(packed):
             if lost:
                 self._tell_lost(key, lost)
         else:
@@ -105,15 +106,6 @@ class OutputCapture:
         row = [int(Said.DROPPED), *key[1:], lost]
         if self._is_sent(msgpack.packb([key[0], row])):
             self._lost[key] = 0
-
-    def _may_send(self, nbytes: int) -> bool:
-        now = monotonic()
-        self._room = min(BURST_NBYTES, self._room + (now - self._looked_at) * RATE_NBYTES)
-        self._looked_at = now
-        if self._room < nbytes:
-            return False
-        self._room -= nbytes
-        return True
 
     def _is_sent(self, packed: bytes) -> bool:
         try:

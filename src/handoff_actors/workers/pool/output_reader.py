@@ -11,6 +11,7 @@ import msgpack
 import msgspec
 
 from handoff_actors.ids import RunId
+from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.messages.jobs import Dropped, Said
 
 _PIPE_NBYTES: Final = 1024 * 1024
@@ -35,8 +36,7 @@ class OutputReader:
         with suppress(OSError):
             fcntl.fcntl(self._ours, fcntl.F_SETPIPE_SZ, _PIPE_NBYTES)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0)
-        self._room = float(BURST_NBYTES)
-        self._looked_at = self._loop.time()
+        self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._loop.time())
         self._resuming: asyncio.TimerHandle | None = None
         self._is_open = True
         self._loop.add_reader(self._ours, self._read)
@@ -63,8 +63,7 @@ class OutputReader:
             os.close(self._ours)
 
     def _read(self) -> None:
-        self._look()
-        if self._room > 0:
+        if self._bucket.tokens(self._loop.time()) > 0:
             self._take()
         else:
             self._loop.remove_reader(self._ours)
@@ -73,11 +72,6 @@ class OutputReader:
     def _resume(self) -> None:
         self._resuming = None
         self._loop.add_reader(self._ours, self._read)
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        self._room = min(BURST_NBYTES, self._room + (now - self._looked_at) * RATE_NBYTES)
-        self._looked_at = now
 
     def _take(self) -> bool:
         try:
@@ -88,9 +82,8 @@ class OutputReader:
             # Every worker has ended, and so has the zygote.
             self._loop.remove_reader(self._ours)
             return False
-        self._look()
-        has_room = self._room > 0
-        self._room -= len(received)
+        has_room = self._bucket.tokens(self._loop.time()) > 0
+        self._bucket.overdraw(len(received))
         self._unpacker.feed(received)
         by_run: dict[int, list[Said]] = {}
         for run, row in self._unpacker:
