@@ -21,6 +21,7 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
 from handoff_actors.integrations.calls import Initializer, Kind, Outcome, attempt, caller_of
+from handoff_actors.moving_average import UNKNOWN, peak_smoothed
 from handoff_actors.wire.payload import Sealed, decode_exception
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,6 @@ MOST_PER_RUN: Final = 250
 SHARED_RUNS: Final = 4
 #: How quickly the estimate of a function's seconds follows when functions get faster.
 _DECAY: Final = 0.1
-_UNKNOWN_S: Final = float("inf")
 #: Nothing is faster, whatever the clock says.
 _LEAST_S: Final = 1e-5
 #: How long an answer to how many workers there are is good for.
@@ -97,7 +97,7 @@ class Feed:
         self._slots = 1
         self._slots_asked_at = float("-inf")
         #: Seconds that a function is expected to take: rises at once, falls slowly.
-        self._expected_s = _UNKNOWN_S
+        self._expected_s = UNKNOWN
         #: Why nothing can be run any more.
         self.broken: BrokenExecutor | None = None
 
@@ -262,7 +262,7 @@ class Feed:
 
     def _settle(self, batch: Batch, number: FunctionId, outcome: Outcome) -> None:
         kind, content, seconds = outcome
-        self._learn(max(seconds, _LEAST_S))
+        self._expected_s = peak_smoothed(self._expected_s, max(seconds, _LEAST_S), _DECAY)
         # From here on only who has submitted it keeps the future, and with it the result.
         item = batch.pop(number, None)  # type: ignore[call-overload]  # its ids are numbers
         if item is None:
@@ -279,12 +279,6 @@ class Feed:
             if self.broken is None:
                 log.critical("exception in initializer", exc_info=error)
             self._break("a worker's initializer failed", error)
-
-    def _learn(self, seconds: float) -> None:
-        if seconds > self._expected_s or self._expected_s == _UNKNOWN_S:
-            self._expected_s = seconds
-        else:
-            self._expected_s += (seconds - self._expected_s) * _DECAY
 
     def _open(self, item: Item, content: Sealed) -> None:
         result, error = attempt(content.open)

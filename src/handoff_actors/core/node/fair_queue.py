@@ -13,6 +13,7 @@ from operator import attrgetter
 from msgspec import Struct, field
 
 from handoff_actors.ids import Resources, RunId
+from handoff_actors.moving_average import smoothed
 from handoff_actors.wire.messages.jobs import Job, Template, Ticket
 
 #: A worker is given more than one job only where that is about this much work.
@@ -60,9 +61,7 @@ class JobLane(Struct, eq=False):
 
     def learn(self, seconds: float) -> None:
         """Take note of what jobs took, on average."""
-        self.seconds = (
-            seconds if self.seconds is None else self.seconds + SMOOTHING * (seconds - self.seconds)
-        )
+        self.seconds = smoothed(self.seconds, seconds, SMOOTHING)
 
 
 LaneKey = tuple[tuple[tuple[str, float], ...], bool, float | None, bool]

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 
 import msgpack
 
+from handoff_actors.moving_average import peak_smoothed
 from handoff_actors.store import mappings
 from handoff_actors.workers.child import heap
 from handoff_actors.workers.child.environments import Environments
@@ -28,7 +29,7 @@ from handoff_actors.workers.child.output import Key, OutputCapture
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.child.template import LoadedTemplate
+from handoff_actors.workers.child.template import DECAY, LoadedTemplate
 from handoff_actors.workers.child.waiting import Waiting
 from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
 
@@ -145,7 +146,8 @@ class SyncWorker:
             self._outbox.done(run, index, attempt, value, ended - started)
             if then or is_behind:
                 earlier[index] = value if isinstance(value, bytes) else attempt
-        template.code.took(ended - started)
+        code = template.code
+        code.seconds = peak_smoothed(code.seconds, ended - started, DECAY)
         if self._is_due(ended):
             self._outbox.flush()
             self._sent_at = ended

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final
 
+from handoff_actors.moving_average import UNKNOWN
 from handoff_actors.wire.payload import load_code
 from handoff_actors.workers.child.environments import JobEnvironment
 from handoff_actors.workers.child.records import log_from
@@ -12,8 +13,7 @@ from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES
 from handoff_actors.workers.recent import LruCache
 
 #: How quickly the estimate follows when calls get faster.
-_DECAY: Final = 0.2
-_UNKNOWN: Final = float("inf")
+DECAY: Final = 0.2
 
 
 class CachedCode:
@@ -26,7 +26,7 @@ class CachedCode:
         self._encoded = encoded
         self._function: Callable[..., Any] | None = None
         #: What a call takes. Rises at once, falls slowly; before the first it is as long as can be.
-        self.seconds = _UNKNOWN
+        self.seconds = UNKNOWN
 
     def load(self) -> Callable[..., Any]:
         """Give the function. Raises SerializationError, each time."""
@@ -37,13 +37,6 @@ class CachedCode:
             self._function = function
             self._encoded = b""
         return self._function
-
-    def took(self, seconds: float) -> None:
-        """Learn how long a call took."""
-        if seconds > self.seconds or self.seconds == _UNKNOWN:
-            self.seconds = seconds
-        else:
-            self.seconds += (seconds - self.seconds) * _DECAY
 
 
 class LoadedTemplate:

@@ -2,9 +2,11 @@ import pytest
 
 from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need, spare_share
-from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
+from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.state import RunState
 from handoff_actors.graph import Function
-from handoff_actors.ids import Resources
+from handoff_actors.ids import Index, Resources, RunId
 from tests.core.builders import code, node_up, program_of
 
 
@@ -57,11 +59,13 @@ def test_share_of_what_claims_nothing_is_that_of_workers() -> None:
 
 
 def test_need_learns_how_long_functions_take() -> None:
-    (need,) = Requirements(program_of(Function("x", [], code)).plan).classes
+    program = program_of(Function("x", [], code))
+    scheduler = Scheduler(RunId(1), program, RunState(program.plan), POLICIES["most_spare"], None)
+    (need,) = scheduler.needs.classes
 
     ahead = [need.ahead]
     for seconds in (1.0, 0.0, 0.0):
-        need.learn(seconds)
+        scheduler.learn(Index(0), seconds)
         ahead.append(need.ahead)
 
     assert ahead == [1, 1, 1, 1]

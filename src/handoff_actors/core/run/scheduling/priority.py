@@ -14,6 +14,7 @@ from math import inf
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+from handoff_actors.moving_average import smoothed
 
 #: To work out the levels takes about a microsecond for each function. It is done again once the functions themselves
 #: have taken a hundred times that since, and this many times as many as then have ended, or the first of its kind.
@@ -65,7 +66,7 @@ class Priority:
             return False
         kind = self._plan.template_of[index]
         known = self._seconds.get(kind)
-        self._seconds[kind] = seconds if known is None else known + SMOOTHING * (seconds - known)
+        self._seconds[kind] = smoothed(known, seconds, SMOOTHING)
         self._spent_s += seconds
         self._ended += 1
         if known is None:

@@ -16,6 +16,7 @@ AHEAD_S = 0.005
 #: What a function costs a node beside the user's code.
 OVERHEAD_S = 0.00001
 MOST_AHEAD = 512
+#: Weight of the latest function in the average of what its class, or its kind, takes.
 SMOOTHING = 0.3
 
 
@@ -25,7 +26,7 @@ class RequirementClass(Struct, eq=False):
     number: int
     cost: Resources
     is_async: bool
-    #: Seconds, as far as is known.
+    #: Seconds that such functions take: a moving average, None as long as none is known.
     seconds: float | None = None
     #: The only minor version of Python that can run it; "": any. See `core.run.scheduling.python_affinity`.
     python: str = ""
@@ -36,12 +37,6 @@ class RequirementClass(Struct, eq=False):
         if self.seconds is None:
             return 1
         return max(1, min(MOST_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S))))
-
-    def learn(self, seconds: float) -> None:
-        """Take note of what functions took, on average."""
-        self.seconds = (
-            seconds if self.seconds is None else self.seconds + SMOOTHING * (seconds - self.seconds)
-        )
 
 
 class Requirements:

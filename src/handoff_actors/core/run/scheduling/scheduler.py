@@ -16,9 +16,10 @@ from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import POLICIES, LoadBalanced, MostSpare, Policy
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLane, ReadyQueue
-from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
+from handoff_actors.core.run.scheduling.requirements import SMOOTHING, RequirementClass, Requirements
 from handoff_actors.core.run.state import READY, RunState
 from handoff_actors.ids import Index, RunId
+from handoff_actors.moving_average import smoothed
 from handoff_actors.wire.messages.jobs import Rank
 from handoff_actors.wire.messages.runs import Assign
 
@@ -95,7 +96,8 @@ class Scheduler:
 
     def learn(self, index: Index, seconds: float) -> None:
         """Take note of what a function took."""
-        self.needs.of[index].learn(seconds)
+        need = self.needs.of[index]
+        need.seconds = smoothed(need.seconds, seconds, SMOOTHING)
         self._ready.learn(index, seconds)
 
     def done(self, index: Index, node: NodeView) -> None:
