@@ -320,6 +320,21 @@ def test_close_of_an_unknown_run_is_answered_and_remembered_but_not_for_ever() -
     assert gives(node.handle(said(assign([job(0)])), 1.0)) == [(FIRST_WORKER, [0])]
 
 
+def test_to_close_an_unknown_run_again_does_not_have_it_remembered_for_longer() -> None:
+    node = started_node()
+
+    told = [replies(node.handle(said(Close(RUN)), 1.0)) for _ in range(2)]
+    for number in range(REMEMBERED_RUNS - 1):
+        node.handle(said(Close(RunId(100 + number))), 1.0)
+    remembered = gives(node.handle(said(assign([job(0)])), 1.0))
+    node.handle(said(Close(RUN)), 1.0)
+    node.handle(said(Close(RunId(99))), 1.0)
+
+    assert told == [[Closed(RUN)], [Closed(RUN)]]
+    assert remembered == []
+    assert gives(node.handle(said(assign([job(0)])), 1.0)) == [(FIRST_WORKER, [0])]
+
+
 def test_result_that_comes_while_its_run_is_closed_is_discarded() -> None:
     node = started_node()
     node.handle(said(assign([job(0)])), 1.0)

@@ -1,6 +1,5 @@
 """Whose runs a node serves, and for how long: peers, their leases, and what belongs to each."""
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
 from msgspec import Struct, field
@@ -8,6 +7,7 @@ from msgspec import Struct, field
 from handoff_actors.core.node.events import FetchInput
 from handoff_actors.core.node.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
+from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import Job, Ref, Template, Ticket
 from handoff_actors.wire.messages.runs import Assign, Fetched
 
@@ -108,7 +108,7 @@ class Clients:
         #: Those that go on and are told when workers get their functions.
         self.watched: set[RunId] = set()
         #: By whom, too: over a new connection a run may begin here anew.
-        self._closed: OrderedDict[tuple[PeerId, RunId], None] = OrderedDict()
+        self._closed: LruCache[tuple[PeerId, RunId], None] = LruCache(REMEMBERED_RUNS)
         self._peers_ever = 0
         self._departed: list[PeerId] = []
 
@@ -231,9 +231,9 @@ class Clients:
 
     def remember_closed(self, peer: PeerId, run: RunId) -> None:
         """Recognise what comes too late for this run."""
-        self._closed[peer, run] = None
-        if len(self._closed) > REMEMBERED_RUNS:
-            self._closed.popitem(last=False)
+        # A run that is closed twice is remembered from the first time on.
+        if (peer, run) not in self._closed:
+            self._closed.put((peer, run), None)
 
     def check(self) -> None:
         """Assert that every run is somebody's."""

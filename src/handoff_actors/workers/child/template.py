@@ -5,12 +5,12 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final
 
+from handoff_actors.lru import LruCache
 from handoff_actors.moving_average import UNKNOWN
 from handoff_actors.wire.payload import load_code
 from handoff_actors.workers.child.environments import JobEnvironment
 from handoff_actors.workers.child.records import log_from
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES
-from handoff_actors.workers.recent import LruCache
 
 #: How quickly the estimate follows when calls get faster.
 DECAY: Final = 0.2
@@ -68,7 +68,7 @@ class LoadedTemplates:
     """The templates of all runs that this worker has heard of."""
 
     def __init__(self) -> None:
-        self._codes: LruCache[CachedCode] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
+        self._codes: LruCache[bytes, CachedCode] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
         self._runs: dict[int, dict[int, LoadedTemplate]] = {}
         #: Templates of a run that ask for the same share it: from one to the other nothing changes.
         self._environments: dict[int, list[JobEnvironment]] = {}

@@ -13,13 +13,13 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from handoff_actors.ids import RunId, WorkerId
+from handoff_actors.lru import LruCache
 from handoff_actors.store import directories
 from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Dropped, Job, Said, Template, Traces
 from handoff_actors.workers.pool.output_reader import OutputReader
 from handoff_actors.workers.pool.pipe import JobKey, Pipe
 from handoff_actors.workers.pool.zygote_link import ZygoteLink
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, FromWorker, FromZygote, ToWorker
-from handoff_actors.workers.recent import LruCache
 
 #: Jobs are written in pieces of about this size at most: a recall takes back those that have not been sent.
 _PIECE_NBYTES: Final = 64 * 1024
@@ -77,7 +77,7 @@ class _Worker:
         self.control = control
         self.pid: int | None = None
         #: As the worker counts too.
-        self.codes: LruCache[bool] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
+        self.codes: LruCache[bytes, bool] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
         #: Numbers of the templates that it has, by run.
         self.templates: dict[int, set[int]] = {}
         self.devices: str | None = None

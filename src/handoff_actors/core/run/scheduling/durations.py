@@ -1,9 +1,9 @@
 """How long functions took in earlier runs, so that a run need not find out anew which of its functions are quick."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from handoff_actors.core.run.state import DONE, RunState
+from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import Template
 
 #: Pieces of code that are remembered.
@@ -16,18 +16,16 @@ class Durations:
     """Seconds by the digest of a function's code; those that have not been seen for longest make room."""
 
     def __init__(self) -> None:
-        self._seconds: OrderedDict[bytes, float] = OrderedDict()
+        self._seconds: LruCache[bytes, float] = LruCache(CAPACITY)
 
     def of(self, digest: bytes) -> float | None:
         """What functions with that code took, on average; None where none has been seen."""
-        return self._seconds.get(digest)
+        # Not `get`: only a new measurement keeps an entry.
+        return self._seconds.peek(digest)
 
     def assume(self, digest: bytes, seconds: float) -> None:
         """Take note of what functions with that code take."""
-        self._seconds[digest] = seconds
-        self._seconds.move_to_end(digest)
-        if len(self._seconds) > CAPACITY:
-            self._seconds.popitem(last=False)
+        self._seconds.put(digest, seconds)
 
     def learn(self, templates: Sequence[Template], template_of: Sequence[int], progress: RunState) -> None:
         """Take note of a run that has ended."""
