@@ -14,7 +14,7 @@ from handoff_actors.core.run.events import (
     RunEnded,
 )
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.resumption import Digests, Recorded, Reused, fingerprints, reusable
+from handoff_actors.core.run.resumption import Digests, Recorded, ReusedResult, fingerprints, reusable
 from handoff_actors.graph import DAG, Argument, Constant, Function, Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Ref
@@ -183,7 +183,7 @@ def test_a_serialize_hook_runs_again_if_its_consumer_does() -> None:
 def test_a_run_whose_functions_are_all_reused_is_over_at_once() -> None:
     run = run_of(*chain("first", "second"), wanted={1}, observe=True)
 
-    effects = run.start(0.0, [node_up()], {0: Reused("b", 3), 1: Reused("b", b"value")})
+    effects = run.start(0.0, [node_up()], {0: ReusedResult("b", 3), 1: ReusedResult("b", b"value")})
 
     assert [effect for effect in effects if isinstance(effect, FunctionObserved)] == [
         FunctionObserved("reused", 0, "b", 0),
@@ -196,7 +196,7 @@ def test_a_run_whose_functions_are_all_reused_is_over_at_once() -> None:
 def test_a_run_goes_on_from_what_is_reused() -> None:
     run = run_of(*chain("first", "second", "third"))
 
-    effects = run.start(0.0, [node_up()], {0: Reused("b", b"value")})
+    effects = run.start(0.0, [node_up()], {0: ReusedResult("b", b"value")})
     run.check()
 
     assert assigned(effects) == [("a", [1])]
@@ -208,7 +208,7 @@ def test_a_run_goes_on_from_what_is_reused() -> None:
 def test_a_large_value_from_the_journal_is_the_apps_to_give() -> None:
     run = run_of(*chain("first", "second"), wanted={0})
 
-    effects = run.start(0.0, [node_up()], {0: Reused("b", 100, is_home=True)})
+    effects = run.start(0.0, [node_up()], {0: ReusedResult("b", 100, is_home=True)})
 
     assert job_in(effects[0]).args == [Ref(0, 100, [""])]
     assert not [effect for effect in effects if isinstance(effect, FetchResult)]
@@ -217,7 +217,7 @@ def test_a_large_value_from_the_journal_is_the_apps_to_give() -> None:
 
 def test_a_large_value_that_the_app_cannot_give_is_made_again() -> None:
     run = run_of(*chain("first", "second"))
-    run.start(0.0, [node_up()], {0: Reused("b", 100, is_home=True)})
+    run.start(0.0, [node_up()], {0: ReusedResult("b", 100, is_home=True)})
 
     effects = run.handle(failed("a", 1, "input", lost=0), 1.0)
     run.check()
@@ -227,7 +227,7 @@ def test_a_large_value_that_the_app_cannot_give_is_made_again() -> None:
 
 def test_what_was_reused_without_its_value_is_made_again_once_it_is_needed() -> None:
     run = run_of(*chain("first", "second", "third"))
-    run.start(0.0, [node_up()], {0: Reused("b", 100), 1: Reused("b", 100, is_home=True)})
+    run.start(0.0, [node_up()], {0: ReusedResult("b", 100), 1: ReusedResult("b", 100, is_home=True)})
 
     effects = run.handle(failed("a", 2, "input", lost=1), 1.0)
     run.check()
@@ -327,7 +327,9 @@ def test_whatever_is_recorded_the_run_ends_having_run_the_rest(
     }
     taken = reusable(plan, [b"same"] * plan.size, recorded, set(plan.sinks))
     reused = {
-        index: Reused("b", 9, is_home=kinds[index] == "value") if index < len(kinds) else Reused("", 0)
+        index: ReusedResult("b", 9, is_home=kinds[index] == "value")
+        if index < len(kinds)
+        else ReusedResult("", 0)
         for index in taken
     }
     run = RunMachine(RUN, program, options(wanted=set(plan.sinks)))

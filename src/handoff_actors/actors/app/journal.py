@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, field
 
 from handoff_actors.actors.app.encoding import breathe
-from handoff_actors.core.run.resumption import Digests, JournalRow, Recorded, Reused, fingerprints, reusable
+from handoff_actors.core.run.resumption import (
+    Digests,
+    JournalRow,
+    Recorded,
+    ReusedResult,
+    fingerprints,
+    reusable,
+)
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.digest import Digester, digest_of
@@ -41,20 +48,20 @@ class JournalResumption(Struct):
 
     #: For what it does itself; None where it has none.
     journal: "Journal | None" = None
-    reused: dict[Index, Reused] = field(default_factory=dict)
+    reused: dict[Index, ReusedResult] = field(default_factory=dict)
     #: Encoded values that are too large to be inline.
     home: dict[Index, Buffer] = field(default_factory=dict)
 
     def add(self, index: Index, recorded: Recorded | None, value: Buffer | None, inline_limit: int) -> None:
         """Take over a function; `recorded` is None for a serialize hook that nobody needs."""
         if recorded is None:
-            self.reused[index] = Reused("", 0)
+            self.reused[index] = ReusedResult("", 0)
         elif value is None:
-            self.reused[index] = Reused(recorded.node, recorded.nbytes)
+            self.reused[index] = ReusedResult(recorded.node, recorded.nbytes)
         elif len(value) <= inline_limit:
-            self.reused[index] = Reused(recorded.node, bytes(value))
+            self.reused[index] = ReusedResult(recorded.node, bytes(value))
         else:
-            self.reused[index] = Reused(recorded.node, len(value), is_home=True)
+            self.reused[index] = ReusedResult(recorded.node, len(value), is_home=True)
             self.home[index] = value
 
 

@@ -32,7 +32,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.explain import Explanation, explain
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.resumption import Reused
+from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.state import APP, Transfer
 from handoff_actors.errors import EnvironmentFailed, HandoffError, SerializationError
 from handoff_actors.events import OnEvent
@@ -119,7 +119,7 @@ class RunnerActor:
         #: Set once no node holds anything of the run any more.
         self.forgotten: asyncio.Future[None] = self._loop.create_future()
 
-    async def execute(self, nodes: list[NodeUp], reused: Mapping[Index, Reused]) -> None:
+    async def execute(self, nodes: list[NodeUp], reused: Mapping[Index, ReusedResult]) -> None:
         """Run to the end, except for what is `reused`. Raises what ended it, or CancelledError.
 
         If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it.

@@ -30,7 +30,7 @@ from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
-from handoff_actors.core.run.resumption import Reused
+from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.node_view import NodeView
@@ -91,7 +91,7 @@ class RunMachine:
                 self._recovery.make_ready(index, now)
 
     def start(
-        self, now: float, nodes: Iterable[NodeUp] = (), reused: Mapping[Index, Reused] | None = None
+        self, now: float, nodes: Iterable[NodeUp] = (), reused: Mapping[Index, ReusedResult] | None = None
     ) -> list[RunEffect]:
         """Send out what is ready; nodes known from the start share it from the start.
 
@@ -278,7 +278,7 @@ class RunMachine:
                     # It is out already, as a member of the same unit.
                     progress.ready_at[dependent] = now
 
-    def _take_over(self, index: Index, reused: Reused, now: float) -> None:
+    def _take_over(self, index: Index, reused: ReusedResult, now: float) -> None:
         self.progress.set_reused(index, reused, now)
         if reused.is_home:
             self._result_fetch.arrived(index)

@@ -50,7 +50,7 @@ class Recorded(Struct, frozen=True):
     has_value: bool
 
 
-class Reused(Struct, frozen=True):
+class ReusedResult(Struct, frozen=True):
     """A function that is done from the start."""
 
     #: Where it ran, back then.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, field
 
-from handoff_actors.core.run.resumption import Reused
+from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Done
@@ -118,7 +118,7 @@ class RunState:
                 Transfer(entry.index, node, entry.nbytes, ended_at - entry.took_s, ended_at)
             )
 
-    def set_reused(self, index: Index, reused: Reused, now: float) -> None:
+    def set_reused(self, index: Index, reused: ReusedResult, now: float) -> None:
         """It was done before the run began."""
         self.phase[index] = DONE
         self.remaining -= 1

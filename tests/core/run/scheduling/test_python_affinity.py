@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.explain import explain
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.resumption import Reused
+from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.node_view import NodeView
 from handoff_actors.core.run.scheduling.placement import POLICIES
@@ -198,7 +198,7 @@ def test_serialize_hook_of_what_an_earlier_run_has_made_elsewhere_runs_where_it_
     )
     run = native_run(program)
 
-    effects = run.start(0.0, [node("a", THEIRS), node("b")], {0: Reused("a", b"value")})
+    effects = run.start(0.0, [node("a", THEIRS), node("b")], {0: ReusedResult("a", b"value")})
 
     assert assigned(effects) == [("b", [2])]
 
