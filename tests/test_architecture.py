@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,8 @@ TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
 #: What users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as long to
 #: define as a msgspec struct, and eight times as long to make.
 MAY_BE_DATACLASSES = {"Argument", "Explanation", "Function", "FunctionReport", "Outcome"}
+#: What users see of a run shares names with the messages that tell of the same thing, so it is `events.Started` everywhere.
+EVENTS_WITHOUT_NAMESAKES = {"OnEvent", "RunEvent"}
 #: Written so that no pattern matches its own text.
 MACHINE_TRACES = re.compile(
     r"(?<![\w.-])/(?:work|root)\b|(?<![\w.-])/home/\w"
@@ -51,6 +54,10 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), path.name)
+
+
+def classes_in(path: Path) -> Iterator[ast.ClassDef]:
+    return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef))
 
 
 def calls_in(path: Path) -> Iterator[ast.Call]:
@@ -79,6 +86,12 @@ def starts_bare_task(call: ast.Call) -> bool:
 
 def place(path: Path) -> str:
     return path.relative_to(SOURCE).as_posix()
+
+
+def may_have_namesake(places: list[str]) -> bool:
+    """Whether one of two is an event, and the other the message that a node tells of the same thing with."""
+    event, *others = sorted(places)
+    return event == "events.py" and len(others) == 1 and others[0].startswith("wire/messages/")
 
 
 def files_in_repository() -> list[Path]:
@@ -143,16 +156,36 @@ def test_every_task_has_an_owner(path: Path) -> None:
 
 @each_source_file
 def test_parts_are_structs(path: Path) -> None:
-    classes = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)]
-
     dataclasses = {
         node.name
-        for node in classes
+        for node in classes_in(path)
         for decorator in node.decorator_list
         if ast.unparse(decorator).startswith("dataclass")
     }
 
     assert dataclasses <= MAY_BE_DATACLASSES
+
+
+def test_no_class_name_stands_for_two_classes() -> None:
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path in source_files:
+        for node in classes_in(path):
+            places[node.name].append(place(path))
+
+    twice = {name: found for name, found in places.items() if len(found) > 1 and not may_have_namesake(found)}
+
+    assert twice == {}
+
+
+@each_source_file
+def test_events_are_named_behind_their_module(path: Path) -> None:
+    imports = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)]
+
+    by_name = {
+        alias.name for node in imports if node.module == "handoff_actors.events" for alias in node.names
+    }
+
+    assert by_name <= EVENTS_WITHOUT_NAMESAKES
 
 
 def test_nothing_names_a_machine_or_a_registry() -> None:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from handoff_actors.events import EventsLost, OnEvent, RunEvent
+from handoff_actors import events
 from handoff_actors.ids import FunctionId
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ GRACE_S: Final = 1.0
 class EventCallback:
     """The `on_event` of one run. Use with `async with` around the run; call it with each event."""
 
-    def __init__(self, on_event: OnEvent, dag_id: FunctionId) -> None:
+    def __init__(self, on_event: events.OnEvent, dag_id: FunctionId) -> None:
         self._on_event = on_event
         self._dag_id = dag_id
         self._has_failed = False
@@ -58,17 +58,17 @@ class EventCallback:
                 if inspect.iscoroutine(awaitable):
                     awaitable.close()
 
-    def __call__(self, event: RunEvent) -> None:
+    def __call__(self, event: events.RunEvent) -> None:
         """Pass on one event."""
         if len(self._waiting) >= MOST_WAITING:
             self._dropped += 1
             return
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            self._pass_on(EventsLost(dag_id=self._dag_id, time=time.time(), events=dropped))
+            self._pass_on(events.EventsLost(dag_id=self._dag_id, time=time.time(), events=dropped))
         self._pass_on(event)
 
-    def _pass_on(self, event: RunEvent) -> None:
+    def _pass_on(self, event: events.RunEvent) -> None:
         try:
             answer = self._on_event(event)
         except Exception as error:  # noqa: BLE001 - whatever a user's code raises, the run goes on
@@ -86,7 +86,7 @@ class EventCallback:
                 await self._await(self._waiting.popleft())
             elif self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                self._pass_on(EventsLost(dag_id=self._dag_id, time=time.time(), events=dropped))
+                self._pass_on(events.EventsLost(dag_id=self._dag_id, time=time.time(), events=dropped))
             else:
                 self._changed.clear()
                 await self._changed.wait()

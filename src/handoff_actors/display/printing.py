@@ -12,9 +12,9 @@ from contextvars import copy_context
 from functools import partial
 from typing import Final, NamedTuple, assert_never
 
+from handoff_actors import events
 from handoff_actors.display.display import display, write_lines, write_record, write_text
 from handoff_actors.escaping import escape_name, escape_text
-from handoff_actors.events import Output, OutputLost, RunEvent
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index
 from handoff_actors.token_bucket import TokenBucket
@@ -38,7 +38,7 @@ class _PrintedStream(NamedTuple):
 class OutputPrinter:
     """The output of one run."""
 
-    def __init__(self, plan: Plan, tell: Callable[[RunEvent], object] | None, *, is_raw: bool) -> None:
+    def __init__(self, plan: Plan, tell: Callable[[events.RunEvent], object] | None, *, is_raw: bool) -> None:
         self._plan = plan
         self._escape = str if is_raw else escape_text
         self._tell = tell
@@ -123,7 +123,7 @@ class OutputPrinter:
         if self._tell is None:
             return
         for line in lines:
-            event = Output(
+            event = events.Output(
                 dag_id=self._plan.dag_id,
                 time=time.time(),
                 function_id=self._id_of(stream.function),
@@ -145,7 +145,7 @@ class OutputPrinter:
             display.write(partial(write_text, text, self._context, is_error=True), 0)
             self.has_written = True
             if self._tell is not None:
-                event = OutputLost(
+                event = events.OutputLost(
                     dag_id=self._plan.dag_id,
                     time=time.time(),
                     function_id=self._id_of(index),

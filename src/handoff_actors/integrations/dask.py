@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from handoff_actors.client.run import RunEvent
+from handoff_actors import events
 from handoff_actors.errors import FunctionFailed, SerializationError
 from handoff_actors.graph.argument import Constant
 from handoff_actors.graph.dag import DAG
@@ -169,13 +169,13 @@ class _RunListener:
         for start in self._state_starts:
             start(self._dsk, self._state)
 
-    def hear(self, event: RunEvent) -> None:
+    def hear(self, event: events.RunEvent) -> None:
         """A function has been sent, or is done."""
-        if event.kind == "assigned":
+        if isinstance(event, events.Sent):
             self._move(event.function_id, "waiting", "running")
             for before in self._befores:
                 before(event.function_id, self._dsk, self._state)
-        elif event.kind == "completed":
+        elif isinstance(event, events.Finished):
             self._move(event.function_id, "running", "finished")
             for after in self._afters:
                 after(event.function_id, None, self._dsk, self._state, event.node)
@@ -193,7 +193,7 @@ class _RunListener:
 @contextmanager
 def _told(
     dsk: Mapping[Key, Any], dag: DAG, given: Sequence[tuple[Any, ...]] | None
-) -> Iterator[Callable[[RunEvent], None] | None]:
+) -> Iterator[Callable[[events.RunEvent], None] | None]:
     """Tell Dask's callbacks of a run: the answer is what is to be called at each change."""
     with local_callbacks(given) as callbacks:
         if not callbacks:

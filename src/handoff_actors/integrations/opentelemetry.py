@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Self
 
 from msgspec.structs import replace
 
+from handoff_actors import events
 from handoff_actors.client import instrumentation
-from handoff_actors.events import RunEvent
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.integrations.continuation import Carrier, Continued, function_span_id, propagator
@@ -91,7 +91,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
     def observer(self, on_event: instrumentation.Observer | None) -> instrumentation.Observer:
         """See Watch."""
 
-        def observe(event: RunEvent) -> None:
+        def observe(event: events.RunEvent) -> None:
             self._note(event)
             if on_event is not None:
                 on_event(event)
@@ -102,16 +102,16 @@ class _TracedRun(instrumentation.RunInstrumentation):
     def _chooses_ids(self) -> bool:
         return self._may_choose_ids and self._span.is_recording()
 
-    def _note(self, event: RunEvent) -> None:
+    def _note(self, event: events.RunEvent) -> None:
         if not self._span.is_recording():
             return
-        if event.kind == "completed":
+        if isinstance(event, events.Finished):
             self._end_well(self._index_of[event.function_id], event)
-        elif event.kind in {"failed", "retried", "lost"}:
+        elif isinstance(event, events.Failed | events.Retried | events.Lost):
             failure = _Failure(self._wall_ns(), event.node, event.attempt, event.reason)
             self._failures.setdefault(self._index_of[event.function_id], []).append(failure)
 
-    def _end_well(self, index: Index, event: RunEvent) -> None:
+    def _end_well(self, index: Index, event: events.RunEvent) -> None:
         assert self.runner is not None
         progress = self.runner.machine.progress
         finished_at = progress.finished_at[index]
