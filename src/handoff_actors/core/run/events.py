@@ -1,6 +1,7 @@
 """What happens to a run beside the messages about it, and what it may decide to do."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Struct
 
@@ -64,12 +65,16 @@ class FetchResult(Struct, frozen=True):
     holders: Sequence[str]
 
 
+#: The `kind` of the public event that tells of it: "failed" is for good, "lost" is with its worker, its node or an input.
+FunctionChange = Literal[
+    "assigned", "started", "completed", "failed", "retried", "recalled", "reused", "lost"
+]
+
+
 class FunctionObserved(Struct, frozen=True):
     """For whoever watches: something has happened to a function."""
 
-    #: "assigned", "started", "completed", "failed" for good, "retried", "recalled", "reused", or "lost" with its worker,
-    #: its node or an input.
-    kind: str
+    kind: FunctionChange
     index: Index
     node: str
     attempt: Attempt

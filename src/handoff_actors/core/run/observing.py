@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
+    FunctionChange,
     FunctionObserved,
     NodeJoinObserved,
     NodeLeaveObserved,
@@ -24,7 +25,7 @@ class Observing:
         self.is_on = is_on
         self._told: list[RunEffect] = []
 
-    def function(self, kind: str, index: Index, node: str, reason: str = "") -> None:
+    def function(self, kind: FunctionChange, index: Index, node: str, reason: str = "") -> None:
         """Something has happened to a function."""
         if self.is_on:
             self._told.append(FunctionObserved(kind, index, node, self._progress.attempt[index], reason))
