@@ -18,13 +18,13 @@ from handoff_actors.store.files import Landing
 from handoff_actors.wire.messages.values import Chunk, Fetch
 
 #: What has landed, or why not, and whether it is for want of room here.
-Done = Callable[[Landing | None, str, bool], None]
+OnLanded = Callable[[Landing | None, str, bool], None]
 
 
 class _Arrival(Struct):
     #: Makes room, once the size is known.
     land: Callable[[int, int], Landing]
-    done: Done
+    done: OnLanded
     landing: Landing | None = None
 
 
@@ -44,7 +44,7 @@ class Fetcher:
         nbytes: int,
         holders: Sequence[str],
         land: Callable[[int, int], Landing],
-        done: Done,
+        done: OnLanded,
     ) -> int:
         """Begin a transfer; the answer is its number.
 

@@ -49,7 +49,7 @@ class Amount(click.ParamType):  # type: ignore[type-arg]  # as above
             self.fail(f"{value!r} is not an amount of a resource; one looks like gpu=2", param, ctx)
 
 
-class NodeName(click.ParamType):  # type: ignore[type-arg]  # as above
+class NodeNameType(click.ParamType):  # type: ignore[type-arg]  # as above
     """The name of a node."""
 
     name = "text"
@@ -80,7 +80,7 @@ class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
 
 ADDRESS = Address()
 AMOUNT = Amount()
-NODE_NAME = NodeName()
+NODE_NAME = NodeNameType()
 
 join_option = partial(
     click.option,

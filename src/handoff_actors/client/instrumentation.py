@@ -4,13 +4,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from handoff_actors.events import RunEvent
+from handoff_actors.events import OnEvent
 from handoff_actors.graph.plan import Plan
 
 if TYPE_CHECKING:
     from handoff_actors.actors.app.runner import RunnerActor
-
-Observer = Callable[[RunEvent], object]
 
 
 class RunInstrumentation:
@@ -30,7 +28,7 @@ class RunInstrumentation:
     ) -> None:
         """The run has ended, with this error or with none."""
 
-    def observer(self, on_event: Observer | None) -> Observer | None:
+    def observer(self, on_event: OnEvent | None) -> OnEvent | None:
         """Who is to be told of events; `on_event` is whom the caller wants to be."""
         return on_event
 

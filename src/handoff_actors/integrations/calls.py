@@ -19,7 +19,7 @@ T = TypeVar("T")
 #: What certainly can be encoded, and decoded, and costs least as it is.
 _PLAIN: Final = frozenset({int, float, bool, str, bytes, type(None)})
 #: By executor: None, or the outcome of its initializer's failure in this process.
-_initialized: dict[str, "Outcome | None"] = {}
+_initialized: dict[str, "CallOutcome | None"] = {}
 
 
 class Kind(IntEnum):
@@ -35,7 +35,7 @@ class Kind(IntEnum):
     NOT_INITIALIZED = 3
 
 
-Outcome = tuple[int, Any, float]
+CallOutcome = tuple[int, Any, float]
 
 
 class Initializer:
@@ -45,13 +45,13 @@ class Initializer:
         self._executor = executor
         self._call = Sealed.of((code, tuple(arguments)))
 
-    def failure(self) -> Outcome | None:
+    def failure(self) -> CallOutcome | None:
         """How it failed here, at its first call or now."""
         if self._executor not in _initialized:
             _initialized[self._executor] = self._attempt()
         return _initialized[self._executor]
 
-    def _attempt(self) -> Outcome | None:
+    def _attempt(self) -> CallOutcome | None:
         try:
             code, arguments = self._call.open()
             code(*arguments)
@@ -74,7 +74,7 @@ class SealedCall:
             self._opened = self._fn.open()
         return self._opened
 
-    def refusal(self) -> Outcome | None:
+    def refusal(self) -> CallOutcome | None:
         """The outcome of any call, where the initializer has failed."""
         return None if self._initializer is None else self._initializer.failure()
 
@@ -82,7 +82,7 @@ class SealedCall:
         return SealedCall, (self._fn, self._initializer)
 
 
-def call(code: SealedCall, arguments: Sealed) -> Outcome:
+def call(code: SealedCall, arguments: Sealed) -> CallOutcome:
     """Run in a worker: call a function."""
     started = perf_counter()
     try:
@@ -96,7 +96,7 @@ def call(code: SealedCall, arguments: Sealed) -> Outcome:
         return _raised(error, perf_counter() - started)
 
 
-async def call_async(code: SealedCall, arguments: Sealed) -> Outcome:
+async def call_async(code: SealedCall, arguments: Sealed) -> CallOutcome:
     """Run in a worker: call a coroutine function, and await what it gives."""
     started = perf_counter()
     try:
@@ -112,7 +112,7 @@ async def call_async(code: SealedCall, arguments: Sealed) -> Outcome:
         return _raised(error, perf_counter() - started)
 
 
-def _prepared(code: SealedCall, arguments: Sealed) -> Outcome | Callable[[], Any]:
+def _prepared(code: SealedCall, arguments: Sealed) -> CallOutcome | Callable[[], Any]:
     """The call with all that it takes; or the outcome of any call, where the initializer has failed."""
     refusal = code.refusal()
     if refusal is not None:
@@ -128,13 +128,13 @@ def caller_of(fn: Callable[..., object], initializer: Initializer | None) -> Cal
     return partial(call_async if is_coroutine_code(fn) else call, code)
 
 
-def _returned(result: object, seconds: float) -> Outcome:
+def _returned(result: object, seconds: float) -> CallOutcome:
     if type(result) in _PLAIN:
         return Kind.PLAIN, result, seconds
     return Kind.SEALED, Sealed.of(result), seconds
 
 
-def _raised(error: BaseException, seconds: float) -> Outcome:
+def _raised(error: BaseException, seconds: float) -> CallOutcome:
     return Kind.RAISED, encode_exception(_users_own(error)), seconds
 
 

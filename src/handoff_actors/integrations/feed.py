@@ -20,7 +20,7 @@ from handoff_actors.errors import FunctionFailed, HandoffError, SerializationErr
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
-from handoff_actors.integrations.calls import Initializer, Kind, Outcome, attempt, caller_of
+from handoff_actors.integrations.calls import CallOutcome, Initializer, Kind, attempt, caller_of
 from handoff_actors.moving_average import UNKNOWN, peak_smoothed
 from handoff_actors.wire.payload import Sealed, decode_exception
 
@@ -260,7 +260,7 @@ class Feed:
 
     # --- Outcomes
 
-    def _settle(self, batch: Batch, number: FunctionId, outcome: Outcome) -> None:
+    def _settle(self, batch: Batch, number: FunctionId, outcome: CallOutcome) -> None:
         kind, content, seconds = outcome
         self._expected_s = peak_smoothed(self._expected_s, max(seconds, _LEAST_S), _DECAY)
         # From here on only who has submitted it keeps the future, and with it the result.

@@ -88,7 +88,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
             self._span.set_status(trace.StatusCode.ERROR, str(error) or type(error).__name__)
         self._span.end()
 
-    def observer(self, on_event: instrumentation.Observer | None) -> instrumentation.Observer:
+    def observer(self, on_event: events.OnEvent | None) -> events.OnEvent:
         """See Watch."""
 
         def observe(event: events.RunEvent) -> None:

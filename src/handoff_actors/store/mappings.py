@@ -19,15 +19,15 @@ KEPT_COUNT: Final = 16
 KEPT_S: Final = 0.05
 
 #: Device and inode. A kept mapping keeps its inode, so no other file gets that meanwhile.
-_File = tuple[int, int]
+_FileId = tuple[int, int]
 
 
 class Mappings:
     """Maps files for one job after another."""
 
     def __init__(self) -> None:
-        self._of_last_job: dict[_File, mmap] = {}
-        self._of_this_job: dict[_File, mmap] = {}
+        self._of_last_job: dict[_FileId, mmap] = {}
+        self._of_this_job: dict[_FileId, mmap] = {}
 
     def __bool__(self) -> bool:
         return bool(self._of_last_job or self._of_this_job)

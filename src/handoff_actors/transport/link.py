@@ -27,7 +27,7 @@ import zmq
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import LinkHandler
-from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
+from handoff_actors.transport.monitor import FAILURES, HandshakeFailure, Monitor
 from handoff_actors.transport.outbox import Frames, PeerOutbox
 from handoff_actors.transport.pump import Pump
 from handoff_actors.transport.security import is_remote
@@ -122,7 +122,7 @@ class ZmqLink:
             self._stop_connecting()
             self._send_backlog()
         elif event & FAILURES:
-            self._handshake_failed(Failure(event, value))
+            self._handshake_failed(HandshakeFailure(event, value))
         elif self._is_connected:
             self._lose("the connection was closed by the other side, or broke")
         elif self._retry is None:
@@ -130,7 +130,7 @@ class ZmqLink:
                 self._no_connection = "connection refused"
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._connect_again)
 
-    def _handshake_failed(self, failure: Failure) -> None:
+    def _handshake_failed(self, failure: HandshakeFailure) -> None:
         reason = failure.told_by_client(self._key_origin)
         if failure.is_hang_up:
             # It is followed by DISCONNECTED, and another try.

@@ -43,7 +43,7 @@ class Monitor:
         self._report(*_REPORT.unpack(frames[0]))
 
 
-class Failure(Struct, frozen=True):
+class HandshakeFailure(Struct, frozen=True):
     """One handshake that failed."""
 
     event: int

@@ -17,7 +17,7 @@ from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import ServiceHandler
 from handoff_actors.transport.link import LINGER_MS
-from handoff_actors.transport.monitor import FAILURES, Failure, Monitor
+from handoff_actors.transport.monitor import FAILURES, HandshakeFailure, Monitor
 from handoff_actors.transport.outbox import Frames, PeerOutbox
 from handoff_actors.transport.pump import Pump
 from handoff_actors.wire.codec import TO_NODE, decode, join
@@ -122,7 +122,7 @@ class ZmqService:
                 self._handler.received(peer, messages)
 
     def _refused(self, event: int, value: int) -> None:
-        self._handler.refused(Failure(event, value).told_by_server())
+        self._handler.refused(HandshakeFailure(event, value).told_by_server())
 
     def _transmit(self, peer: PeerId, frames: Frames) -> None:
         queue = self._waiting.get(peer)
