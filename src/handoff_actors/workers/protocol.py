@@ -66,7 +66,7 @@ class FromZygote(IntEnum):
     EXITED = 1
 
 
-class Said(IntEnum):
+class SaidTag(IntEnum):
     """How a part of what a function says starts; see `wire.messages`. On the pipe: run, part."""
 
     #: index, attempt, whether to stderr, text

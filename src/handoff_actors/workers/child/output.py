@@ -19,7 +19,7 @@ import msgpack
 
 from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.protocol import Said
+from handoff_actors.workers.protocol import SaidTag
 
 #: run, index, attempt
 Key = tuple[int, int, int]
@@ -64,7 +64,7 @@ class OutputCapture:
         for is_error in (False, True):
             if (key, is_error) in self._within:
                 self._within.discard((key, is_error))
-                self.send(key, [int(Said.PRINTED), *key[1:], is_error, "\n"], 0)
+                self.send(key, [int(SaidTag.PRINTED), *key[1:], is_error, "\n"], 0)
         lost = self._lost.pop(key, None)
         self.has_news = bool(self._lost)
         return lost
@@ -84,7 +84,7 @@ class OutputCapture:
         size = _PIECE_ASCII if text.isascii() else _PIECE
         for start in range(0, len(text), size):
             piece = text[start : start + size]
-            self.send(key, [int(Said.PRINTED), *key[1:], is_error, piece], piece.count("\n") or 1)
+            self.send(key, [int(SaidTag.PRINTED), *key[1:], is_error, piece], piece.count("\n") or 1)
 
     def send(self, key: Key, row: Sequence[Any], lines: int) -> None:
         """Send one part of a message home, or count the lines that it stands for."""
@@ -103,7 +103,7 @@ class OutputCapture:
         return self._whose()
 
     def _tell_lost(self, key: Key, lost: int) -> None:
-        row = [int(Said.DROPPED), *key[1:], lost]
+        row = [int(SaidTag.DROPPED), *key[1:], lost]
         if self._is_sent(msgpack.packb([key[0], row])):
             self._lost[key] = 0
 

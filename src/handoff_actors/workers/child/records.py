@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.protocol import Said
+from handoff_actors.workers.protocol import SaidTag
 
 #: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so much of its message, of
 #: its traceback, and of each of the names in it gets home.
@@ -43,7 +43,7 @@ class _Sender(logging.Handler):
             return
         error = "" if not record.exc_info else _FORMATTER.formatException(record.exc_info)
         row = [
-            int(Said.LOGGED),
+            int(SaidTag.LOGGED),
             *key[1:],
             _shortened(record.name, _MOST_OF_NAME),
             record.levelno,
