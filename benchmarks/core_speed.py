@@ -22,7 +22,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.nodes import NodeUp
-from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, RunEvent, SendToNode
+from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, RunMachineEvent, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.placement import POLICIES
@@ -129,7 +129,7 @@ class Pair:
         self._run.start(self._now())
         self.run_s += process_time() - start
 
-    def _timed_run(self, event: RunEvent) -> Sequence[RunEffect]:
+    def _timed_run(self, event: RunMachineEvent) -> Sequence[RunEffect]:
         start = process_time()
         effects = self._run.handle(event, self._now())
         self.run_s += process_time() - start

@@ -32,7 +32,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.nodes import NodeUp
-from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, RunEvent, SendToNode
+from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, RunMachineEvent, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.durations import Durations
@@ -123,7 +123,7 @@ class Simulation:
         """Do something later."""
         heappush(self._timeline, (self.now + delay_s, next(self._order), action))
 
-    def tell_run(self, event: RunEvent) -> None:
+    def tell_run(self, event: RunMachineEvent) -> None:
         """Let the run hear something, after the latency."""
         self.after(self.cluster.latency_s, lambda: self._carry_out(self._run.handle(event, self.now)))
 

@@ -18,8 +18,8 @@ from handoff_actors.core.run.events import (
     ResultFetchFailed,
     RunEffect,
     RunEnded,
-    RunEvent,
     RunForgotten,
+    RunMachineEvent,
     SendToNode,
     TransferObserved,
 )
@@ -100,7 +100,7 @@ class SimulatedRun:
         start = partial(self.machine.start, nodes=nodes)
         self._cluster.drive(self, self.machine, start, self.carry_out)
 
-    def handle(self, event: RunEvent) -> None:
+    def handle(self, event: RunMachineEvent) -> None:
         if self._app.is_alive:
             self._cluster.note(f"run {self.number}", event)
             self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)

@@ -25,8 +25,8 @@ from handoff_actors.core.run.events import (
     ResultFetchFailed,
     RunEffect,
     RunEnded,
-    RunEvent as MachineEvent,
     RunForgotten,
+    RunMachineEvent,
     SendToNode,
     TransferObserved,
 )
@@ -111,7 +111,7 @@ class RunnerActor:
         self._fetches: set[asyncio.Future[Buffer]] = set()
         self._is_closed = False
         self._has_crashed = False
-        self._driver: Driver[MachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
+        self._driver: Driver[RunMachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
         if journal is not None:
             journal.on_failure = lambda failure: self._driver.feed(Cancel(_as_ours(failure)))
         #: Wakes whoever waits for one value.
@@ -139,7 +139,7 @@ class RunnerActor:
                 raise end.error from decode_exception(end.cause)
             raise end.error
 
-    def feed(self, event: MachineEvent) -> None:
+    def feed(self, event: RunMachineEvent) -> None:
         """Hand over an event."""
         self._driver.feed(event)
 

@@ -44,7 +44,7 @@ class Release(Struct, frozen=True):
     """After the end: nobody will ask for stored values any more."""
 
 
-RunEvent = NodeUp | NodeDown | MessageFromNode | ResultFetched | ResultFetchFailed | Cancel | Release
+RunMachineEvent = NodeUp | NodeDown | MessageFromNode | ResultFetched | ResultFetchFailed | Cancel | Release
 
 # --- Effects ----------------------------------------------------------------------------------------------------
 

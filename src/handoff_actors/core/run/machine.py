@@ -22,7 +22,7 @@ from handoff_actors.core.run.events import (
     ResultFetchFailed,
     RunEffect,
     RunEnded,
-    RunEvent,
+    RunMachineEvent,
 )
 from handoff_actors.core.run.failures import could_not_run, function_failed
 from handoff_actors.core.run.observing import Observing
@@ -107,7 +107,7 @@ class RunMachine:
         self.feasibility.look(self.scheduler.nodes, now)
         return self._settle(now)
 
-    def handle(self, event: RunEvent, now: float) -> list[RunEffect]:
+    def handle(self, event: RunMachineEvent, now: float) -> list[RunEffect]:
         """Take one event."""
         match event:
             case MessageFromNode(name, message):
