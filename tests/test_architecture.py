@@ -60,6 +60,13 @@ def classes_in(path: Path) -> Iterator[ast.ClassDef]:
     return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef))
 
 
+def assigned_in(path: Path) -> Iterator[str]:
+    """The names that a module gives to types, or to anything else, by an assignment."""
+    for node in tree_of(path).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
 def calls_in(path: Path) -> Iterator[ast.Call]:
     return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
 
@@ -166,15 +173,17 @@ def test_parts_are_structs(path: Path) -> None:
     assert dataclasses <= MAY_BE_DATACLASSES
 
 
-def test_no_class_name_stands_for_two_classes() -> None:
+def test_no_class_name_stands_for_two_things() -> None:
     places: defaultdict[str, list[str]] = defaultdict(list)
     for path in source_files:
         for node in classes_in(path):
             places[node.name].append(place(path))
 
     twice = {name: found for name, found in places.items() if len(found) > 1 and not may_have_namesake(found)}
+    aliases = {(name, place(path)) for path in source_files for name in assigned_in(path) if name in places}
 
     assert twice == {}
+    assert aliases == set()
 
 
 @each_source_file
