@@ -8,15 +8,15 @@ from typing import Any
 import psutil
 
 import handoff_actors as handoff
-from handoff_actors.actors.node.actor import Cluster, NodeActor
+from handoff_actors.actors.node.actor import ClusterView, NodeActor
 from handoff_actors.wire.messages.members import Advert
 from tests.stored import values_in
 
 
 class _Overheard:
-    """A node's cluster, which also sets an event whenever the node announces something. See Cluster."""
+    """A node's cluster, which also sets an event whenever the node announces something. See ClusterView."""
 
-    def __init__(self, cluster: Cluster, announced: asyncio.Event) -> None:
+    def __init__(self, cluster: ClusterView, announced: asyncio.Event) -> None:
         self._announced = announced
         self._announce = cluster.announce
         self.introduce, self.members = cluster.introduce, cluster.members

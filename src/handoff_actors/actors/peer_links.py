@@ -32,7 +32,7 @@ class PeerLinks:
         """Ask for a piece of a value, connecting first if need be."""
         link = self._links.get(address)
         if link is None:
-            holder = _Holder(self._fetcher, address, self._forget)
+            holder = _HolderListener(self._fetcher, address, self._forget)
             link = self._links[address] = open_link(self._network, address, self._name, holder)
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
@@ -74,7 +74,7 @@ def _keep_freed_memory() -> None:
     bytes(FREED_NBYTES)
 
 
-class _Holder:
+class _HolderListener:
     """See NodeLinkListener."""
 
     def __init__(self, fetcher: Fetcher, address: str, forget: Callable[[str, str], None]) -> None:

@@ -78,7 +78,7 @@ DEFAULT_OPTIONS = MemoryOptions()
 MORE_WORKERS = 64
 
 
-class Cluster(Protocol):
+class ClusterView(Protocol):
     """The cluster as seen from one of its nodes."""
 
     def announce(self, advert: Advert) -> None:
@@ -105,7 +105,7 @@ class NodeActor:
         name: str,
         capabilities: Resources,
         workers: int,
-        cluster: Cluster,
+        cluster: ClusterView,
         most_workers: int | None = None,
         lease_s: float = LEASE_S,
         options: MemoryOptions = DEFAULT_OPTIONS,
