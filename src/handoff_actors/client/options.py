@@ -14,7 +14,7 @@ from handoff_actors.core.node.validation import MAX_NAME_BYTES, MAX_OFFER_BYTES,
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need, Policy
 from handoff_actors.display.options import DisplayOptions, OutputOption, check_output
 from handoff_actors.errors import HandoffError
@@ -144,7 +144,7 @@ class _CheckedPolicy:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
-    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:
+    def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
         """See Policy. Raises HandoffError for what is none of `nodes`."""
         chosen = self._policy.choose(need, nodes)
         if chosen is not None and not any(chosen is node for node in nodes):

@@ -7,7 +7,7 @@ from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import ResultFetchFailed, SendToNode
 from handoff_actors.core.run.explain import explain_one
 from handoff_actors.core.run.retries import MOST_LOSSES
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need
 from handoff_actors.errors import (
     AllocationError,
@@ -271,7 +271,7 @@ def test_function_whose_input_was_lost_while_it_was_ready_waits_for_it_again() -
 class Declines:
     """A policy of the user's that likes no node."""
 
-    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:
+    def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
         return None
 
 

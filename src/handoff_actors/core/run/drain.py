@@ -11,7 +11,7 @@ from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.events import RunEffect, SendToNode
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import SENT, RunState
 from handoff_actors.ids import Attempt, Index, RunId
@@ -50,7 +50,7 @@ class Drain:
         #: Functions that were sent out before a value was copied, and know only of its old place.
         self._unaware: dict[Index, set[tuple[Index, Attempt]]] = {}
 
-    def look(self, node: NodeView) -> None:
+    def look(self, node: NodeState) -> None:
         """A node has come, or says something new of itself."""
         self._may_find_a_place = True
         if node.is_leaving and node.name not in self._leaving:
@@ -126,7 +126,7 @@ class Drain:
     def _free_to_go(self) -> list[str]:
         return [name for name in sorted(self._leaving) if self._is_free(self._scheduler.nodes[name])]
 
-    def _find_place(self, index: Index, staying: list[NodeView], batches: dict[str, list[Ref]]) -> None:
+    def _find_place(self, index: Index, staying: list[NodeState], batches: dict[str, list[Ref]]) -> None:
         willing = [node for node in staying if (index, node.name) not in self._refused]
         usable = [node for node in willing if node.usable]
         if usable:
@@ -145,7 +145,7 @@ class Drain:
         stored = self._progress.stored.get(index)
         return stored is not None and bool(stored.holders) and self._leaving.issuperset(stored.holders)
 
-    def _is_free(self, node: NodeView) -> bool:
+    def _is_free(self, node: NodeState) -> bool:
         held = set(self._progress.held_by(node.name))
         if node.sent or any(not self._is_for_all(index) and self._sent_dependents(index) for index in held):
             return False

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import READY, RESTING, SENT, RunState
@@ -61,7 +61,7 @@ def explain_one(index: Index, plan: Plan, progress: RunState, scheduler: Schedul
     )
 
 
-def _why_not(node: NodeView, need: RequirementClass, target: str | None, *, is_declined: bool) -> str:
+def _why_not(node: NodeState, need: RequirementClass, target: str | None, *, is_declined: bool) -> str:
     if target not in {None, node.name}:
         return f"the function is to run on {target!r}"
     if node.is_leaving:

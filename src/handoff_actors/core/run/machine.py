@@ -33,7 +33,7 @@ from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
@@ -188,7 +188,7 @@ class RunMachine:
         }
         is_new = node is None
         if node is None:
-            node = NodeView(event.name, event.address, event.capabilities, event.workers, event.python)
+            node = NodeState(event.name, event.address, event.capabilities, event.workers, event.python)
             self.scheduler.add_node(node)
             self._observing.joined(event)
         offers_the_same = not is_new and (
@@ -248,7 +248,7 @@ class RunMachine:
             case _:
                 assert_never(message)
 
-    def _completed(self, node: NodeView, entry: Done, now: float) -> None:
+    def _completed(self, node: NodeState, entry: Done, now: float) -> None:
         index, progress = entry.index, self.progress
         if not progress.is_sent(index, entry.attempt, node.name):
             return
@@ -286,7 +286,7 @@ class RunMachine:
             self.progress.missing[dependent] -= 1
         self._observing.function("reused", index, reused.node)
 
-    def _note_copies(self, index: Index, node: NodeView) -> None:
+    def _note_copies(self, index: Index, node: NodeState) -> None:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
         for producer in self.scheduler.locality.inputs_of(index):
             self.progress.add_holder(producer, node.name)
@@ -311,7 +311,7 @@ class RunMachine:
                 NodeLost(self.progress.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
             )
 
-    def _recalled(self, node: NodeView, message: Recalled, now: float) -> None:
+    def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
         if message.is_parted:
             # The node takes more: it only has no use for these as they were sent.
             pass

@@ -3,7 +3,7 @@
 from hypothesis import given, settings, strategies as st
 
 from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_share
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import MostSpare, Need
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 
@@ -11,11 +11,11 @@ NEED = RequirementClass(0, {"cpu": 1.0}, is_async=False)
 COSTS = [{"cpu": 1.0}, {"cpu": 2.5}, {"cpu": 1.0, "memory": 300.0}, {}]
 
 
-def node(name: str, cpu: float = 2.0) -> NodeView:
-    return NodeView(name, name, {"cpu": cpu, "memory": 1000.0}, workers=2)
+def node(name: str, cpu: float = 2.0) -> NodeState:
+    return NodeState(name, name, {"cpu": cpu, "memory": 1000.0}, workers=2)
 
 
-def scanned(nodes: list[NodeView], need: RequirementClass) -> tuple[NodeView | None, NodeView | None]:
+def scanned(nodes: list[NodeState], need: RequirementClass) -> tuple[NodeState | None, NodeState | None]:
     """The roomiest node and the shortest queue, from a look at all."""
     usable = sorted((node for node in nodes if node.usable), key=lambda node: node.name)
     fitting = [node for node in usable if node.fits(need)]
@@ -24,7 +24,7 @@ def scanned(nodes: list[NodeView], need: RequirementClass) -> tuple[NodeView | N
     return roomiest, min(queueable, key=lambda node: queue_share(node, need), default=None)
 
 
-def change(data: st.DataObject, node: NodeView, need: RequirementClass) -> None:
+def change(data: st.DataObject, node: NodeState, need: RequirementClass) -> None:
     match data.draw(st.sampled_from(["add", "add", "remove", "others", "declare", "flag", "seconds"])):
         case "add":
             node.add(data.draw(st.integers(1_000, 9_999)), need)

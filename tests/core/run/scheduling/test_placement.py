@@ -1,6 +1,6 @@
 import pytest
 
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need, spare_share
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
@@ -10,8 +10,8 @@ from handoff_actors.ids import Index, Resources, RunId
 from tests.core.builders import code, node_up, program_of
 
 
-def node_view(name: str, capabilities: Resources, *, workers: int = 2, busy: int = 0) -> NodeView:
-    node = NodeView(name, "", capabilities, workers)
+def node_state(name: str, capabilities: Resources, *, workers: int = 2, busy: int = 0) -> NodeState:
+    node = NodeState(name, "", capabilities, workers)
     for index in range(busy):
         node.add(index, RequirementClass(0, {"cpu": 1.0}, is_async=False))
     return node
@@ -25,7 +25,7 @@ SMALL, LARGE = {"cpu": 2.0}, {"cpu": 8.0}
     [("most_spare", "large"), ("first_available", "busy"), ("load_balanced", "large"), ("locality", "near")],
 )
 def test_policy_chooses_as_its_name_says(policy: str, chosen: str) -> None:
-    nodes = [node_view("busy", LARGE, busy=7), node_view("large", LARGE), node_view("near", SMALL)]
+    nodes = [node_state("busy", LARGE, busy=7), node_state("large", LARGE), node_state("near", SMALL)]
     need = Need("x", {"cpu": 1.0}, 1000, {"near": 1000})
 
     node = POLICIES[policy].choose(need, nodes)
@@ -35,7 +35,7 @@ def test_policy_chooses_as_its_name_says(policy: str, chosen: str) -> None:
 
 
 def test_bytes_that_would_have_to_move_count_against_spare_room() -> None:
-    nodes = [node_view("far", LARGE), node_view("near", SMALL)]
+    nodes = [node_state("far", LARGE), node_state("near", SMALL)]
 
     node = POLICIES["most_spare"].choose(Need("x", {"cpu": 1.0}, 10**8, {"near": 10**8}), nodes)
 
@@ -48,14 +48,14 @@ def test_policy_chooses_nothing_from_nothing(policy: str) -> None:
 
 
 def test_share_is_below_zero_where_functions_wait() -> None:
-    assert spare_share(node_view("a", SMALL, busy=3), {"cpu": 1.0}) == -1.0
-    assert spare_share(node_view("a", SMALL, busy=3), {"cpu": 1.0}, is_claimed=True) == -0.5
-    assert spare_share(node_view("a", SMALL, workers=2, busy=3), {}) == -1.0
+    assert spare_share(node_state("a", SMALL, busy=3), {"cpu": 1.0}) == -1.0
+    assert spare_share(node_state("a", SMALL, busy=3), {"cpu": 1.0}, is_claimed=True) == -0.5
+    assert spare_share(node_state("a", SMALL, workers=2, busy=3), {}) == -1.0
 
 
 def test_share_of_what_claims_nothing_is_that_of_workers() -> None:
-    assert spare_share(node_view("a", SMALL, workers=4, busy=1), {}) == 0.5
-    assert spare_share(node_view("a", {}), {"cpu": 0.0}) == 0.0
+    assert spare_share(node_state("a", SMALL, workers=4, busy=1), {}) == 0.5
+    assert spare_share(node_state("a", {}), {"cpu": 0.0}) == 0.0
 
 
 def test_need_learns_how_long_functions_take() -> None:
@@ -73,7 +73,7 @@ def test_need_learns_how_long_functions_take() -> None:
 
 
 def test_claims_of_others_are_what_is_claimed_beyond_our_own() -> None:
-    node = node_view("a", {"cpu": 4.0}, busy=1)
+    node = node_state("a", {"cpu": 4.0}, busy=1)
 
     node.declare(node_up().capabilities, 2, {"cpu": 1.5})
 

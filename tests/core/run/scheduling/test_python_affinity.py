@@ -8,7 +8,7 @@ from handoff_actors.core.run.explain import explain
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
@@ -268,7 +268,7 @@ def test_unit_has_only_what_claims_the_same_and_runs_in_the_same_way() -> None:
 
 
 def test_candidate_says_what_it_lacks() -> None:
-    node = NodeView("n2", "", {"cpu": 1.0}, 1, THEIRS)
+    node = NodeState("n2", "", {"cpu": 1.0}, 1, THEIRS)
 
     assert node.shortfall(RequirementClass(0, {"cpu": 2.0}, is_async=False)) == (
         "offers {'cpu': 1.0}, which is less than {'cpu': 2.0}"

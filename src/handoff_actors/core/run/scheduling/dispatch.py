@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from handoff_actors.core.run.events import FunctionObserved
 from handoff_actors.core.run.scheduling.fusion import Fusion
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.requirements import Requirements
 from handoff_actors.core.run.state import RESTING, RunState
@@ -46,7 +46,7 @@ class Dispatch:
         """What is sent from now on is sent at this time, and told of."""
         self._now, self._observe = now, observe
 
-    def send(self, index: Index, node: NodeView, batch: AssignBatch, rank: Rank) -> None:
+    def send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
         """Put a function into a message, with those that can run behind it."""
         node.add(index, self._needs.of[index])
         attempt = self._book(index, node, batch)
@@ -54,7 +54,7 @@ class Dispatch:
         then = self._send_behind(index, members, node, batch) if members else ()
         batch.jobs.append(self._program.job(index, attempt, node, self._sources, then, rank))
 
-    def done(self, index: Index, node: NodeView) -> None:
+    def done(self, index: Index, node: NodeState) -> None:
         """A function has ended well on a node, where the one behind it takes its place."""
         follower = self._follower.pop(index, None)
         if follower in node.followers and index not in node.followers:
@@ -63,7 +63,7 @@ class Dispatch:
             node.remove(index)
         self._is_back(index)
 
-    def back(self, index: Index, node: NodeView) -> None:
+    def back(self, index: Index, node: NodeState) -> None:
         """Take a function off a node's books."""
         self._follower.pop(index, None)
         node.remove(index)
@@ -75,18 +75,18 @@ class Dispatch:
         self._progress.phase[index] = RESTING
 
     def _send_behind(
-        self, head: Index, members: list[Index], node: NodeView, batch: AssignBatch
+        self, head: Index, members: list[Index], node: NodeState, batch: AssignBatch
     ) -> tuple[Job, ...]:
         self._follower.update(zip([head, *members], members, strict=False))
         jobs: list[Job] = []
         for index in members:
-            # Once its turn comes it is what its head was: see `NodeView.hand_on`.
+            # Once its turn comes it is what its head was: see `NodeState.hand_on`.
             node.add_follower(index, self._needs.of[head])
             attempt = self._book(index, node, batch)
             jobs.append(self._program.job(index, attempt, node, self._sources))
         return tuple(jobs)
 
-    def _book(self, index: Index, node: NodeView, batch: AssignBatch) -> int:
+    def _book(self, index: Index, node: NodeState, batch: AssignBatch) -> int:
         """Note that a function goes to a node, with the templates that it needs; the answer is the attempt."""
         if self._plan.template_of[index] not in node.templates or index in self._with_calls:
             for template in self._program.templates_of(index):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
 from handoff_actors.core.run.state import DONE, RunState
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
@@ -42,7 +42,7 @@ class Feasibility:
         self._demands = list(demands.values())
         self._known: set[str] = set()
 
-    def look(self, nodes: Mapping[str, NodeView], now: float) -> None:
+    def look(self, nodes: Mapping[str, NodeState], now: float) -> None:
         """Look again, since nodes have changed."""
         self._known |= nodes.keys()
         for demand in self._demands:
@@ -66,7 +66,7 @@ class Feasibility:
         """What nothing could run now."""
         return (demand for demand in self._demands if demand.unmet_since is not None)
 
-    def verdict(self, nodes: Mapping[str, NodeView], now: float) -> HandoffError | None:
+    def verdict(self, nodes: Mapping[str, NodeState], now: float) -> HandoffError | None:
         """The error that ends the run, once something has been unmet for too long."""
         for demand in self._demands:
             if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
@@ -79,7 +79,7 @@ class Feasibility:
     def _is_unfinished(self, demand: _Demand) -> bool:
         return any(self._progress.phase[index] != DONE for index in demand.functions)
 
-    def _error(self, demand: _Demand, nodes: Mapping[str, NodeView]) -> HandoffError:
+    def _error(self, demand: _Demand, nodes: Mapping[str, NodeState]) -> HandoffError:
         function_id = next(
             self._plan.ids[index] for index in demand.functions if self._progress.phase[index] != DONE
         )
@@ -100,14 +100,14 @@ class Feasibility:
         return AllocationError(function_id, demand.need.cost, offers, reason)
 
 
-def _too_much(need: RequirementClass, node: NodeView) -> str:
+def _too_much(need: RequirementClass, node: NodeState) -> str:
     """What a function asks of the node that it is pinned to."""
     if node.speaks(need):
         return f"needs {need.cost} of node {node.name!r}, which offers less"
     return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
 
 
-def _wish(need: RequirementClass, nodes: Mapping[str, NodeView]) -> str:
+def _wish(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
     """What a function asks for, and no node offers."""
     strangers = [node for node in nodes.values() if not node.speaks(need)]
     if not strangers:

@@ -8,7 +8,7 @@ limits and retries are as certain as without units. See HyperQueue and Dask's gr
 
 from collections.abc import Sequence
 
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.requirements import OVERHEAD_S, RequirementClass, Requirements
 from handoff_actors.core.run.state import WAITING, RunState
@@ -31,7 +31,7 @@ class Fusion:
         # A coroutine runs beside others anyway, and of what has a time limit it must be known when it began.
         self._may_join = [not t.is_async and t.timeout is None for t in program.templates]
 
-    def behind(self, head: Index, node: NodeView) -> list[Index]:
+    def behind(self, head: Index, node: NodeState) -> list[Index]:
         """The functions to send along with one that goes to a node, in the order in which they are to run."""
         plan, need = self._plan, self._needs.of[head]
         most = self._most_members(need)
@@ -66,7 +66,7 @@ class Fusion:
             and self._progress.attempt[index] <= 1
         )
 
-    def _joins(self, index: Index, head: Index, node: NodeView, inside: set[Index]) -> bool:
+    def _joins(self, index: Index, head: Index, node: NodeState, inside: set[Index]) -> bool:
         plan, progress = self._plan, self._progress
         producers = plan.producers[index]
         return (
@@ -81,7 +81,9 @@ class Fusion:
             and (not progress.stored or progress.stored.keys().isdisjoint(producers))
         )
 
-    def _is_alike(self, need: RequirementClass, of_head: RequirementClass, node: NodeView, size: int) -> bool:
+    def _is_alike(
+        self, need: RequirementClass, of_head: RequirementClass, node: NodeState, size: int
+    ) -> bool:
         """Whether a function can go along: it claims the same, and where only that differs, its code can run there, too."""
         if need is of_head:
             return True

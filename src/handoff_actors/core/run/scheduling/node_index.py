@@ -8,7 +8,7 @@ grows with the logarithm of their number.
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import spare_share
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 
@@ -20,9 +20,9 @@ class NodeIndex:
 
     def __init__(
         self,
-        nodes: Iterable[NodeView],
-        has_room: Callable[[NodeView], bool],
-        rank: Callable[[NodeView], float],
+        nodes: Iterable[NodeState],
+        has_room: Callable[[NodeState], bool],
+        rank: Callable[[NodeState], float],
     ) -> None:
         self._has_room = has_room
         self._rank = rank
@@ -30,10 +30,10 @@ class NodeIndex:
         self._changed = {node.name: node for node in nodes}
         self._heap: list[_Place] = []
         #: The latest place of each node that is in the heap; its others count no more.
-        self._places: dict[str, tuple[_Place, NodeView]] = {}
+        self._places: dict[str, tuple[_Place, NodeState]] = {}
         self._count = 0
 
-    def changed(self, node: NodeView) -> None:
+    def changed(self, node: NodeState) -> None:
         """A node is to be looked at anew."""
         self._changed[node.name] = node
 
@@ -42,7 +42,7 @@ class NodeIndex:
         self._changed.pop(name, None)
         self._places.pop(name, None)
 
-    def best(self) -> NodeView | None:
+    def best(self) -> NodeState | None:
         """The first node."""
         self._look_at_changed()
         while self._heap:
@@ -74,20 +74,20 @@ class NodeIndex:
 class NodeIndexes:
     """What to ask, for each class that occurs, in place of all nodes."""
 
-    def __init__(self, nodes: Iterable[NodeView]) -> None:
+    def __init__(self, nodes: Iterable[NodeState]) -> None:
         self._nodes = {node.name: node for node in nodes}
         #: By class: those that could start a function at once, and those that may get one to start later.
         self._lists: dict[int, tuple[NodeIndex, NodeIndex]] = {}
         for node in self._nodes.values():
             node.on_change = self.changed
 
-    def changed(self, node: NodeView) -> None:
+    def changed(self, node: NodeState) -> None:
         """What a node claims or offers is not what it was."""
         for indexes in self._lists.values():
             for index_of_nodes in indexes:
                 index_of_nodes.changed(node)
 
-    def add(self, node: NodeView) -> None:
+    def add(self, node: NodeState) -> None:
         """A node has come."""
         self._nodes[node.name] = node
         node.on_change = self.changed
@@ -100,11 +100,11 @@ class NodeIndexes:
             for index_of_nodes in indexes:
                 index_of_nodes.gone(name)
 
-    def roomiest(self, need: RequirementClass) -> NodeView | None:
+    def roomiest(self, need: RequirementClass) -> NodeState | None:
         """Of the nodes that could start a function at once, the one with the largest spare share after its claim."""
         return self._lists_for(need)[0].best()
 
-    def shortest_queue(self, need: RequirementClass) -> NodeView | None:
+    def shortest_queue(self, need: RequirementClass) -> NodeState | None:
         """Of the nodes that may be sent one to start later, the one with the fewest for each that can run at once."""
         node = self._lists_for(need)[1].best()
         # If the shortest queue is full, all are.
@@ -124,6 +124,6 @@ class NodeIndexes:
         return lists
 
 
-def queue_share(node: NodeView, need: RequirementClass) -> float:
+def queue_share(node: NodeState, need: RequirementClass) -> float:
     """How many functions of a class a node has been sent, for each that can run there at once."""
     return node.counts.get(need.number, 0) / max(1, node.slots(need))

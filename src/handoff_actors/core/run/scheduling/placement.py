@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.ids import FunctionId, Resources
 
 #: Having to move this many bytes counts like having nothing spare at all.
@@ -29,7 +29,7 @@ class Need(Struct, frozen=True):
 class Policy(Protocol):
     """How to choose a node. Yours may be any object with this method."""
 
-    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:
+    def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
         """One of `nodes`, in the order of their names; None to wait until something changes.
 
         They have room, or, if none has, may queue the function. Where it is pinned or collocated, nobody is asked.
@@ -45,16 +45,16 @@ class MostSpare:
     move the input or to wait beside it is weighed in the same way.
     """
 
-    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:
+    def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
         """The node with most to spare."""
         return max(nodes, key=lambda node: self._rank(need, node), default=None)
 
-    def keeps(self, need: Need, node: NodeView, others: Sequence[NodeView]) -> bool:
+    def keeps(self, need: Need, node: NodeState, others: Sequence[NodeState]) -> bool:
         """Whether a function that waits on `node` for its turn would not go to any of `others` instead."""
         rank = self._rank(need, node, is_there=True)
         return all(self._rank(need, other) <= rank for other in others)
 
-    def _rank(self, need: Need, node: NodeView, *, is_there: bool = False) -> tuple[float, int]:
+    def _rank(self, need: Need, node: NodeState, *, is_there: bool = False) -> tuple[float, int]:
         held = need.held.get(node.name, 0)
         share = spare_share(node, need.cost, is_claimed=is_there)
         return share - (need.input_nbytes - held) / MOVE_NBYTES, held
@@ -63,7 +63,7 @@ class MostSpare:
 class FirstAvailable:
     """The first node, by name, that has room."""
 
-    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:  # noqa: ARG002 - the policy's shape
+    def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:  # noqa: ARG002 - the policy's shape
         """The first."""
         return nodes[0] if nodes else None
 
@@ -71,7 +71,7 @@ class FirstAvailable:
 class LoadBalanced:
     """The node with the fewest of this run's functions for each of its workers."""
 
-    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:  # noqa: ARG002 - the policy's shape
+    def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:  # noqa: ARG002 - the policy's shape
         """The least loaded."""
         return min(nodes, key=lambda node: len(node.sent) / max(1, node.workers), default=None)
 
@@ -79,7 +79,7 @@ class LoadBalanced:
 class Locality:
     """The node that holds most of the input; where that decides nothing, the one with most to spare."""
 
-    def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:
+    def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
         """The nearest to the data."""
         return max(
             nodes,
@@ -96,7 +96,7 @@ POLICIES: Mapping[str, Policy] = {
 }
 
 
-def spare_share(node: NodeView, cost: Mapping[str, float], *, is_claimed: bool = False) -> float:
+def spare_share(node: NodeState, cost: Mapping[str, float], *, is_claimed: bool = False) -> float:
     """What is left of the scarcest resource that `cost` claims, after it, as a share of the whole.
 
     Below zero where functions wait. `is_claimed`: the node has the function already.

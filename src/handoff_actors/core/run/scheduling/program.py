@@ -2,7 +2,7 @@
 
 from msgspec import Struct, field
 
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.python_affinity import NOTHING_NATIVE, PythonAffinity
 from handoff_actors.core.run.state import APP, RunState
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
@@ -15,7 +15,7 @@ class Sources(Struct):
 
     progress: RunState
     #: Nodes by name.
-    nodes: dict[str, NodeView] = field(default_factory=dict)
+    nodes: dict[str, NodeState] = field(default_factory=dict)
     #: Nodes that have been chosen for functions before these are ready.
     reserved: dict[Index, str] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class Program(Struct, frozen=True):
         self,
         index: Index,
         attempt: int,
-        node: NodeView,
+        node: NodeState,
         sources: Sources,
         then: tuple[Job, ...] = (),
         rank: Rank = FIRST,
@@ -67,7 +67,7 @@ class Program(Struct, frozen=True):
         constants = self._constants(plan.constants_of[index])
         return Job(index, attempt, plan.template_of[index], args, constants, then, rank)
 
-    def _resolve(self, spec: ArgSpec, index: Index, node: NodeView, sources: Sources) -> Arg:
+    def _resolve(self, spec: ArgSpec, index: Index, node: NodeState, sources: Sources) -> Arg:
         if isinstance(spec, int):
             return self.values[~spec] if spec < 0 else sources.value(spec)
         if isinstance(spec, NodeOf):

@@ -12,7 +12,7 @@ from handoff_actors.core.run.scheduling.data_locality import DataLocality
 from handoff_actors.core.run.scheduling.dispatch import Dispatch
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_share
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, LoadBalanced, MostSpare, Policy
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLane, ReadyQueue
@@ -73,7 +73,7 @@ class Scheduler:
         """How many functions are out."""
         return self._dispatch.in_flight
 
-    def add_node(self, node: NodeView) -> None:
+    def add_node(self, node: NodeState) -> None:
         """A node has come."""
         in_order = sorted([*self.nodes.items(), (node.name, node)])
         self.nodes.clear()
@@ -100,11 +100,11 @@ class Scheduler:
         need.seconds = smoothed(need.seconds, seconds, SMOOTHING)
         self._ready.learn(index, seconds)
 
-    def done(self, index: Index, node: NodeView) -> None:
+    def done(self, index: Index, node: NodeState) -> None:
         """A function has ended well on a node."""
         self._dispatch.done(index, node)
 
-    def back(self, index: Index, node: NodeView) -> None:
+    def back(self, index: Index, node: NodeState) -> None:
         """A function has not; until somebody decides what becomes of it, it rests."""
         self._dispatch.back(index, node)
 
@@ -115,7 +115,7 @@ class Scheduler:
             self._indexes.gone(name)
         self._drop_plans(name, lambda _: True)
 
-    def drop_plans_for(self, node: NodeView) -> None:
+    def drop_plans_for(self, node: NodeState) -> None:
         """Choose anew for what a node will not do, now that it offers something else or leaves."""
         self._drop_plans(node.name, lambda need: node.is_leaving or not node.could_ever_hold(need))
 
@@ -192,7 +192,7 @@ class Scheduler:
                 self._send(index, node, batch, rank)
         return True
 
-    def _count_alike(self, lane: ReadyLane, node: NodeView) -> int:
+    def _count_alike(self, lane: ReadyLane, node: NodeState) -> int:
         """How many functions of a lane go to the node of the first one, because there is no choice."""
         if (
             len(lane) == 1
@@ -207,7 +207,7 @@ class Scheduler:
             count = min(count, self._max_concurrency - self.in_flight)
         return max(1, count)
 
-    def _send(self, index: Index, node: NodeView, batch: AssignBatch, rank: Rank) -> None:
+    def _send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
         if index in self._plan.hook_of:
             self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
         self.locality.note_moves(index, node.name)
@@ -215,7 +215,7 @@ class Scheduler:
 
     # --- Choosing -----------------------------------------------------------------------------------------------
 
-    def _choose(self, index: Index, destination: Destination) -> NodeView | None:
+    def _choose(self, index: Index, destination: Destination) -> NodeState | None:
         need, target, ahead_of = destination
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
@@ -230,7 +230,7 @@ class Scheduler:
             self.group_node.setdefault(group, node.name)
         return node
 
-    def _place(self, index: Index, need: RequirementClass, nodes: list[NodeView]) -> NodeView | None:
+    def _place(self, index: Index, need: RequirementClass, nodes: list[NodeState]) -> NodeState | None:
         first = [node for node in nodes if node.fits(need)]
         if not first:
             queueable = [node for node in nodes if node.may_queue(need)]
@@ -243,7 +243,7 @@ class Scheduler:
 
     def _place_among_many(
         self, index: Index, need: RequirementClass, indexes: NodeIndexes
-    ) -> NodeView | None:
+    ) -> NodeState | None:
         """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
         first = indexes.roomiest(need) or indexes.shortest_queue(need)
         held = self._weighed(index)
@@ -252,8 +252,8 @@ class Scheduler:
         return self._ask_policy(index, need, self._with_holders(need, [first], held))
 
     def _place_as_user_says(
-        self, index: Index, need: RequirementClass, nodes: list[NodeView]
-    ) -> NodeView | None:
+        self, index: Index, need: RequirementClass, nodes: list[NodeState]
+    ) -> NodeState | None:
         # Asked also where there is no choice: it may want none of them.
         fitting = [node for node in nodes if node.fits(need)]
         candidates = fitting or [node for node in nodes if node.may_queue(need)]
@@ -264,15 +264,15 @@ class Scheduler:
         return self.locality.held(index) if isinstance(self._policy, MostSpare) else {}
 
     def _with_holders(
-        self, need: RequirementClass, first: list[NodeView], held: Mapping[str, int]
-    ) -> list[NodeView]:
+        self, need: RequirementClass, first: list[NodeState], held: Mapping[str, int]
+    ) -> list[NodeState]:
         """Some nodes, and those that have input and may get a function to start later, in the order of their names."""
         nodes = {node.name: node for node in first}
         holders = (self.nodes[name] for name in held if name in self.nodes)
         nodes |= {node.name: node for node in holders if node.usable and node.may_queue(need)}
         return [nodes[name] for name in sorted(nodes)]
 
-    def is_kept(self, index: Index, node: NodeView) -> bool:
+    def is_kept(self, index: Index, node: NodeState) -> bool:
         """Whether a function that waits on a node does so for its input, and had better not be called back."""
         held = self._weighed(index)
         if node.name not in held or not node.usable or not isinstance(self._policy, MostSpare):
@@ -285,7 +285,7 @@ class Scheduler:
         others = [other for other in nodes if other is not node and other.usable and other.fits(need)]
         return self._policy.keeps(self.locality.need(index, need.cost), node, others)
 
-    def _ask_policy(self, index: Index, need: RequirementClass, nodes: list[NodeView]) -> NodeView | None:
+    def _ask_policy(self, index: Index, need: RequirementClass, nodes: list[NodeState]) -> NodeState | None:
         node = self._policy.choose(self.locality.need(index, need.cost), nodes)
         if node is None:
             self.declined.add(index)
@@ -293,7 +293,7 @@ class Scheduler:
             self.declined.discard(index)
         return node
 
-    def _eligible(self, target: str | None) -> list[NodeView]:
+    def _eligible(self, target: str | None) -> list[NodeState]:
         if target is None:
             return [node for node in self.nodes.values() if node.usable]
         node = self.nodes.get(target)

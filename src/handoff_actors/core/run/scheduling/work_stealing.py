@@ -3,7 +3,7 @@
 from itertools import islice
 
 from handoff_actors.core.run.events import SendToNode
-from handoff_actors.core.run.scheduling.node_view import NodeView
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import FEW_NODES, Scheduler
 from handoff_actors.core.run.state import RunState
@@ -54,7 +54,7 @@ class WorkStealing:
                 effects.append(SendToNode(node.name, Recall(self._run, tickets)))
         return effects
 
-    def _surplus(self, node: NodeView, need: RequirementClass, rooms: dict[int, int]) -> list[Ticket]:
+    def _surplus(self, node: NodeState, need: RequirementClass, rooms: dict[int, int]) -> list[Ticket]:
         excess = node.excess(need)
         if excess <= 0:
             return []
@@ -73,7 +73,7 @@ class WorkStealing:
         count = min(room, (excess + 1) // 2)
         return [Ticket(index, self._progress.attempt[index]) for index in islice(movable, count)]
 
-    def _may_move(self, index: Index, node: NodeView) -> bool:
+    def _may_move(self, index: Index, node: NodeState) -> bool:
         return (
             index not in node.followers
             and self._scheduler.target_of(index) is None

@@ -16,7 +16,7 @@ COROUTINES = 4096
 MOST_SLOTS = 4096
 
 
-class NodeView:
+class NodeState:
     """One node. Claims are counted from when a function is sent, so that they are never behind."""
 
     def __init__(
@@ -50,7 +50,7 @@ class NodeView:
         #: It had nothing to give back, so it is not asked again before then.
         self.quiet_until = 0.0
         #: Whoever wants to know that claims or capabilities have changed. Whether it is usable is not told.
-        self.on_change: Callable[[NodeView], None] | None = None
+        self.on_change: Callable[[NodeState], None] | None = None
         self._slots: dict[int, int] = {}
 
     @property
