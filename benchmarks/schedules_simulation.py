@@ -36,7 +36,7 @@ from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded,
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.placement import POLICIES, Policy
+from handoff_actors.core.run.scheduling.placement import POLICIES, PlacementPolicy
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, RunId, WorkerId
@@ -67,7 +67,7 @@ class Cluster:
 def run(
     graph: Graph,
     cluster: Cluster,
-    policy: Policy = POLICIES["most_spare"],
+    policy: PlacementPolicy = POLICIES["most_spare"],
     durations: Durations | None = None,
 ) -> float:
     """Seconds from the start of the run to its end. `durations` are what is known of earlier runs, and of this one after it."""
@@ -88,7 +88,7 @@ def plan_of(graph: Graph) -> Plan:
 class Simulation:
     """The run, its nodes, and all that is on its way."""
 
-    def __init__(self, graph: Graph, cluster: Cluster, policy: Policy, durations: Durations) -> None:
+    def __init__(self, graph: Graph, cluster: Cluster, policy: PlacementPolicy, durations: Durations) -> None:
         self.graph = graph
         self.cluster = cluster
         self.now = 0.0

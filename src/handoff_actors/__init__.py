@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         shutdown as shutdown,
     )
     from handoff_actors.client.local_cluster import LocalCluster as LocalCluster
+    from handoff_actors.client.policy import NodeView as NodeView, Policy as Policy
     from handoff_actors.client.run import (
         FunctionReport as FunctionReport,
         Run as Run,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     )
     from handoff_actors.client.session import Session as Session
     from handoff_actors.core.run.explain import Explanation as Explanation
-    from handoff_actors.core.run.scheduling.placement import Need as Need, Policy as Policy
+    from handoff_actors.core.run.scheduling.placement import Need as Need
     from handoff_actors.errors import (
         AllocationError as AllocationError,
         AuthenticationError as AuthenticationError,
@@ -84,7 +85,8 @@ _HOMES = {
     ],
     "client.local_cluster": ["LocalCluster"],
     "core.run.explain": ["Explanation"],
-    "core.run.scheduling.placement": ["Need", "Policy"],
+    "client.policy": ["NodeView", "Policy"],
+    "core.run.scheduling.placement": ["Need"],
     "errors": [
         "AllocationError",
         "AuthenticationError",
@@ -144,6 +146,7 @@ __all__ = [
     "MissingFunctionError",
     "Need",
     "NodeLost",
+    "NodeView",
     "Policy",
     "RemoteError",
     "RemoteTraceback",

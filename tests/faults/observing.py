@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import handoff_actors as handoff
-from handoff_actors.core.run.scheduling.node_state import NodeState
 from tests.daemons import Daemon
 
 
@@ -48,7 +47,7 @@ class Prefers:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def choose(self, need: handoff.Need, nodes: Sequence[NodeState]) -> NodeState | None:
+    def choose(self, need: handoff.Need, nodes: Sequence[handoff.NodeView]) -> handoff.NodeView | None:
         return next((node for node in nodes if node.name == self._name), nodes[0])
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.core.run.scheduling.node_state import NodeState
 from tests.processes import functions
 from tests.processes.app import App, most_at_once, single
 
@@ -192,7 +191,7 @@ class FirstOnly:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, list[str]]] = []
 
-    def choose(self, need: handoff.Need, nodes: Sequence[NodeState]) -> NodeState | None:
+    def choose(self, need: handoff.Need, nodes: Sequence[handoff.NodeView]) -> handoff.NodeView | None:
         self.asked.append((need.function_id, [node.name for node in nodes]))
         return nodes[0]
 
@@ -209,7 +208,7 @@ async def test_policy_that_raises_ends_the_run_with_its_error(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def choose(self, need: handoff.Need, nodes: Sequence[NodeState]) -> NodeState | None:
+        def choose(self, need: handoff.Need, nodes: Sequence[handoff.NodeView]) -> handoff.NodeView | None:
             raise LookupError("of the policy's own")
 
     with pytest.raises(handoff.HandoffError, match="of the policy's own") as caught:
@@ -224,7 +223,7 @@ async def test_policy_that_chooses_what_it_was_not_given_is_told_so(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Confused:
-        def choose(self, need: handoff.Need, nodes: Sequence[NodeState]) -> NodeState | None:
+        def choose(self, need: handoff.Need, nodes: Sequence[handoff.NodeView]) -> handoff.NodeView | None:
             return "n1"  # type: ignore[return-value]  # that is the point
 
     with pytest.raises(handoff.HandoffError, match=r"Confused.*'n1'.*'only'"):
@@ -239,7 +238,7 @@ async def test_explain_names_a_policy_that_never_chooses(app: App) -> None:
         def __init__(self) -> None:
             self.asked = asyncio.Event()
 
-        def choose(self, need: handoff.Need, nodes: Sequence[NodeState]) -> NodeState | None:
+        def choose(self, need: handoff.Need, nodes: Sequence[handoff.NodeView]) -> handoff.NodeView | None:
             self.asked.set()
             return None
 

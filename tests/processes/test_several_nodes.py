@@ -13,7 +13,6 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors.core.node.advertiser import least_gap_s
-from handoff_actors.core.run.scheduling.node_state import NodeState
 from tests.daemons import Daemon, Daemons
 from tests.processes import functions
 from tests.processes.app import most_at_once, single
@@ -268,7 +267,7 @@ async def test_load_balanced_uses_all(session: handoff.Session) -> None:
 
 async def test_users_policy_decides(session: handoff.Session) -> None:
     class Last:
-        def choose(self, need: handoff.Need, nodes: Sequence[NodeState]) -> NodeState | None:
+        def choose(self, need: handoff.Need, nodes: Sequence[handoff.NodeView]) -> handoff.NodeView | None:
             return next((node for node in nodes if node.name == "n3"), None)
 
     run = await session.execute_distributed(many(12, cost={"cpu": 1}), allocation_strategy=Last())

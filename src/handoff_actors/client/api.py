@@ -11,10 +11,10 @@ from weakref import WeakKeyDictionary
 
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.client.blocking import run_blocking
+from handoff_actors.client.policy import Policy
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.core.run.retries import Backoff
-from handoff_actors.core.run.scheduling.placement import Policy
 from handoff_actors.display.options import OutputOption
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.dag import DAG

@@ -10,14 +10,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from handoff_actors.client.policy import Policy, UserPolicy
 from handoff_actors.core.node.validation import MAX_NAME_BYTES, MAX_OFFER_BYTES, NAME_RULE, is_name
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.node_state import NodeState
-from handoff_actors.core.run.scheduling.placement import POLICIES, Need, Policy
+from handoff_actors.core.run.scheduling.placement import POLICIES, PlacementPolicy
 from handoff_actors.display.options import DisplayOptions, OutputOption, check_output
-from handoff_actors.errors import HandoffError
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
@@ -108,7 +107,7 @@ class RunSettings(Struct, frozen=True):
             durations=durations,
         )
 
-    def _policy(self) -> Policy:
+    def _policy(self) -> PlacementPolicy:
         if isinstance(self.allocation_strategy, str):
             policy = POLICIES.get(self.allocation_strategy)
             if policy is None:
@@ -119,7 +118,7 @@ class RunSettings(Struct, frozen=True):
         if not isinstance(self.allocation_strategy, Policy):
             text = f"allocation_strategy={self.allocation_strategy!r} has no method choose(need, nodes)"
             raise TypeError(text)
-        return _CheckedPolicy(self.allocation_strategy)
+        return UserPolicy(self.allocation_strategy)
 
     def _wanted(self, plan: Plan) -> frozenset[Index]:
         if self.fetch is None:
@@ -136,23 +135,6 @@ class RunSettings(Struct, frozen=True):
                 )
             wanted.append(plan.index_of[function_id])
         return frozenset(wanted)
-
-
-class _CheckedPolicy:
-    """A user's policy, whose mistakes are told as such."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-
-    def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
-        """See Policy. Raises HandoffError for what is none of `nodes`."""
-        chosen = self._policy.choose(need, nodes)
-        if chosen is not None and not any(chosen is node for node in nodes):
-            raise HandoffError(
-                f"allocation_strategy {self._policy!r} chose {chosen!r} for function {need.function_id!r}, "
-                f"which is none of the nodes that it was given: {', '.join(node.name for node in nodes)}"
-            )
-        return chosen
 
 
 def check_resources(capabilities: Mapping[str, float]) -> Resources:

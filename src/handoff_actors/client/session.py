@@ -26,13 +26,13 @@ from handoff_actors.client.options import (
     modules_of,
     seeds_from_environment,
 )
+from handoff_actors.client.policy import Policy
 from handoff_actors.client.run import Run
 from handoff_actors.client.run_registry import RunRegistry
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.resources import holds
 from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.retries import Backoff
-from handoff_actors.core.run.scheduling.placement import Policy
 from handoff_actors.display.options import DisplayOptions, OutputOption
 from handoff_actors.errors import HandoffError
 from handoff_actors.events import OnEvent

@@ -6,14 +6,14 @@ from msgspec import Struct, field
 
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.placement import Policy
+from handoff_actors.core.run.scheduling.placement import PlacementPolicy
 from handoff_actors.ids import Index
 
 
 class RunOptions(Struct, frozen=True):
     """What its caller has chosen."""
 
-    policy: Policy
+    policy: PlacementPolicy
     #: Functions whose stored values are brought to the app as soon as they are done.
     wanted: Collection[Index]
     max_retries: int = 3

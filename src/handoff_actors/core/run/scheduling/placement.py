@@ -1,7 +1,7 @@
 """Which of the nodes that have room gets a function."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -25,14 +25,13 @@ class Need(Struct, frozen=True):
     held: Mapping[str, int]
 
 
-@runtime_checkable
-class Policy(Protocol):
-    """How to choose a node. Yours may be any object with this method."""
+class PlacementPolicy(Protocol):
+    """A rule that chooses a node for a function. A user's own is wrapped, so that it can't change the nodes."""
 
     def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
-        """One of `nodes`, in the order of their names; None to wait until something changes.
+        """One of `nodes`, which come in the order of their names, or None to wait until something changes.
 
-        They have room, or, if none has, may queue the function. Where it is pinned or collocated, nobody is asked.
+        They have room, or, if none has, may queue the function. Pinned and collocated functions are placed without it.
         """
         ...
 
@@ -88,7 +87,7 @@ class Locality:
         )
 
 
-POLICIES: Mapping[str, Policy] = {
+POLICIES: Mapping[str, PlacementPolicy] = {
     "most_spare": MostSpare(),
     "first_available": FirstAvailable(),
     "load_balanced": LoadBalanced(),

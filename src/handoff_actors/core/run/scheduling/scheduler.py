@@ -13,7 +13,7 @@ from handoff_actors.core.run.scheduling.dispatch import Dispatch
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_share
 from handoff_actors.core.run.scheduling.node_state import NodeState
-from handoff_actors.core.run.scheduling.placement import POLICIES, LoadBalanced, MostSpare, Policy
+from handoff_actors.core.run.scheduling.placement import POLICIES, LoadBalanced, MostSpare, PlacementPolicy
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING, RequirementClass, Requirements
@@ -31,7 +31,12 @@ class Scheduler:
     """Sends what is ready to where it fits."""
 
     def __init__(
-        self, run: RunId, program: Program, progress: RunState, policy: Policy, max_concurrency: int | None
+        self,
+        run: RunId,
+        program: Program,
+        progress: RunState,
+        policy: PlacementPolicy,
+        max_concurrency: int | None,
     ) -> None:
         self._run = run
         self._program = program
