@@ -219,7 +219,7 @@ async def test_other_values_of_output_are_refused_before_anything_starts(output:
         await session.execute_distributed(only(functions.say, "never"), output=output)
     with pytest.raises(ValueError, match=complaint):
         handoff.Session(seeds=(), output=output)
-    assert not session._is_started
+    assert not session._hub.is_started
 
 
 async def test_a_flood_delays_nobody_and_its_losses_are_told(

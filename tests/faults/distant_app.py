@@ -17,7 +17,7 @@ from tests.faults.watchdog import Watchdog
 async def main(seed: str, nodes: int, seconds: float) -> None:
     async with handoff.Session(seeds=[seed]) as session, asyncio.TaskGroup() as tasks:
         watchdog = Watchdog(session)
-        await until(session, lambda: len(session._connections.ups()) == nodes)
+        await until(session, lambda: len(session._hub._connections.ups()) == nodes)
         seen = Observer()
         running = tasks.create_task(
             session.execute_distributed(
@@ -54,7 +54,7 @@ def work_for(nodes: int, seconds: float) -> handoff.DAG:
 
 def is_as_before(session: handoff.Session, nodes: int) -> bool:
     """Whether all nodes are there, and none has anything left of a run."""
-    adverts = session._connections.adverts()
+    adverts = session._hub._connections.adverts()
     return len(adverts) == nodes and all(
         advert.spare == advert.capabilities and advert.stored == 0 for advert in adverts
     )

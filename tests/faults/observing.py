@@ -54,7 +54,7 @@ class Prefers:
 async def until(session: handoff.Session, holds: Callable[[], bool]) -> None:
     """Wait for something that comes with an advert."""
     while not holds():
-        await session._connections._next_change()
+        await session._hub._connections._next_change()
 
 
 async def until_empty(session: handoff.Session, *nodes: Daemon) -> None:
@@ -62,7 +62,7 @@ async def until_empty(session: handoff.Session, *nodes: Daemon) -> None:
     names = {node.name for node in nodes}
 
     def are_empty() -> bool:
-        adverts = [advert for advert in session._connections.adverts() if advert.name in names]
+        adverts = [advert for advert in session._hub._connections.adverts() if advert.name in names]
         return len(adverts) == len(names) and all(
             advert.spare == advert.capabilities and advert.stored == 0 and advert.running == 0
             for advert in adverts
@@ -71,4 +71,4 @@ async def until_empty(session: handoff.Session, *nodes: Daemon) -> None:
     await until(session, are_empty)
     # Threads of the nodes remove the files.
     while any(node.stored() for node in nodes):
-        await session._connections._next_change()
+        await session._hub._connections._next_change()

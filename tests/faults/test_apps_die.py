@@ -46,7 +46,7 @@ async def test_node_of_a_killed_app_is_empty_when_the_lease_ends(
 ) -> None:
     worker = psutil.Process(int((tmp_path / "started").read_text()))
     async with open_session(node) as session:
-        await until(session, lambda: any(advert.running for advert in session._connections.adverts()))
+        await until(session, lambda: any(advert.running for advert in session._hub._connections.adverts()))
         stored_before = node.stored()
         app.kill()
         killed_at = time.monotonic()
@@ -71,7 +71,7 @@ async def run_held_up_for(
     seconds: float, session: handoff.Session, seen: Observer, *nodes: Daemon
 ) -> handoff.Run:
     """A run whose app does nothing for so long after the first function has been sent."""
-    await until(session, lambda: len(session._connections.ups()) == len(nodes))
+    await until(session, lambda: len(session._hub._connections.ups()) == len(nodes))
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(session.execute_distributed(work_for_both(), on_event=seen))
         await seen.until("assigned", 0)

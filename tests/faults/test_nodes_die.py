@@ -41,7 +41,7 @@ async def test_killed_node_is_noticed_at_once_and_what_only_it_held_is_made_agai
     doomed = start_node("doomed", "--join", survivor.address)
     seen = Observer()
     async with open_session(survivor) as session, asyncio.TaskGroup() as tasks:
-        await until(session, lambda: len(session._connections.ups()) == 2)
+        await until(session, lambda: len(session._hub._connections.ups()) == 2)
         dag = dag_with_values_on_one_node(tmp_path / "gate")
         running = tasks.create_task(
             session.execute_distributed(dag, allocation_strategy=Prefers("doomed"), on_event=seen)
@@ -137,7 +137,7 @@ async def test_node_that_was_frozen_for_a_while_has_lost_nothing(
         running = tasks.create_task(session.execute_distributed(dag, on_event=seen))
         await seen.until("assigned", "x")
         frozen.process.send_signal(signal.SIGSTOP)
-        await until(session, lambda: session._member.suspects() == ["frozen"])
+        await until(session, lambda: session._hub._member.suspects() == ["frozen"])
         shown = await asyncio.to_thread(frozen_is_shown, survivor)
         frozen.process.send_signal(signal.SIGCONT)
         (tmp_path / "gate").touch()
@@ -166,7 +166,7 @@ async def test_node_that_stays_frozen_is_replaced_and_changes_nothing_when_it_co
     dag = handoff.DAG().add_function(handoff.Function("x", [], functions.hold, **hold))
     dag.add_function(handoff.Function("length", ["x"], functions.measure))
     async with open_session(survivor) as session, asyncio.TaskGroup() as tasks:
-        await until(session, lambda: len(session._connections.ups()) == 2)
+        await until(session, lambda: len(session._hub._connections.ups()) == 2)
         running = tasks.create_task(
             session.execute_distributed(dag, allocation_strategy=Prefers("frozen"), on_event=seen)
         )
@@ -181,5 +181,5 @@ async def test_node_that_stays_frozen_is_replaced_and_changes_nothing_when_it_co
         assert run.results["length"] == LARGE
         assert seen.kinds()["completed"] == 2, "a result was taken twice"
         await run.release()
-        await until(session, lambda: len(session._connections.ups()) == 2)
+        await until(session, lambda: len(session._hub._connections.ups()) == 2)
         await until_empty(session, survivor, frozen)

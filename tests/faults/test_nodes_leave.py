@@ -31,7 +31,7 @@ async def test_drained_node_hands_over_what_is_needed_and_nothing_is_made_again(
     made = [("made", number) for number in range(5)]
     dag.add_function(handoff.Function("length", [*made, "running", "gate"], functions.measure))
     async with open_session(survivor) as session, asyncio.TaskGroup() as tasks:
-        await until(session, lambda: len(session._connections.ups()) == 2)
+        await until(session, lambda: len(session._hub._connections.ups()) == 2)
         running = tasks.create_task(
             session.execute_distributed(dag, allocation_strategy=Prefers("leaving"), on_event=seen)
         )
@@ -39,7 +39,7 @@ async def test_drained_node_hands_over_what_is_needed_and_nothing_is_made_again(
             await seen.until("completed", function_id)
         await seen.until("assigned", "running")
         leaving.process.send_signal(signal.SIGTERM)
-        await until(session, lambda: any(advert.leaving for advert in session._connections.adverts()))
+        await until(session, lambda: any(advert.leaving for advert in session._hub._connections.adverts()))
         first.touch()
         status = await asyncio.to_thread(leaving.wait)
         second.touch()

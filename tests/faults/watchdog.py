@@ -22,7 +22,7 @@ class Watchdog:
         self._timer.cancel()
 
     def _look(self) -> None:
-        for runner in self._session._runs.all():
+        for runner in self._session._hub.runs.all():
             self.complaints += complaints_about(runner)
         self._timer = self._loop.call_later(LOOKS_EVERY_S, self._look)
 

@@ -144,7 +144,7 @@ async def test_get_result_waits_for_a_run_that_goes_on(app: App) -> None:
     )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(app.run(dag))
-        await app.until(lambda: bool(app.session._runs._known))
+        await app.until(lambda: bool(app.session._hub.runs._known))
 
         assert await app.session.get_result("mine", "soon") == 8
 
@@ -156,7 +156,7 @@ async def test_get_result_gives_results_of_runs_that_are_still_referred_to(app: 
     small = await app.run(
         handoff.DAG("small").add_function(handoff.Function("sum", [], sum, extra_args=[[1, 2]]))
     )
-    await app.until(lambda: len(app.session._runs._runs) == 1)
+    await app.until(lambda: len(app.session._hub.runs._runs) == 1)
 
     assert await app.session.get_result("chain", "made") == bytes(LARGE)
     assert await app.session.get_result("small", "sum") == 3

@@ -42,7 +42,7 @@ def start(daemons: Daemons, name: str, *options: str) -> Daemon:
 @pytest.fixture
 async def session(cluster: list[Daemon]) -> AsyncIterator[handoff.Session]:
     async with handoff.Session(seeds=[cluster[1].address]) as session, asyncio.timeout(20):
-        connections = session._connections
+        connections = session._hub._connections
         # What other tests have claimed may not have been told as free yet.
         while any(advert.spare != advert.capabilities for advert in connections.adverts()):
             await connections._next_change()
@@ -56,7 +56,7 @@ def many(count: int, code: Any = functions.span, **options: Any) -> handoff.DAG:
 
 
 def received_bytes(session: handoff.Session) -> int:
-    return session._values.received_bytes()
+    return session.received_bytes()
 
 
 async def test_every_member_is_known_by_the_address_of_any(session: handoff.Session) -> None:

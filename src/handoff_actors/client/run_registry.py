@@ -31,27 +31,30 @@ from handoff_actors.wire.messages.runs import Output
 from handoff_actors.wire.payload import decode
 
 
-class Cluster(Protocol):
-    """What runs need to know of the nodes."""
+class Cluster(RunHost, Protocol):
+    """The nodes, as far as runs use them."""
 
     def ups(self) -> list[NodeUp]:
-        """Every node that can be used now."""
+        """Every node that can be used now, by name."""
 
     def adverts(self) -> list[Advert]:
-        """What each of them says of itself."""
+        """The latest advert of each of them, by name."""
 
 
 class RunRegistry:
-    """The runs that go on, and those that somebody still refers to."""
+    """The runs that are going on, and those that somebody still refers to."""
 
-    def __init__(self, home: RunHost, seen: DisplayOptions, modules_by_value: Sequence[ModuleType]) -> None:
-        self._home = home
+    def __init__(
+        self, cluster: Cluster, seen: DisplayOptions, modules_by_value: Sequence[ModuleType]
+    ) -> None:
+        self._cluster = cluster
         self._seen = seen
         self._modules_by_value = tuple(modules_by_value)
-        #: Those of which some node may still hold something,
+        #: Runs of which some node may still hold something.
         self._runs: dict[RunId, RunnerActor] = {}
-        #: and those that somebody else still refers to, in the order of their start.
+        #: Runs that anybody still refers to, in the order of their start.
         self._known: WeakValueDictionary[RunId, RunnerActor] = WeakValueDictionary()
+        #: Names of the nodes that a run may use; None: all.
         self._allowed: dict[RunId, Collection[str] | None] = {}
         self._durations = Durations()
 
@@ -60,7 +63,6 @@ class RunRegistry:
         plan: Plan,
         settings: RunSettings,
         nodes: Collection[str] | None,
-        cluster: Cluster,
         *,
         nodes_may_join: bool,
     ) -> Run:
@@ -81,11 +83,11 @@ class RunRegistry:
             )
             machine = await offload(plan.size, make_machine)
             hearers = (on_event, resumption.journal, settings.on_result)
-            runner = RunnerActor(run, encoded, machine, resumption.home, self._home, *hearers)
+            runner = RunnerActor(run, encoded, machine, resumption.home, self._cluster, *hearers)
             watch.runner = self._runs[run] = self._known[run] = runner
             self._allowed[run] = None if nodes is None else frozenset(nodes)
-            usable = [up for up in cluster.ups() if nodes is None or up.name in nodes]
-            shown = RunDisplay(runner, seen, on_event, cluster.adverts, reused=len(resumption.reused))
+            usable = [up for up in self._cluster.ups() if nodes is None or up.name in nodes]
+            shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(resumption.reused))
             async with shown:
                 await runner.execute(usable, resumption.reused)
             return Run(runner)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,14 +10,10 @@ from pathlib import PurePath
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from handoff_actors.actors.app.runner import Buffer
-from handoff_actors.actors.app.values import AppValues
-from handoff_actors.actors.connections import Connections
-from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.capabilities import own_capabilities
-from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.offload import offload
+from handoff_actors.client.hub import Hub
 from handoff_actors.client.options import (
     RunSettings,
     check_resources,
@@ -28,8 +23,6 @@ from handoff_actors.client.options import (
 )
 from handoff_actors.client.policy import Policy
 from handoff_actors.client.run import Run
-from handoff_actors.client.run_registry import RunRegistry
-from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.resources import holds
 from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.retries import Backoff
@@ -38,13 +31,8 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import FunctionId, Index, Resources, RunId
+from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.transport.keys import ClusterKey
-from handoff_actors.transport.memory import MemoryNetwork
-from handoff_actors.wire.messages.directions import FromNode, ToNode
-from handoff_actors.wire.messages.members import Advert, Redeclare, Redeclared
-from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Output, Recalled, Started
-from handoff_actors.wire.messages.values import Fetch
 
 log = logging.getLogger(__name__)
 
@@ -80,15 +68,14 @@ class Session:
         listen anywhere: whoever reaches it can run any code. `on_event`, `progress` and `output` are for runs that
         don't say otherwise, `modules_by_value` for every run. Raises InvalidKeyError, ImportError, TypeError, ValueError.
         """
-        self._credentials = credentials(key, insecure=insecure)
         self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers = name, listen, workers
-        self._is_started = False
-        self._runs = RunRegistry(
-            self, DisplayOptions(on_event, progress, output), modules_of(modules_by_value)
+        self._hub = Hub(
+            credentials(key, insecure=insecure),
+            DisplayOptions(on_event, progress, output),
+            modules_of(modules_by_value),
         )
-        self._redeclaring = asyncio.Lock()
         self._first_run = asyncio.Lock()
 
     # --- Life ---------------------------------------------------------------------------------------------------
@@ -110,14 +97,9 @@ class Session:
 
         Raises ConnectionFailed, AuthenticationError, VersionMismatch.
         """
-        if self._is_started:
+        if self._hub.is_started:
             return
-        self._is_started = True
-        own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
-        self._memory = MemoryNetwork()
-        self._member = Member(own_name, self, self._credentials)
-        self._connections = Connections(own_name, self)
-        self._values = AppValues(own_name, self._member, self._connections)
+        self._hub.start()
         if self._first_node is not None:
             await self.register_local_node(
                 self._first_node,
@@ -131,22 +113,7 @@ class Session:
 
     async def close(self) -> None:
         """Cancel what runs, leave the cluster, end the node of this process. Nothing is left behind."""
-        if not self._is_started:
-            return
-        self._is_started = False
-        runners = self._runs.all()
-        try:
-            for runner in runners:
-                runner.stop()
-            if runners:
-                await asyncio.wait([runner.forgotten for runner in runners], timeout=CLOSE_S)
-        finally:
-            for runner in runners:
-                runner.close()
-            self._values.close()
-            self._connections.close()
-            self._memory.close()
-            await self._member.close()
+        await self._hub.close()
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
@@ -166,18 +133,9 @@ class Session:
         if there is one already, InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, ValueError, OSError.
         """
         await self.start()
-        node = await host_node(
-            self._member,
-            check_resources(capabilities),
-            name=name,
-            workers=workers,
-            listen=listen,
-            seeds=seeds,
+        return await self._hub.start_node(
+            check_resources(capabilities), name=name, workers=workers, listen=listen, seeds=seeds
         )
-        address = node.serve(self._memory, f"memory://{node.incarnation}", has_lease=False)
-        self._connections.add(node.advert(), self._memory, address)
-        await self._connections.settled()
-        return node
 
     async def connect(self, seeds: Sequence[str]) -> None:
         """Use the cluster that any of `seeds` belongs to; one that answers is enough.
@@ -185,30 +143,25 @@ class Session:
         Raises ConnectionFailed, AuthenticationError, VersionMismatch.
         """
         await self.start()
-        await self._member.join(seeds)
-        await self._connections.settled()
+        await self._hub.join(seeds)
 
     async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
         """Have a member offer other `capabilities` from now on. Raises HandoffError for an unknown one, TimeoutError after 5 s."""
         await self._ready()
-        if name not in {advert.name for advert in self._connections.adverts()}:
-            raise HandoffError(
-                f"there is no node {name!r}; the nodes there are: {sorted(await self.discover_nodes())}"
-            )
-        declared = check_resources(capabilities)
-        async with asyncio.timeout(REDECLARE_S), self._redeclaring:
-            self._connections.send(name, Redeclare(declared))
-            await self._connections.until_offered(name, declared)
+        names = [advert.name for advert in self._hub.adverts()]
+        if name not in names:
+            raise HandoffError(f"there is no node {name!r}; the nodes there are: {names}")
+        await self._hub.declare(name, check_resources(capabilities))
 
     async def discover_nodes(self) -> dict[str, Resources]:
         """The capabilities of every node, by name: cpu in cores, memory in MB, gpu in devices, others in units of their own."""
         await self._ready()
-        return {advert.name: dict(advert.capabilities) for advert in self._connections.adverts()}
+        return {advert.name: dict(advert.capabilities) for advert in self._hub.adverts()}
 
     async def resources_available(self, name: str, cost: Mapping[str, float]) -> bool:
         """Whether a node, as last heard, has `cost` to spare. An unknown node has nothing."""
         await self._ready()
-        return any(holds(advert.spare, cost) for advert in self._connections.adverts() if advert.name == name)
+        return any(holds(advert.spare, cost) for advert in self._hub.adverts() if advert.name == name)
 
     # --- Runs ---------------------------------------------------------------------------------------------------
 
@@ -270,7 +223,7 @@ class Session:
         """Run a DAG on this process's own node alone; costs and placements are ignored. Otherwise as `execute_distributed`."""
         plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=True))
         await self._ready()
-        node = self._member.node or await self.register_local_node(own_capabilities())
+        node = self._hub.node or await self.register_local_node(own_capabilities())
         return await self._execute(plan, RunSettings(**options), [node.name])
 
     async def get_result(self, dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
@@ -278,97 +231,25 @@ class Session:
 
         Raises KeyError if there is no such run or function, TimeoutError after `timeout` seconds.
         """
-        return await self._runs.result(dag_id, function_id, timeout)
+        return await self._hub.runs.result(dag_id, function_id, timeout)
 
     def explain(self, dag_id: FunctionId) -> list[Explanation]:
         """Why each function that is not done is where it is, over all runs of a DAG that go on in this session."""
-        return self._runs.explain(dag_id)
+        return self._hub.runs.explain(dag_id)
 
     async def _execute(self, plan: Plan, settings: RunSettings, nodes: Collection[str] | None) -> Run:
         await self._ready()
-        may_join = self._member.is_open
-        return await self._runs.execute(plan, settings, nodes, self._connections, nodes_may_join=may_join)
+        may_join = self._hub.is_in_cluster
+        return await self._hub.runs.execute(plan, settings, nodes, nodes_may_join=may_join)
 
     async def _ready(self) -> None:
         """Start what has not been started, a node of this process's own where there is nothing else."""
         await self.start()
         async with self._first_run:
-            if self._member.node is None and not self._member.is_open:
+            if self._hub.node is None and not self._hub.is_in_cluster:
                 await self.register_local_node(own_capabilities())
-        await self._connections.reached()
+        await self._hub.reached()
 
     def received_bytes(self) -> int:
         """Bytes that have come into this process over sockets, in messages and values, by the links that there are."""
-        return self._values.received_bytes()
-
-    # --- For runs: see Home -------------------------------------------------------------------------------------
-
-    def send(self, name: str, message: ToNode) -> None:
-        """See Home."""
-        self._connections.send(name, message)
-
-    def bring(
-        self,
-        run: RunId,
-        index: Index,
-        nbytes: int,
-        holders: list[str],
-        done: Callable[[Buffer | None, str], None],
-    ) -> Callable[[], None]:
-        """See Home."""
-        return self._values.bring(run, index, nbytes, holders, done)
-
-    def forget(self, run: RunId) -> None:
-        """See Home."""
-        self._runs.forget(run)
-
-    # --- What happens: see Watcher and Audience -----------------------------------------------------------------
-
-    def member_up(self, advert: Advert) -> None:
-        """See Watcher."""
-        self._connections.add(advert, self._member.network(), advert.address)
-
-    def member_changed(self, advert: Advert) -> None:
-        """See Watcher."""
-        self._connections.change(advert)
-
-    def member_suspected(self, name: str, *, is_suspect: bool) -> None:
-        """See Watcher."""
-        self._connections.suspect(name, is_suspect=is_suspect)
-
-    def member_down(self, name: str, reason: str) -> None:
-        """See Watcher."""
-        self._connections.remove(name, reason)
-
-    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
-        """See Audience."""
-        self._member.unreachable(name, incarnation, reason)
-
-    def told_of(self, advert: Advert) -> None:
-        """See Audience."""
-        self._member.told_of([advert])
-
-    def node_event(self, event: NodeUp | NodeDown) -> None:
-        """See Audience."""
-        self._runs.node_event(event)
-
-    def heard(self, name: str, message: FromNode) -> None:
-        """See Audience."""
-        match message:
-            case Completed() | Failed() | Recalled() | Copied() | Closed() | Started():
-                runner = self._runs.get(message.run)
-                if runner is not None:
-                    runner.heard(name, message)
-            case Fetch():
-                runner = self._runs.get(message.run)
-                held = {} if runner is None else runner.values
-                serve = partial(self._values.serve, name, message, held)
-                if runner is None or not runner.pack(message.index, serve):
-                    serve()
-            case Output():
-                self._runs.said(name, message)
-            case Redeclared():
-                # The advert that follows says it, too, and to every run.
-                pass
-            case _:
-                log.debug("unexpected", extra={"node": name, "said": type(message).__name__})
+        return self._hub.received_bytes()

@@ -37,7 +37,7 @@ class BackgroundSession:
     @property
     def has_cluster(self) -> bool:
         """Whether nodes of other processes, or machines, may be among those that it uses."""
-        return self.session._member.is_open  # noqa: SLF001 - who has no thread of its own need not know
+        return self.session._hub.is_in_cluster  # noqa: SLF001 - who has no thread of its own need not know
 
     def run(self, main: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function with the session, and wait for what it returns.

@@ -1,27 +1,56 @@
-"""Brings stored values into the app, and hands out those that the app itself holds."""
+"""Fetches stored values into the app, and serves those that the app itself holds."""
 
 import errno
 import os
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from handoff_actors.actors.app.runner import Buffer
-from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.fetcher import Fetcher
-from handoff_actors.actors.member import Member
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import Index, RunId
 from handoff_actors.store.files import Landing, MemoryLanding
+from handoff_actors.transport.endpoint import Network
+from handoff_actors.wire.messages.directions import ToNode
+from handoff_actors.wire.messages.members import Advert
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 
-class AppValues:
-    """All values that come to one app, and go from it."""
+class OwnNode(Protocol):
+    """The node of the same process, whose values need not be sent."""
 
-    def __init__(self, name: str, member: Member, connections: Connections) -> None:
+    @property
+    def name(self) -> str:
+        """Name of the node."""
+
+    def stored_value(self, run: RunId, index: Index) -> memoryview | None:
+        """The bytes of a value in its store, mapped; None if it has none."""
+
+
+class ValueHost(Protocol):
+    """The app's means of reaching nodes."""
+
+    @property
+    def node(self) -> OwnNode | None:
+        """The node of this process, if it has one."""
+
+    def network(self) -> Network:
+        """The sockets of this process. Raises InvalidKeyError."""
+
+    def adverts(self) -> list[Advert]:
+        """The latest advert of every node that can be used."""
+
+    def send(self, name: str, message: ToNode) -> None:
+        """Send a message to a node; it is dropped where there is no link."""
+
+
+class AppValues:
+    """Transfers of values between one app and the nodes."""
+
+    def __init__(self, name: str, host: ValueHost) -> None:
         self._name = name
-        self._member = member
-        self._connections = connections
+        self._host = host
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
 
@@ -33,14 +62,14 @@ class AppValues:
         holders: list[str],
         done: Callable[[Buffer | None, str], None],
     ) -> Callable[[], None]:
-        """Fetch a value from nodes, by their names; the answer gives up on it. From this process's node it is mapped."""
-        node = self._member.node
+        """See RunHost. A value of this process's own node is mapped, which calls `done` at once."""
+        node = self._host.node
         if node is not None and node.name in holders:
             view = node.stored_value(run, index)
             if view is not None:
                 done(view, "")
                 return lambda: None
-        addresses = {advert.name: advert.address for advert in self._connections.adverts()}
+        addresses = {advert.name: advert.address for advert in self._host.adverts()}
 
         def land(_: int, total: int) -> Landing:
             try:
@@ -57,28 +86,28 @@ class AppValues:
         return lambda: self._fetcher.cancel(request)
 
     def serve(self, name: str, wanted: Fetch, held: Mapping[Index, Buffer]) -> None:
-        """Give a node a piece of what this app holds: a large constant, or a value of its own node."""
+        """Send a node a piece of a value that this app holds: one of `held`, or one of its own node."""
         buffer = held.get(wanted.index)
-        if buffer is None and self._member.node is not None:
-            buffer = self._member.node.stored_value(wanted.run, wanted.index)
+        node = self._host.node
+        if buffer is None and node is not None:
+            buffer = node.stored_value(wanted.run, wanted.index)
         if buffer is None:
-            self._connections.send(name, Gone(wanted.request))
+            self._host.send(name, Gone(wanted.request))
             return
         piece = memoryview(buffer)[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
-        self._connections.send(name, Chunk(wanted.request, wanted.offset, len(buffer), piece))
+        self._host.send(name, Chunk(wanted.request, wanted.offset, len(buffer), piece))
 
     def received_bytes(self) -> int:
-        """Bytes that have come into this app over sockets, in values and otherwise."""
-        values = 0 if self._links is None else self._links.received_bytes
-        return values + self._connections.received_bytes()
+        """The bytes that have come over the links on which values are fetched."""
+        return 0 if self._links is None else self._links.received_bytes
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Give up on all fetches, and close their links."""
         self._fetcher.close()
         if self._links is not None:
             self._links.close()
 
     def _ask(self, address: str, message: Fetch) -> None:
         if self._links is None:
-            self._links = PeerLinks(self._member.network(), self._name, self._fetcher)
+            self._links = PeerLinks(self._host.network(), self._name, self._fetcher)
         self._links.send(address, message)

@@ -1,0 +1,218 @@
+"""Routes messages between the runs of a session and the nodes of its cluster, and holds both.
+
+Three others call it: `Connections` with the messages and the comings and goings of nodes that it is linked to, `Discovery`
+with the members that it finds, and the runs with messages for nodes and values to fetch.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import ModuleType
+
+from handoff_actors.actors.app.runner import Buffer
+from handoff_actors.actors.app.values import AppValues
+from handoff_actors.actors.connections import Connections
+from handoff_actors.actors.member import Member
+from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.hosting import host_node
+from handoff_actors.client.run_registry import RunRegistry
+from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.display.options import DisplayOptions
+from handoff_actors.ids import Index, Resources, RunId
+from handoff_actors.transport.credentials import Credentials
+from handoff_actors.transport.endpoint import Network
+from handoff_actors.transport.memory import MemoryNetwork
+from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.members import Advert, Redeclare, Redeclared
+from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Output, Recalled, Started
+from handoff_actors.wire.messages.values import Fetch
+
+log = logging.getLogger(__name__)
+
+#: On closing, wait this long for nodes to confirm that running functions have stopped.
+CLOSE_S = 5.0
+#: Wait this long for a node to offer the capabilities that it was told to.
+REDECLARE_S = 5.0
+
+
+class Hub:
+    """The runs of one session, and all that connects them to nodes. Nothing but `runs` exists before `start`."""
+
+    def __init__(
+        self, credentials: Credentials, seen: DisplayOptions, modules_by_value: Sequence[ModuleType]
+    ) -> None:
+        self._credentials = credentials
+        self.runs = RunRegistry(self, seen, modules_by_value)
+        self.is_started = False
+        #: The node of this process, if it has one.
+        self.node: NodeActor | None = None
+        self._redeclaring = asyncio.Lock()
+
+    # --- Life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Be ready to have nodes. May be called again after `close`."""
+        self.is_started = True
+        own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._memory = MemoryNetwork()
+        self._member = Member(own_name, self, self._credentials)
+        self._connections = Connections(own_name, self)
+        self._values = AppValues(own_name, self)
+
+    async def close(self) -> None:
+        """Cancel all runs, leave the cluster, and end the node of this process. Nothing is left behind."""
+        if not self.is_started:
+            return
+        self.is_started = False
+        runners = self.runs.all()
+        try:
+            for runner in runners:
+                runner.stop()
+            if runners:
+                await asyncio.wait([runner.forgotten for runner in runners], timeout=CLOSE_S)
+        finally:
+            for runner in runners:
+                runner.close()
+            self._values.close()
+            self._connections.close()
+            self._memory.close()
+            await self._member.close()
+
+    # --- The node of this process -------------------------------------------------------------------------------
+
+    async def start_node(
+        self,
+        capabilities: Resources,
+        *,
+        name: str | None,
+        workers: int | None,
+        listen: str | None,
+        seeds: Sequence[str],
+    ) -> NodeActor:
+        """Start a node in this process, and wait until it and the members that it finds can be used.
+
+        Raises as `Session.register_local_node` does.
+        """
+        node = await host_node(
+            self._member, capabilities, name=name, workers=workers, listen=listen, seeds=seeds
+        )
+        self.node = node
+        address = node.serve(self._memory, f"memory://{node.incarnation}", has_lease=False)
+        self._connections.add(node.advert(), self._memory, address)
+        await self._connections.settled()
+        return node
+
+    # --- The cluster --------------------------------------------------------------------------------------------
+
+    @property
+    def is_in_cluster(self) -> bool:
+        """Whether nodes of other processes may be among those that runs use."""
+        return self._member.is_open
+
+    async def join(self, seeds: Sequence[str]) -> None:
+        """Use the cluster that any of `seeds` belongs to. Raises as `Session.connect` does."""
+        await self._member.join(seeds)
+        await self._connections.settled()
+
+    async def reached(self) -> None:
+        """Wait until some node can be used, or all have been given up."""
+        await self._connections.reached()
+
+    async def declare(self, name: str, capabilities: Resources) -> None:
+        """Have a node offer these capabilities. Raises NodeLost, and TimeoutError after REDECLARE_S."""
+        async with asyncio.timeout(REDECLARE_S), self._redeclaring:
+            self.send(name, Redeclare(capabilities))
+            await self._connections.until_offered(name, capabilities)
+
+    def network(self) -> Network:
+        """The sockets of this process. Raises InvalidKeyError."""
+        return self._member.network()
+
+    def received_bytes(self) -> int:
+        """The bytes that have come over all links that exist now."""
+        return self._values.received_bytes() + self._connections.received_bytes()
+
+    # --- Called by runs, see RunHost and Cluster ----------------------------------------------------------------
+
+    def ups(self) -> list[NodeUp]:
+        """See Cluster."""
+        return self._connections.ups()
+
+    def adverts(self) -> list[Advert]:
+        """See Cluster."""
+        return self._connections.adverts()
+
+    def send(self, name: str, message: ToNode) -> None:
+        """See RunHost."""
+        self._connections.send(name, message)
+
+    def bring(
+        self,
+        run: RunId,
+        index: Index,
+        nbytes: int,
+        holders: list[str],
+        done: Callable[[Buffer | None, str], None],
+    ) -> Callable[[], None]:
+        """See RunHost."""
+        return self._values.bring(run, index, nbytes, holders, done)
+
+    def forget(self, run: RunId) -> None:
+        """See RunHost."""
+        self.runs.forget(run)
+
+    # --- Called by discovery, see MembershipListener ------------------------------------------------------------
+
+    def member_up(self, advert: Advert) -> None:
+        """See MembershipListener."""
+        self._connections.add(advert, self._member.network(), advert.address)
+
+    def member_changed(self, advert: Advert) -> None:
+        """See MembershipListener."""
+        self._connections.change(advert)
+
+    def member_suspected(self, name: str, *, is_suspect: bool) -> None:
+        """See MembershipListener."""
+        self._connections.suspect(name, is_suspect=is_suspect)
+
+    def member_down(self, name: str, reason: str) -> None:
+        """See MembershipListener."""
+        self._connections.remove(name, reason)
+
+    # --- Called by connections, see ConnectionListener ----------------------------------------------------------
+
+    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+        """See ConnectionListener."""
+        self._member.unreachable(name, incarnation, reason)
+
+    def told_of(self, advert: Advert) -> None:
+        """See ConnectionListener."""
+        self._member.told_of([advert])
+
+    def node_event(self, event: NodeUp | NodeDown) -> None:
+        """See ConnectionListener."""
+        self.runs.node_event(event)
+
+    def heard(self, name: str, message: FromNode) -> None:
+        """See ConnectionListener."""
+        match message:
+            case Completed() | Failed() | Recalled() | Copied() | Closed() | Started():
+                runner = self.runs.get(message.run)
+                if runner is not None:
+                    runner.heard(name, message)
+            case Fetch():
+                runner = self.runs.get(message.run)
+                held = {} if runner is None else runner.values
+                serve = partial(self._values.serve, name, message, held)
+                if runner is None or not runner.pack(message.index, serve):
+                    serve()
+            case Output():
+                self.runs.said(name, message)
+            case Redeclared():
+                # The advert that follows says it, too, and to every run.
+                pass
+            case _:
+                log.debug("unexpected", extra={"node": name, "said": type(message).__name__})
