@@ -65,14 +65,18 @@ async def watch_node() -> dict[str, float]:
     # To look it up imports nearly everything, which has a figure of its own.
     register_local_node = handoff.register_local_node
     started_at = time.perf_counter()
-    node = await register_local_node({"cpu": WORKERS}, workers=WORKERS)
+    await register_local_node({"cpu": WORKERS}, workers=WORKERS)
+    from handoff_actors.client import api  # noqa: PLC0415 - see above
+
+    node = api._session()._hub.node  # noqa: SLF001 - nothing tells of workers otherwise
+    assert node is not None
     came_up = node.worker_up
 
     def worker_up(worker: WorkerId, pid: int) -> None:
         came_up(worker, pid)
         arrivals.put_nowait(pid)
 
-    node.worker_up = worker_up  # type: ignore[method-assign]  # nothing tells of it otherwise
+    node.worker_up = worker_up  # type: ignore[method-assign]
     workers = [await arrivals.get() for _ in range(WORKERS)]
     figures = {f"embedded node with {WORKERS} workers up": since(started_at)}
     killed_at = time.perf_counter()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         shutdown as shutdown,
     )
     from handoff_actors.client.local_cluster import LocalCluster as LocalCluster
+    from handoff_actors.client.local_node_handle import LocalNodeHandle as LocalNodeHandle
     from handoff_actors.client.policy import NodeView as NodeView, Policy as Policy
     from handoff_actors.client.run import (
         FunctionReport as FunctionReport,
@@ -85,6 +86,7 @@ _HOMES = {
     ],
     "client.local_cluster": ["LocalCluster"],
     "core.run.explain": ["Explanation"],
+    "client.local_node_handle": ["LocalNodeHandle"],
     "client.policy": ["NodeView", "Policy"],
     "core.run.scheduling.placement": ["Need"],
     "errors": [
@@ -143,6 +145,7 @@ __all__ = [
     "InvalidKeyError",
     "JournalError",
     "LocalCluster",
+    "LocalNodeHandle",
     "MissingFunctionError",
     "Need",
     "NodeLost",

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 
@@ -25,6 +26,12 @@ def open_gate(path: str) -> str:
     """Waits until somebody opens the other end of a fifo."""
     with open(path, encoding="utf-8") as gate:  # noqa: PTH123 - few imports
         return gate.read()
+
+
+def wait_for(path: str) -> None:
+    """Waits until somebody makes that file."""
+    while not os.path.exists(path):  # noqa: PTH110 - few imports
+        time.sleep(0.01)
 
 
 def make(nbytes: int) -> bytes:

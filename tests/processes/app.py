@@ -27,12 +27,19 @@ class _Overheard:
         self._announced.set()
 
 
+def node_of(session: handoff.Session) -> NodeActor:
+    """The node within, for a look at what its handle hides."""
+    node = session._hub.node
+    assert node is not None
+    return node
+
+
 class App:
     """One session and the node in its process."""
 
-    def __init__(self, session: handoff.Session, node: NodeActor) -> None:
+    def __init__(self, session: handoff.Session) -> None:
         self.session = session
-        self.node = node
+        self.node = node = node_of(session)
         self._advertised = asyncio.Event()
         node._cluster = _Overheard(node._cluster, self._advertised)
 

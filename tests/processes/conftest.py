@@ -14,9 +14,10 @@ async def app(caplog: pytest.LogCaptureFixture) -> AsyncIterator[App]:
     """Two cores. Afterwards no process, claim, value or file of it may be left, and nothing may have gone wrong in us."""
     before = set(descendants())
     async with handoff.Session(seeds=()) as session:
-        node = await session.register_local_node({"cpu": 2, "memory": 8000})
-        yield App(session, node)
-    assert not node._store.directory.exists()
+        await session.register_local_node({"cpu": 2, "memory": 8000})
+        app = App(session)
+        yield app
+    assert not app.node._store.directory.exists()
     assert set(descendants()) <= before
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 

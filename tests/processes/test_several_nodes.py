@@ -15,7 +15,7 @@ import handoff_actors as handoff
 from handoff_actors.core.node.advertiser import least_gap_s
 from tests.daemons import Daemon, Daemons
 from tests.processes import functions
-from tests.processes.app import most_at_once, single
+from tests.processes.app import most_at_once, node_of, single
 
 pytestmark = pytest.mark.processes
 
@@ -65,11 +65,11 @@ async def test_every_member_is_known_by_the_address_of_any(session: handoff.Sess
 
 async def test_a_node_knows_how_many_hear_it(cluster: list[Daemon]) -> None:
     async with handoff.Session(seeds=[cluster[0].address]) as session:
-        node = await session.register_local_node(
+        await session.register_local_node(
             {"cpu": 1}, name="app", listen="tcp://127.0.0.1:0", seeds=[cluster[0].address]
         )
 
-        assert node._machine._advertiser._least_gap_s == least_gap_s(len(NAMES))
+        assert node_of(session)._machine._advertiser._least_gap_s == least_gap_s(len(NAMES))
 
 
 async def test_functions_spread_evenly_and_no_node_runs_more_than_it_offers(session: handoff.Session) -> None:

@@ -46,10 +46,11 @@ async def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setenv("HANDOFF_STORE_LIMIT", "50")
     monkeypatch.setenv("HANDOFF_SPILL_DIR", str(tmp_path))
     async with handoff.Session(seeds=()) as session:
-        node = await session.register_local_node({"cpu": 2, "memory": 8000})
-        yield App(session, node)
+        await session.register_local_node({"cpu": 2, "memory": 8000})
+        app = App(session)
+        yield app
     assert values_in(tmp_path) == []
-    assert not node._store.directory.exists()
+    assert not app.node._store.directory.exists()
 
 
 async def test_values_beyond_the_limit_are_on_disk_and_can_be_used(limited: App) -> None:
@@ -89,7 +90,8 @@ async def test_full_disk_fails_the_function_with_sizes_and_later_ones_work(
     monkeypatch.setenv("HANDOFF_SPILL_DIR", str(tmp_path))
     with small_file_system(tmp_path, "30m"):
         async with handoff.Session(seeds=()) as session:
-            app = App(session, await session.register_local_node({"cpu": 1, "memory": 8000}))
+            await session.register_local_node({"cpu": 1, "memory": 8000})
+            app = App(session)
             with pytest.raises(handoff.FunctionFailed, match="there is no room for it") as caught:
                 await app.run(_producers(10, 20))
             await app.until_idle()

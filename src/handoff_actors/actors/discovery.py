@@ -107,7 +107,7 @@ class Discovery:
         Raises ConnectionFailed if none of them answers, AuthenticationError or VersionMismatch if none answers and
         one refuses.
         """
-        self._driver.feed(SetSeeds(tuple(seeds)))
+        self.seek(seeds)
         introductions = [self._introduce(address) for address in seeds]
         await asyncio.wait([introduction.answered for introduction in introductions])
         failures = [
@@ -118,6 +118,10 @@ class Discovery:
         if len(failures) == len(introductions):
             # That one refuses says more than that another is away.
             raise min(failures, key=lambda failure: isinstance(failure, ConnectionFailed))
+
+    def seek(self, seeds: Sequence[str]) -> None:
+        """Look for the cluster at these addresses from time to time."""
+        self._driver.feed(SetSeeds(tuple(seeds)))
 
     def members(self) -> list[Advert]:
         """The latest advert of every other member, by name."""

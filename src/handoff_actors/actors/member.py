@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Protocol
 
 from handoff_actors.actors.discovery import Discovery, MembershipListener, OwnNode
@@ -20,6 +21,10 @@ NO_CLUSTER_KEY: Final = Credentials()
 
 class HostedNode(OwnNode, Protocol):
     """A node in this process."""
+
+    @property
+    def address(self) -> str:
+        """The address at which other processes reach it; "" if they can't."""
 
     def serve(self, network: Network, address: str) -> str:
         """Serve at an address; the answer is the real one. Raises OSError if that can't be."""
@@ -48,6 +53,7 @@ class Member:
         self._credentials = credentials
         self._network: ZmqNetwork | None = None
         self._discovery: Discovery | None = None
+        self._seeds: dict[str, None] = {}
         self.node: HostedNode | None = None
 
     @property
@@ -77,12 +83,28 @@ class Member:
         self.check_that_it_has_no_node()
         if listen is not None:
             self._open(node, listen, advertise)
+        elif self._discovery is not None:
+            node.fetch_over(self.network())
         self.node = node
 
     def check_that_it_has_no_node(self) -> None:
         """Raise HandoffError if there is a node in this process."""
         if self.node is not None:
             raise HandoffError(f"this process has a node already: {self.node.name!r}")
+
+    async def end_node(self) -> None:
+        """End the node of this process at once, if it has one. The other members stay known."""
+        node = self.node
+        if node is None:
+            return
+        if node.address:
+            # The discovery announces the node: one that announces none takes its place, where there is a cluster.
+            is_alone = not (self._seeds or self.members())
+            self._replace_discovery(
+                None if is_alone else Discovery(self.network(), self._name, self._listener)
+            )
+        await node.close()
+        self.node = None
 
     async def join(self, seeds: Sequence[str]) -> None:
         """Find a cluster by the address of any of its members.
@@ -93,6 +115,7 @@ class Member:
             self._discovery = Discovery(self.network(), self._name, self._listener)
             if self.node is not None:
                 self.node.fetch_over(self.network())
+        self._seeds |= dict.fromkeys(seeds)
         await self._discovery.join(seeds)
 
     def members(self) -> list[Advert]:
@@ -142,8 +165,21 @@ class Member:
     def _open(self, node: HostedNode, listen: str, advertise: str | None) -> None:
         network = self.network()
         discovery = Discovery(network, node.name, self._listener, node)
-        self._discovery = discovery
-        address = advertised(node.serve(network, listen), advertise)
-        bus_at = listen.rpartition(":")[0] + ":0"
-        node.advertise_as(address, advertised(discovery.publish_at(bus_at), advertise))
+        with ExitStack() as on_failure:
+            on_failure.callback(discovery.close)
+            address = advertised(node.serve(network, listen), advertise)
+            bus_at = listen.rpartition(":")[0] + ":0"
+            node.advertise_as(address, advertised(discovery.publish_at(bus_at), advertise))
+            on_failure.pop_all()
         node.fetch_over(network)
+        self._replace_discovery(discovery)
+
+    def _replace_discovery(self, discovery: Discovery | None) -> None:
+        """Have another discovery from now on, which knows what the one so far does."""
+        earlier, self._discovery = self._discovery, discovery
+        if earlier is None:
+            return
+        if discovery is not None:
+            discovery.seek(list(self._seeds))
+            discovery.told_of(earlier.members(), earlier.suspects())
+        earlier.close()

@@ -9,8 +9,8 @@ from types import ModuleType
 from typing import Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
-from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.client.blocking import run_blocking
+from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.policy import Policy
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
@@ -141,7 +141,7 @@ async def register_local_node(
     listen: str | None = None,
     seeds: Sequence[str] = (),
     workers: int | None = None,
-) -> NodeActor:
+) -> LocalNodeHandle:
     """Have a node in this process that offers `capabilities`: cpu in cores, memory in MB, gpu in devices, any other name.
 
     The answer has its `name` and `address`. See `Session.register_local_node` for the other arguments and for errors.

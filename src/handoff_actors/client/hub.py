@@ -50,6 +50,7 @@ class Hub:
         #: The node of this process, if it has one.
         self.node: NodeActor | None = None
         self._redeclaring = asyncio.Lock()
+        self._ending = asyncio.Lock()
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
@@ -79,7 +80,9 @@ class Hub:
             self._values.close()
             self._connections.close()
             self._memory.close()
-            await self._member.close()
+            # Else a node that is being ended would outlive the session.
+            async with self._ending:
+                await self._member.close()
 
     # --- The node of this process -------------------------------------------------------------------------------
 
@@ -104,6 +107,14 @@ class Hub:
         self._connections.add(node.advert(), self._memory, address)
         await self._connections.settled()
         return node
+
+    async def end_node(self, node: NodeActor) -> None:
+        """End a node of this process, if it has not ended yet. Runs go on without it."""
+        async with self._ending:
+            if self.is_started and self.node is node:
+                self._connections.remove(node.name, "it has been closed")
+                await self._member.end_node()
+                self.node = None
 
     # --- The cluster --------------------------------------------------------------------------------------------
 

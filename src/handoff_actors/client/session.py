@@ -10,10 +10,10 @@ from pathlib import PurePath
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.offload import offload
 from handoff_actors.client.hub import Hub
+from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.options import (
     RunSettings,
     check_resources,
@@ -125,7 +125,7 @@ class Session:
         listen: str | None = None,
         seeds: Sequence[str] = (),
         workers: int | None = None,
-    ) -> NodeActor:
+    ) -> LocalNodeHandle:
         """Have a node in this process, offering `capabilities` (cpu in cores, memory in MB, gpu in devices, others).
 
         With an address to `listen` at, or `seeds`, it serves the cluster, too, where its `name` must be unique. `workers`
@@ -133,9 +133,10 @@ class Session:
         if there is one already, InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, ValueError, OSError.
         """
         await self.start()
-        return await self._hub.start_node(
+        node = await self._hub.start_node(
             check_resources(capabilities), name=name, workers=workers, listen=listen, seeds=seeds
         )
+        return LocalNodeHandle(node, self._hub.end_node)
 
     async def connect(self, seeds: Sequence[str]) -> None:
         """Use the cluster that any of `seeds` belongs to; one that answers is enough.

@@ -130,6 +130,14 @@ def test_another_node_of_the_same_name_takes_its_place() -> None:
     ]
 
 
+def test_a_life_that_is_known_already_is_not_connected_to_anew() -> None:
+    machine = machine_with_a()
+    newer = replace(A, seq=9, running=1)
+
+    assert machine.handle(NodeAdded(A, "at-a"), 1.0) == []
+    assert machine.handle(NodeAdded(newer, "at-a"), 1.0) == [up(newer)]
+
+
 def test_only_newer_adverts_of_the_same_life_count() -> None:
     machine = machine_with_a()
     newer = replace(A, seq=9, running=1)

@@ -231,6 +231,9 @@ class LinksMachine:
                 assert_never(event)
 
     def _added(self, advert: Advert, address: str) -> list[LinkEffect]:
+        known = self._nodes.get(advert.name)
+        if known is not None and known.advert.incarnation == advert.incarnation:
+            return self._changed(advert)
         effects = self._removed(advert.name, "another node has its name now")
         node = self._nodes[advert.name] = _Node(advert, address, 0)
         return [*effects, self._open(node, CONNECT_S)]
