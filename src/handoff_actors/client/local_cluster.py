@@ -1,4 +1,4 @@
-"""A cluster on this machine, for tests, notebooks and trying out: real daemons in processes of their own."""
+"""A cluster of daemons on this machine, for tests, notebooks and trying things out."""
 
 import asyncio
 import os
@@ -9,8 +9,8 @@ from typing import Final, Self, Unpack
 
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.local_node import LocalNode
-from handoff_actors.client.api import ExecuteOptions, run_on
-from handoff_actors.client.options import check_resources
+from handoff_actors.client.api import run_on
+from handoff_actors.client.options import ExecuteOptions, check_resources
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
@@ -22,9 +22,9 @@ NO_CHANGE: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 class LocalCluster:
-    """Nodes n1, n2, ... on loopback. Use with `with` or `async with`, or call `start` and `close`.
+    """Nodes named n1, n2, ... on the loopback, each a process of its own. Use it with `with` or `async with`.
 
-    When it is closed, or this process ends in whatever way, no process, socket or file of it is left.
+    Once it is closed, or this process has ended in whatever way, none of its processes, sockets and files is left.
     """
 
     def __init__(
@@ -38,10 +38,16 @@ class LocalCluster:
         key: str | ClusterKey | None = None,
         log_level: str = "warning",
     ) -> None:
-        """Each node offers `cpu` cores, `memory` MB (its share of this machine's unless given), and `resources`.
+        """Take note of the settings; `start` starts the nodes.
 
-        `workers` processes on each run sync functions; as many as cores unless given. `key` is as for `Session`. Nodes
-        log to stderr what is of `log_level`. Raises ValueError.
+        :param nodes: Number of nodes.
+        :param cpu: Cores that each node offers.
+        :param memory: MB that each node offers; None: its share of this machine's.
+        :param resources: Other resources that each node offers.
+        :param workers: Number of processes on each node that run sync functions; None: one for each core.
+        :param key: Key of the cluster, as for `Session`.
+        :param log_level: Least level of the records that nodes log to stderr.
+        :raises ValueError: A number or a name is not allowed.
         """
         if nodes < 1:
             raise ValueError(f"nodes={nodes!r}: it must be 1 or more")
@@ -57,7 +63,7 @@ class LocalCluster:
     # --- Life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Return once all nodes serve. Raises HandoffError if one can't; then nothing is left of the others."""
+        """Start all nodes, and return once they serve. Raises HandoffError if one can't; then none is left."""
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
             self._start(1)
@@ -66,7 +72,7 @@ class LocalCluster:
         return self
 
     def close(self) -> None:
-        """End all nodes at once, whatever runs there. To do so twice is no harm."""
+        """End all nodes at once, whatever runs there. A second call does nothing."""
         nodes, self._nodes = self._nodes, []
         for node in nodes:
             node.ask_to_end()
@@ -86,7 +92,7 @@ class LocalCluster:
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # What a thread has begun it finishes.
+            # A thread can't be cancelled: it finishes the start.
             await asyncio.wait([starting])
             await asyncio.to_thread(self.close)
             raise
@@ -100,18 +106,21 @@ class LocalCluster:
 
     @property
     def nodes(self) -> list[LocalNode]:
-        """Those that are running, in the order of their start."""
+        """The nodes that are running, in the order of their start."""
         return [node for node in self._nodes if node.is_running]
 
     @property
     def seeds(self) -> list[str]:
-        """The addresses of all that are running, for `Session`, `connect`, or `--join`."""
+        """The addresses of all nodes that are running, for `Session`, `connect`, or `--join`."""
         return [node.address for node in self.nodes]
 
     def add(self, capabilities: Mapping[str, float] | None = None, *, name: str | None = None) -> LocalNode:
-        """One more node, which gets work in runs that go on already. What `capabilities` doesn't say is as for the others.
+        """Start one more node, and return once it serves. Runs that are going on use it, too.
 
-        Returns once it serves. Raises HandoffError if it can't.
+        :param capabilities: Resources that differ from those of the other nodes.
+        :param name: Name of the node; None: the next of n1, n2, ...
+        :raises HandoffError: The node can't serve.
+        :raises ValueError: An amount or a name is not allowed.
         """
         [node] = self._start(1, capabilities or NO_CHANGE, name)
         return node
@@ -119,11 +128,11 @@ class LocalCluster:
     # --- Runs ---------------------------------------------------------------------------------------------------
 
     def session(self) -> Session:
-        """A session with this cluster, for `async with`."""
+        """Return a session with this cluster, for `async with`."""
         return Session(self.seeds, key=self._key)
 
     def run_sync(self, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
-        """Run a DAG on this cluster while this thread waits. Otherwise as `handoff.run_sync`."""
+        """Run a DAG on this cluster while this thread waits, as `handoff.run_sync` does."""
         return run_on(self.session(), dag, **options)
 
     def _start(
@@ -135,7 +144,7 @@ class LocalCluster:
         for _ in range(count):
             self._started += 1
             node = LocalNode(name or f"n{self._started}", options, self._environment(), self._log_level)
-            # Whatever happens now, `close` ends it.
+            # From here on `close` ends it, whatever happens.
             self._nodes.append(node)
             begun.append(node)
         for node in begun:
@@ -143,7 +152,7 @@ class LocalCluster:
         return begun
 
     def _environment(self) -> dict[str, str]:
-        """What this process has, but for what would make it part of another cluster."""
+        """The environment of this process, without variables that would make a node part of another cluster."""
         inherited = {name: value for name, value in os.environ.items() if name != "HANDOFF_SEEDS"}
         if self._key is None:
             return inherited

@@ -1,11 +1,11 @@
-"""What a caller may say about a run, checked before anything runs."""
+"""The options of runs and sessions: their names and types, their defaults, and checks before anything runs."""
 
 import importlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any
+from typing import Any, TypedDict
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,19 +25,65 @@ from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
 
 
-class RunSettings(Struct, frozen=True):
-    """The options of `Session.execute_distributed`, under the same names. Raises ValueError or TypeError."""
+class LocalExecuteOptions(TypedDict, total=False):
+    """The options of `execute_local`: those of `ExecuteOptions` but for `nodes`."""
+
+    #: Rule that chooses nodes: a name, or an object of your own.
+    allocation_strategy: str | Policy
+    #: Number of further attempts for a function that raises.
+    max_retries: int
+    #: Number of functions in flight at most.
+    max_concurrency: int | None
+    #: Seconds after which the run ends with RunTimeout.
+    timeout: float | None
+    #: "all", or ids of functions whose results are brought home, in addition to those of sinks.
+    fetch: str | Collection[FunctionId] | None
+    #: Callback for each change of the run.
+    on_event: OnEvent | None
+    #: Pauses between attempts: first seconds, factor, longest seconds.
+    retry_backoff: Backoff | None
+    #: Seconds to wait for a node that could run a function, before AllocationError.
+    allocation_timeout: float
+    #: File that records results, and from which an earlier run goes on.
+    journal: str | os.PathLike[str] | None
+    #: Callback for the id and the value of each result that comes home.
+    on_result: Callable[[FunctionId, Any], object] | None
+    #: Whether progress is shown; None: on a terminal, once the run lasts.
+    progress: bool | None
+    #: Whether printed lines and log records come home; "raw": without escapes.
+    output: OutputOption
+    #: Environment variables for all functions.
+    env_vars: Mapping[str, str] | None
+    #: Working directory for all functions.
+    working_dir: str | PurePath | None
+    #: Modules whose code is sent along.
+    modules_by_value: Sequence[ModuleType | str]
+
+
+class ExecuteOptions(LocalExecuteOptions, total=False):
+    """The options of `Session.execute_distributed` as a type: for functions of yours that pass on `**options: Unpack[ExecuteOptions]`.
+
+    `Session.execute_distributed` describes each at length, with its default.
+    """
+
+    #: Names of the only nodes to use.
+    nodes: Collection[str] | None
+
+
+class RunSettings(Struct, frozen=True, kw_only=True):
+    """The options of one run, with their defaults, checked. Raises ValueError or TypeError."""
 
     allocation_strategy: str | Policy = "most_spare"
     max_retries: int = 3
     max_concurrency: int | None = None
     timeout: float | None = None
+    nodes: Collection[str] | None = None
     fetch: str | Collection[FunctionId] | None = None
+    on_event: OnEvent | None = None
     retry_backoff: Backoff | None = None
     allocation_timeout: float = 10.0
     journal: str | os.PathLike[str] | None = None
     on_result: Callable[[FunctionId, Any], object] | None = None
-    on_event: OnEvent | None = None
     progress: bool | None = None
     output: OutputOption = None
     env_vars: Mapping[str, str] | None = None
@@ -69,7 +115,7 @@ class RunSettings(Struct, frozen=True):
             raise ValueError(f"working_dir={self.working_dir!r}: it must be the path of a directory, or None")
 
     def surrounded(self, plan: Plan) -> Plan:
-        """The plan with all functions in the environment of the run, as far as they don't say otherwise."""
+        """The plan with the run's environment for all functions; what a function says of its own comes first."""
         outer = Environment.of(self.env_vars, self.working_dir)
         if outer is None:
             return plan
@@ -80,19 +126,19 @@ class RunSettings(Struct, frozen=True):
         return replace(plan, templates=templates)
 
     def seen(self, defaults: DisplayOptions) -> DisplayOptions:
-        """How its run is seen, where `defaults` stand for what is not said."""
+        """How the run is displayed; `defaults` stand for options that are None."""
         return DisplayOptions(
-            defaults.on_event if self.on_event is None else self.on_event,
-            defaults.progress if self.progress is None else self.progress,
-            defaults.output if self.output is None else self.output,
+            on_event=defaults.on_event if self.on_event is None else self.on_event,
+            progress=defaults.progress if self.progress is None else self.progress,
+            output=defaults.output if self.output is None else self.output,
         )
 
     def modules(self) -> tuple[ModuleType, ...]:
-        """The modules that go by value. Raises ImportError, TypeError."""
+        """The modules to pickle by value. Raises ImportError, TypeError."""
         return modules_of(self.modules_by_value)
 
     def options(self, plan: Plan, durations: Durations, *, observe: bool, nodes_may_join: bool) -> RunOptions:
-        """What the run machine needs to know."""
+        """The options as the run machine takes them. Raises ValueError, TypeError."""
         return RunOptions(
             policy=self._policy(),
             wanted=self._wanted(plan),
@@ -100,7 +146,7 @@ class RunSettings(Struct, frozen=True):
             backoff=NO_BACKOFF if self.retry_backoff is None else self.retry_backoff,
             max_concurrency=self.max_concurrency,
             timeout_s=self.timeout,
-            # Where nobody can join, waiting for somebody is in vain.
+            # Where no node can join, waiting for one is in vain.
             allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
             observe=observe,
             is_journaled=self.journal is not None or self.on_result is not None,
@@ -138,7 +184,7 @@ class RunSettings(Struct, frozen=True):
 
 
 def check_resources(capabilities: Mapping[str, float]) -> Resources:
-    """Capabilities, or costs, as floats. Raises ValueError, naming the resource."""
+    """Convert capabilities, or costs, to floats. Raises ValueError, naming the resource."""
     for resource, amount in capabilities.items():
         if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
             raise ValueError(
@@ -154,17 +200,17 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
 
 
 def modules_of(named: Sequence[ModuleType | str]) -> tuple[ModuleType, ...]:
-    """Modules, given as such or by their names. Raises ImportError, TypeError."""
+    """Import those modules that are given by name. Raises ImportError, TypeError."""
     if isinstance(named, str) or not all(isinstance(one, ModuleType | str) for one in named):
         raise TypeError(f"modules_by_value={named!r}: it must be a list of modules, or of names of modules")
     return tuple(one if isinstance(one, ModuleType) else importlib.import_module(one) for one in named)
 
 
 def credentials(key: str | ClusterKey | None, *, insecure: bool) -> Credentials:
-    """Choose by a key, as an object or as text, or else by the environment. Raises InvalidKeyError."""
+    """The credentials of a key, given as an object or as text; without one, those of the environment. Raises InvalidKeyError."""
     return Credentials.chosen(ClusterKey.from_text(key) if isinstance(key, str) else key, insecure=insecure)
 
 
 def seeds_from_environment() -> tuple[str, ...]:
-    """The addresses in HANDOFF_SEEDS, which has commas between them."""
+    """The addresses in HANDOFF_SEEDS, which are separated by commas."""
     return tuple(seed.strip() for seed in os.environ.get("HANDOFF_SEEDS", "").split(",") if seed.strip())

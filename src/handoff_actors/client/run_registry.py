@@ -1,4 +1,4 @@
-"""The runs of one session: begun here, told of what nodes say, found again by whoever asks for them."""
+"""The runs of one session: begins them, passes on what nodes say, and finds them again by DAG id."""
 
 import asyncio
 import secrets
@@ -58,15 +58,8 @@ class RunRegistry:
         self._allowed: dict[RunId, Collection[str] | None] = {}
         self._durations = Durations()
 
-    async def execute(
-        self,
-        plan: Plan,
-        settings: RunSettings,
-        nodes: Collection[str] | None,
-        *,
-        nodes_may_join: bool,
-    ) -> Run:
-        """Run a plan to its end; only on `nodes`, if given. Raises what ended it."""
+    async def execute(self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool) -> Run:
+        """Run a plan to its end. Raises the error that ended it."""
         run = RunId(secrets.randbits(62))
         plan = settings.surrounded(plan)
         seen = settings.seen(self._seen)
@@ -82,32 +75,40 @@ class RunRegistry:
                 RunMachine.prepared, run, encoded.program, options, asyncio.get_running_loop().time()
             )
             machine = await offload(plan.size, make_machine)
-            hearers = (on_event, resumption.journal, settings.on_result)
-            runner = RunnerActor(run, encoded, machine, resumption.home, self._cluster, *hearers)
+            runner = RunnerActor(
+                run,
+                encoded,
+                machine,
+                resumption.home,
+                self._cluster,
+                on_event=on_event,
+                journal=resumption.journal,
+                on_result=settings.on_result,
+            )
             watch.runner = self._runs[run] = self._known[run] = runner
-            self._allowed[run] = None if nodes is None else frozenset(nodes)
-            usable = [up for up in self._cluster.ups() if nodes is None or up.name in nodes]
+            allowed = self._allowed[run] = None if settings.nodes is None else frozenset(settings.nodes)
+            usable = [up for up in self._cluster.ups() if allowed is None or up.name in allowed]
             shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(resumption.reused))
             async with shown:
                 await runner.execute(usable, resumption.reused)
             return Run(runner)
 
     def get(self, run: RunId) -> RunnerActor | None:
-        """One that goes on."""
+        """A run that is going on; None for any other."""
         return self._runs.get(run)
 
     def said(self, name: str, output: Output) -> None:
-        """Functions on a node have printed or logged something."""
+        """Pass on lines that functions on a node have printed or logged."""
         runner = self._runs.get(output.run)
         if runner is not None and runner.printing is not None:
             runner.printing.heard(name, output.said)
 
     def all(self) -> list[RunnerActor]:
-        """Those of which some node may still hold something."""
+        """All runs of which some node may still hold something."""
         return list(self._runs.values())
 
     async def result(self, dag_id: FunctionId, function_id: FunctionId, within_s: float) -> Any:
-        """The value of a function of the latest run of a DAG. Raises KeyError, TimeoutError."""
+        """The value of a function of the latest run of a DAG. Raises KeyError, and TimeoutError after `within_s` seconds."""
         runners = [runner for runner in self._known.values() if runner.plan.dag_id == dag_id]
         if not runners:
             raise KeyError(f"no run of DAG {dag_id!r} is going on, or is referred to by its Run object")
@@ -124,12 +125,12 @@ class RunRegistry:
         ]
 
     def forget(self, run: RunId) -> None:
-        """No node holds anything of this run any more."""
+        """Drop a run of which no node holds anything any more."""
         self._runs.pop(run, None)
         self._allowed.pop(run, None)
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
-        """Tell the runs that may use a node."""
+        """Tell the runs that may use a node that it is up or down."""
         for run, runner in list(self._runs.items()):
             allowed = self._allowed.get(run)
             if allowed is None or event.name in allowed:

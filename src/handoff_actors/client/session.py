@@ -1,20 +1,22 @@
-"""An app's door to a cluster: its own node if it has one, the nodes that it uses, and its runs."""
+"""The session: an app's connection to a cluster, as its user sees it."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import PurePath
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
+
+from msgspec.structs import replace
 
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.offload import offload
 from handoff_actors.client.hub import Hub
 from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.options import (
+    LocalExecuteOptions,
     RunSettings,
     check_resources,
     credentials,
@@ -34,15 +36,12 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.transport.keys import ClusterKey
 
-log = logging.getLogger(__name__)
-
-#: How long `close` waits for nodes to confirm that what was running has stopped.
-CLOSE_S = 5.0
-REDECLARE_S = 5.0
-
 
 class Session:
-    """Use with `async with`. Runs of one session share its nodes fairly, with one another and with other sessions."""
+    """A connection to a cluster, and the runs that an app has there. Use it with `async with`.
+
+    Runs that go on at the same time share the nodes fairly, within one session and between sessions.
+    """
 
     def __init__(
         self,
@@ -59,21 +58,36 @@ class Session:
         output: OutputOption = None,
         modules_by_value: Sequence[ModuleType | str] = (),
     ) -> None:
-        """Use the cluster that any of `seeds` (as "tcp://10.0.0.1:7070") belongs to, and have a node in this process.
+        """Take note of the settings; nothing is started before `start`, `async with`, or the first call that needs it.
 
-        Without seeds, HANDOFF_SEEDS names them, separated by commas; without either, a node with this machine's cores and
-        memory is started for the first run. `local_node`, `name`, `listen` and `workers` are as for `register_local_node`;
-        `key` is the cluster's, as an object or as text, else that of HANDOFF_KEY or of the file that HANDOFF_KEY_FILE names,
-        else this user's own, for this machine only. `insecure`, or HANDOFF_INSECURE=1, does without any, and lets the node
-        listen anywhere: whoever reaches it can run any code. `on_event`, `progress` and `output` are for runs that
-        don't say otherwise, `modules_by_value` for every run. Raises InvalidKeyError, ImportError, TypeError, ValueError.
+        Without seeds and without a local node, the first run starts a node in this process, with this machine's cores and
+        memory.
+
+        :param seeds: Addresses of any members of the cluster to use, such as "tcp://10.0.0.1:7070". None: those in
+            HANDOFF_SEEDS, separated by commas.
+        :param local_node: Capabilities of a node to start in this process, as for `register_local_node`; None: no node.
+        :param name: Name of that node, as for `register_local_node`.
+        :param listen: Address at which that node listens, as for `register_local_node`.
+        :param workers: Number of its processes for sync functions, as for `register_local_node`.
+        :param insecure: Use no key at all, and let the node listen anywhere: whoever reaches it can run any code.
+            HANDOFF_INSECURE=1 does the same.
+        :param key: Key of the cluster, as an object or as text. None: that of HANDOFF_KEY, or of the file that HANDOFF_KEY_FILE
+            names, else the user's own key, which is good for this machine only.
+        :param on_event: Default for the option `on_event` of each run.
+        :param progress: Default for the option `progress` of each run.
+        :param output: Default for the option `output` of each run.
+        :param modules_by_value: Modules, or their names, whose code is sent along with each run.
+        :raises InvalidKeyError: The key is none, or its file can't be trusted.
+        :raises ImportError: A module of `modules_by_value` can't be imported.
+        :raises TypeError: `modules_by_value` is no list of modules or names.
+        :raises ValueError: `output` is none of its values.
         """
         self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers = name, listen, workers
         self._hub = Hub(
             credentials(key, insecure=insecure),
-            DisplayOptions(on_event, progress, output),
+            DisplayOptions(on_event=on_event, progress=progress, output=output),
             modules_of(modules_by_value),
         )
         self._first_run = asyncio.Lock()
@@ -93,9 +107,9 @@ class Session:
         await self.close()
 
     async def start(self) -> None:
-        """Find the cluster, and start the node, if the session is to have them.
+        """Find the cluster and start the local node, as far as the session is to have them. A second call does nothing.
 
-        Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+        Raises as `connect` and `register_local_node` do.
         """
         if self._hub.is_started:
             return
@@ -112,7 +126,7 @@ class Session:
             await self.connect(self._seeds)
 
     async def close(self) -> None:
-        """Cancel what runs, leave the cluster, end the node of this process. Nothing is left behind."""
+        """Cancel all runs, leave the cluster, and end the node of this process. Nothing of them is left behind."""
         await self._hub.close()
 
     # --- Nodes --------------------------------------------------------------------------------------------------
@@ -126,11 +140,22 @@ class Session:
         seeds: Sequence[str] = (),
         workers: int | None = None,
     ) -> LocalNodeHandle:
-        """Have a node in this process, offering `capabilities` (cpu in cores, memory in MB, gpu in devices, others).
+        """Start a node in this process. With an address to listen at, or with seeds, other members may use it, too.
 
-        With an address to `listen` at, or `seeds`, it serves the cluster, too, where its `name` must be unique. `workers`
-        processes run sync functions; as many as cores unless given. The answer has `name` and `address`. Raises HandoffError
-        if there is one already, InsecureAddressError, ConnectionFailed, AuthenticationError, VersionMismatch, ValueError, OSError.
+        :param capabilities: Resources that it offers: cpu in cores, memory in MB, gpu in devices, others in units of your own.
+        :param name: Name of the node, unique in its cluster. None: one made of the host's name.
+        :param listen: Address to listen at, such as "tcp://10.0.0.2:7070"; port 0 is any free one. None: on the loopback if
+            `seeds` are there, else nowhere.
+        :param seeds: Addresses of any members of a cluster to join.
+        :param workers: Number of processes that run sync functions. None: one for each core offered.
+        :returns: A handle with the node's `name`, `address` and `capabilities`, which can `close` it.
+        :raises HandoffError: There is a node already; or seeds are on other machines, and `listen` is not given.
+        :raises InsecureAddressError: The address can be reached from other machines, and there is no cluster key.
+        :raises ConnectionFailed: No seed answers.
+        :raises AuthenticationError: The seeds hold another key.
+        :raises VersionMismatch: The seeds run a version that can't be talked to.
+        :raises ValueError: An amount or a name is not allowed.
+        :raises OSError: The address, or a directory for values, can't be used.
         """
         await self.start()
         node = await self._hub.start_node(
@@ -139,15 +164,26 @@ class Session:
         return LocalNodeHandle(node, self._hub.end_node)
 
     async def connect(self, seeds: Sequence[str]) -> None:
-        """Use the cluster that any of `seeds` belongs to; one that answers is enough.
+        """Use the cluster that any of `seeds` belongs to, without offering a node. One seed that answers is enough.
 
-        Raises ConnectionFailed, AuthenticationError, VersionMismatch.
+        :param seeds: Addresses of any members, such as "tcp://10.0.0.1:7070".
+        :raises ConnectionFailed: No seed answers.
+        :raises AuthenticationError: The seeds hold another key.
+        :raises VersionMismatch: The seeds run a version that can't be talked to.
         """
         await self.start()
         await self._hub.join(seeds)
 
     async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
-        """Have a member offer other `capabilities` from now on. Raises HandoffError for an unknown one, TimeoutError after 5 s."""
+        """Have a node offer other capabilities from now on. Functions that run there are not touched.
+
+        :param name: Name of any node of the cluster.
+        :param capabilities: Resources that it offers from now on, all of them: cpu in cores, memory in MB, gpu in devices.
+        :raises HandoffError: There is no node of that name.
+        :raises NodeLost: The node has gone meanwhile.
+        :raises TimeoutError: The node did not confirm within 5 seconds.
+        :raises ValueError: An amount or a name is not allowed.
+        """
         await self._ready()
         names = [advert.name for advert in self._hub.adverts()]
         if name not in names:
@@ -155,12 +191,15 @@ class Session:
         await self._hub.declare(name, check_resources(capabilities))
 
     async def discover_nodes(self) -> dict[str, Resources]:
-        """The capabilities of every node, by name: cpu in cores, memory in MB, gpu in devices, others in units of their own."""
+        """Return the capabilities of every node, by name: cpu in cores, memory in MB, gpu in devices, others in their own units.
+
+        Raises as `connect` does, if HANDOFF_SEEDS names a cluster that can't be used.
+        """
         await self._ready()
         return {advert.name: dict(advert.capabilities) for advert in self._hub.adverts()}
 
     async def resources_available(self, name: str, cost: Mapping[str, float]) -> bool:
-        """Whether a node, as last heard, has `cost` to spare. An unknown node has nothing."""
+        """Return whether a node, as last heard, has `cost` to spare: its capabilities minus all claims. An unknown node has nothing."""
         await self._ready()
         return any(holds(advert.spare, cost) for advert in self._hub.adverts() if advert.name == name)
 
@@ -187,64 +226,100 @@ class Session:
         working_dir: str | PurePath | None = None,
         modules_by_value: Sequence[ModuleType | str] = (),
     ) -> Run:
-        """Run a DAG on the nodes there are, and on those that join meanwhile.
+        """Run a DAG on the nodes of the cluster, and on those that join meanwhile, and return once it has ended.
 
-        `allocation_strategy` is "most_spare", "first_available", "load_balanced", "locality", or an object with the
-        method of `Policy`. A function that raises is tried `max_retries` more times, after pauses of `retry_backoff`
-        (first seconds, factor, longest seconds, with jitter). At most `max_concurrency` functions are in flight. The run
-        ends after `timeout` seconds. Only `nodes` are used, if given. The results of sinks are brought home whatever
-        their size, and those of `fetch`, which may be "all". `on_result` is called with id and value once a value is
-        home. What is done is recorded in the file `journal`, and what that has already of the same functions is not run
-        again.
+        If the awaiting task is cancelled, so is the run; the cancellation is passed on once all nodes have confirmed that
+        nothing of the run is left.
 
-        `on_event` is called, or awaited, with each change: see `handoff.events`. `progress` shows how far the run is: None on a
-        terminal once it lasts, True at once and anywhere, False never. What functions print and log comes home, unless
-        `output` is False. Control characters are shown as `repr` shows them, but for newlines, tabs and colours; `output="raw"`
-        leaves lines as they were printed.
-
-        Functions run with the environment variables `env_vars`, and in `working_dir`, from which they can import: a path on
-        each node, or a directory here that is sent to nodes which lack it. Code of `modules_by_value`, modules or their
-        names, goes along; nodes need not have them.
-
-        Raises DagError, AllocationError (after `allocation_timeout` seconds), FunctionFailed from the user's own
-        exception, WorkerDied, NodeLost, RunTimeout, SerializationError, EnvironmentFailed, JournalError. If the awaiting
-        task is cancelled, so is the run, and the cancellation is passed on once all nodes have confirmed that nothing of
-        it is left.
+        :param dag: Graph to run.
+        :param allocation_strategy: Rule that chooses nodes: "most_spare", "first_available", "load_balanced", "locality", or an
+            object with the method of `Policy`.
+        :param max_retries: Number of further attempts for a function that raises.
+        :param max_concurrency: Number of functions in flight at most; None: no limit.
+        :param timeout: Seconds after which the run ends with RunTimeout; None: never.
+        :param nodes: Names of the only nodes to use; None: all.
+        :param fetch: "all", or ids of functions, whose results are brought home whatever their size, as those of sinks always
+            are. Other large results stay on their nodes until they are fetched.
+        :param on_event: Callback for each change of the run, see `OnEvent`.
+        :param retry_backoff: Pauses between the attempts of a function, as (first seconds, factor, longest seconds), with
+            jitter; None: no pauses.
+        :param allocation_timeout: Seconds to wait for a node that could hold a function, where none does.
+        :param journal: Path of a file that records results. Results that it has already, of the same functions, are used, and
+            these functions don't run again.
+        :param on_result: Callback for the id and the value of each result, once it is home.
+        :param progress: Whether progress is shown: True at once and anywhere, False never, None on a terminal once the run
+            lasts.
+        :param output: Whether lines that functions print or log come home; False: they don't. Control characters in them
+            are shown as `repr` shows them, except for newlines, tabs and colours; "raw" shows lines as they were printed.
+        :param env_vars: Environment variables that functions run with.
+        :param working_dir: Directory that functions run in and can import from: a path on each node, or a directory here,
+            which is sent to nodes that lack it.
+        :param modules_by_value: Modules, or their names, whose code is sent along, so that nodes need not have them.
+        :raises DagError: The graph is invalid.
+        :raises AllocationError: No node could ever hold a function, for `allocation_timeout` seconds.
+        :raises FunctionFailed: A function has raised at each attempt; the cause is its own exception.
+        :raises WorkerDied: A function has ended its worker process at each attempt.
+        :raises NodeLost: The run needs a node, or a result on one, that is gone.
+        :raises RunTimeout: `timeout` is over.
+        :raises SerializationError: Code, an argument or a result can't be pickled, or not be loaded elsewhere.
+        :raises EnvironmentFailed: A working directory can't be had on a node.
+        :raises JournalError: The journal can't be used.
+        :raises ValueError: An option has a value that is not allowed.
+        :raises TypeError: An option has a type that is not allowed.
+        :raises ImportError: A module of `modules_by_value` can't be imported.
         """
-        plan = await offload(len(dag.functions), partial(Plan.compile, dag))
-        how = (allocation_strategy, max_retries, max_concurrency, timeout, fetch)
-        seen = (on_event, progress, output)
-        surroundings = (env_vars, working_dir, modules_by_value)
         settings = RunSettings(
-            *how, retry_backoff, allocation_timeout, journal, on_result, *seen, *surroundings
+            allocation_strategy=allocation_strategy,
+            max_retries=max_retries,
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+            nodes=nodes,
+            fetch=fetch,
+            on_event=on_event,
+            retry_backoff=retry_backoff,
+            allocation_timeout=allocation_timeout,
+            journal=journal,
+            on_result=on_result,
+            progress=progress,
+            output=output,
+            env_vars=env_vars,
+            working_dir=working_dir,
+            modules_by_value=modules_by_value,
         )
-        return await self._execute(plan, settings, nodes)
+        return await self._execute(dag, settings)
 
-    async def execute_local(self, dag: DAG, **options: Any) -> Run:
-        """Run a DAG on this process's own node alone; costs and placements are ignored. Otherwise as `execute_distributed`."""
-        plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=True))
-        await self._ready()
-        node = self._hub.node or await self.register_local_node(own_capabilities())
-        return await self._execute(plan, RunSettings(**options), [node.name])
+    async def execute_local(self, dag: DAG, **options: Unpack[LocalExecuteOptions]) -> Run:
+        """Run a DAG on the node of this process alone, ignoring costs and placements; start that node if there is none.
+
+        Options and errors are those of `execute_distributed`, without `nodes`.
+        """
+        return await self._execute(dag, RunSettings(**options, nodes=None), local=True)
 
     async def get_result(self, dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
-        """The value of a function of a run that goes on, or that is still referred to.
+        """Return the value of a function as soon as it is done, of the latest run of a DAG in this session.
 
-        Raises KeyError if there is no such run or function, TimeoutError after `timeout` seconds.
+        :param dag_id: Id of the DAG. Its run has to be going on, or its `Run` still be referred to.
+        :param function_id: Id of the function.
+        :param timeout: Seconds to wait at most.
+        :raises KeyError: There is no such run or function, or no such result any more.
+        :raises TimeoutError: The function is not done in time.
         """
         return await self._hub.runs.result(dag_id, function_id, timeout)
 
     def explain(self, dag_id: FunctionId) -> list[Explanation]:
-        """Why each function that is not done is where it is, over all runs of a DAG that go on in this session."""
+        """Return why each function that is not done is where it is, over all runs of a DAG that are going on in this session."""
         return self._hub.runs.explain(dag_id)
 
-    async def _execute(self, plan: Plan, settings: RunSettings, nodes: Collection[str] | None) -> Run:
+    async def _execute(self, dag: DAG, settings: RunSettings, *, local: bool = False) -> Run:
+        plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=local))
         await self._ready()
-        may_join = self._hub.is_in_cluster
-        return await self._hub.runs.execute(plan, settings, nodes, nodes_may_join=may_join)
+        if local:
+            node = self._hub.node or await self.register_local_node(own_capabilities())
+            settings = replace(settings, nodes=[node.name])
+        return await self._hub.runs.execute(plan, settings, nodes_may_join=self._hub.is_in_cluster)
 
     async def _ready(self) -> None:
-        """Start what has not been started, a node of this process's own where there is nothing else."""
+        """Start the session, and a node of this process where there is no other; wait until some node can be used."""
         await self.start()
         async with self._first_run:
             if self._hub.node is None and not self._hub.is_in_cluster:
@@ -252,5 +327,5 @@ class Session:
         await self._hub.reached()
 
     def received_bytes(self) -> int:
-        """Bytes that have come into this process over sockets, in messages and values, by the links that there are."""
+        """Return how many bytes this process has received over sockets, in messages and values, by the links that exist now."""
         return self._hub.received_bytes()

@@ -7,11 +7,12 @@ graph itself holds goes to each node once.
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 from msgspec import Struct
 
 from handoff_actors import events
+from handoff_actors.client.options import ExecuteOptions
 from handoff_actors.errors import FunctionFailed, SerializationError
 from handoff_actors.graph.argument import Constant
 from handoff_actors.graph.dag import DAG
@@ -125,7 +126,7 @@ def _target(graph: Mapping[Key, GraphNode], key: Key) -> Key:
     return key
 
 
-def _run(session: BackgroundSession, dag: DAG, **options: Any) -> Mapping[Key, Any]:
+def _run(session: BackgroundSession, dag: DAG, **options: Unpack[ExecuteOptions]) -> Mapping[Key, Any]:
     if not len(dag):
         return {}
     try:

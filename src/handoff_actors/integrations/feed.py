@@ -225,9 +225,9 @@ class Feed:
             if len(dag):
                 settle = partial(self._settle, batch)
                 # Its runs are its own affair: whoever submits sees futures, and prints as from a process pool.
-                how: dict[str, Any] = {"max_retries": 0, "nodes": self._nodes}
-                how |= {"progress": False, "output": False}
-                await session.execute_distributed(dag, on_result=settle, **how)
+                await session.execute_distributed(
+                    dag, max_retries=0, nodes=self._nodes, on_result=settle, progress=False, output=False
+                )
         except HandoffError as error:
             self._ended(batch, error)
         finally:
