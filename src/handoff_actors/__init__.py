@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from handoff_actors import events as events
+    from handoff_actors.actors.node.local_node import LocalNode as LocalNode
     from handoff_actors.client.api import (
         connect as connect,
         discover_nodes as discover_nodes,
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
     )
     from handoff_actors.client.local_cluster import LocalCluster as LocalCluster
     from handoff_actors.client.local_node_handle import LocalNodeHandle as LocalNodeHandle
+    from handoff_actors.client.options import (
+        ExecuteOptions as ExecuteOptions,
+        LocalExecuteOptions as LocalExecuteOptions,
+    )
     from handoff_actors.client.policy import NodeView as NodeView, Policy as Policy
     from handoff_actors.client.run import (
         FunctionReport as FunctionReport,
+        Report as Report,
+        Results as Results,
         Run as Run,
         StoredValue as StoredValue,
     )
@@ -55,7 +62,7 @@ if TYPE_CHECKING:
         VersionMismatch as VersionMismatch,
         WorkerDied as WorkerDied,
     )
-    from handoff_actors.events import RunEvent as RunEvent
+    from handoff_actors.events import OnEvent as OnEvent, RunEvent as RunEvent
     from handoff_actors.graph import (
         DAG as DAG,
         Argument as Argument,
@@ -66,11 +73,13 @@ if TYPE_CHECKING:
         new as new,
     )
     from handoff_actors.integrations.executor import Executor as Executor
+    from handoff_actors.report.breakdown import Breakdown as Breakdown
     from handoff_actors.transport.keys import ClusterKey as ClusterKey
 
     __version__: str
 
 _HOMES = {
+    "actors.node.local_node": ["LocalNode"],
     "client.api": [
         "connect",
         "discover_nodes",
@@ -87,6 +96,7 @@ _HOMES = {
     "client.local_cluster": ["LocalCluster"],
     "core.run.explain": ["Explanation"],
     "client.local_node_handle": ["LocalNodeHandle"],
+    "client.options": ["ExecuteOptions", "LocalExecuteOptions"],
     "client.policy": ["NodeView", "Policy"],
     "core.run.scheduling.placement": ["Need"],
     "errors": [
@@ -112,11 +122,12 @@ _HOMES = {
         "VersionMismatch",
         "WorkerDied",
     ],
-    "events": ["RunEvent"],
+    "events": ["OnEvent", "RunEvent"],
     "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new"],
     "integrations.executor": ["Executor"],
-    "client.run": ["FunctionReport", "Run", "StoredValue"],
+    "client.run": ["FunctionReport", "Report", "Results", "Run", "StoredValue"],
     "client.session": ["Session"],
+    "report.breakdown": ["Breakdown"],
     "transport.keys": ["ClusterKey"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -126,6 +137,7 @@ __all__ = [
     "AllocationError",
     "Argument",
     "AuthenticationError",
+    "Breakdown",
     "ClusterKey",
     "ConnectionFailed",
     "Constant",
@@ -133,6 +145,7 @@ __all__ = [
     "DagError",
     "DuplicateFunctionError",
     "EnvironmentFailed",
+    "ExecuteOptions",
     "Executor",
     "Explanation",
     "Function",
@@ -145,14 +158,19 @@ __all__ = [
     "InvalidKeyError",
     "JournalError",
     "LocalCluster",
+    "LocalExecuteOptions",
+    "LocalNode",
     "LocalNodeHandle",
     "MissingFunctionError",
     "Need",
     "NodeLost",
     "NodeView",
+    "OnEvent",
     "Policy",
     "RemoteError",
     "RemoteTraceback",
+    "Report",
+    "Results",
     "Run",
     "RunEvent",
     "RunTimeout",

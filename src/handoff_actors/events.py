@@ -9,8 +9,7 @@ Told apart by their types:
             print(event.function_id, event.reason)
 """
 
-from collections.abc import Callable
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol
 
 from msgspec import Struct
 
@@ -167,5 +166,15 @@ class EventsLost(RunEvent, frozen=True, kw_only=True):
     events: int
 
 
-#: A callback for the changes of a run. It may return an awaitable, which is awaited before the next call's is.
-OnEvent: TypeAlias = Callable[[RunEvent], object]
+class OnEvent(Protocol):
+    """A callback for the changes of a run: any function that takes one event.
+
+    It may return an awaitable, as a coroutine function does; that is awaited before the next event's is. Its first exception
+    is logged, and the run goes on.
+    """
+
+    def __call__(self, event: RunEvent, /) -> object:
+        """Take note of one change.
+
+        :param event: The change; see `handoff.events` for its classes.
+        """

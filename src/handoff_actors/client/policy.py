@@ -72,8 +72,11 @@ class Policy(Protocol):
     def choose(self, need: Need, nodes: Sequence[NodeView]) -> NodeView | None:
         """Return one of `nodes` for a function that is ready, or None to wait until something changes.
 
-        The nodes come in the order of their names. Each of them has room for the function; if no node has, each may
-        queue it. Functions with a `node=` of their own are placed without asking. An exception ends the run.
+        Functions with a `node=` of their own are placed without asking. An exception ends the run.
+
+        :param need: The function: its id, its cost, and where its stored inputs are.
+        :param nodes: The nodes that have room for the function, or, if none has, those that may queue it, by name.
+        :returns: One of the very objects in `nodes`, or None.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a run gives to whoever awaited it: results, where they were made, and how it went."""
+"""A finished run as its caller sees it: results, the nodes that made them, and a report."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ __all__ = ["Allocations", "FunctionReport", "Report", "Results", "Run", "RunEven
 
 
 class Holdings:
-    """The values of one run, here and on nodes, which keep theirs for as long as this is referred to."""
+    """The values of one run, in this process and on nodes, which keep theirs for as long as this object is referred to."""
 
     def __init__(self, runner: RunnerActor) -> None:
         self.runner = runner
@@ -31,7 +31,7 @@ class Holdings:
         self.release = weakref.finalize(self, _let_go, runner, asyncio.get_running_loop())
 
     def get(self, function_id: FunctionId) -> Any:
-        """A value, or where it is stored."""
+        """Return a value, or a StoredValue for one that is on a node only. Raises KeyError for an unknown id."""
         if function_id in self._decoded:
             return self._decoded[function_id]
         index = self._index_of[function_id]
@@ -42,7 +42,7 @@ class Holdings:
         return self._decode(function_id, encoded)
 
     async def fetch(self, function_id: FunctionId) -> Any:
-        """A value, brought home if need be. Raises KeyError for an unknown id, NodeLost if no node has it any more."""
+        """Return a value, fetched from a node if need be. Raises KeyError for an unknown id, NodeLost if no node has it any more."""
         index = self._index_of[function_id]
         if function_id in self._decoded:
             return self._decoded[function_id]
@@ -65,15 +65,15 @@ class Holdings:
 
 
 class StoredValue:
-    """A result that stays on the node that made it. Await it, or ask `Run.fetch`, to bring it home."""
+    """A result that is still on the node that made it. `await` it, or use `Run.fetch`, to fetch it."""
 
     def __init__(self, holdings: Holdings, function_id: FunctionId, node: str, nbytes: int) -> None:
         self._holdings = holdings
-        #: Whose result it is.
+        #: Id of the function whose result it is.
         self.function_id = function_id
         #: Name of a node that has it.
         self.node = node
-        #: Its encoded size.
+        #: Encoded size in bytes.
         self.nbytes = nbytes
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -84,12 +84,22 @@ class StoredValue:
 
 
 class Results(Mapping[FunctionId, Any]):
-    """Values by function id, decoded when they are first looked at. Large ones that are not here are StoredValues."""
+    """Results by function id: a read-only mapping, in the order in which functions were added.
+
+    It has all of `Mapping`: `results.items()`, `id in results`, `len(results)`.
+    """
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
 
     def __getitem__(self, function_id: FunctionId) -> Any:
+        """Return the result of a function, decoded when it is first asked for.
+
+        :param function_id: Id of the function.
+        :returns: The value, or a `StoredValue` for a large one that was not brought home.
+        :raises KeyError: There is no such function, or it has no result of its own, as it is inline.
+        :raises SerializationError: The value can't be loaded here.
+        """
         return self._holdings.get(function_id)
 
     def __iter__(self) -> Iterator[FunctionId]:
@@ -103,7 +113,7 @@ class Results(Mapping[FunctionId, Any]):
 
 
 class Allocations(Mapping[FunctionId, str]):
-    """Names of nodes by function id; of serialize hooks, too, by their `HookId`."""
+    """Names of nodes by function id; serialize hooks are there, too, by their `HookId`."""
 
     def __init__(self, runner: RunnerActor) -> None:
         self._runner = runner
@@ -123,20 +133,20 @@ class Allocations(Mapping[FunctionId, str]):
 
 
 class Run:
-    """A run that has ended well. While it is referred to, nodes keep the values that were not brought home."""
+    """A run that has ended well. While it is referred to, nodes keep the results that were not brought home."""
 
     def __init__(self, runner: RunnerActor) -> None:
         self._holdings = Holdings(runner)
-        #: By id: values, or where a value is that was not brought home, as a `StoredValue`.
+        #: Results by function id: values, or a `StoredValue` for each that was not brought home.
         self.results = Results(self._holdings)
-        #: By id: the name of the node that ran it.
+        #: Names of the nodes that ran the functions, by function id.
         self.allocations = Allocations(runner)
-        #: How each function went; as text it is a table.
+        #: Report on each function; as text it is a table.
         self.report = Report(runner.plan, runner.machine.progress, runner.started_at)
 
     @property
     def reused(self) -> set[FunctionId]:
-        """The ids of functions that were done already, as the journal had it. Their reports tell of no attempt."""
+        """The ids of functions whose results came from the journal. Their reports show no attempt."""
         progress, index_of = self._holdings.runner.machine.progress, self._holdings.runner.plan.index_of
         return {function_id for function_id, index in index_of.items() if progress.is_reused(index)}
 
@@ -146,21 +156,27 @@ class Run:
         return self._holdings.runner.plan.dag_id
 
     async def fetch(self, function_id: FunctionId) -> Any:
-        """Bring the value of a function home, from the node that has it, and return it.
+        """Return the value of a function, fetched from the node that has it if need be.
 
-        Raises KeyError for an unknown id, NodeLost if no node has it any more.
+        :param function_id: Id of the function.
+        :raises KeyError: There is no such function.
+        :raises NodeLost: No node has the value any more.
+        :raises SerializationError: The value can't be loaded here.
         """
         return await self._holdings.fetch(function_id)
 
     async def release(self) -> None:
-        """Have nodes drop the values that have not been brought home; returns when they have."""
+        """Have nodes drop the results that were not brought home, and return once they have."""
         self._holdings.release()
         await asyncio.shield(self._holdings.runner.forgotten)
 
     def to_trace(self, path: str | os.PathLike[str]) -> None:
-        """Write how it went as a trace, to be opened in Perfetto. Raises OSError.
+        """Write a trace of the run, to be opened in Perfetto.
 
-        For a run of very many functions this takes a while; a thread may do it.
+        For a very large run this takes a while; it may be called in a thread.
+
+        :param path: File to write.
+        :raises OSError: The file can't be written.
         """
         # As for pictures: few programs want one, and no other would need what this imports.
         from handoff_actors.report.trace import write_trace  # noqa: PLC0415
@@ -168,16 +184,17 @@ class Run:
         write_trace(self.report, path)
 
     def plot(self, axes: "Axes | None" = None) -> "Axes":
-        """Draw its timeline, on `axes` of matplotlib's or on a figure of its own.
+        """Draw the timeline of the run, and return the axes.
 
-        Raises ImportError without matplotlib: it comes with the extra `plot`.
+        :param axes: Axes of matplotlib to draw on; None: those of a new figure.
+        :raises ImportError: There is no matplotlib; the extra `plot` has it.
         """
         from handoff_actors.report.plot import plot  # noqa: PLC0415 - see to_trace
 
         return plot(self.report, axes)
 
     def explain(self, function_id: FunctionId) -> Explanation | None:
-        """Why a function is where it is; None for one that is done."""
+        """Return why a function is where it is; None for one that is done."""
         explanations = self._holdings.runner.explain()
         return next((entry for entry in explanations if entry.function_id == function_id), None)
 
