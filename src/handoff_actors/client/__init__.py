@@ -1,1 +1,1 @@
-"""An app's side: the session, runs as their callers see them, and the options of both."""
+"""The app's side of a cluster: sessions, runs as their callers see them, and the options of both."""

@@ -1,4 +1,4 @@
-"""Runs a coroutine for code that has no loop, or whose loop has to wait meanwhile."""
+"""Runs a coroutine for code that has no event loop, or whose loop has to wait meanwhile."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,9 +10,9 @@ ResultT = TypeVar("ResultT")
 
 
 def run_blocking(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """What a coroutine returns, on a loop of its own; in a thread of its own where this one runs a loop already.
+    """Run a coroutine on a loop of its own and return its result; in a thread of its own if this thread runs a loop already.
 
-    Notebooks have such a loop: it stands still until this returns. Ctrl-C cancels the coroutine either way.
+    Notebooks have such a loop; it stands still until this returns. Ctrl-C cancels the coroutine in both cases.
     """
     return _run_beside(main) if _has_running_loop() else _run(main)
 
@@ -52,7 +52,7 @@ def _has_running_loop() -> bool:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the fastest loop that there is."""
+    """Return a factory of the fastest event loop that is installed."""
     try:
         import uvloop  # noqa: PLC0415 - only scripts need it
     except ImportError:

@@ -1,4 +1,4 @@
-"""Calls a user's `on_event`, which may be a coroutine function, and may fail: neither holds up the run, nor harms it."""
+"""Calls a user's `on_event`, which may be a coroutine function and may fail, without delaying or harming the run."""
 
 import asyncio
 import inspect
@@ -15,9 +15,9 @@ from handoff_actors.ids import FunctionId
 
 log = logging.getLogger(__name__)
 
-#: Events that wait for an `on_event` that is awaited. What comes when there is no room for it is dropped and counted.
+#: Events that may wait for an awaited `on_event`. Later ones are dropped and counted.
 MOST_WAITING: Final = 65_536
-#: After a run that was cancelled, `on_event` has so long for what waits.
+#: Seconds that `on_event` has for waiting events after its run was cancelled.
 GRACE_S: Final = 1.0
 
 
@@ -28,7 +28,7 @@ class EventCallback:
         self._on_event = on_event
         self._dag_id = dag_id
         self._has_failed = False
-        #: What `on_event` has returned and wants to be awaited, in order.
+        #: Awaitables that `on_event` has returned, in order.
         self._waiting: deque[Awaitable[Any]] = deque()
         self._dropped = 0
         self._changed = asyncio.Event()
@@ -51,7 +51,7 @@ class EventCallback:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
-                    # What the run has ended with is not what the tasks are to be ended for.
+                    # Not with the run's error: the tasks are to end by themselves.
                     await self._scope.aclose()
         finally:
             for awaitable in self._waiting:
@@ -59,7 +59,7 @@ class EventCallback:
                     awaitable.close()
 
     def __call__(self, event: events.RunEvent) -> None:
-        """Pass on one event."""
+        """Pass on one event; drop it if too many wait."""
         if len(self._waiting) >= MOST_WAITING:
             self._dropped += 1
             return

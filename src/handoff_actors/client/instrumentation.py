@@ -1,4 +1,4 @@
-"""Where an integration may look at every run of this process, and have its word in what is sent."""
+"""The place where an integration watches every run of this process, and may change the plan that is sent."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class RunInstrumentation:
-    """One run being watched, from before anything is encoded until it has ended. This one sees nothing."""
+    """A watch over one run, from before anything is encoded until the run has ended. This one does nothing."""
 
     def __init__(self, plan: Plan) -> None:
-        #: What is run: `plan`, or the same functions in the same order with other code or arguments.
+        #: The plan to run: `plan`, or the same functions in the same order with other code or arguments.
         self.plan = plan
-        #: Set once there is one, before the first event.
+        #: The runner; set before the first event.
         self.runner: RunnerActor | None = None
 
     async def __aenter__(self) -> Self:
@@ -26,10 +26,10 @@ class RunInstrumentation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The run has ended, with this error or with none."""
+        """Note the end of the run, with this error or with none."""
 
     def observer(self, on_event: OnEvent | None) -> OnEvent | None:
-        """Who is to be told of events; `on_event` is whom the caller wants to be."""
+        """Return the callback for events. `on_event` is the caller's, to be called in turn."""
         return on_event
 
 
@@ -37,15 +37,15 @@ _watches: list[type[RunInstrumentation] | Callable[[Plan], RunInstrumentation]] 
 
 
 def is_on() -> bool:
-    """Whether anybody watches."""
+    """Whether any integration watches."""
     return len(_watches) > 1
 
 
 def watch(plan: Plan) -> RunInstrumentation:
-    """A watch over a run that is about to begin."""
+    """Return a watch over a run that is about to begin."""
     return _watches[-1](plan)
 
 
 def watch_with(make: Callable[[Plan], RunInstrumentation] | None) -> None:
-    """Have every run that begins from now on watched so; None: no more."""
+    """Have every run that begins from now on watched by what `make` returns; None: no more."""
     _watches[1:] = [] if make is None else [make]

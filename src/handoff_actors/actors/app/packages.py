@@ -1,4 +1,4 @@
-"""The directories that a run's nodes may lack: each is packed when the first node asks for it."""
+"""Packs the working directories that nodes lack: each one when the first node asks for it."""
 
 import asyncio
 import logging
@@ -15,15 +15,15 @@ from handoff_actors.store.archive import TooLarge, Withheld, pack
 log = logging.getLogger(__name__)
 
 LIMIT_VARIABLE: Final = "HANDOFF_WORKING_DIR_LIMIT"
-#: Names of files, with commas between them, that are sent although their like is left out.
+#: Names of files, separated by commas, that are sent although files like them are left out.
 INCLUDE_VARIABLE: Final = "HANDOFF_WORKING_DIR_INCLUDE"
-#: Unless the environment says otherwise.
+#: Default for LIMIT_VARIABLE.
 LIMIT_MB: Final = 100.0
 _MEGABYTE: Final = 1e6
 
 
 class Packages:
-    """Those of one run. `packed` takes the archive of a directory."""
+    """The working directories of one run. Calls `packed` with the archive of each."""
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class Packages:
     ) -> None:
         self._directories = dict(directories)
         self._packed = packed
-        #: Those that ask while a directory is being packed.
+        #: Callbacks of nodes that asked while a directory is being packed.
         self._waiting: dict[Index, list[Callable[[], None]]] = {}
 
     def pack(self, index: Index, then: Callable[[], None], failed: Callable[[Index, str], None]) -> bool:
-        """Have it packed if that has not been done, and go on with `then`; False: there is nothing to pack.
+        """Pack a directory unless that has been done, then call `then`. Returns False if there is nothing to pack.
 
-        `failed` is told if it can't be, and why.
+        `failed` is called with the reason if it can't be packed.
         """
         if index not in self._directories:
             return False
