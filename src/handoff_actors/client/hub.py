@@ -120,7 +120,7 @@ class Hub:
 
     @property
     def is_in_cluster(self) -> bool:
-        """Whether nodes of other processes may be among those that runs use."""
+        """True if runs may use nodes of other processes."""
         return self._member.is_open
 
     async def join(self, seeds: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ _watches: list[type[RunInstrumentation] | Callable[[Plan], RunInstrumentation]] 
 
 
 def is_on() -> bool:
-    """Whether any integration watches."""
+    """True if any integration watches."""
     return len(_watches) > 1
 
 

@@ -48,9 +48,9 @@ class LocalExecuteOptions(TypedDict, total=False):
     journal: str | os.PathLike[str] | None
     #: Callback for the id and the value of each result that comes home.
     on_result: Callable[[FunctionId, Any], object] | None
-    #: Whether progress is shown; None: on a terminal, once the run lasts.
+    #: Show progress: always, never, or, with None, on a terminal once the run lasts.
     progress: bool | None
-    #: Whether printed lines and log records come home; "raw": without escapes.
+    #: Bring printed lines and log records home; "raw": without escapes.
     output: OutputOption
     #: Environment variables for all functions.
     env_vars: Mapping[str, str] | None
@@ -126,7 +126,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
         return replace(plan, templates=templates)
 
     def seen(self, defaults: DisplayOptions) -> DisplayOptions:
-        """How the run is displayed; `defaults` stand for options that are None."""
+        """The display of the run; `defaults` stand for options that are None."""
         return DisplayOptions(
             on_event=defaults.on_event if self.on_event is None else self.on_event,
             progress=defaults.progress if self.progress is None else self.progress,

@@ -247,10 +247,9 @@ class Session:
         :param journal: Path of a file that records results. Results that it has already, of the same functions, are used, and
             these functions don't run again.
         :param on_result: Callback for the id and the value of each result, once it is home.
-        :param progress: Whether progress is shown: True at once and anywhere, False never, None on a terminal once the run
-            lasts.
-        :param output: Whether lines that functions print or log come home; False: they don't. Control characters in them
-            are shown as `repr` shows them, except for newlines, tabs and colours; "raw" shows lines as they were printed.
+        :param progress: Show progress: True at once and anywhere, False never, None on a terminal once the run lasts.
+        :param output: Bring home lines that functions print or log; False: don't. Control characters in them are shown as
+            `repr` shows them, except for newlines, tabs and colours; "raw" shows lines as they were printed.
         :param env_vars: Environment variables that functions run with.
         :param working_dir: Directory that functions run in and can import from: a path on each node, or a directory here,
             which is sent to nodes that lack it.
