@@ -54,7 +54,7 @@ class MembershipListener(Protocol):
         """A member is gone."""
 
 
-class OwnNode(Protocol):
+class AnnouncedNode(Protocol):
     """The node in this process."""
 
     @property
@@ -80,7 +80,7 @@ class Discovery:
         network: Network,
         name: str,
         listener: MembershipListener | None = None,
-        own: OwnNode | None = None,
+        own: AnnouncedNode | None = None,
     ) -> None:
         self._network = network
         self._name = name
