@@ -1,4 +1,4 @@
-"""What to run: functions, the graph of them, and the plan that it compiles to."""
+"""The work to run: functions, their graph, and the plan that it compiles to."""
 
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle, collocated
 from handoff_actors.graph.dag import DAG, new

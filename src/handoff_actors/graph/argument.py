@@ -1,4 +1,4 @@
-"""What a function may take besides plain ids, and where it may be placed."""
+"""Arguments that a function may take besides plain ids, and its placement beside another function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ class Argument:
     Bind further arguments with functools.partial.
     """
 
-    #: Whose result it is.
+    #: The function whose result it is.
     id: "FunctionId | Handle"
-    #: Runs on the producer's node; what it returns is what travels.
+    #: Runs on the producer's node; its return value is sent.
     serialize: Callable[..., object] | None = None
     #: Runs in the consumer's worker, right before the consumer.
     deserialize: Callable[..., object] | None = None
 
 
 class Constant(Struct, frozen=True, eq=False):
-    """An argument that is this very value, where an id would stand for a result."""
+    """An argument that is passed as it is, where an id would stand for a result."""
 
     #: Passed as it is.
     value: object
@@ -43,11 +43,11 @@ def collocated(function_id: "FunctionId | Handle") -> Collocated:
 
 
 class Handle(Struct, frozen=True, eq=False):
-    """Stands for the result of a function that `DAG.call` added, among the arguments of later calls."""
+    """The result of a function that `DAG.call` added, for use among the arguments of later calls."""
 
-    #: Of the function.
+    #: The function's id.
     id: FunctionId
-    #: The DAG that has the function. It is compared by identity alone.
+    #: The DAG that has the function, compared by identity alone.
     dag: object
 
     def __repr__(self) -> str:

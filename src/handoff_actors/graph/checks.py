@@ -1,4 +1,4 @@
-"""What may be said of one function: everything that can be checked without its DAG."""
+"""Checks of one function: everything that can be checked without its DAG."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ from handoff_actors.ids import FunctionId
 
 _BACKOFF_PARTS = 3
 _FAR_BELOW_OVERFLOW = 1e300
-#: It travels as a number of 64 bits.
+#: A priority is sent as a number of 64 bits.
 _MOST_PRIORITY = 1e9
 _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _CONTAINERS = (list, tuple, set, frozenset, dict)
@@ -24,13 +24,13 @@ _MAY_HOLD_HANDLES = (Handle, *_CONTAINERS)
 
 
 def check_id(function_id: FunctionId) -> None:
-    """Refuse an id that cannot be the key of a mapping."""
+    """Raise InvalidFunctionError for an id that cannot be the key of a mapping."""
     if not _is_hashable(function_id):
         raise InvalidFunctionError(function_id, "an id must be hashable")
 
 
 def check_function(function: Function) -> None:
-    """Raise InvalidFunctionError for the first thing that a function may not have, or lacks."""
+    """Raise InvalidFunctionError for the first field that is invalid, missing, or not allowed for the type."""
     _check_options(function)
     if function.type == "regular":
         _check_code(function, "code", function.code)
@@ -49,14 +49,14 @@ def check_function(function: Function) -> None:
 
 
 def is_coroutine_code(code: Callable[..., object]) -> bool:
-    """Tell whether calling `code` gives a coroutine: also through partials, methods and async `__call__`."""
+    """True if calling `code` gives a coroutine, also through partials, methods and async `__call__`."""
     return inspect.iscoroutinefunction(_called(code))
 
 
 def _is_generator_code(code: Callable[..., object]) -> bool:
     called = _called(code)
     function = called.__func__ if isinstance(called, MethodType) else called
-    # What inspect asks for too, without its detours: this is done for each function that is added.
+    # The same check as inspect's, without its detours: it is made for each function that is added.
     return isinstance(function, FunctionType) and bool(function.__code__.co_flags & _GENERATOR_FLAGS)
 
 
@@ -79,7 +79,7 @@ def _is_hashable(value: object) -> bool:
 
 
 def _amount(value: object) -> float:
-    """Give the number, or nan, which compares as false, for what is no finite number."""
+    """Convert to float; anything but a finite number becomes nan, which compares as false."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return nan
     try:
@@ -121,7 +121,7 @@ def _is_cost(value: object) -> bool:
 
 
 def _is_plain_claim(name: object, amount: object) -> bool:
-    # Nearly all are, and each function that is added has some: this takes a fifth of what the whole check does.
+    # Nearly all claims are plain, and each function that is added has some: this takes a fifth of the whole check's time.
     return (
         type(name) is str
         and (type(amount) is int or type(amount) is float)
@@ -143,7 +143,7 @@ def _is_place(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
-#: Field, default, what any other value must fulfil, and that in words.
+#: Field, default, the check that any other value must pass, and that check in words.
 _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ("type", "regular", ("regular", "inline", "input").__contains__, "'regular', 'inline' or 'input'"),
     ("cost", None, _is_cost, "None or a mapping of names to numbers of 0 or more (gpu: whole if above 1)"),
@@ -163,7 +163,7 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
 _DEFAULTS = tuple(default for _, default, _, _ in _OPTIONS)
 _option_values = attrgetter(*(name for name, _, _, _ in _OPTIONS))
 
-#: What belongs to the function that runs, and so not to one that is computed within it.
+#: Fields that belong to the function that runs, and so not to an inline one, which is computed within it.
 _NOT_OF_INLINE = (
     "node",
     "cost",
@@ -233,7 +233,7 @@ def _holds_handle(values: Iterable[object]) -> bool:
     entered: set[int] = set()
     while pending:
         members = pending.pop()
-        # Types first: large lists of numbers are gone through at the speed of C.
+        # Types first: large lists of numbers are searched at the speed of C.
         types = set(map(type, members))
         if Handle in types:
             return True

@@ -19,16 +19,17 @@ _MAY_HOLD_HANDLES = frozenset({Handle, Argument})
 
 
 class DAG:
-    """Functions and what they take from one another. Functions may be added in any order."""
+    """Functions and their dependencies. Functions may be added in any order."""
 
     def __init__(self, id: FunctionId = None) -> None:  # noqa: A002 - the name that users see
-        """Make an empty one. Raises InvalidFunctionError for an id that is not hashable."""
+        """Make an empty DAG. Raises InvalidFunctionError for an id that is not hashable."""
         check_id(id)
         #: Any hashable; a fresh unique string if none was given.
         self.id: FunctionId = uuid4().hex if id is None else id
         self._functions: dict[FunctionId, Function] = {}
         self._calls_by_name: dict[str, int] = {}
-        #: What functions of the same cost, and those without kwargs, share: dicts of their own take 250 bytes of each.
+        #: Shared by functions of the same cost, as is the dict below by functions without kwargs: a dict of its own would
+        #: take 250 bytes per function.
         self._costs: dict[tuple[tuple[str, float], ...], Mapping[str, float]] = {}
         self._no_kwargs: Mapping[str, object] = {}
 
@@ -38,9 +39,9 @@ class DAG:
         return MappingProxyType(self._functions)
 
     def add_function(self, function: Function) -> Self:
-        """Take a function in, and return the DAG.
+        """Add a function and return the DAG.
 
-        Raises DuplicateFunctionError and InvalidFunctionError; what needs the whole graph is left to `validate`.
+        Raises DuplicateFunctionError and InvalidFunctionError; checks that need the whole graph are left to `validate`.
         """
         check_id(function.id)
         if function.id in self._functions:
@@ -58,19 +59,19 @@ class DAG:
         return self
 
     def add_functions(self, functions: Iterable[Function]) -> Self:
-        """Take functions in, one after the other, and return the DAG; those before one that is refused stay.
+        """Add functions one after the other and return the DAG. If one is refused, the functions before it stay.
 
-        Raises what `add_function` does.
+        Raises the same errors as `add_function`.
         """
         for function in functions:
             self.add_function(function)
         return self
 
     def call(self, fn: Code | None, *args: object, **options: Unpack[FunctionOptions]) -> Handle:
-        """Add a call of `fn` and return what stands for its result in later calls.
+        """Add a call of `fn` and return a handle that stands for its result in later calls.
 
-        Handles (and `Argument`) among `args` are results, everything else is passed as it is. `options` are those of
-        `Function`; without an `id` among them it is the name of `fn` with a number, as in "load-1". Raises
+        Handles (and each `Argument`) among `args` stand for results, everything else is passed as it is. `options` are
+        those of `Function`; the default `id` is the name of `fn` with a number, as in "load-1". Raises
         DuplicateFunctionError, InvalidFunctionError.
         """
         taken = [arg if isinstance(arg, Handle | Argument | Constant) else Constant(arg) for arg in args]
@@ -81,7 +82,7 @@ class DAG:
     def validate(self) -> None:
         """Check the graph as a whole, in linear time.
 
-        Raises MissingFunctionError, CycleError, and InvalidFunctionError for collocations that cannot be.
+        Raises MissingFunctionError, CycleError, and InvalidFunctionError for impossible collocations.
         """
         dependency_order(self._functions)
         collocation_roots(self._functions)

@@ -1,4 +1,4 @@
-"""What a function finds around it, beyond what its node has: variables, and a directory to work in."""
+"""The environment of a function, beyond its node's own: variables, and a directory to work in."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Environment(Struct, frozen=True):
-    """As a function, or a run, asks for it."""
+    """The environment that a function, or a run, asks for."""
 
     #: Names and values, sorted.
     env_vars: tuple[tuple[str, str], ...] = ()
@@ -17,14 +17,14 @@ class Environment(Struct, frozen=True):
 
     @classmethod
     def of(cls, env_vars: Mapping[str, str] | None, working_dir: str | PurePath | None) -> Self | None:
-        """What these ask for; None if for nothing."""
+        """Make an environment of these; None if they ask for nothing."""
         if not env_vars and working_dir is None:
             return None
         directory = None if working_dir is None else str(working_dir)
         return cls(tuple(sorted((env_vars or {}).items())), directory)
 
     def within(self, outer: "Environment | None") -> "Environment":
-        """What a function finds that asks for this, in a run that asks for `outer`: what both say the function decides."""
+        """Merge a function's environment with `outer`, its run's. Where both set something, the function's wins."""
         if outer is None:
             return self
         merged = {**dict(outer.env_vars), **dict(self.env_vars)}
@@ -33,12 +33,12 @@ class Environment(Struct, frozen=True):
 
 
 def is_env_vars(value: object) -> bool:
-    """Whether these can be environment variables: strings by name."""
+    """True if these can be environment variables: strings by name."""
     return isinstance(value, Mapping) and all(map(_is_variable, value.items()))
 
 
 def is_directory_name(value: object) -> bool:
-    """Whether this can be the path of a directory, whether or not there is one."""
+    """True if this can be the path of a directory, existing or not."""
     return isinstance(value, str | PurePath) and value != ""
 
 

@@ -1,7 +1,7 @@
-"""Turns what one function takes into argument specs: inline functions and hooks become calls within it.
+"""Turn the arguments of one function into argument specs: inline functions and hooks become calls within it.
 
 An inline function is folded anew for each consumer, since hooks inside it are told the consumer's node. Within
-one consumer it is folded once and shared, however often it occurs; who evaluates the specs computes it each time.
+one consumer it is folded once and shared, however often it occurs; evaluating the specs computes it each time.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ MAX_INLINE_CALLS = 100_000
 
 
 class Fold:
-    """Folds function after function, numbering templates, constants, values and hooks on the way."""
+    """Fold functions one after another, numbering templates, constants, values and hooks on the way."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class Fold:
         _check_inline_sizes([functions[function_id] for function_id in inline_ids])
         self._inline_place = {function_id: place for place, function_id in enumerate(inline_ids)}
         self._template_numbers: dict[object, int] = {}
-        #: The function that was last asked for the number of its template, and the answer.
+        #: The function whose template number was looked up last, and that number.
         self._last: Function | None = None
         self._last_number = 0
         self._value_numbers: dict[int, int] = {}
         self._constants_of_inline: dict[FunctionId, int] = {}
 
     def args_of(self, function: Function) -> tuple[ArgSpec, ...]:
-        """Fold what a regular function takes."""
+        """Fold the arguments of a regular function."""
         index_of = self._index_of
         try:
             return tuple([index_of[arg] for arg in function.args])
@@ -65,7 +65,7 @@ class Fold:
             return self._fold_consumer(function)
 
     def template_of(self, function: Function) -> int:
-        """Give the number of what the function has in common with others."""
+        """Return the number of the function's template, which it may share with others."""
         # Functions that are alike mostly come one after the other; to compare costs is quicker than to hash one.
         if self._last is None or not _are_alike(function, self._last):
             cost = None if self._ignore_cost else function.cost
@@ -83,7 +83,7 @@ class Fold:
         return self._last_number
 
     def constants_of(self, function: Function) -> int:
-        """Give the number of the function's own extra arguments; -1 if there are none."""
+        """Return the number of the function's own extra arguments; -1 if there are none."""
         if not function.extra_args and not function.kwargs:
             return -1
         self.constants.append((tuple(function.extra_args), dict(function.kwargs)))
@@ -182,7 +182,7 @@ class Fold:
         return number
 
     def _value(self, value: object) -> int:
-        # By identity: equal values of different types must stay apart, and what is shared is sent once.
+        # By identity: equal values of different types must stay apart, and a shared value is sent once.
         number = self._value_numbers.setdefault(id(value), len(self.values))
         if number == len(self.values):
             self.values.append(value)
@@ -208,7 +208,7 @@ class _Consumer(Struct):
 
 
 def _check_inline_sizes(inlines: Sequence[Function]) -> None:
-    """Refuse what could not be carried or evaluated. `inlines`: producers first."""
+    """Raise InvalidFunctionError for more inline calls than can be sent or evaluated. `inlines`: producers first."""
     depths: dict[FunctionId, int] = {}
     sizes: dict[FunctionId, int] = {}
     for inline in inlines:

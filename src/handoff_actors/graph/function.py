@@ -1,4 +1,4 @@
-"""One vertex of a DAG: what to call, with what, and under which conditions."""
+"""One vertex of a DAG: the code to call, its arguments, and the conditions of the call."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -20,7 +20,7 @@ _NOT_PLAIN_IDS = frozenset({Argument, Constant})
 class Function:
     """A call to `code` with the results of `args`, then `extra_args` and `kwargs`.
 
-    Values are checked when a DAG takes the function in; from then on the function must not be changed. (It is
+    A DAG checks the values when the function is added; from then on the function must not be changed. (It is
     not frozen because that triples the time to make one, and graphs of 100,000 are made in loops.)
     """
 
@@ -40,27 +40,27 @@ class Function:
     cost: Mapping[str, float] | None = None
     #: The name of a node, or `collocated(other_id)`. None lets the run choose.
     node: str | Collocated | None = None
-    #: "inline": computed in each consumer's worker, anew; "input": what is pushed into a stream.
+    #: "inline": computed in each consumer's worker, anew; "input": a value that is pushed into a stream.
     type: FunctionType = "regular"
-    #: How often it is tried again after it has raised; None: what the run says.
+    #: Number of retries after it has raised; None: the run's setting.
     max_retries: int | None = None
-    #: (first_s, factor, max_s), the pauses before it is tried again; None: what the run says.
+    #: (first_s, factor, max_s), the pauses before retries; None: the run's setting.
     retry_backoff: tuple[float, float, float] | None = None
-    #: Seconds per attempt; None: what the run says.
+    #: Seconds per attempt; None: the run's setting.
     timeout: float | None = None
-    #: Higher runs first, among those that are ready.
+    #: Higher runs first, among functions that are ready.
     priority: int = 0
     #: "as_list": the results of args arrive as one list.
     argument_inclusion: ArgumentInclusion = "variadic"
-    #: Environment variables while the function runs, added to what the run says.
+    #: Environment variables while the function runs, added to the run's.
     env_vars: Mapping[str, str] | None = None
-    #: The directory in which it runs, and from which it imports; None: what the run says.
+    #: The directory in which it runs, and from which it imports; None: the run's setting.
     working_dir: str | PurePath | None = None
     #: Streams only: called once per worker; makes the state that `code` is given first.
     init: Code | None = None
     #: Streams only: workers of this stage.
     parallelism: int = 1
-    #: Streams only: `code` gets a list of up to so many argument tuples.
+    #: Streams only: `code` gets a list of up to this many argument tuples.
     batch_size: int | None = None
     #: Streams only: seconds after which an incomplete batch goes out.
     batch_timeout: float | None = None
@@ -80,7 +80,7 @@ class Function:
 
 
 class FunctionOptions(TypedDict, total=False):
-    """What may be said of a function besides its code and arguments; see `Function`."""
+    """Options of a function besides its code and arguments; see `Function`."""
 
     id: FunctionId
     extra_args: Sequence[object]

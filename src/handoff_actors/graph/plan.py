@@ -1,7 +1,7 @@
-"""A DAG compiled once into dense integers, which is what a run is scheduled by.
+"""A DAG compiled once into dense integers, by which a run is scheduled.
 
 Regular functions have the indices 0, 1, ... in the order of adding. Inline functions are folded into those that
-use them and have none. Serialize hooks are functions of their own and come after the regular ones.
+use them and have no index. Serialize hooks are functions of their own and come after the regular ones.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,17 +23,17 @@ __all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "NodeOf", "Plan", "TemplateS
 
 
 class Plan(Struct, frozen=True):
-    """What a run needs to know of its DAG. Lists are by index, unless a line says otherwise; none may change."""
+    """A compiled DAG, as a run uses it. Lists are by index, unless a line says otherwise; none may change."""
 
     dag_id: FunctionId
     #: Serialize hooks have a `HookId`.
     ids: list[FunctionId]
     #: Regular functions only.
     index_of: dict[FunctionId, Index]
-    #: How many indices there are.
+    #: The number of indices.
     size: int
     args: list[tuple[ArgSpec, ...]]
-    #: The distinct functions whose results it needs, inline ones seen through, in the order of first use.
+    #: The distinct functions whose results it needs, also through inline ones, in the order of first use.
     producers: list[tuple[Index, ...]]
     #: The inverse of `producers`.
     dependents: list[tuple[Index, ...]]
@@ -55,11 +55,11 @@ class Plan(Struct, frozen=True):
     group_of: list[int]
     #: Members of each group, by group number, in the order of adding.
     groups: list[tuple[Index, ...]]
-    #: Only where the function says it.
+    #: Only for functions that set it.
     max_retries: dict[Index, int]
-    #: (first_s, factor, max_s), only where the function says it.
+    #: (first_s, factor, max_s), only for functions that set it.
     retry_backoff: dict[Index, tuple[float, float, float]]
-    #: Functions that no other one takes from.
+    #: Functions whose result no other function takes.
     sinks: list[Index]
     #: In the order of their indices.
     hooks: list[Hook]
@@ -121,7 +121,7 @@ def _regular_functions(functions: Iterable[Function]) -> list[Function]:
 
 def _producers(args: Sequence[tuple[ArgSpec, ...]], hooks: Sequence[Hook]) -> list[tuple[Index, ...]]:
     producers = [_results_within(specs) for specs in args]
-    # A hook waits for all that its consumer needs, so that by then the consumer's node can be chosen.
+    # A hook waits for all inputs of its consumer, so that by then the consumer's node can be chosen.
     producer_of = {hook.index: hook.producer for hook in hooks}
     for hook in hooks:
         needed = (producer_of.get(index, index) for index in producers[hook.consumer])
@@ -148,7 +148,7 @@ def _results_within(args: tuple[ArgSpec, ...]) -> tuple[Index, ...]:
 
 
 def _is_distinct_results(args: tuple[ArgSpec, ...]) -> TypeGuard[tuple[Index, ...]]:
-    """Tell the usual case, in which one tuple serves twice."""
+    """True if the args are distinct results: the usual case, in which one tuple serves as args and as producers."""
     for spec in args:
         if not isinstance(spec, int) or spec < 0:
             return False
@@ -156,8 +156,8 @@ def _is_distinct_results(args: tuple[ArgSpec, ...]) -> TypeGuard[tuple[Index, ..
 
 
 def _invert(producers: Sequence[tuple[Index, ...]], indices: Sequence[Index]) -> list[tuple[Index, ...]]:
-    # Most functions have few dependents, or none: tuples take half as much as lists, an empty one nothing. Those who
-    # count anew make ints anew, of 28 bytes each, where all who say `indices` share them.
+    # Most functions have few dependents, or none: tuples take half as much as lists, an empty one nothing. Counting
+    # anew would make new ints, of 28 bytes each; those in `indices` are shared.
     dependents: list[list[Index] | None] = [None] * len(producers)
     for index, taken in zip(indices, producers, strict=True):
         for producer in taken:

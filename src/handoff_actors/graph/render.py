@@ -1,4 +1,4 @@
-"""Pictures of a DAG as text. They show what is there, also of a graph that is unfinished or wrong."""
+"""Pictures of a DAG as text, also of one that is unfinished or invalid."""
 
 import re
 from collections import Counter
@@ -35,14 +35,14 @@ LineKind = Literal["result", "hook", "collocation"]
 
 
 class Box(Struct, frozen=True):
-    """One function, or an id that others name and the DAG does not have."""
+    """One function, or an id that functions refer to and the DAG does not have."""
 
     label: str
     kind: BoxKind
 
 
 class Line(Struct, frozen=True):
-    """A relation between two boxes, by position: the way of a result, or from a function to its partner."""
+    """A relation between two boxes, by position: from producer to consumer, or from a function to its partner."""
 
     start: int
     end: int
@@ -57,7 +57,7 @@ class Drawing(Struct, frozen=True):
 
 
 def draw(functions: Mapping[FunctionId, Function]) -> Drawing:
-    """Lay down what there is to draw, whatever the language."""
+    """Collect the boxes and lines of a graph, for any of the languages."""
     boxes = [Box(_label(function.id), function.type) for function in functions.values()]
     place_of = {function_id: place for place, function_id in enumerate(functions)}
 
@@ -119,7 +119,7 @@ def _label(function_id: FunctionId) -> str:
 
 
 def _mermaid_names(labels: Sequence[str]) -> list[str]:
-    """The labels themselves, but for those that Mermaid would take for something else, or for one another."""
+    """Name the boxes by their labels, except those that Mermaid would take for something else or for one another."""
     counts = Counter(labels)
     return [
         label if counts[label] == 1 and _is_plain(label) else f"f{number}"

@@ -10,7 +10,7 @@ from handoff_actors.ids import FunctionId, Index, Resources
 
 
 class NodeOf(Struct, frozen=True):
-    """An argument that is the name of the node where the function `index` ran, or will run."""
+    """An argument that is the name of the node where the function `index` has run, or will run."""
 
     index: Index
 
@@ -29,16 +29,16 @@ ArgSpec = Union[Index, NodeOf, CallSpec]  # noqa: UP007 - CallSpec refers to it 
 
 
 class TemplateSpec(Struct, frozen=True):
-    """What many functions have in common."""
+    """The properties that many functions share, stored once for all of them."""
 
     code: Callable[..., object]
     is_async: bool
     as_list: bool
     #: {} claims nothing.
     cost: Resources
-    #: Seconds per attempt; None: what the run says.
+    #: Seconds per attempt; None: the run's setting.
     timeout: float | None
-    #: None: what the run says.
+    #: None: the run's setting.
     environment: Environment | None = None
 
 

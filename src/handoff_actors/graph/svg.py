@@ -1,6 +1,6 @@
 """A picture of a DAG as SVG, laid out here: it needs no network, no script and no other program.
 
-Boxes stand in layers, each one below all that it takes from; in a layer they are ordered by where those stand.
+Boxes stand in layers, each below all its producers; within a layer they are ordered by the positions of their producers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from html import escape
 
 from handoff_actors.graph.render import Box, Drawing, Line
 
-#: More than this and nobody could read it, nor a browser draw it fast.
+#: A picture of more could not be read, nor drawn fast by a browser.
 MAX_BOXES = 200
 
 _MAX_LABEL = 22
@@ -22,7 +22,7 @@ _Place = tuple[int, int]
 
 
 def to_svg(drawing: Drawing) -> str:
-    """Draw the first functions, up to MAX_BOXES, and say how many are left out."""
+    """Draw the first functions, up to MAX_BOXES, and say how many others there are."""
     boxes = drawing.boxes[:MAX_BOXES]
     lines = [line for line in drawing.lines if line.start < len(boxes) and line.end < len(boxes)]
     places = _places(len(boxes), [line for line in lines if line.kind != "collocation"])
@@ -48,7 +48,7 @@ def _places(box_count: int, lines: Sequence[Line]) -> list[_Place]:
     column = [0.0] * box_count
     places: list[_Place] = [(0, 0)] * box_count
     for depth, layer in enumerate(_layers(producers)):
-        # Below the middle of what it takes from: that crosses few lines.
+        # Below the middle of its producers: that crosses few lines.
         layer.sort(
             key=lambda box: sum(column[above] for above in producers[box]) / max(len(producers[box]), 1)
         )
@@ -61,7 +61,7 @@ def _places(box_count: int, lines: Sequence[Line]) -> list[_Place]:
 
 
 def _layers(producers: Sequence[Iterable[int]]) -> list[list[int]]:
-    """Split boxes into layers; what waits for itself comes last, for a picture is owed to wrong graphs too."""
+    """Split boxes into layers. Cycles, and all below them, are the last: an invalid graph has a picture, too."""
     waiting = {box: set(above) for box, above in enumerate(producers)}
     layers: list[list[int]] = []
     while waiting:

@@ -1,4 +1,4 @@
-"""Whether functions make a DAG: nothing missing, nothing that waits for itself, nothing collocated with itself.
+"""Check that functions make a DAG: none is missing, waits for itself, or is collocated with itself.
 
 Everything is linear in functions and arguments, and nothing recurses: graphs may be as deep as they are large.
 """
@@ -12,7 +12,7 @@ from handoff_actors.ids import FunctionId
 
 
 def dependency_order(functions: Mapping[FunctionId, Function]) -> list[FunctionId]:
-    """List every id after those that it takes results from; the order of adding, where that does it.
+    """List every id after its producers, in the order of adding if that is such an order.
 
     Raises MissingFunctionError and CycleError.
     """
@@ -87,7 +87,7 @@ def _sort(functions: Mapping[FunctionId, Function]) -> list[FunctionId]:
 def _find_cycle(
     functions: Mapping[FunctionId, Function], unmet: Mapping[FunctionId, int]
 ) -> list[FunctionId]:
-    """Follow, from any function that never became ready, producers that did not either, until one comes again."""
+    """Follow producers that never became ready, starting at any such function, until one repeats."""
     current = next(function_id for function_id, count in unmet.items() if count)
     place_in_path: dict[FunctionId, int] = {}
     while current not in place_in_path:
