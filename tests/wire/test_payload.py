@@ -391,7 +391,7 @@ def test_exception_keeps_type_arguments_notes_and_traceback() -> None:
     [
         (_TwoArguments(1, 2), "1 and 2"),
         (ValueError(threading.Lock()), "lock"),
-        (_Speechless(), "its text cannot be had"),
+        (_Speechless(), "its text is unavailable"),
         (_OnlyOnce(), ""),
     ],
     ids=["cannot be unpickled", "cannot be pickled", "becomes a number", "cannot be unpickled twice"],

@@ -1,1 +1,1 @@
-"""What is said: every message on every socket, and how it becomes bytes."""
+"""The protocol: every message on every socket, and its encoding as bytes."""

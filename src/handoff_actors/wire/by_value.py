@@ -1,4 +1,4 @@
-"""Modules of the user's whose functions and classes travel by value, as those of `__main__` do."""
+"""Modules of the user's whose functions and classes are sent by value, as those of `__main__` are."""
 
 import threading
 from collections import Counter
@@ -9,13 +9,13 @@ from types import ModuleType
 import cloudpickle
 
 _lock = threading.Lock()
-#: How many are encoding with a module that they have registered; what a user has registered is not in it.
+#: By module that we have registered: the number of threads that encode with it. A user's own registrations don't count.
 _users: Counter[str] = Counter()
 
 
 @contextmanager
 def sent_by_value(modules: Sequence[ModuleType]) -> Iterator[None]:
-    """What is encoded meanwhile has the contents of these modules, and of modules within them, by value."""
+    """Within the context, encode the contents of these modules, and of modules within them, by value."""
     with _lock:
         registered = cloudpickle.list_registry_pickle_by_value() - _users.keys()
         ours = [module for module in modules if module.__name__ not in registered]

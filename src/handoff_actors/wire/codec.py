@@ -10,12 +10,13 @@ from handoff_actors.errors import RemoteProtocolError, SerializationError
 from handoff_actors.wire.messages.directions import AnyMessage, FromNode, OnBus, ToNode
 from handoff_actors.wire.messages.values import Chunk
 
-#: No frame is longer; whoever announces a longer one is disconnected before a byte of it is stored.
+#: No frame is longer; a peer that announces a longer one is disconnected before a byte of it is stored.
 MAX_FRAME_BYTES: Final = 2**30
-#: No message is longer: that leaves room for others that were queued for the same frame before it.
+#: No message is longer: that leaves room for messages that were queued for the same frame before it.
 MAX_MESSAGE_BYTES: Final = MAX_FRAME_BYTES - 2**20
 MAX_REASON_LENGTH: Final = 200
-#: A chunk's bytes from here on are a frame of their own: copying fewer costs less than what ZeroMQ does to avoid it.
+#: A chunk of this size or more has its bytes in a frame of their own: copying fewer costs less than ZeroMQ's way to
+#: avoid it.
 PIECE_BYTES: Final = 256 * 1024
 
 TO_NODE: Final = msgspec.msgpack.Decoder(list[ToNode])
@@ -31,7 +32,7 @@ _AMessage = TypeVar("_AMessage")
 
 
 class FrameBuilder:
-    """Messages on their way into one frame, encoded one by one so that their size is known as they are added."""
+    """Build one frame of messages, encoded one by one so that their size is known as they are added."""
 
     def __init__(self) -> None:
         self._frame = bytearray(_LIST_HEADER.size)
@@ -39,19 +40,19 @@ class FrameBuilder:
 
     @property
     def nbytes(self) -> int:
-        """How long the frame would be now."""
+        """The length of the frame so far."""
         return len(self._frame)
 
     def add(self, message: AnyMessage) -> None:
         """Append one message.
 
-        Raises SerializationError, and stays as it was, if no frame could hold it.
+        Raises SerializationError, leaving the frame as it was, if the message cannot be encoded or no frame could hold it.
         """
         length_before = len(self._frame)
         try:
             _encoder.encode_into(message, self._frame, -1)
         except msgspec.EncodeError as error:
-            # What was written before the error is of an unknown length.
+            # The encoder has written an unknown number of bytes before the error.
             del self._frame[length_before:]
             raise SerializationError(f"{type(message).__name__} cannot be sent: {error}") from error
         added = len(self._frame) - length_before
@@ -63,26 +64,26 @@ class FrameBuilder:
         self._count += 1
 
     def frame(self) -> bytearray:
-        """Return the frame. The batch is not used afterwards."""
+        """Return the frame. The builder must not be used afterwards."""
         _LIST_HEADER.pack_into(self._frame, 0, _LIST_TYPE, self._count)
         return self._frame
 
 
 def encode(messages: Sequence[AnyMessage]) -> bytes:
     """Encode messages as one frame."""
-    batch = FrameBuilder()
+    builder = FrameBuilder()
     for message in messages:
-        batch.add(message)
-    return bytes(batch.frame())
+        builder.add(message)
+    return bytes(builder.frame())
 
 
 def split(message: AnyMessage) -> tuple[bytearray, memoryview] | None:
-    """Give a frame and the piece that goes behind it as a second one, uncopied; None where that does not pay."""
+    """Split a chunk into its frame and, uncopied, the piece that is sent behind it; None where that does not pay."""
     if type(message) is not Chunk or len(message.data) < PIECE_BYTES:
         return None
-    batch = FrameBuilder()
-    batch.add(Chunk(message.request, message.offset, message.total, memoryview(b"")))
-    return batch.frame(), message.data
+    builder = FrameBuilder()
+    builder.add(Chunk(message.request, message.offset, message.total, memoryview(b"")))
+    return builder.frame(), message.data
 
 
 def join(frame: bytes, piece: memoryview, decoder: "msgspec.msgpack.Decoder[list[_AMessage]]") -> list[Chunk]:
@@ -94,7 +95,7 @@ def join(frame: bytes, piece: memoryview, decoder: "msgspec.msgpack.Decoder[list
 
 
 def decode(frame: bytes, decoder: "msgspec.msgpack.Decoder[list[_AMessage]]") -> list[_AMessage]:
-    """Decode a frame of what `decoder`, one of `TO_NODE`, `FROM_NODE` and `ON_BUS`, understands.
+    """Decode a frame with `decoder`, one of `TO_NODE`, `FROM_NODE` and `ON_BUS`.
 
     Raises RemoteProtocolError, and nothing else, whatever the bytes are.
     """

@@ -1,9 +1,9 @@
-"""Digests of values and code that are the same in every process, so that one process can tell what another has done.
+"""Digests of values and code that are the same in every process, so that a process can recognise another one's work.
 
-A pickle won't do: it tells equal parts from identical ones, it writes sets in an order that differs from process to
-process, and what it carries by value has random names. So nothing is written here that depends on identity, sets are
-sorted, and functions and classes stand for what they do: their bytecode, what they capture, and what they name in
-their own module. Where a function stands in its file, and its comments, change nothing.
+A pickle won't do: it distinguishes equal parts from identical ones, it writes sets in an order that differs from process
+to process, and definitions that it carries by value get random names. So nothing is written here that depends on
+identity, sets are sorted, and functions and classes are digested by their behaviour: their bytecode, the values that they
+capture, and the names of their own module that they use. A function's place in its file, and its comments, don't count.
 """
 
 import pickle
@@ -19,14 +19,14 @@ from handoff_actors.wire.payload import encode
 DIGEST_BYTES: Final = 16
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
 _CONTAINERS: Final = (tuple, list, dict, set, frozenset)
-#: What pickle raises for what it can't pickle: a cycle, where nothing may be told by identity, is a ValueError.
+#: Errors of pickle for an object that it can't pickle. A cycle is a ValueError where identity may not be used.
 _REFUSALS: Final = (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError)
 
 _Definition = FunctionType | type
 
 
 def digest_of(*parts: bytes) -> bytes:
-    """One digest of several byte strings, whose borders count."""
+    """Return one digest of several byte strings; it depends on where each of them ends, too."""
     digest = blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
@@ -35,10 +35,10 @@ def digest_of(*parts: bytes) -> bytes:
 
 
 class Digester:
-    """Digests values and code. It remembers functions and classes, which must not change while it is in use."""
+    """Digests values and code. Functions and classes are remembered, and must not change while a digester is in use."""
 
     def __init__(self) -> None:
-        #: By identity; each is kept along, so that its identity stays its own.
+        #: By identity; each definition is kept alive, so that its identity stays its own.
         self._known: dict[int, tuple[_Definition, bytes]] = {}
         self._entered: set[int] = set()
 
@@ -55,7 +55,7 @@ class Digester:
             return digest_of(_name(type(value)))
 
     def definition(self, definition: _Definition) -> bytes:
-        """The digest of a function or class, with whatever of its own module it comes to call."""
+        """The digest of a function or class, with all definitions of its own module that it comes to use."""
         known = self._known.get(id(definition))
         if known is not None:
             return known[1]
@@ -83,7 +83,7 @@ class Digester:
         return digest_of(stream.getbuffer(), *(buffer.raw() for buffer in buffers))  # type: ignore[arg-type]  # bytes-like
 
     def _own(self, definition: _Definition) -> bytes:
-        """The digest of a definition by itself; others that it names count by their names."""
+        """The digest of a definition by itself; definitions that it refers to count by their names."""
         if isinstance(definition, type):
             bases = [_name(base) for base in definition.__bases__]
             return digest_of(
@@ -105,14 +105,14 @@ class Digester:
 
 
 class _DigestPickler(pickle.Pickler):
-    """Writes what is never read: definitions by their digests, sets in the order of theirs."""
+    """Writes pickles that are never read: definitions are replaced by digests, sets are sorted by their members' digests."""
 
     def __init__(self, stream: BytesIO, digester: Digester, buffers: list[pickle.PickleBuffer]) -> None:
         super().__init__(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
         self._digester = digester
 
     def persistent_id(self, obj: Any) -> object:
-        """What stands for an object; None: it is pickled as it is."""
+        """Return the stand-in for an object; None if the object is pickled as it is."""
         if isinstance(obj, FunctionType | type):
             return self._digester.definition(obj)
         if isinstance(obj, set | frozenset):
@@ -128,7 +128,7 @@ def _name(value: object) -> bytes:
 
 
 def _definitions_in(definition: _Definition) -> Iterator[_Definition]:
-    """What a definition names or captures of its own module."""
+    """Yield the definitions of its own module that a definition refers to or captures."""
     if isinstance(definition, type):
         found: list[object] = [*_methods(definition), *definition.__bases__]
     else:
@@ -149,7 +149,7 @@ def _methods(definition: type) -> Iterator[FunctionType]:
 
 def _plain_attributes(definition: type) -> Iterator[bytes]:
     for name, value in vars(definition).items():
-        # Those with underscores tell of documentation and of places in files.
+        # Attributes with underscores hold documentation and places in files.
         if isinstance(value, _PLAIN) and not name.startswith("__"):
             yield f"{name}={value!r}".encode()
 
@@ -165,9 +165,9 @@ def _captured(function: FunctionType) -> Iterator[tuple[str, object]]:
 
 
 def _globals_of(function: FunctionType) -> Iterator[tuple[str, object]]:
-    """The globals that a function may use, except for those whose state is nobody's business.
+    """Yield the globals that a function may use, except for objects whose state does not belong to the code.
 
-    Containers count where they travel along, which is with code of `__main__`; what a module has, a node imports.
+    Containers count where they are sent along, which is with code of `__main__`; those of other modules a node imports.
     """
     counted: tuple[type, ...] = (*_PLAIN, FunctionType, type, ModuleType)
     if function.__module__ == "__main__":

@@ -30,10 +30,10 @@ _PICKLE: Final = pickle.PROTO[0]
 _MAGIC: Final = b"HB"
 _HEADER: Final = struct.Struct("<2sxxIQ")
 _ALIGNMENT: Final = 64
-#: How deep and how wide the search for the part that cannot be pickled goes.
+#: Depth and width of the search for the part that cannot be pickled.
 _SEARCH_DEPTH: Final = 8
 _SEARCH_WIDTH: Final = 1000
-#: What to do where a node lacks a module.
+#: Advice for users, where a node lacks a module.
 WAYS_TO_A_MODULE: Final = (
     "install it there, name a directory that has it as working_dir= (or in the node's PYTHONPATH),"
     " or send it along with modules_by_value=[...]"
@@ -41,7 +41,7 @@ WAYS_TO_A_MODULE: Final = (
 
 
 class Payload:
-    """An encoded value: buffers that make it up when written one after another."""
+    """An encoded value, as buffers that are to be written one after another."""
 
     __slots__ = ("buffers", "nbytes")
 
@@ -50,7 +50,7 @@ class Payload:
         self.nbytes = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
 
     def to_bytes(self) -> bytes:
-        """Give all of it in one piece; no copy where it is one piece."""
+        """Return the whole encoding as one piece; uncopied if it is one piece already."""
         first = self.buffers[0]
         return first if len(self.buffers) == 1 and type(first) is bytes else b"".join(self.buffers)
 
@@ -75,7 +75,7 @@ def _pickle(value: Any) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
 
 
 def decode(data: bytes | memoryview | mmap) -> Any:
-    """Give the value; its large buffers are read-only views of `data`. Raises SerializationError."""
+    """Decode a value; its large buffers are read-only views of `data`. Raises SerializationError."""
     try:
         if data[0] == _PICKLE:
             return pickle.loads(data)
@@ -85,9 +85,9 @@ def decode(data: bytes | memoryview | mmap) -> Any:
 
 
 class Sealed:
-    """A value that is encoded already, and stays so on its way within others until it is opened.
+    """A value that is encoded already, and stays so within other values until it is opened.
 
-    Whoever passes it on can't fail on it, and whoever opens it knows whose value it was.
+    Encoding and decoding those others can't fail because of it, and an error on opening is certainly about this value.
     """
 
     __slots__ = ("_buffers", "_core")
@@ -103,7 +103,7 @@ class Sealed:
         return cls(b"".join(pieces), buffers)
 
     def open(self) -> Any:
-        """Give the value, whose large buffers are copies that may be written to. Raises SerializationError."""
+        """Decode the value; its large buffers are copies that may be written to. Raises SerializationError."""
         try:
             return pickle.loads(self._core, buffers=map(bytearray, self._buffers))
         except Exception as error:
@@ -122,7 +122,7 @@ def _unreadable(error: Exception) -> SerializationError:
 
 
 def encode_call(extra_args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """Encode what follows the results of a function's args. Raises SerializationError."""
+    """Encode the arguments that follow the results of a function's `args`. Raises SerializationError."""
     try:
         return encode((extra_args, kwargs)).to_bytes()
     except SerializationError as error:
@@ -131,7 +131,7 @@ def encode_call(extra_args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 
 
 def decode_call(constants: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Give back (extra_args, kwargs). Raises SerializationError."""
+    """Decode (extra_args, kwargs). Raises SerializationError."""
     extra_args, kwargs = decode(constants)
     return extra_args, kwargs
 
@@ -173,7 +173,7 @@ def _decode_with_buffers(data: memoryview) -> Any:
 
 
 def _refusal(roots: Mapping[str, Any], error: BaseException) -> str:
-    """Say what cannot be encoded, and where in `roots` it is."""
+    """Return a message that names the part that cannot be encoded, and its place in `roots`."""
     path, culprit = _culprit(roots)
     for kind, noun, remedy in (
         (Generator, "a generator", "a list"),
@@ -234,9 +234,9 @@ def _summary(error: BaseException) -> str:
 
 
 def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
-    """Give (digest, by_reference, bytes). What can be imported goes by reference, all else by value.
+    """Return (digest, by_reference, bytes): importable code by reference, all other code by value.
 
-    Raises SerializationError, which names what the function captures that cannot be pickled.
+    Raises SerializationError, which names the captured value that cannot be pickled.
     """
     reference = _reference(code)
     if reference is not None:
@@ -255,7 +255,7 @@ def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
 
 
 def load_code(by_reference: bool, code: bytes) -> Callable[..., Any]:
-    """Give the function that `encode_code` was given. Raises SerializationError."""
+    """Load the function that `encode_code` has encoded. Raises SerializationError."""
     if by_reference:
         return _load_reference(code.decode())
     try:
@@ -270,7 +270,7 @@ def load_code(by_reference: bool, code: bytes) -> Callable[..., Any]:
 
 
 def _reference(code: Callable[..., Any]) -> str | None:
-    """Give "module:qualified.name" if a fresh process that imports it gets this very object."""
+    """Return "module:qualified.name" if a fresh process that imports it gets this very object, else None."""
     module_name, name = getattr(code, "__module__", None) or "", getattr(code, "__qualname__", "")
     module = sys.modules.get(module_name)
     if module is None or not _is_importable(module_name) or _is_sent_by_value(module_name):
@@ -287,7 +287,7 @@ def _attribute(module: ModuleType, name: str) -> Any:
 
 @functools.cache
 def _is_importable(module_name: str) -> bool:
-    """Whether the import system finds this very module: not `__main__`, nor one that was made up or loaded by hand."""
+    """True if the import system finds this very module: not `__main__`, nor one that was made up or loaded by hand."""
     module = sys.modules.get(module_name)
     spec = getattr(module, "__spec__", None)
     if module_name == "__main__" or spec is None:
@@ -333,7 +333,7 @@ def encode_exception(error: BaseException) -> bytes:
 
 
 def decode_exception(data: bytes) -> BaseException:
-    """Give the exception, its `__cause__` a RemoteTraceback; RemoteError where it cannot be unpickled here."""
+    """Decode an exception, its `__cause__` a RemoteTraceback; give a RemoteError where it cannot be unpickled here."""
     type_name, message, text, survivor = decode(data)
     error: BaseException
     try:
@@ -345,7 +345,7 @@ def decode_exception(data: bytes) -> BaseException:
 
 
 def _survivor(error: BaseException) -> bytes | None:
-    """Give the pickled exception if an exception comes out of it again."""
+    """Return the pickled exception if an exception can be unpickled from it, else None."""
     try:
         survivor = encode(error).to_bytes()
         is_whole = isinstance(decode(survivor), BaseException)
@@ -373,4 +373,4 @@ def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - a user's __str__ raises what it likes
-        return "(its text cannot be had)"
+        return "(its text is unavailable)"

@@ -1,4 +1,4 @@
-"""How a value becomes a pickle, with none of its large parts copied."""
+"""Pickling of values without a copy of their large parts."""
 
 import copyreg
 import pickle
@@ -14,26 +14,26 @@ from handoff_actors.errors import VersionMismatch
 from handoff_actors.wire.interpreter import PYTHON
 
 PROTOCOL: Final = 5
-#: Copying less takes no longer than the pickler that does not copy: 3 µs.
+#: Copying less than this takes no longer than the pickler that does not copy: 3 µs.
 BULKY_NBYTES: Final = 256 * 1024
-#: So many members of a container are looked at.
+#: The number of members of a container that are looked at.
 _MEMBERS: Final = 32
 #: Pickles by hand are bytes; numpy, pandas and arrow give their memory out of band by themselves.
 _FLAT: Final = frozenset({bytes, bytearray, str})
 _SEQUENCES: Final = frozenset({list, tuple})
 
 Piece = bytes | bytearray
-#: What `__reduce__` would give for objects of very these types.
+#: By type: a function that stands in for `__reduce__` of objects of exactly this type.
 Reducers = Mapping[type, Callable[[Any], Any]]
 
-#: So much of a pickle is searched for code; what comes later, behind much else, shows when it is loaded.
+#: Only this much of a pickle is searched for code; code that comes later shows when the pickle is loaded.
 _SEARCHED_NBYTES: Final = 2**20
 
 
 def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
-    """Give the pickle, in pieces that follow one another, and what it leaves out of band.
+    """Return the pickle, in pieces that follow one another, and its out-of-band buffers.
 
-    Neither may be used once the value has changed. Raises what cloudpickle, or the value itself, raises.
+    Neither may be used once the value has changed. Raises the errors of cloudpickle, or of the value itself.
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
@@ -48,14 +48,14 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
 
 
 def pickled_by_value(code: Any) -> bytes:
-    """Give the pickle of code that others can't import. Raises what cloudpickle, or a value that it captures, raises."""
+    """Pickle code that others can't import. Raises the errors of cloudpickle, or of a value that the code captures."""
     pieces: list[Piece] = []
     _ValuePickler(_Pieces(pieces), None, {}).dump(code)
     return b"".join(pieces)
 
 
 def has_code(encoded: bytes) -> bool:
-    """Whether a pickle has code by value in it, which only the same minor version of Python can load."""
+    """True if a pickle contains code by value, which only the same minor version of Python can load."""
     return encoded.find(_MARK, 0, _SEARCHED_NBYTES) >= 0
 
 
@@ -72,7 +72,7 @@ def _plain(value: Any, buffers: list[pickle.PickleBuffer], reducers: Reducers | 
 
 
 def _is_bulky(value: Any) -> bool:
-    """Whether `dumps` would copy much: it is seen of a value and of its first members, and may be missed deeper."""
+    """True if `dumps` would copy much. The value and its first members are looked at; larger parts deeper may be missed."""
     kind = type(value)
     if kind in _FLAT:
         return len(value) >= BULKY_NBYTES
@@ -86,7 +86,7 @@ def _is_bulky(value: Any) -> bool:
 
 
 def _names_what_travels_by_value(pieces: list[Piece]) -> bool:
-    """Whether a pickle may refer to what others can't import: `__main__`, and what users have registered as such."""
+    """True if a pickle may refer to modules that others can't import: `__main__`, and those that users have registered."""
     # The pickler's own pieces are shorter than the large bytes between them, in which no name counts.
     own = pieces if len(pieces) == 1 else [piece for piece in pieces if len(piece) < BULKY_NBYTES]
     registered = cloudpickle.list_registry_pickle_by_value()
@@ -97,7 +97,7 @@ def _names_what_travels_by_value(pieces: list[Piece]) -> bool:
 
 
 class _Pieces:
-    """A file, to a pickler; it hands large bytes over as they are."""
+    """The file that a pickler writes to; it keeps large bytes as they are."""
 
     def __init__(self, pieces: list[Piece]) -> None:
         self.write = pieces.append
@@ -120,7 +120,7 @@ def _reduce_code(code: CodeType) -> tuple[Any, ...]:
 
 
 def code_of_python(python: str, filename: str, *parts: Any) -> CodeType:
-    """Make code of what this minor version of Python took apart. Another's would crash the process when it runs.
+    """Rebuild code that this minor version of Python took apart. Another version's would crash the process when it runs.
 
     Raises VersionMismatch.
     """
@@ -136,9 +136,9 @@ _MARK: Final = code_of_python.__name__.encode()
 
 
 class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """What cloudpickle can, and memoryviews: they arrive as views of what was sent, read-only.
+    """A cloudpickle pickler that pickles memoryviews, too: they arrive as read-only views of the bytes sent.
 
-    Code by value is told from all else, and says which Python it is of.
+    Code by value is marked as such, with the version of Python that it is from.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which members can work together."""
+"""The check that two members can work together."""
 
 from handoff_actors.errors import VersionMismatch
 from handoff_actors.wire.interpreter import PYTHON
@@ -10,7 +10,7 @@ VERSION = "0.1.0"
 def check_versions(whose: str, protocol: int, version: str, python: str) -> None:
     """Raise VersionMismatch, naming both sides, if a member of these versions and this one can't work together.
 
-    Members with different versions of Python can: each gets only what it can run.
+    Members with different versions of Python can: each gets only functions that it can run.
     """
     if protocol != PROTOCOL:
         raise VersionMismatch(

@@ -1,4 +1,4 @@
-"""What every message is made of."""
+"""The base class of all messages, and types that their fields share."""
 
 from typing import Annotated
 
@@ -13,4 +13,4 @@ Name = Annotated[str, Meta(max_length=255)]
 
 
 class Message(Struct, frozen=True, array_like=True, gc=False):
-    """What every message derives from."""
+    """The base class of every message."""

@@ -1,4 +1,4 @@
-"""Which messages go which way."""
+"""The messages by direction: to a node, from a node, on the bus."""
 
 from handoff_actors.wire.messages.members import (
     Beat,
@@ -30,14 +30,14 @@ from handoff_actors.wire.messages.runs import (
 )
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
-#: What those ask who only look.
+#: Questions of clients that only observe.
 Question = ListMembers | ListRuns
-#: What a node understands.
+#: Messages to a node.
 ToNode = Hello | Beat | Assign | Recall | Copy | Close | Fetch | Question | Redeclare | Goodbye | Chunk | Gone
-#: What a node says of a run.
+#: Messages from a node about a run.
 AboutRun = Completed | Failed | Recalled | Copied | Closed | Started
-#: What a node says to whoever is connected to it.
+#: Messages from a node to the peers that are connected to it.
 FromNode = AboutRun | Output | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
-#: What is said on the discovery bus.
+#: Messages on the discovery bus.
 OnBus = Joined | Published
 AnyMessage = ToNode | FromNode | OnBus

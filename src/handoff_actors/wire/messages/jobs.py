@@ -1,4 +1,4 @@
-"""What is said of functions, as parts of messages about runs."""
+"""Functions, attempts and their outcomes, as parts of messages about runs."""
 
 from typing import Annotated
 
@@ -9,13 +9,13 @@ from handoff_actors.wire.messages.base import Count, Digest, Message
 
 
 class Ref(Message, frozen=True, tag=1):
-    """An argument that is a stored value: whoever runs the function maps it, or has its node fetch it first."""
+    """An argument that is a stored value: the worker maps it, and its node fetches it first where it is missing."""
 
     index: Index
     nbytes: Count
     #: Addresses of nodes that hold it, best first; "" is the session that sent the function.
     holders: list[str]
-    #: The attempt that made it, where another attempt's value will not do instead; 0: any will.
+    #: The attempt that made it, where no other attempt's value will do; 0: any attempt's will.
     version: Count = 0
 
 
@@ -29,13 +29,13 @@ class Call(Message, frozen=True, tag=2):
 
 
 class Text(Message, frozen=True, tag=3):
-    """An argument that is this very string: hooks are told the names of nodes."""
+    """An argument that is this string: hooks get the names of nodes."""
 
     value: str
 
 
 class Earlier(Message, frozen=True, tag=4):
-    """An argument that an earlier member of the same unit has made, on the same worker."""
+    """An argument that is the result of an earlier member of the same fused unit, on the same worker."""
 
     index: Index
 
@@ -45,17 +45,17 @@ Arg = bytes | Text | Ref | Call | Earlier
 
 
 class TemplateEnvironment(Message, frozen=True):
-    """What functions find around them, beyond what their node has."""
+    """The environment of functions, beyond their node's own."""
 
     variables: dict[str, str]
     #: Absolute path of the directory to work in, and to import from; "": the node's own.
     directory: str = ""
-    #: What is in it, for nodes without a directory of that path: an archive that the app holds.
+    #: The directory's content, for nodes without a directory of that path: an archive that the app holds.
     package: Ref | None = None
 
 
 class Template(Message, frozen=True):
-    """What many functions of a run have in common; sent to a node once, before the first that uses it."""
+    """The properties that many functions of a run share; sent to a node once, before the first function that uses them."""
 
     number: Count
     #: Identifies `code` across runs, so that a worker loads it once.
@@ -71,20 +71,20 @@ class Template(Message, frozen=True):
     cost: Resources
     #: Seconds per attempt.
     timeout: float | None
-    #: What functions print and log comes home, log records from this level on; None: it stays at the node.
+    #: Output of functions is sent to the app, log records from this level on; None: it stays at the node.
     log_level: Count | None = None
     #: None: the node's own.
     environment: TemplateEnvironment | None = None
 
 
-#: (negative priority, how often the run had changed its mind about levels, negative level): lower ones go first. A level
-#: is the way that is left to a sink; those of before a change can't be compared with those of after it, and go first.
+#: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the
+#: length of the path that is left to a sink; levels from before a change can't be compared with later ones, and go first.
 Rank = tuple[int, int, float]
 FIRST: Rank = (0, 0, 0.0)
 
 
 class Job(Message, frozen=True):
-    """One attempt at one function, and at those that run right behind it on the same worker: together they are a unit."""
+    """One attempt at one function, and at those that run right behind it on the same worker: together a fused unit."""
 
     index: Index
     attempt: Attempt
@@ -92,31 +92,31 @@ class Job(Message, frozen=True):
     args: list[Arg]
     #: Encoded (extra_args, kwargs): inline, or stored where they are large; None where there are neither.
     constants: bytes | Ref | None
-    #: They claim what this one does. If a member does not end well, those behind it do not run.
+    #: The functions behind this one, with the same claim. If a member fails, the members behind it do not run.
     then: "tuple[Job, ...]" = ()
-    #: How urgent it is, among others of its run.
+    #: The urgency among other jobs of the run.
     rank: Rank = FIRST
 
 
 class Ticket(Message, frozen=True):
-    """Names one attempt."""
+    """The identity of one attempt."""
 
     index: Index
     attempt: Attempt
 
 
 class Printed(Message, frozen=True, tag=5):
-    """A piece of what a function has printed: often a line, with its end."""
+    """A piece of a function's printed output: often a line, with its end."""
 
     index: Index
     attempt: Attempt
-    #: It went to stderr, not to stdout.
+    #: True: printed to stderr; False: to stdout.
     is_error: bool
     text: str
 
 
 class Logged(Message, frozen=True, tag=6):
-    """A record that a function has logged, with the names that `logging` has for these."""
+    """A record that a function has logged; the fields are named as in `logging`."""
 
     index: Index
     attempt: Attempt
@@ -133,34 +133,34 @@ class Logged(Message, frozen=True, tag=6):
 
 
 class Dropped(Message, frozen=True, tag=7):
-    """Lines, or records, of a function that there was no room for."""
+    """Lines, or records, of a function that were dropped for want of room."""
 
     index: Index
     attempt: Attempt
     lines: Count
 
 
-#: What functions say on their way.
+#: Output of functions while they run.
 Said = Printed | Logged | Dropped
 
 
 class Done(Message, frozen=True):
-    """The good end of one attempt."""
+    """The success of one attempt."""
 
     index: Index
     attempt: Attempt
-    #: The encoded value, or how many bytes of it the node has stored.
+    #: The encoded value, or the number of its bytes if the node has stored it.
     value: bytes | Count
     #: Process id of the worker.
     worker: int
-    #: Seconds that the user's code took.
+    #: Seconds that the user's code ran.
     ran_s: float
 
 
 class Traces(Message, frozen=True):
-    """What is known of an attempt that did not end well, beside why."""
+    """Facts about a failed attempt, besides the reason."""
 
-    #: The most memory that its worker has ever had, in bytes; 0 where that is not known.
+    #: The peak memory of its worker, over the worker's life, in bytes; 0 where that is not known.
     peak_nbytes: Count = 0
     #: Its machine was short of memory when it ended.
     memory_was_short: bool = False

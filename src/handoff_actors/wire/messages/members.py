@@ -1,4 +1,4 @@
-"""What members say of themselves and of one another."""
+"""Messages about members: connections, leases, adverts, questions about the cluster."""
 
 from msgspec import field
 
@@ -7,29 +7,29 @@ from handoff_actors.wire.messages.base import Count, Message, Name
 
 
 class Advert(Message, frozen=True):
-    """What a node says of itself: a full picture each time, so that a lost or late one does no harm."""
+    """A node's description of itself: a full picture each time, so that a lost or late one does no harm."""
 
     name: Name
     incarnation: Name
-    #: Counts the adverts of this incarnation; an older one than the last seen is ignored.
+    #: The number of this advert within the incarnation; one older than the last seen is ignored.
     seq: Count
-    #: Where its service listens, for example tcp://10.0.0.1:7070; "" for a node embedded in the reader's own process.
+    #: The address of its service, for example tcp://10.0.0.1:7070; "" for a node embedded in the reader's own process.
     address: str
-    #: Where its adverts are published.
+    #: The address at which its adverts are published.
     bus: str
     capabilities: Resources
     #: Capabilities minus claims.
     spare: Resources
     #: Processes that run sync functions.
     workers: Count
-    #: Functions that run, and functions that wait for a worker or for room.
+    #: Functions that run, and functions that wait for a worker or for resources.
     running: Count
     queued: Count
     #: Bytes of values in its store.
     stored: Count
-    #: It finishes what it has and takes no more.
+    #: True: the node drains; it finishes the functions that it has and takes no more.
     leaving: bool
-    #: A number made of the members it knows; differing numbers mean that somebody missed someone.
+    #: A digest of the members that it knows; differing digests mean that one of two nodes does not know some member.
     view: int
     version: Name
     #: "3.11": bytecode and pickles by value do not cross minor versions.
@@ -37,17 +37,17 @@ class Advert(Message, frozen=True):
 
 
 class ServedRun(Message, frozen=True):
-    """A run as a node sees it that serves it."""
+    """A run, as seen by one node that serves it."""
 
     run: RunId
-    #: Who asked for it: the name in its `Hello`.
+    #: The client that asked for it: the name in its `Hello`.
     owner: Name
-    #: Functions of it that run here, and those that wait here for a worker, for room or for values.
+    #: Functions of the run that run here, and those that wait here for a worker, for resources or for values.
     running: Count
     queued: Count
     #: Bytes of its values in the store.
     stored: Count
-    #: It is over, and what it left is being cleared away.
+    #: True: the run is over, and its values here are being removed.
     closing: bool
 
 
@@ -57,7 +57,7 @@ class Hello(Message, frozen=True, tag=10):
     protocol: int
     version: Name
     python: Name
-    #: Who asks, for logs and errors.
+    #: The sender's name, for logs and errors.
     name: Name
     #: The advert of a node that joins; None from a session.
     advert: Advert | None
@@ -68,11 +68,11 @@ class Beat(Message, frozen=True, tag=11):
 
 
 class ListMembers(Message, frozen=True, tag=17):
-    """Answered by `Members`."""
+    """Asks for the members of the cluster. Answered by `Members`."""
 
 
 class Redeclare(Message, frozen=True, tag=18):
-    """Offer these capabilities from now on. Answered by `Redeclared`."""
+    """Asks the node to offer these capabilities from now on. Answered by `Redeclared`."""
 
     capabilities: Resources
 
@@ -82,22 +82,22 @@ class Goodbye(Message, frozen=True, tag=19):
 
 
 class ListRuns(Message, frozen=True, tag=20):
-    """Answered by `Runs`."""
+    """Asks for the runs that the node serves. Answered by `Runs`."""
 
 
 class Welcome(Message, frozen=True, tag=30):
-    """The connection stands. Carries every member that the node knows, itself first."""
+    """Accepts the connection. Carries every member that the node knows, itself first."""
 
     protocol: int
     members: list[Advert]
     #: Seconds without any message after which the node forgets the sender.
     lease_s: float
-    #: Names of those members that the node has not heard of for a while.
+    #: Names of the members that the node has not heard from for a while.
     suspects: list[Name] = field(default_factory=list)
 
 
 class Refused(Message, frozen=True, tag=31):
-    """The connection does not stand."""
+    """Refuses the connection."""
 
     reason: str
 
@@ -121,12 +121,12 @@ class Runs(Message, frozen=True, tag=43):
 
 
 class Joined(Message, frozen=True, tag=40):
-    """On the bus: a member that the publisher has just learned of."""
+    """Announces on the bus a member that the publisher has just learned of."""
 
     advert: Advert
 
 
 class Published(Message, frozen=True, tag=41):
-    """On the bus: the publisher's own advert."""
+    """Announces on the bus the publisher's own advert."""
 
     advert: Advert

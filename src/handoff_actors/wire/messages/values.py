@@ -1,13 +1,13 @@
-"""How a stored value gets from one place to another."""
+"""Messages that move a stored value from one place to another."""
 
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.base import Count, Message
 
 
 class Fetch(Message, frozen=True, tag=16):
-    """A piece of a stored value, please. Answered by `Chunk` or `Gone`."""
+    """Asks for a piece of a stored value. Answered by `Chunk` or `Gone`."""
 
-    #: The asker's own number for the whole transfer.
+    #: The receiver's own number for the whole transfer.
     request: Count
     run: RunId
     index: Index
@@ -27,6 +27,6 @@ class Chunk(Message, frozen=True, tag=36):
 
 
 class Gone(Message, frozen=True, tag=37):
-    """The value asked for is not here."""
+    """Reports that the requested value is not here."""
 
     request: Count
