@@ -201,7 +201,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         return importlib.import_module("handoff_actors.wire.versions").VERSION
     if name == "events":
-        # A module, which gets here as an attribute once it is imported.
+        # A module: importing it makes it an attribute of this one.
         return importlib.import_module("handoff_actors.events")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

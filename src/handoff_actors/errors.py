@@ -1,4 +1,4 @@
-"""Everything that can go wrong, by name; each error carries the facts as fields."""
+"""The errors of this library, which carry the facts as fields."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from handoff_actors.ids import FunctionId, Resources
 
 
 class HandoffError(Exception):
-    """What every error of this library derives from. All of them can be pickled, with their fields.
+    """The base class of every error of this library. All of them can be pickled, with their fields.
 
-    As text, an error does nothing to a terminal that shows it, whatever a function or a node has said. Fields hold what
-    was said as it was.
+    An error's text is harmless to a terminal that shows it, whatever functions and nodes have sent. Fields hold the
+    original text.
     """
 
     def __str__(self) -> str:
@@ -23,7 +23,7 @@ class HandoffError(Exception):
 
 
 def _restore(kind: type[HandoffError], args: tuple[object, ...], fields: dict[str, object]) -> HandoffError:
-    # Constructors take the fields and make the message of them; here both are there already.
+    # Constructors make the message from the fields; here both exist already.
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(fields)
@@ -31,7 +31,7 @@ def _restore(kind: type[HandoffError], args: tuple[object, ...], fields: dict[st
 
 
 def reason_of(error: OSError) -> str:
-    """What an operating system error says, with the path that it is about: "Permission denied: /run/x"."""
+    """Return an operating system error's text, with its path if it has one: "Permission denied: /run/x"."""
     said = error.strerror or str(error)
     return said if error.filename is None else f"{said}: {os.fsdecode(error.filename)}"
 
@@ -41,7 +41,7 @@ class DagError(HandoffError, ValueError):
 
 
 class MissingFunctionError(DagError):
-    """A function takes from, or is collocated with, an id that the DAG does not have."""
+    """A function takes the result of, or is collocated with, an id that the DAG does not have."""
 
     def __init__(
         self, function_id: FunctionId, missing_id: FunctionId, role: str = "takes the result of"
@@ -49,7 +49,7 @@ class MissingFunctionError(DagError):
         super().__init__(
             f"function {function_id!r} {role} {missing_id!r}, which is not in the DAG; add it or correct the id"
         )
-        #: The function that names it.
+        #: The function that refers to the missing id.
         self.function_id = function_id
         #: The id that the DAG does not have.
         self.missing_id = missing_id
@@ -60,7 +60,7 @@ class CycleError(DagError):
 
     def __init__(self, cycle: Sequence[FunctionId]) -> None:
         super().__init__("functions wait for one another: " + " -> ".join(map(repr, cycle)))
-        #: Their ids in order, the first one again at the end.
+        #: The functions' ids in order, the first one again at the end.
         self.cycle = list(cycle)
 
 
@@ -69,12 +69,12 @@ class DuplicateFunctionError(DagError):
 
     def __init__(self, function_id: FunctionId) -> None:
         super().__init__(f"the DAG already has a function {function_id!r}; ids are unique within a DAG")
-        #: The id that is there already.
+        #: The id that the DAG already has.
         self.function_id = function_id
 
 
 class InvalidFunctionError(DagError):
-    """A function has what it may not have, or lacks what it needs."""
+    """A function has a field that is invalid or not allowed, or lacks one that it needs."""
 
     def __init__(self, function_id: FunctionId, reason: str) -> None:
         super().__init__(f"function {function_id!r}: {reason}")
@@ -85,7 +85,7 @@ class InvalidFunctionError(DagError):
 
 
 class AllocationError(HandoffError):
-    """No node that is known could ever run the function, and none joined in time."""
+    """No known node could ever run the function, and no such node joined in time."""
 
     def __init__(
         self,
@@ -98,20 +98,20 @@ class AllocationError(HandoffError):
             f"{escape_name(name)} offers {dict(offer)}" for name, offer in sorted(offers.items())
         )
         super().__init__(f"function {function_id!r} {reason}. The nodes there are: {offered or 'none'}")
-        #: The function that nothing can run.
+        #: The function that no node can run.
         self.function_id = function_id
-        #: What it claims: cpu in cores, memory in MB, gpu in devices, others in units of their own.
+        #: The function's claim: cpu in cores, memory in MB, gpu in devices, others in units of their own.
         self.need = dict(need)
-        #: What each node offers, by name.
+        #: Each node's capabilities, by its name.
         self.offers = {name: dict(offer) for name, offer in offers.items()}
-        #: Why that is not enough.
+        #: Why these are not enough.
         self.reason = reason
 
 
 class FunctionFailed(HandoffError):
-    """A function raised, or its worker died, once more than it may. `__cause__` is the user's own exception.
+    """A function raised, or its worker died, and no retry was left. `__cause__` is the user's own exception.
 
-    All of it is about the last attempt, whose number is `attempts`.
+    All fields are about the last attempt, whose number is `attempts`.
     """
 
     def __init__(
@@ -136,9 +136,9 @@ class FunctionFailed(HandoffError):
         )
         #: The function that failed.
         self.function_id = function_id
-        #: The name of the node where it did.
+        #: The name of the node where it failed.
         self.node = node
-        #: How often it was sent out.
+        #: How often the function was sent to a node.
         self.attempts = attempts
         #: What happened, for people.
         self.reason = reason
@@ -146,13 +146,13 @@ class FunctionFailed(HandoffError):
         self.signal = signal
         #: The status with which its worker ended by itself; None if it did not.
         self.exit_code = exit_code
-        #: "exception", "timeout", "worker" (it died), "store" (no room for the result) or "memory" (it used too much).
+        #: "exception", "timeout", "worker" (died), "store" (no room for the result) or "memory" (used too much).
         self.kind = kind
-        #: The most memory that its worker has ever had, in MB; None where that is not known.
+        #: The peak memory of its worker, over the worker's life, in MB; None where that is not known.
         self.peak_memory_mb = peak_memory_mb
-        #: Whether the machine had less than 5 % of its memory left, or the kernel has ended processes for want of it.
+        #: True if the machine had less than 5 % of its memory left, or the kernel has ended processes for want of it.
         self.memory_was_short = memory_was_short
-        #: The last lines that it printed, on either stream.
+        #: The last lines that the function printed, on either stream.
         self.printed = printed
 
 
@@ -165,12 +165,12 @@ class SerializationError(HandoffError):
 
     def __init__(self, message: str, function_id: FunctionId = None) -> None:
         super().__init__(message)
-        #: Whose code, argument or result it is; None where that is not known.
+        #: The function that the code, argument or result belongs to; None where that is not known.
         self.function_id = function_id
 
 
 class EnvironmentFailed(HandoffError):
-    """A node can't give a function the environment that it asks for, as a rule because it lacks the directory."""
+    """A node can't provide the environment that a function asks for, usually because it lacks the directory."""
 
     def __init__(self, function_id: FunctionId, node: str, reason: str) -> None:
         super().__init__(f"function {function_id!r} on node {node!r}: {reason}")
@@ -180,11 +180,11 @@ class EnvironmentFailed(HandoffError):
 
 
 class NodeLost(HandoffError):
-    """A node that is needed, and that nothing can stand in for, has gone."""
+    """A node is gone that the run needs and that no other node can replace."""
 
     def __init__(self, node: str, message: str) -> None:
         super().__init__(f"node {node!r}: {message}")
-        #: Its name.
+        #: The node's name.
         self.node = node
 
 
@@ -195,9 +195,9 @@ class RunTimeout(HandoffError, TimeoutError):
         super().__init__(
             f"the run did not end within {timeout:g} s: {unfinished} function(s) were unfinished"
         )
-        #: What it was allowed, in seconds.
+        #: The run's `timeout`, in seconds.
         self.timeout = timeout
-        #: How many functions were not done.
+        #: The number of functions that were not done.
         self.unfinished = unfinished
 
 
@@ -206,7 +206,7 @@ class JournalError(HandoffError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"journal {str(path)!r}: {reason}")
-        #: Its file.
+        #: The journal's file.
         self.path = path
         #: What is wrong with it.
         self.reason = reason
@@ -217,36 +217,39 @@ class VersionMismatch(HandoffError):
 
 
 class AuthenticationError(HandoffError):
-    """The other side does not hold the same cluster key as this one, or only one of them holds a key."""
+    """The other side does not hold the same cluster key as this process, or only one of them holds a key."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"the node at {escape_name(address)} and this process don't hold the same cluster key: {reason}. "
             "Give all members of a cluster the same --key-file, HANDOFF_KEY or Session(key=...)"
         )
-        #: Where the other side is.
+        #: The address of the other side.
         self.address = address
-        #: How that showed.
+        #: The evidence for it.
         self.reason = reason
 
 
 class InvalidKeyError(HandoffError, ValueError):
-    """A cluster key is none, others can read or change its file, or a user has no place for a key of its own. None is quoted."""
+    """A cluster key is invalid, others can read or change its file, or there is no place for the user's own key.
+
+    The message never quotes a key.
+    """
 
 
 class ConnectionFailed(HandoffError, ConnectionError):
-    """Nobody answered at an address."""
+    """No node answered at an address."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"no node answered at {escape_name(address)}: {reason}")
-        #: Where one was looked for.
+        #: The address that was tried.
         self.address = address
-        #: What was found instead.
+        #: What happened instead.
         self.reason = reason
 
 
 class RemoteProtocolError(HandoffError):
-    """A peer said something that is not in the protocol."""
+    """A peer sent bytes or messages that break the protocol."""
 
 
 class RemoteTraceback(Exception):
@@ -254,7 +257,7 @@ class RemoteTraceback(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        #: As Python prints it.
+        #: The traceback, as Python prints it.
         self.text = text
 
     def __str__(self) -> str:
@@ -262,18 +265,18 @@ class RemoteTraceback(Exception):
 
 
 class RemoteError(HandoffError):
-    """Stands for an exception of a user's that could not be pickled."""
+    """The stand-in for a user's exception that could not be pickled."""
 
     def __init__(self, type_name: str, message: str) -> None:
         super().__init__(f"{type_name}: {message}")
-        #: The name of its type.
+        #: The name of the exception's type.
         self.type_name = type_name
-        #: What it said.
+        #: The exception's message.
         self.message = message
 
 
 class InsecureAddressError(HandoffError):
-    """A node was to listen where other machines can reach it, with nothing to tell friend from foe."""
+    """A node was to listen at an address that other machines can reach, without a key to authenticate them."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
@@ -281,5 +284,5 @@ class InsecureAddressError(HandoffError):
             "Give all members a cluster key, which `handoff keygen` makes (--key-file, HANDOFF_KEY, Session(key=...)). "
             "Without one listen on 127.0.0.1, or insist with --insecure where everybody on the network is trusted"
         )
-        #: Where it was to listen.
+        #: The address at which it was to listen.
         self.address = address

@@ -1,4 +1,4 @@
-"""Makes text of others harmless to a terminal: what would move its cursor, clear it or reorder it becomes visible.
+"""Makes others' text harmless to a terminal: characters that move its cursor, clear it or reorder text become visible.
 
 Escapes look as in `repr`, so a backslash that was there before stays single: escaping twice is the same as once.
 """
@@ -7,7 +7,7 @@ import re
 
 #: An ESC begins a colour only as ESC [ digits m. Any other may do what it likes to a terminal.
 _COLOUR = r"\[[0-9;:]*m"
-#: C0 but for tab and newline, DEL and C1; then what reorders letters or ends lines, and what can't be encoded at all.
+#: C0 but for tab and newline, DEL and C1; then characters that reorder letters or end lines, and that can't be encoded.
 #: A list, not Unicode's categories: the zero-width joiners that emoji and some scripts need are of the same one as bidi controls.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -16,14 +16,14 @@ _HARMFUL = re.compile(rf"\r\n|\x1b(?!{_COLOUR})|(?!\x1b){_CONTROL.pattern}")
 
 
 def escape_name(text: str) -> str:
-    """A name, an id or an address in one line of printable characters; any other is shown as `repr` shows it."""
+    """Escape a name, an id or an address: one line of printable characters, any other shown as `repr` shows it."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else _shown(character) for character in text)
 
 
 def escape_text(text: str) -> str:
-    """Text with newlines, tabs and colours (SGR sequences) as they are, and other control characters as `repr` shows them.
+    """Escape control characters as `repr` does, except for newlines, tabs and colours (SGR sequences).
 
     A carriage return before a newline is dropped.
     """

@@ -1,6 +1,6 @@
-"""What `on_event` is told of a run: one object for each change, which nothing changes any more.
+"""The events of a run that `on_event` gets: one immutable object for each change.
 
-Told apart by their types:
+Their types tell them apart:
 
     match event:
         case events.Finished():
@@ -17,22 +17,22 @@ from handoff_actors.ids import FunctionId, Resources
 
 
 class RunEvent(Struct, frozen=True, kw_only=True):
-    """A change in a run, and what all changes have: which of these say something depends on the kind."""
+    """A change in a run, with the fields that all changes share; some kinds leave some of them at their defaults."""
 
-    #: The same in a word, for whoever compares strings.
+    #: The kind of event in a word, for programs that compare strings.
     kind: ClassVar[str] = ""
 
-    #: The id of the DAG that is run.
+    #: The id of the run's DAG.
     dag_id: FunctionId
     #: When the app learned of it, in seconds since the epoch.
     time: float
-    #: The user's id of the function concerned; None where it is about no single one.
+    #: The user's id of the function concerned; None where the event is not about a single one.
     function_id: FunctionId = None
-    #: The name of the node concerned; "" where it is about none, or about the app.
+    #: The name of the node concerned; "" where the event is about no node, or about the app.
     node: str = ""
-    #: How often the function has been sent out, this time included; 0 where it is about none.
+    #: How often the function has been sent out, this time included; 0 where the event is about no function.
     attempt: int = 0
-    #: For people; "" where there is nothing to say.
+    #: The reason, for people; "" where there is none.
     reason: str = ""
 
 
@@ -41,7 +41,7 @@ class RunStarted(RunEvent, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "run_started"
 
-    #: How many functions it has, serialize hooks included.
+    #: The number of its functions, serialize hooks included.
     functions: int
 
 
@@ -52,30 +52,30 @@ class RunFinished(RunEvent, frozen=True, kw_only=True):
 
     #: "finished", "failed" or "cancelled".
     outcome: str
-    #: What its caller is about to be raised; None unless it has failed.
+    #: The error that its caller is about to get; None unless the run has failed.
     error: Exception | None = None
-    #: Since it began.
+    #: Duration of the run, in seconds.
     seconds: float
 
 
 class Sent(RunEvent, frozen=True, kw_only=True):
-    """A function leaves for a node, where it may have to wait."""
+    """A function is sent to a node, where it may have to wait."""
 
     kind: ClassVar[str] = "assigned"
 
 
 class Started(RunEvent, frozen=True, kw_only=True):
-    """A worker process of the node has it in hand: it runs, or does so after others that take a moment."""
+    """A function has got to a worker process of the node: it runs, or will after others that take a moment."""
 
     kind: ClassVar[str] = "started"
 
 
 class Finished(RunEvent, frozen=True, kw_only=True):
-    """A function has ended well."""
+    """A function has succeeded."""
 
     kind: ClassVar[str] = "completed"
 
-    #: Seconds that its code took.
+    #: Seconds that its code ran.
     ran_s: float
     #: The process id of the worker.
     worker: int
@@ -90,7 +90,7 @@ class Reused(RunEvent, frozen=True, kw_only=True):
 
 
 class Retried(RunEvent, frozen=True, kw_only=True):
-    """An attempt has failed, for this reason, and there will be another, perhaps after a pause."""
+    """An attempt has failed, for this `reason`, and there will be another, perhaps after a pause."""
 
     kind: ClassVar[str] = "retried"
 
@@ -102,7 +102,7 @@ class Lost(RunEvent, frozen=True, kw_only=True):
 
 
 class Recalled(RunEvent, frozen=True, kw_only=True):
-    """A function comes back unstarted, to be sent elsewhere or by itself."""
+    """A node has given a function back unstarted, to be sent elsewhere or by itself."""
 
     kind: ClassVar[str] = "recalled"
 
@@ -114,12 +114,12 @@ class Failed(RunEvent, frozen=True, kw_only=True):
 
 
 class Moved(RunEvent, frozen=True, kw_only=True):
-    """The value of a function, or a large constant (`function_id` is None), has been brought to a node or to the app."""
+    """A function's value, or a large constant (`function_id` is None), has been transferred to a node or to the app."""
 
     kind: ClassVar[str] = "moved"
 
     nbytes: int
-    #: Seconds from the wish to have it until it was there.
+    #: Seconds from the request until the value was there.
     took_s: float
 
 
@@ -132,7 +132,7 @@ class NodeJoined(RunEvent, frozen=True, kw_only=True):
 
 
 class NodeLeft(RunEvent, frozen=True, kw_only=True):
-    """A node takes part no more: it is gone."""
+    """A node no longer takes part in the run: it is gone."""
 
     kind: ClassVar[str] = "node_left"
 
@@ -144,16 +144,16 @@ class Output(RunEvent, frozen=True, kw_only=True):
 
     #: "stdout", "stderr" or "log".
     stream: str
-    #: Without the end of the line. Of a record, its message.
+    #: The line without its end; a record's message.
     line: str
 
 
 class OutputLost(RunEvent, frozen=True, kw_only=True):
-    """A function has printed more than there was room for."""
+    """Output of a function was dropped, for want of room."""
 
     kind: ClassVar[str] = "output_lost"
 
-    #: How many lines, or records, have been dropped since this was last said of that function.
+    #: The number of lines, or records, dropped since the last such event of the function.
     lines: int
 
 
@@ -162,7 +162,7 @@ class EventsLost(RunEvent, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "events_lost"
 
-    #: How many events have been dropped at this place in their order.
+    #: The number of events that have been dropped at this place in their order.
     events: int
 
 

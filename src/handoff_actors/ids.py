@@ -1,13 +1,13 @@
-"""The names that things go by."""
+"""The identifiers of functions, nodes, runs, peers and workers."""
 
 from collections.abc import Hashable
 from typing import NewType
 
-#: What a user calls a function: unique within its DAG.
+#: A user's name for a function: unique within its DAG.
 FunctionId = Hashable
 #: A member's name, unique in its cluster.
 NodeName = NewType("NodeName", str)
-#: One life of a node: 24 hex digits, the time of its birth first. One that restarts under its old name has a new one.
+#: One life of a node: 24 hex digits, the start time first. A node that restarts under its old name has a new one.
 Incarnation = NewType("Incarnation", str)
 #: One run of one DAG, unique in the cluster: 62 random bits.
 RunId = NewType("RunId", int)

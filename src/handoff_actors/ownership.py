@@ -9,12 +9,12 @@ _ROOT: Final = 0
 
 
 def is_trusted(user: int) -> bool:
-    """Whether what this user id owns is as good as one's own."""
+    """True if files of this user id are trusted as much as one's own."""
     return user in {os.geteuid(), _ROOT}
 
 
 def foreign_link(path: str | os.PathLike[str]) -> Path | None:
-    """The first part of a path that is a link of another user's, and so may lead anywhere; None if there is none.
+    """Return the first part of a path that is another user's link, and so may lead anywhere; None if there is none.
 
     Raises FileNotFoundError, OSError.
     """

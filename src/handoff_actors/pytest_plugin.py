@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """See pytest."""
-    parser.addini("handoff_nodes", "How many nodes handoff_cluster has.", default="2")
-    parser.addini("handoff_cpu", "How many cores each of them offers.", default="1")
+    """Add the ini options `handoff_nodes` and `handoff_cpu`, see pytest."""
+    parser.addini("handoff_nodes", "The number of nodes that handoff_cluster has.", default="2")
+    parser.addini("handoff_cpu", "The number of cores that each of its nodes offers.", default="1")
 
 
 @pytest.fixture(scope="session")
 def handoff_cluster(request: pytest.FixtureRequest) -> "Iterator[LocalCluster]":
     """A `LocalCluster` for all tests of the session, and of each worker of pytest-xdist.
 
-    Parametrized indirectly it takes options of `LocalCluster`, which win over those of the ini file.
+    Parametrized indirectly, the fixture takes options of `LocalCluster`, which win over those of the ini file.
     """
     from handoff_actors.client.local_cluster import LocalCluster  # noqa: PLC0415 - only those who use it should wait for it
 
