@@ -1,4 +1,4 @@
-"""Room for values: files in the store's directory, which is in memory, or on disk with a link to them there."""
+"""Allocation of values' files: in the store's directory, which is in memory, or on disk with a link to them there."""
 
 import errno
 import math
@@ -12,14 +12,14 @@ from handoff_actors.errors import reason_of
 from handoff_actors.store.recycling import remove_spares, take
 
 _MEGABYTE: Final = 1e6
-#: What a file system says that has no room.
+#: Error numbers of a file system that has no room.
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
 
 
 def allocate(path: Path, nbytes: int) -> int:
-    """Give the descriptor of a new file of that size, or leave none behind. Raises OSError.
+    """Make a file of that size and return its descriptor. Raises OSError, and leaves no file then.
 
-    Room is taken first: a full file system shows at once, and never as SIGBUS in whoever maps the file.
+    Room is taken first: a full file system shows at once, and never as SIGBUS in a process that maps the file.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -32,10 +32,10 @@ def allocate(path: Path, nbytes: int) -> int:
 
 
 def expect_room(path: Path, nbytes: int) -> int:
-    """Give the descriptor of a new file of holes where there is room for so much now. Raises OSError.
+    """Make a sparse file where there is room for `nbytes` now, and return its descriptor. Raises OSError.
 
-    To allocate 1 GB takes 0.3 s. A file that is written piece by piece and not mapped before can do without; it may still
-    meet a full file system on its way.
+    Allocating 1 GB takes 0.3 s. A file that is written piece by piece, and mapped only afterwards, can do without; the
+    file system may still fill up while it is written.
     """
     space = os.statvfs(path.parent)
     # A file system of no size has no limit.
@@ -49,7 +49,7 @@ def expect_room(path: Path, nbytes: int) -> int:
 def make_room(
     memory: Path, disk: Path | None, name: str, nbytes: int, make: Callable[[Path, int], int] = allocate
 ) -> int:
-    """Give the descriptor of a file of that size, in memory if it fits there. Raises OSError."""
+    """Make a file of that size, in memory if it fits there, and return its descriptor. Raises OSError."""
     try:
         return _make_in_memory(memory / name, nbytes, make)
     except OSError as error:
@@ -77,7 +77,7 @@ def _make_in_memory(path: Path, nbytes: int, make: Callable[[Path, int], int]) -
 
 
 def give_up_room(path: Path, disk: Path | None) -> None:
-    """Remove a file, and what it is a link to if that is in `disk`; no matter if there is none."""
+    """Remove a file and, if it is a link into `disk`, its target. A missing file is no error."""
     with suppress(OSError):
         target = path.readlink()
         # Functions can make links there, too.
@@ -88,7 +88,7 @@ def give_up_room(path: Path, disk: Path | None) -> None:
 
 
 def complaint(error: OSError, *directories: Path | None) -> str:
-    """Say why something can't be written there."""
+    """Return the reason why a value can't be written to these directories."""
     if error.errno not in FULL:
         return f"it can't be written: {reason_of(error)}"
     return "there is no room for it: " + ", ".join(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
-#: What tools keep for themselves.
+#: Files and directories that tools keep for themselves.
 _LEFT_OUT: Final = frozenset(
     {
         ".git",
@@ -29,18 +29,18 @@ _MEGABYTE: Final = 1e6
 _MODE_SHIFT: Final = 16
 
 
-#: A file in which programs keep secrets has this name, or one that goes on with a dot.
+#: Files with this name, or one that goes on with a dot, are where programs keep secrets.
 _SECRETS: Final = ".env"
-#: Of a file's mode.
+#: The permission bits of a file's mode.
 _PERMISSIONS: Final = 0o777
 
 
 class TooLarge(Exception):
-    """There is more in a directory than may be sent."""
+    """A directory is larger than the limit for sending it."""
 
 
 class Withheld(Enum):
-    """Why a file is not packed although no tool keeps it for itself."""
+    """The reason why a file is not packed although no tool keeps it for itself."""
 
     PRIVATE = "it may hold secrets"
     ELSEWHERE = "it is a link that leads out of the directory"
@@ -55,10 +55,11 @@ class Packed(NamedTuple):
 
 
 def pack(directory: Path, limit_nbytes: int, included: Collection[str] = ()) -> Packed:
-    """Give all files below a directory as an archive. Raises TooLarge, OSError.
+    """Pack all files below a directory into an archive. Raises TooLarge, OSError.
 
-    Left out are what version control and other tools keep for themselves, virtual environments, and whatever is not a
-    file; `.env` and its like, except for names that are `included`; and links that lead elsewhere, or to directories.
+    The archive leaves out files that version control and other tools keep for themselves, virtual environments, and
+    anything that is not a file; `.env` and its like, except for names that are `included`; and links that lead elsewhere,
+    or to directories.
     """
     total = 0
     withheld: dict[Path, Withheld] = {}
@@ -94,13 +95,13 @@ def _files_below(directory: Path) -> Iterator[Path]:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Make a directory of an archive, unless another process has done so meanwhile. Raises OSError."""
+    """Unpack an archive into a new directory, unless another process does so first. Raises OSError."""
     made = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:
         with ZipFile(archive) as packed:
             for entry in packed.infolist():
                 path = Path(packed.extract(entry, made))
-                # Of a program that somebody else packed, no bit may lend it this user's rights.
+                # No mode bit may lend this user's rights to a program that another user packed.
                 path.chmod(entry.external_attr >> _MODE_SHIFT & _PERMISSIONS | 0o600)
         _rename(made, target)
     except BadZipFile as error:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from handoff_actors.store.allocation import allocate
 
-#: So much is copied before it is asked again whether it is still wanted.
+#: Bytes copied between two questions whether the copy is still wanted.
 _PIECE_NBYTES = 8 << 20
 
 
 def copy(source: Path, target: Path, is_wanted: Callable[[], bool]) -> int:
-    """Copy a file, for as long as that is wanted; gives the inode of the source. Raises OSError and leaves nothing then."""
+    """Copy a file for as long as that is wanted, and return the inode of the source. Raises OSError, leaving nothing."""
     reading = os.open(source, os.O_RDONLY)
     try:
         facts = os.fstat(reading)

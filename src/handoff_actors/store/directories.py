@@ -1,8 +1,8 @@
 """The directories that a node has for its values: how they are made, and which of them may be removed.
 
-They stand in places that others use, too, and what is removed is gone. So a node that starts removes only what certainly
-was another node's: a directory of the same user, no link, with a name of exactly our form, and our marker in it, whose
-owner has died. The owner shows by its lock, which is taken before there is a marker and ends with its process.
+They stand in places that other programs use, too, and a removal can't be undone. So a starting node removes only what
+certainly was another node's: a directory of the same user, no link, with a name of exactly our form, and our marker in
+it, whose owner has died. A live owner holds a lock, which is taken before there is a marker and ends with its process.
 """
 
 import fcntl
@@ -16,25 +16,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-#: What tells a node's directory from any other of that name.
+#: The file that tells a node's directory from any other of that name.
 MARKER: Final = ".handoff-node"
-#: Entries of a shared directory that are looked at.
+#: The most entries of a shared directory that are looked at.
 MOST_ENTRIES: Final = 100_000
 _PREFIX: Final = "handoff-"
 _SPILLED: Final = "-spilled"
 #: An incarnation, see `NodeActor`.
 _NAME: Final = re.compile(rf"{_PREFIX}[0-9a-f]{{24}}({_SPILLED})?")
-#: Whatever has been put there in its place, this does not follow it, nor wait for it.
+#: Follows no link and waits for no FIFO that has been put in the directory's place.
 _OPENING: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def name_of(incarnation: str, *, on_disk: bool = False) -> str:
-    """The name of a node's directory in memory, or of that for what is written to disk."""
+    """The name of a node's directory in memory, or of its directory for values on disk."""
     return f"{_PREFIX}{incarnation}{_SPILLED if on_disk else ''}"
 
 
 def make(directory: Path) -> int:
-    """Make a directory, and give the descriptor that shows that it has an owner. Raises OSError and leaves nothing then."""
+    """Make a directory and return the descriptor whose lock shows that it has an owner. Raises OSError, leaving nothing."""
     directory.mkdir(mode=0o700)
     try:
         descriptor = os.open(directory, _OPENING)
@@ -60,7 +60,7 @@ def adopt(directory: Path) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory that this process's node has made, if it is still that; no matter if it is gone."""
+    """Remove a directory that this process's node has made, if it is still that one. A missing one is no error."""
     with suppress(OSError), _opened(directory) as descriptor:
         if _is_ours(descriptor):
             _remove_all(directory, descriptor)
@@ -69,8 +69,8 @@ def remove(directory: Path) -> None:
 def remove_orphans(place: Path) -> Generator[Path, None, None]:
     """Remove the directories in this place whose nodes, and whose zygotes, which would have done it, were both killed.
 
-    Gives the path of each before it is removed, which may take long. Others can make as many things there as they like, so
-    only the first MOST_ENTRIES are looked at.
+    Yields the path of each before it is removed, which may take long. Other users can make any number of entries there,
+    so only the first MOST_ENTRIES are looked at.
     """
     named: list[Path] = []
     with suppress(OSError), os.scandir(place) as entries:
@@ -85,7 +85,7 @@ def remove_orphans(place: Path) -> Generator[Path, None, None]:
 
 
 def _is_candidate(entry: "os.DirEntry[str]") -> bool:
-    # Whoever it belongs to may be removing it.
+    # Its owner may be removing it.
     with suppress(OSError):
         return (
             _NAME.fullmatch(entry.name) is not None
@@ -95,7 +95,7 @@ def _is_candidate(entry: "os.DirEntry[str]") -> bool:
 
 
 def _remove_all(directory: Path, descriptor: int) -> None:
-    """Remove a directory, its marker last: what is left of it if this is cut short is still known for what it is."""
+    """Remove a directory, its marker last: if this is cut short, the rest can still be recognised."""
     for path in directory.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -111,7 +111,7 @@ def _remove_all(directory: Path, descriptor: int) -> None:
 
 
 def _is_ours(descriptor: int) -> bool:
-    """Whether an open directory belongs to this user and has the marker of a node in it."""
+    """True if an open directory belongs to this user and has the marker of a node in it."""
     if os.fstat(descriptor).st_uid != os.geteuid():
         return False
     with suppress(FileNotFoundError):

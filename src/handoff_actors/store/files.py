@@ -1,4 +1,4 @@
-"""A node's stored values: files in shared memory, named by run and function, mapped by whoever reads them."""
+"""A node's stored values: files in shared memory, named by run and function, mapped by their readers."""
 
 import asyncio
 import itertools
@@ -28,16 +28,16 @@ Key = tuple[RunId, Index]
 
 
 class Landing(Protocol):
-    """Where a value that is being fetched is put together."""
+    """The place where a value that is being fetched is put together."""
 
     def write(self, offset: int, piece: memoryview) -> None:
-        """Put a piece at its place. Raises OSError where there is no room."""
+        """Write a piece at its offset. Raises OSError where there is no room."""
 
     def finish(self) -> None:
-        """It is complete."""
+        """Publish the value: it is complete."""
 
     def abandon(self) -> None:
-        """It won't be."""
+        """Drop the value: it will not be completed."""
 
 
 SHARED = Path("/dev/shm")  # noqa: S108 - private directories within
@@ -46,7 +46,7 @@ SHARED = Path("/dev/shm")  # noqa: S108 - private directories within
 class ValueStore:
     """The files of one node. The workers of the node know the directories and the names, too.
 
-    What is on disk has a link to it where it would be otherwise, so that its name is all that anybody needs.
+    A value on disk has a link to it at its path in memory, so that its name is enough to find it.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class ValueStore:
     ) -> None:
         """Make a directory in shared memory where there is such a thing, and one on disk. Raises OSError.
 
-        Those that nobody owns any more are removed.
+        Directories of nodes that have died are removed.
         """
         self._most_spare_nbytes = recycling.MOST_NBYTES
         if limit_nbytes is not None:
             self._most_spare_nbytes = min(self._most_spare_nbytes, limit_nbytes // 4)
         shared, disk_parent = memory_directory(), spill_dir or Path(tempfile.gettempdir())
-        #: What is open for as long as this process lives.
+        #: Descriptors that stay open for as long as this process lives.
         self._descriptors: list[int] = []
         parent = store_dir or self._mounted(shared)
         self.directory = parent / directories.name_of(incarnation)
@@ -76,21 +76,21 @@ class ValueStore:
             directories.remove(self.directory)
             self._let_go()
             raise
-        # A node that was killed may have left gigabytes, which no start shall wait for.
+        # A node that was killed may have left gigabytes, and no start shall wait for their removal.
         places = sorted({shared, parent, disk_parent})
         threading.Thread(target=_remove_orphans, args=[places], name="handoff orphans", daemon=True).start()
         self._views: dict[Key, memoryview] = {}
         #: Values that are being written to disk.
         self._leaving: set[Key] = set()
         self._numbers = itertools.count(1)
-        #: Runs that have files here; those of a worker that has died may have some that nobody has told of.
+        #: Runs that have files here; a worker that has died may have left unreported files of its runs.
         self._runs: set[RunId] = set()
         self._worker_has_died = False
-        #: Spare files are looked at then.
+        #: The timer for the next look at spare files.
         self._tidying: asyncio.TimerHandle | None = None
 
     def _mounted(self, shared: Path) -> Path:
-        """A place like shared memory, and as large, but with huge pages; where there can't be one, shared memory."""
+        """A mount like shared memory, and as large, but with huge pages; where that is impossible, shared memory."""
         if shared != SHARED:
             return shared
         space = os.statvfs(shared)
@@ -102,25 +102,25 @@ class ValueStore:
         return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
     def path(self, run: RunId, index: Index) -> Path:
-        """The file of a value that counts."""
+        """The path of a value's file."""
         return self.directory / f"{run:016x}-{index}"
 
     def keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
-        """A worker's result counts from now on."""
+        """Adopt a worker's result as the function's value."""
         self._views.pop((run, index), None)
         self._runs.add(run)
         self._attempt_path(run, index, attempt).rename(self.path(run, index))
 
     def is_on_disk(self, run: RunId, index: Index) -> bool:
-        """Whether a value takes no memory."""
+        """True if a value is spilled, and so takes no memory."""
         return self.path(run, index).is_symlink()
 
     def discard(self, run: RunId, index: Index, attempt: Attempt) -> None:
-        """A worker's result does not count, if it has left one."""
+        """Drop the result of an attempt, if its worker has left one."""
         give_up_room(self._attempt_path(run, index, attempt), self.disk)
 
     def view(self, run: RunId, index: Index) -> memoryview | None:
-        """The bytes of a value, mapped; None where it is not here."""
+        """Map a value and return its bytes; None if it is not here."""
         view = self._views.get((run, index))
         if view is None:
             try:
@@ -139,9 +139,9 @@ class ValueStore:
         return FileLanding(descriptor, self.directory / name, self.path(run, index), self.disk, replace)
 
     def spill(self, run: RunId, index: Index, done: Callable[[str], None]) -> None:
-        """Move a value to disk. `done("")` says that it is there, `done(reason)` that it can't be.
+        """Move a value to disk. `done("")` reports success, `done(reason)` failure.
 
-        Neither is said if its run is forgotten first.
+        `done` is not called if the run is forgotten first.
         """
         if self.is_on_disk(run, index):
             done("")
@@ -185,11 +185,11 @@ class ValueStore:
             return
         self._runs.discard(run)
         removal = asyncio.get_running_loop().run_in_executor(None, self._remove, f"{run:016x}-", views)
-        # Who asks meanwhile maps what is being removed, which must not keep its memory taken.
+        # A reader may meanwhile map a file that is being removed, which must not keep its memory taken.
         removal.add_done_callback(lambda _: self._removed(run))
 
     def expect_leftovers(self) -> None:
-        """A worker has died, perhaps with a result half written."""
+        """Take note that a worker has died, perhaps with a result half written."""
         self._worker_has_died = True
 
     def _removed(self, run: RunId) -> None:
@@ -209,7 +209,7 @@ class ValueStore:
         removal.add_done_callback(lambda _: self._tidy_later() if removal.result() else None)
 
     def give_up_spares(self) -> None:
-        """Give back the memory of what nobody needs. May be called by any thread."""
+        """Give back the memory of spare files. May be called by any thread."""
         recycling.remove_spares(self.directory, math.inf)
 
     def _take_views(self, run: RunId) -> list[memoryview]:
@@ -223,7 +223,7 @@ class ValueStore:
                     if not entry.name.startswith(prefix):
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        # What was packed for the run, and a worker has unpacked.
+                        # A package of the run, which a worker has unpacked.
                         shutil.rmtree(entry.path, ignore_errors=True)
                     else:
                         self._drop(Path(entry.path))
@@ -235,7 +235,7 @@ class ValueStore:
                 path.unlink()
 
     def close(self) -> None:
-        """Leave nothing behind. What is there yet is little: as a rule the zygote has removed all."""
+        """Remove the directories. Little is left in them by now: as a rule the zygote has removed all files."""
         self._leaving.clear()
         if self._tidying is not None:
             self._tidying.cancel()
@@ -252,14 +252,14 @@ class ValueStore:
 
 
 def memory_directory() -> Path:
-    """Where stores are: in shared memory where there is such a thing."""
+    """The directory in which stores are made: shared memory where the system has it."""
     return SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def _remove_orphans(places: Sequence[Path]) -> None:
     for place in places:
         for orphan in directories.remove_orphans(place):
-            # Nobody has to do anything about it, and an app that hasn't set up logging would print a warning.
+            # No action is needed, and an app that hasn't set up logging would print a warning.
             log.info("removing %s, which a node that was killed has left behind", orphan)
 
 
@@ -276,25 +276,25 @@ class FileLanding:
         self._finished = finished
 
     def write(self, offset: int, piece: memoryview) -> None:
-        """Put a piece at its place."""
+        """See `Landing.write`."""
         while piece:
             written = os.pwrite(self._descriptor, piece, offset)
             piece, offset = piece[written:], offset + written
 
     def finish(self) -> None:
-        """It is complete."""
+        """See `Landing.finish`."""
         os.close(self._descriptor)
         self._path.rename(self._final)
         self._finished()
 
     def abandon(self) -> None:
-        """It won't be."""
+        """See `Landing.abandon`."""
         os.close(self._descriptor)
         give_up_room(self._path, self._disk)
 
 
 class MemoryLanding:
-    """A value that lands in this process."""
+    """A value that is fetched into this process's own memory."""
 
     def __init__(self, nbytes: int) -> None:
         # The kernel gives zeroed pages as they are touched; a bytearray would hold up the loop while it zeroes them all.
@@ -308,12 +308,12 @@ class MemoryLanding:
         self.buffer = memoryview(pages)
 
     def write(self, offset: int, piece: memoryview) -> None:
-        """Put a piece at its place."""
+        """See `Landing.write`."""
         self.buffer[offset : offset + len(piece)] = piece
 
     def finish(self) -> None:
-        """It is complete."""
+        """See `Landing.finish`."""
 
     def abandon(self) -> None:
-        """It won't be."""
+        """See `Landing.abandon`."""
         self.buffer = memoryview(b"")

@@ -1,9 +1,9 @@
-"""Shared memory in pages of 2 MiB, for whoever may mount a file system.
+"""Shared memory in pages of 2 MiB, for processes that may mount a file system.
 
-To take 100 MB from the kernel, fill them, read them for the first time and give them back costs 28, 21, 7 and 19 ms in
-pages of 4 KiB; in huge ones 0.2, 12, 0.5 and 0.4. Only file systems that are mounted for it have them, and /dev/shm is
-usually not. The one that is made here has no place in anybody's directory tree: it is reached through a descriptor of
-this process, and gone with the last one who uses it, even if that one is killed.
+Taking 100 MB from the kernel, filling them, reading them for the first time and giving them back costs 28, 21, 7 and 19 ms
+in pages of 4 KiB; in huge ones 0.2, 12, 0.5 and 0.4. Only file systems that are mounted for it have them, and /dev/shm is
+usually not. The file system that is made here is in no directory tree: processes reach it through a descriptor of this
+one, and it is gone with the last process that uses it, even if that is killed.
 """
 
 import os
@@ -22,9 +22,9 @@ _NO_SETUID_NO_DEVICES_NO_PROGRAMS: Final = 2 | 4 | 8
 
 
 def mount(nbytes: int) -> int | None:
-    """Mount a file system in memory that holds so much, 0: without a limit; give a descriptor of its root directory.
+    """Mount a file system in memory of `nbytes`, 0: without a limit; return a descriptor of its root directory.
 
-    None where this process may not, or the kernel is older than 5.2 or has no huge pages.
+    Returns None where this process may not mount, or the kernel is older than 5.2 or has no huge pages.
     """
     if sys.platform != "linux" or os.geteuid() != 0:
         return None

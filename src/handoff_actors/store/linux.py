@@ -1,4 +1,4 @@
-"""What Linux offers and the standard library does not reach."""
+"""System calls of Linux, and calls of glibc, that the standard library lacks."""
 
 import ctypes
 import os
@@ -26,7 +26,7 @@ def adopt_orphans() -> None:
 
 
 def take_blocks_from_heap(up_to_nbytes: int | None, kept_nbytes: int) -> None:
-    """Have malloc map blocks of more than `up_to_nbytes`, None: no block at all, and keep so much at the heap's end.
+    """Have malloc map blocks of more than `up_to_nbytes`, None: no block at all, and keep `kept_nbytes` at the heap's end.
 
     Where malloc is not glibc's, nothing changes.
     """
@@ -38,13 +38,13 @@ def take_blocks_from_heap(up_to_nbytes: int | None, kept_nbytes: int) -> None:
 
 
 def trim_heap() -> None:
-    """Give back to the kernel what malloc keeps and nobody uses."""
+    """Give unused memory that malloc keeps back to the kernel."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)
 
 
 def system_call(number: int, *arguments: int | bytes | None) -> int:
-    """Call the kernel by number, and give what it answers. Raises OSError."""
+    """Call the kernel by number, and return its answer. Raises OSError."""
     return _checked(_libc.syscall(number, *arguments))
 
 

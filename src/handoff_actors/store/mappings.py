@@ -1,9 +1,9 @@
 """Mappings of stored values, kept from one job to the next.
 
-Each new mapping of 100 MB costs 8 ms of page faults and 2 ms to undo, and to add them up takes 6.5. Jobs that run one
-after another often take the same values, so those of the last job are kept for the next one. What that one does not take
-is dropped before its code runs, and all of it when a worker is idle or a run is over: a value that has been dropped or
-spilled meanwhile takes memory for as long as somebody maps it.
+Each new mapping of 100 MB costs 8 ms of page faults and 2 ms to undo, where summing the values takes 6.5. Jobs that run
+one after another often take the same values, so the mappings of the last job are kept for the next one. Mappings that the
+next job does not take are dropped before its code runs, and all of them when a worker is idle or a run is over: a value
+that has been dropped or spilled meanwhile takes memory for as long as any process maps it.
 """
 
 import os
@@ -11,11 +11,11 @@ from mmap import PROT_READ, mmap
 from pathlib import Path
 from typing import Final
 
-#: Smaller ones are mapped quickly.
+#: Smaller values are mapped quickly.
 KEPT_FROM_NBYTES: Final = 1 << 20
-#: Each has a file descriptor.
+#: Each kept mapping has a file descriptor.
 KEPT_COUNT: Final = 16
-#: A worker that has been idle for so long drops them.
+#: A worker that has been idle for this many seconds drops its mappings.
 KEPT_S: Final = 0.05
 
 #: Device and inode. A kept mapping keeps its inode, so no other file gets that meanwhile.
@@ -23,7 +23,7 @@ _FileId = tuple[int, int]
 
 
 class Mappings:
-    """Maps files for one job after another."""
+    """The mappings of one worker, job after job."""
 
     def __init__(self) -> None:
         self._of_last_job: dict[_FileId, mmap] = {}
@@ -33,7 +33,7 @@ class Mappings:
         return bool(self._of_last_job or self._of_this_job)
 
     def map(self, path: Path) -> mmap:
-        """Give a file, read-only. Raises OSError."""
+        """Map a file, read-only. Raises OSError."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             facts = os.fstat(descriptor)
@@ -49,9 +49,9 @@ class Mappings:
         return mapped
 
     def settle(self) -> None:
-        """A job has all that it takes."""
+        """Drop the mappings that only the last job took: the current job has mapped all its values."""
         self._of_last_job, self._of_this_job = self._of_this_job, {}
 
     def let_go(self) -> None:
-        """Keep nothing."""
+        """Drop all mappings."""
         self._of_last_job, self._of_this_job = {}, {}

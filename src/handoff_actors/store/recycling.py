@@ -1,9 +1,9 @@
-"""Files of values that nobody needs any more, kept for a while so that the next large value gets their pages.
+"""Files of dropped values, kept for a while so that the next large value gets their pages.
 
-To take 100 MB of pages from the kernel costs 28 ms and to give them back 13, where copying them takes 17; and 70 ms if a
+Taking 100 MB of pages from the kernel costs 28 ms and giving them back 13, where copying them takes 17; and 70 ms if a
 virtual machine has meanwhile given them back to its host, which happens to huge pages within seconds. A file is
-written over only where the kernel grants a write lease on it, which says that nobody else has it open or mapped: no
-worker, no child of a worker, no array that has outlived its job. Where there are no leases nothing is kept.
+written over only where the kernel grants a write lease on it, which proves that no other user has it open or mapped: no
+worker, no child of a worker, no array that has outlived its job. Where there are no leases no file is kept.
 """
 
 import errno
@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-#: Of smaller ones the pages are quickly had.
+#: Pages for smaller values are quick to get from the kernel.
 LEAST_NBYTES: Final = 1 << 20
-#: All that is kept of one node, at most.
+#: The most that is kept of one node.
 MOST_NBYTES: Final = 1 << 30
 #: Seconds for which a file is kept; as long as jemalloc keeps pages. When the machine runs short, all of them go at once.
 KEPT_S: Final = 10.0
@@ -27,7 +27,7 @@ _SET_LEASE: Final[int | None] = getattr(fcntl, "F_SETLEASE", None)
 
 
 def set_aside(path: Path, most_nbytes: int = MOST_NBYTES) -> bool:
-    """Keep a file of a value that has been dropped, unless there are enough; False: it is still where it was."""
+    """Keep the file of a dropped value, unless enough are kept; False if the file has stayed in its place."""
     facts = path.lstat()
     if _SET_LEASE is None or facts.st_size < LEAST_NBYTES or path.is_symlink():
         return False
@@ -38,17 +38,17 @@ def set_aside(path: Path, most_nbytes: int = MOST_NBYTES) -> bool:
 
 
 def take(path: Path, nbytes: int) -> int | None:
-    """Give the descriptor of a file of that size whose pages have been another's before; None where there is none.
+    """Make a file of that size from a kept one and return its descriptor; None if there is none.
 
-    Its content is what it was. Raises OSError where the file system has no room to make it larger.
+    The content is the old one's. Raises OSError where the file system has no room to make it larger.
     """
     if nbytes < LEAST_NBYTES:
         return None
-    # The best one has what is needed, and not much more.
+    # The best one is large enough, and not much larger.
     spares = sorted(_spares(path.parent), key=lambda spare: (spare[1] < nbytes, abs(spare[1] - nbytes)))
     for spare, size in spares:
         with suppress(FileNotFoundError):
-            # Whoever comes first has it: another worker may have seen it, too.
+            # The first worker to rename it has it: another one may have seen it, too.
             spare.rename(path)
             descriptor = _open_if_alone(path)
             if descriptor is not None:
@@ -57,7 +57,7 @@ def take(path: Path, nbytes: int) -> int | None:
 
 
 def remove_spares(directory: Path, kept_since: float) -> bool:
-    """Remove what is kept for longer than since then, seconds since the epoch; whether some is left."""
+    """Remove the files that have been kept since `kept_since` or longer, seconds since the epoch; True if some are left."""
     is_left = False
     for spare, _ in list(_spares(directory)):
         with suppress(FileNotFoundError):
@@ -77,18 +77,18 @@ def _spares(directory: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _open_if_alone(path: Path) -> int | None:
-    """Open a file that nobody else has, or remove its name: whoever maps it keeps what it is."""
+    """Open a file that has no other user, or else remove its name: processes that map it keep its content."""
     assert _SET_LEASE is not None, "nothing is kept where there are no leases"
     descriptor = os.open(path, os.O_RDWR)
     try:
-        # Whoever opens it just now makes the kernel send a signal, of which the usual one would end this process.
+        # A process that opens it just now makes the kernel send a signal, of which the usual one would end this process.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, _SET_LEASE, fcntl.F_WRLCK)
         fcntl.fcntl(descriptor, _SET_LEASE, fcntl.F_UNLCK)
     except OSError as error:
         os.close(descriptor)
         path.unlink()
-        # Of a file system that knows no leases, too.
+        # EINVAL: the file system knows no leases.
         if error.errno not in {errno.EAGAIN, errno.EACCES, errno.EINVAL}:
             raise
         return None
