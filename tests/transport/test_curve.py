@@ -92,11 +92,11 @@ async def test_public_key_of_the_server_alone_lets_nobody_in(networks: Networks)
     assert service_side.messages == []
 
 
-async def test_nobody_gets_in_where_the_doorkeeper_is_away(networks: Networks) -> None:
+async def test_nobody_gets_in_where_the_authenticator_is_away(networks: Networks) -> None:
     network, service_side, client_side = networks(KEY), ServiceRecorder(), ClientRecorder()
     service = network.serve(LOOPBACK, service_side)
-    assert network._doorkeeper is not None
-    network._doorkeeper.close()
+    assert network._authenticator is not None
+    network._authenticator.close()
 
     networks(KEY).link(service.address, client_side, connect_timeout=1).send(Beat())
     await client_side.until(lambda: client_side.refused_reasons + client_side.lost_reasons)

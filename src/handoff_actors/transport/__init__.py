@@ -1,1 +1,1 @@
-"""How bytes move: links and services, over ZeroMQ or within one process."""
+"""Transport of messages: links and services, over ZeroMQ or within one process."""

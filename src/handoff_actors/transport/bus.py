@@ -1,7 +1,7 @@
 """The discovery bus over ZeroMQ: PUB sockets that nodes bind, and SUB sockets that each hear many of them.
 
-PUB drops what a subscriber cannot take, and what is published before a subscription has arrived. So whatever is said
-here is a full picture, numbered and repeated, and never a command.
+PUB drops messages that a subscriber cannot take, and those published before its subscription has arrived. So every
+message on the bus is a full picture, numbered and repeated, and never a command.
 """
 
 import contextlib
@@ -89,7 +89,7 @@ class ZmqSubscriber:
             for frame in frames:
                 self._received += decode(frame, ON_BUS)
         except RemoteProtocolError as error:
-            # Nobody to tell: a message on the bus does not say where it comes from.
+            # There is no peer to blame: a message on the bus does not say where it comes from.
             log.warning("malformed message on the bus", extra={"reason": str(error)})
 
     def _deliver(self) -> None:

@@ -1,4 +1,4 @@
-"""Choose the key that a process shows to others: a cluster's, else this user's own; none only where it is to be insecure."""
+"""The choice of the key that a process shows to others: a cluster's, else this user's own; none only if insecure."""
 
 import os
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ _MEANS: Final = {"": False, "0": False, "1": True}
 
 
 class Credentials(Struct, frozen=True):
-    """The key that a process was given to show to others, or its wish to show none."""
+    """The key that a process was given to show to others, or its choice to show none."""
 
-    #: None: it was given none.
+    #: None: the process was given no cluster key.
     cluster_key: ClusterKey | None = None
-    #: It does without any key, and takes whoever does, too.
+    #: True: the process uses no key, and accepts peers that use none.
     is_insecure: bool = False
 
     @classmethod
@@ -30,11 +30,11 @@ class Credentials(Struct, frozen=True):
         insecure: bool = False,
         environment: Mapping[str, str] = os.environ,
     ) -> "Credentials":
-        """Choose by these, or else by the environment. Raises InvalidKeyError, also where both a key and none are asked for."""
+        """Choose by the arguments, or else by the environment. Raises InvalidKeyError, also for a key with insecure."""
         if key is None:
             key = ClusterKey.from_environment(environment)
         elif not insecure:
-            # It was named for this process, and the variable perhaps for others.
+            # The key was given to this process, and the variable is perhaps for others.
             return cls(key)
         is_insecure = insecure or _is_insecure(environment)
         if is_insecure and key is not None:
@@ -45,7 +45,7 @@ class Credentials(Struct, frozen=True):
         return cls(key, is_insecure)
 
     def key(self) -> ClusterKey | None:
-        """The key for this process's sockets; None where it is insecure. Raises InvalidKeyError, see `user_key`."""
+        """The key for this process's sockets; None if it is insecure. Raises InvalidKeyError, see `user_key`."""
         if self.is_insecure:
             return None
         return user_key() if self.cluster_key is None else self.cluster_key

@@ -1,12 +1,12 @@
 """CurveZMQ on both ends of every connection, under key pairs that each member derives from one key.
 
-Whoever binds is the server, whoever connects the client. A client without the server's public key does not get past
-the first message of the handshake; one with it, but without the client's secret, is turned away by the doorkeeper.
+The binding side is the server, the connecting side the client. A client without the server's public key does not get
+past the first message of the handshake; one with it, but without the client's secret, is refused by the authenticator.
 
 Every socket that is bound has a ZAP domain, also where there is no key: without one libzmq lets ZMTP 1.0 in, which has no
 handshake at all, so that the bytes of a web page's POST parse as frames. A socket that connects with a key takes no old
-ZMTP either. One that connects without has no domain: libzmq 4.3.5 asks the doorkeeper for it, too, and then now and then
-crashes as the connection ends.
+ZMTP either. One that connects without a key has no domain: libzmq 4.3.5 asks the authenticator for it, too, and then
+sometimes crashes as the connection ends.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from zmq.utils import z85
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.pump import Pump
 
-#: Where ZeroMQ asks who may come in (ZeroMQ RFC 27).
+#: The address at which ZeroMQ asks which peers to admit (ZeroMQ RFC 27).
 ZAP_ADDRESS: Final = "inproc://zeromq.zap.01"
 ZAP_DOMAIN: Final = b"handoff"
 
 _ZAP_VERSION: Final = b"1.0"
-#: Sender, delimiter, version, request, domain, address, identity, mechanism; then what the mechanism adds.
+#: Sender, delimiter, version, request, domain, address, identity, mechanism; then the mechanism's own frames.
 _ZAP_FRAMES: Final = 8
 
 
@@ -35,7 +35,7 @@ class Curve:
         self._client_secret, self._client_public = _key_pair(key, "curve client")
 
     def protect_server(self, socket: zmq.Socket[bytes]) -> None:
-        """Let only members connect to what this socket will bind. It must have a ZAP domain."""
+        """Let only members connect to this socket, which is not bound yet. It must have a ZAP domain."""
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._server_secret)
 
@@ -46,37 +46,40 @@ class Curve:
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._client_secret)
 
     def admits(self, domain: bytes, mechanism: bytes, credentials: list[bytes]) -> bool:
-        """Whether somebody who has proved to hold these credentials is a member."""
+        """True if a peer that has proved to hold these credentials is a member."""
         public = z85.decode(self._client_public)
         return domain == ZAP_DOMAIN and mechanism == b"CURVE" and credentials == [public]
 
 
 def enforce_domain(socket: zmq.Socket[bytes]) -> None:
-    """Have the doorkeeper asked about whoever connects to what this socket will bind. There must be one already."""
+    """Have ZeroMQ ask the authenticator about each peer of this socket, which is not bound yet.
+
+    The context must have an `Authenticator` already.
+    """
     socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-    # Otherwise everybody comes in while nobody answers at ZAP_ADDRESS.
+    # Otherwise every peer is admitted while no authenticator answers at ZAP_ADDRESS.
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
 class Authenticator:
-    """Answers ZeroMQ's question who may come in, for all sockets of one context. Made before any of them binds."""
+    """Tells ZeroMQ which peers to admit, for all sockets of one context. Made before any of them binds."""
 
     def __init__(
         self, socket: zmq.Socket[bytes], curve: Curve | None, on_close: Callable[["Authenticator"], None]
     ) -> None:
-        """Admit who holds the keys of `curve`; without those, everybody who speaks today's ZMTP and asks for no keys."""
+        """Admit peers that hold the keys of `curve`; without a curve, peers that use today's ZMTP and no keys."""
         self._curve = curve
         self._on_close = on_close
         socket.bind(ZAP_ADDRESS)
         self._pump = Pump(socket, self._answer, _nothing)
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Admit no peer any more."""
         self._pump.close(0)
         self._on_close(self)
 
     def _answer(self, frames: list[bytes]) -> None:
-        # libzmq itself is the only one who asks, so a request of another shape would be a bug of ours.
+        # Only libzmq itself asks, so a request of another shape would be a bug of ours.
         assert len(frames) >= _ZAP_FRAMES, f"a ZAP request of {len(frames)} frames"
         sender, delimiter, version, request, domain, _address, _identity, mechanism, *credentials = frames
         assert version == _ZAP_VERSION, f"ZAP version {version!r}"
@@ -97,4 +100,4 @@ def _key_pair(key: ClusterKey, role: str) -> tuple[bytes, bytes]:
 
 
 def _nothing() -> None:
-    """Stand for what is to be done after a burst of requests."""
+    """Do nothing after a burst of requests."""

@@ -1,6 +1,6 @@
-"""What an actor sends and receives with, whatever carries it.
+"""The interfaces with which an actor sends and receives, independent of the transport.
 
-All of it is called from within a running asyncio loop, and every callback comes from that loop, never from within
+All methods are called from within a running asyncio loop, and every callback comes from that loop, never from within
 the call that caused it. Messages of one sender to one receiver arrive in the order they were sent, each at most
 once.
 """
@@ -11,23 +11,23 @@ from typing import Final, Protocol
 from handoff_actors.ids import PeerId
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
 
-#: Seconds within which a link has to stand.
+#: Seconds within which a link has to be connected.
 CONNECT_TIMEOUT_S: Final = 5.0
-#: Bytes that wait for one peer of a service, beyond which it is cut off if not told otherwise.
+#: The default for the bytes that may wait for one peer of a service before it is cut off.
 MOST_WAITING_NBYTES: Final = 256 * 2**20
 
 
 class LinkHandler(Protocol):
-    """What happens on a link."""
+    """Receives the events of a link."""
 
     def received(self, messages: list[FromNode]) -> None:
-        """Take what arrived in one burst."""
+        """Handle messages that arrived in one burst."""
 
     def lost(self, reason: str) -> None:
-        """Take note that the link is gone for good. At most once; never after `close()`."""
+        """Handle the end of the link, which is gone for good. Called at most once; never after `close()`."""
 
     def refused(self, reason: str) -> None:
-        """Take note of the same where it is because the two sides do not hold the same cluster key."""
+        """Handle the end of the link in place of `lost`, if the two sides do not hold the same cluster key."""
 
 
 class Link(Protocol):
@@ -35,7 +35,7 @@ class Link(Protocol):
 
     @property
     def address(self) -> str:
-        """What it is connected to."""
+        """The address of the service."""
 
     @property
     def sent_bytes(self) -> int:
@@ -46,30 +46,30 @@ class Link(Protocol):
         """Bytes of all frames that have arrived."""
 
     def send(self, message: ToNode) -> None:
-        """Queue a message: what is sent in one tick of the loop leaves together.
+        """Queue a message: all messages of one tick of the loop leave together.
 
-        Before the connection stands messages wait for it; once the link is lost or closed they are dropped.
+        Messages wait until the connection is made; once the link is lost or closed they are dropped.
         Raises SerializationError if the message is too large for a frame.
         """
 
     def close(self) -> None:
-        """Let what is queued leave, for a short while, and hang up."""
+        """Send the queued messages, for a short while, and disconnect."""
 
 
 class ServiceHandler(Protocol):
-    """What happens at a service."""
+    """Receives the events of a service."""
 
     def received(self, peer: PeerId, messages: list[ToNode]) -> None:
-        """Take what arrived from one peer in one burst."""
+        """Handle messages that arrived from one peer in one burst."""
 
     def malformed(self, peer: PeerId, reason: str) -> None:
-        """Take note that a peer said something that is not in the protocol. Its connection stays."""
+        """Handle bytes or messages of a peer that break the protocol. Its connection stays."""
 
     def unreachable(self, peer: PeerId) -> None:
-        """Take note that messages to a peer were dropped: it has gone, or does not read what it asks for."""
+        """Handle the loss of messages to a peer, which is gone or does not read the answers that it asks for."""
 
     def refused(self, reason: str) -> None:
-        """Take note that a stranger was not let in."""
+        """Handle the refusal of a peer that is not a member."""
 
 
 class Service(Protocol):
@@ -77,70 +77,74 @@ class Service(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it listens, the port resolved."""
+        """The address at which it listens, the port resolved."""
 
     def send(self, peer: PeerId, message: FromNode) -> None:
-        """Queue a message: what is sent to one peer in one tick of the loop leaves together.
+        """Queue a message: all messages to one peer of one tick of the loop leave together.
 
         Raises SerializationError if the message is too large for a frame.
         """
 
     def hold(self) -> None:
-        """Let what is sent from now on wait for `flush`, not for the end of this tick."""
+        """Have messages from now on wait for `flush`, not for the end of this tick."""
 
     def flush(self) -> None:
-        """Let it leave. In one event loop this may call back what it leads to, unless it was itself called back."""
+        """Send the messages held.
+
+        Within one event loop their consequences may be called back before this returns, unless this is itself called
+        from a callback.
+        """
 
     def close(self) -> None:
-        """Let what is queued leave, for a short while, and hang up on all peers."""
+        """Send the queued messages, for a short while, and disconnect all peers."""
 
 
 class Publisher(Protocol):
-    """Says the same to every subscriber. A message may be missed: by who subscribes late, or reads too slowly."""
+    """Sends the same messages to every subscriber. One that subscribes late, or reads too slowly, may miss messages."""
 
     @property
     def address(self) -> str:
-        """Where subscribers connect, the port resolved."""
+        """The address for subscribers, the port resolved."""
 
     def publish(self, message: OnBus) -> None:
-        """Send a message to all who subscribe now."""
+        """Send a message to all current subscribers."""
 
     def close(self) -> None:
         """Stop publishing."""
 
 
 class Subscriber(Protocol):
-    """Hears any number of publishers, also those that are not there yet or come back."""
+    """Receives from any number of publishers, also from those that start later or restart."""
 
     def subscribe(self, address: str) -> None:
-        """Hear the publisher at an address from now on. Raises ConnectionFailed if it is no address at all."""
+        """Receive from the publisher at an address from now on. Raises ConnectionFailed for an invalid address."""
 
     def unsubscribe(self, address: str) -> None:
-        """Hear it no more. Nothing happens if it was not subscribed to."""
+        """Stop receiving from the publisher at an address. Nothing happens if it was not subscribed to."""
 
     def close(self) -> None:
-        """Hear nobody any more."""
+        """Stop receiving."""
 
 
 class Network(Protocol):
-    """What an actor opens its connections with."""
+    """Opens the connections of an actor."""
 
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:
-        """Connect to a service, trying until `connect_timeout` (seconds) is over; then the link is lost."""
+        """Connect to a service, retrying until `connect_timeout` (seconds) is over; then the link is lost."""
 
     def serve(
         self, address: str, handler: ServiceHandler, most_waiting_nbytes: int = MOST_WAITING_NBYTES
     ) -> Service:
-        """Listen at an address; port 0 is any that is free. Raises OSError if that cannot be.
+        """Listen at an address; port 0 is any free one. Raises OSError if that is impossible.
 
         A peer for which more than `most_waiting_nbytes` wait to be read is cut off: it counts as unreachable.
         """
 
     def publisher(self, address: str) -> Publisher:
-        """Publish at an address; port 0 is any that is free. Raises OSError if that cannot be."""
+        """Publish at an address; port 0 is any free one. Raises OSError if that is impossible."""
 
     def subscriber(self, handler: Callable[[list[OnBus]], None]) -> Subscriber:
-        """Hear what publishers say."""
+        """Make a subscriber that passes bursts of messages to `handler`."""
 
     def close(self) -> None:
-        """Close all that was opened. It takes half a second at most, while a peer that does not read is waited for."""
+        """Close everything that was opened. Takes half a second at most, if a peer does not read its last messages."""

@@ -1,4 +1,4 @@
-"""The cluster key: the one secret that makes a machine a member, and what is derived from it."""
+"""The cluster key: the one secret that makes a machine a member, and the secrets derived from it."""
 
 import base64
 import binascii
@@ -12,12 +12,12 @@ from typing import Final, Self
 from handoff_actors.errors import InvalidKeyError
 from handoff_actors.ownership import foreign_link, is_trusted
 
-#: Names the format, so that a key of a later one is told from a mistyped one.
+#: Names the format, so that a key of a later format can be told from a mistyped key.
 PREFIX: Final = "handoff1-"
 KEY_VARIABLE: Final = "HANDOFF_KEY"
 KEY_FILE_VARIABLE: Final = "HANDOFF_KEY_FILE"
 
-#: What a key of the program's own is called in errors.
+#: The name, in errors, of a key that the program itself gave.
 IN_THE_PROGRAM: Final = "the key given in the program"
 
 _NBYTES: Final = 32
@@ -37,17 +37,17 @@ class ClusterKey:
                 f"the cluster key is cut short or mistyped: it has {len(secret)} bytes instead of {_NBYTES}"
             )
         self._secret = secret
-        #: Where it comes from, for errors.
+        #: The source of the key, for errors.
         self.origin = origin
 
     @classmethod
     def generate(cls) -> Self:
-        """A new key, of the system's randomness."""
+        """Make a new key from the system's randomness."""
         return cls(secrets.token_bytes(_NBYTES))
 
     @classmethod
     def from_text(cls, text: str, origin: str = IN_THE_PROGRAM) -> Self:
-        """The key that is written as one line. Raises InvalidKeyError, which does not quote it."""
+        """Read a key that is written as one line. Raises InvalidKeyError, which does not quote it."""
         stripped = text.strip()
         if not stripped.startswith(PREFIX):
             raise InvalidKeyError(
@@ -63,7 +63,10 @@ class ClusterKey:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """The key in a file of this user's, or root's, that nobody else may read. Raises InvalidKeyError, naming the file."""
+        """Read the key in a file of this user's, or root's, that no other user may read.
+
+        Raises InvalidKeyError, naming the file.
+        """
         named = f"the key file {os.fspath(path)}"
         try:
             link = foreign_link(path)
@@ -71,7 +74,7 @@ class ClusterKey:
                 raise InvalidKeyError(
                     f"{named} is reached through a link of user {link.lstat().st_uid}, {link}"
                 )
-            # A FIFO that nobody writes to would hold up whoever opens it.
+            # Opening a FIFO without a writer would block.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise InvalidKeyError(f"{named} cannot be read: {error.strerror}") from error
@@ -82,7 +85,7 @@ class ClusterKey:
 
     @classmethod
     def from_descriptor(cls, descriptor: int, named: str, path: str) -> Self:
-        """The key in a file that is open, under the same conditions as `from_file`. Raises InvalidKeyError."""
+        """Read the key in an open file, under the same conditions as `from_file`. Raises InvalidKeyError."""
         facts = os.fstat(descriptor)
         mode = stat.S_IMODE(facts.st_mode)
         # A shell's <(command) is a pipe of the user's own.
@@ -106,7 +109,10 @@ class ClusterKey:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
-        """The key that HANDOFF_KEY has, or the file that HANDOFF_KEY_FILE names; None where neither is set."""
+        """Read the key in HANDOFF_KEY, or in the file that HANDOFF_KEY_FILE names; None where neither is set.
+
+        Raises InvalidKeyError.
+        """
         if text := environment.get(KEY_VARIABLE):
             try:
                 return cls.from_text(text, f"the key in {KEY_VARIABLE}")
@@ -116,15 +122,15 @@ class ClusterKey:
         return cls.from_file(path) if path else None
 
     def text(self) -> str:
-        """The key as one line, for whoever is to have it."""
+        """The key as one line, for handing it to a member."""
         return PREFIX + base64.urlsafe_b64encode(self._secret).decode("ascii").rstrip("=")
 
     def derive(self, role: str) -> bytes:
-        """A 32-byte secret for one role; from it neither the key nor another role's can be learned."""
+        """Derive a 32-byte secret for one role, which reveals neither the key nor another role's secret."""
         return blake2b(role.encode(), key=self._secret, digest_size=_NBYTES).digest()
 
     def write_to(self, path: str | os.PathLike[str]) -> None:
-        """Put the key into a new file that only its owner may read. Raises FileExistsError, OSError."""
+        """Write the key to a new file that only its owner may read. Raises FileExistsError, OSError."""
         with open(path, "x", encoding="ascii", opener=_open_private) as file:
             file.write(self.text() + "\n")
 

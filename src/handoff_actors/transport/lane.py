@@ -1,4 +1,4 @@
-"""One direction of a connection within one event loop, and the one place from which all of them are served."""
+"""One direction of a connection within one event loop, and the queue that serves all directions."""
 
 import asyncio
 from collections import deque
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _AMessage = TypeVar("_AMessage", bound=AnyMessage)
 
 
-#: Hand-overs in one go, before the loop gets its turn.
+#: Deliveries in one go, before the loop gets its turn.
 ROUNDS = 64
 
 
 class DeliveryQueue:
-    """Hands over what lanes have collected, from the loop, and at once what that leads to.
+    """Delivers, from the loop, messages that lanes have collected, and right after them the messages that these lead to.
 
     An answer to an answer does not wait for the loop to look at its sockets in between, which would cost more than the
     answer itself.
@@ -31,19 +31,19 @@ class DeliveryQueue:
         self._is_held = False
 
     def call(self, hand_over: Callable[[], None]) -> None:
-        """Have something handed over soon, after what waits already."""
+        """Call `hand_over` soon, after all that wait already."""
         self._due.append(hand_over)
         if not self._is_on_the_way:
             self._is_on_the_way = True
             asyncio.get_running_loop().call_soon(self._go)
 
     def hold(self) -> None:
-        """Let what is to be handed over wait for `flush`, which costs less than to wait for the loop."""
+        """Have deliveries wait for `flush`, which costs less than waiting for the loop."""
         if not self._is_on_the_way:
             self._is_on_the_way = self._is_held = True
 
     def flush(self) -> None:
-        """Hand over what has waited for this."""
+        """Make the deliveries that have waited since `hold`."""
         if self._is_held:
             self._is_held = False
             self._go()
@@ -55,14 +55,14 @@ class DeliveryQueue:
                     break
                 self._due.popleft()()
         finally:
-            # Also if a handler has raised: what is behind it must not stay.
+            # Also if a handler has raised: deliveries behind it must not stay.
             self._is_on_the_way = bool(self._due)
             if self._is_on_the_way:
                 asyncio.get_running_loop().call_soon(self._go)
 
 
 class MessageLane(Generic[_AMessage]):
-    """Hands over what has been collected until its turn comes, once it is open."""
+    """Collects messages until its turn comes, and then delivers them, once it is open."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class MessageLane(Generic[_AMessage]):
             self._deliveries.call(self._flush)
 
     def open(self) -> None:
-        """Let messages pass, those that wait first."""
+        """Let messages pass, the waiting ones first."""
         self._is_open = True
         if self._messages:
             self._deliveries.call(self._flush)

@@ -1,18 +1,18 @@
 """The client's end of one connection to a node's service, over ZeroMQ.
 
-ZeroMQ would reconnect behind our back and hand what was queued for one life of a node to the next. So a link lives
+ZeroMQ would reconnect behind our back and hand messages queued for one life of a node to the next. So a link lives
 exactly as long as one connection: ZeroMQ's own reconnecting is put off for ever, and nothing is handed to it before
 the handshake is done. RECONNECT_IVL=-1 and IMMEDIATE=1 look made for that, but with either of them libzmq 4.3 drops
-what has arrived and is not yet read when the connection ends. What happens to the connection is read from the
-socket's monitor:
+messages that have arrived and are not yet read when the connection ends. The socket's monitor reports the state of the
+connection:
 
     connecting --HANDSHAKE_SUCCEEDED--> connected --DISCONNECTED--> lost
     connecting --CLOSED, DISCONNECTED--> connecting, after RETRY_S, until the connect timeout
     connecting --HANDSHAKE_FAILED_PROTOCOL, connect timeout--> lost
-    connecting --HANDSHAKE_FAILED_*, where it tells of another key--> refused
+    connecting --HANDSHAKE_FAILED_*, where the reason is another key--> refused
 
-A server that can't read our part of the handshake hangs up, and what it said before may not be read any more. One that
-is just ending hangs up, too, so only many of these mean that it holds another key.
+A server that can't read our part of the handshake hangs up, and its earlier messages may be lost. A server that is just
+ending hangs up, too, so only many hang-ups mean that it holds another key.
 """
 
 import asyncio
@@ -34,15 +34,15 @@ from handoff_actors.transport.security import is_remote
 from handoff_actors.wire.codec import FROM_NODE, decode, join
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 
-#: Seconds between tries to connect to where nobody listens yet.
+#: Seconds between tries to connect to an address where no service listens yet.
 RETRY_S: Final = 0.1
-#: How long a closed socket may go on sending what was queued.
+#: Milliseconds for which a closed socket may go on sending queued messages.
 LINGER_MS: Final = 250
 
 #: An hour: by then the socket of a lost connection is closed, and a connection that fails is tried again by us.
 _NEVER_MS: Final = 3_600_000
 _MONITORED: Final = zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
-#: So many times whoever answers may hang up during the handshake: as many as there are tries in a second.
+#: The other side may hang up this often during the handshake: as often as there are tries in a second.
 _MAX_HANG_UPS: Final = 10
 #: A link has one receiver, whose name the outbox need not know.
 _THE_SERVICE: Final = PeerId(b"")
@@ -60,7 +60,7 @@ class ZmqLink:
         key_origin: str | None,
         on_close: Callable[["ZmqLink"], None],
     ) -> None:
-        """Have `key_origin` say, for errors, where our key comes from; None: we have none."""
+        """Take `key_origin` as the source of our key, for errors; None: we have no key."""
         socket.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
         self.address = address
         self.sent_bytes = 0
@@ -91,7 +91,7 @@ class ZmqLink:
             self._outbox.add(_THE_SERVICE, message)
 
     def close(self) -> None:
-        """See `Link.close`. If the connection does not stand yet, nothing leaves."""
+        """See `Link.close`. If the connection is not made yet, nothing is sent."""
         if not self._is_closed:
             self._outbox.flush()
             self._shut(LINGER_MS)
@@ -133,7 +133,7 @@ class ZmqLink:
     def _handshake_failed(self, failure: HandshakeFailure) -> None:
         reason = failure.told_by_client(self._key_origin)
         if failure.is_hang_up:
-            # It is followed by DISCONNECTED, and another try.
+            # DISCONNECTED follows, and another try.
             self._hang_ups += 1
             self._no_connection = reason
         if failure.is_about_keys or self._hang_ups >= _MAX_HANG_UPS:
@@ -151,7 +151,7 @@ class ZmqLink:
 
     def _lose(self, reason: str, *, is_about_keys: bool = False) -> None:
         try:
-            # What the other side said before it went still counts.
+            # Messages that the other side sent before it went still count.
             self._pump.receive_rest()
         finally:
             if not self._is_closed:
@@ -197,7 +197,7 @@ class ZmqLink:
     def _transmit(self, _peer: PeerId, frames: Frames) -> None:
         if not self._is_closed:
             self._backlog.append(frames)
-            # More than this one: the socket is full, and tells when it is not.
+            # More than this one: the socket is full, and reports when it has room.
             if self._is_connected and len(self._backlog) == 1:
                 self._send_backlog()
 
@@ -212,7 +212,7 @@ class ZmqLink:
 
 
 def connect(socket: zmq.Socket[bytes], address: str) -> None:
-    """Connect to what a user or a peer says, if it leads out of this process. Raises zmq.ZMQError."""
+    """Connect to an address from a user or a peer, if it leads out of this process. Raises zmq.ZMQError."""
     if not is_remote(address):
         raise zmq.ZMQError(zmq.EPROTONOSUPPORT)
     socket.connect(address)

@@ -1,7 +1,7 @@
 """The same interfaces within one event loop: no sockets, no copies.
 
-For tests, and for the link between a session and the node that its own process embeds. What is sent in one tick is
-handed over in the next, as the very objects; with `encode` as copies that have been through the codec.
+For tests, and for the link between a session and the node that its own process embeds. Messages sent in one tick are
+delivered in the next, as the same objects; with `encode` as copies that have been through the codec.
 """
 
 import asyncio
@@ -145,7 +145,7 @@ class MemoryLink:
             self._to_service.add(message)
 
     def close(self) -> None:
-        """See `Link.close`. If the connection does not stand yet, nothing leaves."""
+        """See `Link.close`. If the connection is not made yet, nothing is sent."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -156,7 +156,7 @@ class MemoryLink:
         self._on_close(self)
 
     def wait(self, connect_timeout: float) -> None:
-        """Wait for somebody to serve at the address."""
+        """Wait for a service at the address."""
         reason = f"connection refused within {connect_timeout:g} s"
         self._deadline = asyncio.get_running_loop().call_later(connect_timeout, self.lose, reason)
 
@@ -174,7 +174,7 @@ class MemoryLink:
         self._to_client.add(message)
 
     def lose(self, reason: str) -> None:
-        """Tell the client that the link is lost."""
+        """Report to the client that the link is lost."""
         if not self._is_closed:
             self.close()
             self._handler.lost(reason)
@@ -233,19 +233,19 @@ class MemoryService:
         self._is_closed = True
         self._on_close()
         for link in self._links.values():
-            # Behind what is queued for the client, which still arrives.
+            # Behind the messages queued for the client, which still arrive.
             self._deliveries.call(partial(link.lose, "the connection was closed by the other side, or broke"))
 
     def connected(self, peer: PeerId, link: MemoryLink) -> None:
-        """Take note of a new peer."""
+        """Add a new peer."""
         self._links[peer] = link
 
     def disconnected(self, peer: PeerId) -> None:
-        """Take note that a peer has gone."""
+        """Remove a peer that is gone."""
         del self._links[peer]
 
     def deliver(self, peer: PeerId, messages: list[ToNode]) -> None:
-        """Hand over what a peer has sent."""
+        """Pass a peer's messages to the handler."""
         if not self._is_closed:
             self._handler.received(peer, messages)
 

@@ -66,7 +66,7 @@ class MemorySubscriber:
             self._on_close(self)
 
     def hear(self, message: OnBus) -> None:
-        """Queue what a publisher says."""
+        """Queue a publisher's message."""
         self._heard.add(message)
 
     def _deliver(self, messages: list[OnBus]) -> None:

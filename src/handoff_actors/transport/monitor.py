@@ -1,4 +1,4 @@
-"""What ZeroMQ reports about the connections of a socket, and what a failed handshake means."""
+"""ZeroMQ's reports about the connections of a socket, and the meaning of failed handshakes."""
 
 import struct
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from handoff_actors.transport.pump import Pump
 
-#: Every way in which a handshake can fail.
+#: The events of failed handshakes.
 FAILURES: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -21,7 +21,7 @@ _HOW_TO_BE_INSECURE: Final = (
     "(--insecure, HANDOFF_INSECURE=1 or Session(insecure=True))"
 )
 
-#: What a monitor's first frame holds: the event, and a value that details it.
+#: The first frame of a monitor: the event, and a value with details.
 _REPORT: Final = struct.Struct("=hi")
 
 
@@ -34,7 +34,7 @@ class Monitor:
         self._pump = Pump(socket.get_monitor_socket(events), self._accept, _nothing)
 
     def close(self) -> None:
-        """Report no more. To be called before the socket is closed."""
+        """Stop reporting. To be called before the socket is closed."""
         # In this order: a monitor that reports to a socket that is closed blocks for ever.
         self._socket.disable_monitor()
         self._pump.close(0)
@@ -51,16 +51,16 @@ class HandshakeFailure(Struct, frozen=True):
 
     @property
     def is_hang_up(self) -> bool:
-        """The other side has hung up, and said nothing of why."""
+        """True if the other side has hung up without a reason."""
         return self.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
     @property
     def is_about_keys(self) -> bool:
-        """The two sides certainly do not hold the same key."""
+        """True if the two sides certainly do not hold the same key."""
         return self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH or self._one_side_has_no_key
 
     def told_by_client(self, key_origin: str | None) -> str:
-        """Say what it means for whoever has connected, with a key of this origin, or with none."""
+        """Explain the failure to the connecting side, which has a key of this origin, or none."""
         if self._one_side_has_no_key:
             if key_origin is None:
                 return "it has a key, and we have none"
@@ -73,7 +73,7 @@ class HandshakeFailure(Struct, frozen=True):
         return "whoever answers does not speak our protocol"
 
     def told_by_server(self) -> str:
-        """What it means for whoever was connected to."""
+        """Explain the failure to the service."""
         if self._one_side_has_no_key:
             return "one side has a key, and the other none"
         if self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -91,4 +91,4 @@ class HandshakeFailure(Struct, frozen=True):
 
 
 def _nothing() -> None:
-    """Stand for what is to be done after a burst of reports."""
+    """Do nothing after a burst of reports."""

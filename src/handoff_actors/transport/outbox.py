@@ -1,4 +1,4 @@
-"""What leaves: everything that one tick of the event loop says to one peer, as one frame."""
+"""Outgoing messages: all messages of one tick of the event loop to one peer, as one frame."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,11 +25,11 @@ class PeerOutbox:
         self._is_held = False
 
     def hold(self) -> None:
-        """Let what is added wait for `flush`, and not for the end of the tick."""
+        """Have messages from now on wait for `flush`, and not for the end of the tick."""
         self._is_held = True
 
     def add(self, peer: PeerId, message: FromNode | ToNode) -> None:
-        """Queue a message. A batch that it makes long leaves at once, and so does a large piece of a value."""
+        """Queue a message. A batch that is long by now leaves at once, and so does a large piece of a value."""
         pieces = split(message)
         if pieces is not None:
             self._send_batch(peer)
@@ -44,7 +44,7 @@ class PeerOutbox:
             self._scheduled = asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """Hand over all that is queued."""
+        """Transmit all queued messages."""
         self._is_held = False
         if self._scheduled is not None:
             self._scheduled.cancel()

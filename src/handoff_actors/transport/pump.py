@@ -1,4 +1,4 @@
-"""Moves the messages of a ZeroMQ socket from within the event loop, driven by the socket's file descriptor.
+"""Sends and receives the messages of a ZeroMQ socket within the event loop, driven by the socket's file descriptor.
 
 The descriptor is edge-triggered: it becomes readable when something has changed, and whatever the socket does next,
 a send too, may consume that signal. So EVENTS is read again after every turn and every send, and if there is more
@@ -18,7 +18,7 @@ from handoff_actors.wire.codec import PIECE_BYTES
 
 #: Seconds that one socket may hold the loop before others get their turn.
 TURN_S: Final = 0.003
-#: Pieces of values that it hands over in one turn: each of 1 MiB takes up to 0.7 ms to be written where it is kept.
+#: Pieces of values that a pump delivers in one turn: each of 1 MiB takes up to 0.7 ms to be written to its store.
 TURN_PIECES: Final = 2
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _POLLIN: Final = int(zmq.POLLIN)
@@ -27,10 +27,10 @@ _MORE: Final = int(zmq.RCVMORE)
 
 
 class Pump:
-    """Reads a socket whenever it has something, and tells when it takes messages again.
+    """Reads a socket whenever it has messages, and reports when it has room for messages again.
 
-    `accept` gets every message that arrives, as frames; `deliver` is called once after each burst of them. Where there is
-    `accept_piece`, it gets those that have one frame more than `frames_before_piece`, which is not copied.
+    `accept` gets every message that arrives, as frames; `deliver` is called once after each burst of them. If given,
+    `accept_piece` gets instead the messages that have one frame more than `frames_before_piece`; that frame is not copied.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._descriptor = int(socket.getsockopt(zmq.FD))
         self._loop.add_reader(self._descriptor, self._turn)
-        # What happened before we looked gives no signal any more.
+        # Events from before we looked give no signal any more.
         self._schedule()
 
     def send(self, frames: Sequence[bytes | bytearray | memoryview]) -> None:
@@ -69,11 +69,11 @@ class Pump:
         self._look()
 
     def receive_rest(self) -> None:
-        """Receive all that is there, however long it takes."""
+        """Receive all messages that have arrived, however long it takes."""
         self._receive(math.inf, math.inf)
 
     def close(self, linger_ms: int) -> None:
-        """Close the socket, and wait in the background for what is still to leave."""
+        """Close the socket; queued messages are sent in the background for up to `linger_ms`."""
         self._is_closed = True
         self._loop.remove_reader(self._descriptor)
         if self._next_turn is not None:
@@ -89,7 +89,7 @@ class Pump:
             self._write_again()
             is_drained = self._receive(time.monotonic() + TURN_S, TURN_PIECES)
         finally:
-            # Also when a handler raised: the signal for what is still in the socket will not come twice.
+            # Also when a handler raised: the signal for messages still in the socket will not come twice.
             if not is_drained or self._resume is not None:
                 self._look()
 
@@ -99,7 +99,7 @@ class Pump:
             resume()
 
     def _receive(self, until: float, most_pieces: float) -> bool:
-        """Tell whether the socket said, as a look at its events would, that there is no more."""
+        """Receive messages; True if the socket said, as a look at its events would, that it has no more."""
         try:
             pieces = 0
             while not self._is_closed and pieces < most_pieces and time.monotonic() < until:
@@ -111,7 +111,7 @@ class Pump:
         return False
 
     def _receive_one(self) -> bool:
-        """Take one message; whether it is a piece of a value."""
+        """Receive one message; True if it is a piece of a value."""
         if self._accept_piece is None:
             self._accept(self._socket.recv_multipart(_NOBLOCK))
             return False

@@ -1,4 +1,4 @@
-"""Where a node may listen, and under which address others find it."""
+"""Addresses: those at which a node may listen, and those under which others find it."""
 
 import ipaddress
 from typing import Final
@@ -11,7 +11,7 @@ _LOCAL_SCHEMES: Final = ("ipc://", "inproc://", "memory://")
 
 
 def check_bind(address: str, insecure: bool, *, has_key: bool = False) -> None:
-    """Refuse an address at which other machines could reach us, unless there is a key, or `insecure` insists on it.
+    """Check that other machines can't reach an address without a key, unless `insecure` insists on it.
 
     Raises InsecureAddressError.
     """
@@ -20,9 +20,9 @@ def check_bind(address: str, insecure: bool, *, has_key: bool = False) -> None:
 
 
 def advertised(address: str, host: str | None) -> str:
-    """Return the address that others are told for a service bound to `address`, under the name `host` if given.
+    """Return the address to advertise for a service bound to `address`, under the name `host` if given.
 
-    Raises ValueError for a service bound to all interfaces if no host is given: nobody could connect to 0.0.0.0.
+    Raises ValueError for a service bound to all interfaces if no host is given: others can't connect to 0.0.0.0.
     """
     if not address.startswith(_TCP):
         return address
@@ -37,12 +37,15 @@ def advertised(address: str, host: str | None) -> str:
 
 
 def is_remote(address: str) -> bool:
-    """Whether an address leads out of this process. Peers name addresses, and inproc:// has the doorkeeper among others."""
+    """True if an address leads out of this process.
+
+    Peers supply addresses, and the authenticator is among the sockets at inproc://.
+    """
     return address.startswith((_TCP, "ipc://"))
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only processes of this machine can reach a tcp:// address."""
+    """True if only processes of this machine can reach a tcp:// address."""
     if not address.startswith(_TCP):
         return False
     host = _host(address)

@@ -1,8 +1,8 @@
 """A node's end of the connections of all its peers, over ZeroMQ.
 
-ZeroMQ's limit for what it queues counts messages, and a thousand of them may be a gigabyte. So it is given few at a time,
-and what it does not take waits here, where bytes are counted: a peer that does not read is cut off before it costs the
-node its memory.
+ZeroMQ's limit for its queues counts messages, and a thousand of them may be a gigabyte. So it is given few at a time, and
+messages that it does not take wait here, where bytes are counted: a peer that does not read is cut off before it costs
+the node its memory.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 #: Messages to one peer that ZeroMQ queues; most are of less than 256 KiB.
 MOST_QUEUED_MESSAGES: Final = 64
-#: Seconds after which a peer that had no room is tried again, if nothing has told that it has some.
+#: Seconds after which a peer that had no room is tried again, unless the socket reports room earlier.
 RETRY_S: Final = 0.02
 
-#: What a message from a peer consists of: the name that ZeroMQ knows it by, and our frame.
+#: The frames of a peer's message: ZeroMQ's name for the peer, and our frame.
 _FRAMES: Final = 2
 
 
@@ -45,7 +45,7 @@ class ZmqService:
         most_waiting_nbytes: int,
         on_close: Callable[["ZmqService"], None],
     ) -> None:
-        # Without it what cannot be delivered vanishes without a word.
+        # Without it undeliverable messages vanish without a word.
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.address = address
         self._handler = handler
@@ -53,7 +53,7 @@ class ZmqService:
         self._is_closed = False
         self._received: dict[PeerId, list[ToNode]] = {}
         self._most_waiting_nbytes = most_waiting_nbytes
-        #: What ZeroMQ has no room for now.
+        #: Messages for which ZeroMQ has no room now.
         self._waiting: dict[PeerId, _Queue] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -77,7 +77,7 @@ class ZmqService:
         self._outbox.flush()
 
     def waiting_nbytes(self, peer: PeerId) -> int:
-        """How much waits for a peer to read, beyond what ZeroMQ and the kernel have taken."""
+        """Return the bytes that wait for a peer to read, not counting those that ZeroMQ and the kernel have taken."""
         queue = self._waiting.get(peer)
         return 0 if queue is None else queue.nbytes
 
@@ -113,7 +113,7 @@ class ZmqService:
             self._received.setdefault(peer, []).extend(messages)
 
     def _deliver(self) -> None:
-        # The socket has stirred, perhaps because somebody has read.
+        # The socket has stirred, perhaps because a peer has read.
         if self._waiting:
             self._send_waiting()
         received, self._received = self._received, {}
@@ -141,7 +141,7 @@ class ZmqService:
         self._send_again_soon()
 
     def _is_sent(self, peer: PeerId, frames: Frames) -> bool:
-        """Whether ZeroMQ has taken a message, or the peer that it is for is gone."""
+        """True if ZeroMQ has taken a message, or its receiver is gone."""
         try:
             self._pump.send((peer, *frames))
         except zmq.Again:

@@ -1,7 +1,7 @@
-"""The user's own key, with which the daemons, apps and commands of one user find one another where no cluster key is given.
+"""The user's own key, shared by the daemons, apps and commands of one user where no cluster key is given.
 
-The first of them makes it, in the user's state directory, where the others find it. Other users of the machine, containers
-and browsers can't read it, and so are strangers.
+The first of these processes makes it, in the user's state directory, where the others find it. Other users of the
+machine, containers and browsers can't read it, and so are not members.
 """
 
 import os
@@ -22,9 +22,10 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def user_key() -> ClusterKey:
-    """The user's key; it is made where there is none. Any number of processes may ask for it at once.
+    """Return the user's key, and make it where there is none. Any number of processes may do so at once.
 
-    Raises InvalidKeyError, which names HANDOFF_KEY, where the user has no place for it, or others could have put it there.
+    Raises InvalidKeyError, which names HANDOFF_KEY, if the user has no place for the key, or others could have put one
+    there.
     """
     directory = _state_home() / "handoff"
     with _opened(directory) as opened:
@@ -36,7 +37,7 @@ def user_key() -> ClusterKey:
 
 
 def _state_home() -> Path:
-    """The directory for what programs remember of this user, see the XDG Base Directory Specification."""
+    """The directory for programs' state of this user, see the XDG Base Directory Specification."""
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
     if given.is_absolute():
         return given
@@ -58,7 +59,7 @@ def _is_known() -> bool:
 
 @contextmanager
 def _opened(directory: Path) -> Iterator[int]:
-    """Open the directory that only this user can change, made where it is missing. Raises InvalidKeyError."""
+    """Open the directory that only this user can change, and make it if it is missing. Raises InvalidKeyError."""
     try:
         if not directory.exists():
             _check_owner(directory)
@@ -82,7 +83,7 @@ def _opened(directory: Path) -> Iterator[int]:
 
 
 def _check_owner(directory: Path) -> None:
-    """Raise InvalidKeyError where it would be made in another user's place, as that of who has called sudo is."""
+    """Raise InvalidKeyError if the directory would be made in another user's, such as that of the user who called sudo."""
     above = next(parent for parent in directory.parents if parent.exists())
     owner = above.stat().st_uid
     if not is_trusted(owner):
@@ -99,7 +100,7 @@ def _read(directory: int, named: Path) -> ClusterKey:
 
 
 def _make(directory: int) -> None:
-    """Have a key there, whole, whoever makes it first."""
+    """Make a key in the directory, unless another process is first; the file appears complete."""
     own = f"{_NAME}.{secrets.token_hex(8)}"
     descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:

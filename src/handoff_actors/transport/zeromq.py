@@ -23,17 +23,17 @@ from handoff_actors.wire.messages.directions import OnBus
 
 log = logging.getLogger(__name__)
 
-#: Frames that a socket queues per connection. Credits of the layers above bound what is under way; this is where
-#: their failure would show. The default of 1000 is less than a burst of small frames.
+#: Frames that a socket queues per connection. Credits of the layers above bound the frames under way; a failure of these
+#: would show here. The default of 1000 is less than a burst of small frames.
 HIGH_WATER_MARK: Final = 100_000
 #: ZMTP pings find half-open connections. They come from ZeroMQ's own thread, so they say nothing about the process.
 HEARTBEAT_INTERVAL_MS: Final = 2_000
 HEARTBEAT_TIMEOUT_MS: Final = 10_000
-#: Who has connected and not shown by then that it is one of us is cut off.
+#: A peer that has connected and not shown by then that it is a member is cut off.
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
-#: A connection over which nothing has left for so long, because the other side does not read, is cut off by the kernel.
+#: The kernel cuts off a connection whose other side does not read, after this time in which no byte could leave.
 UNREAD_TIMEOUT_MS: Final = 30_000
-#: Adverts are small, every member can publish, and what a late one misses the next one says.
+#: Adverts are small, every member can publish, and the next advert makes up for one that is dropped.
 MAX_BUS_FRAME_BYTES: Final = 2**16
 BUS_HIGH_WATER_MARK: Final = 5_000
 #: Seconds that `close()` waits for ZeroMQ at the utmost. More than any socket lingers.
@@ -50,8 +50,8 @@ _Opened = TypeVar("_Opened", bound=_Closable)
 class ZmqNetwork:
     """A `Network` of ZeroMQ sockets, with one context and one I/O thread of its own.
 
-    With a key every connection is encrypted, and stands only between those who hold the same key. Without one it stands
-    between whoever has none.
+    With a key every connection is encrypted, and is made only between members that hold the same key. Without one,
+    connections are made only between members that have none.
     """
 
     def __init__(self, key: ClusterKey | None = None) -> None:
@@ -62,7 +62,7 @@ class ZmqNetwork:
         # The default is to linger for ever.
         self._context.linger = 0
         self._opened: set[_Closable] = set()
-        self._doorkeeper: Authenticator | None = None
+        self._authenticator: Authenticator | None = None
 
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
         """See `Network.link`."""
@@ -111,8 +111,8 @@ class ZmqNetwork:
         return socket
 
     def _binding(self, kind: int, address: str) -> zmq.Socket[bytes]:
-        if self._doorkeeper is None:
-            self._doorkeeper = self._keep(
+        if self._authenticator is None:
+            self._authenticator = self._keep(
                 Authenticator(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
             )
         socket = self._socket(kind, address)
@@ -129,7 +129,7 @@ class ZmqNetwork:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_TIMEOUT_MS)
-        # Only where it is asked for: with it a name like localhost may mean ::1, where nobody listens.
+        # Only where it is asked for: with it a name like localhost may mean ::1, where no service listens.
         socket.setsockopt(zmq.IPV6, "[" in address)
         return socket
 
@@ -139,7 +139,7 @@ class ZmqNetwork:
 
 
 def _bind(socket: zmq.Socket[bytes], address: str) -> str:
-    """Bind the socket, and return the address that it really has."""
+    """Bind the socket, and return its actual address."""
     try:
         # ZeroMQ binds to interfaces and numbers, not to names.
         socket.bind(address.replace("tcp://localhost:", "tcp://127.0.0.1:"))
