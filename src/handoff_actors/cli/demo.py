@@ -1,4 +1,4 @@
-"""`handoff demo`: a small DAG on a node within this process, and what happened."""
+"""`handoff demo`: a small DAG on a node within this process, and where each function ran."""
 
 import click
 import uvloop
@@ -12,27 +12,27 @@ TEXT = "the quick brown fox jumps over the lazy dog"
 
 
 def words(text: str) -> list[str]:
-    """Its words."""
+    """Split a text into words."""
     return text.split()
 
 
 def longest(found: list[str]) -> str:
-    """The first of the longest ones."""
+    """The longest word, the first one of several."""
     return max(found, key=len)
 
 
 def distinct(found: list[str]) -> int:
-    """How many there are, each counted once."""
+    """The number of different words."""
     return len(set(found))
 
 
 def sentence(word: str, count: int) -> str:
-    """Both findings."""
+    """A sentence with both results."""
     return f"{count} different words, the longest of them {word!r}"
 
 
 def demo_dag() -> DAG:
-    """One function, two that take its result, and one that takes both of theirs."""
+    """Make the DAG: one function, two that take its result, and one that takes both of theirs."""
     dag = DAG("demo")
     found = dag.call(words, TEXT, id="words")
     word = dag.call(longest, found, id="longest", cost={"cpu": 1})
@@ -43,7 +43,7 @@ def demo_dag() -> DAG:
 
 @click.command()
 def demo() -> None:
-    """Run a small DAG on this machine and show what happened."""
+    """Run a small DAG on this machine and show where each function ran."""
     dag = demo_dag()
     click.echo(dag.to_mermaid())
     with one_line_errors():

@@ -1,4 +1,4 @@
-"""How a command ends that can't do what it was asked to."""
+"""The end of a command that can't do its work: one line on stderr and exit status 1."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from handoff_actors.escaping import escape_text
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what can be expected to go wrong into one line and exit status 1. Bugs of ours keep their traceback."""
+    """Turn expected errors into one line and exit status 1. Bugs of ours keep their traceback."""
     try:
         yield
     except HandoffError as error:

@@ -11,7 +11,7 @@ COMMANDS = ("node", "nodes", "top", "run", "render", "keygen", "demo")
 
 
 class LazyGroup(click.Group):
-    """Imports a command once it is asked for: what draws tables is not what a daemon should wait for."""
+    """Imports a command once it is asked for: a daemon should not wait for modules that draw tables."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """See click.Group."""

@@ -13,12 +13,12 @@ from handoff_actors.transport.keys import ClusterKey
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write it there, for its owner only to read. An existing file is not touched. [default: stdout]",
+    help="Write the key to this file, which only its owner may read. An existing file is not touched. [default: stdout]",
 )
 def keygen(output: Path | None) -> None:
     """Make a new cluster key: the one secret that all members of a cluster share.
 
-    Whoever has it can run any code on every member. Give it to nodes and apps with --key-file, HANDOFF_KEY,
+    Anyone who has the key can run any code on every member. Give it to nodes and apps with --key-file, HANDOFF_KEY,
     HANDOFF_KEY_FILE or Session(key=...).
     """
     key = ClusterKey.generate()

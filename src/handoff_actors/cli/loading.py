@@ -1,4 +1,4 @@
-"""Finds the DAG that MODULE:DAG names."""
+"""Loading of the DAG that MODULE:DAG names."""
 
 import os
 import sys
@@ -13,10 +13,10 @@ from handoff_actors.graph.dag import DAG
 
 
 def load_dag(target: str, *, for_cluster: bool) -> DAG:
-    """Import the module, or the .py file, and give its DAG, or the one that its callable returns.
+    """Import the module, or the .py file, and return its DAG, or the one that its callable returns.
 
     Nodes of a cluster needn't have the module: with `for_cluster` its functions go there by value.
-    Raises click.BadParameter. What the module itself raises is passed on.
+    Raises click.BadParameter, and any error that the module itself raises.
     """
     module_name, colon, attribute = target.rpartition(":")
     if not (colon and module_name and attribute):
@@ -32,7 +32,7 @@ def load_dag(target: str, *, for_cluster: bool) -> DAG:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise click.BadParameter(f"there is no file {path}")
-    # As Python does for a script, so that what lies beside it can be imported, here and by an embedded node's workers.
+    # As Python does for a script, so that modules beside it can be imported, here and by an embedded node's workers.
     sys.path.insert(0, str(path.resolve().parent))
     module = import_module(path.stem)
     found = getattr(module, "__file__", None)

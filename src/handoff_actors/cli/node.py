@@ -38,17 +38,24 @@ LEVELS = ("debug", "info", "warning", "error")
 
 @click.command()
 @click.option(
-    "--name", type=NODE_NAME, help="Unique in the cluster. [default: made of host name and process id]"
+    "--name",
+    type=NODE_NAME,
+    help="Name of the node, unique in the cluster. [default: made of host name and process id]",
 )
-@click.option("--cpu", type=float, metavar="CORES", help="[default: the cores that this process may use]")
-@click.option("--memory", type=float, metavar="MB", help="[default: this machine's memory]")
+@click.option(
+    "--cpu",
+    type=float,
+    metavar="CORES",
+    help="Cores to offer. [default: the cores that this process may use]",
+)
+@click.option("--memory", type=float, metavar="MB", help="Memory to offer. [default: this machine's memory]")
 @click.option(
     "--resource",
     "others",
     type=AMOUNT,
     multiple=True,
     metavar="NAME=AMOUNT",
-    help="Anything else that functions may need, for example gpu=2. Repeatable.",
+    help="Another resource to offer, for example gpu=2. Repeatable.",
 )
 @click.option(
     "--workers",
@@ -57,9 +64,9 @@ LEVELS = ("debug", "info", "warning", "error")
 )
 @click.option("--listen", type=ADDRESS, default="tcp://127.0.0.1:7070", show_default=True, metavar="ADDRESS")
 @click.option(
-    "--advertise", metavar="HOST", help="Under which name others reach it, if not the one it listens at."
+    "--advertise", metavar="HOST", help="Host name for others to connect to, if not the one in --listen."
 )
-@join_option(help="Any member of the cluster to join. Repeatable; one that answers is enough.")
+@join_option(help="Address of any member of the cluster to join. Repeatable; one that answers is enough.")
 @credentials_options
 @click.option(
     "--drain",
@@ -68,7 +75,7 @@ LEVELS = ("debug", "info", "warning", "error")
     default=DRAIN_S,
     show_default=True,
     metavar="SECONDS",
-    help="What runs has so long to end when the node is told to stop.",
+    help="On shutdown, wait this long for running functions.",
 )
 @click.option(
     "--store-limit",
@@ -76,19 +83,19 @@ LEVELS = ("debug", "info", "warning", "error")
     type=click.FloatRange(min=0),
     envvar="HANDOFF_STORE_LIMIT",
     metavar="MB",
-    help="Values beyond this go from memory to disk. [default: half of what is free for them at the start]",
+    help="Spill values to disk beyond this much memory. [default: half of the store's free space at the start]",
 )
 @click.option(
     "--spill-dir",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     envvar="HANDOFF_SPILL_DIR",
-    help="Where they go, in a directory of the node's own. [default: the one for temporary files]",
+    help="Make a directory for spilled values in this one. [default: the directory for temporary files]",
 )
 @click.option(
     "--store-dir",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     envvar="HANDOFF_STORE_DIR",
-    help="Where values are, in a directory of the node's own. [default: in memory, shared with its workers]",
+    help="Make a directory for values in this one. [default: in memory, shared with the node's workers]",
 )
 @click.option(
     "--memory-factor",
@@ -96,20 +103,20 @@ LEVELS = ("debug", "info", "warning", "error")
     envvar="HANDOFF_MEMORY_FACTOR",
     default=MEMORY_FACTOR,
     show_default=True,
-    help="A function that uses so many times the memory that it claims is ended. 0: none is.",
+    help="Kill a function that uses more than this multiple of its claimed memory (0 disables).",
 )
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     metavar="PORT",
-    help="Serve metrics for Prometheus here; 0: at any port that is free. Needs the extra `prometheus`.",
+    help="Serve metrics for Prometheus at this port (0: any free one). Needs the extra `prometheus`.",
 )
 @click.option(
     "--metrics-host",
     default="127.0.0.1",
     show_default=True,
     metavar="HOST",
-    help="The address for that. Whoever reaches it can read them.",
+    help="Serve metrics at this address. Anyone who can reach it can read them.",
 )
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
 @json_option
@@ -135,7 +142,8 @@ def node(
 ) -> None:
     """Offer this machine to a cluster, until SIGTERM or SIGINT.
 
-    Prints one line once it serves. What runs then ends in peace; a second signal ends it at once.
+    Prints one line once the node serves. On the signal, the node waits for running functions; a second signal ends it
+    at once.
     """
     _check_addresses(listen, advertise, seeds)
     capabilities = _capabilities(cpu, memory, others)

@@ -1,4 +1,4 @@
-"""`handoff nodes`: who is in a cluster, and how it stands."""
+"""`handoff nodes`: the members of a cluster and their state."""
 
 import json
 import sys
@@ -17,11 +17,11 @@ from handoff_actors.transport.credentials import Credentials
 
 
 @click.command()
-@join_option(required=True, help="Any member of the cluster.")
+@join_option(required=True, help="Address of any member of the cluster.")
 @credentials_options
 @json_option
 def nodes(seeds: tuple[str, ...], credentials: Credentials, as_json: bool) -> None:
-    """Show every member of a cluster: what it offers, what it has to spare, what it does, whose runs it serves."""
+    """Show every member of a cluster: its resources, those to spare, its functions, and the runs that it serves."""
     with one_line_errors():
         members = uvloop.run(_members(seeds, credentials))
     if as_json:

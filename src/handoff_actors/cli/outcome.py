@@ -1,4 +1,4 @@
-"""What a run came to, as `handoff run` prints it."""
+"""The outcome of a run, as `handoff run` prints it."""
 
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ _short.maxstring = _short.maxother = 1000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run that went well."""
+    """The outcome of a run that succeeded."""
 
     dag_id: FunctionId
     results: Mapping[FunctionId, Any]
@@ -28,7 +28,7 @@ class Outcome:
 
     @classmethod
     def of(cls, run: Run, shown: Iterable[FunctionId]) -> "Outcome":
-        """Take from a run what is to be shown of it."""
+        """Take the results to show, and the report, from a run."""
         return cls(
             run.dag_id, {function_id: run.results[function_id] for function_id in shown}, dict(run.report)
         )
@@ -42,7 +42,7 @@ class Outcome:
         )
 
     def summary(self) -> str:
-        """How long it took, and which node ran how much of it."""
+        """Time of the run, and number of functions by node."""
         took = max((report.finished_at for report in self.functions.values()), default=0.0)
         shares = Counter(report.node for report in self.functions.values())
         nodes = ", ".join(f"{escape_name(node)} ({count})" for node, count in sorted(shares.items()))
@@ -51,7 +51,7 @@ class Outcome:
         return f"{len(self.functions)} function(s){sparing} in {took:.3f} s on {nodes}"
 
     def json(self) -> str:
-        """All of it; a result that JSON does not know as its repr."""
+        """The outcome as JSON; a result that JSON does not know is its repr."""
         return json.dumps(
             {
                 "dag": str(self.dag_id),
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def failure_json(error: HandoffError) -> str:
-    """What went wrong, for programs."""
+    """An error as JSON, for programs."""
     facts: dict[str, object] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, FunctionFailed):
         facts |= {"function": str(error.function_id), "node": error.node, "attempts": error.attempts}
@@ -75,7 +75,7 @@ def failure_json(error: HandoffError) -> str:
 
 
 def remote_traceback(error: BaseException) -> str | None:
-    """The traceback where it was raised, on a node, if that is how it came about."""
+    """The traceback on a node, if the error was raised there."""
     cause = error.__cause__
     while cause is not None:
         if isinstance(cause, RemoteTraceback):

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what their values may look like."""
+"""Options that several commands have, and the types of their values."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}")
 
 
 class Address(click.ParamType):  # type: ignore[type-arg]  # generic in late versions of click only
-    """Where a node listens."""
+    """The address of a node."""
 
     name = "address"
 
@@ -27,12 +27,12 @@ class Address(click.ParamType):  # type: ignore[type-arg]  # generic in late ver
         return value
 
     def split_envvar_value(self, rv: str) -> Sequence[str]:
-        """Take HANDOFF_SEEDS apart as `Session` does."""
+        """Split HANDOFF_SEEDS at commas, as `Session` does."""
         return [address.strip() for address in rv.split(",") if address.strip()]
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]  # as above
-    """So much of a resource."""
+    """An amount of a resource."""
 
     name = "amount"
 
@@ -97,20 +97,20 @@ _key_option = click.option(
     "key",
     metavar="FILE",
     type=KeyFile(),
-    help="The cluster key, see `handoff keygen`. "
-    f"[env vars: {KEY_VARIABLE}, {KEY_FILE_VARIABLE}; default: this user's own, for this machine only]",
+    help="File with the cluster key, see `handoff keygen`. "
+    f"[env vars: {KEY_VARIABLE}, {KEY_FILE_VARIABLE}; default: this user's own key, for this machine only]",
 )
 _insecure_option = click.option(
     "--insecure",
     is_flag=True,
-    help="Do without a key, as the other side does: whoever reaches it can run any code there. "
+    help="Use no key, as the other side must, too: anyone who can reach a node can run any code on it. "
     f"[env var: {INSECURE_VARIABLE}=1]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs to read.")
 
 
 def credentials_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say which key to use; the command gets them as `credentials`."""
+    """Add the options for the key; the command gets them as `credentials`."""
 
     @_key_option
     @_insecure_option

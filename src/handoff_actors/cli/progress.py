@@ -1,4 +1,4 @@
-"""What `handoff run` tells of functions while it runs; how far it is, every run can show."""
+"""Messages of `handoff run` about failed attempts; progress itself is shown by every run."""
 
 import click
 
@@ -7,7 +7,7 @@ from handoff_actors.escaping import escape_name, escape_text
 
 
 def tell_failures(event: events.RunEvent) -> None:
-    """A line on stderr for each attempt that has to be repeated; what fails for good is told by the error."""
+    """Print a line on stderr for each attempt that has to be repeated; the run's error covers final failures."""
     if isinstance(event, events.Retried | events.Lost):
         click.echo(
             escape_text(

@@ -14,7 +14,7 @@ from handoff_actors.graph.svg import to_svg
     "--format", "language", type=click.Choice(["mermaid", "dot", "svg"]), default="mermaid", show_default=True
 )
 def render(target: str, language: str) -> None:
-    """Print the picture of a DAG, valid or not. Nothing runs."""
+    """Print the picture of a DAG, valid or not. No function runs."""
     click.echo(_picture(load_dag(target, for_cluster=False), language).rstrip())
 
 

@@ -1,4 +1,4 @@
-"""`handoff run`: execute a DAG and print what it gives."""
+"""`handoff run`: execute a DAG and print its results."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -22,17 +22,20 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
 from handoff_actors.transport.credentials import Credentials
 
-#: What shells report of a command that SIGINT has ended.
+#: The exit status that shells report for a command that SIGINT has ended.
 INTERRUPTED = 130
 
 
 @click.command()
 @click.argument("target", metavar="MODULE:DAG")
-@join_option(help="Any member of the cluster to use. [default: a node within this process]")
+@join_option(help="Address of any member of the cluster to use. [default: a node within this process]")
 @click.option("--max-retries", type=click.IntRange(min=0), default=3, show_default=True)
-@click.option("--max-concurrency", type=click.IntRange(min=1), help="Functions in flight at most.")
+@click.option("--max-concurrency", type=click.IntRange(min=1), help="Most functions in flight at a time.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For the whole run."
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit of the whole run.",
 )
 @click.option("--strategy", type=click.Choice(list(POLICIES)), default="most_spare", show_default=True)
 @click.option(
@@ -40,13 +43,13 @@ INTERRUPTED = 130
     "wanted",
     multiple=True,
     metavar="ID",
-    help="Print the result of this function, too. Repeatable; 'all' for all.",
+    help="Print the result of this function, too. Repeatable; 'all' prints all results.",
 )
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Record what is done, and don't run again what the file has already.",
+    help="Record finished functions in this file, and don't run those again that it already has.",
 )
 @credentials_options
 @json_option
@@ -106,7 +109,7 @@ def _run(
 
 
 def _shown(plan: Plan, wanted: Collection[str]) -> list[FunctionId]:
-    """Sinks, and what is asked for, in the order of adding."""
+    """List the sinks, and the functions asked for, in the order of adding."""
     unknown = set(wanted) - {"all"} - set(map(str, plan.index_of))
     if unknown:
         raise click.BadParameter(

@@ -28,7 +28,7 @@ _LEAST_ROWS: Final = 1
 
 
 class Screen:
-    """Use with `with`, within a running loop. `quit_asked` is called at each q."""
+    """Draws a cluster on the terminal. Use with `with`, within a running loop. `quit_asked` is called at each q."""
 
     def __init__(self, quit_asked: Callable[[], None]) -> None:
         self._quit_asked = quit_asked
@@ -63,13 +63,13 @@ class Screen:
         self._closing.close()
 
     def show(self, members: Sequence[MonitoredNode]) -> None:
-        """Draw this from now on."""
+        """Draw these members from now on."""
         self._members = members
         self._live.refresh()
 
     def _typed(self, descriptor: int) -> None:
         keys = os.read(descriptor, 1024)
-        # Nothing: whoever typed has gone.
+        # No bytes: the terminal is gone.
         if not keys or b"q" in keys.lower():
             self._quit_asked()
 

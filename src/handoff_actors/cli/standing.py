@@ -1,4 +1,4 @@
-"""How the nodes and runs of a cluster stand, as rows for people and as fields for programs."""
+"""The state of a cluster's nodes and runs, as rows for people and as fields for programs."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ RUN_COLUMNS: Row = ("run", "of", "nodes", "running", "queued", "stored bytes")
 
 
 class RunStanding(Struct):
-    """One run over all nodes."""
+    """The state of one run, summed over all nodes."""
 
     owner: str
     nodes: list[str]
@@ -58,7 +58,7 @@ def run_rows(members: Sequence[MonitoredNode]) -> list[Row]:
 
 
 def standings(members: Sequence[MonitoredNode]) -> dict[str, RunStanding]:
-    """Every run that some node serves."""
+    """Sum up every run that some node serves, by its name."""
     found: dict[str, RunStanding] = {}
     for member in members:
         for served in member.runs or ():
@@ -71,7 +71,7 @@ def standings(members: Sequence[MonitoredNode]) -> dict[str, RunStanding]:
 
 
 def summary(members: Sequence[MonitoredNode]) -> str:
-    """One line about the whole cluster."""
+    """Sum up the whole cluster in one line."""
     adverts = [member.advert for member in members]
     running, queued = (sum(getattr(advert, load) for advert in adverts) for load in ("running", "queued"))
     offered = _sum([advert.capabilities for advert in adverts])
@@ -83,12 +83,12 @@ def summary(members: Sequence[MonitoredNode]) -> str:
 
 
 def printable(row: Row) -> Row:
-    """A row as a terminal may be given it: names, owners and addresses are other people's text."""
+    """Escape a row for a terminal: names, owners and addresses are other people's text."""
     return tuple(map(escape_name, row))
 
 
 def plain(columns: Row, rows: Sequence[Row]) -> str:
-    """Columns of text."""
+    """Format rows as columns of text."""
     lines = [columns, *map(printable, rows)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return "\n".join(
@@ -98,14 +98,14 @@ def plain(columns: Row, rows: Sequence[Row]) -> str:
 
 
 def plain_picture(members: Sequence[MonitoredNode]) -> str:
-    """All nodes, and all runs where there are any."""
+    """Format all nodes, and all runs if there are any, as text."""
     runs = run_rows(members)
     pictures = [plain(NODE_COLUMNS, node_rows(members)), *([plain(RUN_COLUMNS, runs)] if runs else [])]
     return "\n\n".join(pictures)
 
 
 def fields(member: MonitoredNode) -> dict[str, object]:
-    """What a program may want to know of a node."""
+    """The fields of a node, for programs."""
     advert = member.advert
     return {
         "name": advert.name,
@@ -126,19 +126,19 @@ def fields(member: MonitoredNode) -> dict[str, object]:
 
 
 def run_name(served: ServedRun) -> str:
-    """The number of a run, as its values' files bear it."""
+    """The number of a run, as in the names of its values' files."""
     return f"{served.run:016x}"
 
 
 def node_name(member: MonitoredNode) -> str:
-    """A node's name, and what is amiss with it."""
+    """A node's name, marked if the node is leaving or suspect."""
     leaving = " (leaving)" if member.advert.leaving else ""
     suspect = " (suspect)" if member.is_suspect else ""
     return f"{member.advert.name}{leaving}{suspect}"
 
 
 def served_runs(member: MonitoredNode) -> str:
-    """How many runs a node serves, if it has said."""
+    """The number of runs that a node serves; "?" if it has not answered."""
     return "?" if member.runs is None else str(len(member.runs))
 
 

@@ -1,4 +1,4 @@
-"""Keeps stdout for what a program is to read."""
+"""Keeps stdout free for output that programs read."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ _STDOUT, _STDERR = 1, 2
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Meanwhile, what this process and its workers print goes to stderr: workers inherit the descriptor."""
+    """Within the context, send output of this process and its workers, which inherit the descriptor, to stderr."""
     sys.stdout.flush()
     kept = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)

@@ -27,23 +27,23 @@ _SPARED_WIDTH = 24
 
 
 def node_table(members: Sequence[MonitoredNode]) -> Table:
-    """All there is to say about nodes."""
+    """Make the full table of nodes."""
     return _filled(Table(), NODE_COLUMNS, node_rows(members), is_cut=False)
 
 
 def run_table(members: Sequence[MonitoredNode]) -> Table:
-    """All there is to say about runs."""
+    """Make the full table of runs."""
     return _filled(Table(), RUN_COLUMNS, run_rows(members), is_cut=False)
 
 
 def live_node_table(members: Sequence[MonitoredNode]) -> Table:
-    """What changes about nodes, a line for each."""
+    """Make a table of the nodes' changing state, a line for each node."""
     columns = ("name", "spare of offered", "running", "queued", "workers", "stored", "runs")
     return _filled(Table(box=box.SIMPLE), columns, [_live_row(member) for member in members], is_cut=True)
 
 
 def live_run_table(runs: Sequence[tuple[str, RunStanding]]) -> Table:
-    """What changes about runs, a line for each."""
+    """Make a table of the runs' changing state, a line for each run."""
     columns = ("run", "of", "nodes", "running", "queued", "stored")
     rows = [
         (run, it.owner, ", ".join(it.nodes), str(it.running), str(it.queued), decimal(it.stored))
@@ -70,13 +70,13 @@ def _live_row(member: MonitoredNode) -> Row:
 
 
 def _filled(table: Table, columns: Row, rows: Sequence[Row], *, is_cut: bool) -> Table:
-    """The table with these rows. What is too wide is cut, or goes on in another line."""
+    """Fill a table with rows. Text that is too wide is cut, or goes on in another line."""
     rows = list(map(printable, rows))
     for number, column in enumerate(columns):
         widest = max(len(row[number]) for row in [columns, *rows])
         table.add_column(
             column,
-            # What is long anyway gives way first.
+            # Columns that are long anyway give way first.
             min_width=min(_SPARED_WIDTH, widest) if is_cut and column not in _GIVE_WAY else None,
             justify="left" if column in _TEXTS else "right",
             overflow="ellipsis" if is_cut else "fold",

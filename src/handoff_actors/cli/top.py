@@ -1,4 +1,4 @@
-"""`handoff top`: nodes and runs as they are, again and again."""
+"""`handoff top`: the current nodes and runs, again and again."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from handoff_actors.transport.credentials import Credentials
 
 
 @click.command()
-@join_option(required=True, help="Any member of the cluster.")
+@join_option(required=True, help="Address of any member of the cluster.")
 @credentials_options
 @click.option(
     "--interval",
@@ -27,16 +27,16 @@ from handoff_actors.transport.credentials import Credentials
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time between two looks.",
+    help="Time between two updates.",
 )
-@click.option("--once", is_flag=True, help="Look once and end.")
+@click.option("--once", is_flag=True, help="Print the state once and end.")
 @json_option
 def top(
     seeds: tuple[str, ...], credentials: Credentials, interval_s: float, once: bool, as_json: bool
 ) -> None:
-    """Watch a cluster: its nodes and runs, what runs and what waits. q or Ctrl-C ends it.
+    """Watch a cluster: its nodes and runs, and their running and queued functions. q or Ctrl-C ends it.
 
-    When piped, or with --json, each look is written below the one before.
+    When piped, or with --json, each update is written below the one before.
     """
     with one_line_errors():
         uvloop.run(_watch(seeds, credentials, None if once else interval_s, as_json=as_json))
