@@ -1,1 +1,1 @@
-"""Interfaces that people already write against. Each is one module, imported when it is used."""
+"""Interfaces of other libraries, for programs that already use these. Each is one module, imported when it is used."""

@@ -1,7 +1,7 @@
 """Large arrays that many calls take: written once, into memory that all workers of this machine map.
 
-The memory has no name in any file system. Workers find it by the descriptor that this process has, so that nothing is
-left of it once this process has closed that, or has died, and workers have dropped what they mapped.
+The memory has no name in any file system. Workers find it by this process's descriptor, so that it is freed once this
+process has closed that, or has died, and workers have dropped their mappings.
 """
 
 import os
@@ -19,13 +19,13 @@ from handoff_actors.wire.pickling import PROTOCOL, pickled
 
 Array = NDArray[Any]
 
-#: Each has a descriptor of this process, which has 1024 unless told otherwise.
+#: Each file takes a descriptor of this process, which has 1024 by default.
 MOST_FILES: Final = 256
 _ACCESS: Final = {"r": ACCESS_READ, "c": ACCESS_COPY, "r+": ACCESS_WRITE, "w+": ACCESS_WRITE}
 
 
 class _File(NamedTuple):
-    """An array's memory. It goes with the array."""
+    """The shared memory of an array, which is freed with the array."""
 
     array: "weakref.ref[Array]"
     descriptor: int
@@ -33,7 +33,7 @@ class _File(NamedTuple):
 
 
 class SharedArrays:
-    """Those of more than `more_than_nbytes`; workers map them as `mode` says, which is one of numpy.memmap's."""
+    """Shares arrays of more than `more_than_nbytes`; workers map them with `mode`, one of numpy.memmap's."""
 
     def __init__(self, more_than_nbytes: int, mode: str) -> None:
         self._more_than_nbytes = more_than_nbytes
@@ -43,19 +43,19 @@ class SharedArrays:
         self._reducers = {np.ndarray: self._reduce, np.memmap: self._reduce}
 
     def pickled(self, value: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
-        """Give the pickle of `value` without large arrays, and what it leaves out of band. Raises what pickling raises."""
+        """Pickle `value` without large arrays; return it and its out-of-band buffers. Raises the errors of pickling."""
         pieces, buffers = pickled(value, self._reducers)
         return b"".join(pieces), buffers
 
     def clear(self) -> None:
-        """Share nothing any more of what there is now: it may be changed."""
+        """Stop sharing the current arrays: they may be changed from now on."""
         for number in list(self._files):
             self._forget(number)
 
     def _reduce(self, array: Array) -> Any:
         backing = _get_backing_memmap(array)
         if isinstance(backing, np.memmap):
-            # A file already, of the user's.
+            # The array is backed by a file of the user's already.
             return _reduce_memmap_backed(array, backing)
         file = None
         if array.nbytes > self._more_than_nbytes and not array.dtype.hasobject:
@@ -85,7 +85,7 @@ class SharedArrays:
 
 
 def _written(array: Array, order: Any) -> int:
-    """A descriptor of memory that has what an array has."""
+    """Copy an array into new memory, and return its descriptor."""
     descriptor = os.memfd_create("handoff array")
     os.truncate(descriptor, array.nbytes)
     memory = mmap(descriptor, array.nbytes)
@@ -94,9 +94,9 @@ def _written(array: Array, order: Any) -> int:
 
 
 def _mapped(path: str, inode: int, dtype: Any, shape: tuple[int, ...], order: Any, mode: str) -> Array:
-    """Run in a worker: the array, without a copy. Raises FileNotFoundError where its call has been given up."""
+    """Run in a worker: map the array, without a copy. Raises FileNotFoundError if its call has been given up."""
     with open(path, "rb" if mode in "rc" else "r+b", buffering=0) as file:  # noqa: PTH123 - it is no path to change
-        # The descriptor may be that of something else by now.
+        # The descriptor may be another file's by now.
         if os.fstat(file.fileno()).st_ino != inode:
             raise FileNotFoundError(path)
         memory = mmap(file.fileno(), 0, access=_ACCESS[mode])
@@ -104,7 +104,7 @@ def _mapped(path: str, inode: int, dtype: Any, shape: tuple[int, ...], order: An
 
 
 class ArrayBatch:
-    """Calls whose large arrays are not sent along: what arrives in a worker are the calls themselves."""
+    """Calls whose large arrays are not sent along. In a worker, it unpickles as the calls themselves."""
 
     def __init__(self, calls: Callable[[], Any], arrays: SharedArrays) -> None:
         self._calls = calls
@@ -112,11 +112,11 @@ class ArrayBatch:
         self._pickled: tuple[bytes, list[pickle.PickleBuffer]] | None = None
 
     def __call__(self) -> Any:
-        """Make them here."""
+        """Make the calls in this process."""
         return self._calls()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # It is asked for twice where names of `__main__` are found in it.
+        # pickle asks twice where it finds names of `__main__`.
         if self._pickled is None:
             self._pickled = self._arrays.pickled(self._calls)
         return _unpickled, self._pickled

@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 
 class BackgroundSession:
-    """A session on an event loop in a thread of its own. Use with `with`, or `close` it; else it ends with the program."""
+    """A session on an event loop in a thread of its own. Use with `with`, or call `close`; else it ends with the program."""
 
     session: Session
-    #: Where the session lives.
+    #: The loop in which the session runs.
     loop: asyncio.AbstractEventLoop
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Arguments and errors are those of `Session`."""
+        """Start a session, with the arguments and errors of `Session`."""
         self._make_session = partial(Session, *args, **options)
         self._is_open: Future[None] = Future()
         self._thread = LoopThread("handoff session", self._live, self._end)
@@ -36,13 +36,13 @@ class BackgroundSession:
 
     @property
     def has_cluster(self) -> bool:
-        """Whether nodes of other processes, or machines, may be among those that it uses."""
+        """True if the session may use nodes of other processes, or machines."""
         return self.session._hub.is_in_cluster  # noqa: SLF001 - who has no thread of its own need not know
 
     def run(self, main: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function with the session, and wait for what it returns.
+        """Run a coroutine function with the session, and return its result.
 
-        Where the waiting is interrupted, by Ctrl-C for one, it is cancelled.
+        The coroutine is cancelled if waiting for it is interrupted, for example by Ctrl-C.
         """
         future = asyncio.run_coroutine_threadsafe(main(self.session), self.loop)
         try:
@@ -55,7 +55,7 @@ class BackgroundSession:
         return self.run(lambda session: session.execute_distributed(dag, **options))
 
     def close(self) -> None:
-        """End the session, and all that runs in it."""
+        """End the session and everything that runs in it."""
         self._thread.finish()
 
     def __enter__(self) -> Self:
@@ -90,9 +90,9 @@ os.register_at_fork(after_in_child=_shared.clear)
 
 
 def shared() -> BackgroundSession:
-    """The session of this process that integrations use unless told otherwise: the cluster of HANDOFF_SEEDS, or a node."""
+    """Return the session that integrations of this process use by default: the cluster of HANDOFF_SEEDS, or a node."""
     with _lock:
         if not _shared:
-            # Dask and joblib have their own ways to show how far they are.
+            # Dask and joblib have their own ways to show progress.
             _shared.append(BackgroundSession(progress=False))
         return _shared[0]

@@ -1,4 +1,4 @@
-"""What an executor sends to workers, and what comes back: nothing that a user's code does fails the run that it is in.
+"""Calls as an executor sends them to workers, and their outcomes. No error in a user's code fails the run that it is in.
 
 A call is `fn(*args, **kwargs)`, all of it sealed. Its outcome is a tuple (kind, content, seconds that fn took).
 """
@@ -16,22 +16,22 @@ from handoff_actors.wire.payload import Sealed, encode_exception
 
 T = TypeVar("T")
 
-#: What certainly can be encoded, and decoded, and costs least as it is.
+#: Types that certainly can be encoded and decoded, and cost least as they are.
 _PLAIN: Final = frozenset({int, float, bool, str, bytes, type(None)})
-#: By executor: None, or the outcome of its initializer's failure in this process.
+#: By executor: None, or the outcome that tells of its initializer's failure in this process.
 _initialized: dict[str, "CallOutcome | None"] = {}
 
 
 class Kind(IntEnum):
-    """What the content of an outcome is."""
+    """The kind of an outcome's content."""
 
-    #: What fn returned,
+    #: The return value of fn.
     PLAIN = 0
-    #: the same, sealed,
+    #: The return value of fn, sealed.
     SEALED = 1
-    #: the exception that it raised, encoded,
+    #: The exception that fn raised, encoded.
     RAISED = 2
-    #: or that which the initializer raised.
+    #: The exception that the initializer raised, encoded.
     NOT_INITIALIZED = 3
 
 
@@ -46,7 +46,7 @@ class Initializer:
         self._call = Sealed.of((code, tuple(arguments)))
 
     def failure(self) -> CallOutcome | None:
-        """How it failed here, at its first call or now."""
+        """Call it, unless it was called before in this process; return the outcome of its failure, or None."""
         if self._executor not in _initialized:
             _initialized[self._executor] = self._attempt()
         return _initialized[self._executor]
@@ -61,7 +61,7 @@ class Initializer:
 
 
 class SealedCall:
-    """A function of a user's, as workers have it."""
+    """A user's function, as workers get it."""
 
     def __init__(self, fn: Sealed, initializer: Initializer | None) -> None:
         self._fn = fn
@@ -69,13 +69,13 @@ class SealedCall:
         self._opened: Callable[..., Any] | None = None
 
     def open(self) -> Callable[..., Any]:
-        """Give the function. Raises SerializationError, each time."""
+        """Decode the function. Raises SerializationError, each time."""
         if self._opened is None:
             self._opened = self._fn.open()
         return self._opened
 
     def refusal(self) -> CallOutcome | None:
-        """The outcome of any call, where the initializer has failed."""
+        """Return the outcome of any call, if the initializer has failed, else None."""
         return None if self._initializer is None else self._initializer.failure()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -97,7 +97,7 @@ def call(code: SealedCall, arguments: Sealed) -> CallOutcome:
 
 
 async def call_async(code: SealedCall, arguments: Sealed) -> CallOutcome:
-    """Run in a worker: call a coroutine function, and await what it gives."""
+    """Run in a worker: call a coroutine function, and await its coroutine."""
     started = perf_counter()
     try:
         prepared = _prepared(code, arguments)
@@ -113,7 +113,7 @@ async def call_async(code: SealedCall, arguments: Sealed) -> CallOutcome:
 
 
 def _prepared(code: SealedCall, arguments: Sealed) -> CallOutcome | Callable[[], Any]:
-    """The call with all that it takes; or the outcome of any call, where the initializer has failed."""
+    """Return the call with its arguments; or the outcome of any call, if the initializer has failed."""
     refusal = code.refusal()
     if refusal is not None:
         return refusal
@@ -122,7 +122,7 @@ def _prepared(code: SealedCall, arguments: Sealed) -> CallOutcome | Callable[[],
 
 
 def caller_of(fn: Callable[..., object], initializer: Initializer | None) -> Callable[..., object]:
-    """What a DAG has in the place of `fn`. Raises SerializationError."""
+    """Wrap `fn` for a DAG, so that its outcome is returned and never raised. Raises SerializationError."""
     code = SealedCall(Sealed.of(fn), initializer)
     # A partial of a plain function is what the DAG checks fastest.
     return partial(call_async if is_coroutine_code(fn) else call, code)
@@ -139,7 +139,10 @@ def _raised(error: BaseException, seconds: float) -> CallOutcome:
 
 
 def attempt(step: Callable[[], T]) -> tuple[T, None] | tuple[None, BaseException]:
-    """What a step in the app gives, or what a user's `__reduce__` in it raises, even SystemExit: that is the future's."""
+    """Run a step in the app; return its value, or the exception of a user's `__reduce__`, even SystemExit.
+
+    That exception is the outcome of the future.
+    """
     try:
         return step(), None
     except BaseException as error:  # noqa: BLE001 - see above
@@ -147,7 +150,7 @@ def attempt(step: Callable[[], T]) -> tuple[T, None] | tuple[None, BaseException
 
 
 def _users_own(error: BaseException) -> BaseException:
-    """The exception that a SerializationError was made of; not where that says what to do about a missing module."""
+    """Return the cause of a SerializationError; the error itself where it has advice about a missing module."""
     if not isinstance(error, SerializationError) or isinstance(error.__cause__, ModuleNotFoundError):
         return error
     return error.__cause__ or error

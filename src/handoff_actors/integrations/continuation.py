@@ -1,4 +1,4 @@
-"""How a trace goes on within a function: this half is imported by workers, with or without OpenTelemetry there."""
+"""The continuation of a trace within a function. Workers import this half, with or without OpenTelemetry there."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.propagators.textmap import TextMapPropagator
 
-#: traceparent and the like, of the run's own span.
+#: Headers such as traceparent, of the run's own span.
 Carrier = Mapping[str, str]
 
 
 def function_span_id(run_span_id: int, index: int) -> int:
-    """The id of a function's span, known to the app and to the worker without a word between them."""
+    """Compute the id of a function's span, in the app and in the worker alike, without a message between them."""
     digest = blake2b(index.to_bytes(8), digest_size=8, key=run_span_id.to_bytes(8)).digest()
     return int.from_bytes(digest) or 1
 
@@ -25,17 +25,17 @@ def function_span_id(run_span_id: int, index: int) -> int:
 class Continued:
     """A function that is called within the trace of its run.
 
-    Its first two arguments, or the first two in its list, are the carrier and the function's index; without an index it
-    is called within the run's span.
+    The first two arguments, or the first two in its list, are the carrier and the function's index; without an index the
+    function is called within the run's span.
     """
 
     def __init__(self, code: Callable[..., Any], *, as_list: bool) -> None:
-        #: Its author's.
+        #: The user's own code.
         self.__wrapped__ = code
         self._as_list = as_list
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function with the rest."""
+        """Call the function with the remaining arguments."""
         if self._as_list:
             (carrier, index, *values), *extra = args
             args = (values, *extra)
@@ -70,7 +70,7 @@ def _context_of(carrier: tuple[tuple[str, str], ...]) -> "Context":
 
 
 def propagator() -> "TextMapPropagator":
-    """W3C trace context and baggage, whatever either side has been told to use elsewhere."""
+    """Return the propagator of W3C trace context and baggage, independent of either side's configuration."""
     from opentelemetry.baggage.propagation import W3CBaggagePropagator  # noqa: PLC0415
     from opentelemetry.propagators.composite import CompositePropagator  # noqa: PLC0415
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
@@ -90,7 +90,7 @@ def _at_function(context: "Context", index: int | None) -> "Context":
 
 
 class _Attached:
-    """Makes a context the current one."""
+    """Makes a context the current one, within `with`."""
 
     def __init__(self, context: "Context") -> None:
         self._context = context

@@ -1,7 +1,7 @@
 """A Dask scheduler: `dask.compute(x, scheduler=handoff_actors.integrations.dask.get)`.
 
-A Dask graph becomes a DAG with the same keys. Results stay where they are made until somebody needs them; data that the
-graph itself holds goes to each node once.
+A Dask graph becomes a DAG with the same keys. Results stay where they are made until they are needed; data that the
+graph itself holds is sent to each node once.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -46,23 +46,24 @@ def get(
 ) -> Any:
     """Compute `keys` of a Dask graph; the answer has the structure of `keys`, with tuples for its lists.
 
-    Options may be given to `compute`: `session` to run in another than this process's shared one, which uses the
-    cluster of HANDOFF_SEEDS or starts a node; how often a task that raises is tried again; what each task claims.
+    Options may be given to `compute`: `session`, by default this process's shared one, which uses the cluster of
+    HANDOFF_SEEDS or starts a node; `max_retries`, the retries of a task that raises; `cost`, the claim of each task.
     `callbacks` get None for results. Options of Dask's own schedulers are ignored.
 
-    Raises what a task raised, KeyError for an unknown key, and the errors of `Session.execute_distributed`.
+    Raises the exception of a task that raised, KeyError for an unknown key, and the errors of
+    `Session.execute_distributed`.
     """
     graph = convert_legacy_graph(dsk if isinstance(dsk, Mapping) else dsk.__dask_graph__())
     wanted = set(flatten([keys]))
-    dag, home = _convert(graph, wanted, cost)
-    with _told(dsk, dag, callbacks) as on_event:
+    dag, last_of = _convert(graph, wanted, cost)
+    with _reported(dsk, dag, callbacks) as on_event:
         results = _run(session or shared(), dag, max_retries=max_retries, on_event=on_event)
-        values = {key: results[last].open() for key, last in home.items()}
+        values = {key: results[last].open() for key, last in last_of.items()}
     return _nest(keys, lambda key: _value(graph, _target(graph, key), values))
 
 
-class _Home(Struct, frozen=True):
-    """The id of the function that makes the value of `key` ready to come home, where other tasks need it, too."""
+class _SealedKey(Struct, frozen=True):
+    """The id of the function that seals the value of `key` for the caller, if other tasks need it, too."""
 
     key: Key
 
@@ -73,18 +74,18 @@ def evaluate(values: Sequence[Any], node: Any, keys: Sequence[Key]) -> Any:
 
 
 def evaluate_last(values: Sequence[Any], node: Any, keys: Sequence[Key]) -> Sealed:
-    """Run in a worker: the same, for a value that nobody needs but the caller, who may write to it."""
+    """Run in a worker: compute a node whose value only the caller needs, and may write to."""
     return Sealed.of(evaluate(values, node, keys))
 
 
 def _convert(
     graph: Mapping[Key, GraphNode], wanted: set[Key], cost: Mapping[str, float] | None
 ) -> tuple[DAG, dict[Key, Key]]:
-    """Make a DAG of the tasks that `wanted` needs, and say which function gives the value of which key at home."""
+    """Make a DAG of the tasks that `wanted` needs, and map each key to the function that gives its value to the caller."""
     tasks = _tasks(graph, wanted)
     taken = {_target(graph, dependency) for task in tasks.values() for dependency in task.dependencies}
-    home = {
-        key: _Home(key) if key in taken else key
+    last_of = {
+        key: _SealedKey(key) if key in taken else key
         for key in map(partial(_target, graph), wanted)
         if key in tasks
     }
@@ -94,17 +95,17 @@ def _convert(
     for key, task in tasks.items():
         dependencies = tuple(task.dependencies)
         args = [_argument(graph, _target(graph, dependency), constants) for dependency in dependencies]
-        code = evaluate_last if home.get(key) == key else evaluate
+        code = evaluate_last if last_of.get(key) == key else evaluate
         options: dict[str, Any] = {"argument_inclusion": "as_list", "cost": cost}
         dag.add_function(Function(key, args, code, extra_args=(task, dependencies), **options))
-    for key, last in home.items():
+    for key, last in last_of.items():
         if last != key:
             dag.add_function(Function(last, [key], Sealed.of))
-    return dag, home
+    return dag, last_of
 
 
 def _tasks(graph: Mapping[Key, GraphNode], wanted: set[Key]) -> dict[Key, GraphNode]:
-    """What has to be computed: neither data nor aliases. Raises KeyError."""
+    """Return the tasks to compute, which are neither data nor aliases. Raises KeyError."""
     tasks: dict[Key, GraphNode] = {}
     pending = list(wanted)
     while pending:
@@ -134,7 +135,7 @@ def _run(session: BackgroundSession, dag: DAG, **options: Unpack[ExecuteOptions]
     except (FunctionFailed, SerializationError) as error:
         if error.__cause__ is None:
             raise
-        # Dask's users expect their own.
+        # Dask's users expect their own exceptions.
         raise error.__cause__ from error.__cause__.__cause__
 
 
@@ -148,7 +149,7 @@ def _nest(keys: Keys, result: Callable[[Key], Any]) -> Any:
 
 
 class _RunListener:
-    """Dask's callbacks, such as a ProgressBar's, and the state of a run as they look at it."""
+    """Calls Dask's callbacks, such as a ProgressBar's, and keeps the state of a run in the form that they read."""
 
     def __init__(self, dsk: Mapping[Key, Any], dag: DAG, callbacks: Sequence[tuple[Any, ...]]) -> None:
         self._dsk = dsk
@@ -164,14 +165,14 @@ class _RunListener:
         }
 
     def start(self) -> None:
-        """The run begins."""
+        """Report the start of the run."""
         for start in self._starts:
             start(self._dsk)
         for start in self._state_starts:
             start(self._dsk, self._state)
 
     def hear(self, event: events.RunEvent) -> None:
-        """A function has been sent, or is done."""
+        """Report a function that has been sent, or is done."""
         if isinstance(event, events.Sent):
             self._move(event.function_id, "waiting", "running")
             for before in self._befores:
@@ -182,7 +183,7 @@ class _RunListener:
                 after(event.function_id, None, self._dsk, self._state, event.node)
 
     def end(self, *, has_failed: bool) -> None:
-        """The run is over."""
+        """Report the end of the run."""
         for end in self._ends:
             end(self._dsk, self._state, has_failed)
 
@@ -192,19 +193,19 @@ class _RunListener:
 
 
 @contextmanager
-def _told(
+def _reported(
     dsk: Mapping[Key, Any], dag: DAG, given: Sequence[tuple[Any, ...]] | None
 ) -> Iterator[Callable[[events.RunEvent], None] | None]:
-    """Tell Dask's callbacks of a run: the answer is what is to be called at each change."""
+    """Report a run to Dask's callbacks; yields the callback for the run's events, or None if there are no callbacks."""
     with local_callbacks(given) as callbacks:
         if not callbacks:
             yield None
             return
-        audience = _RunListener(dsk, dag, callbacks)
+        listener = _RunListener(dsk, dag, callbacks)
         has_failed = True
-        audience.start()
+        listener.start()
         try:
-            yield audience.hear
+            yield listener.hear
             has_failed = False
         finally:
-            audience.end(has_failed=has_failed)
+            listener.end(has_failed=has_failed)

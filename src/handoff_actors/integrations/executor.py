@@ -30,9 +30,9 @@ _ENDING = "cannot schedule new futures after interpreter shutdown"
 
 
 class Executor(futures.Executor):
-    """Runs functions on the workers of a cluster, as `concurrent.futures.Executor` says.
+    """Runs functions on the workers of a cluster, with the interface of `concurrent.futures.Executor`.
 
-    A worker that dies is replaced, and what it ran is run again; only a function that kills its worker again and again
+    A worker that dies is replaced, and its functions run again; only a function that kills its worker again and again
     ends with BrokenExecutor, and the others go on.
     """
 
@@ -49,10 +49,10 @@ class Executor(futures.Executor):
     ) -> None:
         """Use a session whose loop is running here, or in the background; the cluster of `seeds`; or that of HANDOFF_SEEDS.
 
-        Without a cluster, `max_workers` processes are started here with the first function, as many as cores unless
-        given; with one, at most `max_workers` functions are with its nodes at any time. `initializer` is called with
-        `initargs` once in each worker process, before its first function. Each function claims `cost`, and runs on one of
-        `nodes`, if given. Raises ValueError, TypeError, and RuntimeError where a `session` is of another loop.
+        Without a cluster, the first function starts `max_workers` processes here, by default one per core; with one, at
+        most `max_workers` functions are with its nodes at any time. `initializer` is called with `initargs` once in each
+        worker process, before its first function. Each function claims `cost`, and runs on one of `nodes`, if given.
+        Raises ValueError, TypeError, and RuntimeError if a `session` is of another loop.
         """
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -60,7 +60,7 @@ class Executor(futures.Executor):
             raise TypeError("initializer must be a callable")
         if session is not None and seeds is not None:
             raise ValueError("give a session or seeds, not both")
-        #: Where the session lives, if it isn't ours.
+        #: The session's loop, if the session isn't ours.
         self._loop = None if session is None else _loop_of(session)
         is_own_node = session is None and not (os.environ.get("HANDOFF_SEEDS") if seeds is None else seeds)
         open_session = _own_node(max_workers) if is_own_node else partial(_given, session, seeds)
@@ -74,13 +74,13 @@ class Executor(futures.Executor):
         self._lock = threading.Lock()
         self._is_shut = False
         self._thread: LoopThread | None = None
-        #: Done once nothing is left to do.
+        #: Done once no work is left.
         self._end: futures.Future[None] | None = None
-        # One that is forgotten still does what it was asked to, and leaves nothing behind.
+        # An executor that is forgotten still does its work, and leaves nothing behind.
         weakref.finalize(self, self._feed.close).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
-        """Schedule `fn(*args, **kwargs)`; if it is a coroutine function, the future has what awaiting that gives.
+        """Schedule `fn(*args, **kwargs)`; the coroutine of a coroutine function is awaited.
 
         Raises RuntimeError after `shutdown`, BrokenExecutor.
         """
@@ -106,9 +106,10 @@ class Executor(futures.Executor):
         chunksize: int = 1,
         **options: Any,
     ) -> Iterator[T]:
-        """As `concurrent.futures.ProcessPoolExecutor.map`, `timeout` in seconds. Raises what a call did, and TimeoutError.
+        """Map as `concurrent.futures.ProcessPoolExecutor.map` does, `timeout` in seconds.
 
-        Chunks of `chunksize` calls are rarely needed: short functions travel together.
+        Chunks of `chunksize` calls are rarely needed: short functions are sent together. Raises a call's exception, and
+        TimeoutError.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -118,9 +119,9 @@ class Executor(futures.Executor):
         return chain.from_iterable(super().map(partial(_run_chunk, fn), chunks, timeout=timeout, **options))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take nothing more in; with `wait`, return once all is done.
+        """Accept no more calls; with `wait`, return once all calls are done.
 
-        In the thread of a session's loop it can't wait, and raises RuntimeError if there is anything to wait for: use
+        Waiting is impossible in the thread of a session's loop, and raises RuntimeError if calls are unfinished: use
         `async with`, or `await asyncio.to_thread(executor.shutdown)`.
         """
         with self._lock:
@@ -136,10 +137,13 @@ class Executor(futures.Executor):
         elif _current_loop() is not self._loop:
             end.result()
         elif self._feed.has_work():
-            raise RuntimeError("waiting here would keep what is waited for from happening; await it")
+            raise RuntimeError("waiting here would block the loop that the calls need; await it instead")
 
     def terminate_workers(self) -> None:
-        """Take nothing more in, cancel what waits, and end what runs, which gets BrokenExecutor. Waits for nothing."""
+        """Accept no more calls, cancel the waiting ones, and end the running ones, which get BrokenExecutor.
+
+        Returns at once.
+        """
         self.shutdown(wait=False, cancel_futures=True)
         self._feed.abort()
 

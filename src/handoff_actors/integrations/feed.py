@@ -1,8 +1,8 @@
-"""Turns calls, as they come in from any thread, into runs of a session, and what comes back into futures.
+"""Turns calls, which come in from any thread, into runs of a session, and the outcomes into results of futures.
 
-So many calls are handed over as keep every worker busy for a few milliseconds; the rest wait here, where they can still
-be cancelled. Short functions share a run, which costs far less than one each. A function that takes longer than
-`LONG_S` has a run of its own, so that the end of its neighbour's run is never its end.
+Just enough calls are handed over to keep every worker busy for a few milliseconds; the rest wait here, where they can
+still be cancelled. Short functions share a run, which costs far less than one each. A function that takes longer than
+`LONG_S` has a run of its own, so that a failure of its neighbour's run never ends it.
 """
 
 import asyncio
@@ -26,24 +26,24 @@ from handoff_actors.wire.payload import Sealed, decode_exception
 
 log = logging.getLogger(__name__)
 
-#: A function that takes this long, or of which nothing is known, shares its run with no other.
+#: A function that takes this long, or whose duration is unknown, shares its run with no other.
 LONG_S: Final = 0.005
-#: Work for so long is with the nodes, beyond what runs.
+#: Seconds of work that nodes have beyond the running functions.
 AHEAD_S: Final = 0.05
-#: Making and sending so many holds the loop for a few milliseconds.
+#: Making and sending this many calls holds the loop for a few milliseconds.
 MOST_PER_RUN: Final = 250
-#: Beyond one per worker, so many runs of short functions go on at a time.
+#: The most runs of short functions at a time, beyond one per worker.
 SHARED_RUNS: Final = 4
-#: How quickly the estimate of a function's seconds follows when functions get faster.
+#: The weight of a new measurement in the estimate of a function's seconds when functions get faster.
 _DECAY: Final = 0.1
-#: Nothing is faster, whatever the clock says.
+#: The least duration of a function, whatever the clock says.
 _LEAST_S: Final = 1e-5
-#: How long an answer to how many workers there are is good for.
+#: Seconds for which the number of workers is not asked for again.
 _SLOTS_GOOD_FOR_S: Final = 1.0
 
 
 class Item:
-    """A call that somebody waits for."""
+    """A call whose future a caller has."""
 
     __slots__ = ("args", "fn", "future", "kwargs")
 
@@ -56,17 +56,17 @@ class Item:
         self.future = future
 
     def fail(self, error: BaseException) -> None:
-        """End the waiting, if it has not ended."""
+        """Fail the future, unless it is done."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
-#: Calls that go out in one run, by their ids in it; those that have their outcome are taken out.
+#: Calls that go out in one run, by their ids in it; calls that have their outcome are taken out.
 Batch = dict[int, Item]
 
 
 class Feed:
-    """`put`, `cancel_waiting` and `close` may be called in any thread; `serve` runs in the session's loop."""
+    """Runs calls. `put`, `cancel_waiting` and `close` may be called in any thread; `serve` runs in the session's loop."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Feed:
         self._is_aborted = False
         self._serving: asyncio.Task[None] | None = None
         self._waiting: deque[Item] = deque()
-        #: Those that are no longer to be cancelled: another function has ended their run.
+        #: Calls to run again, which can no longer be cancelled: another function has ended their run.
         self._again: deque[Item] = deque()
         self._in_flight: set[Item] = set()
         self._runs = 0
@@ -98,13 +98,13 @@ class Feed:
         self._slots_asked_at = float("-inf")
         #: Seconds that a function is expected to take: rises at once, falls slowly.
         self._expected_s = UNKNOWN
-        #: Why nothing can be run any more.
+        #: The reason why no call can be run any more.
         self.broken: BrokenExecutor | None = None
 
     # --- From any thread
 
     def put(self, item: Item) -> None:
-        """Take a call in. The first one is as good as running: it starts as soon as there is a session."""
+        """Queue a call. The first one counts as running: it starts as soon as there is a session."""
         if self._is_first and item.future.set_running_or_notify_cancel():
             self._is_first = False
             self._again.append(item)
@@ -113,20 +113,20 @@ class Feed:
         self._wake()
 
     def cancel_waiting(self) -> None:
-        """Cancel what has not been handed over."""
+        """Cancel the calls that have not been handed over."""
         for item in self._take_waiting():
             if item.future.cancel():
-                # Whoever waits for several futures hears of it only so.
+                # concurrent.futures.wait learns of a cancelled future only in this way.
                 item.future.set_running_or_notify_cancel()
 
     def close(self) -> None:
-        """Have `serve` return once nothing is left to do."""
+        """Have `serve` return once no call is left."""
         self._is_closing = True
         self._is_woken = False
         self._wake()
 
     def abort(self) -> None:
-        """Have `serve` end what runs, and return."""
+        """Have `serve` end the running calls, and return."""
         loop, self._is_aborted = self._loop, True
         if loop is not None:
             with suppress(RuntimeError):
@@ -137,14 +137,14 @@ class Feed:
             self._serving.cancel()
 
     def has_work(self) -> bool:
-        """Whether anybody waits for a call."""
+        """True if a call is unfinished."""
         return bool(self._waiting or self._again or self._in_flight)
 
     def _wake(self) -> None:
         loop = self._loop
         if loop is not None and not self._is_woken:
             self._is_woken = True
-            # A loop that has ended has said so to every future.
+            # A loop that has ended has failed every future.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._changed.set)
 
@@ -168,7 +168,7 @@ class Feed:
             async with self._open_session() as session, asyncio.TaskGroup() as tasks:
                 await self._hand_over(session, tasks)
         except HandoffError as error:
-            # It is told to those who wait.
+            # The futures get the error.
             self._break("the executor has no session", error)
         finally:
             self._serving = None
@@ -193,14 +193,14 @@ class Feed:
             self._slots = max(1, sum(_slots_of(offer, self._cost) for offer in usable))
 
     def _room(self) -> int:
-        """How many more may be handed over, in one run, now."""
+        """Return how many more calls may be handed over, in one run, now."""
         is_long = self._expected_s >= LONG_S
         window = self._slots + int(self._slots * AHEAD_S / self._expected_s)
         window = min(self._most_at_once or window, window)
         room = window - len(self._in_flight)
         if is_long:
             return min(room, 1)
-        # Neither crumbs, nor one run for each that comes in: those that wait a moment longer share one.
+        # Neither tiny runs, nor one run for each call that comes in: calls that wait a moment longer share one.
         if self._runs >= self._slots + SHARED_RUNS or room < min(window // 4, len(self._waiting)):
             return 0
         return min(room, MOST_PER_RUN)
@@ -224,7 +224,7 @@ class Feed:
         try:
             if len(dag):
                 settle = partial(self._settle, batch)
-                # Its runs are its own affair: whoever submits sees futures, and prints as from a process pool.
+                # The runs are an internal matter: callers see futures, and output as from a process pool.
                 await session.execute_distributed(
                     dag, max_retries=0, nodes=self._nodes, on_result=settle, progress=False, output=False
                 )
@@ -233,13 +233,13 @@ class Feed:
         finally:
             # If this is cancelled, some are not done, and `_break` ends them.
             self._in_flight.difference_update(item for item in batch.values() if item.future.done())
-            # The run's remains refer to it until garbage is collected; what was called with what must not stay as long.
+            # The run's objects refer to it until garbage is collected; the calls and arguments must not stay as long.
             batch.clear()
             self._runs -= 1
             self._changed.set()
 
     def _dag_of(self, batch: Batch) -> DAG:
-        """Make a DAG whose ids are those of `batch`; what can't be encoded is not in it."""
+        """Make a DAG whose ids are those of `batch`; calls that can't be encoded are left out."""
         dag, callers = DAG(), dict[int, Callable[..., object]]()
         for number, item in batch.items():
             sealed, error = attempt(partial(self._seal, item, callers))
@@ -263,10 +263,10 @@ class Feed:
     def _settle(self, batch: Batch, number: FunctionId, outcome: CallOutcome) -> None:
         kind, content, seconds = outcome
         self._expected_s = peak_smoothed(self._expected_s, max(seconds, _LEAST_S), _DECAY)
-        # From here on only who has submitted it keeps the future, and with it the result.
+        # From here on only the caller keeps the future, and with it the result.
         item = batch.pop(number, None)  # type: ignore[call-overload]  # its ids are numbers
         if item is None:
-            # A value that was lost has been made again.
+            # The call had its outcome: a value that was lost has been made again.
             return
         if kind == Kind.PLAIN:
             self._resolve(item, partial(item.future.set_result, content))
@@ -294,7 +294,7 @@ class Feed:
             tell()
 
     def _ended(self, batch: Batch, error: HandoffError) -> None:
-        """Its run has failed: because of one function, and then the others run again; or for them all."""
+        """Handle the failure of a run: if it is due to one function, the other calls run again; else all of them fail."""
         left = [item for item in batch.values() if not item.future.done()]
         if isinstance(error, FunctionFailed | SerializationError) and isinstance(error.function_id, int):
             culprit = batch[error.function_id]
@@ -307,7 +307,7 @@ class Feed:
             item.fail(error)
 
     def _break(self, reason: str, cause: BaseException | None) -> None:
-        """Nothing is run any more; whoever waits hears why."""
+        """Run no more calls; unfinished futures get the reason."""
         if self.broken is None:
             self.broken = _broken(reason if cause is None else f"{reason}: {cause!r}", cause)
         for item in (*self._in_flight, *self._again):
@@ -328,6 +328,6 @@ def _broken(reason: str, cause: BaseException | None) -> BrokenExecutor:
 
 
 def _slots_of(offer: Mapping[str, float], cost: Mapping[str, float] | None) -> int:
-    """How many functions a node runs at once."""
+    """Return how many functions a node runs at once."""
     shares = [offer.get(resource, 0.0) / amount for resource, amount in (cost or {}).items() if amount]
     return int(min(shares, default=offer.get("cpu", 1.0)))

@@ -1,7 +1,8 @@
 """A joblib backend: `with joblib.parallel_config("handoff"):`, once this module has been imported.
 
-It does as joblib's own backend of processes, loky, does: the same batching, the same nesting (threads within a worker,
-then one after the other), the same limits of the threads of numerical libraries. Only where the work is done differs.
+The backend behaves as joblib's own backend of processes, loky: the same batching, the same nesting (threads within a
+worker, then one after the other), the same limits of the threads of numerical libraries. Only the place of the work
+differs.
 """
 
 import multiprocessing
@@ -38,9 +39,9 @@ NAME = "handoff"
 
 
 class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
-    """Options may be given to `parallel_config`.
+    """The backend "handoff". Options may be given to `parallel_config`.
 
-    `session` is another than this process's shared one, which uses the cluster of HANDOFF_SEEDS or starts a node. Each
+    `session` is, by default, this process's shared one, which uses the cluster of HANDOFF_SEEDS or starts a node. Each
     batch of calls claims `cost`, and runs on one of `nodes`, if given.
     """
 
@@ -91,7 +92,10 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         return n_jobs
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """As many as asked for; a negative number counts down from the cluster's cores. 1 below threads, as loky."""
+        """Return the number of jobs asked for; a negative number counts down from the cluster's cores.
+
+        Below threads the number is 1, as with loky.
+        """
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
@@ -109,7 +113,7 @@ class HandoffBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """See ParallelBackendBase."""
         assert self._workers is not None
         calls = func if self._arrays is None else ArrayBatch(func, self._arrays)
-        # As an argument: workers keep code for a while.
+        # The calls are an argument, as workers keep code for a while.
         future = self._workers.submit(run_batch, calls)
         if callback is not None:
             future.add_done_callback(callback)

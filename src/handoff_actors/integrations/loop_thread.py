@@ -10,7 +10,7 @@ from typing import Any
 
 from handoff_actors.client.blocking import loop_factory
 
-#: Those that have not ended.
+#: The threads that have not ended.
 _running: set["LoopThread"] = set()
 _completion = threading.Event()
 # A fork has none of its parent's threads.
@@ -18,7 +18,10 @@ os.register_at_fork(after_in_child=_running.clear)
 
 
 class LoopThread:
-    """Runs `main` to its end. Before the interpreter ends, `finish` is called, and `main` is waited for."""
+    """A thread with an event loop, which runs `main` to its end.
+
+    Before the interpreter ends, `finish` is called, and the thread is waited for.
+    """
 
     def __init__(
         self, name: str, main: Callable[[], Coroutine[Any, Any, None]], finish: Callable[[], None]
@@ -30,7 +33,7 @@ class LoopThread:
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
     def start(self) -> None:
-        """Raises RuntimeError when the interpreter is ending."""
+        """Start the thread. Raises RuntimeError when the interpreter is ending."""
         _running.add(self)
         try:
             self._thread.start()
@@ -39,11 +42,11 @@ class LoopThread:
             raise
 
     def join(self) -> None:
-        """Wait until nothing is left of it."""
+        """Wait for the end of the thread."""
         self._thread.join()
 
     def finish(self) -> None:
-        """Have it end, and wait for that."""
+        """Have the thread end, and wait for that."""
         self._finish()
         self.join()
 
@@ -58,7 +61,7 @@ class LoopThread:
 
 
 def is_interpreter_ending() -> bool:
-    """Whether it is too late to start anything."""
+    """True if it is too late to start threads or processes."""
     return _completion.is_set()
 
 

@@ -176,7 +176,7 @@ class _HttpConnection:
 class _Request(BaseHTTPRequestHandler):
     """One request, parsed and answered in memory."""
 
-    # Also for a request that names no version. The base class would take it for HTTP/0.9, which has no headers.
+    # Also for a request that names no version, which the base class would take for HTTP/0.9, which has no headers.
     default_request_version = "HTTP/1.0"
     request_version = default_request_version
     command = ""
@@ -267,7 +267,7 @@ class _Request(BaseHTTPRequestHandler):
 
 
 def is_expected(host: str, names: Collection[str]) -> bool:
-    """Whether a Host header names an IP address, `localhost` or one of `names`, at any port.
+    """True if a Host header names an IP address, `localhost` or one of `names`, at any port.
 
     A web page can have its own name resolve to this machine (DNS rebinding), so that a browser lets it read the answer;
     its requests then carry that name. It can't do so with an address, which no name server resolves.

@@ -32,12 +32,12 @@ def from_networkx(
 ) -> DAG:
     """Make a DAG of a directed graph.
 
-    Nodes without an attribute `code` get `code`, and so for `defaults`, which are fields of `Function`. A node takes the
-    results of its predecessors, in the order in which their edges were added, unless an attribute `args` lists them;
-    where an edge has attributes `serialize` or `deserialize`, through these hooks. Other attributes are left alone.
+    Nodes without an attribute `code` get `code`, and likewise for `defaults`, which are fields of `Function`. A node takes
+    the results of its predecessors, in the order in which their edges were added, unless an attribute `args` lists them;
+    attributes `serialize` and `deserialize` of an edge are its hooks. Other attributes are ignored.
 
-    Raises TypeError for an undirected graph or a default that is no field, DagError for what the DAG refuses, and for
-    `args` that are not the predecessors.
+    Raises TypeError for an undirected graph or a default that is no field, DagError for functions that the DAG refuses,
+    and for `args` that are not the predecessors.
     """
     if not graph.is_directed() or graph.is_multigraph():
         raise TypeError(
@@ -64,7 +64,7 @@ def from_networkx(
 def to_networkx(dag: DAG) -> "nx.DiGraph[Any]":
     """Make a directed graph of a DAG, with every field of a function that is not its default as an attribute of its node.
 
-    `from_networkx` makes the same DAG of it again.
+    `from_networkx` turns the graph into the same DAG again.
     """
     graph: nx.DiGraph[Any] = nx.DiGraph()
     graph.add_nodes_from((function.id, _attributes(function)) for function in dag.functions.values())

@@ -1,9 +1,9 @@
 """Runs and their functions as spans in the app's own trace, which goes on within the functions.
 
-The app makes all spans of ours: one for a run, whose parent is the span that is current where it is asked for, and one
+The app makes all spans of ours: one for a run, whose parent is the span that is current when the run is started, and one
 for each function, with the time that its worker measured. A worker makes none: there the function's span is current, so
-that spans of the user's own become its children. Nothing has to be sent for that but the run's own context, because
-both sides make the id of a function's span from the run's and from the function's number.
+that the user's own spans become its children. Only the run's own context has to be sent for that, because both sides
+compute the id of a function's span from the run's and from the function's number.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
         self._tracer = provider.get_tracer("handoff_actors", VERSION)
         self._may_choose_ids = _let_ids_be_chosen(self._tracer)
         loop_time = asyncio.get_running_loop().time
-        #: From the loop's clock to that of the wall.
+        #: The offset of the wall clock from the loop's clock.
         self._offset_ns = time.time_ns() - round(loop_time() * 1e9)
         self._failures: dict[Index, list[_Failure]] = {}
         self._index_of: dict[FunctionId, Index] = {}
@@ -89,7 +89,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
         self._span.end()
 
     def observer(self, on_event: events.OnEvent | None) -> events.OnEvent:
-        """See Watch."""
+        """See RunInstrumentation."""
 
         def observe(event: events.RunEvent) -> None:
             self._note(event)
@@ -176,16 +176,16 @@ def _tell(span: trace.Span, failures: list[_Failure]) -> None:
 
 
 def _continued(plan: Plan, carrier: Carrier, *, by_function: bool) -> Plan:
-    """The plan with functions that are told which trace they belong to."""
+    """Return the plan with functions that continue the trace that they belong to."""
     templates = list(plan.templates)
     numbers: dict[int, int] = {}
     codes: dict[tuple[int, bool], Continued] = {}
     for number in dict.fromkeys(plan.template_of):
         spec = plan.templates[number]
-        # The same object for the same code, which is encoded once.
+        # One object per code, so that it is encoded once.
         key = (id(spec.code), spec.as_list)
         code = codes[key] = codes.get(key) or Continued(spec.code, as_list=spec.as_list)
-        # Inline functions may share the template, and are called without.
+        # Inline functions may share the template, and are called without a carrier.
         numbers[number] = len(templates)
         templates.append(replace(spec, code=code))
     values = [*plan.values, carrier, *(range(plan.size) if by_function else [None])]
@@ -202,7 +202,7 @@ def _continued(plan: Plan, carrier: Carrier, *, by_function: bool) -> Plan:
 
 
 class _ChosenIds:
-    """The generator of a tracer, but for spans whose ids have been chosen."""
+    """The id generator of a tracer, except for spans whose ids have been chosen."""
 
     def __init__(self, usual: Any) -> None:
         self._usual = usual
@@ -216,7 +216,10 @@ class _ChosenIds:
 
 
 def _let_ids_be_chosen(tracer: Any) -> bool:
-    """Whether it is a tracer of the SDK, the API has no say in ids. Ours is nobody else's, so it may be changed."""
+    """Replace a tracer's id generator; False if the tracer is not the SDK's, as the API does not control ids.
+
+    The tracer is ours alone, so it may be changed.
+    """
     usual = getattr(tracer, "id_generator", None)
     if usual is not None and not isinstance(usual, _ChosenIds):
         tracer.id_generator = _ChosenIds(usual)

@@ -1,4 +1,4 @@
-"""What a node tells Prometheus, over HTTP."""
+"""The metrics of a node for Prometheus, over HTTP."""
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -23,11 +23,11 @@ LOOPBACK = "127.0.0.1"
 
 
 def serve_metrics(node: NodeActor, port: int, host: str = LOOPBACK) -> tuple[str, Callable[[], None]]:
-    """Serve the metrics of a node at http://HOST:PORT/metrics; port 0 is any that is free. Raises OSError.
+    """Serve the metrics of a node at http://HOST:PORT/metrics; port 0 is any free one. Raises OSError.
 
-    The answer is the address, and what ends it. Whoever reaches it can read it; it gives no more than `handoff nodes`.
-    Requests have to name the node by an IP address, `localhost`, `host`, this machine's host name or the name that the
-    node advertises.
+    Returns the address, and a function that ends the server. Anyone who can reach the address can read the metrics,
+    which show no more than `handoff nodes`. Requests have to name the node by an IP address, `localhost`, `host`, this
+    machine's host name or the name that the node advertises.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(NodeCollector(node))
@@ -50,7 +50,7 @@ def _listen(host: str, port: int) -> socket.socket:
 class NodeCollector(Collector):
     """The metrics of one node, for any registry. They may be collected in any thread.
 
-    How it stands is as it last told the cluster, at most 0.05 seconds after a change.
+    The node's state is the one that it last published to the cluster, at most 0.05 seconds after a change.
     """
 
     def __init__(self, node: NodeActor) -> None:
@@ -58,7 +58,7 @@ class NodeCollector(Collector):
 
     def collect(self) -> "Iterator[Metric]":
         """See Collector."""
-        # One object that is never changed, so that what is shown belongs together.
+        # One object that is never changed, so that all metrics are of the same moment.
         state = self._node.advertised
         yield InfoMetricFamily(
             "handoff_node",
@@ -70,26 +70,30 @@ class NodeCollector(Collector):
                 "python": PYTHON,
             },
         )
-        yield _by_resource("handoff_capability", "What the node offers.", state.capabilities)
-        yield _by_resource("handoff_spare", "What of it is not claimed.", state.spare)
+        yield _by_resource("handoff_capability", "Resources that the node offers.", state.capabilities)
+        yield _by_resource("handoff_spare", "Resources that are not claimed.", state.spare)
         for name, text, amount in (
             ("handoff_functions_running", "Functions that run.", state.running),
             (
                 "handoff_functions_queued",
-                "Functions that wait for a worker, for room or for inputs.",
+                "Functions that wait for a worker, for resources or for inputs.",
                 state.queued,
             ),
             ("handoff_workers", "Processes that run sync functions.", state.workers),
-            ("handoff_stored_bytes", "Bytes of values in its store.", state.stored),
-            ("handoff_leaving", "1: it finishes what it has and takes no more.", int(state.leaving)),
+            ("handoff_stored_bytes", "Bytes of values in the node's store.", state.stored),
+            (
+                "handoff_leaving",
+                "1: the node drains; it finishes the functions that it has and takes no more.",
+                int(state.leaving),
+            ),
         ):
             yield GaugeMetricFamily(name, text, amount)
         metrics = self._node.metrics
         for name, text, count in (
-            ("handoff_functions_done", "Attempts that ended well.", metrics.done),
-            ("handoff_functions_failed", "Attempts that did not.", metrics.failed),
+            ("handoff_functions_done", "Attempts that succeeded.", metrics.done),
+            ("handoff_functions_failed", "Attempts that failed.", metrics.failed),
             ("handoff_worker_deaths", "Workers that ended unasked.", metrics.worker_deaths),
-            ("handoff_fetched_bytes", "Bytes of values brought here from others.", metrics.fetched_nbytes),
+            ("handoff_fetched_bytes", "Bytes of values fetched from other nodes.", metrics.fetched_nbytes),
         ):
             yield CounterMetricFamily(name, text, count)
 
