@@ -1,7 +1,7 @@
 """A DAG that branches: one source, two functions that take its result, and one that takes both of theirs.
 
 python examples/branching_dag.py                              on a node within this process
-python examples/branching_dag.py --join tcp://HOST:PORT       on the cluster of which that is a member
+python examples/branching_dag.py --join tcp://HOST:PORT       on the cluster of that member
 """
 
 import argparse
@@ -55,5 +55,5 @@ async def main(seed: str | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Run the branching DAG.")
-    parser.add_argument("--join", metavar="ADDRESS", help="use the cluster that this node is a member of")
+    parser.add_argument("--join", metavar="ADDRESS", help="address of any member of the cluster to use")
     asyncio.run(main(parser.parse_args().join))

@@ -1,14 +1,14 @@
 """A web service, made with FastAPI, that runs a DAG for each request.
 
-POST   /estimates    waits for the answer; if the client hangs up before, the run is cancelled and its cores are free
+POST   /estimates    waits for the answer; if the client hangs up first, the run is cancelled and its cores are free
 POST   /jobs         answers at once with the job's id; the run goes on, whatever the client does
-GET    /jobs/{id}    how the job stands, and its answer
+GET    /jobs/{id}    the state of the job, and its answer
 DELETE /jobs/{id}    cancels the job
-GET    /nodes        the nodes there are, and which of them have nothing to do
+GET    /nodes        all nodes, and the idle ones among them
 
 pip install "handoff-actors[examples]"
 python examples/fastapi_service.py                                  on this machine's cores
-HANDOFF_SEEDS=tcp://HOST:PORT python examples/fastapi_service.py    on the cluster of which that is a member
+HANDOFF_SEEDS=tcp://HOST:PORT python examples/fastapi_service.py    on the cluster of that member
 curl -d '{"samples": 1000000}' -H 'Content-Type: application/json' http://127.0.0.1:8000/estimates
 """
 
@@ -28,13 +28,13 @@ import handoff_actors as handoff
 
 T = TypeVar("T")
 
-#: The most that are kept, those that are done included.
+#: The most jobs that are kept, finished ones included.
 MOST_JOBS = 100
-#: What proxies log for a client that has gone. Nobody sees it.
+#: The status that proxies log for a client that has gone. No client sees it.
 CLIENT_CLOSED_REQUEST = 499
 
 
-# --- What runs on the nodes
+# --- Functions that run on the nodes
 
 
 def hits(samples: int, seed: int) -> int:
@@ -81,7 +81,7 @@ class Job:
         return self._task.done()
 
     async def cancel(self) -> None:
-        """Return once the nodes have confirmed that nothing of it runs any more."""
+        """Cancel the job, and return once the nodes have confirmed that none of its functions runs any more."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -100,7 +100,7 @@ Jobs = dict[str, Job]
 
 
 def make_room(jobs: Jobs) -> None:
-    """Forget the oldest job that is over if there are too many. Raises HTTPException if they all run."""
+    """Forget the oldest finished job if there are too many. Raises HTTPException if all of them run."""
     if len(jobs) < MOST_JOBS:
         return
     over = next((job_id for job_id, job in jobs.items() if job.is_over), None)
@@ -130,7 +130,7 @@ app = FastAPI(title="Estimates of pi", lifespan=lifespan)
 
 
 async def unless_client_goes(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Give what `work` returns. If the client hangs up, cancel it, and return once it has ended."""
+    """Return the result of `work`. If the client hangs up, cancel `work`, and return once it has ended."""
     working = asyncio.create_task(work)
     watching = asyncio.create_task(until_client_goes(request))
     try:
@@ -190,6 +190,6 @@ async def look_at_nodes(request: Request) -> dict[str, dict[str, object]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Serve estimates of pi.")
-    parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
-    # Requests that still wait for their answer when the service is told to end get so many seconds.
+    parser.add_argument("--port", type=int, default=8000, help="0: any free port")
+    # Requests that still wait for their answer when the service is told to end get this many seconds.
     uvicorn.run(app, port=parser.parse_args().port, timeout_graceful_shutdown=3)

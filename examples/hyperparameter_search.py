@@ -6,7 +6,7 @@
 
 pip install "handoff-actors[examples]"
 python examples/hyperparameter_search.py                                  on this machine's cores
-HANDOFF_SEEDS=tcp://HOST:PORT python examples/hyperparameter_search.py    on the cluster of which that is a member
+HANDOFF_SEEDS=tcp://HOST:PORT python examples/hyperparameter_search.py    on the cluster of that member
 
 Nodes need scikit-learn.
 """
@@ -31,7 +31,7 @@ GRID = {"C": [0.1, 1.0, 10.0], "gamma": [1e-3, 1e-2]}
 CANDIDATES = {"C": [10.0**power for power in range(-3, 4)], "gamma": [10.0**power for power in range(-6, 1)]}
 
 
-# --- What runs on the nodes
+# --- Functions that run on the nodes
 
 
 def digits(samples: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -44,7 +44,7 @@ def accuracy(data: tuple[NDArray[Any], NDArray[Any]], parameters: Parameters) ->
     return float(cross_val_score(SVC(**parameters), images, labels, cv=3).mean())
 
 
-# --- What runs here
+# --- The app
 
 
 def search_grid(session: BackgroundSession, samples: int) -> None:
@@ -65,21 +65,21 @@ def search_dag(candidates: list[Parameters], samples: int) -> handoff.DAG:
 async def search_until(
     session: handoff.Session, target: float, candidates: list[Parameters], samples: int
 ) -> None:
-    """Try candidates side by side, until one is right so often, or all have been tried."""
+    """Try candidates side by side, until the share of right answers of one reaches `target`, or all have been tried."""
     scores: dict[int, float] = {}
 
     def on_result(function_id: object, score: float) -> None:
         if isinstance(function_id, int):
             scores[function_id] = score
             if score >= target:
-                # Those that run end at once, and their cores are free.
+                # Running candidates end at once, and their cores are free.
                 running.cancel()
 
     dag = search_dag(candidates, samples)
     running = asyncio.ensure_future(session.execute_distributed(dag, on_result=on_result))
     await asyncio.wait([running])
     if not running.cancelled():
-        running.result()  # raises what the run has raised
+        running.result()  # raises the run's exception
     best = max(scores, key=scores.__getitem__)
     print(f"good enough: {candidates[best]}, {scores[best]:.1%} right")
     print(f"tried {len(scores)} of {len(candidates)} candidates")
@@ -87,7 +87,7 @@ async def search_until(
 
 def main(samples: int, target: float, count: int) -> None:
     candidates = list(ParameterSampler(CANDIDATES, count, random_state=1))
-    # One session for both: its workers import scikit-learn once.
+    # One session for both searches: its workers import scikit-learn once.
     with BackgroundSession() as background:
         search_grid(background, samples)
         background.run(lambda session: search_until(session, target, candidates, samples))
@@ -95,10 +95,10 @@ def main(samples: int, target: float, count: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Search for the parameters of a classifier.")
-    parser.add_argument("--samples", type=int, default=1000, help="how many digits, 1797 at most")
+    parser.add_argument("--samples", type=int, default=1000, help="number of digits, 1797 at most")
     parser.add_argument(
         "--target", type=float, default=0.93, help="the share of right answers that is good enough"
     )
-    parser.add_argument("--candidates", type=int, default=40, help="how many to try at most")
+    parser.add_argument("--candidates", type=int, default=40, help="most candidates to try")
     arguments = parser.parse_args()
     main(arguments.samples, arguments.target, arguments.candidates)

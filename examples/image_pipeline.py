@@ -1,11 +1,11 @@
 """A contact sheet of many photographs, made by three nodes.
 
-Shows that large values, here pictures, stay on the node that made them and are mapped by what takes them there; that
-only small ones, here thumbnails, travel; and how to see who did what.
+Shows that large values, here pictures, stay on the node that made them, and that functions there map them; that only
+small ones, here thumbnails, are sent; and how to see which node did what.
 
 pip install "handoff-actors[examples]"
 python examples/image_pipeline.py                                  three nodes on this machine
-HANDOFF_SEEDS=tcp://HOST:PORT python examples/image_pipeline.py    the cluster of which that is a member
+HANDOFF_SEEDS=tcp://HOST:PORT python examples/image_pipeline.py    the cluster of that member
 
 Nodes need numpy and pillow.
 """
@@ -32,7 +32,7 @@ Picture = NDArray[np.uint8]
 CORE = {"cpu": 1}
 
 
-# --- What runs on the nodes
+# --- Functions that run on the nodes
 
 
 def photograph(number: int, width: int) -> bytes:
@@ -75,11 +75,11 @@ def jpeg(image: Image.Image) -> bytes:
     return data.getvalue()
 
 
-# --- What runs here
+# --- The app
 
 
 def pipeline(count: int, width: int) -> handoff.DAG:
-    """Photographs are decoded, halved, sharpened and shrunk side by side; the sheet takes all thumbnails."""
+    """Make a DAG: decode, halve, sharpen and shrink photographs side by side; the sheet takes all thumbnails."""
     dag = handoff.new()
     thumbnails = []
     for number in range(count):
@@ -94,7 +94,7 @@ def pipeline(count: int, width: int) -> handoff.DAG:
 
 @asynccontextmanager
 async def three_nodes() -> AsyncIterator[handoff.Session]:
-    """Use the cluster that HANDOFF_SEEDS names; without it, one of three daemons on this machine."""
+    """Use the cluster that HANDOFF_SEEDS names; by default, start three daemons on this machine."""
     if os.environ.get("HANDOFF_SEEDS"):
         async with handoff.Session() as session:
             yield session
@@ -124,7 +124,7 @@ async def main(count: int, width: int) -> bytes:
         )
         print(f"came here: {session.received_bytes() / 1e3:.0f} kB")
 
-        # One of those that stayed can be had all the same, as long as there is `run`.
+        # A value that stayed on its node can be fetched for as long as there is `run`.
         picture: Picture = await run.fetch("sharpen-0")
         print(f"the first one, sharpened: {picture.shape[1]} x {picture.shape[0]} pixels")
         sheet: bytes = run.results["sheet"]
@@ -133,8 +133,8 @@ async def main(count: int, width: int) -> bytes:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make a contact sheet of photographs.")
-    parser.add_argument("--count", type=int, default=24, help="how many photographs")
+    parser.add_argument("--count", type=int, default=24, help="number of photographs")
     parser.add_argument("--width", type=int, default=2000, help="their width in pixels")
-    parser.add_argument("--output", type=Path, default=Path("sheet.jpg"), help="where the sheet goes")
+    parser.add_argument("--output", type=Path, default=Path("sheet.jpg"), help="file for the sheet")
     arguments = parser.parse_args()
     arguments.output.write_bytes(asyncio.run(main(arguments.count, arguments.width)))

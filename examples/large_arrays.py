@@ -1,11 +1,11 @@
 """Statistics of numpy arrays of 100 MB, block by block, round after round.
 
-Shows that large arrays are written once into shared memory, where all that take them on the node map them without a
-copy; that they stay there until somebody awaits them; and that memory stays flat, because they go with their run.
+Shows that large arrays are written once into shared memory, where all functions on the node that take them map them
+without a copy; that they stay there until they are awaited; and that memory stays flat, because they go with their run.
 
 pip install "handoff-actors[examples]"
 python examples/large_arrays.py                                  on this machine's cores
-HANDOFF_SEEDS=tcp://HOST:PORT python examples/large_arrays.py    on the cluster of which that is a member
+HANDOFF_SEEDS=tcp://HOST:PORT python examples/large_arrays.py    on the cluster of that member
 
 Nodes need numpy.
 """
@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 import handoff_actors as handoff
 
 Array = NDArray[np.float64]
-#: How many values there are, their mean, and the sum of the squares of their distances from it.
+#: Number of values, their mean, and the sum of the squares of their distances from it.
 Moments = tuple[int, float, float]
 
 ARRAYS, BLOCKS = 2, 4
 CORE = {"cpu": 1}
 
 
-# --- What runs on the nodes
+# --- Functions that run on the nodes
 
 
 def make(number: int, megabytes: int) -> Array:
@@ -38,7 +38,7 @@ def make(number: int, megabytes: int) -> Array:
 
 
 def moments(array: Array, block: int) -> Moments:
-    """Look at one block. The array is a read-only view of shared memory, and so is the block."""
+    """Compute the moments of one block. The array is a read-only view of shared memory, and so is the block."""
     values = np.array_split(array, BLOCKS)[block]
     return values.size, float(values.mean()), float(values.var()) * values.size
 
@@ -48,14 +48,14 @@ def combine(*blocks: Moments) -> Moments:
 
 
 def combine_two(left: Moments, right: Moments) -> Moments:
-    """Put two blocks together, exactly. Source: Chan, Golub, LeVeque 1979."""
+    """Combine the moments of two blocks, exactly. Source: Chan, Golub, LeVeque 1979."""
     (n, mean, squares), (other_n, other_mean, other_squares) = left, right
     size, distance = n + other_n, other_mean - mean
     return size, mean + distance * other_n / size, squares + other_squares + distance**2 * n * other_n / size
 
 
 def standardize(array: Array, total: Moments) -> Array:
-    """Make an array of mean 0 and deviation 1. What comes in can't be written to, so this is a new one."""
+    """Make a new array of mean 0 and deviation 1, as the one passed in can't be written to."""
     size, mean, squares = total
     result = array - mean
     result /= (squares / size) ** 0.5
@@ -66,7 +66,7 @@ def largest(array: Array) -> float:
     return float(np.abs(array).max())
 
 
-# --- What runs here
+# --- The app
 
 
 def statistics(megabytes: int) -> handoff.DAG:
@@ -88,26 +88,26 @@ async def one_round(session: handoff.Session, megabytes: int) -> None:
             f"  array {number}: mean {mean:.3f}, deviation {(squares / size) ** 0.5:.3f},"
             f" the farthest value {run.results[f'largest-{number}']:.1f} deviations away"
         )
-    # The arrays themselves have not come here. Awaiting one brings it.
+    # The arrays themselves are still on the nodes. Awaiting one fetches it.
     stored = run.results["standard-1"]
     started = time.perf_counter()
     array: Array = await stored
     took_ms = (time.perf_counter() - started) * 1000
     print(f"  {stored}: here after {took_ms:.0f} ms, its mean is {abs(array.mean()):.3f}")
     print(f"  memory: {private_mb():.0f} MB private, {shared_mb():.0f} MB shared")
-    # Values go when nobody refers to their run any more. To wait for it, say so:
+    # Values are dropped with the last reference to their run. To wait for that, release the run:
     await run.release()
 
 
 def private_mb() -> float:
-    """Give what this process and its workers have, besides what is shared."""
+    """Return the private memory of this process and its workers."""
     own = psutil.Process()
     memory = [process.memory_info() for process in (own, *own.children(recursive=True))]
     return float(sum(each.rss - each.shared for each in memory)) / 1e6
 
 
 def shared_mb() -> float:
-    """Give what is in this machine's shared memory, by whomever."""
+    """Return the use of this machine's shared memory, by all processes."""
     return shutil.disk_usage("/dev/shm").used / 1e6  # noqa: S108 - it is only looked at
 
 
