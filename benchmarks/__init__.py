@@ -1,1 +1,1 @@
-"""How fast we are, next to others, on the same machine in the same run."""
+"""Our speed, next to others', on the same machine in the same run."""

@@ -16,13 +16,13 @@ from benchmarks.peers import OURS, PEERS, ROOT, WORKLOADS, environment, interpre
 from benchmarks.table import Samples, markdown
 
 SAMPLE_LIMIT_S = 300
-#: Seconds that one has to end its cluster after that.
+#: Seconds that a sample has to end its cluster after that.
 CLOSE_LIMIT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     workloads: list[str]
     repeat: int
@@ -41,7 +41,10 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--peers", default=",".join(PEERS), help=f"any of {', '.join(PEERS)} (all)")
     parser.add_argument(
-        "--samples", type=Path, metavar="FILE", help="add the samples to this, and tabulate all that it has"
+        "--samples",
+        type=Path,
+        metavar="FILE",
+        help="add the samples to this file, and tabulate all samples in it",
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")
     chosen = parser.parse_args(arguments)
@@ -66,13 +69,13 @@ def take_sample(contender: str, workload: str) -> Figures:
     took_s = time.perf_counter() - started_at
     if workload == "cold":
         return {"cold": took_s * 1e3}
-    # What a contender prints itself comes before.
+    # A contender's own output comes before.
     figures: dict[str, float] = json.loads(output.splitlines()[-1])
     return figures
 
 
 def output_of(sample: subprocess.Popen[bytes]) -> bytes:
-    """What it prints. One that takes too long is interrupted first, so that it ends its cluster."""
+    """Return the output of a sample. One that takes too long is interrupted first, so that it ends its cluster."""
     try:
         output, _ = sample.communicate(timeout=SAMPLE_LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -88,14 +91,14 @@ def output_of(sample: subprocess.Popen[bytes]) -> bytes:
 
 
 def turns(options: Options, peers: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every workload and contender, in the order in which samples are taken."""
+    """Yield every workload and contender, in the order in which samples are taken."""
     for workload in options.workloads:
         contenders = [OURS, *(peer for peer in peers if workload in PEERS[peer].workloads)]
         yield from ((workload, contender) for contender in contenders * options.repeat)
 
 
 def take_samples(options: Options, peers: Sequence[str], samples: Samples) -> bool:
-    """Whether each one came to its end."""
+    """Take all samples; True if each of them came to its end."""
     complete = True
     for workload, contender in turns(options, peers):
         try:
@@ -113,7 +116,7 @@ def take_samples(options: Options, peers: Sequence[str], samples: Samples) -> bo
 
 
 def earlier_samples(path: Path | None) -> Samples:
-    """What the file has of earlier runs."""
+    """Read the file's samples of earlier runs."""
     samples = Samples()
     if path is not None and path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -124,7 +127,7 @@ def earlier_samples(path: Path | None) -> Samples:
 
 def main() -> int:
     options = parse(sys.argv[1:])
-    # As the peers were when they were installed; an interpreter that may write no bytecode would do it at each start.
+    # As the peers were when they were installed; an interpreter that may write no bytecode would compile at each start.
     for folder in ("src", "benchmarks"):
         compileall.compile_dir(ROOT / folder, quiet=1)
     peers = [peer for peer in options.peers if is_installed(peer)]

@@ -1,7 +1,7 @@
-"""What the wire alone takes: ZeroMQ to two workers and back, with nothing that decides anything.
+"""The cost of the wire alone: ZeroMQ to two workers and back, without any scheduling.
 
-The app has one DEALER, each worker a ROUTER, and libzmq sends frames to the workers by turns. What is ready leaves in
-batches of 64 functions per frame. No claims, no flow control, no retries, no report: a worker that dies is not missed.
+The app has one DEALER, each worker a ROUTER, and libzmq sends frames to the workers by turns. Ready functions leave in
+batches of 64 per frame. No claims, no flow control, no retries, no report: a worker that dies is not missed.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ PICKLE_PROTOCOL = 5
 
 
 def serve(address: str, report: Connection) -> None:
-    """Run whatever arrives, for ever: a worker's whole life."""
+    """Run all functions that arrive, for ever: a worker's whole life."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.bind(address)
         report.send(socket.getsockopt_string(zmq.LAST_ENDPOINT))
@@ -35,7 +35,7 @@ def serve(address: str, report: Connection) -> None:
 
 @contextmanager
 def worker(address: str) -> Iterator[str]:
-    """A worker process; the value is where it listens."""
+    """Start a worker process; yields its address."""
     processes = get_context("spawn")
     reading, writing = processes.Pipe(duplex=False)
     process = processes.Process(target=serve, args=(address, writing), daemon=True)
@@ -48,7 +48,7 @@ def worker(address: str) -> Iterator[str]:
 
 
 class Run:
-    """One workload, its functions numbered; what it sends and receives is for `BareCluster` to carry."""
+    """One workload, its functions numbered; `BareCluster` carries its frames."""
 
     def __init__(self, workload: Workload, send: Callable[[bytes], None]) -> None:
         numbers = {step.key: number for number, step in enumerate(workload.steps)}
@@ -65,13 +65,13 @@ class Run:
         self._done = asyncio.get_running_loop().create_future()
 
     async def execute(self) -> Mapping[str, object]:
-        """Send what needs nothing, and wait for all."""
+        """Send the functions without inputs, and wait for all results."""
         self._submit([number for number, missing in enumerate(self._missing) if missing == 0])
         await self._done
         return {key: self._results[number] for key, number in self._wanted.items()}
 
     def receive(self, frame: bytes) -> None:
-        """Take in a batch of results, and send what they were missing for."""
+        """Take in a batch of results, and send the functions that they make ready."""
         done = pickle.loads(frame)
         self._results.update(done)
         ready = []
@@ -106,14 +106,14 @@ class BareCluster:
         return self._run.execute
 
     def drain(self) -> None:
-        """Read all that is there: the socket's file descriptor tells only when more has arrived."""
+        """Read all frames that have arrived: the socket's file descriptor signals only later ones."""
         assert self._run is not None
         while self._has_input():
             self._run.receive(self._socket.recv())
 
     def _send(self, frame: bytes) -> None:
         self._socket.send(frame)
-        # Sending uses up what the file descriptor has told.
+        # Sending uses up the signal of the file descriptor.
         if self._has_input():
             asyncio.get_running_loop().call_soon(self.drain)
 
@@ -123,7 +123,7 @@ class BareCluster:
 
 @asynccontextmanager
 async def connected(addresses: Sequence[str]) -> AsyncIterator[BareCluster]:
-    """Workers that listen at these addresses, and an app that is connected to them."""
+    """Connect an app to the workers that listen at these addresses."""
     loop = asyncio.get_running_loop()
     with ExitStack() as stack:
         listening = [stack.enter_context(worker(address)) for address in addresses]

@@ -1,4 +1,4 @@
-"""What a framework must offer to be measured: run a workload on two workers, from an asyncio app."""
+"""The interface of a framework that is measured: it runs a workload on two workers, from an asyncio app."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -9,12 +9,12 @@ from benchmarks.workloads import FULL, Sizes, Workload
 
 WORKERS = 2
 
-#: Runs what was prepared, once, and returns the results that are wanted at home.
+#: Runs the prepared workload, once, and returns the results that the app wants.
 Execute = Callable[[], Awaitable[Mapping[str, object]]]
 
 
 class Cluster(Protocol):
-    """Two workers that wait for work."""
+    """Two idle workers."""
 
     async def prepare(self, workload: Workload) -> Execute:
         """Put the workload into the framework's own terms; this is not timed."""
@@ -22,9 +22,9 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One framework, in the ways that it can be set up."""
+    """One framework, in each way in which it can be set up."""
 
-    #: Workers below the app, whatever else there is within the app's own process.
+    #: Workers as children of the app, everything else within the app's own process.
     embedded: Callable[[], AbstractAsyncContextManager[Cluster]]
     #: Everything but the app in processes of their own, reached over tcp on the loopback.
     daemons: Callable[[], AbstractAsyncContextManager[Cluster]] | None = None

@@ -1,9 +1,9 @@
-"""What deciding costs: run and node back to back, with workers that answer at once and nothing in between.
+"""The cost of scheduling: run and node back to back, with workers that answer at once and nothing in between.
 
     python benchmarks/core_speed.py [fan-out | layers | chain | hops]
 
-prints the microseconds that each machine takes for a function. What is encoded, sent and executed in production is
-not in it.
+prints the microseconds that each machine takes for a function, without the encoding, sending and executing that
+production has.
 """
 
 import sys
@@ -34,7 +34,7 @@ from handoff_actors.wire.messages.runs import Completed
 
 APP = PeerId(b"app")
 WORKERS = 2
-#: What a no-op takes in a worker, as far as the machines are told.
+#: Seconds that a no-op takes in a worker, as reported to the machines.
 RAN_S = 0.000002
 
 
@@ -78,7 +78,7 @@ WORKLOADS: dict[str, Callable[[], DAG]] = {
 
 
 class Pair:
-    """A run and the one node that it has, each timed by itself."""
+    """A run and its only node, each timed by itself."""
 
     def __init__(self, plan: Plan) -> None:
         templates = [
@@ -92,7 +92,7 @@ class Pair:
         self.run_s = self.node_s = 0.0
 
     def finish(self) -> None:
-        """Run everything."""
+        """Run all functions."""
         self._node.start(self._now())
         for number in range(1, WORKERS + 1):
             self._node.handle(WorkerUp(WorkerId(number), number), self._now())
@@ -108,7 +108,7 @@ class Pair:
             effects = [answer for heard in self._work(events) for answer in self._timed_run(heard)]
 
     def _work(self, events: list[NodeEvent]) -> list[MessageFromNode]:
-        """Let node and workers do what they can. The run hears it at once, as from one read of a socket."""
+        """Let node and workers handle all events. The run gets the messages at once, as from one read of a socket."""
         done: list[Done] = []
         while events:
             answers: list[NodeEvent] = []

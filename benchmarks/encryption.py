@@ -1,4 +1,4 @@
-"""What encryption costs on the loopback: the same work through daemons, insecure and with the user's own key, in turn.
+"""The cost of encryption on the loopback: the same work through daemons, insecure and with the user's own key, in turn.
 
     python -m benchmarks.encryption --repeat 3
 
@@ -26,13 +26,13 @@ Figures = dict[str, float]
 
 
 async def measure_transfer(contender: Contender) -> Figures:
-    """Seconds to bring a gigabyte home, values made already."""
+    """Measure the seconds to fetch a gigabyte to the app, values made already."""
     assert contender.daemons is not None
     async with contender.daemons():
         dag = handoff.DAG()
         for number in range(VALUES):
             dag.add_function(handoff.Function(number, [], bytes, extra_args=[VALUE_BYTES]))
-            # It takes the value, which so is no sink, and stays on its node until it is asked for.
+            # This takes the value, which so is no sink, and stays on its node until it is fetched.
             dag.add_function(handoff.Function(f"{number} taken", [number], len))
         run = await handoff.execute_distributed(dag)
         started_at = time.perf_counter()
@@ -43,7 +43,7 @@ async def measure_transfer(contender: Contender) -> Figures:
 
 
 async def measure_sessions() -> Figures:
-    """Milliseconds from a new session to the result of its first function, through a daemon that is up."""
+    """Measure the milliseconds from a new session to the result of its first function, through a running daemon."""
     took_s: list[float] = []
     async with start_daemon("daemon") as address:
         for _ in range(SESSIONS):
@@ -57,7 +57,7 @@ async def measure_sessions() -> Figures:
 
 
 async def sample(*, insecure: bool) -> Figures:
-    """One turn. Daemons and the default session of this process take it from the environment."""
+    """Take one turn. Daemons and the default session of this process take `insecure` from the environment."""
     os.environ["HANDOFF_INSECURE"] = str(int(insecure))
     through_daemon = await measure_daemons(CONTENDER)
     return {

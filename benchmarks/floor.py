@@ -1,4 +1,4 @@
-"""The least that anyone pays: the standard library's executors, driven by twenty lines that track dependencies.
+"""The least possible cost: the standard library's executors, driven by twenty lines that track dependencies.
 
 There are no claims, no retries, no report and no second machine, and every value passes through the app.
 """
@@ -20,7 +20,7 @@ class FloorCluster:
         self._executor = executor
 
     async def prepare(self, workload: Workload) -> Execute:
-        """There are no terms of its own to put it into."""
+        """Return the workload as it is: executors have no graphs of their own."""
 
         async def execute() -> Mapping[str, object]:
             return run_graph(self._executor, workload)
@@ -29,7 +29,7 @@ class FloorCluster:
 
 
 def run_graph(executor: Executor, workload: Workload) -> dict[str, object]:
-    """Submit each step once all that it takes is there; blocks until all are done."""
+    """Submit each step once all its inputs are there; blocks until all steps are done."""
     steps = {step.key: step for step in workload.steps}
     missing = {step.key: len(step.takes) for step in workload.steps}
     takers: defaultdict[str, list[str]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What is measured of each workload, and how."""
+"""The measurements of each workload."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ Figures = Mapping[str, float]
 
 
 class Metric(NamedTuple):
-    """How a figure is to be read."""
+    """The name and unit of a figure, and which direction is better."""
 
     label: str
     unit: str
@@ -50,11 +50,11 @@ METRICS: dict[str, Metric] = {
 
 
 class WrongResult(Exception):
-    """A contender returned something else than the workload's functions do."""
+    """A contender returned other results than the workload's functions do."""
 
 
 class LoopWatch:
-    """Times how late the running event loop is to call what is due, one tick after another."""
+    """Measures how late the running event loop makes its calls, one tick after another."""
 
     def __init__(self) -> None:
         self.longest_s = 0.0
@@ -69,16 +69,16 @@ class LoopWatch:
         self._timer = self._loop.call_at(self._due_at, self._tick)
 
     def stop(self) -> float:
-        """Seconds that the loop was held at most."""
+        """Stop, and return the longest time that the loop was held, in seconds."""
         self._timer.cancel()
         return max(self.longest_s, self._loop.time() - self._due_at)
 
 
 async def timed(cluster: Cluster, workload: Workload, *, collect: bool = True) -> float:
-    """Seconds from the framework's own graph to the checked results' being home."""
+    """Measure the seconds from the framework's own graph to checked results in the app."""
     execute = await cluster.prepare(workload)
     if collect:
-        # What the round before left behind is not this one's to collect.
+        # The garbage of the round before must not be collected in this one's time.
         gc.collect()
     started_at = time.perf_counter()
     results = await execute()
@@ -94,8 +94,8 @@ def check(workload: Workload, results: Mapping[str, object]) -> None:
 
 
 async def median_s(cluster: Cluster, workload: Workload, rounds: int = ROUNDS, warm_rounds: int = 1) -> float:
-    """Seconds of the middle one of some rounds, after others that do not count."""
-    # Of a round of a millisecond the half would go into getting back what a collection has driven out of the caches.
+    """Measure the median seconds of some rounds, after others that do not count."""
+    # Half of a round of a millisecond would go into refilling the caches after a collection.
     collect = rounds <= ROUNDS
     for _ in range(warm_rounds):
         await timed(cluster, workload, collect=collect)
@@ -146,7 +146,7 @@ async def measure_cpu(contender: Contender) -> Figures:
 
 
 async def measure_memory(contender: Contender) -> Figures:
-    """What building and starting a graph adds, while its first function holds up all others."""
+    """Measure the memory that building and starting a graph adds, while its first function holds up all others."""
     pending = contender.sizes.pending
     async with contender.embedded() as cluster:
         await timed(cluster, workloads.branching())
@@ -158,12 +158,12 @@ async def measure_memory(contender: Contender) -> Figures:
 
 
 def resident_bytes() -> int:
-    """What this process has of the machine's memory: also what is not Python's, and what is free but kept."""
+    """Return the resident memory of this process, which includes memory outside of Python, and freed but kept memory."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
 async def growth_while_gated(cluster: Cluster, pending: int, read: Callable[[], int]) -> int:
-    """By how much a reading grows from before a graph is built until all of it waits for its first function."""
+    """Measure the growth of a reading from before a graph is built until all of it waits for its first function."""
     arrivals: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "gate"))
@@ -198,7 +198,7 @@ async def measure_loop(contender: Contender) -> Figures:
 
 
 async def longest_hold_s(cluster: Cluster, workload: Workload) -> float:
-    """Seconds, of a run that another has warmed up."""
+    """Measure the longest hold of the loop, in seconds, in a run that another one has warmed up."""
     await timed(cluster, workload)
     execute = await cluster.prepare(workload)
     gc.collect()

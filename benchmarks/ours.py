@@ -32,7 +32,7 @@ class OurCluster:
         self._release_last_run: Callable[[], Awaitable[object]] | None = None
 
     async def prepare(self, workload: Workload) -> Execute:
-        """Give back the last run's values first, as an app does when it is done with them."""
+        """Release the last run's values first, as an app does when it is done with them."""
         if self._release_last_run is not None:
             await self._release_last_run()
         dag = dag_of(workload)
@@ -66,12 +66,12 @@ async def daemons() -> AsyncIterator[OurCluster]:
 
 @asynccontextmanager
 async def start_daemon(name: str, *options: str, workers: int = WORKERS) -> AsyncIterator[str]:
-    """A node in a process of its own; gives its address."""
+    """Start a node in a process of its own; yields its address."""
     node = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("handoff"),
         *("node", "--name", name, "--listen", "tcp://127.0.0.1:0", "--json", "--log-level", "warning"),
         *("--cpu", str(workers), "--workers", str(workers), *options),
-        # Its workers import the workloads.
+        # The node's workers import the workloads.
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -81,14 +81,14 @@ async def start_daemon(name: str, *options: str, workers: int = WORKERS) -> Asyn
     try:
         yield await served_address(node)
     finally:
-        # One that could not start has gone by itself.
+        # A node that could not start has ended by itself.
         if node.returncode is None:
             node.terminate()
         await node.wait()
 
 
 async def served_address(node: asyncio.subprocess.Process) -> str:
-    """Where the daemon listens, which it says once it does."""
+    """Return the address of a daemon, which it prints once it serves."""
     assert node.stdout is not None
     address: str = json.loads(await node.stdout.readline())["address"]
     return address

@@ -1,4 +1,4 @@
-"""Whom we are measured against: where the code is, what it can run, and the interpreter that it is installed for.
+"""The contenders that we are measured against: their code, the workloads that they can run, and their interpreters.
 
 This is imported by every peer's interpreter, too, so it needs nothing but the standard library.
 """
@@ -24,7 +24,7 @@ WORKLOADS = (
     "daemons",
     "cold",
 )
-#: What can be measured of one that holds the app's thread while it submits what has become ready.
+#: The workloads for a contender that holds the app's thread while it submits ready functions.
 BLOCKING = frozenset(WORKLOADS) - {"memory", "loop", "daemons"}
 
 
@@ -32,10 +32,10 @@ BLOCKING = frozenset(WORKLOADS) - {"memory", "loop", "daemons"}
 class Peer:
     """One contender other than ours."""
 
-    #: Where its `Contender` is. Only the one that is measured may be imported.
+    #: The place of its `Contender`. Only the one that is measured may be imported.
     contender: str
     workloads: frozenset[str]
-    #: What it is called where packages are; None: it is in our own environment.
+    #: The name of its package; None: it is in our own environment.
     package: str | None = None
 
 
@@ -53,7 +53,7 @@ PEERS = {
 
 
 def interpreter(name: str) -> Path:
-    """The one that has the contender's package; it may not be there."""
+    """The path of the interpreter that has the contender's package, installed or not."""
     if name == OURS or PEERS[name].package is None:
         return Path(sys.executable)
     return ROOT / ".peers" / name / "bin" / "python"
@@ -66,7 +66,7 @@ def is_installed(name: str) -> bool:
 
 
 def environment(name: str) -> dict[str, str]:
-    """Variables for the contender's processes: its own programs come first, and its workers import the workloads."""
+    """The variables for the contender's processes: its own programs come first, and its workers import the workloads."""
     search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,

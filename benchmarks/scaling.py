@@ -1,8 +1,8 @@
-"""How costs grow with functions and with nodes.
+"""The growth of costs with functions and with nodes.
 
     python -m benchmarks.scaling [functions] [nodes] [discovery]
 
-measures all, or what is named, prints tables and keeps the figures in benchmarks/scaling.json, of which
+measures all, or the named ones, prints tables and keeps the figures in benchmarks/scaling.json, from which
 `python -m benchmarks.scaling_plots` makes the plots of docs/scaling.md.
 """
 
@@ -21,21 +21,21 @@ NODES = (10, 100, 1_000)
 DISCOVERY_NODES = (10, 100, 1_000, 10_000)
 DURATIONS_S = (0.001, 0.01, 0.1, 1.0)
 CORES = 16
-#: Functions for each core: enough for the start not to be all there is.
+#: Functions for each core: enough for the start not to dominate.
 ROUNDS = 4
 
 Row = Mapping[str, float]
 
 
 def functions() -> Iterator[Row]:
-    """Real runs on an embedded node, each in a process of its own."""
+    """Measure real runs on an embedded node, each in a process of its own."""
     for size in FUNCTIONS:
         command = [sys.executable, "-m", "benchmarks.scaling_functions", str(size)]
         yield json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 def nodes() -> Iterator[Row]:
-    """Simulated runs."""
+    """Simulate runs on clusters of many sizes."""
     for count in NODES:
         for duration_s in DURATIONS_S:
             yield simulated(Shape(count, CORES, count * CORES * ROUNDS, duration_s), Costs())
@@ -54,7 +54,7 @@ def simulated(shape: Shape, costs: Costs) -> Row:
 
 
 def discovery() -> Iterator[Row]:
-    """What a member hears."""
+    """Measure the adverts that a member receives."""
     return map(scaling_discovery.measure, DISCOVERY_NODES)
 
 

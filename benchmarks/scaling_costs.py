@@ -1,9 +1,9 @@
-"""What the shell costs: CPU time of app and daemon for functions that do nothing, by which `scaling_world` is set.
+"""The cost of the shell: CPU time of app and daemon for functions that do nothing, which calibrates `scaling_world`.
 
     python -m benchmarks.scaling_costs
 
 `fan-out` has many functions in each message. In `chain` each function is a message to the daemon and one back: with
-this strategy none goes along with another.
+this strategy no message carries two.
 """
 
 import asyncio

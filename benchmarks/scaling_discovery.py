@@ -1,6 +1,6 @@
-"""What it costs a member to know who is there: bytes with the real codec, and CPU time with the real machine.
+"""The cost of membership for one member: bytes with the real codec, and CPU time with the real machine.
 
-Every member hears every other one: adverts are published by each node and heard by all.
+Every node publishes adverts, and every member receives those of all nodes.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from handoff_actors.wire.messages.members import Advert, Published
 
 #: Adverts for one figure.
 ROUNDS = 2000
-#: What ZeroMQ and TCP/IP add to the frame of an advert: 2 and 52.
+#: Bytes that ZeroMQ and TCP/IP add to the frame of an advert: 2 and 52.
 FRAMING_NBYTES = 54
 
 
@@ -41,7 +41,7 @@ def advert_of(number: int, seq: int, view: int = 0) -> Advert:
 
 
 class Listener:
-    """One member, as far as it hears adverts: from the bytes to what its membership machine makes of them."""
+    """One member's receiving of adverts, from the bytes to its membership machine."""
 
     def __init__(self, nodes: int) -> None:
         self.cpu_s = 0.0
@@ -51,7 +51,7 @@ class Listener:
         self._seqs = [1] * nodes
 
     def hear(self, number: int, now: float) -> int:
-        """Hear one advert of one node; the answer is how many bytes it took."""
+        """Receive one advert of one node; return the number of its bytes."""
         self._seqs[number] += 1
         frame = encode([Published(advert_of(number, self._seqs[number], self._view))])
         began_at = process_time()
@@ -59,17 +59,17 @@ class Listener:
             assert isinstance(message, Published)
             check_advert(message.advert)
             self._machine.handle(AdvertReceived(message.advert), now)
-            # As after each event: the driver asks when it is to wake the machine.
+            # As the driver does after each event, to know when to wake the machine.
             _ = self._machine.wake_at
         self.cpu_s += process_time() - began_at
         return len(frame) + FRAMING_NBYTES
 
 
 def measure(nodes: int, rounds: int = ROUNDS) -> Mapping[str, float]:
-    """What one member of `nodes` hears, and what that costs it: idle, and with every node busy."""
+    """Measure the adverts that one of `nodes` members receives, and their cost: idle, and with every node busy."""
     listener = Listener(nodes)
     random = Random(1)
-    # Late enough for views to be compared: that is the usual state.
+    # Late enough for views to be compared, as is usual.
     nbytes = sum(listener.hear(random.randrange(nodes), now=2.5) for _ in range(rounds)) / rounds
     us = 1e6 * listener.cpu_s / rounds
     gap_s = max(ADVERT_GAP_S, least_gap_s(nodes))

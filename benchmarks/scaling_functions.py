@@ -1,4 +1,4 @@
-"""What a function costs the app, in memory and in time, in graphs of any size: one sample in this fresh process.
+"""The cost of a function for the app, in memory and in time, in graphs of any size: one sample in this fresh process.
 
     python -m benchmarks.scaling_functions 100000
 

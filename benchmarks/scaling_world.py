@@ -1,10 +1,10 @@
 """A cluster of any size in one thread: the real machines of a run and of every node, on a simulated clock.
 
-No faults: those are for `tests/simulation`. Here time is money. Each process of the cluster, the app and every node, is
-a server that takes what has come, is busy for as long as that costs, and then says what follows. What deciding costs is
-measured while it is done, or, where figures have to be the same each time, a constant; what the shell around it costs
-is a constant that `benchmarks.scaling_costs` measures. A message takes the latency of the network, and its bytes
-leave the app one after the other.
+No faults: `tests/simulation` has those. Here the costs are simulated. Each process of the cluster, the app and every
+node, is a server that takes its events, is busy for as long as these cost, and then sends the effects. The cost of the
+machines is measured while they run, or, where figures have to be the same each time, a constant; the cost of the shell
+around them is a constant that `benchmarks.scaling_costs` measures. A message takes the latency of the network, and its
+bytes leave the app one after the other.
 """
 
 from collections import deque
@@ -43,15 +43,15 @@ from handoff_actors.wire.messages.runs import Closed, Completed, Recalled
 
 APP = PeerId(b"app")
 RUN = RunId(1)
-#: Of functions that take less, a worker reports many at once.
+#: A worker reports functions that take less than this many at once.
 REPORT_S = 0.001
-#: What one function takes in an `Assign`, with a small input.
+#: Bytes of one function in an `Assign`, with a small input.
 JOB_NBYTES = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds of CPU time that things take; None: as long as they take here and now."""
+    """CPU time of each kind of work, in seconds; None: the time that it takes here and now."""
 
     #: The run machine, for an event.
     run_s: float | None = None
@@ -60,13 +60,13 @@ class Costs:
     #: Sockets, event loop and codec, for a message and for a function in it, in either direction.
     message_s: float = 60e-6
     function_s: float = 2e-6
-    #: The app, to hear an advert, without what the run makes of it.
+    #: The app, for receiving an advert, without the run machine.
     advert_s: float = 30e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A cluster and what it is to run."""
+    """The size of a cluster and of its run."""
 
     nodes: int
     cores: int
@@ -78,7 +78,7 @@ class Shape:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a simulated run went."""
+    """The outcome of a simulated run."""
 
     makespan_s: float
     app_busy_s: float
@@ -90,7 +90,7 @@ class Outcome:
 
 
 class Timeline:
-    """What will happen, soonest first."""
+    """Pending actions, soonest first."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -98,19 +98,19 @@ class Timeline:
         self._count = 0
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        """Have something happen."""
+        """Schedule an action."""
         self._count += 1
         heappush(self._due, (time, self._count, action))
 
     def step(self) -> None:
-        """Let the next thing happen."""
+        """Run the next action."""
         self.now, _, action = heappop(self._due)
         action()
 
 
 @dataclass(slots=True)
 class Server:
-    """A process that can do one thing at a time. `work` takes all that has come, and answers cost and consequences."""
+    """A process that handles one batch at a time. `work` takes all waiting items, and returns its cost and effects."""
 
     timeline: Timeline
     work: Callable[[list[Any]], tuple[float, list[Callable[[], None]]]]
@@ -119,7 +119,7 @@ class Server:
     _is_busy: bool = False
 
     def take(self, item: object) -> None:
-        """Work on something, once there is time."""
+        """Queue an item."""
         self._inbox.append(item)
         if not self._is_busy:
             self._turn()
@@ -194,7 +194,7 @@ class Node:
         self._rings_at = float("inf")
 
     def start(self) -> None:
-        """Be as a node is that has been there for a while."""
+        """Bring the node into the state of one that has been up for a while."""
         for effect in self._machine.start(0.0):
             if isinstance(effect, SpawnWorker):
                 self._workers[effect.worker] = Worker(effect.worker, self, self._shape.duration_s)
@@ -223,7 +223,7 @@ class Node:
                     consequences.append(partial(self._world.advertise, self.name, effect))
                 case _:
                     pass
-        # What is said to the app in one turn leaves in one frame.
+        # All messages to the app of one turn leave in one frame.
         cost_s += (costs.node_s + costs.function_s) * reported + costs.message_s * bool(reported)
         self._set_alarm()
         return cost_s, consequences
@@ -264,7 +264,7 @@ class World:
         self._is_over = False
 
     def run(self) -> Outcome:
-        """Run everything."""
+        """Run the simulation to its end."""
         for node in self.nodes.values():
             node.start()
         self.app.take(None)
@@ -273,11 +273,11 @@ class World:
         return Outcome(self.timeline.now, self.app.busy_s, self.adverts)
 
     def tell_app(self, heard: MessageFromNode) -> None:
-        """Let a message pass from a node to the app."""
+        """Send a message from a node to the app."""
         self.timeline.at(self.timeline.now + self.shape.latency_s, partial(self.app.take, heard))
 
     def advertise(self, name: str, state: Advertise) -> None:
-        """Let the app hear how a node stands."""
+        """Send a node's advert to the app."""
         self.adverts += 1
         up = NodeUp(name, name, state.capabilities, state.spare, state.workers)
         self.timeline.at(self.timeline.now + self.shape.latency_s, partial(self.app.take, up))
@@ -325,7 +325,7 @@ class World:
 
 
 def simulate(shape: Shape, costs: Costs | None = None) -> Outcome:
-    """Run independent functions of one core each on a cluster that does nothing else."""
+    """Run independent functions of one core each on an otherwise idle cluster."""
     return World(shape, costs or Costs()).run()
 
 

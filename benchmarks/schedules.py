@@ -1,4 +1,4 @@
-"""How long runs take with `most_spare`, against HEFT, which knows all durations beforehand, and a lower bound.
+"""Durations of runs with `most_spare`, against HEFT, which knows all durations beforehand, and a lower bound.
 
 python -m benchmarks.schedules [family ...] [--seeds N] [--knowing kinds]
 """
@@ -17,7 +17,7 @@ from benchmarks.schedules_workflows import WORKFLOWS
 from handoff_actors.core.run.scheduling.durations import Durations
 
 FAMILIES: Mapping[str, Family] = {**SYNTHETIC, **WORKFLOWS}
-#: What our side knows of durations beforehand.
+#: Our side's knowledge of durations beforehand.
 Knowledge = Literal["nothing", "kinds"]
 #: Cores of each node.
 CLUSTERS: Sequence[Sequence[int]] = ((2, 2, 2, 2), (4, 4), (8, 4, 2, 2), (4,) * 8)
@@ -25,7 +25,7 @@ CLUSTERS: Sequence[Sequence[int]] = ((2, 2, 2, 2), (4, 4), (8, 4, 2, 2), (4,) * 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one graph on one cluster, in seconds."""
+    """The durations of one graph on one cluster, in seconds."""
 
     family: str
     seed: int
@@ -36,12 +36,12 @@ class Outcome:
 
     @property
     def to_heft(self) -> float:
-        """How many times as long as HEFT."""
+        """Our duration as a multiple of HEFT's."""
         return self.ours / self.heft
 
     @property
     def to_bound(self) -> float:
-        """How many times as long as the lower bound."""
+        """Our duration as a multiple of the lower bound."""
         return self.ours / self.bound
 
 
@@ -59,7 +59,7 @@ def problem_of(graph: Graph, cluster: Cluster) -> Problem:
 
 
 def compare(family: str, seed: int, cores: Sequence[int], knowledge: Knowledge = "nothing") -> Outcome:
-    """Schedule one graph both ways; with "kinds" ours has run it once before."""
+    """Schedule one graph both ways; with "kinds" our side has run it once before."""
     graph = FAMILIES[family](Random(f"{family} {seed}"))
     cluster = Cluster(cores, LATENCY_S, BANDWIDTH)
     durations = Durations()
@@ -84,7 +84,7 @@ def outcomes(
 
 
 def table(all_outcomes: Sequence[Outcome]) -> str:
-    """Markdown: a row for each family, and one for all."""
+    """Format outcomes as Markdown: a row for each family, and one for all."""
     lines = [
         "| family | runs | to HEFT, mean | to HEFT, max | to the bound, mean | to the bound, max | HEFT to the bound, mean |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -110,7 +110,10 @@ def main() -> None:
     parser.add_argument("families", nargs="*", metavar="family", help=f"any of {', '.join(FAMILIES)}; all")
     parser.add_argument("--seeds", type=int, default=20, help="graphs of each family (20)")
     parser.add_argument(
-        "--knowing", choices=get_args(Knowledge), default="nothing", help="kinds: what an earlier run learned"
+        "--knowing",
+        choices=get_args(Knowledge),
+        default="nothing",
+        help="kinds: the durations of an earlier run",
     )
     chosen = parser.parse_args()
     families = chosen.families or list(FAMILIES)

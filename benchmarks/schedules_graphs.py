@@ -1,4 +1,4 @@
-"""Graphs of tasks with known durations and sizes: what both schedulers are compared on. The synthetic families."""
+"""Graphs of tasks with known durations and sizes, to compare both schedulers on. The synthetic families."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ LATENCY_S = 0.0005
 class Task:
     """One function."""
 
-    #: Its code: tasks of a kind take similar times.
+    #: The task's code: tasks of a kind take similar times.
     kind: str
     seconds: float
-    #: Size of its value.
+    #: Size of the task's value.
     nbytes: int
-    #: Positions of the tasks that it takes values of.
+    #: Positions of the tasks whose values it takes.
     producers: tuple[int, ...]
 
 
-#: Producers come before those who take from them.
+#: Producers come before their consumers.
 Graph = tuple[Task, ...]
 Family = Callable[[Random], Graph]
 
 
 @dataclass(slots=True)
 class Style:
-    """What is the same for all tasks of one synthetic graph."""
+    """The parameters that all tasks of one synthetic graph share."""
 
     random: Random
     #: Mean seconds of a task, by kind.
@@ -39,7 +39,7 @@ class Style:
 
     @classmethod
     def draw(cls, random: Random) -> "Style":
-        """Draw one: four kinds that differ by up to sixteen times."""
+        """Draw a style: four kinds that differ by up to sixteen times."""
         kinds = {f"kind {number}": 4.0 ** random.uniform(-1, 1) for number in range(4)}
         return cls(random, kinds, random.choice((0.0, 0.1, 0.5, 1.0)))
 

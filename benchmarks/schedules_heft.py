@@ -1,4 +1,4 @@
-"""HEFT, which knows everything beforehand, and the bound that no schedule gets below.
+"""HEFT, which knows everything beforehand, and a lower bound of all schedules.
 
 Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task scheduling for heterogeneous computing",
 IEEE Transactions on Parallel and Distributed Systems 13(3), 2002: ranks upward with mean costs, then, task by task, the
@@ -13,7 +13,7 @@ from statistics import fmean
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is to be scheduled, where. Producers come before those who take from them."""
+    """The tasks to schedule, and the processors. Producers come before their consumers."""
 
     #: By task, then by processor.
     seconds: Sequence[Sequence[float]]
@@ -25,7 +25,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and when a task runs."""
+    """The processor and the time of a task."""
 
     processor: int
     start: float
@@ -33,7 +33,7 @@ class Placement:
 
 
 def heft(problem: Problem) -> list[Placement]:
-    """A placement of each task."""
+    """Place each task with HEFT."""
     ranks = upward_ranks(problem)
     placed: dict[int, Placement] = {}
     busy: list[list[tuple[float, float]]] = [[] for _ in problem.nodes]
@@ -52,7 +52,7 @@ def heft(problem: Problem) -> list[Placement]:
 
 
 def makespan(placements: Sequence[Placement]) -> float:
-    """When the last task ends."""
+    """The end of the last task."""
     return max(placement.finish for placement in placements)
 
 

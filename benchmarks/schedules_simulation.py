@@ -1,7 +1,7 @@
-"""How long a run of the real machines takes under simulated time, without faults.
+"""The duration of a run of the real machines under simulated time, without faults.
 
-Workers take as long as the graph says. A message between run and node takes the latency; a value that a node lacks
-takes the latency and its size over the bandwidth, however many move at once. Nothing else takes time.
+Workers take the durations of the graph. A message between run and node takes the latency; a value that a node lacks
+takes the latency and its size over the bandwidth, independent of other transfers. Nothing else takes time.
 """
 
 from collections import deque
@@ -52,7 +52,7 @@ NOTHING = b"\xc0"
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Nodes by their cores, and what is between them."""
+    """Nodes by their cores, and the network between them."""
 
     cores: Sequence[int]
     latency_s: float
@@ -60,7 +60,7 @@ class Cluster:
     bandwidth: float
 
     def moving_s(self, nbytes: int) -> float:
-        """How long a value is on its way to another node."""
+        """The time to move a value to another node, in seconds."""
         return self.latency_s + (nbytes / self.bandwidth if nbytes > INLINE_NBYTES else 0.0)
 
 
@@ -70,7 +70,10 @@ def run(
     policy: PlacementPolicy = POLICIES["most_spare"],
     durations: Durations | None = None,
 ) -> float:
-    """Seconds from the start of the run to its end. `durations` are what is known of earlier runs, and of this one after it."""
+    """Simulate a run, and return its duration in seconds.
+
+    `durations` are those known from earlier runs, and get those of this run.
+    """
     return Simulation(graph, cluster, policy, durations or Durations()).finish()
 
 
@@ -86,7 +89,7 @@ def plan_of(graph: Graph) -> Plan:
 
 
 class Simulation:
-    """The run, its nodes, and all that is on its way."""
+    """The run, its nodes, and the pending actions."""
 
     def __init__(self, graph: Graph, cluster: Cluster, policy: PlacementPolicy, durations: Durations) -> None:
         self.graph = graph
@@ -109,7 +112,7 @@ class Simulation:
         self._is_over = False
 
     def finish(self) -> float:
-        """Run it to its end; the answer is when that is."""
+        """Run the simulation to its end; return the time of the end."""
         for node in self._nodes.values():
             node.start()
         # Nodes and their workers were there before the run began.
@@ -120,11 +123,11 @@ class Simulation:
         return self.now
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
-        """Do something later."""
+        """Schedule an action."""
         heappush(self._timeline, (self.now + delay_s, next(self._order), action))
 
     def tell_run(self, event: RunMachineEvent) -> None:
-        """Let the run hear something, after the latency."""
+        """Send an event to the run, which gets it after the latency."""
         self.after(self.cluster.latency_s, lambda: self._carry_out(self._run.handle(event, self.now)))
 
     def _carry_out(self, effects: Sequence[RunEffect]) -> None:
@@ -142,7 +145,7 @@ class Simulation:
 
 @dataclass(slots=True)
 class Worker:
-    """What one worker has to do, in order; the first is under way."""
+    """The jobs of one worker, in order; the first one is running."""
 
     jobs: deque[Job] = field(default_factory=deque)
 
@@ -164,11 +167,11 @@ class SimulatedNode:
         self.handle(PeerConnected(APP, has_lease=False))
 
     def handle(self, event: NodeEvent) -> None:
-        """Let the node hear something now."""
+        """Have the node handle an event now."""
         self._carry_out(self._machine.handle(event, self._simulation.now))
 
     def advert(self) -> NodeUp:
-        """How the node stands."""
+        """The node's current advert."""
         return NodeUp(
             self.name, self.name, self._machine.capabilities, self._machine.ledger.spare(), self._cores
         )
@@ -207,7 +210,7 @@ class SimulatedNode:
     def _give(self, worker: WorkerId, jobs: Sequence[Job]) -> None:
         queue = self._workers[worker].jobs
         is_idle = not queue
-        # A unit is its head and those that run right behind it.
+        # A fused unit is its head and the jobs that run right behind it.
         queue.extend(part for job in jobs for part in (job, *job.then))
         if is_idle:
             self._begin(worker)

@@ -4,7 +4,7 @@ Structures of Montage and Epigenomics: Bharathi et al., "Characterization of sci
 mean durations and sizes: Juve et al., "Characterizing and profiling scientific workflows", Future Generation Computer
 Systems 29(3), 2013. 1000Genome, Cycles and SRASearch: Coleman et al., "WfCommons: a framework for enabling scientific
 workflow research and development", Future Generation Computer Systems 128, 2022, and the descriptions and ranges that
-WfCommons publishes with its traces. Inputs from outside are left out: they are everywhere. Durations and sizes are all
+WfCommons publishes with its traces. Inputs from outside are left out: every node has them. Durations and sizes are all
 a tenth of those published, which changes no ratio and simulates sooner.
 """
 
@@ -14,7 +14,7 @@ from random import Random
 from benchmarks.schedules_graphs import Family, Graph, Task
 
 KB, MB = 1_000, 1_000_000
-#: Published means are spread by so much either way.
+#: Published means are spread by this share either way.
 SPREAD = 0.3
 SCALE = 0.1
 
@@ -27,13 +27,13 @@ class Workflow:
         self.tasks: list[Task] = []
 
     def add(self, kind: str, mean_s: float, nbytes: float, producers: Sequence[int] = ()) -> int:
-        """Add a task of which the mean duration is known; the answer is its position."""
+        """Add a task whose mean duration is known; return its position."""
         return self.add_between(kind, mean_s * (1 - SPREAD), mean_s * (1 + SPREAD), nbytes, producers)
 
     def add_between(
         self, kind: str, least_s: float, most_s: float, nbytes: float, producers: Sequence[int] = ()
     ) -> int:
-        """Add a task of which the range of durations is known; the answer is its position."""
+        """Add a task whose range of durations is known; return its position."""
         seconds = SCALE * self.random.uniform(least_s, most_s)
         size = int(SCALE * nbytes * self.random.uniform(1 - SPREAD, 1 + SPREAD))
         self.tasks.append(Task(kind, seconds, size, tuple(producers)))

@@ -1,9 +1,9 @@
-"""How soon there is something to work with, each figure beside the least that anybody would pay for it, in turn.
+"""Start-up times, each figure beside the least possible one, in turn.
 
     python -m benchmarks.start --repeat 15
 
 Modules are compiled before, as they are where a package is installed. Prints milliseconds: the median and the least,
-and of whole processes the least CPU time, with that of their children, which suffers least from what else runs.
+and of whole processes the least CPU time, with that of their children, which other processes disturb least.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 WORKERS = 2
 SAMPLE_LIMIT_S = 60
 
-#: Whole processes, timed from outside, each after what it is to be compared with.
+#: Whole processes, timed from outside, each after the one that it is to be compared with.
 PROGRAMS = {
     "floor: python that does nothing": ["-c", "pass"],
     "import handoff_actors": ["-c", "import handoff_actors"],
@@ -40,9 +40,9 @@ PROGRAMS = {
 
 
 def time_program(arguments: list[str]) -> tuple[float, float]:
-    """Milliseconds that a process took, and those of CPU time."""
+    """Measure the milliseconds that a process takes, and its CPU time."""
     used_before, started_at = cpu_used_by_children(), time.perf_counter()
-    # Given a time limit it would not wait but look, at intervals that grow to 50 ms.
+    # With a time limit, subprocess would not wait but poll, at intervals that grow to 50 ms.
     subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
     return since(started_at), cpu_used_by_children() - used_before
 
@@ -60,9 +60,9 @@ def take_sample() -> dict[str, float]:
 
 
 async def watch_node() -> dict[str, float]:
-    """What an app sees of its first node."""
+    """Measure the start of an app's first node."""
     arrivals: asyncio.Queue[int] = asyncio.Queue()
-    # To look it up imports nearly everything, which has a figure of its own.
+    # Looking it up imports nearly everything, which has a figure of its own.
     register_local_node = handoff.register_local_node
     started_at = time.perf_counter()
     await register_local_node({"cpu": WORKERS}, workers=WORKERS)

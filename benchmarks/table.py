@@ -1,4 +1,4 @@
-"""Samples as a table: medians, and how many times better ours is."""
+"""Samples as a table: medians, and ratios of peers to ours."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from importlib.metadata import version
 from benchmarks.measures import METRICS, Figures, Metric
 from benchmarks.peers import OURS, version_of
 
-#: What ours and `bare` stand on.
+#: The packages below ours and `bare`.
 FOUNDATIONS = ("pyzmq", "uvloop")
 
 
@@ -21,22 +21,22 @@ class Samples:
         self._figures: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
 
     def add(self, contender: str, figures: Figures) -> None:
-        """Take in one sample."""
+        """Add one sample."""
         for metric, figure in figures.items():
             self._figures[metric, contender].append(figure)
 
     def median(self, metric: str, contender: str) -> float | None:
-        """The middle figure, or None where nothing was measured."""
+        """The median figure, or None if there is no sample."""
         figures = self._figures.get((metric, contender))
         return statistics.median(figures) if figures else None
 
     def metrics(self) -> list[str]:
-        """Those that there are figures of, in the order of `METRICS`."""
+        """The metrics that have figures, in the order of `METRICS`."""
         measured = {metric for metric, _contender in self._figures}
         return [metric for metric in METRICS if metric in measured]
 
     def counts(self) -> list[int]:
-        """The different numbers of samples that medians are of."""
+        """The different numbers of samples behind the medians."""
         return sorted({len(figures) for figures in self._figures.values()})
 
 
@@ -67,7 +67,7 @@ def cell(metric: Metric, ours: float | None, theirs: float | None) -> str:
 
 
 def shown(figure: float) -> str:
-    """Three digits are more than the noise leaves."""
+    """Round a figure to three digits, which is more than the noise leaves."""
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 

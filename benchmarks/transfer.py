@@ -1,9 +1,9 @@
-"""How fast a value goes from node to node, against a bare ZeroMQ transfer of the same chunks, in turn, in one run.
+"""The speed of a value from node to node, against a bare ZeroMQ transfer of the same chunks, in turn, in one run.
 
     python -m benchmarks.transfer --repeat 9
 
-Prints the medians and their ratio, then how long the messages of a small function take to the node that fetches and back,
-with nothing else going on and while a gigabyte comes in, eight times.
+Prints the medians and their ratio, then the times of a small function's messages to the fetching node and back, with
+nothing else going on and while a gigabyte comes in, eight times.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from handoff_actors.core.cluster.transfers import CHUNK_NBYTES, WINDOW
 
 VALUE_NBYTES = 256 << 20
 BUSY_VALUES = 4
-#: For one gigabyte there are a hundred small functions or so, too few to say what one in a hundred takes.
+#: One gigabyte takes the time of a hundred small functions or so, too few for the slowest one in a hundred.
 BUSY_ROUNDS = 8
 IDLE_ROUND_TRIPS = 300
 
 
 class Ways(NamedTuple):
-    """How long a small function's way took, to the worker and back to the app."""
+    """The times of a small function's way to the worker and back to the app."""
 
     sent_at: float
     there_s: float
@@ -59,12 +59,12 @@ def now_if_mapped(value: memoryview, *_others: float) -> float:
 
 
 def make_view(nbytes: int) -> memoryview:
-    """It arrives as a view, so that taking it costs nothing."""
+    """Make a value that is a view, so that taking it costs nothing."""
     return memoryview(bytearray(nbytes))
 
 
 def transfers(count: int) -> handoff.DAG:
-    """Values of node one, each taken there and, once all are made, on node two, which has to fetch it."""
+    """Make a DAG of values of node one, each taken there and, once all are made, on node two, which has to fetch it."""
     dag = handoff.DAG()
     here = [f"here-{number}" for number in range(count)]
     for number in range(count):
@@ -76,7 +76,7 @@ def transfers(count: int) -> handoff.DAG:
 
 
 async def fetched_in_s() -> float:
-    """Seconds from where the node that made a value could use it to where the other one can."""
+    """Measure the seconds from when the node that made a value could use it to when the other node can."""
     run = await handoff.execute_distributed(transfers(1))
     took_s = run.results["there-0"] - run.results["here-0"]
     await run.release()
@@ -93,16 +93,16 @@ async def small_function() -> Ways:
 
 
 async def small_functions() -> tuple[list[Ways], list[Ways]]:
-    """With nothing else going on, and while values come in."""
+    """Run small functions with nothing else going on, and while values come in."""
     idle = [await small_function() for _ in range(IDLE_ROUND_TRIPS)]
-    # As with all that is measured here, once for memory that this machine has never had from its host.
+    # As in all measurements here, once for memory that this machine has never had from its host.
     await while_values_come_in()
     rounds = [await while_values_come_in() for _ in range(BUSY_ROUNDS)]
     return idle, [ways for round_ in rounds for ways in round_]
 
 
 async def while_values_come_in() -> list[Ways]:
-    """Run small functions one after the other for as long as values are on their way."""
+    """Run small functions one after the other for as long as values are being transferred."""
     moving = asyncio.ensure_future(handoff.execute_distributed(transfers(BUSY_VALUES)))
     busy = []
     while not moving.done():
@@ -124,7 +124,7 @@ def described(times_s: Iterable[float]) -> str:
 
 
 def send_bare() -> None:
-    """Be the other process: answer each request with a chunk, until there is none any more."""
+    """Be the other process: answer each request with a chunk, until there are no more requests."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         port = router.bind_to_random_port("tcp://127.0.0.1")
         print(port, flush=True)
@@ -135,7 +135,7 @@ def send_bare() -> None:
 
 
 def bare_s(*, keep: bool) -> float:
-    """Seconds to receive the chunks of a value, a window of them asked for ahead; `keep`: without dropping any."""
+    """Measure the seconds to receive a value in chunks, a window of them requested ahead; `keep`: none is dropped."""
     with (
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.transfer", "--send"], stdout=subprocess.PIPE, text=True

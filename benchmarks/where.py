@@ -1,10 +1,11 @@
-"""Where the microseconds of one function go: stacks of the app and its workers, sampled by py-spy, by what they are for.
+"""The microseconds of one function by purpose: stacks of the app and its workers, sampled by py-spy.
 
     pip install py-spy
     python -m benchmarks.where
 
 Each workload runs for some seconds on an embedded node with two workers. A sample of a thread that runs is taken for
-the time between two samples. "in turn" is what the app's loop and its threads, which take turns, spend; workers run beside.
+the time between two samples. "in turn" is the time of the app's loop and its threads, which take turns; workers run
+beside.
 """
 
 import argparse
@@ -33,7 +34,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "hops": lambda: workloads.hops(300),
 }
 
-#: What a stack is for: the first that one of its frames, or its innermost frame, is in.
+#: The purpose of a stack: the first one that matches one of its frames, or its innermost frame.
 WITHIN = (
     ("(workers run beside) worker", "run_worker"),
     ("adding functions to the DAG (not timed elsewhere)", "build ("),
@@ -56,7 +57,7 @@ def build(name: str) -> handoff.DAG:
 
 
 async def go_on(name: str) -> None:
-    """Run a workload for a while, and print how many functions that was."""
+    """Run a workload for a while, and print the number of functions run."""
     await handoff.register_local_node({"cpu": WORKERS}, workers=WORKERS)
     ends_at = time.perf_counter() + LASTS_S
     functions = 0
@@ -69,7 +70,7 @@ async def go_on(name: str) -> None:
 
 
 def sample(name: str) -> tuple[Counter[str], int]:
-    """Microseconds for all functions by purpose, and how many functions."""
+    """Return the microseconds for all functions by purpose, and the number of functions."""
     with tempfile.TemporaryDirectory() as folder:
         stacks = Path(folder, "stacks")
         spy = ["py-spy", "record", "--subprocesses", "--format", "raw", "--rate", str(SAMPLES_PER_S)]
@@ -80,7 +81,7 @@ def sample(name: str) -> tuple[Counter[str], int]:
         seen: Counter[str] = Counter()
         for purpose, samples in read(stacks):
             seen[purpose] += samples * 1_000_000 // SAMPLES_PER_S
-        # py-spy has something to say there, too.
+        # py-spy prints to stdout, too.
         [functions] = [line for line in ended.stdout.splitlines() if line.isdigit()]
         return seen, int(functions)
 

@@ -1,4 +1,4 @@
-"""ipyparallel with a load-balanced view and the scheduler that ZeroMQ has built in, the fastest that it has.
+"""ipyparallel with a load-balanced view and the scheduler built into ZeroMQ, its fastest one.
 
 Its dependencies order functions but pass no results on, so the app chains them, as with the standard library's pool.
 """

@@ -14,7 +14,7 @@ from parsl.providers import LocalProvider
 from benchmarks.contender import WORKERS, Contender, Execute
 from benchmarks.workloads import SMALL, Workload
 
-#: Parsl's guide has it at 0 only where functions are few or long.
+#: Parsl's guide sets it to 0 only where functions are few or long.
 PREFETCH = 64
 #: Seconds between looks at the workers; the default of 5 delays the start.
 LOOK_AFTER_S = 0.5
@@ -28,7 +28,7 @@ class ParslCluster:
         self._apps: dict[Callable[..., object], Callable[..., Future[object]]] = {}
 
     async def prepare(self, workload: Workload) -> Execute:
-        """Its graph is the futures that submitting returns, so there is nothing to put it into before."""
+        """Prepare nothing: Parsl's graph is the futures that submitting returns."""
 
         async def execute() -> Mapping[str, object]:
             results = await asyncio.to_thread(results_of, self.submit(workload))
@@ -37,7 +37,7 @@ class ParslCluster:
         return execute
 
     def submit(self, workload: Workload) -> list[Future[object]]:
-        """Submit all of it; the value is the futures of what is wanted at home."""
+        """Submit all steps; return the futures of the results that the app wants."""
         futures: dict[str, Future[object]] = {}
         for step in workload.steps:
             app = self._apps.get(step.code) or self._remember(step.code)

@@ -1,4 +1,4 @@
-"""Ray, on this machine alone: plain remote functions, and object references for what they take from one another."""
+"""Ray, on this machine alone: plain remote functions, and object references for the results that they take."""
 
 import asyncio
 import inspect
@@ -19,7 +19,7 @@ class RayCluster:
         self._remotes: dict[Callable[..., object], Callable[..., ray.ObjectRef]] = {}
 
     async def prepare(self, workload: Workload) -> Execute:
-        """Its graph is the references that submitting returns, so there is nothing to put it into before."""
+        """Prepare nothing: Ray's graph is the references that submitting returns."""
 
         async def execute() -> Mapping[str, object]:
             results = await asyncio.to_thread(ray.get, self.submit(workload))
@@ -28,7 +28,7 @@ class RayCluster:
         return execute
 
     def submit(self, workload: Workload) -> list[ray.ObjectRef]:
-        """Submit all of it; the value is the references of what is wanted at home."""
+        """Submit all steps; return the references of the results that the app wants."""
         references: dict[str, ray.ObjectRef] = {}
         for step in workload.steps:
             remote = self._remotes.get(step.code) or self._remember(step.code)

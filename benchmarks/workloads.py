@@ -1,4 +1,4 @@
-"""The work itself as plain data: functions and what they take from one another, with no framework in sight."""
+"""The work itself as plain data: functions and their inputs, independent of any framework."""
 
 import random
 import socket
@@ -22,7 +22,7 @@ SPIN_S = 0.05
 
 
 class Sizes(NamedTuple):
-    """How much of a workload there is, where the figure is per function or per run."""
+    """The sizes of workloads, for figures that are per function or per run."""
 
     fan_out: int
     layers: int
@@ -32,9 +32,9 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(fan_out=FAN_OUT, layers=100, hops=300, branching_rounds=200, pending=20_000)
-#: For who takes a millisecond or so for a function.
+#: For contenders that take a millisecond or so for a function.
 SMALL = Sizes(fan_out=2_000, layers=20, hops=100, branching_rounds=50, pending=5_000)
-#: For who takes several.
+#: For contenders that take several milliseconds.
 TINY = Sizes(fan_out=500, layers=5, hops=50, branching_rounds=30, pending=1_000)
 
 
@@ -48,12 +48,12 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A graph of steps, and what the steps that are wanted at home must return."""
+    """A graph of steps, and the results of the steps that the app wants."""
 
-    #: Every step stands after all that it takes.
+    #: Every step stands after its inputs.
     steps: list[Step]
     expected: dict[str, object]
-    #: Seconds that each step may take, for who has time limits and sends what has one by itself.
+    #: Time limit of each step in seconds, for contenders that have time limits and send such steps one by one.
     timeout_s: float | None = None
 
 
@@ -79,7 +79,7 @@ def add_up(*numbers: int) -> int:
 
 
 def make_array() -> "np.ndarray":
-    """100 MB of ones."""
+    """Make an array of ones, 100 MB of them."""
     import numpy as np  # noqa: PLC0415 - the other workloads must not pay for numpy
 
     return np.ones(LARGE_ITEMS)
@@ -97,7 +97,7 @@ def spin() -> None:
 
 
 def wait_at_gate(path: str) -> None:
-    """Say at a Unix socket that it runs, and return when the other side says so."""
+    """Report at a Unix socket that the function runs, and return when the other side says so."""
     with socket.socket(socket.AF_UNIX) as gate:
         gate.connect(path)
         gate.recv(1)
@@ -115,13 +115,13 @@ def chain(hops: int) -> Workload:
 
 
 def hops(count: int) -> Workload:
-    """A chain of which no two functions may be sent as one."""
+    """A chain in which no two functions may be fused."""
     whole = chain(count)
     return Workload(whole.steps, whole.expected, timeout_s=60.0)
 
 
 def branching() -> Workload:
-    """One, two that take from it, and one that joins them."""
+    """One function, two that take its result, and one that joins theirs."""
     return with_sinks_wanted(
         [
             Step("source", increment),
@@ -155,7 +155,7 @@ def large() -> Workload:
 
 
 def large_result() -> Workload:
-    """100 MB that the app wants at home."""
+    """A result of 100 MB that the app fetches."""
     return Workload([Step("array", make_array)], {"array": AnArray()})
 
 
@@ -178,7 +178,7 @@ def with_sinks_wanted(steps: list[Step]) -> Workload:
 
 
 def evaluate(steps: Iterable[Step]) -> dict[str, object]:
-    """What every step returns, computed here and now: the truth that contenders are held to."""
+    """Compute the result of every step in this process, to check the contenders against."""
     results: dict[str, object] = {}
     for step in steps:
         results[step.key] = step.code(*(results[key] for key in step.takes))
