@@ -1,4 +1,4 @@
-"""For Markdown: links to sources, which a reader of the repository can follow and the site doesn't have, become text."""
+"""For Markdown: turn links to sources, which work in the repository and not on the site, into text."""
 
 import re
 from typing import Any
@@ -9,15 +9,15 @@ from markdown.extensions import Extension
 from markdown.treeprocessors import Treeprocessor
 
 SOURCES = re.compile(r"(?:\.\./)+(?:benchmarks|examples|scripts|src|tests)(?:/|$)")
-#: After inline Markdown, which makes the links, and before whatever changes where they lead.
+#: After inline Markdown, which makes the links, and before any processor that changes their targets.
 PRIORITY = 15
 
 
 class LinksToSources(Treeprocessor):
-    """Turns them into code."""
+    """Turns links to sources into code."""
 
     def run(self, root: Element) -> None:
-        """See Markdown."""
+        """See Markdown's Treeprocessor."""
         for link in root.iter("a"):
             if SOURCES.match(link.get("href", "")):
                 link.tag = "code"
@@ -25,13 +25,13 @@ class LinksToSources(Treeprocessor):
 
 
 class LinksExtension(Extension):
-    """Adds the above."""
+    """The extension that adds `LinksToSources`."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - Markdown's own name
-        """See Markdown."""
+        """See Markdown's Extension."""
         md.treeprocessors.register(LinksToSources(md), "links_to_sources", PRIORITY)
 
 
 def makeExtension(**options: Any) -> LinksExtension:  # noqa: N802 - Markdown's own name
-    """See Markdown."""
+    """Make the extension, as Markdown asks for it by this name."""
     return LinksExtension(**options)
