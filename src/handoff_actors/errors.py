@@ -80,7 +80,7 @@ class InvalidFunctionError(DagError):
         super().__init__(f"function {function_id!r}: {reason}")
         #: The function that is refused.
         self.function_id = function_id
-        #: What is wrong with it.
+        #: The reason for refusing it.
         self.reason = reason
 
 
@@ -140,7 +140,7 @@ class FunctionFailed(HandoffError):
         self.node = node
         #: How often the function was sent to a node.
         self.attempts = attempts
-        #: What happened, for people.
+        #: The reason, for people.
         self.reason = reason
         #: The number of the signal that ended its worker; None if none did.
         self.signal = signal
@@ -208,7 +208,7 @@ class JournalError(HandoffError):
         super().__init__(f"journal {str(path)!r}: {reason}")
         #: The journal's file.
         self.path = path
-        #: What is wrong with it.
+        #: The reason why it can't be read or written.
         self.reason = reason
 
 
@@ -244,7 +244,7 @@ class ConnectionFailed(HandoffError, ConnectionError):
         super().__init__(f"no node answered at {escape_name(address)}: {reason}")
         #: The address that was tried.
         self.address = address
-        #: What happened instead.
+        #: The reason why no node answered.
         self.reason = reason
 
 

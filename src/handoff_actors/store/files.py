@@ -165,7 +165,7 @@ class ValueStore:
             self._leaving.discard(key)
             done(complaint(error, self.disk))
         elif source.stat().st_ino != copying.result():
-            # It has been made anew meanwhile.
+            # The value has been made anew meanwhile.
             target.unlink()
             self.spill(*key, done)
         else:

@@ -1,4 +1,4 @@
-"""The same interfaces within one event loop: no sockets, no copies.
+"""The interfaces of `endpoint` within one event loop: no sockets, no copies.
 
 For tests, and for the link between a session and the node that its own process embeds. Messages sent in one tick are
 delivered in the next, as the same objects; with `encode` as copies that have been through the codec.
