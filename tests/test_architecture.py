@@ -49,7 +49,17 @@ each_source_file = pytest.mark.parametrize(
     "path", source_files, ids=[path.relative_to(SOURCE).as_posix() for path in source_files]
 )
 
+#: Rooms whose docstrings are still to be rewritten.
+PROSE_TO_BE_REWRITTEN = ("core", "actors", "client", "workers", "display", "report")
+#: First words that leave the subject of a docstring to be guessed: pronouns, clauses that stand for a noun, quantities.
+NO_FIRST_WORDS = (
+    "all of it", "all that", "as", "everybody", "how", "it", "its", "nobody", "so long", "so many", "so much",
+    "somebody", "they", "those", "what", "where", "whether", "which", "who", "whoever", "whom", "whose",
+)  # fmt: skip
+LEAVES_THE_SUBJECT_OPEN = re.compile(rf"(?:{'|'.join(NO_FIRST_WORDS)})\b", re.IGNORECASE)
+
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+DocumentedNode = FunctionNode | ast.ClassDef | ast.Module
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -89,6 +99,11 @@ def starts_bare_task(call: ast.Call) -> bool:
     if verb == "ensure_future":
         return True
     return verb == "create_task" and not any(TASK_GROUP_NAME.search(name) for name in receiver)
+
+
+def docstrings_in(path: Path) -> Iterator[str]:
+    documented = (node for node in ast.walk(tree_of(path)) if isinstance(node, DocumentedNode))
+    return filter(None, map(ast.get_docstring, documented))
 
 
 def place(path: Path) -> str:
@@ -195,6 +210,27 @@ def test_events_are_named_behind_their_module(path: Path) -> None:
     }
 
     assert by_name <= EVENTS_WITHOUT_NAMESAKES
+
+
+@each_source_file
+def test_docstrings_begin_with_a_subject_or_a_verb(path: Path) -> None:
+    unclear = [text.splitlines()[0] for text in docstrings_in(path) if LEAVES_THE_SUBJECT_OPEN.match(text)]
+
+    assert unclear == [] or place(path).startswith(tuple(f"{room}/" for room in PROSE_TO_BE_REWRITTEN))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_unclear"),
+    [
+        ("What a node offers.", True),
+        ("whether it runs.", True),
+        ("So many are kept.", True),
+        ("Assign functions.", False),
+        ("Items of a batch.", False),
+    ],
+)
+def test_first_words_are_compared_whole(text: str, *, is_unclear: bool) -> None:
+    assert (LEAVES_THE_SUBJECT_OPEN.match(text) is not None) == is_unclear
 
 
 def test_nothing_names_a_machine_or_a_registry() -> None:
