@@ -58,7 +58,7 @@ class MemoryNetwork:
         self,
         address: str,
         handler: ServiceHandler,
-        most_waiting_nbytes: int = MOST_WAITING_NBYTES,  # noqa: ARG002 - here everybody reads at once
+        most_waiting_nbytes: int = MOST_WAITING_NBYTES,  # noqa: ARG002 - here every peer reads at once
     ) -> "MemoryService":
         """See `Network.serve`."""
         name = self._free(address, self._services)
