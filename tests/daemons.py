@@ -21,7 +21,7 @@ PYTHON = sys.executable
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What this process has, without what configures a cluster."""
+    """Return this process's environment without the variables that configure a cluster."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")}
     return inherited | more
 
@@ -59,17 +59,17 @@ class Daemon:
         facts = json.loads(ready)
         self.name: str = facts["name"]
         self.address: str = facts["address"]
-        #: Where it serves metrics, if it has been told to.
+        #: The address of its metrics, if it serves them.
         self.metrics: str = facts.get("metrics", "")
-        #: Where it keeps values, as long as it lives.
+        #: The directory of its values, which exists as long as the node lives.
         self.store = _store_of(self.process.pid, f"handoff-{facts['incarnation']}")
 
     def stored(self) -> list[Path]:
-        """Its values in memory, without the files that only wait to be written over, and the marker of the directory."""
+        """The node's values in memory, without spare files and the marker of the directory."""
         return [path for path in self.store.iterdir() if not path.name.startswith(("spare-", "."))]
 
     def log(self) -> str:
-        """What it has written to stderr."""
+        """The node's output on stderr."""
         return os.pread(self._log.fileno(), 1 << 20, 0).decode()
 
     def read_line(self) -> str:
@@ -82,7 +82,7 @@ class Daemon:
         self.wait_until(lambda: text in self.log())
 
     def wait_for_workers(self, count: int) -> list[psutil.Process]:
-        """Its workers, once there are so many."""
+        """Wait until the node has this many workers, and return them."""
         # The zygote is the first of the family.
         self.wait_until(lambda: len(self.family()) > count)
         return self.family()[1:]
@@ -95,7 +95,7 @@ class Daemon:
                 raise AssertionError(f"the daemon has ended:\n{self.log()}")
 
     def family(self) -> list[psutil.Process]:
-        """Its zygote and workers as they are now, in the order of their start."""
+        """The node's current zygote and workers, in the order of their start."""
         with suppress(psutil.NoSuchProcess):
             self._family.update(psutil.Process(self.process.pid).children(recursive=True))
         return sorted(filter(is_alive, self._family), key=psutil.Process.create_time)
@@ -118,16 +118,16 @@ class Daemon:
         return status
 
     def wait(self) -> int:
-        """Its exit status, once it ends."""
+        """Wait for the end of the node, and return its exit status."""
         return self.process.wait(ENDS_WITHIN_S)
 
     def leftovers(self) -> list[str]:
-        """What is still there of it after its end."""
+        """List the store and the processes of the node that are still there after its end."""
         store = [str(self.store)] if self.store.exists() else []
         return store + [str(process) for process in self._family if is_alive(process)]
 
     def close(self) -> None:
-        """End it if it still runs."""
+        """Kill the node if it still runs."""
         if self.process.poll() is None:
             self.stop(signal.SIGKILL)
         assert self.process.stdout is not None
@@ -174,7 +174,7 @@ class Daemons:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Not ended, nor waiting as a zombie for whoever adopted it."""
+    """True if a process has not ended, and is not a zombie."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

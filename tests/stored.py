@@ -1,4 +1,4 @@
-"""What is in a node's directories, for tests."""
+"""The contents of a node's directories, for tests."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from handoff_actors.store.directories import MARKER
 
 
 def values_in(directory: Path, pattern: str = "*") -> list[Path]:
-    """Its files, but for the marker that says whose it is."""
+    """The files of a node's directory, except for the marker that identifies it."""
     return [path for path in directory.glob(pattern) if path.name != MARKER]

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "handoff_actors"
 FILE_LINES = 500
 FUNCTION_LINES = 40
 
-#: Where users' code and users' pickles run, or where whatever goes wrong has to end one actor and not the process.
+#: Files where users' code and users' pickles run, or where any error has to end one actor and not the process.
 MAY_CATCH_EVERYTHING = {
     "actors/driver.py",
     "client/event_callbacks.py",
@@ -29,12 +29,12 @@ MAY_CATCH_EVERYTHING = {
     "workers/child/main.py",
     "workers/child/sync_worker.py",
 }
-#: Where a task may live outside a task group: the default session has no caller whose scope it could live in, and
+#: Files where a task may live outside a task group: the default session has no caller whose scope it could live in, and
 #: users' coroutines are kept, cancelled and reported one by one.
 MAY_START_BARE_TASKS = {"client/api.py", "workers/child/async_worker.py"}
 TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
-#: What users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as long to
-#: define as a msgspec struct, and eight times as long to make.
+#: Classes that users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as
+#: long to define as a msgspec struct, and eight times as long to make.
 MAY_BE_DATACLASSES = {"Argument", "Explanation", "Function", "FunctionReport", "Outcome"}
 #: What users see of a run shares names with the messages that tell of the same thing, so it is `events.Started` everywhere.
 EVENTS_WITHOUT_NAMESAKES = {"OnEvent", "RunEvent"}

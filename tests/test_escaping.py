@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from handoff_actors.escaping import escape_name, escape_text
 
-#: What a terminal takes for an order, one by one and in sequence, among letters that it doesn't.
+#: Characters that a terminal takes for commands, one by one and in sequence, among harmless letters.
 PIECES = [
     "\x1b[31m", "\x1b[0;38:5:7m", "\x1b[m", "\x1b[2J", "\x1b]0;title\x07", "\x1b", "\x9b2J", "\x9b31m", "[31m", "m",
     "\r", "\n", "\t", "\b", "\x7f", "\x85", "\u200d", "\u200f", "\u202e", "\u2028", "\udc80", "\\x1b", "a", "\u4e00",
@@ -19,7 +19,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
 def is_harmful(character: str) -> bool:
-    """What Unicode says, where the code under test has a list."""
+    """Decide by Unicode's categories, where the code under test has a list."""
     if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
         return character not in "\n\t"
     is_bidi = unicodedata.bidirectional(character) in {

@@ -1,4 +1,4 @@
-"""What `import handoff_actors as handoff` gives."""
+"""The names that `import handoff_actors as handoff` gives."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What scripts/setup installs is pinned, with hashes, as pyproject.toml has it."""
+"""The packages that scripts/setup installs are pinned, with hashes, and satisfy pyproject.toml."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""What must not be imported for a program, or a worker, to start; `benchmarks/start.py` has the times."""
+"""Modules that a starting program, or worker, must not import; `benchmarks/start.py` has the times."""
 
 import subprocess
 import sys

@@ -50,7 +50,7 @@ def handoff_started(*arguments: str, cwd: Path | None = None) -> Started:
 
 
 def handoff_on_terminal(*arguments: str, cwd: Path | None = None) -> str:
-    """All that the command has written to a terminal of 160 columns."""
+    """Run a command on a terminal of 160 columns and return its output."""
     ours, theirs = pty.openpty()
     command = subprocess.Popen(
         [*HANDOFF, *arguments],
@@ -63,7 +63,7 @@ def handoff_on_terminal(*arguments: str, cwd: Path | None = None) -> str:
     )
     os.close(theirs)
     written = b""
-    # That nobody writes to it any more, a terminal tells as an I/O error.
+    # A terminal reports the end of its last writer as an I/O error.
     with suppress(OSError):
         while piece := os.read(ours, 65536):
             written += piece

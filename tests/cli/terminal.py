@@ -39,11 +39,11 @@ class Terminal:
         self._do("resize-window", "-x", str(columns), "-y", str(lines))
 
     def screen(self) -> str:
-        """What it shows now."""
+        """The text on the screen now."""
         return self._do("capture-pane", "-p")
 
     def wait_for(self, *texts: str) -> str:
-        """What it shows once all these texts are there."""
+        """Wait until the screen shows all these texts, and return it."""
         ends_at = time.monotonic() + SHOWS_WITHIN_S
         while not all(text in (shown := self.screen()) for text in texts):
             assert time.monotonic() < ends_at, f"{texts} never came together; this is shown:\n{shown}"

@@ -16,7 +16,7 @@ def test_ready_line_tells_name_address_and_offer() -> None:
         assert node.stdout is not None
         line = node.stdout.readline()
         node.terminate()
-        # It logs while it ends, which a pipe that is closed already would make a failure.
+        # The node logs while it ends, which would fail if the pipe were closed already.
         _, said = node.communicate()
 
     name_and_address, _, offer = line.partition(": ")
@@ -25,7 +25,7 @@ def test_ready_line_tells_name_address_and_offer() -> None:
     assert node.returncode == 0, said
 
 
-#: Where values are by default, and where they are if this process may not mount anything.
+#: Places of values: by default, and if this process may not mount anything.
 STORES = [(), ("--store-dir", "/dev/shm")]
 
 

@@ -25,7 +25,7 @@ def test_every_member_shows_the_same_nodes(daemons: Daemons) -> None:
     addresses = {daemon.name: daemon.address for daemon in cluster}
 
     for daemon in cluster:
-        # News of the third may still be on its way to the second.
+        # The third one's advert may still be on its way to the second.
         daemon.wait_until(partial(sees, daemon, addresses))
 
 

@@ -32,7 +32,7 @@ NAME, TEXT = r"\x1b[2J\n\u202e", "\\x1b[2J\n\\u202e"
 
 
 class Drawn:
-    """Its repr has lines and a colour, as those of tables do."""
+    """A value whose repr has lines and a colour, as those of tables do."""
 
     def __repr__(self) -> str:
         return f"\x1b[1mhead\x1b[0m{HOSTILE}"

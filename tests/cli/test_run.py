@@ -17,7 +17,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def store_of(worker: psutil.Process) -> Path:
-    """Its zygote is told of the store on its command line."""
+    """Find the store of a process, which its zygote has on its command line."""
     return next(Path(word) for word in worker.parent().cmdline() if "/handoff-" in word)
 
 

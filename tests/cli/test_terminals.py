@@ -1,4 +1,4 @@
-"""What a terminal gets of functions, nodes and runs that others have given names and words that are orders to it."""
+"""Names and output of functions, nodes and runs that contain commands for a terminal never reach it as such."""
 
 import re
 from pathlib import Path
@@ -55,7 +55,7 @@ def dag_of(code):
 
 talking, failing = dag_of(talk), dag_of(fail)
 """
-#: What this library's own pictures move the cursor with, and colours.
+#: Sequences with which this library's own output moves the cursor, and colours.
 OURS = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|[0-9]*A|2K|1A)|\r")
 
 
@@ -77,7 +77,7 @@ def test_a_run_on_a_terminal(daemons: Daemons, hostile_jobs: Path) -> None:
     written = handoff_on_terminal("run", "hostile:talking", "--join", daemon.address, cwd=hostile_jobs)
 
     assert_harmless(written)
-    # What it printed, what it logged, and what it returned.
+    # Printed, logged and returned.
     assert written.count(f"[n1 {SHOWN}] {SHOWN}") == 2
     assert f"{SHOWN} = {SHOWN}" in written
     assert f"{SHOWN[:21]}...: done in " in written

@@ -16,7 +16,7 @@ class Fence(NamedTuple):
     text: str
 
 
-#: What follows the last one.
+#: The text behind the last fence.
 NOTHING = Fence("", "", "")
 
 

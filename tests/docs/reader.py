@@ -106,7 +106,7 @@ class Reader:
 
 
 def run_command(line: str, folder: Path, variables: Mapping[str, str]) -> str:
-    """Give a command to a shell; the answer is its stdout."""
+    """Run a command in a shell; return its stdout."""
     done = subprocess.run(
         ["bash", "-c", line],
         check=False,

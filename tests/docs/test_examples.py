@@ -1,4 +1,4 @@
-"""What docs/examples.md shows of the examples is what stands in them, and its commands do what it says."""
+"""The snippets in docs/examples.md are parts of the examples, and its commands do as the page says."""
 
 import json
 import shlex

@@ -12,7 +12,7 @@ from tests.docs.pages import DOCS
 from tests.docs.reader import read_page
 
 TESTS = Path(__file__).parents[1]
-#: What can be run; the others are output, and other languages.
+#: Languages that can be run; the other fences are output, or in other languages.
 RUN = {"python", "sh", "ini"}
 #: By page, what its snippets take for granted.
 READ = {

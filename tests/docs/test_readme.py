@@ -18,7 +18,7 @@ from tests.hosts.network import Host, HostNetwork
 pytestmark = pytest.mark.processes
 
 BIN = Path(sys.executable).parent
-#: Shown elsewhere: `scripts/demo` and `scripts/test` by whoever runs them.
+#: Commands that other tests, or users of them, cover: `scripts/demo` and `scripts/test`.
 FIRST_SCREEN_LINES = 50
 RUN_BY = {
     "import asyncio": "test_the_first_program_prints_what_it_says",
@@ -34,7 +34,7 @@ RUN_BY = {
 
 
 async def run(source: str, **names: Any) -> dict[str, Any]:
-    """Run statements that may await, as in a notebook cell; the answer is the names they leave."""
+    """Run statements that may await, as in a notebook cell; return the names they leave."""
     code = compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     namespace: dict[str, Any] = {"handoff": handoff, **names}
     running = eval(code, namespace)
@@ -113,7 +113,7 @@ def test_two_machines_run_the_first_program(
 
 
 def start_cluster(daemons: Daemons) -> tuple[list[Daemon], list[str]]:
-    """Run the three commands at free ports; the answer is the nodes, and the last command."""
+    """Run the three commands at free ports; return the nodes, and the last command."""
     first, second, look = commands(snippet("sh", "handoff nodes"))
     n1 = daemons.start(*(word.replace(":7070", ":0") for word in first[2:]))
     joined = [n1.address if word.endswith(":7070") else word.replace(":7071", ":0") for word in second[2:]]

@@ -129,6 +129,6 @@ def test_no_link_within_the_site_leads_nowhere(site: Path) -> None:
 
 
 def exists(site: Path, page: Path, link: str) -> bool:
-    """Whether there is something at the end of a link."""
+    """True if the target of a link exists."""
     target = site / link.lstrip("/") if link.startswith("/") else page.parent / link
     return (target / "index.html").exists() if link.endswith(("/", ".", "..")) else target.exists()

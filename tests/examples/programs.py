@@ -35,7 +35,7 @@ class Program:
         self._stores: set[Path] = set()
 
     def output(self) -> str:
-        """What it has printed and logged."""
+        """The program's output, printed and logged."""
         return os.pread(self._output.fileno(), 1 << 20, 0).decode()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
@@ -44,7 +44,7 @@ class Program:
             assert not self._has_ended(), self.output()
 
     def wait(self) -> str:
-        """What it has printed, once it has ended. Fails unless it ended well and left nothing."""
+        """Wait for the end of the program, and return its output. Fails unless it succeeded and left nothing."""
         while not self._has_ended():
             pass
         assert self.process.returncode == 0, self.output()
@@ -52,24 +52,24 @@ class Program:
         return self.output()
 
     def terminate(self) -> int:
-        """SIGTERM; the answer is its exit status."""
+        """Send SIGTERM, and return the exit status."""
         self._look()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(ENDS_WITHIN_S)
 
     def leftovers(self) -> list[str]:
-        """What is there of it after its end."""
+        """List the processes and stores of the program that are still there after its end."""
         psutil.wait_procs(self._family, ENDS_WITHIN_S)
         return [str(process) for process in self._family if is_alive(process)] + [
             str(path) for path in self._stores if path.exists()
         ]
 
     def owns_stores(self) -> bool:
-        """Whether a node of its own has been seen."""
+        """True if a node of the program's own has been seen."""
         return bool(self._stores)
 
     def close(self) -> None:
-        """End it if it still runs."""
+        """End the program if it still runs."""
         if self.process.poll() is None:
             try:
                 self.terminate()
@@ -85,7 +85,7 @@ class Program:
         return self.process.returncode is not None
 
     def _look(self) -> None:
-        # What it has started, and what that holds, may end at any time.
+        # Processes that the program has started, and their files, may end at any time.
         with suppress(psutil.NoSuchProcess):
             own = psutil.Process(self.process.pid)
             self._family.update(own.children(recursive=True))
@@ -100,7 +100,7 @@ def stores_of(process: psutil.Process) -> list[Path]:
             with suppress(FileNotFoundError):
                 path = link.readlink()
                 if path.name.startswith("handoff-"):
-                    # What is in a file system of the node's own has no path that others could take.
+                    # Files in a file system of the node's own have no path for other processes.
                     found.append(path if path.is_dir() else link)
     return [path for path in found if path.is_dir()]
 

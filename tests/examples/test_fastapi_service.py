@@ -13,7 +13,7 @@ from tests.examples.programs import Program, running
 
 pytestmark = pytest.mark.processes
 
-#: So many samples take longer than anybody waits.
+#: This many samples take longer than any client waits.
 ENDLESS = {"samples": 10**15}
 SHORT = {"samples": 20_000}
 #: A second or so.
@@ -21,7 +21,7 @@ LONG = {"samples": 4_000_000, "parts": 32}
 
 
 def address_of(service: Program) -> str:
-    """Where it listens, once it does."""
+    """Wait until the service listens, and return its address."""
     listens = re.compile(r"Uvicorn running on (http://\S+)")
     service.wait_until(lambda: listens.search(service.output()) is not None)
     found = listens.search(service.output())
@@ -87,7 +87,7 @@ async def test_a_client_that_hangs_up_takes_its_run_along_and_no_other(
     async with httpx.AsyncClient(base_url=service, timeout=None) as leaving, asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(leaving.post("/estimates", json=ENDLESS))
         await until_idle(client, is_idle=False)
-        # It waits for the cores that the other has.
+        # This job waits for the cores of the other one.
         job = await start_job(client, SHORT)
         waiting.cancel()
 

@@ -15,14 +15,14 @@ IMAGES = ("--count", "6", "--width", "400")
 SEARCH = ("--samples", "300", "--candidates", "20", "--target", "0.8")
 #: malloc may keep what is smaller than 32 MB.
 ARRAYS = ("--megabytes", "40", "--rounds", "4")
-#: By so much memory may grow after the second round, when all workers have imported what they need: by less than an array.
+#: Memory may grow by this much after the second round, when all workers have imported their modules: less than an array.
 NOT_AN_ARRAY_MB = 35
 
 
 def run(directory: Path, name: str, *arguments: str, **variables: str) -> str:
     with running(name, *arguments, directory=directory, **variables) as program:
         output = program.wait()
-        # Where the nodes are others', nothing of its own could have been left.
+        # With the nodes of others, the program has no stores of its own to leave.
         assert program.owns_stores() or "HANDOFF_SEEDS" in variables
     return output
 

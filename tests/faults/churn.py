@@ -26,12 +26,12 @@ PATHS = {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 @dataclass
 class Tally:
-    """What has happened."""
+    """The outcomes so far."""
 
-    #: Runs that ended well, and names of the errors that ended others.
+    #: Runs that succeeded, and names of the errors that ended others.
     runs: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
-    #: What must not have happened.
+    #: Faults that must not have happened.
     complaints: list[str] = field(default_factory=list)
 
 
@@ -88,7 +88,7 @@ class Churn:
         self._others.append(await asyncio.to_thread(self._start, name, "--join", self._first.address))
 
     async def _drain(self, drains: asyncio.TaskGroup) -> None:
-        """It takes its time, which nobody waits for."""
+        """Drain a node, without waiting for the end."""
         drains.create_task(asyncio.to_thread(self._terminate, self._take_one()), name="drain")
 
     async def _kill(self) -> None:

@@ -53,7 +53,7 @@ def work_for(nodes: int, seconds: float) -> handoff.DAG:
 
 
 def is_as_before(session: handoff.Session, nodes: int) -> bool:
-    """Whether all nodes are there, and none has anything left of a run."""
+    """True if all nodes are there, and none has anything left of a run."""
     adverts = session._hub._connections.adverts()
     return len(adverts) == nodes and all(
         advert.spare == advert.capabilities and advert.stored == 0 for advert in adverts

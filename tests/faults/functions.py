@@ -1,4 +1,4 @@
-"""What the nodes run in these tests: lean, since every worker imports it."""
+"""Functions that nodes run in these tests. The module is lean, since every worker imports it."""
 
 import os
 import time

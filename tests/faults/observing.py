@@ -1,4 +1,4 @@
-"""What a test learns of a run while it goes on, and of nodes after it."""
+"""Observers for tests: of a run while it goes on, and of nodes after it."""
 
 import asyncio
 from collections import Counter
@@ -22,14 +22,14 @@ class Observer:
         self._changed.set()
 
     async def until(self, kind: str, function_id: object, count: int = 1) -> float:
-        """When that had happened so many times."""
+        """The time at which this kind had happened that many times."""
         while len(times := self._times_of(kind, function_id)) < count:
             self._changed.clear()
             await self._changed.wait()
         return times[count - 1]
 
     def kinds(self) -> Counter[str]:
-        """What became of attempts: nothing of nodes, of the run as a whole, or of what may or may not have to be told."""
+        """The kinds of events about attempts, without those about nodes or the whole run, and without optional ones."""
         attempts = (event for event in self.events if event.attempt)
         return Counter(event.kind for event in attempts if event.kind not in {"started", "output"})
 

@@ -70,7 +70,7 @@ def work_for_both() -> handoff.DAG:
 async def run_held_up_for(
     seconds: float, session: handoff.Session, seen: Observer, *nodes: Daemon
 ) -> handoff.Run:
-    """A run whose app does nothing for so long after the first function has been sent."""
+    """A run whose app does nothing for this many seconds after the first function has been sent."""
     await until(session, lambda: len(session._hub._connections.ups()) == len(nodes))
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(session.execute_distributed(work_for_both(), on_event=seen))

@@ -35,7 +35,7 @@ def complaints_about(runner: RunnerActor) -> Iterator[str]:
     for entry in entries:
         has_reason = {
             "waiting": entry.waits_for,
-            # Without nodes, somebody who could run it is waited for, and not for ever.
+            # Without nodes, the run waits for one that could run it, and not for ever.
             "ready": entry.nodes or machine.feasibility.wake_at is not None,
             "sent": entry.node,
             "resting": entry.attempts,

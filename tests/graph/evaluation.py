@@ -5,7 +5,7 @@ from typing import Any
 
 from handoff_actors.graph import DAG, ArgSpec, Argument, CallSpec, Constant, NodeOf, Plan
 
-#: Where functions run, by id; inline functions run where their consumer does.
+#: The node of each function, by id; inline functions run on the node of their consumer.
 Nodes = Mapping[Hashable, str]
 
 

@@ -21,7 +21,7 @@ def hosts() -> Iterator[list[Host]]:
 
 @pytest.fixture
 def app(hosts: list[Host]) -> Host:
-    """Where the app runs: no node is there."""
+    """The host of the app, which has no node."""
     return hosts[-1]
 
 

@@ -27,12 +27,12 @@ LONGEST_FRAME = 65536
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a frame meets on its way, in either direction."""
+    """The conditions that a frame meets on its way, in either direction."""
 
     delay_s: float
     jitter_s: float
     loss: float
-    #: Of those that arrive, so many overtake all others.
+    #: The share of the arriving frames that overtake all others.
     overtaking: float
 
 

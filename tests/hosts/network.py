@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from handoff_actors.transport.keys import ClusterKey
 
-#: What every process on a host is given: the user's own key is for one machine only.
+#: The key of every process on a host: the user's own key is for one machine only.
 KEY = {"HANDOFF_KEY": ClusterKey.generate().text()}
 
 _numbers = itertools.count(1)
@@ -28,11 +28,11 @@ class Host:
         self.address = address
         #: The switch's namespace, and the switch's end of this host's cable.
         self._plug = plug
-        #: What to put before a command to have it run there.
+        #: The words before a command that have it run on the host.
         self.prefix = ("ip", "netns", "exec", namespace)
 
     def run_script(self, source: str, *arguments: str, timeout_s: float = 50.0) -> Any:
-        """Run a Python script there; the answer is what its last line of output says in JSON."""
+        """Run a Python script on the host; return the JSON value of its last line of output."""
         done = subprocess.run(
             [*self.prefix, sys.executable, "-", *arguments],
             env=os.environ | KEY,
@@ -68,7 +68,7 @@ class Host:
 
 
 class HostNetwork:
-    """Hosts `net`.1, `net`.2, ... that see nobody but one another. Needs root."""
+    """Hosts `net`.1, `net`.2, ... that only reach one another. Needs root."""
 
     def __init__(self, size: int, net: str = "10.77.0") -> None:
         self._net = net

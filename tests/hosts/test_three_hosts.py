@@ -1,4 +1,4 @@
-"""What must work between machines, on three hosts with addresses of their own."""
+"""Features that must work between machines, on three hosts with addresses of their own."""
 
 import json
 import os

@@ -31,7 +31,7 @@ ON_A_LATER_SUITE = (
     "test_deadlock",
     "test_process_pool",
 )
-#: Where Debian's package libpython3.11-testsuite has it.
+#: The place of the tests in Debian's package libpython3.11-testsuite.
 DEBIAN = Path("/usr/lib/python3.11/test")
 
 PROCESSES = "it looks at a process pool's own list of processes"
@@ -90,7 +90,7 @@ class HandoffExecutor(handoff.Executor):
 
 
 class HandoffMixin:
-    """What takes the place of `ProcessPoolSpawnMixin`."""
+    """The replacement of `ProcessPoolSpawnMixin`."""
 
     executor_type = HandoffExecutor
 

@@ -1,4 +1,4 @@
-"""What the tests of executors run in workers."""
+"""Functions that the tests of executors run in workers."""
 
 import os
 import signal

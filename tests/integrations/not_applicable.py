@@ -52,7 +52,7 @@ JOBLIB = {
     "test_parallel_pickling": "it wants a PicklingError; the caller gets what his own __reduce__ raised",
     r"test_thread_bomb_mitigation\[.*loky.*": "its exception is too deep to be pickled; it lets loky fail as well",
     r"test_multiple_generator_call_separated_gc\[.*loky.*": "it wants an error where two loops share a pool; here each has its own",
-    # Where only some parameters do not apply.
+    # Tests of which only some parameters do not apply.
     r"test_nested_parallel_warnings\[loky-multiprocessing-True\]": "only below loky itself is multiprocessing refused",
     r"test_nested_loop\[back_compat_backend-handoff\]": "joblib's own workers do not import our module",
 }

@@ -59,7 +59,7 @@ async def test_short_functions_share_runs() -> None:
 
 
 class LingeringSession(handoff.Session):
-    """Its runs go on, as for others' sake, when all results are home."""
+    """A session whose runs go on when all results have arrived, as a run with other functions would."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

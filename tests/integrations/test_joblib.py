@@ -104,7 +104,7 @@ LARGE = 300_000
 
 
 def shared_by(pid: int) -> int:
-    """How many arrays a process shares."""
+    """The number of arrays that a process shares."""
     found = 0
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):

@@ -32,7 +32,7 @@ DASK = (
     "dataframe/dask_expr/tests/test_rolling.py",
     "dataframe/dask_expr/tests/test_shuffle.py",
 )
-#: What is run of each in a few seconds.
+#: The part of each project's tests that takes a few seconds.
 FEW_OF_CPYTHON = (
     "test_submit",
     "test_map",

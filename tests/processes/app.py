@@ -80,7 +80,7 @@ def single(code: Callable[..., Any], *args: Any, **options: Any) -> handoff.DAG:
 
 
 def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
-    """How many spans of (start, end) overlap, at most."""
+    """The most spans of (start, end) that overlap."""
     changes = sorted(change for start, end in spans for change in ((start, 1), (end, -1)))
     return max(accumulate(change for _, change in changes))
 

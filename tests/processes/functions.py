@@ -1,4 +1,4 @@
-"""What these tests have workers run, where it must be importable by name: lean, since each worker imports it."""
+"""Functions that these tests run in workers, importable by name. The module is lean, since each worker imports it."""
 
 import asyncio
 import ctypes
@@ -48,7 +48,7 @@ async def block_the_loop(path: str) -> None:
 
 
 def announce_then_return(directory: str) -> int:
-    """Waits, the first time, for somebody to kill it."""
+    """Wait to be killed, the first time."""
     marker = Path(directory) / "tried"
     if marker.exists():
         return os.getpid()
@@ -97,7 +97,7 @@ def sleep_until(counter: str, attempt: int) -> int:
 
 
 def meet(directory: str, name: str, count: int) -> str:
-    """Returns once so many of it run at the same time."""
+    """Return once this many calls run at the same time."""
     (Path(directory) / name).touch()
     gives_up_at = time.monotonic() + 20
     while len(list(Path(directory).iterdir())) < count:
@@ -108,14 +108,14 @@ def meet(directory: str, name: str, count: int) -> str:
 
 
 def span(*_: object) -> tuple[float, float]:
-    """When it ran, on a clock that all processes of a machine share."""
+    """Return the time of the call, on a clock that all processes of a machine share."""
     began = time.monotonic()
     time.sleep(0.02)
     return began, time.monotonic()
 
 
 def long_span() -> tuple[float, float]:
-    """So long that it does not matter how long workers take to import this module."""
+    """Run much longer than workers take to import this module."""
     began = time.monotonic()
     time.sleep(0.1)
     return began, time.monotonic()
@@ -146,7 +146,7 @@ def array(megabytes: int) -> object:
 
 
 def read_for_a_second(values: Any) -> int:
-    """So long that somebody has looked at how much memory it uses meanwhile."""
+    """Run long enough for the node to look at its memory meanwhile."""
     total = int(values.sum())
     time.sleep(1.0)
     return total

@@ -1,4 +1,4 @@
-"""What tests of environments have workers run: importable by name, so that only its surroundings differ."""
+"""Functions that tests of environments run in workers: importable by name, so that only their environment differs."""
 
 import asyncio
 import importlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def look(*names: str) -> tuple[str, dict[str, str | None], int]:
-    """Where this runs, the variables of these names, and in which process."""
+    """Return the working directory, the variables of these names, and the process id."""
     return str(Path.cwd()), {name: os.environ.get(name) for name in names}, os.getpid()
 
 
@@ -18,7 +18,7 @@ async def look_later(*names: str) -> tuple[str, dict[str, str | None], int]:
 
 
 def version_of(module: str) -> int:
-    """What a module that is only in the working directory says of itself."""
+    """Return the version of a module that is only in the working directory."""
     version: int = importlib.import_module(module).VERSION
     return version
 

@@ -79,7 +79,7 @@ class RawPeer:
 
 @pytest.fixture
 def node(daemons: Daemons) -> Iterator[Daemon]:
-    """It must still be well at the end."""
+    """A node, which must still serve at the end."""
     daemon = daemons.start("--name", "n1", "--cpu", "1", variables={"HANDOFF_CHECK": "1"})
     yield daemon
     assert daemon.terminate() == 0
@@ -278,7 +278,7 @@ async def test_no_more_than_a_chunk_is_handed_out_at_once(node: Daemon, peer: Ra
 
 
 async def test_peer_that_asks_and_does_not_read_costs_little_and_others_go_on(node: Daemon) -> None:
-    """What it asks for with 100 kB is a gigabyte."""
+    """Requests of 100 kB ask for a gigabyte."""
     async with handoff.Session(seeds=[node.address]) as session:
         dag = handoff.DAG().add_function(handoff.Function("one", [], os.urandom, extra_args=[LARGE]))
         run = await session.execute_distributed(dag.add_function(handoff.Function("two", ["one"], len)))

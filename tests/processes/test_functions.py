@@ -237,7 +237,7 @@ MAIN = textwrap.dedent("""
 
 @pytest.mark.parametrize("way", ["file", "stdin", "-c"])
 def test_functions_and_classes_of_main_travel(tmp_path: Path, way: str) -> None:
-    # What a notebook's cell defines lives in __main__ too, with no file behind it, as with stdin and -c.
+    # Definitions in a notebook's cell are in __main__, too, with no file behind them, as with stdin and -c.
     script = tmp_path / "script.py"
     script.write_text(MAIN)
     arguments = {"file": [str(script)], "stdin": ["-"], "-c": ["-c", MAIN]}[way]

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.processes
 
 #: In the file it is copied in pieces, the last of which is not full.
 NOBODY = 65534
-#: What SQLite may have beside a database.
+#: Files that SQLite may have beside a database.
 BESIDE = ("-wal", "-journal", "-shm")
 LARGE = 2 * PIECE_BYTES + 1000
 
@@ -38,13 +38,13 @@ def journal(tmp_path: Path) -> Path:
 
 
 class Log:
-    """Where functions say that they have run."""
+    """A log in which functions record their runs."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def logged(self, name: str, code: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, which says so when it runs."""
+        """Wrap a function so that it records its runs."""
         path = str(self._path)
 
         def run(*args: Any) -> Any:
@@ -55,7 +55,7 @@ class Log:
         return run
 
     def take(self) -> list[str]:
-        """What has run since this was last asked, sorted."""
+        """The functions that have run since the last call, sorted."""
         lines = sorted(self._path.read_text().split()) if self._path.exists() else []
         self._path.write_text("")
         return lines
@@ -305,7 +305,7 @@ def test_a_journal_that_another_user_can_have_written_is_refused(journal: Path, 
         JournalFile(journal)
 
 
-#: Opens a journal as a user beside whose files somebody else makes the log, once they have been looked at.
+#: Opens a journal as a user beside whose files another user makes the log, once they have been looked at.
 PLANTED_LATE = """
 import os, sqlite3, sys
 from handoff_actors.actors.app.journal_file import JournalFile

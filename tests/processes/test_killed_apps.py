@@ -27,11 +27,11 @@ class Program:
         self._log = directory / "log"
 
     def executions(self) -> Counter[str]:
-        """How often each function has been executed."""
+        """The number of executions of each function."""
         return Counter(self._log.read_text().split() if self._log.exists() else [])
 
     def journaled(self) -> set[str]:
-        """The functions that the journal has: an SQLite file that anybody can read while no run uses it."""
+        """The functions that the journal has: an SQLite file that any program can read while no run uses it."""
         if not self._journal.exists():
             return set()
         with closing(sqlite3.connect(self._journal)) as database:
@@ -40,9 +40,9 @@ class Program:
         return {function.strip("'") for (function,) in rows}
 
     def run(self, kill_after: tuple[int, float] | None) -> str | None:
-        """Run it; kill it so many completions and then seconds after its start.
+        """Run the app; kill it this many completions, and then this many seconds, after its start.
 
-        The answer is what it printed, None if it was killed.
+        Returns its output, None if it was killed.
         """
         completions, seconds = kill_after or (0, None)
         script = str(Path(durable.__file__))

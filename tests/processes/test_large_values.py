@@ -83,7 +83,7 @@ def is_equal(left: Any, right: Any) -> bool:
 
 
 def is_in_the_store(place: int) -> bool:
-    """Whether an address of this process is within a mapped file of the node's store."""
+    """True if an address of this process is within a mapped file of the node's store."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, end = (int(bound, 16) for bound in line.split()[0].split("-"))
         if start <= place < end:

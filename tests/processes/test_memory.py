@@ -1,4 +1,4 @@
-"""What becomes of functions that use too much memory, and what is said of those that fail."""
+"""The fate of functions that use too much memory, and the reports of functions that fail."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Results: what comes home, what stays where it was made until it is asked for, and what is told of each function."""
+"""Results: those sent to the app, those that stay on their node until they are fetched, and the report of each function."""
 
 import asyncio
 import gc

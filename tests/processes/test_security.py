@@ -1,4 +1,4 @@
-"""Who may do what to a node: members anything, strangers nothing."""
+"""Access to a node: members may do anything, others nothing."""
 
 import asyncio
 import os
@@ -186,6 +186,6 @@ async def test_other_users_can_neither_list_nor_read_the_store(daemons: Daemons)
 
 
 def can(user: int, *command: str) -> bool:
-    """Whether a command succeeds for a user."""
+    """True if a command succeeds for a user."""
     done = subprocess.run(command, user=user, group=user, extra_groups=[], capture_output=True, check=False)
     return done.returncode == 0

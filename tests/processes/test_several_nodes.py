@@ -43,7 +43,7 @@ def start(daemons: Daemons, name: str, *options: str) -> Daemon:
 async def session(cluster: list[Daemon]) -> AsyncIterator[handoff.Session]:
     async with handoff.Session(seeds=[cluster[1].address]) as session, asyncio.timeout(20):
         connections = session._hub._connections
-        # What other tests have claimed may not have been told as free yet.
+        # The nodes may not have reported yet that the claims of other tests are free.
         while any(advert.spare != advert.capabilities for advert in connections.adverts()):
             await connections._next_change()
         yield session

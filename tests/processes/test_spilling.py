@@ -36,7 +36,7 @@ def _start(daemons: Daemons, *options: str) -> Daemon:
 
 
 def _bytes_in(directory: Path) -> int:
-    """What its files take; links take nothing."""
+    """The bytes of a directory's files; links take none."""
     return sum(path.lstat().st_size for path in directory.iterdir() if not path.is_symlink())
 
 

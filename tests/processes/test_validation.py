@@ -1,4 +1,4 @@
-"""What is wrong with a DAG or with the options of a run is said before anything runs, each by its own error."""
+"""Errors in a DAG or in the options of a run are raised before anything runs, each as its own class."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Who may do what to a node that was given no key: its user anything, other users, browsers and containers nothing."""
+"""Access to a node without a cluster key: its user may do anything, other users, browsers and containers nothing."""
 
 import base64
 import http.client
@@ -64,7 +64,7 @@ def frames_that_make(file: Path) -> list[bytes]:
 
 
 def still_serves(node: Daemon) -> bool:
-    """Whether it has taken in all that came before this, and is well."""
+    """True if the node has handled all earlier messages, and still serves."""
     shown = handoff_command("nodes", "--join", node.address, *insecure_as(node))
     return shown.returncode == 0 and "n1" in shown.stdout
 
@@ -211,7 +211,7 @@ def test_page_in_a_browser_runs_no_code(daemons: Daemons, tmp_path: Path) -> Non
 
 # --- Other users of the machine ---------------------------------------------------------------------------------
 
-#: Imports what it needs before it becomes somebody else, who may perhaps not read it.
+#: Imports its modules before it becomes another user, who may perhaps not read them.
 AS_SOMEBODY_ELSE = """
 import asyncio, os, sys
 import handoff_actors as handoff
@@ -233,7 +233,7 @@ except handoff.HandoffError as error:
 
 
 def as_somebody_else(address: str, state: Path) -> str:
-    """What comes of it if another user, who has this place for a key, connects to a node."""
+    """Connect to a node as another user, who has this place for a key, and return the outcome."""
     variables = environment(XDG_STATE_HOME=str(state))
     command = [sys.executable, "-c", AS_SOMEBODY_ELSE, str(NOBODY), address]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=False)
@@ -329,7 +329,7 @@ def test_a_key_and_insecure_contradict_one_another(tmp_path: Path) -> None:
 
 
 def test_an_embedded_node_needs_no_key(tmp_path: Path) -> None:
-    """It has no socket, so containers without a home need nothing either."""
+    """An embedded node has no socket, so containers without a home need nothing either."""
     code = "import handoff_actors as h; d = h.new(); d.call(sum, [1, 2], id='s'); print(h.run_sync(d).results['s'])"
     variables = environment(XDG_STATE_HOME="/proc/nowhere")
 

@@ -1,4 +1,4 @@
-"""What a directory that is sent to nodes takes along, and what it leaves at home."""
+"""The files of a directory that are sent to nodes, and those that are left out."""
 
 import os
 import stat
@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def unpacked(archive: bytes, place: Path) -> dict[str, str]:
-    """Its files and what is in them."""
+    """The files of an archive and their contents."""
     (place / "archive").write_bytes(archive)
     unpack(place / "archive", place / "there")
     files = (path for path in (place / "there").rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""What a start removes, and above all what it does not."""
+"""The directories that a starting node removes, and above all those that it does not."""
 
 import fcntl
 import os

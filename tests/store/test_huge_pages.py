@@ -86,7 +86,7 @@ def test_what_is_mapped_outlives_it() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
 def test_root_without_the_right_to_mount_has_values_in_shared_memory() -> None:
-    """As in most containers."""
+    """Most containers are like this."""
     program = (
         "from handoff_actors.store.files import ValueStore; store = ValueStore('i-unprivileged'); print(store.directory);"
         " store.close()"

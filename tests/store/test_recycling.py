@@ -1,4 +1,4 @@
-"""What is left of a dropped value becomes the next one, unless anybody still looks at it."""
+"""The file of a dropped value becomes the next one's, unless a process still has it mapped."""
 
 import math
 import mmap

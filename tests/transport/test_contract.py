@@ -1,4 +1,4 @@
-"""What every network promises, whatever carries its messages."""
+"""The contract of every network, independent of its transport."""
 
 import asyncio
 import socket

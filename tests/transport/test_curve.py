@@ -1,4 +1,4 @@
-"""Who gets in, and who does not, where there is a key."""
+"""The peers that are admitted, and those that are not, where there is a key."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -75,7 +75,7 @@ async def test_refused_links_leave_others_alone(networks: Networks) -> None:
 
 
 async def test_public_key_of_the_server_alone_lets_nobody_in(networks: Networks) -> None:
-    """As for whoever has seen it somewhere, and has made a key pair of its own."""
+    """Knowing the server's public key, with a key pair of one's own, is not enough."""
     service_side = ServiceRecorder()
     service = networks(KEY).serve(LOOPBACK, service_side)
     public, secret = zmq.curve_keypair()

@@ -46,7 +46,7 @@ async def test_bytes_of_a_peer_without_a_handshake_are_refused(network: ZmqNetwo
     with connect(pair.service.address) as stranger:
         stranger.sendall(attack)
         await asyncio.to_thread(until_hung_up, stranger)
-    # What had come in before this would be delivered before it.
+    # Messages that had come in before this one would be delivered before it.
     pair.link.send(Gone(7))
     await pair.service_side.until_messages(1)
 
@@ -59,7 +59,7 @@ def until_hung_up(stranger: socket.socket) -> None:
         while stranger.recv(4096):
             pass
     except ConnectionResetError:
-        # What it had sent was not read to its end.
+        # The node has not read all that the peer sent.
         pass
 
 

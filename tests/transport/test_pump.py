@@ -1,4 +1,4 @@
-"""How much of what has arrived one turn of a socket hands over."""
+"""The number of messages that one turn of a socket delivers."""
 
 import asyncio
 

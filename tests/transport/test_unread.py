@@ -1,4 +1,4 @@
-"""Peers that ask and do not read: they cost a node no more than it allows, and nobody else anything."""
+"""Peers that ask and do not read: they cost a node no more than it allows, and other peers nothing."""
 
 import asyncio
 from collections.abc import Iterator

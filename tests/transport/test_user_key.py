@@ -108,7 +108,7 @@ def test_link_and_fifo_are_refused_and_hang_nobody(state: Path, tmp_path: Path) 
 
 @as_root
 def test_place_of_another_user_is_left_alone(state: Path) -> None:
-    """As root with the HOME of who has called sudo would."""
+    """Root with the HOME of the user who called sudo would use that user's place."""
     state.mkdir()
     os.chown(state, NOBODY, NOBODY)
 

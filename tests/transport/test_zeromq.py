@@ -1,4 +1,4 @@
-"""What only ZeroMQ connections can do and suffer."""
+"""Behaviour and faults that only ZeroMQ connections have."""
 
 import asyncio
 import signal
@@ -301,7 +301,7 @@ async def test_close_leaves_no_descriptor_and_no_thread() -> None:
         await open_everything(network)
         network.close()
 
-    # The system may count a thread for a moment longer than whoever joined it, here and above.
+    # The system may count a thread for a moment after it has been joined, here and above.
     await Recorder().until(lambda: process.num_threads() <= threads, meanwhile=threading.enumerate)
     assert process.num_fds() == descriptors
     assert "handoff-zmq-term" not in {thread.name for thread in threading.enumerate()}

@@ -22,9 +22,9 @@ def of_zmtp_2(frames: Sequence[bytes]) -> bytes:
 
 
 def of_post(frames: Sequence[bytes]) -> bytes:
-    """The body of a POST that is frames of ZMTP 1.0 to whoever takes the headers for frames, too.
+    """The body of a POST: frames of ZMTP 1.0 for a reader that parses the headers as frames, too.
 
-    Wherever the last of those ends, empty frames follow, and then one that ends their message.
+    Wherever the last frame of the headers ends, empty frames follow, and then one that ends their message.
     """
     return b"\x01" * _SLED + b"\x04\x01\x01\x01\x01" + b"\x01\x00" + b"".join(map(_old_frame, frames))
 

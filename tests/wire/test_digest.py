@@ -13,7 +13,7 @@ import pytest
 
 from handoff_actors.wire.digest import Digester, digest_of
 
-#: What scripts are made of, with all that pickles don't write alike in every process.
+#: Parts of scripts, with everything that pickles don't write alike in every process.
 SCRIPT = """
 import math
 from dataclasses import dataclass

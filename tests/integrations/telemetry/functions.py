@@ -1,4 +1,4 @@
-"""What runs on daemons whose PYTHONPATH has this directory's parent."""
+"""Functions that run on daemons whose PYTHONPATH has this directory's parent."""
 
 import asyncio
 import os

@@ -61,12 +61,12 @@ def answer_to(client: socket.socket) -> tuple[int, list[str], bytes]:
 
 
 def is_held(client: socket.socket) -> bool:
-    """Whether the server has neither answered nor closed it."""
+    """True if the server has neither answered nor closed the connection."""
     return not select.select([client], [], [], 0)[0]
 
 
 def has_ended(client: socket.socket) -> bool:
-    """Whether the server has closed it without an answer, or does so soon."""
+    """True if the server has closed the connection without an answer, or does so soon."""
     try:
         return client.recv(1) == b""
     except ConnectionResetError:
@@ -82,14 +82,14 @@ def own_descriptors() -> set[str]:
 
 
 def connections_of(node: Daemon) -> int:
-    """How many its metrics port has accepted and not closed."""
+    """The number of connections that the metrics port has accepted and not closed."""
     port = address_of(node)[1]
     sockets = psutil.Process(node.process.pid).net_connections("tcp")
     return sum(one.laddr.port == port and one.status != psutil.CONN_LISTEN for one in sockets)
 
 
 def taken_by(node: Daemon) -> tuple[int, int]:
-    """Its descriptors and its threads."""
+    """The numbers of descriptors and threads of a process."""
     process = Path(f"/proc/{node.process.pid}")
     return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
 

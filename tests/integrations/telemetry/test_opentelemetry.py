@@ -31,7 +31,7 @@ pytestmark = pytest.mark.processes
 
 
 class Spans:
-    """What the app has exported."""
+    """The spans that the app has exported."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()

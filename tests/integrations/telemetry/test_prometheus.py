@@ -50,13 +50,13 @@ def scrape(node: Daemon) -> Iterator[tuple[str, str, dict[str, str], float]]:
 
 
 def standing(node: Daemon) -> dict[str, float]:
-    """What has no labels, and what is said of cores."""
+    """The metrics without labels, and those of cores."""
     samples = list(scrape(node))
     return {name: value for _, name, labels, value in samples if labels.get("resource", "cpu") == "cpu"}
 
 
 def values(node: Daemon) -> dict[str, float]:
-    """What has no labels."""
+    """The metrics without labels."""
     return {name: value for _, name, labels, value in scrape(node) if not labels}
 
 
@@ -105,7 +105,7 @@ async def test_gauges_tell_how_it_stands(node: Daemon, tmp_path: Path) -> None:
     async with handoff.Session(seeds=[node.address]) as session, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(session.execute_distributed(dag))
         with await asyncio.to_thread(fifo.open, "w") as writer:
-            # It says so when the function begins, or 0.05 seconds later.
+            # The node publishes this when the function begins, or 0.05 seconds later.
             async with asyncio.timeout(10):
                 while (told := await asyncio.to_thread(standing, node))["handoff_spare"]:
                     assert not running.done()
