@@ -89,13 +89,13 @@ LEVELS = ("debug", "info", "warning", "error")
     "--spill-dir",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     envvar="HANDOFF_SPILL_DIR",
-    help="Make a directory for spilled values in this one. [default: the directory for temporary files]",
+    help="Place of the node's directory for spilled values. [default: the directory for temporary files]",
 )
 @click.option(
     "--store-dir",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     envvar="HANDOFF_STORE_DIR",
-    help="Make a directory for values in this one. [default: in memory, shared with the node's workers]",
+    help="Place of the node's directory for values. [default: in memory, shared with the node's workers]",
 )
 @click.option(
     "--memory-factor",
