@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Protocol
 
-from handoff_actors.actors.discovery import Discovery, MembershipListener, AnnouncedNode
+from handoff_actors.actors.discovery import AnnouncedNode, Discovery, MembershipListener
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index, RunId
 from handoff_actors.transport.credentials import Credentials

@@ -17,7 +17,7 @@ from handoff_actors.wire.messages.members import Advert
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 
-class AnnouncedNode(Protocol):
+class StoreOwner(Protocol):
     """The node of the same process, whose values need not be sent."""
 
     @property
@@ -32,7 +32,7 @@ class ValueHost(Protocol):
     """The app's means of reaching nodes."""
 
     @property
-    def node(self) -> AnnouncedNode | None:
+    def node(self) -> StoreOwner | None:
         """The node of this process, if it has one."""
 
     def network(self) -> Network:
