@@ -9,9 +9,10 @@ from typing import Any
 import psutil
 
 from handoff_actors.ids import Resources, RunId, WorkerId
-from handoff_actors.wire.messages.jobs import Arg, Job, Said, Template, Traces
+from handoff_actors.wire.messages.jobs import Arg, Done, Job, Said, Template, Traces
 from handoff_actors.wire.payload import decode, decode_exception, encode, encode_call, encode_code
 from handoff_actors.workers.pool.pool import WorkerPool
+from handoff_actors.workers.protocol import JobKey, WorkerFailureKind
 
 RUN = RunId(7)
 SYNC = WorkerId(1)
@@ -49,10 +50,10 @@ class PoolHarness:
         self.events: list[tuple[Any, ...]] = []
         self.pids: dict[int, int] = {}
         self.exits: dict[int, tuple[int | None, int | None]] = {}
-        self.recalls: list[list[tuple[int, int, int]]] = []
-        #: By index: the row of a job that ended well, or (kind, error, reason) of one that did not.
-        self.done: dict[int, list[Any]] = {}
-        self.failed: dict[int, tuple[str, bytes, str]] = {}
+        self.recalls: list[list[JobKey]] = []
+        #: By index: a job that ended well, or (kind, error, reason) of one that did not.
+        self.done: dict[int, Done] = {}
+        self.failed: dict[int, tuple[WorkerFailureKind, bytes, str]] = {}
         #: Of jobs that failed, and of workers that ended.
         self.traces: dict[int, Traces] = {}
         self.last_traces: dict[int, Traces] = {}
@@ -65,9 +66,9 @@ class PoolHarness:
         self.pids[worker] = pid
         self._record("up", worker)
 
-    def worker_done(self, worker: WorkerId, run: RunId, done: list[Any]) -> None:
-        self.done |= {row[0]: row for row in done}
-        self._record("done", worker, [row[0] for row in done])
+    def worker_done(self, worker: WorkerId, run: RunId, done: list[Done]) -> None:
+        self.done |= {entry.index: entry for entry in done}
+        self._record("done", worker, [entry.index for entry in done])
 
     def worker_failed(
         self,
@@ -75,7 +76,7 @@ class PoolHarness:
         run: RunId,
         index: int,
         attempt: int,
-        kind: str,
+        kind: WorkerFailureKind,
         error: bytes,
         reason: str,
         ran_s: float,
@@ -85,7 +86,7 @@ class PoolHarness:
         self.failed[index] = (kind, error, reason)
         self._record("failed", worker, index)
 
-    def worker_recalled(self, worker: WorkerId, jobs: list[tuple[int, int, int]]) -> None:
+    def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
         self.recalls.append(jobs)
         self._record("recalled", worker)
 
@@ -110,6 +111,18 @@ class PoolHarness:
     async def exit_of(self, worker: int) -> tuple[int | None, int | None]:
         await self.until(lambda: worker in self.exits)
         return self.exits[worker]
+
+    def result(self, index: int) -> Any:
+        """Decode the result of a job that ended well."""
+        value = self.done[index].value
+        assert isinstance(value, bytes), "it is in the store"
+        return decode(value)
+
+    def stored_nbytes(self, index: int) -> int:
+        """The size of a result that is in the store."""
+        value = self.done[index].value
+        assert isinstance(value, int), "it is no stored result"
+        return value
 
     def start(self, worker: WorkerId, code: Callable[..., Any], *args: Any, run: int | None = None) -> int:
         """Give one job, in a run of its own; returns its index."""
@@ -151,7 +164,7 @@ class PoolHarness:
         if index in self.failed:
             kind, error, reason = self.failed[index]
             raise decode_exception(error) if error else JobFailed(kind, reason)
-        value = self.done[index][2]
+        value = self.done[index].value
         return decode(value) if isinstance(value, bytes) else value
 
     def _record(self, *event: Any) -> None:

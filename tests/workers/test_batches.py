@@ -8,7 +8,7 @@ import pytest
 
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.jobs import Arg, Call, Job, Ref, Text
-from handoff_actors.wire.payload import decode, encode, encode_call
+from handoff_actors.wire.payload import encode, encode_call
 from tests.workers import functions
 from tests.workers.announcement import Announcement
 from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
@@ -23,7 +23,7 @@ async def test_fast_results_share_messages(harness: PoolHarness) -> None:
 
     await harness.until(lambda: len(harness.done) == 5000)
 
-    assert all(decode(row[2]) == index for index, row in harness.done.items())
+    assert all(harness.result(index) == index for index in harness.done)
     assert len([event for event in harness.events if event[0] == "done"]) < 1000
 
 
@@ -60,8 +60,8 @@ async def test_recall_is_answered_while_a_function_sleeps(
     assert harness.recalls == [[(RUN, index, 1) for index in range(1, 6)]]
     assert not harness.done
     await harness.until(lambda: bool(harness.done))
-    assert decode(harness.done[0][2]) == "slept"
-    assert harness.done[0][3] >= 1.5
+    assert harness.result(0) == "slept"
+    assert harness.done[0].ran_s >= 1.5
 
 
 async def test_recall_takes_back_what_has_not_even_been_sent(
@@ -161,7 +161,7 @@ async def test_arguments_may_be_computed_stored_or_texts(harness: PoolHarness, w
     harness.pool.give(worker, RUN, templates, [Job(1, 1, 0, args, None)], None)
     await harness.end_of(1)
 
-    assert decode(harness.done[1][2]) == ((7, "node"), 16, 50, "here")
+    assert harness.result(1) == ((7, "node"), 16, 50, "here")
 
 
 async def test_code_is_sent_to_a_worker_once(harness: PoolHarness) -> None:
@@ -176,7 +176,7 @@ async def test_code_is_sent_to_a_worker_once(harness: PoolHarness) -> None:
         started = time.perf_counter()
         harness.pool.give(SYNC, RunId(run), {0: encoded}, [job(run, run)], None)
         await harness.end_of(run)
-        sizes.append((decode(harness.done[run][2]), time.perf_counter() - started))
+        sizes.append((harness.result(run), time.perf_counter() - started))
         harness.pool.forget(RunId(run))
 
     assert [size for size, _ in sizes] == [1_000_001, 1_000_002, 1_000_003]
@@ -193,4 +193,4 @@ async def test_many_different_functions_are_forgotten_alike_on_both_sides(harnes
             harness.pool.give(SYNC, run, {0: one}, [job(run)], None)
     await harness.until(lambda: len(harness.done) == 600)
 
-    assert all(decode(row[2]) == (index - 1) % 1000 for index, row in harness.done.items())
+    assert all(harness.result(index) == (index - 1) % 1000 for index in harness.done)

@@ -10,7 +10,6 @@ import pytest
 from handoff_actors.ids import WorkerId
 from handoff_actors.store.mappings import KEPT_COUNT, KEPT_FROM_NBYTES, Mappings
 from handoff_actors.wire.messages.jobs import Job, Ref
-from handoff_actors.wire.payload import decode
 from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
 
 NBYTES = KEPT_FROM_NBYTES
@@ -119,7 +118,7 @@ async def _take_twice(harness: PoolHarness, worker: WorkerId, code: Any) -> list
     harness.pool.give(worker, RUN, templates, takers, None)
     await harness.end_of(2)
     await harness.end_of(3)
-    return [decode(harness.done[index][2]) for index in (2, 3)]
+    return [harness.result(index) for index in (2, 3)]
 
 
 @pytest.mark.processes

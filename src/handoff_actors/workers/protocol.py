@@ -1,86 +1,406 @@
-"""What node, zygote and workers say to one another: MessagePack lists that start with one of these numbers.
+"""The messages between a node, its zygote and its workers: their fields, and their form on the channels.
 
-On a worker's data channel messages follow one another without a frame; the zygote's channel keeps packets apart.
+A message goes as a MessagePack list of its fields, the last of which is a tag that says which message it is among those of
+its direction; no other module knows a tag or a position. On a worker's data channel messages follow one another without a
+frame; the zygote's channel keeps packets apart. Both ends belong to one installation, so a row that is no message is a bug
+of ours.
+
+Structs of `wire.messages` that are part of a message reach a worker as rows, as a worker starts without msgspec; the
+aliases and positions under "Jobs at the worker" describe them. In the other direction a worker makes the rows of `Done`
+and `Said` here, and the node's end makes structs of them.
 """
 
-from enum import IntEnum
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args
+
+import msgpack
+
+from handoff_actors.ids import Attempt, Index, RunId, WorkerId
+
+if TYPE_CHECKING:
+    from handoff_actors.wire.messages.jobs import Job
 
 #: Bytes asked for in one read. A buffer of 256 KiB is beyond malloc's threshold for mapping, and cost 20 µs a read.
 READ_NBYTES: Final = 64 * 1024
-#: The unit of ru_maxrss.
-KIBIBYTE: Final = 1024
-#: How many pieces of code a worker keeps for runs to come; the pool counts along, so that it knows which.
+#: How many pieces of code a worker keeps for later runs; the pool keeps the same count, so that it knows which.
 CODES_KEPT: Final = 256
 #: And so many bytes of it: what a function captures is part of its code.
 CODES_KEPT_NBYTES: Final = 64 * 1024 * 1024
+#: Each byte on a sync worker's control channel is a recall. See `GiveBackJobs` for async workers.
+RECALL_BYTE: Final = b"\0"
+
+#: A message, or a part of one, as MessagePack has it; its own end has checked the types.
+Row: TypeAlias = tuple[Any, ...]
+
+JobKey = tuple[RunId, Index, Attempt]
+
+#: Why a worker gives up on an attempt: the user's code raised; a value or the code can't be encoded or decoded; the
+#: environment can't be had; an input is not in the store; the store has no room for the result; a coroutine was cancelled.
+WorkerFailureKind = Literal["exception", "serialization", "environment", "input", "store", "cancelled"]
+_FAILURE_KINDS: Final = frozenset(get_args(WorkerFailureKind))
 
 
-class ToWorker(IntEnum):
-    """Said to a worker."""
-
-    #: run, number, digest, by_reference, code (None: the worker has it), as_list, whether memory is claimed, log level (None:
-    #: no output goes home), environment (None: the process's own) as (variables, directory or "", index of the stored
-    #: archive or None)
-    DEFINE = 1
-    #: run, jobs as in `wire.messages`
-    RUN = 2
-    #: run: its templates are not needed any more
-    FORGET = 3
-    #: devices, as CUDA_VISIBLE_DEVICES shows them to the jobs that follow, or None
-    EXPOSE = 4
-    #: give back what has not started; a sync worker hears it as a byte on its control channel instead
-    RECALL = 5
-    #: run, index, attempt; async workers only
-    CANCEL = 6
+# --- Node to worker ---------------------------------------------------------------------------------------------------
 
 
-class FromWorker(IntEnum):
-    """Said by a worker."""
+class DefineTemplate(NamedTuple):
+    """Add a template of a run, before the first job that uses it."""
 
-    #: pid; before anything else
-    UP = 0
-    #: run, rows of (index, attempt, encoded value or bytes stored, seconds)
-    DONE = 1
-    #: run, index, attempt, kind, encoded exception, reason, seconds, peak of the worker's memory, what was printed
-    FAILED = 2
-    #: rows of (run, index, attempt)
-    RECALLED = 3
-    #: rows of (run, index, attempt, dropped lines) of functions that have printed; what they have is on the node's pipe
-    PRINTED = 4
-
-
-class ToZygote(IntEnum):
-    """Said to the zygote."""
-
-    #: worker; with its ends of its channels: data and control, or data alone for an async worker
-    SPAWN = 1
-    #: worker
-    KILL = 2
-
-
-class FromZygote(IntEnum):
-    """Said by the zygote."""
-
-    #: worker, signal, exit code, peak of its memory in bytes, what it printed last
-    EXITED = 1
+    run: RunId
+    number: int
+    digest: bytes
+    by_reference: bool
+    #: None: the worker still has the code of that digest.
+    code: bytes | None
+    as_list: bool
+    claims_memory: bool
+    #: How many threads numerical libraries may start.
+    threads: int
+    #: None: the output stays at the node.
+    log_level: int | None
+    #: None: the worker's own environment, and the next two mean nothing.
+    variables: Mapping[str, str] | None
+    #: "": the worker's own directory.
+    directory: str
+    #: The stored value with what is in the directory, for nodes that lack it.
+    package: Index | None
+    tag: int = 1
 
 
-class SaidTag(IntEnum):
-    """How a part of what a function says starts; see `wire.messages`. On the pipe: run, part."""
+class QueueJobs(NamedTuple):
+    """Run these jobs, in this order."""
 
-    #: index, attempt, whether to stderr, text
-    PRINTED = 5
-    #: index, attempt, and the fields of a log record
-    LOGGED = 6
-    #: index, attempt, lines
-    DROPPED = 7
+    run: RunId
+    jobs: "Sequence[JobRow]"
+    tag: int = 2
 
 
-class ArgumentTag(IntEnum):
-    """How an argument of a job starts that is not an encoded value; see `wire.messages`."""
+def queue_jobs(run: RunId, jobs: "Sequence[Job]") -> QueueJobs:
+    """Make the message from structs, which are encoded as the rows that the worker gets."""
+    rows: Any = jobs
+    return QueueJobs(run, rows)
 
-    REF = 1
-    CALL = 2
-    TEXT = 3
-    EARLIER = 4
+
+class DropTemplates(NamedTuple):
+    """The run is over: its templates are not needed any more."""
+
+    run: RunId
+    tag: int = 3
+
+
+class ExposeDevices(NamedTuple):
+    """Show these devices to the jobs that follow."""
+
+    #: As CUDA_VISIBLE_DEVICES is to read; None: as it read when the worker began.
+    devices: str | None
+    tag: int = 4
+
+
+class GiveBackJobs(NamedTuple):
+    """Recall what has not started. Async workers only; a sync worker gets a `RECALL_BYTE`."""
+
+    tag: int = 5
+
+
+class CancelJob(NamedTuple):
+    """Cancel a coroutine. Async workers only."""
+
+    key: JobKey
+    tag: int = 6
+
+
+ToWorker = DefineTemplate | QueueJobs | DropTemplates | ExposeDevices | GiveBackJobs | CancelJob
+
+
+# --- Worker to node ---------------------------------------------------------------------------------------------------
+
+
+class WorkerReady(NamedTuple):
+    """The worker has started; comes before all else."""
+
+    pid: int
+    tag: int = 1
+
+
+#: A `Done` of `wire.messages`: index, attempt, encoded value or bytes stored, pid, seconds.
+DoneRow: TypeAlias = tuple[Index, Attempt, bytes | int, int, float]
+
+
+def done_row(index: Index, attempt: Attempt, value: bytes | int, pid: int, ran_s: float) -> DoneRow:
+    """Give the row of one attempt: `value` is encoded, or the number of bytes that are now in the store."""
+    return index, attempt, value, pid, ran_s
+
+
+class JobsDone(NamedTuple):
+    """Attempts that ended well."""
+
+    run: RunId
+    rows: Sequence[DoneRow]
+    tag: int = 2
+
+
+class JobFailed(NamedTuple):
+    """An attempt that did not end well; the worker goes on."""
+
+    key: JobKey
+    kind: WorkerFailureKind
+    #: An encoded exception, or b"".
+    error: bytes
+    #: For people.
+    reason: str
+    ran_s: float
+    #: The most memory that the worker has ever had.
+    peak_nbytes: int
+    #: The last lines that it printed.
+    printed: str
+    tag: int = 3
+
+
+class JobsGivenBack(NamedTuple):
+    """The answer to a recall: jobs that had not started."""
+
+    jobs: Sequence[JobKey]
+    tag: int = 4
+
+
+class JobsPrinted(NamedTuple):
+    """Functions that are about to end have output on the node's pipe, to be read before their ends."""
+
+    #: Each with the number of its lines that were dropped.
+    dropped: Sequence[tuple[JobKey, int]]
+    tag: int = 5
+
+
+FromWorker = WorkerReady | JobsDone | JobFailed | JobsGivenBack | JobsPrinted
+
+
+# --- Node and zygote --------------------------------------------------------------------------------------------------
+
+
+class ForkWorker(NamedTuple):
+    """Fork a worker. Its ends of its channels come along: data and control, or data alone for an async worker."""
+
+    worker: WorkerId
+    tag: int = 1
+
+
+class KillGroup(NamedTuple):
+    """Kill a worker and its process group; no matter if it has ended."""
+
+    worker: WorkerId
+    tag: int = 2
+
+
+ToZygote = ForkWorker | KillGroup
+
+
+class ProcessEnded(NamedTuple):
+    """A worker has ended and was reaped."""
+
+    worker: WorkerId
+    #: The signal that ended it, or its exit code; the other is None.
+    signal: int | None
+    exit_code: int | None
+    #: The most memory that it has ever had.
+    peak_nbytes: int
+    #: The last lines that it printed.
+    printed: str
+    tag: int = 1
+
+
+class ZygoteSettings(NamedTuple):
+    """The arguments that a zygote is started with, in front of the entries of `sys.path`."""
+
+    #: Descriptor of its end of the channel.
+    channel: int
+    store: Path
+    #: For values that the store has no room for.
+    disk: Path | None
+    inline_limit: int
+    #: Descriptor of the pipe that output goes home through.
+    pipe: int
+
+    def arguments(self) -> list[str]:
+        """Give them as they are in `sys.argv`."""
+        return [
+            str(self.channel),
+            str(self.store),
+            str(self.disk or ""),
+            str(self.inline_limit),
+            str(self.pipe),
+        ]
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> "ZygoteSettings":
+        """Undo `arguments`."""
+        channel, store, disk, inline_limit, pipe = arguments
+        return cls(int(channel), Path(store), Path(disk) if disk else None, int(inline_limit), int(pipe))
+
+
+# --- Jobs at the worker -----------------------------------------------------------------------------------------------
+
+# Every function passes here. A NamedTuple for each job and argument would cost 5 to 11 % of what a worker does for a function
+# that does nothing; typed tuples and names for their positions cost nothing.
+
+#: `Ref`: tag, index, nbytes, holders, version.
+RefRow: TypeAlias = tuple[Literal[1], Index, int, Sequence[str], int]
+#: `Call`: tag, template, args, constants.
+CallRow: TypeAlias = "tuple[Literal[2], int, Sequence[ArgRow], bytes | RefRow | None]"
+#: `Text`: tag, value.
+TextRow: TypeAlias = tuple[Literal[3], str]
+#: `Earlier`: tag, index.
+EarlierRow: TypeAlias = tuple[Literal[4], Index]
+#: bytes: an encoded value.
+ArgRow: TypeAlias = "bytes | RefRow | CallRow | TextRow | EarlierRow"
+
+ARG_TAG: Final = 0
+REF: Final = 1
+REF_INDEX: Final = 1
+CALL: Final = 2
+CALL_TEMPLATE: Final = 1
+CALL_ARGS: Final = 2
+CALL_CONSTANTS: Final = 3
+TEXT: Final = 3
+TEXT_VALUE: Final = 1
+EARLIER: Final = 4
+EARLIER_INDEX: Final = 1
+
+#: `Job`: index, attempt, template, args, constants, then, rank.
+JobRow: TypeAlias = (
+    "tuple[Index, Attempt, int, Sequence[ArgRow], bytes | RefRow | None, Sequence[JobRow], Row]"
+)
+
+JOB_INDEX: Final = 0
+JOB_ATTEMPT: Final = 1
+JOB_TEMPLATE: Final = 2
+JOB_ARGS: Final = 3
+JOB_CONSTANTS: Final = 4
+JOB_THEN: Final = 5
+
+
+# --- Output, on the pipe that all workers of a node share -------------------------------------------------------------
+
+
+def pack_printed(key: JobKey, text: str, *, is_error: bool) -> bytes:
+    """Encode a `Printed` of `wire.messages`, and the run that it belongs to."""
+    run, index, attempt = key
+    return _pack((run, (5, index, attempt, is_error, text)))
+
+
+def pack_logged(
+    key: JobKey,
+    *,
+    name: str,
+    level: int,
+    message: str,
+    path: str,
+    line: int,
+    function: str,
+    created: float,
+    error: str,
+) -> bytes:
+    """Encode a `Logged` of `wire.messages`, and the run that it belongs to."""
+    run, index, attempt = key
+    return _pack((run, (6, index, attempt, name, level, message, path, line, function, created, error)))
+
+
+def pack_dropped(key: JobKey, lines: int) -> bytes:
+    """Encode a `Dropped` of `wire.messages`, and the run that it belongs to."""
+    run, index, attempt = key
+    return _pack((run, (7, index, attempt, lines)))
+
+
+def output_part(row: Row) -> tuple[RunId, Row]:
+    """Give the run that a row on the pipe belongs to, and the row of its `Said`."""
+    run, said = row
+    return run, said
+
+
+# --- Rows and bytes ---------------------------------------------------------------------------------------------------
+
+_pack: "Callable[[Row], bytes]" = msgpack.packb
+
+
+def _by_tag(*messages: type[Any]) -> dict[int, Callable[[Row], Any]]:
+    # `_make` takes twice as long, as it counts the fields.
+    return {message._field_defaults["tag"]: partial(tuple.__new__, message) for message in messages}
+
+
+def _checked_failure(row: Row) -> JobFailed:
+    failed: JobFailed = tuple.__new__(JobFailed, row)
+    if failed.kind not in _FAILURE_KINDS:
+        raise AssertionError(f"a worker failed a job for an unknown kind of reason: {failed.kind!r}")
+    return failed
+
+
+_TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = _by_tag(
+    DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob
+)
+_FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
+    **_by_tag(WorkerReady, JobsDone, JobFailed, JobsGivenBack, JobsPrinted),
+    JobFailed._field_defaults["tag"]: _checked_failure,
+}
+_TO_ZYGOTE: Final[Mapping[int, Callable[[Row], ToZygote]]] = _by_tag(ForkWorker, KillGroup)
+_FROM_ZYGOTE: Final[Mapping[int, Callable[[Row], ProcessEnded]]] = _by_tag(ProcessEnded)
+
+
+class RowReader:
+    """Splits what arrives on a stream into rows; a row may arrive in pieces."""
+
+    def __init__(self) -> None:
+        self._unpacker = msgpack.Unpacker(max_buffer_size=0, use_list=False)
+
+    def rows(self, received: bytes) -> Iterator[Row]:
+        """Give the rows that are whole now. They must be taken before more is fed."""
+        self._unpacker.feed(received)
+        rows: Iterator[Row] = self._unpacker
+        return rows
+
+
+def to_worker(row: Row) -> ToWorker:
+    """Give the message to a worker that a row is. Raises AssertionError if it is none."""
+    try:
+        return _TO_WORKER[row[-1]](row)
+    except _NOT_A_MESSAGE as error:
+        raise _no_message(row) from error
+
+
+def from_worker(row: Row) -> FromWorker:
+    """Give the message from a worker that a row is. Raises AssertionError if it is none."""
+    try:
+        return _FROM_WORKER[row[-1]](row)
+    except _NOT_A_MESSAGE as error:
+        raise _no_message(row) from error
+
+
+def zygote_packet(message: ToZygote | ProcessEnded) -> bytes:
+    """Encode a packet of the zygote's channel."""
+    return _pack(message)
+
+
+def to_zygote(packet: bytes) -> ToZygote:
+    """Decode a packet to the zygote. Raises AssertionError if it is none."""
+    row = msgpack.unpackb(packet, use_list=False)
+    try:
+        return _TO_ZYGOTE[row[-1]](row)
+    except _NOT_A_MESSAGE as error:
+        raise _no_message(row) from error
+
+
+def from_zygote(packet: bytes) -> ProcessEnded:
+    """Decode a packet from the zygote. Raises AssertionError if it is none."""
+    row = msgpack.unpackb(packet, use_list=False)
+    try:
+        return _FROM_ZYGOTE[row[-1]](row)
+    except _NOT_A_MESSAGE as error:
+        raise _no_message(row) from error
+
+
+#: How reading the tag of something else fails.
+_NOT_A_MESSAGE: Final = (IndexError, KeyError, TypeError)
+
+
+def _no_message(row: object) -> AssertionError:
+    return AssertionError(f"no message of the worker protocol: {row!r:.200}")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from handoff_actors.wire.messages.jobs import Job, Ref
-from handoff_actors.wire.payload import decode
 from tests.small_file_system import small_file_system
 from tests.stored import values_in
 from tests.workers.pool_harness import RUN, SYNC, JobFailed, PoolHarness, job, template
@@ -45,13 +44,15 @@ async def test_large_result_is_stored_and_mapped_by_its_consumer(harness: PoolHa
     await harness.end_of(1)
     stored = _accept(harness, 1)
 
-    harness.pool.give(SYNC, RUN, templates, [Job(2, 1, 1, [Ref(1, harness.done[1][2], [""])], None)], None)
+    harness.pool.give(
+        SYNC, RUN, templates, [Job(2, 1, 1, [Ref(1, harness.stored_nbytes(1), [""])], None)], None
+    )
     await harness.end_of(2)
 
     count = nbytes // 16
-    assert harness.done[1][2] == stored.stat().st_size > nbytes
+    assert harness.stored_nbytes(1) == stored.stat().st_size > nbytes
     assert stored.stat().st_mode & 0o777 == 0o600
-    assert decode(harness.done[2][2]) == [(count * (count - 1) // 2, False, 0), (count, False, 0)]
+    assert harness.result(2) == [(count * (count - 1) // 2, False, 0), (count, False, 0)]
 
 
 async def test_result_at_the_limit_is_inline_and_one_above_is_stored(harness: PoolHarness) -> None:
@@ -114,12 +115,12 @@ async def test_value_that_memory_has_no_room_for_goes_to_disk_and_is_found_by_it
         harness.pool.give(SYNC, RUN, templates, [job(1, 2_000_000)], None)
         await harness.end_of(1)
         _accept(harness, 1)
-        nbytes = harness.done[1][2]
+        nbytes = harness.stored_nbytes(1)
         files = [path.stat().st_size for path in values_in(disk)]
         harness.pool.give(SYNC, RUN, templates, [Job(2, 1, 1, [Ref(1, nbytes, [""])], None)], None)
         await harness.end_of(2)
         await harness.pool.close()
 
     assert files == [nbytes]
-    assert decode(harness.done[2][2]) == 125_000
+    assert harness.result(2) == 125_000
     assert not disk.exists()

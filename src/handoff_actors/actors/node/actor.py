@@ -359,15 +359,13 @@ class NodeActor:
         self._pids[worker] = pid
         self._feed(WorkerUp(worker, pid))
 
-    def worker_done(self, worker: WorkerId, run: RunId, done: Sequence[Sequence[object]]) -> None:
+    def worker_done(self, worker: WorkerId, run: RunId, done: Sequence[Done]) -> None:
         """See WorkerEvents."""
-        pid = self._pids[worker]
-        entries = [Done(index, attempt, value, pid, ran_s) for index, attempt, value, ran_s in done]  # type: ignore[arg-type]
         # To wait for the end of the tick would cost a tenth of what a function costs that others wait for.
         for service in self._services:
             service.hold()
         try:
-            self._feed(WorkerDone(worker, run, entries))
+            self._feed(WorkerDone(worker, run, done))
         finally:
             for service in self._services:
                 service.flush()
@@ -387,9 +385,9 @@ class NodeActor:
         """See WorkerEvents."""
         self._feed(WorkerFailed(worker, run, index, attempt, kind, error, reason, ran_s, traces))
 
-    def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[int, Index, Attempt]]) -> None:
+    def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[RunId, Index, Attempt]]) -> None:
         """See WorkerEvents."""
-        tickets = [(RunId(run), Ticket(index, attempt)) for run, index, attempt in jobs]
+        tickets = [(run, Ticket(index, attempt)) for run, index, attempt in jobs]
         self._feed(WorkerRecalled(worker, tickets))
 
     def functions_said(self, run: RunId, said: Sequence[Said]) -> None:

@@ -8,25 +8,43 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, assert_never
 
-import msgpack
 import uvloop
 
+from handoff_actors.ids import RunId
 from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
-from handoff_actors.workers.child.output import Key, OutputCapture
+from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.child.threads import Threads
-from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
+from handoff_actors.workers.protocol import (
+    JOB_ARGS,
+    JOB_ATTEMPT,
+    JOB_CONSTANTS,
+    JOB_INDEX,
+    JOB_TEMPLATE,
+    READ_NBYTES,
+    CancelJob,
+    DefineTemplate,
+    DropTemplates,
+    ExposeDevices,
+    GiveBackJobs,
+    JobKey,
+    JobRow,
+    QueueJobs,
+    RowReader,
+    ToWorker,
+    to_worker,
+)
 
 #: The coroutine that runs, where its output goes home.
-_printing: ContextVar[Key] = ContextVar("_printing")
+_printing: ContextVar[JobKey] = ContextVar("_printing")
 
 
 class AsyncWorker:
@@ -41,11 +59,10 @@ class AsyncWorker:
         self._evaluation = Evaluation(store, inline_limit, _finish)
         self._mappings = store.mappings
         self._surroundings = JobContext(self._mappings)
-        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+        self._reader = RowReader()
         self._loop = uvloop.new_event_loop()
         Threads().limit(1)
-        #: By run, index, attempt.
-        self._tasks: dict[tuple[int, int, int], asyncio.Task[bytes | int]] = {}
+        self._tasks: dict[JobKey, asyncio.Task[bytes | int]] = {}
 
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channel."""
@@ -70,47 +87,47 @@ class AsyncWorker:
             received = b""
         if not received:
             os._exit(0)
-        self._unpacker.feed(received)
-        for message in self._unpacker:
-            self._take(message)
+        for row in self._reader.rows(received):
+            self._take(to_worker(row))
 
-    def _take(self, message: list[Any]) -> None:
+    def _take(self, message: ToWorker) -> None:
         match message:
-            case [ToWorker.RUN, run, jobs]:
+            case QueueJobs():
                 self._surroundings.devices.expose(self._surroundings.devices.announced)
-                templates = self._surroundings.templates.of(run)
-                for job in jobs:
-                    self._start(run, templates, job)
-            case [ToWorker.CANCEL, run, index, attempt]:
-                task = self._tasks.get((run, index, attempt))
+                templates = self._surroundings.templates.of(message.run)
+                for job in message.jobs:
+                    self._start(message.run, templates, job)
+            case CancelJob():
+                task = self._tasks.get(message.key)
                 if task is not None:
                     task.cancel()
-            case [ToWorker.RECALL]:
+            case GiveBackJobs():
                 # Every job starts when it arrives.
                 self._outbox.recalled(())
                 self._outbox.flush()
-            case _:
+            case DefineTemplate() | DropTemplates() | ExposeDevices():
                 self._surroundings.hear(message)
+            case _:
+                assert_never(message)
 
     # --- Jobs
 
-    def _start(self, run: int, templates: dict[int, LoadedTemplate], job: list[Any]) -> None:
-        index, attempt, number, args, constants, *_ = job
-        key = (run, index, attempt)
-        evaluation = self._evaluate(key, templates, number, args, constants)
-        task = self._loop.create_task(evaluation)
+    def _start(self, run: RunId, templates: dict[int, LoadedTemplate], job: JobRow) -> None:
+        key = (run, job[JOB_INDEX], job[JOB_ATTEMPT])
+        task = self._loop.create_task(self._evaluate(key, templates, job))
         self._tasks[key] = task
         task.add_done_callback(partial(self._ended, key, perf_counter()))
 
-    async def _evaluate(
-        self, key: tuple[int, int, int], templates: dict[int, LoadedTemplate], *call: Any
-    ) -> bytes | int:
-        if templates[call[0]].sends_output:
+    async def _evaluate(self, key: JobKey, templates: dict[int, LoadedTemplate], job: JobRow) -> bytes | int:
+        run, index, attempt = key
+        if templates[job[JOB_TEMPLATE]].sends_output:
             _printing.set(key)
-        result = await self._evaluation.call(key[0], templates, *call)
-        return self._evaluation.keep(*key, result)
+        result = await self._evaluation.call(
+            run, templates, job[JOB_TEMPLATE], job[JOB_ARGS], job[JOB_CONSTANTS]
+        )
+        return self._evaluation.keep(run, index, attempt, result)
 
-    def _ended(self, key: tuple[int, int, int], started: float, task: asyncio.Task[bytes | int]) -> None:
+    def _ended(self, key: JobKey, started: float, task: asyncio.Task[bytes | int]) -> None:
         del self._tasks[key]
         seconds = perf_counter() - started
         if self._mappings and not self._tasks:
@@ -120,12 +137,12 @@ class AsyncWorker:
         if self._output.has_news:
             lost = self._output.end(key)
             if lost is not None:
-                self._outbox.printed(*key, lost)
+                self._outbox.printed(key, lost)
         failed = _failure(task)
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)
         else:
-            self._outbox.failed(*key, failed, seconds)
+            self._outbox.failed(key, failed, seconds)
 
 
 def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:

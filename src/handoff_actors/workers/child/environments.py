@@ -7,6 +7,7 @@ with it, as another directory may have others of their names; they are back when
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Final
@@ -26,7 +27,7 @@ class JobEnvironment:
 
     __slots__ = ("directory", "modules", "package", "run", "variables")
 
-    def __init__(self, run: int, variables: dict[str, str], directory: str, package: int | None) -> None:
+    def __init__(self, run: int, variables: Mapping[str, str], directory: str, package: int | None) -> None:
         self.run = run
         self.variables = variables
         #: "": the node's own.

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any, assert_never
 
 from handoff_actors.errors import SerializationError
 from handoff_actors.wire.payload import (
@@ -15,17 +15,27 @@ from handoff_actors.wire.payload import (
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
 from handoff_actors.workers.child.store import InputNotStored, StoreFailed, WorkerStore
 from handoff_actors.workers.child.template import LoadedTemplate
-from handoff_actors.workers.protocol import ArgumentTag
+from handoff_actors.workers.protocol import (
+    ARG_TAG,
+    CALL,
+    CALL_ARGS,
+    CALL_CONSTANTS,
+    CALL_TEMPLATE,
+    EARLIER,
+    EARLIER_INDEX,
+    REF,
+    REF_INDEX,
+    TEXT,
+    TEXT_VALUE,
+    ArgRow,
+    RefRow,
+    WorkerFailureKind,
+)
 
 #: Brings an awaitable that a user's function returned to its end.
 Finish = Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]]
 #: kind, encoded exception, reason.
-Failure = tuple[str, bytes, str]
-
-#: Plain numbers: looking up a member of an enum costs more than decoding a small value.
-_REF: Final = int(ArgumentTag.REF)
-_CALL: Final = int(ArgumentTag.CALL)
-_EARLIER: Final = int(ArgumentTag.EARLIER)
+Failure = tuple[WorkerFailureKind, bytes, str]
 
 
 class UserRaised(Exception):
@@ -51,8 +61,8 @@ class Evaluation:
         run: int,
         templates: dict[int, LoadedTemplate],
         number: int,
-        args: Sequence[Any],
-        constants: bytes | Sequence[Any] | None,
+        args: Sequence[ArgRow],
+        constants: bytes | RefRow | None,
     ) -> Any:
         """Give what the code returns. Suspends only in `finish`.
 
@@ -62,16 +72,21 @@ class Evaluation:
         code = template.code.load()
         values = []
         for arg in args:
-            if type(arg) is bytes:
+            if isinstance(arg, bytes):
                 values.append(decode(arg))
-            elif arg[0] == _REF:
-                values.append(self._store.read(run, arg[1]))
-            elif arg[0] == _CALL:
-                values.append(await self.call(run, templates, *arg[1:]))
-            elif arg[0] == _EARLIER:
-                values.append(self._made_earlier(run, arg[1]))
+            elif arg[ARG_TAG] == REF:
+                values.append(self._store.read(run, arg[REF_INDEX]))
+            elif arg[ARG_TAG] == CALL:
+                inner_args, inner_constants = arg[CALL_ARGS], arg[CALL_CONSTANTS]
+                values.append(
+                    await self.call(run, templates, arg[CALL_TEMPLATE], inner_args, inner_constants)
+                )
+            elif arg[ARG_TAG] == EARLIER:
+                values.append(self._made_earlier(run, arg[EARLIER_INDEX]))
+            elif arg[ARG_TAG] == TEXT:
+                values.append(arg[TEXT_VALUE])
             else:
-                values.append(arg[1])
+                assert_never(arg)
         positional: Sequence[Any] = (values,) if template.as_list else values
         extra_args, kwargs = self._constants(run, constants) if constants else ((), {})
         self._store.mappings.settle()
@@ -85,13 +100,11 @@ class Evaluation:
         made = self.earlier[index]
         return decode(made) if isinstance(made, bytes) else self._store.read_own(run, index, made)
 
-    def _constants(
-        self, run: int, constants: bytes | Sequence[Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _constants(self, run: int, constants: bytes | RefRow) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(constants, bytes):
             return decode_call(constants)
         # Those too large to travel inline are a stored value.
-        extra_args, kwargs = self._store.read(run, constants[1])
+        extra_args, kwargs = self._store.read(run, constants[REF_INDEX])
         return extra_args, kwargs
 
     def keep(self, run: int, index: int, attempt: int, result: Any) -> bytes | int:

@@ -1,11 +1,15 @@
 """What jobs find when they run."""
 
-from typing import Any
+from typing import assert_never
 
 from handoff_actors.store.mappings import Mappings
 from handoff_actors.workers.child.devices import Devices
 from handoff_actors.workers.child.template import LoadedTemplates
-from handoff_actors.workers.protocol import ToWorker
+from handoff_actors.workers.protocol import (
+    DefineTemplate,
+    DropTemplates,
+    ExposeDevices,
+)
 
 
 class JobContext:
@@ -16,13 +20,15 @@ class JobContext:
         self.devices = Devices()
         self._mappings = mappings
 
-    def hear(self, message: list[Any]) -> None:
+    def hear(self, message: DefineTemplate | DropTemplates | ExposeDevices) -> None:
         """Take in a message that is about jobs to come."""
         match message:
-            case [ToWorker.DEFINE, *fields]:
-                self.templates.define(*fields)
-            case [ToWorker.FORGET, run]:
-                self.templates.forget(run)
+            case DefineTemplate():
+                self.templates.define(message)
+            case DropTemplates():
+                self.templates.forget(message.run)
                 self._mappings.let_go()
-            case [ToWorker.EXPOSE, devices]:
-                self.devices.announced = devices
+            case ExposeDevices():
+                self.devices.announced = message.devices
+            case _:
+                assert_never(message)

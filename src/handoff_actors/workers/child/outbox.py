@@ -3,16 +3,28 @@
 import os
 import resource
 import socket
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 import msgpack
 
+from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.workers.child.evaluation import Failure
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.protocol import KIBIBYTE, FromWorker
+from handoff_actors.workers.protocol import (
+    DoneRow,
+    FromWorker,
+    JobFailed,
+    JobKey,
+    JobsDone,
+    JobsGivenBack,
+    JobsPrinted,
+    WorkerReady,
+    done_row,
+)
 
-_DONE: Final = int(FromWorker.DONE)
+#: The unit of ru_maxrss.
+_KIBIBYTE: Final = 1024
 
 
 class WorkerOutbox:
@@ -22,40 +34,40 @@ class WorkerOutbox:
         self._channel = channel
         self._tail = tail
         self._packer = msgpack.Packer()
-        self._messages: list[list[Any]] = []
+        self._pid = os.getpid()
+        self._messages: list[FromWorker] = []
         #: Of functions that have printed.
-        self._printed: list[tuple[int, int, int, int]] = []
-        self._run: int | None = None
-        self._rows: list[tuple[int, int, bytes | int, float]] = []
+        self._printed: list[tuple[JobKey, int]] = []
+        self._run: RunId | None = None
+        self._rows: list[DoneRow] = []
 
     def __bool__(self) -> bool:
         return bool(self._messages)
 
     def up(self) -> None:
         """Say that this process is there."""
-        self._add([int(FromWorker.UP), os.getpid()])
+        self._add(WorkerReady(self._pid))
         self.flush()
 
-    def done(self, run: int, index: int, attempt: int, value: bytes | int, seconds: float) -> None:
+    def done(self, run: RunId, index: Index, attempt: Attempt, value: bytes | int, seconds: float) -> None:
         """Add the good end of an attempt."""
         if run != self._run:
             self._run, self._rows = run, []
-            self._messages.append([_DONE, run, self._rows])
-        self._rows.append((index, attempt, value, seconds))
+            self._messages.append(JobsDone(run, self._rows))
+        self._rows.append(done_row(index, attempt, value, self._pid, seconds))
 
-    def failed(self, run: int, index: int, attempt: int, failure: Failure, seconds: float) -> None:
+    def failed(self, key: JobKey, failure: Failure, seconds: float) -> None:
         """Add another end of an attempt."""
-        peak_nbytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
-        printed = self._tail.text()
-        self._add([int(FromWorker.FAILED), run, index, attempt, *failure, seconds, peak_nbytes, printed])
+        peak_nbytes = peak_nbytes_of(resource.getrusage(resource.RUSAGE_SELF))
+        self._add(JobFailed(key, *failure, seconds, peak_nbytes, self._tail.text()))
 
-    def printed(self, run: int, index: int, attempt: int, lost: int) -> None:
+    def printed(self, key: JobKey, lost: int) -> None:
         """Add that a function has printed, and how many lines were dropped; its end is to follow."""
-        self._printed.append((run, index, attempt, lost))
+        self._printed.append((key, lost))
 
-    def recalled(self, jobs: Iterable[tuple[int, int, int]]) -> None:
-        """Add the answer to a recall: rows of (run, index, attempt)."""
-        self._add([int(FromWorker.RECALLED), list(jobs)])
+    def recalled(self, jobs: Iterable[JobKey]) -> None:
+        """Add the answer to a recall."""
+        self._add(JobsGivenBack(list(jobs)))
 
     def flush(self) -> None:
         """Say everything; waits while the node does not read. Ends the process if there is no node any more."""
@@ -63,16 +75,21 @@ class WorkerOutbox:
             return
         if self._printed:
             # First: the node looks at its pipe before it learns that these have ended.
-            self._messages.insert(0, [int(FromWorker.PRINTED), self._printed])
+            self._messages.insert(0, JobsPrinted(self._printed))
             self._printed = []
-        packed = b"".join(map(self._packer.pack, self._messages))
+        chunk = b"".join(map(self._packer.pack, self._messages))
         self._messages, self._run = [], None
         try:
-            self._channel.sendall(packed)
+            self._channel.sendall(chunk)
         except OSError:
             # Nobody is left to work for; or this is a fork that a user's function made and forgot to end.
             os._exit(0)
 
-    def _add(self, message: Sequence[Any]) -> None:
-        self._messages.append(list(message))
+    def _add(self, message: FromWorker) -> None:
+        self._messages.append(message)
         self._run = None
+
+
+def peak_nbytes_of(usage: resource.struct_rusage) -> int:
+    """The most memory that a process has ever had."""
+    return usage.ru_maxrss * _KIBIBYTE

@@ -10,21 +10,17 @@ import io
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from select import PIPE_BUF
 from time import monotonic
 from typing import Any, Final
 
-import msgpack
-
 from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.protocol import SaidTag
+from handoff_actors.workers.protocol import JobKey, pack_dropped, pack_printed
 
-#: run, index, attempt
-Key = tuple[int, int, int]
 #: Whose output it is that is written now; None: it is nobody's, or its app does not want it.
-Whose = Callable[[], Key | None]
+Whose = Callable[[], JobKey | None]
 
 #: What a worker may print beyond its rate, and per second, in bytes.
 BURST_NBYTES: Final = 256 * 1024
@@ -46,9 +42,9 @@ class OutputCapture:
         self._streams: list[_CapturedStream] = []
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, monotonic())
         #: Functions that are within a line, by stream.
-        self._within: set[tuple[Key, bool]] = set()
+        self._within: set[tuple[JobKey, bool]] = set()
         #: By function that has printed since it was last asked for: lines that were dropped.
-        self._lost: dict[Key, int] = {}
+        self._lost: dict[JobKey, int] = {}
         #: Something may have been printed since `end`.
         self.has_news = False
 
@@ -57,14 +53,14 @@ class OutputCapture:
         sys.stdout = self._followed(sys.stdout, is_error=False)
         sys.stderr = self._followed(sys.stderr, is_error=True)
 
-    def end(self, key: Key) -> int | None:
+    def end(self, key: JobKey) -> int | None:
         """A function has ended: how many of its lines were dropped; None where it has printed none that go home."""
         for stream in self._streams:
             stream.flush()
         for is_error in (False, True):
             if (key, is_error) in self._within:
                 self._within.discard((key, is_error))
-                self.send(key, [int(SaidTag.PRINTED), *key[1:], is_error, "\n"], 0)
+                self.send(key, pack_printed(key, "\n", is_error=is_error), 0)
         lost = self._lost.pop(key, None)
         self.has_news = bool(self._lost)
         return lost
@@ -84,13 +80,12 @@ class OutputCapture:
         size = _PIECE_ASCII if text.isascii() else _PIECE
         for start in range(0, len(text), size):
             piece = text[start : start + size]
-            self.send(key, [int(SaidTag.PRINTED), *key[1:], is_error, piece], piece.count("\n") or 1)
+            self.send(key, pack_printed(key, piece, is_error=is_error), piece.count("\n") or 1)
 
-    def send(self, key: Key, row: Sequence[Any], lines: int) -> None:
+    def send(self, key: JobKey, packed: bytes, lines: int) -> None:
         """Send one part of a message home, or count the lines that it stands for."""
         lost = self._lost.setdefault(key, 0)
         self.has_news = True
-        packed = msgpack.packb([key[0], row])
         may_send = len(packed) <= PIPE_BUF and self._bucket.take(len(packed), monotonic())
         if may_send and self._is_sent(packed):
             if lost:
@@ -98,13 +93,12 @@ class OutputCapture:
         else:
             self._lost[key] = lost + lines
 
-    def current(self) -> Key | None:
+    def current(self) -> JobKey | None:
         """The function whose output goes home now."""
         return self._whose()
 
-    def _tell_lost(self, key: Key, lost: int) -> None:
-        row = [int(SaidTag.DROPPED), *key[1:], lost]
-        if self._is_sent(msgpack.packb([key[0], row])):
+    def _tell_lost(self, key: JobKey, lost: int) -> None:
+        if self._is_sent(pack_dropped(key, lost)):
             self._lost[key] = 0
 
     def _is_sent(self, packed: bytes) -> bool:

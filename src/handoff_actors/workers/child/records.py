@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.protocol import SaidTag
+from handoff_actors.workers.protocol import pack_logged
 
 #: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so much of its message, of
 #: its traceback, and of each of the names in it gets home.
@@ -42,19 +42,18 @@ class _Sender(logging.Handler):
                 self._otherwise.handle(record)
             return
         error = "" if not record.exc_info else _FORMATTER.formatException(record.exc_info)
-        row = [
-            int(SaidTag.LOGGED),
-            *key[1:],
-            _shortened(record.name, _MOST_OF_NAME),
-            record.levelno,
-            _shortened(record.getMessage(), _MOST_CHARACTERS),
-            _shortened(record.pathname, _MOST_OF_NAME),
-            record.lineno,
-            _shortened(record.funcName or "", _MOST_OF_NAME),
-            record.created,
-            _shortened(error, _MOST_OF_ERROR),
-        ]
-        self._output.send(key, row, 1)
+        packed = pack_logged(
+            key,
+            name=_shortened(record.name, _MOST_OF_NAME),
+            level=record.levelno,
+            message=_shortened(record.getMessage(), _MOST_CHARACTERS),
+            path=_shortened(record.pathname, _MOST_OF_NAME),
+            line=record.lineno,
+            function=_shortened(record.funcName or "", _MOST_OF_NAME),
+            created=record.created,
+            error=_shortened(error, _MOST_OF_ERROR),
+        )
+        self._output.send(key, packed, 1)
 
 
 _FORMATTER: Final = logging.Formatter()

@@ -14,10 +14,9 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Coroutine
 from time import perf_counter
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, assert_never
 
-import msgpack
-
+from handoff_actors.ids import RunId
 from handoff_actors.moving_average import peak_smoothed
 from handoff_actors.store import mappings
 from handoff_actors.workers.child import heap
@@ -25,22 +24,41 @@ from handoff_actors.workers.child.environments import Environments
 from handoff_actors.workers.child.evaluation import Evaluation, failure
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
-from handoff_actors.workers.child.output import Key, OutputCapture
+from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.child.template import DECAY, LoadedTemplate
 from handoff_actors.workers.child.waiting import Waiting
-from handoff_actors.workers.protocol import READ_NBYTES, ToWorker
+from handoff_actors.workers.protocol import (
+    JOB_ARGS,
+    JOB_ATTEMPT,
+    JOB_CONSTANTS,
+    JOB_INDEX,
+    JOB_TEMPLATE,
+    JOB_THEN,
+    READ_NBYTES,
+    CancelJob,
+    DefineTemplate,
+    DropTemplates,
+    ExposeDevices,
+    GiveBackJobs,
+    JobKey,
+    JobRow,
+    QueueJobs,
+    RowReader,
+    ToWorker,
+    to_worker,
+)
 
 #: A result may wait for the next job's only if that is expected to take less than this,
 _FAST_S: Final = 200e-6
 #: and no longer than this.
 _HOLD_S: Final = 1e-3
 
-#: The job's template, its run and all templates of that, the devices it may see, the job as in `wire.messages`, and
-#: whether it runs behind the entry before it, as a member of the same unit.
-_Entry = tuple[LoadedTemplate, int, dict[int, LoadedTemplate], str | None, list[Any], bool]
+#: The job's template, its run and all templates of that, the devices it may see, the job, and whether it runs behind the
+#: entry before it, as a member of the same unit.
+_Entry = tuple[LoadedTemplate, RunId, dict[int, LoadedTemplate], str | None, JobRow, bool]
 
 
 class SyncWorker:
@@ -74,7 +92,7 @@ class SyncWorker:
         )
         self._surroundings = JobContext(self._mappings)
         self._environments = Environments(store)
-        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+        self._reader = RowReader()
         self._queue: deque[_Entry] = deque()
         #: Results are sent when so many jobs are left: the node refills the queue while those run.
         self._half = 0
@@ -117,7 +135,7 @@ class SyncWorker:
     def _run_next(self) -> None:
         self._current = self._queue.popleft()
         template, run, templates, devices, job, is_behind = self._current
-        index, attempt, number, args, constants, then, _ = job
+        index, attempt = job[JOB_INDEX], job[JOB_ATTEMPT]
         earlier = self._evaluation.earlier
         if not is_behind and earlier:
             earlier.clear()
@@ -130,21 +148,23 @@ class SyncWorker:
         started = perf_counter()
         try:
             self._environments.enter(template.environment, template.threads)
-            result = _drive(self._evaluation.call(run, templates, number, args, constants))
+            result = _drive(
+                self._evaluation.call(run, templates, job[JOB_TEMPLATE], job[JOB_ARGS], job[JOB_CONSTANTS])
+            )
             value = self._evaluation.keep(run, index, attempt, result)
         except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on
             self._is_interruptible = False
             ended = perf_counter()
-            self._end_output(run, index, attempt)
-            self._outbox.failed(run, index, attempt, failure(error), ended - started)
+            self._end_output((run, index, attempt))
+            self._outbox.failed((run, index, attempt), failure(error), ended - started)
             self._skip_unit()
         else:
             self._is_interruptible = False
             ended = perf_counter()
             if self._output.has_news:
-                self._end_output(run, index, attempt)
+                self._end_output((run, index, attempt))
             self._outbox.done(run, index, attempt, value, ended - started)
-            if then or is_behind:
+            if is_behind or job[JOB_THEN]:
                 earlier[index] = value if isinstance(value, bytes) else attempt
         code = template.code
         code.seconds = peak_smoothed(code.seconds, ended - started, DECAY)
@@ -153,17 +173,17 @@ class SyncWorker:
             self._sent_at = ended
         self._heap.tidy(ended)
 
-    def _whose(self) -> Key | None:
+    def _whose(self) -> JobKey | None:
         """The function whose output goes home now."""
         if self._current is None or not self._current[0].sends_output:
             return None
         _, run, _, _, job, _ = self._current
-        return run, job[0], job[1]
+        return run, job[JOB_INDEX], job[JOB_ATTEMPT]
 
-    def _end_output(self, run: int, index: int, attempt: int) -> None:
-        lost = self._output.end((run, index, attempt))
+    def _end_output(self, key: JobKey) -> None:
+        lost = self._output.end(key)
         if lost is not None:
-            self._outbox.printed(run, index, attempt, lost)
+            self._outbox.printed(key, lost)
 
     def _skip_unit(self) -> None:
         """Leave out what was to run behind a job that has not ended well."""
@@ -202,22 +222,29 @@ class SyncWorker:
             received = b""
         if not received:
             os._exit(0)
-        self._unpacker.feed(received)
-        for message in self._unpacker:
-            self._take(message)
+        for row in self._reader.rows(received):
+            self._take(to_worker(row))
         return True
 
-    def _take(self, message: list[Any]) -> None:
+    def _take(self, message: ToWorker) -> None:
         match message:
-            case [ToWorker.RUN, run, jobs]:
-                templates = self._surroundings.templates.of(run)
-                devices = self._surroundings.devices.announced
-                for job in jobs:
-                    self._queue.append((templates[job[2]], run, templates, devices, job, False))
-                    for member in job[5]:
-                        self._queue.append((templates[member[2]], run, templates, devices, member, True))
-            case _:
+            case QueueJobs():
+                self._enqueue(message)
+            case DefineTemplate() | DropTemplates() | ExposeDevices():
                 self._surroundings.hear(message)
+            case GiveBackJobs() | CancelJob():
+                raise AssertionError(f"{message} is for async workers")
+            case _:
+                assert_never(message)
+
+    def _enqueue(self, message: QueueJobs) -> None:
+        run = message.run
+        templates = self._surroundings.templates.of(run)
+        devices = self._surroundings.devices.announced
+        for job in message.jobs:
+            self._queue.append((templates[job[JOB_TEMPLATE]], run, templates, devices, job, False))
+            for member in job[JOB_THEN]:
+                self._queue.append((templates[member[JOB_TEMPLATE]], run, templates, devices, member, True))
 
     # --- Recalls
 
@@ -250,7 +277,7 @@ class SyncWorker:
     def _give_back(self) -> None:
         while self._read():
             """What has arrived and not been read has not started either."""
-        self._outbox.recalled((run, job[0], job[1]) for _, run, _, _, job, _ in self._queue)
+        self._outbox.recalled((run, job[JOB_INDEX], job[JOB_ATTEMPT]) for _, run, _, _, job, _ in self._queue)
         self._queue.clear()
         self._outbox.flush()
 

@@ -10,7 +10,7 @@ from handoff_actors.moving_average import UNKNOWN
 from handoff_actors.wire.payload import load_code
 from handoff_actors.workers.child.environments import JobEnvironment
 from handoff_actors.workers.child.records import log_from
-from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES
+from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, DefineTemplate
 
 #: How quickly the estimate follows when calls get faster.
 DECAY: Final = 0.2
@@ -73,35 +73,22 @@ class LoadedTemplates:
         #: Templates of a run that ask for the same share it: from one to the other nothing changes.
         self._environments: dict[int, list[JobEnvironment]] = {}
 
-    def define(
-        self,
-        run: int,
-        number: int,
-        digest: bytes,
-        by_reference: bool,
-        encoded: bytes | None,
-        as_list: bool,
-        claims_memory: bool,
-        threads: int,
-        log_level: int | None,
-        asked_for: list[Any] | None,
-    ) -> None:
-        """Add a template. `encoded` is None where this worker still has the code of that digest."""
-        code = self._codes.get(digest)
+    def define(self, message: DefineTemplate) -> None:
+        """Add a template."""
+        code = self._codes.get(message.digest)
         if code is None:
-            assert encoded is not None, "the pool must count along"
-            code = CachedCode(by_reference=by_reference, encoded=encoded)
-            self._codes.put(digest, code, len(encoded))
-        if log_level is not None:
-            log_from(log_level)
-        environment = None if asked_for is None else self._environment(run, *asked_for)
-        self._runs.setdefault(run, {})[number] = LoadedTemplate(
+            assert message.code is not None, "the pool must count along"
+            code = CachedCode(by_reference=message.by_reference, encoded=message.code)
+            self._codes.put(message.digest, code, len(message.code))
+        if message.log_level is not None:
+            log_from(message.log_level)
+        self._runs.setdefault(message.run, {})[message.number] = LoadedTemplate(
             code,
-            as_list=as_list,
-            claims_memory=claims_memory,
-            threads=threads,
-            sends_output=log_level is not None,
-            environment=environment,
+            as_list=message.as_list,
+            claims_memory=message.claims_memory,
+            threads=message.threads,
+            sends_output=message.log_level is not None,
+            environment=self._environment(message),
         )
 
     def of(self, run: int) -> dict[int, LoadedTemplate]:
@@ -113,14 +100,15 @@ class LoadedTemplates:
         self._runs.pop(run, None)
         self._environments.pop(run, None)
 
-    def _environment(
-        self, run: int, variables: dict[str, str], directory: str, package: int | None
-    ) -> JobEnvironment:
-        known = self._environments.setdefault(run, [])
+    def _environment(self, message: DefineTemplate) -> JobEnvironment | None:
+        variables, directory = message.variables, message.directory
+        if variables is None:
+            return None
+        known = self._environments.setdefault(message.run, [])
         for environment in known:
             if (environment.variables, environment.directory) == (variables, directory):
                 return environment
-        known.append(JobEnvironment(run, variables, directory, package))
+        known.append(JobEnvironment(message.run, variables, directory, message.package))
         return known[-1]
 
 

@@ -14,18 +14,24 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, assert_never
 
-import msgpack
-
+from handoff_actors.ids import WorkerId
 from handoff_actors.store.directories import remove
 from handoff_actors.store.linux import adopt_orphans, signal_when_parent_ends
 from handoff_actors.workers.child.main import run_worker
+from handoff_actors.workers.child.outbox import peak_nbytes_of
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.protocol import KIBIBYTE, FromZygote, ToZygote
+from handoff_actors.workers.protocol import (
+    ForkWorker,
+    KillGroup,
+    ProcessEnded,
+    ZygoteSettings,
+    to_zygote,
+    zygote_packet,
+)
 
 _MESSAGE_NBYTES: Final = 4096
 _CHANNELS_PER_WORKER: Final = 2
@@ -35,17 +41,12 @@ _PRELOADED_FOR_ASYNC: Final = "handoff_actors.workers.child.async_worker"
 class Zygote:
     """Serves one node over `channel`, a SOCK_SEQPACKET socket."""
 
-    def __init__(
-        self, channel: socket.socket, store: Path, disk: Path | None, inline_limit: int, pipe: int
-    ) -> None:
+    def __init__(self, channel: socket.socket, settings: ZygoteSettings) -> None:
         self._channel = channel
-        self._store = store
-        self._disk = disk
-        self._inline_limit = inline_limit
-        self._pipe = pipe
+        self._settings = settings
         self._node = os.getppid()
         #: Workers that have not been reaped, and what they print, by pid.
-        self._workers: dict[int, tuple[int, Tail]] = {}
+        self._workers: dict[int, tuple[WorkerId, Tail]] = {}
         self._wakeup, self._waker = socket.socketpair()
 
     def serve(self) -> None:
@@ -60,7 +61,7 @@ class Zygote:
                 self._serve()
         finally:
             self._end_workers()
-            for directory in filter(None, (self._store, self._disk)):
+            for directory in filter(None, (self._settings.store, self._settings.disk)):
                 remove(directory)
             # The last child's signal may come when the interpreter has closed what it would write to.
             signal.set_wakeup_fd(-1)
@@ -99,16 +100,18 @@ class Zygote:
         channels = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         if not request:
             return False
-        match msgpack.unpackb(request):
-            case [ToZygote.SPAWN, worker]:
+        match to_zygote(request):
+            case ForkWorker(worker):
                 self._spawn(worker, channels)
-            case [ToZygote.KILL, worker]:
+            case KillGroup(worker):
                 self._kill(worker)
+            case _ as never:
+                assert_never(never)
         for channel in channels:
             channel.close()
         return True
 
-    def _spawn(self, worker: int, channels: list[socket.socket]) -> None:
+    def _spawn(self, worker: WorkerId, channels: list[socket.socket]) -> None:
         if len(channels) < _CHANNELS_PER_WORKER:
             importlib.import_module(_PRELOADED_FOR_ASYNC)
         zygote, tail = os.getpid(), Tail()
@@ -116,17 +119,18 @@ class Zygote:
             pid = os.fork()
         except OSError as error:
             sys.stderr.write(f"handoff: worker {worker} cannot be started: {error}\n")
-            self._report_exit(worker, None, os.EX_OSERR, 0, tail)
+            self._report(ProcessEnded(worker, None, os.EX_OSERR, 0, tail.text()))
+            tail.close()
             return
         if pid == 0:
             signal.set_wakeup_fd(-1)
             for ours in (self._channel, self._wakeup, self._waker):
                 ours.close()
-            store = WorkerStore(self._store, self._disk)
-            run_worker(channels, store, self._inline_limit, tail, self._pipe, zygote)
+            store = WorkerStore(self._settings.store, self._settings.disk)
+            run_worker(channels, store, self._settings.inline_limit, tail, self._settings.pipe, zygote)
         self._workers[pid] = worker, tail
 
-    def _kill(self, worker: int) -> None:
+    def _kill(self, worker: WorkerId) -> None:
         for pid, (known, _) in self._workers.items():
             if known == worker:
                 _kill_group(pid)
@@ -144,11 +148,12 @@ class Zygote:
             if known is None:
                 continue
             worker, tail = known
-            status, peak_nbytes = ended.si_status, usage.ru_maxrss * KIBIBYTE
-            if ended.si_code == os.CLD_EXITED:
-                self._report_exit(worker, None, status, peak_nbytes, tail)
-            else:
-                self._report_exit(worker, status, None, peak_nbytes, tail)
+            has_exited = ended.si_code == os.CLD_EXITED
+            signal_number = None if has_exited else ended.si_status
+            exit_code = ended.si_status if has_exited else None
+            peak_nbytes = peak_nbytes_of(usage)
+            self._report(ProcessEnded(worker, signal_number, exit_code, peak_nbytes, tail.text()))
+            tail.close()
 
     def _end_workers(self) -> None:
         for pid in self._workers:
@@ -159,12 +164,8 @@ class Zygote:
                 while True:
                     os.waitpid(-pid, 0)
 
-    def _report_exit(
-        self, worker: int, number: int | None, exit_code: int | None, peak_nbytes: int, tail: Tail
-    ) -> None:
-        report = [int(FromZygote.EXITED), worker, number, exit_code, peak_nbytes, tail.text()]
-        tail.close()
-        self._channel.send(msgpack.packb(report))
+    def _report(self, ended: ProcessEnded) -> None:
+        self._channel.send(zygote_packet(ended))
 
 
 def _next_ended() -> os.waitid_result | None:
@@ -182,17 +183,17 @@ def _kill_group(pid: int) -> None:
 
 
 def main() -> None:
-    """Serve the node that started this process: argv is [channel, store, disk or "", inline limit, pipe, *sys.path]."""
-    descriptor, store, disk, inline_limit, pipe = sys.argv[1:6]
+    """Serve the node that started this process. `sys.argv` has the `ZygoteSettings`, after its first entry."""
+    settings = ZygoteSettings.parse(sys.argv[1:])
     sys.argv[:] = [""]
     # User code and multiprocessing in it look at it; there is nothing of the app's to be seen.
     sys.modules["__main__"] = ModuleType("__main__")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Workers end without notice: what they print must not stay behind in a buffer.
         sys.stdout.reconfigure(line_buffering=True)
-    channel = socket.socket(fileno=int(descriptor))
+    channel = socket.socket(fileno=settings.channel)
     # Workers have it by being forked; what users' functions start is not to.
-    os.set_inheritable(int(pipe), False)
-    Zygote(channel, Path(store), Path(disk) if disk else None, int(inline_limit), int(pipe)).serve()
+    os.set_inheritable(settings.pipe, False)
+    Zygote(channel, settings).serve()
     # The node waits for this end, and to take all modules apart first would take as long as all before.
     os._exit(0)

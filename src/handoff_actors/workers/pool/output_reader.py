@@ -5,14 +5,14 @@ import fcntl
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
-import msgpack
 import msgspec
 
 from handoff_actors.ids import RunId
 from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.messages.jobs import Dropped, Said
+from handoff_actors.workers.protocol import Row, RowReader, output_part
 
 _PIPE_NBYTES: Final = 1024 * 1024
 _READ_NBYTES: Final = 64 * 1024
@@ -35,7 +35,7 @@ class OutputReader:
         # There is a limit to what all pipes of a user may hold.
         with suppress(OSError):
             fcntl.fcntl(self._ours, fcntl.F_SETPIPE_SZ, _PIPE_NBYTES)
-        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+        self._reader = RowReader()
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._loop.time())
         self._resuming: asyncio.TimerHandle | None = None
         self._is_open = True
@@ -84,16 +84,15 @@ class OutputReader:
             return False
         has_room = self._bucket.tokens(self._loop.time()) > 0
         self._bucket.overdraw(len(received))
-        self._unpacker.feed(received)
-        by_run: dict[int, list[Said]] = {}
-        for run, row in self._unpacker:
+        by_run: dict[RunId, list[Said]] = {}
+        for run, row in map(output_part, self._reader.rows(received)):
             by_run.setdefault(run, []).append(_said(row, has_room=has_room))
         for run, said in by_run.items():
-            self._said(RunId(run), said)
+            self._said(run, said)
         return True
 
 
-def _said(row: list[Any], *, has_room: bool) -> Said:
+def _said(row: Row, *, has_room: bool) -> Said:
     said: Said = msgspec.convert(row, Said)
     if has_room or isinstance(said, Dropped):
         return said

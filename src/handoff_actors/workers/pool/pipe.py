@@ -5,17 +5,12 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-import msgpack
-
-from handoff_actors.workers.protocol import READ_NBYTES
+from handoff_actors.workers.protocol import READ_NBYTES, FromWorker, JobKey, RowReader, from_worker
 
 #: What one system call takes (IOV_MAX is 1024).
 _CHUNKS_PER_SEND: Final = 512
-
-#: run, index, attempt
-JobKey = tuple[int, int, int]
 
 
 class Pipe:
@@ -27,7 +22,7 @@ class Pipe:
     def __init__(
         self,
         end: socket.socket,
-        received: Callable[[list[list[Any]]], None],
+        received: Callable[[list[FromWorker]], None],
         closed: Callable[[], None],
         unsent: Callable[["Pipe"], None],
     ) -> None:
@@ -37,7 +32,7 @@ class Pipe:
         self._received = received
         self._closed = closed
         self._has_unsent = unsent
-        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+        self._reader = RowReader()
         #: Each with the jobs that it gives to the worker.
         self._unsent: deque[tuple[bytes | memoryview, Sequence[JobKey]]] = deque()
         #: A flush has been asked for, or waits for room.
@@ -110,8 +105,7 @@ class Pipe:
         except ConnectionError:
             received = b""
         if received:
-            self._unpacker.feed(received)
-            self._received(list(self._unpacker))
+            self._received(list(map(from_worker, self._reader.rows(received))))
             return True
         self.close()
         self._closed()

@@ -7,29 +7,45 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import starmap
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, assert_never
 
 import msgspec
 
-from handoff_actors.ids import RunId, WorkerId
+from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.lru import LruCache
 from handoff_actors.store import directories
-from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Dropped, Job, Said, Template, Traces
+from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Done, Dropped, Job, Said, Template, Traces
 from handoff_actors.workers.pool.output_reader import OutputReader
-from handoff_actors.workers.pool.pipe import JobKey, Pipe
+from handoff_actors.workers.pool.pipe import Pipe
 from handoff_actors.workers.pool.zygote_link import ZygoteLink
-from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, FromWorker, FromZygote, ToWorker
+from handoff_actors.workers.protocol import (
+    CODES_KEPT,
+    CODES_KEPT_NBYTES,
+    RECALL_BYTE,
+    CancelJob,
+    DefineTemplate,
+    DropTemplates,
+    ExposeDevices,
+    FromWorker,
+    GiveBackJobs,
+    JobFailed,
+    JobKey,
+    JobsDone,
+    JobsGivenBack,
+    JobsPrinted,
+    ProcessEnded,
+    WorkerFailureKind,
+    WorkerReady,
+    queue_jobs,
+)
 
 #: Jobs are written in pieces of about this size at most: a recall takes back those that have not been sent.
 _PIECE_NBYTES: Final = 64 * 1024
 _INLINE_LIMIT: Final = 64 * 1024
-_RECALL_BYTE: Final = b"\0"
 
 _encode = msgspec.msgpack.Encoder().encode
-
-#: index, attempt, encoded value or bytes stored, seconds
-DoneRow = list[Any]
 
 
 class WorkerEvents(Protocol):
@@ -38,22 +54,22 @@ class WorkerEvents(Protocol):
     def worker_up(self, worker: WorkerId, pid: int) -> None:
         """The worker is ready; the first that is said of it."""
 
-    def worker_done(self, worker: WorkerId, run: RunId, done: list[DoneRow]) -> None:
+    def worker_done(self, worker: WorkerId, run: RunId, done: list[Done]) -> None:
         """Attempts that ended well; what was too large is in the store, in "{run:016x}-{index}.{attempt}"."""
 
     def worker_failed(
         self,
         worker: WorkerId,
         run: RunId,
-        index: int,
-        attempt: int,
-        kind: str,
+        index: Index,
+        attempt: Attempt,
+        kind: WorkerFailureKind,
         error: bytes,
         reason: str,
         ran_s: float,
         traces: Traces,
     ) -> None:
-        """An attempt that did not: "exception", "serialization", "input", "store" or "cancelled"."""
+        """An attempt that did not."""
 
     def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
         """What the worker gave back; once for each recall, unless it ends first."""
@@ -142,7 +158,7 @@ class WorkerPool:
             return
         if devices != to.devices:
             to.devices = devices
-            to.pipe.write(_encode([ToWorker.EXPOSE, devices]))
+            to.pipe.write(_encode(ExposeDevices(devices)))
         self._define(to, run, templates, jobs)
         for chunk, keys in _run_chunks(run, jobs):
             to.pipe.write(chunk, keys)
@@ -153,19 +169,19 @@ class WorkerPool:
         if of is None:
             return
         if of.control is None:
-            of.pipe.write(_encode([ToWorker.RECALL]))
+            of.pipe.write(_encode(GiveBackJobs()))
             return
         of.pipe.flush()
         of.taken_back += of.pipe.take_back()
         # Without room there are more recalls than the worker has found time to answer, and it is about to end.
         with suppress(OSError):
-            of.control.send(_RECALL_BYTE)
+            of.control.send(RECALL_BYTE)
 
     def cancel(self, worker: WorkerId, run: RunId, index: int, attempt: int) -> None:
         """Cancel a job of an async worker; answered by its end. A sync worker can only be killed."""
         of = self._workers.get(worker)
         if of is not None and of.control is None:
-            of.pipe.write(_encode([ToWorker.CANCEL, run, index, attempt]))
+            of.pipe.write(_encode(CancelJob((run, index, attempt))))
 
     def kill(self, worker: WorkerId) -> None:
         """End the worker and every process that it has started, whatever they do."""
@@ -177,7 +193,7 @@ class WorkerPool:
         """Drop the run's templates everywhere."""
         for worker in self._workers.values():
             if worker.templates.pop(run, None) is not None:
-                worker.pipe.write(_encode([ToWorker.FORGET, run]))
+                worker.pipe.write(_encode(DropTemplates(run)))
 
     def hold(self) -> None:
         """Let what is said to workers wait for `flush`; otherwise it leaves at the end of this tick of the loop."""
@@ -239,56 +255,46 @@ class WorkerPool:
             if to.codes.get(template.digest) is None:
                 to.codes.put(template.digest, True, len(template.code))
                 code = template.code
-            to.pipe.write(
-                _encode(
-                    [
-                        ToWorker.DEFINE,
-                        run,
-                        number,
-                        template.digest,
-                        template.by_reference,
-                        code,
-                        template.as_list,
-                        "memory" in template.cost,
-                        max(1, int(template.cost.get("cpu", 1))),
-                        template.log_level,
-                        _environment(template),
-                    ]
-                )
-            )
+            to.pipe.write(_encode(_definition(run, template, code)))
 
     # --- Hearing
 
-    def _received(self, worker: WorkerId, messages: list[list[Any]]) -> None:
+    def _received(self, worker: WorkerId, messages: list[FromWorker]) -> None:
         for message in _merge_done(messages):
             match message:
-                case [FromWorker.DONE, run, rows]:
-                    self._events.worker_done(worker, run, rows)
-                case [FromWorker.PRINTED, rows]:
-                    self._printed(rows)
-                case [FromWorker.UP, pid]:
-                    self._workers[worker].pid = pid
-                    self._events.worker_up(worker, pid)
-                case [FromWorker.FAILED, *failed, peak_nbytes, printed]:
-                    facts = [*failed, Traces(peak_nbytes, printed=printed)]
-                    self._events.worker_failed(worker, *facts)
-                case [FromWorker.RECALLED, jobs]:
+                case JobsDone():
+                    self._events.worker_done(worker, message.run, list(starmap(Done, message.rows)))
+                case JobsPrinted():
+                    self._printed(message)
+                case WorkerReady():
+                    self._workers[worker].pid = message.pid
+                    self._events.worker_up(worker, message.pid)
+                case JobFailed():
+                    self._failed(worker, message)
+                case JobsGivenBack():
                     taken_back = self._workers[worker].taken_back
                     self._workers[worker].taken_back = []
-                    self._events.worker_recalled(worker, [*map(tuple, jobs), *taken_back])
+                    self._events.worker_recalled(worker, [*message.jobs, *taken_back])
+                case _:
+                    assert_never(message)
 
-    def _printed(self, rows: list[list[int]]) -> None:
+    def _failed(self, worker: WorkerId, failed: JobFailed) -> None:
+        traces = Traces(failed.peak_nbytes, printed=failed.printed)
+        self._events.worker_failed(
+            worker, *failed.key, failed.kind, failed.error, failed.reason, failed.ran_s, traces
+        )
+
+    def _printed(self, message: JobsPrinted) -> None:
         """Functions have printed, which is to be heard before their ends."""
         if self._hearing is not None:
             self._hearing.drain()
-        for run, index, attempt, lines in rows:
+        for (run, index, attempt), lines in message.dropped:
             if lines:
-                self._events.functions_said(RunId(run), [Dropped(index, attempt, lines)])
+                self._events.functions_said(run, [Dropped(index, attempt, lines)])
 
-    def _reported(self, report: list[Any]) -> None:
-        match report:
-            case [FromZygote.EXITED, worker, signal, exit_code, peak_nbytes, printed]:
-                self._retire(worker, signal, exit_code, Traces(peak_nbytes, printed=printed))
+    def _reported(self, ended: ProcessEnded) -> None:
+        traces = Traces(ended.peak_nbytes, printed=ended.printed)
+        self._retire(ended.worker, ended.signal, ended.exit_code, traces)
 
     def _cut_off(self, worker: WorkerId) -> None:
         """Nothing more comes from the worker: it has ended, or its user's code has closed its channel."""
@@ -330,21 +336,34 @@ class WorkerPool:
         self._events.worker_exited(worker, signal, exit_code, traces)
 
 
-def _environment(template: Template) -> tuple[dict[str, str], str, int | None] | None:
-    """As a worker is told of it."""
+def _definition(run: RunId, template: Template, code: bytes | None) -> DefineTemplate:
     environment = template.environment
-    if environment is None:
-        return None
-    package = environment.package
-    return environment.variables, environment.directory, None if package is None else package.index
+    package = None if environment is None else environment.package
+    return DefineTemplate(
+        run=run,
+        number=template.number,
+        digest=template.digest,
+        by_reference=template.by_reference,
+        code=code,
+        as_list=template.as_list,
+        claims_memory="memory" in template.cost,
+        threads=max(1, int(template.cost.get("cpu", 1))),
+        log_level=template.log_level,
+        variables=None if environment is None else environment.variables,
+        directory="" if environment is None else environment.directory,
+        package=None if package is None else package.index,
+    )
 
 
-def _merge_done(messages: list[list[Any]]) -> list[list[Any]]:
+def _merge_done(messages: list[FromWorker]) -> list[FromWorker]:
     """Join reports of one run that follow one another."""
-    merged: list[list[Any]] = []
+    if len(messages) == 1:
+        return messages
+    merged: list[FromWorker] = []
     for message in messages:
-        if merged and message[0] == merged[-1][0] == FromWorker.DONE and message[1] == merged[-1][1]:
-            merged[-1][2] += message[2]
+        last = merged[-1] if merged else None
+        if isinstance(message, JobsDone) and isinstance(last, JobsDone) and message.run == last.run:
+            merged[-1] = JobsDone(message.run, [*last.rows, *message.rows])
         else:
             merged.append(message)
     return merged
@@ -369,7 +388,7 @@ def _templates_called(call: Call) -> set[int]:
 
 def _run_chunks(run: RunId, jobs: Sequence[Job]) -> Iterator[tuple[bytes, list[JobKey]]]:
     """Encode jobs in as few pieces as their size allows, each with the keys of its jobs."""
-    chunk = _encode([ToWorker.RUN, run, jobs])
+    chunk = _encode(queue_jobs(run, jobs))
     if len(chunk) <= _PIECE_NBYTES or len(jobs) == 1:
         yield chunk, [(run, member.index, member.attempt) for job in jobs for member in (job, *job.then)]
         return

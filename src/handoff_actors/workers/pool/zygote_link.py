@@ -9,11 +9,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgpack
-
-from handoff_actors.workers.protocol import ToZygote
+from handoff_actors.ids import WorkerId
+from handoff_actors.workers.protocol import (
+    ForkWorker,
+    KillGroup,
+    ProcessEnded,
+    ToZygote,
+    ZygoteSettings,
+    from_zygote,
+    zygote_packet,
+)
 
 #: The last that a worker printed is the most of it.
 _MESSAGE_NBYTES: Final = 16 * 1024
@@ -22,13 +29,14 @@ _GRACE_S: Final = 10.0
 #: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`. What it imports
 #: stays for good: to look for garbage in it would take milliseconds that the first function waits for.
 _BOOT: Final = (
-    "import gc, sys; gc.disable(); sys.path[:] = sys.argv[6:]; "
+    f"import gc, sys; gc.disable(); sys.path[:] = sys.argv[{1 + len(ZygoteSettings._fields)}:]; "
+    f"del sys.argv[{1 + len(ZygoteSettings._fields)}:]; "
     "from handoff_actors.workers.child.zygote import main; main()"
 )
 
 
 class ZygoteLink:
-    """A running zygote. `reported` gets its reports as lists; `lost` is called once if it ends unasked."""
+    """A running zygote. `reported` gets its reports; `lost` is called once if it ends unasked."""
 
     def __init__(
         self,
@@ -36,7 +44,7 @@ class ZygoteLink:
         disk: Path | None,
         inline_limit: int,
         pipe: int,
-        reported: Callable[[list[Any]], None],
+        reported: Callable[[ProcessEnded], None],
         lost: Callable[["ZygoteLink"], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -45,7 +53,7 @@ class ZygoteLink:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                self._process = _start(theirs, store, disk, inline_limit, pipe)
+                self._process = _start(ZygoteSettings(theirs.fileno(), store, disk, inline_limit, pipe))
         except OSError:
             self._channel.close()
             raise
@@ -55,13 +63,13 @@ class ZygoteLink:
         self._unsent: deque[tuple[bytes, Sequence[socket.socket]]] = deque()
         self.is_running = True
 
-    def spawn(self, worker: int, channels: Sequence[socket.socket]) -> None:
+    def spawn(self, worker: WorkerId, channels: Sequence[socket.socket]) -> None:
         """Ask for a worker; `channels`, its ends of them, are closed here once they are sent."""
-        self._request([int(ToZygote.SPAWN), worker], channels)
+        self._request(ForkWorker(worker), channels)
 
-    def kill(self, worker: int) -> None:
+    def kill(self, worker: WorkerId) -> None:
         """Ask for the end of a worker; no matter if it has ended."""
-        self._request([int(ToZygote.KILL), worker], ())
+        self._request(KillGroup(worker), ())
 
     async def close(self) -> None:
         """Have it kill its workers, remove the store and end; returns when that is so."""
@@ -84,8 +92,8 @@ class ZygoteLink:
             self._process.kill()
             self._process.wait()
 
-    def _request(self, message: list[int], channels: Sequence[socket.socket]) -> None:
-        self._unsent.append((msgpack.packb(message), channels))
+    def _request(self, message: ToZygote, channels: Sequence[socket.socket]) -> None:
+        self._unsent.append((zygote_packet(message), channels))
         if len(self._unsent) == 1:
             self._send()
 
@@ -115,7 +123,7 @@ class ZygoteLink:
             except ConnectionError:
                 report = b""
             if report:
-                self._reported(msgpack.unpackb(report))
+                self._reported(from_zygote(report))
             else:
                 self._close_channel()
                 self._process.kill()
@@ -133,16 +141,12 @@ class ZygoteLink:
         self._unsent.clear()
 
 
-def _start(
-    channel: socket.socket, store: Path, disk: Path | None, inline_limit: int, pipe: int
-) -> subprocess.Popen[bytes]:
-    descriptor = channel.fileno()
-    told = (descriptor, store, disk or "", inline_limit, pipe)
-    arguments = [*map(str, told), *filter(_is_text, sys.path)]
+def _start(settings: ZygoteSettings) -> subprocess.Popen[bytes]:
+    arguments = [*settings.arguments(), *filter(_is_text, sys.path)]
     return subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
         [sys.executable, "-c", _BOOT, *arguments],
         stdin=subprocess.DEVNULL,
-        pass_fds=[descriptor, pipe],
+        pass_fds=[settings.channel, settings.pipe],
         # Ctrl-C in the app's terminal is the app's business.
         start_new_session=True,
     )
