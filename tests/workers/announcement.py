@@ -1,4 +1,4 @@
-"""What a function under test tells the test while it runs: a named pipe."""
+"""A named pipe through which a function under test tells the test how far it is."""
 
 import asyncio
 import os

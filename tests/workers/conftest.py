@@ -10,7 +10,7 @@ from tests.workers.pool_harness import ASYNC, SYNC, PoolHarness, assert_ended
 
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[PoolHarness]:
-    """A sync and an async worker, ready for jobs; afterwards nothing of them may be left."""
+    """A sync and an async worker, ready for jobs; no process or file of them may be left afterwards."""
     made = PoolHarness(tmp_path / "store")
     await made.pool.start()
     made.pool.spawn(SYNC, is_async=False)

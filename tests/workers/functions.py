@@ -1,4 +1,4 @@
-"""What the tests have workers run, where it must be importable by name."""
+"""Functions that workers run in tests, and that must be importable by name."""
 
 import asyncio
 import ctypes
@@ -69,7 +69,7 @@ def start_process_and_wait(path: str) -> None:
 
 
 def fork_and_return() -> str:
-    """Both the worker and its child return; only one of them may be heard."""
+    """Return in both the worker and its child; only the worker's result may arrive."""
     return "child" if os.fork() == 0 else "parent"
 
 

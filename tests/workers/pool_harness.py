@@ -36,7 +36,7 @@ def job(index: int, *args: Any, number: int = 0, attempt: int = 1) -> Job:
 
 
 def zygote_of(store: Path) -> psutil.Process:
-    """The zygote that was told of a store; others may run below the same process."""
+    """Find the zygote that was started with a store; others may be children of the same process."""
     children = psutil.Process().children()
     return next(child for child in children if str(store) in child.cmdline())
 
@@ -57,7 +57,7 @@ class PoolHarness:
         #: Of jobs that failed, and of workers that ended.
         self.traces: dict[int, Traces] = {}
         self.last_traces: dict[int, Traces] = {}
-        #: What functions have sent home, in order.
+        #: Output of functions, in order.
         self.said: list[Said] = []
         self._changed = asyncio.Event()
         self._indices = itertools.count(1_000_000)
@@ -168,7 +168,7 @@ class PoolHarness:
         return decode(value) if isinstance(value, bytes) else value
 
     def _record(self, *event: Any) -> None:
-        assert event[1] not in self.exits, "nothing is said of a worker after its end"
+        assert event[1] not in self.exits, "no event of a worker comes after its end"
         self.events.append(event)
         self._changed.set()
 
@@ -181,6 +181,6 @@ class JobFailed(Exception):
 
 
 def assert_ended(process: psutil.Process) -> None:
-    """Ends within seconds; one that only waits for its parent to look has ended."""
+    """Assert that a process ends within seconds; a zombie has ended."""
     gone, alive = psutil.wait_procs([process], timeout=10)
     assert gone or alive[0].status() == psutil.STATUS_ZOMBIE

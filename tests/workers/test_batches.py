@@ -64,7 +64,7 @@ async def test_recall_is_answered_while_a_function_sleeps(
     assert harness.done[0].ran_s >= 1.5
 
 
-async def test_recall_takes_back_what_has_not_even_been_sent(
+async def test_recall_takes_back_jobs_that_have_not_even_been_sent(
     harness: PoolHarness, announcement: Announcement
 ) -> None:
     templates = {0: template(functions.announce_and_sleep), 1: template(len, 1)}
@@ -123,7 +123,7 @@ async def test_cancelled_coroutine_stops_and_disturbs_no_other(
     assert await harness.call(ASYNC, functions.double_later, 2) == 4
 
 
-async def test_coroutine_cancelled_before_it_starts_is_told(
+async def test_cancel_of_a_coroutine_that_has_not_started_is_answered(
     harness: PoolHarness, announcement: Announcement
 ) -> None:
     index = harness.start(ASYNC, functions.wait_forever, announcement.path, run=RUN)

@@ -1,4 +1,4 @@
-"""However a worker, the zygote or the node ends: it is told once, and nothing is left."""
+"""Each end of a worker, the zygote or the node is reported once, and leaves nothing behind."""
 
 import os
 import signal
@@ -132,7 +132,7 @@ async def test_zygotes_death_ends_its_workers_and_the_next_spawn_starts_another(
     assert await harness.call(WorkerId(3), functions.add, 1, 2) == 3
 
 
-async def test_zygotes_death_before_it_was_ready_is_told_of_each_worker(tmp_path: Path) -> None:
+async def test_zygotes_death_before_it_was_ready_is_reported_for_each_worker(tmp_path: Path) -> None:
     harness = PoolHarness(tmp_path / "store")
     await harness.pool.start()
     for number in range(1, 40):
@@ -144,7 +144,7 @@ async def test_zygotes_death_before_it_was_ready_is_told_of_each_worker(tmp_path
     await harness.pool.close()
 
 
-async def test_nobody_is_interrupted_by_the_terminal(harness: PoolHarness) -> None:
+async def test_no_worker_is_interrupted_by_the_terminal(harness: PoolHarness) -> None:
     await harness.until(lambda: SYNC in harness.pids)
     os.kill(harness.pids[SYNC], signal.SIGINT)
 

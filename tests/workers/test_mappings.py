@@ -109,7 +109,7 @@ def _accept(harness: PoolHarness, index: int) -> None:
 
 
 async def _take_twice(harness: PoolHarness, worker: WorkerId, code: Any) -> list[int]:
-    """Have two jobs that follow one another take the same value; gives where each has seen it."""
+    """Run two jobs in a row that take the same value; gives the address at which each has seen it."""
     templates = {0: template(_ones), 1: template(code, 1)}
     harness.pool.give(SYNC, RUN, templates, [job(1)], None)
     await harness.end_of(1)

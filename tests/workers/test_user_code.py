@@ -1,4 +1,4 @@
-"""Whatever a user's function is and does, its job ends as it should and the worker goes on."""
+"""Any user's function, with any behaviour: its job ends as it should and the worker goes on."""
 
 import functools
 import os
@@ -103,7 +103,7 @@ async def test_no_exception_ends_the_worker(
     assert await harness.call(worker, os.getpid) == harness.pids[worker]
 
 
-async def test_unpicklable_exception_is_told_by_type_and_message(harness: PoolHarness) -> None:
+async def test_unpicklable_exception_is_reported_by_type_and_message(harness: PoolHarness) -> None:
     with pytest.raises(RemoteError) as caught:
         await harness.call(SYNC, functions.raise_unpicklable)
 

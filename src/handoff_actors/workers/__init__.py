@@ -1,1 +1,1 @@
-"""Where user code runs: processes forked from a warm zygote."""
+"""Worker processes, which run user code and are forked from a warm zygote: messages, the pool, the processes."""

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 #: Bytes asked for in one read. A buffer of 256 KiB is beyond malloc's threshold for mapping, and cost 20 µs a read.
 READ_NBYTES: Final = 64 * 1024
-#: How many pieces of code a worker keeps for later runs; the pool keeps the same count, so that it knows which.
+#: How many functions' code a worker keeps for later runs; the pool keeps the same count, so that it knows which.
 CODES_KEPT: Final = 256
-#: And so many bytes of it: what a function captures is part of its code.
+#: And so many bytes of code at most: the values that a function captures are part of it.
 CODES_KEPT_NBYTES: Final = 64 * 1024 * 1024
 #: Each byte on a sync worker's control channel is a recall. See `GiveBackJobs` for async workers.
 RECALL_BYTE: Final = b"\0"
@@ -219,7 +219,7 @@ class ZygoteSettings(NamedTuple):
     #: For values that the store has no room for.
     disk: Path | None
     inline_limit: int
-    #: Descriptor of the pipe that output goes home through.
+    #: Descriptor of the pipe that carries output of functions.
     pipe: int
 
     def arguments(self) -> list[str]:

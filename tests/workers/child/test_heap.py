@@ -1,4 +1,4 @@
-"""What a worker's jobs free is kept for the next ones, and no longer than it may be."""
+"""Memory that a worker's jobs free is kept for the next jobs, and given back in time."""
 
 import asyncio
 import resource
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.processes
 
 
 def _faults_of_a_block() -> int:
-    """Fill a block, free it, and give how many pages were got from the kernel for that."""
+    """Fill a block, free it, and give the number of pages that the kernel provided for it."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     assert len(b"1" * NBYTES) == NBYTES
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -47,7 +47,7 @@ async def test_next_job_gets_the_block_that_the_last_one_has_freed(harness: Pool
     assert second < NBYTES // PAGE_NBYTES // 100
 
 
-async def test_idle_worker_gives_back_what_its_jobs_have_freed(harness: PoolHarness) -> None:
+async def test_idle_worker_gives_back_the_memory_that_its_jobs_have_freed(harness: PoolHarness) -> None:
     before = await _run(harness, _own_nbytes)
     await _run(harness, _faults_of_a_block)
     process = psutil.Process(harness.pids[SYNC])
@@ -81,7 +81,7 @@ async def test_job_that_claims_memory_gives_a_block_back_when_it_frees_it(harnes
     assert await _run(harness, _faults_of_a_block, claims_memory=True) > 10
 
 
-async def test_job_that_claims_memory_finds_nothing_of_what_others_have_freed(harness: PoolHarness) -> None:
+async def test_job_that_claims_memory_finds_no_memory_that_others_have_freed(harness: PoolHarness) -> None:
     before = await _run(harness, _own_nbytes)
     await _run(harness, _faults_of_a_block)
 

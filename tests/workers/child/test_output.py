@@ -1,4 +1,4 @@
-"""What functions print and log, as it leaves the workers of a node."""
+"""Output and log records of functions, as they leave the workers of a node."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, templ
 async def said_by(
     harness: PoolHarness, code: Callable[..., Any], worker: WorkerId = SYNC, level: int = logging.WARNING
 ) -> list[Any]:
-    """All that a function says; its end comes after it."""
+    """Run a function and give its output, which comes before its end."""
     harness.pool.give(worker, RUN, {0: template(code, log_level=level)}, [job(5)], None)
     await harness.until(lambda: 5 in harness.done or 5 in harness.failed or worker in harness.exits)
     return harness.said
@@ -43,7 +43,7 @@ async def _print_later() -> None:
     await asyncio.to_thread(print, "from a thread")
 
 
-async def test_what_a_function_prints_comes_line_by_line_before_its_end(harness: PoolHarness) -> None:
+async def test_output_of_a_function_comes_line_by_line_before_its_end(harness: PoolHarness) -> None:
     said = await said_by(harness, _print_both)
 
     assert said == [
@@ -64,13 +64,15 @@ async def test_coroutines_print_under_their_own_names(harness: PoolHarness) -> N
 
 
 @pytest.mark.parametrize("worker", [SYNC, ASYNC])
-async def test_nothing_is_sent_where_nobody_wants_it(harness: PoolHarness, worker: WorkerId) -> None:
+async def test_no_output_is_sent_to_an_app_that_does_not_want_it(
+    harness: PoolHarness, worker: WorkerId
+) -> None:
     await harness.call(worker, _print_both)
 
     assert harness.said == []
 
 
-async def test_a_line_that_is_not_ended_belongs_to_who_began_it(harness: PoolHarness) -> None:
+async def test_an_unfinished_line_belongs_to_the_function_that_began_it(harness: PoolHarness) -> None:
     only = {0: template(_print_both, log_level=logging.WARNING)}
     harness.pool.give(SYNC, RUN, only, [job(1), job(2)], None)
     await harness.until(lambda: {1, 2} <= harness.done.keys())
@@ -184,7 +186,9 @@ async def test_a_record_that_is_huge_in_every_way_is_one_write(harness: PoolHarn
     assert "yyy" in record.error
 
 
-async def test_a_function_that_sets_up_logging_itself_is_heard_as_it_prints(harness: PoolHarness) -> None:
+async def test_output_of_a_function_that_sets_up_logging_itself_arrives_as_printed(
+    harness: PoolHarness,
+) -> None:
     def log_own_way() -> None:
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s:%(message)s", force=True)
         logging.getLogger("own").debug("in its own way")
@@ -195,7 +199,7 @@ async def test_a_function_that_sets_up_logging_itself_is_heard_as_it_prints(harn
     assert text_of(said, is_error=True) == "DEBUG:in its own way\n"
 
 
-async def test_what_a_user_writes_to_the_buffer_is_heard_too(harness: PoolHarness) -> None:
+async def test_bytes_written_to_the_buffer_arrive_too(harness: PoolHarness) -> None:
     def write_bytes() -> None:
         sys.stdout.buffer.write(b"bytes\n")
         assert sys.stdout.fileno() == 1
@@ -204,7 +208,7 @@ async def test_what_a_user_writes_to_the_buffer_is_heard_too(harness: PoolHarnes
     assert text_of(await said_by(harness, write_bytes)) == "bytes\n"
 
 
-async def test_a_new_zygote_is_heard_as_well(harness: PoolHarness) -> None:
+async def test_output_of_a_new_zygotes_workers_arrives_as_well(harness: PoolHarness) -> None:
     harness.start(SYNC, lambda: os.kill(os.getppid(), signal.SIGKILL))
     await harness.exit_of(SYNC)
     harness.pool.spawn(WorkerId(9), is_async=False)

@@ -41,13 +41,13 @@ async def call(harness: PoolHarness, code: Any, cpu: float | None) -> Any:
 
 
 @pytest.mark.parametrize(("cpu", "threads"), [(None, "1"), (0.5, "1"), (1.0, "1"), (3.0, "3")])
-async def test_libraries_are_told_the_cores_that_a_function_claims(
+async def test_limit_is_the_cores_that_a_function_claims(
     harness: PoolHarness, cpu: float | None, threads: str
 ) -> None:
     assert await call(harness, told, cpu) == [threads] * len(VARIABLES)
 
 
-async def test_coroutines_are_told_one(harness: PoolHarness) -> None:
+async def test_limit_of_coroutines_is_one(harness: PoolHarness) -> None:
     assert await harness.call(ASYNC, told) == ["1"] * len(VARIABLES)
 
 
@@ -65,7 +65,7 @@ async def test_libraries_that_are_loaded_are_left_alone_without_threadpoolctl(ha
 
 
 @pytest.mark.parametrize("_no_variables", [{"MKL_NUM_THREADS": "5"}], indirect=True)
-async def test_what_the_node_has_been_told_is_left_as_it_is(harness: PoolHarness) -> None:
+async def test_variables_set_for_the_node_are_left_as_they_are(harness: PoolHarness) -> None:
     assert [await call(harness, told, cpu) for cpu in (1.0, 2.0)] == [[None, None, "5"]] * 2
 
 

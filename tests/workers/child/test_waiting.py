@@ -1,4 +1,4 @@
-"""A worker that has soon had something to do stays awake for a moment, and one that has not sleeps."""
+"""A worker whose last message came soon stays awake for a moment; one that waited long sleeps."""
 
 import pytest
 
@@ -8,8 +8,8 @@ LOOK_S = AWAKE_S / 10
 DESCRIPTOR = 5
 
 
-class World:
-    """A clock, and a descriptor that there is something to read from at a time."""
+class SteppedPoll:
+    """A clock, and a descriptor that becomes readable at a time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -29,7 +29,7 @@ class World:
         return [(DESCRIPTOR, 1)] if self.now >= self.ready_at else []
 
     def wait(self, seconds: float) -> tuple[int, bool]:
-        """Wait for what comes after that; how often it has slept for that, and whether it has been awake before."""
+        """Wait for a message that comes after so long; gives how often it slept, and if it was awake first."""
         sleeps, ways_given = self.sleeps, self.ways_given
         self.ready_at = self.now + seconds
         then = [
@@ -43,44 +43,44 @@ class World:
         self.ways_given += 1
 
 
-def test_what_comes_soon_finds_it_awake_the_next_time() -> None:
-    world = World()
+def test_message_that_comes_soon_finds_the_worker_awake_the_next_time() -> None:
+    poll = SteppedPoll()
 
-    assert world.wait(1.5 * AWAKE_S) == (1, False)
-    assert world.wait(0.9 * AWAKE_S) == (0, True)
-    assert world.wait(0.5 * AWAKE_S) == (0, True)
+    assert poll.wait(1.5 * AWAKE_S) == (1, False)
+    assert poll.wait(0.9 * AWAKE_S) == (0, True)
+    assert poll.wait(0.5 * AWAKE_S) == (0, True)
 
 
 @pytest.mark.parametrize("later_s", [2.1 * AWAKE_S, 0.01, 0.5])
-def test_what_comes_late_finds_it_asleep_each_time(later_s: float) -> None:
-    world = World()
+def test_message_that_comes_late_finds_the_worker_asleep_each_time(later_s: float) -> None:
+    poll = SteppedPoll()
 
-    assert [world.wait(later_s)[1] for _ in range(3)] == [False] * 3
-
-
-def test_once_it_has_been_awake_in_vain_it_sleeps() -> None:
-    world = World()
-    world.wait(AWAKE_S / 2)
-
-    assert world.wait(1.5 * AWAKE_S) == (1, True)
-    assert world.wait(1.5 * AWAKE_S) == (1, False)
+    assert [poll.wait(later_s)[1] for _ in range(3)] == [False] * 3
 
 
-def test_it_is_not_awake_for_longer_than_a_moment() -> None:
-    world = World()
-    world.wait(AWAKE_S / 2)
+def test_worker_that_was_awake_in_vain_sleeps() -> None:
+    poll = SteppedPoll()
+    poll.wait(AWAKE_S / 2)
 
-    world.wait(10.0)
+    assert poll.wait(1.5 * AWAKE_S) == (1, True)
+    assert poll.wait(1.5 * AWAKE_S) == (1, False)
 
-    assert world.ways_given <= AWAKE_S / LOOK_S
+
+def test_worker_is_not_awake_for_longer_than_a_moment() -> None:
+    poll = SteppedPoll()
+    poll.wait(AWAKE_S / 2)
+
+    poll.wait(10.0)
+
+    assert poll.ways_given <= AWAKE_S / LOOK_S
 
 
-def test_what_is_kept_is_given_back_bit_by_bit() -> None:
-    world = World()
+def test_kept_memory_is_given_back_bit_by_bit() -> None:
+    poll = SteppedPoll()
 
-    world.wait(0.04)
-    assert world.given_back == []
-    world.wait(0.5)
-    assert world.given_back == ["first"]
-    world.wait(5.0)
-    assert world.given_back == ["first", "first", "second"]
+    poll.wait(0.04)
+    assert poll.given_back == []
+    poll.wait(0.5)
+    assert poll.given_back == ["first"]
+    poll.wait(5.0)
+    assert poll.given_back == ["first", "first", "second"]

@@ -1,1 +1,1 @@
-"""A worker process's side."""
+"""The processes that run user code: a zygote, and the workers that it forks."""

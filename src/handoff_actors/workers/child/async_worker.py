@@ -43,7 +43,7 @@ from handoff_actors.workers.protocol import (
     to_worker,
 )
 
-#: The coroutine that runs, where its output goes home.
+#: The job of the current coroutine, where its output is sent to the app.
 _printing: ContextVar[JobKey] = ContextVar("_printing")
 
 
@@ -58,7 +58,7 @@ class AsyncWorker:
         self._output = OutputCapture(pipe, tail, lambda: _printing.get(None))
         self._evaluation = Evaluation(store, inline_limit, _finish)
         self._mappings = store.mappings
-        self._surroundings = JobContext(self._mappings)
+        self._job_context = JobContext(self._mappings)
         self._reader = RowReader()
         self._loop = uvloop.new_event_loop()
         Threads().limit(1)
@@ -93,8 +93,8 @@ class AsyncWorker:
     def _take(self, message: ToWorker) -> None:
         match message:
             case QueueJobs():
-                self._surroundings.devices.expose(self._surroundings.devices.announced)
-                templates = self._surroundings.templates.of(message.run)
+                self._job_context.devices.expose(self._job_context.devices.announced)
+                templates = self._job_context.templates.of(message.run)
                 for job in message.jobs:
                     self._start(message.run, templates, job)
             case CancelJob():
@@ -106,7 +106,7 @@ class AsyncWorker:
                 self._outbox.recalled(())
                 self._outbox.flush()
             case DefineTemplate() | DropTemplates() | ExposeDevices():
-                self._surroundings.hear(message)
+                self._job_context.apply(message)
             case _:
                 assert_never(message)
 
@@ -135,9 +135,9 @@ class AsyncWorker:
         if not self._outbox:
             self._loop.call_soon(self._outbox.flush)
         if self._output.has_news:
-            lost = self._output.end(key)
-            if lost is not None:
-                self._outbox.printed(key, lost)
+            dropped = self._output.end(key)
+            if dropped is not None:
+                self._outbox.printed(key, dropped)
         failed = _failure(task)
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)
@@ -146,7 +146,7 @@ class AsyncWorker:
 
 
 def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:
-    """Describe why a task did not end well; None if it did."""
+    """Describe why a task failed; None if it did not."""
     if task.cancelled():
         return _CANCELLED
     error = task.exception()

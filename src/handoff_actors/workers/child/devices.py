@@ -1,4 +1,4 @@
-"""Which GPUs a job sees."""
+"""The GPUs that a job sees."""
 
 import os
 from typing import Final
@@ -7,7 +7,7 @@ _VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
 class Devices:
-    """What the node has announced for the jobs to come, and what the environment shows now."""
+    """The devices that the node has announced for later jobs, and those that the environment shows now."""
 
     def __init__(self) -> None:
         #: As the variable is to read, or None: as it read when the worker began.
@@ -16,7 +16,7 @@ class Devices:
         self._usual = os.environ.get(_VARIABLE)
 
     def expose(self, devices: str | None) -> None:
-        """Let user code see these devices from now on."""
+        """Show these devices to user code from now on."""
         if devices == self._visible:
             return
         self._visible = devices

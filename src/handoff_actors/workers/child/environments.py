@@ -1,8 +1,8 @@
-"""The environment that a sync worker's jobs find: variables, a directory to work in and to import from.
+"""The environment of a sync worker's jobs: variables, and a directory to work in and to import from.
 
-A process has one environment, and a sync worker runs one job at a time. So what a job asks for is put in place before
-it, and taken back before the first job that asks for something else. Modules that were imported from a directory leave
-with it, as another directory may have others of their names; they are back when it is.
+A process has one environment, and a sync worker runs one job at a time. So the worker sets up the environment that a job
+asks for before the job, and undoes it before the first job that asks for another. Modules that were imported from a
+directory are removed with it, as another directory may have modules of the same names; they return with the directory.
 """
 
 import os
@@ -19,11 +19,11 @@ _READ_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 
 
 class EnvironmentUnavailable(Exception):
-    """What a job asks for can't be had here."""
+    """The environment that a job asks for can't be provided on this node."""
 
 
 class JobEnvironment:
-    """What jobs of a run find around them."""
+    """An environment that jobs of a run ask for."""
 
     __slots__ = ("directory", "modules", "package", "run", "variables")
 
@@ -34,29 +34,32 @@ class JobEnvironment:
         self.directory = directory
         #: The stored value with what is in the directory, for nodes that lack it.
         self.package = package
-        #: What has been imported from the directory.
+        #: Modules that have been imported from the directory.
         self.modules: dict[str, ModuleType] = {}
 
 
 class Environments:
-    """Which environment this process has now."""
+    """The environment that this process has now."""
 
     def __init__(self, store: WorkerStore) -> None:
         self._store = store
         self._threads = Threads()
-        #: None: that which it was started with.
+        #: None: the environment that the process was started with.
         self.entered: JobEnvironment | None = None
-        #: What the variables were before; None: not there.
+        #: The variables' values before; None: not set.
         self._former: dict[str, str | None] = {}
-        #: The directory that the process works in by now, if it is not its own, and a descriptor of its own.
+        #: The directory that the process works in, if that is not its own, and a descriptor of its own.
         self._directory = ""
         self._way_back = -1
         self._known_modules: frozenset[str] = frozenset()
 
     def enter(self, environment: JobEnvironment | None, threads: int) -> None:
-        """Have jobs find this from now on. Raises NoEnvironment; then they find what the process was started with."""
+        """Set up an environment for the jobs that follow.
+
+        Raises EnvironmentUnavailable; then the process has the environment that it was started with.
+        """
         if threads != self._threads.most:
-            # What it has of variables would be taken back to what they are now.
+            # Leaving would set variables back to their present values, and undo this limit.
             self._leave()
             self._threads.limit(threads)
         if environment is self.entered:
@@ -125,7 +128,7 @@ class Environments:
 
 
 def _places_of(module: ModuleType) -> list[str]:
-    """Where a module was found: its file, or, of a package without one, its directories."""
+    """Give the places that a module was found in: its file, or the directories of a package without one."""
     spec = getattr(module, "__spec__", None)
     if spec is None:
         return []

@@ -1,4 +1,4 @@
-"""How a job becomes a value: its arguments are decoded or computed, its code is called, its result encoded."""
+"""Run a job: decode or compute its arguments, call its code, encode its result."""
 
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -32,14 +32,14 @@ from handoff_actors.workers.protocol import (
     WorkerFailureKind,
 )
 
-#: Brings an awaitable that a user's function returned to its end.
+#: Awaits an awaitable that a user's function returned.
 Finish = Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]]
 #: kind, encoded exception, reason.
 Failure = tuple[WorkerFailureKind, bytes, str]
 
 
 class UserRaised(Exception):
-    """A user's code raised `error`; wrapped so that it is never mistaken for one of ours."""
+    """User code raised `error`; wrapped so that it is never mistaken for an error of ours."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Evaluation:
         self._store = store
         self._inline_limit = inline_limit
         self._finish = finish
-        #: What the members of the unit that runs have come to: encoded, or the attempt that has stored it.
+        #: Results of earlier members of the running unit: encoded, or the attempt that has stored it.
         self.earlier: dict[int, bytes | int] = {}
 
     async def call(
@@ -64,9 +64,9 @@ class Evaluation:
         args: Sequence[ArgRow],
         constants: bytes | RefRow | None,
     ) -> Any:
-        """Give what the code returns. Suspends only in `finish`.
+        """Call the code and give its result. Suspends only in `finish`.
 
-        Raises UserRaised, SerializationError, InputMissing.
+        Raises UserRaised, SerializationError, InputNotStored.
         """
         template = templates[number]
         code = template.code.load()
@@ -82,7 +82,7 @@ class Evaluation:
                     await self.call(run, templates, arg[CALL_TEMPLATE], inner_args, inner_constants)
                 )
             elif arg[ARG_TAG] == EARLIER:
-                values.append(self._made_earlier(run, arg[EARLIER_INDEX]))
+                values.append(self._earlier_result(run, arg[EARLIER_INDEX]))
             elif arg[ARG_TAG] == TEXT:
                 values.append(arg[TEXT_VALUE])
             else:
@@ -96,19 +96,19 @@ class Evaluation:
         except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
             raise UserRaised(error) from None
 
-    def _made_earlier(self, run: int, index: int) -> Any:
+    def _earlier_result(self, run: int, index: int) -> Any:
         made = self.earlier[index]
         return decode(made) if isinstance(made, bytes) else self._store.read_own(run, index, made)
 
     def _constants(self, run: int, constants: bytes | RefRow) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(constants, bytes):
             return decode_call(constants)
-        # Those too large to travel inline are a stored value.
+        # Constants too large to travel inline are a stored value.
         extra_args, kwargs = self._store.read(run, constants[REF_INDEX])
         return extra_args, kwargs
 
     def keep(self, run: int, index: int, attempt: int, result: Any) -> bytes | int:
-        """Give the encoded result, or how many bytes of it are now in the store.
+        """Give the encoded result, or the number of its bytes that are now in the store.
 
         Raises SerializationError, StoreFailed.
         """
@@ -120,7 +120,7 @@ class Evaluation:
 
 
 def failure(error: BaseException) -> Failure:
-    """Describe why a job did not end well."""
+    """Describe why a job failed."""
     if isinstance(error, SerializationError):
         return "serialization", encode_exception(error), str(error)
     if isinstance(error, EnvironmentUnavailable):

@@ -1,10 +1,10 @@
 """The heap of a worker: what one job frees is kept for the next ones, and given back when the worker is idle.
 
 glibc takes large blocks from the kernel one by one and gives each back when it is freed, so that the kernel fills the same
-memory with zeros again and again. Kept, it is had at once: sums over arrays of 8 to 100 MB take a third less, 100 MB
+memory with zeros again and again. Kept memory is there at once: sums over arrays of 8 to 100 MB take a third less, 100 MB
 written piece by piece into a BytesIO 13 ms instead of 120, a pickle of a million entries 0.5 s instead of 0.9. The price is
-memory that nobody uses while a worker is busy. So a function that claims memory, which is ended when it has more than that,
-finds the heap as glibc would have it, without what others have left.
+memory that lies unused while a worker is busy. So for a function that claims memory, and is killed when it exceeds its
+claim, the heap is as glibc would have it, without memory that earlier jobs have freed.
 """
 
 from typing import Final
@@ -13,25 +13,25 @@ from handoff_actors.store.linux import take_blocks_from_heap, trim_heap
 
 #: At the end of the heap; holes within it are kept, too.
 KEPT_NBYTES: Final = 256 << 20
-#: A worker that has been idle for so long, besides the time for its mappings, gives it back. Huge pages that are free for
+#: An idle worker gives the memory back after this time, on top of the time for its mappings. Huge pages that are free for
 #: some seconds are taken back from a virtual machine by its host, and 100 MB of them then take 40 ms longer to get.
 KEPT_S: Final = 1.0
-#: A busy one gives it back so often: holes that no block fits into would add up.
+#: A busy worker gives it back at this interval: holes that no block fits into would add up.
 TIDIED_S: Final = 10.0
-#: What glibc comes to by itself when it sees that large blocks are freed.
+#: The limits that glibc arrives at by itself when large blocks are freed.
 _USUAL_BLOCK_NBYTES: Final = 32 << 20
 _USUAL_KEPT_NBYTES: Final = 64 << 20
 
 
 class Heap:
-    """Whether this process keeps what is freed."""
+    """The heap of this process: keeps freed memory, or does not."""
 
     def __init__(self, now: float) -> None:
         self._keeps = False
         self._tidied_at = now
 
     def keep(self, *, keeps: bool) -> None:
-        """Keep what is freed from now on, or give back what was kept and keep nothing."""
+        """Keep memory that is freed from now on, or give back the kept memory and keep none."""
         if keeps == self._keeps:
             return
         self._keeps = keeps
@@ -42,12 +42,12 @@ class Heap:
             trim_heap()
 
     def tidy(self, now: float) -> None:
-        """Give back what is kept if that has not been done for long."""
+        """Give back the kept memory if the last time was long ago."""
         if now >= self._tidied_at + TIDIED_S:
             self._tidied_at = now
             self.give_back()
 
     def give_back(self) -> None:
-        """Give back what is kept now."""
+        """Give back the kept memory."""
         if self._keeps:
             trim_heap()

@@ -1,4 +1,4 @@
-"""What jobs find when they run."""
+"""Templates and devices that jobs find when they run."""
 
 from typing import assert_never
 
@@ -13,15 +13,15 @@ from handoff_actors.workers.protocol import (
 
 
 class JobContext:
-    """The templates and the devices that a worker has been told of."""
+    """The templates and the devices that the node has announced to a worker."""
 
     def __init__(self, mappings: Mappings) -> None:
         self.templates = LoadedTemplates()
         self.devices = Devices()
         self._mappings = mappings
 
-    def hear(self, message: DefineTemplate | DropTemplates | ExposeDevices) -> None:
-        """Take in a message that is about jobs to come."""
+    def apply(self, message: DefineTemplate | DropTemplates | ExposeDevices) -> None:
+        """Apply a message that is about later jobs."""
         match message:
             case DefineTemplate():
                 self.templates.define(message)

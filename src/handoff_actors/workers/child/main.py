@@ -1,4 +1,4 @@
-"""What a fork of the zygote does to become a worker."""
+"""Turn a fork of the zygote into a worker."""
 
 import os
 import signal
@@ -21,9 +21,9 @@ def run_worker(
     pipe: int,
     zygote: int,
 ) -> NoReturn:
-    """Be a worker until the channels close: a sync one with (data, control), an async one with (data,)."""
+    """Run a worker until the channels close: a sync worker with (data, control), an async worker with (data,)."""
     try:
-        _leave(zygote)
+        _detach(zygote)
         _serve(channels, store, inline_limit, tail, pipe)
     except BaseException:  # noqa: BLE001 - the zygote's own frames are below: nothing may get there
         traceback.print_exc()
@@ -31,8 +31,8 @@ def run_worker(
         os._exit(1)
 
 
-def _leave(zygote: int) -> None:
-    """Be a process group of its own that ends with the zygote, and undo what only the zygote needs."""
+def _detach(zygote: int) -> None:
+    """Start a process group that ends with the zygote, and reset the signals that only the zygote handles."""
     os.setsid()
     signal_when_parent_ends(signal.SIGKILL)
     if os.getppid() != zygote:

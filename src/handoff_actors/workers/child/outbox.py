@@ -1,4 +1,4 @@
-"""What a worker has to say and has not said yet; one system call says all of it."""
+"""Messages that a worker has not sent yet; one system call sends them all."""
 
 import os
 import resource
@@ -28,7 +28,7 @@ _KIBIBYTE: Final = 1024
 
 
 class WorkerOutbox:
-    """Collects a worker's messages; rows of one run that follow one another share a message."""
+    """Collect a worker's messages; results of one run that follow one another share a message."""
 
     def __init__(self, channel: socket.socket, tail: Tail) -> None:
         self._channel = channel
@@ -36,7 +36,7 @@ class WorkerOutbox:
         self._packer = msgpack.Packer()
         self._pid = os.getpid()
         self._messages: list[FromWorker] = []
-        #: Of functions that have printed.
+        #: Functions that have printed, with the number of lines that were dropped.
         self._printed: list[tuple[JobKey, int]] = []
         self._run: RunId | None = None
         self._rows: list[DoneRow] = []
@@ -45,32 +45,32 @@ class WorkerOutbox:
         return bool(self._messages)
 
     def up(self) -> None:
-        """Say that this process is there."""
+        """Report that this process has started."""
         self._add(WorkerReady(self._pid))
         self.flush()
 
     def done(self, run: RunId, index: Index, attempt: Attempt, value: bytes | int, seconds: float) -> None:
-        """Add the good end of an attempt."""
+        """Add an attempt that succeeded."""
         if run != self._run:
             self._run, self._rows = run, []
             self._messages.append(JobsDone(run, self._rows))
         self._rows.append(done_row(index, attempt, value, self._pid, seconds))
 
     def failed(self, key: JobKey, failure: Failure, seconds: float) -> None:
-        """Add another end of an attempt."""
+        """Add an attempt that failed."""
         peak_nbytes = peak_nbytes_of(resource.getrusage(resource.RUSAGE_SELF))
         self._add(JobFailed(key, *failure, seconds, peak_nbytes, self._tail.text()))
 
-    def printed(self, key: JobKey, lost: int) -> None:
-        """Add that a function has printed, and how many lines were dropped; its end is to follow."""
-        self._printed.append((key, lost))
+    def printed(self, key: JobKey, dropped: int) -> None:
+        """Add that a function has printed, and how many lines were dropped; its end must follow."""
+        self._printed.append((key, dropped))
 
     def recalled(self, jobs: Iterable[JobKey]) -> None:
         """Add the answer to a recall."""
         self._add(JobsGivenBack(list(jobs)))
 
     def flush(self) -> None:
-        """Say everything; waits while the node does not read. Ends the process if there is no node any more."""
+        """Send everything; waits while the node does not read. Ends the process if the node is gone."""
         if not self._messages:
             return
         if self._printed:
@@ -82,7 +82,7 @@ class WorkerOutbox:
         try:
             self._channel.sendall(chunk)
         except OSError:
-            # Nobody is left to work for; or this is a fork that a user's function made and forgot to end.
+            # The node is gone; or this is a fork that a user's function made and forgot to end.
             os._exit(0)
 
     def _add(self, message: FromWorker) -> None:
@@ -91,5 +91,5 @@ class WorkerOutbox:
 
 
 def peak_nbytes_of(usage: resource.struct_rusage) -> int:
-    """The most memory that a process has ever had."""
+    """Give the most memory that a process has ever had."""
     return usage.ru_maxrss * _KIBIBYTE

@@ -1,9 +1,9 @@
-"""What a worker's functions print: sent home to the app that asked for the function, or else written where the node writes.
+"""Output of a worker's functions: sent to the app that asked for the function, or else written where the node writes.
 
-What goes home leaves at once, over a pipe that all workers of a node share. A write of at most PIPE_BUF bytes arrives
-whole or not at all and never waits, so threads and forks of a user's function may print as they like, and nobody who
-prints is held up by a node that is busy: what there is no room for is dropped and counted. A function that doesn't print
-pays for nothing but a look at a flag.
+Output for the app leaves at once, over a pipe that all workers of a node share. A write of at most PIPE_BUF bytes arrives
+whole or not at all and never waits, so threads and forks of a user's function may print as they like, and a busy node
+holds up no function that prints: lines that there is no room for are dropped and counted. A function that doesn't print
+costs one look at a flag.
 """
 
 import io
@@ -19,56 +19,56 @@ from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.protocol import JobKey, pack_dropped, pack_printed
 
-#: Whose output it is that is written now; None: it is nobody's, or its app does not want it.
-Whose = Callable[[], JobKey | None]
+#: Gives the job that owns the output written now; None: no job does, or its app does not want it.
+CurrentJob = Callable[[], JobKey | None]
 
-#: What a worker may print beyond its rate, and per second, in bytes.
+#: Bytes that a worker may print at once, and per second.
 BURST_NBYTES: Final = 256 * 1024
 RATE_NBYTES: Final = 256 * 1024
-#: Characters in one write, of one byte or of up to four, so that the write fits PIPE_BUF (4096) with what is around it.
+#: Characters in one write, of one byte or of up to four, so that the write fits PIPE_BUF (4096) with its envelope.
 _PIECE_ASCII: Final = 3800
 _PIECE: Final = 950
-#: A line that is longer is passed on before its end.
+#: A longer line is passed on before its end.
 _MOST_PENDING: Final = 64 * 1024
 
 
 class OutputCapture:
     """The output of one worker."""
 
-    def __init__(self, pipe: int, tail: Tail, whose: Whose) -> None:
+    def __init__(self, pipe: int, tail: Tail, current_job: CurrentJob) -> None:
         self._pipe = pipe
         self._tail = tail
-        self._whose = whose
+        self._current_job = current_job
         self._streams: list[_CapturedStream] = []
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, monotonic())
-        #: Functions that are within a line, by stream.
+        #: Functions that have begun a line and not ended it, by stream.
         self._within: set[tuple[JobKey, bool]] = set()
-        #: By function that has printed since it was last asked for: lines that were dropped.
-        self._lost: dict[JobKey, int] = {}
+        #: Dropped lines of each function that has printed since its last `end`.
+        self._dropped: dict[JobKey, int] = {}
         #: Something may have been printed since `end`.
         self.has_news = False
 
     def follow(self) -> None:
-        """From now on, take what this process prints."""
+        """Capture the output of this process from now on."""
         sys.stdout = self._followed(sys.stdout, is_error=False)
         sys.stderr = self._followed(sys.stderr, is_error=True)
 
     def end(self, key: JobKey) -> int | None:
-        """A function has ended: how many of its lines were dropped; None where it has printed none that go home."""
+        """End a function's output; gives how many of its lines were dropped, or None where none were for its app."""
         for stream in self._streams:
             stream.flush()
         for is_error in (False, True):
             if (key, is_error) in self._within:
                 self._within.discard((key, is_error))
                 self.send(key, pack_printed(key, "\n", is_error=is_error), 0)
-        lost = self._lost.pop(key, None)
-        self.has_news = bool(self._lost)
-        return lost
+        dropped = self._dropped.pop(key, None)
+        self.has_news = bool(self._dropped)
+        return dropped
 
     def printed(self, descriptor: int, printed: bytes, *, is_error: bool) -> None:
-        """Pass on what has been printed."""
+        """Pass on printed bytes."""
         self._tail.add(memoryview(printed))
-        key = self._whose()
+        key = self._current_job()
         if key is None:
             _write_all(descriptor, printed)
             return
@@ -83,34 +83,34 @@ class OutputCapture:
             self.send(key, pack_printed(key, piece, is_error=is_error), piece.count("\n") or 1)
 
     def send(self, key: JobKey, packed: bytes, lines: int) -> None:
-        """Send one part of a message home, or count the lines that it stands for."""
-        lost = self._lost.setdefault(key, 0)
+        """Send one encoded part of the output to the app, or count its lines as dropped."""
+        dropped = self._dropped.setdefault(key, 0)
         self.has_news = True
         may_send = len(packed) <= PIPE_BUF and self._bucket.take(len(packed), monotonic())
         if may_send and self._is_sent(packed):
-            if lost:
-                self._tell_lost(key, lost)
+            if dropped:
+                self._report_dropped(key, dropped)
         else:
-            self._lost[key] = lost + lines
+            self._dropped[key] = dropped + lines
 
     def current(self) -> JobKey | None:
-        """The function whose output goes home now."""
-        return self._whose()
+        """Give the job that owns the output written now, if its app wants it."""
+        return self._current_job()
 
-    def _tell_lost(self, key: JobKey, lost: int) -> None:
-        if self._is_sent(pack_dropped(key, lost)):
-            self._lost[key] = 0
+    def _report_dropped(self, key: JobKey, dropped: int) -> None:
+        if self._is_sent(pack_dropped(key, dropped)):
+            self._dropped[key] = 0
 
     def _is_sent(self, packed: bytes) -> bool:
         try:
             return os.write(self._pipe, packed) == len(packed)
         except OSError:
-            # It is full; or this is a fork that has closed what it has inherited.
+            # The pipe is full; or this is a fork that has closed its inherited descriptors.
             return False
 
     def _followed(self, stream: Any, *, is_error: bool) -> Any:
         if not isinstance(stream, io.TextIOWrapper):
-            # There is none, for a process that was started without.
+            # The process was started without this stream.
             return stream
         followed = _CapturedStream(self, stream.fileno(), is_error=is_error)
         self._streams.append(followed)
@@ -124,7 +124,7 @@ class OutputCapture:
 
 
 class _CapturedStream(io.RawIOBase):
-    """Takes what the text layer has encoded, and passes it on line by line."""
+    """Take what the text layer has encoded, and pass it on line by line."""
 
     def __init__(self, output: OutputCapture, descriptor: int, *, is_error: bool) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class _CapturedStream(io.RawIOBase):
         self._nbytes = 0
 
     def write(self, printed: Any) -> int:
-        """Keep it until the end of the line."""
+        """Keep a part until the end of its line."""
         part = bytes(printed)
         self._parts.append(part)
         self._nbytes += len(part)
@@ -146,7 +146,7 @@ class _CapturedStream(io.RawIOBase):
         return len(part)
 
     def flush(self) -> None:
-        """Pass on what there is."""
+        """Pass on the parts so far."""
         parts = []
         while self._parts:
             parts.append(self._parts.popleft())
@@ -155,15 +155,15 @@ class _CapturedStream(io.RawIOBase):
             self._output.printed(self._descriptor, b"".join(parts), is_error=self._is_error)
 
     def writable(self) -> bool:
-        """It is."""
+        """Tell the text layer that writing is possible."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor that the node's own output has: what writes there passes us by."""
+        """Give the descriptor of the node's own output; bytes written there are not captured."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether that is a terminal."""
+        """Tell whether the node's own output is a terminal."""
         return os.isatty(self._descriptor)
 
 

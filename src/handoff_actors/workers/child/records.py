@@ -1,4 +1,4 @@
-"""Log records of users' functions: sent home as such, where nobody in the worker has set up any logging."""
+"""Log records of users' functions: sent to the app as records, where no handler is set up in the worker."""
 
 import logging
 from typing import Final
@@ -6,23 +6,23 @@ from typing import Final
 from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.protocol import pack_logged
 
-#: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so much of its message, of
-#: its traceback, and of each of the names in it gets home.
+#: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so its message, its
+#: traceback, and each of its names are shortened to this.
 _MOST_CHARACTERS: Final = 300
 _MOST_OF_ERROR: Final = 500
 _MOST_OF_NAME: Final = 50
 
 
 def send_records(output: OutputCapture) -> None:
-    """Send home what would end up in logging's handler of last resort.
+    """Send the records that would end up in logging's handler of last resort to the app.
 
-    It stays out of the way of a function that sets up logging itself: its handlers print, and that goes home as well.
+    A function that sets up logging itself is not affected: its handlers print, and that output goes to the app as well.
     """
     logging.lastResort = _Sender(output, logging.lastResort)
 
 
 def log_from(level: int) -> None:
-    """Have loggers that say nothing else let through what is at least at this level."""
+    """Lower the level of the root logger to this one, for loggers without a level of their own."""
     root = logging.getLogger()
     if level < root.level:
         root.setLevel(level)
@@ -35,7 +35,7 @@ class _Sender(logging.Handler):
         self._otherwise = otherwise
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record to the app of the function that runs, if there is one that wants it."""
+        """Send a record to the app of the current job, if that wants its output."""
         key = self._output.current()
         if key is None:
             if self._otherwise is not None and record.levelno >= self._otherwise.level:
@@ -60,7 +60,7 @@ _FORMATTER: Final = logging.Formatter()
 
 
 def _shortened(text: str, most: int) -> str:
-    """The text, or its beginning and its end, as what can be encoded."""
+    """Give the text, or its beginning and its end, with characters that can't be encoded replaced."""
     room = most * 4 if text.isascii() else most
     if len(text) > room:
         text = f"{text[: room // 2]} ... {text[-room // 2 :]}"

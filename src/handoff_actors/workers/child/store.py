@@ -1,4 +1,4 @@
-"""The node's store of large values as a worker sees it: it writes what it makes and maps what it is given."""
+"""A worker's view of the node's store of large values: it writes its results and maps its inputs."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from handoff_actors.store.allocation import complaint, give_up_room, make_room
 from handoff_actors.store.mappings import Mappings
 from handoff_actors.wire.payload import Payload, decode
 
-#: What one system call takes (IOV_MAX is 1024).
+#: Buffers in one system call (IOV_MAX is 1024).
 _BUFFERS_PER_WRITE: Final = 512
 _MEGABYTE: Final = 1e6
 #: In huge pages a large value is written through a mapping: 100 MB in 5.0 ms, where the kernel takes 6.2. Of pages of
@@ -20,7 +20,7 @@ _MAPPED_FROM_NBYTES: Final = 4 << 20
 
 
 class InputNotStored(Exception):
-    """A value that a job takes is not in the store."""
+    """An input of a job is not in the store."""
 
 
 class StoreFailed(Exception):
@@ -28,7 +28,7 @@ class StoreFailed(Exception):
 
 
 class WorkerStore:
-    """The store's directory, and the one on disk for what it has no room for."""
+    """The store's directory, and the directory on disk for values that it has no room for."""
 
     def __init__(self, directory: Path, disk: Path | None) -> None:
         self._directory = directory
@@ -36,7 +36,7 @@ class WorkerStore:
         self.mappings = Mappings()
 
     def read(self, run: int, index: int) -> Any:
-        """Give a stored value; its large buffers are the file itself. Raises InputMissing, SerializationError."""
+        """Give a stored value; its large buffers are the file itself. Raises InputNotStored, SerializationError."""
         return self._read(value_name(run, index), index)
 
     def _read(self, name: str, index: int) -> Any:
@@ -50,7 +50,7 @@ class WorkerStore:
         return decode(mapped)
 
     def read_own(self, run: int, index: int, attempt: int) -> Any:
-        """Give what this worker has just written. Raises InputMissing, SerializationError."""
+        """Give a result that this worker has just written. Raises InputNotStored, SerializationError."""
         try:
             return self._read(f"{value_name(run, index)}.{attempt}", index)
         except InputNotStored:
@@ -76,9 +76,9 @@ class WorkerStore:
             os.close(descriptor)
 
     def unpack(self, run: int, index: int) -> Path:
-        """Give the directory with what is in a stored archive, which the first worker to ask makes.
+        """Give the directory with the contents of a stored archive; the first worker to ask makes it.
 
-        It is removed with the values of its run. Raises OSError.
+        The directory is removed with the values of its run. Raises OSError.
         """
         name = value_name(run, index)
         target = (self._disk or self._directory) / f"{name}.unpacked"

@@ -1,9 +1,9 @@
 """A sync worker: runs one job at a time in its main thread, and answers a recall while it does.
 
-A recall must be heard while user code runs. A thread that listens would make every fork in user code a fork of a
-process with threads, which Python 3.12 warns of. So the control channel raises SIGIO, whose handler Python runs
-between two bytecodes of the user's code, and at once where it sleeps or waits; only a long computation in C delays
-it. The handler acts by itself only while `_is_interruptible`: at that time nothing of ours is half changed.
+A worker must answer a recall while user code runs. A thread for that would make every fork in user code a fork of a
+process with threads, which Python 3.12 warns of. So the control channel raises SIGIO. Python runs its handler between two
+bytecodes of the user's code, and at once where that sleeps or waits; only a long computation in C delays the handler. The
+handler acts by itself only while `_is_interruptible`, when no state of the worker is half changed.
 """
 
 import fcntl
@@ -51,7 +51,7 @@ from handoff_actors.workers.protocol import (
     to_worker,
 )
 
-#: A result may wait for the next job's only if that is expected to take less than this,
+#: A result waits for the next job's only if that job is expected to take less than this,
 _FAST_S: Final = 200e-6
 #: and no longer than this.
 _HOLD_S: Final = 1e-3
@@ -79,22 +79,22 @@ class SyncWorker:
         self._waiting = Waiting(self._poll)
         self._tail = tail
         self._outbox = WorkerOutbox(data, tail)
-        #: What runs, or has run last before this worker became idle.
+        #: The job that runs, or ran last; None while the worker is idle.
         self._current: _Entry | None = None
-        self._output = OutputCapture(pipe, tail, self._whose)
+        self._output = OutputCapture(pipe, tail, self._printing_job)
         self._evaluation = Evaluation(store, inline_limit, _finish_now)
         self._mappings = store.mappings
         self._heap = heap.Heap(perf_counter())
-        #: What is kept from one job to the next, and for how long after the last one before that.
+        #: Memory kept from one job to the next: seconds of idle time before it is given back, and how.
         self._kept = (
             (mappings.KEPT_S, self._mappings.let_go),
             (heap.KEPT_S, self._heap.give_back),
         )
-        self._surroundings = JobContext(self._mappings)
+        self._job_context = JobContext(self._mappings)
         self._environments = Environments(store)
         self._reader = RowReader()
         self._queue: deque[_Entry] = deque()
-        #: Results are sent when so many jobs are left: the node refills the queue while those run.
+        #: Results are sent when this many jobs are left: the node refills the queue while they run.
         self._half = 0
         self._sent_at = 0.0
         self._is_interruptible = False
@@ -121,7 +121,7 @@ class SyncWorker:
         fcntl.fcntl(self._control, fcntl.F_SETOWN, os.getpid())
         flags = fcntl.fcntl(self._control, fcntl.F_GETFL)
         fcntl.fcntl(self._control, fcntl.F_SETFL, flags | os.O_ASYNC)
-        # What arrived before now has raised no signal.
+        # Recalls that arrived before now have raised no signal.
         self._is_called = True
 
     def _abandon(self) -> None:
@@ -139,7 +139,7 @@ class SyncWorker:
         earlier = self._evaluation.earlier
         if not is_behind and earlier:
             earlier.clear()
-        self._surroundings.devices.expose(devices)
+        self._job_context.devices.expose(devices)
         self._heap.keep(keeps=not template.claims_memory)
         self._tail.clear()
         self._is_interruptible = True
@@ -173,25 +173,25 @@ class SyncWorker:
             self._sent_at = ended
         self._heap.tidy(ended)
 
-    def _whose(self) -> JobKey | None:
-        """The function whose output goes home now."""
+    def _printing_job(self) -> JobKey | None:
+        """Give the job that owns the output written now, if its app wants it."""
         if self._current is None or not self._current[0].sends_output:
             return None
         _, run, _, _, job, _ = self._current
         return run, job[JOB_INDEX], job[JOB_ATTEMPT]
 
     def _end_output(self, key: JobKey) -> None:
-        lost = self._output.end(key)
-        if lost is not None:
-            self._outbox.printed(key, lost)
+        dropped = self._output.end(key)
+        if dropped is not None:
+            self._outbox.printed(key, dropped)
 
     def _skip_unit(self) -> None:
-        """Leave out what was to run behind a job that has not ended well."""
+        """Drop the rest of the unit of a job that has failed."""
         while self._queue and self._queue[0][5]:
             self._queue.popleft()
 
     def _is_due(self, now: float) -> bool:
-        """Whether results must not wait for the next job's. With no next job, `_wait` sends them."""
+        """Tell whether results must not wait for the next job's. With no next job, `_wait` sends them."""
         queue = self._queue
         return bool(queue) and (
             queue[0][0].code.seconds > _FAST_S or len(queue) == self._half or now - self._sent_at >= _HOLD_S
@@ -202,7 +202,7 @@ class SyncWorker:
     def _wait(self) -> None:
         self._current = None
         self._outbox.flush()
-        # Until then what is kept is given back, bit by bit.
+        # Kept memory is given back bit by bit meanwhile.
         for descriptor in self._waiting.until_ready(self._kept):
             if descriptor == self._data.fileno():
                 self._read()
@@ -213,7 +213,7 @@ class SyncWorker:
         self._sent_at = perf_counter()
 
     def _read(self) -> bool:
-        """Take what has arrived; False if that is nothing."""
+        """Apply the messages that have arrived; False if there are none."""
         try:
             received = self._data.recv(READ_NBYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -231,7 +231,7 @@ class SyncWorker:
             case QueueJobs():
                 self._enqueue(message)
             case DefineTemplate() | DropTemplates() | ExposeDevices():
-                self._surroundings.hear(message)
+                self._job_context.apply(message)
             case GiveBackJobs() | CancelJob():
                 raise AssertionError(f"{message} is for async workers")
             case _:
@@ -239,8 +239,8 @@ class SyncWorker:
 
     def _enqueue(self, message: QueueJobs) -> None:
         run = message.run
-        templates = self._surroundings.templates.of(run)
-        devices = self._surroundings.devices.announced
+        templates = self._job_context.templates.of(run)
+        devices = self._job_context.devices.announced
         for job in message.jobs:
             self._queue.append((templates[job[JOB_TEMPLATE]], run, templates, devices, job, False))
             for member in job[JOB_THEN]:
@@ -254,7 +254,7 @@ class SyncWorker:
             self._answer()
 
     def _answer(self) -> None:
-        """Answer every recall on the control channel. A signal meanwhile only makes it look once more."""
+        """Answer every recall on the control channel. A signal meanwhile only makes the loop look once more."""
         was_interruptible = self._is_interruptible
         while self._is_called:
             self._is_interruptible = False
@@ -276,14 +276,14 @@ class SyncWorker:
 
     def _give_back(self) -> None:
         while self._read():
-            """What has arrived and not been read has not started either."""
+            """Jobs that have arrived and were not read have not started either."""
         self._outbox.recalled((run, job[JOB_INDEX], job[JOB_ATTEMPT]) for _, run, _, _, job, _ in self._queue)
         self._queue.clear()
         self._outbox.flush()
 
 
 def _drive(evaluation: Coroutine[Any, Any, Any]) -> Any:
-    """Run to its end what never suspends, because `_finish_now` does not."""
+    """Run an evaluation to its end; it never suspends, because `_finish_now` does not."""
     try:
         evaluation.send(None)
     except StopIteration as end:

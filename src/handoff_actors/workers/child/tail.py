@@ -1,8 +1,8 @@
-"""The last that a worker has printed, kept where its death does not reach it.
+"""The last lines that a worker has printed, kept where they survive its death.
 
-A copy of what goes through `sys.stdout` and `sys.stderr` is in memory that the worker shares with the zygote, which
-forked it. A pipe for the process's own output would have caught what C code and child processes write past Python, too,
-but somebody would have to read it and write it again, in time, or else what a function prints would hold it up.
+Memory that the worker shares with the zygote, which forked it, has a copy of the output through `sys.stdout` and
+`sys.stderr`. A pipe for the process's own output would have caught the output of C code and of child processes, too, but
+some process would have to read it and write it again, in time, or else a function that prints would be held up.
 """
 
 from mmap import mmap
@@ -16,13 +16,13 @@ _NOTHING: Final = bytes(_COUNT_NBYTES)
 
 
 class Tail:
-    """Text of one worker. Whoever is forked after this is made shares it."""
+    """The text of one worker. Processes that are forked after it is made share it."""
 
     def __init__(self) -> None:
         self._memory = mmap(-1, _COUNT_NBYTES + _CAPACITY)
 
     def add(self, printed: memoryview) -> None:
-        """Keep the end of it. What threads or forks add at the same time may overwrite one another."""
+        """Keep the end of printed bytes. Threads or forks that add at the same time may overwrite one another."""
         count = int.from_bytes(self._memory[:_COUNT_NBYTES], "little")
         count += max(0, len(printed) - _CAPACITY)
         kept = bytes(printed[-_CAPACITY:])
@@ -33,12 +33,12 @@ class Tail:
         self._memory[:_COUNT_NBYTES] = (count + len(kept)).to_bytes(_COUNT_NBYTES, "little")
 
     def clear(self) -> None:
-        """Forget everything: another function begins."""
+        """Forget everything, before the next function."""
         if self._memory[:_COUNT_NBYTES] != _NOTHING:
             self._memory[:_COUNT_NBYTES] = _NOTHING
 
     def text(self) -> str:
-        """The last lines, whole ones as far as there is room."""
+        """Give the last lines, whole lines as far as there is room."""
         count = int.from_bytes(self._memory[:_COUNT_NBYTES], "little")
         start = count % _CAPACITY
         whole = self._memory[_COUNT_NBYTES:]

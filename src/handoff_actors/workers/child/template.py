@@ -1,4 +1,4 @@
-"""What the jobs of a run have in common, as a worker keeps it."""
+"""Templates in a worker: code and settings that jobs of a run have in common."""
 
 import sys
 from collections.abc import Callable
@@ -17,7 +17,7 @@ DECAY: Final = 0.2
 
 
 class CachedCode:
-    """A user's function, loaded when it is first needed so that a failure is its job's own."""
+    """A user's function, loaded when it is first needed, so that a failure to load is its job's."""
 
     __slots__ = ("_by_reference", "_encoded", "_function", "seconds")
 
@@ -25,7 +25,7 @@ class CachedCode:
         self._by_reference = by_reference
         self._encoded = encoded
         self._function: Callable[..., Any] | None = None
-        #: What a call takes. Rises at once, falls slowly; before the first it is as long as can be.
+        #: The duration of a call. Rises at once, falls slowly; infinite before the first call.
         self.seconds = UNKNOWN
 
     def load(self) -> Callable[..., Any]:
@@ -57,27 +57,27 @@ class LoadedTemplate:
         self.code = code
         self.as_list = as_list
         self.claims_memory = claims_memory
-        #: How many its functions may start in numerical libraries.
+        #: How many threads numerical libraries may start for its functions.
         self.threads = threads
-        #: What its functions print and log goes home.
+        #: The app wants the output of its functions.
         self.sends_output = sends_output
         self.environment = environment
 
 
 class LoadedTemplates:
-    """The templates of all runs that this worker has heard of."""
+    """The templates that the node has sent to this worker, by run."""
 
     def __init__(self) -> None:
         self._codes: LruCache[bytes, CachedCode] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
         self._runs: dict[int, dict[int, LoadedTemplate]] = {}
-        #: Templates of a run that ask for the same share it: from one to the other nothing changes.
+        #: Templates of a run that ask for the same environment share it: from one to the other nothing changes.
         self._environments: dict[int, list[JobEnvironment]] = {}
 
     def define(self, message: DefineTemplate) -> None:
         """Add a template."""
         code = self._codes.get(message.digest)
         if code is None:
-            assert message.code is not None, "the pool must count along"
+            assert message.code is not None, "the pool keeps the same count of codes"
             code = CachedCode(by_reference=message.by_reference, encoded=message.code)
             self._codes.put(message.digest, code, len(message.code))
         if message.log_level is not None:
@@ -96,7 +96,7 @@ class LoadedTemplates:
         return self._runs[run]
 
     def forget(self, run: int) -> None:
-        """Drop the run's templates; jobs that are already here keep theirs."""
+        """Drop the run's templates; jobs that are already queued keep theirs."""
         self._runs.pop(run, None)
         self._environments.pop(run, None)
 

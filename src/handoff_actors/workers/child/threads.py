@@ -1,8 +1,8 @@
-"""How many threads numerical libraries start: as many as the cores that their function claims, one where it claims none.
+"""Limit the threads of numerical libraries to the cores that a function claims, and to one where it claims none.
 
-By themselves they start one for each core of the machine, and a node has a worker for each core: on two cores, products
-of matrices on two workers then take two to four times as long. Dask and joblib limit them for the same reason. Whoever
-sets one of the variables for the node has said what is to hold, and nothing is changed.
+By themselves libraries start one thread for each core of the machine, and a node has a worker for each core: on two cores,
+products of matrices on two workers then take two to four times as long. Dask and joblib limit them for the same reason. If
+one of the variables is set for the node, that setting holds, and this module changes nothing.
 """
 
 import os
@@ -17,7 +17,7 @@ VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 class Threads:
-    """What libraries of this process are told."""
+    """The limit for the libraries of this process."""
 
     def __init__(self) -> None:
         #: 0: nothing yet.
@@ -27,7 +27,7 @@ class Threads:
         self._modules = 0
 
     def limit(self, most: int) -> None:
-        """Let libraries start so many, those that are loaded already only where threadpoolctl is installed."""
+        """Set the limit; loaded libraries follow it only where threadpoolctl is installed."""
         is_first, self.most = not self.most, most
         if not self._is_left_to_us:
             return
@@ -40,7 +40,7 @@ class Threads:
             from threadpoolctl import ThreadpoolController  # noqa: PLC0415 - few programs have it
         except ImportError:
             return
-        # To look for libraries takes a millisecond, to tell those that are known some microseconds.
+        # Finding libraries takes a millisecond, limiting known libraries some microseconds.
         if self._loaded is None or len(sys.modules) != self._modules:
             self._loaded, self._modules = ThreadpoolController(), len(sys.modules)
         self._loaded.limit(limits=most)

@@ -39,18 +39,18 @@ _PRELOADED_FOR_ASYNC: Final = "handoff_actors.workers.child.async_worker"
 
 
 class Zygote:
-    """Serves one node over `channel`, a SOCK_SEQPACKET socket."""
+    """Serve one node over `channel`, a SOCK_SEQPACKET socket."""
 
     def __init__(self, channel: socket.socket, settings: ZygoteSettings) -> None:
         self._channel = channel
         self._settings = settings
         self._node = os.getppid()
-        #: Workers that have not been reaped, and what they print, by pid.
+        #: Workers that have not been reaped, and the tails of their output, by pid.
         self._workers: dict[int, tuple[WorkerId, Tail]] = {}
         self._wakeup, self._waker = socket.socketpair()
 
     def serve(self) -> None:
-        """Fork, kill and reap until the node is gone; then leave nothing of it behind."""
+        """Fork, kill and reap until the node is gone; then end its workers and remove its store."""
         self._catch_signals()
         adopt_orphans()
         # Neither the zygote nor its forks ever look for garbage in what has been imported.
@@ -93,7 +93,7 @@ class Zygote:
     # --- Requests
 
     def _handle_request(self) -> bool:
-        """Do what the node asks for; False when there is no node."""
+        """Serve one request of the node; False when the node is gone."""
         request, descriptors, _, _ = socket.recv_fds(
             self._channel, _MESSAGE_NBYTES, _CHANNELS_PER_WORKER, socket.MSG_CMSG_CLOEXEC
         )
@@ -138,7 +138,7 @@ class Zygote:
     # --- Ends
 
     def _reap(self) -> None:
-        """Report the workers that have ended, and what they leave behind ends too."""
+        """Report the workers that have ended, and kill the processes that they leave behind."""
         while (ended := _next_ended()) is not None:
             known = self._workers.pop(ended.si_pid, None)
             if known is not None:
@@ -169,7 +169,7 @@ class Zygote:
 
 
 def _next_ended() -> os.waitid_result | None:
-    """Find a child that has ended, and leave it to be reaped."""
+    """Find a child that has ended, without reaping it."""
     with suppress(ChildProcessError):
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return None
@@ -186,13 +186,13 @@ def main() -> None:
     """Serve the node that started this process. `sys.argv` has the `ZygoteSettings`, after its first entry."""
     settings = ZygoteSettings.parse(sys.argv[1:])
     sys.argv[:] = [""]
-    # User code and multiprocessing in it look at it; there is nothing of the app's to be seen.
+    # User code and multiprocessing look at it; it must be empty.
     sys.modules["__main__"] = ModuleType("__main__")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Workers end without notice: what they print must not stay behind in a buffer.
         sys.stdout.reconfigure(line_buffering=True)
     channel = socket.socket(fileno=settings.channel)
-    # Workers have it by being forked; what users' functions start is not to.
+    # Workers inherit it by being forked; processes that users' functions start must not.
     os.set_inheritable(settings.pipe, False)
     Zygote(channel, settings).serve()
     # The node waits for this end, and to take all modules apart first would take as long as all before.

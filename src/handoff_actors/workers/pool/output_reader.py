@@ -1,4 +1,4 @@
-"""The node's end of the pipe through which its workers send home what functions print."""
+"""The node's end of the pipe that carries the output of functions on their way to the app."""
 
 import asyncio
 import fcntl
@@ -16,71 +16,71 @@ from handoff_actors.workers.protocol import Row, RowReader, output_part
 
 _PIPE_NBYTES: Final = 1024 * 1024
 _READ_NBYTES: Final = 64 * 1024
-#: What all workers of a node may print beyond its rate, and per second, in bytes.
+#: Bytes that all workers of a node may print at once, and per second.
 BURST_NBYTES: Final = 1024 * 1024
 RATE_NBYTES: Final = 1024 * 1024
-#: How long the pipe is left alone when they have printed more. It may fill up meanwhile: then workers count.
+#: Stop reading for so long when workers have printed more. If the pipe fills up, they drop and count lines.
 _PAUSE_S: Final = 0.05
 
 
 class OutputReader:
-    """One pipe. `said` gets what has arrived, run by run."""
+    """Read one pipe. `said` gets the output that has arrived, run by run."""
 
     def __init__(self, said: Callable[[RunId, Sequence[Said]], None]) -> None:
         self._said = said
         self._loop = asyncio.get_running_loop()
-        self._ours, theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         #: The end that workers write to, until `hand_over`.
-        self.theirs: int | None = theirs
+        self.write_end: int | None = write_end
         # There is a limit to what all pipes of a user may hold.
         with suppress(OSError):
-            fcntl.fcntl(self._ours, fcntl.F_SETPIPE_SZ, _PIPE_NBYTES)
+            fcntl.fcntl(self._read_end, fcntl.F_SETPIPE_SZ, _PIPE_NBYTES)
         self._reader = RowReader()
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._loop.time())
         self._resuming: asyncio.TimerHandle | None = None
         self._is_open = True
-        self._loop.add_reader(self._ours, self._read)
+        self._loop.add_reader(self._read_end, self._read)
 
     def hand_over(self) -> None:
-        """Whoever was to inherit the other end has it."""
-        if self.theirs is not None:
-            os.close(self.theirs)
-            self.theirs = None
+        """Close the other end here, once the zygote has inherited it."""
+        if self.write_end is not None:
+            os.close(self.write_end)
+            self.write_end = None
 
     def drain(self) -> None:
-        """Take all that is there, as something else that a worker has said comes after it."""
+        """Read everything that has arrived, before a message that comes after it is handled."""
         while self._is_open and self._take():
             pass
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop reading and close the pipe."""
         self.hand_over()
         if self._is_open:
             self._is_open = False
             if self._resuming is not None:
                 self._resuming.cancel()
-            self._loop.remove_reader(self._ours)
-            os.close(self._ours)
+            self._loop.remove_reader(self._read_end)
+            os.close(self._read_end)
 
     def _read(self) -> None:
         if self._bucket.tokens(self._loop.time()) > 0:
             self._take()
         else:
-            self._loop.remove_reader(self._ours)
+            self._loop.remove_reader(self._read_end)
             self._resuming = self._loop.call_later(_PAUSE_S, self._resume)
 
     def _resume(self) -> None:
         self._resuming = None
-        self._loop.add_reader(self._ours, self._read)
+        self._loop.add_reader(self._read_end, self._read)
 
     def _take(self) -> bool:
         try:
-            received = os.read(self._ours, _READ_NBYTES)
+            received = os.read(self._read_end, _READ_NBYTES)
         except BlockingIOError:
             return False
         if not received:
             # Every worker has ended, and so has the zygote.
-            self._loop.remove_reader(self._ours)
+            self._loop.remove_reader(self._read_end)
             return False
         has_room = self._bucket.tokens(self._loop.time()) > 0
         self._bucket.overdraw(len(received))

@@ -1,4 +1,4 @@
-"""The node's end of a worker's data channel: it never blocks, and what is written together is one system call."""
+"""The node's end of a worker's data channel: never blocks, and sends all that waits in one system call."""
 
 import asyncio
 import socket
@@ -9,12 +9,12 @@ from typing import Final
 
 from handoff_actors.workers.protocol import READ_NBYTES, FromWorker, JobKey, RowReader, from_worker
 
-#: What one system call takes (IOV_MAX is 1024).
+#: Chunks in one system call (IOV_MAX is 1024).
 _CHUNKS_PER_SEND: Final = 512
 
 
 class Pipe:
-    """Writes chunks in order, reads messages.
+    """Write chunks in order, read messages.
 
     `received` gets the messages of one read, `closed` is called at the end, and `unsent` when a flush is needed.
     """
@@ -33,7 +33,7 @@ class Pipe:
         self._closed = closed
         self._has_unsent = unsent
         self._reader = RowReader()
-        #: Each with the jobs that it gives to the worker.
+        #: Chunks, each with the jobs that it gives to the worker.
         self._unsent: deque[tuple[bytes | memoryview, Sequence[JobKey]]] = deque()
         #: A flush has been asked for, or waits for room.
         self._is_flush_due = False
@@ -49,7 +49,7 @@ class Pipe:
             self._has_unsent(self)
 
     def flush(self) -> None:
-        """Send what there is room for now, the rest later."""
+        """Send as much as the channel has room for now, the rest later."""
         if not self._is_open:
             return
         while self._unsent:
@@ -71,18 +71,18 @@ class Pipe:
             self._loop.remove_writer(self._end)
 
     def take_back(self) -> list[JobKey]:
-        """Drop the chunks with jobs of which nothing has been sent; gives their jobs."""
+        """Drop the chunks with jobs that have not been sent even in part; gives their jobs."""
         taken = [job for _, jobs in self._unsent for job in jobs]
         self._unsent = deque(entry for entry in self._unsent if not entry[1])
         return taken
 
     def drain(self) -> None:
-        """Read all that has arrived."""
+        """Read everything that has arrived."""
         while self._is_open and self._read():
             pass
 
     def close(self) -> None:
-        """Close it, and drop what is unsent; `closed` is not called."""
+        """Close the channel and drop unsent chunks; `closed` is not called."""
         if self._is_open:
             self._is_open = False
             self._loop.remove_reader(self._end)

@@ -1,4 +1,4 @@
-"""The workers of one node: spawned, given jobs, listened to, and accounted for until the last has ended."""
+"""The workers of one node: start them, give them jobs, receive their results, account for their ends."""
 
 import asyncio
 import os
@@ -49,13 +49,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class WorkerEvents(Protocol):
-    """What a pool tells its node, from the event loop."""
+    """Events that a pool reports to its node, from the event loop."""
 
     def worker_up(self, worker: WorkerId, pid: int) -> None:
-        """The worker is ready; the first that is said of it."""
+        """The worker is ready; its first event."""
 
     def worker_done(self, worker: WorkerId, run: RunId, done: list[Done]) -> None:
-        """Attempts that ended well; what was too large is in the store, in "{run:016x}-{index}.{attempt}"."""
+        """Attempts succeeded; a large result is in the store, as "{run:016x}-{index}.{attempt}"."""
 
     def worker_failed(
         self,
@@ -69,35 +69,35 @@ class WorkerEvents(Protocol):
         ran_s: float,
         traces: Traces,
     ) -> None:
-        """An attempt that did not."""
+        """An attempt failed; the worker goes on."""
 
     def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
-        """What the worker gave back; once for each recall, unless it ends first."""
+        """The worker gave back these jobs; once for each recall, unless it ends first."""
 
     def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
-        """What functions have printed and logged; comes before their ends."""
+        """Functions have printed or logged this; comes before their ends."""
 
     def worker_exited(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
     ) -> None:
-        """The worker has ended. Once for each, and the last that is said of it."""
+        """The worker has ended; its last event."""
 
 
 class _Worker:
-    """What the pool knows of a worker that has not ended."""
+    """A worker that has not ended, as the pool knows it."""
 
     def __init__(self, zygote: ZygoteLink, pipe: Pipe, control: socket.socket | None) -> None:
         self.zygote = zygote
         self.pipe = pipe
-        #: None: an async worker, which hears everything over its pipe.
+        #: None: an async worker, which gets everything over its pipe.
         self.control = control
         self.pid: int | None = None
-        #: As the worker counts too.
+        #: The digests of the codes that the worker has; it keeps the same count.
         self.codes: LruCache[bytes, bool] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
-        #: Numbers of the templates that it has, by run.
+        #: Numbers of the templates that the worker has, by run.
         self.templates: dict[int, set[int]] = {}
         self.devices: str | None = None
-        #: Jobs that a recall took from the pipe, until the worker has answered for the rest.
+        #: Jobs that a recall took from the pipe, until the worker has answered for its own.
         self.taken_back: list[JobKey] = []
         self.is_cut_off = False
 
@@ -114,7 +114,7 @@ class WorkerPool:
         self._disk = disk
         self._inline_limit = inline_limit
         self._zygote: ZygoteLink | None = None
-        self._hearing: OutputReader | None = None
+        self._output_reader: OutputReader | None = None
         self._workers: dict[WorkerId, _Worker] = {}
         self._unflushed: list[Pipe] = []
         self._is_held = False
@@ -122,7 +122,7 @@ class WorkerPool:
     async def start(self) -> None:
         """Make the store's directories and start the zygote; it need not be ready for `spawn`.
 
-        The directories must be empty or not exist, because all of them is removed when the zygote ends.
+        The directories must be empty or not exist, because they are removed when the zygote ends.
         Raises FileExistsError, OSError.
         """
         for directory in self._directories():
@@ -149,9 +149,9 @@ class WorkerPool:
         jobs: Sequence[Job],
         devices: str | None,
     ) -> None:
-        """Send jobs, with those of the run's templates that the worker lacks and they use.
+        """Send jobs, with the templates that they use and the worker lacks.
 
-        `devices` is what CUDA_VISIBLE_DEVICES is to say to them; None leaves it as the node has it.
+        `devices` is their CUDA_VISIBLE_DEVICES; None: the node's own.
         """
         to = self._workers.get(worker)
         if to is None:
@@ -164,7 +164,7 @@ class WorkerPool:
             to.pipe.write(chunk, keys)
 
     def recall(self, worker: WorkerId) -> None:
-        """Ask for what has not started; answered by `worker_recalled`."""
+        """Ask for the jobs that have not started; answered by `worker_recalled`."""
         of = self._workers.get(worker)
         if of is None:
             return
@@ -184,7 +184,7 @@ class WorkerPool:
             of.pipe.write(_encode(CancelJob((run, index, attempt))))
 
     def kill(self, worker: WorkerId) -> None:
-        """End the worker and every process that it has started, whatever they do."""
+        """Kill the worker and every process that it has started."""
         victim = self._workers.get(worker)
         if victim is not None and victim.zygote.is_running:
             victim.zygote.kill(worker)
@@ -196,11 +196,11 @@ class WorkerPool:
                 worker.pipe.write(_encode(DropTemplates(run)))
 
     def hold(self) -> None:
-        """Let what is said to workers wait for `flush`; otherwise it leaves at the end of this tick of the loop."""
+        """Hold messages to workers until `flush`; otherwise they leave at the end of this tick of the loop."""
         self._is_held = True
 
     def flush(self) -> None:
-        """Send what waits, in one system call for each worker."""
+        """Send the waiting messages, in one system call for each worker."""
         self._is_held = False
         unflushed, self._unflushed = self._unflushed, []
         for pipe in unflushed:
@@ -211,11 +211,11 @@ class WorkerPool:
         if self._zygote is not None:
             await self._zygote.close()
             self._zygote = None
-            # One that was killed has left it.
+            # A zygote that was killed has left it.
             for directory in self._directories():
                 await asyncio.to_thread(directories.remove, directory)
         # Also where the zygote could not be started.
-        self._close_hearing()
+        self._close_output_reader()
         for worker in list(self._workers):
             self._retire(worker, int(signals.SIGKILL), None)
 
@@ -227,19 +227,25 @@ class WorkerPool:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def _start_zygote(self) -> ZygoteLink:
-        self._close_hearing()
-        hearing = self._hearing = OutputReader(self._events.functions_said)
-        assert hearing.theirs is not None
-        told = (self._store, self._disk, self._inline_limit, hearing.theirs)
-        zygote = ZygoteLink(*told, self._reported, self._zygote_lost)
-        hearing.hand_over()
+        self._close_output_reader()
+        reader = self._output_reader = OutputReader(self._events.functions_said)
+        assert reader.write_end is not None
+        zygote = ZygoteLink(
+            self._store,
+            self._disk,
+            self._inline_limit,
+            reader.write_end,
+            self._reported,
+            self._zygote_lost,
+        )
+        reader.hand_over()
         return zygote
 
-    def _close_hearing(self) -> None:
-        if self._hearing is not None:
-            self._hearing.drain()
-            self._hearing.close()
-            self._hearing = None
+    def _close_output_reader(self) -> None:
+        if self._output_reader is not None:
+            self._output_reader.drain()
+            self._output_reader.close()
+            self._output_reader = None
 
     def _directories(self) -> list[Path]:
         return [self._store] if self._disk is None else [self._store, self._disk]
@@ -257,7 +263,7 @@ class WorkerPool:
                 code = template.code
             to.pipe.write(_encode(_definition(run, template, code)))
 
-    # --- Hearing
+    # --- Receiving
 
     def _received(self, worker: WorkerId, messages: list[FromWorker]) -> None:
         for message in _merge_done(messages):
@@ -285,9 +291,9 @@ class WorkerPool:
         )
 
     def _printed(self, message: JobsPrinted) -> None:
-        """Functions have printed, which is to be heard before their ends."""
-        if self._hearing is not None:
-            self._hearing.drain()
+        """Read the output of functions before their ends are reported."""
+        if self._output_reader is not None:
+            self._output_reader.drain()
         for (run, index, attempt), lines in message.dropped:
             if lines:
                 self._events.functions_said(run, [Dropped(index, attempt, lines)])
@@ -297,7 +303,7 @@ class WorkerPool:
         self._retire(ended.worker, ended.signal, ended.exit_code, traces)
 
     def _cut_off(self, worker: WorkerId) -> None:
-        """Nothing more comes from the worker: it has ended, or its user's code has closed its channel."""
+        """No more messages can come from the worker: it has ended, or user code has closed its channel."""
         cut_off = self._workers[worker]
         if cut_off.is_cut_off:
             return
@@ -308,14 +314,14 @@ class WorkerPool:
             self._retire(worker, int(signals.SIGKILL), None)
 
     def _zygote_lost(self, zygote: ZygoteLink) -> None:
-        """Its workers end with it; each is retired when it is cut off."""
+        """A zygote has ended, and its workers with it; retire each when it is cut off."""
         for worker, orphan in list(self._workers.items()):
             if orphan.zygote is not zygote:
                 continue
             if orphan.is_cut_off:
                 self._retire(worker, int(signals.SIGKILL), None)
             elif orphan.pid is not None:
-                # The kernel kills the worker, not what it has started. Its pid was in use a moment ago, and is
+                # The kernel kills the worker, not the processes that it has started. Its pid was in use a moment ago, and is
                 # not given to another process before all others have been.
                 with suppress(ProcessLookupError):
                     os.killpg(orphan.pid, signals.SIGKILL)
@@ -323,13 +329,13 @@ class WorkerPool:
     def _retire(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces = NO_TRACES
     ) -> None:
-        """Account for a worker that has ended, after its last words."""
+        """Report the end of a worker, after its last messages."""
         ended = self._workers[worker]
         ended.is_cut_off = True
         ended.pipe.drain()
         ended.pipe.close()
-        if self._hearing is not None:
-            self._hearing.drain()
+        if self._output_reader is not None:
+            self._output_reader.drain()
         if ended.control is not None:
             ended.control.close()
         del self._workers[worker]

@@ -1,4 +1,4 @@
-"""The node's end of a zygote: starts the process, asks it for workers, hears of their ends."""
+"""The node's end of a zygote: starts the process, asks it for workers, receives reports of their ends."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ from handoff_actors.workers.protocol import (
     zygote_packet,
 )
 
-#: The last that a worker printed is the most of it.
+#: The last lines that a worker printed are most of a report.
 _MESSAGE_NBYTES: Final = 16 * 1024
 #: How long a zygote may take to kill its workers and to remove the store before it is killed itself.
 _GRACE_S: Final = 10.0
-#: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`. What it imports
-#: stays for good: to look for garbage in it would take milliseconds that the first function waits for.
+#: The zygote can import nothing before it has the node's path. With -c it has an empty `__main__`. The modules
+#: that it imports stay for good: a search for garbage in them would take milliseconds that the first function waits for.
 _BOOT: Final = (
     f"import gc, sys; gc.disable(); sys.path[:] = sys.argv[{1 + len(ZygoteSettings._fields)}:]; "
     f"del sys.argv[{1 + len(ZygoteSettings._fields)}:]; "
@@ -36,7 +36,7 @@ _BOOT: Final = (
 
 
 class ZygoteLink:
-    """A running zygote. `reported` gets its reports; `lost` is called once if it ends unasked."""
+    """A running zygote. `reported` gets its reports; `lost` is called once if it ends without `close`."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class ZygoteLink:
         self._request(ForkWorker(worker), channels)
 
     def kill(self, worker: WorkerId) -> None:
-        """Ask for the end of a worker; no matter if it has ended."""
+        """Ask for the end of a worker; it may have ended already."""
         self._request(KillGroup(worker), ())
 
     async def close(self) -> None:
-        """Have it kill its workers, remove the store and end; returns when that is so."""
+        """Have the zygote kill its workers, remove the store and end; returns when it has."""
         if not self.is_running:
             return
         descriptor = os.pidfd_open(self._process.pid)
@@ -106,7 +106,7 @@ class ZygoteLink:
                 self._loop.add_writer(self._channel, self._send)
                 return
             except ConnectionError:
-                # The reader will see the end, and whoever waits for this worker its end.
+                # The reader will see the end of the channel, and the pool the end of this worker.
                 pass
             self._unsent.popleft()
             for channel in channels:
@@ -114,7 +114,7 @@ class ZygoteLink:
         self._loop.remove_writer(self._channel)
 
     def _read(self) -> None:
-        """Hear every report that there is: with a dead zygote its last ones come first."""
+        """Read every report that has arrived: the last reports of a dead zygote come before its end."""
         while self.is_running:
             try:
                 report = self._channel.recv(_MESSAGE_NBYTES)
