@@ -25,7 +25,7 @@ from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.jobs import FIRST, Arg, Done, Job, Rank, Template, Ticket
-from handoff_actors.wire.messages.runs import Assign, Closed, Completed, Failed, Recalled
+from handoff_actors.wire.messages.runs import Assign, Closed, Completed, Failed, FailureKind, Recalled
 
 RUN = RunId(7)
 APP = PeerId(b"app")
@@ -111,7 +111,9 @@ def exited(worker: WorkerId = FIRST_WORKER, signal: int | None = 9) -> WorkerExi
     return WorkerExited(worker, signal, None if signal else 3)
 
 
-def worker_failed(index: int, kind: str = "exception", worker: WorkerId = FIRST_WORKER) -> WorkerFailed:
+def worker_failed(
+    index: int, kind: FailureKind = "exception", worker: WorkerId = FIRST_WORKER
+) -> WorkerFailed:
     return WorkerFailed(worker, RUN, index, 1, kind, b"error", "reason", 0.1)
 
 
@@ -153,7 +155,7 @@ def completed(name: str, *entries: Done) -> MessageFromNode:
 
 
 def failed(
-    name: str, index: int, kind: str = "exception", *, attempt: int = 1, lost: int | None = None
+    name: str, index: int, kind: FailureKind = "exception", *, attempt: int = 1, lost: int | None = None
 ) -> MessageFromNode:
     return MessageFromNode(name, Failed(RUN, index, attempt, kind, b"error", "reason", lost, None, None, 0.0))
 

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Literal
 
 from handoff_actors.core.resources import holds
 from handoff_actors.core.run.scheduling.program import Program
@@ -10,6 +11,7 @@ from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
 from handoff_actors.graph.argument import Collocated
 from handoff_actors.ids import Index, Resources
 from handoff_actors.wire.messages.jobs import Ref, Template
+from handoff_actors.wire.messages.runs import FailureKind
 from tests.simulation.symbols import PACK, UNPACK, Code, encode_constants, make_code, values_of
 
 COSTS: Sequence[dict[str, float]] = (
@@ -23,8 +25,9 @@ COSTS: Sequence[dict[str, float]] = (
     {"license": 1},
     {"memory": 700},
 )
-#: What an attempt may do instead of ending well.
-MISHAPS = ("exception", "exception", "slow", "crash", "store", "serialization")
+#: What an attempt may do instead of ending well: fail, take far too long, or end its worker.
+Mishap = FailureKind | Literal["slow", "crash"]
+MISHAPS: Sequence[Mishap] = ("exception", "exception", "slow", "crash", "store", "serialization")
 LARGE_NBYTES = 1_000_000
 
 
@@ -35,7 +38,7 @@ class Conduct:
     duration_s: float
     is_large: bool
     #: What goes wrong, by attempt.
-    mishaps: dict[int, str] = field(default_factory=dict)
+    mishaps: dict[int, Mishap] = field(default_factory=dict)
     #: It does not end when it is cancelled.
     is_stubborn: bool = False
 

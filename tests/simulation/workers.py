@@ -17,6 +17,7 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.worker_scheduler import CANCEL_GRACE_S
 from handoff_actors.ids import Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Job, Ticket
+from handoff_actors.wire.messages.runs import FailureKind
 from tests.simulation.dags import Conduct
 from tests.simulation.network import Clock, Timeline
 
@@ -159,7 +160,7 @@ class SimulatedWorker:
         self._voice.send(WorkerDone(self.worker, task.give.run, [done]))
         self._start()
 
-    def _end_badly(self, task: Task, kind: str) -> None:
+    def _end_badly(self, task: Task, kind: FailureKind) -> None:
         del self.running[task.key]
         run, index = task.key
         self._voice.send(

@@ -23,7 +23,7 @@ from handoff_actors.wire.codec import (
 from handoff_actors.wire.messages.directions import AnyMessage, FromNode, OnBus, ToNode
 from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.members import Beat
-from handoff_actors.wire.messages.runs import Close, Completed
+from handoff_actors.wire.messages.runs import Close, Completed, Failed
 from handoff_actors.wire.messages.values import Chunk, Fetch
 
 ALL_DECODERS = (TO_NODE, FROM_NODE, ON_BUS)
@@ -49,7 +49,7 @@ def nested(kind: type[Any]) -> st.SearchStrategy[Any]:
     return st.deferred(lambda: message_of(kind))
 
 
-def value_of(info: Any) -> st.SearchStrategy[Any]:
+def value_of(info: Any) -> st.SearchStrategy[Any]:  # noqa: C901 - one table
     match info:
         case msgspec.inspect.UnionType():
             return st.one_of([value_of(part) for part in info.types])
@@ -63,6 +63,8 @@ def value_of(info: Any) -> st.SearchStrategy[Any]:
             return st.tuples(*map(value_of, info.item_types))
         case msgspec.inspect.DictType():
             return st.dictionaries(st.text(max_size=5), value_of(info.value_type), max_size=2)
+        case msgspec.inspect.LiteralType():
+            return st.sampled_from(info.values)
         case msgspec.inspect.MemoryViewType():
             return st.binary(max_size=20).map(memoryview)
         case _:
@@ -101,6 +103,14 @@ def test_every_message_comes_back_as_it_was(union: Any, decoder: Any, data: st.D
     messages = data.draw(messages_of(union))
 
     assert decode(encode(messages), decoder) == messages
+
+
+def test_failure_of_an_unknown_kind_is_a_malformed_frame() -> None:
+    failed = Failed(RunId(7), 0, 1, "exception", b"", "reason", None, None, None, 0.0)
+    frame = encode([failed]).replace(b"exception", b"exceptiom")
+
+    with pytest.raises(RemoteProtocolError, match="Invalid enum value 'exceptiom'"):
+        decode(frame, FROM_NODE)
 
 
 @settings(deadline=None)

@@ -62,6 +62,7 @@ from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket, Traces
 from handoff_actors.wire.messages.members import Advert, Hello, ListMembers, Members, Refused, Welcome
+from handoff_actors.wire.messages.runs import FAILURE_KINDS
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION, check_versions
 from handoff_actors.workers.pool.pool import WorkerPool
@@ -383,7 +384,13 @@ class NodeActor:
         traces: Traces,
     ) -> None:
         """See WorkerEvents."""
-        self._feed(WorkerFailed(worker, run, index, attempt, kind, error, reason, ran_s, traces))
+        known = FAILURE_KINDS.get(kind)
+        if known is None:
+            # The app could not even decode it. What the worker holds is accounted for by its end.
+            log.error("worker failed a function in an unknown way", extra={"node": self.name, "kind": kind})
+            self._pool.kill(worker)
+            return
+        self._feed(WorkerFailed(worker, run, index, attempt, known, error, reason, ran_s, traces))
 
     def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[RunId, Index, Attempt]]) -> None:
         """See WorkerEvents."""

@@ -1,6 +1,7 @@
 """What becomes of an attempt that a worker had: its value is kept or not, its run is told."""
 
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import (
@@ -109,9 +110,13 @@ class AttemptReports:
             assert run is not None, "the crew works for runs that go on"
             # It may have died with its result half written.
             effects.append(DiscardValue(casualty.run, job.index, job.attempt))
-            is_timeout = casualty.kind == "timeout"
-            why = too_long(run.templates[job.template]) if is_timeout else how_it_ended(event)
-            reason = casualty.reason or why
+            match casualty.kind:
+                case "timeout":
+                    reason = too_long(run.templates[job.template])
+                case "memory" | "worker":
+                    reason = casualty.reason or how_it_ended(event)
+                case _:
+                    assert_never(casualty.kind)
             effects.append(Reply(run.peer, death(casualty.run, job, casualty.kind, reason, event)))
         effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in parted]
         return effects + self._parted(parted)

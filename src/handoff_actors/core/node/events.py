@@ -7,6 +7,7 @@ from msgspec import Struct
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Said, Template, Ticket, Traces
+from handoff_actors.wire.messages.runs import FailureKind
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -55,13 +56,13 @@ class WorkerDone(Struct, frozen=True):
 
 
 class WorkerFailed(Struct, frozen=True):
-    """A worker is through with a function, without a value. `kind` as in `Failed`, or "cancelled"."""
+    """A worker is through with a function, without a value."""
 
     worker: WorkerId
     run: RunId
     index: Index
     attempt: Attempt
-    kind: str
+    kind: FailureKind
     error: bytes
     reason: str
     ran_s: float

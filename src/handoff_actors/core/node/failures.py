@@ -4,7 +4,7 @@ from handoff_actors.core.node.events import WorkerExited
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Template, Traces
-from handoff_actors.wire.messages.runs import Failed
+from handoff_actors.wire.messages.runs import Failed, FailureKind
 
 MEGABYTE = 1e6
 
@@ -12,7 +12,7 @@ MEGABYTE = 1e6
 def failure(
     run: RunId,
     job: Job,
-    kind: str,
+    kind: FailureKind,
     reason: str,
     *,
     error: bytes = b"",
@@ -24,7 +24,7 @@ def failure(
     return Failed(run, job.index, job.attempt, kind, error, reason, lost, None, None, ran_s, traces)
 
 
-def death(run: RunId, job: Job, kind: str, reason: str, end: WorkerExited) -> Failed:
+def death(run: RunId, job: Job, kind: FailureKind, reason: str, end: WorkerExited) -> Failed:
     """What a node says of an attempt whose worker has ended."""
     return Failed(
         run, job.index, job.attempt, kind, b"", reason, None, end.signal, end.exit_code, 0.0, end.traces

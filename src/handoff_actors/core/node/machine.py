@@ -49,7 +49,16 @@ from handoff_actors.core.resources import ResourceLedger
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.jobs import Job, Ref, Ticket
 from handoff_actors.wire.messages.members import Goodbye, ListRuns, Redeclare, Redeclared
-from handoff_actors.wire.messages.runs import Assign, Close, Closed, Copied, Copy, Recall, Recalled
+from handoff_actors.wire.messages.runs import (
+    Assign,
+    Close,
+    Closed,
+    Copied,
+    Copy,
+    FailureKind,
+    Recall,
+    Recalled,
+)
 
 if TYPE_CHECKING:
     from handoff_actors.wire.messages.directions import FromNode
@@ -338,7 +347,8 @@ class NodeMachine:
         run = self._clients.live(event.run)
         if run is None:
             return []
-        kind, lost = ("store", None) if event.has_no_room else ("input", event.index)
+        kind: FailureKind = "store" if event.has_no_room else "input"
+        lost = None if event.has_no_room else event.index
         told: list[FromNode] = [failure(event.run, job, kind, event.reason, lost=lost) for job in jobs]
         behind = [ticket for job in jobs for ticket in tickets_of(job)[1:]]
         told += [Recalled(event.run, behind, is_parted=True)] if behind else []

@@ -5,7 +5,7 @@ room that nobody uses, more are started, and end again once they have been idle 
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
-from handoff_actors.core.node.worker_state import WorkerState
+from handoff_actors.core.node.worker_state import KillReason, WorkerState
 from handoff_actors.ids import Resources, RunId, WorkerId
 
 #: Workers beyond the usual number end after so long without work.
@@ -88,7 +88,7 @@ class WorkerRoster:
             self._respawn_at = now + min(LAST_RESPAWN_S, FIRST_RESPAWN_S * 2 ** (self._failed_starts - 1))
         return state
 
-    def kill(self, state: WorkerState, verdict: str) -> KillWorker:
+    def kill(self, state: WorkerState, verdict: KillReason) -> KillWorker:
         """End one, whatever it does."""
         self.size -= not state.is_async and state.verdict is None
         state.verdict = verdict

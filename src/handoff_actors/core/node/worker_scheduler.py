@@ -8,12 +8,13 @@ The async worker runs many coroutines of many runs, each under a claim of its ow
 
 from collections.abc import Iterable
 from heapq import heappop, heappush
+from typing import assert_never
 
 from handoff_actors.core.node.events import CancelCoroutine, MemorySampled, NodeEffect, RecallWorker, RunJobs
 from handoff_actors.core.node.fair_queue import FairQueue, JobLane
 from handoff_actors.core.node.memory_guard import overgrown
 from handoff_actors.core.node.worker_roster import WorkerRoster
-from handoff_actors.core.node.worker_state import HeldJob, Key, LostJob, WorkerState
+from handoff_actors.core.node.worker_state import CancelReason, HeldJob, Key, LossKind, LostJob, WorkerState
 from handoff_actors.core.resources import GPU, ResourceLedger
 from handoff_actors.ids import Attempt, Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Job, Template, Ticket
@@ -133,10 +134,9 @@ class WorkerScheduler:
                 self.ledger.release(held.claim)
             if run not in self.templates:
                 continue
-            if held.verdict == "timeout" or state.verdict == "timeout":
-                casualties.append(LostJob(held.job, run, "timeout"))
-            elif state.verdict in {None, "memory"} and alone:
-                casualties.append(LostJob(held.job, run, state.verdict or "worker", state.reason))
+            kind = _loss_of(held, state, is_alone=alone)
+            if kind is not None:
+                casualties.append(LostJob(held.job, run, kind, state.reason))
             elif held.head is not None:
                 parted.append((run, Ticket(held.job.index, held.job.attempt)))
             else:
@@ -390,13 +390,28 @@ class WorkerScheduler:
         return [self.roster.kill(state, "closed")]
 
     def _cancel(
-        self, state: WorkerState, held: HeldJob, key: Key, verdict: str, now: float
+        self, state: WorkerState, held: HeldJob, key: Key, verdict: CancelReason, now: float
     ) -> list[NodeEffect]:
         if held.verdict is not None:
             return []
         held.verdict = verdict
         heappush(self._deadlines, (now + CANCEL_GRACE_S, state.worker, key[0], key[1], held.job.attempt))
         return [CancelCoroutine(state.worker, key[0], key[1], held.job.attempt)]
+
+
+def _loss_of(held: HeldJob, state: WorkerState, *, is_alone: bool) -> LossKind | None:
+    """Why a job is lost with its worker; None where it runs again."""
+    match held.verdict or state.verdict:
+        case "timeout":
+            return "timeout"
+        case "memory":
+            return "memory" if is_alone else None
+        case None:
+            return "worker" if is_alone else None
+        case "closed" | "idle":
+            return None
+        case verdict:
+            assert_never(verdict)
 
 
 def _may_go_before(starved: JobLane | None, lane: JobLane) -> bool:

@@ -1,6 +1,7 @@
 """A worker as its node sees it, a job in its hands, and one that is lost with it."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -10,6 +11,12 @@ from handoff_actors.ids import Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Job, Ticket
 
 Key = tuple[RunId, Index]
+#: Why a job is being cancelled: it has run for too long, or its run is over here.
+CancelReason = Literal["timeout", "closed"]
+#: Why a worker is being killed: for a job as above, because nobody needs it, or because of the memory that it uses.
+KillReason = Literal["timeout", "closed", "idle", "memory"]
+#: Why a job is lost with its worker: "worker" where that died under it.
+LossKind = Literal["timeout", "memory", "worker"]
 
 #: A worker that holds several jobs and has said nothing for so long is not as fast as was thought.
 SILENCE_S = 0.01
@@ -24,8 +31,8 @@ class HeldJob(Struct, eq=False):
     claim: Claim | None = None
     #: The first of the unit that it belongs to, where that has more members.
     head: Job | None = None
-    #: Why it is being cancelled: "timeout" or "closed".
-    verdict: str | None = None
+    #: Why it is being cancelled.
+    verdict: CancelReason | None = None
 
 
 class WorkerState(Struct, eq=False):
@@ -47,8 +54,8 @@ class WorkerState(Struct, eq=False):
     recalled: bool = False
     #: It has given back the rest because of one that takes long, and gets nothing more until that has ended.
     is_held_up: bool = False
-    #: Why it is being killed: "timeout", "closed", "idle" or "memory", and that in more words.
-    verdict: str | None = None
+    #: Why it is being killed, and that in more words.
+    verdict: KillReason | None = None
     reason: str = ""
     #: Its memory when that was last looked at, and the last time before it was lent.
     used_nbytes: int = 0
@@ -79,10 +86,10 @@ class WorkerState(Struct, eq=False):
 
 
 class LostJob(Struct, frozen=True):
-    """A job that its worker will not finish, and why: "timeout", "memory" or "worker" (it died under it)."""
+    """A job that its worker will not finish, and why."""
 
     job: Job
     run: RunId
-    kind: str
+    kind: LossKind
     #: For people, where there is more to say.
     reason: str = ""

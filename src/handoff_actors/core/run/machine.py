@@ -344,13 +344,15 @@ class RunMachine:
             case "serialization" | "environment":
                 self._observing.function("failed", index, name, failed.reason)
                 self._fail(could_not_run(failed, function_id, name), failed.error)
-            case _:
+            case "exception" | "timeout" | "store" | "memory" | "cancelled":
                 if self.retries.may_retry(index):
                     self._observing.function("retried", index, name, failed.reason)
                     self._rest(index, now)
                 else:
                     self._observing.function("failed", index, name, failed.reason)
                     self._fail(function_failed(failed, function_id, name, attempts), failed.error)
+            case _:
+                assert_never(failed.kind)
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
         node = self.progress.node[index] or ""

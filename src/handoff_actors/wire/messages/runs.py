@@ -1,10 +1,19 @@
 """Messages about runs, between clients and the nodes that serve them."""
 
+from collections.abc import Mapping
+from typing import Literal, get_args
+
 from msgspec import field
 
 from handoff_actors.ids import Attempt, Index, Resources, RunId
-from handoff_actors.wire.messages.base import Count, Message, Name
+from handoff_actors.wire.messages.base import Count, Message
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Ref, Said, Template, Ticket, Traces
+
+#: Why an attempt failed: see `Failed`.
+FailureKind = Literal[
+    "exception", "timeout", "serialization", "environment", "worker", "input", "store", "memory", "cancelled"
+]
+FAILURE_KINDS: Mapping[str, FailureKind] = {kind: kind for kind in get_args(FailureKind)}
 
 
 class Fetched(Message, frozen=True):
@@ -70,8 +79,9 @@ class Failed(Message, frozen=True, tag=33):
     index: Index
     attempt: Attempt
     #: "exception", "timeout", "serialization", "environment" (the node can't provide it), "worker" (it died), "input" (no
-    #: holder had it), "store" (there is no room for the result), "memory" (killed because of the memory that it used).
-    kind: Name
+    #: holder had it), "store" (there is no room for the result), "memory" (killed because of the memory that it used),
+    #: "cancelled" (a coroutine was cancelled from within).
+    kind: FailureKind
     #: The encoded exception, or b"" where there is none.
     error: bytes
     #: For people.
