@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from handoff_actors.core.node.events import (
+    Advertise,
     MessageFromPeer,
     NodeEffect,
     PeerConnected,
     Reply,
+    ReportProtocolError,
     RunJobs,
     WorkerDone,
     WorkerExited,
@@ -25,7 +27,15 @@ from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.jobs import FIRST, Arg, Done, Job, Rank, Template, Ticket
-from handoff_actors.wire.messages.runs import Assign, Closed, Completed, Failed, FailureKind, Recalled
+from handoff_actors.wire.messages.runs import (
+    Assign,
+    Closed,
+    Completed,
+    Failed,
+    FailureKind,
+    Recalled,
+    Rejected,
+)
 
 RUN = RunId(7)
 APP = PeerId(b"app")
@@ -63,8 +73,8 @@ def job(
     return Job(index, attempt, number, list(args), None, rank=rank)
 
 
-def assign(jobs: Sequence[Job], templates: Sequence[Template] = (), run: RunId = RUN) -> Assign:
-    return Assign(run, list(templates or [template()]), list(jobs))
+def assign(jobs: Sequence[Job], templates: Sequence[Template] | None = None, run: RunId = RUN) -> Assign:
+    return Assign(run, [template()] if templates is None else list(templates), list(jobs))
 
 
 def said(message: object, peer: PeerId = APP) -> MessageFromPeer:
@@ -105,6 +115,14 @@ def gives(effects: Sequence[NodeEffect]) -> list[tuple[WorkerId, list[int]]]:
 
 def replies(effects: Sequence[NodeEffect]) -> list[FromNode]:
     return [effect.message for effect in effects if isinstance(effect, Reply)]
+
+
+def rejection(effects: Sequence[NodeEffect]) -> str:
+    """Why a node does nothing about a message but tell its sender and its log."""
+    (reported,) = [effect for effect in effects if isinstance(effect, ReportProtocolError)]
+    others = [effect for effect in effects if not isinstance(effect, ReportProtocolError | Advertise)]
+    assert others == [Reply(reported.peer, Rejected(RUN, reported.reason))]
+    return reported.reason
 
 
 def exited(worker: WorkerId = FIRST_WORKER, signal: int | None = 9) -> WorkerExited:

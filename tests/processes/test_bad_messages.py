@@ -31,12 +31,14 @@ from handoff_actors.wire.messages.members import (
     Goodbye,
     Hello,
     ListMembers,
+    ListRuns,
     Members,
     Redeclare,
     Refused,
+    Runs,
     Welcome,
 )
-from handoff_actors.wire.messages.runs import Assign, Close, Closed, Recall, Recalled
+from handoff_actors.wire.messages.runs import Assign, Close, Closed, Recall, Recalled, Rejected
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION
 from tests.daemons import Daemon, Daemons
@@ -245,6 +247,30 @@ async def test_hostile_member_harms_nobody(node: Daemon, peer: RawPeer, messages
         run = await session.execute_distributed(handoff.DAG().add_function(handoff.Function("one", [], int)))
 
     assert run.results["one"] == 0
+
+
+def test_work_that_can_not_be_done_is_rejected_with_the_reason(node: Daemon, peer: RawPeer) -> None:
+    answer = peer.ask(HELLO, Assign(RunId(7), [], [JOB]))
+
+    assert answer == Rejected(RunId(7), "function 0: template 0 was never sent")
+    assert isinstance(peer.ask(Close(RunId(7))), Closed)
+
+
+def test_frame_that_can_not_be_decoded_ends_the_connection_and_its_runs(node: Daemon, peer: RawPeer) -> None:
+    peer.ask(HELLO, Assign(RunId(7), [TEMPLATE], [JOB]))
+    peer.socket.send(b"nonsense")
+
+    [refused] = decode(peer.socket.recv(), FROM_NODE)
+    while not isinstance(refused, Refused):
+        [refused] = decode(peer.socket.recv(), FROM_NODE)
+
+    assert "can't decode a message: a frame is malformed" in refused.reason
+    peer.say(ListRuns())
+    [stranger] = decode(peer.socket.recv(), FROM_NODE)
+    assert stranger == Refused("say Hello first")
+    peer.say(HELLO, ListRuns())
+    [_, listed] = decode(peer.socket.recv(), FROM_NODE)
+    assert listed == Runs([])
 
 
 async def test_work_for_another_members_run_changes_nothing(node: Daemon, peer: RawPeer) -> None:

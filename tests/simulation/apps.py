@@ -21,7 +21,7 @@ from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.events import MessageFromNode, Release
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert
-from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled
+from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled, Rejected
 from tests.simulation.links import Link, Links
 from tests.simulation.network import Clock, Path
 from tests.simulation.runs import SimulatedRun
@@ -93,7 +93,14 @@ class App:
 
     def heard(self, name: str, message: FromNode) -> None:
         match message:
-            case Completed(number) | Failed(number) | Recalled(number) | Copied(number) | Closed(number):
+            case (
+                Completed(number)
+                | Failed(number)
+                | Recalled(number)
+                | Copied(number)
+                | Closed(number)
+                | Rejected(number)
+            ):
                 run = self.runs[number]
                 if isinstance(message, Failed):
                     run.count_failure(message)

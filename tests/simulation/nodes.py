@@ -25,6 +25,7 @@ from handoff_actors.core.node.events import (
     PeerLost,
     RecallWorker,
     Reply,
+    ReportProtocolError,
     RunJobs,
     SpawnWorker,
     SpillValue,
@@ -235,6 +236,8 @@ class SimulatedNode:
         match effect:
             case Reply(peer, message):
                 self._reply(peer, message)
+            case ReportProtocolError(_, reason):
+                raise AssertionError(f"{self.name} rejects a message: {reason}")
             case SpawnWorker():
                 self._spawn(effect)
             case RunJobs(worker):

@@ -27,7 +27,7 @@ from handoff_actors.transport.endpoint import Network
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert, Redeclare, Redeclared
-from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Output, Recalled, Started
+from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Output, Recalled, Rejected, Started
 from handoff_actors.wire.messages.values import Fetch
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class Hub:
     def heard(self, name: str, message: FromNode) -> None:
         """See ConnectionListener."""
         match message:
-            case Completed() | Failed() | Recalled() | Copied() | Closed() | Started():
+            case Completed() | Failed() | Recalled() | Copied() | Closed() | Rejected() | Started():
                 runner = self.runs.get(message.run)
                 if runner is not None:
                     runner.heard(name, message)

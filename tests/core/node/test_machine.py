@@ -17,6 +17,7 @@ from handoff_actors.core.node.events import (
     PeerConnected,
     PeerLost,
     Reply,
+    ReportProtocolError,
     SpawnWorker,
     SpillValue,
     WorkerDone,
@@ -24,11 +25,18 @@ from handoff_actors.core.node.events import (
     WorkerUp,
 )
 from handoff_actors.core.node.limits import Limits
-from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages.jobs import Call, Ref, Template, TemplateEnvironment, Ticket
-from handoff_actors.wire.messages.members import Beat, Goodbye, Redeclare, Redeclared
-from handoff_actors.wire.messages.runs import Close, Closed, Completed, Failed, Recall, Recalled
+from handoff_actors.wire.messages.jobs import Call, Job, Ref, Template, TemplateEnvironment, Ticket
+from handoff_actors.wire.messages.members import (
+    Beat,
+    Goodbye,
+    ListRuns,
+    Redeclare,
+    Redeclared,
+    Runs,
+    ServedRun,
+)
+from handoff_actors.wire.messages.runs import Assign, Close, Closed, Completed, Failed, Recall, Recalled
 from tests.core.builders import (
     APP,
     FIRST_WORKER,
@@ -40,6 +48,7 @@ from tests.core.builders import (
     exited,
     gives,
     job,
+    rejection,
     replies,
     said,
     started_node,
@@ -110,8 +119,68 @@ def test_words_of_a_worker_that_is_not_there_change_nothing() -> None:
 def test_template_that_was_never_sent_is_the_senders_fault() -> None:
     node = started_node()
 
-    with pytest.raises(RemoteProtocolError, match="template 5 was never sent"):
-        node.handle(said(assign([job(0, number=5)])), 1.0)
+    effects = node.handle(said(assign([job(0, number=5)])), 1.0)
+
+    assert "template 5 was never sent" in rejection(effects)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (assign([job(0), job(1, number=5)]), "function 1: template 5 was never sent"),
+        (assign([job(0, args=[b"", Call(5, [], None)])]), "function 0: template 5 was never sent"),
+        (
+            assign([job(0, args=[Call(0, [Call(5, [], None)], None)])]),
+            "function 0: template 5 was never sent",
+        ),
+        (assign([Job(0, 1, 0, [], None, (job(0),))]), "function 0 can't be the first of a unit"),
+        (
+            assign([Job(0, 1, 0, [], None, (job(1, args=[Call(5, [], None)]),))]),
+            "function 1: template 5 was never sent",
+        ),
+        (assign([job(0)], [template(cost={"cpu": -1.0})]), "template 0 costs -1.0 of 'cpu'"),
+    ],
+)
+def test_message_that_is_not_in_the_protocol_is_rejected_whole(message: Assign, reason: str) -> None:
+    node = started_node()
+
+    effects = node.handle(said(message), 1.0)
+
+    assert reason in rejection(effects)
+    assert node.is_idle
+    assert "template 0 was never sent" in rejection(node.handle(said(assign([job(0)], [])), 1.01))
+
+
+def test_template_of_a_number_that_is_taken_is_the_senders_fault() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+
+    again = node.handle(said(assign([job(1)])), 1.01)
+    other = node.handle(said(assign([job(2)], [template(timeout=1.0)])), 1.02)
+
+    assert again == []
+    assert "template 0 was sent again, and differs" in rejection(other)
+
+
+def test_job_that_is_named_twice_runs_once() -> None:
+    node = started_node()
+
+    held = gives(node.handle(said(assign([job(0), job(0)])), 1.0))
+    freed = gives(node.handle(worker_done(done(0)), 1.1))
+
+    assert (held, freed) == ([(FIRST_WORKER, [0])], [])
+    assert node.handle(said(ListRuns()), 1.11) == [
+        Reply(APP, Runs([ServedRun(RUN, "", running=0, queued=0, stored=0, closing=False)]))
+    ]
+
+
+def test_rejected_message_that_no_run_waits_for_is_reported_alone() -> None:
+    node = started_node()
+
+    effects = node.handle(said(Redeclare({"cpu": -1.0})), 0.01)
+
+    assert effects == [ReportProtocolError(APP, "capability -1.0 of 'cpu'")]
+    assert node.capabilities == {"cpu": 1.0}
 
 
 def test_messages_of_strangers_change_nothing() -> None:

@@ -37,7 +37,7 @@ def test_a_run_has_what_runs_what_waits_and_what_is_stored() -> None:
     node = started_node({"cpu": 1.0})
     node.handle(said(assign([job(0), job(1), job(2)], [template(cost={"cpu": 1})])), 1.0)
     node.handle(worker_done(done(0, value=1000)), 1.0)
-    node.handle(said(assign([job(3, args=[Ref(9, 10, ["x"])])])), 1.0)
+    node.handle(said(assign([job(3, args=[Ref(9, 10, ["x"])])], [])), 1.0)
 
     assert served(node) == [ServedRun(RUN, "", running=1, queued=2, stored=1000, closing=False)]
 

@@ -17,13 +17,14 @@ from handoff_actors.errors import (
     EnvironmentFailed,
     FunctionFailed,
     NodeLost,
+    RemoteProtocolError,
     RunTimeout,
     SerializationError,
     WorkerDied,
 )
 from handoff_actors.graph import Constant, Function
 from handoff_actors.wire.messages.jobs import Call
-from handoff_actors.wire.messages.runs import Close
+from handoff_actors.wire.messages.runs import Close, Rejected
 from tests.core.builders import (
     CLOSED,
     RUN,
@@ -256,6 +257,18 @@ def test_constant_that_cannot_be_had_is_asked_for_again_but_not_for_ever() -> No
         run.handle(failed("a", 0, "input", attempt=attempt, lost=9 if attempt % 2 else None), 0.2)
 
     assert isinstance(error_of(run), NodeLost)
+
+
+def test_run_whose_message_is_rejected_ends_with_the_reason() -> None:
+    run = started(Function("x", [], code))
+    run.handle(node_up(), 0.1)
+
+    effects = run.handle(MessageFromNode("a", Rejected(RUN, "nonsense")), 0.2)
+
+    assert effects == [SendToNode("a", Close(RUN))]
+    error = error_of(run)
+    assert isinstance(error, RemoteProtocolError)
+    assert str(error) == "node 'a' rejected a message of this run: nonsense"
 
 
 def test_run_that_takes_too_long_ends_in_time() -> None:

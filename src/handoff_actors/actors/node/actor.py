@@ -39,6 +39,7 @@ from handoff_actors.core.node.events import (
     PeerLost,
     RecallWorker,
     Reply,
+    ReportProtocolError,
     RunJobs,
     SpawnWorker,
     SpillFailed,
@@ -230,16 +231,15 @@ class NodeActor:
     def hear(self, peer: PeerId, messages: Iterable[ToNode], service: Service, *, has_lease: bool) -> None:
         """Take what a peer says."""
         for message in messages:
-            try:
-                check_message(message)
-                self._take(peer, message, service, has_lease=has_lease)
-            except RemoteProtocolError as error:
-                self.protocol_errors.note("malformed message", str(error), peer)
+            self._take(peer, message, service, has_lease=has_lease)
 
     def _take(self, peer: PeerId, message: ToNode, service: Service, *, has_lease: bool) -> None:
         match message:
             case Hello():
-                self._greet(peer, message, service, has_lease=has_lease)
+                try:
+                    self._greet(peer, message, service, has_lease=has_lease)
+                except RemoteProtocolError as error:
+                    self.protocol_errors.note("malformed message", str(error), peer)
             case _ if peer not in self._peers:
                 service.send(peer, Refused("say Hello first"))
             case Fetch():
@@ -252,6 +252,13 @@ class NodeActor:
                 )
             case _:
                 self._feed(MessageFromPeer(peer, message))
+
+    def malformed(self, peer: PeerId, reason: str, service: Service) -> None:
+        """Give up a connection on which something can't be decoded: no one knows what else the lost frame said."""
+        self.protocol_errors.note("malformed message", reason, peer)
+        if peer in self._peers:
+            service.send(peer, Refused(f"node {self.name} can't decode a message: {reason}"))
+            self.lost(peer, reason)
 
     def lost(self, peer: PeerId, reason: str) -> None:
         """Nothing reaches a peer any more."""
@@ -267,6 +274,8 @@ class NodeActor:
         return True
 
     def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
+        """Raises RemoteProtocolError."""
+        check_message(hello)
         try:
             check_versions(hello.name, hello.protocol, hello.version, hello.python)
         except HandoffError as error:
@@ -299,6 +308,8 @@ class NodeActor:
                 self._watch.wake()
             case Reply(peer, message):
                 self._reply(peer, message)
+            case ReportProtocolError(peer, reason):
+                self.protocol_errors.note("malformed message", reason, peer)
             case Advertise():
                 self.advertised = effect
                 self._cluster.announce(self.advert())

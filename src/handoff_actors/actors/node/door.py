@@ -39,7 +39,7 @@ class Door:
 
     def malformed(self, peer: PeerId, reason: str) -> None:
         """See ServiceHandler."""
-        self._node.protocol_errors.note("malformed message", reason, peer)
+        self._node.malformed(peer, reason, self.service)
 
     def unreachable(self, peer: PeerId) -> None:
         """See ServiceHandler."""

@@ -145,6 +145,15 @@ class Clients:
         ends = (state.lease_ends_at for state in self._peers.values())
         return min((end for end in ends if end is not None), default=None)
 
+    def known_templates(self, peer: PeerId, run: RunId) -> dict[int, Template] | None:
+        """The templates that a peer has sent for its run; None where `open` would be None."""
+        state = self._runs.get(run)
+        if state is None:
+            future = self._peers[peer].refused.get(run)
+            is_over = (peer, run) in self._closed
+            return None if is_over else {} if future is None else future.templates
+        return None if state.is_closing or state.peer != peer else state.templates
+
     def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> ClientRun | None:
         """The run, as the peer's, opened if need be; None where it is over, or somebody else's."""
         state = self._runs.get(run)

@@ -168,6 +168,13 @@ class Reply(Struct, frozen=True):
     message: FromNode
 
 
+class ReportProtocolError(Struct, frozen=True):
+    """Count and log a message that is not in the protocol."""
+
+    peer: PeerId
+    reason: str
+
+
 class SpawnWorker(Struct, frozen=True):
     """Start a worker; answered by `WorkerUp`, or by `WorkerExited` if that fails."""
 
@@ -271,6 +278,7 @@ class LeaveCompleted(Struct, frozen=True):
 
 NodeEffect = (
     Reply
+    | ReportProtocolError
     | SpawnWorker
     | RunJobs
     | RecallWorker

@@ -28,6 +28,7 @@ from handoff_actors.core.node.events import (
     PeerConnected,
     PeerLost,
     Reply,
+    ReportProtocolError,
     SpillFailed,
     SpillValue,
     ValueSpilled,
@@ -43,9 +44,10 @@ from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.run_listing import overview
 from handoff_actors.core.node.spill_policy import SpillPolicy
-from handoff_actors.core.node.validation import check_job
+from handoff_actors.core.node.validation import check_jobs, check_message
 from handoff_actors.core.node.worker_scheduler import WorkerScheduler
 from handoff_actors.core.resources import ResourceLedger
+from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.jobs import Job, Ref, Ticket
 from handoff_actors.wire.messages.members import Goodbye, ListRuns, Redeclare, Redeclared
@@ -58,6 +60,7 @@ from handoff_actors.wire.messages.runs import (
     FailureKind,
     Recall,
     Recalled,
+    Rejected,
 )
 
 if TYPE_CHECKING:
@@ -198,9 +201,17 @@ class NodeMachine:
             case _:
                 assert_never(event)
 
-    def _received(self, event: MessageFromPeer, now: float) -> list[NodeEffect]:  # noqa: C901 - one table
+    def _received(self, event: MessageFromPeer, now: float) -> list[NodeEffect]:
         if not self._clients.heard(event.peer, now):
             return []
+        try:
+            return self._act_on(event, now)
+        except RemoteProtocolError as error:
+            return _reject(event, str(error))
+
+    def _act_on(self, event: MessageFromPeer, now: float) -> list[NodeEffect]:
+        """Act on a message of a peer. Raises RemoteProtocolError, and then has changed nothing."""
+        check_message(event.message)
         match event.message:
             case Assign():
                 return self._assign(event.peer, event.message, now)
@@ -226,18 +237,19 @@ class NodeMachine:
         if self._clients.is_displaced(message.run, peer):
             tickets = self._clients.refuse(peer, message)
             return [*self._stop(message.run, now), Reply(peer, Recalled(message.run, tickets))]
-        run = self._clients.open(peer, message.run, is_watched=message.is_watched)
-        if run is None:
+        known = self._clients.known_templates(peer, message.run)
+        if known is None:
             return []
+        check_jobs(message, known)
+        run = self._clients.open(peer, message.run, is_watched=message.is_watched)
+        assert run is not None, "its templates are known"
         self._scheduler.templates[message.run] = run.templates
         run.learn(message.templates)
-        fresh = [job for job in message.jobs if job.attempt > run.attempts.get(job.index, 0)]
-        for job in fresh:
-            if job.then or job.template not in run.templates:
-                check_job(job, run.templates)
         effects: list[NodeEffect] = []
         ready: list[Job] = []
-        for job in fresh:
+        for job in message.jobs:
+            if job.attempt <= run.attempts.get(job.index, 0):
+                continue
             run.attempts[job.index] = job.attempt
             if job.then:
                 run.attempts.update((member.index, member.attempt) for member in job.then)
@@ -406,3 +418,14 @@ class NodeMachine:
             self._inputs.nbytes,
             self._leaving,
         )
+
+
+def _reject(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
+    effects: list[NodeEffect] = [ReportProtocolError(event.peer, reason)]
+    match event.message:
+        case Assign(run) | Copy(run) | Recall(run) | Close(run):
+            effects.append(Reply(event.peer, Rejected(run, reason)))
+        case _:
+            # No run waits for it.
+            pass
+    return effects

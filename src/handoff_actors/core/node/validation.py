@@ -3,13 +3,14 @@
 Peers are members, but what they say may come of a bug or of malice, and what gets past here is computed with.
 """
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from math import isfinite
 
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Incarnation, PeerId, Resources
 from handoff_actors.wire.messages.directions import ToNode
-from handoff_actors.wire.messages.jobs import Job, Template
+from handoff_actors.wire.messages.jobs import Call, Job, Template
 from handoff_actors.wire.messages.members import Advert, Hello, Redeclare
 from handoff_actors.wire.messages.runs import Assign
 
@@ -38,6 +39,24 @@ def check_message(message: ToNode) -> None:
             check_advert(message.advert)
         case _:
             pass
+
+
+def check_jobs(message: Assign, known: dict[int, Template]) -> None:
+    """Raise RemoteProtocolError for jobs that this node could not run or account for.
+
+    `known` are the templates that the run's earlier messages have brought.
+    """
+    # A copy of all for each new one would take quadratic time where each function has a template of its own.
+    templates = ChainMap(_new_templates(message.templates, known), known) if message.templates else known
+    for job in message.jobs:
+        if job.then:
+            _check_unit(job, templates)
+        elif job.template not in templates:
+            raise _unknown_template(job, job.template)
+        for arg in job.args:
+            # Most are a small value itself.
+            if type(arg) is Call:
+                _check_call(job, arg, templates)
 
 
 def is_name(text: str) -> bool:
@@ -92,18 +111,41 @@ class Introductions:
         self._by_peer.pop(peer, None)
 
 
-def check_job(job: Job, templates: Mapping[int, Template]) -> None:
-    """Raise RemoteProtocolError for a job that this node has no code for, or a unit that it could not account for."""
+def _check_unit(job: Job, templates: Mapping[int, Template]) -> None:
     for member in (job, *job.then):
         if member.template not in templates:
-            raise RemoteProtocolError(f"function {member.index}: template {member.template} was never sent")
+            raise _unknown_template(member, member.template)
+        for arg in member.args:
+            if type(arg) is Call:
+                _check_call(member, arg, templates)
     members = [templates[member.template] for member in (job, *job.then)]
     is_sound = all(
         member.cost == members[0].cost and not member.is_async and member.timeout is None
         for member in members
     )
-    if job.then and not (is_sound and not any(member.then for member in job.then)):
+    indices = {member.index for member in (job, *job.then)}
+    if not (is_sound and len(indices) == len(members) and not any(member.then for member in job.then)):
         raise RemoteProtocolError(f"function {job.index} can't be the first of a unit with {members}")
+
+
+def _check_call(job: Job, call: Call, templates: Mapping[int, Template]) -> None:
+    pending = [call]
+    while pending:
+        inner = pending.pop()
+        if inner.template not in templates:
+            raise _unknown_template(job, inner.template)
+        pending += [arg for arg in inner.args if type(arg) is Call]
+
+
+def _unknown_template(job: Job, number: int) -> RemoteProtocolError:
+    return RemoteProtocolError(f"function {job.index}: template {number} was never sent")
+
+
+def _new_templates(templates: Iterable[Template], known: Mapping[int, Template]) -> dict[int, Template]:
+    for template in templates:
+        if known.get(template.number, template) != template:
+            raise RemoteProtocolError(f"template {template.number} was sent again, and differs")
+    return {template.number: template for template in templates}
 
 
 def _check_template(template: Template) -> None:

@@ -38,11 +38,11 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import RESTING, SENT, WAITING, RunState
-from handoff_actors.errors import HandoffError, NodeLost, RunTimeout
+from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.jobs import Done
-from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled, Started
+from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled, Rejected, Started
 
 
 class RunMachine:
@@ -245,6 +245,8 @@ class RunMachine:
                 self._observing.started(name, tickets)
             case Closed():
                 self._completion.closed(name)
+            case Rejected(_, reason):
+                self._fail(RemoteProtocolError(f"node {name!r} rejected a message of this run: {reason}"))
             case _:
                 assert_never(message)
 

@@ -120,6 +120,14 @@ class Closed(Message, frozen=True, tag=35):
     run: RunId
 
 
+class Rejected(Message, frozen=True, tag=46):
+    """A message about this run is not in the protocol. The node has not acted on it, so the run can't go on."""
+
+    run: RunId
+    #: For people.
+    reason: str
+
+
 class Started(Message, frozen=True, tag=44):
     """Reports, for a run that is watched, functions that have got to a worker."""
 
