@@ -16,7 +16,8 @@ import psutil
 ENDS_WITHIN_S = 15.0
 LOOKS_EVERY_S = 0.02
 #: -P: as for an installed command, the current directory is not what modules are first looked for in.
-HANDOFF = (sys.executable, "-P", "-m", "handoff_actors.cli")
+COMMAND = "handoff_actors.cli"
+HANDOFF = (sys.executable, "-P", "-m", COMMAND)
 PYTHON = sys.executable
 
 
@@ -30,7 +31,7 @@ class Daemon:
     """`handoff node` with these options, serving once this is made.
 
     It listens at a free loopback port unless told otherwise. `prefix` is a command to start it with, for example
-    `ip netns exec h1`, and `python` the interpreter.
+    `ip netns exec h1`, `python` the interpreter, and `module` what stands in for the command `handoff`.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class Daemon:
         variables: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
         python: str = PYTHON,
+        module: str = COMMAND,
     ) -> None:
         listen = () if "--listen" in options else ("--listen", "tcp://127.0.0.1:0")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.process = subprocess.Popen(
-            [*prefix, python, *HANDOFF[1:], "node", "--json", *listen, *options],
+            [*prefix, python, "-P", "-m", module, "node", "--json", *listen, *options],
             env=environment(**(variables or {})),
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -153,9 +155,10 @@ class Daemons:
         variables: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
         python: str = PYTHON,
+        module: str = COMMAND,
     ) -> Daemon:
-        """One more daemon. Options, variables, prefix and interpreter are as for `Daemon`."""
-        daemon = Daemon(*options, variables=variables, prefix=prefix, python=python)
+        """One more daemon. Options, variables, prefix, interpreter and module are as for `Daemon`."""
+        daemon = Daemon(*options, variables=variables, prefix=prefix, python=python, module=module)
         self._closing.callback(daemon.close)
         return daemon
 

@@ -89,3 +89,106 @@ async def test_timer_that_would_ring_far_too_early_is_moved() -> None:
     # One to see that it is time, one after it.
     assert machine.looks <= looks + 2
     driver.close()
+
+
+# --- Machines that raise ----------------------------------------------------------------------------------------
+
+
+class Bug(Exception):
+    """Of ours."""
+
+
+class Recorder(Counted):
+    """Answers an event with itself as the effect, and remembers all that it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def handle(self, event: str, _now: float) -> list[str]:
+        self.asked.append(event)
+        if event == "bug":
+            raise Bug(event)
+        return [event]
+
+    def wake(self, _now: float) -> list[str]:
+        self.asked.append("woken")
+        return []
+
+
+class Broken(Counted):
+    """Raises when it is asked for its time."""
+
+    @property
+    def wake_at(self) -> float | None:
+        raise Bug("wake_at")
+
+
+async def test_machine_that_raised_is_never_asked_again_and_another_takes_what_comes() -> None:
+    machine, successor = Recorder(), Recorder()
+    seen: list[object] = []
+
+    def perform(effect: str) -> None:
+        seen.append(effect)
+        if effect == "first":
+            driver.feed("bug")
+            driver.feed("second")
+
+    def crashed(error: Exception) -> Recorder:
+        seen.extend((type(error), driver.broken_by))
+        return successor
+
+    driver = Driver(machine, perform, crashed)
+
+    driver.feed("first")
+    driver.feed("third")
+
+    assert seen == ["first", Bug, "bug", "second", "third"]
+    assert machine.asked == ["first", "bug"]
+    assert successor.asked == ["woken", "second", "third"]
+    driver.close()
+
+
+async def test_machine_that_raised_and_has_no_successor_ends_the_driver() -> None:
+    machine = Recorder()
+    machine.due = asyncio.get_running_loop().time() + 0.01
+    errors: list[Exception] = []
+    driver = Driver(machine, lambda _: None, errors.append)
+
+    driver.feed("before")
+    driver.feed("bug")
+    driver.feed("after")
+    await asyncio.sleep(0)
+
+    assert machine.asked == ["before", "bug"]
+    assert len(errors) == 1
+    assert driver._timer is None
+
+
+async def test_effect_that_can_not_be_performed_is_the_end_of_its_machine_too() -> None:
+    machine = Recorder()
+    errors: list[Exception] = []
+
+    def perform(_: str) -> None:
+        raise Bug
+
+    driver = Driver(machine, perform, errors.append)
+
+    driver.feed("event")
+    driver.feed("after")
+
+    assert machine.asked == ["event"]
+    assert [type(error) for error in errors] == [Bug]
+    assert driver.broken_by == "event"
+
+
+async def test_machine_that_can_not_say_when_to_wake_it_is_at_its_end() -> None:
+    successor = Recorder()
+    driver: Driver[str, str] = Driver(Broken(), lambda _: None, lambda _: successor)
+
+    driver.start(lambda _: [])
+    driver.feed("event")
+
+    assert successor.asked == ["woken", "event"]
+    assert driver.broken_by is None
+    driver.close()

@@ -21,7 +21,7 @@ from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.events import MessageFromNode, Release
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert
-from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled, Rejected
+from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Crashed, Failed, Recalled, Rejected
 from tests.simulation.links import Link, Links
 from tests.simulation.network import Clock, Path
 from tests.simulation.runs import SimulatedRun
@@ -105,6 +105,9 @@ class App:
                 if isinstance(message, Failed):
                     run.count_failure(message)
                 run.handle(MessageFromNode(name, message))
+            case Crashed():
+                for run in list(self.runs.values()):
+                    run.handle(MessageFromNode(name, message))
             case _:
                 pass
 

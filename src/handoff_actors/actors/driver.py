@@ -28,14 +28,16 @@ class Driver(Generic[EventT, EffectT]):
     """One machine, on the running loop's clock.
 
     Effects are performed in order. An event that comes while effects are being performed waits until they all are.
-    What the machine raises reaches `crashed`: a bug of ours, or of a user's policy object.
+    What the machine raises, or what performing its effects does, reaches `crashed`: a bug of ours, or of a user's policy
+    object. The machine may have done half of what it was to do, so it is never asked again: `crashed` returns another
+    machine for the events to come, which is woken at once, or None, which closes the driver.
     """
 
     def __init__(
         self,
         machine: Machine[EventT, EffectT],
         perform: Callable[[EffectT], None],
-        crashed: Callable[[Exception], None],
+        crashed: Callable[[Exception], Machine[EventT, EffectT] | None],
     ) -> None:
         self._machine = machine
         self._perform = perform
@@ -51,6 +53,8 @@ class Driver(Generic[EventT, EffectT]):
         self._events: deque[EventT] = deque()
         self._is_busy = False
         self._is_closed = False
+        #: For `crashed`: the event that the machine was handling; None where it was woken or started.
+        self.broken_by: EventT | None = None
 
     def start(self, start: Callable[[float], list[EffectT]]) -> None:
         """Carry out what the machine begins with. `start` calls that method of it, with the time."""
@@ -70,6 +74,7 @@ class Driver(Generic[EventT, EffectT]):
     def close(self) -> None:
         """Feed and wake the machine no more."""
         self._is_closed = True
+        self._events.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -92,13 +97,34 @@ class Driver(Generic[EventT, EffectT]):
             if CHECK:
                 self._machine.check()
         except Exception as error:  # noqa: BLE001 - the one place where a machine may break
-            self._crashed(error)
+            self._broke(error, *events)
         finally:
             self._is_busy = False
         if self._is_closed:
             self._let_go()
         elif self._look is None:
             self._look_at_timer(now)
+
+    def _broke(self, error: Exception, *events: object) -> None:
+        self.broken_by = events[0] if events else None  # type: ignore[assignment] # `handle` has one, others none
+        self._is_busy = True
+        successor: Machine[EventT, EffectT] | None = None
+        try:
+            successor = self._crashed(error)
+        finally:
+            self._is_busy = False
+            if successor is None:
+                self.close()
+        if successor is not None:
+            self._machine = successor
+            self._run(successor.wake)
+
+    def _wake_at(self) -> float | None:
+        try:
+            return None if self._is_closed else self._machine.wake_at
+        except Exception as error:  # noqa: BLE001 - as above
+            self._broke(error)
+            return self._wake_at()
 
     def _look_at_timer(self, now: float) -> None:
         if now >= self._looks_until:
@@ -111,7 +137,7 @@ class Driver(Generic[EventT, EffectT]):
 
     def _set_timer(self) -> None:
         self._look = None
-        wake_at = None if self._is_closed else self._machine.wake_at
+        wake_at = self._wake_at()
         if self._timer is not None:
             # A timer that rings too early does no harm, and is set anew then: cheaper than to move it with every look.
             if wake_at is not None and self._rings_at <= wake_at < self._rings_at + EARLY_S:
@@ -124,9 +150,7 @@ class Driver(Generic[EventT, EffectT]):
 
     def _ring(self) -> None:
         self._timer = None
-        if self._is_closed:
-            return
-        wake_at = self._machine.wake_at
+        wake_at = self._wake_at()
         if wake_at is not None and self._time() >= wake_at:
             self._run(self._machine.wake)
             while self._events:

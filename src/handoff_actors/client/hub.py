@@ -27,7 +27,17 @@ from handoff_actors.transport.endpoint import Network
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert, Redeclare, Redeclared
-from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Output, Recalled, Rejected, Started
+from handoff_actors.wire.messages.runs import (
+    Closed,
+    Completed,
+    Copied,
+    Crashed,
+    Failed,
+    Output,
+    Recalled,
+    Rejected,
+    Started,
+)
 from handoff_actors.wire.messages.values import Fetch
 
 log = logging.getLogger(__name__)
@@ -207,12 +217,15 @@ class Hub:
         """See ConnectionListener."""
         self.runs.node_event(event)
 
-    def heard(self, name: str, message: FromNode) -> None:
+    def heard(self, name: str, message: FromNode) -> None:  # noqa: C901 - one table
         """See ConnectionListener."""
         match message:
             case Completed() | Failed() | Recalled() | Copied() | Closed() | Rejected() | Started():
                 runner = self.runs.get(message.run)
                 if runner is not None:
+                    runner.heard(name, message)
+            case Crashed():
+                for runner in self.runs.all():
                     runner.heard(name, message)
             case Fetch():
                 runner = self.runs.get(message.run)

@@ -126,6 +126,25 @@ def test_coroutines_run_together_and_one_that_ignores_its_limit_takes_the_worker
     assert [failure.kind for failure in told if isinstance(failure, Failed)] == ["timeout"]
 
 
+def test_coroutine_beside_one_that_ignores_its_limit_runs_again() -> None:
+    node = started_node()
+    templates = [template(is_async=True, timeout=0.2), template(1, is_async=True)]
+    node.handle(said(assign([job(0), job(1, number=1)], templates)), 1.0)
+    node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0)
+
+    node.wake(1.2)
+    killing = node.wake(1.7)
+    told = replies(node.handle(exited(SECOND_WORKER), 1.8))
+    third = WorkerId(3)
+    again = node.handle(WorkerUp(third, 1003), 1.9)
+
+    assert KillWorker(SECOND_WORKER) in killing
+    assert [(message.index, message.kind) for message in told if isinstance(message, Failed)] == [
+        (0, "timeout")
+    ]
+    assert (third, [1]) in gives(again)
+
+
 def test_coroutine_that_was_cancelled_for_its_limit_has_run_out_of_time() -> None:
     node = started_node()
     node.handle(said(assign([job(0)], [template(is_async=True, timeout=0.2)])), 1.0)

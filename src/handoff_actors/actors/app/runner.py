@@ -12,6 +12,7 @@ from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.driver import Driver
 from handoff_actors.core.nodes import NodeUp
+from handoff_actors.core.run.abort import AbortMachine
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
@@ -342,17 +343,18 @@ class RunnerActor:
         self._changed.set()
         self._changed.clear()
 
-    def _crashed(self, error: Exception) -> None:
+    def _crashed(self, error: Exception) -> AbortMachine | None:
         log.error("run %s has failed", self.run, exc_info=error)
+        nodes = sorted(self.machine.scheduler.nodes)
         if not self._has_crashed:
             self._has_crashed = True
-            self._loop.call_soon(self._driver.feed, Cancel(_as_ours(error)))
-            return
-        # It can't even be cancelled: nodes are told without it, and nobody waits for what they answer.
-        for name in self.machine.scheduler.nodes:
-            self._home.send(name, Close(self.run))
-        self._home.forget(self.run)
+            return AbortMachine(self.run, _as_ours(error), nodes)
+        # Not even that could be carried out: nobody waits for what nodes answer.
         self._abandon(_as_ours(error))
+        self._home.forget(self.run)
+        for name in nodes:
+            self._home.send(name, Close(self.run))
+        return None
 
     def _abandon(self, error: HandoffError) -> None:
         self._driver.close()

@@ -19,6 +19,7 @@ from handoff_actors.actors.node.memory import MemoryWatch
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
+from handoff_actors.core.node.crash import last_words
 from handoff_actors.core.node.events import (
     Advertise,
     CancelCoroutine,
@@ -102,6 +103,9 @@ class ClusterView(Protocol):
 class NodeActor:
     """One node in this process. It serves at any number of addresses, and announces in its cluster how it stands."""
 
+    #: The end of a node that has crashed; `close` awaits it.
+    _ending: asyncio.Task[None] | None = None
+
     def __init__(
         self,
         name: str,
@@ -135,19 +139,23 @@ class NodeActor:
         self._pids: dict[WorkerId, int] = {}
         self._seq = itertools.count(1)
         self._left = asyncio.Event()
+        #: What has raised, once that has ended the node.
+        self.crashed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         #: How it stood when it last said so.
         self.advertised = Advertise(capabilities, capabilities, workers, 0, 0, 0, leaving=False)
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the workers; they are ready soon after."""
+        """Start the workers; they are ready soon after. Raises HandoffError, OSError."""
         self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
         self._watch = MemoryWatch(
             self._pids, lambda: self._machine.is_working, self._feed, self._store.give_up_spares
         )
         await self._pool.start()
         self._driver.start(self._machine.start)
+        if self.crashed.done():
+            raise HandoffError(f"node {self.name!r} could not start") from self.crashed.result()
 
     def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
         """Serve at one more address; the answer is the real one. Raises OSError if that can't be."""
@@ -172,6 +180,12 @@ class NodeActor:
 
     async def close(self) -> None:
         """End at once. No process, socket or file is left."""
+        if self._ending is None:
+            await self._end()
+        else:
+            await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         self._driver.close()
         self._watch.close()
         self._input_fetcher.close()
@@ -221,15 +235,27 @@ class NodeActor:
         self._pool.flush()
 
     def _crashed(self, error: Exception) -> None:
-        if isinstance(error, RemoteProtocolError):
-            self.protocol_errors.note("malformed message", str(error))
-            return
-        log.critical("node %s has met a bug of its own and goes on", self.name, exc_info=error)
+        """End the node, all by itself: its machine is not to be asked any more."""
+        log.critical(
+            "node %s ends because of a bug of its own; what it was running goes to other nodes. Please report the bug with "
+            "this traceback. A daemon has to be started again, a session starts another node for its next run",
+            self.name,
+            exc_info=error,
+        )
+        self.crashed.set_result(error)
+        self._left.set()
+        # Not now: whoever has fed the machine is still at work with what is to be closed.
+        self._ending = asyncio.get_running_loop().create_task(self._end(), name=f"end of node {self.name}")
+        words = last_words(error, self._driver.broken_by)
+        for peer, service in self._peers.items():
+            service.send(peer, words)
 
     # --- Peers --------------------------------------------------------------------------------------------------
 
     def hear(self, peer: PeerId, messages: Iterable[ToNode], service: Service, *, has_lease: bool) -> None:
         """Take what a peer says."""
+        if self.crashed.done():
+            return
         for message in messages:
             self._take(peer, message, service, has_lease=has_lease)
 

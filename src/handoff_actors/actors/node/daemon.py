@@ -50,7 +50,8 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
 
     `ready` is called once it serves. A signal before that ends it, too.
 
-    Raises InsecureAddressError, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
+    Raises InsecureAddressError, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError, and
+    HandoffError once a bug of its own has ended the node.
     """
     _allow_connections()
     signals = _Signals()
@@ -62,17 +63,29 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
         if node is None:
             return
         ready(node)
-        await signals.next()
-        log.info("draining", extra={"node": node.name})
         async with asyncio.TaskGroup() as tasks:
-            leaving = tasks.create_task(node.leave(options.drain_s), name="leave")
-            hurry = tasks.create_task(signals.next(), name="second signal")
-            await asyncio.wait((leaving, hurry), return_when=asyncio.FIRST_COMPLETED)
-            leaving.cancel()
-            hurry.cancel()
+            told = tasks.create_task(signals.next(), name="first signal")
+            await asyncio.wait((told, node.crashed), return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+        if not node.crashed.done():
+            await _drain(node, options.drain_s, signals)
+        if node.crashed.done():
+            raise HandoffError(
+                f"node {node.name!r} has ended because of a bug of its own, which its log shows"
+            )
     finally:
         await member.close()
         signals.close()
+
+
+async def _drain(node: NodeActor, within_s: float, signals: "_Signals") -> None:
+    log.info("draining", extra={"node": node.name})
+    async with asyncio.TaskGroup() as tasks:
+        leaving = tasks.create_task(node.leave(within_s), name="leave")
+        hurry = tasks.create_task(signals.next(), name="second signal")
+        await asyncio.wait((leaving, hurry), return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        hurry.cancel()
 
 
 async def _started(member: Member, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:

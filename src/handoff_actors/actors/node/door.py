@@ -18,6 +18,9 @@ class PeerListener(Protocol):
     def hear(self, peer: PeerId, messages: list[ToNode], service: Service, *, has_lease: bool) -> None:
         """Take messages of one peer, which can be answered over `service`."""
 
+    def malformed(self, peer: PeerId, reason: str, service: Service) -> None:
+        """Take note that a peer has sent something that is not in the protocol."""
+
     def lost(self, peer: PeerId, reason: str) -> None:
         """Take note that nothing reaches a peer any more."""
 

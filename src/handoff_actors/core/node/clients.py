@@ -146,7 +146,7 @@ class Clients:
         return min((end for end in ends if end is not None), default=None)
 
     def known_templates(self, peer: PeerId, run: RunId) -> dict[int, Template] | None:
-        """The templates that a peer has sent for its run; None where `open` would be None."""
+        """The templates that a peer has sent for its run; None where the run is over, or somebody else's."""
         state = self._runs.get(run)
         if state is None:
             future = self._peers[peer].refused.get(run)
@@ -154,16 +154,12 @@ class Clients:
             return None if is_over else {} if future is None else future.templates
         return None if state.is_closing or state.peer != peer else state.templates
 
-    def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> ClientRun | None:
-        """The run, as the peer's, opened if need be; None where it is over, or somebody else's."""
+    def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> ClientRun:
+        """The run, as the peer's, opened if need be. It must not be over, nor somebody else's."""
         state = self._runs.get(run)
         if state is None:
-            if (peer, run) in self._closed:
-                return None
             state = self._runs[run] = self._peers[peer].refused.pop(run, ClientRun(peer))
             self._peers[peer].runs.add(run)
-        if state.is_closing or state.peer != peer:
-            return None
         if is_watched:
             self.watched.add(run)
         return state

@@ -242,7 +242,6 @@ class NodeMachine:
             return []
         check_jobs(message, known)
         run = self._clients.open(peer, message.run, is_watched=message.is_watched)
-        assert run is not None, "its templates are known"
         self._scheduler.templates[message.run] = run.templates
         run.learn(message.templates)
         effects: list[NodeEffect] = []
@@ -273,9 +272,9 @@ class NodeMachine:
 
     def _copy(self, peer: PeerId, message: Copy, now: float) -> list[NodeEffect]:
         is_unwelcome = self._leaving or self._clients.is_displaced(message.run, peer)
-        run = None if is_unwelcome else self._clients.open(peer, message.run)
-        if run is None:
+        if is_unwelcome or self._clients.known_templates(peer, message.run) is None:
             return [Reply(peer, Copied(message.run, [], [ref.index for ref in message.values]))]
+        run = self._clients.open(peer, message.run)
         self._scheduler.templates[message.run] = run.templates
         here, missing = self._inputs.await_copies(message.run, message.values)
         told: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []

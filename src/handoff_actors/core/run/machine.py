@@ -31,7 +31,7 @@ from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.resumption import ReusedResult
-from handoff_actors.core.run.retries import Retries
+from handoff_actors.core.run.retries import MOST_NODE_CRASHES, Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
@@ -42,13 +42,23 @@ from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, R
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.jobs import Done
-from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Failed, Recalled, Rejected, Started
+from handoff_actors.wire.messages.runs import (
+    Closed,
+    Completed,
+    Copied,
+    Crashed,
+    Failed,
+    Recalled,
+    Rejected,
+    Started,
+)
 
 
 class RunMachine:
     """One run of one plan. See `core.machine.Machine`."""
 
     def __init__(self, run: RunId, program: Program, options: RunOptions) -> None:
+        self._run = run
         self._program = program
         self._plan = program.plan
         self._options = options
@@ -217,9 +227,23 @@ class RunMachine:
         self._recovery.make_hooks_again(now)
         self.feasibility.look(self.scheduler.nodes, now)
 
+    def _node_crashed(self, node: NodeState, run: RunId | None, reason: str) -> None:
+        if node.has_crashed:
+            return
+        node.has_crashed = True
+        is_concerned = run == self._run or (run is None and bool(node.sent))
+        if is_concerned and not self.retries.may_crash_another_node():
+            self._fail(
+                NodeLost(
+                    node.name,
+                    f"it is the last of {MOST_NODE_CRASHES} nodes that ended because of a bug of their own while they "
+                    f"worked for this run: {reason}",
+                )
+            )
+
     # --- Reports ------------------------------------------------------------------------------------------------
 
-    def _heard(  # noqa: C901 - one table
+    def _heard(  # noqa: C901, PLR0912 - one table
         self, name: str, message: AboutRun, now: float
     ) -> None:
         node = self.scheduler.nodes.get(name)
@@ -245,6 +269,8 @@ class RunMachine:
                 self._observing.started(name, tickets)
             case Closed():
                 self._completion.closed(name)
+            case Crashed(run, reason):
+                self._node_crashed(node, run, reason)
             case Rejected(_, reason):
                 self._fail(RemoteProtocolError(f"node {name!r} rejected a message of this run: {reason}"))
             case _:

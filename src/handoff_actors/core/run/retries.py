@@ -1,7 +1,9 @@
 """How often a function may go wrong, in which way, and how long it rests before it is tried again.
 
 A user's exception and a time limit cost a retry. The death of a worker, the loss of a node and the loss of an input do
-not: they have bounds of their own, so that no function goes round for ever.
+not: they have bounds of their own, so that no function goes round for ever. A node that ends because of a bug of its own
+is a lost node; but what makes one node crash may do so to the next, with another function in its place. So such nodes are
+counted for the run as a whole, too, and the bound is low: no run walks through a cluster and ends node after node.
 """
 
 from collections import Counter
@@ -13,6 +15,9 @@ from handoff_actors.ids import Index
 MOST_WORKER_DEATHS = 3
 #: Nodes and inputs that may be lost under one function.
 MOST_LOSSES = 20
+
+#: Nodes that may end because of a bug of their own while they work for one run, before it is given up as what ends them.
+MOST_NODE_CRASHES = 3
 
 #: First pause in seconds, factor for each further one, longest pause in seconds.
 Backoff = tuple[float, float, float]
@@ -31,6 +36,7 @@ class Retries:
         self._failures: Counter[Index] = Counter()
         self._deaths: Counter[Index] = Counter()
         self._losses: Counter[Index] = Counter()
+        self._node_crashes = 0
 
     def may_retry(self, index: Index) -> bool:
         """Count one more failure of the user's code; whether it gets another try."""
@@ -48,6 +54,11 @@ class Retries:
         """Count one more lost node or input; whether it gets another try."""
         self._losses[index] += 1
         return self._losses[index] < MOST_LOSSES
+
+    def may_crash_another_node(self) -> bool:
+        """Count one more node that has crashed under the run; whether the run may go on."""
+        self._node_crashes += 1
+        return self._node_crashes < MOST_NODE_CRASHES
 
     def pause_s(self, index: Index) -> float:
         """How long it rests after its latest failure, in seconds: exponential, and between half and all of that.

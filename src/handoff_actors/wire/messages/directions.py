@@ -22,6 +22,7 @@ from handoff_actors.wire.messages.runs import (
     Completed,
     Copied,
     Copy,
+    Crashed,
     Failed,
     Output,
     Recall,
@@ -36,7 +37,7 @@ Question = ListMembers | ListRuns
 #: Messages to a node.
 ToNode = Hello | Beat | Assign | Recall | Copy | Close | Fetch | Question | Redeclare | Goodbye | Chunk | Gone
 #: Messages from a node about a run.
-AboutRun = Completed | Failed | Recalled | Copied | Closed | Rejected | Started
+AboutRun = Completed | Failed | Recalled | Copied | Closed | Rejected | Crashed | Started
 #: Messages from a node to the peers that are connected to it.
 FromNode = AboutRun | Output | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
 #: Messages on the discovery bus.

@@ -128,6 +128,15 @@ class Rejected(Message, frozen=True, tag=46):
     reason: str
 
 
+class Crashed(Message, frozen=True, tag=47):
+    """The last words of a node that ends because of a bug of its own."""
+
+    #: The run whose message, function or value it was handling; None where it can't be told.
+    run: RunId | None
+    #: For people.
+    reason: str
+
+
 class Started(Message, frozen=True, tag=44):
     """Reports, for a run that is watched, functions that have got to a worker."""
 

@@ -45,6 +45,8 @@ class NodeState:
         self.is_leaving = False
         #: Nothing has been heard of it for a while: what it has been sent may be well, but nothing is added.
         self.is_suspect = False
+        #: It has said that it ends because of a bug of its own. That its connection breaks is yet to come.
+        self.has_crashed = False
         #: It has been asked to give back functions, and has not answered.
         self.is_recalling = False
         #: It had nothing to give back, so it is not asked again before then.
@@ -56,7 +58,7 @@ class NodeState:
     @property
     def usable(self) -> bool:
         """Whether it takes work."""
-        return not (self.is_paused or self.is_leaving or self.is_suspect)
+        return not (self.is_paused or self.is_leaving or self.is_suspect or self.has_crashed)
 
     @property
     def spare(self) -> Resources:
