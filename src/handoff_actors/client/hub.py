@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import ModuleType
 
@@ -59,6 +59,7 @@ class Hub:
         self.is_started = False
         #: The node of this process, if it has one.
         self.node: NodeActor | None = None
+        self._start_again: Callable[[], Awaitable[NodeActor]]
         self._redeclaring = asyncio.Lock()
         self._ending = asyncio.Lock()
 
@@ -109,6 +110,11 @@ class Hub:
 
         Raises as `Session.register_local_node` does.
         """
+        if self.node is not None and self.node.crashed.done():
+            await self.end_node(self.node)
+        self._start_again = partial(
+            self.start_node, capabilities, name=name, workers=workers, listen=listen, seeds=seeds
+        )
         node = await host_node(
             self._member, capabilities, name=name, workers=workers, listen=listen, seeds=seeds
         )
@@ -117,6 +123,11 @@ class Hub:
         self._connections.add(node.advert(), self._memory, address)
         await self._connections.settled()
         return node
+
+    async def replace_crashed_node(self) -> None:
+        """Start another node as the last one was started, if that has crashed. Raises as `start_node` does."""
+        if self.node is not None and self.node.crashed.done():
+            await self._start_again()
 
     async def end_node(self, node: NodeActor) -> None:
         """End a node of this process, if it has not ended yet. Runs go on without it."""

@@ -321,6 +321,7 @@ class Session:
         """Start the session, and a node of this process where there is no other; wait until some node can be used."""
         await self.start()
         async with self._first_run:
+            await self._hub.replace_crashed_node()
             if self._hub.node is None and not self._hub.is_in_cluster:
                 await self.register_local_node(own_capabilities())
         await self._hub.reached()
