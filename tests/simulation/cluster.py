@@ -136,6 +136,12 @@ class Cluster:
         self.nodes[name] = self._addresses[address] = node
         node.start()
 
+    def start_again(self, name: str) -> None:
+        """Start the next life of a node that has ended."""
+        ended = self.nodes[name]
+        if not ended.is_alive:
+            self.start_node(name, ended.machine.capabilities)
+
     def node_at(self, address: str) -> SimulatedNode:
         return self._addresses[address]
 

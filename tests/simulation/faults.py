@@ -37,6 +37,14 @@ def _crash_a_node(cluster: Cluster, name: str) -> None:
             cluster.timeline.after(cluster.random.random(), again)
 
 
+def meet_a_bug(cluster: Cluster, name: str) -> None:
+    """Let a node's machine raise over the next event that comes to it."""
+    node = cluster.nodes.get(name)
+    if node is not None and node.is_alive:
+        node.meet_a_bug()
+        cluster.timeline.after(1.0, partial(cluster.start_again, name))
+
+
 def _cut_a_link(cluster: Cluster, name: str) -> None:
     link = cluster.random.choice(cluster.apps).links.get(name)
     if link is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
+from handoff_actors.core.node.crash import last_words
 from handoff_actors.core.node.events import (
     Advertise,
     CancelCoroutine,
@@ -107,6 +108,8 @@ class SimulatedNode:
         #: Claims may exceed what has been redeclared until they end.
         self._allowed: Resources = dict(capabilities)
         self._is_redeclared = False
+        #: Its machine raises over the next event.
+        self._has_a_bug = False
 
     # --- What the world does to it ------------------------------------------------------------------------------
 
@@ -134,6 +137,9 @@ class SimulatedNode:
             for ref in event.message.values:
                 self.copying[event.peer, event.message.run, ref.index] = self.timeline.now
         self._cluster.note(self.name, event)
+        if self._has_a_bug:
+            self._raise(event)
+            return
         self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)
 
     def connected(self, link: "Link") -> None:
@@ -151,6 +157,22 @@ class SimulatedNode:
             worker.die()
         for link in list(self.links.values()):
             link.cut(tell_node=False)
+
+    def meet_a_bug(self) -> None:
+        self._has_a_bug = True
+
+    def _raise(self, event: NodeEvent) -> None:
+        """End as the shell ends a node whose machine has raised: half of what the event was to do is done, and nobody hears."""
+        self.machine.handle(event, self.clock.now)
+        self._cluster.faults["a bug"] += 1
+        self.is_alive = False
+        for worker in self._workers.values():
+            worker.die()
+        for link in list(self.links.values()):
+            link.to_app.send(last_words(AssertionError("a bug"), event))
+            # They arrive, or the connection breaks before.
+            self.timeline.after(self._random.random() * 0.1, partial(link.cut, tell_node=False))
+        self.links.clear()
 
     def crash_a_worker(self) -> None:
         busy = [worker for worker in self._workers.values() if worker.running]

@@ -26,6 +26,7 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.explain import explain
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.retries import MOST_NODE_CRASHES
 from handoff_actors.core.run.state import DONE
 from handoff_actors.errors import (
     AllocationError,
@@ -209,6 +210,8 @@ class SimulatedRun:
                 return failures > plan.max_retries.get(index, self.options.max_retries)
             case SerializationError(function_id=function_id):
                 return self._failures[function_id, "serialization"] > 0
+            case NodeLost() if "because of a bug" in str(error):
+                return self._cluster.faults["a bug"] >= MOST_NODE_CRASHES
             case NodeLost():
                 return self._cluster.has_faults
             case AllocationError(need=need):

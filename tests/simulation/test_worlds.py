@@ -26,6 +26,7 @@ HAPPENS_IN = {
     "parted": 8,
     "of another Python": 20,
     "another life answered": 3,
+    "a bug": 40,
 }
 #: So many test functions share them.
 PARTS = 16

@@ -18,7 +18,7 @@ from handoff_actors.wire.messages.jobs import Template
 from tests.simulation.apps import App
 from tests.simulation.cluster import PYTHON, Cluster
 from tests.simulation.dags import make_work
-from tests.simulation.faults import CAPABILITIES, FAULTS
+from tests.simulation.faults import CAPABILITIES, FAULTS, meet_a_bug
 from tests.simulation.runs import SimulatedRun
 
 #: Faults begin in this time, and so do runs.
@@ -67,6 +67,7 @@ def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
         _plan_runs(world, app, names, offers)
     if has_faults:
         _plan_faults(world, names)
+        _plan_bugs(world, names)
     cluster.run_until_all_is_over(cluster.timeline.now + world.troubled_s + world.one_by_one_s + LIMIT_S)
     return cluster.faults
 
@@ -136,3 +137,11 @@ def _plan_faults(world: World, names: Sequence[str]) -> None:
         fault = theme if world.random.random() < 0.3 else world.random.choice(FAULTS)
         delay_s = 0.1 + world.random.random() * world.troubled_s
         world.cluster.timeline.after(delay_s, partial(fault, world.cluster, world.random.choice(names)))
+
+
+def _plan_bugs(world: World, names: Sequence[str]) -> None:
+    # Aside, so that all else in the world of a seed is as it would be without them.
+    aside = Random(f"bugs of {world.seed}")
+    for _ in range(aside.choice((0, 0, 0, 1, 3, 6))):
+        delay_s = 0.1 + aside.random() * world.troubled_s
+        world.cluster.timeline.after(delay_s, partial(meet_a_bug, world.cluster, aside.choice(names)))
