@@ -57,11 +57,11 @@ class Driver(Generic[EventT, EffectT]):
         self.broken_by: EventT | None = None
 
     def start(self, start: Callable[[float], list[EffectT]]) -> None:
-        """Carry out what the machine begins with. `start` calls that method of it, with the time."""
+        """Perform the machine's first effects. `start` calls that method of it, with the time."""
         self._run(start)
 
     def feed(self, event: EventT) -> None:
-        """Hand over an event."""
+        """Have the machine handle an event."""
         if self._is_closed:
             return
         if self._is_busy:
@@ -85,7 +85,7 @@ class Driver(Generic[EventT, EffectT]):
             self._let_go()
 
     def _let_go(self) -> None:
-        """Refer to nobody: whoever has this driver is to be gone, with all it has, as soon as nobody refers to it."""
+        """Drop the callbacks, so that the owner of this driver is freed as soon as no one else refers to it."""
         self._perform = self._crashed = _ignore
 
     def _run(self, decide: Callable[[*_Events, float], list[EffectT]], *events: *_Events) -> None:
@@ -160,4 +160,4 @@ class Driver(Generic[EventT, EffectT]):
 
 
 def _ignore(_: object) -> None:
-    """What a closed driver does."""
+    """Stand in for the callbacks of a closed driver."""

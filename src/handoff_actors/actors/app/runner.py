@@ -1,4 +1,4 @@
-"""Carries out what a run decides: tells nodes, brings values home, and answers whoever awaits the end."""
+"""Performs the effects of a run's machine: sends to nodes, fetches results, and completes the run for its caller."""
 
 import asyncio
 import logging
@@ -49,10 +49,10 @@ Buffer = bytes | memoryview
 
 
 class RunHost(Protocol):
-    """What a run needs of its session."""
+    """The part of its session that a run needs."""
 
     def send(self, name: str, message: ToNode) -> None:
-        """Say something to a node."""
+        """Send a message to a node."""
 
     def bring(
         self,
@@ -62,20 +62,20 @@ class RunHost(Protocol):
         holders: list[str],
         done: Callable[[Buffer | None, str], None],
     ) -> Callable[[], None]:
-        """Fetch a value from nodes, by their names; the answer gives up on it."""
+        """Fetch a value from nodes, by their names. Returns a function that gives up the fetch."""
 
     def forget(self, run: RunId) -> None:
-        """No node holds anything of this run any more."""
+        """Forget a run of which no node holds anything any more."""
 
 
 class OutputSink(Protocol):
-    """Whoever takes what functions print and log."""
+    """Receives what functions print and log."""
 
     def heard(self, node: str, said: Sequence[Said]) -> None:
-        """Functions on a node have said something."""
+        """Take what functions on a node have printed and logged."""
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Note that nothing more comes."""
 
 
 class RunnerActor:
@@ -141,25 +141,25 @@ class RunnerActor:
             raise end.error
 
     def feed(self, event: RunMachineEvent) -> None:
-        """Hand over an event."""
+        """Have the machine handle an event."""
         self._driver.feed(event)
 
     def heard(self, name: str, message: AboutRun) -> None:
-        """A node has said something about this run."""
+        """Handle a message from a node about this run."""
         self._driver.feed(MessageFromNode(name, message))
         self._wake_waiters()
 
     def release(self) -> None:
-        """Nobody will ask for its stored values any more."""
+        """Let go of the stored values, which no one will ask for any more."""
         self._driver.feed(Release())
 
     def stop(self) -> None:
-        """End it, if it goes on, because its session ends; and let its values go."""
+        """Cancel the run, if it is still going, because its session ends, and release its values."""
         self._driver.feed(Cancel(HandoffError("the session was closed while the run went on")))
         self._driver.feed(Release())
 
     def close(self) -> None:
-        """Its session has ended: it goes no further, and nothing comes home any more."""
+        """End the run at once, since its session has ended."""
         self._is_closed = True
         self._abandon(
             HandoffError("the session was closed before all nodes had confirmed the end of the run")
@@ -171,7 +171,7 @@ class RunnerActor:
             _refuse(answer, "its session has been closed")
 
     def explain(self) -> list[Explanation]:
-        """Why each function that is not done is where it is."""
+        """Explain the state of each function that is not done."""
         return list(explain(self.plan, self.machine.progress, self.machine.scheduler))
 
     async def fetch(self, index: Index) -> Buffer:
@@ -227,11 +227,11 @@ class RunnerActor:
                 give_up()
 
     def pack(self, index: Index, then: Callable[[], None]) -> bool:
-        """Have a directory packed for a node that lacks it, and go on with `then`; False: there is nothing to pack."""
+        """Pack a directory for a node that lacks it, then call `then`. Returns False if the value is no directory."""
         return self._packages.pack(index, then, self._not_packed)
 
     def _not_packed(self, index: Index, reason: str) -> None:
-        """A directory that some node lacks can't be sent there."""
+        """End the run, since a directory that some node lacks can't be sent there."""
         needing = {
             template.number
             for template in self._program.templates
@@ -249,7 +249,7 @@ class RunnerActor:
         self._driver.feed(Cancel(EnvironmentFailed(function_id, node or "", reason)))
 
     async def _until_finished(self) -> None:
-        """Being cancelled again doesn't help: claims have to be freed first."""
+        """Wait until the run is over, even if cancelled again: claims have to be freed first."""
         while not self._finished.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(self._finished)

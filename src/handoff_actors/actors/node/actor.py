@@ -1,4 +1,4 @@
-"""Carries out what a node decides: its workers, its store, its peers."""
+"""Performs the effects of a node's machine: on its workers, its store and its peers."""
 
 import asyncio
 import itertools
@@ -101,7 +101,7 @@ class ClusterView(Protocol):
 
 
 class NodeActor:
-    """One node in this process. It serves at any number of addresses, and announces in its cluster how it stands."""
+    """One node in this process. It serves at any number of addresses, and gives `on_advert` its adverts."""
 
     #: The end of a node that has crashed; `close` awaits it.
     _ending: asyncio.Task[None] | None = None
@@ -147,7 +147,7 @@ class NodeActor:
     # --- Life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the workers; they are ready soon after. Raises HandoffError, OSError."""
+        """Start the workers, which are ready soon after. Raises HandoffError, OSError."""
         self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
         self._watch = MemoryWatch(
             self._pids, lambda: self._machine.is_working, self._feed, self._store.give_up_spares
@@ -158,7 +158,7 @@ class NodeActor:
             raise HandoffError(f"node {self.name!r} could not start") from self.crashed.result()
 
     def serve(self, network: Network, address: str, *, has_lease: bool = True) -> str:
-        """Serve at one more address; the answer is the real one. Raises OSError if that can't be."""
+        """Serve at one more address, and return the real one. Raises OSError if that can't be."""
         door = Door(self, network, address, self._most_waiting_nbytes, has_lease=has_lease)
         self._services.append(door.service)
         return door.service.address
@@ -172,7 +172,7 @@ class NodeActor:
         self._input_fetcher.fetch_over(network)
 
     async def leave(self, within_s: float) -> None:
-        """Take no more work, and wait until what there is has ended, but no longer than that."""
+        """Accept no more work, and wait until running functions have ended, or for `within_s`."""
         self._feed(Leave())
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -195,7 +195,7 @@ class NodeActor:
         self._store.close()
 
     def advert(self) -> Advert:
-        """What it says of itself now."""
+        """Make the next advert."""
         state = self.advertised
         return Advert(
             name=self.name,
@@ -216,12 +216,12 @@ class NodeActor:
         )
 
     def count_members(self, members: int) -> None:
-        """So many others hear what it says of itself."""
+        """Note that this many other members receive the node's adverts."""
         self._feed(MembersCounted(members))
 
     @property
     def is_idle(self) -> bool:
-        """No run, no job and no claim is left."""
+        """True if no run, job or claim is left."""
         return self._machine.is_idle
 
     def stored_value(self, run: RunId, index: Index) -> memoryview | None:
@@ -253,7 +253,7 @@ class NodeActor:
     # --- Peers --------------------------------------------------------------------------------------------------
 
     def hear(self, peer: PeerId, messages: Iterable[ToNode], service: Service, *, has_lease: bool) -> None:
-        """Take what a peer says."""
+        """Handle messages of a peer."""
         if self.crashed.done():
             return
         for message in messages:
@@ -280,14 +280,14 @@ class NodeActor:
                 self._feed(MessageFromPeer(peer, message))
 
     def malformed(self, peer: PeerId, reason: str, service: Service) -> None:
-        """Give up a connection on which something can't be decoded: no one knows what else the lost frame said."""
+        """Give up a connection on which a frame can't be decoded, since what else it said is unknown."""
         self.protocol_errors.note("malformed message", reason, peer)
         if peer in self._peers:
             service.send(peer, Refused(f"node {self.name} can't decode a message: {reason}"))
             self.lost(peer, reason)
 
     def lost(self, peer: PeerId, reason: str) -> None:
-        """Nothing reaches a peer any more."""
+        """Handle the loss of a peer."""
         if self._forget_peer(peer, reason):
             self._feed(PeerLost(peer))
 

@@ -20,7 +20,7 @@ from handoff_actors.transport.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
-#: What runs when a daemon is told to stop has so long to end.
+#: On shutdown, wait this many seconds for running functions.
 DRAIN_S = 30.0
 #: A node that does not serve by then never will.
 START_S = 60.0
@@ -29,7 +29,7 @@ MOST_FILES = 65_536
 
 
 class DaemonOptions(Struct, frozen=True):
-    """What a daemon is told at its start."""
+    """The options of a daemon."""
 
     name: str | None
     capabilities: Resources
@@ -41,7 +41,7 @@ class DaemonOptions(Struct, frozen=True):
     drain_s: float = DRAIN_S
     memory: MemoryOptions | None = None
     credentials: Credentials = Credentials()
-    #: A process without which it shall not go on.
+    #: The id of a process with whose end the daemon ends.
     lives_with: int | None = None
 
 
@@ -89,7 +89,7 @@ async def _drain(node: NodeActor, within_s: float, signals: "_Signals") -> None:
 
 
 async def _started(member: Member, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:
-    """Start the node; None where a signal has ended the start. Raises as `run_daemon` does, and HandoffError after START_S."""
+    """Start the node. Returns None where a signal has ended the start. Raises as `run_daemon` does, and HandoffError after START_S."""
     try:
         async with asyncio.timeout(START_S) as limit:
             with signals.ending(limit):
@@ -135,7 +135,7 @@ class _Signals:
             self._loop.add_signal_handler(number, self._take)
 
     def end_with(self, pid: int) -> None:
-        """Take the end of a process for two signals. Raises ProcessLookupError if it has ended already."""
+        """Treat the end of a process as two signals. Raises ProcessLookupError if it has ended already."""
         self._watched = os.pidfd_open(pid)
         self._loop.add_reader(self._watched, self._bereaved)
 
@@ -144,12 +144,12 @@ class _Signals:
 
     @property
     def are_there(self) -> bool:
-        """Whether one has come that `next` has not told of."""
+        """True if a signal has come that `next` has not returned."""
         return not self._seen.empty()
 
     @contextmanager
     def ending(self, limit: asyncio.Timeout) -> Iterator[None]:
-        """Have the next one reach this limit at once."""
+        """Let the next signal reach this limit at once."""
         self._limit = limit
         if self.are_there:
             self._reach(limit)

@@ -1,4 +1,4 @@
-"""When a node says how it stands: soon when that changes, but not too often, and from time to time anyway.
+"""When a node advertises its load: soon after a change, but not too often, and once a period in any case.
 
 All members hear all adverts. So the more members there are, the longer a node waits between two.
 """
@@ -11,17 +11,17 @@ from handoff_actors.ids import Resources
 #: Adverts go out on change, but no closer together than this, and at least once a period.
 ADVERT_GAP_S = 0.05
 ADVERT_PERIOD_S = 1.0
-#: Nobody places by how much runs, waits or is stored: while claims stay as they are, that can wait for so long.
+#: No scheduler places by how much runs, waits or is stored: while claims stay as they are, an advert can wait this long.
 LOAD_GAP_S = 0.2
-#: Seconds between two adverts for each member: nobody hears more than a thousand in a second, or one from each member.
+#: Seconds between two adverts for each member: no member hears more than a thousand a second, or one from each.
 MEMBER_GAP_S = 0.001
 
-#: What others place by: what is claimed, out of what, and whether the node leaves.
+#: What other members place by: what is claimed, the totals, and whether the node is leaving.
 Standing = tuple[Resources, Resources, bool]
 
 
 class Advertiser:
-    """The adverts of one node."""
+    """The timing of one node's adverts."""
 
     def __init__(self) -> None:
         self._latest: Advertise | None = None
@@ -31,16 +31,16 @@ class Advertiser:
         self._least_gap_s = 0.0
 
     def count(self, members: int) -> None:
-        """So many others hear what it says."""
+        """Adapt the gap between adverts to this many other members."""
         self._least_gap_s = least_gap_s(members)
 
     @property
     def wake_at(self) -> float:
-        """When the next advert may or must go out."""
+        """The time at which the next advert may or must go out."""
         return self._advertised_at + self._gap_s
 
     def speak(self, standing: Standing, advert: Callable[[], Advertise], now: float) -> list[Advertise]:
-        """Say it after whatever has happened, if it is time and somebody has to be told; `advert` makes what is said."""
+        """Return an advert, made by `advert`, if one is due and says something new. Called after each event."""
         self._gap_s = max(self._least_gap_s, LOAD_GAP_S if standing == self._said else ADVERT_GAP_S)
         if now < self._advertised_at + self._gap_s:
             return []
@@ -56,5 +56,5 @@ class Advertiser:
 
 
 def least_gap_s(members: int) -> float:
-    """Seconds between two adverts of one node among so many others."""
+    """Return the least gap in seconds between two adverts of a node that this many others hear."""
     return min(ADVERT_PERIOD_S, MEMBER_GAP_S * members)

@@ -1,4 +1,4 @@
-"""What becomes of an attempt that a worker had: its value is kept or not, its run is told."""
+"""Reports about attempts: whether a result is kept, and what the run is told."""
 
 from collections.abc import Iterable, Sequence
 from typing import assert_never
@@ -26,7 +26,7 @@ from handoff_actors.wire.messages.runs import Completed, Output, Recalled, Start
 
 
 class AttemptReports:
-    """What a node makes of what its workers say."""
+    """Turns what workers report into effects on the store and messages to runs."""
 
     def __init__(
         self, clients: Clients, scheduler: WorkerScheduler, inputs: Inputs, spill_policy: SpillPolicy
@@ -37,7 +37,7 @@ class AttemptReports:
         self._spill_policy = spill_policy
 
     def started(self, effects: Iterable[NodeEffect]) -> list[NodeEffect]:
-        """Tell runs that are watched what workers are being given."""
+        """Tell watched runs which attempts workers are being given."""
         told: list[NodeEffect] = []
         for effect in effects:
             run = self._clients.live(effect.run) if isinstance(effect, RunJobs) else None
@@ -47,12 +47,12 @@ class AttemptReports:
         return told
 
     def said(self, run: RunId, said: Sequence[Said]) -> list[NodeEffect]:
-        """Functions have printed or logged something."""
+        """Forward what functions have printed or logged."""
         state = self._clients.live(run)
         return [] if state is None else [Reply(state.peer, Output(run, list(said)))]
 
     def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
-        """A worker has finished jobs."""
+        """Report jobs that a worker has finished."""
         accepted = self._scheduler.finished(event.worker, event.run, event.done, now)
         run = self._clients.live(event.run)
         stored = [entry for entry in event.done if isinstance(entry.value, int)]
@@ -67,7 +67,7 @@ class AttemptReports:
     def _take_in(
         self, stored: Iterable[Done], accepted: list[Done], run: RunId, effects: list[NodeEffect]
     ) -> list[Done]:
-        """Keep stored values that count, as far as there is room; the answer is what of `accepted` remains."""
+        """Keep stored values that count, as far as there is room. Returns the entries of `accepted` that were kept."""
         client_run = self._clients.live(run)
         counting = {entry.index for entry in accepted} if client_run is not None else set()
         refused: set[Index] = set()
@@ -84,7 +84,7 @@ class AttemptReports:
         return [entry for entry in accepted if entry.index not in refused] if refused else accepted
 
     def failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
-        """A worker is through with a job, without a value."""
+        """Report an attempt that failed; its worker survives."""
         held, behind = self._scheduler.failed(event.worker, event.run, event.index, event.attempt, now)
         run = self._clients.live(event.run)
         if held is None or run is None:
@@ -98,16 +98,16 @@ class AttemptReports:
         return [Reply(run.peer, failed), *self._parted((event.run, ticket) for ticket in behind)]
 
     def recalled(self, event: WorkerRecalled, now: float) -> list[NodeEffect]:
-        """A worker has given back what it has not started."""
+        """Queue again what a worker has given back without starting it."""
         return self._parted(self._scheduler.recalled(event.worker, event.jobs, now))
 
     def exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
-        """A worker has ended."""
+        """Report what a worker that has ended takes with it."""
         effects: list[NodeEffect] = []
         casualties, parted = self._scheduler.exited(event.worker, now)
         for casualty in casualties:
             run, job = self._clients.live(casualty.run), casualty.job
-            assert run is not None, "the crew works for runs that go on"
+            assert run is not None, "workers serve runs that are open"
             # It may have died with its result half written.
             effects.append(DiscardValue(casualty.run, job.index, job.attempt))
             match casualty.kind:
@@ -122,7 +122,7 @@ class AttemptReports:
         return effects + self._parted(parted)
 
     def _parted(self, members: Iterable[tuple[RunId, Ticket]]) -> list[NodeEffect]:
-        """Tell of members of units that don't run as such any more."""
+        """Tell runs of members of units that no longer run as part of one."""
         by_run: dict[RunId, list[Ticket]] = {}
         for run, ticket in members:
             by_run.setdefault(run, []).append(ticket)

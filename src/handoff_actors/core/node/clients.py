@@ -1,4 +1,4 @@
-"""Whose runs a node serves, and for how long: peers, their leases, and what belongs to each."""
+"""The peers of a node, their leases, and the runs that belong to each."""
 
 from collections.abc import Iterable
 
@@ -16,23 +16,23 @@ REMEMBERED_RUNS = 1024
 
 
 class Client(Struct):
-    """Somebody with a connection to this node."""
+    """A peer that is connected to this node."""
 
-    #: Those that came later have higher ones.
+    #: Peers that connected later have higher numbers.
     number: int
-    #: Monotonic seconds; None: no lease, it can't vanish unnoticed.
+    #: Monotonic seconds; None: no lease, as the peer can't vanish unnoticed.
     lease_ends_at: float | None
     #: For people.
     name: str = ""
-    #: It has left; it is kept until its last run is closed.
+    #: It has left, and is kept until its last run is closed.
     is_gone: bool = False
     runs: set[RunId] = field(default_factory=set)
-    #: Runs to come, with what was refused while the remains of an earlier connection were in the way.
+    #: Assignments rejected while an older connection still owned the run.
     refused: "dict[RunId, ClientRun]" = field(default_factory=dict)
 
 
 class FetchedValue(Struct, frozen=True):
-    """A value that was brought here."""
+    """A value that was fetched from elsewhere."""
 
     index: Index
     nbytes: int
@@ -45,19 +45,19 @@ class ClientRun(Struct):
 
     peer: PeerId
     templates: dict[int, Template] = field(default_factory=dict)
-    #: It is over; what it left is being cleared away.
+    #: The run is over, and what it has left is being cleared away.
     is_closing: bool = False
     #: The highest attempt seen of each function.
     attempts: dict[Index, int] = field(default_factory=dict)
-    #: Since when values are on their way here, and what has come since the run was last told.
+    #: When each fetch that is under way began, and the fetches not yet reported to the run.
     fetching_since: dict[Index, float] = field(default_factory=dict)
     fetched: list[FetchedValue] = field(default_factory=list)
-    #: By template: what its functions need of a directory that this node may lack; and for which directory each is.
+    #: The packed directory that functions of a template need, by template; and the path of each, by the index of the value.
     packages: dict[int, Ref] = field(default_factory=dict)
     directories: dict[Index, str] = field(default_factory=dict)
 
     def learn(self, templates: Iterable[Template]) -> None:
-        """Take in what the run's jobs have in common."""
+        """Store templates, which the run's jobs refer to."""
         for template in templates:
             self.templates[template.number] = template
             environment = template.environment
@@ -66,12 +66,12 @@ class ClientRun(Struct):
                 self.directories[environment.package.index] = environment.directory
 
     def packages_of(self, job: Job) -> list[Ref]:
-        """What a job, and those behind it, need of directories."""
+        """The packed directories that a job, and the rest of its unit, need."""
         used = {member.template for member in (job, *job.then)}
         return [self.packages[number] for number in sorted(used & self.packages.keys())]
 
     def fetches(self, run: RunId, missing: Iterable[Ref], now: float) -> list[FetchInput]:
-        """What brings values here, from now on."""
+        """Begin to fetch values."""
         effects: list[FetchInput] = []
         for ref in missing:
             self.fetching_since[ref.index] = now
@@ -81,14 +81,14 @@ class ClientRun(Struct):
         return effects
 
     def arrived(self, index: Index, nbytes: int, now: float) -> None:
-        """A value has come."""
+        """Record a fetch that has ended."""
         began_at = self.fetching_since.pop(index, None)
-        # What takes nothing was here already.
+        # A value without bytes is a directory that was here already.
         if began_at is not None and nbytes:
             self.fetched.append(FetchedValue(index, nbytes, began_at, now))
 
     def take_fetched(self, now: float) -> list[Fetched]:
-        """What has come since this was last asked, as one tells others."""
+        """Drain the fetches not yet reported."""
         fetched, self.fetched = self.fetched, []
         return [
             Fetched(entry.index, entry.nbytes, entry.ended_at - entry.began_at, now - entry.ended_at)
@@ -97,17 +97,17 @@ class ClientRun(Struct):
 
 
 class Clients:
-    """All peers and their runs."""
+    """All peers of a node, and their runs."""
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._peers: dict[PeerId, Client] = {}
         self._runs: dict[RunId, ClientRun] = {}
-        #: Those that are over and not cleared away, in this order.
+        #: Runs that are over and not yet cleared away, in the order in which they ended.
         self.closing: dict[RunId, None] = {}
-        #: Those that go on and are told when workers get their functions.
+        #: Open runs that are told when workers get their functions.
         self.watched: set[RunId] = set()
-        #: By whom, too: over a new connection a run may begin here anew.
+        #: With the peer, since a run may begin here anew over a new connection.
         self._closed: LruCache[tuple[PeerId, RunId], None] = LruCache(REMEMBERED_RUNS)
         self._peers_ever = 0
         self._departed: list[PeerId] = []
@@ -116,14 +116,14 @@ class Clients:
         return len(self._runs)
 
     def connected(self, peer: PeerId, now: float, name: str = "", *, has_lease: bool) -> None:
-        """Somebody is here. To say so twice changes nothing."""
+        """Add a peer. Adding it again changes nothing."""
         if peer in self._peers:
             return
         self._peers_ever += 1
         self._peers[peer] = Client(self._peers_ever, now + self._lease_s if has_lease else None, name)
 
     def heard(self, peer: PeerId, now: float) -> bool:
-        """Renew a lease; False: this is not one of ours."""
+        """Renew a peer's lease. Returns False for a peer that is unknown or has left."""
         state = self._peers.get(peer)
         if state is None or state.is_gone:
             return False
@@ -132,7 +132,7 @@ class Clients:
         return True
 
     def lapsed(self, now: float) -> list[PeerId]:
-        """Those whose lease has ended."""
+        """The peers whose lease has ended."""
         return [
             peer
             for peer, state in self._peers.items()
@@ -141,12 +141,12 @@ class Clients:
 
     @property
     def wake_at(self) -> float | None:
-        """When the next lease ends."""
+        """The time at which the next lease ends."""
         ends = (state.lease_ends_at for state in self._peers.values())
         return min((end for end in ends if end is not None), default=None)
 
     def known_templates(self, peer: PeerId, run: RunId) -> dict[int, Template] | None:
-        """The templates that a peer has sent for its run; None where the run is over, or somebody else's."""
+        """The templates that a peer has sent for its run; None where the run is over, or belongs to another peer."""
         state = self._runs.get(run)
         if state is None:
             future = self._peers[peer].refused.get(run)
@@ -155,7 +155,7 @@ class Clients:
         return None if state.is_closing or state.peer != peer else state.templates
 
     def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> ClientRun:
-        """The run, as the peer's, opened if need be. It must not be over, nor somebody else's."""
+        """Return the peer's run, opened if need be. It must not be over, nor belong to another peer."""
         state = self._runs.get(run)
         if state is None:
             state = self._runs[run] = self._peers[peer].refused.pop(run, ClientRun(peer))
@@ -165,12 +165,12 @@ class Clients:
         return state
 
     def is_displaced(self, run: RunId, peer: PeerId) -> bool:
-        """Whether the run is here for an earlier connection than this one, which then must have been lost."""
+        """True if the run belongs to an older connection than this one. That connection must then have been lost."""
         state = self._runs.get(run)
         return state is not None and self._peers[state.peer].number < self._peers[peer].number
 
     def refuse(self, peer: PeerId, message: Assign) -> list[Ticket]:
-        """Refuse attempts for good, but keep the templates; the answer is the attempts not refused before."""
+        """Refuse attempts for good, but keep the templates. Returns the attempts that were not refused before."""
         future = self._peers[peer].refused.setdefault(message.run, ClientRun(peer))
         future.learn(message.templates)
         named = [ticket for job in message.jobs for ticket in tickets_of(job)]
@@ -179,41 +179,41 @@ class Clients:
         return fresh
 
     def hand_over(self, run: RunId, peer: PeerId) -> None:
-        """Let the run be another peer's."""
+        """Give the run to another peer."""
         state = self._runs[run]
         self._drop(run, state.peer)
         state.peer = peer
         self._peers[peer].runs.add(run)
 
     def get(self, run: RunId) -> ClientRun | None:
-        """A run that is here, closing or not."""
+        """Return a run, open or closing, or None."""
         return self._runs.get(run)
 
     def live(self, run: RunId) -> ClientRun | None:
-        """A run that is here and goes on."""
+        """Return a run that is open, or None."""
         state = self._runs.get(run)
         return None if state is None or state.is_closing else state
 
     def owner(self, run: RunId) -> str:
-        """The name of whoever a run that is here belongs to."""
+        """The name of the peer that a run belongs to."""
         return self._peers[self._runs[run].peer].name
 
     def all_runs(self) -> list[tuple[RunId, bool]]:
-        """Every run that is here, and whether it is over."""
+        """Every run, and whether it is over."""
         return [(run, state.is_closing) for run, state in self._runs.items()]
 
     def lives(self) -> list[tuple[RunId, ClientRun]]:
-        """Every run that goes on."""
+        """Every run that is open."""
         return [(run, state) for run, state in self._runs.items() if not state.is_closing]
 
     def close(self, run: RunId) -> None:
-        """A run is over; what it has left is to be cleared away."""
+        """Mark a run as over, so that what it has left is cleared away."""
         self._runs[run].is_closing = True
         self.closing[run] = None
         self.watched.discard(run)
 
     def leave(self, peer: PeerId) -> list[RunId]:
-        """A peer has gone; the answer is its runs that went on until now."""
+        """Mark a peer as gone. Returns its runs that were open until now."""
         state = self._peers.get(peer)
         if state is None:
             return []
@@ -222,12 +222,12 @@ class Clients:
         return [run for run in sorted(state.runs) if not self._runs[run].is_closing]
 
     def take_departed(self) -> list[PeerId]:
-        """Those that are gone, with all that was theirs, since this was last asked."""
+        """Drain the peers that have gone and have nothing left here."""
         departed, self._departed = self._departed, []
         return departed
 
     def remove(self, run: RunId) -> PeerId:
-        """A run has been cleared away; the answer is whose it was."""
+        """Drop a run that has been cleared away. Returns the peer that it belonged to."""
         peer = self._runs.pop(run).peer
         del self.closing[run]
         self.remember_closed(peer, run)
@@ -235,13 +235,13 @@ class Clients:
         return peer
 
     def remember_closed(self, peer: PeerId, run: RunId) -> None:
-        """Recognise what comes too late for this run."""
+        """Remember a closed run, so that late messages about it are ignored."""
         # A run that is closed twice is remembered from the first time on.
         if (peer, run) not in self._closed:
             self._closed.put((peer, run), None)
 
     def check(self) -> None:
-        """Assert that every run is somebody's."""
+        """Assert that every run belongs to a peer."""
         for run, state in self._runs.items():
             assert run in self._peers[state.peer].runs, f"run {run} is not among its peer's"
         for peer in self._peers.values():

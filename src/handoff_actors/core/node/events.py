@@ -1,4 +1,4 @@
-"""What happens to a node beside the messages that it gets, and what it may decide to do."""
+"""The events and effects of a node's machine."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,22 +13,22 @@ from handoff_actors.wire.messages.runs import FailureKind
 
 
 class PeerConnected(Struct, frozen=True):
-    """Somebody has been welcomed. A peer without a lease lives in this process: it can't vanish unnoticed."""
+    """A peer has been welcomed. One without a lease lives in this process, and can't vanish unnoticed."""
 
     peer: PeerId
     has_lease: bool = True
-    #: What it calls itself.
+    #: The name in its `Hello`.
     name: str = ""
 
 
 class MembersCounted(Struct, frozen=True):
-    """So many other members hear what this node says of itself."""
+    """The number of other members, which all receive the node's adverts, has changed."""
 
     members: int
 
 
 class PeerLost(Struct, frozen=True):
-    """Nothing reaches it any more."""
+    """A peer can't be reached any more."""
 
     peer: PeerId
 
@@ -41,7 +41,7 @@ class MessageFromPeer(Struct, frozen=True):
 
 
 class WorkerUp(Struct, frozen=True):
-    """A worker that was asked for is there."""
+    """A worker that was asked for is ready."""
 
     worker: WorkerId
     pid: int
@@ -56,7 +56,7 @@ class WorkerDone(Struct, frozen=True):
 
 
 class WorkerFailed(Struct, frozen=True):
-    """A worker is through with a function, without a value."""
+    """The attempt failed; the worker survives."""
 
     worker: WorkerId
     run: RunId
@@ -70,7 +70,7 @@ class WorkerFailed(Struct, frozen=True):
 
 
 class WorkerRecalled(Struct, frozen=True):
-    """A worker gives back functions that it has not started."""
+    """A worker has given back functions that it had not started."""
 
     worker: WorkerId
     jobs: Sequence[tuple[RunId, Ticket]]
@@ -93,9 +93,9 @@ class OutputReceived(Struct, frozen=True):
 
 
 class MemorySampled(Struct, frozen=True):
-    """How much memory each worker has, with what it has started, and how much of the machine's is left."""
+    """Memory was measured: of each worker with the processes it has started, and of the machine."""
 
-    #: When the look began.
+    #: When the measurement began.
     began_at: float
     used: Mapping[WorkerId, int]
     available_nbytes: int
@@ -103,7 +103,7 @@ class MemorySampled(Struct, frozen=True):
 
 
 class InputFetched(Struct, frozen=True):
-    """A value that was elsewhere is in the store now."""
+    """A value has been fetched into the store."""
 
     run: RunId
     index: Index
@@ -111,24 +111,24 @@ class InputFetched(Struct, frozen=True):
 
 
 class InputMissing(Struct, frozen=True):
-    """None of its holders could give a value."""
+    """A value could not be fetched from any of its holders."""
 
     run: RunId
     index: Index
     reason: str
-    #: It could be had, but there is no room for it here.
+    #: A holder has it, but there is no room for it here.
     has_no_room: bool = False
 
 
 class ValueSpilled(Struct, frozen=True):
-    """A stored value is on disk now, and takes no memory."""
+    """A stored value has been moved to disk."""
 
     run: RunId
     index: Index
 
 
 class SpillFailed(Struct, frozen=True):
-    """The disk did not take a stored value, which is where it was."""
+    """A stored value could not be moved to disk, and is still in memory."""
 
     run: RunId
     index: Index
@@ -136,7 +136,7 @@ class SpillFailed(Struct, frozen=True):
 
 
 class Leave(Struct, frozen=True):
-    """Take no more work, finish what there is, then say `LeaveCompleted`."""
+    """The node is told to leave: accept no more work, finish what there is, then say `LeaveCompleted`."""
 
 
 NodeEvent = (
@@ -162,7 +162,7 @@ NodeEvent = (
 
 
 class Reply(Struct, frozen=True):
-    """Say something to a peer."""
+    """Send a message to a peer."""
 
     peer: PeerId
     message: FromNode
@@ -226,7 +226,7 @@ class FetchInput(Struct, frozen=True):
 
 
 class KeepValue(Struct, frozen=True):
-    """A worker's stored result counts from now on."""
+    """Keep a worker's stored result as the value of its function."""
 
     run: RunId
     index: Index
@@ -234,7 +234,7 @@ class KeepValue(Struct, frozen=True):
 
 
 class DiscardValue(Struct, frozen=True):
-    """A worker's stored result came too late to count."""
+    """Delete a worker's stored result that does not count."""
 
     run: RunId
     index: Index
@@ -249,19 +249,19 @@ class SpillValue(Struct, frozen=True):
 
 
 class ForgetRun(Struct, frozen=True):
-    """Drop its values, its fetches and whatever workers know of it."""
+    """Drop a run's values, its fetches and its templates on workers."""
 
     run: RunId
 
 
 class ForgetPeer(Struct, frozen=True):
-    """A peer has left, or its lease has ended, and nothing of it is left here: it has to introduce itself anew."""
+    """Forget a peer that has left or whose lease has ended, once nothing of it is left here. It has to introduce itself anew."""
 
     peer: PeerId
 
 
 class Advertise(Struct, frozen=True):
-    """Tell everybody how it stands."""
+    """Publish the node's load to all members."""
 
     capabilities: Resources
     spare: Resources
@@ -273,7 +273,7 @@ class Advertise(Struct, frozen=True):
 
 
 class LeaveCompleted(Struct, frozen=True):
-    """The node that was told to leave has nothing more to do."""
+    """The node was told to leave and has nothing more to do."""
 
 
 NodeEffect = (

@@ -20,33 +20,33 @@ def failure(
     ran_s: float = 0.0,
     traces: Traces = NO_TRACES,
 ) -> Failed:
-    """What a node says of an attempt whose worker lives on, or that never had one."""
+    """The message about a failed attempt whose worker survives, or that never had one."""
     return Failed(run, job.index, job.attempt, kind, error, reason, lost, None, None, ran_s, traces)
 
 
 def death(run: RunId, job: Job, kind: FailureKind, reason: str, end: WorkerExited) -> Failed:
-    """What a node says of an attempt whose worker has ended."""
+    """The message about an attempt whose worker has ended."""
     return Failed(
         run, job.index, job.attempt, kind, b"", reason, None, end.signal, end.exit_code, 0.0, end.traces
     )
 
 
-def no_room(run: RunId, entry: Done, nbytes: int, shelf: SpillPolicy) -> Failed:
-    """What a node says of an attempt whose result it can't keep."""
-    held, limit = shelf.nbytes / MEGABYTE, (shelf.limit_nbytes or 0) / MEGABYTE
+def no_room(run: RunId, entry: Done, nbytes: int, spill_policy: SpillPolicy) -> Failed:
+    """The message about an attempt whose result can't be stored."""
+    held, limit = spill_policy.nbytes / MEGABYTE, (spill_policy.limit_nbytes or 0) / MEGABYTE
     reason = (
         f"its result of {nbytes / MEGABYTE:.1f} MB can't be stored: {held:.1f} MB are in memory, "
-        f"{limit:.1f} MB may be, and the disk takes no more: {shelf.refusal}"
+        f"{limit:.1f} MB may be, and the disk takes no more: {spill_policy.refusal}"
     )
     return Failed(run, entry.index, entry.attempt, "store", b"", reason, None, None, None, entry.ran_s)
 
 
 def too_long(template: Template) -> str:
-    """Why an attempt was stopped that has a time limit."""
+    """The reason given for an attempt that exceeded its time limit."""
     return f"it did not end within its timeout of {template.timeout:g} s, and was stopped"
 
 
 def how_it_ended(event: WorkerExited) -> str:
-    """Why an attempt came to nothing whose worker died."""
+    """The reason given for an attempt whose worker died."""
     how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
     return f"the worker that ran it died by {how}"

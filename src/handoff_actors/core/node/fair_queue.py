@@ -1,8 +1,8 @@
-"""What waits on a node for a worker, in which order, and how fair that is between runs.
+"""The queue of jobs that wait for a worker, fair between runs.
 
 Jobs that claim the same and run in the same way share a lane, so that one look at the head of a lane tells about all
 of them. Runs take turns; within a run, lanes do; within a lane, the more urgent jobs go first, and those that are
-as urgent in the order in which they came, which is the order that their runner wants.
+as urgent in the order in which they came, which is the order that their run wants.
 """
 
 from bisect import bisect_left, bisect_right
@@ -38,29 +38,29 @@ class JobLane(Struct, eq=False):
     is_async: bool
     #: Seconds per attempt.
     timeout: float | None
-    #: A worker died with one of these among others: each now runs alone, so that the blame is certain.
+    #: A worker died with one of these among others: each now runs alone, to find out which one kills workers.
     suspect: bool
     jobs: deque[Job] = field(default_factory=deque)
-    #: What a job takes, as far as is known.
+    #: Average seconds per job, once known.
     seconds: float | None = None
     #: Since when the head has waited for room.
     blocked_since: float | None = None
 
     @property
     def depth(self) -> int:
-        """How many jobs a worker may hold at once."""
+        """The number of jobs that a worker may hold at once."""
         if self.suspect or self.timeout is not None or self.seconds is None or self.seconds > BATCH_S / 2:
             return 1
         return min(MAX_BATCH, int(BATCH_S / (self.seconds + OVERHEAD_S)))
 
     @property
     def is_brief(self) -> bool:
-        """Whether a worker may hold the next job while it runs one, where nobody else could start that."""
+        """True if a worker may hold the next job while it runs one, where no other could start that."""
         is_free = not self.suspect and self.timeout is None
         return is_free and self.seconds is not None and self.seconds <= BRIEF_S
 
     def learn(self, seconds: float) -> None:
-        """Take note of what jobs took, on average."""
+        """Update the estimate with the average duration of the latest jobs."""
         self.seconds = smoothed(self.seconds, seconds, SMOOTHING)
 
 
@@ -68,7 +68,7 @@ LaneKey = tuple[tuple[tuple[str, float], ...], bool, float | None, bool]
 
 
 class FairQueue:
-    """Every lane with something in it, by run."""
+    """The lanes of all runs, and whose turn it is."""
 
     def __init__(self) -> None:
         self._lanes: dict[RunId, dict[LaneKey, JobLane]] = {}
@@ -80,12 +80,12 @@ class FairQueue:
 
     @property
     def waiting_runs(self) -> int:
-        """How many runs have something that waits."""
+        """The number of runs with jobs that wait."""
         return len(self._turns)
 
     @property
     def is_of_one_lane(self) -> bool:
-        """Whether all that waits claims the same and is of one run."""
+        """True if all jobs that wait claim the same and are of one run."""
         return len(self._turns) == 1 and len(self.lanes(next(iter(self._turns)))) == 1
 
     def lane(self, run: RunId, template: Template, *, suspect: bool = False) -> JobLane:
@@ -118,19 +118,19 @@ class FairQueue:
         self._turns[lane.run] = None
 
     def turns(self) -> list[RunId]:
-        """The runs that have something, as their turns come."""
+        """The runs with jobs that wait, in the order of their turns."""
         return list(self._turns)
 
     def lanes(self, run: RunId) -> list[JobLane]:
-        """The lanes of a run that have something."""
+        """The lanes of a run that are not empty."""
         return [lane for lane in self._lanes.get(run, {}).values() if lane.jobs]
 
     def waiting(self, run: RunId) -> int:
-        """How many jobs of a run wait."""
+        """The number of jobs of a run that wait."""
         return sum(len(lane.jobs) for lane in self._lanes.get(run, {}).values())
 
     def had_its_turn(self, lane: JobLane) -> None:
-        """Put the lane behind others of its run, and the run behind others, or out of the row if it has nothing left."""
+        """Move the lane behind the others of its run, and the run behind the other runs if it has jobs left."""
         lanes = self._lanes[lane.run]
         lanes[lane.key] = lanes.pop(lane.key)
         self._turns.pop(lane.run, None)
@@ -138,7 +138,7 @@ class FairQueue:
             self._turns[lane.run] = None
 
     def take_back(self, run: RunId, tickets: Iterable[Ticket]) -> list[Ticket]:
-        """Remove those that still wait, and name them."""
+        """Remove the attempts that still wait. Returns those."""
         wanted = {(ticket.index, ticket.attempt) for ticket in tickets}
         taken: list[Ticket] = []
         for lane in self._lanes.get(run, {}).values():
@@ -156,7 +156,7 @@ class FairQueue:
         return taken
 
     def forget(self, run: RunId) -> None:
-        """Remove all of a run."""
+        """Remove all jobs of a run."""
         for lane in self._lanes.pop(run, {}).values():
             lane.jobs.clear()
         self._turns.pop(run, None)
@@ -168,5 +168,5 @@ class FairQueue:
 
 
 def tickets_of(job: Job) -> list[Ticket]:
-    """Name a job, and what is to run behind it."""
+    """The attempts of a job and of the rest of its unit."""
     return [Ticket(member.index, member.attempt) for member in (job, *job.then)]

@@ -1,4 +1,4 @@
-"""Which stored values a node has, and which jobs wait for some that it has not."""
+"""The stored values of a node, and the jobs that wait for values still to be fetched."""
 
 from collections.abc import Iterable
 
@@ -16,27 +16,27 @@ class _Waiting(Struct, eq=False):
 class _Coming(Struct):
     #: As in `Ref`.
     version: int
-    #: They wait for it.
+    #: The jobs that wait for it.
     jobs: list[Index] = field(default_factory=list)
 
 
 class _RunInputs(Struct):
     #: Sizes in bytes of what is here, its own results and copies of others'.
     here: dict[Index, int] = field(default_factory=dict)
-    #: Which attempts made what is here; 0 where nobody minds.
+    #: The attempts that made the values that are here; 0 where any attempt's value will do.
     versions: dict[Index, int] = field(default_factory=dict)
     waiting: dict[Index, _Waiting] = field(default_factory=dict)
-    #: Values on their way.
+    #: Values that are being fetched.
     fetching: dict[Index, _Coming] = field(default_factory=dict)
-    #: Values on their way that were asked for by themselves, to be held here.
+    #: Those of them that were asked for by `Copy`, to be held here.
     copies: set[Index] = field(default_factory=set)
 
     def has(self, ref: Ref) -> bool:
-        """Whether a value is here that will do."""
+        """True if the value is here, in a version that will do."""
         return ref.index in self.here and ref.version in {0, self.versions[ref.index]}
 
     def begin(self, ref: Ref, *jobs: Index) -> bool:
-        """A value is to come; whether its fetching must be started, in place of what may be on its way instead."""
+        """Note that a value is to be fetched. True if a fetch must be started, replacing one of another version."""
         coming = self.fetching.setdefault(ref.index, _Coming(-1))
         coming.jobs += jobs
         if coming.version >= 0 and ref.version in {0, coming.version}:
@@ -53,11 +53,11 @@ class Inputs:
         self.nbytes = 0
 
     def waiting_jobs(self) -> int:
-        """How many jobs wait for values."""
+        """The number of jobs that wait for values."""
         return sum(len(run.waiting) for run in self._runs.values())
 
     def await_inputs(self, run: RunId, job: Job, needed: Iterable[Ref]) -> list[Ref] | None:
-        """Note what a job needs. None: all is here; else the values that somebody must start to fetch now."""
+        """Note what a job needs. Returns None if all is here, else the values that must be fetched from now on."""
         refs = {ref.index: ref for ref in needed}
         inputs = self._runs.setdefault(run, _RunInputs())
         missing = [refs[index] for index in sorted(refs) if not inputs.has(refs[index])]
@@ -67,7 +67,7 @@ class Inputs:
         return [ref for ref in missing if inputs.begin(ref, job.index)]
 
     def await_copies(self, run: RunId, values: list[Ref]) -> tuple[list[Index], list[Ref]]:
-        """Note which values are to be held here: those that are here already, and those to be fetched now."""
+        """Note values that are to be held here. Returns those that are here already, and those that must be fetched from now on."""
         inputs = self._runs.setdefault(run, _RunInputs())
         missing = [ref for ref in values if not inputs.has(ref)]
         inputs.copies |= {ref.index for ref in missing}
@@ -75,7 +75,7 @@ class Inputs:
         return here, [ref for ref in missing if inputs.begin(ref)]
 
     def take_copy(self, run: RunId, index: Index) -> bool:
-        """Whether a value that has come, or won't, was asked for by itself."""
+        """True, once, for a value that was asked for by `Copy`."""
         inputs = self._runs.get(run)
         if inputs is None or index not in inputs.copies:
             return False
@@ -83,7 +83,7 @@ class Inputs:
         return True
 
     def arrived(self, run: RunId, index: Index, nbytes: int) -> list[Job]:
-        """A value is here; the answer is the jobs that wait for nothing more."""
+        """Add a value that was fetched. Returns the jobs that wait for nothing more."""
         inputs = self._runs.get(run)
         if inputs is None:
             return []
@@ -100,7 +100,7 @@ class Inputs:
         return ready
 
     def lost(self, run: RunId, index: Index) -> list[Job]:
-        """A value can't be had; the answer is the jobs that won't run for that."""
+        """Give up a value that can't be fetched. Returns the jobs that can't run without it."""
         inputs = self._runs.get(run)
         if inputs is None:
             return []
@@ -109,18 +109,18 @@ class Inputs:
         return [entry.job for entry in waiting if entry is not None]
 
     def made(self, run: RunId, index: Index, attempt: int, nbytes: int) -> None:
-        """A result has been stored here."""
+        """Add a result that was made here."""
         self._note(self._runs.setdefault(run, _RunInputs()), index, nbytes, attempt)
 
     def waiting(self, run: RunId) -> list[Ticket]:
-        """Jobs that wait for values."""
+        """The attempts that wait for values."""
         inputs = self._runs.get(run)
         if inputs is None:
             return []
         return [Ticket(entry.job.index, entry.job.attempt) for entry in inputs.waiting.values()]
 
     def take_back(self, run: RunId, wanted: set[tuple[Index, int]]) -> list[Job]:
-        """Jobs that need not wait any more; what is being fetched for them still arrives."""
+        """Remove attempts that wait for values. Returns their jobs; what is being fetched for them still arrives."""
         inputs = self._runs.get(run)
         if inputs is None:
             return []
@@ -132,12 +132,12 @@ class Inputs:
         return taken
 
     def size(self, run: RunId, index: Index) -> int | None:
-        """Bytes of a stored value; None where it is not here."""
+        """The size in bytes of a stored value; None where it is not here."""
         inputs = self._runs.get(run)
         return None if inputs is None else inputs.here.get(index)
 
     def stored(self, run: RunId) -> int:
-        """Bytes of all values of a run that are here."""
+        """The size in bytes of all values of a run that are here."""
         inputs = self._runs.get(run)
         return 0 if inputs is None else sum(inputs.here.values())
 
@@ -148,13 +148,15 @@ class Inputs:
             self.nbytes -= sum(inputs.here.values())
 
     def check(self) -> None:
-        """Assert that whoever waits, waits for something that is on its way."""
+        """Assert that every job that waits, waits for a value that is being fetched."""
         assert self.nbytes == sum(sum(run.here.values()) for run in self._runs.values())
         for run in self._runs.values():
-            assert run.copies <= run.fetching.keys(), "what is to be copied here is fetched by nobody"
+            assert run.copies <= run.fetching.keys(), "a value is to be copied here and is not being fetched"
             for waiting in run.waiting.values():
                 assert waiting.missing, f"{waiting.job} waits for nothing"
-                assert waiting.missing <= run.fetching.keys(), f"{waiting.job} waits for what nobody fetches"
+                assert waiting.missing <= run.fetching.keys(), (
+                    f"{waiting.job} waits for a value that is not being fetched"
+                )
 
     def _note(self, inputs: _RunInputs, index: Index, nbytes: int, version: int) -> None:
         self.nbytes += nbytes - inputs.here.get(index, 0)
@@ -162,7 +164,7 @@ class Inputs:
 
 
 def stored_inputs(job: Job) -> list[Ref]:
-    """The stored values that a job, and what runs behind it, need, those within calls included."""
+    """The stored values that a job and the rest of its unit need, including those within calls."""
     refs: list[Ref] = []
     for member in (job, *job.then) if job.then else (job,):
         for part in member.args:

@@ -1,4 +1,4 @@
-"""How much a node lets functions and values take."""
+"""Limits on the memory of functions and values."""
 
 from msgspec import Struct
 
@@ -6,9 +6,10 @@ MEMORY_FACTOR = 1.5
 
 
 class Limits(Struct, frozen=True):
-    """What a node is told at its start."""
+    """The limits of one node."""
 
-    #: A worker with more memory than this times the claim of its function is ended; 0: none is, for any reason.
+    #: Kill a worker that uses more than this multiple of its function's claimed memory; 0 disables this, and all other kills
+    #: for memory.
     memory_factor: float = MEMORY_FACTOR
     #: Bytes of values beyond which the least recently used go to disk; None: all of them stay in memory.
     store_nbytes: int | None = None

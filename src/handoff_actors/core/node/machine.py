@@ -1,9 +1,9 @@
-"""What a node decides: whose functions it takes, when they run, and what it says about them.
+"""The decisions of a node: which functions it accepts, when they run, and what it reports about them.
 
 A run exists here from the first `Assign` that names it until its `Close`, or until the lease of the peer that it
-belongs to ends. A function is waiting for inputs, then queued, then given to a worker; whoever it belongs to hears
-`Completed`, `Failed` or `Recalled` about each attempt, once. Values live as long as the run. What is said about runs,
-attempts or workers that are gone changes nothing.
+belongs to ends. A function is waiting for inputs, then queued, then given to a worker; its run hears `Completed`,
+`Failed` or `Recalled` about each attempt, once. Values live as long as the run. Stale messages about runs, attempts or
+workers that are gone are ignored. A message that is not in the protocol changes nothing, and its run hears `Rejected`.
 """
 
 from typing import TYPE_CHECKING, assert_never
@@ -103,7 +103,7 @@ class NodeMachine:
         return effects
 
     def wake(self, now: float) -> list[NodeEffect]:
-        """End leases, attempts and whatever else has had its time."""
+        """Act on leases, time limits and other deadlines that have passed."""
         effects = self._scheduler.wake(now)
         for peer in self._clients.lapsed(now):
             effects += self._peer_gone(peer, now)
@@ -112,7 +112,7 @@ class NodeMachine:
 
     @property
     def wake_at(self) -> float | None:
-        """The next lease, attempt or advert that has had its time."""
+        """The time of the next deadline."""
         times = (
             self._scheduler.wake_at,
             self._clients.wake_at,
@@ -128,36 +128,34 @@ class NodeMachine:
         self._spill_policy.check()
         self._clients.check()
         lives = {run for run, _ in self._clients.lives()}
-        assert lives == self._scheduler.templates.keys(), (
-            "the crew works for other runs than those that go on"
-        )
+        assert lives == self._scheduler.templates.keys(), "the scheduler serves other runs than the open ones"
 
     # --- What the shell may ask ---------------------------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:
-        """No run, no job and no claim is left."""
+        """True if no run, job or claim is left."""
         return (
             len(self._clients) == 0 and len(self._scheduler.queue) == 0 and len(self._scheduler.ledger) == 0
         )
 
     @property
     def is_working(self) -> bool:
-        """Some worker has something to do."""
+        """True if some worker has something to do."""
         return any(state.held for state in self._scheduler.roster.workers.values())
 
     @property
     def ledger(self) -> ResourceLedger:
-        """What is claimed, and what is spare."""
+        """The resources of the node, claimed and spare."""
         return self._scheduler.ledger
 
     @property
     def capabilities(self) -> Resources:
-        """What the node offers in all."""
+        """The total resources that the node offers."""
         return dict(self._scheduler.ledger.totals)
 
     def size_of(self, run: RunId, index: Index) -> int | None:
-        """Bytes of a stored value; None where it is not here."""
+        """The size in bytes of a stored value; None where it is not here."""
         return self._inputs.size(run, index)
 
     # --- Events -------------------------------------------------------------------------------------------------
@@ -210,7 +208,7 @@ class NodeMachine:
             return _reject(event, str(error))
 
     def _act_on(self, event: MessageFromPeer, now: float) -> list[NodeEffect]:
-        """Act on a message of a peer. Raises RemoteProtocolError, and then has changed nothing."""
+        """Act on a peer's message. Raises RemoteProtocolError before anything is changed."""
         check_message(event.message)
         match event.message:
             case Assign():
@@ -293,7 +291,7 @@ class NodeMachine:
             queue.add(lane, job)
 
     def _arrived(self, run: RunId, index: Index, nbytes: int) -> None:
-        # What takes nothing is a directory that was here already.
+        # A value without bytes is a directory that was here already.
         if nbytes and self._clients.get(run) is not None:
             self._spill_policy.put((run, index), nbytes)
         self._enqueue(run, self._inputs.arrived(run, index, nbytes))
@@ -305,7 +303,7 @@ class NodeMachine:
         return [Reply(peer, Recalled(run, taken))]
 
     def _give_back(self) -> list[NodeEffect]:
-        """Return what will never start here, as the sender can't have known yet."""
+        """Give back jobs that will never start here, which the sender can't have known yet."""
         effects: list[NodeEffect] = []
         for run, state in self._clients.lives():
             lanes = [
@@ -331,7 +329,7 @@ class NodeMachine:
         return self._stop(run, now) if state.peer == peer else []
 
     def _stop(self, run: RunId, now: float) -> list[NodeEffect]:
-        """End a run; what is left of it goes as soon as no worker holds anything of it any more."""
+        """Close a run. What is left of it is cleared away once no worker holds any of its jobs."""
         state = self._clients.live(run)
         if state is None:
             return []
@@ -394,7 +392,7 @@ class NodeMachine:
 
     @property
     def _has_work(self) -> bool:
-        # Values stay until those whose they are have closed their runs here: by then they have copied them.
+        # Values stay until their runs are closed here: by then they have been copied elsewhere.
         return self.is_working or self._inputs.nbytes > 0
 
     def _finish_closing(self) -> list[NodeEffect]:

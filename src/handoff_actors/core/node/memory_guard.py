@@ -1,7 +1,7 @@
-"""Which workers must end because of the memory that they use.
+"""The choice of workers to kill for the memory that they use.
 
 A function that claims memory may use some more than that. One that claims none may use what there is; only when the
-machine runs short the largest worker is ended, so that the kernel does not end something else. A worker's memory is
+machine runs short the largest worker is killed, so that the kernel does not kill something else. A worker's memory is
 its own and that of the processes it has started; stored values that it has mapped do not count.
 """
 
@@ -11,7 +11,7 @@ from handoff_actors.core.node.events import MemorySampled
 from handoff_actors.core.node.failures import MEGABYTE
 from handoff_actors.core.node.worker_state import WorkerState
 
-#: What an interpreter and its imports take, which nobody thinks of who claims memory.
+#: What an interpreter and its imports take, which claims of memory seldom include.
 SLACK_NBYTES = 64_000_000
 #: The machine is short of memory when less than this share of it is left.
 SHORT_SHARE = 0.05
@@ -20,7 +20,7 @@ SHORT_SHARE = 0.05
 def overgrown(
     workers: Collection[WorkerState], sample: MemorySampled, factor: float
 ) -> list[tuple[WorkerState, str]]:
-    """The workers that must end, each with the reason."""
+    """The workers to kill, each with the reason."""
     if factor == 0:
         return []
     for state in workers:
@@ -47,7 +47,7 @@ def overgrown(
 
 
 def _beyond_claim(state: WorkerState, claimed_mb: float | None, factor: float) -> str:
-    """Why a worker must end; "" if it need not."""
+    """The reason to kill a worker for its claim; "" if there is none."""
     if claimed_mb is None:
         return ""
     claimed = claimed_mb * MEGABYTE

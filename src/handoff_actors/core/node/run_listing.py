@@ -1,4 +1,4 @@
-"""What a node says of the runs that it serves, to those who only look."""
+"""The list of runs that a node serves, for monitors such as `handoff top`."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from handoff_actors.wire.messages.members import Runs, ServedRun
 
 
 def overview(clients: Clients, scheduler: WorkerScheduler, inputs: Inputs) -> Runs:
-    """Every run that is here, in the order in which they came."""
+    """List every run, in the order in which they came."""
     running, held = Counter[RunId](), Counter[RunId]()
     for state in scheduler.roster.workers.values():
         for position, (run, _) in enumerate(state.held):

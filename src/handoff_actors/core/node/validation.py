@@ -1,6 +1,6 @@
-"""What is taken from others at all: the wire's types are right, and here are the bounds that types can't say.
+"""Validate incoming messages beyond what their types check.
 
-Peers are members, but what they say may come of a bug or of malice, and what gets past here is computed with.
+Peers are members, but a bug or malice may be behind their messages, and the machines compute with what passes here.
 """
 
 from collections import ChainMap
@@ -18,7 +18,7 @@ from handoff_actors.wire.messages.runs import Assign
 MAX_GPUS = 1024.0
 #: Of the name of a node or a resource, in UTF-8.
 MAX_NAME_BYTES = 255
-#: For whoever gives a name that is none.
+#: The rule, for error messages.
 NAME_RULE = f"a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
 #: Of all text in an advert: every member keeps one of every other, and sends them all to whoever asks.
 MAX_ADVERT_BYTES = 4096
@@ -27,7 +27,7 @@ MAX_OFFER_BYTES = 1500
 
 
 def check_message(message: ToNode) -> None:
-    """Raise RemoteProtocolError for what no sound peer says to a node."""
+    """Raise RemoteProtocolError for a message whose amounts or names are invalid."""
     match message:
         case Assign():
             for template in message.templates:
@@ -60,12 +60,12 @@ def check_jobs(message: Assign, known: dict[int, Template]) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Whether this may be the name of a node or a resource: others show it on their terminals, and keep it."""
+    """True if this may be the name of a node or a resource, which members show on their terminals and keep."""
     return text.isprintable() and 0 < len(text.encode()) <= MAX_NAME_BYTES
 
 
 def check_advert(advert: Advert) -> None:
-    """Raise RemoteProtocolError for what no sound node says of itself."""
+    """Raise RemoteProtocolError for an advert that is invalid."""
     if not is_name(advert.name):
         raise RemoteProtocolError(f"a node is called {advert.name[:MAX_NAME_BYTES]!r}, which is no name")
     texts = (advert.incarnation, advert.version, advert.python, advert.address, advert.bus)
@@ -86,18 +86,18 @@ def check_advert(advert: Advert) -> None:
 
 
 def is_address(text: str) -> bool:
-    """Whether others can be reached there: over TCP, and over nothing else that ZeroMQ connects."""
+    """True if this is an address that members may connect to: TCP, and none of ZeroMQ's other transports."""
     return text.startswith("tcp://") and text.isprintable()
 
 
 class Introductions:
-    """The nodes that peers have introduced: over one connection each of them speaks for one node, and says so once."""
+    """The nodes that peers have introduced. A connection introduces one node, once."""
 
     def __init__(self) -> None:
         self._by_peer: dict[PeerId, Incarnation] = {}
 
     def is_news(self, peer: PeerId, advert: Advert) -> bool:
-        """Whether the peer introduces a node for the first time. Raises RemoteProtocolError if it has introduced another."""
+        """True if the peer introduces a node for the first time. Raises RemoteProtocolError if it has introduced another."""
         known = self._by_peer.get(peer)
         if known is None:
             self._by_peer[peer] = Incarnation(advert.incarnation)
@@ -107,7 +107,7 @@ class Introductions:
         return False
 
     def forget(self, peer: PeerId) -> None:
-        """The peer has gone."""
+        """Drop a peer that has gone."""
         self._by_peer.pop(peer, None)
 
 

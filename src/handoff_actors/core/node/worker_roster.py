@@ -1,7 +1,7 @@
-"""How many workers a node has: the usual number, more while claims leave room unused, new ones for those that died.
+"""The number of workers of a node: the usual one, more while claims leave room unused, and replacements for those that died.
 
 There are as many sync workers as whole cores; where claims of fractions, or of other things than cores, would leave
-room that nobody uses, more are started, and end again once they have been idle for a while.
+room unused, more are started, and killed again once they have been idle for a while.
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
@@ -16,15 +16,15 @@ LAST_RESPAWN_S = 5.0
 
 
 class WorkerRoster:
-    """Every worker of a node, and which of them are free."""
+    """The workers of a node, and which of them are idle."""
 
     def __init__(self, usual: int, most: int) -> None:
         self.workers: dict[WorkerId, WorkerState] = {}
         self.usual = usual
-        #: Sync workers that are there or on their way, and stay.
+        #: Sync workers that are running or starting, and are not being killed.
         self.size = 0
         self._most = most
-        #: Free sync workers and since when. The last one in is the first one out, since its caches are warm.
+        #: Idle sync workers, and since when.
         self.idle: dict[WorkerId, float] = {}
         self._next_worker = 1
         self._failed_starts = 0
@@ -32,19 +32,19 @@ class WorkerRoster:
 
     @property
     def starting(self) -> int:
-        """Sync workers that are on their way."""
+        """The number of sync workers that are starting."""
         return sum(state.pid is None and not state.is_async for state in self.workers.values())
 
     @property
     def wake_at(self) -> float | None:
-        """When somebody has been idle for too long, or may be started again."""
+        """The time at which a worker has been idle for too long, or may be started again."""
         times = [] if self._respawn_at is None else [self._respawn_at]
         if self.idle and self.size > self.usual:
             times.append(min(self.idle.values()) + IDLE_S)
         return min(times, default=None)
 
     def spawn(self, *, is_async: bool) -> SpawnWorker:
-        """Have one more."""
+        """Start one more worker."""
         worker = WorkerId(self._next_worker)
         self._next_worker += 1
         self.workers[worker] = WorkerState(worker, is_async)
@@ -52,14 +52,14 @@ class WorkerRoster:
         return SpawnWorker(worker, is_async)
 
     def spawn_for(self, wanted: int) -> list[SpawnWorker]:
-        """Have enough that `wanted` more jobs could start, as far as that is allowed."""
+        """Start enough workers for `wanted` more jobs, up to the maximum."""
         if self._respawn_at is not None:
             return []
         count = min(self._most - self.size, wanted - self.starting)
         return [self.spawn(is_async=False) for _ in range(count)]
 
     def keep_size(self, now: float) -> list[SpawnWorker]:
-        """Replace those that are gone, unless this is the pause after starts that failed."""
+        """Replace workers that are gone, unless this is the pause after failed starts."""
         if self._respawn_at is not None and now >= self._respawn_at:
             self._respawn_at = None
         if self.size >= self.usual or self._respawn_at is not None:
@@ -67,19 +67,19 @@ class WorkerRoster:
         return [self.spawn(is_async=False) for _ in range(self.usual - self.size)]
 
     def started(self, worker: WorkerId, pid: int, now: float) -> None:
-        """One that was asked for is there."""
+        """Note that a worker is ready."""
         state = self.workers[worker]
         state.pid, state.heard_at = pid, now
         self._failed_starts = 0
         self.set_free(state, now)
 
     def set_free(self, state: WorkerState, now: float) -> None:
-        """It has nothing to do."""
+        """Note that a worker is idle."""
         if not state.is_async and state.verdict is None:
             self.idle[state.worker] = now
 
     def left(self, worker: WorkerId, now: float) -> WorkerState:
-        """One has ended."""
+        """Remove a worker that has ended."""
         state = self.workers.pop(worker)
         self.size -= not state.is_async and state.verdict is None
         self.idle.pop(worker, None)
@@ -89,20 +89,20 @@ class WorkerRoster:
         return state
 
     def kill(self, state: WorkerState, verdict: KillReason) -> KillWorker:
-        """End one, whatever it does."""
+        """Kill a worker, whatever it does."""
         self.size -= not state.is_async and state.verdict is None
         state.verdict = verdict
         self.idle.pop(state.worker, None)
         return KillWorker(state.worker)
 
     def kill_idle(self, now: float) -> list[KillWorker]:
-        """End those beyond the usual number that nobody has needed for a while."""
+        """Kill workers beyond the usual number that have been idle for a while."""
         long_idle = [self.workers[worker] for worker, since in self.idle.items() if now >= since + IDLE_S]
         surplus = max(0, self.size - self.usual)
         return [self.kill(state, "idle") for state in long_idle[:surplus]]
 
     def pick_idle(self, devices: tuple[int, ...] | None) -> WorkerState | None:
-        """A free sync worker that may use `devices`: bound to just these, or to none yet.
+        """Return an idle sync worker that may use `devices`: bound to just these, or to none yet.
 
         The first one that was started: where few are needed it is always the same, with its imports and its heap.
         """
@@ -113,18 +113,18 @@ class WorkerRoster:
         return None
 
     def async_worker(self) -> WorkerState | None:
-        """The async worker, if there is one that stays."""
+        """The async worker, unless there is none or it is being killed."""
         return next(
             (state for state in self.workers.values() if state.is_async and state.verdict is None), None
         )
 
     @property
     def may_spawn(self) -> bool:
-        """Whether starting workers has not just failed."""
+        """True unless starting a worker has just failed."""
         return self._respawn_at is None
 
     def claimed_by_others(self, run: RunId) -> Resources:
-        """What the claims of all runs but one come to."""
+        """The sum of the claims of all runs but one."""
         others: Resources = {}
         for state in self.workers.values():
             claims = [state.claim] if state.claim and state.lane and state.lane.run != run else []
@@ -135,5 +135,5 @@ class WorkerRoster:
         return others
 
     def has(self, run: RunId) -> bool:
-        """Whether some worker holds anything of a run."""
+        """True if some worker holds a job of a run."""
         return any(key[0] == run for state in self.workers.values() for key in state.held)

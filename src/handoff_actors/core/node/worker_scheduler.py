@@ -1,8 +1,8 @@
-"""A node's workers: which one runs what next, under which claim, and whose fault it is when one dies.
+"""The scheduler of a node's workers: which one runs which job next, under which claim, and which job killed one that died.
 
 A sync worker is lent to one lane at a time, under one claim, and runs what it is given in order. It holds several
 jobs only where they are known to be short; should one of them turn out long, the others are recalled from it. Jobs
-with a time limit, and suspects, are given singly, so that it is known when they began and whose fault a death is.
+with a time limit, and suspects, are given singly, so that it is known when they began and which one killed a worker.
 The async worker runs many coroutines of many runs, each under a claim of its own.
 """
 
@@ -21,11 +21,11 @@ from handoff_actors.wire.messages.jobs import Done, Job, Template, Ticket
 
 #: Coroutines at once on a node, where no claim says less.
 MAX_COROUTINES = 4096
-#: A coroutine that has been cancelled may take so long to clean up before its worker is killed.
+#: Time in seconds that a cancelled coroutine may take to clean up before its worker is killed.
 CANCEL_GRACE_S = 0.5
-#: What claims have kept waiting for so long is served before anything that wants the same.
+#: A job that has waited for its claim this long goes before all others that want the same resources.
 STARVED_S = 1.0
-#: One lane may keep a worker for so long while other runs wait.
+#: Seconds that one lane may keep a worker while other runs wait.
 TURN_S = 0.02
 
 
@@ -36,9 +36,9 @@ class WorkerScheduler:
         self.ledger = ResourceLedger(totals)
         self.queue = FairQueue()
         self.roster = WorkerRoster(usual, most)
-        #: Lanes for whose head there was no room when that was last looked at, and perhaps some others.
+        #: Every lane whose head has been blocked for lack of room, and some that are blocked no longer.
         self._blocked: dict[JobLane, None] = {}
-        #: Of runs that are open; what belongs to others does not run again.
+        #: The templates of open runs; jobs of other runs do not run again.
         self.templates: dict[RunId, dict[int, Template]] = {}
         #: (when, worker, run, index, attempt) of time limits.
         self._deadlines: list[tuple[float, WorkerId, RunId, Index, Attempt]] = []
@@ -50,11 +50,11 @@ class WorkerScheduler:
         return [*self.roster.keep_size(now)]
 
     def worker_up(self, worker: WorkerId, pid: int, now: float) -> None:
-        """A worker is ready."""
+        """Note that a worker is ready."""
         self.roster.started(worker, pid, now)
 
     def finished(self, worker: WorkerId, run: RunId, done: Iterable[Done], now: float) -> list[Done]:
-        """Take jobs out of a worker's hands; what it was not known to have is left out of the answer."""
+        """Take finished jobs off a worker. Returns the entries that it was known to hold."""
         state = self.roster.workers.get(worker)
         if state is None:
             return []
@@ -78,7 +78,7 @@ class WorkerScheduler:
     def failed(
         self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, now: float
     ) -> tuple[HeldJob | None, list[Ticket]]:
-        """Take a job out of a worker's hands, and what was to run behind it; None if it was not known to have it."""
+        """Take a failed job off a worker, and the rest of its unit. Returns None if the worker was not known to hold it."""
         state = self.roster.workers.get(worker)
         held = state.held.get((run, index)) if state else None
         if state is None or held is None or held.job.attempt != attempt:
@@ -94,7 +94,7 @@ class WorkerScheduler:
     def recalled(
         self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float
     ) -> list[tuple[RunId, Ticket]]:
-        """Queue again, in front, what a worker gives back; the answer is what was to run behind something that it keeps."""
+        """Queue again, in front, what a worker gives back. Returns the members of units whose head it keeps."""
         state = self.roster.workers.get(worker)
         if state is None:
             return []
@@ -120,9 +120,9 @@ class WorkerScheduler:
         return parted
 
     def exited(self, worker: WorkerId, now: float) -> tuple[list[LostJob], list[tuple[RunId, Ticket]]]:
-        """A worker has ended. What it held is queued again, but for what is to blame or has run out of time.
+        """Remove a worker that has ended. Its jobs are queued again, but for the one that killed it or exceeded its time limit.
 
-        The second part of the answer are members of units: what they take may have gone with the worker.
+        Returns the lost jobs, and the members of units: their inputs may have gone with the worker.
         """
         state = self.roster.left(worker, now)
         alone = len(state.held) == 1
@@ -146,7 +146,7 @@ class WorkerScheduler:
         return casualties, parted
 
     def stop_run(self, run: RunId, now: float) -> list[NodeEffect]:
-        """Let nothing of a run wait or run. Its templates must be gone already."""
+        """Remove a run's jobs from the queue and the workers. Its templates must be gone already."""
         self.queue.forget(run)
         effects: list[NodeEffect] = []
         for state in self.roster.workers.values():
@@ -161,7 +161,7 @@ class WorkerScheduler:
         return effects
 
     def end_overgrown(self, sample: MemorySampled, factor: float) -> list[NodeEffect]:
-        """End workers that have more memory than they may."""
+        """Kill workers that use too much memory."""
         effects: list[NodeEffect] = []
         for state, reason in overgrown(self.roster.workers.values(), sample, factor):
             state.reason = reason
@@ -171,7 +171,7 @@ class WorkerScheduler:
     # --- What to do next ----------------------------------------------------------------------------------------
 
     def fill(self, now: float, *, may_start: bool = True) -> list[NodeEffect]:
-        """Give out what can start."""
+        """Start as many jobs as there is room for."""
         effects: list[NodeEffect] = [*self.roster.keep_size(now)]
         if not may_start or not self.queue.waiting_runs:
             return effects
@@ -184,7 +184,7 @@ class WorkerScheduler:
         return effects
 
     def wake(self, now: float) -> list[NodeEffect]:
-        """Act on time limits, on silence and on idleness."""
+        """Act on time limits, silent workers and idle workers."""
         effects: list[NodeEffect] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             _, worker, run, index, attempt = heappop(self._deadlines)
@@ -198,7 +198,7 @@ class WorkerScheduler:
 
     @property
     def wake_at(self) -> float | None:
-        """The next time limit, silence or idleness to look at."""
+        """The time of the next time limit, silence or idleness to act on."""
         times = [self._deadlines[0][0]] if self._deadlines else []
         times += [self._recalls_at(state) for state in self.roster.workers.values() if state.may_be_stuck]
         roster = self.roster.wake_at
@@ -211,7 +211,7 @@ class WorkerScheduler:
         return state.recalls_at(is_wanted=is_wanted)
 
     def load(self) -> tuple[int, int]:
-        """How many jobs run, and how many wait."""
+        """The number of jobs that run, and of those that wait."""
         running = queued = 0
         for state in self.roster.workers.values():
             now_running = len(state.held) if state.is_async else min(1, len(state.held))
@@ -226,7 +226,7 @@ class WorkerScheduler:
         staying = [
             state for state in self.roster.workers.values() if not state.is_async and state.verdict is None
         ]
-        assert self.roster.size == len(staying), "the staff is miscounted"
+        assert self.roster.size == len(staying), "the workers are miscounted"
         for state in self.roster.workers.values():
             assert state.is_async or len({key[0] for key in state.held}) <= 1, (
                 "a sync worker serves one run at a time"
@@ -316,7 +316,7 @@ class WorkerScheduler:
         effects.append(RunJobs(state.worker, lane.run, self.templates[lane.run], jobs, devices))
 
     def _refill(self, starved: JobLane | None, now: float, *, is_ahead: bool = False) -> list[NodeEffect]:
-        """Give workers that are about to run dry more of the same, under the claim that they hold."""
+        """Give workers that are about to run dry more jobs of their lane, under the claim that they hold."""
         effects: list[NodeEffect] = []
         for state in self.roster.workers.values():
             lane = state.lane
@@ -333,11 +333,11 @@ class WorkerScheduler:
         return effects
 
     def _make_room(self, lane: JobLane, devices: tuple[int, ...] | None, effects: list[NodeEffect]) -> None:
-        """Start workers where claims leave room that no worker can use."""
+        """Start workers where claims leave room that no idle worker can use."""
         if not lane.cost:
             return
         if devices is not None and self.roster.idle and not self.roster.starting:
-            # Those that are free are bound to other devices, and none that is not is on its way.
+            # All idle ones are bound to other devices, and no unbound one is starting.
             effects.append(self.roster.kill(self.roster.workers[next(iter(self.roster.idle))], "idle"))
         effects += self.roster.spawn_for(self.ledger.how_many_fit(lane.cost, len(lane.jobs)))
 
@@ -400,7 +400,7 @@ class WorkerScheduler:
 
 
 def _loss_of(held: HeldJob, state: WorkerState, *, is_alone: bool) -> LossKind | None:
-    """Why a job is lost with its worker; None where it runs again."""
+    """Say why a job is lost with its worker; None where it runs again."""
     match held.verdict or state.verdict:
         case "timeout":
             return "timeout"
@@ -415,5 +415,5 @@ def _loss_of(held: HeldJob, state: WorkerState, *, is_alone: bool) -> LossKind |
 
 
 def _may_go_before(starved: JobLane | None, lane: JobLane) -> bool:
-    """Whether a lane takes nothing from the one that has waited for too long."""
+    """True if a lane claims nothing that the starved one waits for."""
     return starved is None or lane is starved or lane.cost.keys().isdisjoint(starved.cost)

@@ -1,4 +1,4 @@
-"""A worker as its node sees it, a job in its hands, and one that is lost with it."""
+"""The state of a worker, of a job that it holds, and of one that is lost with it."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -18,18 +18,18 @@ KillReason = Literal["timeout", "closed", "idle", "memory"]
 #: Why a job is lost with its worker: "worker" where that died under it.
 LossKind = Literal["timeout", "memory", "worker"]
 
-#: A worker that holds several jobs and has said nothing for so long is not as fast as was thought.
+#: A worker that holds several jobs and has been silent for this many seconds is slower than was estimated.
 SILENCE_S = 0.01
 
 
 class HeldJob(Struct, eq=False):
-    """A job in a worker's hands."""
+    """A job that a worker holds."""
 
     job: Job
     lane: JobLane
     #: Its own claim, on an async worker.
     claim: Claim | None = None
-    #: The first of the unit that it belongs to, where that has more members.
+    #: The first job of its unit, where that has more members.
     head: Job | None = None
     #: Why it is being cancelled.
     verdict: CancelReason | None = None
@@ -40,10 +40,10 @@ class WorkerState(Struct, eq=False):
 
     worker: WorkerId
     is_async: bool
-    #: None until it is up.
+    #: None until it is ready.
     pid: int | None = None
     held: dict[Key, HeldJob] = field(default_factory=dict)
-    #: The lane that it is lent to, since when, and the claim for that.
+    #: The lane that it is lent to, since when, and under which claim.
     lane: JobLane | None = None
     lent_at: float = 0.0
     claim: Claim | None = None
@@ -52,7 +52,7 @@ class WorkerState(Struct, eq=False):
     heard_at: float = 0.0
     #: It has been asked to give back what it has not started.
     recalled: bool = False
-    #: It has given back the rest because of one that takes long, and gets nothing more until that has ended.
+    #: It runs a long job and has given back the rest: it gets no more until that job has ended.
     is_held_up: bool = False
     #: Why it is being killed, and that in more words.
     verdict: KillReason | None = None
@@ -62,34 +62,34 @@ class WorkerState(Struct, eq=False):
     used_before_nbytes: int = 0
 
     def unit(self, head: Job) -> Iterator[Ticket]:
-        """What it still holds of a unit."""
+        """The attempts of a unit that it still holds."""
         for held in self.held.values():
             if held.head is head:
                 yield Ticket(held.job.index, held.job.attempt)
 
     @property
     def claimed_memory_mb(self) -> float | None:
-        """The memory that all it runs may use together; None where some of that claims none."""
+        """The memory in MB that its jobs claim together; None where some of them claim none."""
         claims = [held.claim for held in self.held.values()] if self.is_async else [self.claim]
         amounts = [claim.amounts.get("memory", 0.0) if claim is not None else 0.0 for claim in claims]
         return sum(amounts) if amounts and all(amounts) else None
 
     @property
     def may_be_stuck(self) -> bool:
-        """Whether silence would mean that a long job holds up others."""
+        """True if silence would mean that a long job holds up others."""
         return not self.is_async and len(self.held) > 1 and not self.recalled and self.verdict is None
 
     def recalls_at(self, *, is_wanted: bool) -> float:
-        """When silence has lasted too long; it is borne for longer while nobody else could start what is held up."""
+        """The time at which its silence has lasted too long; later while no other worker could start what it holds up."""
         seconds = 0.0 if is_wanted or self.lane is None else self.lane.seconds or 0.0
         return self.heard_at + max(SILENCE_S, 2 * seconds)
 
 
 class LostJob(Struct, frozen=True):
-    """A job that its worker will not finish, and why."""
+    """A job that was lost with its worker, and why."""
 
     job: Job
     run: RunId
     kind: LossKind
-    #: For people, where there is more to say.
+    #: For people; "" where the kind says it all.
     reason: str = ""

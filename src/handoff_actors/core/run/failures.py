@@ -1,4 +1,4 @@
-"""A run's errors for its caller, made of its nodes' messages about attempts that failed."""
+"""The errors that a run's caller sees, made from nodes' messages about failed attempts."""
 
 from handoff_actors.errors import (
     EnvironmentFailed,
@@ -14,14 +14,14 @@ MEGABYTE = 1e6
 
 
 def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> HandoffError:
-    """What the caller of a run is told of a function that trying again would not help."""
+    """The error for a function that would fail again wherever it is tried."""
     if failed.kind == "environment":
         return EnvironmentFailed(function_id, node, failed.reason)
     return SerializationError(f"function {function_id!r} on node {node!r}: {failed.reason}", function_id)
 
 
 def function_failed(failed: Failed, function_id: FunctionId, node: str, attempts: int) -> FunctionFailed:
-    """What the caller of a run is told of a function that has failed too often."""
+    """The error for a function that has failed too often."""
     traces = failed.traces
     error_type = WorkerDied if failed.kind == "worker" else FunctionFailed
     error = error_type(

@@ -1,4 +1,4 @@
-"""How often a function may go wrong, in which way, and how long it rests before it is tried again.
+"""The bounds on how often a function may fail, and the pauses between its tries.
 
 A user's exception and a time limit cost a retry. The death of a worker, the loss of a node and the loss of an input do
 not: they have bounds of their own, so that no function goes round for ever. A node that ends because of a bug of its own
@@ -25,7 +25,7 @@ NO_BACKOFF: Backoff = (0.0, 1.0, 0.0)
 
 
 class Retries:
-    """What has gone wrong so far."""
+    """The failures of one run so far."""
 
     def __init__(self, plan: Plan, max_retries: int, backoff: Backoff) -> None:
         self._plan = plan
@@ -39,29 +39,29 @@ class Retries:
         self._node_crashes = 0
 
     def may_retry(self, index: Index) -> bool:
-        """Count one more failure of the user's code; whether it gets another try."""
+        """Count one more failure of the user's code. True if the function gets another try."""
         self.failed += 1
         self._failures[index] += 1
         return self._failures[index] <= self._plan.max_retries.get(index, self._max_retries)
 
     def may_kill_another(self, index: Index) -> bool:
-        """Count one more dead worker; whether it gets another try."""
+        """Count one more dead worker. True if the function gets another try."""
         self.failed += 1
         self._deaths[index] += 1
         return self._deaths[index] < MOST_WORKER_DEATHS
 
     def may_lose_another(self, index: Index) -> bool:
-        """Count one more lost node or input; whether it gets another try."""
+        """Count one more lost node or input. True if the function gets another try."""
         self._losses[index] += 1
         return self._losses[index] < MOST_LOSSES
 
     def may_crash_another_node(self) -> bool:
-        """Count one more node that has crashed under the run; whether the run may go on."""
+        """Count one more node that has crashed under the run. True if the run may continue."""
         self._node_crashes += 1
         return self._node_crashes < MOST_NODE_CRASHES
 
     def pause_s(self, index: Index) -> float:
-        """How long it rests after its latest failure, in seconds: exponential, and between half and all of that.
+        """The pause in seconds after the latest failure: exponential, with jitter between half and all of that.
 
         Source of the jitter: "Exponential Backoff And Jitter" (AWS, 2015), the equal variant; the random part is made
         from the function and the attempt, so that the same run does the same thing.
