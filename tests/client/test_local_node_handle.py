@@ -105,6 +105,27 @@ async def test_another_node_may_be_registered_after_the_end_of_one() -> None:
         assert await where(session, square()) == second.name == "second"
 
 
+async def test_session_that_is_opened_again_has_another_node() -> None:
+    session = handoff.Session(seeds=())
+    for _ in range(2):
+        async with session:
+            assert (await session.execute_distributed(square())).results["square"] == 9
+
+
+async def test_node_that_cannot_join_its_cluster_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOFF_STORE_DIR", str(tmp_path))
+    async with handoff.Session(seeds=()) as session:
+        with pytest.raises(handoff.ConnectionFailed):
+            await session.register_local_node({"cpu": 1}, listen=LISTEN, seeds=["tcp://127.0.0.1:1"])
+        assert paths_in(tmp_path) == []
+
+        second = await session.register_local_node({"cpu": 1}, name="second")
+
+        assert await where(session, square()) == second.name
+
+
 async def test_node_of_a_closed_session_may_be_closed() -> None:
     async with handoff.Session(seeds=()) as session:
         node = await session.register_local_node({"cpu": 1})

@@ -68,6 +68,7 @@ class Hub:
     def start(self) -> None:
         """Be ready to have nodes. May be called again after `close`."""
         self.is_started = True
+        self.node = None
         own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
         self._member = Member(own_name, self, self._credentials)

@@ -50,8 +50,12 @@ async def host_node(
         await node.start()
         member.host(node, listen, advertise)
         on_failure.pop_all()
-    if seeds:
-        await member.join(seeds)
+    async with AsyncExitStack() as on_failure:
+        # A node that can't join would have no way to its cluster, and be in the way of another one.
+        on_failure.push_async_callback(member.end_node)
+        if seeds:
+            await member.join(seeds)
+        on_failure.pop_all()
     return node
 
 
