@@ -81,7 +81,7 @@ def test_a_run_puts_transfers_on_its_own_clock() -> None:
 
     run.handle(MessageFromNode("n", Completed(RUN, [done(0)], {}, [Fetched(5, 10, 0.25, 0.5)])), 12.0)
 
-    assert run.progress.transfers == [Transfer(5, "n", 10, 11.25, 11.5)]
+    assert run.state.transfers == [Transfer(5, "n", 10, 11.25, 11.5)]
 
 
 def test_a_run_knows_when_each_attempt_was_sent() -> None:
@@ -90,4 +90,4 @@ def test_a_run_knows_when_each_attempt_was_sent() -> None:
     run.handle(node_up("n"), 10.5)
     run.handle(MessageFromNode("n", Completed(RUN, [done(0)], {})), 12.0)
 
-    assert list(run.progress.sent_at) == [10.5, 12.0]
+    assert list(run.state.sent_at) == [10.5, 12.0]

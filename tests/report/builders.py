@@ -23,7 +23,7 @@ class Past:
     """Functions that went as they are told to have gone. Times are seconds since the run began."""
 
     plan: Plan
-    progress: RunState
+    state: RunState
 
     @classmethod
     def of(cls, *functions: Function) -> "Past":
@@ -43,14 +43,14 @@ class Past:
         value: bytes | int = b"v",
     ) -> "Past":
         index = self.plan.index_of[name]
-        self.progress.set_ready(index, BEGAN_AT + ready)
-        attempt = self.progress.set_sent(index, node, BEGAN_AT + sent)
-        self.progress.set_done(index, Done(index, attempt, value, worker, ran), node, BEGAN_AT + heard)
+        self.state.set_ready(index, BEGAN_AT + ready)
+        attempt = self.state.set_sent(index, node, BEGAN_AT + sent)
+        self.state.set_done(index, Done(index, attempt, value, worker, ran), node, BEGAN_AT + heard)
         return self
 
     @property
     def report(self) -> Report:
-        return Report(self.plan, self.progress, BEGAN_AT)
+        return Report(self.plan, self.state, BEGAN_AT)
 
 
 def function(name: str, args: list[str] | None = None, **options: Any) -> Function:

@@ -98,7 +98,7 @@ def test_bringing_inputs_in_is_moving_data() -> None:
     past = Past.of(function("a"), function("b", ["a"]))
     past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, value=10)
     past.went("b", ready=1.0, sent=1.0, heard=3.0, ran=1.0, node="m")
-    past.progress.transfers.append(Transfer(0, "m", 10, BEGAN_AT + 1.25, BEGAN_AT + 1.75))
+    past.state.transfers.append(Transfer(0, "m", 10, BEGAN_AT + 1.25, BEGAN_AT + 1.75))
 
     assert parts(past.report["b"].time) == NONE | {"inputs": 1.0, "moving": 0.5, "overhead": 0.5, "ran": 1.0}
 
@@ -107,7 +107,7 @@ def test_a_transfer_of_which_the_news_was_late_ended_when_the_function_began() -
     past = Past.of(function("a"), function("b", ["a"]))
     past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, value=10)
     past.went("b", ready=1.0, sent=1.0, heard=3.0, ran=1.0, node="m")
-    past.progress.transfers.append(Transfer(0, "m", 10, BEGAN_AT + 1.5, BEGAN_AT + 2.25))
+    past.state.transfers.append(Transfer(0, "m", 10, BEGAN_AT + 1.5, BEGAN_AT + 2.25))
 
     assert parts(past.report["b"].time) == NONE | {"inputs": 1.0, "moving": 0.5, "overhead": 0.5, "ran": 1.0}
 
@@ -116,7 +116,7 @@ def test_a_transfer_to_another_node_is_nothing_to_a_function() -> None:
     past = Past.of(function("a"), function("b", ["a"]))
     past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, value=10)
     past.went("b", ready=1.0, sent=1.0, heard=3.0, ran=1.0, node="m")
-    past.progress.transfers.append(Transfer(0, "elsewhere", 10, BEGAN_AT + 1.25, BEGAN_AT + 1.75))
+    past.state.transfers.append(Transfer(0, "elsewhere", 10, BEGAN_AT + 1.25, BEGAN_AT + 1.75))
 
     assert past.report["b"].time.moving_s == 0.0
 
@@ -124,14 +124,14 @@ def test_a_transfer_to_another_node_is_nothing_to_a_function() -> None:
 def test_a_large_constant_of_the_app_is_moved_too() -> None:
     past = Past.of(function("a", extra_args=[b"large"]))
     past.went("a", ready=0.0, sent=0.0, heard=2.0, ran=1.0)
-    past.progress.transfers.append(Transfer(past.plan.size, "n", 10, BEGAN_AT + 0.25, BEGAN_AT + 0.75))
+    past.state.transfers.append(Transfer(past.plan.size, "n", 10, BEGAN_AT + 0.25, BEGAN_AT + 0.75))
 
     assert parts(past.report["a"].time) == NONE | {"moving": 0.5, "overhead": 0.5, "ran": 1.0}
 
 
 def test_earlier_attempts_and_pauses_are_trying_again() -> None:
     past = Past.of(function("a"))
-    past.progress.set_sent(0, "n", BEGAN_AT)
+    past.state.set_sent(0, "n", BEGAN_AT)
     past.went("a", ready=2.0, sent=2.0, heard=3.0, ran=1.0)
 
     entry = past.report["a"]

@@ -94,7 +94,7 @@ class SimulatedRun:
 
     def describe(self) -> str:
         machine = self.machine
-        reasons = list(explain(self.work.program.plan, machine.progress, machine.scheduler))
+        reasons = list(explain(self.work.program.plan, machine.state, machine.scheduler))
         return f"run {self.number}, end {self.end}, {reasons}"
 
     def start(self, nodes: Sequence[NodeUp]) -> None:
@@ -164,12 +164,12 @@ class SimulatedRun:
     def check(self) -> None:
         machine = self.machine
         machine.check()
-        phase = machine.progress.phase
+        phase = machine.state.phase
         self._done = {index for index in self._done if phase[index] == DONE}
         self._events += 1
         if self._events % EXPLAINED_EVERY:
             return
-        for explanation in explain(self.work.program.plan, machine.progress, machine.scheduler):
+        for explanation in explain(self.work.program.plan, machine.state, machine.scheduler):
             has_reason = {
                 "waiting": explanation.waits_for,
                 "ready": explanation.nodes or not machine.scheduler.nodes,
@@ -227,16 +227,16 @@ class SimulatedRun:
                 return False
 
     def _compare_values(self) -> None:
-        plan, progress = self.work.program.plan, self.machine.progress
+        plan, state = self.work.program.plan, self.machine.state
         for index, function_id in enumerate(plan.ids):
             if isinstance(function_id, HookId):
                 continue
-            value = progress.inline.get(index) or self._home.get(index)
+            value = state.inline.get(index) or self._home.get(index)
             if value is None:
                 assert index not in self.options.wanted, f"{function_id} was wanted and is not here"
                 values = [
                     link.node.value(self.number, index)
-                    for holder in progress.stored[index].holders
+                    for holder in state.stored[index].holders
                     if (link := self._app.links.get(holder)) is not None
                 ]
                 present = [value for value in values if value is not None]

@@ -54,7 +54,7 @@ def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> RunSnapshot:
         running = min(len(node.sent), busy.get(node.name, 0))
         nodes.append(NodeSnapshot(node.name, running, len(node.sent) - running))
     total = runner.plan.size
-    return RunSnapshot(total, total - machine.progress.remaining, machine.retries.failed, nodes)
+    return RunSnapshot(total, total - machine.state.remaining, machine.retries.failed, nodes)
 
 
 class ProgressView:

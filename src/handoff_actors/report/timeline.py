@@ -29,9 +29,9 @@ class WorkerKey(NamedTuple):
 class Timeline:
     """The times of every function that is done and was not reused, in seconds since the run began."""
 
-    def __init__(self, plan: Plan, progress: RunState, began_at: float) -> None:
+    def __init__(self, plan: Plan, state: RunState, began_at: float) -> None:
         self.plan = plan
-        self._progress = progress
+        self._state = state
         self._began_at = began_at
         size = plan.size
         #: Of each template, whether it is for functions that share a worker, and whether they claim anything.
@@ -53,7 +53,7 @@ class Timeline:
         self._ends_of_claims = self._group_ends_of_claims()
         for index in self.indices:
             self._note_moments(index)
-        self.transfers = [self._on_our_clock(transfer) for transfer in progress.transfers]
+        self.transfers = [self._on_our_clock(transfer) for transfer in state.transfers]
         self._arrivals: dict[tuple[str, Index], list[Transfer]] = {}
         for transfer in self.transfers:
             self._arrivals.setdefault((transfer.node, transfer.index), []).append(transfer)
@@ -69,11 +69,11 @@ class Timeline:
 
     def node_of(self, index: Index) -> str:
         """Where it ran."""
-        return self._progress.node[index] or ""
+        return self._state.node[index] or ""
 
     def has(self, index: Index) -> bool:
         """Whether it is done, and was not so before the run."""
-        return self._progress.phase[index] == DONE and self._progress.attempt[index] > 0
+        return self._state.phase[index] == DONE and self._state.attempt[index] > 0
 
     def is_async(self, index: Index) -> bool:
         """Whether it shared its worker with others."""
@@ -81,7 +81,7 @@ class Timeline:
 
     def heard_at(self, index: Index) -> float:
         """When the app knew that it was done."""
-        return self._progress.finished_at[index] - self._began_at
+        return self._state.finished_at[index] - self._began_at
 
     def last_producer(self, index: Index) -> Index | None:
         """The function that it waited for to the last."""
@@ -110,7 +110,7 @@ class Timeline:
         moved_since = max(sent_at, min((transfer.began_at for transfer in arrivals), default=arrived_at))
         free_at = min(max(arrived_at, self._has_room_at(index)), started_at)
         again_s = ready_at - inputs_at
-        first_s = 0.0 if self._progress.attempt[index] > 1 else again_s
+        first_s = 0.0 if self._state.attempt[index] > 1 else again_s
         return Breakdown(
             inputs_s=inputs_at,
             retries_s=again_s - first_s,
@@ -131,11 +131,11 @@ class Timeline:
     # --- Laying out ---------------------------------------------------------------------------------------------
 
     def _order(self, index: Index) -> tuple[float, float, int, Index]:
-        progress = self._progress
+        state = self._state
         # What is heard of at once is told apart by when it was sent, then by which takes from which.
         return (
-            progress.finished_at[index],
-            progress.sent_at[index],
+            state.finished_at[index],
+            state.sent_at[index],
             -self.plan.bottom_level[index],
             index,
         )
@@ -143,7 +143,7 @@ class Timeline:
     def _group_by_worker(self) -> dict[WorkerKey, list[Index]]:
         workers: dict[WorkerKey, list[Index]] = {}
         for index in self.indices:
-            key = WorkerKey(self.node_of(index), self._progress.worker[index])
+            key = WorkerKey(self.node_of(index), self._state.worker[index])
             workers.setdefault(key, []).append(index)
         return dict(sorted(workers.items()))
 
@@ -157,7 +157,7 @@ class Timeline:
                 ended_at = min(ended_at, next_at)
             self.ended_at[index] = ended_at
             # Nothing runs before the run, whatever a node says.
-            self.started_at[index] = next_at = max(0.0, ended_at - self._progress.ran_s[index])
+            self.started_at[index] = next_at = max(0.0, ended_at - self._state.ran_s[index])
             if later is not None and not self.is_async(later):
                 self._free_at[later] = ended_at
             later = index
@@ -184,14 +184,14 @@ class Timeline:
         Each is no earlier than the one before, and no later than its beginning: functions that travel together are ready
         when the one before them is heard of, which is when all of them have ended.
         """
-        progress, began_at, latest = self._progress, self._began_at, self.started_at[index]
+        state, began_at, latest = self._state, self._began_at, self.started_at[index]
         inputs_at = 0.0
         for producer in self.plan.producers[index]:
-            inputs_at = max(inputs_at, progress.finished_at[producer] - began_at)
+            inputs_at = max(inputs_at, state.finished_at[producer] - began_at)
         self.inputs_at[index] = inputs_at = min(inputs_at, latest)
-        ready_at = min(max(progress.ready_at[index] - began_at, inputs_at), latest)
+        ready_at = min(max(state.ready_at[index] - began_at, inputs_at), latest)
         self.ready_at[index] = ready_at
-        self.sent_at[index] = min(max(progress.sent_at[index] - began_at, ready_at), latest)
+        self.sent_at[index] = min(max(state.sent_at[index] - began_at, ready_at), latest)
 
     def _on_our_clock(self, transfer: Transfer) -> Transfer:
         ended_at = max(0.0, transfer.ended_at - self._began_at)

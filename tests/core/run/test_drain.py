@@ -91,7 +91,7 @@ def test_value_that_only_a_leaving_node_holds_is_copied_and_then_the_run_is_clos
 
     assert leaving == [SendToNode("c", Copy(RUN, [Ref(0, LARGE, ["address of a"])]))]
     assert closes(moved) == ["a"]
-    assert run.progress.stored[0].holders == ["c"]
+    assert run.state.stored[0].holders == ["c"]
     assert assigned(run.handle(node_up("b"), 0.8)) == [("b", [1])]
     run.check()
 
@@ -172,7 +172,7 @@ def test_copy_goes_elsewhere_when_the_node_that_was_to_take_it_goes_or_leaves_to
 
     assert copies(after_loss) == [("d", [0])]
     assert copies(after_leave) == [("e", [0])]
-    assert (copies(late), run.progress.stored[0].holders) == ([], ["a"])
+    assert (copies(late), run.state.stored[0].holders) == ([], ["a"])
 
 
 def test_copy_of_a_value_that_was_lost_meanwhile_does_not_count() -> None:
@@ -184,7 +184,7 @@ def test_copy_of_a_value_that_was_lost_meanwhile_does_not_count() -> None:
     run.handle(copied("c", 0), 0.6)
 
     assert assigned(lost) == [("c", [0])]
-    assert 0 not in run.progress.stored
+    assert 0 not in run.state.stored
     run.check()
 
 
@@ -203,7 +203,7 @@ def test_function_that_knows_only_of_the_old_place_is_sent_again_and_the_value_i
 
     assert assigned(again) == [("b", [1])]
     assert assigned(unknown) == [("b", [1])]
-    assert 0 not in run.progress.stored, "the third attempt knew the new place, where the value is not"
+    assert 0 not in run.state.stored, "the third attempt knew the new place, where the value is not"
 
 
 def test_leaving_node_is_kept_until_the_app_has_what_it_wants() -> None:

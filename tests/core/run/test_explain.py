@@ -24,7 +24,7 @@ def test_every_unfinished_function_is_explained() -> None:
     )
     run.start(0.0, [node_up("a"), node_up("b", leaving=True)])
 
-    found = {entry.function_id: entry for entry in explain(program.plan, run.progress, run.scheduler)}
+    found = {entry.function_id: entry for entry in explain(program.plan, run.state, run.scheduler)}
 
     assert {name: entry.state for name, entry in found.items()} == {
         "sent": "sent",
@@ -44,7 +44,7 @@ def test_node_that_is_full_is_explained_by_what_is_left_of_it() -> None:
     run.start(0.0, [node_up("a", {"cpu": 1}, workers=3)])
 
     (waiting,) = [
-        entry for entry in explain(program_of(*functions).plan, run.progress, run.scheduler) if entry.nodes
+        entry for entry in explain(program_of(*functions).plan, run.state, run.scheduler) if entry.nodes
     ]
 
     assert (waiting.function_id, waiting.node) == (2, None)
@@ -56,6 +56,6 @@ def test_node_with_room_is_explained_by_the_limit_of_the_run() -> None:
     run = run_of(*functions, max_concurrency=1)
     run.start(0.0, [node_up("a")])
 
-    _, second = explain(program_of(*functions).plan, run.progress, run.scheduler)
+    _, second = explain(program_of(*functions).plan, run.state, run.scheduler)
 
     assert second.nodes == {"a": "has room; other functions go first, or max_concurrency is reached"}

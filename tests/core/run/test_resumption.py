@@ -201,8 +201,8 @@ def test_a_run_goes_on_from_what_is_reused() -> None:
 
     assert assigned(effects) == [("a", [1])]
     assert job_in(effects[0]).args == [b"value"]
-    assert run.progress.is_reused(0)
-    assert not run.progress.is_reused(1)
+    assert run.state.is_reused(0)
+    assert not run.state.is_reused(1)
 
 
 def test_a_large_value_from_the_journal_is_the_apps_to_give() -> None:

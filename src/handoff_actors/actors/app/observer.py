@@ -35,9 +35,9 @@ _PLAIN: dict[str, type[events.RunEvent]] = {
 class Observer:
     """Turns what a run observes into events."""
 
-    def __init__(self, plan: Plan, progress: RunState, tell: events.OnEvent) -> None:
+    def __init__(self, plan: Plan, state: RunState, tell: events.OnEvent) -> None:
         self._plan = plan
-        self._progress = progress
+        self._state = state
         self._tell = tell
         self._began_at = 0.0
 
@@ -93,17 +93,17 @@ class Observer:
             return _PLAIN[kind](
                 dag_id=dag_id, time=now, function_id=function_id, node=node, attempt=attempt, reason=reason
             )
-        progress = self._progress
-        inline = progress.inline.get(index)
+        state = self._state
+        inline = state.inline.get(index)
         return events.Finished(
             dag_id=dag_id,
             time=now,
             function_id=function_id,
             node=node,
             attempt=attempt,
-            ran_s=progress.ran_s[index],
-            worker=progress.worker[index],
-            nbytes=progress.stored[index].nbytes if inline is None else len(inline),
+            ran_s=state.ran_s[index],
+            worker=state.worker[index],
+            nbytes=state.stored[index].nbytes if inline is None else len(inline),
         )
 
     def _id_of(self, index: Index) -> FunctionId:

@@ -102,7 +102,7 @@ class RunnerActor:
         self.started_at = 0.0
         self.printing: OutputSink | None = None
         self._home = home
-        self._observer = None if on_event is None else Observer(self.plan, machine.progress, on_event)
+        self._observer = None if on_event is None else Observer(self.plan, machine.state, on_event)
         self._journal = journal
         self._on_result = on_result
         self._loop = asyncio.get_running_loop()
@@ -172,11 +172,11 @@ class RunnerActor:
 
     def explain(self) -> list[Explanation]:
         """Explain the state of each function that is not done."""
-        return list(explain(self.plan, self.machine.progress, self.machine.scheduler))
+        return list(explain(self.plan, self.machine.state, self.machine.scheduler))
 
     async def fetch(self, index: Index) -> Buffer:
         """The encoded value of a function that is done. Raises KeyError where no node has it any more."""
-        inline = self.machine.progress.inline.get(index)
+        inline = self.machine.state.inline.get(index)
         if inline is not None:
             return inline
         if index not in self.values:
@@ -186,7 +186,7 @@ class RunnerActor:
     async def result(self, function_id: FunctionId) -> Buffer:
         """The encoded value of a function, once it is done. Raises KeyError for an unknown id, or if it can't be had."""
         index = self.plan.index_of[function_id]
-        while not self.machine.progress.is_available(index):
+        while not self.machine.state.is_available(index):
             if self._finished.done():
                 raise KeyError(f"function {function_id!r} has no result: its run has ended without one")
             await self._changed.wait()
@@ -197,7 +197,7 @@ class RunnerActor:
             raise KeyError("its session has been closed")
         if self.forgotten.done():
             raise KeyError("the run has been released")
-        stored = self.machine.progress.stored[index]
+        stored = self.machine.state.stored[index]
         holders = list(stored.holders)
         while True:
             try:
@@ -239,7 +239,7 @@ class RunnerActor:
             and template.environment.package is not None
             and template.environment.package.index == index
         }
-        nodes = self.machine.progress.node
+        nodes = self.machine.state.node
         concerned = (
             (self.plan.ids[function], nodes[function])
             for function, number in enumerate(self.plan.template_of)
@@ -275,12 +275,12 @@ class RunnerActor:
                 assert_never(effect)
 
     def _record(self, indices: Sequence[Index]) -> None:
-        progress = self.machine.progress
+        state = self.machine.state
         entries: list[Entry] = []
         for index in indices:
-            value = progress.inline.get(index, self.values.get(index))
-            nbytes = progress.stored[index].nbytes if value is None else len(value)
-            entries.append(Entry(index, progress.node[index] or "", nbytes, value))
+            value = state.inline.get(index, self.values.get(index))
+            nbytes = state.stored[index].nbytes if value is None else len(value)
+            entries.append(Entry(index, state.node[index] or "", nbytes, value))
         if self._journal is not None:
             self._journal.record(entries)
         if self._on_result is not None:
@@ -319,7 +319,7 @@ class RunnerActor:
                 if was_on_its_way:
                     ended_at = self._loop.time()
                     transfer = Transfer(index, APP, nbytes, began_at, ended_at)
-                    self.machine.progress.transfers.append(transfer)
+                    self.machine.state.transfers.append(transfer)
                     if self._observer is not None:
                         self._observer.brought_home(index, nbytes, ended_at - began_at)
                 self._driver.feed(ResultFetched(index))

@@ -32,7 +32,7 @@ class Drain:
     ) -> None:
         self._run = run
         self._scheduler = scheduler
-        self._progress: RunState = scheduler.sources.progress
+        self._state: RunState = scheduler.sources.state
         self._recovery = recovery
         self._result_fetch = result_fetch
         self._completion = completion
@@ -56,7 +56,7 @@ class Drain:
         if node.is_leaving and node.name not in self._leaving:
             self._leaving.add(node.name)
             self._todo.update(
-                (index, None) for index in self._progress.held_by(node.name) if self._is_for_all(index)
+                (index, None) for index in self._state.held_by(node.name) if self._is_for_all(index)
             )
             self._find_other_places_than(node.name)
 
@@ -77,7 +77,7 @@ class Drain:
         for index in message.copied:
             if self._copying.get(index) == name:
                 del self._copying[index]
-                self._progress.add_holder(index, name)
+                self._state.add_holder(index, name)
                 self._unaware[index] = self._sent_dependents(index)
         for index in message.missing:
             if self._copying.get(index) == name:
@@ -91,11 +91,11 @@ class Drain:
         lost = failed.lost
         if lost is None or (failed.index, failed.attempt) not in self._unaware.get(lost, ()):
             return False
-        return self._progress.is_available(lost)
+        return self._state.is_available(lost)
 
     def holders(self) -> set[str]:
         """Every node that has some stored value, or is bringing one over."""
-        return self._progress.holders() | set(self._copying.values())
+        return self._state.holders() | set(self._copying.values())
 
     def settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
@@ -139,14 +139,14 @@ class Drain:
             self._todo[index] = None
 
     def _is_for_all(self, index: Index) -> bool:
-        return self._progress.version_of(index) == 0
+        return self._state.version_of(index) == 0
 
     def _is_at_risk(self, index: Index) -> bool:
-        stored = self._progress.stored.get(index)
+        stored = self._state.stored.get(index)
         return stored is not None and bool(stored.holders) and self._leaving.issuperset(stored.holders)
 
     def _is_free(self, node: NodeState) -> bool:
-        held = set(self._progress.held_by(node.name))
+        held = set(self._state.held_by(node.name))
         if node.sent or any(not self._is_for_all(index) and self._sent_dependents(index) for index in held):
             return False
         return all(
@@ -157,16 +157,16 @@ class Drain:
     def _find_other_places_than(self, name: str) -> None:
         off = [index for index, target in self._copying.items() if target == name]
         # What has been lost meanwhile is made again, and what then comes of this copy must not count.
-        off += [index for index in self._copying if not self._progress.is_available(index)]
+        off += [index for index in self._copying if not self._state.is_available(index)]
         for index in off:
             self._copying.pop(index, None)
             self._todo[index] = None
         self._may_find_a_place = True
 
     def _sent_dependents(self, index: Index) -> set[tuple[Index, Attempt]]:
-        progress = self._progress
+        state = self._state
         return {
-            (dependent, progress.attempt[dependent])
+            (dependent, state.attempt[dependent])
             for dependent in self._scheduler.locality.dependents_of(index)
-            if progress.phase[dependent] == SENT
+            if state.phase[dependent] == SENT
         }

@@ -31,16 +31,16 @@ class Explanation:
     nodes: dict[str, str]
 
 
-def explain(plan: Plan, progress: RunState, scheduler: Scheduler) -> Iterator[Explanation]:
+def explain(plan: Plan, state: RunState, scheduler: Scheduler) -> Iterator[Explanation]:
     """Every function that is not done, in the order of the plan."""
-    for index in progress.unfinished():
-        yield explain_one(index, plan, progress, scheduler)
+    for index in state.unfinished():
+        yield explain_one(index, plan, state, scheduler)
 
 
-def explain_one(index: Index, plan: Plan, progress: RunState, scheduler: Scheduler) -> Explanation:
+def explain_one(index: Index, plan: Plan, state: RunState, scheduler: Scheduler) -> Explanation:
     """One function that is not done."""
-    phase = progress.phase[index]
-    state = {READY: "ready", SENT: "sent", RESTING: "resting"}.get(phase, "waiting")
+    phase = state.phase[index]
+    where = {READY: "ready", SENT: "sent", RESTING: "resting"}.get(phase, "waiting")
     need = scheduler.needs.of[index]
     nodes: dict[str, str] = {}
     if phase == READY:
@@ -54,10 +54,10 @@ def explain_one(index: Index, plan: Plan, progress: RunState, scheduler: Schedul
         if target is not None and target not in nodes:
             nodes[target] = "is not there"
     waits_for = tuple(
-        plan.ids[producer] for producer in plan.producers[index] if not progress.is_available(producer)
+        plan.ids[producer] for producer in plan.producers[index] if not state.is_available(producer)
     )
     return Explanation(
-        plan.ids[index], state, waits_for, need.cost, progress.node[index], progress.attempt[index], nodes
+        plan.ids[index], where, waits_for, need.cost, state.node[index], state.attempt[index], nodes
     )
 
 

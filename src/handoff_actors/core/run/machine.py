@@ -62,27 +62,27 @@ class RunMachine:
         self._program = program
         self._plan = program.plan
         self._options = options
-        self.progress = RunState(program.plan)
-        self.scheduler = Scheduler(run, program, self.progress, options.policy, options.max_concurrency)
+        self.state = RunState(program.plan)
+        self.scheduler = Scheduler(run, program, self.state, options.policy, options.max_concurrency)
         self.scheduler.assume(options.durations)
-        self._work_stealing = WorkStealing(run, self.scheduler, self.progress)
+        self._work_stealing = WorkStealing(run, self.scheduler, self.state)
         self.retries = Retries(program.plan, options.max_retries, options.backoff)
         self.feasibility = Feasibility(
-            program.plan, self.scheduler.needs, self.progress, options.allocation_timeout_s
+            program.plan, self.scheduler.needs, self.state, options.allocation_timeout_s
         )
-        self._result_fetch = ResultFetch(options.wanted, self.progress)
+        self._result_fetch = ResultFetch(options.wanted, self.state)
         self._completion = Completion(run)
         self._recovery = Recovery(
-            program.plan, self.progress, self.scheduler, self.feasibility, self._result_fetch
+            program.plan, self.state, self.scheduler, self.feasibility, self._result_fetch
         )
         self._drain = Drain(run, self.scheduler, self._recovery, self._result_fetch, self._completion)
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
-        self._observing = Observing(self.progress, is_on=options.observe)
+        self._observing = Observing(self.state, is_on=options.observe)
         self._recording = Recording(
-            self.progress, self._result_fetch, program.plan.hook_of, is_on=options.is_journaled
+            self.state, self._result_fetch, program.plan.hook_of, is_on=options.is_journaled
         )
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
@@ -96,8 +96,8 @@ class RunMachine:
 
     def make_ready(self, now: float) -> None:
         """Make ready what needs nothing."""
-        for index, missing in enumerate(self.progress.missing):
-            if missing == 0 and self.progress.phase[index] == WAITING:
+        for index, missing in enumerate(self.state.missing):
+            if missing == 0 and self.state.phase[index] == WAITING:
                 self._recovery.make_ready(index, now)
 
     def start(
@@ -143,7 +143,7 @@ class RunMachine:
         """End the run, or rests, whose time is up."""
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
-            self._fail(RunTimeout(self._options.timeout_s or 0.0, self.progress.remaining))
+            self._fail(RunTimeout(self._options.timeout_s or 0.0, self.state.remaining))
         while self._resting and self._resting[0][0] <= now:
             self._recovery.again(heappop(self._resting)[1], now)
         return self._settle(now)
@@ -163,16 +163,14 @@ class RunMachine:
         for node in self.scheduler.nodes.values():
             node.check()
             for index in node.sent:
-                assert self.progress.phase[index] == SENT, (
-                    f"{index} is on {node.name}'s books and is not sent"
-                )
-                assert self.progress.node[index] == node.name
+                assert self.state.phase[index] == SENT, f"{index} is on {node.name}'s books and is not sent"
+                assert self.state.node[index] == node.name
         if self._completion.outcome is None:
             self._check_that_it_moves()
 
     def _check_that_it_moves(self) -> None:
-        self.progress.check()
-        sent = sum(phase == SENT for phase in self.progress.phase)
+        self.state.check()
+        sent = sum(phase == SENT for phase in self.state.phase)
         assert sent == self.scheduler.in_flight, f"{sent} are sent, {self.scheduler.in_flight} are counted"
         reasons = (
             self.scheduler.in_flight,
@@ -253,12 +251,12 @@ class RunMachine:
             case Completed(_, done, others, fetched):
                 node.set_others(others)
                 if fetched:
-                    self.progress.note_fetched(name, fetched, now)
+                    self.state.note_fetched(name, fetched, now)
                     self._observing.fetched(name, fetched)
                 for entry in done:
                     self._completed(node, entry, now)
             case Failed():
-                if self.progress.is_sent(message.index, message.attempt, name):
+                if self.state.is_sent(message.index, message.attempt, name):
                     self.scheduler.back(message.index, node)
                     self._failed(message, name, now)
             case Recalled():
@@ -277,57 +275,57 @@ class RunMachine:
                 assert_never(message)
 
     def _completed(self, node: NodeState, entry: Done, now: float) -> None:
-        index, progress = entry.index, self.progress
-        if not progress.is_sent(index, entry.attempt, node.name):
+        index, state = entry.index, self.state
+        if not state.is_sent(index, entry.attempt, node.name):
             return
         self.scheduler.done(index, node)
         if self._plan.hooks and self.scheduler.is_outdated(index):
             self._recovery.again(index, now)
             return
         self.scheduler.learn(index, entry.ran_s)
-        progress.set_done(index, entry, node.name, now)
+        state.set_done(index, entry, node.name, now)
         if self._observing.is_on:
             self._observing.function("completed", index, node.name)
         if self._recording.is_on:
             self._recording.note(index)
-        if progress.stored:
+        if state.stored:
             self._note_copies(index, node)
         self._fire(index, now)
 
     def _fire(self, index: Index, now: float) -> None:
-        progress = self.progress
+        state = self.state
         for dependent in self._plan.dependents[index]:
-            missing = progress.missing[dependent] = progress.missing[dependent] - 1
+            missing = state.missing[dependent] = state.missing[dependent] - 1
             if missing == 0:
-                phase = progress.phase[dependent]
+                phase = state.phase[dependent]
                 if phase == WAITING:
                     self._recovery.make_ready(dependent, now)
                 elif phase == SENT:
                     # It is out already, as a member of the same unit.
-                    progress.ready_at[dependent] = now
+                    state.ready_at[dependent] = now
 
     def _take_over(self, index: Index, reused: ReusedResult, now: float) -> None:
-        self.progress.set_reused(index, reused, now)
+        self.state.set_reused(index, reused, now)
         if reused.is_home:
             self._result_fetch.arrived(index)
         for dependent in self._plan.dependents[index]:
-            self.progress.missing[dependent] -= 1
+            self.state.missing[dependent] -= 1
         self._observing.function("reused", index, reused.node)
 
     def _note_copies(self, index: Index, node: NodeState) -> None:
         """What it took is on its node now, whoever made it; what it made may be wanted here."""
         for producer in self.scheduler.locality.inputs_of(index):
-            self.progress.add_holder(producer, node.name)
-        if index in self.progress.stored:
+            self.state.add_holder(producer, node.name)
+        if index in self.state.stored:
             self._drain.made(index, node.name)
-        if index in self.progress.stored and self._result_fetch.lacks(index):
+        if index in self.state.stored and self._result_fetch.lacks(index):
             self._result_fetch.bring(index)
 
     def _not_brought_home(self, index: Index, reason: str, now: float) -> None:
         self._result_fetch.stayed_away(index)
         if index not in self._result_fetch.pending:
             return
-        stored = self.progress.stored.get(index)
+        stored = self.state.stored.get(index)
         if stored is None:
             # It is being made again already.
             return
@@ -336,7 +334,7 @@ class RunMachine:
             self._recovery.lose(index, now)
         else:
             self._fail(
-                NodeLost(self.progress.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
+                NodeLost(self.state.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
             )
 
     def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
@@ -349,14 +347,14 @@ class RunMachine:
         elif message.jobs:
             node.is_paused = True
         for ticket in message.jobs:
-            if self.progress.is_sent(ticket.index, ticket.attempt, node.name):
+            if self.state.is_sent(ticket.index, ticket.attempt, node.name):
                 self.scheduler.back(ticket.index, node)
                 self._observing.function("recalled", ticket.index, node.name)
                 self._recovery.again(ticket.index, now)
 
     def _failed(self, failed: Failed, name: str, now: float) -> None:
         index = failed.index
-        function_id, attempts = self._plan.ids[index], self.progress.attempt[index]
+        function_id, attempts = self._plan.ids[index], self.state.attempt[index]
         match failed.kind:
             case "input":
                 if failed.lost is not None and not self._drain.is_unaware(failed):
@@ -383,7 +381,7 @@ class RunMachine:
                 assert_never(failed.kind)
 
     def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
-        node = self.progress.node[index] or ""
+        node = self.state.node[index] or ""
         if self.retries.may_lose_another(index):
             self._observing.function("lost", index, node, reason)
             self._recovery.again(index, now)
@@ -396,7 +394,7 @@ class RunMachine:
         if pause <= 0:
             self._recovery.again(index, now)
         else:
-            self.progress.phase[index] = RESTING
+            self.state.phase[index] = RESTING
             heappush(self._resting, (now + pause, index))
 
     # --- The end ------------------------------------------------------------------------------------------------
@@ -410,8 +408,8 @@ class RunMachine:
             verdict = self.feasibility.verdict(self.scheduler.nodes, now)
             if verdict is not None:
                 self._fail(verdict)
-            elif self.progress.remaining == 0 and not self._result_fetch.pending:
-                self._options.durations.learn(self._program.templates, self._plan.template_of, self.progress)
+            elif self.state.remaining == 0 and not self._result_fetch.pending:
+                self._options.durations.learn(self._program.templates, self._plan.template_of, self.state)
                 self._completion.decide(RunEnded(None))
         self._effects += self._drain.settle(now)
         if self._completion.outcome is None:

@@ -20,15 +20,15 @@ from handoff_actors.wire.messages.runs import Fetched
 class Observing:
     """Collects what is to be told among the effects of a run."""
 
-    def __init__(self, progress: RunState, *, is_on: bool) -> None:
-        self._progress = progress
+    def __init__(self, state: RunState, *, is_on: bool) -> None:
+        self._state = state
         self.is_on = is_on
         self._told: list[RunEffect] = []
 
     def function(self, kind: FunctionChange, index: Index, node: str, reason: str = "") -> None:
         """Something has happened to a function."""
         if self.is_on:
-            self._told.append(FunctionObserved(kind, index, node, self._progress.attempt[index], reason))
+            self._told.append(FunctionObserved(kind, index, node, self._state.attempt[index], reason))
 
     def sent(self, observed: FunctionObserved) -> None:
         """A function leaves for a node."""
@@ -37,7 +37,7 @@ class Observing:
     def started(self, name: str, tickets: Iterable[Ticket]) -> None:
         """A node says that workers have functions in hand."""
         for ticket in tickets:
-            if self._progress.is_sent(ticket.index, ticket.attempt, name):
+            if self._state.is_sent(ticket.index, ticket.attempt, name):
                 self.function("started", ticket.index, name)
 
     def fetched(self, name: str, fetched: Iterable[Fetched]) -> None:

@@ -12,9 +12,9 @@ class Recording:
     """What is to be recorded after each event."""
 
     def __init__(
-        self, progress: RunState, result_fetch: ResultFetch, hooks: Collection[Index], *, is_on: bool
+        self, state: RunState, result_fetch: ResultFetch, hooks: Collection[Index], *, is_on: bool
     ) -> None:
-        self._progress = progress
+        self._state = state
         self._result_fetch = result_fetch
         self._hooks = hooks
         self.is_on = is_on
@@ -22,7 +22,7 @@ class Recording:
 
     def note(self, index: Index) -> None:
         """A function is done, or its value has come home."""
-        is_to_come = index in self._progress.stored and self._result_fetch.lacks(index)
+        is_to_come = index in self._state.stored and self._result_fetch.lacks(index)
         if self.is_on and not is_to_come and index not in self._hooks:
             self._due.append(index)
 
@@ -31,6 +31,6 @@ class Recording:
         if not self._due:
             return []
         # What was done may have been lost since, and is recorded once it has been made again.
-        done = [index for index in self._due if self._progress.phase[index] == DONE]
+        done = [index for index in self._due if self._state.phase[index] == DONE]
         self._due = []
         return [RecordResults(done)]

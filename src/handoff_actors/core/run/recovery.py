@@ -20,26 +20,26 @@ class Recovery:
     def __init__(
         self,
         plan: Plan,
-        progress: RunState,
+        state: RunState,
         scheduler: Scheduler,
         feasibility: Feasibility,
         result_fetch: ResultFetch,
     ) -> None:
         self._plan = plan
-        self._progress = progress
+        self._state = state
         self._scheduler = scheduler
         self._feasibility = feasibility
         self._result_fetch = result_fetch
 
     def make_ready(self, index: Index, now: float) -> None:
         """All inputs of a function are there."""
-        self._progress.set_ready(index, now)
+        self._state.set_ready(index, now)
         self._scheduler.push(index)
 
     def again(self, index: Index, now: float) -> None:
         """A function is not on its way any more: back to where its inputs put it."""
-        self._progress.phase[index] = WAITING
-        missing = self._progress.count_missing(index)
+        self._state.phase[index] = WAITING
+        missing = self._state.count_missing(index)
         # While it was out it seemed not to need its inputs any more, so that nobody has made lost ones again.
         spoilt = self._spoilt_inputs(index)
         if spoilt:
@@ -49,16 +49,16 @@ class Recovery:
 
     def lose(self, index: Index, now: float) -> None:
         """Nobody who was asked had a value: those who were said to hold it don't."""
-        stored = self._progress.stored.get(index)
+        stored = self._state.stored.get(index)
         if stored is not None:
             for holder in list(stored.holders):
-                self._progress.remove_holder(index, holder)
+                self._state.remove_holder(index, holder)
             self.make_again([index], now)
 
     def lose_all_of(self, name: str, now: float) -> None:
         """A node has no value of this run any more."""
-        held = self._progress.held_by(name)
-        self.make_again([index for index in held if self._progress.remove_holder(index, name)], now)
+        held = self._state.held_by(name)
+        self.make_again([index for index in held if self._state.remove_holder(index, name)], now)
 
     def make_hooks_again(self, now: float) -> None:
         """Serialize hooks have worked for nodes that have been chosen no longer."""
@@ -70,33 +70,33 @@ class Recovery:
         is_undone = False
         while pending:
             index = pending.pop()
-            if self._progress.phase[index] != DONE or not self._is_needed(index):
+            if self._state.phase[index] != DONE or not self._is_needed(index):
                 continue
             is_undone = True
-            self._progress.undo(index)
+            self._state.undo(index)
             for dependent in self._plan.dependents[index]:
                 self._input_lost(dependent)
             pending += self._spoilt_inputs(index)
-            if self._progress.missing[index] == 0:
+            if self._state.missing[index] == 0:
                 self.make_ready(index, now)
         if is_undone:
             # It may take a node that nothing needed any more.
             self._feasibility.look(self._scheduler.nodes, now)
 
     def _is_needed(self, index: Index) -> bool:
-        return self._result_fetch.lacks(index) or self._progress.is_needed(index)
+        return self._result_fetch.lacks(index) or self._state.is_needed(index)
 
     def _is_outdated(self, index: Index) -> bool:
-        return self._progress.phase[index] == DONE and self._scheduler.is_outdated(index)
+        return self._state.phase[index] == DONE and self._scheduler.is_outdated(index)
 
     def _spoilt_inputs(self, index: Index) -> list[Index]:
         return [
             producer
             for producer in self._plan.producers[index]
-            if self._progress.is_lost(producer) or self._is_outdated(producer)
+            if self._state.is_lost(producer) or self._is_outdated(producer)
         ]
 
     def _input_lost(self, index: Index) -> None:
-        if self._progress.phase[index] in {WAITING, READY}:
-            self._progress.phase[index] = WAITING
-            self._progress.count_missing(index)
+        if self._state.phase[index] in {WAITING, READY}:
+            self._state.phase[index] = WAITING
+            self._state.count_missing(index)

@@ -14,9 +14,9 @@ WINDOW_NBYTES = 256_000_000
 class ResultFetch:
     """The way home of stored values."""
 
-    def __init__(self, wanted: Collection[Index], progress: RunState) -> None:
+    def __init__(self, wanted: Collection[Index], state: RunState) -> None:
         self._wanted = frozenset(wanted)
-        self._progress = progress
+        self._state = state
         #: On their way or about to be, or being made again for that.
         self.pending: set[Index] = set()
         self._here: set[Index] = set()
@@ -39,7 +39,7 @@ class ResultFetch:
         """The values to send for now."""
         effects: list[FetchResult] = []
         for index in list(self._waiting):
-            stored = self._progress.stored.get(index)
+            stored = self._state.stored.get(index)
             if stored is not None:
                 if self._under_way and sum(self._under_way.values()) + stored.nbytes > WINDOW_NBYTES:
                     break

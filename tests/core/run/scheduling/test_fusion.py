@@ -211,7 +211,7 @@ def test_member_is_ready_once_its_input_is_made() -> None:
 
     run.handle(completed("a", done(0)), 0.3)
 
-    assert run.progress.ready_at[1] == 0.3
+    assert run.state.ready_at[1] == 0.3
 
 
 def test_what_was_to_run_behind_a_failure_waits_for_its_retry_and_is_sent_by_itself() -> None:
@@ -259,8 +259,8 @@ def test_member_that_is_done_before_the_value_of_the_one_before_it_could_be_kept
 
     assert units(again) == [[0]]
     assert made == []
-    assert [*run.progress.unfinished()] == [2]
-    assert run.progress.ready_at[1] == 1.0
+    assert [*run.state.unfinished()] == [2]
+    assert run.state.ready_at[1] == 1.0
     run.check()
 
 

@@ -115,7 +115,7 @@ def test_explanation_says_which_python_a_node_has() -> None:
     run = native_run(program)
     run.start(0.0, [node("a", THEIRS)])
 
-    found = {entry.function_id: entry for entry in explain(program.plan, run.progress, run.scheduler)}
+    found = {entry.function_id: entry for entry in explain(program.plan, run.state, run.scheduler)}
 
     assert found["x"].nodes["a"] == (
         "runs Python 3.13, and this function's code, or a value that it takes, was pickled by value with 3.11"
@@ -127,7 +127,7 @@ def test_names_that_nodes_give_themselves_are_shown_as_letters() -> None:
     run = native_run(program)
     run.start(0.0, [node("a\n\x1b[2J", "3\n\x1b[2J")])
 
-    [entry] = explain(program.plan, run.progress, run.scheduler)
+    [entry] = explain(program.plan, run.state, run.scheduler)
     (end,) = ends(run.wake(10.0))
 
     assert entry.nodes["a\n\x1b[2J"].startswith(r"runs Python 3\n\x1b[2J, and")

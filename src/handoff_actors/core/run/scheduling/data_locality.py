@@ -11,9 +11,9 @@ from handoff_actors.ids import Index, Resources
 class DataLocality:
     """The stored inputs of all functions of a run."""
 
-    def __init__(self, plan: Plan, progress: RunState) -> None:
+    def __init__(self, plan: Plan, state: RunState) -> None:
         self._plan = plan
-        self._progress = progress
+        self._state = state
 
     def inputs_of(self, index: Index) -> Sequence[Index]:
         """The values that a function takes: a serialize hook waits for more than that."""
@@ -35,17 +35,17 @@ class DataLocality:
 
     def note_moves(self, index: Index, name: str) -> None:
         """A function goes to a node, and what that has not, too."""
-        if self._progress.stored:
+        if self._state.stored:
             nbytes, held = self._weigh(index)
             moved = nbytes - held.get(name, 0)
             if moved:
-                self._progress.moved[index] = self._progress.moved.get(index, 0) + moved
+                self._state.moved[index] = self._state.moved.get(index, 0) + moved
 
     def _weigh(self, index: Index) -> tuple[int, dict[str, int]]:
         total = 0
         held: dict[str, int] = {}
-        for producer in self.inputs_of(index) if self._progress.stored else ():
-            stored = self._progress.stored.get(producer)
+        for producer in self.inputs_of(index) if self._state.stored else ():
+            stored = self._state.stored.get(producer)
             if stored is not None:
                 total += stored.nbytes
                 for holder in stored.holders:

@@ -19,7 +19,7 @@ class Dispatch:
     def __init__(
         self,
         program: Program,
-        progress: RunState,
+        state: RunState,
         sources: Sources,
         needs: Requirements,
         *,
@@ -27,10 +27,10 @@ class Dispatch:
     ) -> None:
         self._program = program
         self._plan = program.plan
-        self._progress = progress
+        self._state = state
         self._sources = sources
         self._needs = needs
-        self._units = Fusion(program, progress, needs) if may_form_units else None
+        self._units = Fusion(program, state, needs) if may_form_units else None
         #: Of a member of a unit that is out, the one that runs behind it.
         self._follower: dict[Index, Index] = {}
         self._with_calls = {
@@ -72,7 +72,7 @@ class Dispatch:
     def _is_back(self, index: Index) -> None:
         self.in_flight -= 1
         # Until somebody decides what becomes of it.
-        self._progress.phase[index] = RESTING
+        self._state.phase[index] = RESTING
 
     def _send_behind(
         self, head: Index, members: list[Index], node: NodeState, batch: AssignBatch
@@ -94,7 +94,7 @@ class Dispatch:
                     node.templates.add(template)
                     batch.templates.append(self._program.templates[template])
         self.in_flight += 1
-        attempt = self._progress.set_sent(index, node.name, self._now)
+        attempt = self._state.set_sent(index, node.name, self._now)
         if self._observe is not None:
             self._observe(FunctionObserved("assigned", index, node.name, attempt))
         return attempt

@@ -27,12 +27,12 @@ class Durations:
         """Take note of what functions with that code take."""
         self._seconds.put(digest, seconds)
 
-    def learn(self, templates: Sequence[Template], template_of: Sequence[int], progress: RunState) -> None:
+    def learn(self, templates: Sequence[Template], template_of: Sequence[int], state: RunState) -> None:
         """Take note of a run that has ended."""
         sums: dict[int, tuple[float, int]] = {}
         for index, template in enumerate(template_of[:SAMPLE]):
-            if progress.phase[index] == DONE and not progress.is_reused(index):
+            if state.phase[index] == DONE and not state.is_reused(index):
                 seconds, count = sums.get(template, (0.0, 0))
-                sums[template] = seconds + progress.ran_s[index], count + 1
+                sums[template] = seconds + state.ran_s[index], count + 1
         for template, (seconds, count) in sums.items():
             self.assume(templates[template].digest, seconds / count)

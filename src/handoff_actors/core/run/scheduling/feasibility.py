@@ -26,9 +26,9 @@ class _Demand(Struct):
 class Feasibility:
     """Watches that something that could run each function is there, or comes within the time allowed."""
 
-    def __init__(self, plan: Plan, needs: Requirements, progress: RunState, allowed_s: float) -> None:
+    def __init__(self, plan: Plan, needs: Requirements, state: RunState, allowed_s: float) -> None:
         self._plan = plan
-        self._progress = progress
+        self._state = state
         self._allowed_s = allowed_s
         demands: dict[tuple[int, str | None], _Demand] = {}
         for index, target in enumerate(plan.node_of):
@@ -77,11 +77,11 @@ class Feasibility:
         return None
 
     def _is_unfinished(self, demand: _Demand) -> bool:
-        return any(self._progress.phase[index] != DONE for index in demand.functions)
+        return any(self._state.phase[index] != DONE for index in demand.functions)
 
     def _error(self, demand: _Demand, nodes: Mapping[str, NodeState]) -> HandoffError:
         function_id = next(
-            self._plan.ids[index] for index in demand.functions if self._progress.phase[index] != DONE
+            self._plan.ids[index] for index in demand.functions if self._state.phase[index] != DONE
         )
         waited = f"within allocation_timeout={self._allowed_s:g} s"
         if demand.target is not None and demand.target not in nodes and demand.target in self._known:

@@ -24,9 +24,9 @@ SIBLING_S = 0.00005
 class Fusion:
     """The units of one run."""
 
-    def __init__(self, program: Program, progress: RunState, needs: Requirements) -> None:
+    def __init__(self, program: Program, state: RunState, needs: Requirements) -> None:
         self._plan = program.plan
-        self._progress = progress
+        self._state = state
         self._needs = needs
         # A coroutine runs beside others anyway, and of what has a time limit it must be known when it began.
         self._may_join = [not t.is_async and t.timeout is None for t in program.templates]
@@ -52,7 +52,7 @@ class Fusion:
 
     def _lack_only_this(self, dependents: Sequence[Index]) -> bool:
         """Whether any of them will be ready once this one is done: of wide graphs most functions have none such."""
-        return 1 in map(self._progress.missing.__getitem__, dependents)
+        return 1 in map(self._state.missing.__getitem__, dependents)
 
     def _most_members(self, need: RequirementClass) -> int:
         return 0 if need.seconds is None else min(MOST_MEMBERS, int(UNIT_S / (need.seconds + OVERHEAD_S)))
@@ -63,22 +63,22 @@ class Fusion:
             self._may_join[plan.template_of[index]]
             and plan.group_of[index] < 0
             and index not in plan.hook_of
-            and self._progress.attempt[index] <= 1
+            and self._state.attempt[index] <= 1
         )
 
     def _joins(self, index: Index, head: Index, node: NodeState, inside: set[Index]) -> bool:
-        plan, progress = self._plan, self._progress
+        plan, state = self._plan, self._state
         producers = plan.producers[index]
         return (
-            progress.missing[index] <= len(inside)
+            state.missing[index] <= len(inside)
             and self._is_alike(self._needs.of[index], self._needs.of[head], node, len(inside))
-            and progress.phase[index] == WAITING
-            and progress.attempt[index] == 0
-            and progress.missing[index] == sum(map(inside.__contains__, producers))
+            and state.phase[index] == WAITING
+            and state.attempt[index] == 0
+            and state.missing[index] == sum(map(inside.__contains__, producers))
             and plan.node_of[index] in (None, node.name)
             and plan.priority[index] >= plan.priority[head]
             and self._is_joinable(index)
-            and (not progress.stored or progress.stored.keys().isdisjoint(producers))
+            and (not state.stored or state.stored.keys().isdisjoint(producers))
         )
 
     def _is_alike(

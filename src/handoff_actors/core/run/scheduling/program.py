@@ -13,7 +13,7 @@ from handoff_actors.wire.messages.jobs import FIRST, Arg, Call, Earlier, Job, Ra
 class Sources(Struct):
     """Where what a job is made of comes from."""
 
-    progress: RunState
+    state: RunState
     #: Nodes by name.
     nodes: dict[str, NodeState] = field(default_factory=dict)
     #: Nodes that have been chosen for functions before these are ready.
@@ -21,23 +21,23 @@ class Sources(Struct):
 
     def value(self, index: Index) -> bytes | Ref | Earlier:
         """The value of a function that is done, or who has it; of one that is not, it will be made in the same unit."""
-        inline = self.progress.inline.get(index)
+        inline = self.state.inline.get(index)
         if inline is not None:
             return inline
-        return self.ref(index) if index in self.progress.stored else Earlier(index)
+        return self.ref(index) if index in self.state.stored else Earlier(index)
 
     def ref(self, index: Index) -> Ref:
         """Who has a stored value."""
-        stored = self.progress.stored[index]
+        stored = self.state.stored[index]
         nodes = (self.nodes.get(holder) for holder in stored.holders)
         addresses = [node.address for node in nodes if node is not None]
         # What a message calls the app happens to be spelled in the same way.
         holders = [*addresses, APP] if APP in stored.holders else addresses
-        return Ref(index, stored.nbytes, holders, self.progress.version_of(index))
+        return Ref(index, stored.nbytes, holders, self.state.version_of(index))
 
     def node_of(self, index: Index) -> str | None:
         """Where a function will run, or has run."""
-        return self.reserved.get(index) or self.progress.node[index]
+        return self.reserved.get(index) or self.state.node[index]
 
 
 class Program(Struct, frozen=True):
@@ -59,7 +59,7 @@ class Program(Struct, frozen=True):
         rank: Rank = FIRST,
     ) -> Job:
         """One attempt at one function, with the values of its inputs or where to find them."""
-        plan, inline = self.plan, sources.progress.inline
+        plan, inline = self.plan, sources.state.inline
         args: list[Arg] = []
         for spec in plan.args[index]:
             value = inline.get(spec) if type(spec) is int else None

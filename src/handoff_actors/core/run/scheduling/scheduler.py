@@ -34,14 +34,14 @@ class Scheduler:
         self,
         run: RunId,
         program: Program,
-        progress: RunState,
+        state: RunState,
         policy: PlacementPolicy,
         max_concurrency: int | None,
     ) -> None:
         self._run = run
         self._program = program
         self._plan = program.plan
-        self._progress = progress
+        self._state = state
         self._policy = policy
         self._is_users_policy = policy not in POLICIES.values()
         may_form_units = (
@@ -49,15 +49,15 @@ class Scheduler:
         )
         self._max_concurrency = max_concurrency
         self.needs = Requirements(self._plan, program.native)
-        self.locality = DataLocality(self._plan, progress)
+        self.locality = DataLocality(self._plan, state)
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
-        self.sources = Sources(progress)
+        self.sources = Sources(state)
         #: In the order of their names.
         self.nodes = self.sources.nodes
         #: None while nodes are few.
         self._indexes: NodeIndexes | None = None
-        self._dispatch = Dispatch(program, progress, self.sources, self.needs, may_form_units=may_form_units)
+        self._dispatch = Dispatch(program, state, self.sources, self.needs, may_form_units=may_form_units)
         #: Nodes that have been chosen for groups.
         self.group_node: dict[int, str] = {}
         #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
@@ -178,7 +178,7 @@ class Scheduler:
     def _advance(self, lane: ReadyLane, batches: dict[str, AssignBatch]) -> bool:
         """Get the first function of a lane out of the way; False: nothing has room for it."""
         index = lane.first
-        if self._progress.phase[index] != READY:
+        if self._state.phase[index] != READY:
             self._ready.pop(lane)
             return True
         if self._has_places and self._destination(index) != lane.destination:
@@ -193,7 +193,7 @@ class Scheduler:
             batch = batches[node.name] = AssignBatch()
         for _ in range(self._count_alike(lane, node)):
             index, rank = self._ready.pop(lane)
-            if self._progress.phase[index] == READY:
+            if self._state.phase[index] == READY:
                 self._send(index, node, batch, rank)
         return True
 
@@ -334,7 +334,7 @@ class Scheduler:
             return pinned
         hook = self._plan.hook_of.get(index)
         if hook is not None:
-            made_on = self.nodes.get(self._progress.node[hook.producer] or "")
+            made_on = self.nodes.get(self._state.node[hook.producer] or "")
             is_fit = made_on is not None and not made_on.is_leaving and made_on.speaks(self.needs.of[index])
             return made_on.name if made_on is not None and is_fit else None
         return self.reserved.get(index) or self.group_node.get(self._plan.group_of[index])

@@ -21,10 +21,10 @@ LOOK_S = 0.00005
 class WorkStealing:
     """Asks nodes to give back what they have not started."""
 
-    def __init__(self, run: RunId, scheduler: Scheduler, progress: RunState) -> None:
+    def __init__(self, run: RunId, scheduler: Scheduler, state: RunState) -> None:
         self._run = run
         self._scheduler = scheduler
-        self._progress = progress
+        self._state = state
         #: When to look again.
         self._look_at = 0.0
 
@@ -71,7 +71,7 @@ class WorkStealing:
             if sent_as is need and self._may_move(index, node)
         )
         count = min(room, (excess + 1) // 2)
-        return [Ticket(index, self._progress.attempt[index]) for index in islice(movable, count)]
+        return [Ticket(index, self._state.attempt[index]) for index in islice(movable, count)]
 
     def _may_move(self, index: Index, node: NodeState) -> bool:
         return (
