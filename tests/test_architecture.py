@@ -233,6 +233,24 @@ def test_first_words_are_compared_whole(text: str, *, is_unclear: bool) -> None:
     assert (LEAVES_THE_SUBJECT_OPEN.match(text) is not None) == is_unclear
 
 
+@each_source_file
+def test_phases_change_in_one_place(path: Path) -> None:
+    targets = (
+        target
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Assign | ast.AugAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    )
+
+    changes = [
+        target.lineno
+        for target in targets
+        if re.search(r"\bphase(\[|$)", ast.unparse(target)) is not None and not isinstance(target, ast.Name)
+    ]
+
+    assert changes == [] or place(path) == "core/run/state.py"
+
+
 def test_nothing_names_a_machine_or_a_registry() -> None:
     traces: dict[str, list[str]] = {}
     for path in files_in_repository():

@@ -37,7 +37,7 @@ from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
-from handoff_actors.core.run.state import RESTING, SENT, WAITING, RunState
+from handoff_actors.core.run.state import SENT, WAITING, PhaseEvent, RunState
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import AboutRun
@@ -280,6 +280,7 @@ class RunMachine:
             return
         self.scheduler.done(index, node)
         if self._plan.hooks and self.scheduler.is_outdated(index):
+            self.state.change(index, PhaseEvent.RETURNED)
             self._recovery.again(index, now)
             return
         self.scheduler.learn(index, entry.ran_s)
@@ -394,7 +395,6 @@ class RunMachine:
         if pause <= 0:
             self._recovery.again(index, now)
         else:
-            self.state.phase[index] = RESTING
             heappush(self._resting, (now + pause, index))
 
     # --- The end ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import DONE, READY, WAITING, RunState
+from handoff_actors.core.run.state import DONE, READY, WAITING, PhaseEvent, RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
@@ -38,7 +38,7 @@ class Recovery:
 
     def again(self, index: Index, now: float) -> None:
         """A function is not on its way any more: back to where its inputs put it."""
-        self._state.phase[index] = WAITING
+        self._state.change(index, PhaseEvent.RESTED)
         missing = self._state.count_missing(index)
         # While it was out it seemed not to need its inputs any more, so that nobody has made lost ones again.
         spoilt = self._spoilt_inputs(index)
@@ -98,5 +98,5 @@ class Recovery:
 
     def _input_lost(self, index: Index) -> None:
         if self._state.phase[index] in {WAITING, READY}:
-            self._state.phase[index] = WAITING
+            self._state.change(index, PhaseEvent.INPUT_LOST)
             self._state.count_missing(index)

@@ -1,14 +1,23 @@
-"""How far each function of a run has come, and where its value is: facts in flat arrays, and the ways they may change.
+"""The state of every function of a run: its phase, its attempts, and where its value is.
 
-    WAITING --all inputs done--> READY --sent--> SENT --done--> DONE
-       ^                          |  ^             |              |
-       +---- an input was lost ---+  +-- resting --+-- again -----+ (its value was lost and is still needed)
+`TRANSITIONS` is the whole life of a function, and `RunState` consults it at each change: an event that a phase does not
+list is a bug of ours and raises. On the normal path a function waits for its inputs, is ready, is sent, and is done:
+
+    WAITING --INPUTS_DONE--> READY --DISPATCHED--> SENT --COMPLETED--> DONE
+
+Everything else is a departure. An attempt that ends without a value comes back (RETURNED), rests until the run has decided
+about it or its pause is over, and then waits for its inputs anew (RESTED). A function that is ready waits again if an
+input is lost (INPUT_LOST); one that has been sent is left alone, since its node may have the input already. A value that
+is lost and still needed is made again (VALUE_LOST). A function in a unit is sent while it waits, because its inputs are
+made in the same unit; one whose value a journal has never runs (REUSED).
 
 A value is inline (its bytes are here), or stored on the nodes that hold it.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from enum import IntEnum
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -19,6 +28,55 @@ from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.runs import Fetched
 
 WAITING, READY, SENT, RESTING, DONE = range(5)
+PHASE_NAMES: Final = ("WAITING", "READY", "SENT", "RESTING", "DONE")
+
+
+class PhaseEvent(IntEnum):
+    """A reason for a function to change its phase."""
+
+    #: All of its inputs can be had.
+    INPUTS_DONE = 0
+    #: It leaves for a node.
+    DISPATCHED = 1
+    #: An attempt has ended with a value.
+    COMPLETED = 2
+    #: An attempt has ended without one: it failed, was recalled, or its worker, its node or an input was lost.
+    RETURNED = 3
+    #: The run has decided to try again, and the pause before that is over.
+    RESTED = 4
+    #: One of its inputs can't be had any more.
+    INPUT_LOST = 5
+    #: Nobody has its value any more, and somebody needs it.
+    VALUE_LOST = 6
+    #: A journal has its value from an earlier run.
+    REUSED = 7
+
+
+#: By phase: the events that may happen in it, and the phase that follows.
+TRANSITIONS: Final[Mapping[int, Mapping[PhaseEvent, int]]] = {
+    WAITING: {
+        PhaseEvent.INPUTS_DONE: READY,
+        PhaseEvent.DISPATCHED: SENT,
+        PhaseEvent.INPUT_LOST: WAITING,
+        PhaseEvent.REUSED: DONE,
+    },
+    READY: {PhaseEvent.DISPATCHED: SENT, PhaseEvent.INPUT_LOST: WAITING, PhaseEvent.REUSED: DONE},
+    SENT: {PhaseEvent.COMPLETED: DONE, PhaseEvent.RETURNED: RESTING},
+    RESTING: {PhaseEvent.RESTED: WAITING},
+    DONE: {PhaseEvent.VALUE_LOST: WAITING},
+}
+
+#: No byte: storing it as a phase raises ValueError, so that a legal change costs no comparison.
+_ILLEGAL: Final = 256
+#: The same table by event, then by phase: one look-up for each change.
+_NEXT: Final = tuple(
+    tuple(TRANSITIONS[phase].get(event, _ILLEGAL) for phase in range(len(PHASE_NAMES)))
+    for event in PhaseEvent
+)
+_ON_INPUTS_DONE = _NEXT[PhaseEvent.INPUTS_DONE]
+_ON_DISPATCHED = _NEXT[PhaseEvent.DISPATCHED]
+_ON_COMPLETED = _NEXT[PhaseEvent.COMPLETED]
+
 #: Among the holders of a value: the app itself.
 APP = ""
 
@@ -48,6 +106,7 @@ class RunState:
     def __init__(self, plan: Plan) -> None:
         size = plan.size
         self._plan = plan
+        #: Read anywhere, written only by `change` and by the three setters of the normal path.
         self.phase = bytearray(size)
         self.remaining = size
         #: Inputs that are not done.
@@ -69,14 +128,34 @@ class RunState:
         #: Every transfer of a stored value that a node has told of, or that the app has made, in the order of hearing.
         self.transfers: list[Transfer] = []
 
+    # --- Phases -------------------------------------------------------------------------------------------------
+
+    def change(self, index: Index, event: PhaseEvent) -> None:
+        """Change the phase of a function as the table says. Raises AssertionError if it lists no such event."""
+        phase = self.phase
+        try:
+            phase[index] = _NEXT[event][phase[index]]
+        except ValueError:
+            raise self._illegal(index, event) from None
+
+    # Every function goes through these three, so each does what `change` does without another call.
+
     def set_ready(self, index: Index, now: float) -> None:
-        """Its inputs are done, and it is not on its way."""
-        self.phase[index] = READY
+        """All inputs of the function can be had."""
+        phase = self.phase
+        try:
+            phase[index] = _ON_INPUTS_DONE[phase[index]]
+        except ValueError:
+            raise self._illegal(index, PhaseEvent.INPUTS_DONE) from None
         self.ready_at[index] = now
 
     def set_sent(self, index: Index, node: str, now: float) -> int:
-        """It leaves for a node; the answer is the number of this attempt."""
-        self.phase[index] = SENT
+        """The function leaves for a node; the answer is the number of this attempt."""
+        phase = self.phase
+        try:
+            phase[index] = _ON_DISPATCHED[phase[index]]
+        except ValueError:
+            raise self._illegal(index, PhaseEvent.DISPATCHED) from None
         self.node[index] = node
         self.sent_at[index] = now
         if not self.ready_at[index]:
@@ -84,6 +163,54 @@ class RunState:
             self.ready_at[index] = now
         self.attempt[index] += 1
         return self.attempt[index]
+
+    def set_done(self, index: Index, done: Done, node: str, now: float) -> None:
+        """The function has a value, inline or stored at the node."""
+        phase = self.phase
+        try:
+            phase[index] = _ON_COMPLETED[phase[index]]
+        except ValueError:
+            raise self._illegal(index, PhaseEvent.COMPLETED) from None
+        self.remaining -= 1
+        self.finished_at[index], self.ran_s[index], self.worker[index] = now, done.ran_s, done.worker
+        value = done.value
+        if isinstance(value, int):
+            self.stored[index] = StoredResult(value, [])
+            self.add_holder(index, node)
+        else:
+            self.inline[index] = value
+
+    def set_reused(self, index: Index, reused: ReusedResult, now: float) -> None:
+        """The function was done before the run began."""
+        self.change(index, PhaseEvent.REUSED)
+        self.remaining -= 1
+        self.node[index] = reused.node
+        self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = now
+        if isinstance(reused.value, int):
+            self.stored[index] = StoredResult(reused.value, [])
+            if reused.is_home:
+                self.add_holder(index, APP)
+        else:
+            self.inline[index] = reused.value
+
+    def undo(self, index: Index) -> None:
+        """A value has been lost, and must be made again."""
+        self.change(index, PhaseEvent.VALUE_LOST)
+        stored = self.stored.get(index)
+        for node in list(stored.holders) if stored is not None else ():
+            self.remove_holder(index, node)
+        self.stored.pop(index, None)
+        self.inline.pop(index, None)
+        self.remaining += 1
+        self.count_missing(index)
+
+    def _illegal(self, index: Index, event: PhaseEvent) -> AssertionError:
+        phase = PHASE_NAMES[self.phase[index]]
+        return AssertionError(
+            f"function {self._plan.ids[index]!r} is {phase}, where {event.name} can't happen"
+        )
+
+    # --- Attempts and values ------------------------------------------------------------------------------------
 
     def is_sent(self, index: Index, attempt: int, node: str) -> bool:
         """Whether this very attempt is out at that node; reports of any other are stale."""
@@ -98,18 +225,6 @@ class RunState:
         """The attempt that made a value, where it matters: what a serialize hook makes is for one node. 0: any will do."""
         return self.attempt[index] if index in self._plan.hook_of else 0
 
-    def set_done(self, index: Index, done: Done, node: str, now: float) -> None:
-        """Its value is there, inline or stored at the node."""
-        self.phase[index] = DONE
-        self.remaining -= 1
-        self.finished_at[index], self.ran_s[index], self.worker[index] = now, done.ran_s, done.worker
-        value = done.value
-        if isinstance(value, int):
-            self.stored[index] = StoredResult(value, [])
-            self.add_holder(index, node)
-        else:
-            self.inline[index] = value
-
     def note_fetched(self, node: str, fetched: Iterable[Fetched], now: float) -> None:
         """A node has brought values into its store; the way that the news took counts as time since then."""
         for entry in fetched:
@@ -117,19 +232,6 @@ class RunState:
             self.transfers.append(
                 Transfer(entry.index, node, entry.nbytes, ended_at - entry.took_s, ended_at)
             )
-
-    def set_reused(self, index: Index, reused: ReusedResult, now: float) -> None:
-        """It was done before the run began."""
-        self.phase[index] = DONE
-        self.remaining -= 1
-        self.node[index] = reused.node
-        self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = now
-        if isinstance(reused.value, int):
-            self.stored[index] = StoredResult(reused.value, [])
-            if reused.is_home:
-                self.add_holder(index, APP)
-        else:
-            self.inline[index] = reused.value
 
     def is_reused(self, index: Index) -> bool:
         """Whether it is done without having been sent."""
@@ -156,18 +258,6 @@ class RunState:
     def holders(self) -> set[str]:
         """Every node that has some stored value."""
         return {node for node, held in self._held_by.items() if held}
-
-    def undo(self, index: Index) -> None:
-        """A value that was done has been lost, and must be made again."""
-        assert self.phase[index] == DONE
-        stored = self.stored.get(index)
-        for node in list(stored.holders) if stored is not None else ():
-            self.remove_holder(index, node)
-        self.stored.pop(index, None)
-        self.inline.pop(index, None)
-        self.phase[index] = WAITING
-        self.remaining += 1
-        self.count_missing(index)
 
     def count_missing(self, index: Index) -> int:
         """Count afresh the inputs that can't be had."""

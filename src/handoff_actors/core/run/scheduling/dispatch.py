@@ -7,7 +7,7 @@ from handoff_actors.core.run.scheduling.fusion import Fusion
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.requirements import Requirements
-from handoff_actors.core.run.state import RESTING, RunState
+from handoff_actors.core.run.state import PhaseEvent, RunState
 from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Job, Rank
@@ -61,18 +61,14 @@ class Dispatch:
             node.hand_on(index, follower)
         else:
             node.remove(index)
-        self._is_back(index)
+        self.in_flight -= 1
 
     def back(self, index: Index, node: NodeState) -> None:
-        """Take a function off a node's books."""
+        """Take a function that has not ended well off a node's books."""
         self._follower.pop(index, None)
         node.remove(index)
-        self._is_back(index)
-
-    def _is_back(self, index: Index) -> None:
         self.in_flight -= 1
-        # Until somebody decides what becomes of it.
-        self._state.phase[index] = RESTING
+        self._state.change(index, PhaseEvent.RETURNED)
 
     def _send_behind(
         self, head: Index, members: list[Index], node: NodeState, batch: AssignBatch
