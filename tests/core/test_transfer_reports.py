@@ -2,8 +2,8 @@
 
 from handoff_actors.core.node.events import InputFetched
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.run.events import MessageFromNode
-from handoff_actors.core.run.state import Transfer
+from handoff_actors.core.run.events import MessageFromNode, ResultFetched, TransferObserved
+from handoff_actors.core.run.state import APP as HOME, Transfer
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.runs import Completed, Copy, Fetched
@@ -12,6 +12,7 @@ from tests.core.builders import (
     RUN,
     assign,
     code,
+    completed,
     done,
     gives,
     job,
@@ -19,6 +20,7 @@ from tests.core.builders import (
     replies,
     run_of,
     said,
+    started,
     started_node,
     worker_done,
 )
@@ -91,3 +93,26 @@ def test_a_run_knows_when_each_attempt_was_sent() -> None:
     run.handle(MessageFromNode("n", Completed(RUN, [done(0)], {})), 12.0)
 
     assert list(run.state.sent_at) == [10.5, 12.0]
+
+
+def test_run_notes_the_transfer_that_brought_a_value_home_and_tells_observers() -> None:
+    run = started(Function("x", [], code), wanted=[0], observe=True)
+    run.handle(node_up("n"), 10.0)
+    run.handle(completed("n", done(0, value=100)), 11.0)
+    transfer = Transfer(0, HOME, 100, 11.0, 11.5)
+
+    told = run.handle(ResultFetched(0, transfer), 11.5)
+
+    assert run.state.transfers == [transfer]
+    assert TransferObserved(0, HOME, 100, 0.5) in told
+
+
+def test_value_that_is_mapped_in_the_app_was_not_moved() -> None:
+    run = started(Function("x", [], code), wanted=[0], observe=True)
+    run.handle(node_up("n"), 10.0)
+    run.handle(completed("n", done(0, value=100)), 11.0)
+
+    told = run.handle(ResultFetched(0), 11.5)
+
+    assert run.state.transfers == []
+    assert not any(isinstance(effect, TransferObserved) for effect in told)

@@ -13,7 +13,7 @@ from handoff_actors.core.run.events import (
     RunEnded,
     TransferObserved,
 )
-from handoff_actors.core.run.state import APP, RunState
+from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 
@@ -62,29 +62,22 @@ class Observer:
             case FunctionObserved():
                 self._tell(self._of_function(seen, now))
             case TransferObserved(index, node, nbytes, took_s):
-                self.moved(index, node, nbytes, took_s)
+                self._tell(
+                    events.Moved(
+                        dag_id=dag_id,
+                        time=now,
+                        function_id=self._id_of(index),
+                        node=node,
+                        nbytes=nbytes,
+                        took_s=took_s,
+                    )
+                )
             case NodeJoinObserved(name, capabilities):
                 self._tell(events.NodeJoined(dag_id=dag_id, time=now, node=name, capabilities=capabilities))
             case NodeLeaveObserved(name, reason):
                 self._tell(events.NodeLeft(dag_id=dag_id, time=now, node=name, reason=reason))
             case _:
                 assert_never(seen)
-
-    def brought_home(self, index: Index, nbytes: int, took_s: float) -> None:
-        """A value has been brought to the app."""
-        self.moved(index, APP, nbytes, took_s)
-
-    def moved(self, index: Index, node: str, nbytes: int, took_s: float) -> None:
-        """A value, or a large constant, has been brought somewhere."""
-        told = events.Moved(
-            dag_id=self._plan.dag_id,
-            time=time.time(),
-            function_id=self._id_of(index),
-            node=node,
-            nbytes=nbytes,
-            took_s=took_s,
-        )
-        self._tell(told)
 
     def _of_function(self, seen: FunctionObserved, now: float) -> events.RunEvent:
         kind, index, node, attempt, reason = seen.kind, seen.index, seen.node, seen.attempt, seen.reason

@@ -316,13 +316,8 @@ class RunnerActor:
             else:
                 self.values[index] = value
                 # What this process's own node holds is mapped at once.
-                if was_on_its_way:
-                    ended_at = self._loop.time()
-                    transfer = Transfer(index, APP, nbytes, began_at, ended_at)
-                    self.machine.state.transfers.append(transfer)
-                    if self._observer is not None:
-                        self._observer.brought_home(index, nbytes, ended_at - began_at)
-                self._driver.feed(ResultFetched(index))
+                transfer = Transfer(index, APP, nbytes, began_at, self._loop.time())
+                self._driver.feed(ResultFetched(index, transfer if was_on_its_way else None))
 
         self._give_up[index] = self._home.bring(self.run, index, nbytes, holders, done)
 

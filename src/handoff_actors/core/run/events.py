@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.core.run.state import Transfer
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, Index, Resources
 from handoff_actors.wire.messages.directions import AboutRun
@@ -25,6 +26,8 @@ class ResultFetched(Struct, frozen=True):
     """A stored value has arrived in the app."""
 
     index: Index
+    #: None where the app has mapped the value of a node of its own, which takes no time.
+    transfer: Transfer | None = None
 
 
 class ResultFetchFailed(Struct, frozen=True):
@@ -82,9 +85,10 @@ class FunctionObserved(Struct, frozen=True):
 
 
 class TransferObserved(Struct, frozen=True):
-    """For whoever watches: a node has brought a value, or a large constant, into its store."""
+    """For observers: a node has brought a value, or a large constant, into its store, or the app a value home."""
 
     index: Index
+    #: `APP` for the app.
     name: str
     nbytes: int
     took_s: float

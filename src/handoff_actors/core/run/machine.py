@@ -126,9 +126,8 @@ class RunMachine:
                 self._node_up(event, now)
             case NodeDown():
                 self._node_down(event, now)
-            case ResultFetched(index):
-                self._result_fetch.arrived(index)
-                self._recording.note(index)
+            case ResultFetched():
+                self._fetched(event)
             case ResultFetchFailed(index, reason):
                 self._not_brought_home(index, reason, now)
             case Cancel(error):
@@ -321,6 +320,13 @@ class RunMachine:
             self._drain.made(index, node.name)
         if index in self.state.stored and self._result_fetch.lacks(index):
             self._result_fetch.bring(index)
+
+    def _fetched(self, event: ResultFetched) -> None:
+        if event.transfer is not None:
+            self.state.transfers.append(event.transfer)
+            self._observing.brought_home(event.transfer)
+        self._result_fetch.arrived(event.index)
+        self._recording.note(event.index)
 
     def _not_brought_home(self, index: Index, reason: str, now: float) -> None:
         self._result_fetch.stayed_away(index)

@@ -11,7 +11,7 @@ from handoff_actors.core.run.events import (
     RunEffect,
     TransferObserved,
 )
-from handoff_actors.core.run.state import RunState
+from handoff_actors.core.run.state import RunState, Transfer
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.runs import Fetched
@@ -46,6 +46,12 @@ class Observing:
             self._told += [
                 TransferObserved(entry.index, name, entry.nbytes, entry.took_s) for entry in fetched
             ]
+
+    def brought_home(self, transfer: Transfer) -> None:
+        """The app has fetched a value."""
+        if self.is_on:
+            took_s = transfer.ended_at - transfer.began_at
+            self._told.append(TransferObserved(transfer.index, transfer.node, transfer.nbytes, took_s))
 
     def joined(self, node: NodeUp) -> None:
         """A node takes part."""
