@@ -251,6 +251,15 @@ def test_phases_change_in_one_place(path: Path) -> None:
     assert changes == [] or place(path) == "core/run/state.py"
 
 
+@each_source_file
+def test_a_run_is_looked_at_through_its_view(path: Path) -> None:
+    insides = re.compile(r"\bmachine\.(?!view\b)(state|scheduler|retries|feasibility)\b")
+
+    opened = [line for line in path.read_text(encoding="utf-8").splitlines() if insides.search(line)]
+
+    assert opened == [] or place(path).startswith("core/run/")
+
+
 def test_nothing_names_a_machine_or_a_registry() -> None:
     traces: dict[str, list[str]] = {}
     for path in files_in_repository():

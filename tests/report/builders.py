@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from handoff_actors.core.run.state import RunState
-from handoff_actors.graph import DAG, Function, Plan
+from handoff_actors.core.run.view import RunView
+from handoff_actors.graph import Function, Plan
 from handoff_actors.report.report import Report
 from handoff_actors.wire.messages.jobs import Done
+from tests.core.builders import run_of
 
 #: When the run began, on the clock of the app.
 BEGAN_AT = 1000.0
@@ -24,11 +26,12 @@ class Past:
 
     plan: Plan
     state: RunState
+    view: RunView
 
     @classmethod
     def of(cls, *functions: Function) -> "Past":
-        plan = Plan.compile(DAG("dag").add_functions(functions))
-        return cls(plan, RunState(plan))
+        run = run_of(*functions)
+        return cls(run.view.plan, run.state, run.view)
 
     def went(
         self,
@@ -50,7 +53,7 @@ class Past:
 
     @property
     def report(self) -> Report:
-        return Report(self.plan, self.state, BEGAN_AT)
+        return Report(self.view, BEGAN_AT)
 
 
 def function(name: str, args: list[str] | None = None, **options: Any) -> Function:

@@ -26,7 +26,7 @@ class Holdings:
     def __init__(self, runner: RunnerActor) -> None:
         self.runner = runner
         self._index_of = runner.plan.index_of
-        self._inline = runner.machine.state.inline
+        self._inline = runner.view.inline
         self._decoded: dict[FunctionId, Any] = {}
         self.release = weakref.finalize(self, _let_go, runner, asyncio.get_running_loop())
 
@@ -37,8 +37,9 @@ class Holdings:
         index = self._index_of[function_id]
         encoded = self._inline.get(index) or self.runner.values.get(index)
         if encoded is None:
-            stored = self.runner.machine.state.stored[index]
-            return StoredValue(self, function_id, (stored.holders or [""])[0], stored.nbytes)
+            view = self.runner.view
+            node = (*view.holders(index), "")[0]
+            return StoredValue(self, function_id, node, view.stored_nbytes(index))
         return self._decode(function_id, encoded)
 
     async def fetch(self, function_id: FunctionId) -> Any:
@@ -49,7 +50,7 @@ class Holdings:
         try:
             encoded = await self.runner.fetch(index)
         except LookupError as error:
-            node = self.runner.machine.state.node[index] or ""
+            node = self.runner.view.node[index] or ""
             raise NodeLost(node, f"the result of function {function_id!r} is gone: {error}") from error
         return self._decode(function_id, encoded)
 
@@ -120,7 +121,7 @@ class Allocations(Mapping[FunctionId, str]):
         self._index_of = {function_id: index for index, function_id in enumerate(runner.plan.ids)}
 
     def __getitem__(self, function_id: FunctionId) -> str:
-        return self._runner.machine.state.node[self._index_of[function_id]] or ""
+        return self._runner.view.node[self._index_of[function_id]] or ""
 
     def __iter__(self) -> Iterator[FunctionId]:
         return iter(self._index_of)
@@ -142,13 +143,13 @@ class Run:
         #: Names of the nodes that ran the functions, by function id.
         self.allocations = Allocations(runner)
         #: Report on each function; as text it is a table.
-        self.report = Report(runner.plan, runner.machine.state, runner.started_at)
+        self.report = Report(runner.view, runner.started_at)
 
     @property
     def reused(self) -> set[FunctionId]:
         """The ids of functions whose results came from the journal. Their reports show no attempt."""
-        state, index_of = self._holdings.runner.machine.state, self._holdings.runner.plan.index_of
-        return {function_id for function_id, index in index_of.items() if state.is_reused(index)}
+        view = self._holdings.runner.view
+        return {function_id for function_id, index in view.plan.index_of.items() if view.is_reused(index)}
 
     @property
     def dag_id(self) -> FunctionId:

@@ -46,15 +46,15 @@ class RunSnapshot(NamedTuple):
 
 def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> RunSnapshot:
     """Look at a run, from its own loop."""
-    machine = runner.machine
+    view = runner.view
     busy = {advert.name: advert.running for advert in adverts}
     nodes = []
-    for node in machine.scheduler.nodes.values():
+    for name, in_flight in view.in_flight().items():
         # A node says how many functions run there, not whose they are.
-        running = min(len(node.sent), busy.get(node.name, 0))
-        nodes.append(NodeSnapshot(node.name, running, len(node.sent) - running))
-    total = runner.plan.size
-    return RunSnapshot(total, total - machine.state.remaining, machine.retries.failed, nodes)
+        running = min(in_flight, busy.get(name, 0))
+        nodes.append(NodeSnapshot(name, running, in_flight - running))
+    total = view.plan.size
+    return RunSnapshot(total, total - view.remaining, view.failed_attempts, nodes)
 
 
 class ProgressView:

@@ -113,14 +113,14 @@ class _TracedRun(instrumentation.RunInstrumentation):
 
     def _end_well(self, index: Index, event: events.RunEvent) -> None:
         assert self.runner is not None
-        state = self.runner.machine.state
-        finished_at = state.finished_at[index]
-        began_at = finished_at - state.ran_s[index]
+        view = self.runner.view
+        finished_at = view.finished_at[index]
+        began_at = finished_at - view.ran_s[index]
         attributes = {
             **self._attributes(index, event.node, event.attempt),
-            "handoff.worker": state.worker[index],
-            "handoff.waited_s": max(0.0, began_at - state.ready_at[index]),
-            "handoff.moved_bytes": state.moved.get(index, 0),
+            "handoff.worker": view.worker[index],
+            "handoff.waited_s": max(0.0, began_at - view.ready_at[index]),
+            "handoff.moved_bytes": view.moved.get(index, 0),
         }
         with self._function_span(index, began_at, attributes) as span:
             _tell(span, self._failures.pop(index, []))
@@ -129,7 +129,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
     def _end_in_failure(self, index: Index, failures: list[_Failure]) -> None:
         assert self.runner is not None
         last = failures[-1]
-        sent_at = self.runner.machine.state.sent_at[index]
+        sent_at = self.runner.view.sent_at[index]
         with self._function_span(index, sent_at, self._attributes(index, last.node, last.attempt)) as span:
             _tell(span, failures)
             span.set_status(trace.StatusCode.ERROR, last.reason)

@@ -6,9 +6,8 @@ from functools import cached_property
 
 from msgspec import Struct
 
-from handoff_actors.core.run.state import RunState
+from handoff_actors.core.run.view import RunView
 from handoff_actors.escaping import escape_name
-from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.report.breakdown import NOTHING, Breakdown
 from handoff_actors.report.critical import CriticalPath, critical_path_of
@@ -71,9 +70,9 @@ class CodeReport(Struct, frozen=True):
 class Report(Mapping[FunctionId, FunctionReport]):
     """How each function of a run went. Printed, it is a table of functions, or of codes where there are many."""
 
-    def __init__(self, plan: Plan, state: RunState, began_at: float) -> None:
-        self._plan = plan
-        self._state = state
+    def __init__(self, view: RunView, began_at: float) -> None:
+        self._plan = view.plan
+        self._view = view
         self._began_at = began_at
 
     def __getitem__(self, function_id: FunctionId) -> FunctionReport:
@@ -96,7 +95,7 @@ class Report(Mapping[FunctionId, FunctionReport]):
     @cached_property
     def timeline(self) -> Timeline:
         """When each function waited and ran; made when it is first asked for."""
-        return Timeline(self._plan, self._state, self._began_at)
+        return Timeline(self._view, self._began_at)
 
     @property
     def duration_s(self) -> float:
@@ -171,7 +170,7 @@ class Report(Mapping[FunctionId, FunctionReport]):
     def _totals(self) -> str:
         workers = self.timeline.workers
         nodes = {worker.node for worker in workers}
-        reused = sum(self._state.is_reused(index) for index in self._plan.index_of.values())
+        reused = sum(self._view.is_reused(index) for index in self._plan.index_of.values())
         sparing = f" ({reused:,} reused)" if reused else ""
         return (
             f"{count(len(self), 'function')}{sparing} in {seconds(self.duration_s)} "
@@ -198,20 +197,20 @@ class Report(Mapping[FunctionId, FunctionReport]):
     # --- One by one ---------------------------------------------------------------------------------------------
 
     def _report(self, index: Index) -> FunctionReport:
-        state, timeline = self._state, self.timeline
+        view, timeline = self._view, self.timeline
         has_run = timeline.has(index)
         finished_at = timeline.heard_at(index)
         return FunctionReport(
             function_id=self._plan.ids[index],
             node=timeline.node_of(index),
-            worker=state.worker[index],
-            attempts=state.attempt[index],
+            worker=view.worker[index],
+            attempts=view.attempt[index],
             queued_at=timeline.ready_at[index] if has_run else finished_at,
             started_at=timeline.started_at[index] if has_run else finished_at,
             finished_at=finished_at,
-            ran_s=state.ran_s[index],
-            moved_nbytes=state.moved.get(index, 0),
-            result_nbytes=self._result_nbytes(index),
+            ran_s=view.ran_s[index],
+            moved_nbytes=view.moved.get(index, 0),
+            result_nbytes=view.result_nbytes(index),
             sent_at=timeline.sent_at[index] if has_run else finished_at,
             time=timeline.breakdown(index) if has_run else NOTHING,
         )
@@ -220,21 +219,17 @@ class Report(Mapping[FunctionId, FunctionReport]):
         # It imports decimals and fractions, 2 ms that only those who read reports need to pay.
         from statistics import median  # noqa: PLC0415
 
-        state = self._state
+        view = self._view
         return CodeReport(
             code=code,
             count=len(indices),
             nodes=tuple(sorted({self.timeline.node_of(index) for index in indices})),
             time=Breakdown.total(map(self.timeline.breakdown, indices)),
-            median_ran_s=median(state.ran_s[index] for index in indices),
-            attempts=sum(state.attempt[index] for index in indices),
-            moved_nbytes=sum(state.moved.get(index, 0) for index in indices),
-            result_nbytes=sum(map(self._result_nbytes, indices)),
+            median_ran_s=median(view.ran_s[index] for index in indices),
+            attempts=sum(view.attempt[index] for index in indices),
+            moved_nbytes=sum(view.moved.get(index, 0) for index in indices),
+            result_nbytes=sum(map(view.result_nbytes, indices)),
         )
-
-    def _result_nbytes(self, index: Index) -> int:
-        stored = self._state.stored.get(index)
-        return len(self._state.inline[index]) if stored is None else stored.nbytes
 
 
 def _lost(time: Breakdown) -> tuple[float, float, float]:

@@ -13,8 +13,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from handoff_actors.core.run.state import APP, DONE, RunState, Transfer
-from handoff_actors.graph.plan import Plan
+from handoff_actors.core.run.state import APP, Transfer
+from handoff_actors.core.run.view import RunView
 from handoff_actors.ids import Index
 from handoff_actors.report.breakdown import Breakdown
 
@@ -29,9 +29,9 @@ class WorkerKey(NamedTuple):
 class Timeline:
     """The times of every function that is done and was not reused, in seconds since the run began."""
 
-    def __init__(self, plan: Plan, state: RunState, began_at: float) -> None:
-        self.plan = plan
-        self._state = state
+    def __init__(self, view: RunView, began_at: float) -> None:
+        plan = self.plan = view.plan
+        self._view = view
         self._began_at = began_at
         size = plan.size
         #: Of each template, whether it is for functions that share a worker, and whether they claim anything.
@@ -53,7 +53,7 @@ class Timeline:
         self._ends_of_claims = self._group_ends_of_claims()
         for index in self.indices:
             self._note_moments(index)
-        self.transfers = [self._on_our_clock(transfer) for transfer in state.transfers]
+        self.transfers = [self._on_our_clock(transfer) for transfer in view.transfers]
         self._arrivals: dict[tuple[str, Index], list[Transfer]] = {}
         for transfer in self.transfers:
             self._arrivals.setdefault((transfer.node, transfer.index), []).append(transfer)
@@ -69,11 +69,11 @@ class Timeline:
 
     def node_of(self, index: Index) -> str:
         """Where it ran."""
-        return self._state.node[index] or ""
+        return self._view.node[index] or ""
 
     def has(self, index: Index) -> bool:
         """Whether it is done, and was not so before the run."""
-        return self._state.phase[index] == DONE and self._state.attempt[index] > 0
+        return self._view.is_done(index) and self._view.attempt[index] > 0
 
     def is_async(self, index: Index) -> bool:
         """Whether it shared its worker with others."""
@@ -81,7 +81,7 @@ class Timeline:
 
     def heard_at(self, index: Index) -> float:
         """When the app knew that it was done."""
-        return self._state.finished_at[index] - self._began_at
+        return self._view.finished_at[index] - self._began_at
 
     def last_producer(self, index: Index) -> Index | None:
         """The function that it waited for to the last."""
@@ -110,7 +110,7 @@ class Timeline:
         moved_since = max(sent_at, min((transfer.began_at for transfer in arrivals), default=arrived_at))
         free_at = min(max(arrived_at, self._has_room_at(index)), started_at)
         again_s = ready_at - inputs_at
-        first_s = 0.0 if self._state.attempt[index] > 1 else again_s
+        first_s = 0.0 if self._view.attempt[index] > 1 else again_s
         return Breakdown(
             inputs_s=inputs_at,
             retries_s=again_s - first_s,
@@ -131,11 +131,11 @@ class Timeline:
     # --- Laying out ---------------------------------------------------------------------------------------------
 
     def _order(self, index: Index) -> tuple[float, float, int, Index]:
-        state = self._state
+        view = self._view
         # What is heard of at once is told apart by when it was sent, then by which takes from which.
         return (
-            state.finished_at[index],
-            state.sent_at[index],
+            view.finished_at[index],
+            view.sent_at[index],
             -self.plan.bottom_level[index],
             index,
         )
@@ -143,7 +143,7 @@ class Timeline:
     def _group_by_worker(self) -> dict[WorkerKey, list[Index]]:
         workers: dict[WorkerKey, list[Index]] = {}
         for index in self.indices:
-            key = WorkerKey(self.node_of(index), self._state.worker[index])
+            key = WorkerKey(self.node_of(index), self._view.worker[index])
             workers.setdefault(key, []).append(index)
         return dict(sorted(workers.items()))
 
@@ -157,7 +157,7 @@ class Timeline:
                 ended_at = min(ended_at, next_at)
             self.ended_at[index] = ended_at
             # Nothing runs before the run, whatever a node says.
-            self.started_at[index] = next_at = max(0.0, ended_at - self._state.ran_s[index])
+            self.started_at[index] = next_at = max(0.0, ended_at - self._view.ran_s[index])
             if later is not None and not self.is_async(later):
                 self._free_at[later] = ended_at
             later = index
@@ -184,14 +184,14 @@ class Timeline:
         Each is no earlier than the one before, and no later than its beginning: functions that travel together are ready
         when the one before them is heard of, which is when all of them have ended.
         """
-        state, began_at, latest = self._state, self._began_at, self.started_at[index]
+        view, began_at, latest = self._view, self._began_at, self.started_at[index]
         inputs_at = 0.0
         for producer in self.plan.producers[index]:
-            inputs_at = max(inputs_at, state.finished_at[producer] - began_at)
+            inputs_at = max(inputs_at, view.finished_at[producer] - began_at)
         self.inputs_at[index] = inputs_at = min(inputs_at, latest)
-        ready_at = min(max(state.ready_at[index] - began_at, inputs_at), latest)
+        ready_at = min(max(view.ready_at[index] - began_at, inputs_at), latest)
         self.ready_at[index] = ready_at
-        self.sent_at[index] = min(max(state.sent_at[index] - began_at, ready_at), latest)
+        self.sent_at[index] = min(max(view.sent_at[index] - began_at, ready_at), latest)
 
     def _on_our_clock(self, transfer: Transfer) -> Transfer:
         ended_at = max(0.0, transfer.ended_at - self._began_at)

@@ -13,8 +13,7 @@ from handoff_actors.core.run.events import (
     RunEnded,
     TransferObserved,
 )
-from handoff_actors.core.run.state import RunState
-from handoff_actors.graph.plan import Plan
+from handoff_actors.core.run.view import RunView
 from handoff_actors.ids import FunctionId, Index
 
 #: What says no more of a function than all do.
@@ -35,9 +34,9 @@ _PLAIN: dict[str, type[events.RunEvent]] = {
 class Observer:
     """Turns what a run observes into events."""
 
-    def __init__(self, plan: Plan, state: RunState, tell: events.OnEvent) -> None:
-        self._plan = plan
-        self._state = state
+    def __init__(self, view: RunView, tell: events.OnEvent) -> None:
+        self._plan = view.plan
+        self._view = view
         self._tell = tell
         self._began_at = 0.0
 
@@ -86,17 +85,15 @@ class Observer:
             return _PLAIN[kind](
                 dag_id=dag_id, time=now, function_id=function_id, node=node, attempt=attempt, reason=reason
             )
-        state = self._state
-        inline = state.inline.get(index)
         return events.Finished(
             dag_id=dag_id,
             time=now,
             function_id=function_id,
             node=node,
             attempt=attempt,
-            ran_s=state.ran_s[index],
-            worker=state.worker[index],
-            nbytes=state.stored[index].nbytes if inline is None else len(inline),
+            ran_s=self._view.ran_s[index],
+            worker=self._view.worker[index],
+            nbytes=self._view.result_nbytes(index),
         )
 
     def _id_of(self, index: Index) -> FunctionId:

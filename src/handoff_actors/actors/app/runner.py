@@ -31,7 +31,7 @@ from handoff_actors.core.run.events import (
     SendToNode,
     TransferObserved,
 )
-from handoff_actors.core.run.explain import Explanation, explain
+from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.state import APP, Transfer
@@ -99,10 +99,11 @@ class RunnerActor:
         self.values: dict[Index, Buffer] = {**encoded.large, **at_home}
         self._packages = Packages(encoded.directories, self.values.__setitem__)
         self.machine = machine
+        self.view = machine.view
         self.started_at = 0.0
         self.printing: OutputSink | None = None
         self._home = home
-        self._observer = None if on_event is None else Observer(self.plan, machine.state, on_event)
+        self._observer = None if on_event is None else Observer(self.view, on_event)
         self._journal = journal
         self._on_result = on_result
         self._loop = asyncio.get_running_loop()
@@ -172,11 +173,11 @@ class RunnerActor:
 
     def explain(self) -> list[Explanation]:
         """Explain the state of each function that is not done."""
-        return list(explain(self.plan, self.machine.state, self.machine.scheduler))
+        return self.view.explain()
 
     async def fetch(self, index: Index) -> Buffer:
         """The encoded value of a function that is done. Raises KeyError where no node has it any more."""
-        inline = self.machine.state.inline.get(index)
+        inline = self.view.inline.get(index)
         if inline is not None:
             return inline
         if index not in self.values:
@@ -186,7 +187,7 @@ class RunnerActor:
     async def result(self, function_id: FunctionId) -> Buffer:
         """The encoded value of a function, once it is done. Raises KeyError for an unknown id, or if it can't be had."""
         index = self.plan.index_of[function_id]
-        while not self.machine.state.is_available(index):
+        while not self.view.is_available(index):
             if self._finished.done():
                 raise KeyError(f"function {function_id!r} has no result: its run has ended without one")
             await self._changed.wait()
@@ -197,16 +198,15 @@ class RunnerActor:
             raise KeyError("its session has been closed")
         if self.forgotten.done():
             raise KeyError("the run has been released")
-        stored = self.machine.state.stored[index]
-        holders = list(stored.holders)
+        nbytes, holders = self.view.stored_nbytes(index), self.view.holders(index)
         while True:
             try:
-                return await self._fetch_from(holders, index, stored.nbytes)
+                return await self._fetch_from(list(holders), index, nbytes)
             except KeyError:
                 # It may have been handed over by a node that leaves.
-                if self._is_closed or holders == stored.holders or not stored.holders:
+                known, holders = holders, self.view.holders(index)
+                if self._is_closed or holders in {known, ()}:
                     raise
-                holders = list(stored.holders)
 
     async def _fetch_from(self, holders: list[str], index: Index, nbytes: int) -> Buffer:
         answer: asyncio.Future[Buffer] = self._loop.create_future()
@@ -239,7 +239,7 @@ class RunnerActor:
             and template.environment.package is not None
             and template.environment.package.index == index
         }
-        nodes = self.machine.state.node
+        nodes = self.view.node
         concerned = (
             (self.plan.ids[function], nodes[function])
             for function, number in enumerate(self.plan.template_of)
@@ -275,12 +275,12 @@ class RunnerActor:
                 assert_never(effect)
 
     def _record(self, indices: Sequence[Index]) -> None:
-        state = self.machine.state
+        view = self.view
         entries: list[Entry] = []
         for index in indices:
-            value = state.inline.get(index, self.values.get(index))
-            nbytes = state.stored[index].nbytes if value is None else len(value)
-            entries.append(Entry(index, state.node[index] or "", nbytes, value))
+            value = view.inline.get(index, self.values.get(index))
+            nbytes = view.stored_nbytes(index) if value is None else len(value)
+            entries.append(Entry(index, view.node[index] or "", nbytes, value))
         if self._journal is not None:
             self._journal.record(entries)
         if self._on_result is not None:
@@ -340,7 +340,7 @@ class RunnerActor:
 
     def _crashed(self, error: Exception) -> AbortMachine | None:
         log.error("run %s has failed", self.run, exc_info=error)
-        nodes = sorted(self.machine.scheduler.nodes)
+        nodes = sorted(self.view.in_flight())
         if not self._has_crashed:
             self._has_crashed = True
             return AbortMachine(self.run, _as_ours(error), nodes)

@@ -38,6 +38,7 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import SENT, WAITING, PhaseEvent, RunState
+from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import AboutRun
@@ -76,6 +77,8 @@ class RunMachine:
             program.plan, self.state, self.scheduler, self.feasibility, self._result_fetch
         )
         self._drain = Drain(run, self.scheduler, self._recovery, self._result_fetch, self._completion)
+        #: All that anybody outside of `core.run` may see.
+        self.view = RunView(program.plan, self.state, self.scheduler, self.retries)
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None

@@ -1,0 +1,103 @@
+"""A read-only view of a run: all that reports, displays, integrations and the shell may know of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from handoff_actors.core.run.explain import Explanation, explain
+from handoff_actors.core.run.retries import Retries
+from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.state import DONE, RunState, Transfer
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Attempt, Index
+
+
+class RunView:
+    """The facts of one run as they are now: the view is as live as the run.
+
+    Sequences have one entry for each function, by its index in the plan. Times are seconds on the app's monotonic clock,
+    and 0.0 where nothing has happened yet.
+    """
+
+    plan: Final[Plan]
+    #: The node that each function was sent to last.
+    node: Final[Sequence[str | None]]
+    #: How often each function has been sent out; 0 for one that was reused.
+    attempt: Final[Sequence[Attempt]]
+    #: The process id of the worker that ran it.
+    worker: Final[Sequence[int]]
+    ready_at: Final[Sequence[float]]
+    sent_at: Final[Sequence[float]]
+    finished_at: Final[Sequence[float]]
+    ran_s: Final[Sequence[float]]
+    #: Bytes of stored inputs that had to move, where there were any.
+    moved: Final[Mapping[Index, int]]
+    #: Encoded values that travelled with messages.
+    inline: Final[Mapping[Index, bytes]]
+    #: Stored values that nodes and the app have fetched, in the order of hearing.
+    transfers: Final[Sequence[Transfer]]
+
+    def __init__(self, plan: Plan, state: RunState, scheduler: Scheduler, retries: Retries) -> None:
+        self.plan = plan
+        self.node = state.node
+        self.attempt = state.attempt
+        self.worker = state.worker
+        self.ready_at = state.ready_at
+        self.sent_at = state.sent_at
+        self.finished_at = state.finished_at
+        self.ran_s = state.ran_s
+        self.moved = state.moved
+        self.inline = state.inline
+        self.transfers = state.transfers
+        self._state = state
+        self._scheduler = scheduler
+        self._retries = retries
+
+    # --- Functions ----------------------------------------------------------------------------------------------
+
+    @property
+    def remaining(self) -> int:
+        """The number of functions that are not done."""
+        return self._state.remaining
+
+    @property
+    def failed_attempts(self) -> int:
+        """The number of attempts that were counted against their functions."""
+        return self._retries.failed
+
+    def is_done(self, index: Index) -> bool:
+        """Tell whether the function has a value, even if that has been lost since and nobody needs it."""
+        return self._state.phase[index] == DONE
+
+    def is_reused(self, index: Index) -> bool:
+        """Tell whether the function was done before the run began."""
+        return self._state.is_reused(index)
+
+    def explain(self) -> list[Explanation]:
+        """Explain why each function that is not done is where it is, in the order of the plan."""
+        return list(explain(self.plan, self._state, self._scheduler))
+
+    # --- Values -------------------------------------------------------------------------------------------------
+
+    def is_available(self, index: Index) -> bool:
+        """Tell whether the value can be had, here or from some node."""
+        return self._state.is_available(index)
+
+    def holders(self, index: Index) -> tuple[str, ...]:
+        """Name the nodes that have a stored value, the one that made it first; none for any other value."""
+        stored = self._state.stored.get(index)
+        return () if stored is None else tuple(stored.holders)
+
+    def stored_nbytes(self, index: Index) -> int:
+        """Return the encoded size of a stored value. Raises KeyError for any other."""
+        return self._state.stored[index].nbytes
+
+    def result_nbytes(self, index: Index) -> int:
+        """Return the encoded size of a value. Raises KeyError where there is none."""
+        inline = self.inline.get(index)
+        return self._state.stored[index].nbytes if inline is None else len(inline)
+
+    # --- Nodes --------------------------------------------------------------------------------------------------
+
+    def in_flight(self) -> dict[str, int]:
+        """Count the functions that each node of the run has been sent and not yet reported, nodes in order of names."""
+        return {name: len(node.sent) for name, node in self._scheduler.nodes.items()}
