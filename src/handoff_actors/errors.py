@@ -3,9 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final, Protocol
 
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId, Resources
+
+#: Lines of a function's story that its error has as a note.
+MOST_LINES_NOTED: Final = 12
 
 
 class HandoffError(Exception):
@@ -108,11 +112,51 @@ class AllocationError(HandoffError):
         self.reason = reason
 
 
+class FailureStoryEntry(Protocol):
+    """One thing that happened to a function before it failed for good: see `handoff_actors.StoryEntry`."""
+
+    @property
+    def at_s(self) -> float:
+        """Seconds since the run began."""
+
+    @property
+    def what(self) -> str:
+        """The kind of entry, for example "retried"."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt."""
+
+    @property
+    def node(self) -> str:
+        """The name of the node concerned."""
+
+    @property
+    def reason(self) -> str:
+        """The reason, for people."""
+
+    @property
+    def cause(self) -> "FailureStoryEntry | None":
+        """The entry that led to it, if that is known."""
+
+
+class FailureStory(Protocol):
+    """The history of a function until it failed for good: see `handoff_actors.Story`."""
+
+    @property
+    def entries(self) -> Sequence[FailureStoryEntry]:
+        """Entries in the order of time."""
+
+
 class FunctionFailed(HandoffError):
     """A function raised, or its worker died, and no retry was left. `__cause__` is the user's own exception.
 
-    All fields are about the last attempt, whose number is `attempts`.
+    All fields are about the last attempt, whose number is `attempts`, except for `story`, which covers all attempts.
     """
+
+    #: Everything that happened to the function; None if its failure was the first thing to go wrong. The last lines are a
+    #: note of the error.
+    story: FailureStory | None = None
 
     def __init__(
         self,
@@ -154,6 +198,14 @@ class FunctionFailed(HandoffError):
         self.memory_was_short = memory_was_short
         #: The last lines that the function printed, on either stream.
         self.printed = printed
+
+    def tell(self, story: FailureStory) -> None:
+        """Set the story, and add its last lines as a note."""
+        self.story = story
+        latest = str(story).splitlines()[-MOST_LINES_NOTED:]
+        self.add_note(
+            "\n".join([f"What happened to function {escape_name(repr(self.function_id))}:", *latest])
+        )
 
 
 class WorkerDied(FunctionFailed):

@@ -107,6 +107,16 @@ def test_run_notes_the_transfer_that_brought_a_value_home_and_tells_observers() 
     assert TransferObserved(0, HOME, 100, 0.5) in told
 
 
+def test_run_that_nobody_observes_notes_transfers_all_the_same() -> None:
+    run = started(Function("x", [], code), wanted=[0])
+    run.handle(node_up("n"), 10.0)
+    run.handle(completed("n", done(0, value=100)), 11.0)
+
+    run.handle(ResultFetched(0, Transfer(0, HOME, 100, 11.0, 11.5)), 11.5)
+
+    assert len(run.view.transfers) == 1
+
+
 def test_value_that_is_mapped_in_the_app_was_not_moved() -> None:
     run = started(Function("x", [], code), wanted=[0], observe=True)
     run.handle(node_up("n"), 10.0)

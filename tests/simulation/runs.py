@@ -23,7 +23,6 @@ from handoff_actors.core.run.events import (
     SendToNode,
     TransferObserved,
 )
-from handoff_actors.core.run.explain import explain
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.retries import MOST_NODE_CRASHES
@@ -94,7 +93,7 @@ class SimulatedRun:
 
     def describe(self) -> str:
         machine = self.machine
-        reasons = list(explain(self.work.program.plan, machine.state, machine.scheduler))
+        reasons = machine.view.explain()
         return f"run {self.number}, end {self.end}, {reasons}"
 
     def start(self, nodes: Sequence[NodeUp]) -> None:
@@ -169,7 +168,7 @@ class SimulatedRun:
         self._events += 1
         if self._events % EXPLAINED_EVERY:
             return
-        for explanation in explain(self.work.program.plan, machine.state, machine.scheduler):
+        for explanation in machine.view.explain():
             has_reason = {
                 "waiting": explanation.waits_for,
                 "ready": explanation.nodes or not machine.scheduler.nodes,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.core.run.explain import Explanation
+from handoff_actors.core.run.story import Story
 from handoff_actors.errors import NodeLost, SerializationError
 from handoff_actors.events import RunEvent
 from handoff_actors.ids import FunctionId
@@ -198,6 +199,18 @@ class Run:
         """Return why a function is where it is; None for one that is done."""
         explanations = self._holdings.runner.explain()
         return next((entry for entry in explanations if entry.function_id == function_id), None)
+
+    def story(self, function_id: FunctionId) -> Story:
+        """Tell what happened to a function, and why: its attempts, and all that went otherwise than planned.
+
+        As text the story has a line for each entry. Raises KeyError for an unknown id.
+        """
+        view = self._holdings.runner.view
+        return view.story(view.plan.index_of[function_id])
+
+    def node_story(self, name: str) -> Story:
+        """Tell what happened on a node, and to it, in this run: its attempts, values that it lost, and its own end."""
+        return self._holdings.runner.view.node_story(name)
 
     def __repr__(self) -> str:
         return f"<Run of DAG {self.dag_id!r}: {len(self.results)} functions>"

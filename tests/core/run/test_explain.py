@@ -1,21 +1,13 @@
-from handoff_actors.core.run.explain import explain
 from handoff_actors.graph import Function
 from tests.core.builders import (
     async_code,
     code,
     node_up,
-    program_of,
     run_of,
 )
 
 
 def test_every_unfinished_function_is_explained() -> None:
-    program = program_of(
-        Function("sent", [], async_code),
-        Function("waits", ["sent"], code),
-        Function("pinned", [], code, node="nowhere"),
-        Function("too much", [], code, cost={"gpu": 1}),
-    )
     run = run_of(
         Function("sent", [], async_code),
         Function("waits", ["sent"], code),
@@ -24,7 +16,7 @@ def test_every_unfinished_function_is_explained() -> None:
     )
     run.start(0.0, [node_up("a"), node_up("b", leaving=True)])
 
-    found = {entry.function_id: entry for entry in explain(program.plan, run.state, run.scheduler)}
+    found = {entry.function_id: entry for entry in run.view.explain()}
 
     assert {name: entry.state for name, entry in found.items()} == {
         "sent": "sent",
@@ -43,9 +35,7 @@ def test_node_that_is_full_is_explained_by_what_is_left_of_it() -> None:
     run = run_of(*functions)
     run.start(0.0, [node_up("a", {"cpu": 1}, workers=3)])
 
-    (waiting,) = [
-        entry for entry in explain(program_of(*functions).plan, run.state, run.scheduler) if entry.nodes
-    ]
+    (waiting,) = [entry for entry in run.view.explain() if entry.nodes]
 
     assert (waiting.function_id, waiting.node) == (2, None)
     assert waiting.nodes == {"a": "has {'cpu': 0.0} and 1 workers to spare, and enough queued"}
@@ -56,6 +46,6 @@ def test_node_with_room_is_explained_by_the_limit_of_the_run() -> None:
     run = run_of(*functions, max_concurrency=1)
     run.start(0.0, [node_up("a")])
 
-    _, second = explain(program_of(*functions).plan, run.state, run.scheduler)
+    _, second = run.view.explain()
 
     assert second.nodes == {"a": "has room; other functions go first, or max_concurrency is reached"}

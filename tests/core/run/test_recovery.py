@@ -5,7 +5,6 @@ from msgspec.structs import replace
 
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import ResultFetchFailed, SendToNode
-from handoff_actors.core.run.explain import explain_one
 from handoff_actors.core.run.retries import MOST_LOSSES
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need
@@ -180,7 +179,7 @@ def test_suspect_node_gets_nothing_new_until_it_is_heard_of_again() -> None:
     suspect = replace(node_up("a"), suspect=True)
 
     held_back = run.handle(suspect, 0.1)
-    why_not = explain_one(0, run._plan, run.state, run.scheduler).nodes["a"]
+    why_not = run.view.explain()[0].nodes["a"]
     sent = run.handle(node_up("a"), 0.2)
 
     assert held_back == []
@@ -196,7 +195,7 @@ def test_node_that_gives_back_unasked_gets_nothing_until_it_says_how_it_stands()
     run.handle(node_up(), 0.1)
 
     paused = run.handle(recalled("a", 0), 0.2)
-    why_not = explain_one(0, run._plan, run.state, run.scheduler).nodes["a"]
+    why_not = run.view.explain()[0].nodes["a"]
     resumed = run.handle(node_up(), 0.3)
 
     assert paused == []
@@ -281,5 +280,5 @@ def test_function_that_the_policy_has_a_node_for_nowhere_is_explained() -> None:
     effects = run.start(0.0, [node_up("a")])
 
     assert effects == []
-    why_not = explain_one(0, run._plan, run.state, run.scheduler).nodes["a"]
+    why_not = run.view.explain()[0].nodes["a"]
     assert "the policy has chosen none" in why_not

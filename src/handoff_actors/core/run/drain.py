@@ -14,6 +14,7 @@ from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import SENT, RunState
+from handoff_actors.core.run.story import StoryLog
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.runs import Copied, Copy, Failed
@@ -29,6 +30,7 @@ class Drain:
         recovery: Recovery,
         result_fetch: ResultFetch,
         completion: Completion,
+        stories: StoryLog,
     ) -> None:
         self._run = run
         self._scheduler = scheduler
@@ -36,6 +38,7 @@ class Drain:
         self._recovery = recovery
         self._result_fetch = result_fetch
         self._completion = completion
+        self._stories = stories
         #: Nodes that leave and still have to do with the run.
         self._leaving: set[str] = set()
         #: Values to find a place for, in this order.
@@ -50,11 +53,12 @@ class Drain:
         #: Functions that were sent out before a value was copied, and know only of its old place.
         self._unaware: dict[Index, set[tuple[Index, Attempt]]] = {}
 
-    def look(self, node: NodeState) -> None:
+    def look(self, node: NodeState, now: float) -> None:
         """A node has come, or says something new of itself."""
         self._may_find_a_place = True
         if node.is_leaving and node.name not in self._leaving:
             self._leaving.add(node.name)
+            self._stories.note_node("leaving", node.name, now)
             self._todo.update(
                 (index, None) for index in self._state.held_by(node.name) if self._is_for_all(index)
             )
@@ -72,12 +76,13 @@ class Drain:
             self._todo[index] = None
             self._may_find_a_place = True
 
-    def copied(self, name: str, message: Copied) -> None:
+    def copied(self, name: str, message: Copied, now: float) -> None:
         """A node has copied values, or could not."""
         for index in message.copied:
             if self._copying.get(index) == name:
                 del self._copying[index]
                 self._state.add_holder(index, name)
+                self._stories.note("drained", index, name, now, "the node that had it leaves")
                 self._unaware[index] = self._sent_dependents(index)
         for index in message.missing:
             if self._copying.get(index) == name:
@@ -107,7 +112,7 @@ class Drain:
             effects.append(tell)
         for name in self._free_to_go():
             effects += self._completion.close_at(name)
-            self._recovery.lose_all_of(name, now)
+            self._recovery.lose_all_of(name, now, f"node {name!r} leaves")
             self.node_gone(name)
         return effects
 

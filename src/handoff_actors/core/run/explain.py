@@ -7,6 +7,7 @@ from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import READY, RESTING, SENT, RunState
+from handoff_actors.core.run.story import NO_STORY, Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 
@@ -29,16 +30,22 @@ class Explanation:
     attempts: int
     #: By node: why that one has not been sent it.
     nodes: dict[str, str]
+    #: What has happened to it so far; empty if nothing has but what is normal.
+    story: Story
 
 
-def explain(plan: Plan, state: RunState, scheduler: Scheduler) -> Iterator[Explanation]:
+def explain(plan: Plan, state: RunState, scheduler: Scheduler, stories: StoryLog) -> Iterator[Explanation]:
     """Every function that is not done, in the order of the plan."""
+    departures = stories.by_function()
     for index in state.unfinished():
-        yield explain_one(index, plan, state, scheduler)
+        own = departures.get(index)
+        story = NO_STORY if own is None else stories.story_of(index, own)
+        yield _explain_one(index, plan, state, scheduler, story)
 
 
-def explain_one(index: Index, plan: Plan, state: RunState, scheduler: Scheduler) -> Explanation:
-    """One function that is not done."""
+def _explain_one(
+    index: Index, plan: Plan, state: RunState, scheduler: Scheduler, story: Story
+) -> Explanation:
     phase = state.phase[index]
     where = {READY: "ready", SENT: "sent", RESTING: "resting"}.get(phase, "waiting")
     need = scheduler.needs.of[index]
@@ -57,7 +64,7 @@ def explain_one(index: Index, plan: Plan, state: RunState, scheduler: Scheduler)
         plan.ids[producer] for producer in plan.producers[index] if not state.is_available(producer)
     )
     return Explanation(
-        plan.ids[index], where, waits_for, need.cost, state.node[index], state.attempt[index], nodes
+        plan.ids[index], where, waits_for, need.cost, state.node[index], state.attempt[index], nodes, story
     )
 
 

@@ -1,5 +1,6 @@
 """The errors that a run's caller sees, made from nodes' messages about failed attempts."""
 
+from handoff_actors.core.run.story import Story
 from handoff_actors.errors import (
     EnvironmentFailed,
     FunctionFailed,
@@ -20,8 +21,10 @@ def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> Handoff
     return SerializationError(f"function {function_id!r} on node {node!r}: {failed.reason}", function_id)
 
 
-def function_failed(failed: Failed, function_id: FunctionId, node: str, attempts: int) -> FunctionFailed:
-    """The error for a function that has failed too often."""
+def function_failed(
+    failed: Failed, function_id: FunctionId, node: str, attempts: int, story: Story | None = None
+) -> FunctionFailed:
+    """Make the error for a function that has failed too often."""
     traces = failed.traces
     error_type = WorkerDied if failed.kind == "worker" else FunctionFailed
     error = error_type(
@@ -36,6 +39,8 @@ def function_failed(failed: Failed, function_id: FunctionId, node: str, attempts
         memory_was_short=traces.memory_was_short,
         printed=traces.printed,
     )
+    if story is not None:
+        error.tell(story)
     if failed.kind == "timeout":
         error.__cause__ = TimeoutError(failed.reason)
     return error

@@ -9,7 +9,7 @@ to close it, and the run is over when all of them have, or are gone.
 
 from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
-from typing import Self, assert_never
+from typing import Final, Self, assert_never
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.completion import Completion
@@ -28,7 +28,7 @@ from handoff_actors.core.run.failures import could_not_run, function_failed
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.recording import Recording
-from handoff_actors.core.run.recovery import Recovery
+from handoff_actors.core.run.recovery import MADE_FOR_ANOTHER_NODE, Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.retries import MOST_NODE_CRASHES, Retries
@@ -38,6 +38,7 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import SENT, WAITING, PhaseEvent, RunState
+from handoff_actors.core.run.story import NO_CAUSE, Departed, Story, StoryLog
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
@@ -53,6 +54,11 @@ from handoff_actors.wire.messages.runs import (
     Rejected,
     Started,
 )
+
+#: Why a function may come back unstarted: in a word for its story, and as a reason.
+_RECALLED: Final[tuple[Departed, str]] = ("recalled", "the node gave it back unasked")
+_PARTED: Final[tuple[Departed, str]] = ("recalled", "it was not to go with the others of its unit")
+_STOLEN: Final[tuple[Departed, str]] = ("stolen", "")
 
 
 class RunMachine:
@@ -73,12 +79,20 @@ class RunMachine:
         )
         self._result_fetch = ResultFetch(options.wanted, self.state)
         self._completion = Completion(run)
+        self._stories = StoryLog(program.plan, self.state)
         self._recovery = Recovery(
-            program.plan, self.state, self.scheduler, self.feasibility, self._result_fetch
+            program.plan,
+            self.state,
+            self.scheduler,
+            self.feasibility,
+            self._result_fetch,
+            self._stories,
         )
-        self._drain = Drain(run, self.scheduler, self._recovery, self._result_fetch, self._completion)
+        self._drain = Drain(
+            run, self.scheduler, self._recovery, self._result_fetch, self._completion, self._stories
+        )
         #: All that anybody outside of `core.run` may see.
-        self.view = RunView(program.plan, self.state, self.scheduler, self.retries)
+        self.view = RunView(program.plan, self.state, self.scheduler, self.retries, self._stories)
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
@@ -110,6 +124,7 @@ class RunMachine:
 
         Of `reused`, whoever runs must have the inputs: see `core.run.resumption`.
         """
+        self._stories.began_at = now
         for index, earlier in (reused or {}).items():
             self._take_over(index, earlier, now)
         for node in nodes:
@@ -206,7 +221,7 @@ class RunMachine:
         )
         node.declare(event.capabilities, event.workers, claimed)
         node.is_leaving, node.is_suspect, node.is_paused = event.leaving, event.suspect, False
-        self._drain.look(node)
+        self._drain.look(node, now)
         if not offers_the_same:
             self.scheduler.drop_plans_for(node)
             self._recovery.make_hooks_again(now)
@@ -218,11 +233,13 @@ class RunMachine:
             return
         self._completion.closed(event.name)
         self._observing.left(event.name, event.reason)
+        cause = self._stories.note_node("node lost", event.name, now, event.reason)
         for index in sorted(node.sent):
             self.scheduler.back(index, node)
-            self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now)
+            number = self._stories.note("node lost", index, event.name, now, cause=cause)
+            self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now, number)
         self.scheduler.node_gone(event.name)
-        self._recovery.lose_all_of(event.name, now)
+        self._recovery.lose_all_of(event.name, now, cause=cause)
         self._drain.node_gone(event.name)
         self._recovery.make_hooks_again(now)
         self.feasibility.look(self.scheduler.nodes, now)
@@ -264,7 +281,7 @@ class RunMachine:
             case Recalled():
                 self._recalled(node, message, now)
             case Copied():
-                self._drain.copied(name, message)
+                self._drain.copied(name, message, now)
             case Started(_, tickets):
                 self._observing.started(name, tickets)
             case Closed():
@@ -282,8 +299,9 @@ class RunMachine:
             return
         self.scheduler.done(index, node)
         if self._plan.hooks and self.scheduler.is_outdated(index):
+            cause = self._stories.note("value lost", index, node.name, now, MADE_FOR_ANOTHER_NODE)
             self.state.change(index, PhaseEvent.RETURNED)
-            self._recovery.again(index, now)
+            self._recovery.again(index, now, cause)
             return
         self.scheduler.learn(index, entry.ran_s)
         state.set_done(index, entry, node.name, now)
@@ -341,17 +359,19 @@ class RunMachine:
             return
         self._result_fetch.pending.discard(index)
         if self.retries.may_lose_another(index):
-            self._recovery.lose(index, now)
+            self._recovery.lose(index, now, reason)
         else:
             self._fail(
                 NodeLost(self.state.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
             )
 
     def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
+        what, why = _RECALLED
         if message.is_parted:
             # The node takes more: it only has no use for these as they were sent.
-            pass
+            what, why = _PARTED
         elif node.is_recalling:
+            what, why = _STOLEN
             node.is_recalling = False
             node.quiet_until = now if message.jobs else now + 0.1
         elif message.jobs:
@@ -359,42 +379,55 @@ class RunMachine:
         for ticket in message.jobs:
             if self.state.is_sent(ticket.index, ticket.attempt, node.name):
                 self.scheduler.back(ticket.index, node)
+                number = self._stories.note(what, ticket.index, node.name, now, why)
                 self._observing.function("recalled", ticket.index, node.name)
-                self._recovery.again(ticket.index, now)
+                self._recovery.again(ticket.index, now, number)
 
     def _failed(self, failed: Failed, name: str, now: float) -> None:
         index = failed.index
         function_id, attempts = self._plan.ids[index], self.state.attempt[index]
         match failed.kind:
             case "input":
+                cause = NO_CAUSE
                 if failed.lost is not None and not self._drain.is_unaware(failed):
-                    self._recovery.lose(failed.lost, now)
-                self._sent_in_vain(index, failed.reason, now)
+                    cause = self._recovery.lose(failed.lost, now, f"node {name!r} found it nowhere")
+                number = self._stories.note("input lost", index, name, now, failed.reason, cause)
+                self._sent_in_vain(index, failed.reason, now, number)
             case "worker":
                 if self.retries.may_kill_another(index):
+                    number = self._stories.note("worker lost", index, name, now, failed.reason)
                     self._observing.function("lost", index, name, failed.reason)
-                    self._recovery.again(index, now)
+                    self._recovery.again(index, now, number)
                 else:
+                    story = self._story_of_failure(failed, name, now)
                     self._observing.function("failed", index, name, failed.reason)
-                    self._fail(function_failed(failed, function_id, name, attempts))
+                    self._fail(function_failed(failed, function_id, name, attempts, story))
             case "serialization" | "environment":
                 self._observing.function("failed", index, name, failed.reason)
                 self._fail(could_not_run(failed, function_id, name), failed.error)
             case "exception" | "timeout" | "store" | "memory" | "cancelled":
                 if self.retries.may_retry(index):
+                    self._stories.note("retried", index, name, now, failed.reason)
                     self._observing.function("retried", index, name, failed.reason)
                     self._rest(index, now)
                 else:
+                    story = self._story_of_failure(failed, name, now)
                     self._observing.function("failed", index, name, failed.reason)
-                    self._fail(function_failed(failed, function_id, name, attempts), failed.error)
+                    self._fail(function_failed(failed, function_id, name, attempts, story), failed.error)
             case _:
                 assert_never(failed.kind)
 
-    def _sent_in_vain(self, index: Index, reason: str, now: float) -> None:
+    def _story_of_failure(self, failed: Failed, name: str, now: float) -> Story | None:
+        """Tell how a function came to fail for good; None where the failure is the whole story."""
+        has_departed = self._stories.has_departed(failed.index)
+        self._stories.note("failed", failed.index, name, now, failed.reason)
+        return self._stories.story_of(failed.index) if has_departed else None
+
+    def _sent_in_vain(self, index: Index, reason: str, now: float, cause: int) -> None:
         node = self.state.node[index] or ""
         if self.retries.may_lose_another(index):
             self._observing.function("lost", index, node, reason)
-            self._recovery.again(index, now)
+            self._recovery.again(index, now, cause)
         else:
             self._observing.function("failed", index, node, reason)
             self._fail(NodeLost(node, f"function {self._plan.ids[index]!r}: {reason}"))

@@ -10,8 +10,12 @@ from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, READY, WAITING, PhaseEvent, RunState
+from handoff_actors.core.run.story import NO_CAUSE, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+
+#: Said of what a serialize hook has made.
+MADE_FOR_ANOTHER_NODE = "it was made for a node where it is not needed"
 
 
 class Recovery:
@@ -24,64 +28,76 @@ class Recovery:
         scheduler: Scheduler,
         feasibility: Feasibility,
         result_fetch: ResultFetch,
+        stories: StoryLog,
     ) -> None:
         self._plan = plan
         self._state = state
         self._scheduler = scheduler
         self._feasibility = feasibility
         self._result_fetch = result_fetch
+        self._stories = stories
 
     def make_ready(self, index: Index, now: float) -> None:
         """All inputs of a function are there."""
         self._state.set_ready(index, now)
         self._scheduler.push(index)
 
-    def again(self, index: Index, now: float) -> None:
-        """A function is not on its way any more: back to where its inputs put it."""
+    def again(self, index: Index, now: float, cause: int = NO_CAUSE) -> None:
+        """Put a function that has come back where its inputs want it; `cause` is the departure that it came back with."""
         self._state.change(index, PhaseEvent.RESTED)
         missing = self._state.count_missing(index)
         # While it was out it seemed not to need its inputs any more, so that nobody has made lost ones again.
         spoilt = self._spoilt_inputs(index)
         if spoilt:
-            self.make_again(spoilt, now)
+            self._make_again(spoilt, now, self._needed_for(index), cause)
         elif missing == 0:
             self.make_ready(index, now)
 
-    def lose(self, index: Index, now: float) -> None:
-        """Nobody who was asked had a value: those who were said to hold it don't."""
+    def lose(self, index: Index, now: float, reason: str) -> int:
+        """Take a value off nodes that were asked for it and did not have it. The answer may be named as a cause."""
         stored = self._state.stored.get(index)
-        if stored is not None:
-            for holder in list(stored.holders):
-                self._state.remove_holder(index, holder)
-            self.make_again([index], now)
+        if stored is None:
+            # It is being made again already.
+            return NO_CAUSE
+        for holder in list(stored.holders):
+            self._state.remove_holder(index, holder)
+        return self._make_again([index], now, reason, NO_CAUSE)
 
-    def lose_all_of(self, name: str, now: float) -> None:
-        """A node has no value of this run any more."""
+    def lose_all_of(self, name: str, now: float, reason: str = "", cause: int = NO_CAUSE) -> None:
+        """Take all values off a node, which has none of this run any more."""
         held = self._state.held_by(name)
-        self.make_again([index for index in held if self._state.remove_holder(index, name)], now)
+        lost = [index for index in held if self._state.remove_holder(index, name)]
+        self._make_again(lost, now, reason, cause)
 
     def make_hooks_again(self, now: float) -> None:
-        """Serialize hooks have worked for nodes that have been chosen no longer."""
-        self.make_again([hook.index for hook in self._plan.hooks if self._is_outdated(hook.index)], now)
+        """Run serialize hooks again that have worked for a node which their consumer will not run on."""
+        outdated = [hook.index for hook in self._plan.hooks if self._is_outdated(hook.index)]
+        self._make_again(outdated, now, MADE_FOR_ANOTHER_NODE, NO_CAUSE)
 
-    def make_again(self, lost: Iterable[Index], now: float) -> None:
-        """Undo what has been lost and is still needed, and so on for what that was made from."""
-        pending = list(lost)
-        is_undone = False
+    def _make_again(self, lost: Iterable[Index], now: float, reason: str, cause: int) -> int:
+        """Undo what has been lost and is still needed, and so on for what that was made from.
+
+        `reason` and `cause` say how it was lost. The answer is the departure of the value that was undone last.
+        """
+        pending = [(index, reason) for index in lost]
+        number = NO_CAUSE
         while pending:
-            index = pending.pop()
+            index, reason = pending.pop()
             if self._state.phase[index] != DONE or not self._is_needed(index):
                 continue
-            is_undone = True
+            number = self._stories.note(
+                "value lost", index, self._state.node[index] or "", now, reason, cause
+            )
             self._state.undo(index)
             for dependent in self._plan.dependents[index]:
-                self._input_lost(dependent)
-            pending += self._spoilt_inputs(index)
+                self._input_lost(dependent, now, number)
+            pending += [(producer, self._needed_for(index)) for producer in self._spoilt_inputs(index)]
             if self._state.missing[index] == 0:
                 self.make_ready(index, now)
-        if is_undone:
+        if number != NO_CAUSE:
             # It may take a node that nothing needed any more.
             self._feasibility.look(self._scheduler.nodes, now)
+        return number
 
     def _is_needed(self, index: Index) -> bool:
         return self._result_fetch.lacks(index) or self._state.is_needed(index)
@@ -96,7 +112,13 @@ class Recovery:
             if self._state.is_lost(producer) or self._is_outdated(producer)
         ]
 
-    def _input_lost(self, index: Index) -> None:
-        if self._state.phase[index] in {WAITING, READY}:
+    def _needed_for(self, index: Index) -> str:
+        return f"nobody has it any more, and {self._plan.ids[index]!r} needs it again"
+
+    def _input_lost(self, index: Index, now: float, cause: int) -> None:
+        phase = self._state.phase[index]
+        if phase == READY:
+            self._stories.note("input lost", index, "", now, cause=cause)
+        if phase in {WAITING, READY}:
             self._state.change(index, PhaseEvent.INPUT_LOST)
             self._state.count_missing(index)

@@ -7,6 +7,7 @@ from handoff_actors.core.run.explain import Explanation, explain
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, RunState, Transfer
+from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, Index
 
@@ -36,7 +37,9 @@ class RunView:
     #: Stored values that nodes and the app have fetched, in the order of hearing.
     transfers: Final[Sequence[Transfer]]
 
-    def __init__(self, plan: Plan, state: RunState, scheduler: Scheduler, retries: Retries) -> None:
+    def __init__(
+        self, plan: Plan, state: RunState, scheduler: Scheduler, retries: Retries, stories: StoryLog
+    ) -> None:
         self.plan = plan
         self.node = state.node
         self.attempt = state.attempt
@@ -51,6 +54,7 @@ class RunView:
         self._state = state
         self._scheduler = scheduler
         self._retries = retries
+        self._stories = stories
 
     # --- Functions ----------------------------------------------------------------------------------------------
 
@@ -74,7 +78,11 @@ class RunView:
 
     def explain(self) -> list[Explanation]:
         """Explain why each function that is not done is where it is, in the order of the plan."""
-        return list(explain(self.plan, self._state, self._scheduler))
+        return list(explain(self.plan, self._state, self._scheduler, self._stories))
+
+    def story(self, index: Index) -> Story:
+        """Tell what has happened to the function, and why."""
+        return self._stories.story_of(index)
 
     # --- Values -------------------------------------------------------------------------------------------------
 
@@ -101,3 +109,7 @@ class RunView:
     def in_flight(self) -> dict[str, int]:
         """Count the functions that each node of the run has been sent and not yet reported, nodes in order of names."""
         return {name: len(node.sent) for name, node in self._scheduler.nodes.items()}
+
+    def node_story(self, name: str) -> Story:
+        """Tell what has happened on and to the node in this run, and why."""
+        return self._stories.story_of_node(name)

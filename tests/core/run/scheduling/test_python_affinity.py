@@ -4,7 +4,6 @@ import pytest
 from msgspec.structs import replace
 
 from handoff_actors.core.nodes import NodeUp
-from handoff_actors.core.run.explain import explain
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.scheduling.durations import Durations
@@ -115,7 +114,7 @@ def test_explanation_says_which_python_a_node_has() -> None:
     run = native_run(program)
     run.start(0.0, [node("a", THEIRS)])
 
-    found = {entry.function_id: entry for entry in explain(program.plan, run.state, run.scheduler)}
+    found = {entry.function_id: entry for entry in run.view.explain()}
 
     assert found["x"].nodes["a"] == (
         "runs Python 3.13, and this function's code, or a value that it takes, was pickled by value with 3.11"
@@ -127,7 +126,7 @@ def test_names_that_nodes_give_themselves_are_shown_as_letters() -> None:
     run = native_run(program)
     run.start(0.0, [node("a\n\x1b[2J", "3\n\x1b[2J")])
 
-    [entry] = explain(program.plan, run.state, run.scheduler)
+    [entry] = run.view.explain()
     (end,) = ends(run.wake(10.0))
 
     assert entry.nodes["a\n\x1b[2J"].startswith(r"runs Python 3\n\x1b[2J, and")

@@ -1,0 +1,49 @@
+import pytest
+
+from handoff_actors.core.run.resumption import ReusedResult
+from handoff_actors.graph import Function
+from tests.core.builders import code, completed, done, failed, node_up, run_of, started
+
+
+def test_view_follows_the_run() -> None:
+    run = started(Function("x", [], code), Function("y", ["x"], code), max_concurrency=1)
+    view = run.view
+
+    before = (view.remaining, view.is_done(0), view.in_flight())
+    run.handle(node_up("b"), 1.0)
+    run.handle(node_up("a"), 1.0)
+    run.handle(failed("b", 0), 1.5)
+    sent_to = view.node[0]
+    assert sent_to is not None
+    run.handle(completed(sent_to, done(0, attempt=2)), 2.0)
+
+    assert before == (2, False, {})
+    assert (view.remaining, view.is_done(0), view.failed_attempts) == (1, True, 1)
+    assert sorted(view.in_flight()) == list(view.in_flight()) == ["a", "b"]
+    assert sum(view.in_flight().values()) == 1
+    assert (view.attempt[0], view.finished_at[0], view.inline) == (2, 2.0, {0: b"v"})
+
+
+def test_values_are_described_wherever_they_are() -> None:
+    run = started(
+        Function("inline", [], code), Function("stored", [], code), Function("none", ["stored"], code)
+    )
+    run.handle(node_up("a"), 1.0)
+    run.handle(completed("a", done(0), done(1, value=100)), 2.0)
+
+    view = run.view
+
+    assert [view.is_available(index) for index in range(3)] == [True, True, False]
+    assert [view.holders(index) for index in range(3)] == [(), ("a",), ()]
+    assert [view.result_nbytes(index) for index in range(2)] == [1, 100]
+    assert view.stored_nbytes(1) == 100
+    for ask in (view.stored_nbytes, view.result_nbytes):
+        with pytest.raises(KeyError):
+            ask(2)
+
+
+def test_reused_functions_are_known_as_such() -> None:
+    run = run_of(Function("x", [], code), Function("y", [], code))
+    run.start(0.0, reused={0: ReusedResult("a", b"v")})
+
+    assert [run.view.is_reused(index) for index in range(2)] == [True, False]
