@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import signal
 import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from tests.docs.pages import snippets
 
 pytestmark = pytest.mark.processes
 
-RUNNING, READING, TRACING, PLOTTING, TELLING = snippets("understanding.md", "python")
+RUNNING, READING, STORY, TRACING, PLOTTING, TELLING = snippets("understanding.md", "python")
 
 
 async def run_snippet(source: str, **names: Any) -> dict[str, Any]:
@@ -60,6 +62,36 @@ async def test_the_report_gives_values(capsys: pytest.CaptureFixture[str]) -> No
 
     assert names["slowest"].code in {"bytes", "max"}
     assert "'sheet'] " in capsys.readouterr().out
+
+
+def fails_twice(tries: Path) -> str:
+    """Raise, then end the worker, then be done: each try leaves a file."""
+    count = len(list(tries.iterdir()))
+    (tries / str(count)).touch()
+    if count == 0:
+        raise ConnectionError("try later")
+    if count == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+async def test_the_story_says_why_a_function_ran_three_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dag = handoff.new()
+    dag.call(fails_twice, tmp_path, id="flaky")
+    run = await handoff.execute_distributed(dag)
+
+    await run_snippet(STORY, run=run)
+
+    story = run.story("flaky")
+    assert [(entry.what, entry.attempt) for entry in story if entry.what != "ready"] == [
+        ("sent", 1), ("retried", 1), ("sent", 2), ("worker lost", 2), ("sent", 3), ("done", 3),
+    ]  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "failed and was tried again: ConnectionError: try later" in printed
+    assert "attempt 2 of 'flaky' on node" in printed
+    assert run.report["flaky"].attempts == 3
 
 
 async def test_a_trace_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
