@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from handoff_actors.client.session import Session as Session
     from handoff_actors.core.run.explain import Explanation as Explanation
     from handoff_actors.core.run.scheduling.placement import Need as Need
+    from handoff_actors.core.run.story import Story as Story, StoryEntry as StoryEntry
     from handoff_actors.errors import (
         AllocationError as AllocationError,
         AuthenticationError as AuthenticationError,
@@ -99,6 +100,7 @@ _HOMES = {
     "client.options": ["ExecuteOptions", "LocalExecuteOptions"],
     "client.policy": ["NodeView", "Policy"],
     "core.run.scheduling.placement": ["Need"],
+    "core.run.story": ["Story", "StoryEntry"],
     "errors": [
         "AllocationError",
         "AuthenticationError",
@@ -177,6 +179,8 @@ __all__ = [
     "SerializationError",
     "Session",
     "StoredValue",
+    "Story",
+    "StoryEntry",
     "VersionMismatch",
     "WorkerDied",
     "__version__",

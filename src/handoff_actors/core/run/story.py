@@ -51,7 +51,7 @@ class StoryEntry(Struct, frozen=True):
     node: str
     #: For people; "" where there is nothing to say.
     reason: str = ""
-    #: NormalStep led to it, if that is known.
+    #: What led to it, if that is known.
     cause: "StoryEntry | None" = None
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class StoryEntry(Struct, frozen=True):
 
 
 class Story(Struct, frozen=True):
-    """NormalStep happened to one function or one node, in the order of time. As text it has a line for each entry."""
+    """What happened to one function or one node, in the order of time. As text it has a line for each entry."""
 
     entries: tuple[StoryEntry, ...] = ()
     #: Departures of the whole run that were too many to keep: the oldest ones, which may have been about this one.
