@@ -1,4 +1,4 @@
-"""A finished run as its caller sees it: results, the nodes that made them, and a report."""
+"""A finished run as its caller sees it: results, the nodes that made them, a report and stories."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ class Holdings:
         self.release = weakref.finalize(self, _let_go, runner, asyncio.get_running_loop())
 
     def get(self, function_id: FunctionId) -> Any:
-        """Return a value, or a StoredValue for one that is on a node only. Raises KeyError for an unknown id."""
+        """Return a value, or a `StoredValue` for one that is not here."""
         if function_id in self._decoded:
             return self._decoded[function_id]
         index = self._index_of[function_id]
@@ -44,7 +44,7 @@ class Holdings:
         return self._decode(function_id, encoded)
 
     async def fetch(self, function_id: FunctionId) -> Any:
-        """Return a value, fetched from a node if need be. Raises KeyError for an unknown id, NodeLost if no node has it any more."""
+        """Return a value, fetched from a node if it is not here. Raises KeyError for an unknown id, NodeLost if no node has it any more."""
         index = self._index_of[function_id]
         if function_id in self._decoded:
             return self._decoded[function_id]
@@ -196,7 +196,7 @@ class Run:
         return plot(self.report, axes)
 
     def explain(self, function_id: FunctionId) -> Explanation | None:
-        """Return why a function is where it is; None for one that is done."""
+        """Explain why a function is where it is. Returns None for one that is done."""
         explanations = self._holdings.runner.explain()
         return next((entry for entry in explanations if entry.function_id == function_id), None)
 

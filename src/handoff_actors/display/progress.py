@@ -1,4 +1,4 @@
-"""Whether and when the progress of a run is shown."""
+"""The progress of a run is shown if the user wants it, or once the run has taken a while."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ class ProgressDisplay:
         self._canvas: Canvas = LINES
 
     def start(self) -> None:
-        """The run begins."""
+        """Begin to show the run, at once or after a while."""
         if self._wanted is None:
             self._wanted = wanted_by_environment()
         if self._wanted is False:
@@ -60,7 +60,7 @@ class ProgressDisplay:
         self._timer = asyncio.get_running_loop().call_later(LINES_AFTER_S - LIVE_AFTER_S, self._show)
 
     def end(self, outcome: str) -> bool:
-        """The run has ended: "done", "failed" or "cancelled". Whether something of it was shown."""
+        """End with an outcome: "done", "failed" or "cancelled". The answer says whether anything was shown."""
         if self._timer is not None:
             self._timer.cancel()
         if self._view is None and not self._wanted:
@@ -79,5 +79,5 @@ class ProgressDisplay:
 
 
 def wanted_by_environment() -> bool | None:
-    """What HANDOFF_PROGRESS says: 0 or 1; None where it says nothing."""
+    """Read HANDOFF_PROGRESS: False for 0, True for 1, None for anything else."""
     return _MEANS.get(os.environ.get(VARIABLE, ""))

@@ -1,4 +1,4 @@
-"""All that the user of an app sees of one run."""
+"""The display of one run to the user of an app: progress, and what its functions print."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -44,7 +44,7 @@ class RunDisplay:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The run has ended: leave what is to be left of it, before the app writes anything."""
+        """Write the last line and all output before the app writes anything."""
         outcome = "done" if error is None else "failed"
         if isinstance(error, asyncio.CancelledError):
             outcome = "cancelled"

@@ -1,4 +1,4 @@
-"""How far a run is, as its counters say: nothing is counted for the sake of being shown."""
+"""Progress of a run, read from its counters: nothing is counted for the sake of being shown."""
 
 import asyncio
 import time
@@ -45,7 +45,7 @@ class RunSnapshot(NamedTuple):
 
 
 def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> RunSnapshot:
-    """Look at a run, from its own loop."""
+    """Take a snapshot of a run, in its own loop."""
     view = runner.view
     busy = {advert.name: advert.running for advert in adverts}
     nodes = []
@@ -58,7 +58,7 @@ def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> RunSnapshot:
 
 
 class ProgressView:
-    """A run as it is being shown. The look is taken in its loop, the texts are made in the thread that shows them."""
+    """A run that is being shown. Snapshots are taken in its loop, texts are made in the display's thread."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class ProgressView:
         began_at: float,
         done_before: int,
     ) -> None:
-        """A run that has begun then, on the monotonic clock, with so many functions done before."""
+        """Show a run that began at `began_at` on the monotonic clock, with `done_before` functions done already."""
         self._runner = runner
         self._adverts = adverts
         self._loop = asyncio.get_running_loop()
@@ -81,23 +81,23 @@ class ProgressView:
         self._ended_at = 0.0
 
     def ask(self) -> None:
-        """Have another look be taken soon."""
+        """Have another snapshot taken soon."""
         # A loop that has been closed runs nothing any more.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.look)
 
     def look(self) -> None:
-        """Take a look."""
+        """Take a snapshot."""
         if not self.outcome:
             self.latest = look_at(self._runner, self._adverts())
 
     def end(self, outcome: str) -> None:
-        """Take the last look."""
+        """Take the last snapshot."""
         self.look()
         self.outcome, self._ended_at = outcome, time.monotonic()
 
     def rate(self) -> float:
-        """Functions per second, of late."""
+        """Return the functions per second of the last 15 seconds."""
         now, done = time.monotonic(), self.latest.done
         self._history.append((now, done))
         while len(self._history) > 2 and self._history[1][0] < now - _WINDOW_S:  # noqa: PLR2004 - two make a span
@@ -106,14 +106,14 @@ class ProgressView:
         return max(0, done - before) / (now - began_at) if now > began_at else 0.0
 
     def counts(self) -> str:
-        """How many of its functions have come how far."""
+        """Count the functions that are done, run, or have failed, as text."""
         look = self.latest
         running = f", {look.running} running" if not self.outcome else ""
         failed = f", {look.failed} failed" if look.failed else ""
         return f"{look.done}/{look.total} done{running}{failed}"
 
     def speed(self) -> str:
-        """How fast it is, and for how long it will go on at that."""
+        """Say the functions per second, and the time left at that rate."""
         rate = self.rate()
         if not rate:
             return "? left"
@@ -121,12 +121,12 @@ class ProgressView:
         return f"{rate:.{0 if rate >= 10 else 1}f}/s, {_clock(left_s)} left"  # noqa: PLR2004 - two digits do
 
     def last_line(self) -> str:
-        """What is left to say of it when it has ended."""
+        """Return the line that stays when the run has ended."""
         took = seconds(self._ended_at - self._began_at)
         return f"{self.name}: {self.outcome} in {took}, {self.counts()}"
 
     def doings(self, most: int) -> str:
-        """What its nodes do, of so many at most."""
+        """Say what the nodes do, naming `most` of them."""
         nodes = self.latest.nodes
         shown = [
             f"{escape_name(node.name)}: {node.running} running"

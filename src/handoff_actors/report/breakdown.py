@@ -1,4 +1,4 @@
-"""What time went into."""
+"""The parts of a function's time: waiting, moving, overhead, running."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -28,7 +28,7 @@ class Breakdown(Struct, frozen=True):
 
     @classmethod
     def total(cls, parts: Iterable[Self]) -> Self:
-        """The sum of any number of them."""
+        """Add up any number of breakdowns."""
         inputs_s = retries_s = resources_s = moving_s = overhead_s = ran_s = 0.0
         for part in parts:
             inputs_s += part.inputs_s
@@ -41,12 +41,12 @@ class Breakdown(Struct, frozen=True):
 
     @property
     def all_s(self) -> float:
-        """All of it."""
+        """The sum of all parts."""
         return sum((self.inputs_s, self.retries_s, self.lost_s, self.ran_s))
 
     @property
     def lost_s(self) -> float:
-        """What it lost after its inputs were there: to waiting for room, to moving data and to overhead."""
+        """Time lost after the inputs were there: to waiting for room, to moving data and to overhead."""
         return self.resources_s + self.moving_s + self.overhead_s
 
 

@@ -1,4 +1,4 @@
-"""The functions that a run could not have been shorter without."""
+"""The critical path: the functions that set the length of a run."""
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -10,7 +10,7 @@ from handoff_actors.report.timeline import Timeline
 
 
 class Step(Struct, frozen=True):
-    """A function on the critical path, and what went by from the end of the one before it until its own."""
+    """A function on the critical path, and the time from the end of the one before it until its own."""
 
     function_id: FunctionId
     node: str
@@ -24,12 +24,12 @@ class CriticalPath(Struct, frozen=True):
 
     @property
     def function_ids(self) -> list[FunctionId]:
-        """Their ids, first to last."""
+        """The ids of its functions, first to last."""
         return [step.function_id for step in self.steps]
 
     @property
     def time(self) -> Breakdown:
-        """What the run's time went into: all of it, until its last function was heard of."""
+        """The parts of the run's time, until the end of its last function was known. They add up to all of it."""
         return Breakdown.total(step.time for step in self.steps)
 
     def __str__(self) -> str:

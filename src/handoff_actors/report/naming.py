@@ -1,4 +1,4 @@
-"""What code is called."""
+"""Names of code, for people."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def code_name(code: object) -> str:
-    """The name of a callable, as its author knows it."""
+    """Return the name of a callable, as its author knows it."""
     while isinstance(code, partial):
         code = code.func
     # Whatever wraps a function may say so.
@@ -18,5 +18,5 @@ def code_name(code: object) -> str:
 
 
 def code_of(plan: "Plan", index: "Index") -> str:
-    """The name of a function's code."""
+    """Return the name of a function's code."""
     return code_name(plan.templates[plan.template_of[index]].code)

@@ -1,4 +1,4 @@
-"""What each function of a run came to, one by one and in sum."""
+"""The report of a run: how each function went, one by one, by code and in sum."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ NAMED_STEPS = 6
 
 @dataclass(frozen=True, slots=True)
 class FunctionReport:
-    """How one function went, in its last attempt. Times are seconds since the run began."""
+    """The report of one function's last attempt. Times are seconds since the run began."""
 
     #: Which one.
     function_id: FunctionId
@@ -52,7 +52,7 @@ class FunctionReport:
 
 
 class CodeReport(Struct, frozen=True):
-    """How all functions of one code went."""
+    """The report of all functions of one code."""
 
     #: Its name.
     code: str
@@ -68,7 +68,7 @@ class CodeReport(Struct, frozen=True):
 
 
 class Report(Mapping[FunctionId, FunctionReport]):
-    """How each function of a run went. Printed, it is a table of functions, or of codes where there are many."""
+    """The reports of a run's functions by id. Printed, a table of functions, or of codes where there are many."""
 
     def __init__(self, view: RunView, began_at: float) -> None:
         self._plan = view.plan
@@ -94,7 +94,7 @@ class Report(Mapping[FunctionId, FunctionReport]):
 
     @cached_property
     def timeline(self) -> Timeline:
-        """When each function waited and ran; made when it is first asked for."""
+        """The times at which each function waited and ran; made when it is first asked for."""
         return Timeline(self._view, self._began_at)
 
     @property
@@ -104,12 +104,12 @@ class Report(Mapping[FunctionId, FunctionReport]):
 
     @cached_property
     def time(self) -> Breakdown:
-        """What the time of all functions went into, in sum."""
+        """The parts of the time of all functions, in sum."""
         return Breakdown.total(entry.time for entry in self.by_code)
 
     @cached_property
     def critical_path(self) -> CriticalPath:
-        """The functions without which the run could not have been shorter, and what its time went into."""
+        """The functions that set the length of the run, and the parts of its time."""
         return critical_path_of(self.timeline)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""When each function of a run waited, ran and was heard of, on the run's own clock.
+"""The times at which each function of a run waited, ran and was heard of, on the run's own clock.
 
 Known are the times at which a function's inputs were there, at which it was sent, and at which its end was heard: all on
 the clock of the app. Nodes measure durations only, because their clocks may differ from the app's and from one another:
@@ -62,33 +62,33 @@ class Timeline:
 
     @property
     def duration_s(self) -> float:
-        """Until the last function was heard of and the last value was at home."""
+        """The time until the last function was heard of and the last value was at home."""
         ends = [self.heard_at(index) for index in self.indices[-1:]]
         ends += [transfer.ended_at for transfer in self.transfers if transfer.node == APP]
         return max(ends, default=0.0)
 
     def node_of(self, index: Index) -> str:
-        """Where it ran."""
+        """Name the node that the function ran on."""
         return self._view.node[index] or ""
 
     def has(self, index: Index) -> bool:
-        """Whether it is done, and was not so before the run."""
+        """Tell whether the function is done and was not reused."""
         return self._view.is_done(index) and self._view.attempt[index] > 0
 
     def is_async(self, index: Index) -> bool:
-        """Whether it shared its worker with others."""
+        """Tell whether the function shared its worker with others."""
         return self._is_async[self.plan.template_of[index]]
 
     def heard_at(self, index: Index) -> float:
-        """When the app knew that it was done."""
+        """Return the time at which the app knew that the function was done."""
         return self._view.finished_at[index] - self._began_at
 
     def last_producer(self, index: Index) -> Index | None:
-        """The function that it waited for to the last."""
+        """Return the input that was done last."""
         return max(self.plan.producers[index], key=self._order, default=None)
 
     def arrivals(self, index: Index) -> list[Transfer]:
-        """The transfers of its inputs that went on while it waited at its node."""
+        """List the transfers of a function's inputs that went on while it waited at its node."""
         if not self._arrivals:
             return []
         sent_at, started_at, node = self.sent_at[index], self.started_at[index], self.node_of(index)
@@ -102,7 +102,7 @@ class Timeline:
         ]
 
     def breakdown(self, index: Index) -> Breakdown:
-        """What its time went into: all of it, from the beginning of the run until it was heard of."""
+        """Divide a function's time, from the beginning of the run until it was heard of."""
         started_at, ended_at = self.started_at[index], self.ended_at[index]
         inputs_at, ready_at, sent_at = self.inputs_at[index], self.ready_at[index], self.sent_at[index]
         arrivals = self.arrivals(index)
@@ -170,7 +170,7 @@ class Timeline:
         return {node: sorted(times) for node, times in ends.items()}
 
     def _has_room_at(self, index: Index) -> float:
-        """When its worker was free; if it claims something, when something was last given up on its node before it began."""
+        """Return the time at which the worker was free and, for a function that claims something, a claim on its node had ended."""
         room_at = self._free_at[index]
         if self._claims[self.plan.template_of[index]]:
             ends = self._ends_of_claims[self.node_of(index)]
@@ -179,7 +179,7 @@ class Timeline:
         return room_at
 
     def _note_moments(self, index: Index) -> None:
-        """When its inputs were there, when it could be sent for the last time, and when it was.
+        """Note when a function's inputs were there, when it could be sent for the last time, and when it was.
 
         Each is no earlier than the one before, and no later than its beginning: functions that travel together are ready
         when the one before them is heard of, which is when all of them have ended.

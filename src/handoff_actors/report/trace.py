@@ -93,7 +93,7 @@ class _Trace:
             )
 
     def waits(self) -> Iterator[Event]:
-        """What each function waited for, before it began."""
+        """Show the waits of each function before it began."""
         timeline = self._timeline
         for index in timeline.indices:
             process, _ = self._places[index]
@@ -113,7 +113,7 @@ class _Trace:
                     yield {"ph": "e", "ts": _microseconds(ended_at), **common}
 
     def counts(self) -> Iterator[Event]:
-        """How many functions wait, with all inputs there, and how many run."""
+        """Count the functions that wait with all inputs there, and those that run."""
         timeline = self._timeline
         changes: dict[float, list[int]] = {}
         for index in timeline.indices:
@@ -138,7 +138,7 @@ class _Trace:
             } | {"args": values}
 
     def arrows(self) -> Iterator[Event]:
-        """From each function to those that take its result."""
+        """Draw an arrow from each function to those that take its result."""
         timeline, number = self._timeline, 0
         for index in timeline.indices:
             for producer in timeline.plan.producers[index]:

@@ -1,4 +1,4 @@
-"""A run as a picture of it has it: for each node a track for each worker, and for what was brought there."""
+"""The tracks of a run's picture: for each node, one for each worker, and some for the values that it fetched."""
 
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush

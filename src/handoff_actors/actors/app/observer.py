@@ -1,4 +1,4 @@
-"""Tells of a run in the user's words: with the ids of functions, and with what is known of those that have ended."""
+"""Turns a run's observations into events with the user's ids, and with the figures of functions that are done."""
 
 import asyncio
 import time
@@ -41,12 +41,12 @@ class Observer:
         self._began_at = 0.0
 
     def began(self) -> None:
-        """The run begins."""
+        """Tell that the run begins."""
         self._began_at = asyncio.get_running_loop().time()
         self._tell(events.RunStarted(dag_id=self._plan.dag_id, time=time.time(), functions=self._plan.size))
 
     def ended(self, end: RunEnded) -> None:
-        """The run is over."""
+        """Tell that the run is over."""
         outcome = "cancelled" if end.cancelled else "finished" if end.error is None else "failed"
         seconds = asyncio.get_running_loop().time() - self._began_at
         told = events.RunFinished(
@@ -55,7 +55,7 @@ class Observer:
         self._tell(told)
 
     def observed(self, seen: Observation) -> None:
-        """The run has seen something."""
+        """Tell of an observation."""
         dag_id, now = self._plan.dag_id, time.time()
         match seen:
             case FunctionObserved():

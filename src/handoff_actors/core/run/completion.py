@@ -1,4 +1,4 @@
-"""How a run comes to its end: what it came to, and which nodes still have something of it.
+"""The end of a run: its outcome, and the nodes that still have something of it.
 
 A failed or cancelled run is over once every node has closed it. One that went well is over at once; nodes that hold
 values keep them until the app lets go.
@@ -10,7 +10,7 @@ from handoff_actors.wire.messages.runs import Close
 
 
 class Completion:
-    """The outcome of a run, and what is left to do after it."""
+    """The outcome of a run, and the nodes that have yet to close it."""
 
     def __init__(self, run: RunId) -> None:
         self._run = run
@@ -24,34 +24,34 @@ class Completion:
         self._closing: set[str] = set()
 
     def decide(self, outcome: RunEnded) -> None:
-        """The run ends in this way, unless it has ended already."""
+        """End the run in this way, unless it has ended already."""
         if self.outcome is None:
             self.outcome = outcome
 
     def sent_to(self, name: str) -> None:
-        """A node has something of this run."""
+        """Note that a node has something of this run."""
         self._open.add(name)
 
     def closed(self, name: str) -> None:
-        """A node has nothing of this run any more."""
+        """Note that a node has nothing of this run any more."""
         self._open.discard(name)
         self._closing.discard(name)
 
     @property
     def keeps_values(self) -> bool:
-        """Whether somebody may still want what nodes hold."""
+        """Tell whether the app may still ask for values that nodes hold."""
         went_wrong = self.outcome is not None and (self.outcome.error is not None or self.outcome.cancelled)
         return not (went_wrong or self.is_let_go)
 
     def close_at(self, name: str) -> list[RunEffect]:
-        """What to do where one node has nothing more to do with the run."""
+        """Close the run at a node that has nothing more to do with it."""
         if name not in self._open or name in self._closing:
             return []
         self._closing.add(name)
         return [SendToNode(name, Close(self._run))]
 
     def wind_up(self, holders: set[str]) -> list[RunEffect]:
-        """What to do next, after the outcome. `holders` have stored values."""
+        """Close the run where it can be closed, once there is an outcome. `holders` have stored values."""
         assert self.outcome is not None
         went_well = self.outcome.error is None and not self.outcome.cancelled
         stay = holders if went_well and not self.is_let_go else set()

@@ -1,4 +1,4 @@
-"""How a run's values get off nodes that leave.
+"""The values of a run are copied off nodes that leave.
 
 A value that only leaving nodes hold is copied to one that stays, whether or not a function still needs it: the caller
 may ask for it until it lets the run go. A copy that fails is tried on every other node; a value that none can take is
@@ -54,7 +54,7 @@ class Drain:
         self._unaware: dict[Index, set[tuple[Index, Attempt]]] = {}
 
     def look(self, node: NodeState, now: float) -> None:
-        """A node has come, or says something new of itself."""
+        """Take note of a node that has come, or offers something new."""
         self._may_find_a_place = True
         if node.is_leaving and node.name not in self._leaving:
             self._leaving.add(node.name)
@@ -65,19 +65,19 @@ class Drain:
             self._find_other_places_than(node.name)
 
     def node_gone(self, name: str) -> None:
-        """A node is gone, or has nothing to do with the run any more; it has been taken off the holders."""
+        """Forget a node that is gone or has closed the run; it is off the holders already."""
         self._leaving.discard(name)
         self._refused = {refusal for refusal in self._refused if refusal[1] != name}
         self._find_other_places_than(name)
 
     def made(self, index: Index, name: str) -> None:
-        """A value has been stored on a node."""
+        """Take note of a value that has been stored on a node."""
         if name in self._leaving and self._is_for_all(index):
             self._todo[index] = None
             self._may_find_a_place = True
 
     def copied(self, name: str, message: Copied, now: float) -> None:
-        """A node has copied values, or could not."""
+        """Take note of values that a node has copied, or could not copy."""
         for index in message.copied:
             if self._copying.get(index) == name:
                 del self._copying[index]
@@ -92,14 +92,14 @@ class Drain:
                 self._may_find_a_place = True
 
     def is_unaware(self, failed: Failed) -> bool:
-        """Whether a function lacked a value only because it was not told where that is now."""
+        """Tell whether a function lacked a value only because it was sent before that had moved."""
         lost = failed.lost
         if lost is None or (failed.index, failed.attempt) not in self._unaware.get(lost, ()):
             return False
         return self._state.is_available(lost)
 
     def holders(self) -> set[str]:
-        """Every node that has some stored value, or is bringing one over."""
+        """Name every node that has some stored value, or is fetching a copy of one."""
         return self._state.holders() | set(self._copying.values())
 
     def settle(self, now: float) -> list[RunEffect]:

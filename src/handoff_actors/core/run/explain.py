@@ -1,4 +1,4 @@
-"""Why each unfinished function of a run is where it is."""
+"""The reasons why each unfinished function of a run is where it is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from handoff_actors.ids import FunctionId, Index, Resources
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where one function is, and why."""
+    """The place of one unfinished function, and the reasons for it."""
 
     #: Which one.
     function_id: FunctionId
@@ -35,7 +35,7 @@ class Explanation:
 
 
 def explain(plan: Plan, state: RunState, scheduler: Scheduler, stories: StoryLog) -> Iterator[Explanation]:
-    """Every function that is not done, in the order of the plan."""
+    """Explain every function that is not done, in the order of the plan."""
     departures = stories.by_function()
     for index in state.unfinished():
         own = departures.get(index)

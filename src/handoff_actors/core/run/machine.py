@@ -1,4 +1,4 @@
-"""What a run decides: when each function is ready, what a failure means, what must be made again, when it is over.
+"""The run machine decides when each function is ready, what a failure means, what is made again, and when the run is over.
 
 The run's truth is here and nowhere else: the phase and attempt of every function, and who holds each value. Nodes come
 and go; what they report about an attempt that is not the latest is ignored. When a node is lost, what it was running
@@ -106,7 +106,7 @@ class RunMachine:
 
     @classmethod
     def prepared(cls, run: RunId, program: Program, options: RunOptions, now: float) -> Self:
-        """A run with as much of its start behind it as needs no node: what takes long for a large plan."""
+        """Make a run and do the part of its start that needs no node, which takes long for a large plan."""
         machine = cls(run, program, options)
         machine.make_ready(now)
         return machine
@@ -167,7 +167,7 @@ class RunMachine:
 
     @property
     def wake_at(self) -> float | None:
-        """The next thing whose time will be up."""
+        """The time of the next deadline, pause or allocation timeout."""
         if self._completion.outcome is not None:
             return None
         times = [time for time in (self._deadline, self.feasibility.wake_at) if time is not None]
@@ -200,7 +200,7 @@ class RunMachine:
 
     @property
     def is_over(self) -> bool:
-        """Whether `RunEnded` has been said."""
+        """Tell whether `RunEnded` has been among the effects."""
         return self._completion.is_said
 
     # --- Nodes --------------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ class RunMachine:
         self._observing.function("reused", index, reused.node)
 
     def _note_copies(self, index: Index, node: NodeState) -> None:
-        """What it took is on its node now, whoever made it; what it made may be wanted here."""
+        """Note that a function's inputs are on its node, and fetch its value if the app wants that."""
         for producer in self.scheduler.locality.inputs_of(index):
             self.state.add_holder(producer, node.name)
         if index in self.state.stored:

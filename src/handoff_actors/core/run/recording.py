@@ -1,4 +1,4 @@
-"""Which functions a journal may have: those that are done, and whose values are where they are to be."""
+"""A journal may record a function once it is done and its value is inline, at home, or not to come home."""
 
 from collections.abc import Collection
 
@@ -9,7 +9,7 @@ from handoff_actors.ids import Index
 
 
 class Recording:
-    """What is to be recorded after each event."""
+    """Collects the functions to record after each event."""
 
     def __init__(
         self, state: RunState, result_fetch: ResultFetch, hooks: Collection[Index], *, is_on: bool
@@ -21,13 +21,13 @@ class Recording:
         self._due: list[Index] = []
 
     def note(self, index: Index) -> None:
-        """A function is done, or its value has come home."""
+        """Note that a function is done, or that its value has come home."""
         is_to_come = index in self._state.stored and self._result_fetch.lacks(index)
         if self.is_on and not is_to_come and index not in self._hooks:
             self._due.append(index)
 
     def take(self) -> list[RunEffect]:
-        """What is to be recorded now."""
+        """Drain the functions not yet recorded."""
         if not self._due:
             return []
         # What was done may have been lost since, and is recorded once it has been made again.

@@ -1,4 +1,4 @@
-"""What must be made again: values that were lost, and those that they were made from, as far as they are still needed.
+"""Recovery makes lost values again, and those that they were made from, as far as they are still needed.
 
 A value is needed by functions that have yet to be sent out, and by the app until it has it. A function that has been
 sent may get along without: its node may have the value already, or gives the function back as failed for want of it.
@@ -38,7 +38,7 @@ class Recovery:
         self._stories = stories
 
     def make_ready(self, index: Index, now: float) -> None:
-        """All inputs of a function are there."""
+        """Make a function ready, as all of its inputs are there."""
         self._state.set_ready(index, now)
         self._scheduler.push(index)
 

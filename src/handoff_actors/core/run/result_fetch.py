@@ -1,4 +1,4 @@
-"""Which stored values the app wants, and which of them have arrived."""
+"""The stored values that the app wants, and those of them that have arrived."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ WINDOW_NBYTES = 256_000_000
 
 
 class ResultFetch:
-    """The way home of stored values."""
+    """Fetches stored values into the app, in order and within a window of bytes."""
 
     def __init__(self, wanted: Collection[Index], state: RunState) -> None:
         self._wanted = frozenset(wanted)
@@ -26,17 +26,17 @@ class ResultFetch:
         self._under_way: dict[Index, int] = {}
 
     def lacks(self, index: Index) -> bool:
-        """Whether the app wants a value that has not arrived."""
+        """Tell whether the app wants the value and does not have it."""
         return index in self._wanted and index not in self._here
 
     def bring(self, index: Index) -> None:
-        """Have a value sent for, again if it was on its way already."""
+        """Fetch a value, again if it was on its way already."""
         self.pending.add(index)
         self._under_way.pop(index, None)
         self._waiting[index] = None
 
     def next_to_bring(self) -> list[FetchResult]:
-        """The values to send for now."""
+        """Fetch the next values that there is room for in the window."""
         effects: list[FetchResult] = []
         for index in list(self._waiting):
             stored = self._state.stored.get(index)
@@ -50,11 +50,11 @@ class ResultFetch:
         return effects
 
     def arrived(self, index: Index) -> None:
-        """A value is here."""
+        """Note that a value has arrived."""
         self.pending.discard(index)
         self._under_way.pop(index, None)
         self._here.add(index)
 
     def stayed_away(self, index: Index) -> None:
-        """A value did not come."""
+        """Note that fetching a value has failed."""
         self._under_way.pop(index, None)

@@ -1,4 +1,4 @@
-"""What of an earlier run is taken over: functions that are recorded as done, and that are still the same functions.
+"""A run takes over functions of an earlier run that are recorded as done and are still the same functions.
 
 A function's fingerprint is made of its id, its code, its variables and directory, how its arguments are put together, its
 constants, and the fingerprints of the functions whose results it takes; so whatever has changed is run again, with all
@@ -26,7 +26,7 @@ class Digests(Struct, frozen=True):
 
 
 class JournalRow(Struct, frozen=True):
-    """A function that is done, as a journal is to have it."""
+    """A function that is done, as a row of a journal."""
 
     #: Digest of its id.
     key: bytes
@@ -39,7 +39,7 @@ class JournalRow(Struct, frozen=True):
 
 
 class Recorded(Struct, frozen=True):
-    """What a journal says of a function that was done."""
+    """The journal's record of a function that was done."""
 
     fingerprint: bytes
     #: Where it ran.
@@ -62,7 +62,7 @@ class ReusedResult(Struct, frozen=True):
 
 
 def fingerprints(plan: Plan, digests: Digests, combine: Combine) -> list[bytes]:
-    """The fingerprint of every function, by index."""
+    """Compute the fingerprint of every function, by index."""
     made = [b""] * plan.size
     # The bottom level of a producer is above those of all that take from it.
     for index in sorted(range(plan.size), key=plan.bottom_level.__getitem__, reverse=True):
@@ -102,7 +102,7 @@ def _call(
 def reusable(
     plan: Plan, prints: Sequence[bytes], recorded: Mapping[Index, Recorded], wanted: Collection[Index]
 ) -> list[Index]:
-    """Which functions need not run.
+    """List the functions that need not run.
 
     One whose value is not in the journal need not if nobody asks for it: neither the app, nor a function that runs.
     Serialize hooks are never recorded, as they work for a node of one run; they run if their consumer does.

@@ -141,7 +141,7 @@ class RunState:
     # Every function goes through these three, so each does what `change` does without another call.
 
     def set_ready(self, index: Index, now: float) -> None:
-        """All inputs of the function can be had."""
+        """Note that all inputs of the function can be had."""
         phase = self.phase
         try:
             phase[index] = _ON_INPUTS_DONE[phase[index]]
@@ -150,7 +150,7 @@ class RunState:
         self.ready_at[index] = now
 
     def set_sent(self, index: Index, node: str, now: float) -> int:
-        """The function leaves for a node; the answer is the number of this attempt."""
+        """Note that the function leaves for a node. The answer is the number of this attempt."""
         phase = self.phase
         try:
             phase[index] = _ON_DISPATCHED[phase[index]]
@@ -165,7 +165,7 @@ class RunState:
         return self.attempt[index]
 
     def set_done(self, index: Index, done: Done, node: str, now: float) -> None:
-        """The function has a value, inline or stored at the node."""
+        """Note that the function has a value, inline or stored on the node."""
         phase = self.phase
         try:
             phase[index] = _ON_COMPLETED[phase[index]]
@@ -181,7 +181,7 @@ class RunState:
             self.inline[index] = value
 
     def set_reused(self, index: Index, reused: ReusedResult, now: float) -> None:
-        """The function was done before the run began."""
+        """Note that the function was done before the run began."""
         self.change(index, PhaseEvent.REUSED)
         self.remaining -= 1
         self.node[index] = reused.node
@@ -194,7 +194,7 @@ class RunState:
             self.inline[index] = reused.value
 
     def undo(self, index: Index) -> None:
-        """A value has been lost, and must be made again."""
+        """Note that a value is lost and must be made again."""
         self.change(index, PhaseEvent.VALUE_LOST)
         stored = self.stored.get(index)
         for node in list(stored.holders) if stored is not None else ():
@@ -213,7 +213,7 @@ class RunState:
     # --- Attempts and values ------------------------------------------------------------------------------------
 
     def is_sent(self, index: Index, attempt: int, node: str) -> bool:
-        """Whether this very attempt is out at that node; reports of any other are stale."""
+        """Tell whether this attempt is out at that node; reports of any other are stale."""
         return (
             0 <= index < len(self.phase)
             and self.phase[index] == SENT
@@ -222,11 +222,11 @@ class RunState:
         )
 
     def version_of(self, index: Index) -> int:
-        """The attempt that made a value, where it matters: what a serialize hook makes is for one node. 0: any will do."""
+        """Return the attempt that made the value of a serialize hook, which is for one node; 0 for any other value."""
         return self.attempt[index] if index in self._plan.hook_of else 0
 
     def note_fetched(self, node: str, fetched: Iterable[Fetched], now: float) -> None:
-        """A node has brought values into its store; the way that the news took counts as time since then."""
+        """Note the values that a node has fetched. Their times are late by the message delay."""
         for entry in fetched:
             ended_at = now - entry.ended_s_ago
             self.transfers.append(
@@ -234,29 +234,29 @@ class RunState:
             )
 
     def is_reused(self, index: Index) -> bool:
-        """Whether it is done without having been sent."""
+        """Tell whether the function is done without having been sent."""
         return self.phase[index] == DONE and self.attempt[index] == 0
 
     def add_holder(self, index: Index, node: str) -> None:
-        """A node has a copy of a stored value now."""
+        """Add a node to those that have a stored value."""
         stored = self.stored.get(index)
         if stored is not None and node not in stored.holders:
             stored.holders.append(node)
             self._held_by.setdefault(node, set()).add(index)
 
     def remove_holder(self, index: Index, node: str) -> bool:
-        """A node has no copy any more; the answer is whether that was the last one."""
+        """Take a node off those that have a stored value. The answer says whether it was the last one."""
         stored = self.stored[index]
         stored.holders.remove(node)
         self._held_by[node].discard(index)
         return not stored.holders
 
     def held_by(self, node: str) -> list[Index]:
-        """The stored values that a node has, in order."""
+        """List the stored values that a node has, in order."""
         return sorted(self._held_by.get(node, ()))
 
     def holders(self) -> set[str]:
-        """Every node that has some stored value."""
+        """Name every node that has some stored value."""
         return {node for node, held in self._held_by.items() if held}
 
     def count_missing(self, index: Index) -> int:
@@ -266,22 +266,22 @@ class RunState:
         return missing
 
     def is_lost(self, index: Index) -> bool:
-        """Whether it is done and nobody has its value any more."""
+        """Tell whether the function is done and its value has no holder left."""
         return self.phase[index] == DONE and not self.is_available(index)
 
     def is_available(self, index: Index) -> bool:
-        """Whether consumers can have its value."""
+        """Tell whether consumers can have the value of the function."""
         if self.phase[index] != DONE:
             return False
         stored = self.stored.get(index)
         return stored is None or bool(stored.holders)
 
     def is_needed(self, index: Index) -> bool:
-        """Whether some function that takes its value has yet to be sent out; what has been sent may get along without."""
+        """Tell whether some function that takes the value has yet to be sent. One that has been sent may do without."""
         return any(self.phase[dependent] not in {SENT, DONE} for dependent in self._plan.dependents[index])
 
     def unfinished(self) -> Iterator[Index]:
-        """Every function that is not done."""
+        """List every function that is not done."""
         return (index for index, phase in enumerate(self.phase) if phase != DONE)
 
     def check(self) -> None:

@@ -66,7 +66,7 @@ class StoryEntry(Struct, frozen=True):
 
 
 class Story(Struct, frozen=True):
-    """What happened to one function or one node, in the order of time. As text it has a line for each entry."""
+    """The entries about one function or one node, in the order of time. As text it has a line for each."""
 
     entries: tuple[StoryEntry, ...] = ()
     #: Departures of the whole run that were too many to keep: the oldest ones, which may have been about this one.

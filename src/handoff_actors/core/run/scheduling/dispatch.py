@@ -1,4 +1,4 @@
-"""What is out, on whose books, and what a message to a node has to carry for it."""
+"""The functions that are out, the node that each is booked on, and the jobs that go to nodes for them."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ class Dispatch:
         self.in_flight = 0
 
     def begin(self, now: float, observe: Callable[[FunctionObserved], None] | None) -> None:
-        """What is sent from now on is sent at this time, and told of."""
+        """Set the time and the observer of everything that is sent from now on."""
         self._now, self._observe = now, observe
 
     def send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
@@ -55,7 +55,7 @@ class Dispatch:
         batch.jobs.append(self._program.job(index, attempt, node, self._sources, then, rank))
 
     def done(self, index: Index, node: NodeState) -> None:
-        """A function has ended well on a node, where the one behind it takes its place."""
+        """Take a function that has ended well off its node's books; the one behind it takes its place."""
         follower = self._follower.pop(index, None)
         if follower in node.followers and index not in node.followers:
             node.hand_on(index, follower)
