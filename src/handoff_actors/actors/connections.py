@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: Nodes that have just died may still be reported as members: whoever joins waits this long for them, where others answer.
 PATIENCE_S = 1.0
+#: After a bug all links are made anew this soon. If it recurs, it does so no more often.
+RESTART_S = 1.0
 
 
 class ConnectionListener(Protocol):
@@ -70,9 +72,7 @@ class Connections:
         self._nodes: dict[str, _Reachable] = {}
         self._links: dict[int, Link] = {}
         self._waiters: list[asyncio.Future[None]] = []
-        self._begin()
-
-    def _begin(self) -> None:
+        self._restart: asyncio.Handle | None = None
         self._machine = LinksMachine()
         self._driver: Driver[LinkEvent, LinkEffect] = Driver(self._machine, self._perform, self._crashed)
 
@@ -141,6 +141,8 @@ class Connections:
     def close(self) -> None:
         """Say goodbye to all."""
         self._driver.close()
+        if self._restart is not None:
+            self._restart.cancel()
         for link in self._links.values():
             link.send(Goodbye())
             link.close()
@@ -176,24 +178,21 @@ class Connections:
             case _:
                 assert_never(effect)
 
-    def _crashed(self, error: Exception) -> None:
-        log.critical("connections have met a bug of their own, and are all made anew", exc_info=error)
-        self._loop.call_soon(self._begin_anew)
-
-    def _begin_anew(self) -> None:
-        """Lose every node, and connect to each again: what the machine decided half is not to be trusted."""
-        self._driver.close()
-        nodes = list(self._nodes.values())
+    def _crashed(self, error: Exception) -> LinksMachine:
+        log.critical("connections have met a bug of their own: all are lost and made anew", exc_info=error)
         for link in self._links.values():
             link.close()
         self._links.clear()
-        self._begin()
-        for node in nodes:
-            self._listener.node_event(
-                NodeDown(node.advert.name, "this process has met a bug of its own, see its log")
-            )
-        for node in nodes:
-            self.add(node.advert, node.network, node.address)
+        for node in list(self._nodes.values()):
+            reason = "this process has met a bug of its own: see its log"
+            self._listener.node_event(NodeDown(node.advert.name, reason))
+        self._restart = self._loop.call_later(RESTART_S, self._begin_anew)
+        self._machine = LinksMachine()
+        return self._machine
+
+    def _begin_anew(self) -> None:
+        for node in list(self._nodes.values()):
+            self._feed(NodeAdded(node.advert, node.address))
 
     async def _next_change(self) -> None:
         waiter = self._loop.create_future()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
@@ -36,6 +36,9 @@ from handoff_actors.wire.messages.directions import FromNode, OnBus
 from handoff_actors.wire.messages.members import Advert, Goodbye, Joined, Published, Welcome
 
 log = logging.getLogger(__name__)
+
+#: After a bug the members are looked for again this soon. If it recurs, it does so no more often.
+RESTART_S = 1.0
 
 
 class MembershipListener(Protocol):
@@ -86,13 +89,17 @@ class Discovery:
         self._name = name
         self._own = own
         self._listener = listener
-        self._machine = MembershipMachine() if own is None else MembershipMachine(own.incarnation, own.name)
+        self._machine = self._new_machine()
         self._driver: Driver[MembershipEvent, MembershipEffect] = Driver(
             self._machine, self._perform, self._crashed
         )
         self._publisher: Publisher | None = None
         self._subscriber = network.subscriber(self._heard)
         self._introductions: dict[str, _Introduction] = {}
+        #: The members as the listener knows them, by name, and the seeds: what the machine has after a crash.
+        self._members: dict[str, Advert] = {}
+        self._seeds: dict[str, None] = {}
+        self._restart: asyncio.Handle | None = None
 
     # --- For the node and the session ---------------------------------------------------------------------------
 
@@ -121,6 +128,7 @@ class Discovery:
 
     def seek(self, seeds: Sequence[str]) -> None:
         """Look for the cluster at these addresses from time to time."""
+        self._seeds |= dict.fromkeys(seeds)
         self._driver.feed(SetSeeds(tuple(seeds)))
 
     def members(self) -> list[Advert]:
@@ -157,6 +165,8 @@ class Discovery:
     def close(self) -> None:
         """Hear and say nothing more."""
         self._driver.close()
+        if self._restart is not None:
+            self._restart.cancel()
         for introduction in list(self._introductions.values()):
             introduction.end(None)
         self._subscriber.close()
@@ -197,8 +207,10 @@ class Discovery:
                         "another node has this node's name, and counts instead of it; give each a name of its own",
                         extra={"node": self._name, "address": advert.address},
                     )
-                elif self._listener is not None:
-                    self._listener.member_up(advert)
+                else:
+                    self._members[advert.name] = advert
+                    if self._listener is not None:
+                        self._listener.member_up(advert)
             case MemberChanged(advert):
                 if self._listener is not None:
                     self._listener.member_changed(advert)
@@ -207,6 +219,7 @@ class Discovery:
                 if self._listener is not None:
                     self._listener.member_suspected(name, is_suspect=is_suspect)
             case MemberDown(name, _, reason):
+                self._members.pop(name, None)
                 log.info("member down", extra={"member": name, "reason": reason})
                 self._count_members()
                 if self._listener is not None:
@@ -236,8 +249,30 @@ class Discovery:
             introduction.link = open_link(self._network, address, self._name, introduction, own=own)
         return introduction
 
-    def _crashed(self, error: Exception) -> None:
-        log.critical("discovery has met a bug of its own and goes on", exc_info=error)
+    def _new_machine(self) -> MembershipMachine:
+        return (
+            MembershipMachine()
+            if self._own is None
+            else MembershipMachine(self._own.incarnation, self._own.name)
+        )
+
+    def _crashed(self, error: Exception) -> MembershipMachine:
+        log.critical("discovery has met a bug of its own: all members count as lost", exc_info=error)
+        lost, self._members = self._members, {}
+        for advert in lost.values():
+            if advert.bus:
+                self._subscriber.unsubscribe(advert.bus)
+            if self._listener is not None:
+                self._listener.member_down(advert.name, "this process has met a bug of its own: see its log")
+        self._restart = asyncio.get_running_loop().call_later(RESTART_S, self._begin_anew, lost)
+        self._machine = self._new_machine()
+        return self._machine
+
+    def _begin_anew(self, lost: Mapping[str, Advert]) -> None:
+        """Ask the seeds, and the members that were lost, who is there."""
+        self._driver.feed(SetSeeds(tuple(self._seeds)))
+        for address in {**self._seeds, **{advert.address: None for advert in lost.values()}}:
+            self._introduce(address)
 
 
 def _is_sound(advert: Advert) -> bool:

@@ -1,9 +1,9 @@
 """A process's place in a cluster: its node if it has one, its sockets, and its view of the others."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from handoff_actors.actors.discovery import AnnouncedNode, Discovery, MembershipListener
 from handoff_actors.errors import HandoffError
@@ -12,9 +12,6 @@ from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.endpoint import Network
 from handoff_actors.transport.security import advertised, check_bind
 from handoff_actors.wire.messages.members import Advert
-
-if TYPE_CHECKING:
-    from handoff_actors.transport.zeromq import ZmqNetwork
 
 NO_CLUSTER_KEY: Final = Credentials()
 
@@ -42,16 +39,28 @@ class HostedNode(AnnouncedNode, Protocol):
         """End at once, and leave nothing behind."""
 
 
+def open_zeromq(credentials: Credentials) -> Network:
+    """Open the sockets of this process. Raises InvalidKeyError if the user's own key is needed, and there can't be one."""
+    from handoff_actors.transport.zeromq import ZmqNetwork  # noqa: PLC0415 - it costs 30 ms that many never need
+
+    return ZmqNetwork(credentials.key())
+
+
 class Member:
     """Opens what it needs when it needs it: without peers there is no socket, and ZeroMQ is not even imported."""
 
     def __init__(
-        self, name: str, listener: MembershipListener | None = None, credentials: Credentials = NO_CLUSTER_KEY
+        self,
+        name: str,
+        listener: MembershipListener | None = None,
+        credentials: Credentials = NO_CLUSTER_KEY,
+        open_network: Callable[[Credentials], Network] = open_zeromq,
     ) -> None:
         self._name = name
         self._listener = listener
         self._credentials = credentials
-        self._network: ZmqNetwork | None = None
+        self._open_network = open_network
+        self._network: Network | None = None
         self._discovery: Discovery | None = None
         self._seeds: dict[str, None] = {}
         self.node: HostedNode | None = None
@@ -61,12 +70,10 @@ class Member:
         """Whether others can find it, or it them."""
         return self._discovery is not None
 
-    def network(self) -> "ZmqNetwork":
+    def network(self) -> Network:
         """The sockets of this process. Raises InvalidKeyError where the user's own key is needed, and there can't be one."""
         if self._network is None:
-            from handoff_actors.transport.zeromq import ZmqNetwork  # noqa: PLC0415 - it costs 30 ms that many never need
-
-            self._network = ZmqNetwork(self._credentials.key())
+            self._network = self._open_network(self._credentials)
         return self._network
 
     def check_bind(self, listen: str) -> None:

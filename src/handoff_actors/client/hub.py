@@ -15,7 +15,7 @@ from types import ModuleType
 from handoff_actors.actors.app.runner import Buffer
 from handoff_actors.actors.app.values import AppValues
 from handoff_actors.actors.connections import Connections
-from handoff_actors.actors.member import Member
+from handoff_actors.actors.member import Member, open_zeromq
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.client.run_registry import RunRegistry
@@ -52,9 +52,14 @@ class Hub:
     """The runs of one session, and all that connects them to nodes. Nothing but `runs` exists before `start`."""
 
     def __init__(
-        self, credentials: Credentials, seen: DisplayOptions, modules_by_value: Sequence[ModuleType]
+        self,
+        credentials: Credentials,
+        seen: DisplayOptions,
+        modules_by_value: Sequence[ModuleType],
+        open_network: Callable[[Credentials], Network] = open_zeromq,
     ) -> None:
         self._credentials = credentials
+        self._open_network = open_network
         self.runs = RunRegistry(self, seen, modules_by_value)
         self.is_started = False
         #: The node of this process, if it has one.
@@ -71,7 +76,7 @@ class Hub:
         self.node = None
         own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
-        self._member = Member(own_name, self, self._credentials)
+        self._member = Member(own_name, self, self._credentials, self._open_network)
         self._connections = Connections(own_name, self)
         self._values = AppValues(own_name, self)
 
