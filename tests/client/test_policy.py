@@ -60,7 +60,7 @@ def test_view_is_always_of_the_present() -> None:
     view = view_of(node)
 
     node.add(0, one_core())
-    node.declare({"cpu": 2.0}, 2, {})
+    node.update_offer({"cpu": 2.0}, 2, {})
 
     assert (view.functions, view.workers, view.capabilities) == (1, 2, {"cpu": 2.0})
 

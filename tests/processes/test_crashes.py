@@ -17,7 +17,7 @@ from handoff_actors.core.node.events import WorkerDone
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.retries import MOST_NODE_CRASHES
+from handoff_actors.core.run.retries import MAX_NODE_CRASHES
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import NO_TRACES
@@ -252,7 +252,7 @@ def cluster(daemons: Daemons, size: int) -> list[Daemon]:
 async def test_run_ends_a_few_daemons_and_no_more_and_those_leave_nothing(
     daemons: Daemons, tmp_path: Path
 ) -> None:
-    nodes = cluster(daemons, MOST_NODE_CRASHES + 1)
+    nodes = cluster(daemons, MAX_NODE_CRASHES + 1)
     for node in nodes:
         node.wait_for_workers(1)
     seen = Observer()
@@ -263,7 +263,7 @@ async def test_run_ends_a_few_daemons_and_no_more_and_those_leave_nothing(
             session.execute_distributed(innocent, allocation_strategy=Prefers("n0"), on_event=seen)
         )
         await seen.until("started", "only")
-        with pytest.raises(handoff.NodeLost, match=f"the last of {MOST_NODE_CRASHES} nodes .* poisoned"):
+        with pytest.raises(handoff.NodeLost, match=f"the last of {MAX_NODE_CRASHES} nodes .* poisoned"):
             await session.execute_distributed(
                 single(int, cost={POISON: 1}), allocation_strategy=InOrder(), fetch=()
             )
@@ -271,8 +271,8 @@ async def test_run_ends_a_few_daemons_and_no_more_and_those_leave_nothing(
         run = await running
 
     ended = nodes[:-1]
-    assert [await asyncio.to_thread(node.wait) for node in ended] == [1] * MOST_NODE_CRASHES
-    assert [node.leftovers() for node in ended] == [[]] * MOST_NODE_CRASHES
+    assert [await asyncio.to_thread(node.wait) for node in ended] == [1] * MAX_NODE_CRASHES
+    assert [node.leftovers() for node in ended] == [[]] * MAX_NODE_CRASHES
     for node in ended:
         assert "CRITICAL node" in node.log()
         assert "A daemon has to be started again" in node.log()

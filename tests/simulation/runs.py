@@ -25,7 +25,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
-from handoff_actors.core.run.retries import MOST_NODE_CRASHES
+from handoff_actors.core.run.retries import MAX_NODE_CRASHES
 from handoff_actors.core.run.state import DONE
 from handoff_actors.errors import (
     AllocationError,
@@ -196,7 +196,7 @@ class SimulatedRun:
 
     def _is_native(self, index: Index) -> bool:
         program = self.work.program
-        return program.native.is_part_of(program.plan, index)
+        return program.affinity.binds(program.plan, index)
 
     def _explains(self, error: HandoffError) -> bool:
         plan = self.work.program.plan
@@ -210,7 +210,7 @@ class SimulatedRun:
             case SerializationError(function_id=function_id):
                 return self._failures[function_id, "serialization"] > 0
             case NodeLost() if "because of a bug" in str(error):
-                return self._cluster.faults["a bug"] >= MOST_NODE_CRASHES
+                return self._cluster.faults["a bug"] >= MAX_NODE_CRASHES
             case NodeLost():
                 return self._cluster.has_faults
             case AllocationError(need=need):

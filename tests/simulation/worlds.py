@@ -118,7 +118,7 @@ def _with_native_parts(random: Random, program: Program) -> Program:
         frozenset(number for number in range(count) if random.random() < MIXED)
         for count in (len(program.templates), len(program.constants), len(program.values))
     ]
-    return replace(program, native=PythonAffinity(PYTHON, *chosen))
+    return replace(program, affinity=PythonAffinity(PYTHON, *chosen))
 
 
 def _assumed(random: Random, templates: Sequence[Template], chance: float) -> Durations:
@@ -126,7 +126,7 @@ def _assumed(random: Random, templates: Sequence[Template], chance: float) -> Du
     durations = Durations()
     if random.random() < chance:
         for template in templates:
-            durations.assume(template.digest, random.choice((0.0, 0.0, 0.0001)))
+            durations.record(template.digest, random.choice((0.0, 0.0, 0.0001)))
     return durations
 
 

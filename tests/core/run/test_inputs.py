@@ -88,8 +88,8 @@ def test_function_that_waits_beside_its_input_is_kept_where_no_other_node_has_ro
     run.handle(completed("a", done(0, value=LARGE)), 0.5)
     nodes = run.scheduler.nodes
 
-    assert not run.scheduler.is_kept(11, nodes["b"])
-    assert run.scheduler.is_kept(11, nodes["a"])
+    assert not run.scheduler.should_stay(11, nodes["b"])
+    assert run.scheduler.should_stay(11, nodes["a"])
 
 
 @pytest.mark.parametrize("nodes", ["ab", "abcdefghij"])

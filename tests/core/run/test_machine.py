@@ -11,7 +11,7 @@ from handoff_actors.core.run.events import (
     SendToNode,
 )
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.retries import MOST_LOSSES, MOST_WORKER_DEATHS
+from handoff_actors.core.run.retries import MAX_LOSSES, MAX_WORKER_DEATHS
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.errors import (
     EnvironmentFailed,
@@ -211,7 +211,7 @@ def test_killer_of_workers_is_found_out() -> None:
     run = started(Function("x", [], code), max_retries=0)
     run.handle(node_up(), 0.1)
 
-    for attempt in range(1, MOST_WORKER_DEATHS + 1):
+    for attempt in range(1, MAX_WORKER_DEATHS + 1):
         run.handle(failed("a", 0, "worker", attempt=attempt), 0.2)
 
     assert isinstance(error_of(run), WorkerDied)
@@ -253,7 +253,7 @@ def test_constant_that_cannot_be_had_is_asked_for_again_but_not_for_ever() -> No
     run = started(Function("x", [], code))
     run.handle(node_up(), 0.1)
 
-    for attempt in range(1, MOST_LOSSES + 1):
+    for attempt in range(1, MAX_LOSSES + 1):
         run.handle(failed("a", 0, "input", attempt=attempt, lost=9 if attempt % 2 else None), 0.2)
 
     assert isinstance(error_of(run), NodeLost)

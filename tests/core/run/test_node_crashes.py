@@ -3,7 +3,7 @@
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import MessageFromNode, RunEffect
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.retries import MOST_NODE_CRASHES
+from handoff_actors.core.run.retries import MAX_NODE_CRASHES
 from handoff_actors.errors import NodeLost
 from handoff_actors.graph import Function
 from handoff_actors.ids import RunId
@@ -38,12 +38,12 @@ def test_functions_of_a_node_that_crashed_go_to_another() -> None:
 
 
 def test_run_that_has_made_too_many_nodes_crash_is_given_up() -> None:
-    run = run_on(MOST_NODE_CRASHES + 2)
+    run = run_on(MAX_NODE_CRASHES + 2)
 
-    for number in range(MOST_NODE_CRASHES - 1):
+    for number in range(MAX_NODE_CRASHES - 1):
         crash(run, f"n{number}", 1.0 + number)
     assert not run.is_over
-    name = f"n{MOST_NODE_CRASHES - 1}"
+    name = f"n{MAX_NODE_CRASHES - 1}"
     crash(run, name, 9.0)
     for left in list(run.scheduler.nodes):
         effects = run.handle(NodeDown(left, "gone"), 10.0)
@@ -51,14 +51,14 @@ def test_run_that_has_made_too_many_nodes_crash_is_given_up() -> None:
     (end,) = ends(effects)
     assert isinstance(end.error, NodeLost)
     assert end.error.node == name
-    assert f"the last of {MOST_NODE_CRASHES} nodes that ended because of a bug of their own" in str(end.error)
+    assert f"the last of {MAX_NODE_CRASHES} nodes that ended because of a bug of their own" in str(end.error)
     assert REASON in str(end.error)
 
 
 def test_crashes_that_are_another_runs_are_lost_nodes_and_no_more() -> None:
-    run = run_on(MOST_NODE_CRASHES + 2)
+    run = run_on(MAX_NODE_CRASHES + 2)
 
-    for number in range(MOST_NODE_CRASHES + 1):
+    for number in range(MAX_NODE_CRASHES + 1):
         crash(run, f"n{number}", 1.0 + number, NEIGHBOUR)
 
     assert not run.is_over
@@ -66,10 +66,10 @@ def test_crashes_that_are_another_runs_are_lost_nodes_and_no_more() -> None:
 
 
 def test_crash_of_unknown_cause_counts_where_the_run_had_functions() -> None:
-    idle, busy = run_of(Function("x", [], code, node="n9")), run_on(MOST_NODE_CRASHES + 2)
-    idle.start(0.0, [node_up("n9"), *(node_up(f"n{number}") for number in range(MOST_NODE_CRASHES))])
+    idle, busy = run_of(Function("x", [], code, node="n9")), run_on(MAX_NODE_CRASHES + 2)
+    idle.start(0.0, [node_up("n9"), *(node_up(f"n{number}") for number in range(MAX_NODE_CRASHES))])
 
-    for number in range(MOST_NODE_CRASHES):
+    for number in range(MAX_NODE_CRASHES):
         for run in (idle, busy):
             crash(run, f"n{number}", 1.0 + number, None)
 

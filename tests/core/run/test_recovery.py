@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import ResultFetchFailed, SendToNode
-from handoff_actors.core.run.retries import MOST_LOSSES
+from handoff_actors.core.run.retries import MAX_LOSSES
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need
 from handoff_actors.errors import (
@@ -78,7 +78,7 @@ def test_values_that_nobody_needs_any_more_are_not_made_again() -> None:
 def test_function_gives_up_after_too_many_lost_nodes() -> None:
     run = started(Function("x", [], code))
 
-    for number in range(MOST_LOSSES):
+    for number in range(MAX_LOSSES):
         run.handle(node_up(), number)
         effects = run.handle(NodeDown("a", "gone"), number)
 
@@ -154,7 +154,7 @@ def test_lost_way_home_is_tried_from_another_making_but_not_for_ever() -> None:
     run = started(Function("x", [], code), wanted=[0])
     run.handle(node_up(), 0.1)
 
-    for attempt in range(1, MOST_LOSSES + 1):
+    for attempt in range(1, MAX_LOSSES + 1):
         run.handle(completed("a", done(0, attempt=attempt, value=100)), 0.2)
         again = run.handle(ResultFetchFailed(0, "gone"), 0.3)
         stale = run.handle(ResultFetchFailed(0, "gone"), 0.3)

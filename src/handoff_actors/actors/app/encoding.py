@@ -49,7 +49,7 @@ class _Parts(Struct):
     native_constants: set[int] = field(default_factory=set)
     native_values: set[int] = field(default_factory=set)
 
-    def native(self) -> PythonAffinity:
+    def affinity(self) -> PythonAffinity:
         """These numbers, as the core has them."""
         numbers = map(frozenset, (self.native_templates, self.native_constants, self.native_values))
         return PythonAffinity(PYTHON, *numbers)
@@ -65,7 +65,7 @@ async def encode_program(
     encoder = _Encoder(plan, inline_limit, log_level, by_value)
     await encoder.encode()
     program = Program(
-        plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.native()
+        plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.affinity()
     )
     return Encoded(program, encoder.large, encoder.directories)
 
@@ -149,9 +149,9 @@ class _Encoder:
         # How large it is shows once it has been packed, if that has to be.
         return TemplateEnvironment(variables, str(directory), Ref(index, 0, [""]))
 
-    def _place(self, encoded: bytes, number: int, native: set[int]) -> bytes | Ref:
+    def _place(self, encoded: bytes, number: int, by_value: set[int]) -> bytes | Ref:
         if has_code(encoded):
-            native.add(number)
+            by_value.add(number)
         if len(encoded) <= self._inline_limit:
             return encoded
         index = self._take_index()

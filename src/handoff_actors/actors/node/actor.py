@@ -54,7 +54,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.validation import Introductions, check_message
-from handoff_actors.core.run.scheduling.requirements import MOST_AHEAD
+from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
 from handoff_actors.errors import HandoffError, RemoteProtocolError
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
 from handoff_actors.store.files import ValueStore
@@ -127,7 +127,7 @@ class NodeActor:
         self.metrics = NodeMetrics()
         self._cluster = cluster
         self._lease_s = lease_s
-        self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MOST_AHEAD) * INLINE_LIMIT
+        self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MAX_AHEAD) * INLINE_LIMIT
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
         self._store = ValueStore(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)

@@ -53,7 +53,9 @@ def _explain_one(
     if phase == READY:
         target = scheduler.target_of(index)
         hook = plan.hook_of.get(index)
-        is_declined = not scheduler.declined.isdisjoint({index, index if hook is None else hook.consumer})
+        is_declined = not scheduler.declined_by_policy.isdisjoint(
+            {index, index if hook is None else hook.consumer}
+        )
         nodes = {
             node.name: _why_not(node, need, target, is_declined=is_declined)
             for node in scheduler.nodes.values()

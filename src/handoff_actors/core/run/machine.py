@@ -31,7 +31,7 @@ from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import MADE_FOR_ANOTHER_NODE, Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.resumption import ReusedResult
-from handoff_actors.core.run.retries import MOST_NODE_CRASHES, Retries
+from handoff_actors.core.run.retries import MAX_NODE_CRASHES, Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
@@ -132,7 +132,7 @@ class RunMachine:
         if self._options.timeout_s is not None:
             self._deadline = now + self._options.timeout_s
         self.make_ready(now)
-        self.feasibility.look(self.scheduler.nodes, now)
+        self.feasibility.update(self.scheduler.nodes, now)
         return self._settle(now)
 
     def handle(self, event: RunMachineEvent, now: float) -> list[RunEffect]:
@@ -219,13 +219,13 @@ class RunMachine:
         offers_the_same = not is_new and (
             node.capabilities == event.capabilities and node.is_leaving == event.leaving
         )
-        node.declare(event.capabilities, event.workers, claimed)
+        node.update_offer(event.capabilities, event.workers, claimed)
         node.is_leaving, node.is_suspect, node.is_paused = event.leaving, event.suspect, False
         self._drain.look(node, now)
         if not offers_the_same:
-            self.scheduler.drop_plans_for(node)
+            self.scheduler.drop_reservations_for(node)
             self._recovery.make_hooks_again(now)
-            self.feasibility.look(self.scheduler.nodes, now)
+            self.feasibility.update(self.scheduler.nodes, now)
 
     def _node_down(self, event: NodeDown, now: float) -> None:
         node = self.scheduler.nodes.get(event.name)
@@ -235,25 +235,25 @@ class RunMachine:
         self._observing.left(event.name, event.reason)
         cause = self._stories.note_node("node lost", event.name, now, event.reason)
         for index in sorted(node.sent):
-            self.scheduler.back(index, node)
+            self.scheduler.returned(index, node)
             number = self._stories.note("node lost", index, event.name, now, cause=cause)
             self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now, number)
-        self.scheduler.node_gone(event.name)
+        self.scheduler.remove_node(event.name)
         self._recovery.lose_all_of(event.name, now, cause=cause)
         self._drain.node_gone(event.name)
         self._recovery.make_hooks_again(now)
-        self.feasibility.look(self.scheduler.nodes, now)
+        self.feasibility.update(self.scheduler.nodes, now)
 
     def _node_crashed(self, node: NodeState, run: RunId | None, reason: str) -> None:
         if node.has_crashed:
             return
         node.has_crashed = True
         is_concerned = run == self._run or (run is None and bool(node.sent))
-        if is_concerned and not self.retries.may_crash_another_node():
+        if is_concerned and not self.retries.may_continue_after_crash():
             self._fail(
                 NodeLost(
                     node.name,
-                    f"it is the last of {MOST_NODE_CRASHES} nodes that ended because of a bug of their own while they "
+                    f"it is the last of {MAX_NODE_CRASHES} nodes that ended because of a bug of their own while they "
                     f"worked for this run: {reason}",
                 )
             )
@@ -276,7 +276,7 @@ class RunMachine:
                     self._completed(node, entry, now)
             case Failed():
                 if self.state.is_sent(message.index, message.attempt, name):
-                    self.scheduler.back(message.index, node)
+                    self.scheduler.returned(message.index, node)
                     self._failed(message, name, now)
             case Recalled():
                 self._recalled(node, message, now)
@@ -297,7 +297,7 @@ class RunMachine:
         index, state = entry.index, self.state
         if not state.is_sent(index, entry.attempt, node.name):
             return
-        self.scheduler.done(index, node)
+        self.scheduler.completed(index, node)
         if self._plan.hooks and self.scheduler.is_outdated(index):
             cause = self._stories.note("value lost", index, node.name, now, MADE_FOR_ANOTHER_NODE)
             self.state.change(index, PhaseEvent.RETURNED)
@@ -358,7 +358,7 @@ class RunMachine:
             # It is being made again already.
             return
         self._result_fetch.pending.discard(index)
-        if self.retries.may_lose_another(index):
+        if self.retries.may_retry_after_loss(index):
             self._recovery.lose(index, now, reason)
         else:
             self._fail(
@@ -373,12 +373,12 @@ class RunMachine:
         elif node.is_recalling:
             what, why = _STOLEN
             node.is_recalling = False
-            node.quiet_until = now if message.jobs else now + 0.1
+            node.no_recall_until = now if message.jobs else now + 0.1
         elif message.jobs:
             node.is_paused = True
         for ticket in message.jobs:
             if self.state.is_sent(ticket.index, ticket.attempt, node.name):
-                self.scheduler.back(ticket.index, node)
+                self.scheduler.returned(ticket.index, node)
                 number = self._stories.note(what, ticket.index, node.name, now, why)
                 self._observing.function("recalled", ticket.index, node.name)
                 self._recovery.again(ticket.index, now, number)
@@ -394,7 +394,7 @@ class RunMachine:
                 number = self._stories.note("input lost", index, name, now, failed.reason, cause)
                 self._sent_in_vain(index, failed.reason, now, number)
             case "worker":
-                if self.retries.may_kill_another(index):
+                if self.retries.may_retry_after_death(index):
                     number = self._stories.note("worker lost", index, name, now, failed.reason)
                     self._observing.function("lost", index, name, failed.reason)
                     self._recovery.again(index, now, number)
@@ -425,7 +425,7 @@ class RunMachine:
 
     def _sent_in_vain(self, index: Index, reason: str, now: float, cause: int) -> None:
         node = self.state.node[index] or ""
-        if self.retries.may_lose_another(index):
+        if self.retries.may_retry_after_loss(index):
             self._observing.function("lost", index, node, reason)
             self._recovery.again(index, now, cause)
         else:
@@ -433,7 +433,7 @@ class RunMachine:
             self._fail(NodeLost(node, f"function {self._plan.ids[index]!r}: {reason}"))
 
     def _rest(self, index: Index, now: float) -> None:
-        pause = self.retries.pause_s(index)
+        pause = self.retries.backoff_s(index)
         if pause <= 0:
             self._recovery.again(index, now)
         else:
@@ -447,7 +447,7 @@ class RunMachine:
     def _settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
         if self._completion.outcome is None:
-            verdict = self.feasibility.verdict(self.scheduler.nodes, now)
+            verdict = self.feasibility.timeout_error(self.scheduler.nodes, now)
             if verdict is not None:
                 self._fail(verdict)
             elif self.state.remaining == 0 and not self._result_fetch.pending:

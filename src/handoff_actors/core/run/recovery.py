@@ -96,7 +96,7 @@ class Recovery:
                 self.make_ready(index, now)
         if number != NO_CAUSE:
             # It may take a node that nothing needed any more.
-            self._feasibility.look(self._scheduler.nodes, now)
+            self._feasibility.update(self._scheduler.nodes, now)
         return number
 
     def _is_needed(self, index: Index) -> bool:

@@ -12,12 +12,12 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
 #: Workers that one function may kill before it is given up as the killer.
-MOST_WORKER_DEATHS = 3
+MAX_WORKER_DEATHS = 3
 #: Nodes and inputs that may be lost under one function.
-MOST_LOSSES = 20
+MAX_LOSSES = 20
 
 #: Nodes that may end because of a bug of their own while they work for one run, before it is given up as what ends them.
-MOST_NODE_CRASHES = 3
+MAX_NODE_CRASHES = 3
 
 #: First pause in seconds, factor for each further one, longest pause in seconds.
 Backoff = tuple[float, float, float]
@@ -44,23 +44,23 @@ class Retries:
         self._failures[index] += 1
         return self._failures[index] <= self._plan.max_retries.get(index, self._max_retries)
 
-    def may_kill_another(self, index: Index) -> bool:
+    def may_retry_after_death(self, index: Index) -> bool:
         """Count one more dead worker. True if the function gets another try."""
         self.failed += 1
         self._deaths[index] += 1
-        return self._deaths[index] < MOST_WORKER_DEATHS
+        return self._deaths[index] < MAX_WORKER_DEATHS
 
-    def may_lose_another(self, index: Index) -> bool:
+    def may_retry_after_loss(self, index: Index) -> bool:
         """Count one more lost node or input. True if the function gets another try."""
         self._losses[index] += 1
-        return self._losses[index] < MOST_LOSSES
+        return self._losses[index] < MAX_LOSSES
 
-    def may_crash_another_node(self) -> bool:
+    def may_continue_after_crash(self) -> bool:
         """Count one more node that has crashed under the run. True if the run may continue."""
         self._node_crashes += 1
-        return self._node_crashes < MOST_NODE_CRASHES
+        return self._node_crashes < MAX_NODE_CRASHES
 
-    def pause_s(self, index: Index) -> float:
+    def backoff_s(self, index: Index) -> float:
         """The pause in seconds after the latest failure: exponential, with jitter between half and all of that.
 
         Source of the jitter: "Exponential Backoff And Jitter" (AWS, 2015), the equal variant; the random part is made
@@ -68,5 +68,5 @@ class Retries:
         """
         first, factor, longest = self._plan.retry_backoff.get(index, self._backoff)
         pause = min(longest, first * factor ** (self._failures[index] - 1))
-        scattered = (index * 2654435761 + self._failures[index] * 40503) % 65536 / 65536
-        return pause * (1 + scattered) / 2
+        jitter = (index * 2654435761 + self._failures[index] * 40503) % 65536 / 65536
+        return pause * (1 + jitter) / 2

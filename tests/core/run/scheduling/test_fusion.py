@@ -6,7 +6,7 @@ from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import MessageFromNode, RunEffect, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.durations import CAPACITY, Durations
-from handoff_actors.core.run.scheduling.fusion import MOST_MEMBERS
+from handoff_actors.core.run.scheduling.fusion import MAX_FUSED
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.graph import Argument, Function, collocated
 from handoff_actors.wire.messages.jobs import Earlier, Ticket
@@ -31,7 +31,7 @@ LARGE = 100_000
 
 def assumed(seconds: float) -> Durations:
     durations = Durations()
-    durations.assume(b"", seconds)
+    durations.record(b"", seconds)
     return durations
 
 
@@ -41,7 +41,7 @@ def quick_run(*functions: Function, **changes: object) -> RunMachine:
     return run_of(*functions, **(usual | changes))
 
 
-def units(effects: list[RunEffect]) -> list[list[int]]:
+def fused_groups(effects: list[RunEffect]) -> list[list[int]]:
     return [
         [sent.index, *(member.index for member in sent.then)]
         for effect in effects
@@ -64,17 +64,17 @@ def parted(name: str, *indices: int) -> MessageFromNode:
 # --- What joins -------------------------------------------------------------------------------------------------
 
 
-def test_chain_of_quick_functions_is_one_unit() -> None:
+def test_chain_of_quick_functions_is_one_fused_group() -> None:
     run = quick_run(*chain(4))
 
     (tell,) = run.start(0.0, [node_up("a")])
 
-    assert units([tell]) == [[0, 1, 2, 3]]
+    assert fused_groups([tell]) == [[0, 1, 2, 3]]
     assert [member.args for member in job_in(tell).then] == [[Earlier(0)], [Earlier(1)], [Earlier(2)]]
     run.check()
 
 
-def test_small_subtree_of_quick_functions_is_one_unit() -> None:
+def test_small_subtree_of_quick_functions_is_one_fused_group() -> None:
     run = quick_run(
         Function("generate", [], code),
         Function("a", ["generate"], code),
@@ -82,34 +82,34 @@ def test_small_subtree_of_quick_functions_is_one_unit() -> None:
         Function("sum", ["a", "b"], code),
     )
 
-    assert units(run.start(0.0, [node_up("a")])) == [[0, 1, 2, 3]]
+    assert fused_groups(run.start(0.0, [node_up("a")])) == [[0, 1, 2, 3]]
 
 
 def test_functions_that_could_run_side_by_side_join_only_if_they_are_very_quick() -> None:
     functions = (Function("x", [], code), Function("y", ["x"], code), Function("z", ["x"], code))
     run = quick_run(*functions, durations=assumed(0.0002))
 
-    assert units(run.start(0.0, [node_up("a")])) == [[0, 1]]
+    assert fused_groups(run.start(0.0, [node_up("a")])) == [[0, 1]]
 
 
-def test_unit_has_no_more_members_than_it_may() -> None:
-    run = quick_run(*chain(MOST_MEMBERS + 10))
+def test_fused_group_has_no_more_members_than_it_may() -> None:
+    run = quick_run(*chain(MAX_FUSED + 10))
 
-    assert units(run.start(0.0, [node_up("a")])) == [list(range(MOST_MEMBERS))]
+    assert fused_groups(run.start(0.0, [node_up("a")])) == [list(range(MAX_FUSED))]
 
 
 @pytest.mark.parametrize("durations", [Durations(), assumed(0.1)], ids=["unknown", "slow"])
 def test_nothing_joins_what_is_not_known_to_be_quick(durations: Durations) -> None:
     run = quick_run(*chain(2), durations=durations)
 
-    assert units(run.start(0.0, [node_up("a")])) == [[0]]
+    assert fused_groups(run.start(0.0, [node_up("a")])) == [[0]]
 
 
 def test_run_learns_by_itself_that_its_functions_are_quick() -> None:
     run = quick_run(*chain(4), durations=Durations())
     run.start(0.0, [node_up("a")])
 
-    assert units(run.handle(completed("a", done(0, ran_s=QUICK_S)), 0.1)) == [[1, 2, 3]]
+    assert fused_groups(run.handle(completed("a", done(0, ran_s=QUICK_S)), 0.1)) == [[1, 2, 3]]
 
 
 def test_run_leaves_what_it_has_learned_to_the_next_one() -> None:
@@ -119,13 +119,13 @@ def test_run_leaves_what_it_has_learned_to_the_next_one() -> None:
     first.handle(completed("a", done(0, ran_s=QUICK_S)), 0.1)
 
     assert durations.of(b"") == QUICK_S
-    assert units(quick_run(*chain(2), durations=durations).start(0.0, [node_up("a")])) == [[0, 1]]
+    assert fused_groups(quick_run(*chain(2), durations=durations).start(0.0, [node_up("a")])) == [[0, 1]]
 
 
 def test_durations_that_have_not_been_seen_for_longest_are_forgotten() -> None:
     durations = Durations()
     for number in range(CAPACITY + 1):
-        durations.assume(b"%d" % number, QUICK_S)
+        durations.record(b"%d" % number, QUICK_S)
 
     assert (durations.of(b"0"), durations.of(b"1")) == (None, QUICK_S)
 
@@ -156,19 +156,19 @@ def test_durations_that_have_not_been_seen_for_longest_are_forgotten() -> None:
 def test_what_must_go_its_own_way_does_not_join(second: Function) -> None:
     run = quick_run(Function("x", [], code), Function("slow", [], code, cost={"gpu": 1}), second)
 
-    assert units(run.start(0.0, [node_up("a")])) == [[0]]
+    assert fused_groups(run.start(0.0, [node_up("a")])) == [[0]]
 
 
 def test_coroutine_takes_nothing_along() -> None:
     run = quick_run(Function("x", [], async_code), Function("y", ["x"], async_code))
 
-    assert units(run.start(0.0, [node_up("a")])) == [[0]]
+    assert fused_groups(run.start(0.0, [node_up("a")])) == [[0]]
 
 
 def test_function_that_is_pinned_to_the_node_of_the_one_before_it_joins() -> None:
     run = quick_run(Function("x", [], code, node="a"), Function("y", ["x"], code, node="a"))
 
-    assert units(run.start(0.0, [node_up("a"), node_up("b")])) == [[0, 1]]
+    assert fused_groups(run.start(0.0, [node_up("a"), node_up("b")])) == [[0, 1]]
 
 
 def test_function_that_takes_a_stored_value_too_does_not_join() -> None:
@@ -179,14 +179,14 @@ def test_function_that_takes_a_stored_value_too_does_not_join() -> None:
     )
     run.start(0.0, [node_up("a", {"gpu": 1})])
 
-    assert units(run.handle(completed("a", done(0, value=LARGE)), 0.1)) == [[1]]
+    assert fused_groups(run.handle(completed("a", done(0, value=LARGE)), 0.1)) == [[1]]
 
 
 @pytest.mark.parametrize("changes", [{"max_concurrency": 8}, {"policy": POLICIES["load_balanced"]}])
-def test_there_are_no_units_where_each_function_has_to_be_looked_at(changes: dict[str, object]) -> None:
+def test_functions_are_not_fused_where_each_has_to_be_looked_at(changes: dict[str, object]) -> None:
     run = quick_run(*chain(2), **changes)
 
-    assert units(run.start(0.0, [node_up("a")])) == [[0]]
+    assert fused_groups(run.start(0.0, [node_up("a")])) == [[0]]
 
 
 # --- What becomes of them -----------------------------------------------------------------------------------------
@@ -222,13 +222,13 @@ def test_what_was_to_run_behind_a_failure_waits_for_its_retry_and_is_sent_by_its
     run.handle(parted("a", 1, 2), 0.1)
     then = run.handle(completed("a", done(0, attempt=2)), 0.2)
 
-    assert units(again) == [[0]]
-    assert units(then) == [[1]]
+    assert fused_groups(again) == [[0]]
+    assert fused_groups(then) == [[1]]
     assert run.scheduler.nodes["a"].usable
     run.check()
 
 
-def test_unit_that_is_lost_with_its_node_runs_elsewhere() -> None:
+def test_fused_group_that_is_lost_with_its_node_runs_elsewhere() -> None:
     run = quick_run(*chain(3))
     run.start(0.0, [node_up("a")])
     run.handle(completed("a", done(0)), 0.1)
@@ -238,14 +238,14 @@ def test_unit_that_is_lost_with_its_node_runs_elsewhere() -> None:
     run.check()
 
 
-def test_recalled_unit_comes_back_whole() -> None:
+def test_recalled_fused_group_comes_back_whole() -> None:
     run = quick_run(*chain(2))
     run.start(0.0, [node_up("a")])
 
     again = run.handle(MessageFromNode("a", Recalled(RUN, [Ticket(0, 1), Ticket(1, 1)])), 0.1)
 
-    assert units(again) == []
-    assert units(run.handle(node_up("a"), 0.2)) == [[0]]
+    assert fused_groups(again) == []
+    assert fused_groups(run.handle(node_up("a"), 0.2)) == [[0]]
     run.check()
 
 
@@ -257,7 +257,7 @@ def test_member_that_is_done_before_the_value_of_the_one_before_it_could_be_kept
     run.handle(completed("a", done(1)), 1.1)
     made = run.handle(completed("a", done(0, attempt=2)), 1.2)
 
-    assert units(again) == [[0]]
+    assert fused_groups(again) == [[0]]
     assert made == []
     assert [*run.state.unfinished()] == [2]
     assert run.state.ready_at[1] == 1.0
@@ -274,5 +274,5 @@ def test_member_that_rests_does_so_to_the_end_whenever_its_input_is_made() -> No
 
     assert made == []
     assert run.wake_at is not None
-    assert units(run.wake(run.wake_at)) == [[1]]
+    assert fused_groups(run.wake(run.wake_at)) == [[1]]
     run.check()

@@ -9,14 +9,14 @@ from handoff_actors.core.run.events import SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling import scheduler
 from handoff_actors.core.run.scheduling.placement import POLICIES
-from handoff_actors.core.run.scheduling.scheduler import FEW_NODES
-from handoff_actors.core.run.scheduling.work_stealing import LOOK_S
+from handoff_actors.core.run.scheduling.scheduler import MAX_SCANNED_NODES
+from handoff_actors.core.run.scheduling.work_stealing import SCAN_S_PER_NODE
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.runs import Recall
 from tests.core.builders import RUN, assigned, code, completed, done, node_up, run_of
 
-MANY = FEW_NODES + 2
+MANY = MAX_SCANNED_NODES + 2
 NAMES = [f"n{number:02d}" for number in range(MANY)]
 #: An object of the same class would count as a policy of the user's own, which is asked about all nodes.
 MOST_SPARE = POLICIES["most_spare"]
@@ -59,12 +59,12 @@ def story(seed: int) -> list[tuple[str, list[int]]]:
             name = random.choice(sorted(set(NAMES) - gone))
             gone.add(name)
             out = [sent for sent in out if sent[0] != name]
-            effects = run.handle(NodeDown(name, "gone"), turn * LOOK_S / 10)
+            effects = run.handle(NodeDown(name, "gone"), turn * SCAN_S_PER_NODE / 10)
         else:
             name, index = out.pop(random.randrange(len(out)))
             value: bytes | int = b"v" if random.random() < 0.3 else random.choice([60_000_000, 200_000_000])
             entry = done(index, attempt=attempts[index], value=value)
-            effects = run.handle(completed(name, entry), turn * LOOK_S / 10)
+            effects = run.handle(completed(name, entry), turn * SCAN_S_PER_NODE / 10)
         run.check()
         told += assigned(effects)
         for name, indices in assigned(effects):
@@ -80,7 +80,7 @@ def test_many_nodes_are_chosen_from_as_a_look_at_all_would(
 ) -> None:
     listed = story(seed)
 
-    monkeypatch.setattr(scheduler, "FEW_NODES", 1000)
+    monkeypatch.setattr(scheduler, "MAX_SCANNED_NODES", 1000)
 
     assert listed == story(seed)
 
@@ -130,7 +130,7 @@ def test_node_that_is_gone_is_not_chosen_among_many_nodes() -> None:
 def test_work_is_called_back_on_many_nodes_now_and_then() -> None:
     run = most_spare_run(*functions(MANY + 1))
     run.start(0.0, nodes())
-    soon = LOOK_S * MANY / 2
+    soon = SCAN_S_PER_NODE * MANY / 2
 
     at_once = run.handle(completed("n01", done(1)), soon)
     later = run.handle(completed("n02", done(2)), 1.0)

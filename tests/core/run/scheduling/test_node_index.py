@@ -31,7 +31,7 @@ def change(data: st.DataObject, node: NodeState, need: RequirementClass) -> None
         case "others":
             node.set_others({"cpu": data.draw(st.sampled_from([0.0, 1.0]))})
         case "declare":
-            node.declare({"cpu": data.draw(st.sampled_from([0.0, 1.0, 3.0]))}, 2, {})
+            node.update_offer({"cpu": data.draw(st.sampled_from([0.0, 1.0, 3.0]))}, 2, {})
         case "flag":
             node.is_paused = not node.is_paused
         case "seconds":
@@ -54,7 +54,7 @@ def test_shortlists_answer_as_a_scan_of_all_nodes_would(data: st.DataObject) -> 
         if data.draw(st.integers(0, 9)):
             change(data, nodes[name], data.draw(st.sampled_from(needs)))
         else:
-            indexes.gone(name)
+            indexes.remove(name)
             nodes[name] = node(name, 3.0)
             indexes.add(nodes[name])
         asked = data.draw(st.sampled_from(needs))

@@ -75,7 +75,7 @@ def test_need_learns_how_long_functions_take() -> None:
 def test_claims_of_others_are_what_is_claimed_beyond_our_own() -> None:
     node = node_state("a", {"cpu": 4.0}, busy=1)
 
-    node.declare(node_up().capabilities, 2, {"cpu": 1.5})
+    node.update_offer(node_up().capabilities, 2, {"cpu": 1.5})
 
     assert node.others == {"cpu": 0.5}
     assert node.spare == {"cpu": 0.5}

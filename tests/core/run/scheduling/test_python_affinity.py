@@ -50,7 +50,7 @@ def native_program(*functions: Function, constants: bool = False, values: bool =
     )
     return replace(
         program,
-        native=PythonAffinity(
+        affinity=PythonAffinity(
             OURS,
             templates,
             frozenset(range(len(plan.constants)) if constants else ()),
@@ -240,11 +240,11 @@ def test_nothing_moves_to_another_python_when_work_is_shared_out_anew() -> None:
 def quick(program: Program) -> RunMachine:
     """A run whose functions are known to be quick."""
     durations = Durations()
-    durations.assume(b"", 0.000001)
+    durations.record(b"", 0.000001)
     return native_run(program, policy=POLICIES["most_spare"], durations=durations)
 
 
-def test_unit_may_mix_both_kinds_of_code_where_all_of_it_can_run() -> None:
+def test_fused_group_may_mix_both_kinds_of_code_where_all_of_it_can_run() -> None:
     program = native_program(
         Function("x", [], code), Function("y", ["x"], by_value), Function("z", ["y"], code)
     )
@@ -258,7 +258,7 @@ def test_unit_may_mix_both_kinds_of_code_where_all_of_it_can_run() -> None:
     assert job_in(there.start(0.0, [node("a", THEIRS)])[0]).then == ()
 
 
-def test_unit_has_only_what_claims_the_same_and_runs_in_the_same_way() -> None:
+def test_fused_group_has_only_what_claims_the_same_and_runs_in_the_same_way() -> None:
     claiming = native_program(Function("x", [], code), Function("y", ["x"], by_value, cost={"cpu": 1}))
     waiting = native_program(Function("x", [], code), Function("y", ["x"], async_code))
 

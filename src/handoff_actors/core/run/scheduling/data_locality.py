@@ -26,22 +26,22 @@ class DataLocality:
 
     def need(self, index: Index, cost: Resources) -> Need:
         """A function as policies see it."""
-        nbytes, held = self._weigh(index)
+        nbytes, held = self._input_sizes(index)
         return Need(self._plan.ids[index], cost, nbytes, held)
 
     def held(self, index: Index) -> Mapping[str, int]:
         """Bytes of a function's stored input, by the nodes that have them."""
-        return self._weigh(index)[1]
+        return self._input_sizes(index)[1]
 
-    def note_moves(self, index: Index, name: str) -> None:
+    def count_moved_bytes(self, index: Index, name: str) -> None:
         """A function goes to a node, and what that has not, too."""
         if self._state.stored:
-            nbytes, held = self._weigh(index)
+            nbytes, held = self._input_sizes(index)
             moved = nbytes - held.get(name, 0)
             if moved:
                 self._state.moved[index] = self._state.moved.get(index, 0) + moved
 
-    def _weigh(self, index: Index) -> tuple[int, dict[str, int]]:
+    def _input_sizes(self, index: Index) -> tuple[int, dict[str, int]]:
         total = 0
         held: dict[str, int] = {}
         for producer in self.inputs_of(index) if self._state.stored else ():

@@ -23,14 +23,14 @@ class Dispatch:
         sources: Sources,
         needs: Requirements,
         *,
-        may_form_units: bool,
+        may_fuse: bool,
     ) -> None:
         self._program = program
         self._plan = program.plan
         self._state = state
         self._sources = sources
         self._needs = needs
-        self._units = Fusion(program, state, needs) if may_form_units else None
+        self._fusion = Fusion(program, state, needs) if may_fuse else None
         #: Of a member of a unit that is out, the one that runs behind it.
         self._follower: dict[Index, Index] = {}
         self._with_calls = {
@@ -49,40 +49,40 @@ class Dispatch:
     def send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
         """Put a function into a message, with those that can run behind it."""
         node.add(index, self._needs.of[index])
-        attempt = self._book(index, node, batch)
-        members = self._units.behind(index, node) if self._units is not None else None
-        then = self._send_behind(index, members, node, batch) if members else ()
+        attempt = self._record_sent(index, node, batch)
+        members = self._fusion.fused_behind(index, node) if self._fusion is not None else None
+        then = self._send_fused(index, members, node, batch) if members else ()
         batch.jobs.append(self._program.job(index, attempt, node, self._sources, then, rank))
 
-    def done(self, index: Index, node: NodeState) -> None:
+    def completed(self, index: Index, node: NodeState) -> None:
         """Take a function that has ended well off its node's books; the one behind it takes its place."""
         follower = self._follower.pop(index, None)
         if follower in node.followers and index not in node.followers:
-            node.hand_on(index, follower)
+            node.hand_over_claim(index, follower)
         else:
             node.remove(index)
         self.in_flight -= 1
 
-    def back(self, index: Index, node: NodeState) -> None:
+    def returned(self, index: Index, node: NodeState) -> None:
         """Take a function that has not ended well off a node's books."""
         self._follower.pop(index, None)
         node.remove(index)
         self.in_flight -= 1
         self._state.change(index, PhaseEvent.RETURNED)
 
-    def _send_behind(
+    def _send_fused(
         self, head: Index, members: list[Index], node: NodeState, batch: AssignBatch
     ) -> tuple[Job, ...]:
         self._follower.update(zip([head, *members], members, strict=False))
         jobs: list[Job] = []
         for index in members:
-            # Once its turn comes it is what its head was: see `NodeState.hand_on`.
+            # Once its turn comes it is what its head was: see `NodeState.hand_over_claim`.
             node.add_follower(index, self._needs.of[head])
-            attempt = self._book(index, node, batch)
+            attempt = self._record_sent(index, node, batch)
             jobs.append(self._program.job(index, attempt, node, self._sources))
         return tuple(jobs)
 
-    def _book(self, index: Index, node: NodeState, batch: AssignBatch) -> int:
+    def _record_sent(self, index: Index, node: NodeState, batch: AssignBatch) -> int:
         """Note that a function goes to a node, with the templates that it needs; the answer is the attempt."""
         if self._plan.template_of[index] not in node.templates or index in self._with_calls:
             for template in self._program.templates_of(index):

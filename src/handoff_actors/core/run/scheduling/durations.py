@@ -23,7 +23,7 @@ class Durations:
         # Not `get`: only a new measurement keeps an entry.
         return self._seconds.peek(digest)
 
-    def assume(self, digest: bytes, seconds: float) -> None:
+    def record(self, digest: bytes, seconds: float) -> None:
         """Take note of what functions with that code take."""
         self._seconds.put(digest, seconds)
 
@@ -35,4 +35,4 @@ class Durations:
                 seconds, count = sums.get(template, (0.0, 0))
                 sums[template] = seconds + state.ran_s[index], count + 1
         for template, (seconds, count) in sums.items():
-            self.assume(templates[template].digest, seconds / count)
+            self.record(templates[template].digest, seconds / count)

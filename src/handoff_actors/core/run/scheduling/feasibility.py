@@ -40,11 +40,11 @@ class Feasibility:
                 demand = demands[need.number, target] = _Demand(need, target)
             demand.functions.append(index)
         self._demands = list(demands.values())
-        self._known: set[str] = set()
+        self._seen_names: set[str] = set()
 
-    def look(self, nodes: Mapping[str, NodeState], now: float) -> None:
+    def update(self, nodes: Mapping[str, NodeState], now: float) -> None:
         """Look again, since nodes have changed."""
-        self._known |= nodes.keys()
+        self._seen_names |= nodes.keys()
         for demand in self._demands:
             met = any(
                 node.could_ever_hold(demand.need)
@@ -66,7 +66,7 @@ class Feasibility:
         """What nothing could run now."""
         return (demand for demand in self._demands if demand.unmet_since is not None)
 
-    def verdict(self, nodes: Mapping[str, NodeState], now: float) -> HandoffError | None:
+    def timeout_error(self, nodes: Mapping[str, NodeState], now: float) -> HandoffError | None:
         """The error that ends the run, once something has been unmet for too long."""
         for demand in self._demands:
             if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
@@ -84,7 +84,7 @@ class Feasibility:
             self._plan.ids[index] for index in demand.functions if self._state.phase[index] != DONE
         )
         waited = f"within allocation_timeout={self._allowed_s:g} s"
-        if demand.target is not None and demand.target not in nodes and demand.target in self._known:
+        if demand.target is not None and demand.target not in nodes and demand.target in self._seen_names:
             return NodeLost(
                 demand.target, f"function {function_id!r} is pinned to it, and it has not come back {waited}"
             )
@@ -93,27 +93,27 @@ class Feasibility:
         elif demand.target is not None and nodes[demand.target].is_leaving:
             return NodeLost(demand.target, f"function {function_id!r} is pinned to it, and it leaves")
         elif demand.target is not None:
-            reason = _too_much(demand.need, nodes[demand.target])
+            reason = _pinned_shortfall(demand.need, nodes[demand.target])
         else:
-            reason = f"needs {_wish(demand.need, nodes)}, and none that does has joined {waited}"
+            reason = f"needs {_unmet_need(demand.need, nodes)}, and none that does has joined {waited}"
         offers = {name: node.capabilities for name, node in nodes.items()}
         return AllocationError(function_id, demand.need.cost, offers, reason)
 
 
-def _too_much(need: RequirementClass, node: NodeState) -> str:
+def _pinned_shortfall(need: RequirementClass, node: NodeState) -> str:
     """What a function asks of the node that it is pinned to."""
-    if node.speaks(need):
+    if node.has_python_for(need):
         return f"needs {need.cost} of node {node.name!r}, which offers less"
     return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
 
 
-def _wish(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
+def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
     """What a function asks for, and no node offers."""
-    strangers = [node for node in nodes.values() if not node.speaks(need)]
-    if not strangers:
+    incompatible = [node for node in nodes.values() if not node.has_python_for(need)]
+    if not incompatible:
         return f"{need.cost or 'a node'}, which no node offers"
     versions = ", ".join(
-        f"{escape_name(node.name)} runs Python {escape_name(node.python)}" for node in strangers
+        f"{escape_name(node.name)} runs Python {escape_name(node.python)}" for node in incompatible
     )
     return (
         f"{need.cost or 'a node'} with Python {need.python}, since its code, or a value that it takes, was pickled"

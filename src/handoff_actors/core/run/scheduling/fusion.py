@@ -14,11 +14,11 @@ from handoff_actors.core.run.scheduling.requirements import OVERHEAD_S, Requirem
 from handoff_actors.core.run.state import WAITING, RunState
 from handoff_actors.ids import Index
 
-#: A unit is about this much work at most, so that nobody waits long for its worker.
-UNIT_S = 0.002
-MOST_MEMBERS = 128
+#: A unit is about this much work at limit, so that nobody waits long for its worker.
+MAX_FUSED_S = 0.002
+MAX_FUSED = 128
 #: Of functions that could run side by side, only those quicker than handing one out run one after the other instead.
-SIBLING_S = 0.00005
+MAX_SIBLING_S = 0.00005
 
 
 class Fusion:
@@ -29,63 +29,65 @@ class Fusion:
         self._state = state
         self._needs = needs
         # A coroutine runs beside others anyway, and of what has a time limit it must be known when it began.
-        self._may_join = [not t.is_async and t.timeout is None for t in program.templates]
+        self._may_fuse_template = [not t.is_async and t.timeout is None for t in program.templates]
 
-    def behind(self, head: Index, node: NodeState) -> list[Index]:
+    def fused_behind(self, head: Index, node: NodeState) -> list[Index]:
         """The functions to send along with one that goes to a node, in the order in which they are to run."""
         plan, need = self._plan, self._needs.of[head]
-        most = self._most_members(need)
-        if most <= 1 or not self._is_joinable(head) or not self._lack_only_this(plan.dependents[head]):
+        limit = self._max_members(need)
+        if limit <= 1 or not self._is_fusible(head) or not self._makes_any_ready(plan.dependents[head]):
             return []
-        members, inside = [head], {head}
-        has_siblings = need.seconds is not None and need.seconds <= SIBLING_S
+        members, fused = [head], {head}
+        has_siblings = need.seconds is not None and need.seconds <= MAX_SIBLING_S
         for member in members:
             for dependent in plan.dependents[member]:
-                if len(members) == most:
+                if len(members) == limit:
                     return members[1:]
-                if dependent not in inside and self._joins(dependent, head, node, inside):
+                if dependent not in fused and self._can_fuse(dependent, head, node, fused):
                     members.append(dependent)
-                    inside.add(dependent)
+                    fused.add(dependent)
                     if not has_siblings:
                         break
         return members[1:]
 
-    def _lack_only_this(self, dependents: Sequence[Index]) -> bool:
-        """Whether any of them will be ready once this one is done: of wide graphs most functions have none such."""
+    def _makes_any_ready(self, dependents: Sequence[Index]) -> bool:
+        """Whether any of them will be ready once this one is done: of wide graphs limit functions have none such."""
         return 1 in map(self._state.missing.__getitem__, dependents)
 
-    def _most_members(self, need: RequirementClass) -> int:
-        return 0 if need.seconds is None else min(MOST_MEMBERS, int(UNIT_S / (need.seconds + OVERHEAD_S)))
+    def _max_members(self, need: RequirementClass) -> int:
+        return 0 if need.seconds is None else min(MAX_FUSED, int(MAX_FUSED_S / (need.seconds + OVERHEAD_S)))
 
-    def _is_joinable(self, index: Index) -> bool:
+    def _is_fusible(self, index: Index) -> bool:
         plan = self._plan
         return (
-            self._may_join[plan.template_of[index]]
+            self._may_fuse_template[plan.template_of[index]]
             and plan.group_of[index] < 0
             and index not in plan.hook_of
             and self._state.attempt[index] <= 1
         )
 
-    def _joins(self, index: Index, head: Index, node: NodeState, inside: set[Index]) -> bool:
+    def _can_fuse(self, index: Index, head: Index, node: NodeState, fused: set[Index]) -> bool:
         plan, state = self._plan, self._state
         producers = plan.producers[index]
         return (
-            state.missing[index] <= len(inside)
-            and self._is_alike(self._needs.of[index], self._needs.of[head], node, len(inside))
+            state.missing[index] <= len(fused)
+            and self._claims_the_same(self._needs.of[index], self._needs.of[head], node, len(fused))
             and state.phase[index] == WAITING
             and state.attempt[index] == 0
-            and state.missing[index] == sum(map(inside.__contains__, producers))
+            and state.missing[index] == sum(map(fused.__contains__, producers))
             and plan.node_of[index] in (None, node.name)
             and plan.priority[index] >= plan.priority[head]
-            and self._is_joinable(index)
+            and self._is_fusible(index)
             and (not state.stored or state.stored.keys().isdisjoint(producers))
         )
 
-    def _is_alike(
+    def _claims_the_same(
         self, need: RequirementClass, of_head: RequirementClass, node: NodeState, size: int
     ) -> bool:
         """Whether a function can go along: it claims the same, and where only that differs, its code can run there, too."""
         if need is of_head:
             return True
-        is_same = need.is_async == of_head.is_async and need.cost == of_head.cost and node.speaks(need)
-        return is_same and size < self._most_members(need)
+        is_same = (
+            need.is_async == of_head.is_async and need.cost == of_head.cost and node.has_python_for(need)
+        )
+        return is_same and size < self._max_members(need)

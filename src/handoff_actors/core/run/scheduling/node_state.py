@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Coroutines that one node is sent at once, where no claim says less.
-COROUTINES = 4096
+MAX_COROUTINES = 4096
 #: A bound for functions that claim next to nothing.
-MOST_SLOTS = 4096
+MAX_SLOTS = 4096
 
 
 class NodeState:
@@ -50,7 +50,7 @@ class NodeState:
         #: It has been asked to give back functions, and has not answered.
         self.is_recalling = False
         #: It had nothing to give back, so it is not asked again before then.
-        self.quiet_until = 0.0
+        self.no_recall_until = 0.0
         #: Whoever wants to know that claims or capabilities have changed. Whether it is usable is not told.
         self.on_change: Callable[[NodeState], None] | None = None
         self._slots: dict[int, int] = {}
@@ -75,15 +75,15 @@ class NodeState:
 
     def could_ever_hold(self, need: RequirementClass) -> bool:
         """Whether it can run such functions, and offers enough if nothing else were claimed."""
-        return self.speaks(need) and holds(self.capabilities, need.cost)
+        return self.has_python_for(need) and holds(self.capabilities, need.cost)
 
-    def speaks(self, need: RequirementClass) -> bool:
+    def has_python_for(self, need: RequirementClass) -> bool:
         """Whether its Python can load what such a function needs."""
         return not need.python or need.python == self.python
 
     def shortfall(self, need: RequirementClass) -> str:
         """Why it could never hold such a function, for people."""
-        if self.speaks(need):
+        if self.has_python_for(need):
             return f"offers {self.capabilities}, which is less than {need.cost}"
         return (
             f"runs Python {escape_name(self.python)}, and this function's code, or a value that it takes,"
@@ -92,7 +92,7 @@ class NodeState:
 
     def fits(self, need: RequirementClass) -> bool:
         """Whether a function of that class could start at once."""
-        if not self.speaks(need):
+        if not self.has_python_for(need):
             return False
         if not need.cost:
             return self.counts.get(need.number, 0) < self.slots(need)
@@ -125,7 +125,7 @@ class NodeState:
         """How many functions of that class wait there."""
         return self.counts.get(need.number, 0) - self.slots(need)
 
-    def declare(self, capabilities: Resources, workers: int, claimed: Resources) -> None:
+    def update_offer(self, capabilities: Resources, workers: int, claimed: Resources) -> None:
         """Take note of what it says of itself. `claimed` is by all."""
         self.capabilities = capabilities
         self.workers = workers
@@ -136,14 +136,14 @@ class NodeState:
             }
         )
         self._slots.clear()
-        self._tell()
+        self._notify()
 
     def set_others(self, others: Resources) -> None:
         """Take note of what others claim there."""
         if others != self.others:
             self.others = others
             self._slots.clear()
-            self._tell()
+            self._notify()
 
     def add(self, index: Index, need: RequirementClass) -> None:
         """A function is being sent there."""
@@ -151,14 +151,14 @@ class NodeState:
         self.counts[need.number] = self.counts.get(need.number, 0) + 1
         for resource, amount in need.cost.items():
             self.mine[resource] = self.mine.get(resource, 0.0) + amount
-        self._tell()
+        self._notify()
 
     def add_follower(self, index: Index, need: RequirementClass) -> None:
         """A function is being sent there to run behind another one."""
         self.sent[index] = need
         self.followers.add(index)
 
-    def hand_on(self, index: Index, follower: Index) -> None:
+    def hand_over_claim(self, index: Index, follower: Index) -> None:
         """A function is not there any more; what it claimed is now claimed for the one behind it."""
         del self.sent[index]
         self.followers.discard(follower)
@@ -174,19 +174,19 @@ class NodeState:
             self.mine[resource] -= amount
         if not self.sent:
             self.mine.clear()
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self.on_change is not None:
             self.on_change(self)
 
     def _count_slots(self, need: RequirementClass) -> int:
         if not need.cost:
-            return COROUTINES if need.is_async else self.workers
+            return MAX_COROUTINES if need.is_async else self.workers
         free = {
             resource: total - self.others.get(resource, 0.0) for resource, total in self.capabilities.items()
         }
-        return how_many(free, need.cost, MOST_SLOTS)
+        return how_many(free, need.cost, MAX_SLOTS)
 
     def check(self) -> None:
         """Assert that the books balance."""

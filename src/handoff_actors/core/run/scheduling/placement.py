@@ -48,7 +48,7 @@ class MostSpare:
         """The node with most to spare."""
         return max(nodes, key=lambda node: self._rank(need, node), default=None)
 
-    def keeps(self, need: Need, node: NodeState, others: Sequence[NodeState]) -> bool:
+    def prefers_to_stay(self, need: Need, node: NodeState, others: Sequence[NodeState]) -> bool:
         """Whether a function that waits on `node` for its turn would not go to any of `others` instead."""
         rank = self._rank(need, node, is_there=True)
         return all(self._rank(need, other) <= rank for other in others)

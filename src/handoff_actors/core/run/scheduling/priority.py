@@ -18,10 +18,10 @@ from handoff_actors.moving_average import smoothed
 
 #: To work out the levels takes about a microsecond for each function. It is done again once the functions themselves
 #: have taken a hundred times that since, and this many times as many as then have ended, or the first of its kind.
-WORTH_S = 0.0001
-GROWTH = 1.25
+RECOMPUTE_AFTER_S = 0.0001
+RECOMPUTE_GROWTH = 1.25
 #: Kinds that together are less than this of all work go first: the others end that much later at most.
-SLIGHT = 0.01
+NEGLIGIBLE_SHARE = 0.01
 
 
 class Priority:
@@ -57,8 +57,8 @@ class Priority:
         """Start from what functions took in earlier runs, by template; None: that is not known."""
         self._seconds = {kind: known for kind, known in seconds.items() if known is not None}
         self._unknown.difference_update(self._seconds)
-        if self._counts and max(self._seconds.values(), default=0.0) >= WORTH_S:
-            self._work_out_levels()
+        if self._counts and max(self._seconds.values(), default=0.0) >= RECOMPUTE_AFTER_S:
+            self._recompute_levels()
 
     def learn(self, index: Index, seconds: float) -> bool:
         """Take note of what a function took; whether the levels are others now."""
@@ -72,14 +72,14 @@ class Priority:
         if known is None:
             self._unknown.discard(kind)
             self._due_at = self._ended
-        if self._ended < self._due_at or self._spent_s < WORTH_S * self._plan.size:
+        if self._ended < self._due_at or self._spent_s < RECOMPUTE_AFTER_S * self._plan.size:
             return False
-        self._due_at = self._ended * GROWTH
+        self._due_at = self._ended * RECOMPUTE_GROWTH
         self._spent_s = 0.0
-        self._work_out_levels()
+        self._recompute_levels()
         return True
 
-    def _work_out_levels(self) -> None:
+    def _recompute_levels(self) -> None:
         plan = self._plan
         longest = max(self._seconds.values())
         own = [self._seconds.get(kind, longest) for kind in plan.template_of]
@@ -89,15 +89,19 @@ class Priority:
             level = levels[index]
             for producer in plan.producers[index]:
                 levels[producer] = max(levels[producer], own[producer] + level)
-        slight = self._slight(sum(own))
-        if slight:
+        negligible = self._negligible(sum(own))
+        if negligible:
             kinds = zip(plan.template_of, levels, strict=True)
-            levels = [inf if kind in slight else level for kind, level in kinds]
+            levels = [inf if kind in negligible else level for kind, level in kinds]
         self.level = levels
         self.version += 1
 
-    def _slight(self, all_s: float) -> set[int]:
+    def _negligible(self, all_s: float) -> set[int]:
         """The kinds with the least work, as many as are next to nothing together."""
         work_s = sorted((seconds * self._counts[kind], kind) for kind, seconds in self._seconds.items())
         so_far_s = accumulate(seconds for seconds, _ in work_s)
-        return {kind for (_, kind), sum_s in zip(work_s, so_far_s, strict=True) if sum_s < SLIGHT * all_s}
+        return {
+            kind
+            for (_, kind), sum_s in zip(work_s, so_far_s, strict=True)
+            if sum_s < NEGLIGIBLE_SHARE * all_s
+        }

@@ -3,7 +3,7 @@
 from msgspec import Struct, field
 
 from handoff_actors.core.run.scheduling.node_state import NodeState
-from handoff_actors.core.run.scheduling.python_affinity import NOTHING_NATIVE, PythonAffinity
+from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.core.run.state import APP, RunState
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
@@ -47,7 +47,7 @@ class Program(Struct, frozen=True):
     templates: list[Template]
     constants: list[bytes | Ref]
     values: list[bytes | Ref]
-    native: PythonAffinity = NOTHING_NATIVE
+    affinity: PythonAffinity = NO_AFFINITY
 
     def job(
         self,

@@ -23,12 +23,12 @@ class PythonAffinity(Struct, frozen=True):
     constants: frozenset[int] = frozenset()
     values: frozenset[int] = frozenset()
 
-    def may_be_beyond_templates(self, plan: Plan) -> bool:
-        """Whether a function whose own code is not native may need a native part all the same."""
+    def may_bind_other_functions(self, plan: Plan) -> bool:
+        """Whether a function whose own code is not affinity may need a affinity part all the same."""
         return bool(self.constants or self.values or 0 < len(self.templates) < len(plan.templates))
 
-    def is_part_of(self, plan: Plan, index: Index) -> bool:
-        """Whether a function, or what is computed within it, needs something native."""
+    def binds(self, plan: Plan, index: Index) -> bool:
+        """Whether a function, or what is computed within it, needs something affinity."""
         own = plan.template_of[index] in self.templates or plan.constants_of[index] in self.constants
         return own or self._is_within(plan.args[index])
 
@@ -49,4 +49,4 @@ class PythonAffinity(Struct, frozen=True):
         return False
 
 
-NOTHING_NATIVE = PythonAffinity()
+NO_AFFINITY = PythonAffinity()

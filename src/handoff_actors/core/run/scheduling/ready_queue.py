@@ -29,13 +29,13 @@ Key = tuple[int, float]
 class ReadyLane:
     """Ready functions with the same destination: one look at the first tells about all."""
 
-    __slots__ = ("_alike", "_keys", "_size", "destination")
+    __slots__ = ("_by_key", "_keys", "_size", "destination")
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
         # Of wide graphs most functions are as urgent as others: to order numbers takes half of what tuples would.
         self._keys: list[Key] = []
-        self._alike: dict[Key, list[Index]] = {}
+        self._by_key: dict[Key, list[Index]] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -44,20 +44,20 @@ class ReadyLane:
     @property
     def first(self) -> Index:
         """The most urgent function."""
-        return self._alike[self._keys[0]][0]
+        return self._by_key[self._keys[0]][0]
 
     @property
-    def turn(self) -> tuple[Key, Index]:
+    def order(self) -> tuple[Key, Index]:
         """How urgent that is; of two lanes the lower one goes first."""
         key = self._keys[0]
-        return key, self._alike[key][0]
+        return key, self._by_key[key][0]
 
     def push(self, key: Key, index: Index) -> None:
         """Add a function."""
         self._size += 1
-        alike = self._alike.get(key)
+        alike = self._by_key.get(key)
         if alike is None:
-            self._alike[key] = [index]
+            self._by_key[key] = [index]
             heappush(self._keys, key)
         else:
             heappush(alike, index)
@@ -66,16 +66,16 @@ class ReadyLane:
         """Remove the most urgent one."""
         self._size -= 1
         key = self._keys[0]
-        alike = self._alike[key]
+        alike = self._by_key[key]
         index = heappop(alike)
         if not alike:
-            del self._alike[key]
+            del self._by_key[key]
             heappop(self._keys)
         return key, index
 
     def reorder(self, level: Callable[[Index], float]) -> None:
         """Put all in the order of new levels."""
-        before, self._alike = self._alike, {}
+        before, self._by_key = self._by_key, {}
         self._keys.clear()
         self._size = 0
         for (priority, _), alike in before.items():
@@ -121,11 +121,11 @@ class ReadyQueue:
         """Lanes with something in them."""
         return self._lanes.values()
 
-    def most_urgent(self, passed_over: Collection[ReadyLane]) -> ReadyLane | None:
+    def most_urgent(self, skipped: Collection[ReadyLane]) -> ReadyLane | None:
         """The lane whose first function is the most urgent one."""
         if not self._lanes:
             return None
-        if not passed_over and len(self._lanes) == 1:
+        if not skipped and len(self._lanes) == 1:
             return next(iter(self._lanes.values()))
-        lanes = [lane for lane in self._lanes.values() if lane not in passed_over]
-        return min(lanes, key=lambda lane: lane.turn, default=None)
+        lanes = [lane for lane in self._lanes.values() if lane not in skipped]
+        return min(lanes, key=lambda lane: lane.order, default=None)

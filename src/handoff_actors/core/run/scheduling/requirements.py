@@ -6,7 +6,7 @@ from operator import add
 from msgspec import Struct
 
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.python_affinity import NOTHING_NATIVE, PythonAffinity
+from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Resources
 from handoff_actors.wire.messages.jobs import Template
@@ -15,7 +15,7 @@ from handoff_actors.wire.messages.jobs import Template
 AHEAD_S = 0.005
 #: What a function costs a node beside the user's code.
 OVERHEAD_S = 0.00001
-MOST_AHEAD = 512
+MAX_AHEAD = 512
 #: Weight of the latest function in the average of what its class, or its kind, takes.
 SMOOTHING = 0.3
 
@@ -36,19 +36,19 @@ class RequirementClass(Struct, eq=False):
         """How many functions beyond those that can run at once a node is sent, for each of those."""
         if self.seconds is None:
             return 1
-        return max(1, min(MOST_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S))))
+        return max(1, min(MAX_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S))))
 
 
 class Requirements:
     """The classes of a plan."""
 
-    def __init__(self, plan: Plan, native: PythonAffinity = NOTHING_NATIVE) -> None:
+    def __init__(self, plan: Plan, affinity: PythonAffinity = NO_AFFINITY) -> None:
         self.classes: list[RequirementClass] = []
         self._numbers: dict[tuple[tuple[tuple[str, float], ...], bool, str], RequirementClass] = {}
         self._of_template = [
             self._class(
                 template.cost,
-                native.python * (number in native.templates),
+                affinity.python * (number in affinity.templates),
                 # Coroutines share a process, and so an environment: one with its own runs as sync functions do.
                 is_async=template.is_async and template.environment is None,
             )
@@ -56,8 +56,8 @@ class Requirements:
         ]
         #: By function.
         self.of = [self._of_template[template] for template in plan.template_of]
-        if native.may_be_beyond_templates(plan):
-            self._find_more(plan, native)
+        if affinity.may_bind_other_functions(plan):
+            self._bind_other_functions(plan, affinity)
         #: By group: what all of its members claim together, and the least that a node must offer for all of them.
         self.sum_of_group = [self._of_group(plan, members, add) for members in plan.groups]
         self.peak_of_group = [self._of_group(plan, members, max) for members in plan.groups]
@@ -72,14 +72,14 @@ class Requirements:
             if len(sure) == len(seconds):
                 need.seconds = max(sure)
 
-    def _find_more(self, plan: Plan, native: PythonAffinity) -> None:
+    def _bind_other_functions(self, plan: Plan, affinity: PythonAffinity) -> None:
         for index, need in enumerate(self.of):
-            if not need.python and native.is_part_of(plan, index):
-                self._bind(index, native.python)
+            if not need.python and affinity.binds(plan, index):
+                self._bind(index, affinity.python)
         for hook in plan.hooks:
             # A serialize hook runs where the function has run whose result it takes.
             if self.of[hook.index].python:
-                self._bind(hook.producer, native.python)
+                self._bind(hook.producer, affinity.python)
 
     def _bind(self, index: int, python: str) -> None:
         need = self.of[index]

@@ -24,7 +24,7 @@ from handoff_actors.wire.messages.jobs import Rank
 from handoff_actors.wire.messages.runs import Assign
 
 #: Up to so many nodes are looked at one by one for each function, which costs less than to keep lists of them.
-FEW_NODES = 8
+MAX_SCANNED_NODES = 8
 
 
 class Scheduler:
@@ -43,12 +43,12 @@ class Scheduler:
         self._plan = program.plan
         self._state = state
         self._policy = policy
-        self._is_users_policy = policy not in POLICIES.values()
-        may_form_units = (
+        self._is_custom_policy = policy not in POLICIES.values()
+        may_fuse = (
             max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
         )
         self._max_concurrency = max_concurrency
-        self.needs = Requirements(self._plan, program.native)
+        self.needs = Requirements(self._plan, program.affinity)
         self.locality = DataLocality(self._plan, state)
         #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
         #: for one node.
@@ -57,16 +57,16 @@ class Scheduler:
         self.nodes = self.sources.nodes
         #: None while nodes are few.
         self._indexes: NodeIndexes | None = None
-        self._dispatch = Dispatch(program, state, self.sources, self.needs, may_form_units=may_form_units)
+        self._dispatch = Dispatch(program, state, self.sources, self.needs, may_fuse=may_fuse)
         #: Nodes that have been chosen for groups.
         self.group_node: dict[int, str] = {}
         #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
-        self.declined: set[Index] = set()
+        self.declined_by_policy: set[Index] = set()
         #: Which node each serialize hook has worked for, or works for.
-        self._made_for: dict[Index, str] = {}
+        self._hook_made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
-        self._has_places = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
-        self._anywhere = [Destination(need, None) for need in self.needs.classes]
+        self._has_constraints = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
+        self._unconstrained = [Destination(need, None) for need in self.needs.classes]
 
     @property
     def reserved(self) -> dict[Index, str]:
@@ -85,7 +85,7 @@ class Scheduler:
         self.nodes.update(in_order)
         if self._indexes is not None:
             self._indexes.add(node)
-        elif len(self.nodes) > FEW_NODES:
+        elif len(self.nodes) > MAX_SCANNED_NODES:
             self._indexes = NodeIndexes(self.nodes.values())
 
     # --- In and out ---------------------------------------------------------------------------------------------
@@ -105,37 +105,39 @@ class Scheduler:
         need.seconds = smoothed(need.seconds, seconds, SMOOTHING)
         self._ready.learn(index, seconds)
 
-    def done(self, index: Index, node: NodeState) -> None:
+    def completed(self, index: Index, node: NodeState) -> None:
         """A function has ended well on a node."""
-        self._dispatch.done(index, node)
+        self._dispatch.completed(index, node)
 
-    def back(self, index: Index, node: NodeState) -> None:
+    def returned(self, index: Index, node: NodeState) -> None:
         """A function has not; until somebody decides what becomes of it, it rests."""
-        self._dispatch.back(index, node)
+        self._dispatch.returned(index, node)
 
-    def node_gone(self, name: str) -> None:
+    def remove_node(self, name: str) -> None:
         """Forget a node, and what was planned for it."""
         del self.nodes[name]
         if self._indexes is not None:
-            self._indexes.gone(name)
-        self._drop_plans(name, lambda _: True)
+            self._indexes.remove(name)
+        self._drop_reservations(name, lambda _: True)
 
-    def drop_plans_for(self, node: NodeState) -> None:
+    def drop_reservations_for(self, node: NodeState) -> None:
         """Choose anew for what a node will not do, now that it offers something else or leaves."""
-        self._drop_plans(node.name, lambda need: node.is_leaving or not node.could_ever_hold(need))
+        self._drop_reservations(node.name, lambda need: node.is_leaving or not node.could_ever_hold(need))
 
-    def _drop_plans(self, name: str, is_off: Callable[[RequirementClass], bool]) -> None:
+    def _drop_reservations(self, name: str, is_void: Callable[[RequirementClass], bool]) -> None:
         peaks = self.needs.peak_of_group
         self.group_node = {
-            group: node for group, node in self.group_node.items() if node != name or not is_off(peaks[group])
+            group: node
+            for group, node in self.group_node.items()
+            if node != name or not is_void(peaks[group])
         }
         self.sources.reserved = {
             index: node
             for index, node in self.reserved.items()
-            if node != name or not is_off(self._least_need(index))
+            if node != name or not is_void(self._minimum_need(index))
         }
 
-    def _least_need(self, index: Index) -> RequirementClass:
+    def _minimum_need(self, index: Index) -> RequirementClass:
         """What a node must offer at least: enough for every function that has to run where this one does."""
         group = self._plan.group_of[index]
         return self.needs.of[index] if group < 0 else self.needs.peak_of_group[group]
@@ -145,14 +147,14 @@ class Scheduler:
         """Whether something is ready and has not been sent."""
         return bool(self._ready.lanes())
 
-    def ready_needs(self) -> set[int]:
+    def ready_classes(self) -> set[int]:
         """Numbers of the classes of which some function is ready and has not been sent."""
         return {lane.destination.need.number for lane in self._ready.lanes()}
 
     def is_outdated(self, index: Index) -> bool:
         """Whether a serialize hook works, or has worked, for a node that its consumer will not run on."""
         hook = self._plan.hook_of.get(index)
-        return hook is not None and self._made_for.get(index) != self.reserved.get(hook.consumer)
+        return hook is not None and self._hook_made_for.get(index) != self.reserved.get(hook.consumer)
 
     # --- Sending ------------------------------------------------------------------------------------------------
 
@@ -181,7 +183,7 @@ class Scheduler:
         if self._state.phase[index] != READY:
             self._ready.pop(lane)
             return True
-        if self._has_places and self._destination(index) != lane.destination:
+        if self._has_constraints and self._destination(index) != lane.destination:
             # Its node has been chosen, or lost, since it came here.
             self.push(self._ready.pop(lane)[0])
             return True
@@ -191,18 +193,18 @@ class Scheduler:
         batch = batches.get(node.name)
         if batch is None:
             batch = batches[node.name] = AssignBatch()
-        for _ in range(self._count_alike(lane, node)):
+        for _ in range(self._batch_size(lane, node)):
             index, rank = self._ready.pop(lane)
             if self._state.phase[index] == READY:
                 self._send(index, node, batch, rank)
         return True
 
-    def _count_alike(self, lane: ReadyLane, node: NodeState) -> int:
+    def _batch_size(self, lane: ReadyLane, node: NodeState) -> int:
         """How many functions of a lane go to the node of the first one, because there is no choice."""
         if (
             len(lane) == 1
-            or self._has_places
-            or self._is_users_policy
+            or self._has_constraints
+            or self._is_custom_policy
             or len(self.nodes) > 1
             or len(self._ready.lanes()) > 1
         ):
@@ -214,8 +216,8 @@ class Scheduler:
 
     def _send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
         if index in self._plan.hook_of:
-            self._made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
-        self.locality.note_moves(index, node.name)
+            self._hook_made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
+        self.locality.count_moved_bytes(index, node.name)
         self._dispatch.send(index, node, batch, rank)
 
     # --- Choosing -----------------------------------------------------------------------------------------------
@@ -224,8 +226,8 @@ class Scheduler:
         need, target, ahead_of = destination
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
-        if target is None and self._is_users_policy:
-            node = self._place_as_user_says(index, need, self._eligible(target))
+        if target is None and self._is_custom_policy:
+            node = self._place_by_custom_policy(index, need, self._eligible(target))
         elif target is None and self._indexes is not None and isinstance(self._policy, MostSpare):
             node = self._place_among_many(index, need, self._indexes)
         else:
@@ -240,7 +242,7 @@ class Scheduler:
         if not first:
             queueable = [node for node in nodes if node.may_queue(need)]
             first = sorted(queueable, key=lambda node: queue_share(node, need))[:1]
-        if first and len(nodes) > 1 and (held := self._weighed(index)):
+        if first and len(nodes) > 1 and (held := self._input_by_node(index)):
             first = self._with_holders(need, first, held)
         if len(first) > 1:
             return self._ask_policy(index, need, first)
@@ -251,12 +253,12 @@ class Scheduler:
     ) -> NodeState | None:
         """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
         first = indexes.roomiest(need) or indexes.shortest_queue(need)
-        held = self._weighed(index)
+        held = self._input_by_node(index)
         if first is None or not held:
             return first
         return self._ask_policy(index, need, self._with_holders(need, [first], held))
 
-    def _place_as_user_says(
+    def _place_by_custom_policy(
         self, index: Index, need: RequirementClass, nodes: list[NodeState]
     ) -> NodeState | None:
         # Asked also where there is no choice: it may want none of them.
@@ -264,7 +266,7 @@ class Scheduler:
         candidates = fitting or [node for node in nodes if node.may_queue(need)]
         return self._ask_policy(index, need, candidates) if candidates else None
 
-    def _weighed(self, index: Index) -> Mapping[str, int]:
+    def _input_by_node(self, index: Index) -> Mapping[str, int]:
         """Bytes of input, by node, where these count: only for `MostSpare` it may be better to wait beside them."""
         return self.locality.held(index) if isinstance(self._policy, MostSpare) else {}
 
@@ -277,9 +279,9 @@ class Scheduler:
         nodes |= {node.name: node for node in holders if node.usable and node.may_queue(need)}
         return [nodes[name] for name in sorted(nodes)]
 
-    def is_kept(self, index: Index, node: NodeState) -> bool:
+    def should_stay(self, index: Index, node: NodeState) -> bool:
         """Whether a function that waits on a node does so for its input, and had better not be called back."""
-        held = self._weighed(index)
+        held = self._input_by_node(index)
         if node.name not in held or not node.usable or not isinstance(self._policy, MostSpare):
             return False
         need, names = self.needs.of[index], set(self.nodes)
@@ -288,14 +290,14 @@ class Scheduler:
             names = {*held} if roomiest is None else {roomiest.name, *held}
         nodes = (self.nodes[name] for name in sorted(names) if name in self.nodes)
         others = [other for other in nodes if other is not node and other.usable and other.fits(need)]
-        return self._policy.keeps(self.locality.need(index, need.cost), node, others)
+        return self._policy.prefers_to_stay(self.locality.need(index, need.cost), node, others)
 
     def _ask_policy(self, index: Index, need: RequirementClass, nodes: list[NodeState]) -> NodeState | None:
         node = self._policy.choose(self.locality.need(index, need.cost), nodes)
         if node is None:
-            self.declined.add(index)
+            self.declined_by_policy.add(index)
         else:
-            self.declined.discard(index)
+            self.declined_by_policy.discard(index)
         return node
 
     def _eligible(self, target: str | None) -> list[NodeState]:
@@ -318,8 +320,8 @@ class Scheduler:
         return True
 
     def _destination(self, index: Index) -> Destination:
-        if not self._has_places:
-            return self._anywhere[self.needs.of[index].number]
+        if not self._has_constraints:
+            return self._unconstrained[self.needs.of[index].number]
         target = self.target_of(index)
         hook = self._plan.hook_of.get(index)
         ahead_of = None
@@ -335,7 +337,11 @@ class Scheduler:
         hook = self._plan.hook_of.get(index)
         if hook is not None:
             made_on = self.nodes.get(self._state.node[hook.producer] or "")
-            is_fit = made_on is not None and not made_on.is_leaving and made_on.speaks(self.needs.of[index])
+            is_fit = (
+                made_on is not None
+                and not made_on.is_leaving
+                and made_on.has_python_for(self.needs.of[index])
+            )
             return made_on.name if made_on is not None and is_fit else None
         return self.reserved.get(index) or self.group_node.get(self._plan.group_of[index])
 

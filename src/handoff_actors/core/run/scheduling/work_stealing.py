@@ -5,17 +5,17 @@ from itertools import islice
 from handoff_actors.core.run.events import SendToNode
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
-from handoff_actors.core.run.scheduling.scheduler import FEW_NODES, Scheduler
+from handoff_actors.core.run.scheduling.scheduler import MAX_SCANNED_NODES, Scheduler
 from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.runs import Recall
 
 #: Less work than this is not worth calling back.
-WORTH_RECALLING_S = 0.002
+MIN_RECALL_S = 0.002
 #: Many nodes are looked at no more often than this, for each of them. That takes some 4 us, so that it costs a run less
 #: than a tenth of its time. An advert of any node will do as the next occasion.
-LOOK_S = 0.00005
+SCAN_S_PER_NODE = 0.00005
 
 
 class WorkStealing:
@@ -26,22 +26,22 @@ class WorkStealing:
         self._scheduler = scheduler
         self._state = state
         #: When to look again.
-        self._look_at = 0.0
+        self._next_scan_at = 0.0
 
     def recalls(self, now: float) -> list[SendToNode]:
         """Ask for what others could start at once. Those who are asked for the head of a unit give back all of it."""
         nodes = self._scheduler.nodes
         if len(nodes) < 2:  # noqa: PLR2004 - a pair
             return []
-        if len(nodes) > FEW_NODES and now < self._look_at:
+        if len(nodes) > MAX_SCANNED_NODES and now < self._next_scan_at:
             return []
-        self._look_at = now + LOOK_S * len(nodes)
-        waiting = self._scheduler.ready_needs()
+        self._next_scan_at = now + SCAN_S_PER_NODE * len(nodes)
+        waiting = self._scheduler.ready_classes()
         # Counted once, and only if some node has more than it can start: such a node has no room of its own.
         rooms: dict[int, int] = {}
         effects: list[SendToNode] = []
         for node in nodes.values():
-            if node.is_recalling or not node.sent or now < node.quiet_until:
+            if node.is_recalling or not node.sent or now < node.no_recall_until:
                 continue
             tickets = [
                 ticket
@@ -58,7 +58,7 @@ class WorkStealing:
         excess = node.excess(need)
         if excess <= 0:
             return []
-        if need.seconds is not None and excess * need.seconds < WORTH_RECALLING_S * max(1, node.slots(need)):
+        if need.seconds is not None and excess * need.seconds < MIN_RECALL_S * max(1, node.slots(need)):
             return []
         room = rooms.get(need.number)
         if room is None:
@@ -77,5 +77,5 @@ class WorkStealing:
         return (
             index not in node.followers
             and self._scheduler.target_of(index) is None
-            and not self._scheduler.is_kept(index, node)
+            and not self._scheduler.should_stay(index, node)
         )
