@@ -20,7 +20,7 @@ import zmq
 
 import handoff_actors as handoff
 from benchmarks.ours import start_daemon
-from handoff_actors.core.cluster.transfers import CHUNK_NBYTES, WINDOW
+from handoff_actors.core.cluster.transfers import CHUNK_NBYTES, WINDOW_CHUNKS
 
 VALUE_NBYTES = 256 << 20
 BUSY_VALUES = 4
@@ -149,7 +149,9 @@ def bare_s(*, keep: bool) -> float:
         dealer.send(b"%d" % next(offsets))
         dealer.recv()
         started_at = time.perf_counter()
-        asked = [dealer.send(b"%d" % offset) for _, offset in zip(range(WINDOW), offsets, strict=False)]
+        asked = [
+            dealer.send(b"%d" % offset) for _, offset in zip(range(WINDOW_CHUNKS), offsets, strict=False)
+        ]
         under_way = len(asked)
         kept = []
         while under_way:

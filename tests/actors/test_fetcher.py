@@ -35,7 +35,7 @@ class Fetched:
     def arrive(self, offset: int) -> None:
         """A chunk comes."""
         data = memoryview(bytes([7]) * min(CHUNK_NBYTES, self._nbytes - offset))
-        self._fetcher.chunk("a", Chunk(self.asked[0].request, offset, self._nbytes, data))
+        self._fetcher.chunk_received("a", Chunk(self.asked[0].request, offset, self._nbytes, data))
 
     def _done(self, landing: Landing | None, reason: str, has_no_room: bool) -> None:
         self.ends.append((landing is not None, reason, has_no_room))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from handoff_actors.actors.offload import MANY, offload
+from handoff_actors.actors.offload import MIN_FUNCTIONS, offload
 
 
 @pytest.fixture(autouse=True)
@@ -17,11 +17,11 @@ def usual() -> Iterator[float]:
 
 
 async def test_little_is_done_at_once() -> None:
-    assert await offload(MANY - 1, threading.get_ident) == threading.get_ident()
+    assert await offload(MIN_FUNCTIONS - 1, threading.get_ident) == threading.get_ident()
 
 
 async def test_much_is_done_in_a_thread_that_gives_way_more_often(usual: float) -> None:
-    thread, interval = await offload(MANY, lambda: (threading.get_ident(), sys.getswitchinterval()))
+    thread, interval = await offload(MIN_FUNCTIONS, lambda: (threading.get_ident(), sys.getswitchinterval()))
 
     assert thread != threading.get_ident()
     assert interval < usual
@@ -29,7 +29,7 @@ async def test_much_is_done_in_a_thread_that_gives_way_more_often(usual: float) 
 
 
 async def test_interval_that_the_app_has_set_meanwhile_stays(usual: float) -> None:
-    await offload(MANY, lambda: sys.setswitchinterval(2 * usual))
+    await offload(MIN_FUNCTIONS, lambda: sys.setswitchinterval(2 * usual))
 
     assert sys.getswitchinterval() == 2 * usual
 
@@ -37,5 +37,5 @@ async def test_interval_that_the_app_has_set_meanwhile_stays(usual: float) -> No
 async def test_interval_that_is_short_already_stays() -> None:
     sys.setswitchinterval(0.0001)
 
-    assert await offload(MANY, sys.getswitchinterval) == pytest.approx(0.0001)
+    assert await offload(MIN_FUNCTIONS, sys.getswitchinterval) == pytest.approx(0.0001)
     assert sys.getswitchinterval() == pytest.approx(0.0001)

@@ -19,7 +19,7 @@ class _Overheard:
     def __init__(self, cluster: ClusterView, announced: asyncio.Event) -> None:
         self._announced = announced
         self._announce = cluster.announce
-        self.introduce, self.members = cluster.introduce, cluster.members
+        self.node_introduced, self.members = cluster.node_introduced, cluster.members
         self.suspects, self.view = cluster.suspects, cluster.view
 
     def announce(self, advert: Advert) -> None:

@@ -91,7 +91,7 @@ class App:
         for run in list(self.runs.values()):
             run.handle(event)
 
-    def heard(self, name: str, message: FromNode) -> None:
+    def message_received(self, name: str, message: FromNode) -> None:
         match message:
             case (
                 Completed(number)
@@ -111,10 +111,10 @@ class App:
             case _:
                 pass
 
-    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+    def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
         self._feed(MemberUnreachable(name, incarnation, reason))
 
-    def told_of(self, advert: Advert) -> None:
+    def member_reported(self, advert: Advert) -> None:
         self._feed(MembersReported((advert,)))
 
     def send(self, name: str, message: ToNode) -> None:

@@ -163,10 +163,10 @@ class Links:
                     if link is not None:
                         link.to_node.send(Beat())
             case ReportUnreachable(name, incarnation, reason):
-                self.app.unreachable(name, incarnation, reason)
+                self.app.member_unreachable(name, incarnation, reason)
             case ReportMember(advert):
                 self._cluster.faults["another life answered"] += 1
-                self.app.told_of(advert)
+                self.app.member_reported(advert)
             case _:
                 assert_never(effect)
 
@@ -212,4 +212,4 @@ class Links:
         if isinstance(message, Refused):
             self.feed(LinkLost(link.number, message.reason))
         else:
-            self.app.heard(link.name, message)
+            self.app.message_received(link.name, message)

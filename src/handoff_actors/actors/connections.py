@@ -34,7 +34,7 @@ from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, Welcome
 log = logging.getLogger(__name__)
 
 #: Nodes that have just died may still be reported as members: whoever joins waits this long for them, where others answer.
-PATIENCE_S = 1.0
+SETTLE_TIMEOUT_S = 1.0
 #: After a bug all links are made anew this soon. If it recurs, it does so no more often.
 RESTART_S = 1.0
 
@@ -45,13 +45,13 @@ class ConnectionListener(Protocol):
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """Take note that a node can be used, has changed, or is gone."""
 
-    def heard(self, name: str, message: FromNode) -> None:
+    def message_received(self, name: str, message: FromNode) -> None:
         """Take a message from a node."""
 
-    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+    def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """Take note that a node's link has broken and can't be made again."""
 
-    def told_of(self, advert: Advert) -> None:
+    def member_reported(self, advert: Advert) -> None:
         """Take note that another life of a node answers where an earlier one was."""
 
 
@@ -117,20 +117,20 @@ class Connections:
         """Bytes that have come over all links that there are."""
         return sum(link.received_bytes for link in self._links.values())
 
-    async def settled(self) -> None:
+    async def wait_until_settled(self) -> None:
         """Wait until every node that is there now has been reached, or given up; for stragglers not long."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while not self._machine.is_settled:
                     await self._next_change()
-        await self.reached()
+        await self.wait_for_any()
 
-    async def reached(self) -> None:
+    async def wait_for_any(self) -> None:
         """Wait until some node can be used, or all have been given up."""
-        while self._machine.is_hoping:
+        while self._machine.is_connecting:
             await self._next_change()
 
-    async def until_offered(self, name: str, capabilities: Resources) -> None:
+    async def wait_until_offered(self, name: str, capabilities: Resources) -> None:
         """Wait until a node says that it offers just that. Raises NodeLost."""
         while (advert := self._machine.advert_of(name)) is not None:
             if advert.capabilities == capabilities:
@@ -172,9 +172,9 @@ class Connections:
                     self._links[number].send(Beat())
             case ReportUnreachable(name, incarnation, reason):
                 del self._nodes[name]
-                self._listener.unreachable(name, incarnation, reason)
+                self._listener.member_unreachable(name, incarnation, reason)
             case ReportMember(advert):
-                self._listener.told_of(advert)
+                self._listener.member_reported(advert)
             case _:
                 assert_never(effect)
 
@@ -223,7 +223,7 @@ class _NodeListener:
 
     def received(self, message: FromNode) -> None:
         """See NodeLinkListener."""
-        self._listener.heard(self._name, message)
+        self._listener.message_received(self._name, message)
 
     def failed(self, failure: LinkFailure) -> None:
         """See NodeLinkListener."""

@@ -14,12 +14,12 @@ from handoff_actors.core.cluster.membership import (
     MemberDown,
     MembershipEffect,
     MembershipEvent,
+    MembershipFull,
     MembershipMachine,
     MembersReported,
     MemberSuspected,
     MemberUnreachable,
     MemberUp,
-    NoRoom,
     SetSeeds,
     Subscribe,
     Unsubscribe,
@@ -71,7 +71,7 @@ class AnnouncedNode(Protocol):
     def advert(self) -> Advert:
         """Say how it stands now."""
 
-    def count_members(self, members: int) -> None:
+    def set_member_count(self, members: int) -> None:
         """Take note of how many others hear it."""
 
 
@@ -94,7 +94,7 @@ class Discovery:
             self._machine, self._perform, self._crashed
         )
         self._publisher: Publisher | None = None
-        self._subscriber = network.subscriber(self._heard)
+        self._subscriber = network.subscriber(self._received)
         self._introductions: dict[str, _Introduction] = {}
         #: The members as the listener knows them, by name, and the seeds: what the machine has after a crash.
         self._members: dict[str, Advert] = {}
@@ -148,17 +148,17 @@ class Discovery:
         if self._publisher is not None:
             self._publisher.publish(Published(advert))
 
-    def told_of(self, adverts: Sequence[Advert], suspects: Sequence[str] = ()) -> None:
+    def members_reported(self, adverts: Sequence[Advert], suspects: Sequence[str] = ()) -> None:
         """A node has said whom it knows, and of whom it has not heard for a while."""
-        self._driver.feed(MembersReported(tuple(filter(_is_sound, adverts)), tuple(suspects)))
+        self._driver.feed(MembersReported(tuple(filter(_is_valid, adverts)), tuple(suspects)))
 
-    def introduced(self, advert: Advert) -> None:
+    def node_introduced(self, advert: Advert) -> None:
         """A node has introduced itself to the node in this process: all others are told."""
         self._driver.feed(MembersReported((advert,)))
         if self._publisher is not None:
             self._publisher.publish(Joined(advert))
 
-    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+    def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """A member's connection has broken and can't be made again."""
         self._driver.feed(MemberUnreachable(name, incarnation, reason))
 
@@ -175,12 +175,12 @@ class Discovery:
 
     # --- What happens -------------------------------------------------------------------------------------------
 
-    def _heard(self, messages: list[OnBus]) -> None:
+    def _received(self, messages: list[OnBus]) -> None:
         for message in messages:
             match message:
-                case Published(advert) if _is_sound(advert):
+                case Published(advert) if _is_valid(advert):
                     self._driver.feed(AdvertReceived(advert))
-                case Joined(advert) if _is_sound(advert):
+                case Joined(advert) if _is_valid(advert):
                     self._driver.feed(MembersReported((advert,)))
                 case Published() | Joined():
                     pass
@@ -197,7 +197,7 @@ class Discovery:
                     self._subscriber.unsubscribe(bus)
             case Introduce(address):
                 self._introduce(address)
-            case NoRoom(name):
+            case MembershipFull(name):
                 log.error("too many members to take in another one", extra={"member": name})
             case MemberUp(advert):
                 log.info("member up", extra={"member": advert.name, "address": advert.address})
@@ -229,7 +229,7 @@ class Discovery:
 
     def _count_members(self) -> None:
         if self._own is not None:
-            self._own.count_members(self._machine.size)
+            self._own.set_member_count(self._machine.size)
 
     def _subscribe(self, bus: str) -> None:
         try:
@@ -242,7 +242,7 @@ class Discovery:
         introduction = self._introductions.get(address)
         if introduction is None:
             introduction = _Introduction(
-                address, self.told_of, lambda: self._introductions.pop(address, None)
+                address, self.members_reported, lambda: self._introductions.pop(address, None)
             )
             self._introductions[address] = introduction
             own = None if self._own is None else self._own.advert()
@@ -275,7 +275,7 @@ class Discovery:
             self._introduce(address)
 
 
-def _is_sound(advert: Advert) -> bool:
+def _is_valid(advert: Advert) -> bool:
     try:
         check_advert(advert)
     except RemoteProtocolError as error:
@@ -292,18 +292,18 @@ class _Introduction:
     def __init__(
         self,
         address: str,
-        learned: Callable[[Sequence[Advert], Sequence[str]], None],
-        ended: Callable[[], object],
+        on_members: Callable[[Sequence[Advert], Sequence[str]], None],
+        on_end: Callable[[], object],
     ) -> None:
         self._address = address
-        self._learned = learned
-        self._ended = ended
+        self._on_members = on_members
+        self._on_end = on_end
         #: None, or why it failed.
         self.answered: asyncio.Future[HandoffError | None] = asyncio.get_running_loop().create_future()
 
     def welcomed(self, welcome: Welcome) -> None:
         """See NodeLinkListener."""
-        self._learned(welcome.members, welcome.suspects)
+        self._on_members(welcome.members, welcome.suspects)
         self.end(None)
 
     def received(self, message: FromNode) -> None:
@@ -319,7 +319,7 @@ class _Introduction:
         """Hang up, with this answer."""
         if not self.answered.done():
             self.answered.set_result(failure)
-            self._ended()
+            self._on_end()
             # Otherwise the node would keep a place for us until a lease ends that nobody renews.
             self.link.send(Goodbye())
             self.link.close()

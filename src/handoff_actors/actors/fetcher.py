@@ -33,7 +33,7 @@ class Fetcher:
 
     def __init__(self, ask: Callable[[str, Fetch], None]) -> None:
         self._ask = ask
-        self._fetching = Transfers()
+        self._transfers = Transfers()
         self._arrivals: dict[int, _Arrival] = {}
         self._numbers = itertools.count(1)
 
@@ -53,17 +53,17 @@ class Fetcher:
         """
         request = next(self._numbers)
         self._arrivals[request] = _Arrival(land, done)
-        self._perform(self._fetching.want(request, run, index, nbytes, holders))
+        self._perform(self._transfers.start(request, run, index, nbytes, holders))
         return request
 
-    def chunk(self, holder: str, message: Chunk) -> None:
+    def chunk_received(self, holder: str, message: Chunk) -> None:
         """A piece has come; from another than the one that was asked it is left out."""
         arrival = self._arrivals.get(message.request)
-        if arrival is None or self._fetching.asks(message.request) != holder:
+        if arrival is None or self._transfers.current_holder(message.request) != holder:
             return
-        if not self._fetching.awaits(message.request, message.offset, len(message.data), message.total):
+        if not self._transfers.is_expected(message.request, message.offset, len(message.data), message.total):
             # What it has now is something else than what it had at first.
-            self._perform(self._fetching.gone(message.request))
+            self._perform(self._transfers.value_gone(message.request))
             return
         try:
             if arrival.landing is None:
@@ -74,16 +74,16 @@ class Fetcher:
                 message.request, f"there is no room for its {message.total} bytes: {error.strerror}"
             )
             return
-        self._perform(self._fetching.chunk(message.request, len(message.data), message.total))
+        self._perform(self._transfers.chunk_received(message.request, len(message.data), message.total))
 
-    def gone(self, holder: str, request: int) -> None:
+    def value_gone(self, holder: str, request: int) -> None:
         """A holder has it no more; what another than the one that was asked says is left out."""
-        if self._fetching.asks(request) == holder:
-            self._perform(self._fetching.gone(request))
+        if self._transfers.current_holder(request) == holder:
+            self._perform(self._transfers.value_gone(request))
 
     def holder_lost(self, holder: str, reason: str) -> None:
         """Nothing comes from a holder any more."""
-        self._perform(self._fetching.holder_lost(holder, reason))
+        self._perform(self._transfers.holder_lost(holder, reason))
 
     def cancel(self, *requests: int) -> None:
         """Nobody wants these any more; `done` is not called."""
@@ -91,7 +91,7 @@ class Fetcher:
             arrival = self._arrivals.pop(request, None)
             if arrival is not None and arrival.landing is not None:
                 arrival.landing.abandon()
-        self._perform(self._fetching.cancel(*requests))
+        self._perform(self._transfers.cancel(*requests))
 
     def close(self) -> None:
         """Let go of everything."""

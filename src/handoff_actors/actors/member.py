@@ -87,14 +87,14 @@ class Member:
 
         Raises HandoffError if there is one already, OSError if the address is taken, InvalidKeyError.
         """
-        self.check_that_it_has_no_node()
+        self.check_hosts_no_node()
         if listen is not None:
             self._open(node, listen, advertise)
         elif self._discovery is not None:
             node.fetch_over(self.network())
         self.node = node
 
-    def check_that_it_has_no_node(self) -> None:
+    def check_hosts_no_node(self) -> None:
         """Raise HandoffError if there is a node in this process."""
         if self.node is not None:
             raise HandoffError(f"this process has a node already: {self.node.name!r}")
@@ -144,20 +144,20 @@ class Member:
         if self._listener is not None:
             self._listener.member_changed(advert)
 
-    def introduce(self, advert: Advert) -> None:
+    def node_introduced(self, advert: Advert) -> None:
         """Take note of a node that has introduced itself to the one in this process, and tell all others."""
         if self._discovery is not None:
-            self._discovery.introduced(advert)
+            self._discovery.node_introduced(advert)
 
-    def told_of(self, adverts: Sequence[Advert]) -> None:
+    def members_reported(self, adverts: Sequence[Advert]) -> None:
         """Take note of what somebody has said of members."""
         if self._discovery is not None:
-            self._discovery.told_of(adverts)
+            self._discovery.members_reported(adverts)
 
-    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+    def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """A member's connection has broken and can't be made again."""
         if self._discovery is not None:
-            self._discovery.unreachable(name, incarnation, reason)
+            self._discovery.member_unreachable(name, incarnation, reason)
 
     async def close(self) -> None:
         """End at once. No process, socket or file is left."""
@@ -188,5 +188,5 @@ class Member:
             return
         if discovery is not None:
             discovery.seek(list(self._seeds))
-            discovery.told_of(earlier.members(), earlier.suspects())
+            discovery.members_reported(earlier.members(), earlier.suspects())
         earlier.close()

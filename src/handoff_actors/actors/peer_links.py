@@ -32,7 +32,7 @@ class PeerLinks:
         """Ask for a piece of a value, connecting first if need be."""
         link = self._links.get(address)
         if link is None:
-            holder = _HolderListener(self._fetcher, address, self._forget)
+            holder = _HolderListener(self._fetcher, address, self._holder_lost)
             link = self._links[address] = open_link(self._network, address, self._name, holder)
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
@@ -59,7 +59,7 @@ class PeerLinks:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(BEAT_S, self._beat) if self._links else None
 
-    def _forget(self, address: str, reason: str) -> None:
+    def _holder_lost(self, address: str, reason: str) -> None:
         link = self._links.pop(address, None)
         if link is not None:
             link.close()
@@ -77,10 +77,10 @@ def _keep_freed_memory() -> None:
 class _HolderListener:
     """See NodeLinkListener."""
 
-    def __init__(self, fetcher: Fetcher, address: str, forget: Callable[[str, str], None]) -> None:
+    def __init__(self, fetcher: Fetcher, address: str, on_lost: Callable[[str, str], None]) -> None:
         self._fetcher = fetcher
         self._address = address
-        self._forget = forget
+        self._on_lost = on_lost
 
     def welcomed(self, welcome: Welcome) -> None:
         """See NodeLinkListener. Requests are on their way already."""
@@ -89,12 +89,12 @@ class _HolderListener:
         """See NodeLinkListener."""
         match message:
             case Chunk():
-                self._fetcher.chunk(self._address, message)
+                self._fetcher.chunk_received(self._address, message)
             case Gone(request):
-                self._fetcher.gone(self._address, request)
+                self._fetcher.value_gone(self._address, request)
             case _:
                 pass
 
     def failed(self, failure: LinkFailure) -> None:
         """See NodeLinkListener."""
-        self._forget(self._address, text_of(failure))
+        self._on_lost(self._address, text_of(failure))

@@ -127,7 +127,7 @@ class Hub:
         self.node = node
         address = node.serve(self._memory, f"memory://{node.incarnation}", has_lease=False)
         self._connections.add(node.advert(), self._memory, address)
-        await self._connections.settled()
+        await self._connections.wait_until_settled()
         return node
 
     async def replace_crashed_node(self) -> None:
@@ -153,17 +153,17 @@ class Hub:
     async def join(self, seeds: Sequence[str]) -> None:
         """Use the cluster that any of `seeds` belongs to. Raises as `Session.connect` does."""
         await self._member.join(seeds)
-        await self._connections.settled()
+        await self._connections.wait_until_settled()
 
-    async def reached(self) -> None:
+    async def wait_for_any(self) -> None:
         """Wait until some node can be used, or all have been given up."""
-        await self._connections.reached()
+        await self._connections.wait_for_any()
 
     async def declare(self, name: str, capabilities: Resources) -> None:
         """Have a node offer these capabilities. Raises NodeLost, and TimeoutError after REDECLARE_S."""
         async with asyncio.timeout(REDECLARE_S), self._redeclaring:
             self.send(name, Redeclare(capabilities))
-            await self._connections.until_offered(name, capabilities)
+            await self._connections.wait_until_offered(name, capabilities)
 
     def network(self) -> Network:
         """The sockets of this process. Raises InvalidKeyError."""
@@ -222,19 +222,19 @@ class Hub:
 
     # --- Called by connections, see ConnectionListener ----------------------------------------------------------
 
-    def unreachable(self, name: str, incarnation: str, reason: str) -> None:
+    def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """See ConnectionListener."""
-        self._member.unreachable(name, incarnation, reason)
+        self._member.member_unreachable(name, incarnation, reason)
 
-    def told_of(self, advert: Advert) -> None:
+    def member_reported(self, advert: Advert) -> None:
         """See ConnectionListener."""
-        self._member.told_of([advert])
+        self._member.members_reported([advert])
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See ConnectionListener."""
         self.runs.node_event(event)
 
-    def heard(self, name: str, message: FromNode) -> None:  # noqa: C901 - one table
+    def message_received(self, name: str, message: FromNode) -> None:  # noqa: C901 - one table
         """See ConnectionListener."""
         match message:
             case Completed() | Failed() | Recalled() | Copied() | Closed() | Rejected() | Started():

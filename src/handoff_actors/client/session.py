@@ -324,7 +324,7 @@ class Session:
             await self._hub.replace_crashed_node()
             if self._hub.node is None and not self._hub.is_in_cluster:
                 await self.register_local_node(own_capabilities())
-        await self._hub.reached()
+        await self._hub.wait_for_any()
 
     def received_bytes(self) -> int:
         """Return how many bytes this process has received over sockets, in messages and values, by the links that exist now."""

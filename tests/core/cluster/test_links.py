@@ -50,9 +50,14 @@ def test_a_node_that_is_added_is_connected_to_and_used_once_it_answers() -> None
     machine = LinksMachine()
 
     assert machine.handle(NodeAdded(A, "at-a"), 0.0) == [OpenLink(1, "a", "at-a", CONNECT_S)]
-    assert (machine.ups(), machine.adverts(), machine.is_hoping, machine.is_settled) == ([], [], True, False)
+    assert (machine.ups(), machine.adverts(), machine.is_connecting, machine.is_settled) == (
+        [],
+        [],
+        True,
+        False,
+    )
     assert machine.handle(LinkWelcomed(1, A), 0.1) == [up()]
-    assert (machine.ups(), machine.adverts(), machine.is_hoping, machine.is_settled) == (
+    assert (machine.ups(), machine.adverts(), machine.is_connecting, machine.is_settled) == (
         [up()],
         [A],
         False,
@@ -63,7 +68,7 @@ def test_a_node_that_is_added_is_connected_to_and_used_once_it_answers() -> None
 def test_without_nodes_there_is_nothing_to_hope_for() -> None:
     machine = LinksMachine()
 
-    assert (machine.is_hoping, machine.is_settled, machine.wake_at) == (False, True, None)
+    assert (machine.is_connecting, machine.is_settled, machine.wake_at) == (False, True, None)
     assert (machine.link_to("a"), machine.advert_of("a")) == (None, None)
 
 
@@ -105,7 +110,7 @@ def test_a_link_that_never_came_about_is_reported_and_given_up() -> None:
         ReportUnreachable("a", A.incarnation, "refused"),
     ]
     assert machine.link_to("a") is None
-    assert not machine.is_hoping
+    assert not machine.is_connecting
 
 
 def test_what_a_replaced_link_says_is_ignored() -> None:

@@ -5,20 +5,20 @@ from handoff_actors.core.cluster.membership import (
     COMPARE_S,
     DOUBT_S,
     FORGET_S,
-    FULL_S,
+    FULL_REPORT_S,
     GONE_S,
-    SEED_S,
+    SEED_RETRY_S,
     SUSPECT_S,
     AdvertReceived,
     Introduce,
     MemberChanged,
     MemberDown,
+    MembershipFull,
     MembershipMachine,
     MembersReported,
     MemberSuspected,
     MemberUnreachable,
     MemberUp,
-    NoRoom,
     SetSeeds,
     Subscribe,
     Unsubscribe,
@@ -369,9 +369,9 @@ def test_seed_that_is_away_is_tried_again_and_again() -> None:
     machine = MembershipMachine()
 
     assert machine.handle(SetSeeds(["at-a"]), 0.0) == []
-    assert machine.wake_at == SEED_S
-    assert machine.wake(SEED_S) == [Introduce("at-a")]
-    assert machine.wake_at == 2 * SEED_S
+    assert machine.wake_at == SEED_RETRY_S
+    assert machine.wake(SEED_RETRY_S) == [Introduce("at-a")]
+    assert machine.wake_at == 2 * SEED_RETRY_S
 
 
 def test_seed_that_is_named_twice_keeps_its_time() -> None:
@@ -380,16 +380,16 @@ def test_seed_that_is_named_twice_keeps_its_time() -> None:
 
     machine.handle(SetSeeds(["at-a", "at-b"]), 2.0)
 
-    assert machine.wake(SEED_S) == [Introduce("at-a")]
+    assert machine.wake(SEED_RETRY_S) == [Introduce("at-a")]
 
 
 def test_seed_that_is_a_member_is_left_alone_until_it_is_gone() -> None:
     machine = machine_with(advert("a"))
     machine.handle(SetSeeds(["at-a"]), 0.0)
 
-    assert machine.wake(SEED_S) == [SUSPECTED]
-    assert machine.wake(2 * SEED_S) == []
-    assert machine.wake(3 * SEED_S) == [MemberDown("a", "a1", SILENCE), Introduce("at-a")]
+    assert machine.wake(SEED_RETRY_S) == [SUSPECTED]
+    assert machine.wake(2 * SEED_RETRY_S) == []
+    assert machine.wake(3 * SEED_RETRY_S) == [MemberDown("a", "a1", SILENCE), Introduce("at-a")]
 
 
 def test_nobody_to_wait_for_means_no_wake() -> None:
@@ -404,21 +404,21 @@ def machine_of(size: int) -> MembershipMachine:
 
 
 def test_no_more_than_so_many_members_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(membership, "MAX_MEMBERS", 3)
     machine = machine_of(3)
 
     effects = machine.handle(MembersReported([advert("false1"), advert("false2")]), 1.0)
 
     # Told once, and not again for a while.
-    assert effects == [NoRoom("false1")]
-    assert machine.handle(AdvertReceived(advert("false3")), 1.0 + FULL_S - 0.1) == []
-    assert machine.handle(AdvertReceived(advert("false4")), 1.0 + FULL_S) == [NoRoom("false4")]
+    assert effects == [MembershipFull("false1")]
+    assert machine.handle(AdvertReceived(advert("false3")), 1.0 + FULL_REPORT_S - 0.1) == []
+    assert machine.handle(AdvertReceived(advert("false4")), 1.0 + FULL_REPORT_S) == [MembershipFull("false4")]
     assert [member.name for member in machine.alive()] == ["m0", "m1", "m2"]
     machine.check()
 
 
 def test_who_has_gone_makes_room_first_gone_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(membership, "MAX_MEMBERS", 3)
     machine = machine_of(3)
     for when, name in ((1.0, "m1"), (2.0, "m0")):
         machine.handle(MemberUnreachable(name, f"{name}1", "it broke"), when)
@@ -427,12 +427,12 @@ def test_who_has_gone_makes_room_first_gone_first(monkeypatch: pytest.MonkeyPatc
 
     assert effects == [Unsubscribe("bus-m11"), Subscribe("bus-new1"), MemberUp(advert("new"))]
     assert machine.handle(AdvertReceived(advert("m1", seq=2)), 4.0)[-1] == MemberUp(advert("m1", seq=2))
-    assert machine.handle(AdvertReceived(advert("another")), 5.0) == [NoRoom("another")]
+    assert machine.handle(AdvertReceived(advert("another")), 5.0) == [MembershipFull("another")]
     machine.check()
 
 
 def test_next_life_of_a_member_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(membership, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(membership, "MAX_MEMBERS", 3)
     machine = machine_of(3)
 
     effects = machine.handle(AdvertReceived(advert("m1", life="2")), 1.0)

@@ -6,10 +6,10 @@ from hypothesis import given, settings, strategies as st
 
 from handoff_actors.core.cluster.transfers import (
     CHUNK_NBYTES,
+    MAX_TRANSFERS,
     MAX_VALUE_NBYTES,
-    TRANSFERS,
-    TURN,
-    WINDOW,
+    TURN_CHUNKS,
+    WINDOW_CHUNKS,
     FetchEffect,
     RequestChunk,
     TransferCompleted,
@@ -30,72 +30,72 @@ def ask(holder: str, request: int, *chunks: int) -> list[FetchEffect]:
     return [RequestChunk(holder, fetch) for fetch in fetches]
 
 
-def want(fetching: Transfers, request: int, nbytes: int, *holders: str) -> list[FetchEffect]:
-    return fetching.want(request, RUN, INDEX, nbytes, holders)
+def start_transfer(transfers: Transfers, request: int, nbytes: int, *holders: str) -> list[FetchEffect]:
+    return transfers.start(request, RUN, INDEX, nbytes, holders)
 
 
 def busy_fetching(*waiting: int) -> Transfers:
     """As many transfers from `a` as go on at once, from number 1, and these, which wait."""
-    fetching = Transfers()
-    for request in [*range(1, TRANSFERS + 1), *waiting]:
-        want(fetching, request, 10, "a", "b")
-    return fetching
+    transfers = Transfers()
+    for request in [*range(1, MAX_TRANSFERS + 1), *waiting]:
+        start_transfer(transfers, request, 10, "a", "b")
+    return transfers
 
 
 # --- One transfer ---------------------------------------------------------------------------------------------
 
 
 def test_value_of_one_chunk_is_asked_for_once_and_lands() -> None:
-    fetching = Transfers()
+    transfers = Transfers()
 
-    asked = want(fetching, 1, 10, "a")
-    landed = fetching.chunk(1, 10, 10)
+    asked = start_transfer(transfers, 1, 10, "a")
+    landed = transfers.chunk_received(1, 10, 10)
 
     assert asked == ask("a", 1, 0)
     assert landed == [TransferCompleted(1)]
-    assert fetching.asks(1) is None
-    fetching.check()
+    assert transfers.current_holder(1) is None
+    transfers.check()
 
 
 def test_window_of_chunks_is_asked_for_and_moves_with_what_arrives() -> None:
-    fetching = Transfers()
-    total = (WINDOW + 1) * CHUNK_NBYTES + 1
+    transfers = Transfers()
+    total = (WINDOW_CHUNKS + 1) * CHUNK_NBYTES + 1
 
-    asked = want(fetching, 1, total, "a")
-    after_each = [fetching.chunk(1, CHUNK_NBYTES, total) for _ in range(WINDOW + 1)]
-    landed = fetching.chunk(1, 1, total)
+    asked = start_transfer(transfers, 1, total, "a")
+    after_each = [transfers.chunk_received(1, CHUNK_NBYTES, total) for _ in range(WINDOW_CHUNKS + 1)]
+    landed = transfers.chunk_received(1, 1, total)
 
-    assert asked == ask("a", 1, *range(WINDOW))
-    assert after_each == [ask("a", 1, WINDOW), ask("a", 1, WINDOW + 1), [], [], []]
+    assert asked == ask("a", 1, *range(WINDOW_CHUNKS))
+    assert after_each == [ask("a", 1, WINDOW_CHUNKS), ask("a", 1, WINDOW_CHUNKS + 1), [], [], []]
     assert landed == [TransferCompleted(1)]
 
 
 def test_empty_value_lands_with_its_only_chunk() -> None:
-    fetching = Transfers()
+    transfers = Transfers()
 
-    asked = want(fetching, 1, 0, "a")
+    asked = start_transfer(transfers, 1, 0, "a")
 
     assert asked == ask("a", 1, 0)
-    assert fetching.awaits(1, 0, 0, 0)
-    assert fetching.chunk(1, 0, 0) == [TransferCompleted(1)]
+    assert transfers.is_expected(1, 0, 0, 0)
+    assert transfers.chunk_received(1, 0, 0) == [TransferCompleted(1)]
 
 
 def test_value_that_is_larger_than_was_said_is_asked_for_to_its_end() -> None:
-    fetching = Transfers()
-    want(fetching, 1, 10, "a")
+    transfers = Transfers()
+    start_transfer(transfers, 1, 10, "a")
 
-    assert fetching.awaits(1, 0, CHUNK_NBYTES, CHUNK_NBYTES + 5)
-    assert fetching.chunk(1, CHUNK_NBYTES, CHUNK_NBYTES + 5) == ask("a", 1, 1)
-    assert fetching.chunk(1, 5, CHUNK_NBYTES + 5) == [TransferCompleted(1)]
+    assert transfers.is_expected(1, 0, CHUNK_NBYTES, CHUNK_NBYTES + 5)
+    assert transfers.chunk_received(1, CHUNK_NBYTES, CHUNK_NBYTES + 5) == ask("a", 1, 1)
+    assert transfers.chunk_received(1, 5, CHUNK_NBYTES + 5) == [TransferCompleted(1)]
 
 
 def test_value_that_is_smaller_than_was_said_lands_with_its_last_chunk() -> None:
-    fetching = Transfers()
-    want(fetching, 1, 3 * CHUNK_NBYTES, "a")
+    transfers = Transfers()
+    start_transfer(transfers, 1, 3 * CHUNK_NBYTES, "a")
 
-    assert fetching.awaits(1, 0, 5, 5)
-    assert fetching.chunk(1, 5, 5) == [TransferCompleted(1)]
-    assert fetching.chunk(1, 0, 5) == []
+    assert transfers.is_expected(1, 0, 5, 5)
+    assert transfers.chunk_received(1, 5, 5) == [TransferCompleted(1)]
+    assert transfers.chunk_received(1, 0, 5) == []
 
 
 @pytest.mark.parametrize(
@@ -110,91 +110,91 @@ def test_value_that_is_smaller_than_was_said_lands_with_its_last_chunk() -> None
     ],
 )
 def test_chunk_that_does_not_follow_is_not_awaited(offset: int, nbytes: int, total: int) -> None:
-    fetching = Transfers()
-    want(fetching, 1, 3 * CHUNK_NBYTES, "a")
-    fetching.chunk(1, CHUNK_NBYTES, 3 * CHUNK_NBYTES)
+    transfers = Transfers()
+    start_transfer(transfers, 1, 3 * CHUNK_NBYTES, "a")
+    transfers.chunk_received(1, CHUNK_NBYTES, 3 * CHUNK_NBYTES)
 
-    assert fetching.awaits(1, CHUNK_NBYTES, CHUNK_NBYTES, 3 * CHUNK_NBYTES)
-    assert not fetching.awaits(1, offset, nbytes, total)
+    assert transfers.is_expected(1, CHUNK_NBYTES, CHUNK_NBYTES, 3 * CHUNK_NBYTES)
+    assert not transfers.is_expected(1, offset, nbytes, total)
 
 
 def test_first_chunk_of_a_value_that_no_machine_has_room_for_is_not_awaited() -> None:
-    fetching = Transfers()
-    want(fetching, 1, 10, "a")
+    transfers = Transfers()
+    start_transfer(transfers, 1, 10, "a")
 
-    assert fetching.awaits(1, 0, CHUNK_NBYTES, MAX_VALUE_NBYTES)
-    assert not fetching.awaits(1, 0, CHUNK_NBYTES, MAX_VALUE_NBYTES + 1)
+    assert transfers.is_expected(1, 0, CHUNK_NBYTES, MAX_VALUE_NBYTES)
+    assert not transfers.is_expected(1, 0, CHUNK_NBYTES, MAX_VALUE_NBYTES + 1)
 
 
 def test_chunk_that_nobody_asked_for_is_not_awaited() -> None:
-    fetching = busy_fetching(8)
+    transfers = busy_fetching(8)
 
-    assert fetching.asks(8) == "a"
-    assert not fetching.awaits(8, 0, 10, 10)
+    assert transfers.current_holder(8) == "a"
+    assert not transfers.is_expected(8, 0, 10, 10)
 
 
 # --- Several holders ------------------------------------------------------------------------------------------
 
 
 def test_value_that_nobody_holds_is_lost() -> None:
-    fetching = Transfers()
+    transfers = Transfers()
 
-    assert want(fetching, 1, 10) == [TransferFailed(1, "nobody is said to hold it")]
-    assert fetching.asks(1) is None
-    fetching.check()
+    assert start_transfer(transfers, 1, 10) == [TransferFailed(1, "nobody is said to hold it")]
+    assert transfers.current_holder(1) is None
+    transfers.check()
 
 
 def test_next_holder_is_asked_from_the_start_and_may_have_another_size() -> None:
-    fetching = Transfers()
-    want(fetching, 1, 2 * CHUNK_NBYTES, "a", "b", "a")
-    fetching.chunk(1, CHUNK_NBYTES, 2 * CHUNK_NBYTES)
+    transfers = Transfers()
+    start_transfer(transfers, 1, 2 * CHUNK_NBYTES, "a", "b", "a")
+    transfers.chunk_received(1, CHUNK_NBYTES, 2 * CHUNK_NBYTES)
 
-    restarted = fetching.gone(1)
+    restarted = transfers.value_gone(1)
 
     assert restarted == [TransferRestarted(1), *ask("b", 1, 0, 1)]
-    assert fetching.asks(1) == "b"
-    assert fetching.awaits(1, 0, 9, 9)
-    assert fetching.chunk(1, 9, 9) == [TransferCompleted(1)]
+    assert transfers.current_holder(1) == "b"
+    assert transfers.is_expected(1, 0, 9, 9)
+    assert transfers.chunk_received(1, 9, 9) == [TransferCompleted(1)]
 
 
 def test_value_is_lost_once_no_holder_has_it_any_more() -> None:
-    fetching = Transfers()
-    want(fetching, 1, 10, "a", "b", "a")
+    transfers = Transfers()
+    start_transfer(transfers, 1, 10, "a", "b", "a")
 
-    assert fetching.gone(1) == [TransferRestarted(1), *ask("b", 1, 0)]
-    assert fetching.gone(1) == [TransferFailed(1, "b has it no more")]
-    assert fetching.gone(1) == []
-    fetching.check()
+    assert transfers.value_gone(1) == [TransferRestarted(1), *ask("b", 1, 0)]
+    assert transfers.value_gone(1) == [TransferFailed(1, "b has it no more")]
+    assert transfers.value_gone(1) == []
+    transfers.check()
 
 
 def test_all_transfers_leave_a_holder_that_is_lost_and_it_is_asked_for_nothing() -> None:
-    fetching = busy_fetching(8, 9)
+    transfers = busy_fetching(8, 9)
 
-    effects = fetching.holder_lost("a", "refused")
+    effects = transfers.holder_lost("a", "refused")
 
     asked = [
         effect
-        for request in range(1, TRANSFERS + 1)
+        for request in range(1, MAX_TRANSFERS + 1)
         for effect in (TransferRestarted(request), *ask("b", request, 0))
     ]
     assert effects == [*asked, TransferRestarted(8), TransferRestarted(9)]
-    assert fetching.chunk(1, 10, 10) == [TransferCompleted(1), *ask("b", 8, 0)]
-    fetching.check()
+    assert transfers.chunk_received(1, 10, 10) == [TransferCompleted(1), *ask("b", 8, 0)]
+    transfers.check()
 
 
 def test_reason_names_the_holder_that_was_lost() -> None:
-    fetching = Transfers()
-    want(fetching, 1, 10, "a")
-    want(fetching, 2, 10, "")
+    transfers = Transfers()
+    start_transfer(transfers, 1, 10, "a")
+    start_transfer(transfers, 2, 10, "")
 
-    assert fetching.holder_lost("a", "refused") == [TransferFailed(1, "a can't be reached: refused")]
-    assert fetching.holder_lost("", "closed") == [TransferFailed(2, "the app can't be reached: closed")]
+    assert transfers.holder_lost("a", "refused") == [TransferFailed(1, "a can't be reached: refused")]
+    assert transfers.holder_lost("", "closed") == [TransferFailed(2, "the app can't be reached: closed")]
 
 
 def test_holder_that_was_asked_for_nothing_can_be_lost() -> None:
-    fetching = busy_fetching()
+    transfers = busy_fetching()
 
-    assert fetching.holder_lost("b", "refused") == []
+    assert transfers.holder_lost("b", "refused") == []
 
 
 # --- Many transfers -------------------------------------------------------------------------------------------
@@ -204,19 +204,19 @@ class OneHolder:
     """Gives chunks in the order in which they are asked for."""
 
     def __init__(self, *totals: int) -> None:
-        self.fetching = Transfers()
+        self.transfers = Transfers()
         self.totals = dict(enumerate(totals, start=1))
         self.arrived = dict.fromkeys(self.totals, 0)
         #: (request, bytes) that have been asked for and not been given.
         self.asked: deque[tuple[int, int]] = deque()
         for request, total in self.totals.items():
-            self._note(want(self.fetching, request, total, "a"))
+            self._note(start_transfer(self.transfers, request, total, "a"))
 
     def give(self) -> None:
         request, nbytes = self.asked.popleft()
         self.arrived[request] += nbytes
-        self._note(self.fetching.chunk(request, nbytes, self.totals[request]))
-        self.fetching.check()
+        self._note(self.transfers.chunk_received(request, nbytes, self.totals[request]))
+        self.transfers.check()
 
     def is_done(self, request: int) -> bool:
         return self.arrived[request] == self.totals[request]
@@ -229,77 +229,77 @@ class OneHolder:
 
 
 def test_small_value_waits_for_a_turn_of_large_ones_only() -> None:
-    holder = OneHolder(*[100 * TURN * CHUNK_NBYTES] * TRANSFERS, 10)
+    holder = OneHolder(*[100 * TURN_CHUNKS * CHUNK_NBYTES] * MAX_TRANSFERS, 10)
 
     given = 0
-    while not holder.is_done(TRANSFERS + 1):
+    while not holder.is_done(MAX_TRANSFERS + 1):
         holder.give()
         given += 1
 
-    assert given <= TRANSFERS * (TURN + WINDOW)
+    assert given <= MAX_TRANSFERS * (TURN_CHUNKS + WINDOW_CHUNKS)
 
 
 def test_many_values_share_a_holder_fairly() -> None:
-    holder = OneHolder(*[10 * TURN * CHUNK_NBYTES + 1] * (2 * TRANSFERS - 1))
+    holder = OneHolder(*[10 * TURN_CHUNKS * CHUNK_NBYTES + 1] * (2 * MAX_TRANSFERS - 1))
     widest = 0
 
     while holder.asked:
         holder.give()
-        assert len(holder.asked) <= TRANSFERS * WINDOW
+        assert len(holder.asked) <= MAX_TRANSFERS * WINDOW_CHUNKS
         widest = max(widest, max(holder.arrived.values()) - min(holder.arrived.values()))
 
     assert all(map(holder.is_done, holder.totals))
-    assert widest <= 2 * TURN * CHUNK_NBYTES
+    assert widest <= 2 * TURN_CHUNKS * CHUNK_NBYTES
 
 
 def test_transfer_that_nobody_waits_for_keeps_its_window_full() -> None:
-    holder = OneHolder(3 * TURN * CHUNK_NBYTES)
+    holder = OneHolder(3 * TURN_CHUNKS * CHUNK_NBYTES)
 
-    for _ in range(3 * TURN - WINDOW):
-        assert len(holder.asked) == WINDOW
+    for _ in range(3 * TURN_CHUNKS - WINDOW_CHUNKS):
+        assert len(holder.asked) == WINDOW_CHUNKS
         holder.give()
 
 
 def test_transfers_beyond_the_limit_wait_for_their_turn() -> None:
-    fetching = busy_fetching()
+    transfers = busy_fetching()
 
-    assert want(fetching, 8, 10, "a") == []
-    assert want(fetching, 9, 10, "a") == []
-    assert fetching.chunk(2, 10, 10) == [TransferCompleted(2), *ask("a", 8, 0)]
-    assert fetching.chunk(8, 10, 10) == [TransferCompleted(8), *ask("a", 9, 0)]
-    fetching.check()
+    assert start_transfer(transfers, 8, 10, "a") == []
+    assert start_transfer(transfers, 9, 10, "a") == []
+    assert transfers.chunk_received(2, 10, 10) == [TransferCompleted(2), *ask("a", 8, 0)]
+    assert transfers.chunk_received(8, 10, 10) == [TransferCompleted(8), *ask("a", 9, 0)]
+    transfers.check()
 
 
 def test_one_that_is_gone_makes_room_for_one_that_waits() -> None:
-    fetching = busy_fetching(8)
+    transfers = busy_fetching(8)
 
-    assert fetching.gone(1) == [*ask("a", 8, 0), TransferRestarted(1), *ask("b", 1, 0)]
-    fetching.check()
+    assert transfers.value_gone(1) == [*ask("a", 8, 0), TransferRestarted(1), *ask("b", 1, 0)]
+    transfers.check()
 
 
 def test_one_that_waits_can_be_gone() -> None:
-    fetching = busy_fetching(8)
+    transfers = busy_fetching(8)
 
-    assert fetching.gone(8) == [TransferRestarted(8), *ask("b", 8, 0)]
-    fetching.check()
+    assert transfers.value_gone(8) == [TransferRestarted(8), *ask("b", 8, 0)]
+    transfers.check()
 
 
 def test_cancelled_transfer_makes_room_and_its_chunks_change_nothing() -> None:
-    fetching = busy_fetching(8)
+    transfers = busy_fetching(8)
 
-    assert fetching.cancel(1) == ask("a", 8, 0)
-    assert fetching.asks(1) is None
-    assert fetching.chunk(1, 10, 10) == []
-    assert fetching.gone(1) == []
-    assert fetching.cancel(1) == []
-    fetching.check()
+    assert transfers.cancel(1) == ask("a", 8, 0)
+    assert transfers.current_holder(1) is None
+    assert transfers.chunk_received(1, 10, 10) == []
+    assert transfers.value_gone(1) == []
+    assert transfers.cancel(1) == []
+    transfers.check()
 
 
 def test_none_of_many_that_are_cancelled_is_begun_in_the_place_of_another() -> None:
-    fetching = busy_fetching(8, 9, 10)
+    transfers = busy_fetching(8, 9, 10)
 
-    assert fetching.cancel(1, 2, 8, 9) == ask("a", 10, 0)
-    fetching.check()
+    assert transfers.cancel(1, 2, 8, 9) == ask("a", 10, 0)
+    transfers.check()
 
 
 # --- Whatever happens -----------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ class Exchange:
     """Holders that answer in order, vanish, or have a value no more; their values may differ in size."""
 
     def __init__(self, random: Random) -> None:
-        self.fetching = Transfers()
+        self.transfers = Transfers()
         self.ends: Counter[int] = Counter()
         self.open: set[int] = set()
         self._random = random
@@ -322,13 +322,13 @@ class Exchange:
         self._written: Counter[int] = Counter()
         self._totals: dict[int, int] = {}
 
-    def want(self, request: int, nbytes: int, holders: list[str]) -> None:
+    def start(self, request: int, nbytes: int, holders: list[str]) -> None:
         self.open.add(request)
         for holder in holders:
             self._sizes[holder, request] = self._random.choice(
                 [nbytes, nbytes, nbytes + CHUNK_NBYTES, nbytes // 2]
             )
-        self._perform(self.fetching.want(request, RUN, INDEX, nbytes, holders))
+        self._perform(self.transfers.start(request, RUN, INDEX, nbytes, holders))
 
     def step(self) -> None:
         """Let one holder that was asked answer, or vanish; or let the one who wants a value give up on it."""
@@ -337,11 +337,11 @@ class Exchange:
         match self._random.randrange(40):
             case 0:
                 self._asked[holder].clear()
-                self._perform(self.fetching.holder_lost(holder, "vanished"))
+                self._perform(self.transfers.holder_lost(holder, "vanished"))
             case 1 if self.open:
                 cancelled = self._random.sample(sorted(self.open), self._random.randint(1, len(self.open)))
                 self.open.difference_update(cancelled)
-                self._perform(self.fetching.cancel(*cancelled))
+                self._perform(self.transfers.cancel(*cancelled))
             case kind:
                 self._answer(holder, self._asked[holder].popleft(), has_it=kind > 3)
 
@@ -350,17 +350,17 @@ class Exchange:
         return not any(self._asked.values())
 
     def _answer(self, holder: str, fetch: Fetch, *, has_it: bool) -> None:
-        if self.fetching.asks(fetch.request) != holder:
+        if self.transfers.current_holder(fetch.request) != holder:
             return
         total = self._sizes[holder, fetch.request]
         nbytes = max(0, min(fetch.length, total - fetch.offset))
-        if not has_it or not self.fetching.awaits(fetch.request, fetch.offset, nbytes, total):
-            self._perform(self.fetching.gone(fetch.request))
+        if not has_it or not self.transfers.is_expected(fetch.request, fetch.offset, nbytes, total):
+            self._perform(self.transfers.value_gone(fetch.request))
             return
         assert fetch.offset == self._written[fetch.request]
         self._written[fetch.request] += nbytes
         self._totals[fetch.request] = total
-        self._perform(self.fetching.chunk(fetch.request, nbytes, total))
+        self._perform(self.transfers.chunk_received(fetch.request, nbytes, total))
 
     def _perform(self, effects: list[FetchEffect]) -> None:
         for effect in effects:
@@ -374,10 +374,10 @@ class Exchange:
                     self._end(request)
                 case TransferFailed(request):
                     self._end(request)
-        self.fetching.check()
+        self.transfers.check()
         for holder, fetches in self._asked.items():
-            counted = [fetch for fetch in fetches if self.fetching.asks(fetch.request) == holder]
-            assert len(counted) <= TRANSFERS * WINDOW
+            counted = [fetch for fetch in fetches if self.transfers.current_holder(fetch.request) == holder]
+            assert len(counted) <= MAX_TRANSFERS * WINDOW_CHUNKS
 
     def _end(self, request: int) -> None:
         self.open.remove(request)
@@ -394,7 +394,7 @@ def test_each_transfer_lands_whole_or_is_lost_just_once_and_no_holder_is_flooded
 ) -> None:
     exchange = Exchange(random)
     for request, (nbytes, holders) in enumerate(values):
-        exchange.want(request, nbytes, holders)
+        exchange.start(request, nbytes, holders)
     while not exchange.is_over:
         exchange.step()
 

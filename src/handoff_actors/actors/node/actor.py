@@ -87,7 +87,7 @@ class ClusterView(Protocol):
     def announce(self, advert: Advert) -> None:
         """Publish the node's new advert."""
 
-    def introduce(self, advert: Advert) -> None:
+    def node_introduced(self, advert: Advert) -> None:
         """Take note of a node that has introduced itself."""
 
     def members(self) -> list[Advert]:
@@ -215,7 +215,7 @@ class NodeActor:
             python=PYTHON,
         )
 
-    def count_members(self, members: int) -> None:
+    def set_member_count(self, members: int) -> None:
         """Note that this many other members receive the node's adverts."""
         self._feed(MembersCounted(members))
 
@@ -313,7 +313,7 @@ class NodeActor:
             self._peers[peer] = service
             self._feed(PeerConnected(peer, has_lease, hello.name))
         if hello.advert is not None and self._introductions.is_news(peer, hello.advert):
-            self._cluster.introduce(hello.advert)
+            self._cluster.node_introduced(hello.advert)
         members = [self.advert(), *self._cluster.members()]
         service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self._cluster.suspects()))
 

@@ -53,7 +53,7 @@ class ClusterMonitor:
     async def join(self, seeds: Sequence[str]) -> None:
         """Find the cluster by the address of any member. Raises ConnectionFailed, AuthenticationError, VersionMismatch."""
         await self._member.join(seeds)
-        await self._connections.settled()
+        await self._connections.wait_until_settled()
 
     async def take(self) -> list[MonitoredNode]:
         """Every member, by name, with its runs as they are now."""
@@ -105,17 +105,17 @@ class ClusterMonitor:
             self._unanswered.discard(event.name)
             self._note_answers()
 
-    def heard(self, name: str, message: FromNode) -> None:
+    def message_received(self, name: str, message: FromNode) -> None:
         """See Audience."""
         if isinstance(message, Runs):
             self._runs[name] = message.runs
             self._unanswered.discard(name)
             self._note_answers()
 
-    def unreachable(self, name: str, incarnation: str, reason: str) -> None:  # noqa: ARG002 - Audience's signature
+    def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:  # noqa: ARG002 - ConnectionListener's signature
         """See Audience. Others may reach it, so it stays in the picture, and the next look tries again."""
         self._linked.discard(name)
 
-    def told_of(self, advert: Advert) -> None:
+    def member_reported(self, advert: Advert) -> None:
         """See Audience."""
-        self._member.told_of([advert])
+        self._member.members_reported([advert])

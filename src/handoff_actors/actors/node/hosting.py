@@ -34,7 +34,7 @@ async def host_node(
     address beyond loopback without a cluster key, InvalidKeyError, ConnectionFailed, AuthenticationError,
     VersionMismatch, OSError.
     """
-    member.check_that_it_has_no_node()
+    member.check_hosts_no_node()
     listen = listen or _where_to_listen(seeds)
     if listen is not None:
         member.check_bind(listen)

@@ -75,9 +75,9 @@ class InputFetcher:
         """An app answers."""
         holder = _APP + peer.hex()
         if isinstance(message, Chunk):
-            self._fetcher.chunk(holder, message)
+            self._fetcher.chunk_received(holder, message)
         else:
-            self._fetcher.gone(holder, message.request)
+            self._fetcher.value_gone(holder, message.request)
 
     def lost(self, peer: PeerId, reason: str) -> None:
         """Nothing comes from an app any more."""

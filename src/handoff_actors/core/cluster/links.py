@@ -207,7 +207,7 @@ class LinksMachine:
         return all(node.is_up for node in self._nodes.values())
 
     @property
-    def is_hoping(self) -> bool:
+    def is_connecting(self) -> bool:
         """True if no link is up, and some may yet be."""
         return bool(self._nodes) and not any(node.is_up for node in self._nodes.values())
 

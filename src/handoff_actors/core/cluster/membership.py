@@ -25,13 +25,13 @@ DOUBT_S = 0.5
 #: Views are compared no more often than this.
 COMPARE_S = 2.0
 #: Seeds that are not members are tried again so often.
-SEED_S = 5.0
+SEED_RETRY_S = 5.0
 #: A member that fell silent may come back; after so long nobody listens for it any more.
 FORGET_S = 300.0
 #: Nodes known at once, those that have gone included. Each costs some 20 KB, and a connection to its bus.
-MOST_MEMBERS = 10_000
+MAX_MEMBERS = 10_000
 #: That there are more is told no more often than this.
-FULL_S = 60.0
+FULL_REPORT_S = 60.0
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -114,14 +114,21 @@ class Introduce(Struct, frozen=True):
     address: str
 
 
-class NoRoom(Struct, frozen=True):
+class MembershipFull(Struct, frozen=True):
     """There are so many members that another one is not taken in."""
 
     name: str
 
 
 MembershipEffect = (
-    NoRoom | MemberUp | MemberChanged | MemberSuspected | MemberDown | Subscribe | Unsubscribe | Introduce
+    MembershipFull
+    | MemberUp
+    | MemberChanged
+    | MemberSuspected
+    | MemberDown
+    | Subscribe
+    | Unsubscribe
+    | Introduce
 )
 
 
@@ -132,7 +139,7 @@ class _Member(Struct):
     #: When silence changes what is thought of it.
     due: float
     #: When the machine looks after it, which is no later.
-    alarm: float = float("inf")
+    timer_at: float = float("inf")
     is_suspect: bool = False
     is_in_doubt: bool = False
     is_gone: bool = False
@@ -151,15 +158,15 @@ class MembershipMachine:
         #: By incarnation.
         self._members: dict[str, _Member] = {}
         #: The same by the name under which they came, and then by incarnation.
-        self._namesakes: dict[str, dict[str, _Member]] = {}
+        self._by_name: dict[str, dict[str, _Member]] = {}
         self._seeds: dict[str, float] = {}
         self._compare_at = 0.0
-        self._full_told_at = float("-inf")
+        self._full_reported_at = float("-inf")
         #: None: to be made anew. Every advert is compared with it, and the members hardly ever change.
         self._view: int | None = None
         #: (due, incarnation), soonest first: to look at all members at each word of any is too much for a thousand.
         #: A member whose time has moved on since is put back when its turn comes.
-        self._alarms: list[tuple[float, str]] = []
+        self._timers: list[tuple[float, str]] = []
 
     def alive(self) -> list[Advert]:
         """The latest advert of each member, by name."""
@@ -192,15 +199,17 @@ class MembershipMachine:
         """Take one event."""
         match event:
             case AdvertReceived(advert):
-                return self._spoke(advert, now)
+                return self._advert_received(advert, now)
             case MembersReported(adverts, suspects):
-                return [effect for advert in adverts for effect in self._told_of(advert, suspects, now)]
+                return [
+                    effect for advert in adverts for effect in self._member_reported(advert, suspects, now)
+                ]
             case MemberUnreachable(_, incarnation, reason):
                 member = self._members.get(incarnation)
-                return [] if member is None or member.is_gone else self._drop(member, reason, now)
+                return [] if member is None or member.is_gone else self._mark_gone(member, reason, now)
             case SetSeeds(addresses):
                 for address in addresses:
-                    self._seeds.setdefault(address, now + SEED_S)
+                    self._seeds.setdefault(address, now + SEED_RETRY_S)
                 return []
             case _:
                 assert_never(event)
@@ -211,11 +220,11 @@ class MembershipMachine:
         for member in list(self._members.values()):
             # More than once, if we were held up.
             while now >= member.due:
-                effects += self._stayed_silent(member, now)
+                effects += self._silence_expired(member, now)
         present = {advert.address for advert in self._present()}
         for address, due in self._seeds.items():
             if now >= due:
-                self._seeds[address] = now + SEED_S
+                self._seeds[address] = now + SEED_RETRY_S
                 effects += [] if address in present else [Introduce(address)]
         return effects
 
@@ -232,25 +241,27 @@ class MembershipMachine:
         assert self._own not in self._members, "the node in this place is among its own members"
         assert self.view() == self._make_view(), "members have changed, and the view has not"
         dues = [member.due for member in self._members.values()]
-        assert self._next_due() == min(dues, default=None), "the next alarm is not that of who is due next"
+        assert self._next_due() == min(dues, default=None), (
+            "the next timer is not that of the next member due"
+        )
 
     def _present(self) -> list[Advert]:
         return [member.advert for member in self._members.values() if not member.is_gone]
 
-    def _spoke(self, advert: Advert, now: float) -> list[MembershipEffect]:
+    def _advert_received(self, advert: Advert, now: float) -> list[MembershipEffect]:
         member = self._members.get(advert.incarnation)
         if member is None:
-            return self._welcome(advert, now)
+            return self._admit(advert, now)
         # What it said before it went may come late.
-        is_news = advert.seq > member.advert.seq
+        is_newer = advert.seq > member.advert.seq
         if member.is_gone:
-            return self._welcome(advert, now) if is_news else []
+            return self._admit(advert, now) if is_newer else []
         effects: list[MembershipEffect] = []
         if member.is_suspect:
             effects.append(MemberSuspected(advert.name, is_suspect=False))
         member.is_suspect, member.is_in_doubt = False, False
         self._set_due(member, now + SUSPECT_S)
-        if not is_news:
+        if not is_newer:
             return effects
         member.advert = advert
         effects.append(MemberChanged(advert))
@@ -259,58 +270,58 @@ class MembershipMachine:
             effects.append(Introduce(advert.address))
         return effects
 
-    def _told_of(self, advert: Advert, suspects: Sequence[str], now: float) -> list[MembershipEffect]:
+    def _member_reported(self, advert: Advert, suspects: Sequence[str], now: float) -> list[MembershipEffect]:
         if advert.incarnation in self._members:
             return []
-        effects = self._welcome(advert, now)
+        effects = self._admit(advert, now)
         if effects and advert.name in suspects:
             effects += self._suspect(self._members[advert.incarnation], now)
         return effects
 
-    def _welcome(self, advert: Advert, now: float) -> list[MembershipEffect]:
+    def _admit(self, advert: Advert, now: float) -> list[MembershipEffect]:
         if advert.incarnation == self._own or self._is_outranked(advert):
             return []
         effects: list[MembershipEffect] = []
-        for member in list(self._namesakes.get(advert.name, {}).values()):
+        for member in list(self._by_name.get(advert.name, {}).values()):
             if member.advert.incarnation < advert.incarnation:
                 if not member.is_gone:
-                    effects += self._drop(member, "another node of that name has taken its place", now)
+                    effects += self._mark_gone(member, "another node of that name has taken its place", now)
                 effects += self._forget(member)
-        if len(self._members) >= MOST_MEMBERS:
+        if len(self._members) >= MAX_MEMBERS:
             gone = [member for member in self._members.values() if member.is_gone]
             if not gone:
-                return [*effects, *self._turn_away(advert, now)]
+                return [*effects, *self._reject(advert, now)]
             # Whoever went first.
             effects += self._forget(min(gone, key=lambda member: (member.due, member.advert.incarnation)))
         member = _Member(advert, advert.name, now)
         self._members[advert.incarnation] = member
-        self._namesakes.setdefault(advert.name, {})[advert.incarnation] = member
+        self._by_name.setdefault(advert.name, {})[advert.incarnation] = member
         self._set_due(member, now + SUSPECT_S)
         self._view = None
         # The members that both views lack a moment ago are no reason to ask.
         self._compare_at = now + COMPARE_S
         return [*effects, Subscribe(advert.bus), MemberUp(advert)]
 
-    def _turn_away(self, advert: Advert, now: float) -> list[MembershipEffect]:
-        if now < self._full_told_at + FULL_S:
+    def _reject(self, advert: Advert, now: float) -> list[MembershipEffect]:
+        if now < self._full_reported_at + FULL_REPORT_S:
             return []
-        self._full_told_at = now
-        return [NoRoom(advert.name)]
+        self._full_reported_at = now
+        return [MembershipFull(advert.name)]
 
     def _is_outranked(self, advert: Advert) -> bool:
-        namesakes = self._namesakes.get(advert.name, {})
+        namesakes = self._by_name.get(advert.name, {})
         rivals = [incarnation for incarnation, rival in namesakes.items() if not rival.is_gone]
         if self._own is not None and advert.name == self._own_name:
             rivals.append(self._own)
         return any(rival > advert.incarnation for rival in rivals)
 
-    def _stayed_silent(self, member: _Member, now: float) -> list[MembershipEffect]:
+    def _silence_expired(self, member: _Member, now: float) -> list[MembershipEffect]:
         if member.is_gone:
             return self._forget(member)
         if not member.is_suspect:
             return self._suspect(member, member.due)
         if member.is_in_doubt:
-            return self._drop(member, f"nothing was heard of it for {GONE_S:g} s", now)
+            return self._mark_gone(member, f"nothing was heard of it for {GONE_S:g} s", now)
         member.is_in_doubt = True
         self._set_due(member, now + DOUBT_S)
         return []
@@ -320,7 +331,7 @@ class MembershipMachine:
         self._set_due(member, since + GONE_S - SUSPECT_S)
         return [MemberSuspected(member.advert.name, is_suspect=True)]
 
-    def _drop(self, member: _Member, reason: str, now: float) -> list[MembershipEffect]:
+    def _mark_gone(self, member: _Member, reason: str, now: float) -> list[MembershipEffect]:
         member.is_gone = True
         self._set_due(member, now + FORGET_S)
         self._view = None
@@ -328,30 +339,30 @@ class MembershipMachine:
 
     def _set_due(self, member: _Member, due: float) -> None:
         member.due = due
-        if due < member.alarm:
-            self._set_alarm(member)
+        if due < member.timer_at:
+            self._set_timer(member)
 
-    def _set_alarm(self, member: _Member) -> None:
-        member.alarm = member.due
-        heappush(self._alarms, (member.due, member.advert.incarnation))
+    def _set_timer(self, member: _Member) -> None:
+        member.timer_at = member.due
+        heappush(self._timers, (member.due, member.advert.incarnation))
 
     def _next_due(self) -> float | None:
-        while self._alarms:
-            alarm, incarnation = self._alarms[0]
+        while self._timers:
+            timer_at, incarnation = self._timers[0]
             member = self._members.get(incarnation)
-            if member is not None and alarm == member.alarm == member.due:
-                return alarm
-            heappop(self._alarms)
-            if member is not None and alarm == member.alarm:
-                self._set_alarm(member)
+            if member is not None and timer_at == member.timer_at == member.due:
+                return timer_at
+            heappop(self._timers)
+            if member is not None and timer_at == member.timer_at:
+                self._set_timer(member)
         return None
 
     def _forget(self, member: _Member) -> list[MembershipEffect]:
         del self._members[member.advert.incarnation]
-        namesakes = self._namesakes[member.name]
+        namesakes = self._by_name[member.name]
         del namesakes[member.advert.incarnation]
         if not namesakes:
-            del self._namesakes[member.name]
+            del self._by_name[member.name]
         member.due = float("inf")
         # Addresses are used again: another node may have taken over the port of one that has died.
         is_shared = any(other.advert.bus == member.advert.bus for other in self._members.values())

@@ -16,11 +16,11 @@ from handoff_actors.wire.messages.values import Fetch
 
 CHUNK_NBYTES = 1 << 20
 #: Chunks of one transfer that are asked for and have not come.
-WINDOW = 4
+WINDOW_CHUNKS = 4
 #: Transfers from one holder at once.
-TRANSFERS = 4
+MAX_TRANSFERS = 4
 #: Chunks of one transfer in a row while others wait: enough that filling the window again does not count.
-TURN = 16
+TURN_CHUNKS = 16
 #: No value is larger, whatever a holder says: no machine has that much room.
 MAX_VALUE_NBYTES = 1 << 48
 
@@ -61,8 +61,8 @@ class _Transfer(Struct):
     nbytes: int
     #: Still to be tried, the current one first.
     holders: list[str]
-    asked: int = 0
-    arrived: int = 0
+    requested: int = 0
+    received: int = 0
     #: Where to stop asking if others wait.
     turn_ends_at: int = 0
     reason: str = "nobody is said to hold it"
@@ -80,49 +80,49 @@ class Transfers:
         self._transfers: dict[int, _Transfer] = {}
         self._holders: dict[str, _Holder] = {}
 
-    def want(
+    def start(
         self, request: int, run: RunId, index: Index, nbytes: int, holders: Sequence[str]
     ) -> list[FetchEffect]:
         """Begin a transfer under a number of the caller's."""
         transfer = _Transfer(request, run, index, nbytes, list(dict.fromkeys(holders)))
         self._transfers[request] = transfer
-        return self._enlist(transfer)
+        return self._enqueue(transfer)
 
-    def asks(self, request: int) -> str | None:
+    def current_holder(self, request: int) -> str | None:
         """Whom a transfer comes from now; None where there is no such transfer."""
         transfer = self._transfers.get(request)
         return None if transfer is None else transfer.holders[0]
 
-    def awaits(self, request: int, offset: int, nbytes: int, total: int) -> bool:
+    def is_expected(self, request: int, offset: int, nbytes: int, total: int) -> bool:
         """Whether this can be the next chunk of a transfer that goes on."""
         transfer = self._transfers[request]
-        is_next = offset == transfer.arrived and offset < transfer.asked
+        is_next = offset == transfer.received and offset < transfer.requested
         keeps_its_size = offset == 0 or total == transfer.nbytes
         # One that is shorter would leave a gap that nobody asks for again.
         is_whole = nbytes == min(CHUNK_NBYTES, total - offset)
         return is_next and keeps_its_size and is_whole and total <= MAX_VALUE_NBYTES
 
-    def chunk(self, request: int, nbytes: int, total: int) -> list[FetchEffect]:
+    def chunk_received(self, request: int, nbytes: int, total: int) -> list[FetchEffect]:
         """The next chunk has come; the whole value has `total` bytes."""
         transfer = self._transfers.get(request)
         if transfer is None:
             return []
         transfer.nbytes = total
-        transfer.arrived += nbytes
-        if transfer.arrived >= total:
+        transfer.received += nbytes
+        if transfer.received >= total:
             return [TransferCompleted(request), *self.cancel(request)]
-        if transfer.asked < transfer.turn_ends_at:
-            return self._ask(transfer)
+        if transfer.requested < transfer.turn_ends_at:
+            return self._request_chunks(transfer)
         return self._end_turn(transfer)
 
-    def gone(self, request: int) -> list[FetchEffect]:
+    def value_gone(self, request: int) -> list[FetchEffect]:
         """The holder that was asked has it no more."""
         transfer = self._transfers.get(request)
         if transfer is None:
             return []
         holder = transfer.holders[0]
-        self._withdraw(transfer)
-        return self._fill(holder) + self._try_next(transfer, f"{holder} has it no more")
+        self._detach(transfer)
+        return self._start_waiting(holder) + self._try_next(transfer, f"{holder} has it no more")
 
     def holder_lost(self, holder: str, reason: str) -> list[FetchEffect]:
         """Nothing comes from a holder any more."""
@@ -138,27 +138,27 @@ class Transfers:
         """Nobody wants these any more. Many are best named at once: none of them is begun in another's place then."""
         transfers = [self._transfers.pop(request) for request in requests if request in self._transfers]
         for transfer in transfers:
-            self._withdraw(transfer)
+            self._detach(transfer)
         holders = dict.fromkeys(transfer.holders[0] for transfer in transfers)
-        return [effect for holder in holders for effect in self._fill(holder)]
+        return [effect for holder in holders for effect in self._start_waiting(holder)]
 
     def check(self) -> None:
         """Assert that each transfer is with one holder."""
         listed = [request for state in self._holders.values() for request in (*state.active, *state.waiting)]
         assert sorted(listed) == sorted(self._transfers)
 
-    def _enlist(self, transfer: _Transfer) -> list[FetchEffect]:
+    def _enqueue(self, transfer: _Transfer) -> list[FetchEffect]:
         if not transfer.holders:
             del self._transfers[transfer.request]
             return [TransferFailed(transfer.request, transfer.reason)]
         holder = transfer.holders[0]
         self._holders.setdefault(holder, _Holder()).waiting.append(transfer.request)
-        return self._fill(holder)
+        return self._start_waiting(holder)
 
-    def _fill(self, holder: str) -> list[FetchEffect]:
+    def _start_waiting(self, holder: str) -> list[FetchEffect]:
         state = self._holders[holder]
         effects: list[FetchEffect] = []
-        while state.waiting and len(state.active) < TRANSFERS:
+        while state.waiting and len(state.active) < MAX_TRANSFERS:
             request = state.waiting.popleft()
             state.active.append(request)
             effects += self._start_turn(self._transfers[request])
@@ -167,38 +167,38 @@ class Transfers:
         return effects
 
     def _start_turn(self, transfer: _Transfer) -> list[FetchEffect]:
-        transfer.turn_ends_at = transfer.asked + TURN * CHUNK_NBYTES
-        return self._ask(transfer)
+        transfer.turn_ends_at = transfer.requested + TURN_CHUNKS * CHUNK_NBYTES
+        return self._request_chunks(transfer)
 
     def _end_turn(self, transfer: _Transfer) -> list[FetchEffect]:
         holder = transfer.holders[0]
         state = self._holders[holder]
         if not state.waiting:
             return self._start_turn(transfer)
-        if transfer.arrived < transfer.asked:
+        if transfer.received < transfer.requested:
             return []
         state.active.remove(transfer.request)
         state.waiting.append(transfer.request)
-        return self._fill(holder)
+        return self._start_waiting(holder)
 
-    def _withdraw(self, transfer: _Transfer) -> None:
+    def _detach(self, transfer: _Transfer) -> None:
         state = self._holders[transfer.holders[0]]
         requests = state.active if transfer.request in state.active else state.waiting
         requests.remove(transfer.request)
 
     def _try_next(self, transfer: _Transfer, reason: str) -> list[FetchEffect]:
         transfer.holders.pop(0)
-        transfer.asked = transfer.arrived = 0
+        transfer.requested = transfer.received = 0
         transfer.reason = reason
         restart: list[FetchEffect] = [TransferRestarted(transfer.request)] if transfer.holders else []
-        return restart + self._enlist(transfer)
+        return restart + self._enqueue(transfer)
 
-    def _ask(self, transfer: _Transfer) -> list[FetchEffect]:
+    def _request_chunks(self, transfer: _Transfer) -> list[FetchEffect]:
         effects: list[FetchEffect] = []
         # The first chunk is asked for in any case: only it tells how large the value is now.
-        limit = min(transfer.nbytes, transfer.arrived + WINDOW * CHUNK_NBYTES, transfer.turn_ends_at)
-        while transfer.asked < limit or transfer.asked == 0:
-            message = Fetch(transfer.request, transfer.run, transfer.index, transfer.asked, CHUNK_NBYTES)
+        limit = min(transfer.nbytes, transfer.received + WINDOW_CHUNKS * CHUNK_NBYTES, transfer.turn_ends_at)
+        while transfer.requested < limit or transfer.requested == 0:
+            message = Fetch(transfer.request, transfer.run, transfer.index, transfer.requested, CHUNK_NBYTES)
             effects.append(RequestChunk(transfer.holders[0], message))
-            transfer.asked += CHUNK_NBYTES
+            transfer.requested += CHUNK_NBYTES
         return effects
