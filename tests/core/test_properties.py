@@ -1,4 +1,4 @@
-"""Whatever the graph, the costs and the cluster."""
+"""Properties that hold for any graph, costs and cluster."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What a node says of the values that were brought to it, and what a run makes of that."""
+"""Reports of a node on the values that it has fetched, and the run's records of them."""
 
 from handoff_actors.core.node.events import InputFetched
 from handoff_actors.core.node.machine import NodeMachine
@@ -30,13 +30,13 @@ ELSEWHERE_TOO = Ref(4, 10, ["tcp://elsewhere:7070"])
 
 
 def told(node: NodeMachine, index: int, now: float) -> list[Fetched]:
-    """What a node says it has brought in, when a job is done."""
+    """The fetches that a node reports when a job is done."""
     (message,) = replies(node.handle(worker_done(done(index)), now))
     assert isinstance(message, Completed)
     return message.fetched
 
 
-def test_a_node_tells_once_how_long_an_input_took_and_how_long_ago_that_was() -> None:
+def test_a_node_reports_once_how_long_an_input_took_and_how_long_ago_that_was() -> None:
     node = started_node()
     node.handle(said(assign([job(0, args=[ELSEWHERE]), job(1)])), 1.0)
     node.handle(InputFetched(RUN, 3, 10), 1.25)
@@ -47,7 +47,7 @@ def test_a_node_tells_once_how_long_an_input_took_and_how_long_ago_that_was() ->
     assert second == []
 
 
-def test_a_value_that_comes_twice_is_told_of_once() -> None:
+def test_a_value_that_comes_twice_is_reported_once() -> None:
     node = started_node()
     node.handle(said(assign([job(0, args=[ELSEWHERE])])), 1.0)
     node.handle(InputFetched(RUN, 3, 10), 1.25)
@@ -68,7 +68,7 @@ def test_a_job_waits_until_the_last_of_its_inputs_has_come() -> None:
     assert (first, second) == ([], [(FIRST_WORKER, [0])])
 
 
-def test_a_copy_that_was_asked_for_by_itself_is_told_of_too() -> None:
+def test_a_copy_that_was_requested_by_itself_is_reported_too() -> None:
     node = started_node()
     node.handle(said(assign([job(0)])), 1.0)
     node.handle(said(Copy(RUN, [ELSEWHERE])), 1.0)

@@ -1,4 +1,4 @@
-"""The one shape of everything that decides: events and a time in, effects out."""
+"""The interface of all state machines in the core: events and a time in, effects out."""
 
 from typing import Protocol, TypeVar
 
@@ -7,23 +7,23 @@ EffectT = TypeVar("EffectT")
 
 
 class Machine(Protocol[EventT_contra, EffectT]):
-    """A plain object that is told what happened and answers what to do.
+    """A state machine without I/O, which returns the effects of each event for its caller to carry out, in order.
 
-    It has no clock: `now` is in monotonic seconds and never goes back. It does nothing itself: the caller carries
-    the effects out, in order. The same events at the same times give the same effects.
+    A machine has no clock: `now` is in monotonic seconds and never goes back. The same events at the same times give the
+    same effects.
     """
 
     @property
     def wake_at(self) -> float | None:
-        """When to call `wake`; None while there is nothing to wait for."""
+        """The time at which to call `wake`; None while there is nothing to wait for."""
         ...
 
     def handle(self, event: EventT_contra, now: float) -> list[EffectT]:
-        """Take one event."""
+        """Handle one event, and return its effects."""
         ...
 
     def wake(self, now: float) -> list[EffectT]:
-        """Let the time pass, once `now >= wake_at`."""
+        """Act on the passing of time, once `now >= wake_at`."""
         ...
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Changes of the nodes that runs may use: decided by the links to them, and taken in by every run."""
+"""Changes of the nodes that runs may use, as the links report them to every run."""
 
 from msgspec import Struct
 
@@ -6,23 +6,23 @@ from handoff_actors.ids import Resources
 
 
 class NodeUp(Struct, frozen=True):
-    """A node can be used, or says something new of itself."""
+    """A node has become usable, or has published new figures."""
 
     name: str
-    #: Where other nodes fetch from it.
+    #: The address from which other nodes fetch values.
     address: str
     capabilities: Resources
     spare: Resources
     workers: int
     leaving: bool = False
-    #: Nothing has been heard of it for a while.
+    #: True if it has been silent for a while.
     suspect: bool = False
     #: The minor version of its Python, for example "3.11".
     python: str = ""
 
 
 class NodeDown(Struct, frozen=True):
-    """A node is gone, and all that it held."""
+    """A node is gone, together with the values that it held."""
 
     name: str
     reason: str

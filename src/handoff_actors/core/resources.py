@@ -1,6 +1,6 @@
-"""What a node offers, what is claimed of it, and what is spare.
+"""A node's resources: its capabilities, the claims on them, and the spare rest.
 
-A claim is all or nothing. GPUs are devices with numbers: a claim of whole ones gets them to itself, a claim of a
+A claim is all or nothing. GPUs are numbered devices: a claim of whole devices gets them to itself, a claim of a
 fraction shares one. Amounts are floats, so sums are compared with a tolerance, and a ledger without claims is reset
 to exact zeros rather than to what rounding left.
 """
@@ -20,15 +20,15 @@ GPU = "gpu"
 
 
 class Claim(Struct, frozen=True, eq=False):
-    """What is taken while a function runs."""
+    """The resources that a function holds while it runs."""
 
     amounts: Resources
-    #: Numbers of the GPU devices that are its own, or that it shares.
+    #: Numbers of the GPU devices that it owns or shares.
     devices: tuple[int, ...]
 
 
 class ResourceLedger:
-    """The one authority over a node's capabilities."""
+    """Accounts for a node's capabilities and the claims on them."""
 
     def __init__(self, totals: Mapping[str, float]) -> None:
         self.totals: Resources = dict(totals)
@@ -42,18 +42,18 @@ class ResourceLedger:
         return len(self._claims)
 
     def could_ever_hold(self, cost: Mapping[str, float]) -> bool:
-        """Whether `cost` would fit if nothing else were claimed."""
+        """True if `cost` would fit if nothing else were claimed."""
         return holds(self.totals, cost)
 
     def fits(self, cost: Mapping[str, float]) -> bool:
-        """Whether `cost` fits beside what is claimed now."""
+        """True if `cost` fits in addition to the present claims."""
         for resource, amount in cost.items():
             if amount > self.totals.get(resource, 0.0) - self.claimed.get(resource, 0.0) + TOLERANCE:
                 return False
         return GPU not in cost or self.devices_for(cost) is not None
 
     def devices_for(self, cost: Mapping[str, float]) -> tuple[int, ...] | None:
-        """The devices that a claim of `cost` would get; None where there are not enough."""
+        """The devices that a claim of `cost` would get; None if there are not enough."""
         amount = cost[GPU]
         if 0 < amount < 1:
             # Best fit: fill up a device that is shared already, so that whole ones stay whole.
@@ -65,11 +65,11 @@ class ResourceLedger:
         return tuple(free[: int(amount)]) if len(free) >= amount else None
 
     def how_many_fit(self, cost: Mapping[str, float], at_most: int) -> int:
-        """How many claims of `cost` fit beside what is claimed now, judged by the sums alone."""
+        """Number of claims of `cost`, up to `at_most`, that fit in addition to the present ones, judged by the sums alone."""
         return how_many(self.spare(), cost, at_most)
 
     def claim(self, cost: Mapping[str, float]) -> Claim:
-        """Take `cost`, which must fit."""
+        """Claim `cost`, which must fit."""
         assert self.fits(cost), f"a claim of {cost} does not fit into {self.spare()}"
         devices = self.devices_for(cost) if GPU in cost else ()
         claim = Claim(dict(cost), devices or ())
@@ -80,7 +80,7 @@ class ResourceLedger:
         return claim
 
     def release(self, claim: Claim) -> None:
-        """Give back what was claimed. To do so twice is a bug, and raises."""
+        """Release a claim. Raises AssertionError if it has been released already."""
         assert claim in self._claims, f"{claim} is not claimed"
         del self._claims[claim]
         for resource, amount in claim.amounts.items():
@@ -91,7 +91,7 @@ class ResourceLedger:
             self._set_up_devices()
 
     def redeclare(self, totals: Mapping[str, float]) -> None:
-        """Offer something else from now on. Claims stay: where they exceed the new totals, nothing fits until they end."""
+        """Change the totals. Claims stay: if they exceed the new totals, nothing fits until they end."""
         self.totals = dict(totals)
         for resource in totals:
             self.claimed.setdefault(resource, 0.0)
@@ -105,7 +105,7 @@ class ResourceLedger:
         }
 
     def check(self) -> None:
-        """Assert that the books balance."""
+        """Assert that the sums agree with the claims."""
         for resource, claimed in self.claimed.items():
             summed = sum(claim.amounts.get(resource, 0.0) for claim in self._claims)
             assert abs(summed - claimed) < ROUNDING, (
@@ -128,15 +128,15 @@ class ResourceLedger:
 
 
 def holds(totals: Mapping[str, float], cost: Mapping[str, float]) -> bool:
-    """Whether `totals` are enough for `cost`."""
-    for resource, amount in cost.items():  # noqa: SIM110 - of what is done for every function
+    """True if `totals` are enough for `cost`."""
+    for resource, amount in cost.items():  # noqa: SIM110 - a loop is faster, and this runs for every function
         if amount > totals.get(resource, 0.0) + TOLERANCE:
             return False
     return True
 
 
 def how_many(spare: Mapping[str, float], cost: Mapping[str, float], at_most: int) -> int:
-    """How many times `cost` goes into `spare`."""
+    """Number of times that `cost` goes into `spare`, up to `at_most`."""
     count = at_most
     for resource, amount in cost.items():
         if amount > 0:

@@ -1,4 +1,4 @@
-"""How a run is to go."""
+"""Options of a run."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ from handoff_actors.ids import Index
 
 
 class RunOptions(Struct, frozen=True):
-    """What its caller has chosen."""
+    """The caller's choices for one run."""
 
     policy: PlacementPolicy
     #: Functions whose stored values are brought to the app as soon as they are done.
@@ -21,9 +21,9 @@ class RunOptions(Struct, frozen=True):
     max_concurrency: int | None = None
     timeout_s: float | None = None
     allocation_timeout_s: float = 10.0
-    #: Whether anybody looks at `Observed`.
+    #: True if `Observed` effects are wanted.
     observe: bool = False
-    #: Whether anybody wants `Record`.
+    #: True if `Record` effects are wanted.
     is_journaled: bool = False
-    #: What this run starts from, and adds to at its end.
+    #: Durations of earlier runs, with which this run starts, and to which it adds its own at its end.
     durations: Durations = field(default_factory=Durations)

@@ -1,7 +1,7 @@
 """The bounds on how often a function may fail, and the pauses between its tries.
 
 A user's exception and a time limit cost a retry. The death of a worker, the loss of a node and the loss of an input do
-not: they have bounds of their own, so that no function goes round for ever. A node that ends because of a bug of its own
+not: they have bounds of their own, so that no function is repeated for ever. A node that ends because of a bug of its own
 is a lost node; but what makes one node crash may do so to the next, with another function in its place. So such nodes are
 counted for the run as a whole, too, and the bound is low: no run walks through a cluster and ends node after node.
 """
@@ -11,12 +11,12 @@ from collections import Counter
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
-#: Workers that one function may kill before it is given up as the killer.
+#: Worker deaths of one function after which the function is taken for their cause, and fails.
 MAX_WORKER_DEATHS = 3
-#: Nodes and inputs that may be lost under one function.
+#: Losses of its node or of an input after which a function fails.
 MAX_LOSSES = 20
 
-#: Nodes that may end because of a bug of their own while they work for one run, before it is given up as what ends them.
+#: Crashes of nodes that work for one run after which the run is taken for their cause, and ends.
 MAX_NODE_CRASHES = 3
 
 #: First pause in seconds, factor for each further one, longest pause in seconds.

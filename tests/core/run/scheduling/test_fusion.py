@@ -1,4 +1,4 @@
-"""Functions that are sent along with one another, as their run sees it."""
+"""Fused groups as a run forms and tracks them."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def parted(name: str, *indices: int) -> MessageFromNode:
     return MessageFromNode(name, Recalled(RUN, [Ticket(index, 1) for index in indices], is_parted=True))
 
 
-# --- What joins -------------------------------------------------------------------------------------------------
+# --- Members ----------------------------------------------------------------------------------------------------
 
 
 def test_chain_of_quick_functions_is_one_fused_group() -> None:
@@ -85,7 +85,7 @@ def test_small_subtree_of_quick_functions_is_one_fused_group() -> None:
     assert fused_groups(run.start(0.0, [node_up("a")])) == [[0, 1, 2, 3]]
 
 
-def test_functions_that_could_run_side_by_side_join_only_if_they_are_very_quick() -> None:
+def test_functions_that_could_run_side_by_side_are_fused_only_if_they_are_very_quick() -> None:
     functions = (Function("x", [], code), Function("y", ["x"], code), Function("z", ["x"], code))
     run = quick_run(*functions, durations=assumed(0.0002))
 
@@ -99,7 +99,7 @@ def test_fused_group_has_no_more_members_than_it_may() -> None:
 
 
 @pytest.mark.parametrize("durations", [Durations(), assumed(0.1)], ids=["unknown", "slow"])
-def test_nothing_joins_what_is_not_known_to_be_quick(durations: Durations) -> None:
+def test_functions_that_are_not_known_to_be_quick_are_not_fused(durations: Durations) -> None:
     run = quick_run(*chain(2), durations=durations)
 
     assert fused_groups(run.start(0.0, [node_up("a")])) == [[0]]
@@ -112,7 +112,7 @@ def test_run_learns_by_itself_that_its_functions_are_quick() -> None:
     assert fused_groups(run.handle(completed("a", done(0, ran_s=QUICK_S)), 0.1)) == [[1, 2, 3]]
 
 
-def test_run_leaves_what_it_has_learned_to_the_next_one() -> None:
+def test_durations_of_a_run_are_known_to_the_next_one() -> None:
     durations = Durations()
     first = quick_run(*chain(1), durations=durations)
     first.start(0.0, [node_up("a")])
@@ -122,7 +122,7 @@ def test_run_leaves_what_it_has_learned_to_the_next_one() -> None:
     assert fused_groups(quick_run(*chain(2), durations=durations).start(0.0, [node_up("a")])) == [[0, 1]]
 
 
-def test_durations_that_have_not_been_seen_for_longest_are_forgotten() -> None:
+def test_durations_that_were_measured_least_recently_are_dropped() -> None:
     durations = Durations()
     for number in range(CAPACITY + 1):
         durations.record(b"%d" % number, QUICK_S)
@@ -153,25 +153,25 @@ def test_durations_that_have_not_been_seen_for_longest_are_forgotten() -> None:
         "other input",
     ],
 )
-def test_what_must_go_its_own_way_does_not_join(second: Function) -> None:
+def test_functions_with_a_constraint_of_their_own_are_not_fused(second: Function) -> None:
     run = quick_run(Function("x", [], code), Function("slow", [], code, cost={"gpu": 1}), second)
 
     assert fused_groups(run.start(0.0, [node_up("a")])) == [[0]]
 
 
-def test_coroutine_takes_nothing_along() -> None:
+def test_nothing_is_fused_behind_a_coroutine() -> None:
     run = quick_run(Function("x", [], async_code), Function("y", ["x"], async_code))
 
     assert fused_groups(run.start(0.0, [node_up("a")])) == [[0]]
 
 
-def test_function_that_is_pinned_to_the_node_of_the_one_before_it_joins() -> None:
+def test_function_that_is_pinned_to_the_node_of_the_one_before_it_is_fused() -> None:
     run = quick_run(Function("x", [], code, node="a"), Function("y", ["x"], code, node="a"))
 
     assert fused_groups(run.start(0.0, [node_up("a"), node_up("b")])) == [[0, 1]]
 
 
-def test_function_that_takes_a_stored_value_too_does_not_join() -> None:
+def test_function_that_takes_a_stored_value_too_is_not_fused() -> None:
     run = quick_run(
         Function("big", [], code, cost={"gpu": 1}),
         Function("x", ["big"], code),
@@ -189,7 +189,7 @@ def test_functions_are_not_fused_where_each_has_to_be_looked_at(changes: dict[st
     assert fused_groups(run.start(0.0, [node_up("a")])) == [[0]]
 
 
-# --- What becomes of them -----------------------------------------------------------------------------------------
+# --- Outcomes -----------------------------------------------------------------------------------------------------
 
 
 def test_member_takes_the_place_of_the_one_before_it_under_the_same_claim() -> None:
@@ -214,7 +214,7 @@ def test_member_is_ready_once_its_input_is_made() -> None:
     assert run.state.ready_at[1] == 0.3
 
 
-def test_what_was_to_run_behind_a_failure_waits_for_its_retry_and_is_sent_by_itself() -> None:
+def test_function_fused_behind_a_failure_waits_for_its_retry_and_is_sent_by_itself() -> None:
     run = quick_run(*chain(3))
     run.start(0.0, [node_up("a")])
 

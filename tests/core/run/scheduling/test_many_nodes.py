@@ -1,4 +1,4 @@
-"""A run on more nodes than are looked at one by one."""
+"""A run on more nodes than are scanned one by one."""
 
 from random import Random
 
@@ -18,7 +18,7 @@ from tests.core.builders import RUN, assigned, code, completed, done, node_up, r
 
 MANY = MAX_SCANNED_NODES + 2
 NAMES = [f"n{number:02d}" for number in range(MANY)]
-#: An object of the same class would count as a policy of the user's own, which is asked about all nodes.
+#: Another object of its class would count as a policy of the user's own, which is asked about all nodes.
 MOST_SPARE = POLICIES["most_spare"]
 NODES_GONE = 2
 
@@ -36,7 +36,7 @@ def most_spare_run(*functions: Function) -> RunMachine:
 
 
 def story(seed: int) -> list[tuple[str, list[int]]]:
-    """What is sent where, in a run of random functions on nodes of which some are lost."""
+    """Messages and their nodes, in a run of random functions on nodes of which some are lost."""
     random = Random(seed)
     layers = [[f"f{layer}-{place}" for place in range(12)] for layer in range(4)]
     run = most_spare_run(
@@ -75,9 +75,7 @@ def story(seed: int) -> list[tuple[str, list[int]]]:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_many_nodes_are_chosen_from_as_a_look_at_all_would(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_nodes_are_placed_on_as_by_a_scan_of_all(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = story(seed)
 
     monkeypatch.setattr(scheduler, "MAX_SCANNED_NODES", 1000)
@@ -94,7 +92,7 @@ def test_functions_go_to_the_roomiest_of_many_nodes() -> None:
     run.check()
 
 
-def test_each_of_many_nodes_gets_one_before_any_gets_one_to_queue() -> None:
+def test_each_of_many_nodes_gets_a_function_before_any_queues_one() -> None:
     run = most_spare_run(*functions(MANY + 1))
 
     effects = run.start(0.0, nodes())
@@ -127,7 +125,7 @@ def test_node_that_is_gone_is_not_chosen_among_many_nodes() -> None:
     assert assigned(effects) == [("n00", [0])]
 
 
-def test_work_is_called_back_on_many_nodes_now_and_then() -> None:
+def test_many_nodes_are_scanned_for_work_to_recall_now_and_then() -> None:
     run = most_spare_run(*functions(MANY + 1))
     run.start(0.0, nodes())
     soon = SCAN_S_PER_NODE * MANY / 2
@@ -139,7 +137,7 @@ def test_work_is_called_back_on_many_nodes_now_and_then() -> None:
     assert later == [SendToNode("n00", Recall(RUN, [Ticket(MANY, 1)]))]
 
 
-def test_room_is_shared_by_all_who_have_too_much() -> None:
+def test_free_room_is_shared_by_all_overloaded_nodes() -> None:
     run = most_spare_run(*functions(6))
     run.start(0.0, [node_up(name, {"cpu": 1}) for name in NAMES[:2]])
     run.handle(node_up(NAMES[2], {"cpu": 1}), 0.0)

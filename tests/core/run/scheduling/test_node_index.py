@@ -1,4 +1,4 @@
-"""Many nodes are placed on as few are: a list of the best says what a scan of all would."""
+"""Placement on many nodes: the indexes answer as a scan of all nodes would."""
 
 from hypothesis import given, settings, strategies as st
 
@@ -16,7 +16,7 @@ def node(name: str, cpu: float = 2.0) -> NodeState:
 
 
 def scanned(nodes: list[NodeState], need: RequirementClass) -> tuple[NodeState | None, NodeState | None]:
-    """The roomiest node and the shortest queue, from a look at all."""
+    """The roomiest node and the shortest queue, by a scan of all nodes."""
     usable = sorted((node for node in nodes if node.usable), key=lambda node: node.name)
     fitting = [node for node in usable if node.fits(need)]
     queueable = [node for node in usable if node.may_queue(need)]
@@ -44,7 +44,7 @@ def change(data: st.DataObject, node: NodeState, need: RequirementClass) -> None
 
 @settings(deadline=None)
 @given(st.data())
-def test_shortlists_answer_as_a_scan_of_all_nodes_would(data: st.DataObject) -> None:
+def test_node_indexes_answer_as_a_scan_of_all_nodes_would(data: st.DataObject) -> None:
     needs = [RequirementClass(number, cost, is_async=False) for number, cost in enumerate(COSTS)]
     nodes = {name: node(name, cpu) for name, cpu in (("a", 2.0), ("b", 2.0), ("c", 1.0), ("d", 4.0))}
     indexes = NodeIndexes(nodes.values())
@@ -62,7 +62,7 @@ def test_shortlists_answer_as_a_scan_of_all_nodes_would(data: st.DataObject) -> 
         assert answers == scanned(list(nodes.values()), asked)
 
 
-def test_no_node_is_no_answer() -> None:
+def test_node_indexes_without_nodes_answer_none() -> None:
     indexes = NodeIndexes([])
 
     assert indexes.roomiest(NEED) is None

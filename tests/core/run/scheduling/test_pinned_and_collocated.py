@@ -70,7 +70,7 @@ def test_group_moves_when_its_node_leaves() -> None:
 
 
 def hooked() -> RunMachine:
-    """x on a, its hook (index 2) there too, and y, which takes it, pinned nowhere."""
+    """A run of x, pinned to a, its hook (index 2), which runs there, too, and y, which takes it and is not pinned."""
     run = run_of(
         Function("x", [], code, node="a"),
         Function("y", [Argument("x", serialize=hook)], code, cost={"gpu": 1}),

@@ -43,7 +43,7 @@ def test_bytes_that_would_have_to_move_count_against_spare_room() -> None:
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-def test_policy_chooses_nothing_from_nothing(policy: str) -> None:
+def test_policy_chooses_none_without_nodes(policy: str) -> None:
     assert POLICIES[policy].choose(Need("x", {}, 0, {}), []) is None
 
 
@@ -53,7 +53,7 @@ def test_share_is_below_zero_where_functions_wait() -> None:
     assert spare_share(node_state("a", SMALL, workers=2, busy=3), {}) == -1.0
 
 
-def test_share_of_what_claims_nothing_is_that_of_workers() -> None:
+def test_share_without_a_claim_is_that_of_workers() -> None:
     assert spare_share(node_state("a", SMALL, workers=4, busy=1), {}) == 0.5
     assert spare_share(node_state("a", {}), {"cpu": 0.0}) == 0.0
 

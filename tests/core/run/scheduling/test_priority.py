@@ -22,7 +22,7 @@ def plan_of(*functions: tuple[str, list[str], Any]) -> Plan:
 
 
 def mixed() -> Plan:
-    """Two done, then a slow one and the first of two quick ones wait."""
+    """A quick and a slow function, a chain of two quick ones, and another slow one."""
     return plan_of(
         ("quick", [], code),
         ("slow", [], slow),
@@ -32,7 +32,7 @@ def mixed() -> Plan:
     )
 
 
-def test_the_longest_way_counts_functions_until_seconds_are_known() -> None:
+def test_longest_path_counts_functions_until_durations_are_known() -> None:
     assert Priority(mixed()).level == [1, 1, 2, 1, 1]
 
 
@@ -53,14 +53,14 @@ def test_later_functions_of_a_kind_correct_what_was_learned() -> None:
     assert priority.level[0] == 1.3
 
 
-def test_levels_are_not_worked_out_anew_for_functions_that_take_no_time() -> None:
+def test_levels_are_not_computed_again_for_functions_that_take_no_time() -> None:
     priority = Priority(mixed())
 
     assert not priority.learn(Index(0), 0.000001)
     assert priority.level == [1, 1, 2, 1, 1]
 
 
-def test_levels_are_worked_out_anew_ever_more_rarely() -> None:
+def test_levels_are_computed_again_ever_more_rarely() -> None:
     priority = Priority(mixed())
 
     changes = [priority.learn(Index(0), 1.0) for _ in range(12)]
@@ -68,14 +68,14 @@ def test_levels_are_worked_out_anew_ever_more_rarely() -> None:
     assert changes == [True] * 4 + [True, False, True, False, True, False, False, True]
 
 
-def test_nothing_is_learned_where_all_functions_are_of_a_kind() -> None:
+def test_nothing_is_recorded_if_all_functions_are_of_one_kind() -> None:
     priority = Priority(plan_of(("a", [], code), ("b", ["a"], code)))
 
     assert not priority.learn(Index(0), 1.0)
     assert priority.level == [2, 1]
 
 
-def test_ready_functions_are_put_in_a_new_order() -> None:
+def test_ready_functions_are_sorted_again_by_new_levels() -> None:
     plan = mixed()
     queue = ReadyQueue(plan)
     destination = Destination(Requirements(plan).classes[0], None)
@@ -96,7 +96,7 @@ def test_ready_functions_are_put_in_a_new_order() -> None:
     assert queue.pop(lane) == (2, (0, 2, -2.0))
 
 
-def test_what_earlier_runs_took_counts_from_the_start() -> None:
+def test_durations_of_earlier_runs_count_from_the_start() -> None:
     priority = Priority(mixed())
 
     priority.assume({0: 1.0, 1: 5.0})
@@ -113,7 +113,7 @@ def test_functions_that_took_no_time_are_ranked_by_their_number() -> None:
 
 
 def several() -> Plan:
-    """Two kinds with several functions each, and one with one."""
+    """Two kinds with several functions each, and one with a single function."""
     return plan_of(
         ("quick", [], code),
         ("quick too", [], code),
@@ -123,14 +123,14 @@ def several() -> Plan:
     )
 
 
-def test_first_function_of_a_kind_that_is_not_known_goes_first() -> None:
+def test_first_function_of_an_unknown_kind_goes_first() -> None:
     priority = Priority(several())
 
     assert [priority.of(Index(index)) for index in range(5)] == [inf, 1, inf, 1, 1]
     assert priority.of(Index(0)) == inf, "still, when it is tried again"
 
 
-def test_nothing_is_tried_first_of_kinds_that_are_known() -> None:
+def test_known_kinds_have_no_probe() -> None:
     priority = Priority(several())
     priority.assume({0: 1.0, 1: None})
     priority.learn(Index(3), 2.0)
@@ -138,7 +138,7 @@ def test_nothing_is_tried_first_of_kinds_that_are_known() -> None:
     assert [priority.of(Index(index)) for index in range(5)] == [1.0, 1.0, 4.0, 2.0, 2.0]
 
 
-def test_a_kind_that_is_not_known_counts_as_the_longest() -> None:
+def test_unknown_kind_counts_as_the_longest() -> None:
     priority = Priority(several())
 
     priority.assume({0: 1.0, 1: 3.0})
@@ -146,7 +146,7 @@ def test_a_kind_that_is_not_known_counts_as_the_longest() -> None:
     assert priority.level == [1.0, 1.0, 6.0, 3.0, 3.0]
 
 
-def test_kinds_that_are_next_to_nothing_of_all_work_go_first() -> None:
+def test_kinds_with_a_negligible_share_of_all_work_go_first() -> None:
     priority = Priority(several())
 
     priority.assume({0: 0.01, 1: 1.0, 2: 1.0})
@@ -154,7 +154,7 @@ def test_kinds_that_are_next_to_nothing_of_all_work_go_first() -> None:
     assert priority.level == [inf, inf, 2.0, 1.0, 1.0]
 
 
-def test_many_kinds_of_one_function_each_are_not_all_next_to_nothing() -> None:
+def test_many_kinds_of_one_function_each_are_not_all_negligible() -> None:
     codes = [partial(code, number) for number in range(1000)]
     priority = Priority(plan_of(*((str(number), [], each) for number, each in enumerate(codes))))
 

@@ -42,7 +42,7 @@ def node(name: str, python: str = OURS, **more: object) -> NodeUp:
 
 
 def native_program(*functions: Function, constants: bool = False, values: bool = False) -> Program:
-    """A program in which `by_value`, and if asked for every constant or value, is code by value."""
+    """A program in which the code of `by_value` is pickled by value, and, if asked for, every constant or value contains code."""
     program = program_of(*functions)
     plan = program.plan
     templates = frozenset(
@@ -84,7 +84,7 @@ def test_code_by_reference_goes_anywhere() -> None:
 
 
 @pytest.mark.parametrize("claims", [None, {"cpu": 1}], ids=["no claim", "a claim"])
-def test_nothing_by_value_is_sent_where_it_could_not_run_even_to_wait(claims: dict[str, float]) -> None:
+def test_code_by_value_is_not_even_queued_where_it_could_not_run(claims: dict[str, float]) -> None:
     run = native_run(native_program(*(Function(number, [], by_value, cost=claims) for number in range(50))))
 
     effects = run.start(0.0, [node(name, THEIRS) for name in "abcdefghij"])
@@ -191,7 +191,7 @@ def test_serialize_hook_binds_the_function_on_whose_node_it_runs() -> None:
     assert assigned(run.handle(completed("b", done(2)), 0.2)) == [("a", [1])]
 
 
-def test_serialize_hook_of_what_an_earlier_run_has_made_elsewhere_runs_where_it_can() -> None:
+def test_serialize_hook_of_a_value_that_an_earlier_run_has_made_elsewhere_runs_where_it_can() -> None:
     program = native_program(
         Function("x", [], code), Function("y", [Argument("x", serialize=by_value_hook)], code, node="a")
     )
@@ -202,7 +202,7 @@ def test_serialize_hook_of_what_an_earlier_run_has_made_elsewhere_runs_where_it_
     assert assigned(effects) == [("b", [2])]
 
 
-def test_serialize_hook_by_reference_binds_nobody() -> None:
+def test_serialize_hook_by_reference_binds_no_function() -> None:
     program = native_program(
         Function("x", [], code),
         Function("y", [Argument("x", serialize=hook)], code, node="a"),
@@ -213,7 +213,7 @@ def test_serialize_hook_by_reference_binds_nobody() -> None:
     assert assigned(run.start(0.0, [node("a", THEIRS)])) == [("a", [0])]
 
 
-def test_inline_functions_by_reference_bind_nobody() -> None:
+def test_inline_functions_by_reference_bind_no_function() -> None:
     program = native_program(
         Function("i", [Constant(1)], code, type="inline"),
         Function("x", [Argument("i", deserialize=hook)], code),
@@ -227,7 +227,7 @@ def test_inline_functions_by_reference_bind_nobody() -> None:
     assert assigned(run.start(0.0, [node("a", THEIRS)])) == [("a", [1, 0])]
 
 
-def test_nothing_moves_to_another_python_when_work_is_shared_out_anew() -> None:
+def test_work_stealing_moves_nothing_to_another_python() -> None:
     functions = [Function(number, [], by_value, cost={"cpu": 1}) for number in range(4)]
     run = native_run(native_program(*functions))
     run.start(0.0, [node("b")])
@@ -266,7 +266,7 @@ def test_fused_group_has_only_what_claims_the_same_and_runs_in_the_same_way() ->
         assert job_in(quick(program).start(0.0, [node("b")])[0]).then == ()
 
 
-def test_candidate_says_what_it_lacks() -> None:
+def test_node_says_which_requirement_it_does_not_meet() -> None:
     node = NodeState("n2", "", {"cpu": 1.0}, 1, THEIRS)
 
     assert node.shortfall(RequirementClass(0, {"cpu": 2.0}, is_async=False)) == (
@@ -276,7 +276,7 @@ def test_candidate_says_what_it_lacks() -> None:
     assert node.could_ever_hold(RequirementClass(0, {}, is_async=False, python=THEIRS))
 
 
-def test_run_without_code_by_value_knows_no_difference() -> None:
+def test_run_without_code_by_value_uses_any_python() -> None:
     run = started(Function("x", [], code))
 
     assert assigned(run.handle(node("a", THEIRS), 0.0)) == [("a", [0])]

@@ -1,1 +1,1 @@
-"""Decisions about which ready function goes to which node, and when."""
+"""The choice of a node for each ready function, and of the time to send it there."""

@@ -1,4 +1,4 @@
-"""What would have to move for a function to run on a node: its stored inputs, and where they are."""
+"""Sizes and locations of stored inputs: the bytes that would have to move for a function to run on a node."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ class DataLocality:
         self._state = state
 
     def inputs_of(self, index: Index) -> Sequence[Index]:
-        """The values that a function takes: a serialize hook waits for more than that."""
+        """Producers of the values that a function takes. A serialize hook waits for more than these."""
         hook = self._plan.hook_of.get(index)
         return self._plan.producers[index] if hook is None else (hook.producer,)
 
@@ -25,16 +25,16 @@ class DataLocality:
         return self._plan.dependents[index]
 
     def need(self, index: Index, cost: Resources) -> Need:
-        """A function as policies see it."""
+        """Describe a function to placement policies."""
         nbytes, held = self._input_sizes(index)
         return Need(self._plan.ids[index], cost, nbytes, held)
 
     def held(self, index: Index) -> Mapping[str, int]:
-        """Bytes of a function's stored input, by the nodes that have them."""
+        """Bytes of a function's stored input, by the node that holds them."""
         return self._input_sizes(index)[1]
 
     def count_moved_bytes(self, index: Index, name: str) -> None:
-        """A function goes to a node, and what that has not, too."""
+        """Count the stored input that a node must fetch for a function that is being sent there."""
         if self._state.stored:
             nbytes, held = self._input_sizes(index)
             moved = nbytes - held.get(name, 0)

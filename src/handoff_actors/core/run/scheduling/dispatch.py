@@ -1,4 +1,4 @@
-"""The functions that are out, the node that each is booked on, and the jobs that go to nodes for them."""
+"""Bookkeeping of the functions that have been sent to nodes, and the content of the messages that send them."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from handoff_actors.wire.messages.jobs import Job, Rank
 
 
 class Dispatch:
-    """The functions of one run that are out."""
+    """The functions of one run that are on nodes, queued or running."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Dispatch:
         self._sources = sources
         self._needs = needs
         self._fusion = Fusion(program, state, needs) if may_fuse else None
-        #: Of a member of a unit that is out, the one that runs behind it.
+        #: The next member after each member of a fused group that is on a node.
         self._follower: dict[Index, Index] = {}
         self._with_calls = {
             index
@@ -43,11 +43,11 @@ class Dispatch:
         self.in_flight = 0
 
     def begin(self, now: float, observe: Callable[[FunctionObserved], None] | None) -> None:
-        """Set the time and the observer of everything that is sent from now on."""
+        """Set the time, and the observer, of the functions that are sent from now on."""
         self._now, self._observe = now, observe
 
     def send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
-        """Put a function into a message, with those that can run behind it."""
+        """Put a function into a message, with the functions fused behind it."""
         node.add(index, self._needs.of[index])
         attempt = self._record_sent(index, node, batch)
         members = self._fusion.fused_behind(index, node) if self._fusion is not None else None
@@ -55,7 +55,7 @@ class Dispatch:
         batch.jobs.append(self._program.job(index, attempt, node, self._sources, then, rank))
 
     def completed(self, index: Index, node: NodeState) -> None:
-        """Take a function that has ended well off its node's books; the one behind it takes its place."""
+        """Take a function that has succeeded off a node. The function fused behind it inherits its claim."""
         follower = self._follower.pop(index, None)
         if follower in node.followers and index not in node.followers:
             node.hand_over_claim(index, follower)
@@ -76,14 +76,14 @@ class Dispatch:
         self._follower.update(zip([head, *members], members, strict=False))
         jobs: list[Job] = []
         for index in members:
-            # Once its turn comes it is what its head was: see `NodeState.hand_over_claim`.
+            # In its turn it takes over the claim of its head: see `NodeState.hand_over_claim`.
             node.add_follower(index, self._needs.of[head])
             attempt = self._record_sent(index, node, batch)
             jobs.append(self._program.job(index, attempt, node, self._sources))
         return tuple(jobs)
 
     def _record_sent(self, index: Index, node: NodeState, batch: AssignBatch) -> int:
-        """Note that a function goes to a node, with the templates that it needs; the answer is the attempt."""
+        """Record a function as sent, add the templates that the node lacks to the message, and return the attempt's number."""
         if self._plan.template_of[index] not in node.templates or index in self._with_calls:
             for template in self._program.templates_of(index):
                 if template not in node.templates:

@@ -1,4 +1,4 @@
-"""Which needs of a run no node could ever meet, and since when."""
+"""Detection of functions that no node of the cluster could ever run."""
 
 from array import array
 from collections.abc import Iterable, Mapping
@@ -14,17 +14,17 @@ from handoff_actors.graph.plan import Plan
 
 
 class _Demand(Struct):
-    """All functions that need the same of the same node."""
+    """All functions with the same requirements and the same target node."""
 
     need: RequirementClass
     target: str | None
-    #: In the order of their indices. Every function of a run is in one: an array takes 8 bytes for it, a list 36.
+    #: In the order of their indices. Each function of a run is in one demand: an array takes 8 bytes for it, a list 36.
     functions: "array[int]" = field(default_factory=lambda: array("l"))
     unmet_since: float | None = None
 
 
 class Feasibility:
-    """Watches that something that could run each function is there, or comes within the time allowed."""
+    """Checks that each function has a node that could run it, or gets one within the allocation timeout."""
 
     def __init__(self, plan: Plan, needs: Requirements, state: RunState, allowed_s: float) -> None:
         self._plan = plan
@@ -43,7 +43,7 @@ class Feasibility:
         self._seen_names: set[str] = set()
 
     def update(self, nodes: Mapping[str, NodeState], now: float) -> None:
-        """Look again, since nodes have changed."""
+        """Check every demand again after nodes have changed."""
         self._seen_names |= nodes.keys()
         for demand in self._demands:
             met = any(
@@ -58,16 +58,16 @@ class Feasibility:
 
     @property
     def wake_at(self) -> float | None:
-        """When the time allowed for something is over."""
+        """Earliest time at which an unmet demand times out; None if all demands are met."""
         since = [demand.unmet_since for demand in self._demands if demand.unmet_since is not None]
         return min(since) + self._allowed_s if since else None
 
     def unmet(self) -> Iterable[_Demand]:
-        """What nothing could run now."""
+        """Demands that no present node could meet."""
         return (demand for demand in self._demands if demand.unmet_since is not None)
 
     def timeout_error(self, nodes: Mapping[str, NodeState], now: float) -> HandoffError | None:
-        """The error that ends the run, once something has been unmet for too long."""
+        """The error that ends the run if a demand has been unmet for longer than the allocation timeout; else None."""
         for demand in self._demands:
             if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
                 continue
@@ -101,14 +101,14 @@ class Feasibility:
 
 
 def _pinned_shortfall(need: RequirementClass, node: NodeState) -> str:
-    """What a function asks of the node that it is pinned to."""
+    """Say why the node that a function is pinned to can't run it."""
     if node.has_python_for(need):
         return f"needs {need.cost} of node {node.name!r}, which offers less"
     return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
 
 
 def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
-    """What a function asks for, and no node offers."""
+    """Say which requirements of a function no node meets."""
     incompatible = [node for node in nodes.values() if not node.has_python_for(need)]
     if not incompatible:
         return f"{need.cost or 'a node'}, which no node offers"

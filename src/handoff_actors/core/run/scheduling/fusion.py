@@ -1,9 +1,10 @@
-"""Which functions are sent along with another one, to run right behind it on the same worker, without a round trip each.
+"""Fusion: functions that are sent together, and run one after the other on one worker, without a round trip each.
 
-A unit is a chain or a small subtree: each member takes only what is done, or what earlier members make. That pays where
-functions take less than it costs to hand one out; so only those join whose like are known to be quick, and only for
-their first attempt: whatever did not end well, or turned out slow, is sent by itself from then on, so that blame, time
-limits and retries are as certain as without units. See HyperQueue and Dask's graph fusion for the same thought.
+A fused group is a chain or a small subtree: the inputs of each member are done already, or results of earlier members.
+Fusion pays where functions take less time than sending one takes. So only functions whose template is known to be quick
+are fused, and only in their first attempt: a function that has failed, or has turned out slow, is sent by itself from
+then on, so that blame, time limits and retries are as certain as without fusion. See HyperQueue, and Dask's graph
+fusion, for the same idea.
 """
 
 from collections.abc import Sequence
@@ -14,25 +15,25 @@ from handoff_actors.core.run.scheduling.requirements import OVERHEAD_S, Requirem
 from handoff_actors.core.run.state import WAITING, RunState
 from handoff_actors.ids import Index
 
-#: A unit is about this much work at limit, so that nobody waits long for its worker.
+#: A fused group is about this much work at most, so that no other function waits long for its worker.
 MAX_FUSED_S = 0.002
 MAX_FUSED = 128
-#: Of functions that could run side by side, only those quicker than handing one out run one after the other instead.
+#: Functions that could run side by side are fused only if each takes less than this, about the cost of sending one.
 MAX_SIBLING_S = 0.00005
 
 
 class Fusion:
-    """The units of one run."""
+    """Chooses the members of the fused groups of one run."""
 
     def __init__(self, program: Program, state: RunState, needs: Requirements) -> None:
         self._plan = program.plan
         self._state = state
         self._needs = needs
-        # A coroutine runs beside others anyway, and of what has a time limit it must be known when it began.
+        # Coroutines run concurrently anyway, and a time limit needs to know when its function began.
         self._may_fuse_template = [not t.is_async and t.timeout is None for t in program.templates]
 
     def fused_behind(self, head: Index, node: NodeState) -> list[Index]:
-        """The functions to send along with one that goes to a node, in the order in which they are to run."""
+        """Choose the functions to fuse behind one that is sent to a node, in the order in which they are to run."""
         plan, need = self._plan, self._needs.of[head]
         limit = self._max_members(need)
         if limit <= 1 or not self._is_fusible(head) or not self._makes_any_ready(plan.dependents[head]):
@@ -51,7 +52,7 @@ class Fusion:
         return members[1:]
 
     def _makes_any_ready(self, dependents: Sequence[Index]) -> bool:
-        """Whether any of them will be ready once this one is done: of wide graphs limit functions have none such."""
+        """True if a dependent lacks only this input. In wide graphs most functions have no such dependent."""
         return 1 in map(self._state.missing.__getitem__, dependents)
 
     def _max_members(self, need: RequirementClass) -> int:
@@ -84,7 +85,7 @@ class Fusion:
     def _claims_the_same(
         self, need: RequirementClass, of_head: RequirementClass, node: NodeState, size: int
     ) -> bool:
-        """Whether a function can go along: it claims the same, and where only that differs, its code can run there, too."""
+        """True if a function has the head's claim and is async if the head is. The node must have the Python of both."""
         if need is of_head:
             return True
         is_same = (

@@ -1,8 +1,8 @@
-"""Nodes that have room for functions of one class, the best first, without a look at all of them for each function.
+"""An index of the nodes that have room for functions of one class, the best first, in the place of a scan of all nodes.
 
-What makes a node fit, and how well, changes only with the node itself. So nodes are kept in a heap, and those that have
-changed are looked at anew when somebody asks. The answers are those that a scan of all nodes would give, in a time that
-grows with the logarithm of their number.
+The fitness of a node, and its rank, change only with the node itself. So nodes are kept in a heap, and changed nodes are
+ranked again at the next query. Queries answer as a scan of all nodes would, in a time that grows with the logarithm of
+their number.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ _Entry = tuple[float, str, int]
 
 
 class NodeIndex:
-    """Usable nodes that have room, the one with the least rank first, and of equals by name."""
+    """Usable nodes that have room, ordered by rank, lowest first, and then by name."""
 
     def __init__(
         self,
@@ -26,24 +26,24 @@ class NodeIndex:
     ) -> None:
         self._has_room = has_room
         self._rank = rank
-        #: To be looked at, because they have changed or could not be used.
+        #: To be ranked again, because they have changed or could not be used.
         self._changed = {node.name: node for node in nodes}
         self._heap: list[_Entry] = []
-        #: The latest place of each node that is in the heap; its others count no more.
+        #: The latest entry of each node in the heap; its older entries there are stale.
         self._entries: dict[str, tuple[_Entry, NodeState]] = {}
         self._count = 0
 
     def changed(self, node: NodeState) -> None:
-        """A node is to be looked at anew."""
+        """Rank a node again at the next query."""
         self._changed[node.name] = node
 
     def remove(self, name: str) -> None:
-        """A node is no more."""
+        """Remove a node that is gone."""
         self._changed.pop(name, None)
         self._entries.pop(name, None)
 
     def best(self) -> NodeState | None:
-        """The first node."""
+        """The usable node with the lowest rank; None if there is none."""
         self._rerank_changed()
         while self._heap:
             top = self._heap[0]
@@ -51,7 +51,7 @@ class NodeIndex:
             if entry == top and node is not None:
                 if node.usable:
                     return node
-                # It says nothing when it can be used again.
+                # Nodes don't notify when they become usable again.
                 self._changed[node.name] = node
                 del self._entries[node.name]
             heappop(self._heap)
@@ -72,40 +72,40 @@ class NodeIndex:
 
 
 class NodeIndexes:
-    """What to ask, for each class that occurs, in place of all nodes."""
+    """Node indexes for each requirement class that occurs."""
 
     def __init__(self, nodes: Iterable[NodeState]) -> None:
         self._nodes = {node.name: node for node in nodes}
-        #: By class: those that could start a function at once, and those that may get one to start later.
+        #: By class: nodes that could start a function at once, and nodes that may queue one.
         self._indexes: dict[int, tuple[NodeIndex, NodeIndex]] = {}
         for node in self._nodes.values():
             node.on_change = self.changed
 
     def changed(self, node: NodeState) -> None:
-        """What a node claims or offers is not what it was."""
+        """Rank a node again in every index, since its claims or capabilities have changed."""
         for indexes in self._indexes.values():
             for index_of_nodes in indexes:
                 index_of_nodes.changed(node)
 
     def add(self, node: NodeState) -> None:
-        """A node has come."""
+        """Add a node to every index."""
         self._nodes[node.name] = node
         node.on_change = self.changed
         self.changed(node)
 
     def remove(self, name: str) -> None:
-        """A node is no more."""
+        """Remove a node that is gone from every index."""
         del self._nodes[name]
         for indexes in self._indexes.values():
             for index_of_nodes in indexes:
                 index_of_nodes.remove(name)
 
     def roomiest(self, need: RequirementClass) -> NodeState | None:
-        """Of the nodes that could start a function at once, the one with the largest spare share after its claim."""
+        """The node with the largest spare share after the claim, of those that could start a function at once."""
         return self._indexes_for(need)[0].best()
 
     def shortest_queue(self, need: RequirementClass) -> NodeState | None:
-        """Of the nodes that may be sent one to start later, the one with the fewest for each that can run at once."""
+        """The node with the shortest queue in proportion to its slots, of those that may queue one more function."""
         node = self._indexes_for(need)[1].best()
         # If the shortest queue is full, all are.
         return node if node is not None and node.may_queue(need) else None
@@ -125,5 +125,5 @@ class NodeIndexes:
 
 
 def queue_share(node: NodeState, need: RequirementClass) -> float:
-    """How many functions of a class a node has been sent, for each that can run there at once."""
+    """Functions of a class that a node has been sent, per slot for that class."""
     return node.counts.get(need.number, 0) / max(1, node.slots(need))

@@ -1,4 +1,4 @@
-"""A node as a run sees it: what it offers, what others have claimed there, and what this run has sent."""
+"""A node as a run sees it: its capabilities, the claims of others there, and the functions that this run has sent."""
 
 from typing import TYPE_CHECKING
 
@@ -10,59 +10,59 @@ from handoff_actors.ids import Index, Resources
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Coroutines that one node is sent at once, where no claim says less.
+#: Coroutines that one node is sent at once, if their claims allow it.
 MAX_COROUTINES = 4096
-#: A bound for functions that claim next to nothing.
+#: Upper limit of slots, for functions that claim next to nothing.
 MAX_SLOTS = 4096
 
 
 class NodeState:
-    """One node. Claims are counted from when a function is sent, so that they are never behind."""
+    """One node. A function's claim counts from when the function is sent, so that claims are never behind."""
 
     def __init__(
         self, name: str, address: str, capabilities: Resources, workers: int, python: str = ""
     ) -> None:
         self.name = name
-        #: The minor version of its Python; "": that is not known.
+        #: The minor version of its Python; "" if unknown.
         self.python = python
         self.address = address
         self.capabilities = capabilities
         self.workers = workers
-        #: What claims of other runs and other apps come to, as last heard.
+        #: Sum of the claims of other runs and other apps, as last reported.
         self.others: Resources = {}
-        #: What this run's functions there claim.
+        #: Sum of the claims of this run's functions there.
         self.mine: Resources = {}
         #: This run's functions there, in the order in which they were sent.
         self.sent: dict[Index, RequirementClass] = {}
-        #: Those that run behind another one, under its claim.
+        #: The functions of `sent` that are fused behind another one, under its claim.
         self.followers: set[Index] = set()
-        #: How many of each class the others are.
+        #: Number of functions of `sent` that are not followers, by requirement class.
         self.counts: dict[int, int] = {}
-        #: Numbers of the templates that it has been sent.
+        #: Numbers of the templates that the node has been sent.
         self.templates: set[int] = set()
-        #: It gave back what it had not been asked for: nothing more until it says how it stands.
+        #: True after it has returned functions without being asked, until its next advert: no more are sent.
         self.is_paused = False
         self.is_leaving = False
-        #: Nothing has been heard of it for a while: what it has been sent may be well, but nothing is added.
+        #: True if it has been silent for a while: its functions may be well, but no more are sent.
         self.is_suspect = False
-        #: It has said that it ends because of a bug of its own. That its connection breaks is yet to come.
+        #: True if it has reported a crash of its own; its connection is still to break.
         self.has_crashed = False
-        #: It has been asked to give back functions, and has not answered.
+        #: True while a recall is unanswered.
         self.is_recalling = False
-        #: It had nothing to give back, so it is not asked again before then.
+        #: Time before which no recall is sent, since it had nothing to give back.
         self.no_recall_until = 0.0
-        #: Whoever wants to know that claims or capabilities have changed. Whether it is usable is not told.
+        #: Called after a change of claims or capabilities, but not of `usable`.
         self.on_change: Callable[[NodeState], None] | None = None
         self._slots: dict[int, int] = {}
 
     @property
     def usable(self) -> bool:
-        """Whether it takes work."""
+        """True if the node takes work."""
         return not (self.is_paused or self.is_leaving or self.is_suspect or self.has_crashed)
 
     @property
     def spare(self) -> Resources:
-        """Capabilities minus claims, ours and others', never below zero."""
+        """Capabilities minus all claims, of this run and of others, never below zero."""
         return {
             resource: max(0.0, total - self.others.get(resource, 0.0) - self.mine.get(resource, 0.0))
             for resource, total in self.capabilities.items()
@@ -70,19 +70,19 @@ class NodeState:
 
     @property
     def spare_workers(self) -> int:
-        """Workers that none of this run's functions keeps busy."""
+        """Number of workers that no function of this run keeps busy."""
         return max(0, self.workers - len(self.sent) + len(self.followers))
 
     def could_ever_hold(self, need: RequirementClass) -> bool:
-        """Whether it can run such functions, and offers enough if nothing else were claimed."""
+        """True if the node could run such functions if nothing else were claimed there."""
         return self.has_python_for(need) and holds(self.capabilities, need.cost)
 
     def has_python_for(self, need: RequirementClass) -> bool:
-        """Whether its Python can load what such a function needs."""
+        """True if the node's Python can load the code of such functions."""
         return not need.python or need.python == self.python
 
     def shortfall(self, need: RequirementClass) -> str:
-        """Why it could never hold such a function, for people."""
+        """Say, for people, why the node could never run such a function."""
         if self.has_python_for(need):
             return f"offers {self.capabilities}, which is less than {need.cost}"
         return (
@@ -91,7 +91,7 @@ class NodeState:
         )
 
     def fits(self, need: RequirementClass) -> bool:
-        """Whether a function of that class could start at once."""
+        """True if a function of that class could start at once."""
         if not self.has_python_for(need):
             return False
         if not need.cost:
@@ -107,26 +107,26 @@ class NodeState:
         return True
 
     def may_queue(self, need: RequirementClass) -> bool:
-        """Whether it may be sent one more, to start later."""
+        """True if the node may be sent one more function of that class, to start later."""
         return self.room(need) > 0 and self.could_ever_hold(need)
 
     def room(self, need: RequirementClass) -> int:
-        """How many more of that class it may be sent, to start at once or later."""
+        """Number of further functions of that class that may be sent, to start at once or later."""
         return max(1, self.slots(need)) * (1 + need.ahead) - self.counts.get(need.number, 0)
 
     def slots(self, need: RequirementClass) -> int:
-        """How many functions of that class can run there at once, if this run has nothing else there."""
+        """Number of functions of that class that can run there at once, if this run has nothing else there."""
         slots = self._slots.get(need.number)
         if slots is None:
             slots = self._slots[need.number] = self._count_slots(need)
         return slots
 
     def excess(self, need: RequirementClass) -> int:
-        """How many functions of that class wait there."""
+        """Number of functions of that class that wait there; negative if slots are free."""
         return self.counts.get(need.number, 0) - self.slots(need)
 
     def update_offer(self, capabilities: Resources, workers: int, claimed: Resources) -> None:
-        """Take note of what it says of itself. `claimed` is by all."""
+        """Take the node's own figures. `claimed` is the sum over all apps, this run included."""
         self.capabilities = capabilities
         self.workers = workers
         self.set_others(
@@ -139,14 +139,14 @@ class NodeState:
         self._notify()
 
     def set_others(self, others: Resources) -> None:
-        """Take note of what others claim there."""
+        """Set the claims of others."""
         if others != self.others:
             self.others = others
             self._slots.clear()
             self._notify()
 
     def add(self, index: Index, need: RequirementClass) -> None:
-        """A function is being sent there."""
+        """Add a function that is being sent, and its claim."""
         self.sent[index] = need
         self.counts[need.number] = self.counts.get(need.number, 0) + 1
         for resource, amount in need.cost.items():
@@ -154,17 +154,17 @@ class NodeState:
         self._notify()
 
     def add_follower(self, index: Index, need: RequirementClass) -> None:
-        """A function is being sent there to run behind another one."""
+        """Add a function that is being sent fused behind another one, without a claim of its own."""
         self.sent[index] = need
         self.followers.add(index)
 
     def hand_over_claim(self, index: Index, follower: Index) -> None:
-        """A function is not there any more; what it claimed is now claimed for the one behind it."""
+        """Remove a function, and let the one fused behind it take over its claim."""
         del self.sent[index]
         self.followers.discard(follower)
 
     def remove(self, index: Index) -> None:
-        """A function is not there any more."""
+        """Remove a function, and its claim."""
         need = self.sent.pop(index)
         if index in self.followers:
             self.followers.discard(index)
@@ -189,7 +189,7 @@ class NodeState:
         return how_many(free, need.cost, MAX_SLOTS)
 
     def check(self) -> None:
-        """Assert that the books balance."""
+        """Assert that the sums agree with the functions sent."""
         for resource, mine in self.mine.items():
             leading = [need for index, need in self.sent.items() if index not in self.followers]
             summed = sum(need.cost.get(resource, 0.0) for need in leading)

@@ -1,4 +1,4 @@
-"""Which of the nodes that have room gets a function."""
+"""Placement policies: the choice among the nodes that have room for a function."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -8,20 +8,20 @@ from msgspec import Struct
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.ids import FunctionId, Resources
 
-#: Having to move this many bytes counts like having nothing spare at all.
+#: Moving this many bytes counts as much as having no spare resources at all.
 MOVE_NBYTES = 100_000_000
 
 
 class Need(Struct, frozen=True):
     """A function that is ready to be placed."""
 
-    #: Which one.
+    #: The function's id.
     function_id: FunctionId
-    #: What it claims: cpu in cores, memory in MB, gpu in devices, others in units of their own.
+    #: The claim: cpu in cores, memory in MB, gpu in devices, others in units of their own.
     cost: Resources
-    #: Bytes of stored input.
+    #: Bytes of its stored input.
     input_nbytes: int
-    #: How many of them each node holds, by its name.
+    #: Bytes of its stored input that each node holds, by node name.
     held: Mapping[str, int]
 
 
@@ -39,17 +39,17 @@ class PlacementPolicy(Protocol):
 class MostSpare:
     """The node whose scarcest relevant resource has the largest spare share after the claim.
 
-    Bytes that would have to move count against that; ties go to the node that holds most of the input, then by name.
-    A node where more is claimed than it has, since functions wait there, has less than nothing to spare: whether to
-    move the input or to wait beside it is weighed in the same way.
+    Bytes that would have to move count against it; ties go to the node that holds most of the input, then to the first
+    name. On a node where functions wait, more is claimed than the node has, and its spare share is negative: so moving the
+    input and waiting next to it are compared on the same scale.
     """
 
     def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
-        """The node with most to spare."""
+        """Choose the node with the largest spare share."""
         return max(nodes, key=lambda node: self._rank(need, node), default=None)
 
     def prefers_to_stay(self, need: Need, node: NodeState, others: Sequence[NodeState]) -> bool:
-        """Whether a function that waits on `node` for its turn would not go to any of `others` instead."""
+        """True if a function queued on `node` is better off there than on any of `others`."""
         rank = self._rank(need, node, is_there=True)
         return all(self._rank(need, other) <= rank for other in others)
 
@@ -63,23 +63,23 @@ class FirstAvailable:
     """The first node, by name, that has room."""
 
     def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:  # noqa: ARG002 - the policy's shape
-        """The first."""
+        """Choose the first node."""
         return nodes[0] if nodes else None
 
 
 class LoadBalanced:
-    """The node with the fewest of this run's functions for each of its workers."""
+    """The node with the fewest functions of this run per worker."""
 
     def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:  # noqa: ARG002 - the policy's shape
-        """The least loaded."""
+        """Choose the least loaded node."""
         return min(nodes, key=lambda node: len(node.sent) / max(1, node.workers), default=None)
 
 
 class Locality:
-    """The node that holds most of the input; where that decides nothing, the one with most to spare."""
+    """The node that holds most of the input; ties go to the one with the largest spare share."""
 
     def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
-        """The nearest to the data."""
+        """Choose the node nearest to the data."""
         return max(
             nodes,
             key=lambda node: (need.held.get(node.name, 0), spare_share(node, need.cost)),
@@ -96,9 +96,9 @@ POLICIES: Mapping[str, PlacementPolicy] = {
 
 
 def spare_share(node: NodeState, cost: Mapping[str, float], *, is_claimed: bool = False) -> float:
-    """What is left of the scarcest resource that `cost` claims, after it, as a share of the whole.
+    """Share of the scarcest resource in `cost` that is left after the claim.
 
-    Below zero where functions wait. `is_claimed`: the node has the function already.
+    Negative where functions wait. With `is_claimed`, the claim is already among the node's.
     """
     if not cost:
         busy = len(node.sent) - len(node.followers) + (not is_claimed)

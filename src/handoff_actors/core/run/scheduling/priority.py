@@ -1,9 +1,9 @@
-"""How urgent functions are: the way that is left from each to a sink, in functions, or in seconds once some are known.
+"""Priorities: the longest path from each function to a sink, in functions, or in seconds once durations are known.
 
-What functions of a kind (a template) have taken stands for what others of it will take; a kind of which none has ended
-is taken for one that takes as long as the longest. The first function of such a kind goes before all others, since what
-is learned from it puts these in their order. So do kinds that are next to nothing of all work: they hold up nobody, and
-what waits for them can start. Where all are of one kind, seconds would change no order, and nothing is learned.
+The average duration of a kind (a template) stands for all functions of that kind; a kind without a finished function
+counts as the longest. The first function of such a kind goes before all others, since its duration decides their order.
+Kinds that are a negligible share of all work go first, too: they delay no other kind, and their dependents can start.
+If all functions are of one kind, seconds would not change the order, and nothing is recorded.
 """
 
 from collections import Counter
@@ -16,11 +16,11 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.moving_average import smoothed
 
-#: To work out the levels takes about a microsecond for each function. It is done again once the functions themselves
-#: have taken a hundred times that since, and this many times as many as then have ended, or the first of its kind.
+#: Computing the levels takes about a microsecond per function. They are computed again once the functions have run a
+#: hundred times as long since then, and either RECOMPUTE_GROWTH times as many have ended, or the first of a kind has.
 RECOMPUTE_AFTER_S = 0.0001
 RECOMPUTE_GROWTH = 1.25
-#: Kinds that together are less than this of all work go first: the others end that much later at most.
+#: Kinds that together are less than this share of all work go first: the others end that much later at most.
 NEGLIGIBLE_SHARE = 0.01
 
 
@@ -29,23 +29,23 @@ class Priority:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        #: By function; the higher, the more urgent.
+        #: By function; higher levels are more urgent.
         self.level: list[int] | list[float] = plan.bottom_level
-        #: How often levels have been worked out; those of one time can't be compared with those of another.
+        #: Number of times that levels have been computed. Levels of different versions can't be compared.
         self.version = 0
-        #: How many functions there are of each kind, if of several.
+        #: Number of functions of each kind; empty if there is only one kind.
         self._counts = Counter(plan.template_of) if len(plan.templates) > 1 else Counter[int]()
-        #: Kinds with several functions, of which none has ended or gone first; and those that have gone first.
+        #: Kinds with several functions, none of which has ended or been sent first as a probe; and the probes.
         self._unknown = {kind for kind, count in self._counts.items() if count > 1}
         self._probes: set[Index] = set()
-        #: By template.
+        #: Average seconds by kind.
         self._seconds: dict[int, float] = {}
         self._spent_s = 0.0
         self._ended = 0
         self._due_at = 1.0
 
     def of(self, index: Index) -> float:
-        """How urgent a function is that is ready."""
+        """Urgency of a ready function; infinite for the first function of an unknown kind."""
         if self._unknown:
             kind = self._plan.template_of[index]
             if kind in self._unknown:
@@ -54,14 +54,14 @@ class Priority:
         return inf if index in self._probes else self.level[index]
 
     def assume(self, seconds: Mapping[int, float | None]) -> None:
-        """Start from what functions took in earlier runs, by template; None: that is not known."""
+        """Start from durations of earlier runs, by kind; None if unknown."""
         self._seconds = {kind: known for kind, known in seconds.items() if known is not None}
         self._unknown.difference_update(self._seconds)
         if self._counts and max(self._seconds.values(), default=0.0) >= RECOMPUTE_AFTER_S:
             self._recompute_levels()
 
     def learn(self, index: Index, seconds: float) -> bool:
-        """Take note of what a function took; whether the levels are others now."""
+        """Record the duration of a function. True if the levels have been computed again."""
         if not self._counts:
             return False
         kind = self._plan.template_of[index]
@@ -84,7 +84,7 @@ class Priority:
         longest = max(self._seconds.values())
         own = [self._seconds.get(kind, longest) for kind in plan.template_of]
         levels = list(own)
-        # One function is nearer to a sink than those whose values it takes: by hops, that order is known.
+        # Every function is nearer to a sink than its producers, and that order, by hops, is known.
         for index in sorted(range(plan.size), key=plan.bottom_level.__getitem__):
             level = levels[index]
             for producer in plan.producers[index]:
@@ -97,7 +97,7 @@ class Priority:
         self.version += 1
 
     def _negligible(self, all_s: float) -> set[int]:
-        """The kinds with the least work, as many as are next to nothing together."""
+        """The kinds with the least work, as many as are together below NEGLIGIBLE_SHARE."""
         work_s = sorted((seconds * self._counts[kind], kind) for kind, seconds in self._seconds.items())
         so_far_s = accumulate(seconds for seconds, _ in work_s)
         return {

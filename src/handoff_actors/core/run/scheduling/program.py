@@ -1,4 +1,4 @@
-"""A plan with everything in it that has to travel as bytes: what a run sends to nodes."""
+"""A plan with its code and constants encoded, as a run sends them to nodes."""
 
 from msgspec import Struct, field
 
@@ -11,37 +11,37 @@ from handoff_actors.wire.messages.jobs import FIRST, Arg, Call, Earlier, Job, Ra
 
 
 class Sources(Struct):
-    """Where what a job is made of comes from."""
+    """The sources of jobs' inputs: values, their holders, and chosen nodes."""
 
     state: RunState
     #: Nodes by name.
     nodes: dict[str, NodeState] = field(default_factory=dict)
-    #: Nodes that have been chosen for functions before these are ready.
+    #: Nodes that have been chosen for functions that are not ready yet.
     reserved: dict[Index, str] = field(default_factory=dict)
 
     def value(self, index: Index) -> bytes | Ref | Earlier:
-        """The value of a function that is done, or who has it; of one that is not, it will be made in the same unit."""
+        """A result, inline or by its holders. If the function is not done, an earlier member of the fused group returns it."""
         inline = self.state.inline.get(index)
         if inline is not None:
             return inline
         return self.ref(index) if index in self.state.stored else Earlier(index)
 
     def ref(self, index: Index) -> Ref:
-        """Who has a stored value."""
+        """A reference to a stored value and its holders."""
         stored = self.state.stored[index]
         nodes = (self.nodes.get(holder) for holder in stored.holders)
         addresses = [node.address for node in nodes if node is not None]
-        # What a message calls the app happens to be spelled in the same way.
+        # Messages happen to spell the app's name in the same way.
         holders = [*addresses, APP] if APP in stored.holders else addresses
         return Ref(index, stored.nbytes, holders, self.state.version_of(index))
 
     def node_of(self, index: Index) -> str | None:
-        """Where a function will run, or has run."""
+        """The node on which a function will run, or has run; None if none has been chosen."""
         return self.reserved.get(index) or self.state.node[index]
 
 
 class Program(Struct, frozen=True):
-    """The wire's side of a plan. Large constants are `Ref`s to values that the app itself holds."""
+    """A plan in encoded form. Large constants are `Ref`s to values that the app itself holds."""
 
     plan: Plan
     templates: list[Template]
@@ -58,7 +58,7 @@ class Program(Struct, frozen=True):
         then: tuple[Job, ...] = (),
         rank: Rank = FIRST,
     ) -> Job:
-        """One attempt at one function, with the values of its inputs or where to find them."""
+        """Build the job for one attempt at a function, with its inputs as values or references."""
         plan, inline = self.plan, sources.state.inline
         args: list[Arg] = []
         for spec in plan.args[index]:
@@ -76,7 +76,7 @@ class Program(Struct, frozen=True):
         return Call(spec.template, args, self._constants(spec.constants))
 
     def templates_of(self, index: Index) -> list[int]:
-        """The templates that a function uses, those of calls among its arguments included."""
+        """Numbers of the templates that a function uses, including those of inline calls among its arguments."""
         used = [self.plan.template_of[index]]
         calls = [spec for spec in self.plan.args[index] if isinstance(spec, CallSpec)]
         while calls:
@@ -90,7 +90,7 @@ class Program(Struct, frozen=True):
 
 
 class AssignBatch(Struct):
-    """What one message will carry."""
+    """The content of one `Assign` message while it is being built."""
 
     templates: list[Template] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)

@@ -1,9 +1,9 @@
-"""Which functions run only where Python has the minor version that the app has.
+"""Python affinity: the functions that run only on nodes with the app's minor version of Python.
 
-Code that can be imported goes by reference, and runs wherever its module can be imported. Code by value holds bytecode,
-which another minor version can't run: such a function needs a node of the app's own version, and so does one that takes
-a constant, or the result of an inline function, with code by value in it, or whose result has such a serialize hook. What
-results have in them nobody knows before they are there: see `wire.pickling`.
+Importable code is pickled by reference, and runs wherever its module can be imported. Code pickled by value contains
+bytecode, which another minor version can't run. Such a function needs a node of the app's version, and so does one that
+takes a constant, or the result of an inline function, with code by value in it, or whose result has such a serialize hook.
+A result's contents are unknown until it exists: see `wire.pickling`.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ from handoff_actors.ids import Index
 
 
 class PythonAffinity(Struct, frozen=True):
-    """What of a program has code by value in it, by the numbers that its plan has for it."""
+    """The parts of a program that contain code by value, by their numbers in its plan."""
 
-    #: The only minor version of Python, for example "3.11", that can load it.
+    #: The only minor version of Python that can load them, for example "3.11".
     python: str = ""
     templates: frozenset[int] = frozenset()
     constants: frozenset[int] = frozenset()
     values: frozenset[int] = frozenset()
 
     def may_bind_other_functions(self, plan: Plan) -> bool:
-        """Whether a function whose own code is not affinity may need a affinity part all the same."""
+        """True if functions whose own template is by reference may need a part that contains code by value."""
         return bool(self.constants or self.values or 0 < len(self.templates) < len(plan.templates))
 
     def binds(self, plan: Plan, index: Index) -> bool:
-        """Whether a function, or what is computed within it, needs something affinity."""
+        """True if a function, or an inline call among its arguments, needs code by value."""
         own = plan.template_of[index] in self.templates or plan.constants_of[index] in self.constants
         return own or self._is_within(plan.args[index])
 

@@ -1,4 +1,4 @@
-"""The functions that could start now, the most urgent ones first."""
+"""The queue of functions whose inputs are ready, the most urgent first."""
 
 from collections.abc import Callable, Collection, Sequence
 from heapq import heappop, heappush
@@ -13,27 +13,27 @@ from handoff_actors.wire.messages.jobs import Rank, Template
 
 
 class Destination(NamedTuple):
-    """Where a function may go."""
+    """The nodes that a function may go to."""
 
     need: RequirementClass
-    #: The one node that will do; None: any.
+    #: The only node that will do; None: any node.
     target: str | None
-    #: Of a serialize hook: where its consumer may go, as long as no node has been chosen for that.
+    #: For a serialize hook: the destination of its consumer, until a node has been chosen for that.
     ahead_of: "Destination | None" = None
 
 
-#: Negative priority, negative level: lower ones go first.
+#: (negative priority, negative level), lowest first.
 Key = tuple[int, float]
 
 
 class ReadyLane:
-    """Ready functions with the same destination: one look at the first tells about all."""
+    """Ready functions with the same destination: if the first one can't be placed, none of them can."""
 
     __slots__ = ("_by_key", "_keys", "_size", "destination")
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
-        # Of wide graphs most functions are as urgent as others: to order numbers takes half of what tuples would.
+        # In wide graphs most functions are equally urgent: ordering plain numbers takes half the time of tuples.
         self._keys: list[Key] = []
         self._by_key: dict[Key, list[Index]] = {}
         self._size = 0
@@ -43,12 +43,12 @@ class ReadyLane:
 
     @property
     def first(self) -> Index:
-        """The most urgent function."""
+        """The most urgent function of the lane."""
         return self._by_key[self._keys[0]][0]
 
     @property
     def order(self) -> tuple[Key, Index]:
-        """How urgent that is; of two lanes the lower one goes first."""
+        """Sort key of the lane: the lane with the lowest goes first."""
         key = self._keys[0]
         return key, self._by_key[key][0]
 
@@ -63,7 +63,7 @@ class ReadyLane:
             heappush(alike, index)
 
     def pop(self) -> tuple[Key, Index]:
-        """Remove the most urgent one."""
+        """Remove and return the most urgent function, with its key."""
         self._size -= 1
         key = self._keys[0]
         alike = self._by_key[key]
@@ -74,7 +74,7 @@ class ReadyLane:
         return key, index
 
     def reorder(self, level: Callable[[Index], float]) -> None:
-        """Put all in the order of new levels."""
+        """Sort all functions by new levels."""
         before, self._by_key = self._by_key, {}
         self._keys.clear()
         self._size = 0
@@ -84,7 +84,7 @@ class ReadyLane:
 
 
 class ReadyQueue:
-    """Every lane with something in it. Urgent is: high priority, then what `Priority` says, then added early."""
+    """All lanes that are not empty. Order: the user's priority, then `Priority`, then the plan's order."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -99,30 +99,30 @@ class ReadyQueue:
         lane.push((-self._plan.priority[index], -self._priority.of(index)), index)
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
-        """Before anything is ready: start from what functions took in earlier runs."""
+        """Start from durations of earlier runs. To be called before any function is ready."""
         self._priority.assume(
             {kind: durations.of(template.digest) for kind, template in enumerate(templates)}
         )
 
     def learn(self, index: Index, seconds: float) -> None:
-        """Take note of what a function took, and put the others in a new order where that matters."""
+        """Record the duration of a function, and sort the others again if levels have changed."""
         if self._priority.learn(index, seconds):
             for lane in self._lanes.values():
                 lane.reorder(self._priority.of)
 
     def pop(self, lane: ReadyLane) -> tuple[Index, Rank]:
-        """Remove the most urgent function of a lane; the answer is how urgent it is, too."""
+        """Remove and return the most urgent function of a lane, with its rank."""
         (priority, level), index = lane.pop()
         if not lane:
             del self._lanes[lane.destination]
         return index, (priority, self._priority.version, level)
 
     def lanes(self) -> Collection[ReadyLane]:
-        """Lanes with something in them."""
+        """All lanes that are not empty."""
         return self._lanes.values()
 
     def most_urgent(self, skipped: Collection[ReadyLane]) -> ReadyLane | None:
-        """The lane whose first function is the most urgent one."""
+        """The lane with the most urgent function, without those in `skipped`; None if no lane is left."""
         if not self._lanes:
             return None
         if not skipped and len(self._lanes) == 1:

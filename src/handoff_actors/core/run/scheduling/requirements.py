@@ -1,4 +1,4 @@
-"""What functions need of a node, in classes: all functions of a class can take each other's place."""
+"""Requirements of functions, in classes: functions of one class are interchangeable for placement."""
 
 from collections.abc import Callable, Sequence
 from operator import add
@@ -11,36 +11,36 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Resources
 from handoff_actors.wire.messages.jobs import Template
 
-#: A node is sent about this much work more than it can start at once, so that it never waits for us.
+#: A node is sent about this much work more than it can start at once, so that it never waits for a message.
 AHEAD_S = 0.005
-#: What a function costs a node beside the user's code.
+#: Overhead of a node per function, besides the user's code.
 OVERHEAD_S = 0.00001
 MAX_AHEAD = 512
-#: Weight of the latest function in the average of what its class, or its kind, takes.
+#: Weight of the latest function in the moving average of the durations of its class, or of its kind.
 SMOOTHING = 0.3
 
 
 class RequirementClass(Struct, eq=False):
-    """What a function claims and how it runs, and how long such functions have taken."""
+    """The claim, Python version and mode (sync or async) that functions share, and their average duration."""
 
     number: int
     cost: Resources
     is_async: bool
-    #: Seconds that such functions take: a moving average, None as long as none is known.
+    #: Moving average of the durations of such functions; None if unknown.
     seconds: float | None = None
-    #: The only minor version of Python that can run it; "": any. See `core.run.scheduling.python_affinity`.
+    #: The only minor version of Python that can run them; "": any. See `core.run.scheduling.python_affinity`.
     python: str = ""
 
     @property
     def ahead(self) -> int:
-        """How many functions beyond those that can run at once a node is sent, for each of those."""
+        """Number of functions per slot that a node is sent in advance, beyond those that can run at once."""
         if self.seconds is None:
             return 1
         return max(1, min(MAX_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S))))
 
 
 class Requirements:
-    """The classes of a plan."""
+    """The requirement classes of a plan."""
 
     def __init__(self, plan: Plan, affinity: PythonAffinity = NO_AFFINITY) -> None:
         self.classes: list[RequirementClass] = []
@@ -54,16 +54,16 @@ class Requirements:
             )
             for number, template in enumerate(plan.templates)
         ]
-        #: By function.
+        #: The class of each function.
         self.of = [self._of_template[template] for template in plan.template_of]
         if affinity.may_bind_other_functions(plan):
             self._bind_other_functions(plan, affinity)
-        #: By group: what all of its members claim together, and the least that a node must offer for all of them.
+        #: By collocated group: the sum of its members' claims, and the largest claim, which a node must offer at least.
         self.sum_of_group = [self._of_group(plan, members, add) for members in plan.groups]
         self.peak_of_group = [self._of_group(plan, members, max) for members in plan.groups]
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
-        """Start from what functions took in earlier runs, where that is known of all in a class."""
+        """Start from durations of earlier runs, for classes of which all templates have one."""
         known: dict[RequirementClass, list[float | None]] = {}
         for template, need in zip(templates, self._of_template, strict=False):
             known.setdefault(need, []).append(durations.of(template.digest))
@@ -77,7 +77,7 @@ class Requirements:
             if not need.python and affinity.binds(plan, index):
                 self._bind(index, affinity.python)
         for hook in plan.hooks:
-            # A serialize hook runs where the function has run whose result it takes.
+            # A serialize hook runs on the node of the producer whose result it takes.
             if self.of[hook.index].python:
                 self._bind(hook.producer, affinity.python)
 

@@ -1,8 +1,8 @@
-"""Which ready function goes to which node.
+"""The scheduler: decides which ready function goes to which node.
 
-A function goes to a node that could start it now; among several, the run's policy chooses. Where none could, it goes to
-one that may queue a few more, so that no worker ever waits for a message; otherwise it waits here. What takes its value
-may go along, see `core.run.scheduling.fusion`.
+A function goes to a node that could start it now; among several, the run's policy chooses. If none could, it goes to a
+node that may queue a few more, so that no worker ever waits for a message; otherwise it stays in the ready queue. Its
+dependents may be sent with it, see `core.run.scheduling.fusion`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,12 +23,12 @@ from handoff_actors.moving_average import smoothed
 from handoff_actors.wire.messages.jobs import Rank
 from handoff_actors.wire.messages.runs import Assign
 
-#: Up to so many nodes are looked at one by one for each function, which costs less than to keep lists of them.
+#: Up to this many nodes are scanned for each function, which costs less than keeping indexes of them.
 MAX_SCANNED_NODES = 8
 
 
 class Scheduler:
-    """Sends what is ready to where it fits."""
+    """Sends ready functions to nodes that have room for them."""
 
     def __init__(
         self,
@@ -50,19 +50,19 @@ class Scheduler:
         self._max_concurrency = max_concurrency
         self.needs = Requirements(self._plan, program.affinity)
         self.locality = DataLocality(self._plan, state)
-        #: `candidates` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made
-        #: for one node.
+        #: `nodes` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made for one
+        #: node.
         self.sources = Sources(state)
         #: In the order of their names.
         self.nodes = self.sources.nodes
-        #: None while nodes are few.
+        #: None as long as there are no more than MAX_SCANNED_NODES.
         self._indexes: NodeIndexes | None = None
         self._dispatch = Dispatch(program, state, self.sources, self.needs, may_fuse=may_fuse)
-        #: Nodes that have been chosen for groups.
+        #: The node chosen for each collocated group.
         self.group_node: dict[int, str] = {}
-        #: Functions for which the policy, when it was last asked, chose none of the nodes with room.
+        #: Functions for which the policy, when last asked, chose none of the nodes with room.
         self.declined_by_policy: set[Index] = set()
-        #: Which node each serialize hook has worked for, or works for.
+        #: The node for which each serialize hook was last sent to work.
         self._hook_made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
         self._has_constraints = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
@@ -70,16 +70,16 @@ class Scheduler:
 
     @property
     def reserved(self) -> dict[Index, str]:
-        """Nodes that have been chosen for functions whose inputs are made for one node."""
+        """The node chosen for each function whose inputs are made for one node, by function."""
         return self.sources.reserved
 
     @property
     def in_flight(self) -> int:
-        """How many functions are out."""
+        """Number of functions on nodes, queued or running."""
         return self._dispatch.in_flight
 
     def add_node(self, node: NodeState) -> None:
-        """A node has come."""
+        """Add a node that has joined."""
         in_order = sorted([*self.nodes.items(), (node.name, node)])
         self.nodes.clear()
         self.nodes.update(in_order)
@@ -91,37 +91,37 @@ class Scheduler:
     # --- In and out ---------------------------------------------------------------------------------------------
 
     def push(self, index: Index) -> None:
-        """A function is ready."""
+        """Add a function that is ready."""
         self._ready.push(index, self._destination(index))
 
     def assume(self, durations: Durations) -> None:
-        """Start from what functions took in earlier runs."""
+        """Start from durations of earlier runs."""
         self.needs.assume(self._program.templates, durations)
         self._ready.assume(self._program.templates, durations)
 
     def learn(self, index: Index, seconds: float) -> None:
-        """Take note of what a function took."""
+        """Record the duration of a function."""
         need = self.needs.of[index]
         need.seconds = smoothed(need.seconds, seconds, SMOOTHING)
         self._ready.learn(index, seconds)
 
     def completed(self, index: Index, node: NodeState) -> None:
-        """A function has ended well on a node."""
+        """Take a function that has succeeded off its node."""
         self._dispatch.completed(index, node)
 
     def returned(self, index: Index, node: NodeState) -> None:
-        """A function has not; until somebody decides what becomes of it, it rests."""
+        """Take a function that has not succeeded off its node. It rests until the caller decides what becomes of it."""
         self._dispatch.returned(index, node)
 
     def remove_node(self, name: str) -> None:
-        """Forget a node, and what was planned for it."""
+        """Remove a node that is gone, and all reservations of it."""
         del self.nodes[name]
         if self._indexes is not None:
             self._indexes.remove(name)
         self._drop_reservations(name, lambda _: True)
 
     def drop_reservations_for(self, node: NodeState) -> None:
-        """Choose anew for what a node will not do, now that it offers something else or leaves."""
+        """Drop the reservations that a node can't honour any more, since it leaves or offers less."""
         self._drop_reservations(node.name, lambda need: node.is_leaving or not node.could_ever_hold(need))
 
     def _drop_reservations(self, name: str, is_void: Callable[[RequirementClass], bool]) -> None:
@@ -138,21 +138,21 @@ class Scheduler:
         }
 
     def _minimum_need(self, index: Index) -> RequirementClass:
-        """What a node must offer at least: enough for every function that has to run where this one does."""
+        """The least that a node must offer for a function: enough for every member of its collocated group."""
         group = self._plan.group_of[index]
         return self.needs.of[index] if group < 0 else self.needs.peak_of_group[group]
 
     @property
     def has_ready(self) -> bool:
-        """Whether something is ready and has not been sent."""
+        """True if some function is ready and has not been sent."""
         return bool(self._ready.lanes())
 
     def ready_classes(self) -> set[int]:
-        """Numbers of the classes of which some function is ready and has not been sent."""
+        """Numbers of the requirement classes with functions that are ready and have not been sent."""
         return {lane.destination.need.number for lane in self._ready.lanes()}
 
     def is_outdated(self, index: Index) -> bool:
-        """Whether a serialize hook works, or has worked, for a node that its consumer will not run on."""
+        """True if a serialize hook was sent to work for a node other than the one now chosen for its consumer."""
         hook = self._plan.hook_of.get(index)
         return hook is not None and self._hook_made_for.get(index) != self.reserved.get(hook.consumer)
 
@@ -161,7 +161,7 @@ class Scheduler:
     def dispatch(
         self, now: float, observe: Callable[[FunctionObserved], None] | None = None
     ) -> list[SendToNode]:
-        """Send what there is room for, one message for each node."""
+        """Send ready functions as far as nodes have room, in one message for each node."""
         self._dispatch.begin(now, observe)
         batches: dict[str, AssignBatch] = {}
         full: set[ReadyLane] = set()
@@ -178,13 +178,13 @@ class Scheduler:
         ]
 
     def _advance(self, lane: ReadyLane, batches: dict[str, AssignBatch]) -> bool:
-        """Get the first function of a lane out of the way; False: nothing has room for it."""
+        """Send, drop or requeue the first function of a lane. False if no node has room for it."""
         index = lane.first
         if self._state.phase[index] != READY:
             self._ready.pop(lane)
             return True
         if self._has_constraints and self._destination(index) != lane.destination:
-            # Its node has been chosen, or lost, since it came here.
+            # Its node has been chosen, or lost, since it was queued.
             self.push(self._ready.pop(lane)[0])
             return True
         node = self._choose(index, lane.destination)
@@ -200,7 +200,7 @@ class Scheduler:
         return True
 
     def _batch_size(self, lane: ReadyLane, node: NodeState) -> int:
-        """How many functions of a lane go to the node of the first one, because there is no choice."""
+        """Number of functions of a lane to send to the node of the first: more than one only if there is no choice."""
         if (
             len(lane) == 1
             or self._has_constraints
@@ -251,7 +251,7 @@ class Scheduler:
     def _place_among_many(
         self, index: Index, need: RequirementClass, indexes: NodeIndexes
     ) -> NodeState | None:
-        """Do as `_place` does for `MostSpare`. Of the nodes that hold no input none beats the roomiest of all."""
+        """Choose as `_place` does for `MostSpare`. No node without input of the function beats the roomiest of all."""
         first = indexes.roomiest(need) or indexes.shortest_queue(need)
         held = self._input_by_node(index)
         if first is None or not held:
@@ -261,26 +261,26 @@ class Scheduler:
     def _place_by_custom_policy(
         self, index: Index, need: RequirementClass, nodes: list[NodeState]
     ) -> NodeState | None:
-        # Asked also where there is no choice: it may want none of them.
+        # The policy is asked even if there is no choice: it may decline.
         fitting = [node for node in nodes if node.fits(need)]
         candidates = fitting or [node for node in nodes if node.may_queue(need)]
         return self._ask_policy(index, need, candidates) if candidates else None
 
     def _input_by_node(self, index: Index) -> Mapping[str, int]:
-        """Bytes of input, by node, where these count: only for `MostSpare` it may be better to wait beside them."""
+        """Bytes of input by node, for `MostSpare`; empty for other policies, which never wait for the holder of an input."""
         return self.locality.held(index) if isinstance(self._policy, MostSpare) else {}
 
     def _with_holders(
         self, need: RequirementClass, first: list[NodeState], held: Mapping[str, int]
     ) -> list[NodeState]:
-        """Some nodes, and those that have input and may get a function to start later, in the order of their names."""
+        """Add to some nodes the holders of input that may queue the function, and sort all by name."""
         nodes = {node.name: node for node in first}
         holders = (self.nodes[name] for name in held if name in self.nodes)
         nodes |= {node.name: node for node in holders if node.usable and node.may_queue(need)}
         return [nodes[name] for name in sorted(nodes)]
 
     def should_stay(self, index: Index, node: NodeState) -> bool:
-        """Whether a function that waits on a node does so for its input, and had better not be called back."""
+        """True if a function queued on a node should stay there, next to its input, instead of being recalled."""
         held = self._input_by_node(index)
         if node.name not in held or not node.usable or not isinstance(self._policy, MostSpare):
             return False
@@ -307,7 +307,7 @@ class Scheduler:
         return [node] if node is not None and node.usable else []
 
     def _reserve(self, consumer: Index, destination: Destination) -> bool:
-        """Choose a function's node before its inputs are made, since they are made for that node."""
+        """Choose a function's node before its inputs exist, since they are made for that node."""
         need, target, _ = destination
         nodes = [node for node in self._eligible(target) if node.could_ever_hold(need)]
         node = self._ask_policy(consumer, need, nodes) if nodes else None
@@ -330,7 +330,7 @@ class Scheduler:
         return Destination(self._placing_need(index, target), target, ahead_of)
 
     def target_of(self, index: Index) -> str | None:
-        """The one node that a function can go to now; None: any."""
+        """The only node that a function can go to now; None if any will do."""
         pinned = self._plan.node_of[index]
         if pinned is not None:
             return pinned
@@ -346,7 +346,10 @@ class Scheduler:
         return self.reserved.get(index) or self.group_node.get(self._plan.group_of[index])
 
     def _placing_need(self, index: Index, target: str | None) -> RequirementClass:
-        """What a node must have room for: all of a group, for the first of its members, where any node can hold that."""
+        """The room that a node must have for a function.
+
+        For the first member of a collocated group, room for the whole group, if any node can offer that.
+        """
         group = self._plan.group_of[index]
         if group < 0 or target is not None:
             return self.needs.of[index]
@@ -356,7 +359,7 @@ class Scheduler:
         return whole if can_be else self.needs.peak_of_group[group]
 
     def room(self, need: RequirementClass) -> int:
-        """How many functions of a class could start at once, over all nodes."""
+        """Number of functions of a class that could start at once, over all nodes."""
         if self._indexes is not None and self._indexes.roomiest(need) is None:
             return 0
         return sum(

@@ -1,4 +1,4 @@
-"""What is called back from nodes that have too much, when nothing waits here any more and others run dry."""
+"""Work stealing: functions are recalled from overloaded nodes when the ready queue is empty and other nodes idle."""
 
 from itertools import islice
 
@@ -11,25 +11,25 @@ from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.runs import Recall
 
-#: Less work than this is not worth calling back.
+#: Less work than this is not worth recalling.
 MIN_RECALL_S = 0.002
-#: Many nodes are looked at no more often than this, for each of them. That takes some 4 us, so that it costs a run less
-#: than a tenth of its time. An advert of any node will do as the next occasion.
+#: Interval between two scans of many nodes, per node. A scan takes some 4 us per node, so scans cost a run less than a
+#: tenth of its time. An advert of any node triggers the next scan.
 SCAN_S_PER_NODE = 0.00005
 
 
 class WorkStealing:
-    """Asks nodes to give back what they have not started."""
+    """Asks nodes to return functions that they have not started."""
 
     def __init__(self, run: RunId, scheduler: Scheduler, state: RunState) -> None:
         self._run = run
         self._scheduler = scheduler
         self._state = state
-        #: When to look again.
+        #: Time of the next scan.
         self._next_scan_at = 0.0
 
     def recalls(self, now: float) -> list[SendToNode]:
-        """Ask for what others could start at once. Those who are asked for the head of a unit give back all of it."""
+        """Recall the functions that other nodes could start at once. A node returns a fused group as a whole, by its head."""
         nodes = self._scheduler.nodes
         if len(nodes) < 2:  # noqa: PLR2004 - a pair
             return []
@@ -37,7 +37,7 @@ class WorkStealing:
             return []
         self._next_scan_at = now + SCAN_S_PER_NODE * len(nodes)
         waiting = self._scheduler.ready_classes()
-        # Counted once, and only if some node has more than it can start: such a node has no room of its own.
+        # Computed once, and only if a node has more than it can start: such a node has no room itself.
         rooms: dict[int, int] = {}
         effects: list[SendToNode] = []
         for node in nodes.values():
