@@ -2,7 +2,7 @@ from handoff_actors.wire.messages.members import Advert
 
 
 def advert(name: str, life: str = "1", seq: int = 1, *, view: int = 0, bus: str | None = None) -> Advert:
-    """What a node says in one of its lives."""
+    """An advert of a node in one of its lives."""
     return Advert(
         name=name,
         incarnation=f"{name}{life}",

@@ -38,7 +38,7 @@ def up(said: Advert = A, *, is_suspect: bool = False) -> NodeUp:
 
 
 def machine_with_a() -> LinksMachine:
-    """One node, whose link, number 1, is up since 0."""
+    """Links to one node, whose link, number 1, has been up since 0."""
     machine = LinksMachine()
     machine.handle(NodeAdded(A, "at-a"), 0.0)
     machine.handle(LinkWelcomed(1, A), 0.0)
@@ -65,7 +65,7 @@ def test_a_node_that_is_added_is_connected_to_and_used_once_it_answers() -> None
     )
 
 
-def test_without_nodes_there_is_nothing_to_hope_for() -> None:
+def test_without_nodes_no_link_is_connecting() -> None:
     machine = LinksMachine()
 
     assert (machine.is_connecting, machine.is_settled, machine.wake_at) == (False, True, None)
@@ -101,7 +101,7 @@ def test_a_broken_link_is_made_again_within_a_shorter_time() -> None:
     assert machine.handle(LinkWelcomed(2, A), 1.1) == [up()]
 
 
-def test_a_link_that_never_came_about_is_reported_and_given_up() -> None:
+def test_a_link_that_was_never_welcomed_is_reported_and_given_up() -> None:
     machine = LinksMachine()
     machine.handle(NodeAdded(A, "at-a"), 0.0)
 
@@ -113,7 +113,7 @@ def test_a_link_that_never_came_about_is_reported_and_given_up() -> None:
     assert not machine.is_connecting
 
 
-def test_what_a_replaced_link_says_is_ignored() -> None:
+def test_events_of_a_replaced_link_are_ignored() -> None:
     machine = machine_with_a()
     machine.handle(LinkLost(1, "broke"), 1.0)
 
@@ -171,14 +171,14 @@ def test_suspicion_and_its_end_reach_the_runs() -> None:
     assert machine.handle(NodeSuspected("stranger", is_suspect=True), 2.0) == []
 
 
-def test_a_node_that_is_removed_is_hung_up_on() -> None:
+def test_the_link_to_a_removed_node_is_closed() -> None:
     machine = machine_with_a()
 
     assert machine.handle(NodeRemoved("a", "left"), 1.0) == [CloseLink(1), NodeDown("a", "left")]
     assert machine.handle(NodeRemoved("a", "left"), 1.0) == []
 
 
-def test_a_node_that_was_never_up_goes_without_a_word_to_the_runs() -> None:
+def test_runs_are_not_told_of_the_end_of_a_node_that_was_never_up() -> None:
     machine = LinksMachine()
     machine.handle(NodeAdded(A, "at-a"), 0.0)
 

@@ -30,28 +30,28 @@ SILENCE = f"nothing was heard of it for {GONE_S:g} s"
 SUSPECTED = MemberSuspected("a", is_suspect=True)
 CLEARED = MemberSuspected("a", is_suspect=False)
 REPLACED = "another node of that name has taken its place"
-#: When a member that was last heard of at 0 is gone.
+#: The time at which a member last heard of at 0 is gone.
 GIVEN_UP_S = GONE_S + DOUBT_S
 
 
 def machine_with(*adverts: Advert) -> MembershipMachine:
-    """A view that has been told of these at 0."""
+    """A view to which these were reported at 0."""
     machine = MembershipMachine()
     machine.handle(MembersReported(adverts), 0.0)
     return machine
 
 
 def given_up(machine: MembershipMachine) -> float:
-    """Let a member that was last heard of at 0 be given up."""
+    """Let a member last heard of at 0 be given up, and return the time of that."""
     machine.wake(GONE_S)
     machine.wake(GIVEN_UP_S)
     return GIVEN_UP_S
 
 
-# --- Coming ---------------------------------------------------------------------------------------------------
+# --- Joining --------------------------------------------------------------------------------------------------
 
 
-def test_member_that_is_told_of_is_there_and_listened_to() -> None:
+def test_reported_member_is_present_and_subscribed_to() -> None:
     machine = MembershipMachine()
 
     effects = machine.handle(MembersReported([advert("b"), advert("a")]), 0.0)
@@ -66,13 +66,13 @@ def test_member_that_is_told_of_is_there_and_listened_to() -> None:
     machine.check()
 
 
-def test_member_that_speaks_before_anybody_tells_of_it_is_there() -> None:
+def test_member_that_publishes_before_it_is_reported_is_present() -> None:
     machine = MembershipMachine()
 
     assert machine.handle(AdvertReceived(advert("a")), 0.0) == [Subscribe("bus-a1"), MemberUp(advert("a"))]
 
 
-def test_what_others_say_of_a_member_that_is_there_changes_nothing() -> None:
+def test_reports_of_a_present_member_change_nothing() -> None:
     machine = machine_with(advert("a"))
 
     assert machine.handle(MembersReported([advert("a", seq=9)]), 1.0) == []
@@ -80,7 +80,7 @@ def test_what_others_say_of_a_member_that_is_there_changes_nothing() -> None:
     assert machine.wake_at == SUSPECT_S
 
 
-def test_members_are_counted_while_they_are_there() -> None:
+def test_members_are_counted_while_they_are_present() -> None:
     machine = machine_with(advert("a"), advert("b"))
     before = machine.size
 
@@ -109,7 +109,7 @@ def test_check_finds_two_members_of_one_name_and_the_own_node_among_the_members(
         own.check()
 
 
-# --- Speaking -------------------------------------------------------------------------------------------------
+# --- Adverts --------------------------------------------------------------------------------------------------
 
 
 def test_newer_advert_replaces_the_older_one() -> None:
@@ -162,7 +162,7 @@ def test_views_of_two_nodes_and_a_session_are_the_same_in_whatever_order_they_le
     assert first.view() == second.view() == session.view() != machine_with(advert("a")).view()
 
 
-# --- Going ----------------------------------------------------------------------------------------------------
+# --- Leaving --------------------------------------------------------------------------------------------------
 
 
 def test_silent_member_is_in_doubt_and_then_gone_and_then_forgotten() -> None:
@@ -181,7 +181,7 @@ def test_silent_member_is_in_doubt_and_then_gone_and_then_forgotten() -> None:
     assert machine.wake_at is None
 
 
-def test_place_that_stood_still_itself_gives_nobody_up_whose_words_lay_unread() -> None:
+def test_stalled_place_drops_no_member_whose_adverts_lie_unread() -> None:
     machine = machine_with(advert("a"))
 
     woken = machine.wake(60.0)
@@ -200,7 +200,7 @@ def test_nothing_happens_before_its_time() -> None:
     assert machine.wake_at == SUSPECT_S
 
 
-def test_member_that_is_silent_for_a_while_is_suspect_until_it_speaks() -> None:
+def test_member_that_is_silent_for_a_while_is_suspect_until_it_publishes() -> None:
     machine = machine_with(advert("a"))
 
     silent = machine.wake(SUSPECT_S)
@@ -212,7 +212,7 @@ def test_member_that_is_silent_for_a_while_is_suspect_until_it_speaks() -> None:
     assert machine.suspects() == []
 
 
-def test_newcomer_suspects_whom_others_suspect() -> None:
+def test_newcomer_suspects_the_members_that_others_suspect() -> None:
     machine = MembershipMachine()
 
     effects = machine.handle(MembersReported([advert("a"), advert("b")], ["a", "b2"]), 0.0)
@@ -223,7 +223,7 @@ def test_newcomer_suspects_whom_others_suspect() -> None:
     assert machine.wake_at == SUSPECT_S
 
 
-def test_member_that_cannot_be_reached_is_gone_at_once_and_listened_to_still() -> None:
+def test_unreachable_member_is_gone_at_once_and_stays_subscribed_to() -> None:
     machine = machine_with(advert("a"))
 
     assert machine.handle(MemberUnreachable("a", "a1", "refused"), 1.0) == [MemberDown("a", "a1", "refused")]
@@ -231,7 +231,7 @@ def test_member_that_cannot_be_reached_is_gone_at_once_and_listened_to_still() -
     assert machine.wake_at == 1.0 + FORGET_S
 
 
-def test_strangers_and_members_that_are_gone_are_not_lost_again() -> None:
+def test_unknown_and_gone_members_are_not_lost_again() -> None:
     machine = machine_with(advert("a"))
     machine.handle(MemberUnreachable("a", "a1", "refused"), 1.0)
 
@@ -242,7 +242,7 @@ def test_strangers_and_members_that_are_gone_are_not_lost_again() -> None:
 # --- Coming back ----------------------------------------------------------------------------------------------
 
 
-def test_hearsay_does_not_bring_back_a_member_that_never_spoke() -> None:
+def test_reports_do_not_bring_back_a_member_that_never_published() -> None:
     machine = machine_with(advert("a"))
     now = given_up(machine)
 
@@ -250,14 +250,14 @@ def test_hearsay_does_not_bring_back_a_member_that_never_spoke() -> None:
     assert machine.alive() == []
 
 
-def test_hearsay_does_not_bring_back_a_member_that_could_not_be_reached() -> None:
+def test_reports_do_not_bring_back_an_unreachable_member() -> None:
     machine = machine_with(advert("a"))
     machine.handle(MemberUnreachable("a", "a1", "refused"), 1.0)
 
     assert machine.handle(MembersReported([advert("a", seq=9)]), 2.0) == []
 
 
-def test_what_a_member_said_before_it_went_does_not_bring_it_back() -> None:
+def test_adverts_from_before_it_was_gone_do_not_bring_a_member_back() -> None:
     machine = machine_with(advert("a", seq=5))
     now = given_up(machine)
 
@@ -265,7 +265,7 @@ def test_what_a_member_said_before_it_went_does_not_bring_it_back() -> None:
     assert machine.alive() == []
 
 
-def test_member_that_was_gone_and_says_something_new_is_back() -> None:
+def test_gone_member_that_publishes_a_new_advert_is_back() -> None:
     machine = machine_with(advert("a"))
     now = given_up(machine)
 
@@ -294,7 +294,7 @@ def test_later_life_takes_the_place_of_the_earlier_one() -> None:
     machine.check()
 
 
-def test_earlier_life_counts_for_nothing_beside_the_later_one_whoever_tells_of_it() -> None:
+def test_earlier_life_is_ignored_beside_the_later_one_whoever_reports_it() -> None:
     machine = machine_with(advert("a", "2"))
 
     assert machine.handle(MembersReported([advert("a", "1")]), 1.0) == []
@@ -311,7 +311,7 @@ def test_life_that_is_gone_is_forgotten_when_a_later_one_begins() -> None:
     assert effects == [Unsubscribe("bus-a1"), Subscribe("bus-a2"), MemberUp(advert("a", "2"))]
 
 
-def test_earlier_life_is_back_once_the_later_one_is_gone_and_makes_room_when_that_speaks_again() -> None:
+def test_earlier_life_is_back_once_the_later_one_is_gone_and_makes_room_when_that_publishes_again() -> None:
     machine = machine_with(advert("a", "2"))
     now = given_up(machine)
 
@@ -327,7 +327,7 @@ def test_earlier_life_is_back_once_the_later_one_is_gone_and_makes_room_when_tha
     ]
 
 
-def test_address_that_another_member_uses_now_is_listened_to_still() -> None:
+def test_address_that_another_member_uses_now_stays_subscribed_to() -> None:
     machine = machine_with(advert("a", bus="port"), advert("b", bus="port"))
 
     assert machine.handle(MembersReported([advert("a", "2")]), 1.0) == [
@@ -337,7 +337,7 @@ def test_address_that_another_member_uses_now_is_listened_to_still() -> None:
     ]
 
 
-def test_node_whose_name_a_later_one_bears_is_told_and_counts_no_more() -> None:
+def test_node_learns_of_a_later_one_with_its_name_and_counts_no_more() -> None:
     older, other = MembershipMachine("a1", "a"), machine_with(advert("a", "1"), advert("a", "2"))
 
     effects = older.handle(MembersReported([advert("a", "2")]), 0.0)
@@ -392,24 +392,24 @@ def test_seed_that_is_a_member_is_left_alone_until_it_is_gone() -> None:
     assert machine.wake(3 * SEED_RETRY_S) == [MemberDown("a", "a1", SILENCE), Introduce("at-a")]
 
 
-def test_nobody_to_wait_for_means_no_wake() -> None:
+def test_no_wake_without_members_and_seeds() -> None:
     assert MembershipMachine().wake_at is None
 
 
-# --- Members without number -------------------------------------------------------------------------------------
+# --- Too many members -------------------------------------------------------------------------------------------
 
 
 def machine_of(size: int) -> MembershipMachine:
     return machine_with(*(advert(f"m{number}") for number in range(size)))
 
 
-def test_no_more_than_so_many_members_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_beyond_the_limit_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "MAX_MEMBERS", 3)
     machine = machine_of(3)
 
     effects = machine.handle(MembersReported([advert("false1"), advert("false2")]), 1.0)
 
-    # Told once, and not again for a while.
+    # Reported once, and not again for a while.
     assert effects == [MembershipFull("false1")]
     assert machine.handle(AdvertReceived(advert("false3")), 1.0 + FULL_REPORT_S - 0.1) == []
     assert machine.handle(AdvertReceived(advert("false4")), 1.0 + FULL_REPORT_S) == [MembershipFull("false4")]
@@ -417,7 +417,7 @@ def test_no_more_than_so_many_members_are_taken_in(monkeypatch: pytest.MonkeyPat
     machine.check()
 
 
-def test_who_has_gone_makes_room_first_gone_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gone_members_make_room_the_longest_gone_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "MAX_MEMBERS", 3)
     machine = machine_of(3)
     for when, name in ((1.0, "m1"), (2.0, "m0")):

@@ -3,12 +3,12 @@ import pytest
 from tests.simulation.membership import run_world
 
 SEEDS = 200
-#: So many test functions share them.
+#: Number of test cases that share the seeds.
 PARTS = 4
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_view_comes_to_show_just_who_is_there_and_nobody_flaps(part: int) -> None:
+def test_every_view_converges_to_the_present_members_and_no_member_flaps(part: int) -> None:
     for seed in range(part, SEEDS, PARTS):
         try:
             run_world(seed)

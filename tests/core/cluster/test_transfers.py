@@ -35,7 +35,7 @@ def start_transfer(transfers: Transfers, request: int, nbytes: int, *holders: st
 
 
 def busy_fetching(*waiting: int) -> Transfers:
-    """As many transfers from `a` as go on at once, from number 1, and these, which wait."""
+    """The largest number of active transfers from `a`, numbered from 1, and the given ones, which wait."""
     transfers = Transfers()
     for request in [*range(1, MAX_TRANSFERS + 1), *waiting]:
         start_transfer(transfers, request, 10, "a", "b")
@@ -109,7 +109,7 @@ def test_value_that_is_smaller_than_was_said_lands_with_its_last_chunk() -> None
         (CHUNK_NBYTES, CHUNK_NBYTES + 1, 3 * CHUNK_NBYTES),  # more than was asked for
     ],
 )
-def test_chunk_that_does_not_follow_is_not_awaited(offset: int, nbytes: int, total: int) -> None:
+def test_chunk_that_does_not_follow_is_not_expected(offset: int, nbytes: int, total: int) -> None:
     transfers = Transfers()
     start_transfer(transfers, 1, 3 * CHUNK_NBYTES, "a")
     transfers.chunk_received(1, CHUNK_NBYTES, 3 * CHUNK_NBYTES)
@@ -118,7 +118,7 @@ def test_chunk_that_does_not_follow_is_not_awaited(offset: int, nbytes: int, tot
     assert not transfers.is_expected(1, offset, nbytes, total)
 
 
-def test_first_chunk_of_a_value_that_no_machine_has_room_for_is_not_awaited() -> None:
+def test_first_chunk_of_a_value_that_no_machine_has_room_for_is_not_expected() -> None:
     transfers = Transfers()
     start_transfer(transfers, 1, 10, "a")
 
@@ -126,7 +126,7 @@ def test_first_chunk_of_a_value_that_no_machine_has_room_for_is_not_awaited() ->
     assert not transfers.is_expected(1, 0, CHUNK_NBYTES, MAX_VALUE_NBYTES + 1)
 
 
-def test_chunk_that_nobody_asked_for_is_not_awaited() -> None:
+def test_unrequested_chunk_is_not_expected() -> None:
     transfers = busy_fetching(8)
 
     assert transfers.current_holder(8) == "a"
@@ -136,10 +136,10 @@ def test_chunk_that_nobody_asked_for_is_not_awaited() -> None:
 # --- Several holders ------------------------------------------------------------------------------------------
 
 
-def test_value_that_nobody_holds_is_lost() -> None:
+def test_value_without_holders_is_lost() -> None:
     transfers = Transfers()
 
-    assert start_transfer(transfers, 1, 10) == [TransferFailed(1, "nobody is said to hold it")]
+    assert start_transfer(transfers, 1, 10) == [TransferFailed(1, "no holder is known")]
     assert transfers.current_holder(1) is None
     transfers.check()
 
@@ -162,12 +162,12 @@ def test_value_is_lost_once_no_holder_has_it_any_more() -> None:
     start_transfer(transfers, 1, 10, "a", "b", "a")
 
     assert transfers.value_gone(1) == [TransferRestarted(1), *ask("b", 1, 0)]
-    assert transfers.value_gone(1) == [TransferFailed(1, "b has it no more")]
+    assert transfers.value_gone(1) == [TransferFailed(1, "b doesn't have it any more")]
     assert transfers.value_gone(1) == []
     transfers.check()
 
 
-def test_all_transfers_leave_a_holder_that_is_lost_and_it_is_asked_for_nothing() -> None:
+def test_all_transfers_leave_a_lost_holder_and_request_nothing_from_it() -> None:
     transfers = busy_fetching(8, 9)
 
     effects = transfers.holder_lost("a", "refused")
@@ -191,7 +191,7 @@ def test_reason_names_the_holder_that_was_lost() -> None:
     assert transfers.holder_lost("", "closed") == [TransferFailed(2, "the app can't be reached: closed")]
 
 
-def test_holder_that_was_asked_for_nothing_can_be_lost() -> None:
+def test_holder_without_requests_can_be_lost() -> None:
     transfers = busy_fetching()
 
     assert transfers.holder_lost("b", "refused") == []
@@ -201,13 +201,13 @@ def test_holder_that_was_asked_for_nothing_can_be_lost() -> None:
 
 
 class OneHolder:
-    """Gives chunks in the order in which they are asked for."""
+    """A holder that supplies chunks in the order of the requests."""
 
     def __init__(self, *totals: int) -> None:
         self.transfers = Transfers()
         self.totals = dict(enumerate(totals, start=1))
         self.arrived = dict.fromkeys(self.totals, 0)
-        #: (request, bytes) that have been asked for and not been given.
+        #: (request, bytes) that have been requested and not supplied.
         self.asked: deque[tuple[int, int]] = deque()
         for request, total in self.totals.items():
             self._note(start_transfer(self.transfers, request, total, "a"))
@@ -252,7 +252,7 @@ def test_many_values_share_a_holder_fairly() -> None:
     assert widest <= 2 * TURN_CHUNKS * CHUNK_NBYTES
 
 
-def test_transfer_that_nobody_waits_for_keeps_its_window_full() -> None:
+def test_transfer_keeps_its_window_full_while_no_other_waits() -> None:
     holder = OneHolder(3 * TURN_CHUNKS * CHUNK_NBYTES)
 
     for _ in range(3 * TURN_CHUNKS - WINDOW_CHUNKS):
@@ -270,14 +270,14 @@ def test_transfers_beyond_the_limit_wait_for_their_turn() -> None:
     transfers.check()
 
 
-def test_one_that_is_gone_makes_room_for_one_that_waits() -> None:
+def test_value_that_is_gone_makes_room_for_a_waiting_transfer() -> None:
     transfers = busy_fetching(8)
 
     assert transfers.value_gone(1) == [*ask("a", 8, 0), TransferRestarted(1), *ask("b", 1, 0)]
     transfers.check()
 
 
-def test_one_that_waits_can_be_gone() -> None:
+def test_value_of_a_waiting_transfer_can_be_gone() -> None:
     transfers = busy_fetching(8)
 
     assert transfers.value_gone(8) == [TransferRestarted(8), *ask("b", 8, 0)]
@@ -295,21 +295,21 @@ def test_cancelled_transfer_makes_room_and_its_chunks_change_nothing() -> None:
     transfers.check()
 
 
-def test_none_of_many_that_are_cancelled_is_begun_in_the_place_of_another() -> None:
+def test_no_cancelled_transfer_is_started_in_the_place_of_another() -> None:
     transfers = busy_fetching(8, 9, 10)
 
     assert transfers.cancel(1, 2, 8, 9) == ask("a", 10, 0)
     transfers.check()
 
 
-# --- Whatever happens -----------------------------------------------------------------------------------------
+# --- Properties -----------------------------------------------------------------------------------------------
 
 HOLDERS = ("a", "b", "c", "")
 SIZES = st.sampled_from([0, 1, CHUNK_NBYTES, CHUNK_NBYTES + 1, 3 * CHUNK_NBYTES, 9 * CHUNK_NBYTES - 1])
 
 
 class Exchange:
-    """Holders that answer in order, vanish, or have a value no more; their values may differ in size."""
+    """Holders that answer in order, vanish, or lose a value; their copies may differ in size."""
 
     def __init__(self, random: Random) -> None:
         self.transfers = Transfers()
@@ -318,7 +318,7 @@ class Exchange:
         self._random = random
         self._asked: dict[str, deque[Fetch]] = {holder: deque() for holder in HOLDERS}
         self._sizes: dict[tuple[str, int], int] = {}
-        #: How much of each value is there.
+        #: Bytes of each value received so far.
         self._written: Counter[int] = Counter()
         self._totals: dict[int, int] = {}
 
@@ -331,7 +331,7 @@ class Exchange:
         self._perform(self.transfers.start(request, RUN, INDEX, nbytes, holders))
 
     def step(self) -> None:
-        """Let one holder that was asked answer, or vanish; or let the one who wants a value give up on it."""
+        """Let a holder answer one request, or vanish; or let the receiver cancel a transfer."""
         busy = [holder for holder in HOLDERS if self._asked[holder]]
         holder = self._random.choice(busy)
         match self._random.randrange(40):

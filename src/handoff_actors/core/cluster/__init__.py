@@ -1,1 +1,1 @@
-"""Decisions about the cluster: its members, the links to them, and transfers between them."""
+"""State machines of the cluster: its members, the links to them, and transfers between them."""

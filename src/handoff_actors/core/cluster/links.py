@@ -4,9 +4,10 @@
                   |
                   +--lost or refused--> given up: its unreachability is reported, and the membership decides
 
-A node answers with its own advert. One of another incarnation is another life of the node at the same address: it is
-reported as a member, and the link waits until the membership has replaced the earlier life. Runs hear of a node while
-its link is up, and not before. Each try has a number of its own, so that what a replaced link says is ignored.
+A node answers with its own advert. An advert of another incarnation means that the node at this address has been
+restarted: it is reported as a member, and the link waits until the membership has replaced the earlier incarnation. Runs
+learn of a node while its link is up, and not before. Each attempt has a number of its own, so that events of a replaced
+link are ignored.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from handoff_actors.wire.messages.members import Advert
 
 #: Leases are renewed this often.
 BEAT_S = 2.0
-#: A new link has this long to be welcomed, one that replaces a broken link this long.
+#: A new link must be welcomed within CONNECT_S, one that replaces a broken link within RECONNECT_S.
 CONNECT_S = 5.0
 RECONNECT_S = 1.0
 
@@ -28,7 +29,7 @@ RECONNECT_S = 1.0
 
 
 class NodeAdded(Struct, frozen=True):
-    """A node has joined, and can be reached at this address."""
+    """A node has joined, with this address."""
 
     advert: Advert
     address: str
@@ -41,14 +42,14 @@ class NodeChanged(Struct, frozen=True):
 
 
 class NodeSuspected(Struct, frozen=True):
-    """A node has been silent for a while; or, with False, it has spoken again."""
+    """A node has been silent for a while; with False: it has been heard again."""
 
     name: str
     is_suspect: bool
 
 
 class NodeRemoved(Struct, frozen=True):
-    """A node has left, or counts as dead."""
+    """A node has left, or is considered dead."""
 
     name: str
     reason: str
@@ -62,7 +63,7 @@ class LinkWelcomed(Struct, frozen=True):
 
 
 class LinkLost(Struct, frozen=True):
-    """A link has broken, has not come about in time, or was refused."""
+    """A link has broken, was not welcomed in time, or was refused."""
 
     link: int
     reason: str
@@ -74,7 +75,7 @@ LinkEvent = NodeAdded | NodeChanged | NodeSuspected | NodeRemoved | LinkWelcomed
 
 
 class OpenLink(Struct, frozen=True):
-    """Connect and say Hello; answered by `LinkWelcomed`, or by `LinkLost` within so many seconds."""
+    """Connect and send Hello. Answered by `LinkWelcomed`, or by `LinkLost`, within `within_s` seconds."""
 
     link: int
     name: str
@@ -83,13 +84,13 @@ class OpenLink(Struct, frozen=True):
 
 
 class CloseLink(Struct, frozen=True):
-    """Hang up. Nothing that still arrives over this link counts."""
+    """Close a link. Messages that still arrive over it are ignored."""
 
     link: int
 
 
 class RenewLeases(Struct, frozen=True):
-    """Send a beat over each of these links."""
+    """Send a `Beat` over each of these links."""
 
     links: Sequence[int]
 
@@ -103,7 +104,7 @@ class ReportUnreachable(Struct, frozen=True):
 
 
 class ReportMember(Struct, frozen=True):
-    """Tell the membership of a node that has answered in the place of another."""
+    """Tell the membership of a node that has answered at the address of another."""
 
     advert: Advert
 
@@ -114,14 +115,14 @@ LinkEffect = OpenLink | CloseLink | RenewLeases | NodeUp | NodeDown | ReportUnre
 class _Node(Struct):
     advert: Advert
     address: str
-    #: The number of its latest link.
+    #: The number of the node's latest link.
     link: int
-    #: Runs know of it.
+    #: True while its link is up, and runs know of it.
     is_up: bool = False
     is_suspect: bool = False
 
     def is_newer(self, advert: Advert) -> bool:
-        """True if the advert is a later one of the same life of the node."""
+        """True if the advert is a later one of the same incarnation."""
         return advert.incarnation == self.advert.incarnation and advert.seq > self.advert.seq
 
     def up(self) -> NodeUp:
@@ -139,7 +140,7 @@ class _Node(Struct):
 
 
 class LinksMachine:
-    """One session's links. See `core.machine.Machine`."""
+    """The links of one session. See `core.machine.Machine`."""
 
     def __init__(self, beat_s: float = BEAT_S) -> None:
         self._beat_s = beat_s
@@ -150,10 +151,10 @@ class LinksMachine:
         #: None while there are no links.
         self._beat_at: float | None = None
 
-    # --- The shape of a machine ---------------------------------------------------------------------------------
+    # --- Machine ------------------------------------------------------------------------------------------------
 
     def handle(self, event: LinkEvent, now: float) -> list[LinkEffect]:
-        """Take one event."""
+        """Handle one event."""
         effects = self._dispatch(event)
         if not self._names:
             self._beat_at = None
@@ -181,7 +182,7 @@ class LinksMachine:
         for name, node in self._nodes.items():
             assert node.advert.name == name
 
-    # --- Questions ----------------------------------------------------------------------------------------------
+    # --- Queries ------------------------------------------------------------------------------------------------
 
     def link_to(self, name: str) -> int | None:
         """The number of the link to a node, which may not be up yet; None for an unknown node."""
@@ -208,7 +209,7 @@ class LinksMachine:
 
     @property
     def is_connecting(self) -> bool:
-        """True if no link is up, and some may yet be."""
+        """True if no link is up yet, and some are being opened."""
         return bool(self._nodes) and not any(node.is_up for node in self._nodes.values())
 
     # --- Events -------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class LinksMachine:
         name = node.advert.name
         effects: list[LinkEffect] = [self._close(node)]
         if node.is_up:
-            # The node may be well, although all that was on the link is lost.
+            # The node may be well, although all messages on the link are lost.
             node.is_up = False
             return [*effects, NodeDown(name, reason), self._open(node, RECONNECT_S)]
         del self._nodes[name]

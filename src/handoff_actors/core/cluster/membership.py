@@ -1,10 +1,10 @@
-"""Who is in the cluster: there, suspect, in doubt or gone, told from what nodes say of themselves and of one another.
+"""Membership: the members of the cluster, each present, suspect, in doubt or gone.
 
-A member is learned of from anybody, but only what it says itself, on the bus, is proof of its life. Without that for a
-while it is suspect, then in doubt, and then gone; a connection that breaks and can't be made again tells so at once. One that was
-thought gone and says something new is back, as a new member; what others still tell of it counts for nothing. Of those
-with one name the one with the greatest incarnation counts, so that all see the same one, in whatever order they learn
-of them. Adverts carry a number made of the members that their node knows: where that differs from ours for long, we ask.
+Any node may report a member, but only the member's own adverts, on the bus, prove that it is alive. Without adverts for
+a while it is suspect, then in doubt, and then gone; if its connection breaks and can't be made again, it is gone at once.
+A gone member that publishes a new advert is back, as a new member; reports of others don't bring it back. Of several nodes
+with one name the one with the greatest incarnation counts, so that all places agree, in whatever order they learn of
+them. Adverts carry a checksum of the members that their node knows: if it differs from ours for long, we ask that node.
 """
 
 from collections.abc import Sequence
@@ -16,37 +16,37 @@ from msgspec import Struct
 
 from handoff_actors.wire.messages.members import Advert
 
-#: So long after its last word a member is suspect: it is spared new work.
+#: Time after its last advert until a member is suspect, and gets no new work.
 SUSPECT_S = 3.0
-#: So long after its last word it is in doubt.
+#: Time after its last advert until a member is in doubt.
 GONE_S = 10.0
-#: Perhaps it is we who stood still, and its words lie unread: within this time they are read.
+#: Time in doubt until a member is gone. If this process itself was stalled, it reads the waiting adverts in this time.
 DOUBT_S = 0.5
-#: Views are compared no more often than this.
+#: Shortest interval between two comparisons of views.
 COMPARE_S = 2.0
-#: Seeds that are not members are tried again so often.
+#: Interval at which seeds that are not members are tried again.
 SEED_RETRY_S = 5.0
-#: A member that fell silent may come back; after so long nobody listens for it any more.
+#: Time for which a gone member is still listened for, since it may come back.
 FORGET_S = 300.0
-#: Nodes known at once, those that have gone included. Each costs some 20 KB, and a connection to its bus.
+#: Limit of known nodes, including those that are gone. Each costs some 20 KB, and a connection to its bus.
 MAX_MEMBERS = 10_000
-#: That there are more is told no more often than this.
+#: Shortest interval between two reports that the limit has been reached.
 FULL_REPORT_S = 60.0
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
 
 class AdvertReceived(Struct, frozen=True):
-    """A node has said this of itself."""
+    """A node has published this advert of itself."""
 
     advert: Advert
 
 
 class MembersReported(Struct, frozen=True):
-    """Somebody has said this of others."""
+    """A node has reported these adverts of others."""
 
     adverts: Sequence[Advert]
-    #: Names of those that it has not heard of for a while.
+    #: Names of the members that the reporting node suspects.
     suspects: Sequence[str] = ()
 
 
@@ -59,7 +59,7 @@ class MemberUnreachable(Struct, frozen=True):
 
 
 class SetSeeds(Struct, frozen=True):
-    """Addresses at which the cluster can be found."""
+    """Set the addresses at which the cluster can be found."""
 
     addresses: Sequence[str]
 
@@ -70,19 +70,19 @@ MembershipEvent = AdvertReceived | MembersReported | MemberUnreachable | SetSeed
 
 
 class MemberUp(Struct, frozen=True):
-    """A member is there."""
+    """A member has joined, or is back."""
 
     advert: Advert
 
 
 class MemberChanged(Struct, frozen=True):
-    """A member says something new of itself."""
+    """A member has published a new advert."""
 
     advert: Advert
 
 
 class MemberSuspected(Struct, frozen=True):
-    """Nothing has been heard of a member for a while; or, with False, it has spoken again."""
+    """A member has been silent for a while; with False: it has been heard again."""
 
     name: str
     is_suspect: bool
@@ -97,25 +97,25 @@ class MemberDown(Struct, frozen=True):
 
 
 class Subscribe(Struct, frozen=True):
-    """Listen for adverts at this address from now on."""
+    """Listen for adverts on the bus at this address from now on."""
 
     bus: str
 
 
 class Unsubscribe(Struct, frozen=True):
-    """Listen there no more."""
+    """Stop listening on the bus at this address."""
 
     bus: str
 
 
 class Introduce(Struct, frozen=True):
-    """Ask the node at this address whom it knows, and say who we are."""
+    """Introduce this place to the node at this address, and ask for the members that it knows."""
 
     address: str
 
 
 class MembershipFull(Struct, frozen=True):
-    """There are so many members that another one is not taken in."""
+    """A new member has been rejected, since there are too many."""
 
     name: str
 
@@ -134,11 +134,11 @@ MembershipEffect = (
 
 class _Member(Struct):
     advert: Advert
-    #: Under which it came.
+    #: The name in its first advert.
     name: str
-    #: When silence changes what is thought of it.
+    #: Time at which its state changes if it stays silent.
     due: float
-    #: When the machine looks after it, which is no later.
+    #: Time of its earliest timer, no later than `due`.
     timer_at: float = float("inf")
     is_suspect: bool = False
     is_in_doubt: bool = False
@@ -146,10 +146,10 @@ class _Member(Struct):
 
 
 class MembershipMachine:
-    """One place's view of the cluster. See `core.machine.Machine`.
+    """The view of the cluster from one place, a process. See `core.machine.Machine`.
 
-    The node in this place, if there is one, is not among its own members. That another bears its name, and counts
-    instead of it, shows as that other's `MemberUp`.
+    The node in this place, if there is one, is not among its own members. If another node has taken its name, a
+    `MemberUp` of that node reports so.
     """
 
     def __init__(self, own_incarnation: str | None = None, own_name: str | None = None) -> None:
@@ -157,15 +157,15 @@ class MembershipMachine:
         self._own_name = own_name
         #: By incarnation.
         self._members: dict[str, _Member] = {}
-        #: The same by the name under which they came, and then by incarnation.
+        #: The same members by the name in their first advert, and then by incarnation.
         self._by_name: dict[str, dict[str, _Member]] = {}
         self._seeds: dict[str, float] = {}
         self._compare_at = 0.0
         self._full_reported_at = float("-inf")
-        #: None: to be made anew. Every advert is compared with it, and the members hardly ever change.
+        #: A cache, None when outdated: every advert is compared with it, and members hardly ever change.
         self._view: int | None = None
-        #: (due, incarnation), soonest first: to look at all members at each word of any is too much for a thousand.
-        #: A member whose time has moved on since is put back when its turn comes.
+        #: (due, incarnation), soonest first: with a thousand members, a scan of all at each advert costs too much.
+        #: A member whose time has moved on since is pushed again when its timer comes up.
         self._timers: list[tuple[float, str]] = []
 
     def alive(self) -> list[Advert]:
@@ -174,7 +174,7 @@ class MembershipMachine:
 
     @property
     def size(self) -> int:
-        """How many members there are."""
+        """Number of members."""
         return len(self._present())
 
     def suspects(self) -> list[str]:
@@ -183,7 +183,7 @@ class MembershipMachine:
         return sorted(member.advert.name for member in silent)
 
     def view(self) -> int:
-        """A number made of all members, and of the node in this place as far as it counts."""
+        """Checksum of all members, and of the node in this place unless another has taken its name."""
         if self._view is None:
             self._view = self._make_view()
         return self._view
@@ -196,7 +196,7 @@ class MembershipMachine:
         return crc32(" ".join(sorted(incarnations)).encode())
 
     def handle(self, event: MembershipEvent, now: float) -> list[MembershipEffect]:
-        """Take one event."""
+        """Handle one event."""
         match event:
             case AdvertReceived(advert):
                 return self._advert_received(advert, now)
@@ -215,10 +215,10 @@ class MembershipMachine:
                 assert_never(event)
 
     def wake(self, now: float) -> list[MembershipEffect]:
-        """Give up on who has been silent for too long, and look for seeds that are missing."""
+        """Suspect or drop members that have been silent for too long, and try the seeds that are missing."""
         effects: list[MembershipEffect] = []
         for member in list(self._members.values()):
-            # More than once, if we were held up.
+            # More than once if this process was stalled.
             while now >= member.due:
                 effects += self._silence_expired(member, now)
         present = {advert.address for advert in self._present()}
@@ -230,12 +230,12 @@ class MembershipMachine:
 
     @property
     def wake_at(self) -> float | None:
-        """The next time that somebody has been silent for too long, or that a seed is due."""
+        """The next time at which a member has been silent for too long, or a seed is due."""
         due = self._next_due()
         return min([*(() if due is None else (due,)), *self._seeds.values()], default=None)
 
     def check(self) -> None:
-        """Assert that no two members that are there share a name, and that none is the node in this place."""
+        """Assert that no two present members share a name, and that none is the node in this place."""
         names = [advert.name for advert in self._present()]
         assert len(names) == len(set(names)), f"two members of one name: {names}"
         assert self._own not in self._members, "the node in this place is among its own members"
@@ -252,7 +252,7 @@ class MembershipMachine:
         member = self._members.get(advert.incarnation)
         if member is None:
             return self._admit(advert, now)
-        # What it said before it went may come late.
+        # Adverts from before it was gone may arrive late.
         is_newer = advert.seq > member.advert.seq
         if member.is_gone:
             return self._admit(advert, now) if is_newer else []
@@ -291,14 +291,14 @@ class MembershipMachine:
             gone = [member for member in self._members.values() if member.is_gone]
             if not gone:
                 return [*effects, *self._reject(advert, now)]
-            # Whoever went first.
+            # The member that has been gone for longest makes room.
             effects += self._forget(min(gone, key=lambda member: (member.due, member.advert.incarnation)))
         member = _Member(advert, advert.name, now)
         self._members[advert.incarnation] = member
         self._by_name.setdefault(advert.name, {})[advert.incarnation] = member
         self._set_due(member, now + SUSPECT_S)
         self._view = None
-        # The members that both views lack a moment ago are no reason to ask.
+        # Views differ for a moment after each change, which is no reason to ask.
         self._compare_at = now + COMPARE_S
         return [*effects, Subscribe(advert.bus), MemberUp(advert)]
 

@@ -1,9 +1,10 @@
-"""Which pieces of which values to ask whom for, so that transfers share a holder fairly and none fills a queue.
+"""Transfers of values: the order of requests for chunks, so that transfers share a holder fairly and fill no queue.
 
-A value comes from one holder at a time, in chunks, a window of them asked for ahead. If the holder goes, or has it no
-more, the next one is asked from the start: what it has may differ, where a function does not always give the same. At
-most so many transfers from one holder go on at once; while others wait, each of them goes on for a turn of so many
-chunks, and then stands behind the others. A small value so waits for a turn of large ones, not for the large ones.
+A value comes from one holder at a time, in chunks, and WINDOW_CHUNKS of them are requested in advance. If the holder is
+lost, or doesn't have the value any more, the transfer starts again with the next holder: its copy may differ, if a
+function doesn't always return the same. At most MAX_TRANSFERS transfers from one holder are active at once; while others
+wait, each gets a turn of TURN_CHUNKS chunks, and then queues behind the others. So a small value waits for a turn of
+the large ones, not for all of them.
 """
 
 from collections import deque
@@ -15,37 +16,37 @@ from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.values import Fetch
 
 CHUNK_NBYTES = 1 << 20
-#: Chunks of one transfer that are asked for and have not come.
+#: Chunks of one transfer that are requested and have not arrived.
 WINDOW_CHUNKS = 4
-#: Transfers from one holder at once.
+#: Active transfers from one holder.
 MAX_TRANSFERS = 4
-#: Chunks of one transfer in a row while others wait: enough that filling the window again does not count.
+#: Chunks of one transfer in a row while others wait: enough to make the cost of refilling the window negligible.
 TURN_CHUNKS = 16
-#: No value is larger, whatever a holder says: no machine has that much room.
+#: Limit for the size that a holder may claim: no machine has that much memory.
 MAX_VALUE_NBYTES = 1 << 48
 
 
 class RequestChunk(Struct, frozen=True):
-    """Ask a holder for a chunk."""
+    """Request a chunk from a holder."""
 
     holder: str
     message: Fetch
 
 
 class TransferRestarted(Struct, frozen=True):
-    """What has come of this value is void; it comes again."""
+    """A transfer starts again from the first byte; the chunks received so far are void."""
 
     request: int
 
 
 class TransferCompleted(Struct, frozen=True):
-    """All of a value is here."""
+    """All chunks of a value have arrived."""
 
     request: int
 
 
 class TransferFailed(Struct, frozen=True):
-    """Nobody had it."""
+    """No holder could supply the value."""
 
     request: int
     reason: str
@@ -59,13 +60,13 @@ class _Transfer(Struct):
     run: RunId
     index: Index
     nbytes: int
-    #: Still to be tried, the current one first.
+    #: Holders still to be tried, the current one first.
     holders: list[str]
     requested: int = 0
     received: int = 0
-    #: Where to stop asking if others wait.
+    #: Offset at which to stop requesting if other transfers wait.
     turn_ends_at: int = 0
-    reason: str = "nobody is said to hold it"
+    reason: str = "no holder is known"
 
 
 class _Holder(Struct):
@@ -74,7 +75,7 @@ class _Holder(Struct):
 
 
 class Transfers:
-    """Every transfer to one place. It waits for nothing by itself, so it has no `wake`."""
+    """All transfers to one place. No transfer depends on the time, so there is no `wake`."""
 
     def __init__(self) -> None:
         self._transfers: dict[int, _Transfer] = {}
@@ -83,27 +84,27 @@ class Transfers:
     def start(
         self, request: int, run: RunId, index: Index, nbytes: int, holders: Sequence[str]
     ) -> list[FetchEffect]:
-        """Begin a transfer under a number of the caller's."""
+        """Start a transfer under a number that the caller chooses."""
         transfer = _Transfer(request, run, index, nbytes, list(dict.fromkeys(holders)))
         self._transfers[request] = transfer
         return self._enqueue(transfer)
 
     def current_holder(self, request: int) -> str | None:
-        """Whom a transfer comes from now; None where there is no such transfer."""
+        """The holder from which a transfer comes now; None if there is no such transfer."""
         transfer = self._transfers.get(request)
         return None if transfer is None else transfer.holders[0]
 
     def is_expected(self, request: int, offset: int, nbytes: int, total: int) -> bool:
-        """Whether this can be the next chunk of a transfer that goes on."""
+        """True if a chunk with these figures can be the next one of a transfer."""
         transfer = self._transfers[request]
         is_next = offset == transfer.received and offset < transfer.requested
-        keeps_its_size = offset == 0 or total == transfer.nbytes
-        # One that is shorter would leave a gap that nobody asks for again.
+        has_same_size = offset == 0 or total == transfer.nbytes
+        # A shorter chunk would leave a gap that is never requested again.
         is_whole = nbytes == min(CHUNK_NBYTES, total - offset)
-        return is_next and keeps_its_size and is_whole and total <= MAX_VALUE_NBYTES
+        return is_next and has_same_size and is_whole and total <= MAX_VALUE_NBYTES
 
     def chunk_received(self, request: int, nbytes: int, total: int) -> list[FetchEffect]:
-        """The next chunk has come; the whole value has `total` bytes."""
+        """Take note that the next chunk has arrived; the whole value has `total` bytes."""
         transfer = self._transfers.get(request)
         if transfer is None:
             return []
@@ -116,16 +117,16 @@ class Transfers:
         return self._end_turn(transfer)
 
     def value_gone(self, request: int) -> list[FetchEffect]:
-        """The holder that was asked has it no more."""
+        """Take note that the current holder doesn't have the value any more."""
         transfer = self._transfers.get(request)
         if transfer is None:
             return []
         holder = transfer.holders[0]
         self._detach(transfer)
-        return self._start_waiting(holder) + self._try_next(transfer, f"{holder} has it no more")
+        return self._start_waiting(holder) + self._try_next(transfer, f"{holder} doesn't have it any more")
 
     def holder_lost(self, holder: str, reason: str) -> list[FetchEffect]:
-        """Nothing comes from a holder any more."""
+        """Move all transfers from a lost holder to their next holders."""
         state = self._holders.pop(holder, _Holder())
         why = f"{holder or 'the app'} can't be reached: {reason}"
         return [
@@ -135,7 +136,7 @@ class Transfers:
         ]
 
     def cancel(self, *requests: int) -> list[FetchEffect]:
-        """Nobody wants these any more. Many are best named at once: none of them is begun in another's place then."""
+        """Cancel transfers. Cancel many in one call, so that none of them is started in the place of another."""
         transfers = [self._transfers.pop(request) for request in requests if request in self._transfers]
         for transfer in transfers:
             self._detach(transfer)
@@ -195,7 +196,7 @@ class Transfers:
 
     def _request_chunks(self, transfer: _Transfer) -> list[FetchEffect]:
         effects: list[FetchEffect] = []
-        # The first chunk is asked for in any case: only it tells how large the value is now.
+        # The first chunk is requested in any case: only its answer tells how large the value is now.
         limit = min(transfer.nbytes, transfer.received + WINDOW_CHUNKS * CHUNK_NBYTES, transfer.turn_ends_at)
         while transfer.requested < limit or transfer.requested == 0:
             message = Fetch(transfer.request, transfer.run, transfer.index, transfer.requested, CHUNK_NBYTES)
