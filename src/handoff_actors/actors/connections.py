@@ -1,4 +1,4 @@
-"""Carries out what a links machine decides: a session's connections to the nodes that it uses."""
+"""A session's connections to the nodes that it uses: carries out the effects of a links machine."""
 
 import asyncio
 import logging
@@ -33,17 +33,17 @@ from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, Welcome
 
 log = logging.getLogger(__name__)
 
-#: Nodes that have just died may still be reported as members: whoever joins waits this long for them, where others answer.
+#: Time that a new session waits for the last nodes while others answer: nodes that have just died may still be reported.
 SETTLE_TIMEOUT_S = 1.0
 #: After a bug all links are made anew this soon. If it recurs, it does so no more often.
 RESTART_S = 1.0
 
 
 class ConnectionListener(Protocol):
-    """The user of the nodes."""
+    """The user of the nodes, told of their changes and their messages."""
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
-        """Take note that a node can be used, has changed, or is gone."""
+        """Take note that a node is usable, has changed, or is gone."""
 
     def message_received(self, name: str, message: FromNode) -> None:
         """Take a message from a node."""
@@ -52,7 +52,7 @@ class ConnectionListener(Protocol):
         """Take note that a node's link has broken and can't be made again."""
 
     def member_reported(self, advert: Advert) -> None:
-        """Take note that another life of a node answers where an earlier one was."""
+        """Take note of a node that answers at the address of another one, usually itself before a restart."""
 
 
 class _Reachable(NamedTuple):
@@ -62,13 +62,13 @@ class _Reachable(NamedTuple):
 
 
 class Connections:
-    """The connections to every node that a session can use."""
+    """The connections to all nodes that a session can use."""
 
     def __init__(self, name: str, listener: ConnectionListener) -> None:
         self._name = name
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        #: The nodes by name: one of this process is reached over memory, others over sockets.
+        #: The nodes by name. A node in this process is reached over memory, others over sockets.
         self._nodes: dict[str, _Reachable] = {}
         self._links: dict[int, Link] = {}
         self._waiters: list[asyncio.Future[None]] = []
@@ -76,10 +76,10 @@ class Connections:
         self._machine = LinksMachine()
         self._driver: Driver[LinkEvent, LinkEffect] = Driver(self._machine, self._perform, self._crashed)
 
-    # --- Members come and go ------------------------------------------------------------------------------------
+    # --- Changes of members -------------------------------------------------------------------------------------
 
     def add(self, advert: Advert, network: Network, address: str) -> None:
-        """Connect to a node that is there now, at an address of a network."""
+        """Connect to a new node, at an address of a network."""
         self._nodes[advert.name] = _Reachable(advert, network, address)
         self._feed(NodeAdded(advert, address))
 
@@ -88,37 +88,37 @@ class Connections:
         self._feed(NodeChanged(advert))
 
     def suspect(self, name: str, *, is_suspect: bool) -> None:
-        """Take note that a node has been silent for a while, or has spoken again."""
+        """Take note that a node has been silent for a while, or has been heard again."""
         self._feed(NodeSuspected(name, is_suspect))
 
     def remove(self, name: str, reason: str) -> None:
-        """Hang up on a node that is gone."""
+        """Close the link to a node that is gone."""
         self._nodes.pop(name, None)
         self._feed(NodeRemoved(name, reason))
 
     # --- For the session ----------------------------------------------------------------------------------------
 
     def send(self, name: str, message: ToNode) -> None:
-        """Send a message to a node; dropped where there is no link."""
+        """Send a message to a node. The message is dropped if there is no link."""
         number = self._machine.link_to(name)
         link = None if number is None else self._links.get(number)
         if link is not None:
             link.send(message)
 
     def ups(self) -> list[NodeUp]:
-        """Every node that can be used now, by name."""
+        """All nodes that are usable now, by name."""
         return self._machine.ups()
 
     def adverts(self) -> list[Advert]:
-        """The latest advert of every node that can be used, by name."""
+        """The latest advert of every usable node, by name."""
         return self._machine.adverts()
 
     def received_bytes(self) -> int:
-        """Bytes that have come over all links that there are."""
+        """Bytes received over all present links."""
         return sum(link.received_bytes for link in self._links.values())
 
     async def wait_until_settled(self) -> None:
-        """Wait until every node that is there now has been reached, or given up; for stragglers not long."""
+        """Wait until every present node is connected or given up, and for the last ones no longer than SETTLE_TIMEOUT_S."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while not self._machine.is_settled:
@@ -126,12 +126,12 @@ class Connections:
         await self.wait_for_any()
 
     async def wait_for_any(self) -> None:
-        """Wait until some node can be used, or all have been given up."""
+        """Wait until some node is usable, or all have been given up."""
         while self._machine.is_connecting:
             await self._next_change()
 
     async def wait_until_offered(self, name: str, capabilities: Resources) -> None:
-        """Wait until a node says that it offers just that. Raises NodeLost."""
+        """Wait until a node's advert has these capabilities. Raises NodeLost."""
         while (advert := self._machine.advert_of(name)) is not None:
             if advert.capabilities == capabilities:
                 return
@@ -139,7 +139,7 @@ class Connections:
         raise NodeLost(name, "it has gone")
 
     def close(self) -> None:
-        """Say goodbye to all."""
+        """Send Goodbye to all nodes, and close all links."""
         self._driver.close()
         if self._restart is not None:
             self._restart.cancel()
@@ -179,7 +179,7 @@ class Connections:
                 assert_never(effect)
 
     def _crashed(self, error: Exception) -> LinksMachine:
-        log.critical("connections have met a bug of their own: all are lost and made anew", exc_info=error)
+        log.critical("bug in the connections: all are lost and made anew", exc_info=error)
         for link in self._links.values():
             link.close()
         self._links.clear()

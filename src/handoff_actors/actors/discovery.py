@@ -1,4 +1,4 @@
-"""Carries who-is-there between the discovery bus, the seeds and a membership machine."""
+"""Discovery: connects the discovery bus and the seeds to a membership machine."""
 
 import asyncio
 import logging
@@ -42,19 +42,19 @@ RESTART_S = 1.0
 
 
 class MembershipListener(Protocol):
-    """Whoever wants to know who is there."""
+    """The user of the membership, told of its changes."""
 
     def member_up(self, advert: Advert) -> None:
-        """A member is there."""
+        """Take note of a member that has joined, or is back."""
 
     def member_changed(self, advert: Advert) -> None:
-        """A member says something new of itself."""
+        """Take note of a member's new advert."""
 
     def member_suspected(self, name: str, *, is_suspect: bool) -> None:
-        """Nothing has been heard of a member for a while, or it has spoken again."""
+        """Take note that a member has been silent for a while, or has been heard again."""
 
     def member_down(self, name: str, reason: str) -> None:
-        """A member is gone."""
+        """Take note that a member is gone."""
 
 
 class AnnouncedNode(Protocol):
@@ -62,21 +62,21 @@ class AnnouncedNode(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name, unique in the cluster."""
+        """Name of the node, unique in the cluster."""
 
     @property
     def incarnation(self) -> str:
-        """Its life, later ones being greater."""
+        """Id of this life of the node; a later life has a greater one."""
 
     def advert(self) -> Advert:
-        """Say how it stands now."""
+        """Make an advert with the node's present figures."""
 
     def set_member_count(self, members: int) -> None:
-        """Take note of how many others hear it."""
+        """Take note of the number of other members."""
 
 
 class Discovery:
-    """One process's view of its cluster. With `own`, it also tells the others of a node in this process."""
+    """The view of the cluster from one process. With `own`, also announces the node in this process to the others."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Discovery:
     # --- For the node and the session ---------------------------------------------------------------------------
 
     def publish_at(self, address: str) -> str:
-        """Publish on the bus at this address; the answer is the real one."""
+        """Open the bus of the node in this process at this address, and return the actual one."""
         self._publisher = self._network.publisher(address)
         return self._publisher.address
 
@@ -123,7 +123,7 @@ class Discovery:
             if (failure := introduction.answered.result()) is not None
         ]
         if len(failures) == len(introductions):
-            # That one refuses says more than that another is away.
+            # A refusal says more than an unanswered attempt.
             raise min(failures, key=lambda failure: isinstance(failure, ConnectionFailed))
 
     def seek(self, seeds: Sequence[str]) -> None:
@@ -140,30 +140,30 @@ class Discovery:
         return self._machine.suspects()
 
     def view(self) -> int:
-        """A number made of all members."""
+        """Checksum of all members."""
         return self._machine.view()
 
     def announce(self, advert: Advert) -> None:
-        """Tell everybody how the node in this process stands."""
+        """Publish an advert of the node in this process."""
         if self._publisher is not None:
             self._publisher.publish(Published(advert))
 
     def members_reported(self, adverts: Sequence[Advert], suspects: Sequence[str] = ()) -> None:
-        """A node has said whom it knows, and of whom it has not heard for a while."""
+        """Take a node's report of the members that it knows, and of those that it suspects."""
         self._driver.feed(MembersReported(tuple(filter(_is_valid, adverts)), tuple(suspects)))
 
     def node_introduced(self, advert: Advert) -> None:
-        """A node has introduced itself to the node in this process: all others are told."""
+        """Take note of a node that has introduced itself to the one in this process, and tell all others."""
         self._driver.feed(MembersReported((advert,)))
         if self._publisher is not None:
             self._publisher.publish(Joined(advert))
 
     def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
-        """A member's connection has broken and can't be made again."""
+        """Take note that a member's connection has broken and can't be made again."""
         self._driver.feed(MemberUnreachable(name, incarnation, reason))
 
     def close(self) -> None:
-        """Hear and say nothing more."""
+        """Stop listening and publishing."""
         self._driver.close()
         if self._restart is not None:
             self._restart.cancel()
@@ -173,7 +173,7 @@ class Discovery:
         if self._publisher is not None:
             self._publisher.close()
 
-    # --- What happens -------------------------------------------------------------------------------------------
+    # --- Events and effects -------------------------------------------------------------------------------------
 
     def _received(self, messages: list[OnBus]) -> None:
         for message in messages:
@@ -198,7 +198,7 @@ class Discovery:
             case Introduce(address):
                 self._introduce(address)
             case MembershipFull(name):
-                log.error("too many members to take in another one", extra={"member": name})
+                log.error("membership full", extra={"member": name})
             case MemberUp(advert):
                 log.info("member up", extra={"member": advert.name, "address": advert.address})
                 self._count_members()
@@ -235,8 +235,8 @@ class Discovery:
         try:
             self._subscriber.subscribe(bus)
         except ConnectionFailed as error:
-            # Its member said so itself. What else is known of it still counts.
-            log.warning("not subscribed", extra={"bus": bus, "reason": str(error)})
+            # The bad address is the member's own. Its other figures still count.
+            log.warning("subscription failed", extra={"bus": bus, "reason": str(error)})
 
     def _introduce(self, address: str) -> "_Introduction":
         introduction = self._introductions.get(address)
@@ -257,7 +257,7 @@ class Discovery:
         )
 
     def _crashed(self, error: Exception) -> MembershipMachine:
-        log.critical("discovery has met a bug of its own: all members count as lost", exc_info=error)
+        log.critical("bug in discovery: all members count as lost, and are looked for again", exc_info=error)
         lost, self._members = self._members, {}
         for advert in lost.values():
             if advert.bus:
@@ -285,7 +285,7 @@ def _is_valid(advert: Advert) -> bool:
 
 
 class _Introduction:
-    """A short connection to one node, to learn whom it knows."""
+    """A short connection to one node, to learn the members that it knows."""
 
     link: Link
 
@@ -298,7 +298,7 @@ class _Introduction:
         self._address = address
         self._on_members = on_members
         self._on_end = on_end
-        #: None, or why it failed.
+        #: Resolved with None, or with the reason of the failure.
         self.answered: asyncio.Future[HandoffError | None] = asyncio.get_running_loop().create_future()
 
     def welcomed(self, welcome: Welcome) -> None:
@@ -307,19 +307,19 @@ class _Introduction:
         self.end(None)
 
     def received(self, message: FromNode) -> None:
-        """See NodeLinkListener. A node says nothing else to whoever has asked nothing."""
+        """See NodeLinkListener. A node sends no other message unasked."""
 
     def failed(self, failure: LinkFailure) -> None:
         """See NodeLinkListener."""
         if isinstance(failure, AuthenticationError):
-            log.warning("not introduced", extra={"address": self._address, "reason": str(failure)})
+            log.warning("introduction refused", extra={"address": self._address, "reason": str(failure)})
         self.end(failure)
 
     def end(self, failure: HandoffError | None) -> None:
-        """Hang up, with this answer."""
+        """Resolve `answered`, and close the link."""
         if not self.answered.done():
             self.answered.set_result(failure)
             self._on_end()
-            # Otherwise the node would keep a place for us until a lease ends that nobody renews.
+            # Otherwise the node would keep our place until the lease ends, although it is never renewed.
             self.link.send(Goodbye())
             self.link.close()

@@ -1,4 +1,4 @@
-"""Brings values from where they are to where they are needed."""
+"""Fetches values from their holders."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -17,19 +17,19 @@ from handoff_actors.ids import Index, RunId
 from handoff_actors.store.files import Landing
 from handoff_actors.wire.messages.values import Chunk, Fetch
 
-#: What has landed, or why not, and whether it is for want of room here.
+#: Called with (landing, reason, has_no_room): the complete value and "", or None and the reason of the failure.
 OnLanded = Callable[[Landing | None, str, bool], None]
 
 
 class _Arrival(Struct):
-    #: Makes room, once the size is known.
+    #: Allocates room, once the size is known.
     land: Callable[[int, int], Landing]
     done: OnLanded
     landing: Landing | None = None
 
 
 class Fetcher:
-    """All transfers to one place. `ask` sends a request to a holder, which may be any name that it understands."""
+    """All transfers to one place. `ask` sends a request to a holder, whose name may be anything that `ask` understands."""
 
     def __init__(self, ask: Callable[[str, Fetch], None]) -> None:
         self._ask = ask
@@ -46,10 +46,10 @@ class Fetcher:
         land: Callable[[int, int], Landing],
         done: OnLanded,
     ) -> int:
-        """Begin a transfer; the answer is its number.
+        """Start a transfer, and return its number.
 
-        `land(request, nbytes)` makes room when the first bytes have come; `done(landing, "", False)` says that all of them
-        have, `done(None, reason, has_no_room)` that they won't.
+        `land(request, nbytes)` is called for room when the first chunk arrives, `done(landing, "", False)` when the value is
+        complete, and `done(None, reason, has_no_room)` when the transfer has failed.
         """
         request = next(self._numbers)
         self._arrivals[request] = _Arrival(land, done)
@@ -57,12 +57,12 @@ class Fetcher:
         return request
 
     def chunk_received(self, holder: str, message: Chunk) -> None:
-        """A piece has come; from another than the one that was asked it is left out."""
+        """Write a chunk. Chunks from any but the current holder are ignored."""
         arrival = self._arrivals.get(message.request)
         if arrival is None or self._transfers.current_holder(message.request) != holder:
             return
         if not self._transfers.is_expected(message.request, message.offset, len(message.data), message.total):
-            # What it has now is something else than what it had at first.
+            # Its value is not the one of the first chunk any more.
             self._perform(self._transfers.value_gone(message.request))
             return
         try:
@@ -77,16 +77,16 @@ class Fetcher:
         self._perform(self._transfers.chunk_received(message.request, len(message.data), message.total))
 
     def value_gone(self, holder: str, request: int) -> None:
-        """A holder has it no more; what another than the one that was asked says is left out."""
+        """Take note that a holder doesn't have the value any more. Ignored for any but the current holder."""
         if self._transfers.current_holder(request) == holder:
             self._perform(self._transfers.value_gone(request))
 
     def holder_lost(self, holder: str, reason: str) -> None:
-        """Nothing comes from a holder any more."""
+        """Move all transfers from a lost holder to their next holders."""
         self._perform(self._transfers.holder_lost(holder, reason))
 
     def cancel(self, *requests: int) -> None:
-        """Nobody wants these any more; `done` is not called."""
+        """Cancel transfers, without calling `done`."""
         for request in requests:
             arrival = self._arrivals.pop(request, None)
             if arrival is not None and arrival.landing is not None:
@@ -94,7 +94,7 @@ class Fetcher:
         self._perform(self._transfers.cancel(*requests))
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Cancel all transfers."""
         self.cancel(*self._arrivals)
 
     def _give_up(self, request: int, reason: str) -> None:
@@ -117,7 +117,7 @@ class Fetcher:
                 case TransferFailed(request, reason):
                     self._abandon_landing(request)
                     arrival = self._arrivals.pop(request, None)
-                    # Whoever heard of another loss may have cancelled it meanwhile.
+                    # The callback of an earlier failure may have cancelled it meanwhile.
                     if arrival is not None:
                         arrival.done(None, reason, False)
 

@@ -1,4 +1,4 @@
-"""The client's side of a link to a node: introduce oneself, and learn whether one is welcome."""
+"""The client's side of the handshake with a node: Hello, answered by Welcome or Refused."""
 
 from typing import Protocol
 
@@ -10,21 +10,21 @@ from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.members import Advert, Hello, Refused, Welcome
 from handoff_actors.wire.versions import VERSION
 
-#: The reasons for which a link comes to its end.
+#: The reasons for which a link ends.
 LinkFailure = ConnectionFailed | VersionMismatch | AuthenticationError
 
 
 class NodeLinkListener(Protocol):
-    """The owner of a link to a node."""
+    """The owner of a link to a node, told of its answers and its end."""
 
     def welcomed(self, welcome: Welcome) -> None:
-        """Take the node's answer to the introduction."""
+        """Take the node's answer to Hello."""
 
     def received(self, message: FromNode) -> None:
-        """Take any other message of the node."""
+        """Take any other message from the node."""
 
     def failed(self, failure: LinkFailure) -> None:
-        """Take note that the link has ended, or has not come about. At most once after a lost connection."""
+        """Take note that the link has ended, or could not be opened. Called at most once after a lost connection."""
 
 
 def open_link(
@@ -35,9 +35,9 @@ def open_link(
     within_s: float = CONNECT_TIMEOUT_S,
     own: Advert | None = None,
 ) -> Link:
-    """Connect to the node at an address, and say Hello as `name`; `own` introduces the node in this process, too.
+    """Connect to the node at an address, and send Hello as `name`; `own` introduces the node in this process, too.
 
-    The link fails if it does not stand within so many seconds.
+    The link fails if it is not connected within `within_s` seconds.
     """
     link = network.link(address, _Handshake(address, listener), within_s)
     link.send(Hello(PROTOCOL, VERSION, PYTHON, name, own))

@@ -1,4 +1,4 @@
-"""A process's place in a cluster: its node if it has one, its sockets, and its view of the others."""
+"""A process as a member of a cluster: its node if it has one, its sockets, and its view of the others."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -24,19 +24,19 @@ class HostedNode(AnnouncedNode, Protocol):
         """The address at which other processes reach it; "" if they can't."""
 
     def serve(self, network: Network, address: str) -> str:
-        """Serve at an address; the answer is the real one. Raises OSError if that can't be."""
+        """Serve at an address, and return the actual one. Raises OSError if the address can't be bound."""
 
     def advertise_as(self, address: str, bus: str) -> None:
-        """Be known to others under these addresses."""
+        """Publish these addresses in adverts."""
 
     def fetch_over(self, network: Network) -> None:
         """Fetch values from other nodes over this network."""
 
     def stored_value(self, run: RunId, index: Index) -> memoryview | None:
-        """The bytes of a value in its store."""
+        """The bytes of a value in the node's store; None if it is not there."""
 
     async def close(self) -> None:
-        """End at once, and leave nothing behind."""
+        """End the node at once, without leaving processes, sockets or files."""
 
 
 def open_zeromq(credentials: Credentials) -> Network:
@@ -47,7 +47,7 @@ def open_zeromq(credentials: Credentials) -> Network:
 
 
 class Member:
-    """Opens what it needs when it needs it: without peers there is no socket, and ZeroMQ is not even imported."""
+    """Opens sockets only when they are needed: without peers there are none, and ZeroMQ is not even imported."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class Member:
 
     @property
     def is_open(self) -> bool:
-        """Whether others can find it, or it them."""
+        """True if this process takes part in discovery."""
         return self._discovery is not None
 
     def network(self) -> Network:
-        """The sockets of this process. Raises InvalidKeyError where the user's own key is needed, and there can't be one."""
+        """The sockets of this process. Raises InvalidKeyError if the user's own key is needed and can't be had."""
         if self._network is None:
             self._network = self._open_network(self._credentials)
         return self._network
@@ -83,9 +83,9 @@ class Member:
         check_bind(listen, self._credentials.is_insecure, has_key=has_key)
 
     def host(self, node: HostedNode, listen: str | None, advertise: str | None = None) -> None:
-        """Have a node in this process, which serves others if there is an address to listen at.
+        """Host a node in this process. With an address to listen at, the node serves other members, too.
 
-        Raises HandoffError if there is one already, OSError if the address is taken, InvalidKeyError.
+        Raises HandoffError if there is a node already, OSError if the address is taken, InvalidKeyError.
         """
         self.check_hosts_no_node()
         if listen is not None:
@@ -126,7 +126,7 @@ class Member:
         await self._discovery.join(seeds)
 
     def members(self) -> list[Advert]:
-        """What every other member says of itself, by name."""
+        """The latest advert of every other member, by name."""
         return [] if self._discovery is None else self._discovery.members()
 
     def suspects(self) -> list[str]:
@@ -134,7 +134,7 @@ class Member:
         return [] if self._discovery is None else self._discovery.suspects()
 
     def view(self) -> int:
-        """A number made of all members."""
+        """Checksum of all members."""
         return 0 if self._discovery is None else self._discovery.view()
 
     def announce(self, advert: Advert) -> None:
@@ -150,23 +150,23 @@ class Member:
             self._discovery.node_introduced(advert)
 
     def members_reported(self, adverts: Sequence[Advert]) -> None:
-        """Take note of what somebody has said of members."""
+        """Take note of members that a node has reported."""
         if self._discovery is not None:
             self._discovery.members_reported(adverts)
 
     def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
-        """A member's connection has broken and can't be made again."""
+        """Take note that a member's connection has broken and can't be made again."""
         if self._discovery is not None:
             self._discovery.member_unreachable(name, incarnation, reason)
 
     async def close(self) -> None:
-        """End at once. No process, socket or file is left."""
+        """End at once, without leaving processes, sockets or files."""
         if self._discovery is not None:
             self._discovery.close()
         if self.node is not None:
             await self.node.close()
         if self._network is not None:
-            # ZeroMQ waits a moment for what is still to leave.
+            # ZeroMQ waits a moment for messages still to be sent.
             await asyncio.to_thread(self._network.close)
 
     def _open(self, node: HostedNode, listen: str, advertise: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What takes long for large graphs, kept off the event loop."""
+"""Keeps work that takes long for large graphs off the event loop."""
 
 import asyncio
 import sys
@@ -8,15 +8,15 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-#: What is done for fewer functions is done before a thread would have begun.
+#: Work on fewer functions than this ends sooner than a thread would start.
 MIN_FUNCTIONS: Final = 1000
-#: How long a thread that computes may keep the loop waiting each time that this wants to go on. With the usual 5 ms a
-#: tick with a few system calls, each of which gives the others a turn, took 10 to 20 ms.
+#: Switch interval of Python's threads while one computes: how long the loop waits for its turn. With the usual 5 ms, a
+#: tick with a few system calls, after each of which the loop waits again, took 10 to 20 ms.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
 
 async def offload(functions: int, work: Callable[[], T]) -> T:
-    """Do what takes a few microseconds for each of so many functions. Python lets the loop have its turns meanwhile."""
+    """Run work that takes a few microseconds per function, in a thread if there are many, so that the loop goes on."""
     if functions < MIN_FUNCTIONS:
         return work()
     with _short_switch_interval():
@@ -25,10 +25,10 @@ async def offload(functions: int, work: Callable[[], T]) -> T:
 
 @contextmanager
 def _short_switch_interval() -> Iterator[None]:
-    """Have the threads of this process take turns more often, unless somebody else changes that meanwhile."""
+    """Shorten the switch interval of this process's threads. It is not restored if other code has changed it meanwhile."""
     usual = sys.getswitchinterval()
     if usual <= _SWITCH_INTERVAL_S:
-        # Somebody does so already, perhaps another call of this.
+        # Other code has done so already, perhaps another call of this.
         yield
         return
     sys.setswitchinterval(_SWITCH_INTERVAL_S)

@@ -1,4 +1,4 @@
-"""A node's connections to the nodes that it fetches values from."""
+"""A node's connections to the nodes from which it fetches values."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,26 +10,26 @@ from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.members import Beat, Goodbye, Welcome
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
-#: Well within the lease that the other sides give.
+#: Interval of heartbeats, well within the lease that peers grant.
 BEAT_S = 2.0
-#: Twice as much may be in flight between one chunk's being freed and the next one's being received.
+#: Twice this may be in flight between the time at which one chunk is freed and the next one is received.
 FREED_NBYTES = 16 << 20
 
 
 class PeerLinks:
-    """One link to each address that has been asked for something; values travel over no other link."""
+    """One link to each address from which values have been requested; values travel over no other link."""
 
     def __init__(self, network: Network, name: str, fetcher: Fetcher) -> None:
         self._network = network
         self._name = name
         self._fetcher = fetcher
         self._links: dict[str, Link] = {}
-        #: While there are links.
+        #: None while there are no links.
         self._timer: asyncio.TimerHandle | None = None
         _keep_freed_memory()
 
     def send(self, address: str, message: Fetch) -> None:
-        """Ask for a piece of a value, connecting first if need be."""
+        """Request a chunk of a value, and connect first if there is no link."""
         link = self._links.get(address)
         if link is None:
             holder = _HolderListener(self._fetcher, address, self._holder_lost)
@@ -40,11 +40,11 @@ class PeerLinks:
 
     @property
     def received_bytes(self) -> int:
-        """Bytes that have come over the links that there are."""
+        """Bytes received over all present links."""
         return sum(link.received_bytes for link in self._links.values())
 
     def close(self) -> None:
-        """Hang up everywhere."""
+        """Close all links."""
         if self._timer is not None:
             self._timer.cancel()
         for link in self._links.values():
@@ -53,7 +53,7 @@ class PeerLinks:
         self._links.clear()
 
     def _beat(self) -> None:
-        # Without it the other sides would forget us, between one value and the next.
+        # Without beats, peers would end the lease between one value and the next.
         for link in self._links.values():
             link.send(Beat())
         loop = asyncio.get_running_loop()
@@ -67,9 +67,10 @@ class PeerLinks:
 
 
 def _keep_freed_memory() -> None:
-    """Have malloc keep the memory of chunks for those to come, whose page faults took a quarter of all CPU time.
+    """Make malloc keep freed chunks for later ones, whose page faults took a quarter of all CPU time.
 
-    From twice the largest block on that it has mapped and unmapped, glibc gives back what is freed. This one is not touched.
+    Glibc returns freed memory to the system beyond twice the largest block that it has mapped and unmapped: allocating and
+    freeing one raises that limit. Its pages are never touched.
     """
     bytes(FREED_NBYTES)
 
@@ -83,7 +84,7 @@ class _HolderListener:
         self._on_lost = on_lost
 
     def welcomed(self, welcome: Welcome) -> None:
-        """See NodeLinkListener. Requests are on their way already."""
+        """See NodeLinkListener. Requests have been sent already."""
 
     def received(self, message: FromNode) -> None:
         """See NodeLinkListener."""
