@@ -182,7 +182,7 @@ class Member:
         self._replace_discovery(discovery)
 
     def _replace_discovery(self, discovery: Discovery | None) -> None:
-        """Have another discovery from now on, which knows what the one so far does."""
+        """Replace the discovery by one that knows the same seeds and members, or by none."""
         earlier, self._discovery = self._discovery, discovery
         if earlier is None:
             return

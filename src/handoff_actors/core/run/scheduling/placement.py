@@ -49,7 +49,7 @@ class MostSpare:
         return max(nodes, key=lambda node: self._rank(need, node), default=None)
 
     def prefers_to_stay(self, need: Need, node: NodeState, others: Sequence[NodeState]) -> bool:
-        """True if a function queued on `node` is better off there than on any of `others`."""
+        """True if a function queued on `node` is at least as well off there as on any of `others`."""
         rank = self._rank(need, node, is_there=True)
         return all(self._rank(need, other) <= rank for other in others)
 
