@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "handoff_actors"
-#: Where to look twice: a file may be longer than most if it is one thing, and none is cut or glued for a number.
+#: Limits beyond which to look twice: a file may be longer if it is one thing, and none is cut or glued for a number.
 FILE_LINES = 500
 FUNCTION_LINES = 40
 
@@ -36,7 +36,7 @@ TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
 #: Classes that users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as
 #: long to define as a msgspec struct, and eight times as long to make.
 MAY_BE_DATACLASSES = {"Argument", "Explanation", "Function", "FunctionReport", "Outcome"}
-#: What users see of a run shares names with the messages that tell of the same thing, so it is `events.Started` everywhere.
+#: Events that users see share names with the messages that report the same thing, so it is `events.Started` everywhere.
 EVENTS_WITHOUT_NAMESAKES = {"OnEvent", "RunEvent"}
 #: Written so that no pattern matches its own text.
 MACHINE_TRACES = re.compile(
@@ -49,8 +49,6 @@ each_source_file = pytest.mark.parametrize(
     "path", source_files, ids=[path.relative_to(SOURCE).as_posix() for path in source_files]
 )
 
-#: Rooms whose docstrings are still to be rewritten.
-PROSE_TO_BE_REWRITTEN = ("core", "actors", "client", "display", "report")
 #: First words that leave the subject of a docstring to be guessed: pronouns, clauses that stand for a noun, quantities.
 NO_FIRST_WORDS = (
     "all of it", "all that", "as", "everybody", "how", "it", "its", "nobody", "so long", "so many", "so much",
@@ -111,7 +109,7 @@ def place(path: Path) -> str:
 
 
 def may_have_namesake(places: list[str]) -> bool:
-    """Whether one of two is an event, and the other the message that a node tells of the same thing with."""
+    """True if one of two is an event, and the other the message with which a node reports the same thing."""
     event, *others = sorted(places)
     return event == "events.py" and len(others) == 1 and others[0].startswith("wire/messages/")
 
@@ -216,7 +214,7 @@ def test_events_are_named_behind_their_module(path: Path) -> None:
 def test_docstrings_begin_with_a_subject_or_a_verb(path: Path) -> None:
     unclear = [text.splitlines()[0] for text in docstrings_in(path) if LEAVES_THE_SUBJECT_OPEN.match(text)]
 
-    assert unclear == [] or place(path).startswith(tuple(f"{room}/" for room in PROSE_TO_BE_REWRITTEN))
+    assert unclear == []
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ class FunctionFailed(HandoffError):
         self.function_id = function_id
         #: The name of the node where it failed.
         self.node = node
-        #: How often the function was sent to a node.
+        #: The number of times the function was sent to a node.
         self.attempts = attempts
         #: The reason, for people.
         self.reason = reason

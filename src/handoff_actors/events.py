@@ -30,7 +30,7 @@ class RunEvent(Struct, frozen=True, kw_only=True):
     function_id: FunctionId = None
     #: The name of the node concerned; "" where the event is about no node, or about the app.
     node: str = ""
-    #: How often the function has been sent out, this time included; 0 where the event is about no function.
+    #: The number of times the function has been sent to a node, this one included; 0 if the event is about no function.
     attempt: int = 0
     #: The reason, for people; "" where there is none.
     reason: str = ""

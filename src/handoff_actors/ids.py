@@ -18,7 +18,7 @@ WorkerId = NewType("WorkerId", int)
 
 #: A position in a plan. From `Plan.size` on, it counts the run's large constants instead.
 Index = int
-#: How often a function has been sent out in its run, from 1. Reports of an older attempt are ignored.
+#: The number of an attempt at a function, from 1. Reports of an older attempt are ignored.
 Attempt = int
 #: Amounts by resource: cpu in cores, memory in MB, gpu in devices, any other name in units of its own.
 Resources = dict[str, float]

@@ -47,7 +47,7 @@ class Driver(Generic[EventT, EffectT]):
         self._timer: asyncio.Handle | None = None
         self._rings_at = 0.0
         self._look: asyncio.Handle | None = None
-        #: How many more events are asked about at once, of those before a time.
+        #: Events left, before `_looks_until`, after which the machine is asked for its timer at once.
         self._looks = LOOKS
         self._looks_until = 0.0
         self._events: deque[EventT] = deque()

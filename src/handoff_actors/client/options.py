@@ -146,7 +146,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             backoff=NO_BACKOFF if self.retry_backoff is None else self.retry_backoff,
             max_concurrency=self.max_concurrency,
             timeout_s=self.timeout,
-            # Where no node can join, waiting for one is in vain.
+            # Waiting for a node is in vain where none can join.
             allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
             observe=observe,
             is_journaled=self.journal is not None or self.on_result is not None,

@@ -1,1 +1,1 @@
-"""What is decided: pure machines that take an event and a time and return effects."""
+"""Decisions: pure state machines that take an event and a time and return effects."""

@@ -1,1 +1,1 @@
-"""How an app's user sees its runs: progress, and what functions print."""
+"""Display of runs in an app: their progress, and the output of their functions."""

@@ -60,7 +60,7 @@ class Bars:
             console=self._console,
             auto_refresh=False,
             transient=True,
-            # What goes to a file is to stay there.
+            # A file should keep what is written to it.
             redirect_stdout=stdout is not None and stdout.isatty(),
         )
         self._live.start(refresh=True)

@@ -1,4 +1,4 @@
-"""Where runs are shown: as bars on a terminal, below a notebook's cell, or as lines now and then."""
+"""Canvases that runs are shown on: bars on a terminal, a notebook's cell, or lines now and then."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import Any, Final
 from handoff_actors.display.display import Canvas
 from handoff_actors.display.snapshot import ProgressView
 
-#: Lines are written so often.
+#: Seconds between two lines about a run.
 LINES_EVERY_S: Final = 10.0
 _NODES_IN_LINES: Final = 4
 _MOST_NODES: Final = 8
@@ -40,7 +40,7 @@ class Lines:
 
 
 class Notebook:
-    """Below the cell that has begun the run. Works without widgets."""
+    """A bar below the cell that has begun the run. Works without widgets."""
 
     def __init__(self) -> None:
         self._shown: dict[ProgressView, Any] = {}
@@ -60,7 +60,7 @@ class Notebook:
         """See Canvas."""
 
     def _put(self, view: ProgressView, text: str) -> None:
-        # What there is in a notebook anyway, and no other program needs.
+        # Modules that a notebook has imported anyway, and no other program needs.
         import html  # noqa: PLC0415
 
         from IPython.display import display  # noqa: PLC0415
@@ -121,7 +121,7 @@ TERMINAL: Final = _Later(_terminal)
 
 
 def canvas() -> Canvas:
-    """Where runs are to be shown in this process as it is now."""
+    """The canvas for this process, by its stderr and the shell that it runs in."""
     if _is_notebook():
         return NOTEBOOK
     with suppress(ValueError, OSError):

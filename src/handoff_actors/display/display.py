@@ -1,7 +1,7 @@
 """The one thread of this process that shows runs, and writes what functions have printed.
 
 A terminal may be slow, and a pipe may block for as long as its reader likes: no event loop is to wait for either. What
-there is no room for while that lasts is dropped, which whoever wrote it counts. The thread begins with the first thing to
+does not fit while that lasts is dropped, and counted by its writer. The thread begins with the first thing to
 write or to show, and ends when there is nothing left of either.
 """
 
@@ -22,37 +22,37 @@ from typing import Final, Protocol, TextIO
 
 from handoff_actors.display.snapshot import ProgressView
 
-#: Bytes that wait to be written.
+#: The most bytes that may wait to be written.
 MOST_WAITING_NBYTES: Final = 1024 * 1024
-#: The end of the process waits so long for what is to be written.
+#: Seconds that the end of the process waits for text that is still to be written.
 ENDS_WITHIN_S: Final = 2.0
-#: Of a character.
+#: The most bytes that a character takes.
 _MOST_BYTES: Final = 4
-#: Between two looks.
+#: Seconds between two frames.
 LOOKS_EVERY_S: Final = 0.25
 
 
 class Canvas(Protocol):
-    """Where runs are shown, one below the other."""
+    """A surface that shows runs, one below the other."""
 
     def draw(self, views: Sequence[ProgressView]) -> None:
-        """Show them as they are now; those not among them no more."""
+        """Show these runs as they are now, and no others."""
 
     def end(self, view: ProgressView) -> None:
-        """One has ended: leave a last line of it behind."""
+        """Replace a run that has ended by a last line about it."""
 
     def close(self) -> None:
-        """Leave no trace but last lines."""
+        """Remove all but the last lines."""
 
 
 class Display:
-    """All of one process. Its methods may be called in any thread, and return at once."""
+    """The display of one process. Its methods may be called in any thread, and return at once."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Begin anew, without what there was: a fork has none of its parent's threads."""
+        """Reset to an empty display: a fork has none of its parent's threads."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._waiting: deque[tuple[Callable[[], object], int]] = deque()
@@ -61,11 +61,11 @@ class Display:
         self._draws_at = 0.0
         #: Prints above the bars, while there are any.
         self.above: Callable[[str], None] | None = None
-        #: Somebody has waited in vain for something to be written, and nothing has been since.
+        #: A caller has waited in vain for text to be written, and none has been written since.
         self.is_stuck = False
 
     def write(self, write: Callable[[], object], nbytes: int) -> bool:
-        """Have something written, after what waits already; False: there is no room for it."""
+        """Queue a write behind those that wait already. False if there is no room for it."""
         with self._changed:
             if nbytes and self._waiting_nbytes + nbytes > MOST_WAITING_NBYTES:
                 return False
@@ -75,7 +75,7 @@ class Display:
         return True
 
     def may_write_at_once(self, stream: TextIO | None, text: str) -> bool:
-        """Whether a caller may write that itself: nothing waits before it, and nobody has to be waited for."""
+        """True if a caller may write the text itself: no other text waits, and the stream takes it without blocking."""
         with self._changed:
             if self._waiting_nbytes:
                 return False
@@ -84,7 +84,7 @@ class Display:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing waits, and nothing is shown."""
+        """True if no text waits and no run is shown."""
         with self._changed:
             return self._thread is None
 
@@ -96,7 +96,7 @@ class Display:
             self._wake()
 
     def hide(self, view: ProgressView, canvas: Canvas) -> None:
-        """Show a run no more, but for its last line."""
+        """Stop showing a run, and leave its last line."""
 
         def end() -> None:
             with self._changed:
@@ -109,7 +109,7 @@ class Display:
         self.write(end, 0)
 
     def finish(self) -> None:
-        """Wait for what is left to be written, but not for long: for the end of the process."""
+        """Wait for a limited time until all has been written, at the end of the process."""
         with self._changed:
             canvases = set(self._views.values())
             self._views.clear()
@@ -159,7 +159,7 @@ def _carefully(write: Callable[[], object]) -> None:
     try:
         write()
     except (OSError, ValueError):
-        # Whoever read it has gone, or the app has closed it: nobody wants to see anything.
+        # The reader has gone, or the app has closed the stream: the text is not wanted.
         pass
     except Exception:  # noqa: BLE001 - the app's own streams and log handlers may raise anything, as in logging
         with suppress(OSError, ValueError):
@@ -198,11 +198,11 @@ def write_text(text: str, context: Context, *, is_error: bool) -> None:
 
 
 def _takes_now(stream: TextIO) -> bool:
-    """Whether a stream takes PIPE_BUF bytes without having to wait."""
+    """True if a stream takes PIPE_BUF bytes without having to wait."""
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError, AttributeError):
-        # It is in memory.
+        # A stream in memory never blocks.
         return True
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
@@ -210,7 +210,7 @@ def _takes_now(stream: TextIO) -> bool:
 
 
 def _is_proxy(stream: object) -> bool:
-    """Whether a bar stands in for it."""
+    """True if rich has replaced the stream, to print above its bars."""
     return hasattr(stream, "rich_proxied_file")
 
 
@@ -223,6 +223,6 @@ def write_record(record: logging.LogRecord) -> None:
 
 #: Of this process.
 display: Final = Display()
-# Its thread is none that the end of the process waits for, because a pipe may never be read.
+# The end of the process doesn't wait for the thread itself, because a pipe may never be read.
 atexit.register(display.finish)
 os.register_at_fork(after_in_child=display.begin)

@@ -1,4 +1,4 @@
-"""How the user of an app sees a run."""
+"""Options for what an app shows of a run."""
 
 import logging
 from typing import Literal, TypeAlias
@@ -12,19 +12,19 @@ OutputOption: TypeAlias = bool | Literal["raw"] | None
 
 
 class DisplayOptions(Struct, frozen=True):
-    """How an app sees a run. Raises ValueError."""
+    """Options for the display of one run. Raises ValueError."""
 
     on_event: OnEvent | None = None
-    #: Whether it is shown; None: where and as soon as somebody is likely to want that.
+    #: True to show the run's progress; None: where and as soon as a user is likely to want that.
     progress: bool | None = None
-    #: Whether what functions print and log comes home, and with "raw" is shown just as it is; None stands for True.
+    #: True to show in the app what functions print and log, "raw" to show it unescaped; None stands for True.
     output: OutputOption = None
 
     def __post_init__(self) -> None:
         check_output(self.output)
 
     def log_level(self) -> int | None:
-        """From which level on log records come home: as for the app itself; None where nothing does."""
+        """The level from which log records are sent to the app: that of the app itself; None if none are sent."""
         return None if self.output is False else logging.getLogger().level
 
 

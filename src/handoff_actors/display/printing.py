@@ -1,4 +1,4 @@
-"""What functions of a run have printed and logged, on its way to the app's own output, with their names in front.
+"""Write what the functions of a run print and log to the app's own output, with their names in front.
 
 Nodes and functions may be other people's, and the output is the app's terminal: names, and lines unless the user wants
 them raw, are escaped here, as the last step before they are written.
@@ -20,7 +20,7 @@ from handoff_actors.ids import Attempt, FunctionId, Index
 from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.messages.jobs import Dropped, Logged, Printed, Said
 
-#: What the functions of one run may print beyond their rate, and per second, in bytes.
+#: Bytes that the functions of one run may print beyond their rate, and bytes per second.
 BURST_NBYTES: Final = 1024 * 1024
 RATE_NBYTES: Final = 1024 * 1024
 #: Losses are told no more often than that, and at the end.
@@ -51,7 +51,7 @@ class OutputPrinter:
         self.has_written = False
 
     def heard(self, node: str, said: Sequence[Said]) -> None:
-        """Functions on a node have said something."""
+        """Write lines that functions on a node have printed or logged."""
         for part in said:
             match part:
                 case Printed(index, attempt, is_error, text):

@@ -76,7 +76,7 @@ class ProgressView:
         self.context: Context = copy_context()
         self.name = _shortened(escape_name(str(runner.plan.dag_id)))
         self.latest = look_at(runner, adverts())
-        #: How it has ended: "done", "failed" or "cancelled"; "" while it goes on.
+        #: The outcome, "done", "failed" or "cancelled"; "" while the run goes on.
         self.outcome = ""
         self._ended_at = 0.0
 

@@ -1,1 +1,1 @@
-"""How a run went: what each function's time went into, as tables, traces and pictures."""
+"""Reports of runs: where the time of each function went, as tables, traces and pictures."""

@@ -17,7 +17,7 @@ from handoff_actors.report.timeline import Timeline
 
 #: A report on more functions than these is printed by code.
 MOST_ROWS = 40
-#: So many functions of the critical path are named in the last line.
+#: The most functions of the critical path that the last line names.
 NAMED_STEPS = 6
 
 
@@ -25,13 +25,13 @@ NAMED_STEPS = 6
 class FunctionReport:
     """The report of one function's last attempt. Times are seconds since the run began."""
 
-    #: Which one.
+    #: The function's id.
     function_id: FunctionId
     #: The name of the node that ran it.
     node: str
     #: Process id of the worker.
     worker: int
-    #: How often it was sent out; 0 for one that was reused.
+    #: The number of times it was sent to a node; 0 for one that was reused.
     attempts: int
     #: When its inputs were there.
     queued_at: float
@@ -47,7 +47,7 @@ class FunctionReport:
     result_nbytes: int
     #: When it left for its node.
     sent_at: float = 0.0
-    #: What the time until `finished_at` went into.
+    #: The parts of the time until `finished_at`.
     time: Breakdown = NOTHING
 
 
@@ -216,7 +216,7 @@ class Report(Mapping[FunctionId, FunctionReport]):
         )
 
     def _code_report(self, code: str, indices: list[Index]) -> CodeReport:
-        # It imports decimals and fractions, 2 ms that only those who read reports need to pay.
+        # `statistics` imports decimals and fractions, 2 ms that only readers of reports need to pay.
         from statistics import median  # noqa: PLC0415
 
         view = self._view

@@ -44,7 +44,7 @@ def nbytes(amount: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """So many of something."""
+    """A number with its noun in the right form: "1 function", "2 functions"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 

@@ -57,7 +57,7 @@ class Timeline:
         self._arrivals: dict[tuple[str, Index], list[Transfer]] = {}
         for transfer in self.transfers:
             self._arrivals.setdefault((transfer.node, transfer.index), []).append(transfer)
-        #: Those that are too large to travel with the functions.
+        #: Inputs that are too large to travel with the functions.
         self._constants = sorted({transfer.index for transfer in self.transfers if transfer.index >= size})
 
     @property
@@ -124,7 +124,7 @@ class Timeline:
         )
 
     def _takes_constants(self, index: Index) -> bool:
-        # Which of them a function takes is not known here; few functions do, and there are few of them.
+        # The constants that a function takes are not known here; few functions take any, and there are few of them.
         specs = self.plan.args[index]
         return self.plan.constants_of[index] >= 0 or any(isinstance(spec, int) and spec < 0 for spec in specs)
 
@@ -132,7 +132,7 @@ class Timeline:
 
     def _order(self, index: Index) -> tuple[float, float, int, Index]:
         view = self._view
-        # What is heard of at once is told apart by when it was sent, then by which takes from which.
+        # Functions whose ends are received at once are ordered by when they were sent, then by which takes from which.
         return (
             view.finished_at[index],
             view.sent_at[index],

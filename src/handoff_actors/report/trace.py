@@ -44,7 +44,7 @@ def events_of(timeline: Timeline) -> list[Event]:
         events += trace.waits()
     if sum(len(timeline.plan.producers[index]) for index in timeline.indices) <= MOST_ARROWS:
         events += trace.arrows()
-    # What ends goes before what begins at the same time, and the longer of two slices first.
+    # A slice that ends goes before one that begins at the same time, and the longer of two slices first.
     events.sort(key=lambda event: (event["ts"], event["ph"] != "e", -event.get("dur", 0.0)))
     return [*trace.names(), *events]
 

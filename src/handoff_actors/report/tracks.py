@@ -10,7 +10,7 @@ from handoff_actors.core.run.state import APP, Transfer
 from handoff_actors.ids import Index
 from handoff_actors.report.timeline import Timeline, WorkerKey
 
-#: What the app's own part is called.
+#: The name of the app's own track.
 APP_NAME = "app"
 
 T = TypeVar("T")

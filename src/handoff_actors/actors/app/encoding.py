@@ -22,14 +22,14 @@ from handoff_actors.wire.messages.jobs import Ref, Template, TemplateEnvironment
 from handoff_actors.wire.payload import encode, encode_call, encode_code
 from handoff_actors.wire.pickling import has_code
 
-#: So much is encoded before the app's loop gets its turn.
+#: Functions that are encoded before the app's loop gets its turn.
 SLICE = 500
 
 T = TypeVar("T")
 
 
 class Encoded(Struct, frozen=True):
-    """What a run sends, and what its app keeps for those who ask."""
+    """A program as it is sent to nodes, and the values that stay in the app until they are asked for."""
 
     program: Program
     #: Large constants.
@@ -39,7 +39,7 @@ class Encoded(Struct, frozen=True):
 
 
 class _Parts(Struct):
-    """What has been encoded."""
+    """The parts of a program, filled in while they are encoded."""
 
     templates: list[Template] = field(default_factory=list)
     constants: list[bytes | Ref] = field(default_factory=list)

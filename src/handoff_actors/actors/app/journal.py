@@ -44,9 +44,9 @@ class Entry(Struct, frozen=True):
 
 
 class JournalResumption(Struct):
-    """What a run takes over from its journal."""
+    """Results that a run takes over from its journal, and the open journal."""
 
-    #: For what it does itself; None where it has none.
+    #: Records what the run itself does; None without a journal.
     journal: "Journal | None" = None
     reused: dict[Index, ReusedResult] = field(default_factory=dict)
     #: Encoded values that are too large to be inline.
@@ -161,7 +161,7 @@ class Journal:
 async def resumption_from(
     path: str | os.PathLike[str] | None, plan: Plan, wanted: Collection[Index], inline_limit: int
 ) -> AsyncIterator[JournalResumption]:
-    """What a run takes over from its journal, which is open meanwhile; nothing where it has none. Raises JournalError."""
+    """Open a run's journal and give what the run takes over from it; nothing without a path. Raises JournalError."""
     if path is None:
         yield JournalResumption()
         return

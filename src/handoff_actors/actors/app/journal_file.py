@@ -54,14 +54,14 @@ class JournalFile:
             with ExitStack() as on_failure:
                 on_failure.callback(self._database.close)
                 self._claim()
-                # Somebody may have made the log meanwhile: to read anything opens it, and no value has been read yet.
+                # Another process may have made the log meanwhile: to read anything opens it, and no value has been read yet.
                 self._pragma("user_version")
                 self._check_place()
                 on_failure.pop_all()
             self._longest_value = self._database.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 2**20
 
     def recorded(self) -> dict[bytes, Recorded]:
-        """What is known of each function, by the key of its row."""
+        """The recorded functions, by the keys of their rows."""
         with self._told_as_ours():
             rows = self._database.execute(
                 "SELECT key, fingerprint, node, nbytes, value IS NOT NULL FROM done"

@@ -16,7 +16,7 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.view import RunView
 from handoff_actors.ids import FunctionId, Index
 
-#: What says no more of a function than all do.
+#: Facts about a function that hold for every function.
 _PLAIN: dict[str, type[events.RunEvent]] = {
     event.kind: event
     for event in (

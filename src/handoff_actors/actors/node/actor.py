@@ -139,9 +139,9 @@ class NodeActor:
         self._pids: dict[WorkerId, int] = {}
         self._seq = itertools.count(1)
         self._left = asyncio.Event()
-        #: What has raised, once that has ended the node.
+        #: The error that has ended the node, if one has.
         self.crashed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        #: How it stood when it last said so.
+        #: The node's state in its last advert.
         self.advertised = Advertise(capabilities, capabilities, workers, 0, 0, 0, leaving=False)
 
     # --- Life ---------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class NodeActor:
         return self._store.view(run, index)
 
     def _feed(self, event: NodeEvent) -> None:
-        # What follows from one event reaches a worker in one system call, and at once.
+        # The effects of one event reach a worker in one system call, and at once.
         self._pool.hold()
         self._driver.feed(event)
         self._pool.flush()
@@ -308,7 +308,7 @@ class NodeActor:
             log.warning("refused", extra={"node": self.name, "peer": peer.hex(), "reason": str(error)})
             service.send(peer, Refused(f"node {self.name} refuses {hello.name}: {error}"))
             return
-        # Who says Hello twice is still the same peer, with the same runs.
+        # A peer that says Hello twice is still the same peer, with the same runs.
         if peer not in self._peers:
             self._peers[peer] = service
             self._feed(PeerConnected(peer, has_lease, hello.name))

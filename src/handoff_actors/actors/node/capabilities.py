@@ -1,4 +1,4 @@
-"""What this machine has to offer."""
+"""The resources that this machine offers."""
 
 import os
 

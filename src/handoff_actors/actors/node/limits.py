@@ -1,4 +1,4 @@
-"""How much memory and disk a node takes, as its user says it."""
+"""The user's options for a node's memory and disk, and the limits that follow from them."""
 
 import os
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ _MEGABYTE = 1e6
 
 
 class MemoryOptions(Struct, frozen=True):
-    """What a node may be told. Raises ValueError."""
+    """Options for the memory of a node. Raises ValueError."""
 
     #: MB of values in memory; None: half of what is free for that when the node starts.
     store_limit_mb: float | None = None
-    #: Where values go that are too many; None: the directory for temporary files.
+    #: Directory to which values are spilled; None: the directory for temporary files.
     spill_dir: Path | None = None
     memory_factor: float = MEMORY_FACTOR
-    #: Where values are; None: in shared memory, with huge pages where this process may have such.
+    #: Directory of the values; None: in shared memory, with huge pages where this process may have such.
     store_dir: Path | None = None
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class MemoryOptions(Struct, frozen=True):
         )
 
     def limits(self) -> Limits:
-        """In the units of the core."""
+        """Convert to the limits that the core takes, in bytes."""
         limit_mb = self.store_limit_mb
         nbytes = _half_of_what_is_free(self.store_dir) if limit_mb is None else int(limit_mb * _MEGABYTE)
         return Limits(self.memory_factor, nbytes)

@@ -31,7 +31,7 @@ class LocalNode:
         """Start the process; it does not serve before `wait_until_ready` has returned."""
         #: Unique in its cluster.
         self.name = name
-        #: Where it serves, once it does.
+        #: The address that the node serves at, once it does.
         self.address = ""
         ours, theirs = os.pipe()
         self._pipe = os.fdopen(ours, "rb", buffering=0)
@@ -63,7 +63,7 @@ class LocalNode:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """True while the process runs."""
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
@@ -84,7 +84,7 @@ class LocalNode:
 
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would. Returns when nothing of it is left, nor of its workers."""
-        # They end after it, the last of them when it has cleared away what the node kept in files.
+        # Its children end after it, the last of them when it has removed the node's files.
         children = _watched(self._children())
         self._process.kill()
         self._process.wait()
@@ -123,5 +123,5 @@ def _watched(pids: list[int]) -> list[int]:
 
 
 def _own_path() -> list[str]:
-    """Where this process finds modules, the same for whoever works elsewhere."""
+    """The module search path of this process, as absolute paths: the node may have another working directory."""
     return [str(Path(entry).absolute()) for entry in sys.path if isinstance(entry, str)]

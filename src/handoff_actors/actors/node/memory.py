@@ -52,7 +52,7 @@ class MemoryWatch:
             self._timer.cancel()
 
     def was_short(self, signal: int | None) -> bool:
-        """Whether the machine had too little memory lately; `signal` is what has just ended a worker."""
+        """True if the machine was short of memory lately. `signal` is the one that has just ended a worker."""
         oom_kills, self._oom_kills = self._oom_kills, count_oom_kills()
         was_killed = signal == SIGKILL and self._oom_kills > oom_kills
         return was_killed or self._was_short or _is_short(*machine_memory())
@@ -108,7 +108,7 @@ def machine_memory() -> tuple[int, int]:
 
 
 def count_oom_kills() -> int:
-    """How many processes the kernel has ended for want of memory since it booted."""
+    """The number of processes that the kernel has killed for want of memory since it booted."""
     with suppress(OSError):
         for line in (_PROC / "vmstat").read_text().splitlines():
             name, _, count = line.partition(" ")

@@ -1,4 +1,4 @@
-"""What a node has done since it began, in numbers that only grow."""
+"""Counters of a node's work since it began; none ever falls."""
 
 from msgspec import Struct, field
 
@@ -13,25 +13,25 @@ class NodeMetrics(Struct):
     #: Attempts that it has reported, by how they ended.
     done: int = 0
     failed: int = 0
-    #: Workers that ended though nobody wanted them to.
+    #: Workers that ended without having been dismissed.
     worker_deaths: int = 0
-    #: Bytes of values that it has brought here from other members.
+    #: Bytes of values that the node has fetched from other members.
     fetched_nbytes: int = 0
     _dismissed: set[WorkerId] = field(default_factory=set)
 
     def reported(self, message: FromNode) -> None:
-        """It has said this."""
+        """Count the attempts that a message to an app reports."""
         if isinstance(message, Completed):
             self.done += len(message.done)
         elif isinstance(message, Failed):
             self.failed += 1
 
     def dismissed(self, worker: WorkerId) -> None:
-        """It is ending a worker."""
+        """Note that the node itself ends a worker, so that its exit is not counted as a death."""
         self._dismissed.add(worker)
 
     def exited(self, worker: WorkerId) -> None:
-        """A worker has ended."""
+        """Count the exit of a worker as a death, unless the node dismissed the worker."""
         if worker in self._dismissed:
             self._dismissed.discard(worker)
         else:

@@ -1,4 +1,4 @@
-"""What strangers and faulty peers do to a node: counted each time, logged now and then."""
+"""Count protocol errors, and limit the rate of their log lines."""
 
 import logging
 from collections import Counter
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two lines about the same kind of thing, so that nobody can fill the log.
+#: Seconds between two lines about the same kind of error, so that no peer can fill the log.
 QUIET_S = 5.0
 
 
 class ProtocolErrors:
-    """One node's; `counts` has how often each kind of thing has happened."""
+    """The protocol errors of one node, counted by kind in `counts`."""
 
     def __init__(self, node: str, clock: Callable[[], float]) -> None:
         self.counts: Counter[str] = Counter()
@@ -21,7 +21,10 @@ class ProtocolErrors:
         self._logged_count: Counter[str] = Counter()
 
     def note(self, kind: str, reason: str, peer: bytes = b"") -> None:
-        """It has happened once more. `kind` is one of a few words of ours; `reason` may quote anything."""
+        """Count an error, and log it unless its kind was logged a moment ago.
+
+        `kind` is one of a few words of ours; `reason` may quote anything that a peer sent.
+        """
         self.counts[kind] += 1
         now = self._clock()
         if now < self._logged_at.get(kind, float("-inf")) + QUIET_S:

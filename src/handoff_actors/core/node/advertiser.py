@@ -16,7 +16,7 @@ LOAD_GAP_S = 0.2
 #: Seconds between two adverts for each member: no member hears more than a thousand a second, or one from each.
 MEMBER_GAP_S = 0.001
 
-#: What other members place by: what is claimed, the totals, and whether the node is leaving.
+#: The fields that other members place functions by: claims, totals, and whether the node is leaving.
 Standing = tuple[Resources, Resources, bool]
 
 

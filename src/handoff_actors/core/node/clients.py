@@ -24,7 +24,7 @@ class Client(Struct):
     lease_ends_at: float | None
     #: For people.
     name: str = ""
-    #: It has left, and is kept until its last run is closed.
+    #: True once the client has left; it is kept until its last run is closed.
     is_gone: bool = False
     runs: set[RunId] = field(default_factory=set)
     #: Assignments rejected while an older connection still owned the run.

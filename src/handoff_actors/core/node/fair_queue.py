@@ -18,7 +18,7 @@ from handoff_actors.wire.messages.jobs import Job, Template, Ticket
 
 #: A worker is given more than one job only where that is about this much work.
 BATCH_S = 0.002
-#: What a job costs a worker beside the user's code.
+#: Seconds that a job costs a worker beside the user's code.
 OVERHEAD_S = 0.00001
 MAX_BATCH = 256
 #: To wait for the next job costs a worker 0.6 ms, which shows where jobs take no longer than this.

@@ -28,7 +28,7 @@ class _RunInputs(Struct):
     waiting: dict[Index, _Waiting] = field(default_factory=dict)
     #: Values that are being fetched.
     fetching: dict[Index, _Coming] = field(default_factory=dict)
-    #: Those of them that were asked for by `Copy`, to be held here.
+    #: Values among them that were requested by `Copy`, to be held here.
     copies: set[Index] = field(default_factory=set)
 
     def has(self, ref: Ref) -> bool:

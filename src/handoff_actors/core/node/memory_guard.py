@@ -11,7 +11,7 @@ from handoff_actors.core.node.events import MemorySampled
 from handoff_actors.core.node.failures import MEGABYTE
 from handoff_actors.core.node.worker_state import WorkerState
 
-#: What an interpreter and its imports take, which claims of memory seldom include.
+#: Memory of an interpreter and its imports, which claims of memory seldom include.
 SLACK_NBYTES = 64_000_000
 #: The machine is short of memory when less than this share of it is left.
 SHORT_SHARE = 0.05
@@ -37,7 +37,7 @@ def overgrown(
         (state, reason) for state in busy if (reason := _beyond_claim(state, state.claimed_memory_mb, factor))
     ]
     is_short = sample.available_nbytes < SHORT_SHARE * sample.total_nbytes
-    # What has just been ended may be all that was too much.
+    # The worker that has just been ended may have been the whole excess.
     if found or not is_short or any(state.verdict == "memory" for state in workers):
         return found
     largest = max(busy, key=lambda state: state.used_nbytes, default=None)
@@ -51,7 +51,7 @@ def _beyond_claim(state: WorkerState, claimed_mb: float | None, factor: float) -
     if claimed_mb is None:
         return ""
     claimed = claimed_mb * MEGABYTE
-    # What an earlier function has left behind in the worker is not this one's fault.
+    # Memory that an earlier function has left behind in the worker is not this one's fault.
     allowed = max(claimed * factor, claimed + max(SLACK_NBYTES, state.used_before_nbytes))
     if state.used_nbytes <= allowed:
         return ""

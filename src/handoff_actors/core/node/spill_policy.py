@@ -22,7 +22,7 @@ class SpillPolicy:
         self.nbytes = 0
         #: Sizes in bytes; the most recently used is last.
         self._sizes: dict[Key, int] = {}
-        #: It is being written to disk.
+        #: True while the value is being written to disk.
         self._leaving: Key | None = None
         #: Why the disk took no more, and when to try again.
         self.refusal = ""

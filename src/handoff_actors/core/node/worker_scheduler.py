@@ -386,7 +386,7 @@ class WorkerScheduler:
             return [self.roster.kill(state, "timeout")]
         if held.verdict is None:
             return self._cancel(state, held, key, "timeout", now)
-        # It was cancelled and did not stop: it takes its worker with it, the other coroutines start again.
+        # The function was cancelled and did not stop: its worker is killed, the other coroutines start again.
         return [self.roster.kill(state, "closed")]
 
     def _cancel(

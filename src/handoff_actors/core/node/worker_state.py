@@ -27,7 +27,7 @@ class HeldJob(Struct, eq=False):
 
     job: Job
     lane: JobLane
-    #: Its own claim, on an async worker.
+    #: The job's own claim, on an async worker.
     claim: Claim | None = None
     #: The first job of its unit, where that has more members.
     head: Job | None = None
@@ -50,14 +50,14 @@ class WorkerState(Struct, eq=False):
     #: The GPUs that it has been bound to for life: CUDA reads its environment only once.
     devices: tuple[int, ...] | None = None
     heard_at: float = 0.0
-    #: It has been asked to give back what it has not started.
+    #: True once it has been asked to give back the jobs that it has not started.
     recalled: bool = False
-    #: It runs a long job and has given back the rest: it gets no more until that job has ended.
+    #: True while it runs a long job and has given back the rest: it gets no more until that job has ended.
     is_held_up: bool = False
     #: Why it is being killed, and that in more words.
     verdict: KillReason | None = None
     reason: str = ""
-    #: Its memory when that was last looked at, and the last time before it was lent.
+    #: Memory at the latest sample, and at the latest sample before it got its job.
     used_nbytes: int = 0
     used_before_nbytes: int = 0
 

@@ -161,7 +161,7 @@ class Drain:
 
     def _find_other_places_than(self, name: str) -> None:
         off = [index for index, target in self._copying.items() if target == name]
-        # What has been lost meanwhile is made again, and what then comes of this copy must not count.
+        # A value that has been lost meanwhile is made again, and the outcome of this copy must not count.
         off += [index for index in self._copying if not self._state.is_available(index)]
         for index in off:
             self._copying.pop(index, None)

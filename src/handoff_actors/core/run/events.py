@@ -1,4 +1,4 @@
-"""What happens to a run beside the messages about it, and what it may decide to do."""
+"""Events that the machine of a run takes, and effects that it returns."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,7 +16,7 @@ from handoff_actors.wire.messages.runs import Assign, Close, Copy, Recall
 
 
 class MessageFromNode(Struct, frozen=True):
-    """A node has said something about this run."""
+    """A node has sent a message about this run."""
 
     name: str
     message: AboutRun
@@ -126,6 +126,6 @@ class RunForgotten(Struct, frozen=True):
     """No node holds anything of the run any more."""
 
 
-#: What is only for whoever watches.
+#: Effects that only observers of the run need.
 Observation = FunctionObserved | TransferObserved | NodeJoinObserved | NodeLeaveObserved
 RunEffect = SendToNode | FetchResult | Observation | RecordResults | RunEnded | RunForgotten

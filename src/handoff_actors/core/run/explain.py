@@ -16,21 +16,21 @@ from handoff_actors.ids import FunctionId, Index, Resources
 class Explanation:
     """The place of one unfinished function, and the reasons for it."""
 
-    #: Which one.
+    #: The function's id.
     function_id: FunctionId
     #: "waiting" for inputs, "ready" and waiting for a node, "sent" to one, or "resting" before its next try.
     state: str
     #: The inputs that are not there yet.
     waits_for: tuple[FunctionId, ...]
-    #: What it claims.
+    #: The resources that it claims.
     needs: Resources
-    #: Where it is, or was last.
+    #: The node that it is on, or was on last.
     node: str | None
-    #: How often it has been sent out.
+    #: The number of times it has been sent to a node.
     attempts: int
     #: By node: why that one has not been sent it.
     nodes: dict[str, str]
-    #: What has happened to it so far; empty if nothing has but what is normal.
+    #: The story of the function so far; empty if no fault is in it.
     story: Story
 
 

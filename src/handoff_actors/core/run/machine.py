@@ -91,7 +91,7 @@ class RunMachine:
         self._drain = Drain(
             run, self.scheduler, self._recovery, self._result_fetch, self._completion, self._stories
         )
-        #: All that anybody outside of `core.run` may see.
+        #: The read-only view for code outside of `core.run`.
         self.view = RunView(program.plan, self.state, self.scheduler, self.retries, self._stories)
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
@@ -322,7 +322,7 @@ class RunMachine:
                 if phase == WAITING:
                     self._recovery.make_ready(dependent, now)
                 elif phase == SENT:
-                    # It is out already, as a member of the same unit.
+                    # The function has been sent already, as a member of the same fused group.
                     state.ready_at[dependent] = now
 
     def _take_over(self, index: Index, reused: ReusedResult, now: float) -> None:
@@ -355,7 +355,7 @@ class RunMachine:
             return
         stored = self.state.stored.get(index)
         if stored is None:
-            # It is being made again already.
+            # The value is being made again already.
             return
         self._result_fetch.pending.discard(index)
         if self.retries.may_retry_after_loss(index):

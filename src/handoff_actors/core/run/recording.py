@@ -30,7 +30,7 @@ class Recording:
         """Drain the functions not yet recorded."""
         if not self._due:
             return []
-        # What was done may have been lost since, and is recorded once it has been made again.
+        # A result may have been lost since, and is recorded once it has been made again.
         done = [index for index in self._due if self._state.phase[index] == DONE]
         self._due = []
         return [RecordResults(done)]

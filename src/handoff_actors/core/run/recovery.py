@@ -57,7 +57,7 @@ class Recovery:
         """Take a value off nodes that were asked for it and did not have it. The answer may be named as a cause."""
         stored = self._state.stored.get(index)
         if stored is None:
-            # It is being made again already.
+            # The value is being made again already.
             return NO_CAUSE
         for holder in list(stored.holders):
             self._state.remove_holder(index, holder)
@@ -95,7 +95,7 @@ class Recovery:
             if self._state.missing[index] == 0:
                 self.make_ready(index, now)
         if number != NO_CAUSE:
-            # It may take a node that nothing needed any more.
+            # The function may need a node's results that no other function needed any more.
             self._feasibility.update(self._scheduler.nodes, now)
         return number
 

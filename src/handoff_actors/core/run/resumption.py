@@ -30,7 +30,7 @@ class JournalRow(Struct, frozen=True):
 
     #: Digest of its id.
     key: bytes
-    #: Its id, for people.
+    #: The function's id, for people.
     function: str
     fingerprint: bytes
     node: str
@@ -42,18 +42,18 @@ class Recorded(Struct, frozen=True):
     """The journal's record of a function that was done."""
 
     fingerprint: bytes
-    #: Where it ran.
+    #: The node that it ran on.
     node: str
     #: The encoded size of its value.
     nbytes: int
-    #: Whether the journal has the value, too.
+    #: True if the journal has the value, too.
     has_value: bool
 
 
 class ReusedResult(Struct, frozen=True):
     """A function that is done from the start."""
 
-    #: Where it ran, back then.
+    #: The node that it ran on in the earlier run.
     node: str
     #: The encoded value, or how long one is that is not inline.
     value: bytes | int

@@ -36,7 +36,7 @@ class PhaseEvent(IntEnum):
 
     #: All of its inputs can be had.
     INPUTS_DONE = 0
-    #: It leaves for a node.
+    #: Sent to a node.
     DISPATCHED = 1
     #: An attempt has ended with a value.
     COMPLETED = 2
@@ -46,7 +46,7 @@ class PhaseEvent(IntEnum):
     RESTED = 4
     #: One of its inputs can't be had any more.
     INPUT_LOST = 5
-    #: Nobody has its value any more, and somebody needs it.
+    #: Lost: no member holds the value any more, and a function or the app needs it.
     VALUE_LOST = 6
     #: A journal has its value from an earlier run.
     REUSED = 7
@@ -93,7 +93,7 @@ class Transfer(Struct, frozen=True):
     """A value that was brought to a node, or to the app, on the clock of the run."""
 
     index: Index
-    #: Where to: the name of a node, or `APP`.
+    #: The destination: the name of a node, or `APP`.
     node: str
     nbytes: int
     began_at: float
@@ -112,7 +112,7 @@ class RunState:
         #: Inputs that are not done.
         self.missing = [len(producers) for producers in plan.producers]
         self.attempt = array("l", bytes(8 * size))
-        #: Where it was sent last.
+        #: The node that it was sent to last.
         self.node: list[str | None] = [None] * size
         self.inline: dict[Index, bytes] = {}
         self.stored: dict[Index, StoredResult] = {}

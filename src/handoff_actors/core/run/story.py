@@ -51,7 +51,7 @@ class StoryEntry(Struct, frozen=True):
     node: str
     #: For people; "" where there is nothing to say.
     reason: str = ""
-    #: What led to it, if that is known.
+    #: The number of the entry that led to it, if that is known.
     cause: "StoryEntry | None" = None
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Departure(Struct):
     node: str
     reason: str
     cause: int
-    #: Where the attempt ran, when it was sent, and when it was done; the latter 0.0 where it was not.
+    #: The node that the attempt ran on, and the times when it was sent and done; the latter 0.0 where it was not.
     ran_on: str
     sent_at: float
     done_at: float

@@ -22,7 +22,7 @@ class RunView:
     plan: Final[Plan]
     #: The node that each function was sent to last.
     node: Final[Sequence[str | None]]
-    #: How often each function has been sent out; 0 for one that was reused.
+    #: The number of times each function has been sent to a node; 0 for one that was reused.
     attempt: Final[Sequence[Attempt]]
     #: The process id of the worker that ran it.
     worker: Final[Sequence[int]]

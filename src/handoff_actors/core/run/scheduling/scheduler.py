@@ -184,7 +184,7 @@ class Scheduler:
             self._ready.pop(lane)
             return True
         if self._has_constraints and self._destination(index) != lane.destination:
-            # Its node has been chosen, or lost, since it was queued.
+            # The node of its producer has been chosen, or lost, since it was queued.
             self.push(self._ready.pop(lane)[0])
             return True
         node = self._choose(index, lane.destination)
