@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     STATE = tempfile.TemporaryDirectory(prefix="state-")
     os.environ["XDG_STATE_HOME"] = STATE.name
 
-# How long examples take says more of the machine's other work than of them; tests have a time limit of their own.
+# The time that examples take says more of the machine's other work than of them; tests have their own time limit.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 

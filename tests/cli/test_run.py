@@ -137,7 +137,7 @@ def test_interrupt_from_the_terminal_ends_the_embedded_node_too(jobs: Path) -> N
         store = store_of(worker)
         assert store.exists()
 
-        # As a terminal does: to every process of the group.
+        # A terminal sends it to every process of the group, too.
         os.killpg(run.pid, signal.SIGINT)
         _, said = run.communicate()
 

@@ -1,4 +1,4 @@
-"""What these tests have workers run: lean, since each worker imports it."""
+"""Functions that these tests run on workers. The module is lean, since each worker imports it."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What `on_event` is told, of real runs on real nodes."""
+"""Tests of the events that `on_event` receives from real runs on real nodes."""
 
 import asyncio
 import logging
@@ -137,7 +137,7 @@ async def test_a_node_that_dies_leaves_and_its_functions_are_lost(tmp_path: Path
         await is_started.wait()
         first = next(event.node for event in seen if isinstance(event, events.Sent))
         next(node for node in cluster.nodes if node.name == first).kill()
-        # Whoever opens it now is on the other node.
+        # The gate is now opened from the other node.
         await asyncio.to_thread(gate.write_text, "open")
         run = await running
 

@@ -19,7 +19,7 @@ ENDS_WITHIN_S = 20.0
 IN_MEMORY_AND_ON_DISK = 2
 
 
-#: What this process had started before the test: the tracker of joblib's files, say.
+#: Processes that this process had started before the test: the tracker of joblib's files, say.
 _others: set[psutil.Process] = set()
 
 
@@ -30,7 +30,7 @@ def _note_others() -> None:
 
 
 def family() -> list[psutil.Process]:
-    """All that has been started by this process during the test, and by that in turn."""
+    """The processes that this process has started during the test, and their descendants."""
     return [child for child in psutil.Process().children(recursive=True) if child not in _others]
 
 
@@ -38,7 +38,7 @@ def stores(processes: Iterable[psutil.Process]) -> set[Path]:
     """The directories in which nodes among these processes keep values: they hold them open."""
     found: set[Path] = set()
     for link in (link for process in processes for link in Path(f"/proc/{process.pid}/fd").iterdir()):
-        # Those that are starting close some meanwhile.
+        # Processes that are starting close some of their descriptors meanwhile.
         with suppress(FileNotFoundError):
             found.add(link.readlink())
     return {path for path in found if path.name.startswith("handoff-")}
@@ -253,7 +253,7 @@ def test_nodes_end_with_the_app_that_is_killed(forks: bool) -> None:
         directories = stores(processes)
 
         app.kill()
-        # What the app has forked lives on, and holds all that the app held.
+        # The app's fork lives on, and holds all that the app held.
         psutil.wait_procs(processes, ENDS_WITHIN_S)
 
     assert len(directories) == 2 * IN_MEMORY_AND_ON_DISK

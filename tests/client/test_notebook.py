@@ -27,12 +27,12 @@ class Notebook:
     """A kernel, and the cells that it has been given."""
 
     def __init__(self, client: NotebookClient, others: Collection[psutil.Process]) -> None:
-        """`others` has what this process had started before."""
+        """`others` are the processes that this one had started before."""
         self._client = client
         self._others = others
 
     def run(self, source: str) -> str:
-        """What a cell prints, and the text of its value. Raises CellExecutionError."""
+        """Run a cell. Give the text that it prints and that of its value. Raises CellExecutionError."""
         cell = nbformat.v4.new_code_cell(source)  # type: ignore[no-untyped-call]
         self._client.nb.cells.append(cell)
         self._client.execute_cell(cell, len(self._client.nb.cells) - 1)
@@ -40,7 +40,7 @@ class Notebook:
         return "".join(texts)
 
     def outputs(self) -> list[Any]:
-        """What is below the last cell."""
+        """The outputs below the last cell."""
         return list(self._client.nb.cells[-1].outputs)
 
     def family(self) -> list[psutil.Process]:
@@ -116,7 +116,7 @@ def test_interrupting_the_kernel_cancels_the_run(notebook: Notebook, tmp_path: P
         notebook.run(cell)
     interrupting.join()
 
-    # Nobody reads there any more, and the kernel goes on.
+    # The pipe is read no more, and the kernel goes on.
     poll = select.poll()
     poll.register(ends[0], select.POLLERR)
     assert poll.poll(ENDS_WITHIN_S * 1000)

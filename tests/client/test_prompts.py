@@ -46,7 +46,7 @@ class Prompt:
         self._child.expect_exact(text)
 
     def end(self) -> str:
-        """What is printed between the command to exit and the end; it must be a good one."""
+        """Exit the prompt. Give the text that is printed until its process has ended well."""
         self.type("exit()")
         self._child.expect(pexpect.EOF)
         self._child.close()

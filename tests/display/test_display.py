@@ -54,7 +54,7 @@ def test_a_stream_that_raises_ends_nothing(error: type[Exception], capfd: pytest
     display.write(fail, 1)
     settle(display)
 
-    # What an app's own handler raises is told; that nobody reads any more is not.
+    # An error of an app's own handler is printed; a stream without a reader is ignored.
     assert ("KeyError" in capfd.readouterr().err) == (error is KeyError)
 
 

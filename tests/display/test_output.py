@@ -1,4 +1,4 @@
-"""What functions print and log comes home, from this process's node and from daemons over sockets."""
+"""Tests that the app gets what functions print and log, from its own node and from daemons over sockets."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ async def test_daemons_send_prints_home_with_node_and_function_in_front(
 
     await daemons.execute_distributed(dag)
 
-    # It is there when the run has ended; and nothing of it comes a second time from the daemons themselves.
+    # The output is complete when the run has ended, and the daemons themselves repeat none of it.
     captured = capfd.readouterr()
     assert sorted(captured.out.splitlines()) == [
         "[n1 first] this is fine",

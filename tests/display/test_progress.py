@@ -1,4 +1,4 @@
-"""How far runs are, in a real terminal, piped, and in a notebook."""
+"""Tests of the progress of runs in a real terminal, in pipes, and in a notebook."""
 
 import fcntl
 import re
@@ -169,7 +169,7 @@ def test_colours_are_left_out_where_they_are_not_wanted(app: App) -> None:
 
 
 def piped(app: App, options: str, **variables: str) -> tuple[str, str]:
-    """What the app writes to stdout and stderr, to pipes."""
+    """Run the app with pipes. Give the text that it writes to stdout and to stderr."""
     app.talk()
     app.open_gate()
     ended = subprocess.run(

@@ -68,7 +68,7 @@ class Reader:
                 return ""
 
     async def _python(self, fence: Fence) -> str:
-        # As in a notebook: functions belong to `__main__`, and so travel by value.
+        # Functions belong to `__main__` as in a notebook, and so travel by value.
         names = self._names.setdefault(fence.title, {"__name__": "__main__"})
         code = compile(self._real(fence.text), "page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         with redirect_stdout(io.StringIO()) as printed:

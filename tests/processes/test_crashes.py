@@ -1,4 +1,4 @@
-"""What a bug of ours ends: its run or its node, whole and at once; nothing stays sent for ever, and nothing is left."""
+"""Tests that a bug of ours ends its run or its node, whole and at once, and leaves neither jobs nor processes behind."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ ALLOCATION_S = 0.5
 
 @pytest.fixture
 async def session() -> AsyncIterator[handoff.Session]:
-    """Its node has two cores, and is had for the first run. Afterwards no process is left."""
+    """A session whose own node has two cores, and starts with the first run. Afterwards no process is left."""
     before = set(descendants())
     async with handoff.Session(seeds=(), local_node={"cpu": 2.0}, name="own") as opened:
         yield opened

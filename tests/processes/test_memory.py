@@ -72,7 +72,7 @@ async def test_workers_do_not_keep_all_that_functions_have_captured(app: App) ->
     answers = [await app.call(code_that_captures(number)) for number in numbers]
 
     assert [number for number, _ in answers] == numbers
-    # As much as is kept, what is on its way, and what a worker has anyway; all of it would be 240 MB.
+    # The values that are kept, those on their way, and a worker's own memory; all values would be 240 MB.
     assert max(private for _, private in answers) < CODES_KEPT_NBYTES + 5 * CAPTURED_NBYTES
 
 

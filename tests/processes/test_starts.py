@@ -145,7 +145,7 @@ def test_link_that_a_function_has_made_in_the_store_leads_to_no_removal(
 async def test_start_that_fails_leaves_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDOFF_SPILL_DIR", str(tmp_path))
     monkeypatch.setenv("HANDOFF_STORE_DIR", str(tmp_path))
-    # As where there are no processes to be had.
+    # The same error as where no more processes can be made.
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
 
     async with handoff.Session(seeds=()) as session:

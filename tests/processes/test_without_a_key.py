@@ -179,7 +179,7 @@ def chromium(address: str, profile: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Its own processes are no children of the one that was started.
+        # The node's own processes are no children of the one that was started.
         os.killpg(browser.pid, signal.SIGKILL)
         browser.wait()
 

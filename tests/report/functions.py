@@ -1,4 +1,4 @@
-"""What runs in runs that are reported on. Daemons import it by this name, as far as their PYTHONPATH has it."""
+"""Functions of the runs that are reported on. Daemons import them by this name, as far as their PYTHONPATH has it."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Where the time of a function went, from what the run knows of it."""
+"""Tests of where the time of a function went, by what the run knows of it."""
 
 import pytest
 

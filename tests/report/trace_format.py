@@ -1,4 +1,4 @@
-"""What the trace event format demands, and what a picture of workers needs beyond that."""
+"""Checks of what the trace event format demands, and of what a picture of workers needs beyond that."""
 
 from collections import Counter, defaultdict
 from itertools import pairwise

@@ -81,7 +81,7 @@ class App:
 
     @property
     def links(self) -> dict[str, Link]:
-        """Those to nodes that can be used, by name."""
+        """The links to nodes that can be used, by name."""
         return self._links.up()
 
     def path_to(self, address: str) -> Path:

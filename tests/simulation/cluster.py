@@ -25,7 +25,7 @@ MOST_WAKES = 20
 
 
 class Actor(Protocol):
-    """Whoever owns a machine."""
+    """An owner of a machine: an app or a node."""
 
     @property
     def is_alive(self) -> bool: ...
@@ -35,7 +35,7 @@ class Actor(Protocol):
 
     @property
     def lag_s(self) -> float:
-        """How late its timers ring."""
+        """The delay with which its timers ring."""
         ...
 
     def check(self) -> None: ...
@@ -58,7 +58,7 @@ class Cluster:
         self.goes_on = True
         #: Minor versions of Python, of nodes that have another one than the apps.
         self.pythons: dict[str, str] = {}
-        #: What has gone wrong, and how often.
+        #: Faults so far, by name.
         self.faults: Counter[str] = Counter()
         #: From then on no path is shut and no node is slow.
         self.calm_at = 0.0
@@ -146,11 +146,11 @@ class Cluster:
         return self._addresses[address]
 
     def advert_of(self, node: SimulatedNode) -> Advert:
-        """What a node says of itself to whoever says Hello."""
+        """The advert that a node sends in answer to a Hello."""
         return self._adverts[node.incarnation]
 
     def publish(self, node: SimulatedNode, state: Advertise) -> None:
-        """Let every app hear from a node, most of the time."""
+        """Send a node's advert to every app; some adverts are lost."""
         advert = self._adverts[node.incarnation] = _advert(node, state, self.python_of(node.name))
         for app in self.apps:
             if self.has_faults and (node.is_mute or self.random.random() < LOST_ADVERTS):
@@ -159,13 +159,13 @@ class Cluster:
             self.timeline.after(delay_s, lambda app=app: app.saw(advert))  # type: ignore[misc]
 
     def has_another_than(self, leaving: SimulatedNode) -> bool:
-        """Whether there is a node that stays, to take over what one has that leaves."""
+        """True if a node stays, to take over the values of one that leaves."""
         return any(
             node is not leaving and node.is_alive and not node.is_leaving for node in self.nodes.values()
         )
 
     def disturb(self, fault: str, for_s: float) -> None:
-        """Take note of something that slows everything down for so long."""
+        """Count a fault that slows everything down for a while."""
         self.faults[fault] += 1
         self.calm_at = max(self.calm_at, self.timeline.now + for_s)
 
@@ -188,7 +188,7 @@ class Cluster:
     def value_at(
         self, holder: str, peer: PeerId, run: RunId, index: Index, asker: SimulatedNode
     ) -> bytes | None:
-        """What `holder` gives to a node that asks for a value; the app that sent the function is ""."""
+        """The answer of `holder` to a node that asks for a value; the app that sent the function is ""."""
         if holder:
             return self._addresses[holder].value(run, index)
         link = asker.links.get(peer)

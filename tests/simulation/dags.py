@@ -25,7 +25,7 @@ COSTS: Sequence[dict[str, float]] = (
     {"license": 1},
     {"memory": 700},
 )
-#: What an attempt may do instead of ending well: fail, take far too long, or end its worker.
+#: Things that an attempt may do instead of ending well: fail, take far too long, or end its worker.
 Mishap = FailureKind | Literal["slow", "crash"]
 MISHAPS: Sequence[Mishap] = ("exception", "exception", "slow", "crash", "store", "serialization")
 LARGE_NBYTES = 1_000_000
@@ -33,19 +33,19 @@ LARGE_NBYTES = 1_000_000
 
 @dataclass
 class Conduct:
-    """How the attempts at one function go."""
+    """The course of the attempts at one function."""
 
     duration_s: float
     is_large: bool
-    #: What goes wrong, by attempt.
+    #: The faults, by attempt.
     mishaps: dict[int, Mishap] = field(default_factory=dict)
-    #: It does not end when it is cancelled.
+    #: True if it does not end when it is cancelled.
     is_stubborn: bool = False
 
 
 @dataclass
 class Work:
-    """What one run is to do, and what must come out."""
+    """The program of one run, and the values that it must end with."""
 
     program: Program
     conducts: dict[Index, Conduct]

@@ -1,4 +1,4 @@
-"""What may go wrong in a world."""
+"""Faults that may happen in a world."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ CAPABILITIES: Sequence[Resources] = (
     {"cpu": 1, "memory": 1500, "gpu": 1},
     {"cpu": 3, "license": 2, "memory": 700, "gpu": 3},
 )
-#: How long a path is shut, or nothing is heard of a node.
+#: Seconds for which a path is shut, or a node is silent.
 SHUT_S = (0.3, 2.0, 5.0, 14.0, 14.0)
 MUTE_S = (4.0, 8.0, 14.0, 14.0)
 SLOW_S = (0.5, 2.0, 5.0)

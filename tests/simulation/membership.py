@@ -24,13 +24,13 @@ from tests.simulation.network import Timeline
 SEEDS = ("seed-0", "seed-1")
 PERIOD_S = 1.0
 FAULTS_S = 30.0
-#: So long after the last fault everybody sees the truth.
+#: Seconds after the last fault until every member sees the truth.
 SETTLE_S = 25.0
 CALM_S = 16.0
-#: Longer than anybody may be silent: whoever stood still so long itself has nobody to blame.
+#: Longer than a member may be silent: a place that stood still for so long itself can't blame another one.
 STANDSTILL_S = 11.0
 READ_S = 0.1
-#: Nobody has reason to be woken more often than this, per member or seed.
+#: The most wakes per second, per member or seed.
 WAKES_PER_S = 2.0
 
 
@@ -44,7 +44,7 @@ class Place:
         self.machine = MembershipMachine(incarnation, name)
         self.buses: set[str] = set()
         self.is_up = True
-        #: It reads nothing and says nothing until then.
+        #: The time until which it neither reads nor sends.
         self.stands_still_until = 0.0
         self.wakes = 0
         self.introductions: list[str] = []
@@ -83,7 +83,7 @@ class Place:
         if not self.is_up:
             return
         if timeline.now < self.stands_still_until:
-            # Its timers may ring before it reads.
+            # The timers of the place may ring before it reads.
             timeline.at(self.stands_still_until + READ_S, lambda: self.feed(event))
             return
         self._perform(self.machine.handle(event, timeline.now))

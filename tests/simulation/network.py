@@ -10,7 +10,7 @@ MessageT = TypeVar("MessageT")
 
 
 class Timeline:
-    """What is going to happen, and when."""
+    """The actions that are planned, by their times."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -26,7 +26,7 @@ class Timeline:
         self.at(self.now + delay_s, action)
 
     def step(self) -> bool:
-        """Let the next thing happen; False: there is none."""
+        """Take the next action. False if there is none."""
         if not self._entries:
             return False
         self.now, _, action = heappop(self._entries)
@@ -35,7 +35,7 @@ class Timeline:
 
 
 class Clock:
-    """What one process takes for the time: off by anything, and a little fast or slow."""
+    """The clock of one process: off by anything, and a little fast or slow."""
 
     def __init__(self, timeline: Timeline, random: Random) -> None:
         self._timeline = timeline
@@ -78,7 +78,7 @@ class Gate:
 
 
 class Path:
-    """All that there is between an app and a node, whatever links come and go."""
+    """The two directions between an app and a node, which outlast single links."""
 
     def __init__(self) -> None:
         self.to_node = Gate()
@@ -90,7 +90,7 @@ class Path:
 
 
 class Line:
-    """What is to be done later, each in its turn: nothing overtakes what came before."""
+    """Actions that are to be done later, in the order in which they were added."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline

@@ -55,9 +55,9 @@ LEASE_S = 3.0
 #: Few values fit into memory, so that many are spilled.
 LIMITS = Limits(memory_factor=0, store_nbytes=3 * LARGE_NBYTES)
 WORKER_DELAY_S = 0.0005
-#: What a slow node takes to handle an event, times its slowness.
+#: Seconds that a slow node takes to handle an event, times its slowness.
 HANDLING_S = 0.001
-#: What can't pass now is tried again so soon.
+#: Seconds until a message that can't pass now is tried again.
 WAIT_S = 0.2
 #: A copy is late when it takes longer.
 LATE_S = 1.0
@@ -80,9 +80,9 @@ class SimulatedNode:
         self.clock = Clock(cluster.timeline, cluster.random)
         self.is_alive = True
         self.is_leaving = False
-        #: Nobody hears its adverts.
+        #: True while its adverts reach no app.
         self.is_mute = False
-        #: How many times longer everything takes, and until when.
+        #: The factor by which everything takes longer, and the end of that.
         self.slowness = 1.0
         self._slow_until = 0.0
         self.longest_lag_s = 0.0
@@ -108,7 +108,7 @@ class SimulatedNode:
         #: Claims may exceed what has been redeclared until they end.
         self._allowed: Resources = dict(capabilities)
         self._is_redeclared = False
-        #: Its machine raises over the next event.
+        #: True if its machine is to raise over the next event.
         self._has_a_bug = False
 
     # --- What the world does to it ------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class SimulatedNode:
         self._has_a_bug = True
 
     def _raise(self, event: NodeEvent) -> None:
-        """End as the shell ends a node whose machine has raised: half of what the event was to do is done, and nobody hears."""
+        """End as the shell ends a node whose machine has raised: half of the event is done, and its effects are lost."""
         self.machine.handle(event, self.clock.now)
         self._cluster.faults["a bug"] += 1
         self.is_alive = False
@@ -170,7 +170,7 @@ class SimulatedNode:
             worker.die()
         for link in list(self.links.values()):
             link.to_app.send(last_words(AssertionError("a bug"), event))
-            # They arrive, or the connection breaks before.
+            # The last words arrive, or the connection breaks before.
             self.timeline.after(self._random.random() * 0.1, partial(link.cut, tell_node=False))
         self.links.clear()
 
@@ -200,7 +200,7 @@ class SimulatedNode:
         self.timeline.after(for_s, self._speed_up)
 
     def takes_s(self, usual_s: float) -> float:
-        """How long something takes that begins now."""
+        """The seconds that an action takes if it begins now."""
         slow_s = max(0.0, self._slow_until - self.timeline.now)
         return min(usual_s * self.slowness, slow_s + max(0.0, usual_s - slow_s / self.slowness))
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 EXPLAINED_EVERY = 4
 #: A cancelled run is over within this time, whatever its functions do.
 CANCELLING_S = 1.0
-#: Where paths were shut or nodes slow until a while ago: until leases have ended and all have met again.
+#: Seconds after paths were shut or nodes slow until leases have ended and all have met again.
 RECOVERING_S = 15.0
 #: Some callers let go of a run so late that nodes must have left before.
 KEPT_S = 40.0

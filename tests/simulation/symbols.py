@@ -40,7 +40,7 @@ def digest(name: str, values: Iterable[bytes]) -> bytes:
 
 
 def values_of(dag: DAG) -> dict[Hashable, bytes]:
-    """What every function must come to, straight from the definitions. Producers have been added first."""
+    """The value of every function, straight from the definitions. Producers have been added first."""
     values: dict[Hashable, bytes] = {}
     for function in dag.functions.values():
         taken = [_argument(arg, values) for arg in function.args]
@@ -72,13 +72,13 @@ def encode_constants(extra_args: Iterable[object]) -> bytes:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a worker of a node does with a job."""
+    """One evaluation of a job on a worker of a node."""
 
     job: Job
     templates: Mapping[int, Template]
     node: str
     look_up: Callable[[Ref], bytes]
-    #: What earlier members of the same unit have come to.
+    #: Values of earlier members of the same fused group.
     earlier: Mapping[int, bytes]
 
     def result(self) -> bytes:

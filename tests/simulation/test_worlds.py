@@ -28,7 +28,7 @@ HAPPENS_IN = {
     "another life answered": 3,
     "a bug": 40,
 }
-#: So many test functions share them.
+#: Test functions that share them.
 PARTS = 16
 ONCE_FAILED = [int(line) for line in (Path(__file__).parent / "seeds.txt").read_text().split()]
 

@@ -22,7 +22,7 @@ from tests.simulation.dags import Conduct
 from tests.simulation.network import Clock, Timeline
 
 Key = tuple[RunId, Index]
-#: What a function that is far too slow takes.
+#: Seconds that a function takes that is far too slow.
 SLOW_S = 2.0
 #: Time limits are kept to this much.
 LEEWAY_S = 0.01
@@ -34,9 +34,9 @@ class Task:
 
     give: RunJobs
     job: Job
-    #: It runs behind the one before it, as a member of the same unit.
+    #: True if it runs behind the one before it, as a member of the same fused group.
     is_behind: bool = False
-    #: What earlier members have come to.
+    #: Values of earlier members.
     earlier: dict[int, bytes] = field(default_factory=dict)
     value: bytes = b""
     began_at: float = 0.0
@@ -51,11 +51,11 @@ class Task:
 
 
 class Host(Protocol):
-    """What a worker needs of its node."""
+    """The interface of a node that a worker needs."""
 
     timeline: Timeline
     clock: Clock
-    #: How late its timers may have rung lately.
+    #: The longest delay of its timers lately.
     longest_lag_s: float
 
     def conduct_of(self, key: Key) -> Conduct: ...
@@ -63,7 +63,7 @@ class Host(Protocol):
     def takes_s(self, usual_s: float) -> float: ...
 
     def begin(self, task: Task) -> bytes:
-        """Note that it runs, and say what it will come to."""
+        """Note that it runs, and give its value to come."""
         ...
 
     def store_result(self, task: Task) -> int:
@@ -72,7 +72,7 @@ class Host(Protocol):
 
 
 class Voice(Protocol):
-    """How a worker's words reach its node."""
+    """The channel from a worker to its node."""
 
     def send(self, message: NodeEvent) -> None: ...
 
@@ -172,7 +172,7 @@ class SimulatedWorker:
 
 
 def shares_of(tasks: Sequence[Task]) -> dict[int, float]:
-    """How much of each GPU running functions were given."""
+    """The share of each GPU that running functions were given."""
     shares: dict[int, float] = {}
     for task in tasks:
         for device in task.give.devices or ():

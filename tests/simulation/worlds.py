@@ -27,7 +27,7 @@ TROUBLED_S = (1.0, 1.0, 20.0)
 LIMIT_S = 120.0
 SIZES = (1, 3, 6, 12, 12, 25)
 OTHER_PYTHON = "3.13"
-#: How many worlds have two versions of Python, how many of their nodes the other one, how much code is for one only.
+#: The share of worlds with two versions of Python, of their nodes with the other one, of code that is for one only.
 MIXED = 0.4
 
 
@@ -39,12 +39,12 @@ class World:
     random: Random
     cluster: Cluster
     troubled_s: float
-    #: What the functions of a run take that may only run one by one; of several such runs the longest.
+    #: Seconds that the functions of a run take that may only run one by one; of several such runs the longest.
     one_by_one_s: float = 0.0
 
     @property
     def is_long(self) -> bool:
-        """Whether there is time for silence to be noticed."""
+        """True if the world lasts long enough for silence to be noticed."""
         return self.troubled_s > min(TROUBLED_S)
 
 
@@ -122,7 +122,7 @@ def _with_native_parts(random: Random, program: Program) -> Program:
 
 
 def _assumed(random: Random, templates: Sequence[Template], chance: float) -> Durations:
-    """What the app takes functions to be like: nothing, or that all are quick, whether they are or not."""
+    """Durations that the app assumes: none, or that all functions are quick, which may be wrong."""
     durations = Durations()
     if random.random() < chance:
         for template in templates:

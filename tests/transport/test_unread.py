@@ -69,7 +69,7 @@ async def test_who_does_not_read_is_cut_off_and_others_go_on(
         service.send(peer, chunk(number))
         if number % 10 == 0:
             service.send(other, Gone(number))
-        # As between two requests: what is sent is sent, and the loop sees to others.
+        # The same as between two requests: the message has been sent, and the loop serves others.
         await asyncio.sleep(0)
         waiting = service.waiting_nbytes(peer)
         assert waiting <= LIMIT + 2 * len(DATA)

@@ -221,7 +221,7 @@ def test_bytes_beyond_the_encoding_leave_the_batch_as_it_was() -> None:
     with mmap.mmap(-1, 2**32) as never_touched, memoryview(never_touched) as data:
         with pytest.raises(SerializationError, match="Chunk cannot be sent") as refusal:
             batch.add(Chunk(1, 0, 0, data))
-        # Its traceback refers to the mapping.
+        # The traceback of the error refers to the mapping.
         del refusal
 
     assert decode(bytes(batch.frame()), TO_NODE) == [Close(RunId(1))]

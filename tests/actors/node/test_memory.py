@@ -1,4 +1,4 @@
-"""What a node gives up before it ends a function for want of memory."""
+"""Tests of the caches that a node gives up before it ends a function for want of memory."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How often a node says how it stands, by what has changed."""
+"""Tests of how often a node advertises its state, by the fields that have changed."""
 
 from handoff_actors.core.node.advertiser import (
     ADVERT_GAP_S,

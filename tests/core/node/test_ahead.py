@@ -1,4 +1,4 @@
-"""Where functions are brief and nobody else could start the next one, a worker has it before it needs it."""
+"""Tests of jobs given ahead: brief functions that no other worker could start are at a worker before it needs them."""
 
 import pytest
 

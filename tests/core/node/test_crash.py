@@ -1,4 +1,4 @@
-"""What a node says before it ends because of a bug of its own."""
+"""Tests of the messages that a node sends before it ends because of a bug of its own."""
 
 import pytest
 

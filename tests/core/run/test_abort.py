@@ -1,4 +1,4 @@
-"""How a run ends whose own machine has raised."""
+"""Tests of the end of a run whose own machine has raised."""
 
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.abort import AbortMachine

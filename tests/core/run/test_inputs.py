@@ -97,7 +97,7 @@ def test_function_that_waits_beside_its_input_is_kept_where_no_other_node_has_ro
 def test_function_that_has_to_wait_anyway_does_so_beside_a_large_input(
     nbytes: int, place: str, nodes: str
 ) -> None:
-    # Where the input is, one function runs and another waits; elsewhere nothing waits.
+    # The node that has the input runs one function, and another waits there; none waits on the other node.
     run = begun(
         function("make", node="b"),
         *(function(f"busy {name}", node=name) for name in nodes),

@@ -78,7 +78,7 @@ def test_crash_of_unknown_cause_counts_where_the_run_had_functions() -> None:
 
 
 def run_is_failing(run: RunMachine) -> bool:
-    """Whether it ends with an error once all its nodes are gone."""
+    """True if the run ends with an error once all its nodes are gone."""
     effects = [effect for name in list(run.scheduler.nodes) for effect in run.handle(NodeDown(name, ""), 9.0)]
     return bool(ends(effects))
 

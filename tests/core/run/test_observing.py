@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it, and what nodes tell for that."""
+"""Tests of a run's reports to its observers, and of the nodes' messages that these need."""
 
 from handoff_actors.core.node.events import OutputReceived
 from handoff_actors.core.nodes import NodeDown

@@ -1,4 +1,4 @@
-"""What of an earlier run is taken over, and how a run goes on from there."""
+"""Tests of the results that a run takes over from an earlier one, and of how it goes on from there."""
 
 from hashlib import blake2b
 

@@ -17,7 +17,7 @@ from handoff_actors.core.run.state import (
 from handoff_actors.graph import Function
 from tests.core.builders import code, done, program_of
 
-#: How a function gets into each phase.
+#: The events that take a function into each phase.
 WAYS: dict[int, tuple[PhaseEvent, ...]] = {
     WAITING: (),
     READY: (PhaseEvent.INPUTS_DONE,),
@@ -25,7 +25,7 @@ WAYS: dict[int, tuple[PhaseEvent, ...]] = {
     RESTING: (PhaseEvent.INPUTS_DONE, PhaseEvent.DISPATCHED, PhaseEvent.RETURNED),
     DONE: (PhaseEvent.INPUTS_DONE, PhaseEvent.DISPATCHED, PhaseEvent.COMPLETED),
 }
-#: What says more than that a phase has changed, and the event that it stands for.
+#: Setters that say more than that a phase has changed, by the event that each stands for.
 SETTERS: dict[PhaseEvent, Callable[[RunState], object]] = {
     PhaseEvent.INPUTS_DONE: lambda state: state.set_ready(0, 1.0),
     PhaseEvent.DISPATCHED: lambda state: state.set_sent(0, "a", 1.0),

@@ -102,7 +102,7 @@ async def test_a_flood_is_bounded_and_every_line_is_accounted_for(harness: PoolH
     dropped = sum(part.lines for part in said if isinstance(part, Dropped))
     assert arrived + dropped == 100_000
     assert arrived > 500
-    # It takes a moment, in which there is room for more.
+    # The sender takes a moment, in which there is room for more.
     assert len(text) < 8 * BURST_NBYTES
     assert text.startswith("line 0 of a flood")
 
