@@ -68,6 +68,11 @@ class RawPeer:
     def say(self, *messages: ToNode) -> None:
         self.socket.send(encode(messages))
 
+    def messages(self) -> Iterator[FromNode]:
+        """Every message of the node, however many share a frame."""
+        while True:
+            yield from decode(self.socket.recv(), FROM_NODE)
+
     def ask(self, *messages: ToNode) -> FromNode:
         """The last thing that the node says up to its answer to `ListMembers`, but for that answer."""
         self.say(*messages, ListMembers())
@@ -260,17 +265,15 @@ def test_frame_that_can_not_be_decoded_ends_the_connection_and_its_runs(node: Da
     peer.ask(HELLO, Assign(RunId(7), [TEMPLATE], [JOB]))
     peer.socket.send(b"nonsense")
 
-    [refused] = decode(peer.socket.recv(), FROM_NODE)
-    while not isinstance(refused, Refused):
-        [refused] = decode(peer.socket.recv(), FROM_NODE)
+    messages = peer.messages()
+    refused = next(message for message in messages if isinstance(message, Refused))
 
     assert "can't decode a message: a frame is malformed" in refused.reason
     peer.say(ListRuns())
-    [stranger] = decode(peer.socket.recv(), FROM_NODE)
-    assert stranger == Refused("say Hello first")
+    assert next(messages) == Refused("say Hello first")
     peer.say(HELLO, ListRuns())
-    [_, listed] = decode(peer.socket.recv(), FROM_NODE)
-    assert listed == Runs([])
+    assert isinstance(next(messages), Welcome)
+    assert next(messages) == Runs([])
 
 
 async def test_work_for_another_members_run_changes_nothing(node: Daemon, peer: RawPeer) -> None:
