@@ -299,11 +299,13 @@ async def test_no_more_than_a_chunk_is_handed_out_at_once(node: Daemon, peer: Ra
 
         whole = await asyncio.to_thread(peer.ask, HELLO, Fetch(1, number, index, 0, 2**63))
         beyond = await asyncio.to_thread(peer.ask, Fetch(2, number, index, 2**63, 2**63))
+        of_another_attempt = await asyncio.to_thread(peer.ask, Fetch(3, number, index, 0, 10, version=2))
 
     assert isinstance(whole, Chunk)
     assert len(whole.data) == CHUNK_NBYTES
     assert isinstance(beyond, Chunk)
     assert len(beyond.data) == 0
+    assert of_another_attempt == Gone(3)
 
 
 async def test_peer_that_asks_and_does_not_read_costs_little_and_others_go_on(node: Daemon) -> None:

@@ -186,11 +186,12 @@ class Cluster:
     # --- Values and functions -----------------------------------------------------------------------------------
 
     def value_at(
-        self, holder: str, peer: PeerId, run: RunId, index: Index, asker: SimulatedNode
+        self, holder: str, peer: PeerId, run: RunId, index: Index, version: int, asker: SimulatedNode
     ) -> bytes | None:
         """The answer of `holder` to a node that asks for a value; the app that sent the function is ""."""
         if holder:
-            return self._addresses[holder].value(run, index)
+            node = self._addresses[holder]
+            return node.value(run, index) if node.machine.has_version(run, index, version) else None
         link = asker.links.get(peer)
         if link is None or not (link.is_up and link.app.is_alive):
             return None

@@ -355,7 +355,7 @@ class SimulatedNode:
             return
         del self._fetching[fetch.run, fetch.index]
         for holder in fetch.holders:
-            value = self._cluster.value_at(holder, fetch.peer, fetch.run, fetch.index, self)
+            value = self._cluster.value_at(holder, fetch.peer, fetch.run, fetch.index, fetch.version, self)
             if value is not None:
                 self._store[fetch.run, fetch.index] = value
                 self._handle(InputFetched(fetch.run, fetch.index, fetch.nbytes))

@@ -45,15 +45,16 @@ class Fetcher:
         holders: Sequence[str],
         land: Callable[[int, int], Landing],
         done: OnLanded,
+        version: int = 0,
     ) -> int:
         """Start a transfer, and return its number.
 
         `land(request, nbytes)` is called for room when the first chunk arrives, `done(landing, "", False)` when the value is
-        complete, and `done(None, reason, has_no_room)` when the transfer has failed.
+        complete, and `done(None, reason, has_no_room)` when the transfer has failed. `version` is as in `Ref`.
         """
         request = next(self._numbers)
         self._arrivals[request] = _Arrival(land, done)
-        self._perform(self._transfers.start(request, run, index, nbytes, holders))
+        self._perform(self._transfers.start(request, run, index, nbytes, holders, version))
         return request
 
     def chunk_received(self, holder: str, message: Chunk) -> None:

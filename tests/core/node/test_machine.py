@@ -304,7 +304,7 @@ def test_copy_of_another_version_will_not_do() -> None:
     any_will_do = node.handle(said(assign([job(1, args=[Ref(3, 10, ["y"])])])), 1.3)
 
     assert [effect for effect in newer if isinstance(effect, FetchInput)] == [
-        FetchInput(APP, RUN, 3, 10, ("y",))
+        FetchInput(APP, RUN, 3, 10, ("y",), version=2)
     ]
     assert gives(any_will_do) == [(FIRST_WORKER, [1])]
 
@@ -317,7 +317,7 @@ def test_another_version_is_fetched_in_place_of_the_one_that_is_on_its_way() -> 
     same = node.handle(said(assign([job(1, args=[Ref(3, 10, ["y"], 2)])])), 1.2)
 
     assert [effect for effect in newer if isinstance(effect, FetchInput)] == [
-        FetchInput(APP, RUN, 3, 10, ("y",))
+        FetchInput(APP, RUN, 3, 10, ("y",), version=2)
     ]
     assert [effect for effect in same if isinstance(effect, FetchInput)] == []
 
@@ -330,6 +330,9 @@ def test_own_result_is_the_version_of_its_attempt() -> None:
     effects = node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"], 2)])])), 1.2)
 
     assert gives(effects) == [(FIRST_WORKER, [0])]
+    assert [node.has_version(RUN, 3, version) for version in (0, 1, 2)] == [True, False, True]
+    assert not node.has_version(RUN, 4, 0)
+    assert not node.has_version(RunId(99), 3, 0)
 
 
 def test_recalled_job_no_longer_waits_for_its_input() -> None:

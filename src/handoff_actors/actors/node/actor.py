@@ -319,7 +319,7 @@ class NodeActor:
 
     def _chunk(self, wanted: Fetch) -> Chunk | Gone:
         view = self._store.view(wanted.run, wanted.index)
-        if view is None:
+        if view is None or not self._machine.has_version(wanted.run, wanted.index, wanted.version):
             return Gone(wanted.request)
         piece = view[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
         return Chunk(wanted.request, wanted.offset, len(view), piece)

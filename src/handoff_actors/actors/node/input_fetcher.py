@@ -66,7 +66,7 @@ class InputFetcher:
             self._feed(InputMissing(run, index, why, has_no_room))
 
         land = partial(self._store.land, run, index)
-        request = self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done)
+        request = self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done, wanted.version)
         # Without holders `done` is called from within `fetch`.
         if not is_over:
             under_way[index] = request

@@ -62,6 +62,8 @@ class _Transfer(Struct):
     nbytes: int
     #: Holders still to be tried, the current one first.
     holders: list[str]
+    #: As in `Ref`.
+    version: int
     requested: int = 0
     received: int = 0
     #: Offset at which to stop requesting if other transfers wait.
@@ -82,10 +84,10 @@ class Transfers:
         self._holders: dict[str, _Holder] = {}
 
     def start(
-        self, request: int, run: RunId, index: Index, nbytes: int, holders: Sequence[str]
+        self, request: int, run: RunId, index: Index, nbytes: int, holders: Sequence[str], version: int = 0
     ) -> list[FetchEffect]:
         """Start a transfer under a number that the caller chooses."""
-        transfer = _Transfer(request, run, index, nbytes, list(dict.fromkeys(holders)))
+        transfer = _Transfer(request, run, index, nbytes, list(dict.fromkeys(holders)), version)
         self._transfers[request] = transfer
         return self._enqueue(transfer)
 
@@ -199,7 +201,14 @@ class Transfers:
         # The first chunk is requested in any case: only its answer tells how large the value is now.
         limit = min(transfer.nbytes, transfer.received + WINDOW_CHUNKS * CHUNK_NBYTES, transfer.turn_ends_at)
         while transfer.requested < limit or transfer.requested == 0:
-            message = Fetch(transfer.request, transfer.run, transfer.index, transfer.requested, CHUNK_NBYTES)
+            message = Fetch(
+                transfer.request,
+                transfer.run,
+                transfer.index,
+                transfer.requested,
+                CHUNK_NBYTES,
+                transfer.version,
+            )
             effects.append(RequestChunk(transfer.holders[0], message))
             transfer.requested += CHUNK_NBYTES
         return effects

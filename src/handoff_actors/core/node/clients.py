@@ -77,7 +77,7 @@ class ClientRun(Struct):
             self.fetching_since[ref.index] = now
             directory = self.directories.get(ref.index, "")
             holders = tuple(ref.holders)
-            effects.append(FetchInput(self.peer, run, ref.index, ref.nbytes, holders, directory))
+            effects.append(FetchInput(self.peer, run, ref.index, ref.nbytes, holders, directory, ref.version))
         return effects
 
     def arrived(self, index: Index, nbytes: int, now: float) -> None:

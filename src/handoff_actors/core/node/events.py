@@ -223,6 +223,8 @@ class FetchInput(Struct, frozen=True):
     holders: Sequence[str]
     #: Where there is a directory of this path, nothing need be brought; "": in any case.
     directory: str = ""
+    #: As in `Ref`.
+    version: int = 0
 
 
 class KeepValue(Struct, frozen=True):

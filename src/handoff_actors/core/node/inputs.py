@@ -131,6 +131,11 @@ class Inputs:
             del inputs.waiting[job.index]
         return taken
 
+    def has_version(self, run: RunId, index: Index, version: int) -> bool:
+        """True if a stored value is the one that this attempt made; version 0 stands for any attempt."""
+        inputs = self._runs.get(run)
+        return inputs is not None and inputs.has(Ref(index, 0, [], version))
+
     def size(self, run: RunId, index: Index) -> int | None:
         """The size in bytes of a stored value; None where it is not here."""
         inputs = self._runs.get(run)

@@ -158,6 +158,10 @@ class NodeMachine:
         """The size in bytes of a stored value; None where it is not here."""
         return self._inputs.size(run, index)
 
+    def has_version(self, run: RunId, index: Index, version: int) -> bool:
+        """True if a stored value is the one that this attempt made; version 0 stands for any attempt."""
+        return self._inputs.has_version(run, index, version)
+
     # --- Events -------------------------------------------------------------------------------------------------
 
     def _dispatch(self, event: NodeEvent, now: float) -> list[NodeEffect]:  # noqa: C901, PLR0912 - one table

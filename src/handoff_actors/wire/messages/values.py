@@ -13,6 +13,8 @@ class Fetch(Message, frozen=True, tag=16):
     index: Index
     offset: Count
     length: Count
+    #: As in `Ref`: a node that has the value of another attempt answers `Gone`.
+    version: Count = 0
 
 
 class Chunk(Message, frozen=True, tag=36):
