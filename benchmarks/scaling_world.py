@@ -212,7 +212,7 @@ class Node:
             match effect:
                 case Reply(message=Completed() | Recalled() | Closed() as message):
                     reported += len(getattr(message, "done", ()))
-                    consequences.append(partial(self._world.tell_app, MessageFromNode(self.name, message)))
+                    consequences.append(partial(self._world.notify_app, MessageFromNode(self.name, message)))
                 case RunJobs(worker, _, _, jobs):
                     cost_s += costs.message_s + costs.function_s * len(jobs)
                     consequences.append(partial(self._workers[worker].give, jobs))
@@ -272,7 +272,7 @@ class World:
             self.timeline.step()
         return Outcome(self.timeline.now, self.app.busy_s, self.adverts)
 
-    def tell_app(self, heard: MessageFromNode) -> None:
+    def notify_app(self, heard: MessageFromNode) -> None:
         """Send a message from a node to the app."""
         self.timeline.at(self.timeline.now + self.shape.latency_s, partial(self.app.take, heard))
 

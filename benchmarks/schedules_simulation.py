@@ -126,7 +126,7 @@ class Simulation:
         """Schedule an action."""
         heappush(self._timeline, (self.now + delay_s, next(self._order), action))
 
-    def tell_run(self, event: RunMachineEvent) -> None:
+    def notify_run(self, event: RunMachineEvent) -> None:
         """Send an event to the run, which gets it after the latency."""
         self.after(self.cluster.latency_s, lambda: self._carry_out(self._run.handle(event, self.now)))
 
@@ -180,20 +180,20 @@ class SimulatedNode:
         for effect in effects:
             match effect:
                 case Reply(_, Completed() | Failed() | Recalled() as message):
-                    self._simulation.tell_run(MessageFromNode(self.name, message))
+                    self._simulation.notify_run(MessageFromNode(self.name, message))
                 case FetchInput(_, run_id, index, nbytes, _):
                     moving_s = self._simulation.cluster.moving_s(nbytes)
                     arrived = InputFetched(run_id, index, nbytes)
                     self._simulation.after(moving_s, partial(self.handle, arrived))
                 case Advertise():
-                    self._simulation.tell_run(self.advert())
+                    self._simulation.notify_run(self.advert())
                 case RunJobs() | SpawnWorker() | RecallWorker() | KillWorker():
-                    self._tell_worker(effect)
+                    self._notify_worker(effect)
                 case _:
                     pass
         self._set_alarm()
 
-    def _tell_worker(self, effect: RunJobs | SpawnWorker | RecallWorker | KillWorker) -> None:
+    def _notify_worker(self, effect: RunJobs | SpawnWorker | RecallWorker | KillWorker) -> None:
         worker = effect.worker
         match effect:
             case RunJobs(jobs=jobs):

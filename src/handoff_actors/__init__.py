@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_HOMES = {
+_MODULES = {
     "actors.node.local_node": ["LocalNode"],
     "client.api": [
         "connect",
@@ -132,7 +132,7 @@ _HOMES = {
     "report.breakdown": ["Breakdown"],
     "transport.keys": ["ClusterKey"],
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "DAG",
@@ -207,9 +207,9 @@ def __getattr__(name: str) -> object:
     if name == "events":
         # A module: importing it makes it an attribute of this one.
         return importlib.import_module("handoff_actors.events")
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

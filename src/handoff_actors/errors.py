@@ -199,7 +199,7 @@ class FunctionFailed(HandoffError):
         #: The last lines that the function printed, on either stream.
         self.printed = printed
 
-    def tell(self, story: FailureStory) -> None:
+    def set_story(self, story: FailureStory) -> None:
         """Set the story, and add its last lines as a note."""
         self.story = story
         latest = str(story).splitlines()[-MOST_LINES_NOTED:]

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.processes
 def test_installed_command_tells_its_version() -> None:
     command = Path(sys.executable).with_name("handoff")
 
-    told = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    ended = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
 
-    assert told.stdout == f"handoff {VERSION}\n"
+    assert ended.stdout == f"handoff {VERSION}\n"
 
 
 def test_version_imports_nothing_heavy() -> None:
@@ -25,20 +25,20 @@ def test_version_imports_nothing_heavy() -> None:
         "print(sorted({'zmq', 'uvloop', 'rich'} & set(sys.modules)))"
     )
 
-    told = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
     )
 
-    assert told.stdout.splitlines()[-1] == "[]"
+    assert ended.stdout.splitlines()[-1] == "[]"
 
 
 def test_help_lists_every_command() -> None:
-    told = handoff("--help")
+    ended = handoff("--help")
 
-    assert told.returncode == 0
+    assert ended.returncode == 0
     assert [
         line.split()[0]
-        for line in told.stdout.partition("Commands:\n")[2].splitlines()
+        for line in ended.stdout.partition("Commands:\n")[2].splitlines()
         if line[2:3].isalpha()
     ] == ["node", "nodes", "top", "run", "render", "keygen", "demo"]
 
@@ -51,19 +51,19 @@ def test_unknown_command_is_refused() -> None:
 
 
 def test_demo_tells_what_happened() -> None:
-    told = handoff("demo")
+    ended = handoff("demo")
 
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith("graph TD;\n")
-    assert "sentence ran on node here" in told.stdout
-    assert told.stdout.endswith("result: 8 different words, the longest of them 'quick'\n")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("graph TD;\n")
+    assert "sentence ran on node here" in ended.stdout
+    assert ended.stdout.endswith("result: 8 different words, the longest of them 'quick'\n")
 
 
 @pytest.mark.parametrize(
     ("language", "beginning"), [("mermaid", "graph TD;\n"), ("dot", 'digraph "failing" {\n'), ("svg", "<svg")]
 )
 def test_render_prints_a_picture_and_runs_nothing(jobs: Path, language: str, beginning: str) -> None:
-    told = handoff("render", "jobs:failing", "--format", language, cwd=jobs)
+    ended = handoff("render", "jobs:failing", "--format", language, cwd=jobs)
 
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith(beginning)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(beginning)

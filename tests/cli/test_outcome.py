@@ -6,7 +6,7 @@ import pytest
 
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
-from handoff_actors.cli.progress import tell_failures
+from handoff_actors.cli.progress import print_failures
 from handoff_actors.client.run import FunctionReport
 from handoff_actors.errors import FunctionFailed, RemoteTraceback
 from handoff_actors.events import Retried
@@ -48,7 +48,7 @@ def test_ids_nodes_and_results_do_nothing_to_a_terminal() -> None:
 
 
 def test_a_failed_attempt_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    tell_failures(
+    print_failures(
         Retried(dag_id="dag", time=0.0, function_id=Drawn(), node=HOSTILE, attempt=1, reason=HOSTILE)
     )
 
@@ -71,10 +71,10 @@ def test_result_that_json_does_not_know_is_its_repr() -> None:
         "nested": [{"at": 1 + 2j}],
     }
 
-    told = json.loads(Outcome("dag", results, {"a": REPORT}).json())
+    ended = json.loads(Outcome("dag", results, {"a": REPORT}).json())
 
-    assert told["results"] == {"('m', 1)": "{1, 2}", "by_tuple": "{(1, 2): 3}", "nested": [{"at": "(1+2j)"}]}
-    assert told["functions"]["a"]["node"] == "n1"
+    assert ended["results"] == {"('m', 1)": "{1, 2}", "by_tuple": "{(1, 2): 3}", "nested": [{"at": "(1+2j)"}]}
+    assert ended["functions"]["a"]["node"] == "n1"
 
 
 def test_remote_traceback_is_found_behind_the_users_exception() -> None:

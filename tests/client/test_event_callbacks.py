@@ -225,12 +225,12 @@ async def test_what_a_slow_observer_misses_is_counted_in_its_place() -> None:
         await is_open.wait()
         seen.append(event)
 
-    async with EventCallback(on_event, "dag") as tell:
+    async with EventCallback(on_event, "dag") as callback:
         for number in range(MOST_WAITING + 10):
-            tell(events.RunEvent(dag_id="dag", time=number))
+            callback(events.RunEvent(dag_id="dag", time=number))
         is_open.set()
 
-    *told, last = seen
-    assert [event.time for event in told] == [*range(MOST_WAITING)]
+    *reported, last = seen
+    assert [event.time for event in reported] == [*range(MOST_WAITING)]
     assert isinstance(last, events.EventsLost)
     assert last.events == 10

@@ -3,7 +3,7 @@
 from handoff_actors.core.node.events import InputFetched
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.run.events import MessageFromNode, ResultFetched, TransferObserved
-from handoff_actors.core.run.state import APP as HOME, Transfer
+from handoff_actors.core.run.state import APP as IN_APP, Transfer
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.runs import Completed, Copy, Fetched
@@ -29,7 +29,7 @@ ELSEWHERE = Ref(3, 10, ["tcp://elsewhere:7070"])
 ELSEWHERE_TOO = Ref(4, 10, ["tcp://elsewhere:7070"])
 
 
-def told(node: NodeMachine, index: int, now: float) -> list[Fetched]:
+def reported(node: NodeMachine, index: int, now: float) -> list[Fetched]:
     """The fetches that a node reports when a job is done."""
     (message,) = replies(node.handle(worker_done(done(index)), now))
     assert isinstance(message, Completed)
@@ -41,7 +41,7 @@ def test_a_node_reports_once_how_long_an_input_took_and_how_long_ago_that_was() 
     node.handle(said(assign([job(0, args=[ELSEWHERE]), job(1)])), 1.0)
     node.handle(InputFetched(RUN, 3, 10), 1.25)
 
-    first, second = told(node, 1, 1.75), told(node, 0, 2.0)
+    first, second = reported(node, 1, 1.75), reported(node, 0, 2.0)
 
     assert first == [Fetched(3, 10, 0.25, 0.5)]
     assert second == []
@@ -53,7 +53,7 @@ def test_a_value_that_comes_twice_is_reported_once() -> None:
     node.handle(InputFetched(RUN, 3, 10), 1.25)
     node.handle(InputFetched(RUN, 3, 10), 1.5)
 
-    assert told(node, 0, 1.75) == [Fetched(3, 10, 0.25, 0.5)]
+    assert reported(node, 0, 1.75) == [Fetched(3, 10, 0.25, 0.5)]
 
 
 def test_a_job_waits_until_the_last_of_its_inputs_has_come() -> None:
@@ -74,7 +74,7 @@ def test_a_copy_that_was_requested_by_itself_is_reported_too() -> None:
     node.handle(said(Copy(RUN, [ELSEWHERE])), 1.0)
     node.handle(InputFetched(RUN, 3, 10), 1.5)
 
-    assert told(node, 0, 1.5) == [Fetched(3, 10, 0.5, 0.0)]
+    assert reported(node, 0, 1.5) == [Fetched(3, 10, 0.5, 0.0)]
 
 
 def test_a_run_puts_transfers_on_its_own_clock() -> None:
@@ -99,12 +99,12 @@ def test_run_notes_the_transfer_that_brought_a_value_home_and_tells_observers() 
     run = started(Function("x", [], code), wanted=[0], observe=True)
     run.handle(node_up("n"), 10.0)
     run.handle(completed("n", done(0, value=100)), 11.0)
-    transfer = Transfer(0, HOME, 100, 11.0, 11.5)
+    transfer = Transfer(0, IN_APP, 100, 11.0, 11.5)
 
-    told = run.handle(ResultFetched(0, transfer), 11.5)
+    reported = run.handle(ResultFetched(0, transfer), 11.5)
 
     assert run.state.transfers == [transfer]
-    assert TransferObserved(0, HOME, 100, 0.5) in told
+    assert TransferObserved(0, IN_APP, 100, 0.5) in reported
 
 
 def test_run_that_nobody_observes_notes_transfers_all_the_same() -> None:
@@ -112,7 +112,7 @@ def test_run_that_nobody_observes_notes_transfers_all_the_same() -> None:
     run.handle(node_up("n"), 10.0)
     run.handle(completed("n", done(0, value=100)), 11.0)
 
-    run.handle(ResultFetched(0, Transfer(0, HOME, 100, 11.0, 11.5)), 11.5)
+    run.handle(ResultFetched(0, Transfer(0, IN_APP, 100, 11.0, 11.5)), 11.5)
 
     assert len(run.view.transfers) == 1
 
@@ -122,7 +122,7 @@ def test_value_that_is_mapped_in_the_app_was_not_moved() -> None:
     run.handle(node_up("n"), 10.0)
     run.handle(completed("n", done(0, value=100)), 11.0)
 
-    told = run.handle(ResultFetched(0), 11.5)
+    reported = run.handle(ResultFetched(0), 11.5)
 
     assert run.state.transfers == []
-    assert not any(isinstance(effect, TransferObserved) for effect in told)
+    assert not any(isinstance(effect, TransferObserved) for effect in reported)

@@ -172,7 +172,7 @@ async def test_lost_lines_are_told_under_harmless_names(capfd: pytest.CaptureFix
     plan = Plan.compile(handoff.DAG().add_function(handoff.Function(HOSTILE, [], int)))
     printing = OutputPrinter(plan, None, is_raw=True)
 
-    printing.heard(f"n\n{HOSTILE}", [Dropped(0, 1, 7)])
+    printing.output_received(f"n\n{HOSTILE}", [Dropped(0, 1, 7)])
     printing.end()
 
     # The thread that writes does so in its own time.
@@ -187,7 +187,7 @@ async def test_formatters_are_given_harmless_names(caplog: pytest.LogCaptureFixt
     printing = OutputPrinter(plan, None, is_raw=True)
     path = f"/{HOSTILE}/file{HOSTILE}"
 
-    printing.heard(
+    printing.output_received(
         "n1", [Logged(0, 1, f"name{HOSTILE}", logging.ERROR, "text", path, 7, f"code{HOSTILE}", 0.0, "")]
     )
 

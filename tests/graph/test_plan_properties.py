@@ -9,7 +9,7 @@ from handoff_actors.graph import DAG, Argument, Constant, Function, Plan
 from tests.graph.evaluation import values_of_dag, values_of_plan
 
 
-def tell(*values: Any, mark: int = 0) -> tuple[Any, ...]:
+def tuple_of(*values: Any, mark: int = 0) -> tuple[Any, ...]:
     return (*values, mark)
 
 
@@ -21,7 +21,7 @@ def unpack(value: Any, source: str, target: str) -> tuple[Any, ...]:
     return ("unpacked", value, source, target)
 
 
-def tell_list(values: list[Any], *extra: Any, mark: int = 0) -> tuple[Any, ...]:
+def list_of(values: list[Any], *extra: Any, mark: int = 0) -> tuple[Any, ...]:
     return ("list", *values, *extra, mark)
 
 
@@ -39,7 +39,7 @@ def functions_after(draw: st.DrawFn, number: int) -> Function:
     return Function(
         f"f{number}",
         args,
-        tell_list if as_list else tell,
+        list_of if as_list else tuple_of,
         argument_inclusion="as_list" if as_list else "variadic",
         type=draw(st.sampled_from(["regular", "inline"])),
         extra_args=draw(st.lists(st.integers(), max_size=1)),

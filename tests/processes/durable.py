@@ -41,7 +41,7 @@ def build(log: str) -> handoff.DAG:
     return dag.add_function(handoff.Function("total", last, sum, argument_inclusion="as_list"))
 
 
-def tell_after(count: int) -> Callable[[handoff.RunEvent], None]:
+def report_after(count: int) -> Callable[[handoff.RunEvent], None]:
     numbers = itertools.count(1)
 
     def on_event(event: handoff.RunEvent) -> None:
@@ -52,5 +52,5 @@ def tell_after(count: int) -> Callable[[handoff.RunEvent], None]:
 
 
 if __name__ == "__main__":
-    run = handoff.run_sync(build(sys.argv[2]), journal=sys.argv[1], on_event=tell_after(int(sys.argv[3])))
+    run = handoff.run_sync(build(sys.argv[2]), journal=sys.argv[1], on_event=report_after(int(sys.argv[3])))
     print(run.results["total"], len(run.reused))

@@ -76,12 +76,12 @@ class RawPeer:
     def ask(self, *messages: ToNode) -> FromNode:
         """The last thing that the node says up to its answer to `ListMembers`, but for that answer."""
         self.say(*messages, ListMembers())
-        heard: list[FromNode] = []
-        while not any(isinstance(message, Members) for message in heard):
+        received: list[FromNode] = []
+        while not any(isinstance(message, Members) for message in received):
             frame, *pieces = self.socket.recv_multipart()
             # A large chunk comes as a frame of its own, behind the one that says so.
-            heard += join(frame, memoryview(pieces[0]), FROM_NODE) if pieces else decode(frame, FROM_NODE)
-        return [message for message in heard if not isinstance(message, Members)][-1]
+            received += join(frame, memoryview(pieces[0]), FROM_NODE) if pieces else decode(frame, FROM_NODE)
+        return [message for message in received if not isinstance(message, Members)][-1]
 
 
 @pytest.fixture

@@ -52,11 +52,11 @@ async def test_stored_value_can_be_awaited_and_fetched(app: App) -> None:
 @pytest.mark.parametrize(
     ("fetch", "at_home"), [("all", {"made", "copied"}), (["made"], {"made"}), (None, set())]
 )
-async def test_fetch_says_what_comes_home(app: App, fetch: Any, at_home: set[str]) -> None:
+async def test_fetch_says_what_comes_home(app: App, fetch: Any, in_app: set[str]) -> None:
     run = await app.run(large_chain(), fetch=fetch)
 
     here = {name for name in ("made", "copied") if not isinstance(run.results[name], handoff.StoredValue)}
-    assert here == at_home
+    assert here == in_app
 
 
 async def test_result_of_a_sink_comes_home_whatever_its_size(app: App) -> None:

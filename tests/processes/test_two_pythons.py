@@ -18,12 +18,12 @@ pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 #: `scripts/python` makes them, and so does `PYTHON=... scripts/test`.
 ENVIRONMENTS = ".venv*/bin/python"
-TELL_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+PRINT_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
 def version_of(python: Path) -> str:
     return subprocess.run(
-        [python, "-c", TELL_VERSION], check=True, capture_output=True, text=True
+        [python, "-c", PRINT_VERSION], check=True, capture_output=True, text=True
     ).stdout.strip()
 
 

@@ -200,9 +200,9 @@ def test_page_in_a_browser_runs_no_code(daemons: Daemons, tmp_path: Path) -> Non
         with Page(targets, zmtp.of_post(frames)) as page, chromium(page.address, tmp_path / "profile"):
             assert page.is_done.wait(30)
             # Otherwise the rest would prove nothing.
-            heard = unprotected.recv_multipart()
-            while heard[-1] != frames[-1]:
-                heard = unprotected.recv_multipart()
+            received = unprotected.recv_multipart()
+            while received[-1] != frames[-1]:
+                received = unprotected.recv_multipart()
 
     assert len(page.answers) == len(targets)
     assert all(map(still_serves, nodes))
@@ -212,7 +212,7 @@ def test_page_in_a_browser_runs_no_code(daemons: Daemons, tmp_path: Path) -> Non
 # --- Other users of the machine ---------------------------------------------------------------------------------
 
 #: Imports its modules before it becomes another user, who may perhaps not read them.
-AS_SOMEBODY_ELSE = """
+AS_ANOTHER_USER = """
 import asyncio, os, sys
 import handoff_actors as handoff
 import handoff_actors.client.session, handoff_actors.transport.zeromq
@@ -232,10 +232,10 @@ except handoff.HandoffError as error:
 """
 
 
-def as_somebody_else(address: str, state: Path) -> str:
+def as_another_user(address: str, state: Path) -> str:
     """Connect to a node as another user, who has this place for a key, and return the outcome."""
     variables = environment(XDG_STATE_HOME=str(state))
-    command = [sys.executable, "-c", AS_SOMEBODY_ELSE, str(NOBODY), address]
+    command = [sys.executable, "-c", AS_ANOTHER_USER, str(NOBODY), address]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -247,7 +247,7 @@ def test_another_user_is_a_stranger(daemons: Daemons) -> None:
     with tempfile.TemporaryDirectory() as state:
         os.chown(state, NOBODY, NOBODY)
 
-        answer = as_somebody_else(node.address, Path(state))
+        answer = as_another_user(node.address, Path(state))
 
         assert answer.startswith("AuthenticationError")
         assert f"this user's own key ({state}/handoff/user.key)" in answer
@@ -258,7 +258,7 @@ def test_another_user_is_a_stranger(daemons: Daemons) -> None:
 def test_another_user_gets_in_where_a_node_is_insecure(daemons: Daemons) -> None:
     """Also on the loopback: that is what the word says. And otherwise the test above would prove nothing."""
     node = daemons.start("--name", "n1", "--cpu", "1", "--insecure")
-    code = AS_SOMEBODY_ELSE.replace("seeds=[address]", "seeds=[address], insecure=True")
+    code = AS_ANOTHER_USER.replace("seeds=[address]", "seeds=[address], insecure=True")
     command = [sys.executable, "-c", code, str(NOBODY), node.address]
 
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=30, check=False)
@@ -270,7 +270,7 @@ def test_another_user_gets_in_where_a_node_is_insecure(daemons: Daemons) -> None
 def test_user_without_a_place_for_a_key_is_told_what_to_do(daemons: Daemons) -> None:
     node = daemons.start("--name", "n1", "--cpu", "1")
 
-    answer = as_somebody_else(node.address, Path("/proc/nowhere"))
+    answer = as_another_user(node.address, Path("/proc/nowhere"))
 
     assert answer.startswith("InvalidKeyError")
     assert "HANDOFF_KEY" in answer

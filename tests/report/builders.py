@@ -39,7 +39,7 @@ class Past:
         *,
         ready: float,
         sent: float,
-        heard: float,
+        received: float,
         ran: float,
         node: str = "n",
         worker: int = 1,
@@ -48,7 +48,7 @@ class Past:
         index = self.plan.index_of[name]
         self.state.set_ready(index, BEGAN_AT + ready)
         attempt = self.state.set_sent(index, node, BEGAN_AT + sent)
-        self.state.set_done(index, Done(index, attempt, value, worker, ran), node, BEGAN_AT + heard)
+        self.state.set_done(index, Done(index, attempt, value, worker, ran), node, BEGAN_AT + received)
         return self
 
     @property

@@ -10,7 +10,7 @@ def some(count: int) -> Past:
     past = Past.of(*(function(f"f{number}", code=named) for number in range(count)))
     for number in range(count):
         past.went(
-            f"f{number}", ready=0.0, sent=0.0, heard=number + 1.0, ran=1.0, node=f"n{number % 2}", worker=7
+            f"f{number}", ready=0.0, sent=0.0, received=number + 1.0, ran=1.0, node=f"n{number % 2}", worker=7
         )
     return past
 
@@ -50,7 +50,7 @@ def test_columns_are_aligned() -> None:
 
 
 def test_a_long_id_is_cut() -> None:
-    past = Past.of(function("x" * 500)).went("x" * 500, ready=0.0, sent=0.0, heard=1.0, ran=1.0)
+    past = Past.of(function("x" * 500)).went("x" * 500, ready=0.0, sent=0.0, received=1.0, ran=1.0)
 
     assert max(map(len, past.report.table().splitlines()[:2])) < 200
 
@@ -58,7 +58,7 @@ def test_a_long_id_is_cut() -> None:
 def test_names_are_letters_and_no_more() -> None:
     hostile = "\x1b[2J\u202ef"
     past = Past.of(function(hostile)).went(
-        hostile, ready=0.0, sent=0.0, heard=1.0, ran=1.0, node="\x9b2J\x07"
+        hostile, ready=0.0, sent=0.0, received=1.0, ran=1.0, node="\x9b2J\x07"
     )
 
     texts = [past.report.table("function"), past.report.table("code"), str(past.report.critical_path)]
@@ -72,7 +72,7 @@ def test_names_are_letters_and_no_more() -> None:
 def test_a_long_critical_path_is_cut_in_the_middle() -> None:
     past = Past.of(*(function(f"f{number}", [f"f{number - 1}"] if number else []) for number in range(50)))
     for number in range(50):
-        past.went(f"f{number}", ready=number, sent=number, heard=number + 1.0, ran=1.0)
+        past.went(f"f{number}", ready=number, sent=number, received=number + 1.0, ran=1.0)
 
     assert str(past.report).endswith("f0 > f1 > f2 > ... 44 more ... > f47 > f48 > f49")
     assert len(str(past.report.critical_path).splitlines()) == 52

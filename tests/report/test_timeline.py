@@ -16,7 +16,7 @@ NONE = dict.fromkeys(PARTS, 0.0)
 
 
 def test_a_function_that_nothing_kept_waiting_lost_time_to_messages_only() -> None:
-    past = Past.of(function("a")).went("a", ready=0.0, sent=0.0, heard=1.5, ran=1.25)
+    past = Past.of(function("a")).went("a", ready=0.0, sent=0.0, received=1.5, ran=1.25)
 
     entry = past.report["a"]
 
@@ -26,30 +26,30 @@ def test_a_function_that_nothing_kept_waiting_lost_time_to_messages_only() -> No
 
 def test_time_until_the_inputs_are_made_is_waiting_for_inputs() -> None:
     past = Past.of(function("a"), function("b", ["a"]))
-    past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0)
-    past.went("b", ready=1.0, sent=1.0, heard=2.0, ran=1.0)
+    past.went("a", ready=0.0, sent=0.0, received=1.0, ran=1.0)
+    past.went("b", ready=1.0, sent=1.0, received=2.0, ran=1.0)
 
     assert parts(past.report["b"].time) == NONE | {"inputs": 1.0, "ran": 1.0}
 
 
 def test_time_until_it_is_sent_is_waiting_for_room() -> None:
-    past = Past.of(function("a")).went("a", ready=0.0, sent=0.5, heard=1.0, ran=0.5)
+    past = Past.of(function("a")).went("a", ready=0.0, sent=0.5, received=1.0, ran=0.5)
 
     assert parts(past.report["a"].time) == NONE | {"resources": 0.5, "ran": 0.5}
 
 
 def test_time_behind_another_on_the_same_worker_is_waiting_for_room() -> None:
     past = Past.of(function("a"), function("b"))
-    past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0)
-    past.went("b", ready=0.0, sent=0.0, heard=2.25, ran=1.0)
+    past.went("a", ready=0.0, sent=0.0, received=1.0, ran=1.0)
+    past.went("b", ready=0.0, sent=0.0, received=2.25, ran=1.0)
 
     assert parts(past.report["b"].time) == NONE | {"resources": 1.0, "overhead": 0.25, "ran": 1.0}
 
 
 def test_time_until_a_claim_is_given_up_is_waiting_for_room() -> None:
     past = Past.of(function("a", cost={"cpu": 2}), function("b", cost={"cpu": 2}))
-    past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, worker=1)
-    past.went("b", ready=0.0, sent=0.0, heard=2.0, ran=1.0, worker=2)
+    past.went("a", ready=0.0, sent=0.0, received=1.0, ran=1.0, worker=1)
+    past.went("b", ready=0.0, sent=0.0, received=2.0, ran=1.0, worker=2)
 
     assert parts(past.report["b"].time) == NONE | {"resources": 1.0, "ran": 1.0}
 
@@ -57,7 +57,7 @@ def test_time_until_a_claim_is_given_up_is_waiting_for_room() -> None:
 def test_functions_heard_of_together_ran_one_after_the_other() -> None:
     past = Past.of(function("a"), function("b"), function("c"))
     for name in "abc":
-        past.went(name, ready=0.0, sent=0.0, heard=3.0, ran=1.0)
+        past.went(name, ready=0.0, sent=0.0, received=3.0, ran=1.0)
 
     report = past.report
 
@@ -69,7 +69,7 @@ def test_functions_heard_of_together_ran_one_after_the_other() -> None:
 def test_a_chain_that_is_heard_of_together_ran_in_its_order() -> None:
     past = Past.of(function("c", ["b"]), function("b", ["a"]), function("a"))
     for name in "abc":
-        past.went(name, ready=0.0 if name == "a" else 3.0, sent=0.0, heard=3.0, ran=1.0)
+        past.went(name, ready=0.0 if name == "a" else 3.0, sent=0.0, received=3.0, ran=1.0)
 
     report = past.report
 
@@ -80,8 +80,8 @@ def test_a_chain_that_is_heard_of_together_ran_in_its_order() -> None:
 
 def test_what_is_sent_later_ran_later_among_those_heard_of_together() -> None:
     past = Past.of(function("late"), function("early"))
-    past.went("late", ready=0.0, sent=1.5, heard=3.0, ran=1.0)
-    past.went("early", ready=0.0, sent=0.0, heard=3.0, ran=1.0)
+    past.went("late", ready=0.0, sent=1.5, received=3.0, ran=1.0)
+    past.went("early", ready=0.0, sent=0.0, received=3.0, ran=1.0)
 
     assert past.report["late"].started_at > past.report["early"].started_at
 
@@ -89,15 +89,15 @@ def test_what_is_sent_later_ran_later_among_those_heard_of_together() -> None:
 def test_coroutines_overlap() -> None:
     past = Past.of(function("a", code=async_code), function("b", code=async_code))
     for name in "ab":
-        past.went(name, ready=0.0, sent=0.0, heard=1.0, ran=1.0)
+        past.went(name, ready=0.0, sent=0.0, received=1.0, ran=1.0)
 
     assert [past.report[name].started_at for name in "ab"] == [0.0, 0.0]
 
 
 def test_bringing_inputs_in_is_moving_data() -> None:
     past = Past.of(function("a"), function("b", ["a"]))
-    past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, value=10)
-    past.went("b", ready=1.0, sent=1.0, heard=3.0, ran=1.0, node="m")
+    past.went("a", ready=0.0, sent=0.0, received=1.0, ran=1.0, value=10)
+    past.went("b", ready=1.0, sent=1.0, received=3.0, ran=1.0, node="m")
     past.state.transfers.append(Transfer(0, "m", 10, BEGAN_AT + 1.25, BEGAN_AT + 1.75))
 
     assert parts(past.report["b"].time) == NONE | {"inputs": 1.0, "moving": 0.5, "overhead": 0.5, "ran": 1.0}
@@ -105,8 +105,8 @@ def test_bringing_inputs_in_is_moving_data() -> None:
 
 def test_a_transfer_of_which_the_news_was_late_ended_when_the_function_began() -> None:
     past = Past.of(function("a"), function("b", ["a"]))
-    past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, value=10)
-    past.went("b", ready=1.0, sent=1.0, heard=3.0, ran=1.0, node="m")
+    past.went("a", ready=0.0, sent=0.0, received=1.0, ran=1.0, value=10)
+    past.went("b", ready=1.0, sent=1.0, received=3.0, ran=1.0, node="m")
     past.state.transfers.append(Transfer(0, "m", 10, BEGAN_AT + 1.5, BEGAN_AT + 2.25))
 
     assert parts(past.report["b"].time) == NONE | {"inputs": 1.0, "moving": 0.5, "overhead": 0.5, "ran": 1.0}
@@ -114,8 +114,8 @@ def test_a_transfer_of_which_the_news_was_late_ended_when_the_function_began() -
 
 def test_a_transfer_to_another_node_is_nothing_to_a_function() -> None:
     past = Past.of(function("a"), function("b", ["a"]))
-    past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1.0, value=10)
-    past.went("b", ready=1.0, sent=1.0, heard=3.0, ran=1.0, node="m")
+    past.went("a", ready=0.0, sent=0.0, received=1.0, ran=1.0, value=10)
+    past.went("b", ready=1.0, sent=1.0, received=3.0, ran=1.0, node="m")
     past.state.transfers.append(Transfer(0, "elsewhere", 10, BEGAN_AT + 1.25, BEGAN_AT + 1.75))
 
     assert past.report["b"].time.moving_s == 0.0
@@ -123,7 +123,7 @@ def test_a_transfer_to_another_node_is_nothing_to_a_function() -> None:
 
 def test_a_large_constant_of_the_app_is_moved_too() -> None:
     past = Past.of(function("a", extra_args=[b"large"]))
-    past.went("a", ready=0.0, sent=0.0, heard=2.0, ran=1.0)
+    past.went("a", ready=0.0, sent=0.0, received=2.0, ran=1.0)
     past.state.transfers.append(Transfer(past.plan.size, "n", 10, BEGAN_AT + 0.25, BEGAN_AT + 0.75))
 
     assert parts(past.report["a"].time) == NONE | {"moving": 0.5, "overhead": 0.5, "ran": 1.0}
@@ -134,7 +134,7 @@ def test_earlier_attempts_and_pauses_are_trying_again() -> None:
     past.state.set_sent(0, "n", BEGAN_AT)
     past.state.change(0, PhaseEvent.RETURNED)
     past.state.change(0, PhaseEvent.RESTED)
-    past.went("a", ready=2.0, sent=2.0, heard=3.0, ran=1.0)
+    past.went("a", ready=2.0, sent=2.0, received=3.0, ran=1.0)
 
     entry = past.report["a"]
 
@@ -144,8 +144,8 @@ def test_earlier_attempts_and_pauses_are_trying_again() -> None:
 
 def test_what_a_node_makes_up_bends_no_time() -> None:
     past = Past.of(function("a"), function("b"))
-    past.went("a", ready=0.0, sent=0.0, heard=1.0, ran=1e9)
-    past.went("b", ready=0.0, sent=0.0, heard=1.0, ran=1e9)
+    past.went("a", ready=0.0, sent=0.0, received=1.0, ran=1e9)
+    past.went("b", ready=0.0, sent=0.0, received=1.0, ran=1e9)
 
     report = past.report
 
@@ -155,10 +155,10 @@ def test_what_a_node_makes_up_bends_no_time() -> None:
 
 def test_the_critical_path_is_what_each_waited_for_to_the_last() -> None:
     past = Past.of(function("quick"), function("slow"), function("both", ["quick", "slow"]), function("off"))
-    past.went("quick", ready=0.0, sent=0.0, heard=0.5, ran=0.5, worker=1)
-    past.went("slow", ready=0.0, sent=0.0, heard=2.0, ran=1.75, worker=2)
-    past.went("both", ready=2.0, sent=2.25, heard=3.0, ran=0.75, worker=1)
-    past.went("off", ready=0.0, sent=0.0, heard=2.5, ran=2.5, worker=3)
+    past.went("quick", ready=0.0, sent=0.0, received=0.5, ran=0.5, worker=1)
+    past.went("slow", ready=0.0, sent=0.0, received=2.0, ran=1.75, worker=2)
+    past.went("both", ready=2.0, sent=2.25, received=3.0, ran=0.75, worker=1)
+    past.went("off", ready=0.0, sent=0.0, received=2.5, ran=2.5, worker=3)
 
     path = past.report.critical_path
 

@@ -48,7 +48,7 @@ def meet_a_bug(cluster: Cluster, name: str) -> None:
 def _cut_a_link(cluster: Cluster, name: str) -> None:
     link = cluster.random.choice(cluster.apps).links.get(name)
     if link is not None:
-        link.cut(tell_node=cluster.random.random() < 0.5)
+        link.cut(notify_node=cluster.random.random() < 0.5)
 
 
 def _start_a_node(cluster: Cluster, name: str) -> None:
@@ -84,7 +84,7 @@ def _disturb_copying(cluster: Cluster) -> None:
             case 0:
                 _shut(cluster, link.path)
             case 1:
-                link.cut(tell_node=cluster.random.random() < 0.5)
+                link.cut(notify_node=cluster.random.random() < 0.5)
             case 2:
                 _slow_a_node_down(cluster, node.name)
             case _:

@@ -59,7 +59,7 @@ class Link:
             timeline, random, delay_s, partial(links.received, self), duplicates, path.to_app
         )
 
-    def cut(self, *, tell_node: bool, tell_app: bool = True) -> None:
+    def cut(self, *, notify_node: bool, notify_app: bool = True) -> None:
         """Lose the connection, with all that is on its way. A side that is not told finds out in other ways."""
         if not self.is_up:
             return
@@ -67,9 +67,9 @@ class Link:
         self.to_node.close()
         self.to_app.close()
         random, timeline = self._cluster.random, self._cluster.timeline
-        if tell_node:
-            timeline.after(random.random() * 0.2, self._tell_node)
-        if tell_app:
+        if notify_node:
+            timeline.after(random.random() * 0.2, self._notify_node)
+        if notify_app:
             lost = LinkLost(self.number, "the connection was lost")
             timeline.after(random.random() * 0.2, lambda: self._links.feed(lost))
 
@@ -79,9 +79,9 @@ class Link:
         self.to_app.close()
         if self._cluster.random.random() < 0.5:
             self.to_node.close()
-            self._tell_node()
+            self._notify_node()
 
-    def _tell_node(self) -> None:
+    def _notify_node(self) -> None:
         self.path.to_node.pass_through(lambda: self.node.lost(self))
 
     def _at_node(self, message: ToNode) -> None:
@@ -142,7 +142,7 @@ class Links:
             if politely:
                 link.to_node.send(Goodbye())
             else:
-                link.cut(tell_node=False, tell_app=False)
+                link.cut(notify_node=False, notify_app=False)
 
     # --- What the machine decides -------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from handoff_actors.core.node.crash import last_words
+from handoff_actors.core.node.crash import crash_report
 from handoff_actors.core.node.events import (
     Advertise,
     CancelCoroutine,
@@ -99,7 +99,7 @@ class SimulatedNode:
         #: Copies that the node was asked for, and has not told of, and since when.
         self.copying: dict[tuple[PeerId, RunId, Index], float] = {}
         self._workers: dict[WorkerId, SimulatedWorker] = {}
-        self._ears: dict[WorkerId, Channel[NodeEvent]] = {}
+        self._inboxes: dict[WorkerId, Channel[NodeEvent]] = {}
         self._store: dict[Key, bytes] = {}
         self._results: dict[tuple[RunId, Index, Attempt], bytes] = {}
         #: One transfer for each value, the one asked for last.
@@ -156,7 +156,7 @@ class SimulatedNode:
         for worker in self._workers.values():
             worker.die()
         for link in list(self.links.values()):
-            link.cut(tell_node=False)
+            link.cut(notify_node=False)
 
     def meet_a_bug(self) -> None:
         self._has_a_bug = True
@@ -169,9 +169,9 @@ class SimulatedNode:
         for worker in self._workers.values():
             worker.die()
         for link in list(self.links.values()):
-            link.to_app.send(last_words(AssertionError("a bug"), event))
+            link.to_app.send(crash_report(AssertionError("a bug"), event))
             # The last words arrive, or the connection breaks before.
-            self.timeline.after(self._random.random() * 0.1, partial(link.cut, tell_node=False))
+            self.timeline.after(self._random.random() * 0.1, partial(link.cut, notify_node=False))
         self.links.clear()
 
     def crash_a_worker(self) -> None:
@@ -234,7 +234,7 @@ class SimulatedNode:
             assert all(share <= 1 + TOLERANCE for share in shares.values()), f"devices are shared: {shares}"
         run = task.give.run
         if task.is_behind:
-            self._cluster.faults["ran in a unit"] += 1
+            self._cluster.faults["ran in a fused group"] += 1
         look_up = partial(self._look_up, run)
         return Evaluation(task.job, task.give.templates, self.name, look_up, task.earlier).result()
 
@@ -311,8 +311,8 @@ class SimulatedNode:
 
     def _count_reports(self, peer: PeerId, message: FromNode) -> None:
         match message:
-            case Recalled(run, entries, is_parted):
-                self._cluster.faults["parted"] += is_parted
+            case Recalled(run, entries, is_separated):
+                self._cluster.faults["separated"] += is_separated
                 tickets = [(peer, run, entry.index, entry.attempt) for entry in entries]
             case Completed(run, entries):
                 tickets = [(peer, run, entry.index, entry.attempt) for entry in entries]
@@ -334,8 +334,8 @@ class SimulatedNode:
             self._cluster.faults["copied late" if is_late else "copied"] += 1
 
     def _spawn(self, effect: SpawnWorker) -> None:
-        ear = Channel(self.timeline, self._random, WORKER_DELAY_S, self.handle)
-        worker = SimulatedWorker(effect.worker, self, ear, is_async=effect.is_async)
+        inbox = Channel(self.timeline, self._random, WORKER_DELAY_S, self.handle)
+        worker = SimulatedWorker(effect.worker, self, inbox, is_async=effect.is_async)
         self._workers[effect.worker] = worker
         if self._cluster.has_faults and self._random.random() < 0.02:
             self.timeline.after(0.05, lambda: worker.die(signal=None))

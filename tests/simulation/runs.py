@@ -74,7 +74,7 @@ class SimulatedRun:
         self.is_forgotten = False
         self._app = app
         self._cluster = cluster
-        self._home: dict[Index, bytes] = {}
+        self._in_app: dict[Index, bytes] = {}
         self._done: set[Index] = set()
         self._events = 0
         self._failures: Counter[tuple[FunctionId, str]] = Counter()
@@ -124,7 +124,7 @@ class SimulatedRun:
                 self._app.send(name, message)
             case FetchResult():
                 delay_s = self._cluster.random.choice((0.001, 0.1))
-                self._cluster.timeline.after(delay_s, lambda: self._bring_home(effect))
+                self._cluster.timeline.after(delay_s, lambda: self._fetch_result(effect))
             case FunctionObserved("completed", index):
                 assert index not in self._done, f"{index} of run {self.number} has been taken twice"
                 self._done.add(index)
@@ -145,15 +145,15 @@ class SimulatedRun:
             case _:
                 assert_never(effect)
 
-    def _bring_home(self, effect: FetchResult) -> None:
+    def _fetch_result(self, effect: FetchResult) -> None:
         for holder in effect.holders:
             link = self._app.links.get(holder)
             if link is not None and not link.path.is_clear:
-                self._cluster.timeline.after(WAIT_S, lambda: self._bring_home(effect))
+                self._cluster.timeline.after(WAIT_S, lambda: self._fetch_result(effect))
                 return
             value = link.node.value(self.number, effect.index) if link is not None and link.is_up else None
             if value is not None:
-                self._home[effect.index] = value
+                self._in_app[effect.index] = value
                 self.handle(ResultFetched(effect.index))
                 return
         self.handle(ResultFetchFailed(effect.index, f"{effect.holders} do not have it"))
@@ -230,7 +230,7 @@ class SimulatedRun:
         for index, function_id in enumerate(plan.ids):
             if isinstance(function_id, HookId):
                 continue
-            value = state.inline.get(index) or self._home.get(index)
+            value = state.inline.get(index) or self._in_app.get(index)
             if value is None:
                 assert index not in self.options.wanted, f"{function_id} was wanted and is not here"
                 values = [

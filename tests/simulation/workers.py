@@ -71,7 +71,7 @@ class Host(Protocol):
         ...
 
 
-class Voice(Protocol):
+class MessageSink(Protocol):
     """The channel from a worker to its node."""
 
     def send(self, message: NodeEvent) -> None: ...
@@ -80,10 +80,10 @@ class Voice(Protocol):
 class SimulatedWorker:
     """One process. Sync ones run one function at a time, in order."""
 
-    def __init__(self, worker: WorkerId, host: Host, voice: Voice, *, is_async: bool) -> None:
+    def __init__(self, worker: WorkerId, host: Host, sink: MessageSink, *, is_async: bool) -> None:
         self.worker = worker
         self._host = host
-        self._voice = voice
+        self._sink = sink
         self._is_async = is_async
         self._is_alive = True
         self._pending: deque[Task] = deque()
@@ -91,7 +91,7 @@ class SimulatedWorker:
 
     def come_up(self) -> None:
         if self._is_alive:
-            self._voice.send(WorkerUp(self.worker, pid=1000 + self.worker))
+            self._sink.send(WorkerUp(self.worker, pid=1000 + self.worker))
 
     def give(self, give: RunJobs) -> None:
         for job in give.jobs:
@@ -105,7 +105,7 @@ class SimulatedWorker:
             return
         jobs = [(task.give.run, Ticket(task.job.index, task.job.attempt)) for task in self._pending]
         self._pending.clear()
-        self._voice.send(WorkerRecalled(self.worker, jobs))
+        self._sink.send(WorkerRecalled(self.worker, jobs))
 
     def cancel(self, key: Key) -> None:
         task = self.running.get(key)
@@ -119,7 +119,7 @@ class SimulatedWorker:
         self._is_alive = False
         self._pending.clear()
         self.running.clear()
-        self._voice.send(WorkerExited(self.worker, signal, None if signal else 1))
+        self._sink.send(WorkerExited(self.worker, signal, None if signal else 1))
 
     def _start(self) -> None:
         while self._is_alive and self._pending and (self._is_async or not self.running):
@@ -157,13 +157,13 @@ class SimulatedWorker:
         task.earlier[task.job.index] = task.value
         value = self._host.store_result(task) if conduct.is_large else task.value
         done = Done(task.job.index, task.job.attempt, value, 1000 + self.worker, conduct.duration_s)
-        self._voice.send(WorkerDone(self.worker, task.give.run, [done]))
+        self._sink.send(WorkerDone(self.worker, task.give.run, [done]))
         self._start()
 
     def _end_badly(self, task: Task, kind: FailureKind) -> None:
         del self.running[task.key]
         run, index = task.key
-        self._voice.send(
+        self._sink.send(
             WorkerFailed(self.worker, run, index, task.job.attempt, kind, b"error", "as planned", 0.0)
         )
         while self._pending and self._pending[0].is_behind and not self._is_async:

@@ -46,7 +46,7 @@ def networks() -> Iterator[Networks]:
     ids=["another key", "we have none", "they have none"],
 )
 async def test_link_between_two_keys_is_refused_on_both_sides_in_seconds(
-    networks: Networks, theirs: ClusterKey | None, ours: ClusterKey | None, told: str
+    networks: Networks, theirs: ClusterKey | None, ours: ClusterKey | None, reason: str
 ) -> None:
     service_side, client_side = ServiceRecorder(), ClientRecorder()
     service = networks(theirs).serve(LOOPBACK, service_side)
@@ -56,7 +56,7 @@ async def test_link_between_two_keys_is_refused_on_both_sides_in_seconds(
         await client_side.until(lambda: client_side.refused_reasons)
         await service_side.until(lambda: service_side.refused_reasons)
 
-    assert told in client_side.refused_reasons[0]
+    assert reason in client_side.refused_reasons[0]
     assert len(client_side.refused_reasons) == 1
     assert client_side.lost_reasons == []
     assert service_side.messages == []

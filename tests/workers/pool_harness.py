@@ -90,7 +90,7 @@ class PoolHarness:
         self.recalls.append(jobs)
         self._record("recalled", worker)
 
-    def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
+    def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         self.said += said
         self._changed.set()
 

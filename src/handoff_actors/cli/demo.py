@@ -52,10 +52,10 @@ def demo() -> None:
 
 async def _story(dag: DAG) -> str:
     async with Session(seeds=(), local_node={"cpu": 2}, name="here") as session:
-        return _told(await session.execute_distributed(dag))
+        return _described(await session.execute_distributed(dag))
 
 
-def _told(run: Run) -> str:
+def _described(run: Run) -> str:
     lines = [
         f"{entry.function_id} ran on node {entry.node}, in process {entry.worker}, "
         f"from {entry.started_at * 1000:.1f} to {entry.finished_at * 1000:.1f} ms"

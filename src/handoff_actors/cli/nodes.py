@@ -33,9 +33,9 @@ def nodes(seeds: tuple[str, ...], credentials: Credentials, as_json: bool) -> No
 
 
 async def _members(seeds: Sequence[str], credentials: Credentials) -> list[MonitoredNode]:
-    async with ClusterMonitor("handoff nodes", credentials) as census:
-        await census.join(seeds)
-        return await census.take()
+    async with ClusterMonitor("handoff nodes", credentials) as monitor:
+        await monitor.join(seeds)
+        return await monitor.take()
 
 
 def _print_tables(members: Sequence[MonitoredNode]) -> None:

@@ -6,7 +6,7 @@ from handoff_actors import events
 from handoff_actors.escaping import escape_name, escape_text
 
 
-def tell_failures(event: events.RunEvent) -> None:
+def print_failures(event: events.RunEvent) -> None:
     """Print a line on stderr for each attempt that has to be repeated; the run's error covers final failures."""
     if isinstance(event, events.Retried | events.Lost):
         click.echo(

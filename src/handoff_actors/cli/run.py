@@ -11,7 +11,7 @@ import uvloop
 from handoff_actors.cli.loading import load_dag
 from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
-from handoff_actors.cli.progress import tell_failures
+from handoff_actors.cli.progress import print_failures
 from handoff_actors.cli.streams import stdout_to_stderr
 from handoff_actors.client.options import ExecuteOptions
 from handoff_actors.client.session import Session
@@ -101,7 +101,7 @@ def _run(
     shown = _shown(plan, wanted)
 
     async def main() -> Outcome:
-        watched: ExecuteOptions = {**options, "fetch": shown, "on_event": tell_failures, "progress": True}
+        watched: ExecuteOptions = {**options, "fetch": shown, "on_event": print_failures, "progress": True}
         async with Session(seeds, key=credentials.cluster_key, insecure=credentials.is_insecure) as session:
             return Outcome.of(await session.execute_distributed(dag, **watched), shown)
 

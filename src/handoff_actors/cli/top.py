@@ -45,8 +45,8 @@ def top(
 async def _watch(
     seeds: Sequence[str], credentials: Credentials, interval_s: float | None, *, as_json: bool
 ) -> None:
-    async with ClusterMonitor("handoff top", credentials) as census, AsyncExitStack() as closing:
-        await census.join(seeds)
+    async with ClusterMonitor("handoff top", credentials) as monitor, AsyncExitStack() as closing:
+        await monitor.join(seeds)
         ending = asyncio.Event()
         show = _written(as_json=as_json)
         if interval_s is not None and sys.stdout.isatty() and not as_json:
@@ -56,7 +56,7 @@ async def _watch(
             show = closing.enter_context(Screen(ending.set)).show
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, ending.set)
         while not ending.is_set():
-            show(await census.take())
+            show(await monitor.take())
             if interval_s is None:
                 return
             with suppress(TimeoutError):

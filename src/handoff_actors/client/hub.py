@@ -187,7 +187,7 @@ class Hub:
         """See RunHost."""
         self._connections.send(name, message)
 
-    def bring(
+    def fetch(
         self,
         run: RunId,
         index: Index,
@@ -196,7 +196,7 @@ class Hub:
         done: Callable[[Buffer | None, str], None],
     ) -> Callable[[], None]:
         """See RunHost."""
-        return self._values.bring(run, index, nbytes, holders, done)
+        return self._values.fetch(run, index, nbytes, holders, done)
 
     def forget(self, run: RunId) -> None:
         """See RunHost."""
@@ -240,10 +240,10 @@ class Hub:
             case Completed() | Failed() | Recalled() | Copied() | Closed() | Rejected() | Started():
                 runner = self.runs.get(message.run)
                 if runner is not None:
-                    runner.heard(name, message)
+                    runner.message_received(name, message)
             case Crashed():
                 for runner in self.runs.all():
-                    runner.heard(name, message)
+                    runner.message_received(name, message)
             case Fetch():
                 runner = self.runs.get(message.run)
                 held = {} if runner is None else runner.values

@@ -67,10 +67,10 @@ class RunRegistry:
         options = settings.options(plan, self._durations, observe=observe, nodes_may_join=nodes_may_join)
         modules = settings.modules() + self._modules_by_value
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
-        telling = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
-        async with telling as told, instrumentation.watch(plan) as watch, resuming as resumption:
+        callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
+        async with callback as notify, instrumentation.watch(plan) as watch, resuming as resumption:
             encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules)
-            on_event = watch.observer(told)
+            on_event = watch.observer(notify)
             make_machine = partial(
                 RunMachine.prepared, run, encoded.program, options, asyncio.get_running_loop().time()
             )
@@ -79,7 +79,7 @@ class RunRegistry:
                 run,
                 encoded,
                 machine,
-                resumption.home,
+                resumption.in_app,
                 self._cluster,
                 on_event=on_event,
                 journal=resumption.journal,
@@ -101,7 +101,7 @@ class RunRegistry:
         """Pass on lines that functions on a node have printed or logged."""
         runner = self._runs.get(output.run)
         if runner is not None and runner.printing is not None:
-            runner.printing.heard(name, output.said)
+            runner.printing.output_received(name, output.said)
 
     def all(self) -> list[RunnerActor]:
         """All runs of which some node may still hold something."""

@@ -24,7 +24,7 @@ from handoff_actors.wire.messages.jobs import Dropped, Logged, Printed, Said
 BURST_NBYTES: Final = 1024 * 1024
 RATE_NBYTES: Final = 1024 * 1024
 #: Losses are told no more often than that, and at the end.
-TELLS_EVERY_S: Final = 5.0
+LOSSES_EVERY_S: Final = 5.0
 _MOST_PENDING: Final = 64 * 1024
 
 
@@ -38,19 +38,21 @@ class _PrintedStream(NamedTuple):
 class OutputPrinter:
     """The output of one run."""
 
-    def __init__(self, plan: Plan, tell: Callable[[events.RunEvent], object] | None, *, is_raw: bool) -> None:
+    def __init__(
+        self, plan: Plan, on_event: Callable[[events.RunEvent], object] | None, *, is_raw: bool
+    ) -> None:
         self._plan = plan
         self._escape = str if is_raw else escape_text
-        self._tell = tell
+        self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._begun: dict[_PrintedStream, str] = {}
         self._lost: dict[tuple[str, Index], int] = {}
-        self._told_at = self._loop.time()
-        self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._told_at)
+        self._reported_at = self._loop.time()
+        self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._reported_at)
         self.has_written = False
 
-    def heard(self, node: str, said: Sequence[Said]) -> None:
+    def output_received(self, node: str, said: Sequence[Said]) -> None:
         """Write lines that functions on a node have printed or logged."""
         for part in said:
             match part:
@@ -62,14 +64,14 @@ class OutputPrinter:
                     self._lose(node, index, lines)
                 case _:
                     assert_never(part)
-        if self._lost and self._loop.time() > self._told_at + TELLS_EVERY_S:
-            self._tell_losses()
+        if self._lost and self._loop.time() > self._reported_at + LOSSES_EVERY_S:
+            self._report_losses()
 
     def end(self) -> None:
         """Nothing more comes."""
         for stream in list(self._begun):
             self._print(stream, "\n")
-        self._tell_losses()
+        self._report_losses()
 
     def _print(self, stream: _PrintedStream, text: str) -> None:
         *lines, rest = (self._begun.pop(stream, "") + text).split("\n")
@@ -84,7 +86,7 @@ class OutputPrinter:
         written = 0
         if self._has_room(sum(map(len, texts))):
             written = write_lines(texts, self._context, is_error=stream.is_error)
-            self._tell_of(stream, "stderr" if stream.is_error else "stdout", lines[:written])
+            self._report_lines(stream, "stderr" if stream.is_error else "stdout", lines[:written])
         if written < len(lines):
             self._lose(stream.node, stream.function, len(lines) - written)
 
@@ -110,7 +112,7 @@ class OutputPrinter:
         stream = _PrintedStream(node, logged.index, logged.attempt, is_error=True)
         nbytes = len(logged.message) + len(logged.error)
         if self._has_room(nbytes) and display.write(partial(write_record, record), nbytes):
-            self._tell_of(stream, "log", [logged.message])
+            self._report_lines(stream, "log", [logged.message])
         else:
             self._lose(node, logged.index, 1)
 
@@ -119,8 +121,8 @@ class OutputPrinter:
         self.has_written |= has_room
         return has_room
 
-    def _tell_of(self, stream: _PrintedStream, kind: str, lines: list[str]) -> None:
-        if self._tell is None:
+    def _report_lines(self, stream: _PrintedStream, kind: str, lines: list[str]) -> None:
+        if self._on_event is None:
             return
         for line in lines:
             event = events.Output(
@@ -132,19 +134,19 @@ class OutputPrinter:
                 stream=kind,
                 line=line,
             )
-            self._tell(event)
+            self._on_event(event)
 
     def _lose(self, node: str, index: Index, lines: int) -> None:
         self._lost[node, index] = self._lost.get((node, index), 0) + lines
 
-    def _tell_losses(self) -> None:
-        self._told_at = self._loop.time()
+    def _report_losses(self) -> None:
+        self._reported_at = self._loop.time()
         lost, self._lost = self._lost, {}
         for (node, index), lines in lost.items():
             text = f"{self._name(node, index)}({lines} more lines were lost: too much output at once)\n"
             display.write(partial(write_text, text, self._context, is_error=True), 0)
             self.has_written = True
-            if self._tell is not None:
+            if self._on_event is not None:
                 event = events.OutputLost(
                     dag_id=self._plan.dag_id,
                     time=time.time(),
@@ -152,7 +154,7 @@ class OutputPrinter:
                     node=node,
                     lines=lines,
                 )
-                self._tell(event)
+                self._on_event(event)
 
     def _name(self, node: str, index: Index) -> str:
         return escape_name(f"[{node} {self._id_of(index)}] ")

@@ -171,7 +171,7 @@ class _RunListener:
         for start in self._state_starts:
             start(self._dsk, self._state)
 
-    def hear(self, event: events.RunEvent) -> None:
+    def on_event(self, event: events.RunEvent) -> None:
         """Report a function that has been sent, or is done."""
         if isinstance(event, events.Sent):
             self._move(event.function_id, "waiting", "running")
@@ -205,7 +205,7 @@ def _reported(
         has_failed = True
         listener.start()
         try:
-            yield listener.hear
+            yield listener.on_event
             has_failed = False
         finally:
             listener.end(has_failed=has_failed)

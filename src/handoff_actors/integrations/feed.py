@@ -287,11 +287,11 @@ class Feed:
         else:
             self._resolve(item, partial(item.future.set_exception, error))
 
-    def _resolve(self, item: Item, tell: Callable[[], object]) -> None:
+    def _resolve(self, item: Item, settle: Callable[[], object]) -> None:
         self._in_flight.discard(item)
         self._changed.set()
         if not item.future.done():
-            tell()
+            settle()
 
     def _ended(self, batch: Batch, error: HandoffError) -> None:
         """Handle the failure of a run: if it is due to one function, the other calls run again; else all of them fail."""

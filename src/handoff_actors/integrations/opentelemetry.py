@@ -123,7 +123,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
             "handoff.moved_bytes": view.moved.get(index, 0),
         }
         with self._function_span(index, began_at, attributes) as span:
-            _tell(span, self._failures.pop(index, []))
+            _record_failures(span, self._failures.pop(index, []))
             span.end(self._wall_ns(finished_at))
 
     def _end_in_failure(self, index: Index, failures: list[_Failure]) -> None:
@@ -131,7 +131,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
         last = failures[-1]
         sent_at = self.runner.view.sent_at[index]
         with self._function_span(index, sent_at, self._attributes(index, last.node, last.attempt)) as span:
-            _tell(span, failures)
+            _record_failures(span, failures)
             span.set_status(trace.StatusCode.ERROR, last.reason)
             span.end(last.at_ns)
 
@@ -162,7 +162,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
         return time.time_ns() if moment is None else self._offset_ns + round(moment * 1e9)
 
 
-def _tell(span: trace.Span, failures: list[_Failure]) -> None:
+def _record_failures(span: trace.Span, failures: list[_Failure]) -> None:
     for failure in failures:
         attributes: dict[str, Any] = {
             "handoff.node": failure.node,

@@ -60,7 +60,7 @@ def critical_path_of(timeline: Timeline) -> CriticalPath:
 def _step(timeline: Timeline, index: Index, until: float | None) -> Step:
     time = timeline.breakdown(index)
     # Of functions that travel together the later one begins before the earlier one is heard of.
-    overlap_s = 0.0 if until is None else max(0.0, timeline.heard_at(index) - until)
+    overlap_s = 0.0 if until is None else max(0.0, timeline.received_at(index) - until)
     time = replace(time, inputs_s=0.0, overhead_s=max(0.0, time.overhead_s - overlap_s))
     return Step(timeline.plan.ids[index], timeline.node_of(index), time)
 

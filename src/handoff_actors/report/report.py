@@ -199,7 +199,7 @@ class Report(Mapping[FunctionId, FunctionReport]):
     def _report(self, index: Index) -> FunctionReport:
         view, timeline = self._view, self.timeline
         has_run = timeline.has(index)
-        finished_at = timeline.heard_at(index)
+        finished_at = timeline.received_at(index)
         return FunctionReport(
             function_id=self._plan.ids[index],
             node=timeline.node_of(index),

@@ -63,7 +63,7 @@ class Timeline:
     @property
     def duration_s(self) -> float:
         """The time until the last function was heard of and the last value was at home."""
-        ends = [self.heard_at(index) for index in self.indices[-1:]]
+        ends = [self.received_at(index) for index in self.indices[-1:]]
         ends += [transfer.ended_at for transfer in self.transfers if transfer.node == APP]
         return max(ends, default=0.0)
 
@@ -79,7 +79,7 @@ class Timeline:
         """Tell whether the function shared its worker with others."""
         return self._is_async[self.plan.template_of[index]]
 
-    def heard_at(self, index: Index) -> float:
+    def received_at(self, index: Index) -> float:
         """Return the time at which the app knew that the function was done."""
         return self._view.finished_at[index] - self._began_at
 
@@ -119,7 +119,7 @@ class Timeline:
             overhead_s=first_s
             + (moved_since - sent_at)
             + (started_at - free_at)
-            + (self.heard_at(index) - ended_at),
+            + (self.received_at(index) - ended_at),
             ran_s=ended_at - started_at,
         )
 
@@ -152,7 +152,7 @@ class Timeline:
         next_at = float("inf")
         later: Index | None = None
         for index in reversed(worker):
-            ended_at = self.heard_at(index)
+            ended_at = self.received_at(index)
             if not self.is_async(index):
                 ended_at = min(ended_at, next_at)
             self.ended_at[index] = ended_at

@@ -56,8 +56,8 @@ def _of_transfers(transfers: Iterable[Transfer]) -> Iterator[TransferTrack]:
     by_place: dict[str, list[Transfer]] = {}
     for transfer in transfers:
         by_place.setdefault(APP_NAME if transfer.node == APP else transfer.node, []).append(transfer)
-    for node, brought in sorted(by_place.items()):
-        for number, lane in enumerate(_lanes(brought, lambda entry: (entry.began_at, entry.ended_at))):
+    for node, fetched in sorted(by_place.items()):
+        for number, lane in enumerate(_lanes(fetched, lambda entry: (entry.began_at, entry.ended_at))):
             yield TransferTrack(node, f"brought in{f', {number + 1}' if number else ''}", lane)
 
 

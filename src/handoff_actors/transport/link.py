@@ -131,7 +131,7 @@ class ZmqLink:
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._connect_again)
 
     def _handshake_failed(self, failure: HandshakeFailure) -> None:
-        reason = failure.told_by_client(self._key_origin)
+        reason = failure.reason_for_client(self._key_origin)
         if failure.is_hang_up:
             # DISCONNECTED follows, and another try.
             self._hang_ups += 1

@@ -24,7 +24,7 @@ class MemoryPublisher:
             return
         for subscriber in self._subscribers:
             if self.address in subscriber.addresses:
-                subscriber.hear(message)
+                subscriber.receive(message)
 
     def close(self) -> None:
         """See `Publisher.close`."""
@@ -48,8 +48,8 @@ class MemorySubscriber:
         self._handler = handler
         self._on_close = on_close
         self._is_closed = False
-        self._heard = MessageLane[OnBus](deliveries, self._deliver, ON_BUS if encode else None)
-        self._heard.open()
+        self._received = MessageLane[OnBus](deliveries, self._deliver, ON_BUS if encode else None)
+        self._received.open()
 
     def subscribe(self, address: str) -> None:
         """See `Subscriber.subscribe`."""
@@ -65,9 +65,9 @@ class MemorySubscriber:
             self._is_closed = True
             self._on_close(self)
 
-    def hear(self, message: OnBus) -> None:
+    def receive(self, message: OnBus) -> None:
         """Queue a publisher's message."""
-        self._heard.add(message)
+        self._received.add(message)
 
     def _deliver(self, messages: list[OnBus]) -> None:
         if not self._is_closed:

@@ -59,7 +59,7 @@ class HandshakeFailure(Struct, frozen=True):
         """True if the two sides certainly do not hold the same key."""
         return self.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH or self._one_side_has_no_key
 
-    def told_by_client(self, key_origin: str | None) -> str:
+    def reason_for_client(self, key_origin: str | None) -> str:
         """Explain the failure to the connecting side, which has a key of this origin, or none."""
         if self._one_side_has_no_key:
             if key_origin is None:
@@ -72,7 +72,7 @@ class HandshakeFailure(Struct, frozen=True):
             return f"it hangs up during the handshake, so it seems to hold {'a key' if key_origin is None else other}"
         return "whoever answers does not speak our protocol"
 
-    def told_by_server(self) -> str:
+    def reason_for_server(self) -> str:
         """Explain the failure to the service."""
         if self._one_side_has_no_key:
             return "one side has a key, and the other none"

@@ -122,7 +122,7 @@ class ZmqService:
                 self._handler.received(peer, messages)
 
     def _refused(self, event: int, value: int) -> None:
-        self._handler.refused(HandshakeFailure(event, value).told_by_server())
+        self._handler.refused(HandshakeFailure(event, value).reason_for_server())
 
     def _transmit(self, peer: PeerId, frames: Frames) -> None:
         queue = self._waiting.get(peer)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from handoff_actors.core.node.crash import MOST_REASON, last_words
+from handoff_actors.core.node.crash import MOST_REASON, crash_report
 from handoff_actors.core.node.events import (
     InputFetched,
     InputMissing,
@@ -34,11 +34,11 @@ OF_ONE_RUN: list[NodeEvent] = [
 
 @pytest.mark.parametrize("event", OF_ONE_RUN)
 def test_run_that_is_concerned_is_named(event: NodeEvent) -> None:
-    assert last_words(KeyError("x"), event) == Crashed(RUN, "KeyError: 'x'")
+    assert crash_report(KeyError("x"), event) == Crashed(RUN, "KeyError: 'x'")
 
 
 @pytest.mark.parametrize("event", [None, exited(), Leave(), said(Beat())])
 def test_no_run_is_named_where_none_can_be_told(event: NodeEvent | None) -> None:
-    assert last_words(AssertionError("y" * MOST_REASON), event) == Crashed(
+    assert crash_report(AssertionError("y" * MOST_REASON), event) == Crashed(
         None, "AssertionError: " + "y" * (MOST_REASON - len("AssertionError: "))
     )

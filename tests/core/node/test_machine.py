@@ -67,10 +67,10 @@ def test_job_goes_to_a_free_worker_and_its_value_to_whoever_sent_it() -> None:
     node = started_node()
 
     held = gives(node.handle(said(assign([job(0)])), 1.0))
-    told = replies(node.handle(worker_done(done(0)), 1.5))
+    reported = replies(node.handle(worker_done(done(0)), 1.5))
 
     assert held == [(FIRST_WORKER, [0])]
-    assert told == [Completed(RUN, [done(0)], {})]
+    assert reported == [Completed(RUN, [done(0)], {})]
 
 
 def test_attempt_that_was_seen_before_changes_nothing() -> None:
@@ -203,9 +203,9 @@ def test_failure_is_told_once_with_the_users_exception() -> None:
     node = started_node()
     node.handle(said(assign([job(0)])), 1.0)
 
-    told = replies(node.handle(worker_failed(0), 1.1))
+    reported = replies(node.handle(worker_failed(0), 1.1))
 
-    assert told == [Failed(RUN, 0, 1, "exception", b"error", "reason", None, None, None, 0.1)]
+    assert reported == [Failed(RUN, 0, 1, "exception", b"error", "reason", None, None, None, 0.1)]
     assert replies(node.handle(worker_failed(0), 1.1)) == []
 
 
@@ -214,9 +214,9 @@ def test_claims_of_other_runs_are_told_with_results() -> None:
     node.handle(said(assign([job(0)], [template(cost={"cpu": 0.5})])), 1.0)
     node.handle(said(assign([job(0)], [template(cost={"cpu": 1.5})], run=RunId(8))), 1.0)
 
-    told = replies(node.handle(worker_done(done(0)), 1.1))
+    reported = replies(node.handle(worker_done(done(0)), 1.1))
 
-    assert told == [Completed(RUN, [done(0)], {"cpu": 1.5})]
+    assert reported == [Completed(RUN, [done(0)], {"cpu": 1.5})]
 
 
 # --- Inputs -----------------------------------------------------------------------------------------------------
@@ -245,10 +245,10 @@ def in_directory(number: int, index: int) -> Template:
 
 def test_directory_of_each_job_of_a_unit_is_asked_for_before_it_starts() -> None:
     node = started_node()
-    unit = replace(job(0), then=(job(1, number=1), job(2, number=2)))
+    fused_group = replace(job(0), then=(job(1, number=1), job(2, number=2)))
     templates = [in_directory(0, 8), in_directory(1, 9), template(2)]
 
-    effects = node.handle(said(assign([unit], templates)), 1.0)
+    effects = node.handle(said(assign([fused_group], templates)), 1.0)
     after_one = node.handle(InputFetched(RUN, 8, 0), 1.1)
     after_both = node.handle(InputFetched(RUN, 9, 500), 1.2)
     later = node.handle(said(assign([job(3)])), 1.3)
@@ -288,10 +288,10 @@ def test_value_is_fetched_once_for_all_who_wait_for_it() -> None:
     ref = Ref(3, 10, ["x"])
 
     effects = node.handle(said(assign([job(0, args=[ref]), job(1, args=[ref])])), 1.0)
-    told = replies(node.handle(InputMissing(RUN, 3, "gone"), 1.1))
+    reported = replies(node.handle(InputMissing(RUN, 3, "gone"), 1.1))
 
     assert len([effect for effect in effects if isinstance(effect, FetchInput)]) == 1
-    assert told == [Failed(RUN, index, 1, "input", b"", "gone", 3, None, None, 0.0) for index in (0, 1)]
+    assert reported == [Failed(RUN, index, 1, "input", b"", "gone", 3, None, None, 0.0) for index in (0, 1)]
 
 
 def test_copy_of_another_version_will_not_do() -> None:
@@ -339,10 +339,10 @@ def test_recalled_job_no_longer_waits_for_its_input() -> None:
     node = started_node()
     node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"])])])), 1.0)
 
-    told = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)])), 1.01))
+    reported = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)])), 1.01))
     later = node.handle(InputFetched(RUN, 3, 10), 1.02)
 
-    assert told == [Recalled(RUN, [Ticket(0, 1)])]
+    assert reported == [Recalled(RUN, [Ticket(0, 1)])]
     assert gives(later) == []
 
 
@@ -384,25 +384,25 @@ def test_job_that_comes_after_the_close_of_its_run_changes_nothing() -> None:
 def test_close_of_an_unknown_run_is_answered_and_remembered_but_not_for_ever() -> None:
     node = started_node()
 
-    told = replies(node.handle(said(Close(RUN)), 1.0))
+    reported = replies(node.handle(said(Close(RUN)), 1.0))
     for number in range(REMEMBERED_RUNS):
         node.handle(said(Close(RunId(100 + number))), 1.0)
 
-    assert told == [Closed(RUN)]
+    assert reported == [Closed(RUN)]
     assert gives(node.handle(said(assign([job(0)])), 1.0)) == [(FIRST_WORKER, [0])]
 
 
 def test_to_close_an_unknown_run_again_does_not_have_it_remembered_for_longer() -> None:
     node = started_node()
 
-    told = [replies(node.handle(said(Close(RUN)), 1.0)) for _ in range(2)]
+    reported = [replies(node.handle(said(Close(RUN)), 1.0)) for _ in range(2)]
     for number in range(REMEMBERED_RUNS - 1):
         node.handle(said(Close(RunId(100 + number))), 1.0)
     remembered = gives(node.handle(said(assign([job(0)])), 1.0))
     node.handle(said(Close(RUN)), 1.0)
     node.handle(said(Close(RunId(99))), 1.0)
 
-    assert told == [[Closed(RUN)], [Closed(RUN)]]
+    assert reported == [[Closed(RUN)], [Closed(RUN)]]
     assert remembered == []
     assert gives(node.handle(said(assign([job(0)])), 1.0)) == [(FIRST_WORKER, [0])]
 
@@ -478,9 +478,9 @@ def test_what_can_never_start_after_a_redeclaration_is_given_back() -> None:
     costly = template(cost={"cpu": 2})
     node.handle(said(assign([job(0), job(1)], [costly])), 1.0)
 
-    told = replies(node.handle(said(Redeclare({"cpu": 1.0})), 1.1))
+    reported = replies(node.handle(said(Redeclare({"cpu": 1.0})), 1.1))
 
-    assert told == [Redeclared(), Recalled(RUN, [Ticket(1, 1)])]
+    assert reported == [Redeclared(), Recalled(RUN, [Ticket(1, 1)])]
 
 
 def test_job_whose_input_comes_after_a_redeclaration_is_given_back() -> None:
@@ -488,9 +488,9 @@ def test_job_whose_input_comes_after_a_redeclaration_is_given_back() -> None:
     node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"])])], [template(cost={"cpu": 2})])), 1.0)
     node.handle(said(Redeclare({"cpu": 1.0})), 1.1)
 
-    told = replies(node.handle(InputFetched(RUN, 3, 10), 1.2))
+    reported = replies(node.handle(InputFetched(RUN, 3, 10), 1.2))
 
-    assert told == [Recalled(RUN, [Ticket(0, 1)])]
+    assert reported == [Recalled(RUN, [Ticket(0, 1)])]
 
 
 def test_redeclaration_is_advertised_even_if_as_much_is_spare_as_before() -> None:

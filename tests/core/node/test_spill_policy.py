@@ -128,9 +128,9 @@ def test_small_results_go_on_while_the_disk_is_full() -> None:
     _made(node, 1, 1.2, mb=60)
     node.handle(SpillFailed(RUN, 0, "there is no room"), 1.3)
 
-    (told,) = replies(node.handle(worker_done(done(2)), 1.4))
+    (reported,) = replies(node.handle(worker_done(done(2)), 1.4))
 
-    assert isinstance(told, Completed)
+    assert isinstance(reported, Completed)
 
 
 def test_disk_is_tried_again_after_a_while_and_results_are_taken_once_it_has_room() -> None:

@@ -129,14 +129,14 @@ def test_what_a_node_may_be_told_to_offer_fits_an_advert() -> None:
 def test_connection_introduces_one_node_once() -> None:
     introductions, peer, other = Introductions(), PeerId(b"a"), PeerId(b"b")
 
-    assert introductions.is_news(peer, SOUND_ADVERT)
-    assert not introductions.is_news(peer, replace(SOUND_ADVERT, seq=2))
+    assert introductions.is_first(peer, SOUND_ADVERT)
+    assert not introductions.is_first(peer, replace(SOUND_ADVERT, seq=2))
     with pytest.raises(RemoteProtocolError, match="speaks for one node introduces another"):
-        introductions.is_news(peer, replace(SOUND_ADVERT, incarnation="j"))
-    assert introductions.is_news(other, SOUND_ADVERT)
+        introductions.is_first(peer, replace(SOUND_ADVERT, incarnation="j"))
+    assert introductions.is_first(other, SOUND_ADVERT)
 
     introductions.forget(peer)
-    assert introductions.is_news(peer, replace(SOUND_ADVERT, incarnation="j"))
+    assert introductions.is_first(peer, replace(SOUND_ADVERT, incarnation="j"))
 
 
 def test_advert_is_named_by_whom_it_is_of() -> None:

@@ -101,10 +101,10 @@ def test_function_beyond_its_time_limit_is_stopped_and_told() -> None:
     node.handle(said(assign([job(0)], [template(timeout=0.2)])), 1.0)
 
     stopped = node.wake(1.2)
-    told = replies(node.handle(exited(), 1.21))
+    reported = replies(node.handle(exited(), 1.21))
 
     assert KillWorker(FIRST_WORKER) in stopped
-    assert [(failure.kind, failure.reason) for failure in told if isinstance(failure, Failed)] == [
+    assert [(failure.kind, failure.reason) for failure in reported if isinstance(failure, Failed)] == [
         ("timeout", "it did not end within its timeout of 0.2 s, and was stopped")
     ]
 
@@ -117,13 +117,13 @@ def test_coroutines_run_together_and_one_that_ignores_its_limit_takes_the_worker
 
     cancelled = node.wake(1.2)
     killed = node.wake(1.7)
-    told = replies(node.handle(exited(SECOND_WORKER), 1.71))
+    reported = replies(node.handle(exited(SECOND_WORKER), 1.71))
 
     assert SpawnWorker(SECOND_WORKER, True) in spawned
     assert held == [(SECOND_WORKER, [0, 1])]
     assert CancelCoroutine(SECOND_WORKER, RUN, 0, 1) in cancelled
     assert KillWorker(SECOND_WORKER) in killed
-    assert [failure.kind for failure in told if isinstance(failure, Failed)] == ["timeout"]
+    assert [failure.kind for failure in reported if isinstance(failure, Failed)] == ["timeout"]
 
 
 def test_coroutine_beside_one_that_ignores_its_limit_runs_again() -> None:
@@ -134,12 +134,12 @@ def test_coroutine_beside_one_that_ignores_its_limit_runs_again() -> None:
 
     node.wake(1.2)
     killing = node.wake(1.7)
-    told = replies(node.handle(exited(SECOND_WORKER), 1.8))
+    reported = replies(node.handle(exited(SECOND_WORKER), 1.8))
     third = WorkerId(3)
     again = node.handle(WorkerUp(third, 1003), 1.9)
 
     assert KillWorker(SECOND_WORKER) in killing
-    assert [(message.index, message.kind) for message in told if isinstance(message, Failed)] == [
+    assert [(message.index, message.kind) for message in reported if isinstance(message, Failed)] == [
         (0, "timeout")
     ]
     assert (third, [1]) in gives(again)
@@ -151,9 +151,9 @@ def test_coroutine_that_was_cancelled_for_its_limit_has_run_out_of_time() -> Non
     node.handle(WorkerUp(SECOND_WORKER, 1002), 1.0)
     node.wake(1.2)
 
-    told = replies(node.handle(worker_failed(0, "cancelled", SECOND_WORKER), 1.21))
+    reported = replies(node.handle(worker_failed(0, "cancelled", SECOND_WORKER), 1.21))
 
-    assert [failure.kind for failure in told if isinstance(failure, Failed)] == ["timeout"]
+    assert [failure.kind for failure in reported if isinstance(failure, Failed)] == ["timeout"]
 
 
 def test_coroutines_on_devices_go_out_one_set_of_devices_at_a_time() -> None:
@@ -275,9 +275,9 @@ def test_worker_gives_back_what_it_has_not_started_of_a_run_that_is_over() -> No
     node.handle(said(Close(RUN)), 1.03)
 
     node.handle(WorkerRecalled(FIRST_WORKER, [(RUN, Ticket(2, 1))]), 1.04)
-    told = replies(node.handle(exited(), 1.05))
+    reported = replies(node.handle(exited(), 1.05))
 
-    assert told == [Closed(RUN)]
+    assert reported == [Closed(RUN)]
     assert node.is_idle
 
 
@@ -287,10 +287,10 @@ def test_close_of_a_run_whose_worker_is_being_stopped_already_waits_for_that() -
     node.wake(1.2)
 
     at_once = node.handle(said(Close(RUN)), 1.21)
-    told = replies(node.handle(exited(), 1.22))
+    reported = replies(node.handle(exited(), 1.22))
 
     assert at_once == []
-    assert told == [Closed(RUN)]
+    assert reported == [Closed(RUN)]
 
 
 def test_time_limit_of_a_function_that_is_being_stopped_changes_nothing() -> None:
@@ -389,9 +389,9 @@ def test_recall_takes_what_it_names_and_leaves_the_rest() -> None:
     node = started_node()
     node.handle(said(assign([job(index) for index in range(4)])), 1.0)
 
-    told = replies(node.handle(said(Recall(RUN, [Ticket(0, 1), Ticket(2, 1), Ticket(3, 9)])), 1.1))
+    reported = replies(node.handle(said(Recall(RUN, [Ticket(0, 1), Ticket(2, 1), Ticket(3, 9)])), 1.1))
     rest = replies(node.handle(said(Recall(RUN, [Ticket(1, 1), Ticket(3, 1)])), 1.2))
 
-    assert told == [Recalled(RUN, [Ticket(2, 1)])]
+    assert reported == [Recalled(RUN, [Ticket(2, 1)])]
     assert rest == [Recalled(RUN, [Ticket(1, 1), Ticket(3, 1)])]
     node.check()

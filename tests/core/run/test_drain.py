@@ -214,10 +214,10 @@ def test_leaving_node_is_kept_until_the_app_has_what_it_wants() -> None:
     run.handle(node_up("a", leaving=True), 0.4)
 
     moved = run.handle(copied("c", 0), 0.5)
-    at_home = run.handle(ResultFetched(0), 0.6)
+    in_app = run.handle(ResultFetched(0), 0.6)
 
     assert closes(moved) == []
-    assert closes(at_home) == ["a"]
+    assert closes(in_app) == ["a"]
 
 
 def test_values_of_a_run_that_went_well_are_handed_over_until_the_app_lets_go() -> None:
@@ -279,9 +279,9 @@ def test_node_that_leaves_takes_no_copies() -> None:
     node = started_node()
     node.handle(Leave(), 1.0)
 
-    told = replies(node.handle(said(Copy(RUN, [Ref(3, 10, ["x"])])), 1.01))
+    reported = replies(node.handle(said(Copy(RUN, [Ref(3, 10, ["x"])])), 1.01))
 
-    assert told == [Copied(RUN, [], [3])]
+    assert reported == [Copied(RUN, [], [3])]
 
 
 def test_node_takes_no_copies_while_the_remains_of_an_earlier_connection_are_there() -> None:
@@ -289,9 +289,9 @@ def test_node_takes_no_copies_while_the_remains_of_an_earlier_connection_are_the
     node.handle(said(assign([job(0)])), 1.0)
     node.handle(PeerConnected(LATER_APP), 1.0)
 
-    told = replies(node.handle(said(Copy(RUN, [Ref(3, 10, ["x"])]), LATER_APP), 1.01))
+    reported = replies(node.handle(said(Copy(RUN, [Ref(3, 10, ["x"])]), LATER_APP), 1.01))
 
-    assert told == [Copied(RUN, [], [3])]
+    assert reported == [Copied(RUN, [], [3])]
 
 
 def test_copy_that_comes_after_the_end_of_its_run_is_told_to_nobody() -> None:

@@ -135,9 +135,9 @@ def test_wanted_value_is_brought_home_before_the_run_ends() -> None:
 def test_constants_travel_with_the_job() -> None:
     run = started(Function("x", [Constant("c")], code, extra_args=(1,)))
 
-    (tell,) = run.handle(node_up(), 0.1)
+    (effect,) = run.handle(node_up(), 0.1)
 
-    sent = job_in(tell)
+    sent = job_in(effect)
     assert (sent.args, sent.constants) == ([b"'c'"], b"((1,), {})")
 
 
@@ -147,9 +147,9 @@ def test_value_that_an_inline_function_takes_travels_within_its_call() -> None:
     )
     run.handle(node_up(), 0.1)
 
-    (tell,) = run.handle(completed("a", done(0, value=b"small")), 0.2)
+    (effect,) = run.handle(completed("a", done(0, value=b"small")), 0.2)
 
-    (call,) = job_in(tell).args
+    (call,) = job_in(effect).args
     assert isinstance(call, Call)
     assert call.args == [b"small"]
 

@@ -36,7 +36,7 @@ def observations(effects: list[RunEffect]) -> list[RunEffect]:
     return [effect for effect in effects if isinstance(effect, Observation)]
 
 
-def asked_to_be_told(effects: list[RunEffect]) -> list[bool]:
+def asks_for_events(effects: list[RunEffect]) -> list[bool]:
     messages = [effect.message for effect in effects if isinstance(effect, SendToNode)]
     return [message.is_watched for message in messages if isinstance(message, Assign)]
 
@@ -47,7 +47,7 @@ def test_a_run_that_nobody_watches_asks_for_nothing_and_tells_nothing() -> None:
     effects = run.start(0.0, [node_up()])
     lost = run.handle(NodeDown("a", "gone"), 0.1)
 
-    assert asked_to_be_told(effects) == [False]
+    assert asks_for_events(effects) == [False]
     assert observations([*effects, *lost]) == []
 
 
@@ -64,7 +64,7 @@ def test_a_watched_run_tells_of_nodes_starts_and_moves() -> None:
         ),
     ]
 
-    assert asked_to_be_told(seen) == [True, True]
+    assert asks_for_events(seen) == [True, True]
     assert [
         (type(effect), getattr(effect, "kind", ""), getattr(effect, "attempt", 0))
         for effect in observations(seen)
@@ -101,9 +101,9 @@ def test_a_node_tells_of_starts_where_that_is_wanted() -> None:
     unwatched = node.handle(said(Assign(other, [template(0)], [job(0)])), 0.2)
     node.handle(said(Close(RUN)), 0.3)
 
-    told = [message for message in replies(watched) if isinstance(message, Started)]
-    assert told
-    assert [ticket.index for message in told for ticket in message.jobs] == [
+    reported = [message for message in replies(watched) if isinstance(message, Started)]
+    assert reported
+    assert [ticket.index for message in reported for ticket in message.jobs] == [
         index for _, indices in gives(watched) for index in indices
     ]
     assert gives(unwatched)
@@ -115,8 +115,8 @@ def test_what_functions_say_goes_to_whoever_asked_for_them() -> None:
     node.handle(said(Assign(RUN, [template(0)], [job(0)])), 0.1)
     line = Printed(0, 1, False, "hello\n")
 
-    told = node.handle(OutputReceived(RUN, [line]), 0.2)
+    reported = node.handle(OutputReceived(RUN, [line]), 0.2)
     stale = node.handle(OutputReceived(RunId(RUN + 1), [line]), 0.3)
 
-    assert replies(told) == [Output(RUN, [line])]
+    assert replies(reported) == [Output(RUN, [line])]
     assert replies(stale) == []

@@ -10,7 +10,7 @@ from tests.core.builders import assigned, code, completed, done, ends, node_up, 
 HALF = WINDOW_NBYTES // 2
 
 
-def _brought(effects: Sequence[RunEffect]) -> list[int]:
+def _fetched(effects: Sequence[RunEffect]) -> list[int]:
     return [effect.index for effect in effects if isinstance(effect, FetchResult)]
 
 
@@ -28,8 +28,8 @@ def test_values_come_home_in_order_and_no_more_at_once_than_the_window_holds() -
     third = run.handle(ResultFetched(0), 0.4)
     rest = [run.handle(ResultFetched(index), 0.5) for index in (2, 3, 4)]
 
-    assert [_brought(effects) for effects in (first, second, third)] == [[0, 1], [2], [3]]
-    assert [_brought(effects) for effects in rest] == [[4], [], []]
+    assert [_fetched(effects) for effects in (first, second, third)] == [[0, 1], [2], [3]]
+    assert [_fetched(effects) for effects in rest] == [[4], [], []]
     assert [end.error for end in ends(rest[-1])] == [None]
 
 
@@ -43,7 +43,7 @@ def test_value_larger_than_the_window_comes_alone() -> None:
     second = run.handle(ResultFetched(0), 0.3)
     third = run.handle(ResultFetched(1), 0.4)
 
-    assert [_brought(effects) for effects in (first, second, third)] == [[0], [1], [2]]
+    assert [_fetched(effects) for effects in (first, second, third)] == [[0], [1], [2]]
 
 
 def test_value_that_is_lost_on_its_way_makes_room_for_the_next_and_is_made_again() -> None:
@@ -52,7 +52,7 @@ def test_value_that_is_lost_on_its_way_makes_room_for_the_next_and_is_made_again
 
     effects = run.handle(ResultFetchFailed(0, "gone"), 0.3)
 
-    assert _brought(effects) == [1]
+    assert _fetched(effects) == [1]
     assert assigned(effects) == [("a", [0])]
     run.check()
 
@@ -70,6 +70,6 @@ def test_values_that_wait_when_their_node_is_lost_come_once_they_have_been_made_
     )
 
     assert assigned(anew) == [("b", [0, 1])]
-    assert _brought(again) == [0]
-    assert _brought(run.handle(ResultFetched(0), 0.7)) == [1]
+    assert _fetched(again) == [0]
+    assert _fetched(run.handle(ResultFetched(0), 0.7)) == [1]
     run.check()

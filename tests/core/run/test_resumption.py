@@ -208,7 +208,7 @@ def test_a_run_goes_on_from_what_is_reused() -> None:
 def test_a_large_value_from_the_journal_is_the_apps_to_give() -> None:
     run = run_of(*chain("first", "second"), wanted={0})
 
-    effects = run.start(0.0, [node_up()], {0: ReusedResult("b", 100, is_home=True)})
+    effects = run.start(0.0, [node_up()], {0: ReusedResult("b", 100, is_in_app=True)})
 
     assert job_in(effects[0]).args == [Ref(0, 100, [""])]
     assert not [effect for effect in effects if isinstance(effect, FetchResult)]
@@ -217,7 +217,7 @@ def test_a_large_value_from_the_journal_is_the_apps_to_give() -> None:
 
 def test_a_large_value_that_the_app_cannot_give_is_made_again() -> None:
     run = run_of(*chain("first", "second"))
-    run.start(0.0, [node_up()], {0: ReusedResult("b", 100, is_home=True)})
+    run.start(0.0, [node_up()], {0: ReusedResult("b", 100, is_in_app=True)})
 
     effects = run.handle(failed("a", 1, "input", lost=0), 1.0)
     run.check()
@@ -227,7 +227,7 @@ def test_a_large_value_that_the_app_cannot_give_is_made_again() -> None:
 
 def test_what_was_reused_without_its_value_is_made_again_once_it_is_needed() -> None:
     run = run_of(*chain("first", "second", "third"))
-    run.start(0.0, [node_up()], {0: ReusedResult("b", 100), 1: ReusedResult("b", 100, is_home=True)})
+    run.start(0.0, [node_up()], {0: ReusedResult("b", 100), 1: ReusedResult("b", 100, is_in_app=True)})
 
     effects = run.handle(failed("a", 2, "input", lost=1), 1.0)
     run.check()
@@ -262,11 +262,11 @@ def test_a_stored_value_that_is_wanted_is_recorded_when_it_is_home_and_others_at
 
     first = run.handle(completed("a", done(0, value=100)), 1.0)
     second = run.handle(completed("a", done(1, value=100)), 2.0)
-    home = run.handle(ResultFetched(1), 3.0)
+    in_app = run.handle(ResultFetched(1), 3.0)
 
     assert records_in(first) == [[0]]
     assert records_in(second) == []
-    assert records_in(home) == [[1]]
+    assert records_in(in_app) == [[1]]
 
 
 def test_serialize_hooks_are_not_recorded() -> None:
@@ -327,7 +327,7 @@ def test_whatever_is_recorded_the_run_ends_having_run_the_rest(
     }
     taken = reusable(plan, [b"same"] * plan.size, recorded, set(plan.sinks))
     reused = {
-        index: ReusedResult("b", 9, is_home=kinds[index] == "value")
+        index: ReusedResult("b", 9, is_in_app=kinds[index] == "value")
         if index < len(kinds)
         else ReusedResult("", 0)
         for index in taken

@@ -120,7 +120,7 @@ def test_functions_that_come_back_unstarted_say_why() -> None:
     run.handle(node_up("a", workers=2), 1.0)
     run.handle(node_up("b", workers=2), 2.0)
     run.handle(recalled("a", 3), 3.0)
-    run.handle(MessageFromNode("a", Recalled(RUN, [Ticket(1, 1)], is_parted=True)), 4.0)
+    run.handle(MessageFromNode("a", Recalled(RUN, [Ticket(1, 1)], is_separated=True)), 4.0)
     alone = started(Function("x", [], code))
     alone.handle(node_up("a"), 1.0)
     alone.handle(recalled("a", 0), 2.0)

@@ -107,12 +107,12 @@ async def test_gauges_tell_how_it_stands(node: Daemon, tmp_path: Path) -> None:
         with await asyncio.to_thread(fifo.open, "w") as writer:
             # The node publishes this when the function begins, or 0.05 seconds later.
             async with asyncio.timeout(10):
-                while (told := await asyncio.to_thread(standing, node))["handoff_spare"]:
+                while (reported := await asyncio.to_thread(standing, node))["handoff_spare"]:
                     assert not running.done()
             writer.write("go on")
 
-    assert told["handoff_functions_running"] == 1
-    assert told["handoff_stored_bytes"] > 1_000_000
+    assert reported["handoff_functions_running"] == 1
+    assert reported["handoff_stored_bytes"] > 1_000_000
 
 
 def test_metrics_are_for_this_machine_only_unless_told_otherwise(node: Daemon, daemons: Daemons) -> None:

@@ -25,7 +25,7 @@ def _no_variables(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     request.getfixturevalue("harness")
 
 
-def told() -> list[str | None]:
+def thread_limits() -> list[str | None]:
     return [os.environ.get(name) for name in VARIABLES]
 
 
@@ -44,11 +44,11 @@ async def call(harness: PoolHarness, code: Any, cpu: float | None) -> Any:
 async def test_limit_is_the_cores_that_a_function_claims(
     harness: PoolHarness, cpu: float | None, threads: str
 ) -> None:
-    assert await call(harness, told, cpu) == [threads] * len(VARIABLES)
+    assert await call(harness, thread_limits, cpu) == [threads] * len(VARIABLES)
 
 
 async def test_limit_of_coroutines_is_one(harness: PoolHarness) -> None:
-    assert await harness.call(ASYNC, told) == ["1"] * len(VARIABLES)
+    assert await harness.call(ASYNC, thread_limits) == ["1"] * len(VARIABLES)
 
 
 async def test_libraries_that_are_loaded_follow_the_claim(harness: PoolHarness) -> None:
@@ -61,12 +61,12 @@ async def test_libraries_that_are_loaded_are_left_alone_without_threadpoolctl(ha
 
     await call(harness, forbid, 1.0)
 
-    assert await call(harness, told, 2.0) == ["2"] * len(VARIABLES)
+    assert await call(harness, thread_limits, 2.0) == ["2"] * len(VARIABLES)
 
 
 @pytest.mark.parametrize("_no_variables", [{"MKL_NUM_THREADS": "5"}], indirect=True)
 async def test_variables_set_for_the_node_are_left_as_they_are(harness: PoolHarness) -> None:
-    assert [await call(harness, told, cpu) for cpu in (1.0, 2.0)] == [[None, None, "5"]] * 2
+    assert [await call(harness, thread_limits, cpu) for cpu in (1.0, 2.0)] == [[None, None, "5"]] * 2
 
 
 def test_variables_that_a_function_asked_for_give_way_to_the_next_claim(
@@ -77,8 +77,8 @@ def test_variables_that_a_function_asked_for_give_way_to_the_next_claim(
     environments = Environments(WorkerStore(tmp_path, None))
 
     environments.enter(JobEnvironment(1, {"OMP_NUM_THREADS": "7"}, "", None), 1)
-    asked_for = told()
+    asked_for = thread_limits()
     environments.enter(None, 2)
 
     assert asked_for == ["7", "1", "1"]
-    assert told() == ["2", "2", "2"]
+    assert thread_limits() == ["2", "2", "2"]

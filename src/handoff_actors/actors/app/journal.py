@@ -50,7 +50,7 @@ class JournalResumption(Struct):
     journal: "Journal | None" = None
     reused: dict[Index, ReusedResult] = field(default_factory=dict)
     #: Encoded values that are too large to be inline.
-    home: dict[Index, Buffer] = field(default_factory=dict)
+    in_app: dict[Index, Buffer] = field(default_factory=dict)
 
     def add(self, index: Index, recorded: Recorded | None, value: Buffer | None, inline_limit: int) -> None:
         """Take over a function; `recorded` is None for a serialize hook that nobody needs."""
@@ -61,8 +61,8 @@ class JournalResumption(Struct):
         elif len(value) <= inline_limit:
             self.reused[index] = ReusedResult(recorded.node, bytes(value))
         else:
-            self.reused[index] = ReusedResult(recorded.node, len(value), is_home=True)
-            self.home[index] = value
+            self.reused[index] = ReusedResult(recorded.node, len(value), is_in_app=True)
+            self.in_app[index] = value
 
 
 class Journal:

@@ -46,7 +46,7 @@ class JournalFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a journal, or begin one. Raises JournalError for another sort of file, and for one that is in use."""
         self._path = Path(path)
-        with self._told_as_ours():
+        with self._errors_as_ours():
             self._check_place()
             self._create()
             # No waiting for locks: whoever has this one keeps it for as long as a run takes.
@@ -62,7 +62,7 @@ class JournalFile:
 
     def recorded(self) -> dict[bytes, Recorded]:
         """The recorded functions, by the keys of their rows."""
-        with self._told_as_ours():
+        with self._errors_as_ours():
             rows = self._database.execute(
                 "SELECT key, fingerprint, node, nbytes, value IS NOT NULL FROM done"
             )
@@ -73,7 +73,7 @@ class JournalFile:
 
     def value(self, key: bytes) -> bytes | memoryview:
         """The encoded value of a function that has one."""
-        with self._told_as_ours():
+        with self._errors_as_ours():
             [(row, nbytes, small)] = self._database.execute(_FIND, (PIECE_BYTES, key))
             if small is not None:
                 assert isinstance(small, bytes)
@@ -88,7 +88,7 @@ class JournalFile:
     def write(self, rows: Sequence[JournalRow]) -> None:
         """Put rows in place of those of the same keys, all or none. They are committed when this returns."""
         small = [row for row in rows if row.value is None or len(row.value) <= PIECE_BYTES]
-        with self._told_as_ours(), self._transaction():
+        with self._errors_as_ours(), self._transaction():
             self._database.executemany(_REPLACE, ((*_columns(row), row.value) for row in small))
             for row in rows:
                 if row.value is not None and len(row.value) > PIECE_BYTES:
@@ -107,7 +107,7 @@ class JournalFile:
 
     def close(self) -> None:
         """Let others have it."""
-        with self._told_as_ours(), closing(self._database):
+        with self._errors_as_ours(), closing(self._database):
             pass
 
     def _check_place(self) -> None:
@@ -188,7 +188,7 @@ class JournalFile:
             yield
 
     @contextmanager
-    def _told_as_ours(self) -> Iterator[None]:
+    def _errors_as_ours(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:

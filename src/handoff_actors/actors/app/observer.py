@@ -34,34 +34,36 @@ _PLAIN: dict[str, type[events.RunEvent]] = {
 class Observer:
     """Turns what a run observes into events."""
 
-    def __init__(self, view: RunView, tell: events.OnEvent) -> None:
+    def __init__(self, view: RunView, on_event: events.OnEvent) -> None:
         self._plan = view.plan
         self._view = view
-        self._tell = tell
+        self._on_event = on_event
         self._began_at = 0.0
 
     def began(self) -> None:
         """Tell that the run begins."""
         self._began_at = asyncio.get_running_loop().time()
-        self._tell(events.RunStarted(dag_id=self._plan.dag_id, time=time.time(), functions=self._plan.size))
+        self._on_event(
+            events.RunStarted(dag_id=self._plan.dag_id, time=time.time(), functions=self._plan.size)
+        )
 
     def ended(self, end: RunEnded) -> None:
         """Tell that the run is over."""
         outcome = "cancelled" if end.cancelled else "finished" if end.error is None else "failed"
         seconds = asyncio.get_running_loop().time() - self._began_at
-        told = events.RunFinished(
+        event = events.RunFinished(
             dag_id=self._plan.dag_id, time=time.time(), outcome=outcome, error=end.error, seconds=seconds
         )
-        self._tell(told)
+        self._on_event(event)
 
     def observed(self, seen: Observation) -> None:
         """Tell of an observation."""
         dag_id, now = self._plan.dag_id, time.time()
         match seen:
             case FunctionObserved():
-                self._tell(self._of_function(seen, now))
+                self._on_event(self._of_function(seen, now))
             case TransferObserved(index, node, nbytes, took_s):
-                self._tell(
+                self._on_event(
                     events.Moved(
                         dag_id=dag_id,
                         time=now,
@@ -72,9 +74,11 @@ class Observer:
                     )
                 )
             case NodeJoinObserved(name, capabilities):
-                self._tell(events.NodeJoined(dag_id=dag_id, time=now, node=name, capabilities=capabilities))
+                self._on_event(
+                    events.NodeJoined(dag_id=dag_id, time=now, node=name, capabilities=capabilities)
+                )
             case NodeLeaveObserved(name, reason):
-                self._tell(events.NodeLeft(dag_id=dag_id, time=now, node=name, reason=reason))
+                self._on_event(events.NodeLeft(dag_id=dag_id, time=now, node=name, reason=reason))
             case _:
                 assert_never(seen)
 

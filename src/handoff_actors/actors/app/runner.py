@@ -54,7 +54,7 @@ class RunHost(Protocol):
     def send(self, name: str, message: ToNode) -> None:
         """Send a message to a node."""
 
-    def bring(
+    def fetch(
         self,
         run: RunId,
         index: Index,
@@ -71,7 +71,7 @@ class RunHost(Protocol):
 class OutputSink(Protocol):
     """Receives what functions print and log."""
 
-    def heard(self, node: str, said: Sequence[Said]) -> None:
+    def output_received(self, node: str, said: Sequence[Said]) -> None:
         """Take what functions on a node have printed and logged."""
 
     def end(self) -> None:
@@ -86,8 +86,8 @@ class RunnerActor:
         run: RunId,
         encoded: Encoded,
         machine: RunMachine,
-        at_home: Mapping[Index, Buffer],
-        home: RunHost,
+        in_app: Mapping[Index, Buffer],
+        host: RunHost,
         on_event: OnEvent | None,
         journal: Journal | None = None,
         on_result: Callable[[FunctionId, Any], object] | None = None,
@@ -96,13 +96,13 @@ class RunnerActor:
         self.plan = encoded.program.plan
         self._program = encoded.program
         #: Values that the app has: large constants, packed directories, and what has been brought home.
-        self.values: dict[Index, Buffer] = {**encoded.large, **at_home}
+        self.values: dict[Index, Buffer] = {**encoded.large, **in_app}
         self._packages = Packages(encoded.directories, self.values.__setitem__)
         self.machine = machine
         self.view = machine.view
         self.started_at = 0.0
         self.printing: OutputSink | None = None
-        self._home = home
+        self._host = host
         self._observer = None if on_event is None else Observer(self.view, on_event)
         self._journal = journal
         self._on_result = on_result
@@ -145,7 +145,7 @@ class RunnerActor:
         """Have the machine handle an event."""
         self._driver.feed(event)
 
-    def heard(self, name: str, message: AboutRun) -> None:
+    def message_received(self, name: str, message: AboutRun) -> None:
         """Handle a message from a node about this run."""
         self._driver.feed(MessageFromNode(name, message))
         self._wake_waiters()
@@ -217,7 +217,7 @@ class RunnerActor:
             elif not answer.done():
                 answer.set_result(value)
 
-        give_up = self._home.bring(self.run, index, nbytes, holders, done)
+        give_up = self._host.fetch(self.run, index, nbytes, holders, done)
         self._fetches.add(answer)
         try:
             return await answer
@@ -257,9 +257,9 @@ class RunnerActor:
     def _perform(self, effect: RunEffect) -> None:
         match effect:
             case SendToNode(name, message):
-                self._home.send(name, message)
+                self._host.send(name, message)
             case FetchResult(index, nbytes, holders):
-                self._bring_home(index, nbytes, list(holders))
+                self._fetch_result(index, nbytes, list(holders))
             case FunctionObserved() | TransferObserved() | NodeJoinObserved() | NodeLeaveObserved():
                 if self._observer is not None:
                     self._observer.observed(effect)
@@ -269,7 +269,7 @@ class RunnerActor:
                 self._finish(effect)
             case RunForgotten():
                 self._driver.close()
-                self._home.forget(self.run)
+                self._host.forget(self.run)
                 self._set_forgotten()
             case _:
                 assert_never(effect)
@@ -284,9 +284,9 @@ class RunnerActor:
         if self._journal is not None:
             self._journal.record(entries)
         if self._on_result is not None:
-            self._tell_results(entries, self._on_result)
+            self._report_results(entries, self._on_result)
 
-    def _tell_results(self, entries: list[Entry], tell: Callable[[FunctionId, Any], object]) -> None:
+    def _report_results(self, entries: list[Entry], report: Callable[[FunctionId, Any], object]) -> None:
         for entry in entries:
             if entry.value is None:
                 continue
@@ -301,9 +301,9 @@ class RunnerActor:
                     ),
                 )
                 continue
-            tell(function_id, value)
+            report(function_id, value)
 
-    def _bring_home(self, index: Index, nbytes: int, holders: list[str]) -> None:
+    def _fetch_result(self, index: Index, nbytes: int, holders: list[str]) -> None:
         earlier = self._give_up.pop(index, None)
         if earlier is not None:
             earlier()
@@ -319,7 +319,7 @@ class RunnerActor:
                 transfer = Transfer(index, APP, nbytes, began_at, self._loop.time())
                 self._driver.feed(ResultFetched(index, transfer if was_on_its_way else None))
 
-        self._give_up[index] = self._home.bring(self.run, index, nbytes, holders, done)
+        self._give_up[index] = self._host.fetch(self.run, index, nbytes, holders, done)
 
     def _finish(self, end: RunEnded) -> None:
         if not self._finished.done():
@@ -346,9 +346,9 @@ class RunnerActor:
             return AbortMachine(self.run, _as_ours(error), nodes)
         # Not even that could be carried out: nobody waits for what nodes answer.
         self._abandon(_as_ours(error))
-        self._home.forget(self.run)
+        self._host.forget(self.run)
         for name in nodes:
-            self._home.send(name, Close(self.run))
+            self._host.send(name, Close(self.run))
         return None
 
     def _abandon(self, error: HandoffError) -> None:

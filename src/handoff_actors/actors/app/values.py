@@ -54,7 +54,7 @@ class AppValues:
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
 
-    def bring(
+    def fetch(
         self,
         run: RunId,
         index: Index,

@@ -19,7 +19,7 @@ from handoff_actors.actors.node.memory import MemoryWatch
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
-from handoff_actors.core.node.crash import last_words
+from handoff_actors.core.node.crash import crash_report
 from handoff_actors.core.node.events import (
     Advertise,
     CancelCoroutine,
@@ -246,13 +246,15 @@ class NodeActor:
         self._left.set()
         # Not now: whoever has fed the machine is still at work with what is to be closed.
         self._ending = asyncio.get_running_loop().create_task(self._end(), name=f"end of node {self.name}")
-        words = last_words(error, self._driver.broken_by)
+        report = crash_report(error, self._driver.broken_by)
         for peer, service in self._peers.items():
-            service.send(peer, words)
+            service.send(peer, report)
 
     # --- Peers --------------------------------------------------------------------------------------------------
 
-    def hear(self, peer: PeerId, messages: Iterable[ToNode], service: Service, *, has_lease: bool) -> None:
+    def messages_received(
+        self, peer: PeerId, messages: Iterable[ToNode], service: Service, *, has_lease: bool
+    ) -> None:
         """Handle messages of a peer."""
         if self.crashed.done():
             return
@@ -312,7 +314,7 @@ class NodeActor:
         if peer not in self._peers:
             self._peers[peer] = service
             self._feed(PeerConnected(peer, has_lease, hello.name))
-        if hello.advert is not None and self._introductions.is_news(peer, hello.advert):
+        if hello.advert is not None and self._introductions.is_first(peer, hello.advert):
             self._cluster.node_introduced(hello.advert)
         members = [self.advert(), *self._cluster.members()]
         service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self._cluster.suspects()))
@@ -434,7 +436,7 @@ class NodeActor:
         tickets = [(run, Ticket(index, attempt)) for run, index, attempt in jobs]
         self._feed(WorkerRecalled(worker, tickets))
 
-    def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
+    def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """See WorkerEvents."""
         self._feed(OutputReceived(run, said))
 

@@ -23,17 +23,17 @@ def main() -> None:
     log_to_stderr(level)
 
     def ready(node: NodeActor) -> None:
-        _tell(app, {"address": node.address, "incarnation": node.incarnation})
+        _report(app, {"address": node.address, "incarnation": node.incarnation})
 
     try:
         uvloop.run(run_daemon(DaemonOptions(credentials=Credentials.chosen(), **options), ready))
     except (HandoffError, OSError) as error:
         if app.closed:
             raise
-        _tell(app, {"error": str(error)})
+        _report(app, {"error": str(error)})
         sys.exit(1)
 
 
-def _tell(app: TextIO, facts: dict[str, str]) -> None:
+def _report(app: TextIO, facts: dict[str, str]) -> None:
     with app:
         json.dump(facts, app)

@@ -64,9 +64,9 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
             return
         ready(node)
         async with asyncio.TaskGroup() as tasks:
-            told = tasks.create_task(signals.next(), name="first signal")
-            await asyncio.wait((told, node.crashed), return_when=asyncio.FIRST_COMPLETED)
-            told.cancel()
+            signalled = tasks.create_task(signals.next(), name="first signal")
+            await asyncio.wait((signalled, node.crashed), return_when=asyncio.FIRST_COMPLETED)
+            signalled.cancel()
         if not node.crashed.done():
             await _drain(node, options.drain_s, signals)
         if node.crashed.done():

@@ -15,7 +15,9 @@ class PeerListener(Protocol):
     def protocol_errors(self) -> ProtocolErrors:
         """Counts strangers, and messages that are not in the protocol."""
 
-    def hear(self, peer: PeerId, messages: list[ToNode], service: Service, *, has_lease: bool) -> None:
+    def messages_received(
+        self, peer: PeerId, messages: list[ToNode], service: Service, *, has_lease: bool
+    ) -> None:
         """Take messages of one peer, which can be answered over `service`."""
 
     def malformed(self, peer: PeerId, reason: str, service: Service) -> None:
@@ -38,7 +40,7 @@ class Door:
 
     def received(self, peer: PeerId, messages: list[ToNode]) -> None:
         """See ServiceHandler."""
-        self._node.hear(peer, messages, self.service, has_lease=self._has_lease)
+        self._node.messages_received(peer, messages, self.service, has_lease=self._has_lease)
 
     def malformed(self, peer: PeerId, reason: str) -> None:
         """See ServiceHandler."""

@@ -35,8 +35,8 @@ class LocalNode:
         self.address = ""
         ours, theirs = os.pipe()
         self._pipe = os.fdopen(ours, "rb", buffering=0)
-        told = {"name": name, "lives_with": os.getpid(), **options}
-        arguments = [str(theirs), level, json.dumps(told), *_own_path()]
+        settings = {"name": name, "lives_with": os.getpid(), **options}
+        arguments = [str(theirs), level, json.dumps(settings), *_own_path()]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
                 [sys.executable, "-c", _BOOT, *arguments],

@@ -38,13 +38,13 @@ class AttemptReports:
 
     def started(self, effects: Iterable[NodeEffect]) -> list[NodeEffect]:
         """Tell watched runs which attempts workers are being given."""
-        told: list[NodeEffect] = []
+        reports: list[NodeEffect] = []
         for effect in effects:
             run = self._clients.live(effect.run) if isinstance(effect, RunJobs) else None
             if isinstance(effect, RunJobs) and run is not None and effect.run in self._clients.watched:
                 tickets = [ticket for job in effect.jobs for ticket in tickets_of(job)]
-                told.append(Reply(run.peer, Started(effect.run, tickets)))
-        return told
+                reports.append(Reply(run.peer, Started(effect.run, tickets)))
+        return reports
 
     def said(self, run: RunId, said: Sequence[Said]) -> list[NodeEffect]:
         """Forward what functions have printed or logged."""
@@ -95,40 +95,40 @@ class AttemptReports:
         failed = failure(
             event.run, held.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
         )
-        return [Reply(run.peer, failed), *self._parted((event.run, ticket) for ticket in behind)]
+        return [Reply(run.peer, failed), *self._report_separated((event.run, ticket) for ticket in behind)]
 
     def recalled(self, event: WorkerRecalled, now: float) -> list[NodeEffect]:
         """Queue again what a worker has given back without starting it."""
-        return self._parted(self._scheduler.recalled(event.worker, event.jobs, now))
+        return self._report_separated(self._scheduler.recalled(event.worker, event.jobs, now))
 
     def exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
         """Report what a worker that has ended takes with it."""
         effects: list[NodeEffect] = []
-        casualties, parted = self._scheduler.exited(event.worker, now)
-        for casualty in casualties:
-            run, job = self._clients.live(casualty.run), casualty.job
+        lost_jobs, separated = self._scheduler.exited(event.worker, now)
+        for lost in lost_jobs:
+            run, job = self._clients.live(lost.run), lost.job
             assert run is not None, "workers serve runs that are open"
             # It may have died with its result half written.
-            effects.append(DiscardValue(casualty.run, job.index, job.attempt))
-            match casualty.kind:
+            effects.append(DiscardValue(lost.run, job.index, job.attempt))
+            match lost.kind:
                 case "timeout":
                     reason = too_long(run.templates[job.template])
                 case "memory" | "worker":
-                    reason = casualty.reason or how_it_ended(event)
+                    reason = lost.reason or how_it_ended(event)
                 case _:
-                    assert_never(casualty.kind)
-            effects.append(Reply(run.peer, death(casualty.run, job, casualty.kind, reason, event)))
-        effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in parted]
-        return effects + self._parted(parted)
+                    assert_never(lost.kind)
+            effects.append(Reply(run.peer, death(lost.run, job, lost.kind, reason, event)))
+        effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in separated]
+        return effects + self._report_separated(separated)
 
-    def _parted(self, members: Iterable[tuple[RunId, Ticket]]) -> list[NodeEffect]:
+    def _report_separated(self, members: Iterable[tuple[RunId, Ticket]]) -> list[NodeEffect]:
         """Tell runs of members of units that no longer run as part of one."""
         by_run: dict[RunId, list[Ticket]] = {}
         for run, ticket in members:
             by_run.setdefault(run, []).append(ticket)
         client_runs = ((self._clients.live(run), run, tickets) for run, tickets in by_run.items())
         return [
-            Reply(client_run.peer, Recalled(run, tickets, is_parted=True))
+            Reply(client_run.peer, Recalled(run, tickets, is_separated=True))
             for client_run, run, tickets in client_runs
             if client_run is not None
         ]

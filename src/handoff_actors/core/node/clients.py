@@ -122,7 +122,7 @@ class Clients:
         self._peers_ever += 1
         self._peers[peer] = Client(self._peers_ever, now + self._lease_s if has_lease else None, name)
 
-    def heard(self, peer: PeerId, now: float) -> bool:
+    def renew_lease(self, peer: PeerId, now: float) -> bool:
         """Renew a peer's lease. Returns False for a peer that is unknown or has left."""
         state = self._peers.get(peer)
         if state is None or state.is_gone:

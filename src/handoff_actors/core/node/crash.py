@@ -18,7 +18,7 @@ from handoff_actors.wire.messages.runs import Assign, Close, Copy, Crashed, Reca
 MOST_REASON = 1000
 
 
-def last_words(error: Exception, event: NodeEvent | None) -> Crashed:
+def crash_report(error: Exception, event: NodeEvent | None) -> Crashed:
     """Tell all peers why the node ends. `event` is what it was handling; None where time alone had passed."""
     return Crashed(_run_of(event), f"{type(error).__name__}: {error}"[:MOST_REASON])
 

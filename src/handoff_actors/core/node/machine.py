@@ -204,7 +204,7 @@ class NodeMachine:
                 assert_never(event)
 
     def _received(self, event: MessageFromPeer, now: float) -> list[NodeEffect]:
-        if not self._clients.heard(event.peer, now):
+        if not self._clients.renew_lease(event.peer, now):
             return []
         try:
             return self._act_on(event, now)
@@ -279,8 +279,8 @@ class NodeMachine:
         run = self._clients.open(peer, message.run)
         self._scheduler.templates[message.run] = run.templates
         here, missing = self._inputs.await_copies(message.run, message.values)
-        told: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
-        return [*told, *run.fetches(message.run, missing, now)]
+        reports: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
+        return [*reports, *run.fetches(message.run, missing, now)]
 
     def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
         templates = self._scheduler.templates.get(run)
@@ -362,11 +362,11 @@ class NodeMachine:
             return []
         kind: FailureKind = "store" if event.has_no_room else "input"
         lost = None if event.has_no_room else event.index
-        told: list[FromNode] = [failure(event.run, job, kind, event.reason, lost=lost) for job in jobs]
+        reports: list[FromNode] = [failure(event.run, job, kind, event.reason, lost=lost) for job in jobs]
         behind = [ticket for job in jobs for ticket in tickets_of(job)[1:]]
-        told += [Recalled(event.run, behind, is_parted=True)] if behind else []
-        told += [Copied(event.run, [], [event.index])] if is_copy else []
-        return [Reply(run.peer, message) for message in told]
+        reports += [Recalled(event.run, behind, is_separated=True)] if behind else []
+        reports += [Copied(event.run, [], [event.index])] if is_copy else []
+        return [Reply(run.peer, message) for message in reports]
 
     def _spilled(self, event: ValueSpilled | SpillFailed, now: float) -> list[NodeEffect]:
         if isinstance(event, SpillFailed):

@@ -50,7 +50,7 @@ def check_jobs(message: Assign, known: dict[int, Template]) -> None:
     templates = ChainMap(_new_templates(message.templates, known), known) if message.templates else known
     for job in message.jobs:
         if job.then:
-            _check_unit(job, templates)
+            _check_fused_group(job, templates)
         elif job.template not in templates:
             raise _unknown_template(job, job.template)
         for arg in job.args:
@@ -96,7 +96,7 @@ class Introductions:
     def __init__(self) -> None:
         self._by_peer: dict[PeerId, Incarnation] = {}
 
-    def is_news(self, peer: PeerId, advert: Advert) -> bool:
+    def is_first(self, peer: PeerId, advert: Advert) -> bool:
         """True if the peer introduces a node for the first time. Raises RemoteProtocolError if it has introduced another."""
         known = self._by_peer.get(peer)
         if known is None:
@@ -111,7 +111,7 @@ class Introductions:
         self._by_peer.pop(peer, None)
 
 
-def _check_unit(job: Job, templates: Mapping[int, Template]) -> None:
+def _check_fused_group(job: Job, templates: Mapping[int, Template]) -> None:
     for member in (job, *job.then):
         if member.template not in templates:
             raise _unknown_template(member, member.template)

@@ -69,7 +69,7 @@ class WorkerRoster:
     def started(self, worker: WorkerId, pid: int, now: float) -> None:
         """Note that a worker is ready."""
         state = self.workers[worker]
-        state.pid, state.heard_at = pid, now
+        state.pid, state.last_message_at = pid, now
         self._failed_starts = 0
         self.set_free(state, now)
 

@@ -72,7 +72,7 @@ class WorkerScheduler:
         if lane is not None:
             state.is_held_up = False
             lane.learn(seconds / len(accepted))
-        self._heard(state, now)
+        self._message_received(state, now)
         return accepted
 
     def failed(
@@ -84,11 +84,11 @@ class WorkerScheduler:
         if state is None or held is None or held.job.attempt != attempt:
             return None, []
         self._take_from(state, (run, index))
-        behind = [] if held.head is None else list(state.unit(held.head))
+        behind = [] if held.head is None else list(state.fused_group(held.head))
         for ticket in behind:
             self._take_from(state, (run, ticket.index))
         state.is_held_up = False
-        self._heard(state, now)
+        self._message_received(state, now)
         return held, behind
 
     def recalled(
@@ -100,7 +100,7 @@ class WorkerScheduler:
             return []
         state.recalled, state.is_held_up = False, True
         back: dict[JobLane, list[Job]] = {}
-        parted: list[tuple[RunId, Ticket]] = []
+        separated: list[tuple[RunId, Ticket]] = []
         heads: set[Key] = set()
         for run, ticket in tickets:
             held = state.held.get((run, ticket.index))
@@ -113,11 +113,11 @@ class WorkerScheduler:
                 heads.add((run, ticket.index))
                 back.setdefault(held.lane, []).append(held.job)
             elif (run, held.head.index) not in heads:
-                parted.append((run, ticket))
+                separated.append((run, ticket))
         for lane, jobs in back.items():
             self.queue.put_back(lane, jobs)
-        self._heard(state, now)
-        return parted
+        self._message_received(state, now)
+        return separated
 
     def exited(self, worker: WorkerId, now: float) -> tuple[list[LostJob], list[tuple[RunId, Ticket]]]:
         """Remove a worker that has ended. Its jobs are queued again, but for the one that killed it or exceeded its time limit.
@@ -126,8 +126,8 @@ class WorkerScheduler:
         """
         state = self.roster.left(worker, now)
         alone = len(state.held) == 1
-        casualties: list[LostJob] = []
-        parted: list[tuple[RunId, Ticket]] = []
+        lost_jobs: list[LostJob] = []
+        separated: list[tuple[RunId, Ticket]] = []
         # Backwards, since each that is queued again goes in front.
         for (run, _), held in reversed(state.held.items()):
             if held.claim is not None:
@@ -136,14 +136,14 @@ class WorkerScheduler:
                 continue
             kind = _loss_of(held, state, is_alone=alone)
             if kind is not None:
-                casualties.append(LostJob(held.job, run, kind, state.reason))
+                lost_jobs.append(LostJob(held.job, run, kind, state.reason))
             elif held.head is not None:
-                parted.append((run, Ticket(held.job.index, held.job.attempt)))
+                separated.append((run, Ticket(held.job.index, held.job.attempt)))
             else:
                 self._queue_again(run, held, suspect=state.verdict in {None, "memory"})
         if state.claim is not None:
             self.ledger.release(state.claim)
-        return casualties, parted
+        return lost_jobs, separated
 
     def stop_run(self, run: RunId, now: float) -> list[NodeEffect]:
         """Remove a run's jobs from the queue and the workers. Its templates must be gone already."""
@@ -271,7 +271,7 @@ class WorkerScheduler:
             self._make_room(lane, devices, effects)
             return False
         del self.roster.idle[state.worker]
-        state.lane, state.lent_at, state.heard_at = lane, now, now
+        state.lane, state.lent_at, state.last_message_at = lane, now, now
         state.used_before_nbytes = state.used_nbytes
         state.claim = self.ledger.claim(lane.cost) if lane.cost else None
         if devices is not None:
@@ -357,8 +357,8 @@ class WorkerScheduler:
         if held.claim is not None:
             self.ledger.release(held.claim)
 
-    def _heard(self, state: WorkerState, now: float) -> None:
-        state.heard_at = now
+    def _message_received(self, state: WorkerState, now: float) -> None:
+        state.last_message_at = now
         if state.held or state.is_async:
             return
         if state.claim is not None:

@@ -49,7 +49,7 @@ class WorkerState(Struct, eq=False):
     claim: Claim | None = None
     #: The GPUs that it has been bound to for life: CUDA reads its environment only once.
     devices: tuple[int, ...] | None = None
-    heard_at: float = 0.0
+    last_message_at: float = 0.0
     #: True once it has been asked to give back the jobs that it has not started.
     recalled: bool = False
     #: True while it runs a long job and has given back the rest: it gets no more until that job has ended.
@@ -61,7 +61,7 @@ class WorkerState(Struct, eq=False):
     used_nbytes: int = 0
     used_before_nbytes: int = 0
 
-    def unit(self, head: Job) -> Iterator[Ticket]:
+    def fused_group(self, head: Job) -> Iterator[Ticket]:
         """The attempts of a unit that it still holds."""
         for held in self.held.values():
             if held.head is head:
@@ -82,7 +82,7 @@ class WorkerState(Struct, eq=False):
     def recalls_at(self, *, is_wanted: bool) -> float:
         """The time at which its silence has lasted too long; later while no other worker could start what it holds up."""
         seconds = 0.0 if is_wanted or self.lane is None else self.lane.seconds or 0.0
-        return self.heard_at + max(SILENCE_S, 2 * seconds)
+        return self.last_message_at + max(SILENCE_S, 2 * seconds)
 
 
 class LostJob(Struct, frozen=True):

@@ -16,7 +16,7 @@ class Completion:
         self._run = run
         #: None while the run goes on.
         self.outcome: RunEnded | None = None
-        self.is_said = False
+        self.is_reported = False
         self.is_let_go = False
         self._is_forgotten = False
         #: Nodes that have been sent something of this run and have not closed it.
@@ -58,10 +58,10 @@ class Completion:
         to_close = sorted(self._open - self._closing - stay)
         self._closing.update(to_close)
         effects: list[RunEffect] = [SendToNode(name, Close(self._run)) for name in to_close]
-        if not self.is_said and (went_well or not self._open):
-            self.is_said = True
+        if not self.is_reported and (went_well or not self._open):
+            self.is_reported = True
             effects.append(self.outcome)
-        if self.is_said and not self._open and not self._is_forgotten:
+        if self.is_reported and not self._open and not self._is_forgotten:
             self._is_forgotten = True
             effects.append(RunForgotten())
         return effects

@@ -107,9 +107,9 @@ class Drain:
         if not self._leaving or not self._completion.keeps_values:
             return []
         effects: list[RunEffect] = []
-        for tell in self._copies():
-            self._completion.sent_to(tell.name)
-            effects.append(tell)
+        for message in self._copies():
+            self._completion.sent_to(message.name)
+            effects.append(message)
         for name in self._free_to_go():
             effects += self._completion.close_at(name)
             self._recovery.lose_all_of(name, now, f"node {name!r} leaves")

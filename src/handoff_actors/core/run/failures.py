@@ -40,7 +40,7 @@ def function_failed(
         printed=traces.printed,
     )
     if story is not None:
-        error.tell(story)
+        error.set_story(story)
     if failed.kind == "timeout":
         error.__cause__ = TimeoutError(failed.reason)
     return error

@@ -57,7 +57,7 @@ from handoff_actors.wire.messages.runs import (
 
 #: Why a function may come back unstarted: in a word for its story, and as a reason.
 _RECALLED: Final[tuple[Departed, str]] = ("recalled", "the node gave it back unasked")
-_PARTED: Final[tuple[Departed, str]] = ("recalled", "it was not to go with the others of its unit")
+_SEPARATED: Final[tuple[Departed, str]] = ("recalled", "it was not to go with the others of its unit")
 _STOLEN: Final[tuple[Departed, str]] = ("stolen", "")
 
 
@@ -139,7 +139,7 @@ class RunMachine:
         """Take one event."""
         match event:
             case MessageFromNode(name, message):
-                self._heard(name, message, now)
+                self._message_received(name, message, now)
             case NodeUp():
                 self._node_up(event, now)
             case NodeDown():
@@ -147,7 +147,7 @@ class RunMachine:
             case ResultFetched():
                 self._fetched(event)
             case ResultFetchFailed(index, reason):
-                self._not_brought_home(index, reason, now)
+                self._result_fetch_failed(index, reason, now)
             case Cancel(error):
                 self._fail(error, cancelled=error is None)
             case Release():
@@ -201,7 +201,7 @@ class RunMachine:
     @property
     def is_over(self) -> bool:
         """Tell whether `RunEnded` has been among the effects."""
-        return self._completion.is_said
+        return self._completion.is_reported
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class RunMachine:
 
     # --- Reports ------------------------------------------------------------------------------------------------
 
-    def _heard(  # noqa: C901, PLR0912 - one table
+    def _message_received(  # noqa: C901, PLR0912 - one table
         self, name: str, message: AboutRun, now: float
     ) -> None:
         node = self.scheduler.nodes.get(name)
@@ -327,7 +327,7 @@ class RunMachine:
 
     def _take_over(self, index: Index, reused: ReusedResult, now: float) -> None:
         self.state.set_reused(index, reused, now)
-        if reused.is_home:
+        if reused.is_in_app:
             self._result_fetch.arrived(index)
         for dependent in self._plan.dependents[index]:
             self.state.missing[dependent] -= 1
@@ -345,11 +345,11 @@ class RunMachine:
     def _fetched(self, event: ResultFetched) -> None:
         if event.transfer is not None:
             self.state.transfers.append(event.transfer)
-            self._observing.brought_home(event.transfer)
+            self._observing.result_fetched(event.transfer)
         self._result_fetch.arrived(event.index)
         self._recording.note(event.index)
 
-    def _not_brought_home(self, index: Index, reason: str, now: float) -> None:
+    def _result_fetch_failed(self, index: Index, reason: str, now: float) -> None:
         self._result_fetch.stayed_away(index)
         if index not in self._result_fetch.pending:
             return
@@ -367,9 +367,9 @@ class RunMachine:
 
     def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
         what, why = _RECALLED
-        if message.is_parted:
+        if message.is_separated:
             # The node takes more: it only has no use for these as they were sent.
-            what, why = _PARTED
+            what, why = _SEPARATED
         elif node.is_recalling:
             what, why = _STOLEN
             node.is_recalling = False
@@ -455,12 +455,12 @@ class RunMachine:
                 self._completion.decide(RunEnded(None))
         self._effects += self._drain.settle(now)
         if self._completion.outcome is None:
-            tells = self.scheduler.dispatch(now, self._observing.sent if self._observing.is_on else None)
-            tells += self._work_stealing.recalls(now)
-            for tell in tells:
-                self._completion.sent_to(tell.name)
-            self._effects += tells
-            self._effects += self._result_fetch.next_to_bring()
+            messages = self.scheduler.dispatch(now, self._observing.sent if self._observing.is_on else None)
+            messages += self._work_stealing.recalls(now)
+            for message in messages:
+                self._completion.sent_to(message.name)
+            self._effects += messages
+            self._effects += self._result_fetch.next_fetches()
         else:
             self._effects += self._completion.wind_up(self._drain.holders())
         self._effects += self._recording.take()

@@ -23,16 +23,16 @@ class Observing:
     def __init__(self, state: RunState, *, is_on: bool) -> None:
         self._state = state
         self.is_on = is_on
-        self._told: list[RunEffect] = []
+        self._observations: list[RunEffect] = []
 
     def function(self, kind: FunctionChange, index: Index, node: str, reason: str = "") -> None:
         """Tell that something has happened to a function."""
         if self.is_on:
-            self._told.append(FunctionObserved(kind, index, node, self._state.attempt[index], reason))
+            self._observations.append(FunctionObserved(kind, index, node, self._state.attempt[index], reason))
 
     def sent(self, observed: FunctionObserved) -> None:
         """Tell that a function leaves for a node."""
-        self._told.append(observed)
+        self._observations.append(observed)
 
     def started(self, name: str, tickets: Iterable[Ticket]) -> None:
         """Tell that workers of a node have functions in hand."""
@@ -43,27 +43,29 @@ class Observing:
     def fetched(self, name: str, fetched: Iterable[Fetched]) -> None:
         """Tell that a node has fetched values into its store."""
         if self.is_on:
-            self._told += [
+            self._observations += [
                 TransferObserved(entry.index, name, entry.nbytes, entry.took_s) for entry in fetched
             ]
 
-    def brought_home(self, transfer: Transfer) -> None:
+    def result_fetched(self, transfer: Transfer) -> None:
         """Tell that the app has fetched a value."""
         if self.is_on:
             took_s = transfer.ended_at - transfer.began_at
-            self._told.append(TransferObserved(transfer.index, transfer.node, transfer.nbytes, took_s))
+            self._observations.append(
+                TransferObserved(transfer.index, transfer.node, transfer.nbytes, took_s)
+            )
 
     def joined(self, node: NodeUp) -> None:
         """Tell that a node takes part."""
         if self.is_on:
-            self._told.append(NodeJoinObserved(node.name, node.capabilities))
+            self._observations.append(NodeJoinObserved(node.name, node.capabilities))
 
     def left(self, name: str, reason: str) -> None:
         """Tell that a node is gone."""
         if self.is_on:
-            self._told.append(NodeLeaveObserved(name, reason))
+            self._observations.append(NodeLeaveObserved(name, reason))
 
     def take(self) -> list[RunEffect]:
         """Drain the observations not yet told."""
-        told, self._told = self._told, []
-        return told
+        observations, self._observations = self._observations, []
+        return observations

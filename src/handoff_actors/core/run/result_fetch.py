@@ -35,7 +35,7 @@ class ResultFetch:
         self._under_way.pop(index, None)
         self._waiting[index] = None
 
-    def next_to_bring(self) -> list[FetchResult]:
+    def next_fetches(self) -> list[FetchResult]:
         """Fetch the next values that there is room for in the window."""
         effects: list[FetchResult] = []
         for index in list(self._waiting):

@@ -58,7 +58,7 @@ class ReusedResult(Struct, frozen=True):
     #: The encoded value, or how long one is that is not inline.
     value: bytes | int
     #: Of one that is not inline: whether the app has it. If not, nobody has it, and nobody needs it.
-    is_home: bool = False
+    is_in_app: bool = False
 
 
 def fingerprints(plan: Plan, digests: Digests, combine: Combine) -> list[bytes]:

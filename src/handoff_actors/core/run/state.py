@@ -188,7 +188,7 @@ class RunState:
         self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = now
         if isinstance(reused.value, int):
             self.stored[index] = StoredResult(reused.value, [])
-            if reused.is_home:
+            if reused.is_in_app:
                 self.add_holder(index, APP)
         else:
             self.inline[index] = reused.value

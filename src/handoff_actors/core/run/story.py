@@ -172,7 +172,7 @@ class StoryLog:
         """Tell the story of a function; `departures` are its own, for a caller that has sorted them."""
         if departures is None:
             departures = [departure for departure in self._kept if departure.index == index]
-        entries = [*self._told_of_attempts(index, departures), *self._latest_attempt(index)]
+        entries = [*self._entries_of_attempts(index, departures), *self._latest_attempt(index)]
         return self._story(entries)
 
     def story_of_node(self, name: str) -> Story:
@@ -181,7 +181,9 @@ class StoryLog:
         entries = [
             entry
             for index in dict.fromkeys(departure.index for departure in departures)
-            for entry in self._told_of_attempts(index, [each for each in departures if each.index == index])
+            for entry in self._entries_of_attempts(
+                index, [each for each in departures if each.index == index]
+            )
         ]
         for index, node in enumerate(self._state.node):
             if node == name and not self._state.is_reused(index):
@@ -193,7 +195,7 @@ class StoryLog:
         in_order = sorted(dict.fromkeys(entries), key=lambda entry: entry.at_s)
         return Story(tuple(in_order), self.dropped)
 
-    def _told_of_attempts(self, index: Index, departures: Sequence[Departure]) -> Iterator[StoryEntry]:
+    def _entries_of_attempts(self, index: Index, departures: Sequence[Departure]) -> Iterator[StoryEntry]:
         for departure in departures:
             if departure.attempt:
                 yield self._step("sent", index, departure.attempt, departure.ran_on, departure.sent_at)

@@ -101,7 +101,7 @@ class Recalled(Message, frozen=True, tag=34):
     run: RunId
     jobs: list[Ticket]
     #: True: sent without a `Recall`, for members of a fused unit that the node has split.
-    is_parted: bool = False
+    is_separated: bool = False
 
 
 class Copied(Message, frozen=True, tag=42):

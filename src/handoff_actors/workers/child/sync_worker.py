@@ -157,7 +157,7 @@ class SyncWorker:
             ended = perf_counter()
             self._end_output((run, index, attempt))
             self._outbox.failed((run, index, attempt), failure(error), ended - started)
-            self._skip_unit()
+            self._skip_fused_group()
         else:
             self._is_interruptible = False
             ended = perf_counter()
@@ -185,7 +185,7 @@ class SyncWorker:
         if dropped is not None:
             self._outbox.printed(key, dropped)
 
-    def _skip_unit(self) -> None:
+    def _skip_fused_group(self) -> None:
         """Drop the rest of the unit of a job that has failed."""
         while self._queue and self._queue[0][5]:
             self._queue.popleft()

@@ -74,7 +74,7 @@ class WorkerEvents(Protocol):
     def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
         """The worker gave back these jobs; once for each recall, unless it ends first."""
 
-    def functions_said(self, run: RunId, said: Sequence[Said]) -> None:
+    def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """Functions have printed or logged this; comes before their ends."""
 
     def worker_exited(
@@ -228,7 +228,7 @@ class WorkerPool:
 
     def _start_zygote(self) -> ZygoteLink:
         self._close_output_reader()
-        reader = self._output_reader = OutputReader(self._events.functions_said)
+        reader = self._output_reader = OutputReader(self._events.output_received)
         assert reader.write_end is not None
         zygote = ZygoteLink(
             self._store,
@@ -296,7 +296,7 @@ class WorkerPool:
             self._output_reader.drain()
         for (run, index, attempt), lines in message.dropped:
             if lines:
-                self._events.functions_said(run, [Dropped(index, attempt, lines)])
+                self._events.output_received(run, [Dropped(index, attempt, lines)])
 
     def _reported(self, ended: ProcessEnded) -> None:
         traces = Traces(ended.peak_nbytes, printed=ended.printed)

@@ -57,8 +57,8 @@ def chain(length: int, **options: object) -> list[Function]:
     ]
 
 
-def parted(name: str, *indices: int) -> MessageFromNode:
-    return MessageFromNode(name, Recalled(RUN, [Ticket(index, 1) for index in indices], is_parted=True))
+def separated(name: str, *indices: int) -> MessageFromNode:
+    return MessageFromNode(name, Recalled(RUN, [Ticket(index, 1) for index in indices], is_separated=True))
 
 
 # --- Members ----------------------------------------------------------------------------------------------------
@@ -67,10 +67,10 @@ def parted(name: str, *indices: int) -> MessageFromNode:
 def test_chain_of_quick_functions_is_one_fused_group() -> None:
     run = quick_run(*chain(4))
 
-    (tell,) = run.start(0.0, [node_up("a")])
+    (effect,) = run.start(0.0, [node_up("a")])
 
-    assert fused_groups([tell]) == [[0, 1, 2, 3]]
-    assert [member.args for member in job_in(tell).then] == [[Earlier(0)], [Earlier(1)], [Earlier(2)]]
+    assert fused_groups([effect]) == [[0, 1, 2, 3]]
+    assert [member.args for member in job_in(effect).then] == [[Earlier(0)], [Earlier(1)], [Earlier(2)]]
     run.check()
 
 
@@ -219,7 +219,7 @@ def test_function_fused_behind_a_failure_waits_for_its_retry_and_is_sent_by_itse
     run.start(0.0, [node_up("a")])
 
     again = run.handle(failed("a", 0), 0.1)
-    run.handle(parted("a", 1, 2), 0.1)
+    run.handle(separated("a", 1, 2), 0.1)
     then = run.handle(completed("a", done(0, attempt=2)), 0.2)
 
     assert fused_groups(again) == [[0]]

@@ -48,8 +48,8 @@ def story(seed: int) -> list[tuple[str, list[int]]]:
             for name in layer
         )
     )
-    told = assigned(run.start(0.0, nodes(2.0, n03=3.0, n05=4.0)))
-    out = [(name, index) for name, indices in told for index in indices]
+    reported = assigned(run.start(0.0, nodes(2.0, n03=3.0, n05=4.0)))
+    out = [(name, index) for name, indices in reported for index in indices]
     gone: set[str] = set()
     attempts = dict.fromkeys((index for _, index in out), 1)
     for turn in range(200):
@@ -66,12 +66,12 @@ def story(seed: int) -> list[tuple[str, list[int]]]:
             entry = done(index, attempt=attempts[index], value=value)
             effects = run.handle(completed(name, entry), turn * SCAN_S_PER_NODE / 10)
         run.check()
-        told += assigned(effects)
+        reported += assigned(effects)
         for name, indices in assigned(effects):
             for index in indices:
                 attempts[index] = attempts.get(index, 0) + 1
                 out.append((name, index))
-    return told
+    return reported
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -82,11 +82,11 @@ def hooked() -> RunMachine:
 def test_hook_works_on_its_producers_node_for_the_node_of_its_consumer() -> None:
     run = hooked()
 
-    (tell,) = run.handle(completed("a", done(0)), 0.1)
+    (effect,) = run.handle(completed("a", done(0)), 0.1)
     on_b = run.handle(completed("a", done(2)), 0.2)
 
-    assert assigned([tell]) == [("a", [2])]
-    assert job_in(tell).args == [b"v", Text("a"), Text("b")]
+    assert assigned([effect]) == [("a", [2])]
+    assert job_in(effect).args == [b"v", Text("a"), Text("b")]
     assert assigned(on_b) == [("b", [1])]
 
 
@@ -146,9 +146,9 @@ def test_value_of_a_hook_is_asked_for_as_its_last_attempt_made_it() -> None:
     run.handle(NodeDown("b", "gone"), 0.3)
     run.handle(node_up("c", {"gpu": 1}), 0.4)
 
-    (tell,) = run.handle(completed("a", done(2, attempt=2, value=100)), 0.5)
+    (effect,) = run.handle(completed("a", done(2, attempt=2, value=100)), 0.5)
 
-    assert job_in(tell).args == [Ref(2, 100, ["address of a"], 2)]
+    assert job_in(effect).args == [Ref(2, 100, ["address of a"], 2)]
 
 
 def test_value_of_a_hook_stays_with_a_leaving_node_until_its_consumer_is_done() -> None:
@@ -183,8 +183,8 @@ def test_hooks_of_a_group_work_for_one_node() -> None:
     )
     run.start(0.0, [node_up("a"), node_up("b", {"gpu": 2}), node_up("c", {"gpu": 2})])
 
-    tells = run.handle(completed("a", done(0)), 0.1)
+    effects = run.handle(completed("a", done(0)), 0.1)
 
-    sent = [effect.message for effect in tells if isinstance(effect, SendToNode)]
+    sent = [effect.message for effect in effects if isinstance(effect, SendToNode)]
     jobs = [job for message in sent if isinstance(message, Assign) for job in message.jobs]
     assert [job.args[2] for job in jobs] == [Text("b"), Text("b")]
