@@ -77,7 +77,7 @@ async def test_coroutine_with_variables_does_not_share_its_process_with_others(a
     assert run.results["own"][2] != run.results["other"][2]
 
 
-async def test_chain_keeps_each_functions_variables_where_it_runs_as_a_unit(app: App) -> None:
+async def test_chain_keeps_each_functions_variables_where_it_runs_as_a_fused_group(app: App) -> None:
     def chain() -> handoff.DAG:
         dag = handoff.DAG()
         for number in range(30):

@@ -88,7 +88,7 @@ async def test_time_is_lost_to_what_the_run_was_made_to_lose_it_to(session: hand
     assert report.critical_path.time.all_s <= report.duration_s
 
 
-async def test_functions_that_travel_as_a_unit_are_shown_one_after_the_other(
+async def test_functions_that_travel_as_a_fused_group_are_shown_one_after_the_other(
     session: handoff.Session, tmp_path: Path
 ) -> None:
     dag = handoff.new()

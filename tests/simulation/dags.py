@@ -64,7 +64,7 @@ def make_work(
     is_long: bool,
     are_alike: bool,
 ) -> Work:
-    """Make up a run. Its costs are those that `offers` can meet, nearly always; if all functions are alike, they form units."""
+    """Make up a run. Its costs are those that `offers` can meet, nearly always; if all functions are alike, they are fused."""
     possible = [cost for cost in COSTS if any(holds(offer, cost) for offer in offers)]
     costs = COSTS if random.random() < 0.05 else [*possible, {"cpu": 0.25}]
     dag = _make_dag(random, size, nodes, costs)

@@ -44,7 +44,7 @@ def fused_group(*indices: int, arg: Arg | None = None, template: int = 0) -> Job
 
 
 def running(*indices: int, cost: float = 1.0) -> NodeMachine:
-    """A node with one worker that has been given a unit."""
+    """A node with one worker that has been given a fused group."""
     node = started_node()
     node.handle(said(assign([fused_group(*indices)], [template(cost={"cpu": cost})])), 1.0)
     return node
@@ -67,7 +67,7 @@ def reported(effects: list[NodeEffect]) -> list[int]:
     ]
 
 
-def test_unit_goes_to_one_worker_under_one_claim_until_its_last_member_is_done() -> None:
+def test_fused_group_goes_to_one_worker_under_one_claim_until_its_last_member_is_done() -> None:
     node = started_node({"cpu": 2.0}, workers=2)
 
     effects = node.handle(said(assign([fused_group(0, 1)], [template(cost={"cpu": 1.0})])), 1.0)
@@ -94,7 +94,7 @@ def test_what_was_to_run_behind_a_failure_is_told_of() -> None:
     node.check()
 
 
-def test_failure_in_one_unit_leaves_another_one_of_the_same_worker_alone() -> None:
+def test_failure_in_one_fused_group_leaves_another_one_of_the_same_worker_alone() -> None:
     node = running(9)
     node.handle(worker_done(done(9, ran_s=0.0001)), 1.1)
     node.handle(said(assign([fused_group(0, 1), fused_group(2, 3)], [template(cost={"cpu": 1.0})])), 1.2)
@@ -116,7 +116,7 @@ def test_worker_gives_back_what_was_to_run_behind_a_slow_member() -> None:
     node.check()
 
 
-def test_unit_that_a_worker_gives_back_whole_is_queued_whole() -> None:
+def test_fused_group_that_a_worker_gives_back_whole_is_queued_whole() -> None:
     node = started_node()
     node.handle(said(assign([fused_group(9), fused_group(0, 1)], [template(cost={"cpu": 1.0})])), 1.0)
     node.handle(worker_done(done(9, ran_s=0.0001)), 1.1)
@@ -130,7 +130,9 @@ def test_unit_that_a_worker_gives_back_whole_is_queued_whole() -> None:
     node.check()
 
 
-def test_members_of_a_unit_whose_worker_died_are_given_back_since_none_of_them_is_surely_to_blame() -> None:
+def test_members_of_a_fused_group_whose_worker_died_are_given_back_since_none_of_them_is_surely_to_blame() -> (
+    None
+):
     node = running(0, 1, 2)
     node.handle(worker_done(done(0)), 1.1)
 
@@ -141,7 +143,7 @@ def test_members_of_a_unit_whose_worker_died_are_given_back_since_none_of_them_i
     node.check()
 
 
-def test_last_member_of_a_unit_is_to_blame_for_the_death_of_its_worker() -> None:
+def test_last_member_of_a_fused_group_is_to_blame_for_the_death_of_its_worker() -> None:
     node = running(0, 1)
     node.handle(worker_done(done(0)), 1.1)
 
@@ -151,7 +153,7 @@ def test_last_member_of_a_unit_is_to_blame_for_the_death_of_its_worker() -> None
     assert (answered.index, answered.kind) == (1, "worker")
 
 
-def test_recalled_unit_is_named_member_by_member() -> None:
+def test_recalled_fused_group_is_named_member_by_member() -> None:
     node = started_node()
     node.handle(said(assign([fused_group(7), fused_group(0, 1)], [template(cost={"cpu": 1.0})])), 1.0)
 
@@ -160,7 +162,7 @@ def test_recalled_unit_is_named_member_by_member() -> None:
     assert answered == [Recalled(RUN, [Ticket(0, 1), Ticket(1, 1)])]
 
 
-def test_unit_waits_for_the_inputs_of_all_its_members_and_is_told_of_when_one_is_missing() -> None:
+def test_fused_group_waits_for_the_inputs_of_all_its_members_and_is_told_of_when_one_is_missing() -> None:
     node = started_node()
     from_afar = Job(0, 1, 0, [], None, (Job(1, 1, 0, [Earlier(0)], _ref()),))
 
@@ -173,7 +175,7 @@ def test_unit_waits_for_the_inputs_of_all_its_members_and_is_told_of_when_one_is
     assert gives(node.handle(InputFetched(RUN, 5, 10), 1.2)) == []
 
 
-def test_unit_that_waits_for_an_input_is_recalled_member_by_member() -> None:
+def test_fused_group_that_waits_for_an_input_is_recalled_member_by_member() -> None:
     node = started_node()
     node.handle(said(assign([Job(0, 1, 0, [_ref()], None, (Job(1, 1, 0, [Earlier(0)], None),))])), 1.0)
 
@@ -182,7 +184,7 @@ def test_unit_that_waits_for_an_input_is_recalled_member_by_member() -> None:
     assert answered == [Recalled(RUN, [Ticket(0, 1), Ticket(1, 1)])]
 
 
-def test_unit_that_is_refused_over_a_new_connection_is_named_member_by_member() -> None:
+def test_fused_group_that_is_refused_over_a_new_connection_is_named_member_by_member() -> None:
     node = running(5)
     node.handle(PeerConnected(LATER_APP), 1.1)
 
@@ -200,21 +202,21 @@ def test_unit_that_is_refused_over_a_new_connection_is_named_member_by_member() 
     ],
     ids=["other claim", "time limit", "coroutine"],
 )
-def test_unit_that_a_node_could_not_account_for_is_the_senders_fault(second: Template) -> None:
+def test_fused_group_that_a_node_could_not_account_for_is_the_senders_fault(second: Template) -> None:
     node = started_node()
 
     assert rejection(
         node.handle(said(Assign(RUN, [template(), second], [fused_group(0, 1, template=1)])), 1.0)
-    ).startswith("function 0 can't be the first of a unit")
+    ).startswith("function 0 can't be the first of a fused group")
 
 
-def test_units_within_units_are_the_senders_fault() -> None:
+def test_fused_groups_within_fused_groups_are_the_senders_fault() -> None:
     node = started_node()
     nested = Job(0, 1, 0, [], None, (fused_group(1, 2),))
 
     effects = node.handle(said(assign([nested]), APP), 1.0)
 
-    assert "function 0 can't be the first of a unit" in rejection(effects)
+    assert "function 0 can't be the first of a fused group" in rejection(effects)
 
 
 def test_member_without_a_template_is_the_senders_fault() -> None:

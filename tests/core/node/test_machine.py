@@ -133,7 +133,7 @@ def test_template_that_was_never_sent_is_the_senders_fault() -> None:
             assign([job(0, args=[Call(0, [Call(5, [], None)], None)])]),
             "function 0: template 5 was never sent",
         ),
-        (assign([Job(0, 1, 0, [], None, (job(0),))]), "function 0 can't be the first of a unit"),
+        (assign([Job(0, 1, 0, [], None, (job(0),))]), "function 0 can't be the first of a fused group"),
         (
             assign([Job(0, 1, 0, [], None, (job(1, args=[Call(5, [], None)]),))]),
             "function 1: template 5 was never sent",
@@ -243,7 +243,7 @@ def in_directory(number: int, index: int) -> Template:
     return replace(template(number), environment=TemplateEnvironment({}, f"/{index}", package))
 
 
-def test_directory_of_each_job_of_a_unit_is_asked_for_before_it_starts() -> None:
+def test_directory_of_each_job_of_a_fused_group_is_asked_for_before_it_starts() -> None:
     node = started_node()
     fused_group = replace(job(0), then=(job(1, number=1), job(2, number=2)))
     templates = [in_directory(0, 8), in_directory(1, 9), template(2)]

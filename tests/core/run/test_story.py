@@ -129,7 +129,7 @@ def test_functions_that_come_back_unstarted_say_why() -> None:
 
     assert [entry.text for story in stories for entry in story if entry.what in {"recalled", "stolen"}] == [
         "attempt 1 of 3 on node 'a' was called back for a node with room",
-        "attempt 1 of 1 on node 'a' came back unstarted: it was not to go with the others of its unit",
+        "attempt 1 of 1 on node 'a' came back unstarted: it was not to go with the others of its fused group",
         "attempt 1 of 'x' on node 'a' came back unstarted: the node gave it back unasked",
     ]
 

@@ -122,7 +122,7 @@ class AttemptReports:
         return effects + self._report_separated(separated)
 
     def _report_separated(self, members: Iterable[tuple[RunId, Ticket]]) -> list[NodeEffect]:
-        """Tell runs of members of units that no longer run as part of one."""
+        """Report to runs the members that no longer run as part of their fused group."""
         by_run: dict[RunId, list[Ticket]] = {}
         for run, ticket in members:
             by_run.setdefault(run, []).append(ticket)

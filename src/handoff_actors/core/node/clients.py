@@ -66,7 +66,7 @@ class ClientRun(Struct):
                 self.directories[environment.package.index] = environment.directory
 
     def packages_of(self, job: Job) -> list[Ref]:
-        """The packed directories that a job, and the rest of its unit, need."""
+        """The packed directories that a job, and the rest of its fused group, need."""
         used = {member.template for member in (job, *job.then)}
         return [self.packages[number] for number in sorted(used & self.packages.keys())]
 

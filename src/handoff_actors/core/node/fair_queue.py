@@ -168,5 +168,5 @@ class FairQueue:
 
 
 def tickets_of(job: Job) -> list[Ticket]:
-    """The attempts of a job and of the rest of its unit."""
+    """The attempts of a job and of the rest of its fused group."""
     return [Ticket(member.index, member.attempt) for member in (job, *job.then)]

@@ -169,11 +169,11 @@ class Inputs:
 
 
 def stored_inputs(job: Job) -> list[Ref]:
-    """The stored values that a job and the rest of its unit need, including those within calls."""
+    """The stored values that a job and the rest of its fused group need, including those within calls."""
     refs: list[Ref] = []
     for member in (job, *job.then) if job.then else (job,):
         for part in member.args:
-            # Most are a small value itself, or made earlier in the same unit.
+            # Most are a small value itself, or made earlier in the same fused group.
             if type(part) is Ref:
                 refs.append(part)
             elif type(part) is Call:

@@ -125,7 +125,7 @@ def _check_fused_group(job: Job, templates: Mapping[int, Template]) -> None:
     )
     indices = {member.index for member in (job, *job.then)}
     if not (is_sound and len(indices) == len(members) and not any(member.then for member in job.then)):
-        raise RemoteProtocolError(f"function {job.index} can't be the first of a unit with {members}")
+        raise RemoteProtocolError(f"function {job.index} can't be the first of a fused group with {members}")
 
 
 def _check_call(job: Job, call: Call, templates: Mapping[int, Template]) -> None:

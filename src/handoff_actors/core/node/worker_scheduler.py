@@ -78,7 +78,7 @@ class WorkerScheduler:
     def failed(
         self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, now: float
     ) -> tuple[HeldJob | None, list[Ticket]]:
-        """Take a failed job off a worker, and the rest of its unit. Returns None if the worker was not known to hold it."""
+        """Take a failed job off a worker, with the rest of its fused group. Returns None if the worker did not hold it."""
         state = self.roster.workers.get(worker)
         held = state.held.get((run, index)) if state else None
         if state is None or held is None or held.job.attempt != attempt:
@@ -94,7 +94,7 @@ class WorkerScheduler:
     def recalled(
         self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float
     ) -> list[tuple[RunId, Ticket]]:
-        """Queue again, in front, what a worker gives back. Returns the members of units whose head it keeps."""
+        """Queue the jobs that a worker gives back, in front. Returns members of fused groups whose head it keeps."""
         state = self.roster.workers.get(worker)
         if state is None:
             return []
@@ -122,7 +122,7 @@ class WorkerScheduler:
     def exited(self, worker: WorkerId, now: float) -> tuple[list[LostJob], list[tuple[RunId, Ticket]]]:
         """Remove a worker that has ended. Its jobs are queued again, but for the one that killed it or exceeded its time limit.
 
-        Returns the lost jobs, and the members of units: their inputs may have gone with the worker.
+        Returns the lost jobs, and the members of fused groups: their inputs may have gone with the worker.
         """
         state = self.roster.left(worker, now)
         alone = len(state.held) == 1

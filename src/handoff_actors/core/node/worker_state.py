@@ -29,7 +29,7 @@ class HeldJob(Struct, eq=False):
     lane: JobLane
     #: The job's own claim, on an async worker.
     claim: Claim | None = None
-    #: The first job of its unit, where that has more members.
+    #: The first job of its fused group, where that has more members.
     head: Job | None = None
     #: Why it is being cancelled.
     verdict: CancelReason | None = None
@@ -62,7 +62,7 @@ class WorkerState(Struct, eq=False):
     used_before_nbytes: int = 0
 
     def fused_group(self, head: Job) -> Iterator[Ticket]:
-        """The attempts of a unit that it still holds."""
+        """The attempts of a fused group that it still holds."""
         for held in self.held.values():
             if held.head is head:
                 yield Ticket(held.job.index, held.job.attempt)

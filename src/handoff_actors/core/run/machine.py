@@ -57,7 +57,7 @@ from handoff_actors.wire.messages.runs import (
 
 #: Why a function may come back unstarted: in a word for its story, and as a reason.
 _RECALLED: Final[tuple[Departed, str]] = ("recalled", "the node gave it back unasked")
-_SEPARATED: Final[tuple[Departed, str]] = ("recalled", "it was not to go with the others of its unit")
+_SEPARATED: Final[tuple[Departed, str]] = ("recalled", "it was not to go with the others of its fused group")
 _STOLEN: Final[tuple[Departed, str]] = ("stolen", "")
 
 

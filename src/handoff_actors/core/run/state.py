@@ -8,8 +8,8 @@ list is a bug of ours and raises. On the normal path a function waits for its in
 Everything else is a departure. An attempt that ends without a value comes back (RETURNED), rests until the run has decided
 about it or its pause is over, and then waits for its inputs anew (RESTED). A function that is ready waits again if an
 input is lost (INPUT_LOST); one that has been sent is left alone, since its node may have the input already. A value that
-is lost and still needed is made again (VALUE_LOST). A function in a unit is sent while it waits, because its inputs are
-made in the same unit; one whose value a journal has never runs (REUSED).
+is lost and still needed is made again (VALUE_LOST). A member of a fused group is sent while it waits, because its
+inputs are made in the same group; one whose value a journal has never runs (REUSED).
 
 A value is inline (its bytes are here), or stored on the nodes that hold it.
 """
@@ -159,7 +159,7 @@ class RunState:
         self.node[index] = node
         self.sent_at[index] = now
         if not self.ready_at[index]:
-            # A member of a unit may be done before it is known that what it takes is.
+            # A member of a fused group may be known to be done before its inputs are.
             self.ready_at[index] = now
         self.attempt[index] += 1
         return self.attempt[index]

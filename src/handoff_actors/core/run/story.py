@@ -213,7 +213,7 @@ class StoryLog:
         if phase == READY:
             yield self._step("ready", index, attempt + 1, "", state.ready_at[index])
         elif phase in {SENT, DONE}:
-            # A member of a unit is sent before its inputs are there.
+            # A member of a fused group is sent before its inputs are there.
             ready_at = min(state.ready_at[index], state.sent_at[index])
             yield self._step("ready", index, attempt, "", ready_at)
             yield self._step("sent", index, attempt, node, state.sent_at[index])

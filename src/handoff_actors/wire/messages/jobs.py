@@ -35,7 +35,7 @@ class Text(Message, frozen=True, tag=3):
 
 
 class Earlier(Message, frozen=True, tag=4):
-    """An argument that is the result of an earlier member of the same fused unit, on the same worker."""
+    """An argument that is the result of an earlier member of the same fused group, on the same worker."""
 
     index: Index
 
@@ -84,7 +84,7 @@ FIRST: Rank = (0, 0, 0.0)
 
 
 class Job(Message, frozen=True):
-    """One attempt at one function, and at those that run right behind it on the same worker: together a fused unit."""
+    """One attempt at one function, and at those that run right behind it on the same worker: together a fused group."""
 
     index: Index
     attempt: Attempt

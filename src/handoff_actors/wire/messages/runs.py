@@ -100,7 +100,7 @@ class Recalled(Message, frozen=True, tag=34):
 
     run: RunId
     jobs: list[Ticket]
-    #: True: sent without a `Recall`, for members of a fused unit that the node has split.
+    #: True: sent without a `Recall`, for members of a fused group that the node has split.
     is_separated: bool = False
 
 

@@ -53,7 +53,7 @@ class Evaluation:
         self._store = store
         self._inline_limit = inline_limit
         self._finish = finish
-        #: Results of earlier members of the running unit: encoded, or the attempt that has stored it.
+        #: Results of earlier members of the running fused group: encoded, or the attempt that has stored it.
         self.earlier: dict[int, bytes | int] = {}
 
     async def call(

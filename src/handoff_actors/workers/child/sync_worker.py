@@ -57,7 +57,7 @@ _FAST_S: Final = 200e-6
 _HOLD_S: Final = 1e-3
 
 #: The job's template, its run and all templates of that, the devices it may see, the job, and whether it runs behind the
-#: entry before it, as a member of the same unit.
+#: entry before it, as a member of the same fused group.
 _Entry = tuple[LoadedTemplate, RunId, dict[int, LoadedTemplate], str | None, JobRow, bool]
 
 
@@ -186,7 +186,7 @@ class SyncWorker:
             self._outbox.printed(key, dropped)
 
     def _skip_fused_group(self) -> None:
-        """Drop the rest of the unit of a job that has failed."""
+        """Drop the rest of the fused group of a job that has failed."""
         while self._queue and self._queue[0][5]:
             self._queue.popleft()
 
