@@ -37,7 +37,7 @@ def test_policy_does_what_the_page_says() -> None:
 
 
 def test_every_attribute_of_a_node_has_its_row() -> None:
-    table = (DOCS / "scheduling.md").read_text(encoding="utf-8").partition("| of a node |")[2]
+    table = (DOCS / "scheduling.md").read_text(encoding="utf-8").partition("| attribute of a node |")[2]
 
     public = [name for name in vars(handoff.NodeView) if not name.startswith("_")]
     assert [name for name in public if f"`{name}`" not in table.partition("\n\n")[0]] == []
