@@ -22,15 +22,14 @@ if TYPE_CHECKING:
         run_sync as run_sync,
         shutdown as shutdown,
     )
-    from handoff_actors.client.local_cluster import LocalCluster as LocalCluster
-    from handoff_actors.client.local_node_handle import LocalNodeHandle as LocalNodeHandle
-    from handoff_actors.client.options import (
+    from handoff_actors.client.execute_options import (
         ExecuteOptions as ExecuteOptions,
         LocalExecuteOptions as LocalExecuteOptions,
     )
+    from handoff_actors.client.local_cluster import LocalCluster as LocalCluster
+    from handoff_actors.client.local_node_handle import LocalNodeHandle as LocalNodeHandle
     from handoff_actors.client.policy import NodeView as NodeView, Policy as Policy
     from handoff_actors.client.run import (
-        FunctionReport as FunctionReport,
         Report as Report,
         Results as Results,
         Run as Run,
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
     )
     from handoff_actors.integrations.executor import Executor as Executor
     from handoff_actors.report.breakdown import Breakdown as Breakdown
+    from handoff_actors.report.function_report import FunctionReport as FunctionReport
     from handoff_actors.transport.keys import ClusterKey as ClusterKey
 
     __version__: str
@@ -97,7 +97,7 @@ _MODULES = {
     "client.local_cluster": ["LocalCluster"],
     "core.run.explain": ["Explanation"],
     "client.local_node_handle": ["LocalNodeHandle"],
-    "client.options": ["ExecuteOptions", "LocalExecuteOptions"],
+    "client.execute_options": ["ExecuteOptions", "LocalExecuteOptions"],
     "client.policy": ["NodeView", "Policy"],
     "core.run.scheduling.placement": ["Need"],
     "core.run.story": ["Story", "StoryEntry"],
@@ -127,7 +127,8 @@ _MODULES = {
     "events": ["OnEvent", "RunEvent"],
     "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new"],
     "integrations.executor": ["Executor"],
-    "client.run": ["FunctionReport", "Report", "Results", "Run", "StoredValue"],
+    "report.function_report": ["FunctionReport"],
+    "client.run": ["Report", "Results", "Run", "StoredValue"],
     "client.session": ["Session"],
     "report.breakdown": ["Breakdown"],
     "transport.keys": ["ClusterKey"],

@@ -4,15 +4,14 @@ Escapes look as in `repr`, so a backslash that was there before stays single: es
 """
 
 import re
+from functools import cache
 
 #: An ESC begins a colour only as ESC [ digits m. Any other may do what it likes to a terminal.
 _COLOUR = r"\[[0-9;:]*m"
 #: C0 but for tab and newline, DEL and C1; then characters that reorder letters or end lines, and that can't be encoded.
 #: A list, not Unicode's categories: the zero-width joiners that emoji and some scripts need are of the same one as bidi controls.
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-_HARMFUL = re.compile(rf"\r\n|\x1b(?!{_COLOUR})|(?!\x1b){_CONTROL.pattern}")
+_CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+_HARMFUL = rf"\r\n|\x1b(?!{_COLOUR})|(?!\x1b){_CONTROL}"
 
 
 def escape_name(text: str) -> str:
@@ -29,9 +28,15 @@ def escape_text(text: str) -> str:
     """
     # Two looks, as this is done to every line that functions print: most have nothing of the kind, and a lone set of
     # characters is searched for several times as fast as alternatives are.
-    if text.isprintable() or _CONTROL.search(text) is None:
+    if text.isprintable() or _pattern(_CONTROL).search(text) is None:
         return text
-    return _HARMFUL.sub(lambda found: "\n" if found[0] == "\r\n" else _shown(found[0]), text)
+    return _pattern(_HARMFUL).sub(lambda found: "\n" if found[0] == "\r\n" else _shown(found[0]), text)
+
+
+@cache
+def _pattern(expression: str) -> re.Pattern[str]:
+    # Half a millisecond, which few programs and workers need.
+    return re.compile(expression)
 
 
 def _shown(character: str) -> str:

@@ -7,9 +7,9 @@ import pytest
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
 from handoff_actors.cli.progress import print_failures
-from handoff_actors.client.run import FunctionReport
 from handoff_actors.errors import FunctionFailed, RemoteTraceback
 from handoff_actors.events import Retried
+from handoff_actors.report.function_report import FunctionReport
 
 REPORT = FunctionReport("a", "n1", 17, 1, 0.0, 0.5, 1.25, 0.75, 0, 3)
 

@@ -7,7 +7,8 @@ from typing import Any, get_type_hints
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.client.options import ExecuteOptions, LocalExecuteOptions, RunSettings
+from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOptions
+from handoff_actors.client.options import RunSettings
 from handoff_actors.client.session import Session
 
 SIGNATURE = inspect.signature(Session.execute_distributed).parameters

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from reprlib import Repr
 from typing import Any
 
-from handoff_actors.client.run import FunctionReport, Run
+from handoff_actors.client.run import Run
 from handoff_actors.errors import FunctionFailed, HandoffError, RemoteTraceback
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId
+from handoff_actors.report.function_report import FunctionReport
 
 #: Keeps a large result from filling the screen.
 _short = Repr()

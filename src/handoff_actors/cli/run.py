@@ -13,7 +13,7 @@ from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.progress import print_failures
 from handoff_actors.cli.streams import stdout_to_stderr
-from handoff_actors.client.options import ExecuteOptions
+from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.client.session import Session
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.errors import HandoffError

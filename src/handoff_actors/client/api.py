@@ -7,8 +7,8 @@ from typing import Any, Unpack
 from weakref import WeakKeyDictionary
 
 from handoff_actors.client.blocking import run_blocking
+from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOptions
 from handoff_actors.client.local_node_handle import LocalNodeHandle
-from handoff_actors.client.options import ExecuteOptions, LocalExecuteOptions
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG

@@ -10,7 +10,8 @@ from typing import Final, Self, Unpack
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.local_node import LocalNode
 from handoff_actors.client.api import run_on
-from handoff_actors.client.options import ExecuteOptions, check_resources
+from handoff_actors.client.execute_options import ExecuteOptions
+from handoff_actors.client.options import check_resources
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any, TypedDict
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,51 +23,6 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
-
-
-class LocalExecuteOptions(TypedDict, total=False):
-    """The options of `execute_local`: those of `ExecuteOptions` but for `nodes`."""
-
-    #: Rule that chooses nodes: a name, or an object of your own.
-    allocation_strategy: str | Policy
-    #: Number of further attempts for a function that raises.
-    max_retries: int
-    #: Number of functions in flight at most.
-    max_concurrency: int | None
-    #: Seconds after which the run ends with RunTimeout.
-    timeout: float | None
-    #: "all", or ids of functions whose results are brought home, in addition to those of sinks.
-    fetch: str | Collection[FunctionId] | None
-    #: Callback for each change of the run.
-    on_event: OnEvent | None
-    #: Pauses between attempts: first seconds, factor, longest seconds.
-    retry_backoff: Backoff | None
-    #: Seconds to wait for a node that could run a function, before AllocationError.
-    allocation_timeout: float
-    #: File that records results, and from which an earlier run goes on.
-    journal: str | os.PathLike[str] | None
-    #: Callback for the id and the value of each result that comes home.
-    on_result: Callable[[FunctionId, Any], object] | None
-    #: Show progress: always, never, or, with None, on a terminal once the run lasts.
-    progress: bool | None
-    #: Bring printed lines and log records home; "raw": without escapes.
-    output: OutputOption
-    #: Environment variables for all functions.
-    env_vars: Mapping[str, str] | None
-    #: Working directory for all functions.
-    working_dir: str | PurePath | None
-    #: Modules whose code is sent along.
-    modules_by_value: Sequence[ModuleType | str]
-
-
-class ExecuteOptions(LocalExecuteOptions, total=False):
-    """The options of `Session.execute_distributed` as a type: for functions of yours that pass on `**options: Unpack[ExecuteOptions]`.
-
-    `Session.execute_distributed` describes each at length, with its default.
-    """
-
-    #: Names of the only nodes to use.
-    nodes: Collection[str] | None
 
 
 class RunSettings(Struct, frozen=True, kw_only=True):

@@ -7,18 +7,19 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from handoff_actors.actors.app.runner import RunnerActor
-from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.story import Story
 from handoff_actors.errors import NodeLost, SerializationError
 from handoff_actors.events import RunEvent
 from handoff_actors.ids import FunctionId
-from handoff_actors.report.report import FunctionReport, Report
+from handoff_actors.report.report import Report
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Allocations", "FunctionReport", "Report", "Results", "Run", "RunEvent", "StoredValue"]
+    from handoff_actors.core.run.explain import Explanation
+
+__all__ = ["Allocations", "Report", "Results", "Run", "RunEvent", "StoredValue"]
 
 
 class Holdings:
@@ -195,7 +196,7 @@ class Run:
 
         return plot(self.report, axes)
 
-    def explain(self, function_id: FunctionId) -> Explanation | None:
+    def explain(self, function_id: FunctionId) -> "Explanation | None":
         """Explain why a function is where it is. Returns None for one that is done."""
         explanations = self._holdings.runner.explain()
         return next((entry for entry in explanations if entry.function_id == function_id), None)

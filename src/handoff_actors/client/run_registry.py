@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from handoff_actors.actors.app.encoding import encode_program
@@ -19,7 +19,6 @@ from handoff_actors.client.event_callbacks import EventCallback
 from handoff_actors.client.options import RunSettings
 from handoff_actors.client.run import Run
 from handoff_actors.core.nodes import NodeDown, NodeUp
-from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.display.options import DisplayOptions
@@ -29,6 +28,9 @@ from handoff_actors.ids import FunctionId, RunId
 from handoff_actors.wire.messages.members import Advert
 from handoff_actors.wire.messages.runs import Output
 from handoff_actors.wire.payload import decode
+
+if TYPE_CHECKING:
+    from handoff_actors.core.run.explain import Explanation
 
 
 class Cluster(RunHost, Protocol):
@@ -115,7 +117,7 @@ class RunRegistry:
         async with asyncio.timeout(within_s):
             return decode(await runners[-1].result(function_id))
 
-    def explain(self, dag_id: FunctionId) -> list[Explanation]:
+    def explain(self, dag_id: FunctionId) -> "list[Explanation]":
         """Why each function that is not done is where it is, over all runs of a DAG."""
         return [
             entry

@@ -7,16 +7,16 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import PurePath
 from types import ModuleType, TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from msgspec.structs import replace
 
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.offload import offload
+from handoff_actors.client.execute_options import LocalExecuteOptions
 from handoff_actors.client.hub import Hub
 from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.options import (
-    LocalExecuteOptions,
     RunSettings,
     check_resources,
     credentials,
@@ -26,7 +26,6 @@ from handoff_actors.client.options import (
 from handoff_actors.client.policy import Policy
 from handoff_actors.client.run import Run
 from handoff_actors.core.resources import holds
-from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.retries import Backoff
 from handoff_actors.display.options import DisplayOptions, OutputOption
 from handoff_actors.errors import HandoffError
@@ -35,6 +34,9 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.transport.keys import ClusterKey
+
+if TYPE_CHECKING:
+    from handoff_actors.core.run.explain import Explanation
 
 
 class Session:
@@ -305,7 +307,7 @@ class Session:
         """
         return await self._hub.runs.result(dag_id, function_id, timeout)
 
-    def explain(self, dag_id: FunctionId) -> list[Explanation]:
+    def explain(self, dag_id: FunctionId) -> "list[Explanation]":
         """Return why each function that is not done is where it is, over all runs of a DAG that are going on in this session."""
         return self._hub.runs.explain(dag_id)
 

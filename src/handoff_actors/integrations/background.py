@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from handoff_actors.client.options import ExecuteOptions
+from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.errors import HandoffError

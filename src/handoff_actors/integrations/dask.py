@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, Unpack
 from msgspec import Struct
 
 from handoff_actors import events
-from handoff_actors.client.options import ExecuteOptions
+from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.errors import FunctionFailed, SerializationError
 from handoff_actors.graph.argument import Constant
 from handoff_actors.graph.dag import DAG

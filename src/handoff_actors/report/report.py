@@ -1,8 +1,8 @@
 """The report of a run: how each function went, one by one, by code and in sum."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -15,40 +15,13 @@ from handoff_actors.report.naming import code_name
 from handoff_actors.report.table import Row, aligned, count, nbytes, seconds
 from handoff_actors.report.timeline import Timeline
 
+if TYPE_CHECKING:
+    from handoff_actors.report.function_report import FunctionReport
+
 #: A report on more functions than these is printed by code.
 MOST_ROWS = 40
 #: The most functions of the critical path that the last line names.
 NAMED_STEPS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionReport:
-    """The report of one function's last attempt. Times are seconds since the run began."""
-
-    #: The function's id.
-    function_id: FunctionId
-    #: The name of the node that ran it.
-    node: str
-    #: Process id of the worker.
-    worker: int
-    #: The number of times it was sent to a node; 0 for one that was reused.
-    attempts: int
-    #: When its inputs were there.
-    queued_at: float
-    #: When it began: an estimate, see `report.timeline`.
-    started_at: float
-    #: When the app heard that it was done.
-    finished_at: float
-    #: Seconds that it took on its worker, as measured there.
-    ran_s: float
-    #: Bytes of stored inputs that had to be brought to its node.
-    moved_nbytes: int
-    #: Encoded size of its result.
-    result_nbytes: int
-    #: When it left for its node.
-    sent_at: float = 0.0
-    #: The parts of the time until `finished_at`.
-    time: Breakdown = NOTHING
 
 
 class CodeReport(Struct, frozen=True):
@@ -67,7 +40,7 @@ class CodeReport(Struct, frozen=True):
     result_nbytes: int
 
 
-class Report(Mapping[FunctionId, FunctionReport]):
+class Report(Mapping[FunctionId, "FunctionReport"]):
     """The reports of a run's functions by id. Printed, a table of functions, or of codes where there are many."""
 
     def __init__(self, view: RunView, began_at: float) -> None:
@@ -75,7 +48,7 @@ class Report(Mapping[FunctionId, FunctionReport]):
         self._view = view
         self._began_at = began_at
 
-    def __getitem__(self, function_id: FunctionId) -> FunctionReport:
+    def __getitem__(self, function_id: FunctionId) -> "FunctionReport":
         return self._report(self._plan.index_of[function_id])
 
     def __iter__(self) -> Iterator[FunctionId]:
@@ -196,7 +169,9 @@ class Report(Mapping[FunctionId, FunctionReport]):
 
     # --- One by one ---------------------------------------------------------------------------------------------
 
-    def _report(self, index: Index) -> FunctionReport:
+    def _report(self, index: Index) -> "FunctionReport":
+        from handoff_actors.report.function_report import FunctionReport  # noqa: PLC0415 - few reports are read
+
         view, timeline = self._view, self.timeline
         has_run = timeline.has(index)
         finished_at = timeline.received_at(index)

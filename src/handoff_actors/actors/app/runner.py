@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.journal import Entry, Journal
@@ -12,7 +12,6 @@ from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.driver import Driver
 from handoff_actors.core.nodes import NodeUp
-from handoff_actors.core.run.abort import AbortMachine
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
@@ -31,7 +30,6 @@ from handoff_actors.core.run.events import (
     SendToNode,
     TransferObserved,
 )
-from handoff_actors.core.run.explain import Explanation
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.state import APP, Transfer
@@ -42,6 +40,10 @@ from handoff_actors.wire.messages.directions import AboutRun, ToNode
 from handoff_actors.wire.messages.jobs import Said
 from handoff_actors.wire.messages.runs import Close
 from handoff_actors.wire.payload import decode, decode_exception
+
+if TYPE_CHECKING:
+    from handoff_actors.core.run.abort import AbortMachine
+    from handoff_actors.core.run.explain import Explanation
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +173,7 @@ class RunnerActor:
         for answer in self._fetches:
             _refuse(answer, "its session has been closed")
 
-    def explain(self) -> list[Explanation]:
+    def explain(self) -> "list[Explanation]":
         """Explain the state of each function that is not done."""
         return self.view.explain()
 
@@ -338,11 +340,13 @@ class RunnerActor:
         self._changed.set()
         self._changed.clear()
 
-    def _crashed(self, error: Exception) -> AbortMachine | None:
+    def _crashed(self, error: Exception) -> "AbortMachine | None":
         log.error("run %s has failed", self.run, exc_info=error)
         nodes = sorted(self.view.in_flight())
         if not self._has_crashed:
             self._has_crashed = True
+            from handoff_actors.core.run.abort import AbortMachine  # noqa: PLC0415 - few runs need it
+
             return AbortMachine(self.run, _as_ours(error), nodes)
         # Not even that could be carried out: nobody waits for what nodes answer.
         self._abandon(_as_ours(error))

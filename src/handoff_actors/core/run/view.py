@@ -1,15 +1,17 @@
 """A read-only view of a run: all that reports, displays, integrations and the shell may know of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from handoff_actors.core.run.explain import Explanation, explain
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, Index
+
+if TYPE_CHECKING:
+    from handoff_actors.core.run.explain import Explanation
 
 
 class RunView:
@@ -76,8 +78,10 @@ class RunView:
         """Tell whether the function was done before the run began."""
         return self._state.is_reused(index)
 
-    def explain(self) -> list[Explanation]:
+    def explain(self) -> "list[Explanation]":
         """Explain why each function that is not done is where it is, in the order of the plan."""
+        from handoff_actors.core.run.explain import explain  # noqa: PLC0415 - most runs are never asked
+
         return list(explain(self.plan, self._state, self._scheduler, self._stories))
 
     def story(self, index: Index) -> Story:
