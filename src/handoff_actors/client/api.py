@@ -97,7 +97,7 @@ def run_sync(dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
     """Run a DAG while this thread waits, in a session of its own, which is closed before this returns.
 
     May be called anywhere. If this thread runs an event loop already, as in a notebook, the loop stands still meanwhile.
-    Ctrl-C cancels the run. Results that were not brought home (see the option `fetch`) can't be fetched afterwards.
+    Ctrl-C cancels the run. Results that the run did not fetch (see the option `fetch`) can't be fetched afterwards.
 
     :param dag: Graph to run.
     :param options: Options of `Session.execute_distributed`, which has their meanings and the errors raised.

@@ -24,7 +24,7 @@ class LocalExecuteOptions(TypedDict, total=False):
     max_concurrency: int | None
     #: Seconds after which the run ends with RunTimeout.
     timeout: float | None
-    #: "all", or ids of functions whose results are brought home, in addition to those of sinks.
+    #: "all", or ids of functions whose results are fetched into the app, in addition to those of sinks.
     fetch: str | Collection[FunctionId] | None
     #: Callback for each change of the run.
     on_event: OnEvent | None
@@ -34,7 +34,7 @@ class LocalExecuteOptions(TypedDict, total=False):
     allocation_timeout: float
     #: File that records results, and from which an earlier run goes on.
     journal: str | os.PathLike[str] | None
-    #: Callback for the id and the value of each result that comes home.
+    #: Callback for the id and the value of each result, once it is in the app.
     on_result: Callable[[FunctionId, Any], object] | None
     #: Show progress: always, never, or, with None, on a terminal once the run lasts.
     progress: bool | None

@@ -99,7 +99,7 @@ class Results(Mapping[FunctionId, Any]):
         """Return the result of a function, decoded when it is first asked for.
 
         :param function_id: Id of the function.
-        :returns: The value, or a `StoredValue` for a large one that was not brought home.
+        :returns: The value, or a `StoredValue` for a large one that is still on a node.
         :raises KeyError: There is no such function, or it has no result of its own, as it is inline.
         :raises SerializationError: The value can't be loaded here.
         """
@@ -136,11 +136,11 @@ class Allocations(Mapping[FunctionId, str]):
 
 
 class Run:
-    """A run that has ended well. While it is referred to, nodes keep the results that were not brought home."""
+    """A run that has ended well. While it is referred to, nodes keep the results that were not fetched."""
 
     def __init__(self, runner: RunnerActor) -> None:
         self._holdings = Holdings(runner)
-        #: Results by function id: values, or a `StoredValue` for each that was not brought home.
+        #: Results by function id: values, or a `StoredValue` for each that is still on a node.
         self.results = Results(self._holdings)
         #: Names of the nodes that ran the functions, by function id.
         self.allocations = Allocations(runner)
@@ -169,7 +169,7 @@ class Run:
         return await self._holdings.fetch(function_id)
 
     async def release(self) -> None:
-        """Have nodes drop the results that were not brought home, and return once they have."""
+        """Have nodes drop the results that were not fetched, and return once they have."""
         self._holdings.release()
         await asyncio.shield(self._holdings.runner.forgotten)
 

@@ -44,7 +44,7 @@ class Cluster(RunHost, Protocol):
 
 
 class RunRegistry:
-    """The runs that are going on, and those that somebody still refers to."""
+    """The runs that are going on, and finished ones that are still referred to."""
 
     def __init__(
         self, cluster: Cluster, seen: DisplayOptions, modules_by_value: Sequence[ModuleType]

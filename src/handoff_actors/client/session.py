@@ -71,7 +71,7 @@ class Session:
         :param name: Name of that node, as for `register_local_node`.
         :param listen: Address at which that node listens, as for `register_local_node`.
         :param workers: Number of its processes for sync functions, as for `register_local_node`.
-        :param insecure: Use no key at all, and let the node listen anywhere: whoever reaches it can run any code.
+        :param insecure: Use no key at all, and let the node listen anywhere: any process that reaches it can run any code.
             HANDOFF_INSECURE=1 does the same.
         :param key: Key of the cluster, as an object or as text. None: that of HANDOFF_KEY, or of the file that HANDOFF_KEY_FILE
             names, else the user's own key, which is good for this machine only.
@@ -240,7 +240,7 @@ class Session:
         :param max_concurrency: Number of functions in flight at most; None: no limit.
         :param timeout: Seconds after which the run ends with RunTimeout; None: never.
         :param nodes: Names of the only nodes to use; None: all.
-        :param fetch: "all", or ids of functions, whose results are brought home whatever their size, as those of sinks always
+        :param fetch: "all", or ids of functions, whose results are fetched into the app whatever their size, as those of sinks always
             are. Other large results stay on their nodes until they are fetched.
         :param on_event: Callback for each change of the run, see `OnEvent`.
         :param retry_backoff: Pauses between the attempts of a function, as (first seconds, factor, longest seconds), with
@@ -248,9 +248,9 @@ class Session:
         :param allocation_timeout: Seconds to wait for a node that could hold a function, where none does.
         :param journal: Path of a file that records results. Results that it has already, of the same functions, are used, and
             these functions don't run again.
-        :param on_result: Callback for the id and the value of each result, once it is home.
+        :param on_result: Callback for the id and the value of each result, once it is in the app.
         :param progress: Show progress: True at once and anywhere, False never, None on a terminal once the run lasts.
-        :param output: Bring home lines that functions print or log; False: don't. Control characters in them are shown as
+        :param output: Show lines that functions print or log; False: don't. Control characters in them are shown as
             `repr` shows them, except for newlines, tabs and colours; "raw" shows lines as they were printed.
         :param env_vars: Environment variables that functions run with.
         :param working_dir: Directory that functions run in and can import from: a path on each node, or a directory here,

@@ -53,7 +53,7 @@ class JournalResumption(Struct):
     in_app: dict[Index, Buffer] = field(default_factory=dict)
 
     def add(self, index: Index, recorded: Recorded | None, value: Buffer | None, inline_limit: int) -> None:
-        """Take over a function; `recorded` is None for a serialize hook that nobody needs."""
+        """Take over a function; `recorded` is None for a serialize hook whose value is not needed."""
         if recorded is None:
             self.reused[index] = ReusedResult("", 0)
         elif value is None:

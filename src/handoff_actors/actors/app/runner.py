@@ -97,7 +97,7 @@ class RunnerActor:
         self.run = run
         self.plan = encoded.program.plan
         self._program = encoded.program
-        #: Values that the app has: large constants, packed directories, and what has been brought home.
+        #: Values in the app: large constants, packed directories, and results fetched from nodes.
         self.values: dict[Index, Buffer] = {**encoded.large, **in_app}
         self._packages = Packages(encoded.directories, self.values.__setitem__)
         self.machine = machine
@@ -118,7 +118,7 @@ class RunnerActor:
         self._driver: Driver[RunMachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
         if journal is not None:
             journal.on_failure = lambda failure: self._driver.feed(Cancel(_as_ours(failure)))
-        #: Wakes whoever waits for one value.
+        #: Wakes the callers that wait for one value.
         self._changed = asyncio.Event()
         #: Set once no node holds anything of the run any more.
         self.forgotten: asyncio.Future[None] = self._loop.create_future()

@@ -27,7 +27,7 @@ class MemoryWatch:
         sampled: Callable[[MemorySampled], None],
         give_up: Callable[[], object],
     ) -> None:
-        """`give_up` gives back what is kept though nobody needs it, when the machine runs short; in a thread."""
+        """`give_up` frees what is kept in reserve when the machine runs short; it is called in a thread."""
         self._pids = pids
         self._is_needed = is_needed
         self._sampled = sampled
@@ -74,7 +74,7 @@ class MemoryWatch:
 
 
 def take_sample(now: float, pids: Mapping[WorkerId, int], give_up: Callable[[], object]) -> MemorySampled:
-    """Look at workers and machine; where that is short, once more without what nobody needs."""
+    """Sample the memory of workers and machine; if the machine is short, free the reserve and sample again."""
     available, total = machine_memory()
     if _is_short(available, total):
         give_up()

@@ -20,7 +20,7 @@ MAX_GPUS = 1024.0
 MAX_NAME_BYTES = 255
 #: The rule, for error messages.
 NAME_RULE = f"a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
-#: Of all text in an advert: every member keeps one of every other, and sends them all to whoever asks.
+#: Of all text in an advert: every member keeps one of every other, and sends them all on request.
 MAX_ADVERT_BYTES = 4096
 #: Of the names of all resources of a node. An advert has them twice, beside a name, addresses and versions.
 MAX_OFFER_BYTES = 1500

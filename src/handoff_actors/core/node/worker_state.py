@@ -13,7 +13,7 @@ from handoff_actors.wire.messages.jobs import Job, Ticket
 Key = tuple[RunId, Index]
 #: Why a job is being cancelled: it has run for too long, or its run is over here.
 CancelReason = Literal["timeout", "closed"]
-#: Why a worker is being killed: for a job as above, because nobody needs it, or because of the memory that it uses.
+#: Why a worker is being killed: for a job as above, because it is not needed, or because of the memory that it uses.
 KillReason = Literal["timeout", "closed", "idle", "memory"]
 #: Why a job is lost with its worker: "worker" where that died under it.
 LossKind = Literal["timeout", "memory", "worker"]

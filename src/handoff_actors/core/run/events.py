@@ -44,7 +44,7 @@ class Cancel(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """After the end: nobody will ask for stored values any more."""
+    """After the end: the app needs no stored values any more."""
 
 
 RunMachineEvent = NodeUp | NodeDown | MessageFromNode | ResultFetched | ResultFetchFailed | Cancel | Release
@@ -75,7 +75,7 @@ FunctionChange = Literal[
 
 
 class FunctionObserved(Struct, frozen=True):
-    """For whoever watches: something has happened to a function."""
+    """For observers: a function has changed."""
 
     kind: FunctionChange
     index: Index
@@ -95,21 +95,21 @@ class TransferObserved(Struct, frozen=True):
 
 
 class NodeJoinObserved(Struct, frozen=True):
-    """For whoever watches: a node takes part."""
+    """For observers: a node takes part."""
 
     name: str
     capabilities: Resources
 
 
 class NodeLeaveObserved(Struct, frozen=True):
-    """For whoever watches: a node is gone."""
+    """For observers: a node is gone."""
 
     name: str
     reason: str
 
 
 class RecordResults(Struct, frozen=True):
-    """These functions are done, and their values are inline, at home, or not to come home: a journal may have them."""
+    """These functions are done, and their values are inline, in the app, or not wanted there: a journal may record them."""
 
     indices: Sequence[Index]
 

@@ -122,7 +122,7 @@ class RunMachine:
     ) -> list[RunEffect]:
         """Send out what is ready; nodes known from the start share it from the start.
 
-        Of `reused`, whoever runs must have the inputs: see `core.run.resumption`.
+        Functions that run must have the inputs that are `reused`: see `core.run.resumption`.
         """
         self._stories.began_at = now
         for index, earlier in (reused or {}).items():

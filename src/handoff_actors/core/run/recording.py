@@ -1,4 +1,4 @@
-"""A journal may record a function once it is done and its value is inline, at home, or not to come home."""
+"""A journal may record a function once it is done and its value is inline, in the app, or not wanted there."""
 
 from collections.abc import Collection
 
@@ -21,7 +21,7 @@ class Recording:
         self._due: list[Index] = []
 
     def note(self, index: Index) -> None:
-        """Note that a function is done, or that its value has come home."""
+        """Note that a function is done, or that its value has been fetched into the app."""
         is_to_come = index in self._state.stored and self._result_fetch.lacks(index)
         if self.is_on and not is_to_come and index not in self._hooks:
             self._due.append(index)

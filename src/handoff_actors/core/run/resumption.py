@@ -57,7 +57,7 @@ class ReusedResult(Struct, frozen=True):
     node: str
     #: The encoded value, or how long one is that is not inline.
     value: bytes | int
-    #: Of one that is not inline: whether the app has it. If not, nobody has it, and nobody needs it.
+    #: True if the app has a value that is not inline; if not, the value is gone and not needed.
     is_in_app: bool = False
 
 
@@ -104,7 +104,7 @@ def reusable(
 ) -> list[Index]:
     """List the functions that need not run.
 
-    One whose value is not in the journal need not if nobody asks for it: neither the app, nor a function that runs.
+    A function whose value is not in the journal need not run if neither the app nor a function that runs asks for it.
     Serialize hooks are never recorded, as they work for a node of one run; they run if their consumer does.
     """
     runs = bytearray(plan.size)

@@ -71,7 +71,7 @@ class RunView:
         return self._retries.failed
 
     def is_done(self, index: Index) -> bool:
-        """Tell whether the function has a value, even if that has been lost since and nobody needs it."""
+        """Tell whether the function has a value, even if that has been lost since and is not needed."""
         return self._state.phase[index] == DONE
 
     def is_reused(self, index: Index) -> bool:
