@@ -4,3 +4,18 @@ Messages are requests in the imperative (`Assign`) or facts in the past tense (`
 structs encoded as MessagePack arrays `[tag, field, ...]`; the decoder checks every type and bound, so what a
 machine receives is well-formed whoever sent it. On the hot path one message carries many functions.
 """
+
+from importlib import import_module
+from typing import Final
+
+_MODULES: Final = ("base", "members", "jobs", "runs", "values", "directions")
+
+
+def __getattr__(name: str) -> object:
+    """Find a message by its name alone, for scripts that speak the protocol; the package imports from its modules."""
+    if not name.startswith("_"):
+        for module in _MODULES:
+            found = vars(import_module(f"{__name__}.{module}"))
+            if name in found:
+                return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
