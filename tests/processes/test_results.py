@@ -50,16 +50,16 @@ async def test_stored_value_can_be_awaited_and_fetched(app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fetch", "at_home"), [("all", {"made", "copied"}), (["made"], {"made"}), (None, set())]
+    ("fetch", "in_app"), [("all", {"made", "copied"}), (["made"], {"made"}), (None, set())]
 )
-async def test_fetch_says_what_comes_home(app: App, fetch: Any, in_app: set[str]) -> None:
+async def test_fetch_says_which_results_come_into_the_app(app: App, fetch: Any, in_app: set[str]) -> None:
     run = await app.run(large_chain(), fetch=fetch)
 
     here = {name for name in ("made", "copied") if not isinstance(run.results[name], handoff.StoredValue)}
     assert here == in_app
 
 
-async def test_result_of_a_sink_comes_home_whatever_its_size(app: App) -> None:
+async def test_result_of_a_sink_comes_into_the_app_whatever_its_size(app: App) -> None:
     assert await app.call(bytes, LARGE) == bytes(LARGE)
 
 

@@ -37,7 +37,7 @@ def networks() -> Iterator[Networks]:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "told"),
+    ("theirs", "ours", "reason"),
     [
         (KEY, ClusterKey.generate(), "another key"),
         (KEY, None, "a key"),
