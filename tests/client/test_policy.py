@@ -7,14 +7,24 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors.client.policy import UserPolicy
+from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
+from tests.core import builders
 
 NEED = handoff.Need("f", {"cpu": 1.0}, 0, {})
 
 
-def node_state(name: str = "n1") -> NodeState:
-    return NodeState(name, f"tcp://{name}", {"cpu": 4.0, "gpu": 1.0}, workers=4, python="3.12")
+OFFERED = {"cpu": 4.0, "gpu": 1.0}
+
+
+def offer(name: str = "n1", *, cpu: float = 4.0, claimed: float = 0.0, workers: int = 4) -> NodeUp:
+    offered = OFFERED | {"cpu": cpu}
+    return NodeUp(name, f"tcp://{name}", offered, offered | {"cpu": cpu - claimed}, workers, python="3.12")
+
+
+def node_state(name: str = "n1", *, claimed: float = 0.0) -> NodeState:
+    return builders.node_state(offer(name, claimed=claimed))
 
 
 def one_core() -> RequirementClass:
@@ -60,9 +70,9 @@ def test_view_is_always_of_the_present() -> None:
     view = view_of(node)
 
     node.add(0, one_core())
-    node.update_offer({"cpu": 2.0}, 2, {})
+    node.update_offer(offer(cpu=2.0, workers=2))
 
-    assert (view.functions, view.workers, view.capabilities) == (1, 2, {"cpu": 2.0})
+    assert (view.functions, view.workers, view.capabilities) == (1, 2, {"cpu": 2.0, "gpu": 1.0})
 
 
 PUBLIC = [name for name in vars(handoff.NodeView) if not name.startswith("_")]

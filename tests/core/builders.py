@@ -21,8 +21,10 @@ from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, SendToNode
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import MostSpare
 from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode
@@ -163,9 +165,29 @@ def node_up(
     spare: Resources | None = None,
     workers: int = 2,
     leaving: bool = False,
+    python: str = "",
+    busy: int = 0,
+    waiting_claims: Resources | None = None,
 ) -> NodeUp:
     offers = {"cpu": 2.0} if capabilities is None else capabilities
-    return NodeUp(name, f"address of {name}", offers, offers if spare is None else spare, workers, leaving)
+    return NodeUp(
+        name,
+        f"address of {name}",
+        offers,
+        offers if spare is None else spare,
+        workers,
+        leaving,
+        python=python,
+        busy=busy,
+        waiting_claims=waiting_claims or {},
+    )
+
+
+def node_state(event: NodeUp, load: SessionLoad | None = None, run: RunId = RUN) -> NodeState:
+    """A node that a run has just heard of."""
+    load = load or SessionLoad()
+    load.node_up(event)
+    return NodeState(run, load.nodes[event.name])
 
 
 def completed(name: str, *entries: Done) -> MessageFromNode:

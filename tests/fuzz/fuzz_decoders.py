@@ -58,7 +58,7 @@ def seed(corpus: Path) -> None:
     advert = Advert("n", "i", 1, "a", "b", {"cpu": 1.0}, {}, 1, 0, 0, 0, False, 7, "0", "3.11")
     frames: list[list[AnyMessage]] = [
         [Hello(1, "0", "3.11", "n", advert), Assign(RunId(5), [template], [Job(3, 1, 0, args, None)])],
-        [Recall(RunId(5), [Ticket(3, 1)]), Fetch(1, RunId(5), 3, 0, 1000), Redeclare({"gpu": 0.5})],
+        [Recall(RunId(5), [Ticket(3, 1)], room=1), Fetch(1, RunId(5), 3, 0, 1000), Redeclare({"gpu": 0.5})],
         [Chunk(1, 0, 4, memoryview(b"data")), Completed(RunId(5), [Done(3, 1, b"value", 9, 0.1)], {})],
         [Joined(advert), Published(advert)],
     ]

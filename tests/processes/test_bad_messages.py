@@ -230,7 +230,7 @@ HOSTILE: list[tuple[ToNode, ...]] = [
     (Assign(RunId(7), [TEMPLATE], [Job(0, 1, 0, [Ref(0, 2**62, [])], b"junk")]),),
     (Redeclare({"cpu": -1.0}),),
     (Redeclare({"cpu": float("nan"), "gpu": 1e18}),),
-    (Recall(RunId(7), [Ticket(-1, -1), Ticket(0, 1)]), Close(RunId(8))),
+    (Recall(RunId(7), [Ticket(-1, -1), Ticket(0, 1)], room=1), Close(RunId(8))),
     (Fetch(0, RunId(-1), -1, 2**63, 2**63),),
     (Chunk(1, 2**63, 2**63, memoryview(b"x")), Chunk(1, 0, 0, memoryview(b"")), Gone(1)),
     (HELLO, HELLO, Assign(RunId(7), [TEMPLATE], [JOB]), HELLO, Close(RunId(7))),
@@ -283,7 +283,11 @@ async def test_work_for_another_members_run_changes_nothing(node: Daemon, peer: 
         number = run._holdings.runner.run
 
         recalled = await asyncio.to_thread(
-            peer.ask, HELLO, Recall(number, [Ticket(0, 1)]), Close(number), Assign(number, [TEMPLATE], [JOB])
+            peer.ask,
+            HELLO,
+            Recall(number, [Ticket(0, 1)], room=1),
+            Close(number),
+            Assign(number, [TEMPLATE], [JOB]),
         )
 
         assert isinstance(recalled, Recalled | Closed | Welcome)

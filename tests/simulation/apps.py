@@ -18,7 +18,8 @@ from handoff_actors.core.cluster.membership import (
     MemberUp,
 )
 from handoff_actors.core.nodes import NodeDown, NodeUp
-from handoff_actors.core.run.events import MessageFromNode, Release
+from handoff_actors.core.run.events import MessageFromNode, Release, RoomFreed
+from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert
 from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Crashed, Failed, Recalled, Rejected
@@ -42,6 +43,8 @@ class App:
         self.runs: dict[RunId, SimulatedRun] = {}
         #: By the address of the node.
         self._paths: defaultdict[str, Path] = defaultdict(Path)
+        self.load = SessionLoad(salt=name)
+        self._will_tell_of_room = False
         self._cluster = cluster
         self._membership = MembershipMachine()
         self._links = Links(self, cluster)
@@ -54,6 +57,7 @@ class App:
 
     def check(self) -> None:
         self._membership.check()
+        self.load.check()
 
     def _feed(self, event: MembershipEvent) -> None:
         if self.is_alive:
@@ -88,8 +92,20 @@ class App:
         return self._paths[address]
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
-        for run in list(self.runs.values()):
-            run.handle(event)
+        if self.load.take(event):
+            for run in list(self.runs.values()):
+                run.handle(event)
+        self.tell_of_room()
+
+    def tell_of_room(self) -> None:
+        if not self._will_tell_of_room:
+            self._will_tell_of_room = True
+            self._cluster.timeline.after(0.0, self._tell_of_room)
+
+    def _tell_of_room(self) -> None:
+        self._will_tell_of_room = False
+        for number in self.load.runs_to_tell():
+            self.runs[number].handle(RoomFreed())
 
     def message_received(self, name: str, message: FromNode) -> None:
         match message:

@@ -242,4 +242,7 @@ def _advert(node: SimulatedNode, state: Advertise, python: str) -> Advert:
         view=0,
         version="1",
         python=python,
+        busy=state.busy,
+        waiting_claims=state.waiting_claims,
+        most_workers=state.most_workers,
     )

@@ -21,6 +21,7 @@ from handoff_actors.core.run.events import (
     RunForgotten,
     RunMachineEvent,
     SendToNode,
+    TellOfRoom,
     TransferObserved,
 )
 from handoff_actors.core.run.machine import RunMachine
@@ -114,7 +115,7 @@ class SimulatedRun:
 
     # --- What the machine decides -------------------------------------------------------------------------------
 
-    def carry_out(self, effect: RunEffect) -> None:
+    def carry_out(self, effect: RunEffect) -> None:  # noqa: C901 - one table
         match effect:
             case SendToNode(name, message):
                 if isinstance(message, Assign) and name in self._cluster.pythons:
@@ -140,8 +141,11 @@ class SimulatedRun:
                 assert self.end is None, f"run {self.number} has ended twice"
                 self.end = effect
                 self._look_at_the_end(effect)
+            case TellOfRoom():
+                self._app.tell_of_room()
             case RunForgotten():
                 self.is_forgotten = True
+                self._app.load.forget(self.number)
             case _:
                 assert_never(effect)
 

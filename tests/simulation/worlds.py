@@ -102,6 +102,7 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             timeout_s=random.choice((None, None, None, None, 6.0)),
             allocation_timeout_s=4.0,
             observe=True,
+            load=app.load,
             durations=_assumed(aside, work.program.templates, chance=1.0 if are_alike else 0.5),
         )
         if options.max_concurrency == 1:

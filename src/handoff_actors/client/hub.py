@@ -92,8 +92,7 @@ class Hub:
             if runners:
                 await asyncio.wait([runner.forgotten for runner in runners], timeout=CLOSE_S)
         finally:
-            for runner in runners:
-                runner.close()
+            self.runs.close()
             self._values.close()
             self._connections.close()
             self._memory.close()
@@ -201,6 +200,10 @@ class Hub:
     def forget(self, run: RunId) -> None:
         """See RunHost."""
         self.runs.forget(run)
+
+    def tell_of_room(self) -> None:
+        """See RunHost."""
+        self.runs.tell_of_room()
 
     # --- Called by discovery, see MembershipListener ------------------------------------------------------------
 

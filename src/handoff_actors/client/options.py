@@ -16,6 +16,7 @@ from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES, PlacementPolicy
+from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions, OutputOption, check_output
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
@@ -92,7 +93,9 @@ class RunSettings(Struct, frozen=True, kw_only=True):
         """The modules to pickle by value. Raises ImportError, TypeError."""
         return modules_of(self.modules_by_value)
 
-    def options(self, plan: Plan, durations: Durations, *, observe: bool, nodes_may_join: bool) -> RunOptions:
+    def options(
+        self, plan: Plan, durations: Durations, load: SessionLoad, *, observe: bool, nodes_may_join: bool
+    ) -> RunOptions:
         """The options as the run machine takes them. Raises ValueError, TypeError."""
         return RunOptions(
             policy=self._policy(),
@@ -106,6 +109,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             observe=observe,
             is_journaled=self.journal is not None or self.on_result is not None,
             durations=durations,
+            load=load,
         )
 
     def _policy(self) -> PlacementPolicy:

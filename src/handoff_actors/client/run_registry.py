@@ -19,8 +19,10 @@ from handoff_actors.client.event_callbacks import EventCallback
 from handoff_actors.client.options import RunSettings
 from handoff_actors.client.run import Run
 from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.core.run.events import RoomFreed
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.durations import Durations
+from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions
 from handoff_actors.display.run_display import RunDisplay
 from handoff_actors.graph.plan import Plan
@@ -59,6 +61,8 @@ class RunRegistry:
         #: Names of the nodes that a run may use; None: all.
         self._allowed: dict[RunId, Collection[str] | None] = {}
         self._durations = Durations()
+        self._load = _new_load()
+        self._will_tell_of_room = False
 
     async def execute(self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool) -> Run:
         """Run a plan to its end. Raises the error that ended it."""
@@ -66,7 +70,9 @@ class RunRegistry:
         plan = settings.surrounded(plan)
         seen = settings.seen(self._seen)
         observe = seen.on_event is not None or instrumentation.is_on()
-        options = settings.options(plan, self._durations, observe=observe, nodes_may_join=nodes_may_join)
+        options = settings.options(
+            plan, self._durations, self._load, observe=observe, nodes_may_join=nodes_may_join
+        )
         modules = settings.modules() + self._modules_by_value
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
@@ -128,12 +134,40 @@ class RunRegistry:
 
     def forget(self, run: RunId) -> None:
         """Drop a run of which no node holds anything any more."""
+        self._load.forget(run)
         self._runs.pop(run, None)
         self._allowed.pop(run, None)
 
+    def close(self) -> None:
+        """End all runs at once, since their session has ended."""
+        for runner in self.all():
+            runner.close()
+        self._runs.clear()
+        self._allowed.clear()
+        self._load = _new_load()
+
     def node_event(self, event: NodeUp | NodeDown) -> None:
-        """Tell the runs that may use a node that it is up or down."""
-        for run, runner in list(self._runs.items()):
-            allowed = self._allowed.get(run)
-            if allowed is None or event.name in allowed:
-                runner.feed(event)
+        """Tell the runs that may use a node that it is up or down; a mere change of load, only those for which it may mean room."""
+        if self._load.take(event):
+            for run, runner in list(self._runs.items()):
+                allowed = self._allowed.get(run)
+                if allowed is None or event.name in allowed:
+                    runner.feed(event)
+        self.tell_of_room()
+
+    def tell_of_room(self) -> None:
+        """Have the runs place again for which there may be room now, soon."""
+        if not self._will_tell_of_room:
+            self._will_tell_of_room = True
+            asyncio.get_running_loop().call_soon(self._tell_of_room)
+
+    def _tell_of_room(self) -> None:
+        self._will_tell_of_room = False
+        for run in self._load.runs_to_tell():
+            runner = self._runs.get(run)
+            if runner is not None:
+                runner.feed(RoomFreed())
+
+
+def _new_load() -> SessionLoad:
+    return SessionLoad(salt=secrets.token_hex(4))

@@ -1,6 +1,8 @@
 """Changes of the nodes that runs may use, as the links report them to every run."""
 
-from msgspec import Struct
+import sys
+
+from msgspec import Struct, field
 
 from handoff_actors.ids import Resources
 
@@ -19,6 +21,11 @@ class NodeUp(Struct, frozen=True):
     suspect: bool = False
     #: The minor version of its Python, for example "3.11".
     python: str = ""
+    #: Sync functions that run or wait there, and the sum of the claims of functions that wait, of all runs and apps.
+    busy: int = 0
+    waiting_claims: Resources = field(default_factory=dict)
+    #: Upper limit of its processes for sync functions; beyond `workers`, it starts them for functions with claims.
+    most_workers: int = sys.maxsize
 
 
 class NodeDown(Struct, frozen=True):

@@ -14,18 +14,29 @@ OFFERED = {"cpu": 2.0}
 
 
 def advert(queued: int = 0) -> Advertise:
-    return Advertise(OFFERED, {}, workers=2, running=0, queued=queued, stored=0, leaving=False)
+    return Advertise(
+        OFFERED,
+        {},
+        workers=2,
+        running=0,
+        queued=queued,
+        stored=0,
+        leaving=False,
+        busy=0,
+        waiting_claims={},
+        most_workers=4,
+    )
 
 
 def advertiser_of_a_node_that_has_spoken(claimed: Resources) -> Advertiser:
     advertiser = Advertiser()
-    assert advertiser.speak((claimed, OFFERED, False), advert, 0.0) == [advert()]
+    assert advertiser.speak((claimed, OFFERED, False, 0, False), advert, 0.0) == [advert()]
     return advertiser
 
 
 def test_claims_are_told_after_a_short_while() -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
-    changed = {"cpu": 1.0}, OFFERED, False
+    changed = {"cpu": 1.0}, OFFERED, False, 0, False
 
     assert advertiser.speak(changed, advert, 0.01) == []
     assert advertiser.wake_at == ADVERT_GAP_S
@@ -35,7 +46,7 @@ def test_claims_are_told_after_a_short_while() -> None:
 def test_leaving_is_told_after_a_short_while() -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
 
-    advertiser.speak(({"cpu": 0.0}, OFFERED, True), advert, 0.01)
+    advertiser.speak(({"cpu": 0.0}, OFFERED, True, 0, False), advert, 0.01)
 
     assert advertiser.wake_at == ADVERT_GAP_S
 
@@ -44,16 +55,16 @@ def test_load_can_wait_while_claims_are_what_was_said() -> None:
     claimed = {"cpu": 1.0}
     advertiser = advertiser_of_a_node_that_has_spoken(claimed)
     claimed["cpu"] = 0.0
-    advertiser.speak((claimed, OFFERED, False), advert, 0.01)
+    advertiser.speak((claimed, OFFERED, False, 0, False), advert, 0.01)
     claimed["cpu"] = 1.0
 
-    assert advertiser.speak((claimed, OFFERED, False), advert, ADVERT_GAP_S) == []
+    assert advertiser.speak((claimed, OFFERED, False, 0, False), advert, ADVERT_GAP_S) == []
     assert advertiser.wake_at == LOAD_GAP_S
-    assert advertiser.speak((claimed, OFFERED, False), lambda: advert(7), LOAD_GAP_S) == [advert(7)]
+    assert advertiser.speak((claimed, OFFERED, False, 0, False), lambda: advert(7), LOAD_GAP_S) == [advert(7)]
 
 
 def test_what_is_as_it_was_is_told_once_a_period() -> None:
-    standing = {"cpu": 0.0}, OFFERED, False
+    standing = {"cpu": 0.0}, OFFERED, False, 0, False
     advertiser = advertiser_of_a_node_that_has_spoken(standing[0])
 
     assert advertiser.speak(standing, advert, LOAD_GAP_S) == []
@@ -65,7 +76,7 @@ def test_the_more_members_hear_it_the_less_often_a_node_speaks() -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
     advertiser.count(400)
 
-    assert advertiser.speak(({"cpu": 1.0}, OFFERED, False), advert, ADVERT_GAP_S) == []
+    assert advertiser.speak(({"cpu": 1.0}, OFFERED, False, 0, False), advert, ADVERT_GAP_S) == []
     assert advertiser.wake_at == 0.4
 
 
@@ -73,7 +84,7 @@ def test_few_members_hear_a_node_as_soon_as_one_does() -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
     advertiser.count(50)
 
-    advertiser.speak(({"cpu": 1.0}, OFFERED, False), advert, 0.01)
+    advertiser.speak(({"cpu": 1.0}, OFFERED, False, 0, False), advert, 0.01)
 
     assert advertiser.wake_at == ADVERT_GAP_S
 

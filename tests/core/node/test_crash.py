@@ -20,7 +20,7 @@ from tests.core.builders import RUN, assign, done, exited, job, said, worker_don
 OF_ONE_RUN: list[NodeEvent] = [
     said(assign([job(0)])),
     said(Copy(RUN, [])),
-    said(Recall(RUN, [Ticket(0, 1)])),
+    said(Recall(RUN, [Ticket(0, 1)], room=1)),
     said(Close(RUN)),
     worker_done(done(0)),
     worker_failed(0),

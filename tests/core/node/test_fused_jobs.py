@@ -157,7 +157,7 @@ def test_recalled_fused_group_is_named_member_by_member() -> None:
     node = started_node()
     node.handle(said(assign([fused_group(7), fused_group(0, 1)], [template(cost={"cpu": 1.0})])), 1.0)
 
-    answered = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)])), 1.1))
+    answered = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)], room=4)), 1.1))
 
     assert answered == [Recalled(RUN, [Ticket(0, 1), Ticket(1, 1)])]
 
@@ -179,7 +179,7 @@ def test_fused_group_that_waits_for_an_input_is_recalled_member_by_member() -> N
     node = started_node()
     node.handle(said(assign([Job(0, 1, 0, [_ref()], None, (Job(1, 1, 0, [Earlier(0)], None),))])), 1.0)
 
-    answered = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)])), 1.1))
+    answered = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)], room=4)), 1.1))
 
     assert answered == [Recalled(RUN, [Ticket(0, 1), Ticket(1, 1)])]
 

@@ -339,7 +339,7 @@ def test_recalled_job_no_longer_waits_for_its_input() -> None:
     node = started_node()
     node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"])])])), 1.0)
 
-    reported = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)])), 1.01))
+    reported = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)], room=4)), 1.01))
     later = node.handle(InputFetched(RUN, 3, 10), 1.02)
 
     assert reported == [Recalled(RUN, [Ticket(0, 1)])]

@@ -389,8 +389,10 @@ def test_recall_takes_what_it_names_and_leaves_the_rest() -> None:
     node = started_node()
     node.handle(said(assign([job(index) for index in range(4)])), 1.0)
 
-    reported = replies(node.handle(said(Recall(RUN, [Ticket(0, 1), Ticket(2, 1), Ticket(3, 9)])), 1.1))
-    rest = replies(node.handle(said(Recall(RUN, [Ticket(1, 1), Ticket(3, 1)])), 1.2))
+    reported = replies(
+        node.handle(said(Recall(RUN, [Ticket(0, 1), Ticket(2, 1), Ticket(3, 9)], room=4)), 1.1)
+    )
+    rest = replies(node.handle(said(Recall(RUN, [Ticket(1, 1), Ticket(3, 1)], room=4)), 1.2))
 
     assert reported == [Recalled(RUN, [Ticket(2, 1)])]
     assert rest == [Recalled(RUN, [Ticket(1, 1), Ticket(3, 1)])]

@@ -35,9 +35,9 @@ def test_function_waits_beside_a_large_input_and_has_a_small_one_moved(nbytes: i
 @pytest.mark.parametrize(
     ("nbytes", "policy", "asked"),
     [
-        (SMALL, "most_spare", [SendToNode("a", Recall(RUN, [Ticket(3, 1)]))]),
+        (SMALL, "most_spare", [SendToNode("a", Recall(RUN, [Ticket(3, 1)], room=1))]),
         (LARGE, "most_spare", []),
-        (LARGE, "first_available", [SendToNode("a", Recall(RUN, [Ticket(3, 1)]))]),
+        (LARGE, "first_available", [SendToNode("a", Recall(RUN, [Ticket(3, 1)], room=1))]),
     ],
 )
 def test_function_that_waits_for_its_turn_beside_a_large_input_is_not_called_back(

@@ -210,7 +210,7 @@ def test_what_waits_on_one_node_is_called_back_for_another_that_has_nothing() ->
     asked = run.handle(node_up("b", workers=2), 0.2)
     moved = run.handle(recalled("a", 3, attempt=1), 0.3)
 
-    assert asked == [SendToNode("a", Recall(RUN, [Ticket(3, 1)]))]
+    assert asked == [SendToNode("a", Recall(RUN, [Ticket(3, 1)], room=2))]
     assert assigned(moved) == [("b", [3])]
 
 
@@ -223,7 +223,7 @@ def test_node_with_nothing_to_give_back_is_not_asked_again_at_once() -> None:
     later = run.handle(node_up("b", workers=2), 0.5)
 
     assert at_once == []
-    assert later == [SendToNode("a", Recall(RUN, [Ticket(3, 1)]))]
+    assert later == [SendToNode("a", Recall(RUN, [Ticket(3, 1)], room=2))]
 
 
 def test_answer_to_a_recall_that_nobody_remembers_changes_nothing() -> None:
@@ -241,7 +241,7 @@ def test_what_is_over_in_no_time_is_not_called_back() -> None:
     sent = len(run.scheduler.nodes["a"].sent)
     run.handle(completed("a", *(done(index, ran_s=0.000001) for index in range(1, sent))), 0.2)
 
-    effects = run.handle(node_up("b", workers=600), 0.3)
+    effects = run.handle(node_up("b", workers=600), 0.2)
 
     assert not any(
         isinstance(effect, SendToNode) and isinstance(effect.message, Recall) for effect in effects

@@ -28,6 +28,7 @@ from handoff_actors.core.run.events import (
     RunForgotten,
     RunMachineEvent,
     SendToNode,
+    TellOfRoom,
     TransferObserved,
 )
 from handoff_actors.core.run.machine import RunMachine
@@ -68,6 +69,9 @@ class RunHost(Protocol):
 
     def forget(self, run: RunId) -> None:
         """Forget a run of which no node holds anything any more."""
+
+    def tell_of_room(self) -> None:
+        """Give `RoomFreed` to the runs that the session's load names, once no machine is at work."""
 
 
 class OutputSink(Protocol):
@@ -256,7 +260,7 @@ class RunnerActor:
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(self._finished)
 
-    def _perform(self, effect: RunEffect) -> None:
+    def _perform(self, effect: RunEffect) -> None:  # noqa: C901 - one table
         match effect:
             case SendToNode(name, message):
                 self._host.send(name, message)
@@ -267,6 +271,8 @@ class RunnerActor:
                     self._observer.observed(effect)
             case RecordResults(indices):
                 self._record(indices)
+            case TellOfRoom():
+                self._host.tell_of_room()
             case RunEnded():
                 self._finish(effect)
             case RunForgotten():

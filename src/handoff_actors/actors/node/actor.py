@@ -142,7 +142,18 @@ class NodeActor:
         #: The error that has ended the node, if one has.
         self.crashed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         #: The node's state in its last advert.
-        self.advertised = Advertise(capabilities, capabilities, workers, 0, 0, 0, leaving=False)
+        self.advertised = Advertise(
+            capabilities,
+            capabilities,
+            workers,
+            0,
+            0,
+            0,
+            leaving=False,
+            busy=0,
+            waiting_claims={},
+            most_workers=most_workers,
+        )
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
@@ -213,6 +224,9 @@ class NodeActor:
             view=self._cluster.view(),
             version=VERSION,
             python=PYTHON,
+            busy=state.busy,
+            waiting_claims=state.waiting_claims,
+            most_workers=state.most_workers,
         )
 
     def set_member_count(self, members: int) -> None:

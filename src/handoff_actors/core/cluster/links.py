@@ -120,23 +120,36 @@ class _Node(Struct):
     #: True while its link is up, and runs know of it.
     is_up: bool = False
     is_suspect: bool = False
+    #: The latest figures that runs were told: the same object for all runs, which count it once.
+    latest: NodeUp | None = None
 
     def is_newer(self, advert: Advert) -> bool:
         """True if the advert is a later one of the same incarnation."""
         return advert.incarnation == self.advert.incarnation and advert.seq > self.advert.seq
 
     def up(self) -> NodeUp:
-        advert = self.advert
-        return NodeUp(
-            advert.name,
-            advert.address,
-            advert.capabilities,
-            advert.spare,
-            advert.workers,
-            advert.leaving,
-            self.is_suspect,
-            advert.python,
-        )
+        if self.latest is None:
+            advert = self.advert
+            self.latest = NodeUp(
+                advert.name,
+                advert.address,
+                advert.capabilities,
+                advert.spare,
+                advert.workers,
+                advert.leaving,
+                self.is_suspect,
+                advert.python,
+                advert.busy,
+                advert.waiting_claims,
+                advert.most_workers,
+            )
+        return self.latest
+
+    def set_advert(self, advert: Advert) -> None:
+        self.advert, self.latest = advert, None
+
+    def set_suspect(self, *, is_suspect: bool) -> None:
+        self.is_suspect, self.latest = is_suspect, None
 
 
 class LinksMachine:
@@ -243,14 +256,14 @@ class LinksMachine:
         node = self._nodes.get(advert.name)
         if node is None or not node.is_newer(advert):
             return []
-        node.advert = advert
+        node.set_advert(advert)
         return [node.up()] if node.is_up else []
 
     def _suspected(self, name: str, *, is_suspect: bool) -> list[LinkEffect]:
         node = self._nodes.get(name)
         if node is None:
             return []
-        node.is_suspect = is_suspect
+        node.set_suspect(is_suspect=is_suspect)
         return [node.up()] if node.is_up else []
 
     def _removed(self, name: str, reason: str) -> list[LinkEffect]:
@@ -267,7 +280,7 @@ class LinksMachine:
             return [ReportMember(advert)]
         # The advert in a welcome is the node's own; one that others have passed on may be older.
         if node.is_newer(advert):
-            node.advert = advert
+            node.set_advert(advert)
         node.is_up = True
         return [node.up()]
 

@@ -11,13 +11,15 @@ from handoff_actors.ids import Resources
 #: Adverts go out on change, but no closer together than this, and at least once a period.
 ADVERT_GAP_S = 0.05
 ADVERT_PERIOD_S = 1.0
-#: No scheduler places by how much runs, waits or is stored: while claims stay as they are, an advert can wait this long.
+#: While claims and idle workers stay as they are, and functions wait as before, an advert can wait this long: no scheduler
+#: places by how many wait, or what is stored.
 LOAD_GAP_S = 0.2
 #: Seconds between two adverts for each member: no member hears more than a thousand a second, or one from each.
 MEMBER_GAP_S = 0.001
 
-#: The fields that other members place functions by: claims, totals, and whether the node is leaving.
-Standing = tuple[Resources, Resources, bool]
+#: The facts that other members place functions by: claims, totals, whether the node is leaving, the number of its idle workers,
+#: and whether functions wait.
+Standing = tuple[Resources, Resources, bool, int, bool]
 
 
 class Advertiser:
@@ -48,8 +50,7 @@ class Advertiser:
         said = advert()
         if said == self._latest and now < self._advertised_at + ADVERT_PERIOD_S:
             return []
-        claimed, totals, leaves = standing
-        self._said = dict(claimed), totals, leaves
+        self._said = (dict(standing[0]), *standing[1:])
         self._latest = said
         self._advertised_at = now
         return [said]

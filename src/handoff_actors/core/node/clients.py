@@ -108,6 +108,8 @@ class Clients:
         #: Open runs that are told when workers get their functions.
         self.watched: set[RunId] = set()
         #: With the peer, since a run may begin here anew over a new connection.
+        #: Functions given back since the last advert, by peer.
+        self._given_back: dict[PeerId, int] = {}
         self._closed: LruCache[tuple[PeerId, RunId], None] = LruCache(REMEMBERED_RUNS)
         self._peers_ever = 0
         self._departed: list[PeerId] = []
@@ -239,6 +241,21 @@ class Clients:
         # A run that is closed twice is remembered from the first time on.
         if (peer, run) not in self._closed:
             self._closed.put((peer, run), None)
+
+    def may_give_back(self, peer: PeerId, room: int) -> int:
+        """The number of functions to give back to a peer that has seen room for `room` elsewhere.
+
+        Other peers see the same room, until the adverts that follow.
+        """
+        return max(0, room - sum(self._given_back.values()) + self._given_back.get(peer, 0))
+
+    def gave_back(self, peer: PeerId, count: int) -> None:
+        """Note that a peer has been given back so many functions."""
+        self._given_back[peer] = self._given_back.get(peer, 0) + count
+
+    def advertised(self) -> None:
+        """Note that peers get to know anew how the node stands."""
+        self._given_back.clear()
 
     def check(self) -> None:
         """Assert that every run belongs to a peer."""

@@ -272,6 +272,10 @@ class Advertise(Struct, frozen=True):
     queued: int
     stored: int
     leaving: bool
+    #: Sync functions that run or wait, the sum of the claims of all functions that wait, and the most workers.
+    busy: int
+    waiting_claims: Resources
+    most_workers: int
 
 
 class LeaveCompleted(Struct, frozen=True):

@@ -7,12 +7,12 @@ as urgent in the order in which they came, which is the order that their run wan
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from operator import attrgetter
 
 from msgspec import Struct, field
 
-from handoff_actors.ids import Resources, RunId
+from handoff_actors.ids import Attempt, Index, Resources, RunId
 from handoff_actors.moving_average import smoothed
 from handoff_actors.wire.messages.jobs import Job, Template, Ticket
 
@@ -137,15 +137,27 @@ class FairQueue:
         if self.lanes(lane.run):
             self._turns[lane.run] = None
 
-    def take_back(self, run: RunId, tickets: Iterable[Ticket]) -> list[Ticket]:
-        """Remove the attempts that still wait. Returns those."""
-        wanted = {(ticket.index, ticket.attempt) for ticket in tickets}
-        taken: list[Ticket] = []
+    def claims(self) -> Resources:
+        """The sum of the claims of all jobs that wait."""
+        claims: Resources = {}
+        for run in self._turns:
+            for lane in self.lanes(run):
+                for resource, amount in lane.cost.items():
+                    claims[resource] = claims.get(resource, 0.0) + amount * len(lane.jobs)
+        return claims
+
+    def waiting_sync(self) -> int:
+        """The number of jobs that wait for a sync worker."""
+        return sum(len(lane.jobs) for run in self._turns for lane in self.lanes(run) if not lane.is_async)
+
+    def take_back(self, run: RunId, wanted: Container[tuple[Index, Attempt]], at_most: int) -> list[Job]:
+        """Remove and return the jobs of these attempts that still wait, up to `at_most`."""
+        taken: list[Job] = []
         for lane in self._lanes.get(run, {}).values():
             stay: deque[Job] = deque()
             for job in lane.jobs:
-                if (job.index, job.attempt) in wanted:
-                    taken += tickets_of(job)
+                if len(taken) < at_most and (job.index, job.attempt) in wanted:
+                    taken.append(job)
                 else:
                     stay.append(job)
             lane.jobs = stay

@@ -119,14 +119,15 @@ class Inputs:
             return []
         return [Ticket(entry.job.index, entry.job.attempt) for entry in inputs.waiting.values()]
 
-    def take_back(self, run: RunId, wanted: set[tuple[Index, int]]) -> list[Job]:
-        """Remove attempts that wait for values. Returns their jobs; what is being fetched for them still arrives."""
+    def take_back(self, run: RunId, wanted: set[tuple[Index, int]], at_most: int) -> list[Job]:
+        """Remove attempts that wait for values, up to `at_most`. Returns their jobs; what is being fetched still arrives."""
         inputs = self._runs.get(run)
         if inputs is None:
             return []
         taken = [
             entry.job for entry in inputs.waiting.values() if (entry.job.index, entry.job.attempt) in wanted
         ]
+        del taken[at_most:]
         for job in taken:
             del inputs.waiting[job.index]
         return taken

@@ -8,7 +8,7 @@ workers that are gone are ignored. A message that is not in the protocol changes
 
 from typing import TYPE_CHECKING, assert_never
 
-from handoff_actors.core.node.advertiser import Advertiser
+from handoff_actors.core.node.advertiser import Advertiser, Standing
 from handoff_actors.core.node.attempt_reports import AttemptReports
 from handoff_actors.core.node.clients import ClientRun, Clients
 from handoff_actors.core.node.events import (
@@ -219,8 +219,9 @@ class NodeMachine:
                 return self._assign(event.peer, event.message, now)
             case Copy():
                 return self._copy(event.peer, event.message, now)
-            case Recall(run, tickets):
-                return self._recall(event.peer, run, tickets)
+            case Recall(run, tickets, room):
+                at_most = self._clients.may_give_back(event.peer, room)
+                return self._recall(event.peer, run, tickets, at_most)
             case Close(run):
                 return self._close(event.peer, run, now)
             case Redeclare(capabilities):
@@ -300,11 +301,12 @@ class NodeMachine:
             self._spill_policy.put((run, index), nbytes)
         self._enqueue(run, self._inputs.arrived(run, index, nbytes))
 
-    def _recall(self, peer: PeerId, run: RunId, tickets: list[Ticket]) -> list[NodeEffect]:
-        taken = self._scheduler.queue.take_back(run, tickets)
-        waiting = self._inputs.take_back(run, {(ticket.index, ticket.attempt) for ticket in tickets})
-        taken += [ticket for job in waiting for ticket in tickets_of(job)]
-        return [Reply(peer, Recalled(run, taken))]
+    def _recall(self, peer: PeerId, run: RunId, tickets: list[Ticket], at_most: int) -> list[NodeEffect]:
+        wanted = {(ticket.index, ticket.attempt) for ticket in tickets}
+        jobs = self._scheduler.queue.take_back(run, wanted, at_most)
+        jobs += self._inputs.take_back(run, wanted, at_most - len(jobs))
+        self._clients.gave_back(peer, len(jobs))
+        return [Reply(peer, Recalled(run, [ticket for job in jobs for ticket in tickets_of(job)]))]
 
     def _give_back(self) -> list[NodeEffect]:
         """Give back jobs that will never start here, which the sender can't have known yet."""
@@ -317,7 +319,7 @@ class NodeMachine:
             if self._leaving:
                 tickets += self._inputs.waiting(run)
             if tickets:
-                effects += self._recall(state.peer, run, tickets)
+                effects += self._recall(state.peer, run, tickets, len(tickets))
         return effects
 
     def _never_holds(self, lane: JobLane) -> bool:
@@ -386,13 +388,22 @@ class NodeMachine:
             effects.append(SpillValue(*leaving))
         filled = self._scheduler.fill(now, may_start=not self._spill_policy.is_crowded)
         effects += [*self._reports.started(filled), *filled] if self._clients.watched else filled
-        standing = self._scheduler.ledger.claimed, self._scheduler.ledger.totals, self._leaving
-        effects += self._advertiser.speak(standing, self._advertise, now)
+        effects += self._advertiser.speak(self._standing(), self._advertise, now)
         effects += map(ForgetPeer, self._clients.take_departed())
         if self._leaving and not self._has_left and not self._has_work:
             self._has_left = True
             effects.append(LeaveCompleted())
         return effects
+
+    def _standing(self) -> Standing:
+        scheduler = self._scheduler
+        return (
+            scheduler.ledger.claimed,
+            scheduler.ledger.totals,
+            self._leaving,
+            len(scheduler.roster.idle),
+            scheduler.queue.waiting_runs > 0,
+        )
 
     @property
     def _has_work(self) -> bool:
@@ -410,14 +421,19 @@ class NodeMachine:
 
     def _advertise(self) -> Advertise:
         running, queued = self._scheduler.load()
+        waiting_for_input = self._inputs.waiting_jobs()
+        self._clients.advertised()
         return Advertise(
             self.capabilities,
             self._scheduler.ledger.spare(),
             self._scheduler.roster.usual,
             running,
-            queued + self._inputs.waiting_jobs(),
+            queued + waiting_for_input,
             self._inputs.nbytes,
             self._leaving,
+            self._scheduler.busy() + waiting_for_input,
+            self._scheduler.queue.claims(),
+            self._scheduler.roster.most,
         )
 
 

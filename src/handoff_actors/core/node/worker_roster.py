@@ -23,7 +23,7 @@ class WorkerRoster:
         self.usual = usual
         #: Sync workers that are running or starting, and are not being killed.
         self.size = 0
-        self._most = most
+        self.most = most
         #: Idle sync workers, and since when.
         self.idle: dict[WorkerId, float] = {}
         self._next_worker = 1
@@ -55,7 +55,7 @@ class WorkerRoster:
         """Start enough workers for `wanted` more jobs, up to the maximum."""
         if self._respawn_at is not None:
             return []
-        count = min(self._most - self.size, wanted - self.starting)
+        count = min(self.most - self.size, wanted - self.starting)
         return [self.spawn(is_async=False) for _ in range(count)]
 
     def keep_size(self, now: float) -> list[SpawnWorker]:

@@ -219,6 +219,11 @@ class WorkerScheduler:
             queued += len(state.held) - now_running
         return running, queued + len(self.queue)
 
+    def busy(self) -> int:
+        """The number of sync jobs that run or wait; a fused group counts as one, as its runner counts it."""
+        held = sum(state.held_groups() for state in self.roster.workers.values() if not state.is_async)
+        return held + self.queue.waiting_sync()
+
     def check(self) -> None:
         """Assert every invariant."""
         self.ledger.check()

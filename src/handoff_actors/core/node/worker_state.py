@@ -67,6 +67,11 @@ class WorkerState(Struct, eq=False):
             if held.head is head:
                 yield Ticket(held.job.index, held.job.attempt)
 
+    def held_groups(self) -> int:
+        """The number of jobs that it holds, where a fused group counts as one."""
+        heads = {id(held.head) for held in self.held.values() if held.head is not None}
+        return len(heads) + sum(held.head is None for held in self.held.values())
+
     @property
     def claimed_memory_mb(self) -> float | None:
         """The memory in MB that its jobs claim together; None where some of them claim none."""

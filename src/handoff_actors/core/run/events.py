@@ -47,7 +47,13 @@ class Release(Struct, frozen=True):
     """After the end: the app needs no stored values any more."""
 
 
-RunMachineEvent = NodeUp | NodeDown | MessageFromNode | ResultFetched | ResultFetchFailed | Cancel | Release
+class RoomFreed(Struct, frozen=True):
+    """Nodes may have room for functions of this run, or for some that wait elsewhere. See `SessionLoad.runs_to_tell`."""
+
+
+RunMachineEvent = (
+    NodeUp | NodeDown | MessageFromNode | ResultFetched | ResultFetchFailed | Cancel | Release | RoomFreed
+)
 
 # --- Effects ----------------------------------------------------------------------------------------------------
 
@@ -126,6 +132,10 @@ class RunForgotten(Struct, frozen=True):
     """No node holds anything of the run any more."""
 
 
+class TellOfRoom(Struct, frozen=True):
+    """Give `RoomFreed` to each of `SessionLoad.runs_to_tell`, as soon as no machine is at work."""
+
+
 #: Effects that only observers of the run need.
 Observation = FunctionObserved | TransferObserved | NodeJoinObserved | NodeLeaveObserved
-RunEffect = SendToNode | FetchResult | Observation | RecordResults | RunEnded | RunForgotten
+RunEffect = SendToNode | FetchResult | Observation | RecordResults | TellOfRoom | RunEnded | RunForgotten

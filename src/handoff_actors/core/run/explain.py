@@ -75,9 +75,9 @@ def _why_not(node: NodeState, need: RequirementClass, target: str | None, *, is_
         return f"the function is to run on {target!r}"
     if node.is_leaving:
         return "leaves the cluster"
-    if node.is_suspect:
+    if node.offer.suspect:
         return "has not been heard of for a while"
-    if node.is_paused:
+    if node.load.is_paused:
         return "has given back work and not said how it stands"
     if not node.could_ever_hold(need):
         return node.shortfall(need)

@@ -7,7 +7,7 @@ unfinished function, or the caller, still needs them. A failure that nothing can
 to close it, and the run is over when all of them have, or are gone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Final, Self, assert_never
 
@@ -20,9 +20,11 @@ from handoff_actors.core.run.events import (
     Release,
     ResultFetched,
     ResultFetchFailed,
+    RoomFreed,
     RunEffect,
     RunEnded,
     RunMachineEvent,
+    TellOfRoom,
 )
 from handoff_actors.core.run.failures import could_not_run, function_failed
 from handoff_actors.core.run.observing import Observing
@@ -70,7 +72,10 @@ class RunMachine:
         self._plan = program.plan
         self._options = options
         self.state = RunState(program.plan)
-        self.scheduler = Scheduler(run, program, self.state, options.policy, options.max_concurrency)
+        self._load = options.load
+        self.scheduler = Scheduler(
+            run, program, self.state, options.policy, options.max_concurrency, options.load
+        )
         self.scheduler.assume(options.durations)
         self._work_stealing = WorkStealing(run, self.scheduler, self.state)
         self.retries = Retries(program.plan, options.max_retries, options.backoff)
@@ -125,6 +130,7 @@ class RunMachine:
         Functions that run must have the inputs that are `reused`: see `core.run.resumption`.
         """
         self._stories.began_at = now
+        self.scheduler.begin()
         for index, earlier in (reused or {}).items():
             self._take_over(index, earlier, now)
         for node in nodes:
@@ -135,7 +141,7 @@ class RunMachine:
         self.feasibility.update(self.scheduler.nodes, now)
         return self._settle(now)
 
-    def handle(self, event: RunMachineEvent, now: float) -> list[RunEffect]:
+    def handle(self, event: RunMachineEvent, now: float) -> list[RunEffect]:  # noqa: C901 - one table
         """Take one event."""
         match event:
             case MessageFromNode(name, message):
@@ -152,6 +158,9 @@ class RunMachine:
                 self._fail(error, cancelled=error is None)
             case Release():
                 self._completion.is_let_go = True
+            case RoomFreed():
+                # To place what is ready, and to recall what waits, is done after each event.
+                pass
             case _:
                 assert_never(event)
         return self._settle(now)
@@ -167,10 +176,11 @@ class RunMachine:
 
     @property
     def wake_at(self) -> float | None:
-        """The time of the next deadline, pause or allocation timeout."""
+        """The time of the next deadline, pause, allocation timeout or recall."""
         if self._completion.outcome is not None:
             return None
-        times = [time for time in (self._deadline, self.feasibility.wake_at) if time is not None]
+        timers = (self._deadline, self.feasibility.wake_at, self._work_stealing.wake_at)
+        times = [time for time in timers if time is not None]
         if self._resting:
             times.append(self._resting[0][0])
         return min(times, default=None)
@@ -206,21 +216,17 @@ class RunMachine:
     # --- Nodes --------------------------------------------------------------------------------------------------
 
     def _node_up(self, event: NodeUp, now: float) -> None:
+        self._load.node_up(event)
         node = self.scheduler.nodes.get(event.name)
-        claimed = {
-            resource: total - event.spare.get(resource, total)
-            for resource, total in event.capabilities.items()
-        }
         is_new = node is None
         if node is None:
-            node = NodeState(event.name, event.address, event.capabilities, event.workers, event.python)
+            node = NodeState(self._run, self._load.nodes[event.name])
             self.scheduler.add_node(node)
             self._observing.joined(event)
         offers_the_same = not is_new and (
             node.capabilities == event.capabilities and node.is_leaving == event.leaving
         )
-        node.update_offer(event.capabilities, event.workers, claimed)
-        node.is_leaving, node.is_suspect, node.is_paused = event.leaving, event.suspect, False
+        node.update_offer(event)
         self._drain.look(node, now)
         if not offers_the_same:
             self.scheduler.drop_reservations_for(node)
@@ -232,12 +238,14 @@ class RunMachine:
         if node is None:
             return
         self._completion.closed(event.name)
+        self._load.node_down(event.name)
         self._observing.left(event.name, event.reason)
         cause = self._stories.note_node("node lost", event.name, now, event.reason)
         for index in sorted(node.sent):
             self.scheduler.returned(index, node)
             number = self._stories.note("node lost", index, event.name, now, cause=cause)
             self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now, number)
+        node.clear()
         self.scheduler.remove_node(event.name)
         self._recovery.lose_all_of(event.name, now, cause=cause)
         self._drain.node_gone(event.name)
@@ -269,6 +277,8 @@ class RunMachine:
         match message:
             case Completed(_, done, others, fetched):
                 node.set_others(others)
+                node.progress_at = now
+                self._measure_trip(node, done, now)
                 if fetched:
                     self.state.note_fetched(name, fetched, now)
                     self._observing.fetched(name, fetched)
@@ -286,12 +296,20 @@ class RunMachine:
                 self._observing.started(name, tickets)
             case Closed():
                 self._completion.closed(name)
+                if self._completion.outcome is not None:
+                    node.clear()
             case Crashed(run, reason):
                 self._node_crashed(node, run, reason)
             case Rejected(_, reason):
                 self._fail(RemoteProtocolError(f"node {name!r} rejected a message of this run: {reason}"))
             case _:
                 assert_never(message)
+
+    def _measure_trip(self, node: NodeState, done: Sequence[Done], now: float) -> None:
+        # One of each message will do: what matters is the least of many.
+        first = done[0] if done else None
+        if first is not None and self.state.is_sent(first.index, first.attempt, node.name):
+            node.load.measure_trip(now - self.state.sent_at[first.index] - first.ran_s)
 
     def _completed(self, node: NodeState, entry: Done, now: float) -> None:
         index, state = entry.index, self.state
@@ -370,12 +388,11 @@ class RunMachine:
         if message.is_separated:
             # The node takes more: it only has no use for these as they were sent.
             what, why = _SEPARATED
-        elif node.is_recalling:
+        elif node.recalling:
             what, why = _STOLEN
-            node.is_recalling = False
-            node.no_recall_until = now if message.jobs else now + 0.1
+            node.recall_answered(now, gave_back=bool(message.jobs))
         elif message.jobs:
-            node.is_paused = True
+            node.load.is_paused = True
         for ticket in message.jobs:
             if self.state.is_sent(ticket.index, ticket.attempt, node.name):
                 self.scheduler.returned(ticket.index, node)
@@ -464,5 +481,7 @@ class RunMachine:
         else:
             self._effects += self._completion.wind_up(self._drain.holders())
         self._effects += self._recording.take()
+        if self._load.has_news_for_others():
+            self._effects.append(TellOfRoom())
         effects, self._effects = self._effects, []
         return self._observing.take() + effects if self._observing.is_on else effects

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import PlacementPolicy
+from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.ids import Index
 
 
@@ -27,3 +28,5 @@ class RunOptions(Struct, frozen=True):
     is_journaled: bool = False
     #: Durations of earlier runs, with which this run starts, and to which it adds its own at its end.
     durations: Durations = field(default_factory=Durations)
+    #: The load of the nodes by all runs of the session, this one included.
+    load: SessionLoad = field(default_factory=SessionLoad)

@@ -1,5 +1,7 @@
 """Messages about members: connections, leases, adverts, questions about the cluster."""
 
+import sys
+
 from msgspec import field
 
 from handoff_actors.ids import Resources, RunId
@@ -34,6 +36,12 @@ class Advert(Message, frozen=True):
     version: Name
     #: "3.11": bytecode and pickles by value do not cross minor versions.
     python: Name
+    #: Sync functions that run or wait, of all clients.
+    busy: Count = 0
+    #: The sum of the claims of the functions that wait.
+    waiting_claims: Resources = field(default_factory=dict)
+    #: The upper limit of processes that run sync functions; beyond `workers` they are started for functions that claim something.
+    most_workers: Count = sys.maxsize
 
 
 class ServedRun(Message, frozen=True):

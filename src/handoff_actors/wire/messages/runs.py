@@ -39,10 +39,16 @@ class Assign(Message, frozen=True, tag=12):
 
 
 class Recall(Message, frozen=True, tag=13):
-    """Asks for functions back that have not started. Answered by `Recalled`, which names those given back."""
+    """Asks for functions back that have not started. Answered by `Recalled`, which names those given back.
+
+    Of all clients that see the same room elsewhere, only as many get functions back as fit there: of `room`, the node
+    subtracts what it has given to other clients since its last advert.
+    """
 
     run: RunId
     jobs: list[Ticket]
+    #: The number of functions that other nodes could start at once.
+    room: Count
 
 
 class Copy(Message, frozen=True, tag=14):

@@ -134,15 +134,13 @@ def test_many_nodes_are_scanned_for_work_to_recall_now_and_then() -> None:
     later = run.handle(completed("n02", done(2)), 1.0)
 
     assert at_once == []
-    assert later == [SendToNode("n00", Recall(RUN, [Ticket(MANY, 1)]))]
+    assert later == [SendToNode("n00", Recall(RUN, [Ticket(MANY, 1)], room=2))]
 
 
 def test_free_room_is_shared_by_all_overloaded_nodes() -> None:
-    run = most_spare_run(*functions(6))
+    run = most_spare_run(*functions(4))
     run.start(0.0, [node_up(name, {"cpu": 1}) for name in NAMES[:2]])
-    run.handle(node_up(NAMES[2], {"cpu": 1}), 0.0)
-    run.handle(completed(NAMES[2], done(4)), 0.0)
 
-    effects = run.handle(completed(NAMES[2], done(5)), 1.0)
+    effects = run.handle(node_up(NAMES[2], {"cpu": 2}), 1.0)
 
     assert {effect.name for effect in effects if isinstance(effect, SendToNode)} == set(NAMES[:2])

@@ -4,14 +4,16 @@ from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need, spare_share
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.core.run.state import RunState
 from handoff_actors.graph import Function
 from handoff_actors.ids import Index, Resources, RunId
+from tests.core import builders
 from tests.core.builders import code, node_up, program_of
 
 
 def node_state(name: str, capabilities: Resources, *, workers: int = 2, busy: int = 0) -> NodeState:
-    node = NodeState(name, "", capabilities, workers)
+    node = builders.node_state(node_up(name, capabilities, workers=workers))
     for index in range(busy):
         node.add(index, RequirementClass(0, {"cpu": 1.0}, is_async=False))
     return node
@@ -60,13 +62,14 @@ def test_share_without_a_claim_is_that_of_workers() -> None:
 
 def test_need_learns_how_long_functions_take() -> None:
     program = program_of(Function("x", [], code))
-    scheduler = Scheduler(RunId(1), program, RunState(program.plan), POLICIES["most_spare"], None)
+    state = RunState(program.plan)
+    scheduler = Scheduler(RunId(1), program, state, POLICIES["most_spare"], None, SessionLoad())
     (need,) = scheduler.needs.classes
 
-    ahead = [need.ahead]
+    ahead = [need.ahead(0.0)]
     for seconds in (1.0, 0.0, 0.0):
         scheduler.learn(Index(0), seconds)
-        ahead.append(need.ahead)
+        ahead.append(need.ahead(0.0))
 
     assert ahead == [1, 1, 1, 1]
     assert need.seconds == pytest.approx(0.49)
@@ -75,7 +78,7 @@ def test_need_learns_how_long_functions_take() -> None:
 def test_claims_of_others_are_what_is_claimed_beyond_our_own() -> None:
     node = node_state("a", {"cpu": 4.0}, busy=1)
 
-    node.update_offer(node_up().capabilities, 2, {"cpu": 1.5})
+    node.load.update(node_up("a", {"cpu": 4.0}, spare={"cpu": 2.5}))
 
     assert node.others == {"cpu": 0.5}
-    assert node.spare == {"cpu": 0.5}
+    assert node.spare == {"cpu": 2.5}

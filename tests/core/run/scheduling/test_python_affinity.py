@@ -7,7 +7,6 @@ from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
@@ -24,6 +23,7 @@ from tests.core.builders import (
     ends,
     hook,
     job_in,
+    node_state,
     node_up,
     options,
     program_of,
@@ -267,7 +267,7 @@ def test_fused_group_has_only_what_claims_the_same_and_runs_in_the_same_way() ->
 
 
 def test_node_says_which_requirement_it_does_not_meet() -> None:
-    node = NodeState("n2", "", {"cpu": 1.0}, 1, THEIRS)
+    node = node_state(node_up("n2", {"cpu": 1.0}, python=THEIRS))
 
     assert node.shortfall(RequirementClass(0, {"cpu": 2.0}, is_async=False)) == (
         "offers {'cpu': 1.0}, which is less than {'cpu': 2.0}"

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from handoff_actors.core.run.scheduling.placement import Need
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Index, Resources
+from handoff_actors.ids import Index
 
 
 class DataLocality:
@@ -24,10 +25,10 @@ class DataLocality:
         """The functions that take a value."""
         return self._plan.dependents[index]
 
-    def need(self, index: Index, cost: Resources) -> Need:
+    def need(self, index: Index, need: RequirementClass) -> Need:
         """Describe a function to placement policies."""
         nbytes, held = self._input_sizes(index)
-        return Need(self._plan.ids[index], cost, nbytes, held)
+        return Need(self._plan.ids[index], need.cost, nbytes, held, need.is_async)
 
     def held(self, index: Index) -> Mapping[str, int]:
         """Bytes of a function's stored input, by the node that holds them."""

@@ -48,7 +48,7 @@ class Dispatch:
 
     def send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
         """Put a function into a message, with the functions fused behind it."""
-        node.add(index, self._needs.of[index])
+        node.add(index, self._needs.of[index], self._now)
         attempt = self._record_sent(index, node, batch)
         members = self._fusion.fused_behind(index, node) if self._fusion is not None else None
         then = self._send_fused(index, members, node, batch) if members else ()

@@ -11,8 +11,10 @@ from heapq import heappop, heappush
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import spare_share
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
+from handoff_actors.core.run.scheduling.session_load import SessionLoad
 
-_Entry = tuple[float, str, int]
+_Rank = tuple[float, ...]
+_Entry = tuple[_Rank, str, int]
 
 
 class NodeIndex:
@@ -22,7 +24,7 @@ class NodeIndex:
         self,
         nodes: Iterable[NodeState],
         has_room: Callable[[NodeState], bool],
-        rank: Callable[[NodeState], float],
+        rank: Callable[[NodeState], _Rank],
     ) -> None:
         self._has_room = has_room
         self._rank = rank
@@ -51,7 +53,7 @@ class NodeIndex:
             if entry == top and node is not None:
                 if node.usable:
                     return node
-                # Nodes don't notify when they become usable again.
+                # That nodes become usable again is no change of their load.
                 self._changed[node.name] = node
                 del self._entries[node.name]
             heappop(self._heap)
@@ -74,24 +76,18 @@ class NodeIndex:
 class NodeIndexes:
     """Node indexes for each requirement class that occurs."""
 
-    def __init__(self, nodes: Iterable[NodeState]) -> None:
+    def __init__(self, nodes: Iterable[NodeState], session: SessionLoad) -> None:
         self._nodes = {node.name: node for node in nodes}
+        self._session = session
+        #: The number of changes of the session's nodes that the indexes have taken in.
+        self._version = session.version
         #: By class: nodes that could start a function at once, and nodes that may queue one.
         self._indexes: dict[int, tuple[NodeIndex, NodeIndex]] = {}
-        for node in self._nodes.values():
-            node.on_change = self.changed
-
-    def changed(self, node: NodeState) -> None:
-        """Rank a node again in every index, since its claims or capabilities have changed."""
-        for indexes in self._indexes.values():
-            for index_of_nodes in indexes:
-                index_of_nodes.changed(node)
 
     def add(self, node: NodeState) -> None:
         """Add a node to every index."""
         self._nodes[node.name] = node
-        node.on_change = self.changed
-        self.changed(node)
+        self._changed(node)
 
     def remove(self, name: str) -> None:
         """Remove a node that is gone from every index."""
@@ -110,20 +106,38 @@ class NodeIndexes:
         # If the shortest queue is full, all are.
         return node if node is not None and node.may_queue(need) else None
 
+    def _take_in_changes(self) -> None:
+        """Rank nodes again whose load has changed, by whichever run of the session."""
+        if self._version == self._session.version:
+            return
+        names = self._session.changed_since(self._version)
+        self._version = self._session.version
+        for name in self._nodes if names is None else set(names) & self._nodes.keys():
+            self._changed(self._nodes[name])
+
+    def _changed(self, node: NodeState) -> None:
+        for indexes in self._indexes.values():
+            for index_of_nodes in indexes:
+                index_of_nodes.changed(node)
+
     def _indexes_for(self, need: RequirementClass) -> tuple[NodeIndex, NodeIndex]:
+        self._take_in_changes()
         indexes = self._indexes.get(need.number)
         if indexes is None:
             nodes = self._nodes.values()
-            starting = NodeIndex(
-                nodes, lambda node: node.fits(need), lambda node: -spare_share(node, need.cost)
-            )
+            starting = NodeIndex(nodes, lambda node: node.fits(need), lambda node: _fullness(node, need))
             queueing = NodeIndex(
-                nodes, lambda node: node.could_ever_hold(need), lambda node: queue_share(node, need)
+                nodes, lambda node: node.could_ever_hold(need), lambda node: queue_rank(node, need)
             )
             indexes = self._indexes[need.number] = (starting, queueing)
         return indexes
 
 
-def queue_share(node: NodeState, need: RequirementClass) -> float:
-    """Functions of a class that a node has been sent, per slot for that class."""
-    return node.counts.get(need.number, 0) / max(1, node.slots(need))
+def queue_rank(node: NodeState, need: RequirementClass) -> tuple[float, ...]:
+    """Functions of a class that this run has sent to a node, per slot for that class; then how full the node is."""
+    share = node.counts.get(need.number, 0) / max(1, node.slots(need))
+    return share, *_fullness(node, need)
+
+
+def _fullness(node: NodeState, need: RequirementClass) -> tuple[float, int]:
+    return -spare_share(node, need.cost, is_async=need.is_async), -node.load.tie

@@ -1,35 +1,28 @@
-"""A node as a run sees it: its capabilities, the claims of others there, and the functions that this run has sent."""
+"""A node as a run sees it: its offer, the claims of others there, and the functions that this run has sent."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from handoff_actors.core.resources import ROUNDING, TOLERANCE, holds, how_many
+from handoff_actors.core.nodes import NodeUp
+from handoff_actors.core.resources import ROUNDING, holds, how_many
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
+from handoff_actors.core.run.scheduling.session_load import MAX_COROUTINES, MAX_SLOTS, NodeLoad
 from handoff_actors.escaping import escape_name
-from handoff_actors.ids import Index, Resources
+from handoff_actors.ids import Index, Resources, RunId
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-#: Coroutines that one node is sent at once, if their claims allow it.
-MAX_COROUTINES = 4096
-#: Upper limit of slots, for functions that claim next to nothing.
-MAX_SLOTS = 4096
+#: After an answer to a recall that gave nothing back, the next one waits, longer each time.
+FIRST_RECALL_PAUSE_S = 0.1
+LAST_RECALL_PAUSE_S = 1.0
 
 
 class NodeState:
     """One node. A function's claim counts from when the function is sent, so that claims are never behind."""
 
-    def __init__(
-        self, name: str, address: str, capabilities: Resources, workers: int, python: str = ""
-    ) -> None:
-        self.name = name
-        #: The minor version of its Python; "" if unknown.
-        self.python = python
-        self.address = address
-        self.capabilities = capabilities
-        self.workers = workers
-        #: Sum of the claims of other runs and other apps, as last reported.
-        self.others: Resources = {}
+    def __init__(self, run: RunId, load: NodeLoad) -> None:
+        self.load = load
+        load.states[run] = self
+        self.name = load.name
+        #: What the node has last told this run.
+        self.offer = load.offer
         #: Sum of the claims of this run's functions there.
         self.mine: Resources = {}
         #: This run's functions there, in the order in which they were sent.
@@ -40,46 +33,70 @@ class NodeState:
         self.counts: dict[int, int] = {}
         #: Numbers of the templates that the node has been sent.
         self.templates: set[int] = set()
-        #: True after it has returned functions without being asked, until its next advert: no more are sent.
-        self.is_paused = False
-        self.is_leaving = False
-        #: True if it has been silent for a while: its functions may be well, but no more are sent.
-        self.is_suspect = False
         #: True if it has reported a crash of its own; its connection is still to break.
         self.has_crashed = False
-        #: True while a recall is unanswered.
-        self.is_recalling = False
+        #: Number of functions in a recall that is unanswered; 0: there is none.
+        self.recalling = 0
         #: Time before which no recall is sent, since it had nothing to give back.
         self.no_recall_until = 0.0
-        #: Called after a change of claims or capabilities, but not of `usable`.
-        self.on_change: Callable[[NodeState], None] | None = None
+        self._recall_pause_s = FIRST_RECALL_PAUSE_S
+        #: Time at which it was last heard of about a function, or was sent one while it had none.
+        self.progress_at = 0.0
+        self._others: Resources = {}
+        self._others_version = 0
         self._slots: dict[int, int] = {}
+
+    # --- Its offer ----------------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """The address from which other nodes fetch values."""
+        return self.offer.address
+
+    @property
+    def python(self) -> str:
+        """The minor version of its Python; "" if unknown."""
+        return self.offer.python
+
+    @property
+    def capabilities(self) -> Resources:
+        """All that it offers."""
+        return self.offer.capabilities
+
+    @property
+    def workers(self) -> int:
+        """Number of its processes for sync functions."""
+        return self.offer.workers
+
+    @property
+    def is_leaving(self) -> bool:
+        """True if it drains."""
+        return self.offer.leaving
 
     @property
     def usable(self) -> bool:
         """True if the node takes work."""
-        return not (self.is_paused or self.is_leaving or self.is_suspect or self.has_crashed)
+        offer = self.offer
+        # A suspect's functions may be well, but no more are sent.
+        return not (self.load.is_paused or offer.leaving or offer.suspect or self.has_crashed)
 
     @property
     def spare(self) -> Resources:
-        """Capabilities minus all claims, of this run and of others, never below zero."""
-        return {
-            resource: max(0.0, total - self.others.get(resource, 0.0) - self.mine.get(resource, 0.0))
-            for resource, total in self.capabilities.items()
-        }
+        """Capabilities minus all claims, of this session and of others, never below zero."""
+        return {resource: max(0.0, self.load.free(resource)) for resource in self.capabilities}
 
     @property
     def spare_workers(self) -> int:
-        """Number of workers that no function of this run keeps busy."""
-        return max(0, self.workers - len(self.sent) + len(self.followers))
+        """Number of workers that no function keeps busy."""
+        return max(0, self.workers - self.load.all_busy)
 
     def could_ever_hold(self, need: RequirementClass) -> bool:
         """True if the node could run such functions if nothing else were claimed there."""
-        return self.has_python_for(need) and holds(self.capabilities, need.cost)
+        return self.has_python_for(need) and holds(self.offer.capabilities, need.cost)
 
     def has_python_for(self, need: RequirementClass) -> bool:
         """True if the node's Python can load the code of such functions."""
-        return not need.python or need.python == self.python
+        return not need.python or need.python == self.offer.python
 
     def shortfall(self, need: RequirementClass) -> str:
         """Say, for people, why the node could never run such a function."""
@@ -90,68 +107,78 @@ class NodeState:
             f" was pickled by value with {need.python}"
         )
 
+    # --- Room ---------------------------------------------------------------------------------------------------
+
+    @property
+    def others(self) -> Resources:
+        """Sum of the claims of other runs' and other sessions' functions that run, as last reported."""
+        if self._others_version != self.load.version:
+            self._others_version = self.load.version
+            claimed = self.load.claimed.items()
+            self._set_others(
+                {resource: max(0.0, amount - self.mine.get(resource, 0.0)) for resource, amount in claimed}
+            )
+        return self._others
+
+    def set_others(self, others: Resources) -> None:
+        """Set the claims of others, which are newer than the latest advert."""
+        self._others_version = self.load.version
+        self._set_others(others)
+
+    def _set_others(self, others: Resources) -> None:
+        if others != self._others:
+            self._others = others
+            self._slots.clear()
+            self.load.changed()
+
     def fits(self, need: RequirementClass) -> bool:
         """True if a function of that class could start at once."""
-        if not self.has_python_for(need):
-            return False
-        if not need.cost:
-            return self.counts.get(need.number, 0) < self.slots(need)
-        for resource, amount in need.cost.items():
-            free = (
-                self.capabilities.get(resource, 0.0)
-                - self.others.get(resource, 0.0)
-                - self.mine.get(resource, 0.0)
-            )
-            if amount > free + TOLERANCE:
-                return False
-        return True
+        return self.has_python_for(need) and self.load.fits(need)
 
     def may_queue(self, need: RequirementClass) -> bool:
         """True if the node may be sent one more function of that class, to start later."""
         return self.room(need) > 0 and self.could_ever_hold(need)
 
     def room(self, need: RequirementClass) -> int:
-        """Number of further functions of that class that may be sent, to start at once or later."""
-        return max(1, self.slots(need)) * (1 + need.ahead) - self.counts.get(need.number, 0)
+        """Number of further functions of that class that this run may send, to start at once or later."""
+        ahead = need.ahead(self.load.round_trip_s)
+        return max(1, self.slots(need)) * (1 + ahead) - self.counts.get(need.number, 0)
 
     def slots(self, need: RequirementClass) -> int:
         """Number of functions of that class that can run there at once, if this run has nothing else there."""
+        others = self.others
         slots = self._slots.get(need.number)
         if slots is None:
-            slots = self._slots[need.number] = self._count_slots(need)
+            slots = self._slots[need.number] = self._count_slots(need, others)
         return slots
 
     def excess(self, need: RequirementClass) -> int:
-        """Number of functions of that class that wait there; negative if slots are free."""
-        return self.counts.get(need.number, 0) - self.slots(need)
+        """Number of this run's functions of that class that may have to wait there."""
+        return min(self.counts.get(need.number, 0), self.load.waiting(need))
 
-    def update_offer(self, capabilities: Resources, workers: int, claimed: Resources) -> None:
-        """Take the node's own figures. `claimed` is the sum over all apps, this run included."""
-        self.capabilities = capabilities
-        self.workers = workers
-        self.set_others(
-            {
-                resource: max(0.0, amount - self.mine.get(resource, 0.0))
-                for resource, amount in claimed.items()
-            }
+    def may_have_waiting(self) -> bool:
+        """True if some function of this run may have to wait there, and has not been asked back."""
+        return not self.recalling and any(
+            count and self.load.waiting(need)
+            for need, count in {need: self.counts[need.number] for need in self.sent.values()}.items()
         )
+
+    def update_offer(self, event: NodeUp) -> None:
+        """Take the node's own figures."""
+        self.offer = event
         self._slots.clear()
-        self._notify()
 
-    def set_others(self, others: Resources) -> None:
-        """Set the claims of others."""
-        if others != self.others:
-            self.others = others
-            self._slots.clear()
-            self._notify()
+    # --- This run's functions -----------------------------------------------------------------------------------
 
-    def add(self, index: Index, need: RequirementClass) -> None:
+    def add(self, index: Index, need: RequirementClass, now: float = 0.0) -> None:
         """Add a function that is being sent, and its claim."""
+        if not self.sent:
+            self.progress_at = now
         self.sent[index] = need
         self.counts[need.number] = self.counts.get(need.number, 0) + 1
         for resource, amount in need.cost.items():
             self.mine[resource] = self.mine.get(resource, 0.0) + amount
-        self._notify()
+        self.load.add(need)
 
     def add_follower(self, index: Index, need: RequirementClass) -> None:
         """Add a function that is being sent fused behind another one, without a claim of its own."""
@@ -174,24 +201,44 @@ class NodeState:
             self.mine[resource] -= amount
         if not self.sent:
             self.mine.clear()
-        self._notify()
+        self.load.remove(need)
 
-    def _notify(self) -> None:
-        if self.on_change is not None:
-            self.on_change(self)
+    def clear(self) -> None:
+        """Remove all functions: the node has closed the run, or is gone."""
+        for index in list(self.sent):
+            self.remove(index)
+        self.recall_answered(0.0, gave_back=True)
 
-    def _count_slots(self, need: RequirementClass) -> int:
+    def recall_sent(self, count: int) -> None:
+        """Note that so many functions are being asked back."""
+        self.recalling = count
+        self.load.session.recalling += count
+
+    def recall_answered(self, now: float, *, gave_back: bool) -> None:
+        """Note the answer to a recall."""
+        self.load.session.recalling -= self.recalling
+        self.load.session.is_freed = True
+        self.recalling = 0
+        if gave_back:
+            self._recall_pause_s = FIRST_RECALL_PAUSE_S
+        else:
+            self.no_recall_until = now + self._recall_pause_s
+            self._recall_pause_s = min(LAST_RECALL_PAUSE_S, 2 * self._recall_pause_s)
+
+    def leading(self) -> Iterable[RequirementClass]:
+        """The classes of the functions that are no followers."""
+        return [need for index, need in self.sent.items() if index not in self.followers]
+
+    def _count_slots(self, need: RequirementClass, others: Resources) -> int:
         if not need.cost:
             return MAX_COROUTINES if need.is_async else self.workers
-        free = {
-            resource: total - self.others.get(resource, 0.0) for resource, total in self.capabilities.items()
-        }
-        return how_many(free, need.cost, MAX_SLOTS)
+        free = {resource: total - others.get(resource, 0.0) for resource, total in self.capabilities.items()}
+        return how_many(free, need.cost, min(MAX_SLOTS, self.load.most_at_once(need)))
 
     def check(self) -> None:
         """Assert that the sums agree with the functions sent."""
+        leading = self.leading()
         for resource, mine in self.mine.items():
-            leading = [need for index, need in self.sent.items() if index not in self.followers]
             summed = sum(need.cost.get(resource, 0.0) for need in leading)
             assert abs(summed - mine) < ROUNDING, f"{self.name}: {resource} adds up to {summed}, not {mine}"
         assert sum(self.counts.values()) == len(self.sent) - len(self.followers)

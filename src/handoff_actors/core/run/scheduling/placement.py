@@ -23,6 +23,8 @@ class Need(Struct, frozen=True):
     input_nbytes: int
     #: Bytes of its stored input that each node holds, by node name.
     held: Mapping[str, int]
+    #: True for a coroutine function, which takes no worker.
+    is_async: bool = False
 
 
 class PlacementPolicy(Protocol):
@@ -39,8 +41,8 @@ class PlacementPolicy(Protocol):
 class MostSpare:
     """The node whose scarcest relevant resource has the largest spare share after the claim.
 
-    Bytes that would have to move count against it; ties go to the node that holds most of the input, then to the first
-    name. On a node where functions wait, more is claimed than the node has, and its spare share is negative: so moving the
+    Bytes that would have to move count against it; ties go to the node that holds most of the input, then to one that
+    differs from session to session, so that many apps do not all choose the same. On a node where functions wait, more is claimed than the node has, and its spare share is negative: so moving the
     input and waiting next to it are compared on the same scale.
     """
 
@@ -50,13 +52,13 @@ class MostSpare:
 
     def prefers_to_stay(self, need: Need, node: NodeState, others: Sequence[NodeState]) -> bool:
         """True if a function queued on `node` is at least as well off there as on any of `others`."""
-        rank = self._rank(need, node, is_there=True)
-        return all(self._rank(need, other) <= rank for other in others)
+        rank = self._rank(need, node, is_there=True)[:2]
+        return all(self._rank(need, other)[:2] <= rank for other in others)
 
-    def _rank(self, need: Need, node: NodeState, *, is_there: bool = False) -> tuple[float, int]:
+    def _rank(self, need: Need, node: NodeState, *, is_there: bool = False) -> tuple[float, int, int]:
         held = need.held.get(node.name, 0)
-        share = spare_share(node, need.cost, is_claimed=is_there)
-        return share - (need.input_nbytes - held) / MOVE_NBYTES, held
+        share = spare_share(node, need.cost, is_async=need.is_async, is_claimed=is_there)
+        return share - (need.input_nbytes - held) / MOVE_NBYTES, held, node.load.tie
 
 
 class FirstAvailable:
@@ -68,21 +70,25 @@ class FirstAvailable:
 
 
 class LoadBalanced:
-    """The node with the fewest functions of this run per worker."""
+    """The node with the fewest functions per worker, of all runs and apps; ties go as with `MostSpare`."""
 
     def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:  # noqa: ARG002 - the policy's shape
         """Choose the least loaded node."""
-        return min(nodes, key=lambda node: len(node.sent) / max(1, node.workers), default=None)
+        return min(nodes, key=_functions_per_worker, default=None)
 
 
 class Locality:
-    """The node that holds most of the input; ties go to the one with the largest spare share."""
+    """The node that holds most of the input; ties go to the one with the largest spare share, then as with `MostSpare`."""
 
     def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
         """Choose the node nearest to the data."""
         return max(
             nodes,
-            key=lambda node: (need.held.get(node.name, 0), spare_share(node, need.cost)),
+            key=lambda node: (
+                need.held.get(node.name, 0),
+                spare_share(node, need.cost, is_async=need.is_async),
+                node.load.tie,
+            ),
             default=None,
         )
 
@@ -95,18 +101,17 @@ POLICIES: Mapping[str, PlacementPolicy] = {
 }
 
 
-def spare_share(node: NodeState, cost: Mapping[str, float], *, is_claimed: bool = False) -> float:
-    """Share of the scarcest resource in `cost` that is left after the claim.
+def spare_share(
+    node: NodeState, cost: Mapping[str, float], *, is_async: bool = False, is_claimed: bool = False
+) -> float:
+    """Share of the scarcest resource in `cost` that is left after the claim, of all runs and apps as far as is known.
 
-    Negative where functions wait. With `is_claimed`, the claim is already among the node's.
+    A sync function takes a worker, and a core where it says nothing about cores. Negative where functions wait. With
+    `is_claimed`, the claim is already among the node's.
     """
-    if not cost:
-        busy = len(node.sent) - len(node.followers) + (not is_claimed)
-        return (node.workers - busy) / max(1, node.workers)
-    shares = [
-        (total - node.others.get(resource, 0.0) - node.mine.get(resource, 0.0) - (not is_claimed) * amount)
-        / total
-        for resource, amount in cost.items()
-        if (total := node.capabilities.get(resource, 0.0)) > 0
-    ]
-    return min(shares, default=0.0)
+    return node.load.spare_share(cost, is_async=is_async, is_claimed=is_claimed)
+
+
+def _functions_per_worker(node: NodeState) -> tuple[float, int]:
+    load = node.load
+    return (load.all_busy + load.coroutines) / max(1, node.workers), -load.tie

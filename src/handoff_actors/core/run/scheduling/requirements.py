@@ -11,13 +11,18 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Resources
 from handoff_actors.wire.messages.jobs import Template
 
-#: A node is sent about this much work more than it can start at once, so that it never waits for a message.
+#: A node is sent about this much work more than it can start at once, beside what lasts for a round trip, so that it never
+#: waits for a message.
 AHEAD_S = 0.005
 #: Overhead of a node per function, besides the user's code.
 OVERHEAD_S = 0.00001
-MAX_AHEAD = 512
+MAX_AHEAD = 4096
 #: Weight of the latest function in the moving average of the durations of its class, or of its kind.
 SMOOTHING = 0.3
+
+
+#: A claim in order, whether functions are async, and their version of Python.
+RequirementKey = tuple[tuple[tuple[str, float], ...], bool, str]
 
 
 class RequirementClass(Struct, eq=False):
@@ -30,13 +35,22 @@ class RequirementClass(Struct, eq=False):
     seconds: float | None = None
     #: The only minor version of Python that can run them; "": any. See `core.run.scheduling.python_affinity`.
     python: str = ""
+    #: Equal for classes of different runs that need the same.
+    key: RequirementKey = ((), False, "")
+    claims_no_cpu: bool = False
 
-    @property
-    def ahead(self) -> int:
-        """Number of functions per slot that a node is sent in advance, beyond those that can run at once."""
+    def __post_init__(self) -> None:
+        self.key = (tuple(sorted(self.cost.items())), self.is_async, self.python)
+        self.claims_no_cpu = "cpu" not in self.cost
+
+    def ahead(self, round_trip_s: float) -> int:
+        """Number of functions per slot that a node is sent in advance, beyond those that can run at once.
+
+        They last until the end of one of them has been heard of, `round_trip_s` later, and the next has arrived.
+        """
         if self.seconds is None:
             return 1
-        return max(1, min(MAX_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S))))
+        return max(1, min(MAX_AHEAD, int((AHEAD_S + round_trip_s) / (self.seconds + OVERHEAD_S))))
 
 
 class Requirements:
@@ -44,7 +58,7 @@ class Requirements:
 
     def __init__(self, plan: Plan, affinity: PythonAffinity = NO_AFFINITY) -> None:
         self.classes: list[RequirementClass] = []
-        self._numbers: dict[tuple[tuple[tuple[str, float], ...], bool, str], RequirementClass] = {}
+        self._numbers: dict[RequirementKey, RequirementClass] = {}
         self._of_template = [
             self._class(
                 template.cost,

@@ -11,12 +11,13 @@ from handoff_actors.core.run.events import FunctionObserved, SendToNode
 from handoff_actors.core.run.scheduling.data_locality import DataLocality
 from handoff_actors.core.run.scheduling.dispatch import Dispatch
 from handoff_actors.core.run.scheduling.durations import Durations
-from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_share
+from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_rank
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, LoadBalanced, MostSpare, PlacementPolicy
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING, RequirementClass, Requirements
+from handoff_actors.core.run.scheduling.session_load import Demand, SessionLoad
 from handoff_actors.core.run.state import READY, RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.moving_average import smoothed
@@ -37,13 +38,17 @@ class Scheduler:
         state: RunState,
         policy: PlacementPolicy,
         max_concurrency: int | None,
+        load: SessionLoad,
     ) -> None:
         self._run = run
+        self._load = load
         self._program = program
         self._plan = program.plan
         self._state = state
         self._policy = policy
         self._is_custom_policy = policy not in POLICIES.values()
+        #: What the session has been told that this run found no room for.
+        self._unplaced: set[Demand] = set()
         may_fuse = (
             max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
         )
@@ -86,7 +91,11 @@ class Scheduler:
         if self._indexes is not None:
             self._indexes.add(node)
         elif len(self.nodes) > MAX_SCANNED_NODES:
-            self._indexes = NodeIndexes(self.nodes.values())
+            self._indexes = NodeIndexes(self.nodes.values(), self._load)
+
+    def begin(self) -> None:
+        """Take part in the load of the session."""
+        self._load.begin(self._run, is_asked_always=self._is_custom_policy)
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
@@ -171,6 +180,7 @@ class Scheduler:
                 break
             if not self._advance(lane, batches):
                 full.add(lane)
+        self._note_unplaced(full)
         is_watched = observe is not None
         return [
             SendToNode(name, Assign(self._run, batch.templates, batch.jobs, is_watched))
@@ -198,6 +208,13 @@ class Scheduler:
             if self._state.phase[index] == READY:
                 self._send(index, node, batch, rank)
         return True
+
+    def _note_unplaced(self, full: set[ReadyLane]) -> None:
+        if full or self._unplaced:
+            demands = {(lane.destination.need.key, lane.destination.target) for lane in full}
+            if demands != self._unplaced:
+                self._unplaced = demands
+                self._load.wait(self._run, demands)
 
     def _batch_size(self, lane: ReadyLane, node: NodeState) -> int:
         """Number of functions of a lane to send to the node of the first: more than one only if there is no choice."""
@@ -241,7 +258,7 @@ class Scheduler:
         first = [node for node in nodes if node.fits(need)]
         if not first:
             queueable = [node for node in nodes if node.may_queue(need)]
-            first = sorted(queueable, key=lambda node: queue_share(node, need))[:1]
+            first = sorted(queueable, key=lambda node: queue_rank(node, need))[:1]
         if first and len(nodes) > 1 and (held := self._input_by_node(index)):
             first = self._with_holders(need, first, held)
         if len(first) > 1:
@@ -290,10 +307,10 @@ class Scheduler:
             names = {*held} if roomiest is None else {roomiest.name, *held}
         nodes = (self.nodes[name] for name in sorted(names) if name in self.nodes)
         others = [other for other in nodes if other is not node and other.usable and other.fits(need)]
-        return self._policy.prefers_to_stay(self.locality.need(index, need.cost), node, others)
+        return self._policy.prefers_to_stay(self.locality.need(index, need), node, others)
 
     def _ask_policy(self, index: Index, need: RequirementClass, nodes: list[NodeState]) -> NodeState | None:
-        node = self._policy.choose(self.locality.need(index, need.cost), nodes)
+        node = self._policy.choose(self.locality.need(index, need), nodes)
         if node is None:
             self.declined_by_policy.add(index)
         else:
@@ -359,11 +376,10 @@ class Scheduler:
         return whole if can_be else self.needs.peak_of_group[group]
 
     def room(self, need: RequirementClass) -> int:
-        """Number of functions of a class that could start at once, over all nodes."""
+        """Number of functions of a class that could start at once, over all nodes, beside those that are being recalled."""
         if self._indexes is not None and self._indexes.roomiest(need) is None:
             return 0
-        return sum(
-            max(0, node.slots(need) - node.counts.get(need.number, 0))
-            for node in self.nodes.values()
-            if node.usable and node.fits(need)
+        room = sum(
+            node.load.room(need) for node in self.nodes.values() if node.usable and node.has_python_for(need)
         )
+        return max(0, room - self._load.recalling)

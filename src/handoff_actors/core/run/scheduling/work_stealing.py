@@ -1,4 +1,9 @@
-"""Work stealing: functions are recalled from overloaded nodes when the ready queue is empty and other nodes idle."""
+"""Work stealing: functions are recalled from overloaded nodes when the ready queue is empty and other nodes idle.
+
+Whether a function waits on a node is judged by all that is there, of whichever run or app: so the answer to a recall may be
+empty. A recall is worth its messages if the functions that wait would take a while, by the average of their class, or if
+the node has not reported for longer than that average explains.
+"""
 
 from itertools import islice
 
@@ -14,7 +19,7 @@ from handoff_actors.wire.messages.runs import Recall
 #: Less work than this is not worth recalling.
 MIN_RECALL_S = 0.002
 #: Interval between two scans of many nodes, per node. A scan takes some 4 us per node, so scans cost a run less than a
-#: tenth of its time. An advert of any node triggers the next scan.
+#: tenth of its time.
 SCAN_S_PER_NODE = 0.00005
 
 
@@ -27,43 +32,57 @@ class WorkStealing:
         self._state = state
         #: Time of the next scan.
         self._next_scan_at = 0.0
+        #: Time at which a recall may be worthwhile that is not now; None: not before something changes.
+        self.wake_at: float | None = None
 
     def recalls(self, now: float) -> list[SendToNode]:
         """Recall the functions that other nodes could start at once. A node returns a fused group as a whole, by its head."""
+        self.wake_at = None
         nodes = self._scheduler.nodes
-        if len(nodes) < 2:  # noqa: PLR2004 - a pair
+        if len(nodes) < 2 or not self._may_scan(now):  # noqa: PLR2004 - a pair
             return []
-        if len(nodes) > MAX_SCANNED_NODES and now < self._next_scan_at:
-            return []
-        self._next_scan_at = now + SCAN_S_PER_NODE * len(nodes)
-        waiting = self._scheduler.ready_classes()
-        # Computed once, and only if a node has more than it can start: such a node has no room itself.
+        unplaced = self._scheduler.ready_classes()
+        # Computed once, and only if functions wait somewhere.
         rooms: dict[int, int] = {}
         effects: list[SendToNode] = []
         for node in nodes.values():
-            if node.is_recalling or not node.sent or now < node.no_recall_until:
+            if node.recalling or not node.sent:
                 continue
-            tickets = [
-                ticket
-                for number, count in node.counts.items()
-                if count and number not in waiting
-                for ticket in self._surplus(node, self._scheduler.needs.classes[number], rooms)
-            ]
+            tickets: list[Ticket] = []
+            for number, count in node.counts.items():
+                if count and number not in unplaced:
+                    need = self._scheduler.needs.classes[number]
+                    tickets += self._worth_recalling(node, need, rooms, now)
             if tickets:
-                node.is_recalling = True
-                effects.append(SendToNode(node.name, Recall(self._run, tickets)))
+                node.recall_sent(len(tickets))
+                room = max(rooms.values()) + len(tickets)
+                effects.append(SendToNode(node.name, Recall(self._run, tickets, room)))
         return effects
 
-    def _surplus(self, node: NodeState, need: RequirementClass, rooms: dict[int, int]) -> list[Ticket]:
+    def _may_scan(self, now: float) -> bool:
+        count = len(self._scheduler.nodes)
+        if count > MAX_SCANNED_NODES:
+            if now < self._next_scan_at:
+                self.wake_at = self._next_scan_at if self._scheduler.in_flight else None
+                return False
+            self._next_scan_at = now + SCAN_S_PER_NODE * count
+        return True
+
+    def _worth_recalling(
+        self, node: NodeState, need: RequirementClass, rooms: dict[int, int], now: float
+    ) -> list[Ticket]:
+        """The functions of a class to recall now. If it is too early to tell, `wake_at` is set."""
         excess = node.excess(need)
         if excess <= 0:
-            return []
-        if need.seconds is not None and excess * need.seconds < MIN_RECALL_S * max(1, node.slots(need)):
             return []
         room = rooms.get(need.number)
         if room is None:
             room = rooms[need.number] = self._scheduler.room(need)
         if not room:
+            return []
+        at = max(node.no_recall_until, self._worthwhile_at(node, need, excess))
+        if now < at:
+            self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
             return []
         movable = (
             index
@@ -71,7 +90,15 @@ class WorkStealing:
             if sent_as is need and self._may_move(index, node)
         )
         count = min(room, (excess + 1) // 2)
-        return [Ticket(index, self._state.attempt[index]) for index in islice(movable, count)]
+        tickets = [Ticket(index, self._state.attempt[index]) for index in islice(movable, count)]
+        rooms[need.number] -= len(tickets)
+        return tickets
+
+    def _worthwhile_at(self, node: NodeState, need: RequirementClass, excess: int) -> float:
+        if need.seconds is None or excess * need.seconds >= MIN_RECALL_S * max(1, node.slots(need)):
+            return 0.0
+        # An average says nothing of the one that runs now.
+        return node.progress_at + MIN_RECALL_S + need.seconds + node.load.round_trip_s
 
     def _may_move(self, index: Index, node: NodeState) -> bool:
         return (
