@@ -142,18 +142,7 @@ class NodeActor:
         #: The error that has ended the node, if one has.
         self.crashed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         #: The node's state in its last advert.
-        self.advertised = Advertise(
-            capabilities,
-            capabilities,
-            workers,
-            0,
-            0,
-            0,
-            leaving=False,
-            busy=0,
-            waiting_claims={},
-            most_workers=most_workers,
-        )
+        self.advertised = self._machine.advertisement()
 
     # --- Life ---------------------------------------------------------------------------------------------------
 

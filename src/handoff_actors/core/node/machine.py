@@ -154,6 +154,24 @@ class NodeMachine:
         """The total resources that the node offers."""
         return dict(self._scheduler.ledger.totals)
 
+    def advertisement(self) -> Advertise:
+        """The state of the node, as it is to be published now."""
+        running, queued = self._scheduler.load()
+        waiting_for_input = self._inputs.waiting_jobs()
+        self._clients.advertised()
+        return Advertise(
+            self.capabilities,
+            self._scheduler.ledger.spare(),
+            self._scheduler.roster.usual,
+            running,
+            queued + waiting_for_input,
+            self._inputs.nbytes,
+            self._leaving,
+            self._scheduler.busy() + waiting_for_input,
+            self._scheduler.queue.claims(),
+            self._scheduler.roster.most,
+        )
+
     def size_of(self, run: RunId, index: Index) -> int | None:
         """The size in bytes of a stored value; None where it is not here."""
         return self._inputs.size(run, index)
@@ -388,7 +406,7 @@ class NodeMachine:
             effects.append(SpillValue(*leaving))
         filled = self._scheduler.fill(now, may_start=not self._spill_policy.is_crowded)
         effects += [*self._reports.started(filled), *filled] if self._clients.watched else filled
-        effects += self._advertiser.speak(self._standing(), self._advertise, now)
+        effects += self._advertiser.speak(self._standing(), self.advertisement, now)
         effects += map(ForgetPeer, self._clients.take_departed())
         if self._leaving and not self._has_left and not self._has_work:
             self._has_left = True
@@ -418,23 +436,6 @@ class NodeMachine:
                 self._spill_policy.forget(run)
                 effects += [ForgetRun(run), Reply(self._clients.remove(run), Closed(run))]
         return effects
-
-    def _advertise(self) -> Advertise:
-        running, queued = self._scheduler.load()
-        waiting_for_input = self._inputs.waiting_jobs()
-        self._clients.advertised()
-        return Advertise(
-            self.capabilities,
-            self._scheduler.ledger.spare(),
-            self._scheduler.roster.usual,
-            running,
-            queued + waiting_for_input,
-            self._inputs.nbytes,
-            self._leaving,
-            self._scheduler.busy() + waiting_for_input,
-            self._scheduler.queue.claims(),
-            self._scheduler.roster.most,
-        )
 
 
 def _reject(event: MessageFromPeer, reason: str) -> list[NodeEffect]:

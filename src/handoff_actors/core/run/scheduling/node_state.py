@@ -60,7 +60,7 @@ class NodeState:
 
     @property
     def capabilities(self) -> Resources:
-        """All that it offers."""
+        """The total resources that it offers."""
         return self.offer.capabilities
 
     @property

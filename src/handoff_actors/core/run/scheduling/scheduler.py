@@ -46,12 +46,10 @@ class Scheduler:
         self._plan = program.plan
         self._state = state
         self._policy = policy
-        self._is_custom_policy = policy not in POLICIES.values()
-        #: What the session has been told that this run found no room for.
+        is_custom = self._is_custom_policy = policy not in POLICIES.values()
+        #: What it found no room for, as the session has been told.
         self._unplaced: set[Demand] = set()
-        may_fuse = (
-            max_concurrency is None and policy in POLICIES.values() and not isinstance(policy, LoadBalanced)
-        )
+        may_fuse = max_concurrency is None and not (is_custom or isinstance(policy, LoadBalanced))
         self._max_concurrency = max_concurrency
         self.needs = Requirements(self._plan, program.affinity)
         self.locality = DataLocality(self._plan, state)

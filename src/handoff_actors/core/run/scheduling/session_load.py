@@ -9,18 +9,15 @@ runs with functions that found no room, in turns, then those whose functions wai
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import Protocol
 from zlib import crc32
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.resources import ROUNDING, TOLERANCE, how_many
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, RequirementKey
 from handoff_actors.ids import Resources, RunId
-
-if TYPE_CHECKING:
-    from handoff_actors.core.run.scheduling.node_state import NodeState
 
 #: Coroutines that one node is sent at once, if their claims allow it.
 MAX_COROUTINES = 4096
@@ -35,6 +32,19 @@ MAX_ROUND_TRIP_S = 0.25
 
 #: What functions need, and the node that they are pinned to, if any.
 Demand = tuple[RequirementKey, str | None]
+
+
+class RunOnNode(Protocol):
+    """The functions of one run on one node."""
+
+    def leading(self) -> Iterable[RequirementClass]:
+        """The classes of the functions that are no followers."""
+
+    def may_have_waiting(self) -> bool:
+        """True if some of them may have to wait there, and have not been asked back."""
+
+    def clear(self) -> None:
+        """Remove all of them."""
 
 
 class NodeLoad:
@@ -63,7 +73,7 @@ class NodeLoad:
         #: Breaks ties between nodes, the highest first.
         self.tie = crc32(f"{session.salt} {event.name}".encode()) if session.salt else 0
         #: What each run of the session has here, in the order in which they learned of the node.
-        self.states: dict[RunId, NodeState] = {}
+        self.states: dict[RunId, RunOnNode] = {}
         self._trips = 0
         self._least_trip_s = MAX_ROUND_TRIP_S
         self._set_others()
