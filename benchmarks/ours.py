@@ -87,6 +87,14 @@ async def start_daemon(name: str, *options: str, workers: int = WORKERS) -> Asyn
         await node.wait()
 
 
+async def wait_for_nodes(session: handoff.Session, count: int) -> list[str]:
+    """Wait until a session knows of so many nodes; return their names."""
+    # No public call waits for this.
+    while len(names := await session.discover_nodes()) < count:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    return list(names)
+
+
 async def served_address(node: asyncio.subprocess.Process) -> str:
     """Return the address of a daemon, which it prints once it serves."""
     assert node.stdout is not None

@@ -10,7 +10,9 @@ import pytest
 
 from benchmarks import bare, peers, workloads
 from benchmarks.__main__ import parse, turns
+from benchmarks.bursts import Case, connected_apps, measure
 from benchmarks.contender import Cluster
+from benchmarks.ideal_queue import ends_of
 from benchmarks.measures import METRICS, check
 from benchmarks.peers import PEERS, ROOT
 from benchmarks.table import Samples, cell, table_row
@@ -117,3 +119,23 @@ def test_what_was_not_measured_is_blank() -> None:
 )
 def test_a_sample_counts_for_what_its_stack_is_for(innermost: str, purpose: str) -> None:
     assert purpose in purpose_of(f"main (app.py);_run_once (asyncio/base_events.py);{innermost}")
+
+
+def test_the_ideal_queue_takes_what_comes_first_as_soon_as_a_server_is_free() -> None:
+    assert ends_of([(0.0, 2.0), (0.0, 1.0), (0.5, 1.0), (5.0, 1.0)], 2) == [2.0, 1.0, 2.0, 6.0]
+
+
+def test_the_best_of_a_burst_counts_arrivals_and_what_runs_already() -> None:
+    at_once = Case(1, "burst", 12, 0.0, 0.3, has_cost=False)
+
+    assert at_once.best() == pytest.approx((1.2, 0.9))
+    assert at_once._replace(apart_s=1.0).best() == pytest.approx((11.3, 0.0))
+    assert at_once._replace(kind="behind", sleep_s=0.03).best() == pytest.approx((0.18, 0.15))
+
+
+@pytest.mark.processes
+def test_every_app_sends_its_share_of_a_burst() -> None:
+    with connected_apps(2) as apps:
+        measured = measure(Case(2, "behind", 5, 0.0, 0.0, has_cost=True), apps)
+
+    assert sum(measured.by_node.values()) == 5
