@@ -109,6 +109,7 @@ class Simulation:
         }
         self._order = count()
         self._timeline: list[tuple[float, int, Callable[[], None]]] = []
+        self._alarm: float | None = None
         self._is_over = False
 
     def finish(self) -> float:
@@ -141,6 +142,24 @@ class Simulation:
                     self._is_over = True
                 case _:
                     pass
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        wake_at = self._run.wake_at
+        if wake_at is None or (self._alarm is not None and self._alarm <= wake_at):
+            return
+        self._alarm = wake_at
+        self.after(max(0.0, wake_at - self.now), partial(self._ring, wake_at))
+
+    def _ring(self, time: float) -> None:
+        if self._alarm != time:
+            return
+        self._alarm = None
+        wake_at = self._run.wake_at
+        if wake_at is not None and wake_at <= self.now:
+            self._carry_out(self._run.wake(self.now))
+        else:
+            self._set_alarm()
 
 
 @dataclass(slots=True)
