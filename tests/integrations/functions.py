@@ -59,3 +59,9 @@ def start_and_wait_for(started: Path, mark: Path) -> str:
 
 async def increment_later(number: int) -> int:
     return number + 1
+
+
+def nap_and_name_the_zygote(_number: int = 0) -> int:
+    """Run long enough for others to run meanwhile; return the id of the process that has forked this one."""
+    time.sleep(0.05)
+    return os.getppid()
