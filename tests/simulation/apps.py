@@ -57,7 +57,6 @@ class App:
 
     def check(self) -> None:
         self._membership.check()
-        self.load.check()
 
     def _feed(self, event: MembershipEvent) -> None:
         if self.is_alive:

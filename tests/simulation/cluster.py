@@ -1,5 +1,6 @@
 """Everything there is in a simulated world: time, nodes, apps, and what passes between them."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable
 from random import Random
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from handoff_actors.core.machine import Machine
 from handoff_actors.core.node.events import Advertise
 from handoff_actors.core.resources import holds
+from handoff_actors.core.run.events import TellOfRoom
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.members import Advert
 from tests.simulation.dags import Conduct
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 ADVERT_DELAY_S = 0.03
 LOST_ADVERTS = 0.05
+#: The share of events after which the machine is asked what it would do without another one, and for how long it may be.
+PROBED = 0.01
+LONG_S = 100.0
 #: A machine that wants to be woken so often at one time does nothing when it is.
 MOST_WAKES = 20
 
@@ -56,6 +61,8 @@ class Cluster:
         self.apps: list[App] = []
         self.runs: dict[RunId, SimulatedRun] = {}
         self.goes_on = True
+        #: For what must not change the world of a seed.
+        self._aside = Random(1)
         #: Minor versions of Python, of nodes that have another one than the apps.
         self.pythons: dict[str, str] = {}
         #: Faults so far, by name.
@@ -87,6 +94,19 @@ class Cluster:
             carry_out(effect)
         actor.check()
         self._set_alarm(actor, machine, carry_out)
+        if self._aside.random() < PROBED:
+            self._check_that_nothing_happens_before_it_wakes(machine, actor.clock.now)
+
+    def _check_that_nothing_happens_before_it_wakes(self, machine: Machine[Any, Any], now: float) -> None:
+        """A machine that would do something by itself says when, in `wake_at`."""
+        wake_at = machine.wake_at
+        until = now + LONG_S if wake_at is None else wake_at
+        early = now + self._aside.random() * (until - now)
+        if now <= early < until:
+            # What has changed for all runs of a session is passed on at any opportunity, and within this instant.
+            probe = copy.deepcopy(machine)
+            effects = [effect for effect in probe.wake(early) if not isinstance(effect, TellOfRoom)]
+            assert effects == [], f"{machine}, which wakes at {wake_at}, would do this at {early}: {effects}"
 
     def note(self, who: str, what: object) -> None:
         if self._trace is not None:

@@ -189,6 +189,7 @@ class RunMachine:
         """Assert every invariant."""
         for node in self.scheduler.nodes.values():
             node.check()
+            node.load.check()
             for index in node.sent:
                 assert self.state.phase[index] == SENT, f"{index} is on {node.name}'s books and is not sent"
                 assert self.state.node[index] == node.name
@@ -479,6 +480,7 @@ class RunMachine:
             self._effects += messages
             self._effects += self._result_fetch.next_fetches()
         else:
+            self.scheduler.end()
             self._effects += self._completion.wind_up(self._drain.holders())
         self._effects += self._recording.take()
         if self._load.has_news_for_others():

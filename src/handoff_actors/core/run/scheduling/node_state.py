@@ -18,6 +18,7 @@ class NodeState:
     """One node. A function's claim counts from when the function is sent, so that claims are never behind."""
 
     def __init__(self, run: RunId, load: NodeLoad) -> None:
+        self._run = run
         self.load = load
         load.states[run] = self
         self.name = load.name
@@ -208,6 +209,7 @@ class NodeState:
         for index in list(self.sent):
             self.remove(index)
         self.recall_answered(0.0, gave_back=True)
+        self.load.states.pop(self._run, None)
 
     def recall_sent(self, count: int) -> None:
         """Note that so many functions are being asked back."""

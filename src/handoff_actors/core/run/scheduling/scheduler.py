@@ -95,6 +95,10 @@ class Scheduler:
         """Take part in the load of the session."""
         self._load.begin(self._run, is_asked_always=self._is_custom_policy)
 
+    def end(self) -> None:
+        """Take part no more: nothing is sent from now on."""
+        self._load.end(self._run)
+
     # --- In and out ---------------------------------------------------------------------------------------------
 
     def push(self, index: Index) -> None:

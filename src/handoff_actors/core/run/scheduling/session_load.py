@@ -27,6 +27,8 @@ MAX_SLOTS = 4096
 MAX_CHANGES = 4096
 #: Round trips are measured by this many messages before they count: the first functions load their code.
 TRIPS = 4
+#: Where so many runs find no room, others with the same needs will find none either, unless they may use other nodes.
+MAX_REFUSALS = 4
 #: A measured round trip counts up to this many seconds.
 MAX_ROUND_TRIP_S = 0.25
 
@@ -139,6 +141,11 @@ class NodeLoad:
         """Note that the load, or what some run may send, is another now."""
         self.session.changed(self.name)
 
+    def drop_if_empty(self, run: RunId) -> None:
+        """Drop a run that sends nothing more, and has nothing here."""
+        if run in self.states and not self.states[run].leading():
+            del self.states[run]
+
     def measure_trip(self, seconds: float) -> None:
         """Take the time from sending a function until its end was known, without the time that it ran."""
         self._trips += 1
@@ -150,6 +157,19 @@ class NodeLoad:
     def round_trip_s(self) -> float:
         """The least time that a message to the node and its answer have taken; 0.0 until it is known."""
         return self._least_trip_s if self._trips >= TRIPS else 0.0
+
+    @property
+    def idle_workers(self) -> int:
+        """The number of usual workers that wait for functions, if the node takes any."""
+        offer = self.offer
+        if self.is_paused or offer.leaving or offer.suspect:
+            return 0
+        return max(0, offer.workers - self.all_busy)
+
+    @property
+    def is_overloaded(self) -> bool:
+        """True if some function has to wait there."""
+        return self.all_busy > self.offer.workers or any(self.free(resource) < 0 for resource in self.claims)
 
     @property
     def all_busy(self) -> int:
@@ -288,14 +308,19 @@ class SessionLoad:
 
     def forget(self, run: RunId) -> None:
         """Remove a run, and all that it has on nodes."""
-        self._runs.pop(run, None)
-        self._asked_always.pop(run, None)
-        for waiting in self._waiting.values():
-            waiting.pop(run, None)
+        self.end(run)
         for load in self.nodes.values():
             state = load.states.get(run)
             if state is not None:
                 state.clear()
+
+    def end(self, run: RunId) -> None:
+        """Note that a run sends nothing more. What it has on nodes counts until they have closed it."""
+        self._runs.pop(run, None)
+        self._asked_always.pop(run, None)
+        self.wait(run, set())
+        for load in self.nodes.values():
+            load.drop_if_empty(run)
 
     def wait(self, run: RunId, demands: set[Demand]) -> None:
         """Note for what a run has found no room."""
@@ -316,39 +341,32 @@ class SessionLoad:
         self.is_freed = False
         yield from list(self._asked_always)
         for demand in list(self._waiting):
-            yield from self._waiting_for(demand)
+            if self._has_room and demand in self._waiting:
+                yield from self._waiting_for(demand)
         for load in list(self.nodes.values()):
-            for run, state in reversed(list(load.states.items())):
+            for run, state in reversed(list(load.states.items())) if load.is_overloaded else ():
                 if not self._has_room:
                     return
                 if state.may_have_waiting():
                     yield run
 
     def _waiting_for(self, demand: Demand) -> Iterator[RunId]:
-        for run in list(self._waiting.get(demand, ())):
-            waiting = self._waiting.get(demand)
-            if not waiting or not self._has_room:
-                return
-            if run not in waiting:
-                continue
-            del waiting[run]
-            waiting[run] = None
+        refusals = 0
+        for run in list(self._waiting[demand]):
+            # Behind the others, the next time.
+            del self._waiting[demand][run]
+            self._waiting[demand][run] = None
             before = self.sent
             yield run
-            if self.sent == before:
-                # Where one finds no room, those with the same needs find none.
+            refusals += self.sent == before
+            if refusals == MAX_REFUSALS or not self._has_room or demand not in self._waiting:
                 return
 
     @property
     def _has_room(self) -> bool:
         """True if some node could start another function at once, beside those that have been asked back."""
-        room = sum(max(0, load.offer.workers - load.all_busy) for load in self.nodes.values())
+        room = sum(load.idle_workers for load in self.nodes.values())
         return room > self.recalling
-
-    def check(self) -> None:
-        """Assert every invariant."""
-        for load in self.nodes.values():
-            load.check()
 
 
 def _offers_the_same(one: NodeUp, other: NodeUp) -> bool:
