@@ -129,6 +129,21 @@ async def test_short_runs_do_not_wait_behind_a_long_one(
 
 
 @with_and_without_cost
+async def test_runs_that_follow_one_another_each_take_an_idle_node(
+    session: handoff.Session, short_runs_session: handoff.Session, cost: Cost, tmp_path: Path
+) -> None:
+    runs = []
+    async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
+        for name, sender in zip(NAMES, [session, short_runs_session, session], strict=True):
+            gate = await stack.enter_async_context(Gate(tmp_path / name))
+            runs.append(tasks.create_task(sender.execute_distributed(gate.held_function(cost))))
+            # It never would be if it waited behind an earlier one.
+            await gate.is_reached()
+
+    assert {run.result().allocations["only"] for run in runs} == set(NAMES)
+
+
+@with_and_without_cost
 @pytest.mark.parametrize("free", NAMES)
 async def test_a_run_that_waits_goes_to_the_node_that_becomes_free(
     session: handoff.Session, short_runs_session: handoff.Session, free: str, cost: Cost, tmp_path: Path
