@@ -1,10 +1,17 @@
 """Tests of how often a node advertises its state, by the fields that have changed."""
 
+from itertools import count
+
+import pytest
+
 from handoff_actors.core.node.advertiser import (
     ADVERT_GAP_S,
     ADVERT_PERIOD_S,
     LOAD_GAP_S,
+    QUICK_ADVERTS,
+    QUICK_GAP_S,
     Advertiser,
+    Standing,
     least_gap_s,
 )
 from handoff_actors.core.node.events import Advertise
@@ -34,21 +41,36 @@ def advertiser_of_a_node_that_has_spoken(claimed: Resources) -> Advertiser:
     return advertiser
 
 
-def test_claims_are_told_after_a_short_while() -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ({"cpu": 1.0}, OFFERED, False, 0, False),
+        ({"cpu": 0.0}, OFFERED, True, 0, False),
+        ({"cpu": 0.0}, OFFERED, False, 1, False),
+        ({"cpu": 0.0}, OFFERED, False, 0, True),
+    ],
+    ids=["claims", "leaving", "idle workers", "waiting functions"],
+)
+def test_facts_that_others_place_by_are_told_after_a_moment(changed: Standing) -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
-    changed = {"cpu": 1.0}, OFFERED, False, 0, False
 
-    assert advertiser.speak(changed, advert, 0.01) == []
-    assert advertiser.wake_at == ADVERT_GAP_S
-    assert advertiser.speak(changed, lambda: advert(1), ADVERT_GAP_S) == [advert(1)]
+    assert advertiser.speak(changed, advert, 0.001) == []
+    assert advertiser.wake_at == QUICK_GAP_S
+    assert advertiser.speak(changed, lambda: advert(1), QUICK_GAP_S) == [advert(1)]
 
 
-def test_leaving_is_told_after_a_short_while() -> None:
+def test_a_node_that_changes_all_the_time_speaks_only_so_often() -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
+    numbers = count()
 
-    advertiser.speak(({"cpu": 0.0}, OFFERED, True, 0, False), advert, 0.01)
+    spoken = []
+    for now in (tick / 1000 for tick in range(1, 1001)):
+        changed = {"cpu": now}, OFFERED, False, 0, False
+        spoken += [now for _ in advertiser.speak(changed, lambda: advert(next(numbers)), now)]
 
-    assert advertiser.wake_at == ADVERT_GAP_S
+    assert spoken[:3] == pytest.approx([QUICK_GAP_S, 2 * QUICK_GAP_S, 3 * QUICK_GAP_S], abs=0.002)
+    assert len(spoken) <= 1 / ADVERT_GAP_S + QUICK_ADVERTS
+    assert spoken[-1] - spoken[-2] == pytest.approx(ADVERT_GAP_S, abs=0.002)
 
 
 def test_load_can_wait_while_claims_are_what_was_said() -> None:
@@ -82,11 +104,11 @@ def test_the_more_members_hear_it_the_less_often_a_node_speaks() -> None:
 
 def test_few_members_hear_a_node_as_soon_as_one_does() -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
-    advertiser.count(50)
+    advertiser.count(10)
 
-    advertiser.speak(({"cpu": 1.0}, OFFERED, False, 0, False), advert, 0.01)
+    advertiser.speak(({"cpu": 1.0}, OFFERED, False, 0, False), advert, 0.001)
 
-    assert advertiser.wake_at == ADVERT_GAP_S
+    assert advertiser.wake_at == QUICK_GAP_S
 
 
 def test_a_node_is_heard_once_a_period_however_many_members_there_are() -> None:

@@ -155,8 +155,8 @@ def test_template_of_a_number_that_is_taken_is_the_senders_fault() -> None:
     node = started_node()
     node.handle(said(assign([job(0)])), 1.0)
 
-    again = node.handle(said(assign([job(1)])), 1.01)
-    other = node.handle(said(assign([job(2)], [template(timeout=1.0)])), 1.02)
+    again = node.handle(said(assign([job(1)])), 1.001)
+    other = node.handle(said(assign([job(2)], [template(timeout=1.0)])), 1.002)
 
     assert again == []
     assert "template 0 was sent again, and differs" in rejection(other)
@@ -362,9 +362,9 @@ def test_close_is_answered_once_no_worker_holds_anything_of_the_run() -> None:
     node = started_node()
     node.handle(said(assign([job(0), job(1)])), 1.0)
 
-    at_once = node.handle(said(Close(RUN)), 1.01)
-    again = node.handle(said(Close(RUN)), 1.02)
-    in_the_end = node.handle(exited(), 1.03)
+    at_once = node.handle(said(Close(RUN)), 1.001)
+    again = node.handle(said(Close(RUN)), 1.002)
+    in_the_end = node.handle(exited(), 1.003)
 
     assert at_once == [KillWorker(FIRST_WORKER), SpawnWorker(SECOND_WORKER, False)]
     assert again == []

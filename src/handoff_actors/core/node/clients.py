@@ -1,5 +1,6 @@
 """The peers of a node, their leases, and the runs that belong to each."""
 
+from collections import deque
 from collections.abc import Iterable
 
 from msgspec import Struct, field
@@ -11,6 +12,8 @@ from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import Job, Ref, Template, Ticket
 from handoff_actors.wire.messages.runs import Assign, Fetched
 
+#: Seconds until all have heard that another node has been sent what was given back here.
+FILLED_S = 0.03
 #: Closed runs whose late messages are still recognised as such.
 REMEMBERED_RUNS = 1024
 
@@ -108,8 +111,8 @@ class Clients:
         #: Open runs that are told when workers get their functions.
         self.watched: set[RunId] = set()
         #: With the peer, since a run may begin here anew over a new connection.
-        #: Functions given back since the last advert, by peer.
-        self._given_back: dict[PeerId, int] = {}
+        #: Functions given back lately: when, to whom, how many.
+        self._given_back: deque[tuple[float, PeerId, int]] = deque()
         self._closed: LruCache[tuple[PeerId, RunId], None] = LruCache(REMEMBERED_RUNS)
         self._peers_ever = 0
         self._departed: list[PeerId] = []
@@ -242,20 +245,19 @@ class Clients:
         if (peer, run) not in self._closed:
             self._closed.put((peer, run), None)
 
-    def may_give_back(self, peer: PeerId, room: int) -> int:
+    def may_give_back(self, peer: PeerId, room: int, now: float) -> int:
         """The number of functions to give back to a peer that has seen room for `room` elsewhere.
 
-        Other peers see the same room, until the adverts that follow.
+        Others see the same room until the node that has it advertises what it has been sent.
         """
-        return max(0, room - sum(self._given_back.values()) + self._given_back.get(peer, 0))
+        while self._given_back and self._given_back[0][0] <= now - FILLED_S:
+            self._given_back.popleft()
+        return max(0, room - sum(count for _, other, count in self._given_back if other != peer))
 
-    def gave_back(self, peer: PeerId, count: int) -> None:
+    def gave_back(self, peer: PeerId, count: int, now: float) -> None:
         """Note that a peer has been given back so many functions."""
-        self._given_back[peer] = self._given_back.get(peer, 0) + count
-
-    def advertised(self) -> None:
-        """Note that peers get to know anew how the node stands."""
-        self._given_back.clear()
+        if count:
+            self._given_back.append((now, peer, count))
 
     def check(self) -> None:
         """Assert that every run belongs to a peer."""

@@ -158,7 +158,6 @@ class NodeMachine:
         """The state of the node, as it is to be published now."""
         running, queued = self._scheduler.load()
         waiting_for_input = self._inputs.waiting_jobs()
-        self._clients.advertised()
         return Advertise(
             self.capabilities,
             self._scheduler.ledger.spare(),
@@ -238,8 +237,8 @@ class NodeMachine:
             case Copy():
                 return self._copy(event.peer, event.message, now)
             case Recall(run, tickets, room):
-                at_most = self._clients.may_give_back(event.peer, room)
-                return self._recall(event.peer, run, tickets, at_most)
+                at_most = self._clients.may_give_back(event.peer, room, now)
+                return self._recall(event.peer, run, tickets, at_most, now)
             case Close(run):
                 return self._close(event.peer, run, now)
             case Redeclare(capabilities):
@@ -319,14 +318,16 @@ class NodeMachine:
             self._spill_policy.put((run, index), nbytes)
         self._enqueue(run, self._inputs.arrived(run, index, nbytes))
 
-    def _recall(self, peer: PeerId, run: RunId, tickets: list[Ticket], at_most: int) -> list[NodeEffect]:
+    def _recall(
+        self, peer: PeerId, run: RunId, tickets: list[Ticket], at_most: int, now: float
+    ) -> list[NodeEffect]:
         wanted = {(ticket.index, ticket.attempt) for ticket in tickets}
         jobs = self._scheduler.queue.take_back(run, wanted, at_most)
         jobs += self._inputs.take_back(run, wanted, at_most - len(jobs))
-        self._clients.gave_back(peer, len(jobs))
+        self._clients.gave_back(peer, len(jobs), now)
         return [Reply(peer, Recalled(run, [ticket for job in jobs for ticket in tickets_of(job)]))]
 
-    def _give_back(self) -> list[NodeEffect]:
+    def _give_back(self, now: float) -> list[NodeEffect]:
         """Give back jobs that will never start here, which the sender can't have known yet."""
         effects: list[NodeEffect] = []
         for run, state in self._clients.lives():
@@ -337,7 +338,7 @@ class NodeMachine:
             if self._leaving:
                 tickets += self._inputs.waiting(run)
             if tickets:
-                effects += self._recall(state.peer, run, tickets, len(tickets))
+                effects += self._recall(state.peer, run, tickets, len(tickets), now)
         return effects
 
     def _never_holds(self, lane: JobLane) -> bool:
@@ -398,7 +399,7 @@ class NodeMachine:
     # --- After each event ---------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[NodeEffect]:
-        effects = self._give_back() if self._leaving or self._has_misfits else []
+        effects = self._give_back(now) if self._leaving or self._has_misfits else []
         if self._clients.closing:
             effects += self._finish_closing()
         leaving = self._spill_policy.next_to_leave(now)

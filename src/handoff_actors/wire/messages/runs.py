@@ -41,8 +41,8 @@ class Assign(Message, frozen=True, tag=12):
 class Recall(Message, frozen=True, tag=13):
     """Asks for functions back that have not started. Answered by `Recalled`, which names those given back.
 
-    Of all clients that see the same room elsewhere, only as many get functions back as fit there: of `room`, the node
-    subtracts what it has given to other clients since its last advert.
+    Of all clients that see the same room elsewhere, only as many get functions back as fit there: from `room`, the node
+    subtracts what it has just given to other clients.
     """
 
     run: RunId

@@ -10,7 +10,7 @@ from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index, Resources, RunId
 
 #: After an answer to a recall that gave nothing back, the next one waits, longer each time.
-FIRST_RECALL_PAUSE_S = 0.1
+FIRST_RECALL_PAUSE_S = 0.02
 LAST_RECALL_PAUSE_S = 1.0
 
 
