@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors import events
 from tests.processes import functions as stubborn
 from tests.processes.app import App, descendants, single
+from tests.stored import values_in
 from tests.workers import functions
 from tests.workers.announcement import Announcement
 
@@ -130,3 +132,28 @@ async def test_closing_the_session_ends_its_runs(announcement: Announcement) -> 
 
     assert closing.result() < STOPS_WITHIN_S
     assert set(descendants()) <= before
+
+
+async def test_runs_cancelled_about_the_moment_they_end_leave_no_value(app: App) -> None:
+    def at_its_end(event: events.RunEvent) -> None:
+        if isinstance(event, events.RunFinished):
+            task.cancel()
+
+    registry, store = app.session._hub.runs, app.node._store.directory
+    for number in range(60):
+        on_event = at_its_end if number % 3 == 0 else None
+        task = asyncio.ensure_future(app.run(single(bytes, 2_000_000), on_event=on_event))
+        if on_event is None:
+            asyncio.get_running_loop().call_later(number / 20_000, task.cancel)
+        await asyncio.wait([task])
+        assert number % 3 or task.cancelled()
+
+        # Whoever has got the run, releases it.
+        if not task.cancelled():
+            await task.result().release()
+        assert registry.all() == []
+    assert app.node.is_idle
+    # A thread of the node removes files, or keeps them for the next value.
+    async with asyncio.timeout(5):
+        while any("spare-" not in path.name for path in values_in(store)):  # noqa: ASYNC110 - it tells no one
+            await asyncio.sleep(0.01)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -65,8 +65,27 @@ class RunRegistry:
         self._will_tell_of_room = False
 
     async def execute(self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool) -> Run:
-        """Run a plan to its end. Raises the error that ended it."""
+        """Run a plan to its end. Raises the error that ended it, once no node has anything of it any more."""
         run = RunId(secrets.randbits(62))
+        async with AsyncExitStack() as on_failure:
+            # The run may have ended well by then: no one else would let go of its values.
+            on_failure.push_async_exit(partial(self._give_up, run))
+            runner = await self._execute(run, plan, settings, nodes_may_join=nodes_may_join)
+            on_failure.pop_all()
+        return Run(runner)
+
+    async def _give_up(self, run: RunId, kind: type[BaseException] | None, *_: object) -> None:
+        runner = self._runs.get(run)
+        if runner is None:
+            return
+        runner.give_up()
+        # A coroutine that is being closed can't wait.
+        if kind is not GeneratorExit:
+            await runner.until_forgotten()
+
+    async def _execute(
+        self, run: RunId, plan: Plan, settings: RunSettings, *, nodes_may_join: bool
+    ) -> RunnerActor:
         plan = settings.surrounded(plan)
         seen = settings.seen(self._seen)
         observe = seen.on_event is not None or instrumentation.is_on()
@@ -99,7 +118,7 @@ class RunRegistry:
             shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(resumption.reused))
             async with shown:
                 await runner.execute(usable, resumption.reused)
-            return Run(runner)
+            return runner
 
     def get(self, run: RunId) -> RunnerActor | None:
         """A run that is going on; None for any other."""

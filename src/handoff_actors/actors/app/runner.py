@@ -130,7 +130,8 @@ class RunnerActor:
     async def execute(self, nodes: list[NodeUp], reused: Mapping[Index, ReusedResult]) -> None:
         """Run to the end, except for what is `reused`. Raises what ended it, or CancelledError.
 
-        If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it.
+        If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it. A run
+        that has ended well just before keeps its values, until `give_up` or `release`.
         """
         self.started_at = self._loop.time()
         if self._observer is not None:
@@ -140,7 +141,7 @@ class RunnerActor:
             end = await asyncio.shield(self._finished)
         except asyncio.CancelledError:
             self._driver.feed(Cancel())
-            await self._until_finished()
+            await _even_if_cancelled(self._finished)
             raise
         if end.error is not None:
             if end.cause:
@@ -159,6 +160,15 @@ class RunnerActor:
     def release(self) -> None:
         """Let go of the stored values, which no one will ask for any more."""
         self._driver.feed(Release())
+
+    def give_up(self) -> None:
+        """Let go of everything: nobody will have the run. It may have ended, or not even have been started."""
+        self._driver.feed(Cancel())
+        self._driver.feed(Release())
+
+    async def until_forgotten(self) -> None:
+        """Wait until no node holds anything of the run any more, even if cancelled."""
+        await _even_if_cancelled(self.forgotten)
 
     def stop(self) -> None:
         """Cancel the run, if it is still going, because its session ends, and release its values."""
@@ -253,12 +263,6 @@ class RunnerActor:
         )
         function_id, node = next(concerned, (None, None))
         self._driver.feed(Cancel(EnvironmentFailed(function_id, node or "", reason)))
-
-    async def _until_finished(self) -> None:
-        """Wait until the run is over, even if cancelled again: claims have to be freed first."""
-        while not self._finished.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.shield(self._finished)
 
     def _perform(self, effect: RunEffect) -> None:  # noqa: C901 - one table
         match effect:
@@ -365,6 +369,13 @@ class RunnerActor:
         self._driver.close()
         self._finish(RunEnded(error))
         self._set_forgotten()
+
+
+async def _even_if_cancelled(future: "asyncio.Future[Any]") -> None:
+    """Wait for a future that is sure to be done: claims have to be freed before a cancellation is passed on."""
+    while not future.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(future)
 
 
 def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:
