@@ -253,6 +253,27 @@ async def test_a_run_that_is_cancelled_before_it_starts_is_not_known(
     await until_idle(cluster)
 
 
+@pytest.mark.parametrize("is_in_cluster", [False, True])
+async def test_a_session_closed_while_a_run_is_prepared_stays_closed(
+    cluster: MemoryCluster, *, is_in_cluster: bool
+) -> None:
+    many = handoff.DAG("many")
+    for number in range(1500):
+        many.add_function(handoff.Function(number, [], size, extra_args=[b"x"]))
+
+    for ticks in (1, 2, 3, 4, 6, 9):
+        session = cluster.session() if is_in_cluster else handoff.Session([])
+        async with session:
+            task = asyncio.ensure_future(session.execute_distributed(many))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+        with pytest.raises(handoff.HandoffError, match="the session was closed"):
+            await task
+
+        assert not session._hub.is_started, ticks
+        assert session._hub.runs.all() == [], ticks
+
+
 async def test_a_coroutine_that_is_closed_does_not_wait_for_nodes(cluster: MemoryCluster) -> None:
     async with cluster.session() as session:
         await session.start()

@@ -21,6 +21,7 @@ from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.client.run_registry import RunRegistry
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.display.options import DisplayOptions
+from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index, Resources, RunId
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.endpoint import Network
@@ -62,6 +63,8 @@ class Hub:
         self._open_network = open_network
         self.runs = RunRegistry(self, seen, modules_by_value)
         self.is_started = False
+        #: How often it has been closed: a run that began to be prepared before is not to start after.
+        self.closings = 0
         #: The node of this process, if it has one.
         self.node: NodeActor | None = None
         self._start_again: Callable[[], Awaitable[NodeActor]]
@@ -85,6 +88,7 @@ class Hub:
         if not self.is_started:
             return
         self.is_started = False
+        self.closings += 1
         runners = self.runs.all()
         try:
             for runner in runners:
@@ -99,6 +103,11 @@ class Hub:
             # Else a node that is being ended would outlive the session.
             async with self._ending:
                 await self._member.close()
+
+    def check_not_closed_since(self, closings: int) -> None:
+        """Raise HandoffError if the session has been closed since `closings` was read."""
+        if closings != self.closings:
+            raise HandoffError("the session was closed before the run, or its node, had started")
 
     # --- The node of this process -------------------------------------------------------------------------------
 
@@ -120,9 +129,12 @@ class Hub:
         self._start_again = partial(
             self.start_node, capabilities, name=name, workers=workers, listen=listen, seeds=seeds
         )
-        node = await host_node(
-            self._member, capabilities, name=name, workers=workers, listen=listen, seeds=seeds
-        )
+        member, closings = self._member, self.closings
+        node = await host_node(member, capabilities, name=name, workers=workers, listen=listen, seeds=seeds)
+        if closings != self.closings:
+            # The node was not there yet when all was closed.
+            await member.close()
+        self.check_not_closed_since(closings)
         self.node = node
         address = node.serve(self._memory, f"memory://{node.incarnation}", has_lease=False)
         self._connections.add(node.advert(), self._memory, address)

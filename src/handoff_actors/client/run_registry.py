@@ -44,6 +44,13 @@ class Cluster(RunHost, Protocol):
     def adverts(self) -> list[Advert]:
         """The latest advert of each of them, by name."""
 
+    @property
+    def closings(self) -> int:
+        """The number of times that the session has been closed."""
+
+    def check_not_closed_since(self, closings: int) -> None:
+        """Raise HandoffError if the session has been closed since `closings` was read."""
+
 
 class RunRegistry:
     """The runs that are going on, and finished ones that are still referred to."""
@@ -86,6 +93,7 @@ class RunRegistry:
     async def _execute(
         self, run: RunId, plan: Plan, settings: RunSettings, *, nodes_may_join: bool
     ) -> RunnerActor:
+        closings = self._cluster.closings
         plan = settings.surrounded(plan)
         seen = settings.seen(self._seen)
         observe = seen.on_event is not None or instrumentation.is_on()
@@ -102,6 +110,8 @@ class RunRegistry:
                 RunMachine.prepared, run, encoded.program, options, asyncio.get_running_loop().time()
             )
             machine = await offload(plan.size, make_machine)
+            # From here on the run is known to the one that closes the session.
+            self._cluster.check_not_closed_since(closings)
             runner = RunnerActor(
                 run,
                 encoded,

@@ -312,8 +312,11 @@ class Session:
         return self._hub.runs.explain(dag_id)
 
     async def _execute(self, dag: DAG, settings: RunSettings, *, local: bool = False) -> Run:
+        closings = self._hub.closings
         plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=local))
+        self._hub.check_not_closed_since(closings)
         await self._ready()
+        self._hub.check_not_closed_since(closings)
         if local:
             node = self._hub.node or await self.register_local_node(own_capabilities())
             settings = replace(settings, nodes=[node.name])
