@@ -51,8 +51,7 @@ def view_of(node: NodeState) -> handoff.NodeView:
 
 
 def test_view_says_how_the_node_stands() -> None:
-    node = node_state()
-    node.set_others({"cpu": 0.5})
+    node = node_state(claimed=0.5)
     node.add(0, one_core())
     node.add_follower(1, one_core())
 
