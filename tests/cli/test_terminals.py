@@ -102,7 +102,7 @@ def test_looks_at_a_cluster(daemons: Daemons) -> None:
     template = Template(
         0, b"d", by_reference=True, code=b"time:sleep", is_async=False, as_list=False, cost={}, timeout=None
     )
-    job = Job(0, 1, 0, [], encode_call((600,), {}))
+    job = Job(0, 1, 0, [], encode_call((600,), {}).to_bytes())
     with zmq.Context() as context, context.socket(zmq.DEALER) as member:
         member.linger = 0
         member.rcvtimeo = 20_000

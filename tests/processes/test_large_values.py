@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors import events
 from tests.faults.observing import until
 from tests.processes.app import App
 
@@ -216,3 +217,43 @@ async def test_value_that_a_function_has_kept_stays_as_it_is(app: App) -> None:
 
     sums = [run.results[each.id] for each in seen]
     assert {total for each in sums for total in each} == {COUNT * number for number in (1, 2, 3)}
+
+
+def element(values: "np.ndarray[Any, Any]", at: int, more: "np.ndarray[Any, Any] | None" = None) -> float:
+    return float(values[at]) + (0.0 if more is None else float(more[at]))
+
+
+async def test_an_array_that_a_hundred_functions_take_is_stored_once(app: App) -> None:
+    array = np.arange(COUNT, dtype=float)
+    dag = handoff.DAG()
+    for at in range(50):
+        dag.add_function(handoff.Function(("extra", at), [], element, extra_args=[array, at]))
+        dag.add_function(
+            handoff.Function(("kwargs", at), [], element, extra_args=[[0.0] * 50, at], kwargs={"more": array})
+        )
+
+    moved: list[int] = []
+    run = await app.run(
+        dag, on_event=lambda event: moved.append(event.nbytes) if isinstance(event, events.Moved) else None
+    )
+
+    assert [run.results["extra", at] for at in range(50)] == list(range(50))
+    assert [run.results["kwargs", at] for at in range(50)] == list(range(50))
+    [nbytes] = map(len, vars(run._holdings.runner)["values"].values())
+    assert array.nbytes < nbytes < array.nbytes + 1000
+    assert moved == [nbytes]
+
+
+async def test_each_function_gets_its_own_copy_of_a_shared_list(app: App) -> None:
+    def grow(values: list[int]) -> int:
+        values.append(len(values))
+        return len(values)
+
+    values = list(range(50_000))
+    dag = handoff.DAG()
+    for number in range(20):
+        dag.add_function(handoff.Function(number, [], grow, kwargs={"values": values}))
+
+    run = await app.run(dag)
+
+    assert [run.results[number] for number in range(20)] == [50_001] * 20

@@ -58,7 +58,7 @@ def frames_that_make(file: Path) -> list[bytes]:
     template = Template(
         0, b"d", by_reference=True, code=b"os:mkfifo", is_async=False, as_list=False, cost={}, timeout=None
     )
-    job = Job(0, 1, 0, [], encode_call((str(file),), {}))
+    job = Job(0, 1, 0, [], encode_call((str(file),), {}).to_bytes())
     hello = Hello(PROTOCOL, VERSION, PYTHON, "web page", None)
     return [encode([hello, Assign(RunId(7777), [template], [job])])]
 

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from handoff_actors.graph import DAG, Argument, Function
-from handoff_actors.wire.messages.jobs import Arg, Call, Earlier, Job, Ref, Template, Text
+from handoff_actors.wire.messages.jobs import (
+    Arg,
+    Assembled,
+    Call,
+    Constants,
+    Earlier,
+    Job,
+    Ref,
+    Template,
+    Text,
+)
 
 MADE_FOR = b"@"
 
@@ -84,7 +94,7 @@ class Evaluation:
     def result(self) -> bytes:
         return self._call(self.job.template, self.job.args, self.job.constants)
 
-    def _call(self, number: int, args: Iterable[Arg], constants: bytes | Ref | None) -> bytes:
+    def _call(self, number: int, args: Iterable[Arg], constants: Constants) -> bytes:
         name = self.templates[number].code.decode()
         values = [self._resolve(arg) for arg in args]
         if name == "unpack":
@@ -97,6 +107,7 @@ class Evaluation:
             value, _, target = values
             is_hook = number == self.job.template
             return digest(name, [value]) + (MADE_FOR + target if is_hook else b"")
+        assert not isinstance(constants, Assembled), "the simulator makes none"
         if constants is not None:
             values.append(self._resolve(constants))
         return digest(name, values)

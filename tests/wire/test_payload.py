@@ -6,6 +6,7 @@ import functools
 import json.decoder
 import math
 import mmap
+import pickle
 import sys
 import threading
 import types
@@ -183,7 +184,7 @@ def test_value_of_a_missing_module_names_the_module_and_the_remedy() -> None:
 
 
 def test_calls_come_back() -> None:
-    assert decode_call(encode_call((1, "two"), {"three": [3]})) == ((1, "two"), {"three": [3]})
+    assert decode_call(encode_call((1, "two"), {"three": [3]}).to_bytes()) == ((1, "two"), {"three": [3]})
 
 
 def test_refusal_of_a_call_names_the_argument() -> None:
@@ -456,3 +457,32 @@ def test_a_sealed_value_that_cannot_be_read_harms_only_who_opens_it() -> None:
 
     with pytest.raises(SerializationError, match="cannot be unpickled"):
         passed_on.open()
+
+
+@pytest.mark.parametrize("has_buffers", [False, True])
+def test_parts_that_are_left_out_are_put_in_again(*, has_buffers: bool) -> None:
+    part, own = ["large"], np.arange(10_000) if has_buffers else 7
+    holder = {"part": part}
+
+    encoded = encode_call((part, holder), {"own": own}, lambda it: 0 if it is part else None)
+    (first, second), kwargs = decode_call(encoded.to_bytes(), [part])
+
+    assert first is part
+    assert second["part"] is part
+    assert np.array_equal(kwargs["own"], own)
+    with pytest.raises(SerializationError, match="cannot be unpickled"):
+        decode_call(encoded.to_bytes())
+
+
+def test_a_buffer_that_is_left_out_is_put_in_again() -> None:
+    array = np.arange(10_000)
+
+    def position_of(part: object) -> int | None:
+        return 0 if isinstance(part, pickle.PickleBuffer) else None
+
+    encoded = encode_call((array,), {}, position_of)
+    (again,), _ = decode_call(encoded.to_bytes(), [array.tobytes()])
+
+    assert encoded.nbytes < 1000
+    assert (again == array).all()
+    assert not again.flags.writeable

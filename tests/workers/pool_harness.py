@@ -156,7 +156,7 @@ class PoolHarness:
         cost: Resources | None = None,
     ) -> Any:
         index = next(self._indices)
-        constants = encode_call(extra_args, kwargs) if extra_args or kwargs else None
+        constants = encode_call(extra_args, kwargs).to_bytes() if extra_args or kwargs else None
         only = {0: template(code, as_list=as_list, cost=cost)}
         self.pool.give(worker, RunId(index), only, [Job(index, 1, 0, list(args), constants)], devices)
         await self.end_of(index)

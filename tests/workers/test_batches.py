@@ -150,7 +150,7 @@ async def test_coroutines_run_side_by_side(harness: PoolHarness) -> None:
 @pytest.mark.parametrize("worker", [SYNC, ASYNC])
 async def test_arguments_may_be_computed_stored_or_texts(harness: PoolHarness, worker: Any) -> None:
     (harness.store / f"{RUN:016x}-5").write_bytes(encode(50).to_bytes())
-    inner = Call(1, [encode(3).to_bytes(), Text("node")], encode_call((), {"more": 4}))
+    inner = Call(1, [encode(3).to_bytes(), Text("node")], encode_call((), {"more": 4}).to_bytes())
     templates = {
         0: template(lambda *args: args),
         1: template(lambda number, text, more: (number + more, text), 1),

@@ -24,7 +24,15 @@ from typing import Any, Final, Self
 import cloudpickle
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError, VersionMismatch
-from handoff_actors.wire.pickling import PROTOCOL, Piece, pickled, pickled_by_value
+from handoff_actors.wire.pickling import (
+    PROTOCOL,
+    Piece,
+    PositionOf,
+    pickled,
+    pickled_by_value,
+    pickled_without,
+    unpickled,
+)
 
 _PICKLE: Final = pickle.PROTO[0]
 _MAGIC: Final = b"HB"
@@ -58,28 +66,33 @@ class Payload:
 # --- Values -----------------------------------------------------------------------------------------------------
 
 
-def encode(value: Any) -> Payload:
+def encode(value: Any, position_of: PositionOf | None = None) -> Payload:
     """Encode a value; its large buffers are not copied, so it must not change before the payload is used.
 
-    Raises SerializationError, which names the part that cannot be pickled.
+    For `position_of` see `encode_call`. Raises SerializationError, which names the part that cannot be pickled.
     """
-    pieces, buffers = _pickle(value)
+    pieces, buffers = _pickle(value, position_of)
     return Payload(_lay_out(pieces, [buffer.raw() for buffer in buffers]) if buffers else pieces)
 
 
-def _pickle(value: Any) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
+def _pickle(
+    value: Any, position_of: PositionOf | None = None
+) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
     try:
-        return pickled(value)
+        return pickled(value) if position_of is None else pickled_without(value, position_of)
     except Exception as error:
         raise SerializationError(_refusal({"value": value}, error)) from error
 
 
-def decode(data: bytes | memoryview | mmap) -> Any:
-    """Decode a value; its large buffers are read-only views of `data`. Raises SerializationError."""
+def decode(data: bytes | memoryview | mmap, parts: Sequence[Any] = ()) -> Any:
+    """Decode a value; its large buffers are read-only views of `data`. `parts` were taken out of it: see `encode_call`.
+
+    Raises SerializationError.
+    """
     try:
         if data[0] == _PICKLE:
-            return pickle.loads(data)
-        return _decode_with_buffers(memoryview(data).toreadonly())
+            return unpickled(data, (), parts) if parts else pickle.loads(data)
+        return _decode_with_buffers(memoryview(data).toreadonly(), parts)
     except Exception as error:
         raise _unreadable(error) from error
 
@@ -121,18 +134,24 @@ def _unreadable(error: Exception) -> SerializationError:
     return SerializationError(f"a value cannot be unpickled: {_summary(error)}")
 
 
-def encode_call(extra_args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """Encode the arguments that follow the results of a function's `args`. Raises SerializationError."""
+def encode_call(
+    extra_args: tuple[Any, ...], kwargs: dict[str, Any], position_of: PositionOf | None = None
+) -> Payload:
+    """Encode the arguments that follow the results of a function's `args`.
+
+    With `position_of`, the parts for which it gives a position among others are left out, and decoding needs them.
+    Raises SerializationError.
+    """
     try:
-        return encode((extra_args, kwargs)).to_bytes()
+        return encode((extra_args, kwargs), position_of)
     except SerializationError as error:
         reason = _refusal({"extra_args": extra_args, "kwargs": kwargs}, error.__cause__ or error)
         raise SerializationError(reason) from error.__cause__
 
 
-def decode_call(constants: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Decode (extra_args, kwargs). Raises SerializationError."""
-    extra_args, kwargs = decode(constants)
+def decode_call(constants: bytes, parts: Sequence[Any] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Decode (extra_args, kwargs), of which `parts` were left out. Raises SerializationError."""
+    extra_args, kwargs = decode(constants, parts)
     return extra_args, kwargs
 
 
@@ -151,7 +170,7 @@ def _lay_out(pieces: list[Piece], buffers: list[memoryview]) -> list[Piece | mem
     return laid_out
 
 
-def _decode_with_buffers(data: memoryview) -> Any:
+def _decode_with_buffers(data: memoryview, parts: Sequence[Any]) -> Any:
     magic, count, pickle_length = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise ValueError("it does not start like an encoded value")
@@ -166,7 +185,7 @@ def _decode_with_buffers(data: memoryview) -> Any:
         buffers.append(data[start:end])
     if end > len(data):
         raise ValueError(f"it has {len(data)} bytes of {end}")
-    return pickle.loads(main, buffers=buffers)
+    return unpickled(main, buffers, parts) if parts else pickle.loads(main, buffers=buffers)
 
 
 # --- Why a value cannot be encoded ------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 import copyreg
 import pickle
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
 from itertools import islice
+from mmap import mmap
 from types import CodeType
 from typing import Any, Final
 
@@ -26,6 +28,9 @@ Piece = bytes | bytearray
 #: By type: a function that stands in for `__reduce__` of objects of exactly this type.
 Reducers = Mapping[type, Callable[[Any], Any]]
 
+#: Gives the position of an object among the parts that are left out of a pickle; None for what stays in it.
+PositionOf = Callable[[object], int | None]
+
 #: Only this much of a pickle is searched for code; code that comes later shows when the pickle is loaded.
 _SEARCHED_NBYTES: Final = 2**20
 
@@ -45,6 +50,22 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
         pieces = []
         _ValuePickler(_Pieces(pieces), buffers, reducers or {}).dump(value)
     return pieces, buffers
+
+
+def pickled_without(value: Any, position_of: PositionOf) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
+    """Do the same without the parts for which `position_of` gives a position: `unpickled` puts them in again.
+
+    `position_of` is asked for every object in the value, and for every buffer, as a `PickleBuffer`.
+    """
+    pieces: list[Piece] = []
+    buffers: list[pickle.PickleBuffer] = []
+    _PartPickler(_Pieces(pieces), buffers, position_of).dump(value)
+    return pieces, buffers
+
+
+def unpickled(data: bytes | memoryview | mmap, buffers: Iterable[Any], parts: Sequence[Any]) -> Any:
+    """Unpickle a value that was pickled without these parts. Raises the errors of unpickling."""
+    return _PartUnpickler(data, buffers, parts).load()
 
 
 def pickled_by_value(code: Any) -> bytes:
@@ -148,3 +169,26 @@ class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         # The pickler underneath looks for it once, while it is made.
         self.dispatch_table = ChainMap(own, cloudpickle.Pickler.dispatch_table)
         super().__init__(pieces, PROTOCOL, buffer_callback=None if buffers is None else buffers.append)
+
+
+class _PartPickler(_ValuePickler):
+    """Leaves out parts of a value. Objects that the value has several times stay one object, parts or not."""
+
+    def __init__(self, pieces: _Pieces, buffers: list[pickle.PickleBuffer], position_of: PositionOf) -> None:
+        # See above.
+        self._position_of = position_of
+        super().__init__(pieces, buffers, {})
+
+    def persistent_id(self, part: object) -> int | None:
+        """See pickle.Pickler."""
+        return self._position_of(part)
+
+
+class _PartUnpickler(pickle.Unpickler):
+    def __init__(self, data: bytes | memoryview | mmap, buffers: Iterable[Any], parts: Sequence[Any]) -> None:
+        super().__init__(BytesIO(data), buffers=buffers)
+        self._parts = parts
+
+    def persistent_load(self, position: Any) -> Any:
+        """See pickle.Unpickler."""
+        return self._parts[position]

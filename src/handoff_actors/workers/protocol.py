@@ -246,8 +246,12 @@ class ZygoteSettings(NamedTuple):
 
 #: `Ref`: tag, index, nbytes, holders, version.
 RefRow: TypeAlias = tuple[Literal[1], Index, int, Sequence[str], int]
+#: `Assembled`: tag, rest, parts.
+AssembledRow: TypeAlias = tuple[Literal[8], bytes | RefRow, Sequence[RefRow]]
+#: bytes: an encoded value.
+ConstantsRow: TypeAlias = bytes | RefRow | AssembledRow | None
 #: `Call`: tag, template, args, constants.
-CallRow: TypeAlias = "tuple[Literal[2], int, Sequence[ArgRow], bytes | RefRow | None]"
+CallRow: TypeAlias = "tuple[Literal[2], int, Sequence[ArgRow], ConstantsRow]"
 #: `Text`: tag, value.
 TextRow: TypeAlias = tuple[Literal[3], str]
 #: `Earlier`: tag, index.
@@ -266,11 +270,12 @@ TEXT: Final = 3
 TEXT_VALUE: Final = 1
 EARLIER: Final = 4
 EARLIER_INDEX: Final = 1
+ASSEMBLED: Final = 8
+ASSEMBLED_REST: Final = 1
+ASSEMBLED_PARTS: Final = 2
 
 #: `Job`: index, attempt, template, args, constants, then, rank.
-JobRow: TypeAlias = (
-    "tuple[Index, Attempt, int, Sequence[ArgRow], bytes | RefRow | None, Sequence[JobRow], Row]"
-)
+JobRow: TypeAlias = "tuple[Index, Attempt, int, Sequence[ArgRow], ConstantsRow, Sequence[JobRow], Row]"
 
 JOB_INDEX: Final = 0
 JOB_ATTEMPT: Final = 1

@@ -26,7 +26,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.limits import Limits
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages.jobs import Call, Job, Ref, Template, TemplateEnvironment, Ticket
+from handoff_actors.wire.messages.jobs import Assembled, Call, Job, Ref, Template, TemplateEnvironment, Ticket
 from handoff_actors.wire.messages.members import (
     Beat,
     Goodbye,
@@ -236,6 +236,20 @@ def test_job_waits_until_all_that_it_needs_is_here_also_within_calls() -> None:
     ]
     assert gives(after_one) == []
     assert gives(after_both) == [(FIRST_WORKER, [0])]
+
+
+@pytest.mark.parametrize("is_within_call", [False, True])
+def test_job_waits_for_all_parts_of_its_constants(*, is_within_call: bool) -> None:
+    node = started_node()
+    constants = Assembled(Ref(5, 30, ["x"]), [Ref(3, 10, ["x"]), Ref(4, 20, ["x"])])
+    waiting = Job(0, 1, 0, [], constants)
+    if is_within_call:
+        waiting = Job(0, 1, 0, [Call(0, [], constants)], None)
+
+    node.handle(said(assign([waiting])), 1.0)
+    after = [gives(node.handle(InputFetched(RUN, index, 10), 1.1)) for index in (3, 4, 5)]
+
+    assert after == [[], [], [(FIRST_WORKER, [0])]]
 
 
 def in_directory(number: int, index: int) -> Template:

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from msgspec import Struct, field
 
+from handoff_actors.actors.app.sharing import ConstantsSpec, SharedParts, TakenOut
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
 from handoff_actors.errors import SerializationError
@@ -18,9 +20,9 @@ from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.wire.by_value import sent_by_value
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages.jobs import Ref, Template, TemplateEnvironment
-from handoff_actors.wire.payload import encode, encode_call, encode_code
-from handoff_actors.wire.pickling import has_code
+from handoff_actors.wire.messages.jobs import Assembled, Ref, Template, TemplateEnvironment
+from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
+from handoff_actors.wire.pickling import PositionOf, has_code
 
 #: Functions that are encoded before the app's loop gets its turn.
 SLICE = 500
@@ -42,7 +44,7 @@ class _Parts(Struct):
     """The parts of a program, filled in while they are encoded."""
 
     templates: list[Template] = field(default_factory=list)
-    constants: list[bytes | Ref] = field(default_factory=list)
+    constants: list[bytes | Ref | Assembled] = field(default_factory=list)
     values: list[bytes | Ref] = field(default_factory=list)
     #: Numbers of those with code by value in them: see `core.run.scheduling.python_affinity`.
     native_templates: set[int] = field(default_factory=set)
@@ -83,6 +85,8 @@ class _Encoder:
         self._salt = b""
         self._next_index = plan.size
         self.large: dict[Index, bytes | memoryview] = {}
+        #: Values among them with code by value.
+        self._native_parts: set[Index] = set()
         self.directories: dict[Index, Path] = {}
         self.parts = _Parts()
 
@@ -96,16 +100,62 @@ class _Encoder:
                 codes[key] = self._named(owner, "its code", encode_code, spec.code)
             parts.templates.append(self._template(number, spec, codes[key]))
             await breathe(number)
-        for number, (extra_args, kwargs) in enumerate(plan.constants):
-            owner = partial(_first, plan, plan.constants_of, number)
-            encoded = self._named(owner, "its extra_args or kwargs", encode_call, extra_args, kwargs)
-            parts.constants.append(self._place(encoded, number, parts.native_constants))
-            await breathe(number)
+        await self._encode_constants()
         for number, value in enumerate(plan.values):
             owner = partial(_first_with_value, plan, number)
             payload = self._named(owner, "one of its arguments", encode, value)
             parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
             await breathe(number)
+
+    async def _encode_constants(self) -> None:
+        plan, constants, native = self._plan, self.parts.constants, self.parts.native_constants
+        shared = SharedParts(plan.constants, self._inline_limit, self._keep)
+        for number, part in enumerate(shared.candidates):
+            with self._by_value_modules():
+                shared.keep_object(part)
+            await breathe(number)
+        #: Constants with large buffers: which of these are shared shows once all have been seen.
+        undecided: dict[int, Payload] = {}
+        keeps_objects = shared.keeps_objects
+        for number, spec in enumerate(plan.constants):
+            if keeps_objects and shared.has_objects(spec):
+                constants.append(self._assembled(number, shared))
+                await breathe(number)
+                continue
+            payload = self._call(number, spec)
+            if payload.nbytes > self._inline_limit and shared.note_buffers(payload):
+                undecided[number] = payload
+                constants.append(b"")
+            else:
+                constants.append(self._place(payload.to_bytes(), number, native))
+            await breathe(number)
+        for number, payload in undecided.items():
+            if shared.may_have_parts(payload):
+                constants[number] = self._assembled(number, shared)
+            else:
+                constants[number] = self._place(payload.to_bytes(), number, native)
+            await breathe(number)
+
+    def _call(self, number: int, spec: ConstantsSpec, position_of: PositionOf | None = None) -> Payload:
+        owner = partial(_first, self._plan, self._plan.constants_of, number)
+        return self._named(owner, "its extra_args or kwargs", encode_call, *spec, position_of)
+
+    def _assembled(self, number: int, shared: SharedParts) -> bytes | Ref | Assembled:
+        spec, taken_out = self._plan.constants[number], TakenOut(shared)
+        payload = self._call(number, spec, taken_out.position_of)
+        if not taken_out.parts or taken_out.are_entangled:
+            return self._place(self._call(number, spec).to_bytes(), number, self.parts.native_constants)
+        rest = self._place(payload.to_bytes(), number, self.parts.native_constants)
+        if not self._native_parts.isdisjoint(ref.index for ref in taken_out.parts):
+            self.parts.native_constants.add(number)
+        return Assembled(rest, taken_out.parts)
+
+    def _keep(self, encoded: bytes) -> Ref:
+        index = self._take_index()
+        self.large[index] = encoded
+        if has_code(encoded):
+            self._native_parts.add(index)
+        return Ref(index, len(encoded), [""])
 
     def _template(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> Template:
         digest, by_reference, encoded = code
@@ -162,14 +212,17 @@ class _Encoder:
         self._next_index += 1
         return self._next_index - 1
 
+    def _by_value_modules(self) -> AbstractContextManager[object]:
+        # Not for longer than one encoding: other runs encode in between.
+        return sent_by_value(self._by_value) if self._by_value else nullcontext()
+
     def _named(
         self, owner: Callable[[], FunctionId], what: str, encode_it: Callable[..., T], *parts: object
     ) -> T:
         try:
             if not self._by_value:
                 return encode_it(*parts)
-            # Not for longer: other runs encode in between.
-            with sent_by_value(self._by_value):
+            with self._by_value_modules():
                 return encode_it(*parts)
         except SerializationError as error:
             function_id = owner()

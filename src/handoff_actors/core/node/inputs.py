@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct, field
 
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages.jobs import Call, Job, Ref, Ticket
+from handoff_actors.wire.messages.jobs import Assembled, Call, Job, Ref, Ticket
 
 
 class _Waiting(Struct, eq=False):
@@ -179,18 +179,21 @@ def stored_inputs(job: Job) -> list[Ref]:
                 refs.append(part)
             elif type(part) is Call:
                 refs += _stored_inputs_of(part)
-        if type(member.constants) is Ref:
-            refs.append(member.constants)
+        constants = member.constants
+        if constants is not None and not isinstance(constants, bytes):
+            refs += _stored_inputs_of(constants)
     return refs
 
 
-def _stored_inputs_of(call: Call) -> list[Ref]:
+def _stored_inputs_of(composed: Call | Assembled | Ref) -> list[Ref]:
     refs: list[Ref] = []
-    pending: list[object] = [call]
+    pending: list[object] = [composed]
     while pending:
         part = pending.pop()
         if isinstance(part, Ref):
             refs.append(part)
         elif isinstance(part, Call):
             pending += [*part.args, part.constants]
+        elif isinstance(part, Assembled):
+            pending += [part.rest, *part.parts]
     return refs

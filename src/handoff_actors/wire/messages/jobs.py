@@ -19,13 +19,24 @@ class Ref(Message, frozen=True, tag=1):
     version: Count = 0
 
 
+class Assembled(Message, frozen=True, tag=8):
+    """Constants with large parts that other functions of the run take, too: each part is stored once."""
+
+    #: Encoded (extra_args, kwargs), where a position in `parts` stands for each part.
+    rest: bytes | Ref
+    parts: list[Ref]
+
+
+#: Encoded (extra_args, kwargs): inline, or stored where they are large; None where there are neither.
+Constants = bytes | Ref | Assembled | None
+
+
 class Call(Message, frozen=True, tag=2):
     """An argument that is computed in the consumer's worker: an inline function, or a deserialize hook."""
 
     template: Count
     args: "list[Arg]"
-    #: As in `Job`: encoded (extra_args, kwargs): inline, or stored where they are large; None where there are neither.
-    constants: bytes | Ref | None
+    constants: Constants
 
 
 class Text(Message, frozen=True, tag=3):
@@ -90,8 +101,7 @@ class Job(Message, frozen=True):
     attempt: Attempt
     template: Count
     args: list[Arg]
-    #: Encoded (extra_args, kwargs): inline, or stored where they are large; None where there are neither.
-    constants: bytes | Ref | None
+    constants: Constants
     #: The functions behind this one, with the same claim. If a member fails, the members behind it do not run.
     then: "tuple[Job, ...]" = ()
     #: The urgency among other jobs of the run.

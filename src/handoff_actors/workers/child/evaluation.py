@@ -17,6 +17,8 @@ from handoff_actors.workers.child.store import InputNotStored, StoreFailed, Work
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.protocol import (
     ARG_TAG,
+    ASSEMBLED_PARTS,
+    ASSEMBLED_REST,
     CALL,
     CALL_ARGS,
     CALL_CONSTANTS,
@@ -28,6 +30,8 @@ from handoff_actors.workers.protocol import (
     TEXT,
     TEXT_VALUE,
     ArgRow,
+    AssembledRow,
+    ConstantsRow,
     RefRow,
     WorkerFailureKind,
 )
@@ -62,7 +66,7 @@ class Evaluation:
         templates: dict[int, LoadedTemplate],
         number: int,
         args: Sequence[ArgRow],
-        constants: bytes | RefRow | None,
+        constants: ConstantsRow,
     ) -> Any:
         """Call the code and give its result. Suspends only in `finish`.
 
@@ -100,11 +104,20 @@ class Evaluation:
         made = self.earlier[index]
         return decode(made) if isinstance(made, bytes) else self._store.read_own(run, index, made)
 
-    def _constants(self, run: int, constants: bytes | RefRow) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _constants(
+        self, run: int, constants: bytes | RefRow | AssembledRow
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(constants, bytes):
             return decode_call(constants)
-        # Constants too large to travel inline are a stored value.
-        extra_args, kwargs = self._store.read(run, constants[REF_INDEX])
+        if constants[ARG_TAG] == REF:
+            # Constants too large to travel inline are a stored value.
+            extra_args, kwargs = self._store.read(run, constants[REF_INDEX])
+            return extra_args, kwargs
+        parts = [self._store.read(run, part[REF_INDEX]) for part in constants[ASSEMBLED_PARTS]]
+        rest = constants[ASSEMBLED_REST]
+        if isinstance(rest, bytes):
+            return decode_call(rest, parts)
+        extra_args, kwargs = self._store.read(run, rest[REF_INDEX], parts)
         return extra_args, kwargs
 
     def keep(self, run: int, index: int, attempt: int, result: Any) -> bytes | int:

@@ -35,11 +35,14 @@ class WorkerStore:
         self._disk = disk
         self.mappings = Mappings()
 
-    def read(self, run: int, index: int) -> Any:
-        """Give a stored value; its large buffers are the file itself. Raises InputNotStored, SerializationError."""
-        return self._read(value_name(run, index), index)
+    def read(self, run: int, index: int, parts: Sequence[Any] = ()) -> Any:
+        """Give a stored value, with these `parts` in it; its large buffers are the file itself.
 
-    def _read(self, name: str, index: int) -> Any:
+        Raises InputNotStored, SerializationError.
+        """
+        return self._read(value_name(run, index), index, parts)
+
+    def _read(self, name: str, index: int, parts: Sequence[Any] = ()) -> Any:
         path = self._directory / name
         try:
             mapped = self.mappings.map(path)
@@ -47,7 +50,7 @@ class WorkerStore:
             raise InputNotStored(
                 f"the value of function {index} is not in {self._directory}: {error}"
             ) from error
-        return decode(mapped)
+        return decode(mapped, parts)
 
     def read_own(self, run: int, index: int, attempt: int) -> Any:
         """Give a result that this worker has just written. Raises InputNotStored, SerializationError."""

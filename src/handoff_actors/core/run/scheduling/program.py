@@ -1,5 +1,7 @@
 """A plan with its code and constants encoded, as a run sends them to nodes."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct, field
 
 from handoff_actors.core.run.scheduling.node_state import NodeState
@@ -7,7 +9,19 @@ from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, Pyth
 from handoff_actors.core.run.state import APP, RunState
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages.jobs import FIRST, Arg, Call, Earlier, Job, Rank, Ref, Template, Text
+from handoff_actors.wire.messages.jobs import (
+    FIRST,
+    Arg,
+    Assembled,
+    Call,
+    Constants,
+    Earlier,
+    Job,
+    Rank,
+    Ref,
+    Template,
+    Text,
+)
 
 
 class Sources(Struct):
@@ -45,7 +59,7 @@ class Program(Struct, frozen=True):
 
     plan: Plan
     templates: list[Template]
-    constants: list[bytes | Ref]
+    constants: Sequence[bytes | Ref | Assembled]
     values: list[bytes | Ref]
     affinity: PythonAffinity = NO_AFFINITY
 
@@ -85,7 +99,7 @@ class Program(Struct, frozen=True):
             calls += [spec for spec in call.args if isinstance(spec, CallSpec)]
         return used
 
-    def _constants(self, number: int) -> bytes | Ref | None:
+    def _constants(self, number: int) -> Constants:
         return None if number < 0 else self.constants[number]
 
 
