@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from handoff_actors.escaping import escape_name, escape_text
@@ -10,6 +11,7 @@ from handoff_actors.ids import FunctionId, Resources
 
 #: Lines of a function's story that its error has as a note.
 MOST_LINES_NOTED: Final = 12
+NOTHING_HELD: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 
 
 class HandoffError(Exception):
@@ -89,7 +91,10 @@ class InvalidFunctionError(DagError):
 
 
 class AllocationError(HandoffError):
-    """No known node could ever run the function, and no such node joined in time."""
+    """No known node could ever run the function, and no such node joined in time.
+
+    Or the function belongs to a nested run, and needs what functions hold that wait for nested runs, that one included.
+    """
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class AllocationError(HandoffError):
         need: Resources,
         offers: Mapping[str, Resources],
         reason: str,
+        held_by: Mapping[str, Sequence[str]] = NOTHING_HELD,
     ) -> None:
         offered = "; ".join(
             f"{escape_name(name)} offers {dict(offer)}" for name, offer in sorted(offers.items())
@@ -110,6 +116,9 @@ class AllocationError(HandoffError):
         self.offers = {name: dict(offer) for name, offer in offers.items()}
         #: Why these are not enough.
         self.reason = reason
+        #: By node: the functions, as `repr` shows their ids, that hold what it needs and wait for runs of their own. They are
+        #: ancestors of the function, and others that wait for one another with them. Empty if no nested runs are concerned.
+        self.held_by = {name: list(functions) for name, functions in held_by.items()}
 
 
 class FailureStoryEntry(Protocol):
@@ -190,7 +199,7 @@ class FunctionFailed(HandoffError):
         self.signal = signal
         #: The status with which its worker ended by itself; None if it did not.
         self.exit_code = exit_code
-        #: "exception", "timeout", "worker" (died), "store" (no room for the result) or "memory" (used too much).
+        #: "exception", "timeout", "worker" (died), "store" (no room for it), "memory" (used too much), "deadlock" (nested runs).
         self.kind = kind
         #: The peak memory of its worker, over the worker's life, in MB; None where that is not known.
         self.peak_memory_mb = peak_memory_mb

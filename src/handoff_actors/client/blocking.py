@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -32,7 +33,8 @@ def _run_beside(main: Coroutine[Any, Any, ResultT]) -> ResultT:
         return await main
 
     with ThreadPoolExecutor(1, "handoff") as thread:
-        running = thread.submit(_run, known())
+        # Within a coroutine function, the run has to know the function that begins it.
+        running = thread.submit(copy_context().run, _run, known())
         try:
             return running.result()
         except KeyboardInterrupt:

@@ -28,6 +28,7 @@ from handoff_actors.transport.endpoint import Network
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert, Redeclare, Redeclared
+from handoff_actors.wire.messages.nested import Identify, Probed
 from handoff_actors.wire.messages.runs import (
     Closed,
     Completed,
@@ -252,7 +253,17 @@ class Hub:
     def message_received(self, name: str, message: FromNode) -> None:  # noqa: C901 - one table
         """See ConnectionListener."""
         match message:
-            case Completed() | Failed() | Recalled() | Copied() | Closed() | Rejected() | Started():
+            case (
+                Completed()
+                | Failed()
+                | Recalled()
+                | Copied()
+                | Closed()
+                | Rejected()
+                | Started()
+                | Probed()
+                | Identify()
+            ):
                 runner = self.runs.get(message.run)
                 if runner is not None:
                     runner.message_received(name, message)

@@ -24,6 +24,8 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.wire.messages.nested import Ancestor
+from handoff_actors.workers.child.running_job import running_job
 
 
 class RunSettings(Struct, frozen=True, kw_only=True):
@@ -108,6 +110,8 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
             observe=observe,
             is_journaled=self.journal is not None or self.on_result is not None,
+            nodes=None if self.nodes is None else frozenset(self.nodes),
+            parent=_calling_function(),
             durations=durations,
             load=load,
         )
@@ -140,6 +144,12 @@ class RunSettings(Struct, frozen=True, kw_only=True):
                 )
             wanted.append(plan.index_of[function_id])
         return frozenset(wanted)
+
+
+def _calling_function() -> Ancestor | None:
+    """The function that this code runs in; None in an app."""
+    job = running_job()
+    return None if job is None else Ancestor(*job)
 
 
 def check_resources(capabilities: Mapping[str, float]) -> Resources:

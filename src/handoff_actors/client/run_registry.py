@@ -21,6 +21,7 @@ from handoff_actors.client.run import Run
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.events import RoomFreed
 from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions
@@ -106,10 +107,10 @@ class RunRegistry:
         async with callback as notify, instrumentation.watch(plan) as watch, resuming as resumption:
             encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules)
             on_event = watch.observer(notify)
-            make_machine = partial(
-                RunMachine.prepared, run, encoded.program, options, asyncio.get_running_loop().time()
+            now = asyncio.get_running_loop().time()
+            machine = await offload(
+                plan.size, partial(RunMachine.prepared, run, encoded.program, options, now)
             )
-            machine = await offload(plan.size, make_machine)
             # From here on the run is known to the one that closes the session.
             self._cluster.check_not_closed_since(closings)
             runner = RunnerActor(
@@ -123,12 +124,16 @@ class RunRegistry:
                 on_result=settings.on_result,
             )
             watch.runner = self._runs[run] = self._known[run] = runner
-            allowed = self._allowed[run] = None if settings.nodes is None else frozenset(settings.nodes)
-            usable = [up for up in self._cluster.ups() if allowed is None or up.name in allowed]
+            usable = self._usable(run, options)
             shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(resumption.reused))
             async with shown:
                 await runner.execute(usable, resumption.reused)
             return runner
+
+    def _usable(self, run: RunId, options: RunOptions) -> list[NodeUp]:
+        # A nested run needs to know of all nodes, and knows which ones it may use.
+        allowed = self._allowed[run] = None if options.parent is not None else options.nodes
+        return [up for up in self._cluster.ups() if allowed is None or up.name in allowed]
 
     def get(self, run: RunId) -> RunnerActor | None:
         """A run that is going on; None for any other."""

@@ -73,11 +73,15 @@ class ResourceLedger:
         assert self.fits(cost), f"a claim of {cost} does not fit into {self.spare()}"
         devices = self.devices_for(cost) if GPU in cost else ()
         claim = Claim(dict(cost), devices or ())
+        self.hold(claim)
+        return claim
+
+    def hold(self, claim: Claim) -> None:
+        """Add a claim whose devices are chosen."""
         for resource, amount in claim.amounts.items():
             self.claimed[resource] = self.claimed.get(resource, 0.0) + amount
         self._give_to_devices(claim, -1)
         self._claims[claim] = None
-        return claim
 
     def release(self, claim: Claim) -> None:
         """Release a claim. Raises AssertionError if it has been released already."""

@@ -37,8 +37,11 @@ Row: TypeAlias = tuple[Any, ...]
 JobKey = tuple[RunId, Index, Attempt]
 
 #: Why a worker gives up on an attempt: the user's code raised; a value or the code can't be encoded or decoded; the
-#: environment can't be had; an input is not in the store; the store has no room for the result; a coroutine was cancelled.
-WorkerFailureKind = Literal["exception", "serialization", "environment", "input", "store", "cancelled"]
+#: environment can't be had; an input is not in the store; the store has no room for the result; a coroutine was cancelled;
+#: a run that the function began waited for what its ancestors hold.
+WorkerFailureKind = Literal[
+    "exception", "serialization", "environment", "input", "store", "cancelled", "deadlock"
+]
 _FAILURE_KINDS: Final = frozenset(get_args(WorkerFailureKind))
 
 

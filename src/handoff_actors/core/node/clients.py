@@ -10,6 +10,7 @@ from handoff_actors.core.node.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import Job, Ref, Template, Ticket
+from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Assign, Fetched
 
 #: Seconds until all have heard that another node has been sent what was given back here.
@@ -48,6 +49,8 @@ class ClientRun(Struct):
 
     peer: PeerId
     templates: dict[int, Template] = field(default_factory=dict)
+    #: The function that has begun the run and waits for it; None for a run that an app has begun.
+    parent: Ancestor | None = None
     #: The run is over, and what it has left is being cleared away.
     is_closing: bool = False
     #: The highest attempt seen of each function.

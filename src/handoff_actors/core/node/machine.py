@@ -42,6 +42,7 @@ from handoff_actors.core.node.failures import failure
 from handoff_actors.core.node.fair_queue import JobLane, tickets_of
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
+from handoff_actors.core.node.nested_runs import NestedRuns
 from handoff_actors.core.node.run_listing import overview
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.core.node.validation import check_jobs, check_message
@@ -51,6 +52,7 @@ from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.jobs import Job, Ref, Ticket
 from handoff_actors.wire.messages.members import Goodbye, ListRuns, Redeclare, Redeclared
+from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import (
     Assign,
     Close,
@@ -84,6 +86,7 @@ class NodeMachine:
         self._spill_policy = SpillPolicy(limits.store_nbytes)
         self._clients = Clients(lease_s)
         self._reports = AttemptReports(self._clients, self._scheduler, self._inputs, self._spill_policy)
+        self._nested = NestedRuns(self._clients, self._scheduler, self._inputs)
         self._leaving = False
         #: There may be jobs that the node can't ever hold.
         self._has_misfits = False
@@ -228,7 +231,9 @@ class NodeMachine:
         except RemoteProtocolError as error:
             return _reject(event, str(error))
 
-    def _act_on(self, event: MessageFromPeer, now: float) -> list[NodeEffect]:
+    def _act_on(  # noqa: C901 - one table
+        self, event: MessageFromPeer, now: float
+    ) -> list[NodeEffect]:
         """Act on a peer's message. Raises RemoteProtocolError before anything is changed."""
         check_message(event.message)
         match event.message:
@@ -241,6 +246,11 @@ class NodeMachine:
                 return self._recall(event.peer, run, tickets, at_most, now)
             case Close(run):
                 return self._close(event.peer, run, now)
+            case Probe():
+                return self._nested.probe(event.peer, event.message)
+            case Identified():
+                self._nested.identified(event.peer, event.message)
+                return []
             case Redeclare(capabilities):
                 self._scheduler.ledger.redeclare(capabilities)
                 self._has_misfits = True
@@ -262,6 +272,9 @@ class NodeMachine:
             return []
         check_jobs(message, known)
         run = self._clients.open(peer, message.run, is_watched=message.is_watched)
+        if message.parent is not None:
+            run.parent = message.parent
+            self._scheduler.nested.add(message.run)
         self._scheduler.templates[message.run] = run.templates
         run.learn(message.templates)
         effects: list[NodeEffect] = []
@@ -359,10 +372,13 @@ class NodeMachine:
         if state is None:
             return []
         self._clients.close(run)
+        self._nested.forget_run(run)
+        self._scheduler.nested.discard(run)
         del self._scheduler.templates[run]
         return self._scheduler.stop_run(run, now)
 
     def _peer_gone(self, peer: PeerId, now: float) -> list[NodeEffect]:
+        self._nested.forget_peer(peer)
         return [effect for run in self._clients.leave(peer) for effect in self._stop(run, now)]
 
     # --- Values that come -----------------------------------------------------------------------------------------
@@ -442,7 +458,7 @@ class NodeMachine:
 def _reject(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
     effects: list[NodeEffect] = [ReportProtocolError(event.peer, reason)]
     match event.message:
-        case Assign(run) | Copy(run) | Recall(run) | Close(run):
+        case Assign(run) | Copy(run) | Recall(run) | Close(run) | Probe(run):
             effects.append(Reply(event.peer, Rejected(run, reason)))
         case _:
             # No run waits for it.

@@ -12,6 +12,7 @@ from handoff_actors.ids import Incarnation, PeerId, Resources
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Call, Job, Template
 from handoff_actors.wire.messages.members import Advert, Hello, Redeclare
+from handoff_actors.wire.messages.nested import Probe
 from handoff_actors.wire.messages.runs import Assign
 
 #: More GPUs than any machine has, and each is an entry in a list.
@@ -35,6 +36,9 @@ def check_message(message: ToNode) -> None:
         case Redeclare(capabilities):
             _check_names("capability", capabilities)
             _check_resources("capability", capabilities)
+        case Probe():
+            for want in message.wants:
+                _check_resources("a nested run needs", want.cost)
         case Hello() if message.advert is not None:
             check_advert(message.advert)
         case _:

@@ -23,6 +23,7 @@ class WorkerRoster:
         self.usual = usual
         #: Sync workers that are running or starting, and are not being killed.
         self.size = 0
+        #: Sync workers that there may be at most.
         self.most = most
         #: Idle sync workers, and since when.
         self.idle: dict[WorkerId, float] = {}

@@ -40,6 +40,8 @@ class WorkerScheduler:
         self._blocked: dict[JobLane, None] = {}
         #: The templates of open runs; jobs of other runs do not run again.
         self.templates: dict[RunId, dict[int, Template]] = {}
+        #: Open runs that functions have begun. They go before starved lanes, which may wait for just these functions.
+        self.nested: set[RunId] = set()
         #: (when, worker, run, index, attempt) of time limits.
         self._deadlines: list[tuple[float, WorkerId, RunId, Index, Attempt]] = []
 
@@ -251,7 +253,7 @@ class WorkerScheduler:
     def _start_one(self, starved: JobLane | None, now: float, effects: list[NodeEffect]) -> bool:
         for run in self.queue.turns():
             for lane in self.queue.lanes(run):
-                if _may_go_before(starved, lane) and self._start_lane(lane, now, effects):
+                if self._may_go_before(starved, lane) and self._start_lane(lane, now, effects):
                     self.queue.had_its_turn(lane)
                     return True
         return False
@@ -331,7 +333,7 @@ class WorkerScheduler:
                 continue
             its_turn = self.queue.waiting_runs == 1 or now - state.lent_at < TURN_S
             least = 1 if is_ahead and lane.is_brief else lane.depth // 2
-            if its_turn and _may_go_before(starved, lane) and len(state.held) <= least:
+            if its_turn and self._may_go_before(starved, lane) and len(state.held) <= least:
                 self._give(state, lane, now, effects)
                 if not lane.jobs:
                     self.queue.had_its_turn(lane)
@@ -345,6 +347,15 @@ class WorkerScheduler:
             # All idle ones are bound to other devices, and no unbound one is starting.
             effects.append(self.roster.kill(self.roster.workers[next(iter(self.roster.idle))], "idle"))
         effects += self.roster.spawn_for(self.ledger.how_many_fit(lane.cost, len(lane.jobs)))
+
+    def _may_go_before(self, starved: JobLane | None, lane: JobLane) -> bool:
+        """True if a lane claims nothing that the starved one waits for, or belongs to a nested run."""
+        return (
+            starved is None
+            or lane is starved
+            or lane.run in self.nested
+            or lane.cost.keys().isdisjoint(starved.cost)
+        )
 
     def _most_starved(self, now: float) -> JobLane | None:
         self._blocked = {lane: None for lane in self._blocked if lane.jobs and lane.blocked_since is not None}
@@ -417,8 +428,3 @@ def _loss_of(held: HeldJob, state: WorkerState, *, is_alone: bool) -> LossKind |
             return None
         case verdict:
             assert_never(verdict)
-
-
-def _may_go_before(starved: JobLane | None, lane: JobLane) -> bool:
-    """True if a lane claims nothing that the starved one waits for."""
-    return starved is None or lane is starved or lane.cost.keys().isdisjoint(starved.cost)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
@@ -28,23 +29,34 @@ class Explanation:
     node: str | None
     #: The number of times it has been sent to a node.
     attempts: int
-    #: By node: why that one has not been sent it.
+    #: By node: why that one has not been sent it, or will never start it.
     nodes: dict[str, str]
     #: The story of the function so far; empty if no fault is in it.
     story: Story
 
 
-def explain(plan: Plan, state: RunState, scheduler: Scheduler, stories: StoryLog) -> Iterator[Explanation]:
+def explain(
+    plan: Plan,
+    state: RunState,
+    scheduler: Scheduler,
+    stories: StoryLog,
+    nested: NestedRun,
+) -> Iterator[Explanation]:
     """Explain every function that is not done, in the order of the plan."""
     departures = stories.by_function()
     for index in state.unfinished():
         own = departures.get(index)
         story = NO_STORY if own is None else stories.story_of(index, own)
-        yield _explain_one(index, plan, state, scheduler, story)
+        yield _explain_one(index, plan, state, scheduler, story, nested)
 
 
 def _explain_one(
-    index: Index, plan: Plan, state: RunState, scheduler: Scheduler, story: Story
+    index: Index,
+    plan: Plan,
+    state: RunState,
+    scheduler: Scheduler,
+    story: Story,
+    nested: NestedRun,
 ) -> Explanation:
     phase = state.phase[index]
     where = {READY: "ready", SENT: "sent", RESTING: "resting"}.get(phase, "waiting")
@@ -62,6 +74,9 @@ def _explain_one(
         }
         if target is not None and target not in nodes:
             nodes[target] = "is not there"
+    if nested.is_on and phase in {READY, SENT}:
+        reasons = {name: nested.why_not(index, name) for name in scheduler.nodes}
+        nodes |= {name: reason for name, reason in reasons.items() if reason}
     waits_for = tuple(
         plan.ids[producer] for producer in plan.producers[index] if not state.is_available(producer)
     )

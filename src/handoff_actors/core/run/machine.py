@@ -7,7 +7,7 @@ unfinished function, or the caller, still needs them. A failure that nothing can
 to close it, and the run is over when all of them have, or are gone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Final, Self, assert_never
 
@@ -27,6 +27,7 @@ from handoff_actors.core.run.events import (
     TellOfRoom,
 )
 from handoff_actors.core.run.failures import could_not_run, function_failed
+from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.recording import Recording
@@ -40,12 +41,13 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import SENT, WAITING, PhaseEvent, RunState
-from handoff_actors.core.run.story import NO_CAUSE, Departed, Story, StoryLog
+from handoff_actors.core.run.story import NO_CAUSE, Departed, StoryLog
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.jobs import Done
+from handoff_actors.wire.messages.nested import Identify, Probed
 from handoff_actors.wire.messages.runs import (
     Closed,
     Completed,
@@ -74,7 +76,7 @@ class RunMachine:
         self.state = RunState(program.plan)
         self._load = options.load
         self.scheduler = Scheduler(
-            run, program, self.state, options.policy, options.max_concurrency, options.load
+            run, program, self.state, options.policy, options.load, options.max_concurrency, options.parent
         )
         self.scheduler.assume(options.durations)
         self._work_stealing = WorkStealing(run, self.scheduler, self.state)
@@ -86,18 +88,16 @@ class RunMachine:
         self._completion = Completion(run)
         self._stories = StoryLog(program.plan, self.state)
         self._recovery = Recovery(
-            program.plan,
-            self.state,
-            self.scheduler,
-            self.feasibility,
-            self._result_fetch,
-            self._stories,
+            program.plan, self.state, self.scheduler, self.feasibility, self._result_fetch, self._stories
         )
         self._drain = Drain(
             run, self.scheduler, self._recovery, self._result_fetch, self._completion, self._stories
         )
+        self._nested = NestedRun(run, program.plan, self.scheduler, options)
         #: The read-only view for code outside of `core.run`.
-        self.view = RunView(program.plan, self.state, self.scheduler, self.retries, self._stories)
+        self.view = RunView(
+            program.plan, self.state, self.scheduler, self.retries, self._stories, self._nested
+        )
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
@@ -179,7 +179,12 @@ class RunMachine:
         """The time of the next deadline, pause, allocation timeout or recall."""
         if self._completion.outcome is not None:
             return None
-        timers = (self._deadline, self.feasibility.wake_at, self._work_stealing.wake_at)
+        timers = (
+            self._deadline,
+            self.feasibility.wake_at,
+            self._work_stealing.wake_at,
+            self._nested.ask_at,
+        )
         times = [time for time in timers if time is not None]
         if self._resting:
             times.append(self._resting[0][0])
@@ -217,6 +222,8 @@ class RunMachine:
     # --- Nodes --------------------------------------------------------------------------------------------------
 
     def _node_up(self, event: NodeUp, now: float) -> None:
+        if not self._nested.node_up(event):
+            return
         self._load.node_up(event)
         node = self.scheduler.nodes.get(event.name)
         is_new = node is None
@@ -235,6 +242,7 @@ class RunMachine:
             self.feasibility.update(self.scheduler.nodes, now)
 
     def _node_down(self, event: NodeDown, now: float) -> None:
+        self._nested.node_gone(event.name)
         node = self.scheduler.nodes.get(event.name)
         if node is None:
             return
@@ -272,14 +280,15 @@ class RunMachine:
     def _message_received(  # noqa: C901, PLR0912 - one table
         self, name: str, message: AboutRun, now: float
     ) -> None:
+        if self._nested.is_on:
+            self._nested.received(name, message)
         node = self.scheduler.nodes.get(name)
         if node is None:
             return
         match message:
             case Completed(_, done, others, fetched):
                 node.set_others(others)
-                node.progress_at = now
-                self._measure_trip(node, done, now)
+                node.heard_of(done, self.state, now)
                 if fetched:
                     self.state.note_fetched(name, fetched, now)
                     self._observing.fetched(name, fetched)
@@ -295,6 +304,8 @@ class RunMachine:
                 self._drain.copied(name, message, now)
             case Started(_, tickets):
                 self._observing.started(name, tickets)
+            case Probed() | Identify():
+                self._effects += self._nested.answers(name, message)
             case Closed():
                 self._completion.closed(name)
                 if self._completion.outcome is not None:
@@ -305,12 +316,6 @@ class RunMachine:
                 self._fail(RemoteProtocolError(f"node {name!r} rejected a message of this run: {reason}"))
             case _:
                 assert_never(message)
-
-    def _measure_trip(self, node: NodeState, done: Sequence[Done], now: float) -> None:
-        # One of each message will do: what matters is the least of many.
-        first = done[0] if done else None
-        if first is not None and self.state.is_sent(first.index, first.attempt, node.name):
-            node.load.measure_trip(now - self.state.sent_at[first.index] - first.ran_s)
 
     def _completed(self, node: NodeState, entry: Done, now: float) -> None:
         index, state = entry.index, self.state
@@ -417,29 +422,24 @@ class RunMachine:
                     self._observing.function("lost", index, name, failed.reason)
                     self._recovery.again(index, now, number)
                 else:
-                    story = self._story_of_failure(failed, name, now)
+                    story = self._stories.of_failure(index, name, now, failed.reason)
                     self._observing.function("failed", index, name, failed.reason)
                     self._fail(function_failed(failed, function_id, name, attempts, story))
             case "serialization" | "environment":
                 self._observing.function("failed", index, name, failed.reason)
                 self._fail(could_not_run(failed, function_id, name), failed.error)
-            case "exception" | "timeout" | "store" | "memory" | "cancelled":
-                if self.retries.may_retry(index):
+            case "exception" | "timeout" | "store" | "memory" | "cancelled" | "deadlock":
+                # The same would wait for the same again.
+                if failed.kind != "deadlock" and self.retries.may_retry(index):
                     self._stories.note("retried", index, name, now, failed.reason)
                     self._observing.function("retried", index, name, failed.reason)
                     self._rest(index, now)
                 else:
-                    story = self._story_of_failure(failed, name, now)
+                    story = self._stories.of_failure(index, name, now, failed.reason)
                     self._observing.function("failed", index, name, failed.reason)
                     self._fail(function_failed(failed, function_id, name, attempts, story), failed.error)
             case _:
                 assert_never(failed.kind)
-
-    def _story_of_failure(self, failed: Failed, name: str, now: float) -> Story | None:
-        """Tell how a function came to fail for good; None where the failure is the whole story."""
-        has_departed = self._stories.has_departed(failed.index)
-        self._stories.note("failed", failed.index, name, now, failed.reason)
-        return self._stories.story_of(failed.index) if has_departed else None
 
     def _sent_in_vain(self, index: Index, reason: str, now: float, cause: int) -> None:
         node = self.state.node[index] or ""
@@ -462,8 +462,17 @@ class RunMachine:
     def _fail(self, error: HandoffError | None, cause: bytes = b"", *, cancelled: bool = False) -> None:
         self._completion.decide(RunEnded(error, cause, cancelled))
 
+    def _settle_nested(self, now: float) -> None:
+        is_over = self._completion.outcome is not None or self.state.remaining == 0
+        is_busy = bool(self._resting or self._result_fetch.pending or any(self.feasibility.unmet()))
+        self._effects += self._nested.settle(now, is_over=is_over, is_busy=is_busy)
+        if self._nested.error is not None:
+            self._fail(self._nested.error)
+
     def _settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
+        if self._nested.is_on:
+            self._settle_nested(now)
         if self._completion.outcome is None:
             verdict = self.feasibility.timeout_error(self.scheduler.nodes, now)
             if verdict is not None:

@@ -9,6 +9,7 @@ from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import PlacementPolicy
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.ids import Index
+from handoff_actors.wire.messages.nested import Ancestor
 
 
 class RunOptions(Struct, frozen=True):
@@ -26,6 +27,10 @@ class RunOptions(Struct, frozen=True):
     observe: bool = False
     #: True if `Record` effects are wanted.
     is_journaled: bool = False
+    #: The names of the only nodes that the run may use; None: all.
+    nodes: Collection[str] | None = None
+    #: The function that has begun the run and waits for it; None for a run that an app has begun.
+    parent: Ancestor | None = None
     #: Durations of earlier runs, with which this run starts, and to which it adds its own at its end.
     durations: Durations = field(default_factory=Durations)
     #: The load of the nodes by all runs of the session, this one included.

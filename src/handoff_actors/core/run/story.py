@@ -175,6 +175,12 @@ class StoryLog:
         entries = [*self._entries_of_attempts(index, departures), *self._latest_attempt(index)]
         return self._story(entries)
 
+    def of_failure(self, index: Index, node: str, now: float, reason: str) -> Story | None:
+        """Record that a function has failed for good. Returns its story, or None where the failure is the whole story."""
+        has_departed = self.has_departed(index)
+        self.note("failed", index, node, now, reason)
+        return self.story_of(index) if has_departed else None
+
     def story_of_node(self, name: str) -> Story:
         """Tell the story of a node: its attempts, values that were lost with it or brought to it, and its own end."""
         departures = [departure for departure in self._kept if name in {departure.node, departure.ran_on}]

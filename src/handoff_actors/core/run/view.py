@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, RunState, Transfer
@@ -40,7 +41,13 @@ class RunView:
     transfers: Final[Sequence[Transfer]]
 
     def __init__(
-        self, plan: Plan, state: RunState, scheduler: Scheduler, retries: Retries, stories: StoryLog
+        self,
+        plan: Plan,
+        state: RunState,
+        scheduler: Scheduler,
+        retries: Retries,
+        stories: StoryLog,
+        nested: NestedRun,
     ) -> None:
         self.plan = plan
         self.node = state.node
@@ -57,6 +64,7 @@ class RunView:
         self._scheduler = scheduler
         self._retries = retries
         self._stories = stories
+        self._nested = nested
 
     # --- Functions ----------------------------------------------------------------------------------------------
 
@@ -82,7 +90,7 @@ class RunView:
         """Explain why each function that is not done is where it is, in the order of the plan."""
         from handoff_actors.core.run.explain import explain  # noqa: PLC0415 - most runs are never asked
 
-        return list(explain(self.plan, self._state, self._scheduler, self._stories))
+        return list(explain(self.plan, self._state, self._scheduler, self._stories, self._nested))
 
     def story(self, index: Index) -> Story:
         """Tell what has happened to the function, and why."""

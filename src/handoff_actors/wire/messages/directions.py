@@ -15,6 +15,7 @@ from handoff_actors.wire.messages.members import (
     Runs,
     Welcome,
 )
+from handoff_actors.wire.messages.nested import Identified, Identify, Probe, Probed
 from handoff_actors.wire.messages.runs import (
     Assign,
     Close,
@@ -35,9 +36,24 @@ from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 #: Questions of clients that only observe.
 Question = ListMembers | ListRuns
 #: Messages to a node.
-ToNode = Hello | Beat | Assign | Recall | Copy | Close | Fetch | Question | Redeclare | Goodbye | Chunk | Gone
+ToNode = (
+    Hello
+    | Beat
+    | Assign
+    | Recall
+    | Copy
+    | Close
+    | Probe
+    | Identified
+    | Fetch
+    | Question
+    | Redeclare
+    | Goodbye
+    | Chunk
+    | Gone
+)
 #: Messages from a node about a run.
-AboutRun = Completed | Failed | Recalled | Copied | Closed | Rejected | Crashed | Started
+AboutRun = Completed | Failed | Recalled | Copied | Closed | Rejected | Crashed | Started | Probed | Identify
 #: Messages from a node to the peers that are connected to it.
 FromNode = AboutRun | Output | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
 #: Messages on the discovery bus.

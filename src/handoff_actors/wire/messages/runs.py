@@ -8,10 +8,20 @@ from msgspec import field
 from handoff_actors.ids import Attempt, Index, Resources, RunId
 from handoff_actors.wire.messages.base import Count, Message
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Ref, Said, Template, Ticket, Traces
+from handoff_actors.wire.messages.nested import Ancestor
 
 #: Why an attempt failed: see `Failed`.
 FailureKind = Literal[
-    "exception", "timeout", "serialization", "environment", "worker", "input", "store", "memory", "cancelled"
+    "exception",
+    "timeout",
+    "serialization",
+    "environment",
+    "worker",
+    "input",
+    "store",
+    "memory",
+    "cancelled",
+    "deadlock",
 ]
 FAILURE_KINDS: Mapping[str, FailureKind] = {kind: kind for kind in get_args(FailureKind)}
 
@@ -36,6 +46,8 @@ class Assign(Message, frozen=True, tag=12):
     jobs: list[Job]
     #: True: the client wants to know when each function gets to a worker, see `Started`.
     is_watched: bool = False
+    #: The function that has begun the run and waits for it; None for a run that an app has begun.
+    parent: Ancestor | None = None
 
 
 class Recall(Message, frozen=True, tag=13):
@@ -86,7 +98,7 @@ class Failed(Message, frozen=True, tag=33):
     attempt: Attempt
     #: "exception", "timeout", "serialization", "environment" (the node can't provide it), "worker" (it died), "input" (no
     #: holder had it), "store" (there is no room for the result), "memory" (killed because of the memory that it used),
-    #: "cancelled" (a coroutine was cancelled from within).
+    #: "cancelled" (a coroutine was cancelled from within), "deadlock" (a nested run waited for what its ancestors hold).
     kind: FailureKind
     #: The encoded exception, or b"" where there is none.
     error: bytes

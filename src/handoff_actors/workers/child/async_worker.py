@@ -19,6 +19,7 @@ from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.child.records import send_records
+from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.child.template import LoadedTemplate
@@ -43,7 +44,9 @@ from handoff_actors.workers.protocol import (
     to_worker,
 )
 
-#: The job of the current coroutine, where its output is sent to the app.
+#: The job of the current coroutine.
+_running: ContextVar[JobKey] = ContextVar("_running")
+#: The same, where its output is sent to the app.
 _printing: ContextVar[JobKey] = ContextVar("_printing")
 
 
@@ -69,6 +72,7 @@ class AsyncWorker:
         os.register_at_fork(after_in_child=self._data.close)
         self._output.follow()
         send_records(self._output)
+        answer_with(lambda: _running.get(None))
         self._loop.add_reader(self._data, self._read)
         self._outbox.up()
         while True:
@@ -120,6 +124,7 @@ class AsyncWorker:
 
     async def _evaluate(self, key: JobKey, templates: dict[int, LoadedTemplate], job: JobRow) -> bytes | int:
         run, index, attempt = key
+        _running.set(key)
         if templates[job[JOB_TEMPLATE]].sends_output:
             _printing.set(key)
         result = await self._evaluation.call(

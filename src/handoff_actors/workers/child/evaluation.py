@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
-from handoff_actors.errors import SerializationError
+from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError
 from handoff_actors.wire.payload import (
     WAYS_TO_A_MODULE,
     decode,
@@ -146,4 +146,18 @@ def failure(error: BaseException) -> Failure:
     reason = "".join(traceback.format_exception_only(raised)).strip()
     if isinstance(raised, ModuleNotFoundError):
         reason = f"{reason}: {WAYS_TO_A_MODULE}"
-    return "exception", encode_exception(raised), reason
+    return "deadlock" if _is_deadlock(raised) else "exception", encode_exception(raised), reason
+
+
+def _is_deadlock(raised: BaseException) -> bool:
+    """True if a nested run waited for what its ancestors hold, on whatever level that was found out."""
+    error: BaseException | None = raised
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, AllocationError) and error.held_by:
+            return True
+        if isinstance(error, FunctionFailed) and error.kind == "deadlock":
+            return True
+        seen.add(id(error))
+        error = error.__cause__
+    return False

@@ -26,6 +26,7 @@ from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.child.records import send_records
+from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.child.template import DECAY, LoadedTemplate
@@ -106,6 +107,7 @@ class SyncWorker:
         os.register_at_fork(after_in_child=self._abandon)
         self._output.follow()
         send_records(self._output)
+        answer_with(self._running_job)
         self._poll.register(self._data, select.POLLIN)
         self._poll.register(self._control, select.POLLIN)
         self._listen_by_signal()
@@ -175,7 +177,10 @@ class SyncWorker:
 
     def _printing_job(self) -> JobKey | None:
         """Give the job that owns the output written now, if its app wants it."""
-        if self._current is None or not self._current[0].sends_output:
+        return self._running_job() if self._current is not None and self._current[0].sends_output else None
+
+    def _running_job(self) -> JobKey | None:
+        if self._current is None:
             return None
         _, run, _, _, job, _ = self._current
         return run, job[JOB_INDEX], job[JOB_ATTEMPT]

@@ -63,7 +63,7 @@ def test_share_without_a_claim_is_that_of_workers() -> None:
 def test_need_learns_how_long_functions_take() -> None:
     program = program_of(Function("x", [], code))
     state = RunState(program.plan)
-    scheduler = Scheduler(RunId(1), program, state, POLICIES["most_spare"], None, SessionLoad())
+    scheduler = Scheduler(RunId(1), program, state, POLICIES["most_spare"], SessionLoad())
     (need,) = scheduler.needs.classes
 
     ahead = [need.ahead(0.0)]

@@ -1,13 +1,15 @@
 """A node as a run sees it: its offer, the claims of others there, and the functions that this run has sent."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.resources import ROUNDING, holds, how_many
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.session_load import MAX_COROUTINES, MAX_SLOTS, NodeLoad
+from handoff_actors.core.run.state import RunState
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index, Resources, RunId
+from handoff_actors.wire.messages.jobs import Done
 
 #: After an answer to a recall that gave nothing back, the next one waits, longer each time.
 FIRST_RECALL_PAUSE_S = 0.02
@@ -210,6 +212,14 @@ class NodeState:
             self.remove(index)
         self.recall_answered(0.0, gave_back=True)
         self.load.states.pop(self._run, None)
+
+    def heard_of(self, done: Sequence[Done], state: RunState, now: float) -> None:
+        """Note that the node reports functions that have ended. To be called before they are taken off."""
+        self.progress_at = now
+        # One of each message will do: what matters is the least of many.
+        first = done[0] if done else None
+        if first is not None and state.is_sent(first.index, first.attempt, self.name):
+            self.load.measure_trip(now - state.sent_at[first.index] - first.ran_s)
 
     def recall_sent(self, count: int) -> None:
         """Note that so many functions are being asked back."""

@@ -22,6 +22,7 @@ from handoff_actors.core.run.state import READY, RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.moving_average import smoothed
 from handoff_actors.wire.messages.jobs import Rank
+from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Assign
 
 #: Up to this many nodes are scanned for each function, which costs less than keeping indexes of them.
@@ -37,10 +38,12 @@ class Scheduler:
         program: Program,
         state: RunState,
         policy: PlacementPolicy,
-        max_concurrency: int | None,
         load: SessionLoad,
+        max_concurrency: int | None = None,
+        parent: Ancestor | None = None,
     ) -> None:
         self._run = run
+        self._parent = parent
         self._load = load
         self._program = program
         self._plan = program.plan
@@ -158,6 +161,11 @@ class Scheduler:
         """True if some function is ready and has not been sent."""
         return bool(self._ready.lanes())
 
+    def first_ready(self) -> list[Index]:
+        """The most urgent function of each lane that is ready and has not been sent."""
+        firsts = (lane.first for lane in self._ready.lanes())
+        return [index for index in firsts if self._state.phase[index] == READY]
+
     def ready_classes(self) -> set[int]:
         """Numbers of the requirement classes with functions that are ready and have not been sent."""
         return {lane.destination.need.number for lane in self._ready.lanes()}
@@ -185,7 +193,7 @@ class Scheduler:
         self._note_unplaced(full)
         is_watched = observe is not None
         return [
-            SendToNode(name, Assign(self._run, batch.templates, batch.jobs, is_watched))
+            SendToNode(name, Assign(self._run, batch.templates, batch.jobs, is_watched, self._parent))
             for name, batch in batches.items()
         ]
 

@@ -1,0 +1,124 @@
+"""Functions that begin runs of their own, as users write them."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import handoff_actors as handoff
+
+ALLOCATION_TIMEOUT_S = 0.7
+
+
+def leaf(number: int) -> int:
+    return number + 1
+
+
+async def async_leaf(number: int) -> int:
+    return number + 1
+
+
+def leaves(count: int, cost: dict[str, float] | None, *, node: str | None = None) -> handoff.DAG:
+    dag = handoff.new()
+    for number in range(count):
+        dag.call(leaf, number, id=f"leaf{number}", cost=cost, node=node)
+    return dag
+
+
+def total(run: handoff.Run) -> int:
+    return sum(run.results.values())
+
+
+async def run_within(
+    seeds: Sequence[str],
+    cost: dict[str, float] | None = None,
+    *,
+    node: str | None = None,
+    **options: Any,
+) -> int:
+    """Run three leaves on the cluster of the function, and wait."""
+    options = {"progress": False, "allocation_timeout": ALLOCATION_TIMEOUT_S} | options
+    async with handoff.Session(seeds=seeds) as session:
+        return total(await session.execute_distributed(leaves(3, cost, node=node), **options))
+
+
+def parent(seeds: Sequence[str], cost: dict[str, float] | None = None, **options: Any) -> int:
+    return asyncio.run(run_within(seeds, cost, **options))
+
+
+async def async_parent(seeds: Sequence[str], cost: dict[str, float] | None = None, **options: Any) -> int:
+    return await run_within(seeds, cost, **options)
+
+
+def blocking_parent(cost: dict[str, float] | None = None) -> int:
+    """Use the cluster that the environment names, and wait without an event loop."""
+    run = handoff.run_sync(leaves(3, cost), progress=False, allocation_timeout=ALLOCATION_TIMEOUT_S)
+    return total(run)
+
+
+def threaded_parent(seeds: Sequence[str], cost: dict[str, float] | None = None) -> int:
+    """Submit functions by an executor, whose session is in a thread of its own."""
+    with handoff.Executor(seeds=seeds) as executor:
+        return sum(executor.map(leaf, range(3)))
+
+
+def grandparent(seeds: Sequence[str], cost: dict[str, float] | None) -> int:
+    async def main() -> int:
+        dag = handoff.new()
+        dag.call(parent, seeds, cost, id="child", cost=cost)
+        async with handoff.Session(seeds=seeds) as session:
+            run = await session.execute_distributed(
+                dag, progress=False, allocation_timeout=ALLOCATION_TIMEOUT_S
+            )
+            return total(run)
+
+    return asyncio.run(main())
+
+
+def parent_with_a_node(cost: dict[str, float] | None) -> int:
+    async def main() -> int:
+        async with handoff.Session(seeds=(), local_node={"cpu": 1}) as session:
+            return total(await session.execute_distributed(leaves(3, cost), progress=False))
+
+    return asyncio.run(main())
+
+
+def explaining_parent(seeds: Sequence[str], cost: dict[str, float]) -> str:
+    """Say why a leaf waits, once that is known."""
+
+    async def main() -> str:
+        async with handoff.Session(seeds=seeds) as session:
+            dag = leaves(1, cost)
+            running = asyncio.create_task(session.execute_distributed(dag, progress=False))
+            why = ""
+            while "of their own" not in why or "number" in why:
+                await asyncio.sleep(0.01)
+                why = "".join(text for entry in session.explain(dag.id) for text in entry.nodes.values())
+            running.cancel()
+            await asyncio.wait([running])
+            return why
+
+    return asyncio.run(main())
+
+
+def hold(seconds: float, announcement: Path) -> float:
+    """Keep a cpu for a while, as any long function does."""
+    announcement.touch()
+    time.sleep(seconds)
+    return seconds
+
+
+def parent_behind(seeds: Sequence[str], cost: dict[str, float], announcement: Path) -> int:
+    """Begin a run once an ordinary function holds what it needs."""
+    while not announcement.exists():
+        time.sleep(0.005)
+    return parent(seeds, cost, allocation_timeout=0.3)
+
+
+def careful_parent(seeds: Sequence[str], cost: dict[str, float]) -> str:
+    """Go on without the inner run, where that is impossible."""
+    try:
+        return str(parent(seeds, cost))
+    except handoff.AllocationError as error:
+        return f"{error.function_id} {error.held_by}"

@@ -1,0 +1,203 @@
+"""Functions that begin runs on the cluster that they run on, and wait: each ends with right values or with an error."""
+
+import asyncio
+import pickle
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import handoff_actors as handoff
+from tests.processes import nested
+
+pytestmark = pytest.mark.processes
+
+CPU = {"cpu": 1.0}
+#: Far below what a test may take, and above what any of these runs should.
+TIMEOUT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Any:
+    with handoff.LocalCluster(nodes=1, cpu=2, memory=1000, resources={"gpu": 1}) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def session(cluster: handoff.LocalCluster) -> AsyncIterator[handoff.Session]:
+    """Each test leaves the cluster idle."""
+    async with cluster.session() as session:
+        yield session
+        await until_spare(session, {"cpu": 2.0, "memory": 1000.0, "gpu": 1.0})
+
+
+async def until_spare(session: handoff.Session, cost: dict[str, float], *, is_spare: bool = True) -> None:
+    async with asyncio.timeout(5):
+        while await session.resources_available("n1", cost) != is_spare:  # noqa: ASYNC110 - adverts tell no events
+            await asyncio.sleep(0.01)
+
+
+async def outcome(
+    session: handoff.Session,
+    function: Callable[..., Any],
+    *args: Any,
+    copies: int = 1,
+    cost: dict[str, float] | None = None,
+    env_vars: dict[str, str] | None = None,
+    **kwargs: Any,
+) -> list[Any]:
+    dag = handoff.new()
+    options: Any = {"cost": cost, "kwargs": kwargs, "env_vars": env_vars}
+    calls = [dag.call(function, *args, id=f"p{number}", **options) for number in range(copies)]
+    run = await session.execute_distributed(dag, progress=False, timeout=TIMEOUT_S)
+    return [run.results[call.id] for call in calls]
+
+
+async def deadlock(session: handoff.Session, *args: Any, **kwargs: Any) -> handoff.AllocationError:
+    """The error of a nested run, as the app gets it."""
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await outcome(session, *args, **kwargs)
+    error = caught.value
+    assert (error.kind, error.attempts, error.node) == ("deadlock", 1, "n1")
+    assert isinstance(error.__cause__, handoff.AllocationError)
+    return error.__cause__
+
+
+@pytest.mark.parametrize("parent", [nested.parent, nested.async_parent])
+async def test_runs_whose_parents_hold_every_core_end_with_an_error(
+    cluster: handoff.LocalCluster, session: handoff.Session, parent: Callable[..., Any]
+) -> None:
+    error = await deadlock(session, parent, cluster.seeds, CPU, copies=4, cost=CPU)
+
+    assert error.function_id in {"leaf0", "leaf1", "leaf2"}
+    assert error.need == CPU
+    (names,) = error.held_by.values()
+    assert len(names) == 2
+    assert set(names) <= {"'p0'", "'p1'", "'p2'", "'p3'"}
+    assert "Session(local_node=...)" in str(error)
+    assert pickle.loads(pickle.dumps(error)).held_by == error.held_by
+
+
+async def test_runs_whose_parents_have_every_worker_end_with_an_error() -> None:
+    # Claims of other tests have led to more workers than the usual ones.
+    async with handoff.LocalCluster(nodes=1, cpu=2) as cluster, cluster.session() as session:
+        error = await deadlock(session, nested.parent, cluster.seeds, copies=4)
+
+    assert "needs a worker" in str(error)
+
+
+async def test_implicit_cluster_of_a_function_counts_as_an_explicit_one(
+    cluster: handoff.LocalCluster, session: handoff.Session
+) -> None:
+    seeds = {"HANDOFF_SEEDS": cluster.seeds[0]}
+
+    assert await outcome(session, nested.blocking_parent, CPU, env_vars=seeds) == [6]
+    await deadlock(session, nested.blocking_parent, CPU, env_vars=seeds, copies=2, cost=CPU)
+
+
+@pytest.mark.parametrize("claim", ["gpu", "memory"])
+async def test_claims_of_any_resource_count(
+    cluster: handoff.LocalCluster, session: handoff.Session, claim: str
+) -> None:
+    cost = {"gpu": {"gpu": 1.0}, "memory": {"memory": 600.0}}[claim]
+
+    error = await deadlock(session, nested.parent, cluster.seeds, cost, cost=cost)
+
+    assert error.held_by == {"n1": ["'p0'"]}
+    assert error.need == cost
+
+
+async def test_inner_run_that_is_pinned_to_the_node_of_its_ancestor_ends_with_an_error(
+    cluster: handoff.LocalCluster, session: handoff.Session
+) -> None:
+    both = {"cpu": 2.0}
+
+    await deadlock(session, nested.parent, cluster.seeds, CPU, node="n1", cost=both)
+    await deadlock(session, nested.async_parent, cluster.seeds, CPU, nodes=["n1"], cost=both)
+
+
+async def test_chain_of_three_levels_names_all_of_them(
+    cluster: handoff.LocalCluster, session: handoff.Session
+) -> None:
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await outcome(session, nested.grandparent, cluster.seeds, CPU, cost=CPU)
+
+    assert (caught.value.function_id, caught.value.kind, caught.value.attempts) == ("p0", "deadlock", 1)
+    child = caught.value.__cause__
+    assert isinstance(child, handoff.FunctionFailed)
+    assert (child.function_id, child.kind, child.attempts) == ("child", "deadlock", 1)
+    assert "'child' (cpu 1, a worker), function 'p0' (cpu 1, a worker)" in str(child)
+
+
+@pytest.mark.parametrize(
+    ("parent", "cost"),
+    [
+        (nested.async_parent, None),
+        (nested.async_parent, CPU),
+        (nested.parent, CPU),
+    ],
+)
+async def test_parents_that_leave_what_their_leaves_need_get_right_values(
+    cluster: handoff.LocalCluster,
+    session: handoff.Session,
+    parent: Callable[..., Any],
+    cost: dict[str, float] | None,
+) -> None:
+    assert await outcome(session, parent, cluster.seeds, cost, copies=4) == [6] * 4
+
+
+async def test_one_parent_beside_a_free_worker_gets_right_values(
+    cluster: handoff.LocalCluster, session: handoff.Session
+) -> None:
+    assert await outcome(session, nested.parent, cluster.seeds, copies=1) == [6]
+    assert await outcome(session, nested.threaded_parent, cluster.seeds, copies=1) == [6]
+
+
+async def test_node_within_a_function_needs_nothing_of_the_cluster(session: handoff.Session) -> None:
+    assert await outcome(session, nested.parent_with_a_node, CPU, copies=4, cost=CPU) == [6] * 4
+
+
+async def test_ordinary_function_is_waited_for_longer_than_the_allocation_timeout(
+    cluster: handoff.LocalCluster, session: handoff.Session, tmp_path: Path
+) -> None:
+    announcement = tmp_path / "runs"
+    dag = handoff.new()
+    dag.call(nested.hold, 1.2, announcement, id="ordinary", cost=CPU)
+    dag.call(nested.parent_behind, cluster.seeds, CPU, announcement, id="parent", cost=CPU)
+
+    run = await session.execute_distributed(dag, progress=False, timeout=TIMEOUT_S)
+
+    assert run.results["parent"] == 6
+
+
+async def test_inner_explain_says_who_holds_what_it_waits_for(
+    cluster: handoff.LocalCluster, session: handoff.Session
+) -> None:
+    (why,) = await outcome(session, nested.explaining_parent, cluster.seeds, {"cpu": 2.0}, cost=CPU)
+
+    assert why == "lacks free cpu, held until runs of their own have ended by function 'p0' (cpu 1, a worker)"
+
+
+async def test_function_may_go_on_without_its_inner_run(
+    cluster: handoff.LocalCluster, session: handoff.Session
+) -> None:
+    gone_on = await outcome(session, nested.careful_parent, cluster.seeds, {"cpu": 2.0}, cost=CPU)
+
+    assert gone_on == ["leaf0 {'n1': [\"'p0'\"]}"]
+
+
+async def test_cancelled_outer_run_leaves_no_inner_one(
+    cluster: handoff.LocalCluster, session: handoff.Session
+) -> None:
+    dag = handoff.new()
+    dag.call(
+        nested.async_parent, cluster.seeds, {"cpu": 2.0}, id="p0", cost=CPU, kwargs={"allocation_timeout": 60}
+    )
+    running = asyncio.create_task(session.execute_distributed(dag, progress=False))
+    await until_spare(session, {"cpu": 2.0}, is_spare=False)
+
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert await outcome(session, nested.parent, cluster.seeds, CPU, cost=CPU) == [6]
