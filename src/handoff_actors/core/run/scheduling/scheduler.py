@@ -56,10 +56,9 @@ class Scheduler:
         self._max_concurrency = max_concurrency
         self.needs = Requirements(self._plan, program.affinity)
         self.locality = DataLocality(self._plan, state)
-        #: `nodes` are all nodes that the run knows, `reserved` those chosen for functions whose inputs are made for one
-        #: node.
+        #: `reserved` are the nodes chosen for functions whose inputs are made for one node.
         self.sources = Sources(state)
-        #: In the order of their names.
+        #: All nodes that the run knows, in the order of their names.
         self.nodes = self.sources.nodes
         #: None as long as there are no more than MAX_SCANNED_NODES.
         self._indexes: NodeIndexes | None = None
