@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 initialized_with: list[object] = []
 
@@ -65,3 +66,8 @@ def nap_and_name_the_zygote(_number: int = 0) -> int:
     """Run long enough for others to run meanwhile; return the id of the process that has forked this one."""
     time.sleep(0.05)
     return os.getppid()
+
+
+def first(values: Any, start: int = 0) -> int:
+    """Take a part of a large value."""
+    return int(values[start])

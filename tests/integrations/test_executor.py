@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from concurrent.futures import BrokenExecutor, Future, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors.integrations import feed
 from handoff_actors.integrations.background import BackgroundSession
 from tests.daemons import Daemons
 from tests.integrations.functions import (
     die,
     die_once,
+    first,
     increment,
     increment_later,
     initialize,
@@ -48,6 +51,63 @@ class CountingSession(handoff.Session):
     async def execute_distributed(self, *args: Any, **options: Any) -> handoff.Run:
         self.runs += 1
         return await super().execute_distributed(*args, **options)
+
+
+class WeighingSession(CountingSession):
+    """Notes the most that its runs hold in the app when an outcome comes."""
+
+    peak = 0
+
+    async def execute_distributed(self, *args: Any, **options: Any) -> handoff.Run:
+        on_result = options.pop("on_result")
+
+        def weigh(*outcome: Any) -> None:
+            runners = self._hub.runs.all()
+            held = [len(runner.values[index]) for runner in runners for index in runner.values]
+            self.peak = max(self.peak, sum(held))
+            on_result(*outcome)
+
+        return await super().execute_distributed(*args, on_result=weigh, **options)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, bytes])
+async def test_large_calls_are_encoded_a_few_at_a_time(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "MOST_NBYTES_PER_RUN", 1_000_000)
+    monkeypatch.setattr(feed, "MOST_NBYTES", 2_000_000)
+    nbytes = 400_000
+    makes = bytes if kind is bytes else partial(np.frombuffer, dtype=kind)
+    values = [makes(bytes([number]) * nbytes) for number in range(60)]
+
+    async with WeighingSession((), {"cpu": 2}) as session, handoff.Executor(session=session) as executor:
+        for _ in range(3):
+            futures = [executor.submit(first, value) for value in values]
+            results = await asyncio.gather(*map(asyncio.wrap_future, futures))
+            assert results == list(range(60))
+
+    # Each run may go over by one call.
+    assert nbytes <= session.peak <= 2_000_000 + 6 * nbytes
+
+
+async def test_an_array_that_many_calls_take_is_encoded_once_for_each_run() -> None:
+    array = np.arange(200_000)
+
+    async with WeighingSession((), {"cpu": 2}) as session, handoff.Executor(session=session) as executor:
+        for calls in (100, 200):
+            futures = [executor.submit(first, array, number) for number in range(calls)]
+            results = await asyncio.gather(*map(asyncio.wrap_future, futures))
+            assert results == list(range(calls))
+
+    assert session.peak < 10 * array.nbytes
+
+
+async def test_calls_that_cannot_be_encoded_hold_up_no_others() -> None:
+    async with handoff.Session((), {"cpu": 1}) as session, handoff.Executor(session=session) as executor:
+        bad = [executor.submit(first, threading.Lock()) for _ in range(20)]
+        good = [executor.submit(increment, number) for number in range(20)]
+        results = await asyncio.gather(*map(asyncio.wrap_future, [*bad, *good]), return_exceptions=True)
+
+    assert all(isinstance(result, TypeError) for result in results[:20])
+    assert results[20:] == list(range(1, 21))
 
 
 async def test_short_functions_share_runs() -> None:

@@ -486,3 +486,15 @@ def test_a_buffer_that_is_left_out_is_put_in_again() -> None:
     assert encoded.nbytes < 1000
     assert (again == array).all()
     assert not again.flags.writeable
+
+
+def test_size_of_a_sealed_value_counts_each_buffer_once() -> None:
+    array = np.arange(10_000)
+    counted: set[int] = set()
+    sealed = [Sealed.of((array, number)) for number in range(2)]
+
+    first, second = (one.count_nbytes(counted) for one in sealed)
+
+    assert array.nbytes < first < array.nbytes + 200
+    assert second < 200
+    assert sealed[1].open()[1] == 1

@@ -1,7 +1,7 @@
 """Turns calls, which come in from any thread, into runs of a session, and the outcomes into results of futures.
 
-Just enough calls are handed over to keep every worker busy for a few milliseconds; the rest wait here, where they can
-still be cancelled. Short functions share a run, which costs far less than one each. A function that takes longer than
+Just enough calls are handed over to keep every worker busy for a few milliseconds, and of large ones few; the rest wait
+here, not encoded, where they can still be cancelled. Short functions share a run, which costs far less than one each. A function that takes longer than
 `LONG_S` has a run of its own, so that a failure of its neighbour's run never ends it.
 """
 
@@ -32,6 +32,10 @@ LONG_S: Final = 0.005
 AHEAD_S: Final = 0.05
 #: Making and sending this many calls holds the loop for a few milliseconds.
 MOST_PER_RUN: Final = 250
+#: So many bytes of arguments are encoded for one run: a call with more has a run of its own.
+MOST_NBYTES_PER_RUN: Final = 32 << 20
+#: So many bytes of arguments are with runs, beyond one call per worker. A process pool holds a few calls, too.
+MOST_NBYTES: Final = 128 << 20
 #: The most runs of short functions at a time, beyond one per worker.
 SHARED_RUNS: Final = 4
 #: The weight of a new measurement in the estimate of a function's seconds when functions get faster.
@@ -61,8 +65,37 @@ class Item:
             self.future.set_exception(error)
 
 
-#: Calls that go out in one run, by their ids in it; calls that have their outcome are taken out.
-Batch = dict[int, Item]
+class Batch:
+    """Calls that go out in one run. `items` has them by their ids in it, until they have their outcome."""
+
+    def __init__(self, initializer: Initializer | None, cost: Mapping[str, float] | None) -> None:
+        self.items: dict[int, Item] = {}
+        self.dag = DAG()
+        #: Size of the encoded arguments. Calls may share large ones, which are sent once.
+        self.nbytes = 0
+        self._initializer = initializer
+        self._cost = cost
+        self._callers: dict[int, Callable[..., object]] = {}
+        #: By id: the buffers that have been counted. They stay alive within the calls.
+        self._counted: set[int] = set()
+
+    def add(self, item: Item) -> BaseException | None:
+        """Encode a call and add it; return the error if it can't be encoded."""
+        sealed, error = attempt(partial(self._seal, item))
+        if sealed is None:
+            return error
+        caller, arguments = sealed
+        number = len(self.dag)
+        self.items[number] = item
+        self.dag.add_function(Function(number, (), caller, extra_args=(arguments,), cost=self._cost))
+        self.nbytes += arguments.count_nbytes(self._counted)
+        return None
+
+    def _seal(self, item: Item) -> tuple[Callable[..., object], Sealed]:
+        caller = self._callers.get(id(item.fn))
+        if caller is None:
+            caller = self._callers[id(item.fn)] = caller_of(item.fn, self._initializer)
+        return caller, Sealed.of((item.args, item.kwargs))
 
 
 class Feed:
@@ -93,6 +126,8 @@ class Feed:
         #: Calls to run again, which can no longer be cancelled: another function has ended their run.
         self._again: deque[Item] = deque()
         self._in_flight: set[Item] = set()
+        #: Size of the encoded arguments of all runs.
+        self._nbytes = 0
         self._runs = 0
         self._slots = 1
         self._slots_asked_at = float("-inf")
@@ -181,6 +216,8 @@ class Feed:
             await self._count_slots(session)
             while batch := self._next_batch():
                 tasks.create_task(self._run(session, batch), name="calls of an executor")
+                # Encoding takes a while, and others use the loop, too.
+                await asyncio.sleep(0)
             if not self._is_closing or self._in_flight:
                 await self._changed.wait()
 
@@ -205,58 +242,57 @@ class Feed:
             return 0
         return min(room, MOST_PER_RUN)
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self) -> Batch | None:
+        """Encode calls for one run; None where no more may be handed over now."""
         size = self._room()
-        batch: list[Item] = []
-        while self._again and len(batch) < size:
-            batch.append(self._again.popleft())
-        with suppress(IndexError):
-            while len(batch) < size:
+        most_nbytes = min(MOST_NBYTES_PER_RUN, MOST_NBYTES - self._nbytes)
+        if size < 1 or (most_nbytes <= 0 and len(self._in_flight) >= self._slots):
+            return None
+        batch = Batch(self._initializer, self._cost)
+        while len(batch.items) < size and (not batch.items or batch.nbytes < most_nbytes):
+            item = self._next_item()
+            if item is None:
+                break
+            error = batch.add(item)
+            if error is None:
+                self._in_flight.add(item)
+            else:
+                self._resolve(item, partial(item.future.set_exception, error))
+        if not batch.items:
+            return None
+        self._nbytes += batch.nbytes
+        self._runs += 1
+        return batch
+
+    def _next_item(self) -> Item | None:
+        if self._again:
+            return self._again.popleft()
+        while True:
+            try:
                 item = self._waiting.popleft()
-                if item.future.set_running_or_notify_cancel():
-                    batch.append(item)
-        self._in_flight.update(batch)
-        self._runs += bool(batch)
-        return dict(enumerate(batch))
+            except IndexError:
+                return None
+            if item.future.set_running_or_notify_cancel():
+                return item
 
     async def _run(self, session: Session, batch: Batch) -> None:
-        dag = self._dag_of(batch)
         try:
-            if len(dag):
-                settle = partial(self._settle, batch)
-                # The runs are an internal matter: callers see futures, and output as from a process pool.
-                await session.execute_distributed(
-                    dag, max_retries=0, nodes=self._nodes, on_result=settle, progress=False, output=False
-                )
+            settle = partial(self._settle, batch)
+            # The runs are an internal matter: callers see futures, and output as from a process pool.
+            await session.execute_distributed(
+                batch.dag, max_retries=0, nodes=self._nodes, on_result=settle, progress=False, output=False
+            )
         except HandoffError as error:
             self._ended(batch, error)
         finally:
             # If this is cancelled, some are not done, and `_break` ends them.
-            self._in_flight.difference_update(item for item in batch.values() if item.future.done())
+            self._in_flight.difference_update(item for item in batch.items.values() if item.future.done())
             # The run's objects refer to it until garbage is collected; the calls and arguments must not stay as long.
-            batch.clear()
+            batch.items.clear()
+            del batch.dag
             self._runs -= 1
+            self._nbytes -= batch.nbytes
             self._changed.set()
-
-    def _dag_of(self, batch: Batch) -> DAG:
-        """Make a DAG whose ids are those of `batch`; calls that can't be encoded are left out."""
-        dag, callers = DAG(), dict[int, Callable[..., object]]()
-        for number, item in batch.items():
-            sealed, error = attempt(partial(self._seal, item, callers))
-            if sealed is None:
-                self._resolve(item, partial(item.future.set_exception, error))
-                continue
-            caller, arguments = sealed
-            dag.add_function(Function(number, (), caller, extra_args=(arguments,), cost=self._cost))
-        return dag
-
-    def _seal(
-        self, item: Item, callers: dict[int, Callable[..., object]]
-    ) -> tuple[Callable[..., object], Sealed]:
-        caller = callers.get(id(item.fn))
-        if caller is None:
-            caller = callers[id(item.fn)] = caller_of(item.fn, self._initializer)
-        return caller, Sealed.of((item.args, item.kwargs))
 
     # --- Outcomes
 
@@ -264,7 +300,7 @@ class Feed:
         kind, content, seconds = outcome
         self._expected_s = peak_smoothed(self._expected_s, max(seconds, _LEAST_S), _DECAY)
         # From here on only the caller keeps the future, and with it the result.
-        item = batch.pop(number, None)  # type: ignore[call-overload]  # its ids are numbers
+        item = batch.items.pop(number, None)  # type: ignore[call-overload]  # its ids are numbers
         if item is None:
             # The call had its outcome: a value that was lost has been made again.
             return
@@ -295,9 +331,9 @@ class Feed:
 
     def _ended(self, batch: Batch, error: HandoffError) -> None:
         """Handle the failure of a run: if it is due to one function, the other calls run again; else all of them fail."""
-        left = [item for item in batch.values() if not item.future.done()]
+        left = [item for item in batch.items.values() if not item.future.done()]
         if isinstance(error, FunctionFailed | SerializationError) and isinstance(error.function_id, int):
-            culprit = batch[error.function_id]
+            culprit = batch.items[error.function_id]
             culprit.fail(_broken(str(error), error) if isinstance(error, WorkerDied) else error)
             again = [item for item in left if item is not culprit]
             self._in_flight.difference_update(again)

@@ -115,6 +115,16 @@ class Sealed:
         pieces, buffers = _pickle(value)
         return cls(b"".join(pieces), buffers)
 
+    def count_nbytes(self, counted: set[int]) -> int:
+        """Return the size of the encoding, without buffers of objects whose ids have been `counted`; theirs are added."""
+        nbytes = len(self._core)
+        for buffer in self._buffers:
+            view = memoryview(buffer)
+            if id(view.obj) not in counted:
+                counted.add(id(view.obj))
+                nbytes += view.nbytes
+        return nbytes
+
     def open(self) -> Any:
         """Decode the value; its large buffers are copies that may be written to. Raises SerializationError."""
         try:
