@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId, Resources
+from handoff_actors.text import repr_of
 
 #: Lines of a function's story that its error has as a note.
 MOST_LINES_NOTED: Final = 12
@@ -53,7 +54,7 @@ class MissingFunctionError(DagError):
         self, function_id: FunctionId, missing_id: FunctionId, role: str = "takes the result of"
     ) -> None:
         super().__init__(
-            f"function {function_id!r} {role} {missing_id!r}, which is not in the DAG; add it or correct the id"
+            f"function {repr_of(function_id)} {role} {repr_of(missing_id)}, which is not in the DAG; add it or correct the id"
         )
         #: The function that refers to the missing id.
         self.function_id = function_id
@@ -65,7 +66,7 @@ class CycleError(DagError):
     """Functions wait for one another."""
 
     def __init__(self, cycle: Sequence[FunctionId]) -> None:
-        super().__init__("functions wait for one another: " + " -> ".join(map(repr, cycle)))
+        super().__init__("functions wait for one another: " + " -> ".join(map(repr_of, cycle)))
         #: The functions' ids in order, the first one again at the end.
         self.cycle = list(cycle)
 
@@ -74,7 +75,9 @@ class DuplicateFunctionError(DagError):
     """The DAG already has a function of that id."""
 
     def __init__(self, function_id: FunctionId) -> None:
-        super().__init__(f"the DAG already has a function {function_id!r}; ids are unique within a DAG")
+        super().__init__(
+            f"the DAG already has a function {repr_of(function_id)}; ids are unique within a DAG"
+        )
         #: The id that the DAG already has.
         self.function_id = function_id
 
@@ -83,7 +86,7 @@ class InvalidFunctionError(DagError):
     """A function has a field that is invalid or not allowed, or lacks one that it needs."""
 
     def __init__(self, function_id: FunctionId, reason: str) -> None:
-        super().__init__(f"function {function_id!r}: {reason}")
+        super().__init__(f"function {repr_of(function_id)}: {reason}")
         #: The function that is refused.
         self.function_id = function_id
         #: The reason for refusing it.
@@ -107,7 +110,9 @@ class AllocationError(HandoffError):
         offered = "; ".join(
             f"{escape_name(name)} offers {dict(offer)}" for name, offer in sorted(offers.items())
         )
-        super().__init__(f"function {function_id!r} {reason}. The nodes there are: {offered or 'none'}")
+        super().__init__(
+            f"function {repr_of(function_id)} {reason}. The nodes there are: {offered or 'none'}"
+        )
         #: The function that no node can run.
         self.function_id = function_id
         #: The function's claim: cpu in cores, memory in MB, gpu in devices, others in units of their own.
@@ -185,7 +190,7 @@ class FunctionFailed(HandoffError):
         short = "; the machine was short of memory" if memory_was_short else ""
         said = f"; the last that it printed:\n{printed}" if printed else ""
         super().__init__(
-            f"function {function_id!r} failed on node {node!r} after {attempts} attempt(s): {reason}{peak}{short}{said}"
+            f"function {repr_of(function_id)} failed on node {node!r} after {attempts} attempt(s): {reason}{peak}{short}{said}"
         )
         #: The function that failed.
         self.function_id = function_id
@@ -213,7 +218,7 @@ class FunctionFailed(HandoffError):
         self.story = story
         latest = str(story).splitlines()[-MOST_LINES_NOTED:]
         self.add_note(
-            "\n".join([f"What happened to function {escape_name(repr(self.function_id))}:", *latest])
+            "\n".join([f"What happened to function {escape_name(repr_of(self.function_id))}:", *latest])
         )
 
 
@@ -234,7 +239,7 @@ class EnvironmentFailed(HandoffError):
     """A node can't provide the environment that a function asks for, usually because it lacks the directory."""
 
     def __init__(self, function_id: FunctionId, node: str, reason: str) -> None:
-        super().__init__(f"function {function_id!r} on node {node!r}: {reason}")
+        super().__init__(f"function {repr_of(function_id)} on node {node!r}: {reason}")
         self.function_id = function_id
         self.node = node
         self.reason = reason

@@ -314,3 +314,108 @@ def test_value_without_a_handle_is_taken_however_it_is_built() -> None:
     dag.call(add, nest(None), {"a": 1}, extra_args=nest(1), kwargs={"k": {}})
 
     assert len(dag) == 1
+
+
+# --- Hostile values ---------------------------------------------------------------------------------------------
+
+
+class Hostile:
+    """An object that raises wherever it is asked, except for its hash."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, _: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+
+class Unhashable:
+    def __hash__(self) -> int:
+        raise RuntimeError("no hash")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_id_without_text_is_as_good_as_any() -> None:
+    dag = DAG(Hostile()).add_function(Function(Hostile(), [], add))
+
+    assert repr(dag) == "<DAG <Hostile whose repr raises RuntimeError>: 1 function(s)>"
+
+
+def test_id_whose_hash_raises_is_refused() -> None:
+    message = re.escape(
+        "function <Unhashable whose repr raises RuntimeError>: an id must be hashable, and its __hash__ raises no hash"
+    )
+
+    with pytest.raises(InvalidFunctionError, match=message):
+        DAG().add_function(Function(Unhashable(), [], add))
+    with pytest.raises(InvalidFunctionError, match=message):
+        DAG(Unhashable())
+    with pytest.raises(InvalidFunctionError, match="cannot be one"):
+        DAG().add_function(Function("a", [Unhashable()], add))
+
+
+def test_ids_that_cannot_be_compared_are_refused_by_name() -> None:
+    dag = DAG().add_function(Function(1, [], add))
+
+    with pytest.raises(
+        InvalidFunctionError, match=r"Hostile .* it can't be checked: RuntimeError: no comparison"
+    ):
+        dag.add_function(Function(Hostile(), [], add))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "node",
+        "cost",
+        "type",
+        "max_retries",
+        "timeout",
+        "priority",
+        "argument_inclusion",
+        "env_vars",
+        "working_dir",
+    ],
+)
+def test_hostile_option_is_refused_by_name(option: str) -> None:
+    with pytest.raises(InvalidFunctionError, match="function 'named'"):
+        DAG().add_function(Function("named", [], add, **{option: Hostile()}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\udcff", "a\0", "a\nb", "x" * 1_000_000], ids=["surrogate", "NUL", "lines", "long"]
+)
+def test_what_no_node_and_no_resource_can_be_called_is_refused(name: str) -> None:
+    with pytest.raises(InvalidFunctionError, match="function 'named'") as caught:
+        DAG().add_function(Function("named", [], add, node=name))
+    assert len(str(caught.value)) < 2000
+
+    with pytest.raises(InvalidFunctionError, match="function 'named'") as caught:
+        DAG().add_function(Function("named", [], add, cost={name: 1}))
+    assert len(str(caught.value)) < 2000
+
+
+def test_more_resources_than_a_node_can_offer_are_refused() -> None:
+    with pytest.raises(InvalidFunctionError, match="cost must be"):
+        DAG().add_function(
+            Function("named", [], add, cost={f"resource {number}": 1 for number in range(1000)})
+        )
+
+
+def test_huge_id_makes_no_huge_error() -> None:
+    with pytest.raises(InvalidFunctionError) as caught:
+        DAG().add_function(Function("x" * 10_000_000, [], "no code"))  # type: ignore[arg-type]
+
+    assert len(str(caught.value)) < 2000
+    assert "characters left out" in str(caught.value)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph import DAG, Function, Plan
-from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
+from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars, os_bytes
 
 
 def test_nothing_asked_for_is_no_environment() -> None:
@@ -47,7 +48,18 @@ def test_functions_with_the_same_environment_share_a_template() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{"A": 1}, {1: "a"}, {"": "a"}, {"A=B": "c"}, {"A": "b\0c"}, "A=1", [("A", "1")]]
+    "value",
+    [
+        {"A": 1},
+        {1: "a"},
+        {"": "a"},
+        {"A=B": "c"},
+        {"A": "b\0c"},
+        {"A": "\ud800"},
+        {"A": "x" * 3_000_000},
+        "A=1",
+        [("A", "1")],
+    ],
 )
 def test_what_can_be_no_variables_is_refused(value: Any) -> None:
     assert not is_env_vars(value)
@@ -65,3 +77,20 @@ def test_what_can_be_no_directory_is_refused(value: Any) -> None:
     assert not is_directory_name(value)
     with pytest.raises(InvalidFunctionError, match="working_dir must be None or the path of a directory"):
         DAG().add_function(Function("a", [], len, working_dir=value))
+
+
+def test_variables_that_are_not_utf8_are_those_of_the_operating_system() -> None:
+    name, value = os.fsdecode(b"N\xff"), os.fsdecode(b"v\xfe")
+
+    assert is_env_vars({name: value})
+    assert (os_bytes(name), os_bytes(value)) == (b"N\xff", b"v\xfe")
+
+
+@pytest.mark.parametrize("directory", [".", "~/x", Path("/tmp/größe"), os.fsdecode(b"/d\xff")])
+def test_directory_name(directory: str | Path) -> None:
+    assert is_directory_name(directory)
+
+
+@pytest.mark.parametrize("directory", ["", "a\0b", "a\ud800", "x" * 10_000_000, Path("x" * 5000), 1, None])
+def test_no_directory_name(directory: object) -> None:
+    assert not is_directory_name(directory)

@@ -62,7 +62,7 @@ def value_of(info: Any) -> st.SearchStrategy[Any]:  # noqa: C901 - one table
         case msgspec.inspect.TupleType():
             return st.tuples(*map(value_of, info.item_types))
         case msgspec.inspect.DictType():
-            return st.dictionaries(st.text(max_size=5), value_of(info.value_type), max_size=2)
+            return st.dictionaries(value_of(info.key_type), value_of(info.value_type), max_size=2)
         case msgspec.inspect.LiteralType():
             return st.sampled_from(info.values)
         case msgspec.inspect.MemoryViewType():

@@ -3,6 +3,7 @@
 import asyncio
 import copyreg
 import functools
+import itertools
 import json.decoder
 import math
 import mmap
@@ -21,11 +22,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
+from handoff_actors.wire import payload
 from handoff_actors.wire.payload import (
     Sealed,
     decode,
     decode_call,
     decode_exception,
+    describe_exception,
     encode,
     encode_call,
     encode_code,
@@ -409,6 +412,226 @@ def test_exception_that_does_not_survive_becomes_a_remote_error(
     assert copy.type_name.endswith(type(error).__qualname__)
     assert message in copy.message
     assert isinstance(copy.__cause__, RemoteTraceback)
+
+
+class _Wraps(Exception):
+    """Its text is made of the argument, and unpickling makes it of the text."""
+
+    def __init__(self, code: object) -> None:
+        super().__init__(f"status={code}")
+        self.code = code
+
+
+class _Restless(Exception):
+    """Says something else each time."""
+
+    def __str__(self) -> str:
+        return str(next(_counted))
+
+
+_counted = itertools.count()
+
+
+class _Hostile(Exception):
+    """Raises wherever it can."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        _Hostile.error = error
+
+    error: BaseException
+
+    def __getattribute__(self, name: str) -> Any:
+        raise _Hostile.error
+
+    def __str__(self) -> str:
+        raise _Hostile.error
+
+    def __reduce__(self) -> Any:
+        raise _Hostile.error
+
+
+class _ExitsOnLoad(Exception):
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+class _Nested(Exception):
+    def __reduce__(self) -> Any:
+        return type(self), (_Nested(),)
+
+
+def test_exception_whose_constructor_makes_its_text_comes_back_as_it_was() -> None:
+    copy = decode_exception(encode_exception(_Wraps(404)))
+
+    assert isinstance(copy, _Wraps)
+    assert (str(copy), copy.code) == ("status=404", 404)
+
+
+def test_exception_whose_text_is_another_each_time_keeps_its_type() -> None:
+    assert isinstance(decode_exception(encode_exception(_Restless())), _Restless)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _Hostile(ValueError("no")),
+        lambda: _Hostile(SystemExit(3)),
+        lambda: _Hostile(KeyboardInterrupt()),
+        _ExitsOnLoad,
+        _Nested,
+    ],
+    ids=["raises", "exits", "interrupts", "exits on load", "pickles for ever"],
+)
+def test_no_exception_is_too_hostile_to_be_sent(make: Callable[[], BaseException]) -> None:
+    error = make()
+
+    copy = decode_exception(encode_exception(error))
+
+    assert isinstance(copy, RemoteError)
+    assert copy.type_name.endswith(type(error).__qualname__)
+    assert type(error).__qualname__ in describe_exception(error)
+
+
+def test_exception_of_code_with_an_odd_module_name_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec("1 / 0", {"__name__": 5})
+
+    assert "ZeroDivisionError" in str(decode_exception(encode_exception(caught.value)).__cause__)
+
+
+def test_huge_message_is_cut_in_the_middle_and_says_so() -> None:
+    error = _raised(ValueError(f"begins {'x' * 20_000_000} ends"))
+
+    encoded = encode_exception(error)
+    copy = decode_exception(encoded)
+
+    assert len(encoded) < 2_000_000
+    assert isinstance(copy, RemoteError)
+    for text in (copy.message, str(copy.__cause__), describe_exception(error)):
+        assert len(text) < 300_000
+        assert "begins x" in text
+        assert "characters left out" in text
+    assert "only this text is sent: the exception itself has 20,0" in copy.message
+    assert describe_exception(error).endswith("x ends")
+
+
+def test_exception_with_a_huge_array_is_sent_as_its_text() -> None:
+    copy = decode_exception(encode_exception(ValueError("bad batch", bytearray(20_000_000))))
+
+    assert isinstance(copy, RemoteError)
+    assert "bad batch" in copy.message
+
+
+def test_exception_of_a_megabyte_is_sent_as_it_is() -> None:
+    copy = decode_exception(encode_exception(ValueError("x" * 1_000_000)))
+
+    assert copy.args == ("x" * 1_000_000,)
+
+
+def test_description_of_an_exception_can_be_encoded() -> None:
+    assert describe_exception(ValueError("data\udcff.csv")) == "ValueError: data\\udcff.csv"
+
+
+# --- Hostile values ---------------------------------------------------------------------------------------------
+
+
+class _Exits:
+    """A value that exits, or worse, when it is pickled or unpickled."""
+
+    def __init__(self, error: BaseException, *, when_loaded: bool = False) -> None:
+        self.error = error
+        self.when_loaded = when_loaded
+
+    def __reduce__(self) -> Any:
+        if self.when_loaded:
+            return _raise, (self.error,)
+        raise self.error
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+class _Walled:
+    """A value that can't be looked into."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("no attribute")
+
+
+class _Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), GeneratorExit(), asyncio.CancelledError(), ValueError("no")]
+)
+def test_value_that_raises_anything_is_a_serialization_error(error: BaseException) -> None:
+    data = encode(_Exits(error, when_loaded=True)).to_bytes()
+
+    with pytest.raises(SerializationError, match=r"value\[0\] of type _Exits cannot be pickled"):
+        encode([_Exits(error)])
+    with pytest.raises(SerializationError, match=r"function .* cannot be pickled"):
+        encode_code(functools.partial(print, _Exits(error)))
+    with pytest.raises(SerializationError, match="cannot be unpickled"):
+        decode(data)
+    with pytest.raises(SerializationError, match="cannot be unpickled"):
+        Sealed.of(_Exits(error, when_loaded=True)).open()
+
+
+def test_ctrl_c_within_a_value_is_passed_on() -> None:
+    data = encode(_Exits(KeyboardInterrupt(), when_loaded=True)).to_bytes()
+
+    with pytest.raises(KeyboardInterrupt):
+        encode(_Exits(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        encode_code(functools.partial(print, _Exits(KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        decode(data)
+    with pytest.raises(KeyboardInterrupt):
+        Sealed.of(_Exits(KeyboardInterrupt(), when_loaded=True)).open()
+
+
+class _Interrupted:
+    """Raises an error twice, for pickle and for cloudpickle, and is interrupted then."""
+
+    times = 0
+
+    def __reduce__(self) -> Any:
+        self.times += 1
+        raise KeyboardInterrupt if self.times > 2 else ValueError
+
+
+def test_ctrl_c_while_a_culprit_is_looked_for_is_passed_on() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        encode(_Interrupted())
+
+
+def test_value_that_cannot_be_looked_into_is_named_by_its_type() -> None:
+    with pytest.raises(SerializationError, match="_Walled cannot be pickled"):
+        encode(_Walled())
+
+
+def test_key_without_text_is_no_reason_to_raise_another_error() -> None:
+    with pytest.raises(SerializationError, match="_Unspeakable whose repr raises RuntimeError"):
+        encode({_Unspeakable(): threading.Lock()})
+
+
+def test_generator_among_arguments_is_called_an_argument() -> None:
+    with pytest.raises(SerializationError, match="argument is a generator; use a list"):
+        encode((number for number in range(3)), "argument")
+
+
+def test_code_that_captures_too_much_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "MOST_OF_CODE_NBYTES", 1_000_000)
+    captured = bytes(1_000_001)
+
+    with pytest.raises(
+        SerializationError, match=r"1,00.* bytes .* 1,000,000 can be sent; pass large values as arguments"
+    ):
+        encode_code(lambda: captured)
 
 
 def test_traceback_starts_at_the_users_own_frame() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from handoff_actors.core.node.validation import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.errors import InvalidKeyError
+from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.transport.credentials import INSECURE_VARIABLE, Credentials
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from handoff_actors.client.policy import Policy, UserPolicy
-from handoff_actors.core.node.validation import MAX_NAME_BYTES, MAX_OFFER_BYTES, NAME_RULE, is_name
+from handoff_actors.core.node.validation import MAX_OFFER_BYTES
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
@@ -22,6 +22,7 @@ from handoff_actors.events import OnEvent
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
+from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name, repr_of
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.wire.messages.nested import Ancestor
@@ -50,27 +51,35 @@ class RunSettings(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
-            raise ValueError(f"max_retries={self.max_retries!r}: it must be 0 or more")
+            raise ValueError(f"max_retries={repr_of(self.max_retries)}: it must be 0 or more")
         if self.max_concurrency is not None and self.max_concurrency < 1:
-            raise ValueError(f"max_concurrency={self.max_concurrency!r}: it must be 1 or more, or None")
+            raise ValueError(
+                f"max_concurrency={repr_of(self.max_concurrency)}: it must be 1 or more, or None"
+            )
         if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout={self.timeout!r}: it must be more than 0 seconds, or None")
+            raise ValueError(f"timeout={repr_of(self.timeout)}: it must be more than 0 seconds, or None")
         if self.allocation_timeout < 0:
-            raise ValueError(f"allocation_timeout={self.allocation_timeout!r}: it must be 0 seconds or more")
+            raise ValueError(
+                f"allocation_timeout={repr_of(self.allocation_timeout)}: it must be 0 seconds or more"
+            )
         if self.retry_backoff is not None:
             first, factor, longest = self.retry_backoff
             if first < 0 or factor < 1 or longest < 0:
                 raise ValueError(
-                    f"retry_backoff={self.retry_backoff!r}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
+                    f"retry_backoff={repr_of(self.retry_backoff)}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
                 )
         check_output(self.output)
         self._check_surroundings()
 
     def _check_surroundings(self) -> None:
         if self.env_vars is not None and not is_env_vars(self.env_vars):
-            raise ValueError(f"env_vars={self.env_vars!r}: it must be a mapping of names to strings, or None")
+            raise ValueError(
+                f"env_vars={repr_of(self.env_vars)}: it must be a mapping of names to strings, or None"
+            )
         if self.working_dir is not None and not is_directory_name(self.working_dir):
-            raise ValueError(f"working_dir={self.working_dir!r}: it must be the path of a directory, or None")
+            raise ValueError(
+                f"working_dir={repr_of(self.working_dir)}: it must be the path of a directory, or None"
+            )
 
     def surrounded(self, plan: Plan) -> Plan:
         """The plan with the run's environment for all functions; what a function says of its own comes first."""
@@ -121,11 +130,13 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             policy = POLICIES.get(self.allocation_strategy)
             if policy is None:
                 raise ValueError(
-                    f"allocation_strategy={self.allocation_strategy!r} is unknown; there are {', '.join(POLICIES)}"
+                    f"allocation_strategy={repr_of(self.allocation_strategy)} is unknown; there are {', '.join(POLICIES)}"
                 )
             return policy
         if not isinstance(self.allocation_strategy, Policy):
-            text = f"allocation_strategy={self.allocation_strategy!r} has no method choose(need, nodes)"
+            text = (
+                f"allocation_strategy={repr_of(self.allocation_strategy)} has no method choose(need, nodes)"
+            )
             raise TypeError(text)
         return UserPolicy(self.allocation_strategy)
 
@@ -135,12 +146,12 @@ class RunSettings(Struct, frozen=True, kw_only=True):
         if self.fetch == "all":
             return frozenset([*plan.sinks, *plan.index_of.values()])
         if isinstance(self.fetch, str):
-            raise ValueError(f"fetch={self.fetch!r}: it is 'all', or a list of function ids")  # noqa: TRY004 - a string is a type that it may have
+            raise ValueError(f"fetch={repr_of(self.fetch)}: it is 'all', or a list of function ids")  # noqa: TRY004 - a string is a type that it may have
         wanted = list(plan.sinks)
         for function_id in self.fetch:
             if function_id not in plan.index_of:
                 raise ValueError(
-                    f"fetch names {function_id!r}, and the DAG has no function of that id with a result"
+                    f"fetch names {repr_of(function_id)}, and the DAG has no function of that id with a result"
                 )
             wanted.append(plan.index_of[function_id])
         return frozenset(wanted)
@@ -157,7 +168,7 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
     for resource, amount in capabilities.items():
         if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
             raise ValueError(
-                f"resource {resource!r}: {amount!r} is not an amount; it must be a number of 0 or more"
+                f"resource {repr_of(resource)}: {repr_of(amount)} is not an amount; it must be a number of 0 or more"
             )
         if not is_name(str(resource)):
             raise ValueError(f"resource {str(resource)[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
@@ -171,7 +182,9 @@ def check_resources(capabilities: Mapping[str, float]) -> Resources:
 def modules_of(named: Sequence[ModuleType | str]) -> tuple[ModuleType, ...]:
     """Import those modules that are given by name. Raises ImportError, TypeError."""
     if isinstance(named, str) or not all(isinstance(one, ModuleType | str) for one in named):
-        raise TypeError(f"modules_by_value={named!r}: it must be a list of modules, or of names of modules")
+        raise TypeError(
+            f"modules_by_value={repr_of(named)}: it must be a list of modules, or of names of modules"
+        )
     return tuple(one if isinstance(one, ModuleType) else importlib.import_module(one) for one in named)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import Need
 from handoff_actors.errors import HandoffError
+from handoff_actors.text import repr_of
 
 
 class NodeView:
@@ -99,7 +100,7 @@ class UserPolicy:
             if view is chosen:
                 return node
         raise HandoffError(
-            f"allocation_strategy {self._policy!r} chose {chosen!r} for function {need.function_id!r}, "
+            f"allocation_strategy {repr_of(self._policy)} chose {repr_of(chosen)} for function {repr_of(need.function_id)}, "
             f"which is none of the nodes that it was given: {', '.join(node.name for node in nodes)}"
         )
 

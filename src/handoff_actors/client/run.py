@@ -12,6 +12,7 @@ from handoff_actors.errors import NodeLost, SerializationError
 from handoff_actors.events import RunEvent
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.report import Report
+from handoff_actors.text import repr_of
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Holdings:
             encoded = await self.runner.fetch(index)
         except LookupError as error:
             node = self.runner.view.node[index] or ""
-            raise NodeLost(node, f"the result of function {function_id!r} is gone: {error}") from error
+            raise NodeLost(node, f"the result of function {repr_of(function_id)} is gone: {error}") from error
         return self._decode(function_id, encoded)
 
     def _decode(self, function_id: FunctionId, encoded: bytes | memoryview) -> Any:
@@ -61,7 +62,7 @@ class Holdings:
             value = decode(encoded)
         except SerializationError as error:
             raise SerializationError(
-                f"the result of function {function_id!r}: {error}", function_id
+                f"the result of function {repr_of(function_id)}: {error}", function_id
             ) from error
         self._decoded[function_id] = value
         return value
@@ -214,7 +215,7 @@ class Run:
         return self._holdings.runner.view.node_story(name)
 
     def __repr__(self) -> str:
-        return f"<Run of DAG {self.dag_id!r}: {len(self.results)} functions>"
+        return f"<Run of DAG {repr_of(self.dag_id)}: {len(self.results)} functions>"
 
 
 def _let_go(runner: RunnerActor, loop: asyncio.AbstractEventLoop) -> None:

@@ -28,6 +28,7 @@ from handoff_actors.display.options import DisplayOptions
 from handoff_actors.display.run_display import RunDisplay
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, RunId
+from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.members import Advert
 from handoff_actors.wire.messages.runs import Output
 from handoff_actors.wire.payload import decode
@@ -153,7 +154,9 @@ class RunRegistry:
         """The value of a function of the latest run of a DAG. Raises KeyError, and TimeoutError after `within_s` seconds."""
         runners = [runner for runner in self._known.values() if runner.plan.dag_id == dag_id]
         if not runners:
-            raise KeyError(f"no run of DAG {dag_id!r} is going on, or is referred to by its Run object")
+            raise KeyError(
+                f"no run of DAG {repr_of(dag_id)} is going on, or is referred to by its Run object"
+            )
         async with asyncio.timeout(within_s):
             return decode(await runners[-1].result(function_id))
 

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from handoff_actors.events import OnEvent
+from handoff_actors.text import repr_of
 
 #: The values of `output`, as `Session.execute_distributed` describes them.
 OutputOption: TypeAlias = bool | Literal["raw"] | None
@@ -31,4 +32,4 @@ class DisplayOptions(Struct, frozen=True):
 def check_output(output: object) -> None:
     """Raise ValueError for what is no value of the option `output`."""
     if not (output is None or isinstance(output, bool) or (isinstance(output, str) and output == "raw")):
-        raise ValueError(f"output={output!r}: it must be True, False, 'raw' or None")
+        raise ValueError(f"output={repr_of(output)}: it must be True, False, 'raw' or None")

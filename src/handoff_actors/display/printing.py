@@ -17,6 +17,7 @@ from handoff_actors.display.display import display, write_lines, write_record, w
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index
+from handoff_actors.text import str_of
 from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.messages.jobs import Dropped, Logged, Printed, Said
 
@@ -26,6 +27,8 @@ RATE_NBYTES: Final = 1024 * 1024
 #: Losses are told no more often than that, and at the end.
 LOSSES_EVERY_S: Final = 5.0
 _MOST_PENDING: Final = 64 * 1024
+#: Characters of an id in front of each line.
+_MOST_OF_ID: Final = 200
 
 
 class _PrintedStream(NamedTuple):
@@ -157,7 +160,7 @@ class OutputPrinter:
                 self._on_event(event)
 
     def _name(self, node: str, index: Index) -> str:
-        return escape_name(f"[{node} {self._id_of(index)}] ")
+        return escape_name(f"[{node} {str_of(self._id_of(index), _MOST_OF_ID)}] ")
 
     def _id_of(self, index: Index) -> FunctionId:
         return self._plan.ids[index] if index < self._plan.size else None

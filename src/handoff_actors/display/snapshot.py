@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.escaping import escape_name
 from handoff_actors.report.table import count, seconds
+from handoff_actors.text import str_of
 from handoff_actors.wire.messages.members import Advert
 
 #: The rate is that of so many seconds.
@@ -74,7 +75,7 @@ class ProgressView:
         self._began_at = began_at
         self._history = deque([(began_at, done_before)])
         self.context: Context = copy_context()
-        self.name = _shortened(escape_name(str(runner.plan.dag_id)))
+        self.name = _shortened(escape_name(str_of(runner.plan.dag_id)))
         self.latest = look_at(runner, adverts())
         #: The outcome, "done", "failed" or "cancelled"; "" while the run goes on.
         self.outcome = ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +52,4 @@ class Handle(Struct, frozen=True, eq=False):
     dag: object
 
     def __repr__(self) -> str:
-        return f"Handle(id={self.id!r})"
+        return f"Handle(id={repr_of(self.id)})"

@@ -13,9 +13,15 @@ from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.environment import is_directory_name, is_env_vars
 from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import NAME_RULE, is_name, repr_of, str_of
 
 _BACKOFF_PARTS = 3
 _FAR_BELOW_OVERFLOW = 1e300
+_USUAL_RESOURCES = frozenset({"cpu", "memory"})
+#: Characters of the names of all resources that a function claims; no node can offer more.
+_MOST_OF_COST = 1500
+#: So few names are not too many characters.
+_MOST_PLAIN = 5
 #: A priority is sent as a number of 64 bits.
 _MOST_PRIORITY = 1e9
 _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -25,8 +31,11 @@ _MAY_HOLD_HANDLES = (Handle, *_CONTAINERS)
 
 def check_id(function_id: FunctionId) -> None:
     """Raise InvalidFunctionError for an id that cannot be the key of a mapping."""
-    if not _is_hashable(function_id):
-        raise InvalidFunctionError(function_id, "an id must be hashable")
+    try:
+        hash(function_id)
+    except Exception as error:
+        because = "" if isinstance(error, TypeError) else f", and its __hash__ raises {str_of(error)}"
+        raise InvalidFunctionError(function_id, f"an id must be hashable{because}") from error
 
 
 def check_function(function: Function) -> None:
@@ -73,7 +82,7 @@ def _is_hashable(value: object) -> bool:
     # Only trying tells: a tuple that holds a list is an instance of Hashable.
     try:
         hash(value)
-    except TypeError:
+    except Exception:  # noqa: BLE001 - a user's __hash__ raises what it likes
         return False
     return True
 
@@ -110,11 +119,12 @@ def _is_priority(value: object) -> bool:
 
 
 def _is_cost(value: object) -> bool:
-    if type(value) is dict and all(map(_is_plain_claim, value, value.values())):
+    if type(value) is dict and len(value) <= _MOST_PLAIN and all(map(_is_plain_claim, value, value.values())):
         return True
     if not isinstance(value, Mapping):
         return False
-    named = all(isinstance(name, str) and name for name in value)
+    named = all(isinstance(name, str) and is_name(name) for name in value)
+    named = named and sum(map(len, value)) <= _MOST_OF_COST
     gpu = _amount(value.get("gpu"))
     # A claim on several devices gets whole ones; only a share of one device can be divided.
     return named and all(map(_is_amount, value.values())) and not (gpu > 1 and gpu % 1)
@@ -126,7 +136,7 @@ def _is_plain_claim(name: object, amount: object) -> bool:
         type(name) is str
         and (type(amount) is int or type(amount) is float)
         and 0 <= amount < _FAR_BELOW_OVERFLOW
-        and name not in {"", "gpu"}
+        and (name in _USUAL_RESOURCES or (name != "gpu" and is_name(name)))
     )
 
 
@@ -140,21 +150,31 @@ def _is_backoff(value: object) -> bool:
 def _is_place(value: object) -> bool:
     if isinstance(value, Collocated):
         return _is_hashable(value.id)
-    return isinstance(value, str) and value != ""
+    return isinstance(value, str) and is_name(value)
 
 
 #: Field, default, the check that any other value must pass, and that check in words.
 _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ("type", "regular", ("regular", "inline", "input").__contains__, "'regular', 'inline' or 'input'"),
-    ("cost", None, _is_cost, "None or a mapping of names to numbers of 0 or more (gpu: whole if above 1)"),
-    ("node", None, _is_place, "None, the name of a node, or collocated(function_id)"),
+    (
+        "cost",
+        None,
+        _is_cost,
+        f"None or a mapping of names to numbers of 0 or more (gpu: whole if above 1; {NAME_RULE})",
+    ),
+    ("node", None, _is_place, f"None, the name of a node, or collocated(function_id) ({NAME_RULE})"),
     ("max_retries", None, partial(_is_whole_from, 0), "None or a whole number of 0 or more"),
     ("retry_backoff", None, _is_backoff, "None or (first_s >= 0, factor >= 1, max_s >= 0)"),
     ("timeout", None, _is_positive, "None or a number of seconds above 0"),
     ("priority", 0, _is_priority, "a whole number of less than 1e9 either way"),
     ("argument_inclusion", "variadic", ("variadic", "as_list").__contains__, "'variadic' or 'as_list'"),
-    ("env_vars", None, is_env_vars, "None or a mapping of names to strings"),
-    ("working_dir", None, is_directory_name, "None or the path of a directory"),
+    (
+        "env_vars",
+        None,
+        is_env_vars,
+        "None or a mapping of names to strings as os.environ may have them, of 2 MiB at most",
+    ),
+    ("working_dir", None, is_directory_name, "None or the path of a directory, of 4096 characters at most"),
     ("init", None, callable, "None or a callable"),
     ("parallelism", 1, partial(_is_whole_from, 1), "a whole number of 1 or more"),
     ("batch_size", None, partial(_is_whole_from, 1), "None or a whole number of 1 or more"),
@@ -183,12 +203,12 @@ def _check_options(function: Function) -> None:
         return
     for (name, default, is_valid, requirement), value in zip(_OPTIONS, values, strict=True):
         if value is not default and not is_valid(value):
-            raise InvalidFunctionError(function.id, f"{name} must be {requirement}, not {value!r}")
+            raise InvalidFunctionError(function.id, f"{name} must be {requirement}, not {repr_of(value)}")
 
 
 def _check_code(function: Function, name: str, code: object) -> None:
     if not callable(code):
-        raise InvalidFunctionError(function.id, f"{name} must be a callable, not {code!r}")
+        raise InvalidFunctionError(function.id, f"{name} must be a callable, not {repr_of(code)}")
     if _is_generator_code(code):
         reason = f"{name} is a generator function, and generators cannot travel; return a list of the items"
         raise InvalidFunctionError(function.id, reason)
@@ -212,13 +232,15 @@ def _check_arg(function: Function, arg: object) -> None:
             if hook is not None:
                 _check_code(function, name, hook)
     elif not _is_hashable(arg):
-        reason = f"args are ids of functions, and {arg!r} cannot be one; values go into extra_args or Constant(...)"
+        reason = f"args are ids of functions, and {repr_of(arg)} cannot be one; values go into extra_args or Constant(...)"
         raise InvalidFunctionError(function.id, reason)
 
 
 def _check_kwargs(function: Function) -> None:
     if not isinstance(function.kwargs, Mapping) or not all(isinstance(name, str) for name in function.kwargs):
-        raise InvalidFunctionError(function.id, f"kwargs must map names to values, not {function.kwargs!r}")
+        raise InvalidFunctionError(
+            function.id, f"kwargs must map names to values, not {repr_of(function.kwargs)}"
+        )
     _refuse_handles(function, "kwargs", function.kwargs.values())
 
 

@@ -8,12 +8,13 @@ from types import MappingProxyType
 from typing import Self, Unpack
 from uuid import uuid4
 
-from handoff_actors.errors import DuplicateFunctionError, InvalidFunctionError
+from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.function import Code, Function, FunctionOptions
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of, str_of
 
 _MAY_HOLD_HANDLES = frozenset({Handle, Argument})
 
@@ -44,6 +45,18 @@ class DAG:
         Raises DuplicateFunctionError and InvalidFunctionError; checks that need the whole graph are left to `validate`.
         """
         check_id(function.id)
+        try:
+            self._add(function)
+        except DagError:
+            raise
+        except Exception as error:
+            # Of a value's own __eq__, __getattr__ or the like.
+            raise InvalidFunctionError(
+                function.id, f"it can't be checked: {type(error).__name__}: {str_of(error)}"
+            ) from error
+        return self
+
+    def _add(self, function: Function) -> None:
         if function.id in self._functions:
             raise DuplicateFunctionError(function.id)
         if isinstance(function.node, Collocated) or not _MAY_HOLD_HANDLES.isdisjoint(
@@ -56,7 +69,6 @@ class DAG:
         if not function.kwargs:
             function.kwargs = self._no_kwargs
         self._functions[function.id] = function
-        return self
 
     def add_functions(self, functions: Iterable[Function]) -> Self:
         """Add functions one after the other and return the DAG. If one is refused, the functions before it stay.
@@ -97,7 +109,7 @@ class DAG:
         """Draw the graph in the language of Graphviz, valid or not."""
         from handoff_actors.graph.render import draw, to_dot  # noqa: PLC0415 - see _repr_svg_
 
-        return to_dot(draw(self._functions), str(self.id))
+        return to_dot(draw(self._functions), str_of(self.id))
 
     def _repr_svg_(self) -> str:
         # Few programs draw their graphs, and no other would need what this imports.
@@ -116,7 +128,7 @@ class DAG:
         return function_id in self._functions
 
     def __repr__(self) -> str:
-        return f"<DAG {self.id!r}: {len(self)} function(s)>"
+        return f"<DAG {repr_of(self.id)}: {len(self)} function(s)>"
 
     def _with_ids_for_handles(self, function: Function) -> Function:
         args = [self._id_for(function.id, arg) for arg in function.args]
@@ -131,7 +143,7 @@ class DAG:
         if not isinstance(arg, Handle):
             return arg
         if arg.dag is not self:
-            raise InvalidFunctionError(function_id, f"{arg!r} belongs to another DAG")
+            raise InvalidFunctionError(function_id, f"{repr_of(arg)} belongs to another DAG")
         return arg.id
 
     def _fresh_id(self, fn: Code | None) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
 
 FunctionType = Literal["regular", "inline", "input"]
 ArgumentInclusion = Literal["variadic", "as_list"]
@@ -112,5 +113,5 @@ def producer_ids(function: Function) -> Sequence[FunctionId]:
 
 def _as_tuple(function_id: FunctionId, name: str, values: Iterable[object]) -> tuple[object, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise InvalidFunctionError(function_id, f"{name} must be a list, not {values!r}")
+        raise InvalidFunctionError(function_id, f"{name} must be a list, not {repr_of(values)}")
     return tuple(values)

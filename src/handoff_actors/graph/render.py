@@ -11,6 +11,7 @@ from handoff_actors.escaping import escape_name
 from handoff_actors.graph.argument import Argument, Collocated
 from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
 
 #: Words that mean something in a Mermaid flowchart.
 _MERMAID_WORDS = frozenset(
@@ -114,7 +115,7 @@ def to_dot(drawing: Drawing, name: str) -> str:
 
 
 def _label(function_id: FunctionId) -> str:
-    text = function_id if isinstance(function_id, str) else repr(function_id)
+    text = function_id if isinstance(function_id, str) else repr_of(function_id)
     return escape_name(text)
 
 

@@ -9,6 +9,7 @@ from handoff_actors.errors import CycleError, InvalidFunctionError, MissingFunct
 from handoff_actors.graph.argument import Collocated
 from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
 
 
 def dependency_order(functions: Mapping[FunctionId, Function]) -> list[FunctionId]:
@@ -59,7 +60,9 @@ def _partner(member: Function, place: Collocated, functions: Mapping[FunctionId,
     if partner is None:
         raise MissingFunctionError(member.id, place.id, "is collocated with")
     if partner.type != "regular":
-        reason = f"is collocated with {place.id!r}, which is {partner.type} and so has no node of its own"
+        reason = (
+            f"is collocated with {repr_of(place.id)}, which is {partner.type} and so has no node of its own"
+        )
         raise InvalidFunctionError(member.id, reason)
     return partner
 

@@ -22,6 +22,7 @@ from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
 from handoff_actors.integrations.calls import CallOutcome, Initializer, Kind, attempt, caller_of
 from handoff_actors.moving_average import UNKNOWN, peak_smoothed
+from handoff_actors.text import repr_of
 from handoff_actors.wire.payload import Sealed, decode_exception
 
 log = logging.getLogger(__name__)
@@ -345,7 +346,7 @@ class Feed:
     def _break(self, reason: str, cause: BaseException | None) -> None:
         """Run no more calls; unfinished futures get the reason."""
         if self.broken is None:
-            self.broken = _broken(reason if cause is None else f"{reason}: {cause!r}", cause)
+            self.broken = _broken(reason if cause is None else f"{reason}: {repr_of(cause)}", cause)
         for item in (*self._in_flight, *self._again):
             item.fail(self.broken)
         for item in self._take_waiting():

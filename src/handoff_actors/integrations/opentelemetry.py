@@ -22,6 +22,7 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.integrations.continuation import Carrier, Continued, function_span_id, propagator
 from handoff_actors.report.naming import code_of
+from handoff_actors.text import encodable, str_of
 from handoff_actors.wire.versions import VERSION
 
 try:
@@ -66,7 +67,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
 
     async def __aenter__(self) -> Self:
         attributes: dict[str, Any] = {
-            "handoff.dag": str(self.plan.dag_id),
+            "handoff.dag": encodable(str_of(self.plan.dag_id)),
             "handoff.functions": len(self.plan.index_of),
         }
         self._span = self._tracer.start_span("handoff run", attributes=attributes)

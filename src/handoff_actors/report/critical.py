@@ -7,6 +7,7 @@ from handoff_actors.ids import FunctionId, Index
 from handoff_actors.report.breakdown import Breakdown
 from handoff_actors.report.table import Row, aligned, seconds
 from handoff_actors.report.timeline import Timeline
+from handoff_actors.text import str_of
 
 
 class Step(Struct, frozen=True):
@@ -35,7 +36,7 @@ class CriticalPath(Struct, frozen=True):
     def __str__(self) -> str:
         heads = ("critical path", "node", "ran", "again", "room", "moving", "overhead")
         rows: list[Row] = [
-            (str(step.function_id), step.node, *map(seconds, _columns(step.time))) for step in self.steps
+            (str_of(step.function_id), step.node, *map(seconds, _columns(step.time))) for step in self.steps
         ]
         rows.append(("in sum", "", *map(seconds, _columns(self.time))))
         return aligned(heads, rows)

@@ -14,6 +14,7 @@ from handoff_actors.report.critical import CriticalPath, critical_path_of
 from handoff_actors.report.naming import code_name
 from handoff_actors.report.table import Row, aligned, count, nbytes, seconds
 from handoff_actors.report.timeline import Timeline
+from handoff_actors.text import repr_of, str_of
 
 if TYPE_CHECKING:
     from handoff_actors.report.function_report import FunctionReport
@@ -103,7 +104,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         `room` is time lost to waiting for room on a node or for a worker. Raises ValueError.
         """
         if by not in {None, "function", "code"}:
-            raise ValueError(f"by={by!r}: it is 'function', 'code' or None")
+            raise ValueError(f"by={repr_of(by)}: it is 'function', 'code' or None")
         by_function = len(self) <= MOST_ROWS if by is None else by == "function"
         rows = self._rows_by_function() if by_function else self._rows_by_code()
         return f"{rows}\n\n{self._totals()}\n{self._losses()}\n{self._critical_line()}"
@@ -112,7 +113,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         heads = ("function", "node", "worker", "tries", "began", "ran", "room", "moving", "overhead")
         rows: list[Row] = [
             (
-                str(entry.function_id),
+                str_of(entry.function_id),
                 entry.node,
                 str(entry.worker),
                 str(entry.attempts),
@@ -160,7 +161,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
 
     def _critical_line(self) -> str:
         path = self.critical_path
-        names = [escape_name(str(function_id)) for function_id in path.function_ids]
+        names = [escape_name(str_of(function_id)) for function_id in path.function_ids]
         if len(names) > NAMED_STEPS:
             half = NAMED_STEPS // 2
             names = [*names[:half], f"... {len(names) - 2 * half} more ...", *names[-half:]]

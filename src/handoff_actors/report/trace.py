@@ -17,6 +17,7 @@ from handoff_actors.report.naming import code_of
 from handoff_actors.report.report import Report
 from handoff_actors.report.timeline import Timeline
 from handoff_actors.report.tracks import APP_NAME, Track, TransferTrack, WorkerTrack, tracks_of
+from handoff_actors.text import str_of
 
 #: Runs of more functions show how many wait, not each that does.
 MOST_WAITS = 2000
@@ -31,7 +32,7 @@ def write_trace(report: Report, path: str | os.PathLike[str]) -> None:
     """Write a run as a trace. Raises OSError."""
     timeline = report.timeline
     lines = ",\n".join(map(json.dumps, events_of(timeline)))
-    other = json.dumps({"dag": str(timeline.plan.dag_id), "functions": len(report)})
+    other = json.dumps({"dag": str_of(timeline.plan.dag_id), "functions": len(report)})
     text = f'{{"displayTimeUnit": "ms", "otherData": {other}, "traceEvents": [\n{lines}\n]}}\n'
     Path(path).write_text(text, encoding="utf-8")
 

@@ -24,6 +24,15 @@ from typing import Any, Final, Self
 import cloudpickle
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError, VersionMismatch
+from handoff_actors.text import (
+    MAX_NAME_BYTES,
+    MOST_OF_REASON,
+    MOST_OF_TRACEBACK,
+    encodable,
+    repr_of,
+    shortened,
+    str_of,
+)
 from handoff_actors.wire.pickling import (
     PROTOCOL,
     Piece,
@@ -41,6 +50,12 @@ _ALIGNMENT: Final = 64
 #: Depth and width of the search for the part that cannot be pickled.
 _SEARCH_DEPTH: Final = 8
 _SEARCH_WIDTH: Final = 1000
+#: Bytes of an exception that is sent as it is; of a larger one only the text is sent.
+MOST_OF_EXCEPTION_NBYTES: Final = 4 * 2**20
+#: Bytes of code by value, with all that it captures: it travels within one message, unlike arguments.
+MOST_OF_CODE_NBYTES: Final = 1000 * 2**20
+#: Characters of a key on the path to a part that can't be pickled.
+_MOST_OF_KEY: Final = 100
 #: Advice for users, where a node lacks a module.
 WAYS_TO_A_MODULE: Final = (
     "install it there, name a directory that has it as working_dir= (or in the node's PYTHONPATH),"
@@ -66,22 +81,26 @@ class Payload:
 # --- Values -----------------------------------------------------------------------------------------------------
 
 
-def encode(value: Any, position_of: PositionOf | None = None) -> Payload:
+def encode(value: Any, name: str = "value", position_of: PositionOf | None = None) -> Payload:
     """Encode a value; its large buffers are not copied, so it must not change before the payload is used.
 
-    For `position_of` see `encode_call`. Raises SerializationError, which names the part that cannot be pickled.
+    For `position_of` see `encode_call`. Raises SerializationError, which names the part that cannot be pickled; the value
+    itself is called `name`.
     """
-    pieces, buffers = _pickle(value, position_of)
+    pieces, buffers = _pickle(value, name, position_of)
     return Payload(_lay_out(pieces, [buffer.raw() for buffer in buffers]) if buffers else pieces)
 
 
 def _pickle(
-    value: Any, position_of: PositionOf | None = None
+    value: Any, name: str = "value", position_of: PositionOf | None = None
 ) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
     try:
         return pickled(value) if position_of is None else pickled_without(value, position_of)
-    except Exception as error:
-        raise SerializationError(_refusal({"value": value}, error)) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # A user's __reduce__ may even exit; that is an error of the value.
+        raise SerializationError(_refusal({name: value}, error)) from error
 
 
 def decode(data: bytes | memoryview | mmap, parts: Sequence[Any] = ()) -> Any:
@@ -93,7 +112,9 @@ def decode(data: bytes | memoryview | mmap, parts: Sequence[Any] = ()) -> Any:
         if data[0] == _PICKLE:
             return unpickled(data, (), parts) if parts else pickle.loads(data)
         return _decode_with_buffers(memoryview(data).toreadonly(), parts)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _unreadable(error) from error
 
 
@@ -129,14 +150,16 @@ class Sealed:
         """Decode the value; its large buffers are copies that may be written to. Raises SerializationError."""
         try:
             return pickle.loads(self._core, buffers=map(bytearray, self._buffers))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise _unreadable(error) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Sealed, (self._core, self._buffers)
 
 
-def _unreadable(error: Exception) -> SerializationError:
+def _unreadable(error: BaseException) -> SerializationError:
     if isinstance(error, ModuleNotFoundError):
         return SerializationError(
             f"a value needs module {error.name!r}, which cannot be imported where it is needed: {WAYS_TO_A_MODULE}"
@@ -153,7 +176,7 @@ def encode_call(
     Raises SerializationError.
     """
     try:
-        return encode((extra_args, kwargs), position_of)
+        return encode((extra_args, kwargs), position_of=position_of)
     except SerializationError as error:
         reason = _refusal({"extra_args": extra_args, "kwargs": kwargs}, error.__cause__ or error)
         raise SerializationError(reason) from error.__cause__
@@ -203,6 +226,14 @@ def _decode_with_buffers(data: memoryview, parts: Sequence[Any]) -> Any:
 
 def _refusal(roots: Mapping[str, Any], error: BaseException) -> str:
     """Return a message that names the part that cannot be encoded, and its place in `roots`."""
+    try:
+        return _refusal_of_part(roots, error)
+    except Exception:  # noqa: BLE001 - users' values raise what they like when they are searched
+        path, value = next(iter(roots.items()))
+        return f"{path} of type {_type_name(value)} cannot be pickled: {_summary(error)}"
+
+
+def _refusal_of_part(roots: Mapping[str, Any], error: BaseException) -> str:
     path, culprit = _culprit(roots)
     for kind, noun, remedy in (
         (Generator, "a generator", "a list"),
@@ -233,7 +264,7 @@ def _culprit(roots: Mapping[str, Any]) -> tuple[str, Any]:
 
 def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
-        yield from ((f"{path}[{key!r}]", part) for key, part in value.items())
+        yield from ((f"{path}[{repr_of(key, _MOST_OF_KEY)}]", part) for key, part in value.items())
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"{path}[{position}]", part) for position, part in enumerate(value))
     elif isinstance(value, FunctionType):
@@ -248,7 +279,9 @@ def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _can_pickle(value: Any) -> bool:
     try:
         pickled(value)
-    except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a user's __reduce__ raises what it likes
         return False
     return True
 
@@ -256,7 +289,7 @@ def _can_pickle(value: Any) -> bool:
 def _summary(error: BaseException) -> str:
     if isinstance(error, VersionMismatch):
         return str(error)
-    return f"{_type_name(error)}: {_message(error)}"
+    return f"{_type_name(error)}: {str_of(error)}"
 
 
 # --- Code -------------------------------------------------------------------------------------------------------
@@ -265,7 +298,7 @@ def _summary(error: BaseException) -> str:
 def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
     """Return (digest, by_reference, bytes): importable code by reference, all other code by value.
 
-    Raises SerializationError, which names the captured value that cannot be pickled.
+    Raises SerializationError, which names the captured value that cannot be pickled; also if the bytes are too many.
     """
     reference = _reference(code)
     if reference is not None:
@@ -273,9 +306,16 @@ def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
     else:
         try:
             encoded = pickled_by_value(code)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             name = getattr(code, "__qualname__", "code")
             raise SerializationError(_refusal({f"function {name}": code}, error)) from error
+        if len(encoded) > MOST_OF_CODE_NBYTES:
+            raise SerializationError(
+                f"it has {len(encoded):,} bytes with all that it captures, and {MOST_OF_CODE_NBYTES:,} can be sent; pass"
+                " large values as arguments (args, extra_args or kwargs), which have no such limit"
+            )
     # With OpenSSL it takes 3 ms to import, for which new workers would wait; they encode no code.
     from hashlib import blake2b  # noqa: PLC0415
 
@@ -356,9 +396,24 @@ def _load_reference(reference: str) -> Callable[..., Any]:
 
 
 def encode_exception(error: BaseException) -> bytes:
-    """Encode an exception with its traceback as text. One that does not survive pickling is sent as RemoteError."""
-    text = "".join(traceback.format_exception(type(error), error, _user_part(error.__traceback__)))
-    return pickle.dumps((_type_name(error), _message(error), text, _survivor(error)), PROTOCOL)
+    """Encode an exception with its traceback as text. One that does not survive pickling is sent as RemoteError.
+
+    Never raises, and the bytes are few, whatever the exception does and holds.
+    """
+    message = _text_of(error)
+    survivor, nbytes = _survivor(error, message)
+    if nbytes:
+        message = f"{message} (only this text is sent: the exception itself has {nbytes:,} bytes)"
+    return pickle.dumps((_type_name(error), message, _traceback_text(error), survivor), PROTOCOL)
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return the type and the text of an exception as Python prints them, shortened, to be sent. Never raises."""
+    try:
+        text = "".join(traceback.format_exception_only(error)).strip()
+    except BaseException as broken:  # noqa: BLE001 - users' exceptions raise what they like
+        text = f"{_type_name(error)} (its text raises {_type_name(broken)})"
+    return encodable(shortened(text, MOST_OF_REASON))
 
 
 def decode_exception(data: bytes) -> BaseException:
@@ -373,14 +428,65 @@ def decode_exception(data: bytes) -> BaseException:
     return error
 
 
-def _survivor(error: BaseException) -> bytes | None:
-    """Return the pickled exception if an exception can be unpickled from it, else None."""
+def _survivor(error: BaseException, message: str) -> tuple[bytes | None, int]:
+    """Return the pickled exception if an exception can be unpickled from it, else None; and its size if that is too large."""
+    survivor, loaded, nbytes = _round_trip(error)
+    if loaded is not None and _text_of(loaded) != message:
+        # The constructor makes the text of its argument, and has been given the text.
+        other, loaded, _ = _round_trip(_InParts(error))
+        if loaded is not None and _text_of(loaded) == message:
+            return other, 0
+    return survivor, nbytes
+
+
+def _round_trip(value: object) -> tuple[bytes | None, BaseException | None, int]:
+    """Pickle and unpickle an exception: the bytes and the copy, or None if either fails; and the size if it is too large."""
     try:
-        survivor = encode(error).to_bytes()
-        is_whole = isinstance(decode(survivor), BaseException)
-    except SerializationError:
-        return None
-    return survivor if is_whole else None
+        payload = encode(value)
+        if payload.nbytes > MOST_OF_EXCEPTION_NBYTES:
+            return None, None, payload.nbytes
+        survivor = payload.to_bytes()
+        loaded = decode(survivor)
+        is_exception = isinstance(loaded, BaseException)
+    except BaseException:  # noqa: BLE001 - users' exceptions raise what they like
+        return None, None, 0
+    return (survivor, loaded, 0) if is_exception else (None, None, 0)
+
+
+class _InParts:
+    """An exception that is pickled as its parts, and unpickled without its constructor."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self._error
+        return rebuild_exception, (type(error), error.args, error.__dict__)
+
+
+def rebuild_exception(
+    kind: type[BaseException], args: tuple[Any, ...], fields: dict[str, Any]
+) -> BaseException:
+    """Make an exception of its parts."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str_of(error, MOST_OF_TRACEBACK)
+    except KeyboardInterrupt:
+        return "(its text is unavailable: str raises KeyboardInterrupt)"
+
+
+def _traceback_text(error: BaseException) -> str:
+    try:
+        parts = traceback.format_exception(type(error), error, _user_part(error.__traceback__))
+        return shortened("".join(shortened(part, MOST_OF_TRACEBACK) for part in parts), MOST_OF_TRACEBACK)
+    except BaseException as broken:  # noqa: BLE001 - users' exceptions raise what they like
+        return f"{describe_exception(error)}\n(the traceback can't be shown: {_type_name(broken)})"
 
 
 def _user_part(trace: TracebackType | None) -> TracebackType | None:
@@ -393,13 +499,7 @@ def _user_part(trace: TracebackType | None) -> TracebackType | None:
     return step or trace
 
 
-def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - a user's __str__ raises what it likes
-        return "(its text is unavailable)"
+def _type_name(value: object) -> str:
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return shortened(name, MAX_NAME_BYTES)

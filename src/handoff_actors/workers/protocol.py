@@ -64,9 +64,9 @@ class DefineTemplate(NamedTuple):
     #: None: the output stays at the node.
     log_level: int | None
     #: None: the worker's own environment, and the next two mean nothing.
-    variables: Mapping[str, str] | None
-    #: "": the worker's own directory.
-    directory: str
+    variables: Mapping[bytes, bytes] | None
+    #: b"": the worker's own directory.
+    directory: bytes
     #: The stored value with what is in the directory, for nodes that lack it.
     package: Index | None
     tag: int = 1

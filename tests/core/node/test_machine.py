@@ -254,7 +254,7 @@ def test_job_waits_for_all_parts_of_its_constants(*, is_within_call: bool) -> No
 
 def in_directory(number: int, index: int) -> Template:
     package = Ref(index, 0, [""])
-    return replace(template(number), environment=TemplateEnvironment({}, f"/{index}", package))
+    return replace(template(number), environment=TemplateEnvironment({}, b"/%d" % index, package))
 
 
 def test_directory_of_each_job_of_a_fused_group_is_asked_for_before_it_starts() -> None:
@@ -268,8 +268,8 @@ def test_directory_of_each_job_of_a_fused_group_is_asked_for_before_it_starts() 
     later = node.handle(said(assign([job(3)])), 1.3)
 
     assert [effect for effect in effects if isinstance(effect, FetchInput)] == [
-        FetchInput(APP, RUN, 8, 0, ("",), "/8"),
-        FetchInput(APP, RUN, 9, 0, ("",), "/9"),
+        FetchInput(APP, RUN, 8, 0, ("",), b"/8"),
+        FetchInput(APP, RUN, 9, 0, ("",), b"/9"),
     ]
     assert gives(after_one) == []
     assert gives(after_both) == [(FIRST_WORKER, [0])]
@@ -290,7 +290,7 @@ def test_directory_that_was_there_already_is_nothing_to_write_to_disk() -> None:
 
 def test_coroutine_with_an_environment_of_its_own_has_a_worker_of_its_own() -> None:
     node = started_node()
-    own = replace(template(0, is_async=True), environment=TemplateEnvironment({"A": "1"}))
+    own = replace(template(0, is_async=True), environment=TemplateEnvironment({b"A": b"1"}))
 
     effects = node.handle(said(assign([job(0)], [own])), 1.0)
 

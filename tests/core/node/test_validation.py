@@ -4,7 +4,6 @@ from msgspec.structs import replace
 from handoff_actors.core.node.validation import (
     MAX_ADVERT_BYTES,
     MAX_GPUS,
-    MAX_NAME_BYTES,
     MAX_OFFER_BYTES,
     Introductions,
     check_advert,
@@ -12,6 +11,7 @@ from handoff_actors.core.node.validation import (
 )
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId, Resources, RunId
+from handoff_actors.text import MAX_NAME_BYTES
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Template
 from handoff_actors.wire.messages.members import Advert, Beat, Hello, Redeclare

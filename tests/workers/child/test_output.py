@@ -169,7 +169,7 @@ async def test_a_huge_record_is_shortened(harness: PoolHarness) -> None:
     assert isinstance(record, Logged)
     assert record.name == "much"
     assert record.message.startswith("xxx")
-    assert record.message.endswith("ä?end")
+    assert record.message.endswith("ä\\udc80end")
     assert len(record.message) < 2000
 
 

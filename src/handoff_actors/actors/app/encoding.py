@@ -15,9 +15,10 @@ from handoff_actors.actors.app.sharing import ConstantsSpec, SharedParts, TakenO
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
 from handoff_actors.errors import SerializationError
-from handoff_actors.graph.environment import Environment
+from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
+from handoff_actors.text import repr_of
 from handoff_actors.wire.by_value import sent_by_value
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.jobs import Assembled, Ref, Template, TemplateEnvironment
@@ -103,7 +104,7 @@ class _Encoder:
         await self._encode_constants()
         for number, value in enumerate(plan.values):
             owner = partial(_first_with_value, plan, number)
-            payload = self._named(owner, "one of its arguments", encode, value)
+            payload = self._named(owner, "one of its arguments", encode, value, "argument")
             parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
             await breathe(number)
 
@@ -185,19 +186,19 @@ class _Encoder:
         return known
 
     def _new_environment(self, asked_for: Environment) -> TemplateEnvironment:
-        variables = dict(asked_for.env_vars)
+        variables = {os_bytes(name): os_bytes(value) for name, value in asked_for.env_vars}
         if asked_for.working_dir is None:
             return TemplateEnvironment(variables)
         directory = Path(asked_for.working_dir).expanduser().absolute()
         if not directory.is_dir():
             # A node may have it.
-            return TemplateEnvironment(variables, str(directory))
+            return TemplateEnvironment(variables, os_bytes(str(directory)))
         index = next((known for known, path in self.directories.items() if path == directory), None)
         if index is None:
             index = self._take_index()
             self.directories[index] = directory
         # How large it is shows once it has been packed, if that has to be.
-        return TemplateEnvironment(variables, str(directory), Ref(index, 0, [""]))
+        return TemplateEnvironment(variables, os_bytes(str(directory)), Ref(index, 0, [""]))
 
     def _place(self, encoded: bytes, number: int, by_value: set[int]) -> bytes | Ref:
         if has_code(encoded):
@@ -227,15 +228,15 @@ class _Encoder:
         except SerializationError as error:
             function_id = owner()
             raise SerializationError(
-                f"function {function_id!r}: {what} can't be sent to a node: {error}", function_id
+                f"function {repr_of(function_id)}: {what} can't be sent to a node: {error}", function_id
             ) from error
 
 
-def _digest_within(directory: str, salt: bytes, digest: bytes) -> bytes:
+def _digest_within(directory: bytes, salt: bytes, digest: bytes) -> bytes:
     # As in wire.payload: few programs need it, and it takes 3 ms to import.
     from hashlib import blake2b  # noqa: PLC0415
 
-    return blake2b(directory.encode() + salt + digest, digest_size=16, person=b"directory").digest()
+    return blake2b(directory + salt + digest, digest_size=16, person=b"directory").digest()
 
 
 def _first(plan: Plan, numbers: list[int], number: int) -> FunctionId:

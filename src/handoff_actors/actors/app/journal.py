@@ -20,6 +20,7 @@ from handoff_actors.core.run.resumption import (
 )
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+from handoff_actors.text import encodable, repr_of
 from handoff_actors.wire.digest import Digester, digest_of
 
 #: What is done is committed within so many seconds, or sooner, once there is so much of it.
@@ -94,7 +95,10 @@ class Journal:
     def _look_up(
         self, plan: Plan, digests: Digests, wanted: Collection[Index], inline_limit: int
     ) -> JournalResumption:
-        self._keys, self._names = digests.ids, [repr(function_id)[:ID_LENGTH] for function_id in plan.ids]
+        self._keys, self._names = (
+            digests.ids,
+            [encodable(repr_of(function_id, ID_LENGTH)) for function_id in plan.ids],
+        )
         self._fingerprints = fingerprints(plan, digests, digest_of)
         by_key = self._file.recorded()
         recorded = {index: by_key[key] for index, key in enumerate(self._keys) if key in by_key}

@@ -37,6 +37,7 @@ from handoff_actors.core.run.state import APP, Transfer
 from handoff_actors.errors import EnvironmentFailed, HandoffError, SerializationError
 from handoff_actors.events import OnEvent
 from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.text import repr_of, str_of
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
 from handoff_actors.wire.messages.jobs import Said
 from handoff_actors.wire.messages.runs import Close
@@ -205,7 +206,9 @@ class RunnerActor:
         index = self.plan.index_of[function_id]
         while not self.view.is_available(index):
             if self._finished.done():
-                raise KeyError(f"function {function_id!r} has no result: its run has ended without one")
+                raise KeyError(
+                    f"function {repr_of(function_id)} has no result: its run has ended without one"
+                )
             await self._changed.wait()
         return await self.fetch(index)
 
@@ -309,7 +312,9 @@ class RunnerActor:
                 self._loop.call_soon(
                     self._driver.feed,
                     Cancel(
-                        SerializationError(f"the result of function {function_id!r}: {error}", function_id)
+                        SerializationError(
+                            f"the result of function {repr_of(function_id)}: {error}", function_id
+                        )
                     ),
                 )
                 continue
@@ -386,6 +391,6 @@ def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:
 def _as_ours(error: BaseException) -> HandoffError:
     if isinstance(error, HandoffError):
         return error
-    ours = HandoffError(f"the run can't go on: {type(error).__name__}: {error}")
+    ours = HandoffError(f"the run can't go on: {type(error).__name__}: {str_of(error)}")
     ours.__cause__ = error
     return ours

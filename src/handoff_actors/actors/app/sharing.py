@@ -62,7 +62,7 @@ class SharedParts:
                 members[id(inner)] = inner
 
         try:
-            payload = encode(part, note)
+            payload = encode(part, position_of=note)
         except SerializationError:
             # The constants will say so, and name the function.
             return

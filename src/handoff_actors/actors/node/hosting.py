@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack
 from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
-from handoff_actors.core.node.validation import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
+from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.transport.security import is_loopback
 
 LOOPBACK = "tcp://127.0.0.1:0"

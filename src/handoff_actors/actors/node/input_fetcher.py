@@ -1,5 +1,6 @@
 """Brings inputs into a node's store, from other nodes and from apps."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ class InputFetcher:
 
     def fetch(self, wanted: FetchInput, own_address: str) -> None:
         """Begin to bring a value here, in place of any that is on its way under the same name."""
-        if wanted.directory and Path(wanted.directory).is_dir():
+        if wanted.directory and Path(os.fsdecode(wanted.directory)).is_dir():
             self._feed(InputFetched(wanted.run, wanted.index, 0))
             return
         # "" is the app's address; it is also this node's own if that serves its app alone.

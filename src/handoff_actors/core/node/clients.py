@@ -60,7 +60,7 @@ class ClientRun(Struct):
     fetched: list[FetchedValue] = field(default_factory=list)
     #: The packed directory that functions of a template need, by template; and the path of each, by the index of the value.
     packages: dict[int, Ref] = field(default_factory=dict)
-    directories: dict[Index, str] = field(default_factory=dict)
+    directories: dict[Index, bytes] = field(default_factory=dict)
 
     def learn(self, templates: Iterable[Template]) -> None:
         """Store templates, which the run's jobs refer to."""
@@ -81,7 +81,7 @@ class ClientRun(Struct):
         effects: list[FetchInput] = []
         for ref in missing:
             self.fetching_since[ref.index] = now
-            directory = self.directories.get(ref.index, "")
+            directory = self.directories.get(ref.index, b"")
             holders = tuple(ref.holders)
             effects.append(FetchInput(self.peer, run, ref.index, ref.nbytes, holders, directory, ref.version))
         return effects

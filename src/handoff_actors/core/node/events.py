@@ -221,8 +221,8 @@ class FetchInput(Struct, frozen=True):
     index: Index
     nbytes: int
     holders: Sequence[str]
-    #: Where there is a directory of this path, nothing need be brought; "": in any case.
-    directory: str = ""
+    #: Where there is a directory of this path, nothing need be brought; b"": in any case.
+    directory: bytes = b""
     #: As in `Ref`.
     version: int = 0
 

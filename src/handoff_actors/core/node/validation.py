@@ -9,6 +9,7 @@ from math import isfinite
 
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Incarnation, PeerId, Resources
+from handoff_actors.text import MAX_NAME_BYTES, is_name
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Call, Job, Template
 from handoff_actors.wire.messages.members import Advert, Hello, Redeclare
@@ -17,10 +18,6 @@ from handoff_actors.wire.messages.runs import Assign
 
 #: More GPUs than any machine has, and each is an entry in a list.
 MAX_GPUS = 1024.0
-#: Of the name of a node or a resource, in UTF-8.
-MAX_NAME_BYTES = 255
-#: The rule, for error messages.
-NAME_RULE = f"a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
 #: Of all text in an advert: every member keeps one of every other, and sends them all on request.
 MAX_ADVERT_BYTES = 4096
 #: Of the names of all resources of a node. An advert has them twice, beside a name, addresses and versions.
@@ -61,11 +58,6 @@ def check_jobs(message: Assign, known: dict[int, Template]) -> None:
             # Most are a small value itself.
             if type(arg) is Call:
                 _check_call(job, arg, templates)
-
-
-def is_name(text: str) -> bool:
-    """True if this may be the name of a node or a resource, which members show on their terminals and keep."""
-    return text.isprintable() and 0 < len(text.encode()) <= MAX_NAME_BYTES
 
 
 def check_advert(advert: Advert) -> None:

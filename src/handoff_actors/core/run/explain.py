@@ -11,6 +11,7 @@ from handoff_actors.core.run.state import READY, RESTING, SENT, RunState
 from handoff_actors.core.run.story import NO_STORY, Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
+from handoff_actors.text import repr_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _explain_one(
 
 def _why_not(node: NodeState, need: RequirementClass, target: str | None, *, is_declined: bool) -> str:
     if target not in {None, node.name}:
-        return f"the function is to run on {target!r}"
+        return f"the function is to run on {repr_of(target)}"
     if node.is_leaving:
         return "leaves the cluster"
     if node.offer.suspect:

@@ -9,6 +9,7 @@ from handoff_actors.errors import (
     WorkerDied,
 )
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.runs import Failed
 
 MEGABYTE = 1e6
@@ -18,7 +19,9 @@ def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> Handoff
     """The error for a function that would fail again wherever it is tried."""
     if failed.kind == "environment":
         return EnvironmentFailed(function_id, node, failed.reason)
-    return SerializationError(f"function {function_id!r} on node {node!r}: {failed.reason}", function_id)
+    return SerializationError(
+        f"function {repr_of(function_id)} on node {node!r}: {failed.reason}", function_id
+    )
 
 
 def function_failed(

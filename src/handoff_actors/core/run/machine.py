@@ -45,6 +45,7 @@ from handoff_actors.core.run.story import NO_CAUSE, Departed, StoryLog
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
+from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.nested import Identify, Probed
@@ -386,7 +387,9 @@ class RunMachine:
             self._recovery.lose(index, now, reason)
         else:
             self._fail(
-                NodeLost(self.state.node[index] or "", f"the value of {self._plan.ids[index]!r}: {reason}")
+                NodeLost(
+                    self.state.node[index] or "", f"the value of {repr_of(self._plan.ids[index])}: {reason}"
+                )
             )
 
     def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
@@ -448,7 +451,7 @@ class RunMachine:
             self._recovery.again(index, now, cause)
         else:
             self._observing.function("failed", index, node, reason)
-            self._fail(NodeLost(node, f"function {self._plan.ids[index]!r}: {reason}"))
+            self._fail(NodeLost(node, f"function {repr_of(self._plan.ids[index])}: {reason}"))
 
     def _rest(self, index: Index, now: float) -> None:
         pause = self.retries.backoff_s(index)

@@ -13,6 +13,7 @@ from handoff_actors.core.run.state import DONE, READY, WAITING, PhaseEvent, RunS
 from handoff_actors.core.run.story import NO_CAUSE, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+from handoff_actors.text import repr_of
 
 #: Said of what a serialize hook has made.
 MADE_FOR_ANOTHER_NODE = "it was made for a node where it is not needed"
@@ -113,7 +114,7 @@ class Recovery:
         ]
 
     def _needed_for(self, index: Index) -> str:
-        return f"nobody has it any more, and {self._plan.ids[index]!r} needs it again"
+        return f"nobody has it any more, and {repr_of(self._plan.ids[index])} needs it again"
 
     def _input_lost(self, index: Index, now: float, cause: int) -> None:
         phase = self._state.phase[index]

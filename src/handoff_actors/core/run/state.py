@@ -24,6 +24,7 @@ from msgspec import Struct, field
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.runs import Fetched
 
@@ -207,7 +208,7 @@ class RunState:
     def _illegal(self, index: Index, event: PhaseEvent) -> AssertionError:
         phase = PHASE_NAMES[self.phase[index]]
         return AssertionError(
-            f"function {self._plan.ids[index]!r} is {phase}, where {event.name} can't happen"
+            f"function {repr_of(self._plan.ids[index])} is {phase}, where {event.name} can't happen"
         )
 
     # --- Attempts and values ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from handoff_actors.core.run.state import DONE, READY, SENT, RunState
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index
+from handoff_actors.text import repr_of
 
 #: Departures that are kept of one run.
 MOST_DEPARTURES: Final = 1_000
@@ -253,7 +254,7 @@ class StoryLog:
 
 
 def _name(entry: StoryEntry) -> str:
-    return escape_name(repr(entry.function_id))
+    return escape_name(repr_of(entry.function_id))
 
 
 def _attempt(entry: StoryEntry) -> str:

@@ -58,9 +58,10 @@ Arg = bytes | Text | Ref | Call | Earlier
 class TemplateEnvironment(Message, frozen=True):
     """The environment of functions, beyond their node's own."""
 
-    variables: dict[str, str]
-    #: Absolute path of the directory to work in, and to import from; "": the node's own.
-    directory: str = ""
+    #: Bytes, as the operating system has them: they need not be UTF-8.
+    variables: dict[bytes, bytes]
+    #: Absolute path of the directory to work in, and to import from; b"": the node's own.
+    directory: bytes = b""
     #: The directory's content, for nodes without a directory of that path: an archive that the app holds.
     package: Ref | None = None
 

@@ -157,7 +157,8 @@ def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:
     error = task.exception()
     if error is None:
         return None
-    was_cancelled = isinstance(error, UserRaised) and isinstance(error.error, asyncio.CancelledError)
+    # Not `isinstance`, which asks the user's exception for its class.
+    was_cancelled = isinstance(error, UserRaised) and issubclass(type(error.error), asyncio.CancelledError)
     return _CANCELLED if was_cancelled and task.cancelling() else failure(error)
 
 

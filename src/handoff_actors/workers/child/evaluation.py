@@ -1,14 +1,15 @@
 """Run a job: decode or compute its arguments, call its code, encode its result."""
 
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
 from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError
+from handoff_actors.text import MOST_OF_REASON, encodable, shortened
 from handoff_actors.wire.payload import (
     WAYS_TO_A_MODULE,
     decode,
     decode_call,
+    describe_exception,
     encode,
     encode_exception,
 )
@@ -133,7 +134,19 @@ class Evaluation:
 
 
 def failure(error: BaseException) -> Failure:
-    """Describe why a job failed."""
+    """Describe why a job failed. Never raises, and what it gives can be sent, whatever the exception does and holds."""
+    try:
+        kind, encoded, reason = _described(error)
+    except BaseException as broken:  # noqa: BLE001 - users' exceptions raise what they like
+        kind, encoded, reason = (
+            "exception",
+            b"",
+            f"an exception that can't be described: {type(broken).__name__}",
+        )
+    return kind, encoded, encodable(shortened(reason, MOST_OF_REASON))
+
+
+def _described(error: BaseException) -> Failure:
     if isinstance(error, SerializationError):
         return "serialization", encode_exception(error), str(error)
     if isinstance(error, EnvironmentUnavailable):
@@ -143,7 +156,7 @@ def failure(error: BaseException) -> Failure:
     if isinstance(error, StoreFailed):
         return "store", b"", str(error)
     raised = error.error if isinstance(error, UserRaised) else error
-    reason = "".join(traceback.format_exception_only(raised)).strip()
+    reason = describe_exception(raised)
     if isinstance(raised, ModuleNotFoundError):
         reason = f"{reason}: {WAYS_TO_A_MODULE}"
     return "deadlock" if _is_deadlock(raised) else "exception", encode_exception(raised), reason

@@ -77,13 +77,28 @@ class WorkerOutbox:
             # First: the node looks at its pipe before it learns that these have ended.
             self._messages.insert(0, JobsPrinted(self._printed))
             self._printed = []
-        chunk = b"".join(map(self._packer.pack, self._messages))
-        self._messages, self._run = [], None
+        messages, self._messages, self._run = self._messages, [], None
+        try:
+            chunk = b"".join(map(self._packer.pack, messages))
+        except (ValueError, TypeError, OverflowError):
+            chunk = b"".join(map(self._packed_alone, messages))
         try:
             self._channel.sendall(chunk)
         except OSError:
             # The node is gone; or this is a fork that a user's function made and forgot to end.
             os._exit(0)
+
+    def _packed_alone(self, message: FromWorker) -> bytes:
+        """Pack one message. What can't be sent is the failure of its function, and of no other."""
+        try:
+            packed: bytes = self._packer.pack(message)
+        except (ValueError, TypeError, OverflowError) as error:
+            if not isinstance(message, JobFailed):
+                raise
+            reason = f"{message.reason!a} (it can't be reported as it is: {error!a})"
+            failed = JobFailed(message.key, message.kind, b"", reason, message.ran_s, message.peak_nbytes, "")
+            packed = self._packer.pack(failed)
+        return packed
 
     def _add(self, message: FromWorker) -> None:
         self._messages.append(message)

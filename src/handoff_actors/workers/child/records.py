@@ -3,8 +3,9 @@
 import logging
 from typing import Final
 
+from handoff_actors.text import encodable, shortened
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.protocol import pack_logged
+from handoff_actors.workers.protocol import JobKey, pack_logged
 
 #: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so its message, its
 #: traceback, and each of its names are shortened to this.
@@ -41,17 +42,25 @@ class _Sender(logging.Handler):
             if self._otherwise is not None and record.levelno >= self._otherwise.level:
                 self._otherwise.handle(record)
             return
+        try:
+            self._send(key, record)
+        except RecursionError:
+            raise
+        except Exception:  # noqa: BLE001 - as every handler of `logging`: a wrong call is complained of, and harms nobody
+            self.handleError(record)
+
+    def _send(self, key: JobKey, record: logging.LogRecord) -> None:
         error = "" if not record.exc_info else _FORMATTER.formatException(record.exc_info)
         packed = pack_logged(
             key,
-            name=_shortened(record.name, _MOST_OF_NAME),
+            name=_fitting(record.name, _MOST_OF_NAME),
             level=record.levelno,
-            message=_shortened(record.getMessage(), _MOST_CHARACTERS),
-            path=_shortened(record.pathname, _MOST_OF_NAME),
+            message=_fitting(record.getMessage(), _MOST_CHARACTERS),
+            path=_fitting(record.pathname, _MOST_OF_NAME),
             line=record.lineno,
-            function=_shortened(record.funcName or "", _MOST_OF_NAME),
+            function=_fitting(record.funcName or "", _MOST_OF_NAME),
             created=record.created,
-            error=_shortened(error, _MOST_OF_ERROR),
+            error=_fitting(error, _MOST_OF_ERROR),
         )
         self._output.send(key, packed, 1)
 
@@ -59,9 +68,8 @@ class _Sender(logging.Handler):
 _FORMATTER: Final = logging.Formatter()
 
 
-def _shortened(text: str, most: int) -> str:
-    """Give the text, or its beginning and its end, with characters that can't be encoded replaced."""
-    room = most * 4 if text.isascii() else most
-    if len(text) > room:
-        text = f"{text[: room // 2]} ... {text[-room // 2 :]}"
-    return text.encode(errors="replace").decode()
+def _fitting(text: str, most: int) -> str:
+    """Shorten a text to `most` characters of up to four bytes, with characters that can't be encoded escaped."""
+    text = encodable(shortened(text, most * 4 if text.isascii() else most))
+    # Escapes are longer.
+    return text if len(text.encode()) <= most * 4 else shortened(text, most)

@@ -1,7 +1,9 @@
 """Templates in a worker: code and settings that jobs of a run have in common."""
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FunctionType
 from typing import Any, Final
 
@@ -101,9 +103,10 @@ class LoadedTemplates:
         self._environments.pop(run, None)
 
     def _environment(self, message: DefineTemplate) -> JobEnvironment | None:
-        variables, directory = message.variables, message.directory
-        if variables is None:
+        if message.variables is None:
             return None
+        variables = {os.fsdecode(name): os.fsdecode(value) for name, value in message.variables.items()}
+        directory = os.fsdecode(message.directory)
         known = self._environments.setdefault(message.run, [])
         for environment in known:
             if (environment.variables, environment.directory) == (variables, directory):
@@ -121,6 +124,8 @@ def _publish_main(function: Callable[..., Any]) -> None:
         return
     main = vars(sys.modules["__main__"])
     for value in (function, *function.__globals__.values()):
-        name = getattr(value, "__qualname__", "")
-        if getattr(value, "__module__", None) == "__main__" and name.isidentifier():
-            main[name] = value
+        # Globals are any objects, whose __getattr__ answers or raises what it likes.
+        with suppress(Exception):
+            name = getattr(value, "__qualname__", "")
+            if getattr(value, "__module__", None) == "__main__" and name.isidentifier():
+                main[name] = value

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +14,8 @@ from handoff_actors.ids import RunId
 from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.messages.jobs import Dropped, Said
 from handoff_actors.workers.protocol import Row, RowReader, output_part
+
+log = logging.getLogger(__name__)
 
 _PIPE_NBYTES: Final = 1024 * 1024
 _READ_NBYTES: Final = 64 * 1024
@@ -86,14 +89,21 @@ class OutputReader:
         self._bucket.overdraw(len(received))
         by_run: dict[RunId, list[Said]] = {}
         for run, row in map(output_part, self._reader.rows(received)):
-            by_run.setdefault(run, []).append(_said(row, has_room=has_room))
-        for run, said in by_run.items():
-            self._said(run, said)
+            said = _said(row, has_room=has_room)
+            if said is not None:
+                by_run.setdefault(run, []).append(said)
+        for run, of_run in by_run.items():
+            self._said(run, of_run)
         return True
 
 
-def _said(row: Row, *, has_room: bool) -> Said:
-    said: Said = msgspec.convert(row, Said)
+def _said(row: Row, *, has_room: bool) -> Said | None:
+    try:
+        said: Said = msgspec.convert(row, Said)
+    except msgspec.ValidationError as error:
+        # Output behind it must not be lost for what one line or record has in it.
+        log.warning("output of a function can't be read", extra={"reason": str(error)})
+        return None
     if has_room or isinstance(said, Dropped):
         return said
     lines = 1 if not hasattr(said, "text") else said.text.count("\n") or 1

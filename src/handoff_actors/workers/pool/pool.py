@@ -356,7 +356,7 @@ def _definition(run: RunId, template: Template, code: bytes | None) -> DefineTem
         threads=max(1, int(template.cost.get("cpu", 1))),
         log_level=template.log_level,
         variables=None if environment is None else environment.variables,
-        directory="" if environment is None else environment.directory,
+        directory=b"" if environment is None else environment.directory,
         package=None if package is None else package.index,
     )
 

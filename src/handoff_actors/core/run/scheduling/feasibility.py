@@ -11,6 +11,7 @@ from handoff_actors.core.run.state import DONE, RunState
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
+from handoff_actors.text import repr_of
 
 
 class _Demand(Struct):
@@ -86,12 +87,15 @@ class Feasibility:
         waited = f"within allocation_timeout={self._allowed_s:g} s"
         if demand.target is not None and demand.target not in nodes and demand.target in self._seen_names:
             return NodeLost(
-                demand.target, f"function {function_id!r} is pinned to it, and it has not come back {waited}"
+                demand.target,
+                f"function {repr_of(function_id)} is pinned to it, and it has not come back {waited}",
             )
         if demand.target is not None and demand.target not in nodes:
-            reason = f"is pinned to node {demand.target!r}, and no member of that name has joined {waited}"
+            reason = (
+                f"is pinned to node {repr_of(demand.target)}, and no member of that name has joined {waited}"
+            )
         elif demand.target is not None and nodes[demand.target].is_leaving:
-            return NodeLost(demand.target, f"function {function_id!r} is pinned to it, and it leaves")
+            return NodeLost(demand.target, f"function {repr_of(function_id)} is pinned to it, and it leaves")
         elif demand.target is not None:
             reason = _pinned_shortfall(demand.need, nodes[demand.target])
         else:

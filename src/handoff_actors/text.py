@@ -1,0 +1,76 @@
+"""Text that is made of what users supply: it never raises, it is bounded, and it can be encoded as UTF-8.
+
+Ids, names, exceptions and log records are users' objects. Their `__repr__` and `__str__` may raise, exit or return
+megabytes, and strings may have lone surrogates, as file names that are not UTF-8 do. So whatever of them goes into an
+error, a message or a line is made here, where it is made.
+"""
+
+from typing import Final
+
+#: Characters of an exception's text that travel as the reason of a failure, and that errors repeat.
+MOST_OF_REASON: Final = 32 * 1024
+#: Characters of the text and of the traceback that an exception is sent with.
+MOST_OF_TRACEBACK: Final = 256 * 1024
+#: Characters of an id, or another value, in an error.
+MOST_OF_VALUE: Final = 1000
+#: With less room than that, no words say what was left out.
+_ROOM_FOR_NOTICE: Final = 120
+
+#: Of the name of a node or a resource, in UTF-8.
+MAX_NAME_BYTES: Final = 255
+#: The rule, for error messages.
+NAME_RULE: Final = f"a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
+
+
+def is_name(text: str) -> bool:
+    """True if this may be the name of a node or a resource, which members show on their terminals and keep."""
+    return 0 < len(text) <= MAX_NAME_BYTES and text.isprintable() and len(text.encode()) <= MAX_NAME_BYTES
+
+
+def encodable(text: str) -> str:
+    r"""Return the text with lone surrogates as `repr` shows them, as in \udcff; all else can be encoded."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` characters: the beginning and the end, and between them how much was left out."""
+    if len(text) <= most:
+        return text
+    notice = " ... "
+    if most >= _ROOM_FOR_NOTICE:
+        notice = f" ... {len(text):,} characters left out ... "
+        notice = f" ... {len(text) - most + len(notice):,} characters left out ... "
+    kept = max(0, most - len(notice))
+    return f"{text[: kept - kept // 2]}{notice}{text[len(text) - kept // 2 :]}"
+
+
+def repr_of(value: object, most: int = MOST_OF_VALUE) -> str:
+    """Return the repr of a user's value, shortened. If that raises, the text says so."""
+    kind = type(value)
+    if kind is str and len(value) > most:  # type: ignore[arg-type]  # a str has a length
+        value = shortened(value, most)  # type: ignore[arg-type]
+    try:
+        return shortened(_plain(repr(value)), most)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a user's __repr__ raises what it likes
+        return f"<{_name(kind)} whose repr raises {_name(type(error))}>"
+
+
+def str_of(value: object, most: int = MOST_OF_VALUE) -> str:
+    """Return the text of a user's value, such as an exception, shortened. If that raises, the text says so."""
+    try:
+        return shortened(_plain(str(value)), most)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a user's __str__ raises what it likes
+        return f"(its text is unavailable: str raises {_name(type(error))})"
+
+
+def _plain(text: str) -> str:
+    # A subclass may have methods of its own.
+    return text if type(text) is str else str.__str__(text)
+
+
+def _name(kind: type) -> str:
+    return shortened(type.__dict__["__qualname__"].__get__(kind), MAX_NAME_BYTES)
