@@ -221,7 +221,7 @@ def test_probe_with_an_impossible_need_is_rejected() -> None:
 
 def test_function_of_a_nested_run_goes_before_one_that_starves() -> None:
     node = node_with_a_parent()
-    node.handle(said(assign([job(1, number=1)], [template(1, {"cpu": 2.0})])), 0.0)
+    node.handle(said(assign([job(1, number=1)], [template(1, {"cpu": 2.0})])), 0.1)
     node.handle(said(Assign(NESTED, [template(cost={"cpu": 1.0})], [job(0)], parent=PARENT), SESSION), 0.1)
     node.handle(worker_done(done(0), worker=WorkerId(2), run=NESTED), 1.9)
 
