@@ -124,8 +124,8 @@ def canvas() -> Canvas:
     """The canvas for this process, by its stderr and the shell that it runs in."""
     if _is_notebook():
         return NOTEBOOK
-    with suppress(ValueError, OSError):
-        # The app may have closed it, or have none.
+    with suppress(Exception):
+        # The app may have closed it, have none, or have put in its place what is no stream.
         if (
             sys.stderr is not None
             and sys.stderr.isatty()

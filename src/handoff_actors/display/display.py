@@ -21,6 +21,7 @@ from functools import partial
 from typing import Final, Protocol, TextIO
 
 from handoff_actors.display.snapshot import ProgressView
+from handoff_actors.token_bucket import TokenBucket
 
 #: The most bytes that may wait to be written.
 MOST_WAITING_NBYTES: Final = 1024 * 1024
@@ -30,6 +31,8 @@ ENDS_WITHIN_S: Final = 2.0
 _MOST_BYTES: Final = 4
 #: Seconds between two frames.
 LOOKS_EVERY_S: Final = 0.25
+#: Errors of the app's own streams and handlers that are shown at once, and per second.
+_COMPLAINTS: Final = 5
 
 
 class Canvas(Protocol):
@@ -156,14 +159,23 @@ class Display:
 
 
 def _carefully(write: Callable[[], object]) -> None:
+    """Write, and show errors of the app's own streams and log handlers, as `logging` does. They end neither run nor thread."""
     try:
         write()
     except (OSError, ValueError):
         # The reader has gone, or the app has closed the stream: the text is not wanted.
         pass
-    except Exception:  # noqa: BLE001 - the app's own streams and log handlers may raise anything, as in logging
-        with suppress(OSError, ValueError):
-            traceback.print_exc(file=sys.__stderr__)
+    except BaseException as error:
+        # A user's stream raises what it likes, and may even exit.
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        # The streams of the app are not to be trusted now.
+        if sys.__stderr__ is not None and _complaints.take(1, time.monotonic()):
+            with suppress(Exception):
+                traceback.print_exc(file=sys.__stderr__)
+
+
+_complaints: Final = TokenBucket(_COMPLAINTS, _COMPLAINTS, time.monotonic())
 
 
 def write_lines(lines: Sequence[str], context: Context, *, is_error: bool) -> int:
@@ -175,8 +187,7 @@ def write_lines(lines: Sequence[str], context: Context, *, is_error: bool) -> in
     stream = sys.stderr if is_error else sys.stdout
     written = 0
     while written < len(lines) and display.may_write_at_once(stream, lines[written]):
-        with suppress(OSError, ValueError):
-            write_text(lines[written], context, is_error=is_error)
+        _carefully(partial(write_text, lines[written], context, is_error=is_error))
         written += 1
     rest = "".join(lines[written:])
     if rest and not display.write(partial(write_text, rest, context, is_error=is_error), len(rest)):
@@ -185,7 +196,7 @@ def write_lines(lines: Sequence[str], context: Context, *, is_error: bool) -> in
 
 
 def write_text(text: str, context: Context, *, is_error: bool) -> None:
-    """Write to the app's stdout or stderr as they are now. Raises OSError, ValueError."""
+    """Write to the app's stdout or stderr as they are now. Raises OSError, ValueError, and what the app's own stream raises."""
     stream = sys.stderr if is_error else sys.stdout
     if stream is None:
         return
@@ -193,25 +204,35 @@ def write_text(text: str, context: Context, *, is_error: bool) -> None:
         display.above(text)
         return
     # A notebook puts it below the cell that the context belongs to. A context runs in one thread at a time: hence copies.
-    context.copy().run(stream.write, text)
-    context.copy().run(stream.flush)
+    try:
+        context.copy().run(stream.write, text)
+    except UnicodeEncodeError as error:
+        # The node's output has characters that the app's has not.
+        shown = text.encode(error.encoding, errors="backslashreplace").decode(error.encoding)
+        context.copy().run(stream.write, shown)
+    # `print` needs none either.
+    flush = getattr(stream, "flush", None)
+    if flush is not None:
+        context.copy().run(flush)
 
 
 def _takes_now(stream: TextIO) -> bool:
     """True if a stream takes PIPE_BUF bytes without having to wait."""
+    poll = select.poll()
     try:
-        descriptor = stream.fileno()
-    except (OSError, ValueError, AttributeError):
+        poll.register(stream.fileno(), select.POLLOUT)
+    except Exception:  # noqa: BLE001 - a user's stream raises what it likes
         # A stream in memory never blocks.
         return True
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(0))
 
 
 def _is_proxy(stream: object) -> bool:
     """True if rich has replaced the stream, to print above its bars."""
-    return hasattr(stream, "rich_proxied_file")
+    try:
+        return hasattr(stream, "rich_proxied_file")
+    except Exception:  # noqa: BLE001 - as above
+        return False
 
 
 def write_record(record: logging.LogRecord) -> None:
