@@ -18,8 +18,10 @@ FUNCTION_LINES = 40
 
 #: Files where users' code and users' pickles run, or where any error has to end one actor and not the process.
 MAY_CATCH_EVERYTHING = {
+    "actors/app/runner.py",
     "actors/driver.py",
     "client/event_callbacks.py",
+    "client/policy.py",
     "display/display.py",
     "graph/checks.py",
     "graph/dag.py",

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from handoff_actors import events
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +72,12 @@ class EventCallback:
     def _pass_on(self, event: events.RunEvent) -> None:
         try:
             answer = self._on_event(event)
+            awaitable = answer if inspect.isawaitable(answer) else None
         except Exception as error:  # noqa: BLE001 - whatever a user's code raises, the run goes on
             self._failed(error)
             return
-        if inspect.isawaitable(answer):
-            self._waiting.append(answer)
+        if awaitable is not None:
+            self._waiting.append(awaitable)
             self._changed.set()
             if self._serving is None:
                 self._serving = self._tasks.create_task(self._serve(), name="on_event")
@@ -101,7 +103,29 @@ class EventCallback:
         if not self._has_failed:
             self._has_failed = True
             log.error(
-                "on_event of the run of DAG %r has raised; further errors of it are not logged",
-                self._dag_id,
+                "on_event of the run of DAG %s has raised; further errors of it are not logged",
+                repr_of(self._dag_id),
                 exc_info=error,
             )
+
+
+class EventObserver:
+    """Calls what an integration watches a run with, which is not to harm the run either."""
+
+    def __init__(self, observe: events.OnEvent, dag_id: FunctionId) -> None:
+        self._observe = observe
+        self._dag_id = dag_id
+        self._has_failed = False
+
+    def __call__(self, event: events.RunEvent) -> None:
+        """Pass on one event."""
+        try:
+            self._observe(event)
+        except Exception:
+            # Exporters and processors are users' code.
+            if not self._has_failed:
+                self._has_failed = True
+                log.exception(
+                    "an integration that watches the run of DAG %s has raised; further errors of it are not logged",
+                    repr_of(self._dag_id),
+                )

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import Need
 from handoff_actors.errors import HandoffError
-from handoff_actors.text import repr_of
+from handoff_actors.text import repr_of, str_of
 
 
 class NodeView:
@@ -91,9 +91,9 @@ class UserPolicy:
         self._views: dict[str, tuple[NodeState, NodeView]] = {}
 
     def choose(self, need: Need, nodes: Sequence[NodeState]) -> NodeState | None:
-        """See PlacementPolicy. Raises HandoffError for a choice that is none of `nodes`."""
+        """See PlacementPolicy. Raises HandoffError for a choice that is none of `nodes`, and where the policy raises."""
         views = [self._view(node) for node in nodes]
-        chosen = self._policy.choose(need, views)
+        chosen = self._chosen(need, views)
         if chosen is None:
             return None
         for node, view in zip(nodes, views, strict=True):
@@ -103,6 +103,18 @@ class UserPolicy:
             f"allocation_strategy {repr_of(self._policy)} chose {repr_of(chosen)} for function {repr_of(need.function_id)}, "
             f"which is none of the nodes that it was given: {', '.join(node.name for node in nodes)}"
         )
+
+    def _chosen(self, need: Need, views: Sequence[NodeView]) -> NodeView | None:
+        try:
+            return self._policy.choose(need, views)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # Even an exit: the machine that asks would be left half way.
+            raise HandoffError(
+                f"allocation_strategy {repr_of(self._policy)} raised {type(error).__name__} when asked for the node of "
+                f"function {repr_of(need.function_id)}: {str_of(error)}"
+            ) from error
 
     def _view(self, node: NodeState) -> NodeView:
         state, view = self._views.get(node.name, (None, None))

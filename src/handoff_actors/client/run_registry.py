@@ -15,7 +15,7 @@ from handoff_actors.actors.app.runner import RunHost, RunnerActor
 from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.actors.offload import offload
 from handoff_actors.client import instrumentation
-from handoff_actors.client.event_callbacks import EventCallback
+from handoff_actors.client.event_callbacks import EventCallback, EventObserver
 from handoff_actors.client.options import RunSettings
 from handoff_actors.client.run import Run
 from handoff_actors.core.nodes import NodeDown, NodeUp
@@ -107,7 +107,8 @@ class RunRegistry:
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
         async with callback as notify, instrumentation.watch(plan) as watch, resuming as resumption:
             encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules)
-            on_event = watch.observer(notify)
+            watching = watch.observer(notify)
+            on_event = None if watching is None else EventObserver(watching, plan.dag_id)
             now = asyncio.get_running_loop().time()
             machine = await offload(
                 plan.size, partial(RunMachine.prepared, run, encoded.program, options, now)

@@ -32,7 +32,7 @@ _MOST_BYTES: Final = 4
 #: Seconds between two frames.
 LOOKS_EVERY_S: Final = 0.25
 #: Errors of the app's own streams and handlers that are shown at once, and per second.
-_COMPLAINTS: Final = 5
+_COMPLAINTS: Final = 10
 
 
 class Canvas(Protocol):

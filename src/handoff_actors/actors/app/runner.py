@@ -88,6 +88,9 @@ class OutputSink(Protocol):
 class RunnerActor:
     """One run."""
 
+    #: Why its results could not be handed to `on_result`.
+    _refusal: HandoffError | None = None
+
     def __init__(
         self,
         run: RunId,
@@ -309,16 +312,27 @@ class RunnerActor:
             try:
                 value = decode(entry.value)
             except SerializationError as error:
-                self._loop.call_soon(
-                    self._driver.feed,
-                    Cancel(
-                        SerializationError(
-                            f"the result of function {repr_of(function_id)}: {error}", function_id
-                        )
-                    ),
+                self._fail_soon(
+                    SerializationError(f"the result of function {repr_of(function_id)}: {error}", function_id)
                 )
                 continue
-            report(function_id, value)
+            try:
+                report(function_id, value)
+            except Exception as error:  # noqa: BLE001 - a user's callback raises what it likes
+                raised = f"{type(error).__name__}: {str_of(error)}"
+                self._fail_soon(
+                    HandoffError(
+                        f"on_result raised for the result of function {repr_of(function_id)}: {raised}"
+                    ),
+                    error,
+                )
+
+    def _fail_soon(self, error: HandoffError, cause: Exception | None = None) -> None:
+        """End the run, once what is being done now has been; even if that is its end, and it was to end well."""
+        error.__cause__ = cause
+        if self._refusal is None:
+            self._refusal = error
+            self._loop.call_soon(self._driver.feed, Cancel(error))
 
     def _fetch_result(self, index: Index, nbytes: int, holders: list[str]) -> None:
         earlier = self._give_up.pop(index, None)
@@ -340,6 +354,10 @@ class RunnerActor:
 
     def _finish(self, end: RunEnded) -> None:
         if not self._finished.done():
+            if self._refusal is not None and end.error is None and not end.cancelled:
+                end = RunEnded(self._refusal)
+                # Its caller gets no `Run` that would hold the values.
+                self._loop.call_soon(self.release)
             self._finished.set_result(end)
             if self.printing is not None:
                 self.printing.end()

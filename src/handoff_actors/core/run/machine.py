@@ -491,10 +491,12 @@ class RunMachine:
                 self._completion.sent_to(message.name)
             self._effects += messages
             self._effects += self._result_fetch.next_fetches()
+            self._effects += self._recording.take()
         else:
             self.scheduler.end()
+            # First: if the results can't be recorded or handed over, the run is not to end well.
+            self._effects += self._recording.take()
             self._effects += self._completion.wind_up(self._drain.holders())
-        self._effects += self._recording.take()
         if self._load.has_news_for_others():
             self._effects.append(TellOfRoom())
         effects, self._effects = self._effects, []
