@@ -214,6 +214,24 @@ def test_message_too_large_for_a_frame_leaves_the_batch_as_it_was(monkeypatch: p
     assert decode(bytes(batch.frame()), TO_NODE) == [Close(RunId(1))]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        Failed(RunId(1), 1, 1, "exception", b"", "\udcff", None, None, None, 0.5),
+        Completed(RunId(1), [Done(1, 1, 2**70, 1, 0.5)], {}),
+        Completed(RunId(1), [Done(1, 1, object(), 1, 0.5)], {}),  # type: ignore[arg-type]  # as a bug might
+    ],
+)
+def test_message_that_cannot_be_encoded_leaves_the_batch_as_it_was(message: FromNode) -> None:
+    batch = FrameBuilder()
+    batch.add(Close(RunId(1)))
+
+    with pytest.raises(SerializationError, match=f"{type(message).__name__} cannot be sent"):
+        batch.add(message)
+
+    assert decode(bytes(batch.frame()), TO_NODE) == [Close(RunId(1))]
+
+
 def test_bytes_beyond_the_encoding_leave_the_batch_as_it_was() -> None:
     batch = FrameBuilder()
     batch.add(Close(RunId(1)))

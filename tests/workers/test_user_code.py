@@ -5,11 +5,12 @@ import os
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
-from handoff_actors.wire.messages.jobs import Template
+from handoff_actors.wire.messages.jobs import Job, Template, TemplateEnvironment, Text
 from tests.workers import functions
-from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job
+from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
 
 pytestmark = pytest.mark.processes
 
@@ -169,3 +170,19 @@ async def test_awaiting_own_task_that_exits_is_an_exception(harness: PoolHarness
         await harness.call(ASYNC, functions.raise_in_own_task)
 
     assert await harness.call(ASYNC, functions.double_later, 1) == 2
+
+
+async def test_job_that_cannot_be_encoded_fails_and_the_others_run(harness: PoolHarness) -> None:
+    jobs = [Job(1, 1, 0, [Text("fine")], None), Job(2, 1, 0, [Text("\udcff")], None), Job(3, 1, 1, [], None)]
+    unsendable = replace(template(len, 1), environment=TemplateEnvironment({}, directory="no bytes: \udcff"))  # type: ignore[arg-type]  # as a bug might
+
+    harness.pool.give(SYNC, RUN, {0: template(len), 1: unsendable}, jobs, None)
+    for index in (1, 2, 3):
+        await harness.end_of(index)
+
+    assert harness.result(1) == 4
+    assert {index: kind for index, (kind, _, _) in harness.failed.items()} == {
+        2: "serialization",
+        3: "serialization",
+    }
+    assert "can't be sent to a worker: UnicodeEncodeError" in harness.failed[2][2]

@@ -59,6 +59,7 @@ class Driver(Generic[EventT, EffectT]):
     def start(self, start: Callable[[float], list[EffectT]]) -> None:
         """Perform the machine's first effects. `start` calls that method of it, with the time."""
         self._run(start)
+        self._handle_waiting()
 
     def feed(self, event: EventT) -> None:
         """Have the machine handle an event."""
@@ -68,6 +69,9 @@ class Driver(Generic[EventT, EffectT]):
             self._events.append(event)
             return
         self._run(self._machine.handle, event)
+        self._handle_waiting()
+
+    def _handle_waiting(self) -> None:
         while self._events:
             self._run(self._machine.handle, self._events.popleft())
 

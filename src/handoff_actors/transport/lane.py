@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from handoff_actors.wire.codec import decode, encode
+from handoff_actors.wire.codec import FrameBuilder, decode
 from handoff_actors.wire.messages.directions import AnyMessage
 
 if TYPE_CHECKING:
@@ -75,10 +75,13 @@ class MessageLane(Generic[_AMessage]):
         self._hand_over = hand_over
         self._decoder = decoder
         self._messages: list[_AMessage] = []
+        self._frame = FrameBuilder()
         self._is_open = False
 
     def add(self, message: _AMessage) -> None:
-        """Queue a message."""
+        """Queue a message. With a decoder it is encoded now, which raises SerializationError as it does over a socket."""
+        if self._decoder is not None:
+            self._frame.add(message)
         self._messages.append(message)
         if self._is_open and len(self._messages) == 1:
             self._deliveries.call(self._flush)
@@ -92,7 +95,7 @@ class MessageLane(Generic[_AMessage]):
     def _flush(self) -> None:
         messages, self._messages = self._messages, []
         if self._decoder is not None:
-            frame = encode(messages)
+            frame, self._frame = self._frame.frame(), FrameBuilder()
             self.nbytes += len(frame)
-            messages = decode(frame, self._decoder)
+            messages = decode(bytes(frame), self._decoder)
         self._hand_over(messages)

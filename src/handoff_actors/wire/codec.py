@@ -23,6 +23,9 @@ TO_NODE: Final = msgspec.msgpack.Decoder(list[ToNode])
 FROM_NODE: Final = msgspec.msgpack.Decoder(list[FromNode])
 ON_BUS: Final = msgspec.msgpack.Decoder(list[OnBus])
 
+#: How encoding fails: text with lone surrogates, numbers of more than 64 bits, bytes beyond 4 GiB, foreign types, depth.
+UNENCODABLE: Final = (msgspec.MsgspecError, ValueError, OverflowError, TypeError, RecursionError)
+
 #: MessagePack's array32: a type byte and how many elements follow.
 _LIST_HEADER: Final = struct.Struct(">BI")
 _LIST_TYPE: Final = 0xDD
@@ -51,7 +54,7 @@ class FrameBuilder:
         length_before = len(self._frame)
         try:
             _encoder.encode_into(message, self._frame, -1)
-        except msgspec.EncodeError as error:
+        except UNENCODABLE as error:
             # The encoder has written an unknown number of bytes before the error.
             del self._frame[length_before:]
             raise SerializationError(f"{type(message).__name__} cannot be sent: {error}") from error

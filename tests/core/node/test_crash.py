@@ -39,6 +39,12 @@ def test_run_that_is_concerned_is_named(event: NodeEvent) -> None:
 
 @pytest.mark.parametrize("event", [None, exited(), Leave(), said(Beat())])
 def test_no_run_is_named_where_none_can_be_told(event: NodeEvent | None) -> None:
-    assert crash_report(AssertionError("y" * MOST_REASON), event) == Crashed(
-        None, "AssertionError: " + "y" * (MOST_REASON - len("AssertionError: "))
-    )
+    assert crash_report(AssertionError("a bug"), event) == Crashed(None, "AssertionError: a bug")
+
+
+def test_last_words_are_short_and_can_be_sent() -> None:
+    reason = crash_report(AssertionError("\udcff" * MOST_REASON), None).reason
+
+    assert len(reason) == MOST_REASON
+    assert reason.startswith("AssertionError: \\udcff")
+    assert "characters left out" in reason

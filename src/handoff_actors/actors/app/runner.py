@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
+from msgspec.structs import replace
+
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.journal import Entry, Journal
 from handoff_actors.actors.app.observer import Observer
@@ -40,7 +42,7 @@ from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of, str_of
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
 from handoff_actors.wire.messages.jobs import Said
-from handoff_actors.wire.messages.runs import Close
+from handoff_actors.wire.messages.runs import Assign, Close
 from handoff_actors.wire.payload import decode, decode_exception
 
 if TYPE_CHECKING:
@@ -273,7 +275,7 @@ class RunnerActor:
     def _perform(self, effect: RunEffect) -> None:  # noqa: C901 - one table
         match effect:
             case SendToNode(name, message):
-                self._host.send(name, message)
+                self._send(name, message)
             case FetchResult(index, nbytes, holders):
                 self._fetch_result(index, nbytes, list(holders))
             case FunctionObserved() | TransferObserved() | NodeJoinObserved() | NodeLeaveObserved():
@@ -291,6 +293,31 @@ class RunnerActor:
                 self._set_forgotten()
             case _:
                 assert_never(effect)
+
+    def _send(self, name: str, message: ToNode) -> bool:
+        """Send a message, in parts if it is too long; False if the run has to end because some part can't be sent."""
+        try:
+            self._host.send(name, message)
+        except SerializationError as error:
+            if not isinstance(message, Assign):
+                raise
+            parts = split(message)
+            if parts:
+                # Not those behind one that can't: a node rejects jobs whose template it lacks.
+                return all(self._send(name, part) for part in parts)
+            self._not_sendable(message, error)
+            return False
+        return True
+
+    def _not_sendable(self, message: Assign, error: SerializationError) -> None:
+        """End the run, since one function, or its code, is too much for a message."""
+        numbers = {template.number for template in message.templates}
+        of_templates = [index for index in range(self.plan.size) if self.plan.template_of[index] in numbers]
+        index = [*(job.index for job in message.jobs), *of_templates, None][0]
+        function_id = None if index is None else self.plan.ids[index]
+        what = "it, with its arguments," if message.jobs else "its code, with all that it captures,"
+        reason = f"function {repr_of(function_id)}: {what} can't be sent to a node: {error}"
+        self._driver.feed(Cancel(SerializationError(reason, function_id)))
 
     def _record(self, indices: Sequence[Index]) -> None:
         view = self.view
@@ -399,6 +426,18 @@ async def _even_if_cancelled(future: "asyncio.Future[Any]") -> None:
     while not future.done():
         with suppress(asyncio.CancelledError):
             await asyncio.shield(future)
+
+
+def split(message: Assign) -> list[Assign]:
+    """Split a message that is too long for one frame: the templates each by itself, before the halves of the jobs."""
+    templates, jobs = message.templates, message.jobs
+    if templates and len(templates) + len(jobs) > 1:
+        alone = [replace(message, templates=[template], jobs=[]) for template in templates]
+        return [*alone, replace(message, templates=[])] if jobs else alone
+    if len(jobs) > 1:
+        half = len(jobs) // 2
+        return [replace(message, templates=[], jobs=part) for part in (jobs[:half], jobs[half:])]
+    return []
 
 
 def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:

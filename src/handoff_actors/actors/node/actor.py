@@ -18,6 +18,7 @@ from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.memory import MemoryWatch
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
+from handoff_actors.actors.node.undeliverable import instead_of
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.core.node.crash import crash_report
 from handoff_actors.core.node.events import (
@@ -55,7 +56,7 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.validation import Introductions, check_message
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
-from handoff_actors.errors import HandoffError, RemoteProtocolError
+from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
 from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
@@ -375,8 +376,14 @@ class NodeActor:
     def _reply(self, peer: PeerId, message: FromNode) -> None:
         self.metrics.reported(message)
         service = self._peers.get(peer)
-        if service is not None:
+        if service is None:
+            return
+        try:
             service.send(peer, message)
+        except SerializationError as error:
+            log.warning("unsendable", extra={"node": self.name, "peer": peer.hex(), "reason": str(error)})
+            for part in instead_of(message, str(error)):
+                self._reply(peer, part)
 
     def _keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
         self._store.keep(run, index, attempt)

@@ -12,6 +12,7 @@ from handoff_actors.core.node.events import (
     WorkerFailed,
 )
 from handoff_actors.ids import RunId
+from handoff_actors.text import encodable, shortened, str_of
 from handoff_actors.wire.messages.runs import Assign, Close, Copy, Crashed, Recall
 
 #: Characters of the reason that others are told.
@@ -20,7 +21,8 @@ MOST_REASON = 1000
 
 def crash_report(error: Exception, event: NodeEvent | None) -> Crashed:
     """Tell all peers why the node ends. `event` is what it was handling; None where time alone had passed."""
-    return Crashed(_run_of(event), f"{type(error).__name__}: {error}"[:MOST_REASON])
+    said = encodable(f"{type(error).__name__}: {str_of(error, MOST_REASON)}")
+    return Crashed(_run_of(event), shortened(said, MOST_REASON))
 
 
 def _run_of(event: NodeEvent | None) -> RunId | None:

@@ -45,6 +45,9 @@ from handoff_actors.workers.protocol import (
 _PIECE_NBYTES: Final = 64 * 1024
 _INLINE_LIMIT: Final = 64 * 1024
 
+#: How that fails, for jobs that no node should have been sent.
+_UNENCODABLE: Final = (msgspec.MsgspecError, ValueError, OverflowError, TypeError, RecursionError)
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -151,7 +154,7 @@ class WorkerPool:
     ) -> None:
         """Send jobs, with the templates that they use and the worker lacks.
 
-        `devices` is their CUDA_VISIBLE_DEVICES; None: the node's own.
+        `devices` is their CUDA_VISIBLE_DEVICES; None: the node's own. Jobs that can't be encoded are reported as failed.
         """
         to = self._workers.get(worker)
         if to is None:
@@ -159,9 +162,7 @@ class WorkerPool:
         if devices != to.devices:
             to.devices = devices
             to.pipe.write(_encode(ExposeDevices(devices)))
-        self._define(to, run, templates, jobs)
-        for chunk, keys in _run_chunks(run, jobs):
-            to.pipe.write(chunk, keys)
+        self._write_jobs(worker, to, run, templates, jobs)
 
     def recall(self, worker: WorkerId) -> None:
         """Ask for the jobs that have not started; answered by `worker_recalled`."""
@@ -221,6 +222,29 @@ class WorkerPool:
 
     # --- Sending
 
+    def _write_jobs(
+        self,
+        worker: WorkerId,
+        to: _Worker,
+        run: RunId,
+        templates: Mapping[int, Template],
+        jobs: Sequence[Job],
+    ) -> None:
+        try:
+            self._define(to, run, templates, jobs)
+            chunks = list(_run_chunks(run, jobs))
+        except _UNENCODABLE as error:
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._write_jobs(worker, to, run, templates, [job])
+                return
+            reason = f"it can't be sent to a worker: {type(error).__name__}: {error}"
+            key = (run, jobs[0].index, jobs[0].attempt)
+            self._events.worker_failed(worker, *key, "serialization", b"", reason, 0.0, NO_TRACES)
+            return
+        for chunk, keys in chunks:
+            to.pipe.write(chunk, keys)
+
     def _has_unsent(self, pipe: Pipe) -> None:
         self._unflushed.append(pipe)
         if not self._is_held and len(self._unflushed) == 1:
@@ -255,13 +279,14 @@ class WorkerPool:
     ) -> None:
         known = to.templates.setdefault(run, set())
         for number in _templates_used(jobs) - known:
-            known.add(number)
             template = templates[number]
-            code: bytes | None = None
+            code = None if template.digest in to.codes else template.code
+            definition = _encode(_definition(run, template, code))
+            known.add(number)
+            # The worker counts the same uses.
             if to.codes.get(template.digest) is None:
                 to.codes.put(template.digest, True, len(template.code))
-                code = template.code
-            to.pipe.write(_encode(_definition(run, template, code)))
+            to.pipe.write(definition)
 
     # --- Receiving
 
