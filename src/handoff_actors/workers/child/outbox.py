@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import socket
 from collections.abc import Iterable
 from typing import Final
@@ -32,6 +33,8 @@ class WorkerOutbox:
 
     def __init__(self, channel: socket.socket, tail: Tail) -> None:
         self._channel = channel
+        self._has_room = select.poll()
+        self._has_room.register(channel, select.POLLOUT)
         self._tail = tail
         self._packer = msgpack.Packer()
         self._pid = os.getpid()
@@ -83,10 +86,19 @@ class WorkerOutbox:
         except (ValueError, TypeError, OverflowError):
             chunk = b"".join(map(self._packed_alone, messages))
         try:
-            self._channel.sendall(chunk)
+            self._send(chunk)
         except OSError:
             # The node is gone; or this is a fork that a user's function made and forgot to end.
             os._exit(0)
+
+    def _send(self, chunk: bytes) -> None:
+        rest = memoryview(chunk)
+        while rest:
+            try:
+                rest = rest[self._channel.send(rest) :]
+            except BlockingIOError:
+                # An async worker's loop makes its end non-blocking.
+                self._has_room.poll()
 
     def _packed_alone(self, message: FromWorker) -> bytes:
         """Pack one message. What can't be sent is the failure of its function, and of no other."""
