@@ -339,8 +339,11 @@ class Hostile:
 
 
 class Unhashable:
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error or RuntimeError("no hash")
+
     def __hash__(self) -> int:
-        raise RuntimeError("no hash")
+        raise self.error
 
     def __repr__(self) -> str:
         raise RuntimeError("no text")
@@ -363,6 +366,17 @@ def test_id_whose_hash_raises_is_refused() -> None:
         DAG(Unhashable())
     with pytest.raises(InvalidFunctionError, match="cannot be one"):
         DAG().add_function(Function("a", [Unhashable()], add))
+
+
+def test_exit_within_a_hash_is_an_error_of_the_id_and_ctrl_c_is_not() -> None:
+    with pytest.raises(InvalidFunctionError, match="its __hash__ raises 3"):
+        DAG().add_function(Function(Unhashable(SystemExit(3)), [], add))
+    with pytest.raises(InvalidFunctionError, match="cannot be one"):
+        DAG().add_function(Function("a", [Unhashable(SystemExit(3))], add))
+    with pytest.raises(KeyboardInterrupt):
+        DAG().add_function(Function(Unhashable(KeyboardInterrupt()), [], add))
+    with pytest.raises(KeyboardInterrupt):
+        DAG().add_function(Function("a", [Unhashable(KeyboardInterrupt())], add))
 
 
 def test_ids_that_cannot_be_compared_are_refused_by_name() -> None:

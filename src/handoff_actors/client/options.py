@@ -19,6 +19,7 @@ from handoff_actors.core.run.scheduling.placement import POLICIES, PlacementPoli
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions, OutputOption, check_output
 from handoff_actors.events import OnEvent
+from handoff_actors.graph.checks import check_id
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
@@ -149,6 +150,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             raise ValueError(f"fetch={repr_of(self.fetch)}: it is 'all', or a list of function ids")  # noqa: TRY004 - a string is a type that it may have
         wanted = list(plan.sinks)
         for function_id in self.fetch:
+            check_id(function_id)
             if function_id not in plan.index_of:
                 raise ValueError(
                     f"fetch names {repr_of(function_id)}, and the DAG has no function of that id with a result"

@@ -33,7 +33,9 @@ def check_id(function_id: FunctionId) -> None:
     """Raise InvalidFunctionError for an id that cannot be the key of a mapping."""
     try:
         hash(function_id)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         because = "" if isinstance(error, TypeError) else f", and its __hash__ raises {str_of(error)}"
         raise InvalidFunctionError(function_id, f"an id must be hashable{because}") from error
 
@@ -82,7 +84,9 @@ def _is_hashable(value: object) -> bool:
     # Only trying tells: a tuple that holds a list is an instance of Hashable.
     try:
         hash(value)
-    except Exception:  # noqa: BLE001 - a user's __hash__ raises what it likes
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a user's __hash__ raises what it likes
         return False
     return True
 

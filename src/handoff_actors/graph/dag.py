@@ -47,10 +47,10 @@ class DAG:
         check_id(function.id)
         try:
             self._add(function)
-        except DagError:
+        except (DagError, KeyboardInterrupt):
             raise
-        except Exception as error:
-            # Of a value's own __eq__, __getattr__ or the like.
+        except BaseException as error:
+            # Of a value's own __eq__, __getattr__ or the like, which may even exit.
             raise InvalidFunctionError(
                 function.id, f"it can't be checked: {type(error).__name__}: {str_of(error)}"
             ) from error
