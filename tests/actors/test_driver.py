@@ -1,6 +1,9 @@
 """When a machine is asked when it wants to be woken."""
 
 import asyncio
+from contextlib import nullcontext
+
+import pytest
 
 from handoff_actors.actors.driver import LOOKS, Driver
 
@@ -192,3 +195,29 @@ async def test_machine_that_can_not_say_when_to_wake_it_is_at_its_end() -> None:
     assert successor.asked == ["woken", "event"]
     assert driver.broken_by is None
     driver.close()
+
+
+@pytest.mark.parametrize(
+    "raised", [ValueError, asyncio.CancelledError, GeneratorExit, SystemExit, KeyboardInterrupt]
+)
+async def test_whatever_an_effect_raises_breaks_the_machine_once(raised: type[BaseException]) -> None:
+    crashes: list[BaseException | None] = []
+
+    def perform(_: str) -> None:
+        raise raised
+
+    def crashed(error: Exception) -> None:
+        crashes.append(error.__cause__ or error)
+
+    class Effective(Counted):
+        def handle(self, _event: str, _now: float) -> list[str]:
+            return ["effect"]
+
+    driver = Driver(Effective(), perform, crashed)
+
+    # These end the process, and its session with it.
+    with pytest.raises(raised) if raised in {SystemExit, KeyboardInterrupt} else nullcontext():
+        driver.feed("event")
+    driver.feed("another")
+
+    assert [type(error) for error in crashes] == [raised]

@@ -235,3 +235,35 @@ def test_code_that_captures_too_much_names_its_function(
     assert isinstance(error, handoff.SerializationError)
     assert error.function_id == "large"
     assert "function 'large': its code can't be sent to a node: it has" in str(error)
+
+
+def test_value_of_an_earlier_run_is_refused_with_advice(
+    session: handoff.Session, loop: asyncio.Runner
+) -> None:
+    async def check() -> Any:
+        dag = handoff.new()
+        dag.call(len, dag.call(bytes, 1_000_000, id="big"))
+        earlier = await session.execute_distributed(dag, progress=False)
+        value = earlier.results["big"]
+        return await outcome(session, lambda dag: dag.call(hostile.same, value, id="later"))
+
+    error = loop.run(check())
+
+    assert isinstance(error, handoff.SerializationError)
+    assert "function 'later'" in str(error)
+    assert "a StoredValue belongs to its run: fetch the value first" in str(error)
+
+
+# An exit ends the loop, and the log has the text as it is, which pytest-xdist can't report.
+@pytest.mark.parametrize("kind", sorted(hostile.ERRORS.keys() - {"exit", "surrogate"}))
+@pytest.mark.parametrize("callback", ["on_event", "on_result"])
+def test_callback_that_raises_anything_hangs_no_run(
+    callback: str, kind: str, session: handoff.Session, loop: asyncio.Runner
+) -> None:
+    def fail(*_: object) -> None:
+        hostile.fail(kind)
+
+    ended = loop.run(outcome(session, lambda dag: dag.call(hostile.same, 1, id="f"), **{callback: fail}))
+
+    assert not isinstance(ended, TimeoutError)
+    loop.run(assert_an_ordinary_run_works(session))

@@ -102,6 +102,13 @@ class Driver(Generic[EventT, EffectT]):
                 self._machine.check()
         except Exception as error:  # noqa: BLE001 - the one place where a machine may break
             self._broke(error, *events)
+        except BaseException as error:
+            # A user's callback within an effect may raise these, too. No task is cancelled by it: this is no coroutine.
+            escaped = RuntimeError(f"{type(error).__name__} was raised by a callback")
+            escaped.__cause__ = error
+            self._broke(escaped, *events)
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
         finally:
             self._is_busy = False
         if self._is_closed:

@@ -73,7 +73,9 @@ class EventCallback:
         try:
             answer = self._on_event(event)
             awaitable = answer if inspect.isawaitable(answer) else None
-        except Exception as error:  # noqa: BLE001 - whatever a user's code raises, the run goes on
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a user's code raises, the run goes on
             self._failed(error)
             return
         if awaitable is not None:
@@ -99,7 +101,7 @@ class EventCallback:
         except Exception as error:  # noqa: BLE001 - see above
             self._failed(error)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         if not self._has_failed:
             self._has_failed = True
             log.error(

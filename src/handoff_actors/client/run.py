@@ -4,7 +4,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.core.run.story import Story
@@ -71,6 +71,9 @@ class Holdings:
 class StoredValue:
     """A result that is still on the node that made it. `await` it, or use `Run.fetch`, to fetch it."""
 
+    # Without a dict nobody looks within it for the part that can't be pickled.
+    __slots__ = ("__weakref__", "_holdings", "function_id", "nbytes", "node")
+
     def __init__(self, holdings: Holdings, function_id: FunctionId, node: str, nbytes: int) -> None:
         self._holdings = holdings
         #: Id of the function whose result it is.
@@ -82,6 +85,11 @@ class StoredValue:
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._holdings.fetch(self.function_id).__await__()
+
+    def __reduce__(self) -> Never:
+        raise TypeError(
+            "a StoredValue belongs to its run: fetch the value first (await it), or put both functions into one DAG"
+        )
 
     def __repr__(self) -> str:
         return f"StoredValue(node={self.node!r}, nbytes={self.nbytes})"
