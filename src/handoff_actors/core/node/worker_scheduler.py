@@ -180,7 +180,9 @@ class WorkerScheduler:
         starved = self._most_starved(now) if self._blocked else None
         effects += self._refill(starved, now)
         while self.queue.waiting_runs and self._start_one(starved, now, effects):
-            pass
+            if starved is not None and starved.blocked_since is None:
+                # It has started, and holds up nobody any more.
+                starved = self._most_starved(now)
         if self.queue.is_of_one_lane and not self.roster.starting:
             effects += self._refill(starved, now, is_ahead=True)
         return effects
