@@ -9,7 +9,7 @@ to close it, and the run is over when all of them have, or are gone.
 
 from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
-from typing import Final, Self, assert_never
+from typing import Self, assert_never
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.completion import Completion
@@ -41,7 +41,7 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import SENT, WAITING, PhaseEvent, RunState
-from handoff_actors.core.run.story import NO_CAUSE, Departed, StoryLog
+from handoff_actors.core.run.story import NO_CAUSE, RECALLED, SEPARATED, STOLEN, StoryLog
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
@@ -59,11 +59,6 @@ from handoff_actors.wire.messages.runs import (
     Rejected,
     Started,
 )
-
-#: Why a function may come back unstarted: in a word for its story, and as a reason.
-_RECALLED: Final[tuple[Departed, str]] = ("recalled", "the node gave it back unasked")
-_SEPARATED: Final[tuple[Departed, str]] = ("recalled", "it was not to go with the others of its fused group")
-_STOLEN: Final[tuple[Departed, str]] = ("stolen", "")
 
 
 class RunMachine:
@@ -393,12 +388,12 @@ class RunMachine:
             )
 
     def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
-        what, why = _RECALLED
+        what, why = RECALLED
         if message.is_separated:
             # The node takes more: it only has no use for these as they were sent.
-            what, why = _SEPARATED
+            what, why = SEPARATED
         elif node.recalling:
-            what, why = _STOLEN
+            what, why = STOLEN
             node.recall_answered(now, gave_back=bool(message.jobs))
         elif message.jobs:
             node.load.is_paused = True

@@ -33,6 +33,10 @@ Departed: TypeAlias = Literal[
     "retried", "failed", "worker lost", "node lost", "input lost", "value lost",
     "recalled", "stolen", "drained", "leaving",
 ]  # fmt: skip
+#: Why a function may come back unstarted: in a word for its story, and as a reason.
+RECALLED: Final[tuple[Departed, str]] = ("recalled", "the node gave it back unasked")
+SEPARATED: Final[tuple[Departed, str]] = ("recalled", "it was not to go with the others of its fused group")
+STOLEN: Final[tuple[Departed, str]] = ("stolen", "")
 
 
 class StoryEntry(Struct, frozen=True):
