@@ -67,6 +67,13 @@ def str_of(value: object, most: int = MOST_OF_VALUE) -> str:
         return f"(its text is unavailable: str raises {_name(type(error))})"
 
 
+def type_name_of(value: object) -> str:
+    """Return the name of a value's type, with its module unless it is built in."""
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return shortened(name, MAX_NAME_BYTES)
+
+
 def _plain(text: str) -> str:
     # A subclass may have methods of its own.
     return text if type(text) is str else str.__str__(text)

@@ -23,16 +23,14 @@ from hypothesis import given, strategies as st
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
 from handoff_actors.wire import payload
+from handoff_actors.wire.exceptions import decode_exception, describe_exception, encode_exception
 from handoff_actors.wire.payload import (
     Sealed,
     decode,
     decode_call,
-    decode_exception,
-    describe_exception,
     encode,
     encode_call,
     encode_code,
-    encode_exception,
     load_code,
 )
 

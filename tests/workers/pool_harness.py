@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 
 from handoff_actors.ids import Resources, RunId, WorkerId
+from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.messages.jobs import Arg, Done, Job, Said, Template, Traces
-from handoff_actors.wire.payload import decode, decode_exception, encode, encode_call, encode_code
+from handoff_actors.wire.payload import decode, encode, encode_call, encode_code
 from handoff_actors.workers.pool.pool import WorkerPool
 from handoff_actors.workers.protocol import JobKey, WorkerFailureKind
 

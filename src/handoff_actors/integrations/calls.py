@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from handoff_actors.errors import SerializationError
 from handoff_actors.graph.checks import is_coroutine_code
-from handoff_actors.wire.payload import Sealed, encode_exception
+from handoff_actors.wire.exceptions import encode_exception
+from handoff_actors.wire.payload import Sealed
 
 T = TypeVar("T")
 

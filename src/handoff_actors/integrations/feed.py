@@ -23,7 +23,8 @@ from handoff_actors.ids import FunctionId
 from handoff_actors.integrations.calls import CallOutcome, Initializer, Kind, attempt, caller_of
 from handoff_actors.moving_average import UNKNOWN, peak_smoothed
 from handoff_actors.text import repr_of
-from handoff_actors.wire.payload import Sealed, decode_exception
+from handoff_actors.wire.exceptions import decode_exception
+from handoff_actors.wire.payload import Sealed
 
 log = logging.getLogger(__name__)
 

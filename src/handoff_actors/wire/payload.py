@@ -14,27 +14,17 @@ import inspect
 import pickle
 import struct
 import sys
-import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from mmap import mmap
-from types import FunctionType, ModuleType, TracebackType
+from types import FunctionType, ModuleType
 from typing import Any, Final, Self
 
 import cloudpickle
 
-from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError, VersionMismatch
-from handoff_actors.text import (
-    MAX_NAME_BYTES,
-    MOST_OF_REASON,
-    MOST_OF_TRACEBACK,
-    encodable,
-    repr_of,
-    shortened,
-    str_of,
-)
+from handoff_actors.errors import SerializationError, VersionMismatch
+from handoff_actors.text import repr_of, str_of, type_name_of
 from handoff_actors.wire.pickling import (
-    PROTOCOL,
     Piece,
     PositionOf,
     pickled,
@@ -50,8 +40,6 @@ _ALIGNMENT: Final = 64
 #: Depth and width of the search for the part that cannot be pickled.
 _SEARCH_DEPTH: Final = 8
 _SEARCH_WIDTH: Final = 1000
-#: Bytes of an exception that is sent as it is; of a larger one only the text is sent.
-MOST_OF_EXCEPTION_NBYTES: Final = 4 * 2**20
 #: Bytes of code by value, with all that it captures: it travels within one message, unlike arguments.
 MOST_OF_CODE_NBYTES: Final = 1000 * 2**20
 #: Characters of a key on the path to a part that can't be pickled.
@@ -230,7 +218,7 @@ def _refusal(roots: Mapping[str, Any], error: BaseException) -> str:
         return _refusal_of_part(roots, error)
     except Exception:  # noqa: BLE001 - users' values raise what they like when they are searched
         path, value = next(iter(roots.items()))
-        return f"{path} of type {_type_name(value)} cannot be pickled: {_summary(error)}"
+        return f"{path} of type {type_name_of(value)} cannot be pickled: {_summary(error)}"
 
 
 def _refusal_of_part(roots: Mapping[str, Any], error: BaseException) -> str:
@@ -289,7 +277,7 @@ def _can_pickle(value: Any) -> bool:
 def _summary(error: BaseException) -> str:
     if isinstance(error, VersionMismatch):
         return str(error)
-    return f"{_type_name(error)}: {str_of(error)}"
+    return f"{type_name_of(error)}: {str_of(error)}"
 
 
 # --- Code -------------------------------------------------------------------------------------------------------
@@ -390,116 +378,3 @@ def _load_reference(reference: str) -> Callable[..., Any]:
             f"module {module_name!r} has no function {name!r} on this node: is another version installed there?"
         )
     return code  # type: ignore[no-any-return]
-
-
-# --- Exceptions -------------------------------------------------------------------------------------------------
-
-
-def encode_exception(error: BaseException) -> bytes:
-    """Encode an exception with its traceback as text. One that does not survive pickling is sent as RemoteError.
-
-    Never raises, and the bytes are few, whatever the exception does and holds.
-    """
-    message = _text_of(error)
-    survivor, nbytes = _survivor(error, message)
-    if nbytes:
-        message = f"{message} (only this text is sent: the exception itself has {nbytes:,} bytes)"
-    return pickle.dumps((_type_name(error), message, _traceback_text(error), survivor), PROTOCOL)
-
-
-def describe_exception(error: BaseException) -> str:
-    """Return the type and the text of an exception as Python prints them, shortened, to be sent. Never raises."""
-    try:
-        text = "".join(traceback.format_exception_only(error)).strip()
-    except BaseException as broken:  # noqa: BLE001 - users' exceptions raise what they like
-        text = f"{_type_name(error)} (its text raises {_type_name(broken)})"
-    return encodable(shortened(text, MOST_OF_REASON))
-
-
-def decode_exception(data: bytes) -> BaseException:
-    """Decode an exception, its `__cause__` a RemoteTraceback; give a RemoteError where it cannot be unpickled here."""
-    type_name, message, text, survivor = decode(data)
-    error: BaseException
-    try:
-        error = RemoteError(type_name, message) if survivor is None else decode(survivor)
-    except SerializationError:
-        error = RemoteError(type_name, message)
-    error.__cause__ = RemoteTraceback(text.rstrip())
-    return error
-
-
-def _survivor(error: BaseException, message: str) -> tuple[bytes | None, int]:
-    """Return the pickled exception if an exception can be unpickled from it, else None; and its size if that is too large."""
-    survivor, loaded, nbytes = _round_trip(error)
-    if loaded is not None and _text_of(loaded) != message:
-        # The constructor makes the text of its argument, and has been given the text.
-        other, loaded, _ = _round_trip(_InParts(error))
-        if loaded is not None and _text_of(loaded) == message:
-            return other, 0
-    return survivor, nbytes
-
-
-def _round_trip(value: object) -> tuple[bytes | None, BaseException | None, int]:
-    """Pickle and unpickle an exception: the bytes and the copy, or None if either fails; and the size if it is too large."""
-    try:
-        payload = encode(value)
-        if payload.nbytes > MOST_OF_EXCEPTION_NBYTES:
-            return None, None, payload.nbytes
-        survivor = payload.to_bytes()
-        loaded = decode(survivor)
-        is_exception = isinstance(loaded, BaseException)
-    except BaseException:  # noqa: BLE001 - users' exceptions raise what they like
-        return None, None, 0
-    return (survivor, loaded, 0) if is_exception else (None, None, 0)
-
-
-class _InParts:
-    """An exception that is pickled as its parts, and unpickled without its constructor."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        error = self._error
-        return rebuild_exception, (type(error), error.args, error.__dict__)
-
-
-def rebuild_exception(
-    kind: type[BaseException], args: tuple[Any, ...], fields: dict[str, Any]
-) -> BaseException:
-    """Make an exception of its parts."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(fields)
-    return error
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str_of(error, MOST_OF_TRACEBACK)
-    except KeyboardInterrupt:
-        return "(its text is unavailable: str raises KeyboardInterrupt)"
-
-
-def _traceback_text(error: BaseException) -> str:
-    try:
-        parts = traceback.format_exception(type(error), error, _user_part(error.__traceback__))
-        return shortened("".join(shortened(part, MOST_OF_TRACEBACK) for part in parts), MOST_OF_TRACEBACK)
-    except BaseException as broken:  # noqa: BLE001 - users' exceptions raise what they like
-        return f"{describe_exception(error)}\n(the traceback can't be shown: {_type_name(broken)})"
-
-
-def _user_part(trace: TracebackType | None) -> TracebackType | None:
-    """Drop the frames that lead to the user's own, unless there are no others."""
-    step = trace
-    while step is not None and step.tb_frame.f_globals.get("__name__", "").startswith(
-        ("handoff_actors.", "asyncio.")
-    ):
-        step = step.tb_next
-    return step or trace
-
-
-def _type_name(value: object) -> str:
-    kind = type(value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return shortened(name, MAX_NAME_BYTES)

@@ -40,10 +40,11 @@ from handoff_actors.errors import EnvironmentFailed, HandoffError, Serialization
 from handoff_actors.events import OnEvent
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of, str_of
+from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
 from handoff_actors.wire.messages.jobs import Said
 from handoff_actors.wire.messages.runs import Assign, Close
-from handoff_actors.wire.payload import decode, decode_exception
+from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.abort import AbortMachine
