@@ -377,3 +377,23 @@ def test_a_program_ends_once_its_work_is_done() -> None:
 
     assert sorted(done.stdout.split()) == ["0", "1", "2", "3"]
     assert done.stderr == ""
+
+
+class PatientSession(handoff.Session):
+    """Its runs end only once no call is left in any of them."""
+
+    feed: feed.Feed
+
+    async def execute_distributed(self, *args: Any, **options: Any) -> handoff.Run:
+        run = await super().execute_distributed(*args, **options)
+        while self.feed._in_flight:  # noqa: ASYNC110 - the feed tells no one
+            await asyncio.sleep(0.001)
+        return run
+
+
+async def test_runs_that_are_about_to_end_hold_up_no_executor_that_is_shut_down() -> None:
+    async with PatientSession((), {"cpu": 1}) as session, handoff.Executor(session=session) as executor:
+        session.feed = executor._feed
+        futures = [executor.submit(increment, number) for number in range(5000)]
+
+    assert [future.result(0) for future in futures] == list(range(1, 5001))

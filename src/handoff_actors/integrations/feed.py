@@ -220,7 +220,8 @@ class Feed:
                 tasks.create_task(self._run(session, batch), name="calls of an executor")
                 # Encoding takes a while, and others use the loop, too.
                 await asyncio.sleep(0)
-            if not self._is_closing or self._in_flight:
+            # Without a call in flight, too: runs that are about to end leave no room for those that wait.
+            if not self._is_closing or self._in_flight or self._runs:
                 await self._changed.wait()
 
     async def _count_slots(self, session: Session) -> None:
