@@ -2,13 +2,17 @@
 
 import pickle
 import sys
+from array import array
+from collections import defaultdict, deque
 from collections.abc import Iterable
+from enum import Enum
 from typing import Any
 
 import numpy as np
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors import events
 from handoff_actors.actors.app.encoding import Encoded, encode_program
 from handoff_actors.graph.plan import Plan
 from handoff_actors.wire.messages.jobs import Assembled, Ref
@@ -27,6 +31,10 @@ class Counted:
     def __reduce__(self) -> tuple[Any, ...]:
         self.times += 1
         return Counted, (self.times, self.content)
+
+
+class Color(Enum):
+    RED = 1
 
 
 class Unencodable:
@@ -141,6 +149,47 @@ async def test_objects_that_have_something_in_common_are_not_torn_apart() -> Non
     (first, holder), _ = decoded(program, 2)
     assert first[0] is holder["in"]["inner"]
     assert isinstance(program.program.constants[3], Assembled)
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        Slotted(),
+        deque([1]),
+        defaultdict(int),
+        array("i", [1]),
+        np.arange(20)[::2],
+        np.array([[], 1], dtype=object),
+        memoryview(bytearray(5)),
+    ],
+    ids=lambda inner: type(inner).__name__,
+)
+async def test_whatever_can_be_changed_stays_one_object(inner: object) -> None:
+    holder = [inner, "x" * LIMIT]
+
+    program = await encoded([((holder, {"in": inner}, i), {}) for i in range(3)])
+
+    (first, second, _), _ = decoded(program, 1)
+    assert first[0] is second["in"]
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [np.dtype("f8"), np.float64(2.5), events.Sent, take, ("a", 1), slice(1), Color.RED],
+    ids=lambda inner: type(inner).__name__,
+)
+async def test_whatever_nobody_can_change_keeps_nothing_from_being_shared(inner: object) -> None:
+    holder = [inner, "x" * LIMIT]
+
+    program = await encoded([((holder, {"in": inner}, i), {}) for i in range(3)])
+
+    assert len(program.large) == 1
+    (first, second, _), _ = decoded(program, 1)
+    assert first[0] == second["in"] == inner
 
 
 async def test_large_constants_that_differ_are_kept_beside_the_shared_ones() -> None:

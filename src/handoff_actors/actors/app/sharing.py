@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from itertools import combinations
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from handoff_actors.errors import SerializationError
@@ -26,9 +26,9 @@ _SMALL: Final = frozenset({int, float, complex, bool, type(None), type})
 #: Objects of these types are as large as they are long.
 _FLAT: Final = frozenset({bytes, bytearray, str})
 
-_CHANGEABLE: Final = frozenset({list, dict, set, bytearray})
-#: Objects that have attributes, and are the same for all.
-_FIXED: Final = (type, FunctionType, ModuleType, Enum)
+#: Objects of these types, and of subclasses of `_FIXED`, can't be changed, or are the same for all.
+_UNCHANGEABLE: Final = _SMALL | {bytes, str, tuple, frozenset, range, slice, pickle.PickleBuffer}
+_FIXED: Final = (type, FunctionType, BuiltinFunctionType, ModuleType, Enum)
 
 ConstantsSpec = tuple[tuple[object, ...], dict[str, object]]
 #: Keeps an encoded part in the app, and gives a reference to it.
@@ -155,8 +155,11 @@ class TakenOut:
 def may_change(part: object) -> bool:
     """True if a function could change an object, and so notice whether it has it once or twice."""
     kind = type(part)
-    # Asked of the type: an object's own attributes may be anything.
-    return kind in _CHANGEABLE or (kind.__dictoffset__ != 0 and not issubclass(kind, _FIXED))
+    # Types that nobody has thought of are taken to be changeable: their objects are sent with what refers to them.
+    if kind in _UNCHANGEABLE or issubclass(kind, _FIXED):
+        return False
+    numpy: Any = sys.modules.get("numpy")
+    return numpy is None or not issubclass(kind, (numpy.dtype, numpy.generic))
 
 
 def _repeated(constants: Sequence[ConstantsSpec], limit_nbytes: int) -> list[object]:
