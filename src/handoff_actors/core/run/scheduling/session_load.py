@@ -73,7 +73,7 @@ class NodeLoad:
         #: True after the node has returned functions without being asked, until its next advert: no more are sent.
         self.is_paused = False
         #: Breaks ties between nodes, the highest first.
-        self.tie = crc32(f"{session.salt} {event.name}".encode()) if session.salt else 0
+        self.tie = _scattered(f"{session.salt} {event.name}") if session.salt else 0
         #: What each run of the session has here, in the order in which they learned of the node.
         self.states: dict[RunId, RunOnNode] = {}
         self._trips = 0
@@ -367,6 +367,18 @@ class SessionLoad:
         """True if some node could start another function at once, beside those that have been asked back."""
         room = sum(load.idle_workers for load in self.nodes.values())
         return room > self.recalling
+
+
+def _scattered(text: str) -> int:
+    """Return a number that is the same for the same text, and looks random.
+
+    Names that differ in one letter differ in the same bits of their checksums, whatever comes before: so these are mixed.
+    Source: the last step of MurmurHash3 (Austin Appleby).
+    """
+    mixed = crc32(text.encode())
+    mixed = (mixed ^ mixed >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    return mixed ^ mixed >> 16
 
 
 def _offers_the_same(one: NodeUp, other: NodeUp) -> bool:
