@@ -81,7 +81,21 @@ def make_work(
             index = plan.size + len(constants)
             constants[index] = value
             encoded.append(Ref(index, LARGE_NBYTES, [""]))
-    templates = [
+    usual_s = random.choice((0.1, 1.0, 2.0) if is_long else (0.0002, 0.02, 0.1, 0.3))
+    if are_alike and random.random() < 0.7:
+        usual_s = 0.0002
+    conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
+    return Work(Program(plan, _templates_of(plan), encoded, []), conducts, constants, values_of(dag))
+
+
+def work_of(dag: DAG, conducts: dict[Index, Conduct]) -> Work:
+    """Make a run of a DAG without constants."""
+    plan = Plan.compile(dag)
+    return Work(Program(plan, _templates_of(plan), [], []), conducts, {}, values_of(dag))
+
+
+def _templates_of(plan: Plan) -> list[Template]:
+    return [
         Template(
             number,
             bytes([number]),
@@ -94,11 +108,6 @@ def make_work(
         )
         for number, spec in enumerate(plan.templates)
     ]
-    usual_s = random.choice((0.1, 1.0, 2.0) if is_long else (0.0002, 0.02, 0.1, 0.3))
-    if are_alike and random.random() < 0.7:
-        usual_s = 0.0002
-    conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
-    return Work(Program(plan, templates, encoded, []), conducts, constants, values_of(dag))
 
 
 def _make_conduct(random: Random, usual_s: float, *, is_calm: bool) -> Conduct:
