@@ -4,6 +4,7 @@ from importlib import import_module
 
 import click
 
+from handoff_actors.standard_descriptors import hold_standard_descriptors
 from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.
@@ -30,3 +31,4 @@ class LazyGroup(click.Group):
 @click.version_option(VERSION, prog_name="handoff", message="%(prog)s %(version)s")
 def main() -> None:
     """Spread a graph of functions over the machines you have."""
+    hold_standard_descriptors()

@@ -7,6 +7,8 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from handoff_actors.standard_descriptors import hold_standard_descriptors
+
 ResultT = TypeVar("ResultT")
 
 
@@ -54,7 +56,8 @@ def _has_running_loop() -> bool:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return a factory of the fastest event loop that is installed."""
+    """Return a factory of the fastest event loop that is installed, and prepare this process for it."""
+    hold_standard_descriptors()
     try:
         import uvloop  # noqa: PLC0415 - only scripts need it
     except ImportError:

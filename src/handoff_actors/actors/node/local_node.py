@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from handoff_actors.errors import HandoffError
+from handoff_actors.standard_descriptors import hold_standard_descriptors, is_inherited
 
 _STARTS_WITHIN_S: Final = 60.0
 #: A node that is to end at once and has not done so by then is killed.
@@ -33,6 +34,7 @@ class LocalNode:
         self.name = name
         #: The address that the node serves at, once it does.
         self.address = ""
+        hold_standard_descriptors()
         ours, theirs = os.pipe()
         self._pipe = os.fdopen(ours, "rb", buffering=0)
         settings = {"name": name, "lives_with": os.getpid(), **options}
@@ -43,6 +45,9 @@ class LocalNode:
                 env=dict(environment),
                 # What comes in on the app's stdin is the app's,
                 stdin=subprocess.DEVNULL,
+                # which may have been started without the others,
+                stdout=None if is_inherited(1) else subprocess.DEVNULL,
+                stderr=None if is_inherited(2) else subprocess.DEVNULL,
                 pass_fds=[theirs],
                 # and so is Ctrl-C in its terminal.
                 start_new_session=True,

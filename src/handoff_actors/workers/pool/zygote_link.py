@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from handoff_actors.ids import WorkerId
+from handoff_actors.standard_descriptors import hold_standard_descriptors, is_inherited
 from handoff_actors.workers.protocol import (
     ForkWorker,
     KillGroup,
@@ -50,6 +51,7 @@ class ZygoteLink:
         self._loop = asyncio.get_running_loop()
         self._reported = reported
         self._lost = lost
+        hold_standard_descriptors()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
@@ -146,6 +148,9 @@ def _start(settings: ZygoteSettings) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
         [sys.executable, "-c", _BOOT, *arguments],
         stdin=subprocess.DEVNULL,
+        # The app may have been started without them.
+        stdout=None if is_inherited(1) else subprocess.DEVNULL,
+        stderr=None if is_inherited(2) else subprocess.DEVNULL,
         pass_fds=[settings.channel, settings.pipe],
         # Ctrl-C in the app's terminal is the app's business.
         start_new_session=True,
