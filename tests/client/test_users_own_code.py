@@ -1,5 +1,6 @@
 """Tests that callbacks, streams, policies and ids of a user's own harm neither a run, nor the others of its session."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NoReturn
@@ -78,16 +79,19 @@ async def test_a_function_whose_id_has_no_text_prints_and_fails_like_others(
     assert "here" in capfd.readouterr().out
 
 
-async def test_on_result_that_raises_ends_the_run_and_names_the_function(session: handoff.Session) -> None:
+@pytest.mark.parametrize("kind", [LookupError, asyncio.CancelledError])
+async def test_on_result_that_raises_ends_the_run_and_names_the_function(
+    session: handoff.Session, kind: type[BaseException]
+) -> None:
     def refuse(function_id: object, value: object) -> NoReturn:
-        raise LookupError(f"no row for {value}")
+        raise kind(f"no row for {value}")
 
     with pytest.raises(
-        handoff.HandoffError, match=r"on_result .* 'one': LookupError.*no row for one"
+        handoff.HandoffError, match=rf"on_result .* 'one': {kind.__name__}.*no row for one"
     ) as error:
         await session.execute_distributed(chain("one"), on_result=refuse)
 
-    assert isinstance(error.value.__cause__, LookupError)
+    assert isinstance(error.value.__cause__, kind)
     assert (await session.execute_distributed(chain("two"))).results["two"] == "two"
 
 

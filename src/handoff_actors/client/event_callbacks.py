@@ -123,7 +123,9 @@ class EventObserver:
         """Pass on one event."""
         try:
             self._observe(event)
-        except Exception:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
             # Exporters and processors are users' code.
             if not self._has_failed:
                 self._has_failed = True

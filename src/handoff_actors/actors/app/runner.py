@@ -346,7 +346,9 @@ class RunnerActor:
                 continue
             try:
                 report(function_id, value)
-            except Exception as error:  # noqa: BLE001 - a user's callback raises what it likes
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - a user's callback raises what it likes
                 raised = f"{type(error).__name__}: {str_of(error)}"
                 self._fail_soon(
                     HandoffError(
@@ -355,7 +357,7 @@ class RunnerActor:
                     error,
                 )
 
-    def _fail_soon(self, error: HandoffError, cause: Exception | None = None) -> None:
+    def _fail_soon(self, error: HandoffError, cause: BaseException | None = None) -> None:
         """End the run, once what is being done now has been; even if that is its end, and it was to end well."""
         error.__cause__ = cause
         if self._refusal is None:
