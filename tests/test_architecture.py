@@ -28,6 +28,7 @@ MAY_CATCH_EVERYTHING = {
     "integrations/calls.py",
     "integrations/metrics_server.py",
     "text.py",
+    "wire/exceptions.py",
     "wire/payload.py",
     "wire/pickling.py",
     "workers/child/evaluation.py",

@@ -131,7 +131,9 @@ def test_a_terminal_has_a_live_bar_and_what_is_printed_goes_above_it(app: App, t
     # The bar is gone; what was printed, and its last line, have stayed.
     assert "━" not in ended
     assert "4/4 done, 1 failed" in ended
-    assert sorted(line for line in lines if line.endswith("waiting")) == ["[n1 0] waiting", "[n2 1] waiting"]
+    waiting = sorted(line for line in lines if line.endswith("waiting"))
+    # Which of the two goes first to which node differs from app to app.
+    assert waiting in (["[n1 0] waiting", "[n2 1] waiting"], ["[n1 1] waiting", "[n2 0] waiting"])
 
 
 def test_runs_at_once_share_the_display(app: App, terminal: Terminal) -> None:
