@@ -44,7 +44,10 @@ class NodeView:
 
     @property
     def spare(self) -> Mapping[str, float]:
-        """Resources not claimed: `capabilities` minus the claims of this run and, as last heard, of all others."""
+        """Resources not claimed: `capabilities` minus the claims of this session's functions and, as last heard, of all others.
+
+        Functions that wait count, too.
+        """
         return MappingProxyType(self._state.spare)
 
     @property
@@ -54,7 +57,7 @@ class NodeView:
 
     @property
     def spare_workers(self) -> int:
-        """Number of workers that no function of this run keeps busy."""
+        """Number of workers that no function keeps busy, or waits for, as far as is known."""
         return self._state.spare_workers
 
     @property
