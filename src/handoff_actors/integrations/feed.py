@@ -1,8 +1,8 @@
 """Turns calls, which come in from any thread, into runs of a session, and the outcomes into results of futures.
 
 Just enough calls are handed over to keep every worker busy for a few milliseconds, and of large ones few; the rest wait
-here, not encoded, where they can still be cancelled. Short functions share a run, which costs far less than one each. A function that takes longer than
-`LONG_S` has a run of its own, so that a failure of its neighbour's run never ends it.
+here, not encoded, where they can still be cancelled. Short functions share a run, which costs far less than one each. A
+function that takes longer than `LONG_S` has a run of its own, so that a failure of its neighbour's run never ends it.
 """
 
 import asyncio

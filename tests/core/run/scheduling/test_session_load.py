@@ -291,6 +291,17 @@ def test_run_that_is_forgotten_leaves_nothing_on_any_node() -> None:
         assert (node.all_busy, node.claims, node.states) == (0, {}, {})
 
 
+def test_room_is_kept_no_longer_for_functions_of_a_node_that_is_gone() -> None:
+    load = SessionLoad()
+    state = node_state(node_up("a"), load)
+    state.recall_sent(3)
+    assert load.recalling == 3
+
+    load.take(NodeDown("a", "it is gone"))
+
+    assert load.recalling == 0
+
+
 def test_functions_of_a_run_that_has_ended_count_until_their_nodes_have_closed_it() -> None:
     load = SessionLoad()
     run = run_of(load, 1, ONE_CORE)

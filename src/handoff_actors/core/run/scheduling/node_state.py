@@ -224,11 +224,11 @@ class NodeState:
     def recall_sent(self, count: int) -> None:
         """Note that so many functions are being asked back."""
         self.recalling = count
-        self.load.session.recalling += count
+        self.load.recalling += count
 
     def recall_answered(self, now: float, *, gave_back: bool) -> None:
         """Note the answer to a recall."""
-        self.load.session.recalling -= self.recalling
+        self.load.recalling -= self.recalling
         self.load.session.is_freed = True
         self.recalling = 0
         if gave_back:

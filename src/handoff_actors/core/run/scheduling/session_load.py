@@ -76,6 +76,8 @@ class NodeLoad:
         self.tie = _scattered(f"{session.salt} {event.name}") if session.salt else 0
         #: What each run of the session has here, in the order in which they learned of the node.
         self.states: dict[RunId, RunOnNode] = {}
+        #: Functions that have been asked back, and not been answered about.
+        self.recalling = 0
         self._trips = 0
         self._least_trip_s = MAX_ROUND_TRIP_S
         self._set_others()
@@ -250,8 +252,6 @@ class SessionLoad:
         self.sent = 0
         #: True if room may have become free that some run has not been told of.
         self.is_freed = False
-        #: Functions that have been asked back, and not been answered about: room is kept for them.
-        self.recalling = 0
         #: Runs that have found no room, by what for.
         self._waiting: dict[Demand, dict[RunId, None]] = {}
         #: Runs that are asked after each change: a user's policy may have declined.
@@ -260,6 +260,11 @@ class SessionLoad:
         #: Names of the nodes that have changed, the latest last, and the number of changes so far.
         self._changes: deque[str] = deque(maxlen=MAX_CHANGES)
         self.version = 0
+
+    @property
+    def recalling(self) -> int:
+        """The number of functions that have been asked back, and not been answered about: room is kept for them."""
+        return sum(load.recalling for load in self.nodes.values())
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
