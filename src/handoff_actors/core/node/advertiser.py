@@ -62,11 +62,12 @@ class Advertiser:
     def _due_at(self, standing: Standing, now: float) -> float:
         if standing == self._said:
             return self._advertised_at + max(self._least_gap_s, LOAD_GAP_S)
-        missing = max(0.0, 1 - self._quick.tokens(now))
+        due_at = self._advertised_at + max(self._least_gap_s, QUICK_GAP_S)
+        if now < due_at:
+            return due_at
+        missing = 1 - self._quick.tokens(now)
         # A token that is there but for rounding is there.
-        is_there = missing < ROUNDING
-        rested_at = now if is_there else now + missing * ADVERT_GAP_S
-        return max(rested_at, self._advertised_at + max(self._least_gap_s, QUICK_GAP_S))
+        return due_at if missing < ROUNDING else now + missing * ADVERT_GAP_S
 
 
 def least_gap_s(members: int) -> float:

@@ -135,6 +135,7 @@ def test_a_function_waits_for_a_worker_or_for_its_claim() -> None:
 def test_changes_are_told_to_those_that_ask_and_all_if_they_ask_late() -> None:
     load = SessionLoad()
     state = node_state(node_up("a"), load)
+    load.is_indexed = True
     before = load.version
     state.add(Index(0), SYNC)
 
@@ -258,6 +259,8 @@ def test_those_with_the_same_needs_are_not_all_asked_in_vain() -> None:
 def test_run_that_waits_no_more_is_not_told() -> None:
     load = SessionLoad()
     load.take(node_up("idle", {}, workers=4))
+    for number in (1, 2):
+        load.begin(RunId(number), is_asked_always=False)
     load.wait(RunId(1), {(CPU.key, None), (SYNC.key, "a")})
     load.wait(RunId(2), {(SYNC.key, "a")})
     load.wait(RunId(1), {(SYNC.key, "a")})

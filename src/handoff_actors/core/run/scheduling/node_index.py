@@ -79,6 +79,7 @@ class NodeIndexes:
     def __init__(self, nodes: Iterable[NodeState], session: SessionLoad) -> None:
         self._nodes = {node.name: node for node in nodes}
         self._session = session
+        session.is_indexed = True
         #: The number of changes of the session's nodes that the indexes have taken in.
         self._version = session.version
         #: By class: nodes that could start a function at once, and nodes that may queue one.

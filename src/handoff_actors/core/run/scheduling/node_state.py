@@ -136,7 +136,7 @@ class NodeState:
 
     def fits(self, need: RequirementClass) -> bool:
         """True if a function of that class could start at once."""
-        return self.has_python_for(need) and self.load.fits(need)
+        return (not need.python or need.python == self.offer.python) and self.load.fits(need)
 
     def may_queue(self, need: RequirementClass) -> bool:
         """True if the node may be sent one more function of that class, to start later."""
@@ -179,9 +179,22 @@ class NodeState:
             self.progress_at = now
         self.sent[index] = need
         self.counts[need.number] = self.counts.get(need.number, 0) + 1
-        for resource, amount in need.cost.items():
-            self.mine[resource] = self.mine.get(resource, 0.0) + amount
-        self.load.add(need)
+        # Every function passes here and through `remove`: so the load has no methods of its own for that.
+        load = self.load
+        if need.is_async:
+            load.coroutines += 1
+        else:
+            load.busy += 1
+            load.unclaimed += need.claims_no_cpu
+        if need.cost:
+            mine, claims = self.mine, load.claims
+            for resource, amount in need.cost.items():
+                mine[resource] = mine.get(resource, 0.0) + amount
+                claims[resource] = claims.get(resource, 0.0) + amount
+        session = load.session
+        session.sent += 1
+        if session.is_indexed:
+            session.changed(self.name)
 
     def add_follower(self, index: Index, need: RequirementClass) -> None:
         """Add a function that is being sent fused behind another one, without a claim of its own."""
@@ -200,11 +213,25 @@ class NodeState:
             self.followers.discard(index)
             return
         self.counts[need.number] -= 1
-        for resource, amount in need.cost.items():
-            self.mine[resource] -= amount
-        if not self.sent:
-            self.mine.clear()
-        self.load.remove(need)
+        load = self.load
+        if need.is_async:
+            load.coroutines -= 1
+        else:
+            load.busy -= 1
+            load.unclaimed -= need.claims_no_cpu
+        if need.cost:
+            mine, claims = self.mine, load.claims
+            for resource, amount in need.cost.items():
+                mine[resource] -= amount
+                claims[resource] -= amount
+            if not self.sent:
+                mine.clear()
+            if not (load.busy or load.coroutines):
+                claims.clear()
+        session = load.session
+        session.is_freed = True
+        if session.is_indexed:
+            session.changed(self.name)
 
     def clear(self) -> None:
         """Remove all functions: the node has closed the run, or is gone."""

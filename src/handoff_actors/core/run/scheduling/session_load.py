@@ -65,11 +65,12 @@ class NodeLoad:
         self.others: Resources = {}
         self.others_busy = 0
         self._others_unclaimed = 0.0
-        #: The same of this session, counted from when a function is sent until its end is known.
+        #: The same of this session, counted by `NodeState` from when a function is sent until its end is known.
         self.claims: Resources = {}
         self.busy = 0
-        self._unclaimed = 0
         self.coroutines = 0
+        #: Sync functions of this session that claim no cores.
+        self.unclaimed = 0
         #: True after the node has returned functions without being asked, until its next advert: no more are sent.
         self.is_paused = False
         #: Breaks ties between nodes, the highest first.
@@ -111,37 +112,10 @@ class NodeLoad:
 
     # --- What the session has here ------------------------------------------------------------------------------
 
-    def add(self, need: RequirementClass) -> None:
-        """Count a function that is being sent."""
-        if need.is_async:
-            self.coroutines += 1
-        else:
-            self.busy += 1
-            if need.claims_no_cpu:
-                self._unclaimed += 1
-        for resource, amount in need.cost.items():
-            self.claims[resource] = self.claims.get(resource, 0.0) + amount
-        self.session.sent += 1
-        self.changed()
-
-    def remove(self, need: RequirementClass) -> None:
-        """Count a function no more."""
-        if need.is_async:
-            self.coroutines -= 1
-        else:
-            self.busy -= 1
-            if need.claims_no_cpu:
-                self._unclaimed -= 1
-        for resource, amount in need.cost.items():
-            self.claims[resource] -= amount
-        if not (self.busy or self.coroutines):
-            self.claims.clear()
-        self.session.is_freed = True
-        self.changed()
-
     def changed(self) -> None:
         """Note that the load, or what some run may send, is another now."""
-        self.session.changed(self.name)
+        if self.session.is_indexed:
+            self.session.changed(self.name)
 
     def drop_if_empty(self, run: RunId) -> None:
         """Drop a run that sends nothing more, and has nothing here."""
@@ -193,7 +167,7 @@ class NodeLoad:
                 left = self.free(resource) - adding * amount
                 if resource == "cpu":
                     # A function that claims no core takes one nevertheless.
-                    left -= self._unclaimed + self._others_unclaimed
+                    left -= self.unclaimed + self._others_unclaimed
                 share = min(share, left / total)
         if "cpu" in cost or (cost and is_async):
             return 0.0 if share == float("inf") else share
@@ -202,8 +176,10 @@ class NodeLoad:
 
     def fits(self, need: RequirementClass) -> bool:
         """True if one more function of that class could start at once."""
-        if not need.is_async and self.all_busy >= self.most_at_once(need):
-            return False
+        if not need.is_async:
+            offer = self.offer
+            if self.busy + self.others_busy >= (offer.most_workers if need.cost else offer.workers):
+                return False
         for resource, amount in need.cost.items():  # noqa: SIM110 - a loop is faster, and this runs for every function
             if amount > self.free(resource) + TOLERANCE:
                 return False
@@ -257,7 +233,9 @@ class SessionLoad:
         #: Runs that are asked after each change: a user's policy may have declined.
         self._asked_always: dict[RunId, None] = {}
         self._runs: dict[RunId, None] = {}
-        #: Names of the nodes that have changed, the latest last, and the number of changes so far.
+        #: True once some run keeps indexes of nodes, and has to know which ones change.
+        self.is_indexed = False
+        #: Names of the nodes that have changed since then, the latest last, and the number of changes.
         self._changes: deque[str] = deque(maxlen=MAX_CHANGES)
         self.version = 0
 
@@ -321,7 +299,9 @@ class SessionLoad:
 
     def end(self, run: RunId) -> None:
         """Note that a run sends nothing more. What it has on nodes counts until they have closed it."""
-        self._runs.pop(run, None)
+        if run not in self._runs:
+            return
+        del self._runs[run]
         self._asked_always.pop(run, None)
         self.wait(run, set())
         for load in self.nodes.values():
