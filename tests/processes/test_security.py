@@ -20,6 +20,7 @@ from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.jobs import Job, Template
 from handoff_actors.wire.messages.members import Hello
 from handoff_actors.wire.messages.runs import Assign
+from handoff_actors.wire.payload import joined_code
 from handoff_actors.wire.versions import VERSION
 from tests.daemons import Daemon, Daemons
 
@@ -121,8 +122,9 @@ class Hostile:
 def hostile_frame(file: Path) -> bytes:
     """A function whose code, constants and argument are each a hostile pickle."""
     bad = pickle.dumps(Hostile(file))
+    code = joined_code(bad, ())
     template = Template(
-        0, b"digest", by_reference=False, code=bad, is_async=False, as_list=False, cost={}, timeout=None
+        0, b"digest", by_reference=False, code=code, is_async=False, as_list=False, cost={}, timeout=None
     )
     hello = Hello(PROTOCOL, VERSION, PYTHON, "stranger", None)
     return encode([hello, Assign(RunId(1), [template], [Job(0, 1, 0, [bad], bad)])])

@@ -31,6 +31,7 @@ from handoff_actors.wire.payload import (
     encode,
     encode_call,
     encode_code,
+    joined_code,
     load_code,
 )
 
@@ -328,8 +329,13 @@ def test_refusal_of_code_names_what_it_captures() -> None:
     [
         (True, b"no_such_module:work", "function 'work' needs module 'no_such_module'.*install it"),
         (True, b"math:no_such", "module 'math' has no function 'no_such'"),
-        (False, b"\x80\x05cno_such_module\nwork\n.", "needs module 'no_such_module'.*install it"),
+        (
+            False,
+            joined_code(b"\x80\x05cno_such_module\nwork\n.", ()),
+            "needs module 'no_such_module'.*install it",
+        ),
         (False, b"junk", "a function cannot be unpickled"),
+        (False, joined_code(b"junk", ()), "a function cannot be unpickled"),
     ],
 )
 def test_code_that_cannot_be_loaded_says_why(by_reference: bool, code: bytes, reason: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from handoff_actors.errors import SerializationError
-from handoff_actors.wire import pickling
+from handoff_actors.wire import by_value_pickler, pickling
 from handoff_actors.wire.payload import Sealed, decode, encode, encode_code, load_code
 from handoff_actors.wire.pickling import BULKY_NBYTES, has_code, pickled
 
@@ -32,7 +32,7 @@ def test_values_with_large_parts_come_back_equal(value: Any) -> None:
 
 
 def test_name_within_large_bytes_is_no_reason_to_pickle_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickling, "_ValuePickler", None)
+    monkeypatch.setattr(pickling, "ByValuePickler", None)
 
     assert pickled(b"__main__" + BULK)[0]
 
@@ -107,7 +107,7 @@ def test_pickles_without_code_are_for_any_python(value: Any) -> None:
 
 
 def test_code_of_another_python_is_refused_and_both_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickling, "PYTHON", "3.99")
+    monkeypatch.setattr(by_value_pickler, "PYTHON", "3.99")
     _, by_reference, code = encode_code(scaled(2))
     value = encode([scaled(2)]).to_bytes()
     monkeypatch.undo()

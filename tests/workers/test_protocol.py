@@ -67,8 +67,10 @@ _JOB = Job(
 
 def test_each_message_to_a_worker_arrives_as_it_was_sent() -> None:
     sent: list[ToWorker] = [
-        DefineTemplate(RUN, 0, b"digest", True, None, False, True, 2, 30, {b"NAME": b"value"}, b"/there", 9),
-        DefineTemplate(RUN, 1, b"digest", False, b"code", True, False, 1, None, None, b"", None),
+        DefineTemplate(
+            RUN, 0, b"digest", True, None, False, True, 2, 30, {b"NAME": b"value"}, b"/there", 9, "s1"
+        ),
+        DefineTemplate(RUN, 1, b"digest", False, b"code", True, False, 1, None, None, b"", None, ""),
         QueueJobs(RUN, ()),
         DropTemplates(RUN),
         ExposeDevices("0,1"),

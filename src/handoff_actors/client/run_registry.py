@@ -69,6 +69,8 @@ class RunRegistry:
         self._known: WeakValueDictionary[RunId, RunnerActor] = WeakValueDictionary()
         #: Names of the nodes that a run may use; None: all.
         self._allowed: dict[RunId, Collection[str] | None] = {}
+        #: Code by value has its globals in common within a session.
+        self._session = secrets.token_hex(8)
         self._durations = Durations()
         self._load = _new_load()
         self._will_tell_of_room = False
@@ -106,7 +108,7 @@ class RunRegistry:
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
         async with callback as notify, instrumentation.watch(plan) as watch, resuming as resumption:
-            encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules)
+            encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules, self._session)
             watching = watch.observer(notify)
             on_event = None if watching is None else EventObserver(watching, plan.dag_id)
             now = asyncio.get_running_loop().time()

@@ -13,14 +13,14 @@ from typing import Any, Final, TypeVar
 from handoff_actors.errors import SerializationError
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.wire.exceptions import encode_exception
-from handoff_actors.wire.payload import Sealed
+from handoff_actors.wire.loaded_code import LoadedCode
+from handoff_actors.wire.namespaces import current
+from handoff_actors.wire.payload import Sealed, encode_code
 
 T = TypeVar("T")
 
 #: Types that certainly can be encoded and decoded, and cost least as they are.
 _PLAIN: Final = frozenset({int, float, bool, str, bytes, type(None)})
-#: By executor: None, or the outcome that tells of its initializer's failure in this process.
-_initialized: dict[str, "CallOutcome | None"] = {}
 
 
 class Kind(IntEnum):
@@ -48,9 +48,10 @@ class Initializer:
 
     def failure(self) -> CallOutcome | None:
         """Call it, unless it was called before in this process; return the outcome of its failure, or None."""
-        if self._executor not in _initialized:
-            _initialized[self._executor] = self._attempt()
-        return _initialized[self._executor]
+        initialized: dict[str, CallOutcome | None] = current().initialized
+        if self._executor not in initialized:
+            initialized[self._executor] = self._attempt()
+        return initialized[self._executor]
 
     def _attempt(self) -> CallOutcome | None:
         try:
@@ -64,23 +65,25 @@ class Initializer:
 class SealedCall:
     """A user's function, as workers get it."""
 
-    def __init__(self, fn: Sealed, initializer: Initializer | None) -> None:
+    #: See wire.captures: `open` gives each call what the function captures.
+    _keeps_captures_pristine = True
+
+    def __init__(self, by_reference: bool, fn: bytes, initializer: Initializer | None) -> None:
+        self._by_reference = by_reference
         self._fn = fn
         self._initializer = initializer
-        self._opened: Callable[..., Any] | None = None
+        self._loaded = LoadedCode(by_reference=by_reference, encoded=fn)
 
     def open(self) -> Callable[..., Any]:
-        """Decode the function. Raises SerializationError, each time."""
-        if self._opened is None:
-            self._opened = self._fn.open()
-        return self._opened
+        """Give the function for one call. Raises SerializationError, each time."""
+        return self._loaded.load()
 
     def refusal(self) -> CallOutcome | None:
         """Return the outcome of any call, if the initializer has failed, else None."""
         return None if self._initializer is None else self._initializer.failure()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SealedCall, (self._fn, self._initializer)
+        return SealedCall, (self._by_reference, self._fn, self._initializer)
 
 
 def call(code: SealedCall, arguments: Sealed) -> CallOutcome:
@@ -124,7 +127,8 @@ def _prepared(code: SealedCall, arguments: Sealed) -> CallOutcome | Callable[[],
 
 def caller_of(fn: Callable[..., object], initializer: Initializer | None) -> Callable[..., object]:
     """Wrap `fn` for a DAG, so that its outcome is returned and never raised. Raises SerializationError."""
-    code = SealedCall(Sealed.of(fn), initializer)
+    _, by_reference, encoded = encode_code(fn)
+    code = SealedCall(by_reference, encoded, initializer)
     # A partial of a plain function is what the DAG checks fastest.
     return partial(call_async if is_coroutine_code(fn) else call, code)
 

@@ -14,8 +14,8 @@ from handoff_actors.text import (
     str_of,
     type_name_of,
 )
+from handoff_actors.wire.by_value_pickler import PROTOCOL
 from handoff_actors.wire.payload import decode, encode
-from handoff_actors.wire.pickling import PROTOCOL
 
 #: Bytes of an exception that is sent as it is; of a larger one only the text is sent.
 MOST_OF_EXCEPTION_NBYTES: Final = 4 * 2**20

@@ -14,7 +14,15 @@ import inspect
 import pickle
 import struct
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from itertools import islice
 from mmap import mmap
 from types import FunctionType, ModuleType
@@ -24,11 +32,11 @@ import cloudpickle
 
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.text import repr_of, str_of, type_name_of
+from handoff_actors.wire.by_value_pickler import MAINS, Piece, pickled_code
+from handoff_actors.wire.namespaces import Group, current, decoded_groups, encoded_groups
 from handoff_actors.wire.pickling import (
-    Piece,
     PositionOf,
     pickled,
-    pickled_by_value,
     pickled_without,
     unpickled,
 )
@@ -37,6 +45,8 @@ _PICKLE: Final = pickle.PROTO[0]
 _MAGIC: Final = b"HB"
 _HEADER: Final = struct.Struct("<2sxxIQ")
 _ALIGNMENT: Final = 64
+#: Length of the globals that code by value begins with.
+_GROUPS_NBYTES: Final = struct.Struct("<Q")
 #: Depth and width of the search for the part that cannot be pickled.
 _SEARCH_DEPTH: Final = 8
 _SEARCH_WIDTH: Final = 1000
@@ -283,9 +293,10 @@ def _summary(error: BaseException) -> str:
 # --- Code -------------------------------------------------------------------------------------------------------
 
 
-def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
+def encode_code(code: Callable[..., Any], session: str = "") -> tuple[bytes, bool, bytes]:
     """Return (digest, by_reference, bytes): importable code by reference, all other code by value.
 
+    Digests of code by value differ between sessions, as its globals do.
     Raises SerializationError, which names the captured value that cannot be pickled; also if the bytes are too many.
     """
     reference = _reference(code)
@@ -293,7 +304,7 @@ def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
         encoded = reference.encode()
     else:
         try:
-            encoded = pickled_by_value(code)
+            encoded = joined_code(*pickled_code(code))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -307,23 +318,59 @@ def encode_code(code: Callable[..., Any]) -> tuple[bytes, bool, bytes]:
     # With OpenSSL it takes 3 ms to import, for which new workers would wait; they encode no code.
     from hashlib import blake2b  # noqa: PLC0415
 
-    digest = blake2b(encoded, digest_size=16, person=b"reference" if reference else b"value").digest()
+    person, salt = (b"reference", b"") if reference else (b"value", session.encode())
+    digest = blake2b(encoded, digest_size=16, person=person, salt=salt).digest()
     return digest, reference is not None, encoded
+
+
+def joined_code(main: bytes, groups: Sequence[Group]) -> bytes:
+    """Join a pickle of code by value and the globals that it needs."""
+    encoded = encoded_groups(groups)
+    return b"".join((_GROUPS_NBYTES.pack(len(encoded)), encoded, main))
+
+
+def split_code(code: bytes) -> tuple[bytes, list[Group]]:
+    """Undo `joined_code`. Raises SerializationError."""
+    start = _GROUPS_NBYTES.size
+    try:
+        end = start + _GROUPS_NBYTES.unpack_from(code)[0]
+        return code[end:], decoded_groups(code[start:end])
+    except Exception as error:
+        raise _unloadable(error) from error
 
 
 def load_code(by_reference: bool, code: bytes) -> Callable[..., Any]:
     """Load the function that `encode_code` has encoded. Raises SerializationError."""
     if by_reference:
         return _load_reference(code.decode())
+    main, groups = split_code(code)
+    bring_globals(groups)
+    return load_main(main)
+
+
+def bring_globals(groups: Sequence[Group]) -> list[Group]:
+    """Have the globals that code by value needs, and give them as they are known now. Raises SerializationError."""
     try:
-        loaded: Callable[..., Any] = pickle.loads(code)
-    except ModuleNotFoundError as error:
-        raise SerializationError(
-            f"a function needs module {error.name!r}, which this node cannot import: {WAYS_TO_A_MODULE}"
-        ) from error
+        return current().bring(groups)
     except Exception as error:
-        raise SerializationError(f"a function cannot be unpickled: {_summary(error)}") from error
+        raise _unloadable(error) from error
+
+
+def load_main(main: bytes) -> Callable[..., Any]:
+    """Load code by value whose globals are there. Raises SerializationError."""
+    try:
+        loaded: Callable[..., Any] = pickle.loads(main)
+    except Exception as error:
+        raise _unloadable(error) from error
     return loaded
+
+
+def _unloadable(error: Exception) -> SerializationError:
+    if isinstance(error, ModuleNotFoundError):
+        return SerializationError(
+            f"a function needs module {error.name!r}, which this node cannot import: {WAYS_TO_A_MODULE}"
+        )
+    return SerializationError(f"a function cannot be unpickled: {_summary(error)}")
 
 
 def _reference(code: Callable[..., Any]) -> str | None:
@@ -347,7 +394,7 @@ def _is_importable(module_name: str) -> bool:
     """True if the import system finds this very module: not `__main__`, nor one that was made up or loaded by hand."""
     module = sys.modules.get(module_name)
     spec = getattr(module, "__spec__", None)
-    if module_name == "__main__" or spec is None:
+    if module_name in MAINS or spec is None:
         return False
     parent, _, _ = module_name.rpartition(".")
     if parent and not _is_importable(parent):

@@ -69,6 +69,8 @@ class DefineTemplate(NamedTuple):
     directory: bytes
     #: The stored value with what is in the directory, for nodes that lack it.
     package: Index | None
+    #: Code by value of one session shares its globals.
+    session: str
     tag: int = 1
 
 

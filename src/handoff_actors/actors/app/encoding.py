@@ -59,13 +59,17 @@ class _Parts(Struct):
 
 
 async def encode_program(
-    plan: Plan, inline_limit: int, log_level: int | None = None, by_value: Sequence[ModuleType] = ()
+    plan: Plan,
+    inline_limit: int,
+    log_level: int | None = None,
+    by_value: Sequence[ModuleType] = (),
+    session: str = "",
 ) -> Encoded:
-    """The program of a plan; `by_value` are modules that nodes may lack.
+    """The program of a plan; `by_value` are modules that nodes may lack, `session` at most 16 characters.
 
     Raises SerializationError, which names the function.
     """
-    encoder = _Encoder(plan, inline_limit, log_level, by_value)
+    encoder = _Encoder(plan, inline_limit, log_level, by_value, session)
     await encoder.encode()
     program = Program(
         plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.affinity()
@@ -75,12 +79,18 @@ async def encode_program(
 
 class _Encoder:
     def __init__(
-        self, plan: Plan, inline_limit: int, log_level: int | None, by_value: Sequence[ModuleType]
+        self,
+        plan: Plan,
+        inline_limit: int,
+        log_level: int | None,
+        by_value: Sequence[ModuleType],
+        session: str,
     ) -> None:
         self._plan = plan
         self._inline_limit = inline_limit
         self._log_level = log_level
         self._by_value = by_value
+        self._session = session
         self._environments: dict[Environment, TemplateEnvironment] = {}
         #: Code is not the same in two runs where it imports from a directory: that may have changed in between.
         self._salt = b""
@@ -98,7 +108,7 @@ class _Encoder:
             owner = partial(_first, plan, plan.template_of, number)
             key = id(spec.code)
             if key not in codes:
-                codes[key] = self._named(owner, "its code", encode_code, spec.code)
+                codes[key] = self._named(owner, "its code", encode_code, spec.code, self._session)
             parts.templates.append(self._template(number, spec, codes[key]))
             await breathe(number)
         await self._encode_constants()
@@ -177,6 +187,7 @@ class _Encoder:
             spec.timeout,
             self._log_level,
             environment,
+            self._session,
         )
 
     def _environment(self, asked_for: Environment) -> TemplateEnvironment:

@@ -87,6 +87,8 @@ class Template(Message, frozen=True):
     log_level: Count | None = None
     #: None: the node's own.
     environment: TemplateEnvironment | None = None
+    #: The session: code by value of one session shares its globals in each worker.
+    session: str = ""
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the

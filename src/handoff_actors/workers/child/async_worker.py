@@ -14,6 +14,7 @@ import uvloop
 
 from handoff_actors.ids import RunId
 from handoff_actors.store.mappings import KEPT_S
+from handoff_actors.wire.namespaces import enter
 from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
@@ -130,6 +131,8 @@ class AsyncWorker:
         result = await self._evaluation.call(
             run, templates, job[JOB_TEMPLATE], job[JOB_ARGS], job[JOB_CONSTANTS]
         )
+        # Coroutines of other sessions have run meanwhile.
+        enter(templates[job[JOB_TEMPLATE]].namespaces)
         return self._evaluation.keep(run, index, attempt, result)
 
     def _ended(self, key: JobKey, started: float, task: asyncio.Task[bytes | int]) -> None:

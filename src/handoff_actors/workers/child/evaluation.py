@@ -6,6 +6,7 @@ from typing import Any, assert_never
 from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError
 from handoff_actors.text import MOST_OF_REASON, encodable, shortened
 from handoff_actors.wire.exceptions import describe_exception, encode_exception
+from handoff_actors.wire.namespaces import enter
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
 from handoff_actors.workers.child.store import InputNotStored, StoreFailed, WorkerStore
@@ -68,6 +69,7 @@ class Evaluation:
         Raises UserRaised, SerializationError, InputNotStored.
         """
         template = templates[number]
+        enter(template.namespaces)
         code = template.code.load()
         values = []
         for arg in args:

@@ -1,50 +1,40 @@
 """Templates in a worker: code and settings that jobs of a run have in common."""
 
 import os
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from types import FunctionType
-from typing import Any, Final
+from typing import Final
+from weakref import WeakValueDictionary
 
 from handoff_actors.lru import LruCache
 from handoff_actors.moving_average import UNKNOWN
-from handoff_actors.wire.payload import load_code
+from handoff_actors.wire.loaded_code import LoadedCode
+from handoff_actors.wire.namespaces import Namespaces
 from handoff_actors.workers.child.environments import JobEnvironment
 from handoff_actors.workers.child.records import log_from
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, DefineTemplate
 
 #: How quickly the estimate follows when calls get faster.
 DECAY: Final = 0.2
+#: Sessions whose globals a worker keeps, besides those whose code it keeps.
+_SESSIONS_KEPT: Final = 16
 
 
-class CachedCode:
-    """A user's function, loaded when it is first needed, so that a failure to load is its job's."""
+class CachedCode(LoadedCode):
+    """A user's function, kept for later runs."""
 
-    __slots__ = ("_by_reference", "_encoded", "_function", "seconds")
+    __slots__ = ("seconds",)
 
     def __init__(self, *, by_reference: bool, encoded: bytes) -> None:
-        self._by_reference = by_reference
-        self._encoded = encoded
-        self._function: Callable[..., Any] | None = None
+        super().__init__(by_reference=by_reference, encoded=encoded)
         #: The duration of a call. Rises at once, falls slowly; infinite before the first call.
         self.seconds = UNKNOWN
-
-    def load(self) -> Callable[..., Any]:
-        """Give the function. Raises SerializationError, each time."""
-        if self._function is None:
-            function = load_code(self._by_reference, self._encoded)
-            if not self._by_reference:
-                _publish_main(function)
-            self._function = function
-            self._encoded = b""
-        return self._function
 
 
 class LoadedTemplate:
     """A run's template."""
 
-    __slots__ = ("as_list", "claims_memory", "code", "environment", "sends_output", "threads")
+    __slots__ = (
+        "as_list", "claims_memory", "code", "environment", "namespaces", "sends_output", "threads"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,6 +45,7 @@ class LoadedTemplate:
         threads: int,
         sends_output: bool,
         environment: JobEnvironment | None,
+        namespaces: Namespaces,
     ) -> None:
         self.code = code
         self.as_list = as_list
@@ -64,6 +55,8 @@ class LoadedTemplate:
         #: The app wants the output of its functions.
         self.sends_output = sends_output
         self.environment = environment
+        #: The globals of code by value of its session.
+        self.namespaces = namespaces
 
 
 class LoadedTemplates:
@@ -71,6 +64,9 @@ class LoadedTemplates:
 
     def __init__(self) -> None:
         self._codes: LruCache[bytes, CachedCode] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
+        #: By session. Those that code is kept of are there as long as the code, whose globals they are.
+        self._namespaces: WeakValueDictionary[str, Namespaces] = WeakValueDictionary()
+        self._recent: LruCache[str, Namespaces] = LruCache(_SESSIONS_KEPT)
         self._runs: dict[int, dict[int, LoadedTemplate]] = {}
         #: Templates of a run that ask for the same environment share it: from one to the other nothing changes.
         self._environments: dict[int, list[JobEnvironment]] = {}
@@ -91,6 +87,7 @@ class LoadedTemplates:
             threads=message.threads,
             sends_output=message.log_level is not None,
             environment=self._environment(message),
+            namespaces=self._namespaces_of(message.session),
         )
 
     def of(self, run: int) -> dict[int, LoadedTemplate]:
@@ -101,6 +98,13 @@ class LoadedTemplates:
         """Drop the run's templates; jobs that are already queued keep theirs."""
         self._runs.pop(run, None)
         self._environments.pop(run, None)
+
+    def _namespaces_of(self, session: str) -> Namespaces:
+        known = self._namespaces.get(session)
+        if known is None:
+            known = self._namespaces[session] = Namespaces()
+        self._recent.put(session, known)
+        return known
 
     def _environment(self, message: DefineTemplate) -> JobEnvironment | None:
         if message.variables is None:
@@ -113,19 +117,3 @@ class LoadedTemplates:
                 return environment
         known.append(JobEnvironment(message.run, variables, directory, message.package))
         return known[-1]
-
-
-def _publish_main(function: Callable[..., Any]) -> None:
-    """Let the functions and classes of the app's `__main__` that came with `function` be found by name here.
-
-    Without it a user's function could not hand them to a process pool, which pickles by name.
-    """
-    if not isinstance(function, FunctionType) or function.__module__ != "__main__":
-        return
-    main = vars(sys.modules["__main__"])
-    for value in (function, *function.__globals__.values()):
-        # Globals are any objects, whose __getattr__ answers or raises what it likes.
-        with suppress(Exception):
-            name = getattr(value, "__qualname__", "")
-            if getattr(value, "__module__", None) == "__main__" and name.isidentifier():
-                main[name] = value

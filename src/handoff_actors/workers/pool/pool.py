@@ -383,6 +383,7 @@ def _definition(run: RunId, template: Template, code: bytes | None) -> DefineTem
         variables=None if environment is None else environment.variables,
         directory=b"" if environment is None else environment.directory,
         package=None if package is None else package.index,
+        session=template.session,
     )
 
 

@@ -1,0 +1,486 @@
+"""Pickling of functions and classes by value, with the globals that they come to use beside them.
+
+A function in a pickle names its namespace, see `wire.namespaces`; a class or function that is a global of a module which
+travels by value is itself only named. So a pickle is made in two steps: the value, and then one group for each global that
+it needs, until no group needs another one. Globals whose values refer to one another in a circle make up one group.
+"""
+
+import pickle
+import sys
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Final
+
+import cloudpickle
+from cloudpickle.cloudpickle import _dynamic_class_reduce
+
+from handoff_actors.errors import VersionMismatch
+from handoff_actors.wire.functools_objects import (
+    LruCacheWrapper,
+    is_single_dispatch,
+    reduce_cached_property,
+    reduce_lru_cache,
+    reduce_single_dispatch,
+)
+from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.wire.namespaces import (
+    MAIN,
+    GlobalName,
+    Group,
+    bring,
+    current,
+    encoded_groups,
+    global_of,
+    globals_of,
+    module_of,
+)
+
+PROTOCOL: Final = 5
+#: Names of the module that a program was started as: multiprocessing's children have it under the second one.
+MAINS: Final = frozenset({MAIN, "__mp_main__"})
+#: Attributes of a module that its functions may need besides their globals. Not its file, which is not where they arrive.
+_FACTS: Final = ("__name__", "__package__", "__path__")
+_NOT_STATE: Final = (
+    type(None), bool, int, float, complex, str, bytes, type, FunctionType, BuiltinFunctionType, ModuleType,
+)  # fmt: skip
+
+Piece = bytes | bytearray
+#: By type: a function that stands in for `__reduce__` of objects of exactly this type.
+Reducers = Mapping[type, Callable[[Any], Any]]
+
+
+class Pieces:
+    """The file that a pickler writes to; it keeps large bytes as they are."""
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.write = pieces.append
+
+
+# --- Globals ----------------------------------------------------------------------------------------------------------
+
+
+class GlobalsEncoder:
+    """Encodes the globals that code by value needs."""
+
+    def __init__(self) -> None:
+        self._needed: dict[GlobalName, None] = {}
+        self._namespaces: dict[str, dict[str, Any]] = {}
+        #: Globals with a state, by identity.
+        self._names: dict[int, GlobalName] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """True while nothing has been needed."""
+        return not self._needed
+
+    def namespace_of(self, variables: dict[str, Any]) -> str | None:
+        """Give the name of the module whose dictionary this is; None if no module's."""
+        name = variables.get("__name__")
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        if module is None or vars(module) is not variables:
+            return None
+        key = MAIN if name in MAINS else str(name)
+        self._enter(key, variables)
+        return key
+
+    def need(self, name: GlobalName) -> None:
+        """Note that a global has to be there where the code arrives."""
+        if name not in self._needed:
+            self._needed[name] = None
+            if name[0] not in self._namespaces:
+                self._enter(name[0], vars(sys.modules[name[0]]))
+
+    def name_of(self, value: object) -> GlobalName | None:
+        """Give the name of a global that has a state and is this very object."""
+        return self._names.get(id(value))
+
+    def has_states(self, others_than: Collection[GlobalName]) -> bool:
+        """True if there are globals with a state besides these."""
+        return any(name not in others_than for name in self._names.values())
+
+    def groups(self) -> list[Group]:
+        """Encode everything that is needed, in an order in which each group follows those that it refers to.
+
+        Raises the errors of cloudpickle, or of a value.
+        """
+        drafts: dict[GlobalName, _Draft] = {}
+        # Encoding one global may show that others are needed.
+        while missing := [name for name in self._needed if name not in drafts]:
+            for name in missing:
+                known = current().group_of(name, self._value(name))
+                drafts[name] = _Draft.of_group(known) if known is not None else self._draft((name,))
+                for needed in drafts[name].needs:
+                    self.need(needed)
+        groups: dict[GlobalName, Group] = {}
+        for circle in _circles({name: draft.refers_to for name, draft in drafts.items()}):
+            draft = drafts[circle[0]] if len(circle) == 1 else self._draft(tuple(sorted(circle)))
+            group = draft.group({name: groups[name].digest for name in draft.refers_to if name in groups})
+            groups.update(dict.fromkeys(draft.names, group))
+        return list(dict.fromkeys(groups.values()))
+
+    def _draft(self, names: tuple[GlobalName, ...]) -> "_Draft":
+        pieces: list[Piece] = []
+        if self.has_states(names):
+            pickler: ByValuePickler = _GroupPickler(Pieces(pieces), self, names)
+        else:
+            # Faster, as it is not asked about every part.
+            pickler = ByValuePickler(Pieces(pieces), None, self, inline=names)
+        pickler.dump(tuple(map(self._value, names)))
+        return _Draft(names, pickler.referred, pickler.needs, b"".join(pieces))
+
+    def _value(self, name: GlobalName) -> Any:
+        return self._namespaces[name[0]][name[1]]
+
+    def _enter(self, key: str, variables: dict[str, Any]) -> None:
+        if key in self._namespaces:
+            return
+        self._namespaces[key] = variables
+        for name, value in variables.items():
+            # Not `isinstance`, which asks users' objects for their class.
+            if not issubclass(type(value), _NOT_STATE) and not name.startswith("__"):
+                self._names.setdefault(id(value), (key, name))
+
+
+class _Draft:
+    """A group without its digest."""
+
+    def __init__(
+        self,
+        names: tuple[GlobalName, ...],
+        refers_to: Collection[GlobalName],
+        needs: Collection[GlobalName],
+        encoded: bytes,
+        known: Group | None = None,
+    ) -> None:
+        self.names = names
+        #: Globals whose values are part of the value.
+        self.refers_to = [name for name in refers_to if name not in names]
+        self.needs = [name for name in needs if name not in names]
+        self._encoded = encoded
+        self._known = known
+
+    @classmethod
+    def of_group(cls, group: Group) -> "_Draft":
+        """A group that has come as it is."""
+        return cls(group.names, (), group.needs, b"", group)
+
+    def group(self, digests: Mapping[GlobalName, bytes]) -> Group:
+        """Give the group; `digests` are those of the groups that it refers to."""
+        if self._known is not None:
+            return self._known
+        # As in wire.payload: with OpenSSL it takes 3 ms to import, and workers rarely need it.
+        from hashlib import blake2b  # noqa: PLC0415
+
+        digest = blake2b(self._encoded, digest_size=16)
+        for name in sorted(digests):
+            digest.update(digests[name])
+        return Group(self.names, digest.digest(), tuple(self.needs), self._encoded)
+
+
+def _circles(refers_to: Mapping[GlobalName, Sequence[GlobalName]]) -> Iterator[list[GlobalName]]:
+    """Yield the strongly connected components, each after those that it refers to.
+
+    Source: R. Tarjan, "Depth-first search and linear graph algorithms", 1972.
+    """
+    index: dict[GlobalName, int] = {}
+    lowest: dict[GlobalName, int] = {}
+    path: list[GlobalName] = []
+    for root in refers_to:
+        if root in index:
+            continue
+        index[root] = lowest[root] = len(index)
+        path.append(root)
+        visits = [(root, iter(refers_to[root]))]
+        while visits:
+            name, rest = visits[-1]
+            other = next((other for other in rest if other not in index or other in path), None)
+            if other is None:
+                visits.pop()
+                if visits:
+                    lowest[visits[-1][0]] = min(lowest[visits[-1][0]], lowest[name])
+                if lowest[name] == index[name]:
+                    start = path.index(name)
+                    yield path[start:]
+                    del path[start:]
+            elif other in index:
+                lowest[name] = min(lowest[name], index[other])
+            else:
+                index[other] = lowest[other] = len(index)
+                path.append(other)
+                visits.append((other, iter(refers_to[other])))
+
+
+# --- Names ------------------------------------------------------------------------------------------------------------
+
+
+def travels_by_value(module: str) -> bool:
+    """True if others can't import a module: the one that the program was started as, and those that users have registered."""
+    return module in MAINS or _is_registered(module)
+
+
+def _is_registered(module: str) -> bool:
+    registered = cloudpickle.list_registry_pickle_by_value()
+    return bool(registered) and any(module == name or module.startswith(f"{name}.") for name in registered)
+
+
+def is_found_by_name(definition: Any) -> bool:
+    """True if a process that imports its module finds a class or function there."""
+    return not travels_by_value(definition.__module__) and _is_attribute(definition)
+
+
+def _name_of_definition(definition: Any) -> GlobalName | None:
+    """Give the name of a class or function that is found by it in a module that travels by value."""
+    module_name, name = definition.__module__, definition.__qualname__
+    if not isinstance(module_name, str) or not travels_by_value(module_name):
+        return None
+    found: Any = sys.modules.get(module_name)
+    for step in name.split("."):
+        found = vars(found).get(step) if isinstance(found, ModuleType | type) else None
+        found = getattr(found, "__func__", found) if isinstance(found, staticmethod | classmethod) else found
+    return (MAIN if module_name in MAINS else module_name, name) if found is definition else None
+
+
+# --- Code of one Python -----------------------------------------------------------------------------------------------
+
+
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    _, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    # Since 3.1.3 cloudpickle forgets the file, without which tracebacks have no lines of source.
+    return code_of_python, (PYTHON, code.co_filename, *parts)
+
+
+def code_of_python(python: str, filename: str, *parts: Any) -> CodeType:
+    """Rebuild code that this minor version of Python took apart. Another version's would crash the process when it runs.
+
+    Raises VersionMismatch.
+    """
+    if python != PYTHON:
+        raise VersionMismatch(
+            f"it has code that was pickled by value with Python {python}, and this is Python {PYTHON}: "
+            "have that code in a module which both import, or run all that use it on one version"
+        )
+    return CodeType(*parts).replace(co_filename=filename)
+
+
+# --- Picklers ---------------------------------------------------------------------------------------------------------
+
+
+class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """A cloudpickle pickler that names globals, and pickles memoryviews and objects of functools, too.
+
+    Memoryviews arrive as read-only views of the bytes sent. Code is marked as such, with the version of Python that it is
+    from.
+    """
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        buffers: list[pickle.PickleBuffer] | None,
+        encoder: GlobalsEncoder,
+        reducers: Reducers | None = None,
+        *,
+        root: object = None,
+        inline: Collection[GlobalName] = (),
+        shared: Collection[GlobalName] = (),
+    ) -> None:
+        own = {
+            memoryview: _reduce_memoryview,
+            CodeType: _reduce_code,
+            cached_property: reduce_cached_property,
+            **(reducers or {}),
+        }
+        # The pickler underneath looks for it once, while it is made.
+        self.dispatch_table = ChainMap(own, cloudpickle.Pickler.dispatch_table)
+        super().__init__(pieces, PROTOCOL, buffer_callback=None if buffers is None else buffers.append)
+        self._encoder = encoder
+        #: The function that is pickled itself even if it is a global.
+        self._root = root
+        #: Globals that are being pickled themselves.
+        self._inline = inline
+        #: Globals with a state that are only named.
+        self._shared = shared
+        self._namespaces: dict[str, _Namespace] = {}
+        #: Globals whose values are part of what is pickled, and those that functions in it use.
+        self.referred: dict[GlobalName, None] = {}
+        self.needs: dict[GlobalName, None] = {}
+        #: Globals with a state that were met and not shared.
+        self.met: dict[GlobalName, None] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        """See pickle.Pickler."""
+        kind = type(obj)
+        if kind is FunctionType or kind is LruCacheWrapper or issubclass(kind, type):
+            name = None if obj is self._root else _name_of_definition(obj)
+            if name is not None and (name[0], name[1].partition(".")[0]) not in self._inline:
+                return self._named(name)
+            return self._reduce_definition(kind, obj)
+        if kind is ModuleType:
+            return self._reduce_module(obj)
+        name = self._encoder.name_of(obj)
+        if name is not None and name not in self._inline:
+            if kind is object or name in self._shared:
+                return self._named(name)
+            self.met[name] = None
+        return NotImplemented
+
+    def _reduce_definition(self, kind: type, obj: Any) -> Any:
+        if kind is LruCacheWrapper:
+            return obj.__qualname__ if is_found_by_name(obj) else reduce_lru_cache(obj)
+        if kind is FunctionType and is_single_dispatch(obj):
+            return reduce_single_dispatch(obj)
+        reduced = super().reducer_override(obj)
+        if reduced is NotImplemented and issubclass(kind, type) and obj.__module__ in MAINS:
+            # cloudpickle takes the main module of multiprocessing's children for one that others can import.
+            reduced = _dynamic_class_reduce(obj)
+            _, (_, _, _, attributes, *_), (variables, _), *_ = reduced
+            attributes["__module__"] = variables["__module__"] = MAIN
+        return reduced
+
+    def _named(self, name: GlobalName) -> tuple[Any, ...]:
+        first = (name[0], name[1].partition(".")[0])
+        self._encoder.need(first)
+        self.referred[first] = self.needs[first] = None
+        return global_of, name
+
+    def _function_reduce(self, obj: FunctionType) -> Any:
+        if obj.__module__ in MAINS:
+            return self._dynamic_function_reduce(obj)
+        return super()._function_reduce(obj)
+
+    def _dynamic_function_reduce(self, func: FunctionType) -> tuple[Any, ...]:
+        make, arguments, (state, slots), *rest = super()._dynamic_function_reduce(func)
+        key = self._encoder.namespace_of(func.__globals__)
+        if key is not None:
+            code, _, *others = arguments
+            arguments = (code, self._namespace(key, func.__globals__), *others)
+            for name in slots["__globals__"]:
+                self._encoder.need((key, name))
+                self.needs[key, name] = None
+            slots["__globals__"] = {}
+        if slots["__module__"] in MAINS:
+            slots["__module__"] = MAIN
+        return make, arguments, (state, slots), *rest
+
+    def _namespace(self, key: str, variables: Mapping[str, Any]) -> "_Namespace":
+        # One object for each, so that the pickle has it once.
+        known = self._namespaces.get(key)
+        if known is None:
+            known = self._namespaces[key] = _Namespace(globals_of, key, _facts(key, variables))
+        return known
+
+    def _reduce_module(self, module: ModuleType) -> Any:
+        name = module.__name__
+        if name in MAINS or not _is_registered(name) or sys.modules.get(name) is not module:
+            return NotImplemented
+        for attribute in vars(module):
+            if not attribute.startswith("__"):
+                self._encoder.need((name, attribute))
+                self.needs[name, attribute] = None
+        return module_of, (name, _facts(name, vars(module)))
+
+
+class _GroupPickler(ByValuePickler):
+    """Pickles globals; others that they refer to are only named."""
+
+    def __init__(self, pieces: Pieces, encoder: GlobalsEncoder, names: tuple[GlobalName, ...]) -> None:
+        super().__init__(pieces, None, encoder, inline=names)
+
+    def persistent_id(self, part: object) -> GlobalName | None:
+        """See pickle.Pickler."""
+        name = self._encoder.name_of(part)
+        if name is None or name in self._inline:
+            return None
+        self._named(name)
+        return name
+
+
+class _Namespace:
+    """Stands for a module or its dictionary in a pickle."""
+
+    def __init__(self, give: Callable[..., Any], key: str, facts: Mapping[str, Any]) -> None:
+        self._reduced = (give, (key, facts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reduced
+
+
+def _facts(key: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {name: variables[name] for name in _FACTS if variables.get(name) is not None}
+    return facts | {"__name__": key}
+
+
+def _is_attribute(definition: Any) -> bool:
+    found: Any = sys.modules.get(definition.__module__ or "")
+    for step in definition.__qualname__.split("."):
+        found = getattr(found, step, None)
+    return found is definition
+
+
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    flat = view if view.c_contiguous else memoryview(view.tobytes())
+    return _memoryview, (pickle.PickleBuffer(flat), view.format, view.shape)
+
+
+def _memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
+    flat = memoryview(buffer).cast("B")
+    return flat if (form, len(shape)) == ("B", 1) else flat.cast(form, shape)  # type: ignore[call-overload]
+
+
+# --- A pickle, and the groups before it -------------------------------------------------------------------------------
+
+
+def prologue(encoder: GlobalsEncoder) -> list[Piece]:
+    """Give the beginning of a pickle that brings what is needed, in front of the pickle that needs it; none without need."""
+    if encoder.is_empty:
+        return []
+    groups = encoded_groups(encoder.groups())
+    return [
+        b"".join(
+            (
+                pickle.PROTO,
+                bytes((PROTOCOL,)),
+                pickle.GLOBAL,
+                f"{bring.__module__}\n{bring.__name__}\n".encode(),
+                pickle.BINBYTES8,
+                len(groups).to_bytes(8, "little"),
+                groups,
+                pickle.TUPLE1,
+                pickle.REDUCE,
+                pickle.POP,
+            )
+        )
+    ]
+
+
+def pickled_code(code: Any) -> tuple[bytes, list[Group]]:
+    """Pickle code by value, apart from the globals that it needs. Raises the errors of cloudpickle, or of a value.
+
+    What the code captures is in the pickle, so that each call can have it as it is now. But where the code also uses it by
+    its global name, as with a sentinel that is a default, it is that global.
+    """
+    shared: set[GlobalName] = set()
+    while True:
+        encoder, pieces = GlobalsEncoder(), list[Piece]()
+        pickler = ByValuePickler(Pieces(pieces), None, encoder, root=_own(code), shared=shared)
+        pickler.dump(code)
+        used = pickler.met.keys() & pickler.needs.keys() - _bound(code, encoder)
+        if not used:
+            return b"".join(pieces), encoder.groups()
+        shared |= used
+
+
+def _bound(code: Any, encoder: GlobalsEncoder) -> set[GlobalName]:
+    """Give the name of the object that a method is bound to, which is never shared."""
+    name = encoder.name_of(code.__self__) if type(code) is MethodType else None
+    return set() if name is None else {name}
+
+
+def _own(code: Any) -> object:
+    """Give the function that has to be pickled itself, as it captures something; None for one that any call can share."""
+    if type(code) is FunctionType and (
+        code.__closure__ or code.__defaults__ or code.__kwdefaults__ or vars(code)
+    ):
+        return code
+    return None
