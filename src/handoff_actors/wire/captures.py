@@ -23,7 +23,7 @@ from handoff_actors.wire.functools_objects import LruCacheWrapper
 _IMMUTABLE: Final = frozenset(
     {
         type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented), object,
-        CodeType, ModuleType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType,
+        CodeType, ModuleType, MethodDescriptorType, WrapperDescriptorType,
     }
 )  # fmt: skip
 #: Types of modules that need not be imported for this.
@@ -34,7 +34,7 @@ _IMMUTABLE_BY_NAME: Final = frozenset(
         ("datetime", "timezone"), ("zoneinfo", "ZoneInfo"), ("logging", "Logger"), ("logging", "RootLogger"),
         ("operator", "itemgetter"), ("operator", "attrgetter"), ("pathlib", "PurePosixPath"),
         ("pathlib", "PureWindowsPath"), ("pathlib", "PosixPath"), ("pathlib._local", "PosixPath"),
-        ("pathlib._local", "PurePosixPath"), ("numpy", "dtype"), ("ipaddress", "IPv4Address"),
+        ("pathlib._local", "PurePosixPath"), ("ipaddress", "IPv4Address"),
         ("ipaddress", "IPv6Address"),
     }
 )  # fmt: skip
@@ -75,6 +75,9 @@ class Captures:
             return not vars(value) and all(
                 map(self._is_immutable, chain((value.func,), value.args, value.keywords.values()))
             )
+        if kind is BuiltinFunctionType:
+            # A function's is its module, a method's its object.
+            return self._is_immutable(value.__self__)
         if kind is MethodType:
             return self._is_immutable(value.__self__) and self._is_immutable(value.__func__)
         if kind is LruCacheWrapper:
@@ -82,6 +85,7 @@ class Captures:
         return (
             issubclass(kind, type | Enum)
             or (kind.__module__, kind.__qualname__) in _IMMUTABLE_BY_NAME
+            or kind.__module__ == "numpy.dtypes"
             or _is_marked(kind)
             or _is_read_only_array(value)
             or self._is_frozen_dataclass(value)

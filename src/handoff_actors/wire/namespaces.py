@@ -111,7 +111,7 @@ class Namespaces:
         return [self._groups.get(group.names[0], group) for group in groups]
 
     def value(self, module: str, name: str) -> Any:
-        """Give a global as it was decoded, by name or qualified name. Raises AttributeError."""
+        """Give a global as it was decoded, by name or qualified name. Raises KeyError, AttributeError."""
         first, *rest = name.split(".")
         if (module, first) in self._pending:
             self._decode(self._pending[module, first])
@@ -126,17 +126,11 @@ class Namespaces:
         return None if group is None or group.encoded is None else group
 
     def _lookup(self, module: str, name: str) -> Any:
-        try:
-            return self._values[module, name]
-        except KeyError:
-            return getattr(self.module(module), name)
+        return self._values[module, name]
 
     def _is_due(self, group: Group) -> bool:
-        for name in group.names:
-            known = self._groups.get(name)
-            if known is None or known.digest != group.digest:
-                return True
-        return False
+        known = map(self._groups.get, group.names)
+        return any(other is None or other.digest != group.digest for other in known)
 
     def _decode(self, group: Group) -> None:
         for name in group.names:
