@@ -5,18 +5,19 @@ travels by value is itself only named. So a pickle is made in two steps: the val
 it needs, until no group needs another one. Globals whose values refer to one another in a circle make up one group.
 """
 
+import copyreg
 import pickle
 import sys
-from collections import ChainMap
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 import cloudpickle
-from cloudpickle.cloudpickle import _dynamic_class_reduce
+from cloudpickle.cloudpickle import _dynamic_class_reduce, _extract_code_globals
 
 from handoff_actors.errors import VersionMismatch
+from handoff_actors.wire.drafts import Draft, circles, keep_draft, kept_draft
 from handoff_actors.wire.functools_objects import (
     LruCacheWrapper,
     is_single_dispatch,
@@ -36,6 +37,7 @@ from handoff_actors.wire.namespaces import (
     globals_of,
     module_of,
 )
+from handoff_actors.wire.unchanged import fingerprint_of
 
 PROTOCOL: Final = 5
 #: Names of the module that a program was started as: multiprocessing's children have it under the second one.
@@ -67,8 +69,8 @@ class GlobalsEncoder:
     def __init__(self) -> None:
         self._needed: dict[GlobalName, None] = {}
         self._namespaces: dict[str, dict[str, Any]] = {}
-        #: Globals with a state, by identity.
-        self._names: dict[int, GlobalName] = {}
+        #: Globals with a state, by identity; None: to be found out.
+        self._names: dict[int, GlobalName] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -89,38 +91,57 @@ class GlobalsEncoder:
         """Note that a global has to be there where the code arrives."""
         if name not in self._needed:
             self._needed[name] = None
-            if name[0] not in self._namespaces:
-                self._enter(name[0], vars(sys.modules[name[0]]))
 
     def name_of(self, value: object) -> GlobalName | None:
         """Give the name of a global that has a state and is this very object."""
-        return self._names.get(id(value))
+        return self._states().get(id(value))
 
     def has_states(self, others_than: Collection[GlobalName]) -> bool:
         """True if there are globals with a state besides these."""
-        return any(name not in others_than for name in self._names.values())
+        return any(name not in others_than for name in self._states().values())
 
     def groups(self) -> list[Group]:
         """Encode everything that is needed, in an order in which each group follows those that it refers to.
 
         Raises the errors of cloudpickle, or of a value.
         """
-        drafts: dict[GlobalName, _Draft] = {}
+        drafts: dict[GlobalName, Draft] = {}
         # Encoding one global may show that others are needed.
         while missing := [name for name in self._needed if name not in drafts]:
             for name in missing:
-                known = current().group_of(name, self._value(name))
-                drafts[name] = _Draft.of_group(known) if known is not None else self._draft((name,))
+                drafts[name] = self._draft_of(name)
                 for needed in drafts[name].needs:
                     self.need(needed)
         groups: dict[GlobalName, Group] = {}
-        for circle in _circles({name: draft.refers_to for name, draft in drafts.items()}):
+        for circle in circles({name: draft.refers_to for name, draft in drafts.items()}):
             draft = drafts[circle[0]] if len(circle) == 1 else self._draft(tuple(sorted(circle)))
             group = draft.group({name: groups[name].digest for name in draft.refers_to if name in groups})
             groups.update(dict.fromkeys(draft.names, group))
         return list(dict.fromkeys(groups.values()))
 
-    def _draft(self, names: tuple[GlobalName, ...]) -> "_Draft":
+    def _draft_of(self, name: GlobalName) -> Draft:
+        value = self._value(name)
+        known = current().group_of(name, value)
+        if known is not None:
+            return Draft.of_group(known)
+        fingerprint = fingerprint_of(value)
+        if fingerprint is None:
+            return self._draft((name,))
+        kept = kept_draft(name, fingerprint)
+        if kept is not None and self._still_needs(kept):
+            return kept
+        draft = self._draft((name,))
+        keep_draft(name, fingerprint, draft)
+        return draft
+
+    def _still_needs(self, draft: Draft) -> bool:
+        """True if the globals that a draft's functions name are there, or not, as they were."""
+        for module, name in draft.needs:
+            if name not in self._variables(module):
+                return False
+        return not any(name in self._variables(module) for module, name in draft.lacks)
+
+    def _draft(self, names: tuple[GlobalName, ...]) -> Draft:
         pieces: list[Piece] = []
         if self.has_states(names):
             pickler: ByValuePickler = _GroupPickler(Pieces(pieces), self, names)
@@ -128,88 +149,30 @@ class GlobalsEncoder:
             # Faster, as it is not asked about every part.
             pickler = ByValuePickler(Pieces(pieces), None, self, inline=names)
         pickler.dump(tuple(map(self._value, names)))
-        return _Draft(names, pickler.referred, pickler.needs, b"".join(pieces))
+        return Draft(names, pickler.referred, pickler.needs, pickler.lacks, b"".join(pieces))
 
     def _value(self, name: GlobalName) -> Any:
-        return self._namespaces[name[0]][name[1]]
+        return self._variables(name[0])[name[1]]
+
+    def _variables(self, key: str) -> dict[str, Any]:
+        if key not in self._namespaces:
+            self._enter(key, vars(sys.modules[key]))
+        return self._namespaces[key]
 
     def _enter(self, key: str, variables: dict[str, Any]) -> None:
-        if key in self._namespaces:
-            return
-        self._namespaces[key] = variables
-        for name, value in variables.items():
-            # Not `isinstance`, which asks users' objects for their class.
-            if not issubclass(type(value), _NOT_STATE) and not name.startswith("__"):
-                self._names.setdefault(id(value), (key, name))
+        if key not in self._namespaces:
+            self._namespaces[key] = variables
+            self._names = None
 
-
-class _Draft:
-    """A group without its digest."""
-
-    def __init__(
-        self,
-        names: tuple[GlobalName, ...],
-        refers_to: Collection[GlobalName],
-        needs: Collection[GlobalName],
-        encoded: bytes,
-        known: Group | None = None,
-    ) -> None:
-        self.names = names
-        #: Globals whose values are part of the value.
-        self.refers_to = [name for name in refers_to if name not in names]
-        self.needs = [name for name in needs if name not in names]
-        self._encoded = encoded
-        self._known = known
-
-    @classmethod
-    def of_group(cls, group: Group) -> "_Draft":
-        """A group that has come as it is."""
-        return cls(group.names, (), group.needs, b"", group)
-
-    def group(self, digests: Mapping[GlobalName, bytes]) -> Group:
-        """Give the group; `digests` are those of the groups that it refers to."""
-        if self._known is not None:
-            return self._known
-        # As in wire.payload: with OpenSSL it takes 3 ms to import, and workers rarely need it.
-        from hashlib import blake2b  # noqa: PLC0415
-
-        digest = blake2b(self._encoded, digest_size=16)
-        for name in sorted(digests):
-            digest.update(digests[name])
-        return Group(self.names, digest.digest(), tuple(self.needs), self._encoded)
-
-
-def _circles(refers_to: Mapping[GlobalName, Sequence[GlobalName]]) -> Iterator[list[GlobalName]]:
-    """Yield the strongly connected components, each after those that it refers to.
-
-    Source: R. Tarjan, "Depth-first search and linear graph algorithms", 1972.
-    """
-    index: dict[GlobalName, int] = {}
-    lowest: dict[GlobalName, int] = {}
-    path: list[GlobalName] = []
-    for root in refers_to:
-        if root in index:
-            continue
-        index[root] = lowest[root] = len(index)
-        path.append(root)
-        visits = [(root, iter(refers_to[root]))]
-        while visits:
-            name, rest = visits[-1]
-            other = next((other for other in rest if other not in index or other in path), None)
-            if other is None:
-                visits.pop()
-                if visits:
-                    lowest[visits[-1][0]] = min(lowest[visits[-1][0]], lowest[name])
-                if lowest[name] == index[name]:
-                    start = path.index(name)
-                    yield path[start:]
-                    del path[start:]
-            elif other in index:
-                lowest[name] = min(lowest[name], index[other])
-            else:
-                index[other] = lowest[other] = len(index)
-                path.append(other)
-                visits.append((other, iter(refers_to[other])))
+    def _states(self) -> dict[int, GlobalName]:
+        if self._names is None:
+            self._names = {}
+            for key, variables in self._namespaces.items():
+                for name, value in variables.items():
+                    # Not `isinstance`, which asks users' objects for their class.
+                    if not issubclass(type(value), _NOT_STATE) and not name.startswith("__"):
+                        self._names.setdefault(id(value), (key, name))
+        return self._names
 
 
 # --- Names ------------------------------------------------------------------------------------------------------------
@@ -242,7 +205,7 @@ def _name_of_definition(definition: Any) -> GlobalName | None:
     return (MAIN if module_name in MAINS else module_name, name) if found is definition else None
 
 
-# --- Code of one Python -----------------------------------------------------------------------------------------------
+# --- Reducers -------------------------------------------------------------------------------------------------------
 
 
 def _reduce_code(code: CodeType) -> tuple[Any, ...]:
@@ -264,7 +227,25 @@ def code_of_python(python: str, filename: str, *parts: Any) -> CodeType:
     return CodeType(*parts).replace(co_filename=filename)
 
 
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    flat = view if view.c_contiguous else memoryview(view.tobytes())
+    return _memoryview, (pickle.PickleBuffer(flat), view.format, view.shape)
+
+
+def _memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
+    flat = memoryview(buffer).cast("B")
+    return flat if (form, len(shape)) == ("B", 1) else flat.cast(form, shape)  # type: ignore[call-overload]
+
+
 # --- Picklers ---------------------------------------------------------------------------------------------------------
+
+
+_REDUCERS: Final[Reducers] = {
+    **cloudpickle.Pickler.dispatch_table.maps[0],
+    memoryview: _reduce_memoryview,
+    CodeType: _reduce_code,
+    cached_property: reduce_cached_property,
+}
 
 
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -283,28 +264,24 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         *,
         root: object = None,
         inline: Collection[GlobalName] = (),
-        shared: Collection[GlobalName] = (),
+        shared: Collection[GlobalName] | None = None,
     ) -> None:
-        own = {
-            memoryview: _reduce_memoryview,
-            CodeType: _reduce_code,
-            cached_property: reduce_cached_property,
-            **(reducers or {}),
-        }
-        # The pickler underneath looks for it once, while it is made.
-        self.dispatch_table = ChainMap(own, cloudpickle.Pickler.dispatch_table)
+        # The pickler underneath looks for it once, while it is made; in a ChainMap, it takes three times as long to look up.
+        self.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS, **(reducers or {})}
         super().__init__(pieces, PROTOCOL, buffer_callback=None if buffers is None else buffers.append)
         self._encoder = encoder
         #: The function that is pickled itself even if it is a global.
         self._root = root
         #: Globals that are being pickled themselves.
         self._inline = inline
-        #: Globals with a state that are only named.
+        #: Globals with a state that are only named; None: none, and nobody asks which are met.
         self._shared = shared
         self._namespaces: dict[str, _Namespace] = {}
         #: Globals whose values are part of what is pickled, and those that functions in it use.
         self.referred: dict[GlobalName, None] = {}
         self.needs: dict[GlobalName, None] = {}
+        #: Globals that functions in it name and that don't exist.
+        self.lacks: set[GlobalName] = set()
         #: Globals with a state that were met and not shared.
         self.met: dict[GlobalName, None] = {}
 
@@ -318,11 +295,12 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_definition(kind, obj)
         if kind is ModuleType:
             return self._reduce_module(obj)
-        name = self._encoder.name_of(obj)
-        if name is not None and name not in self._inline:
-            if kind is object or name in self._shared:
-                return self._named(name)
-            self.met[name] = None
+        if kind is object or self._shared is not None:
+            name = self._encoder.name_of(obj)
+            if name is not None and name not in self._inline:
+                if kind is object or name in (self._shared or ()):
+                    return self._named(name)
+                self.met[name] = None
         return NotImplemented
 
     def _reduce_definition(self, kind: type, obj: Any) -> Any:
@@ -358,6 +336,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             for name in slots["__globals__"]:
                 self._encoder.need((key, name))
                 self.needs[key, name] = None
+            names = _extract_code_globals(func.__code__)
+            self.lacks.update((key, name) for name in names if name not in func.__globals__)
             slots["__globals__"] = {}
         if slots["__module__"] in MAINS:
             slots["__module__"] = MAIN
@@ -416,16 +396,6 @@ def _is_attribute(definition: Any) -> bool:
     for step in definition.__qualname__.split("."):
         found = getattr(found, step, None)
     return found is definition
-
-
-def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
-    flat = view if view.c_contiguous else memoryview(view.tobytes())
-    return _memoryview, (pickle.PickleBuffer(flat), view.format, view.shape)
-
-
-def _memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
-    flat = memoryview(buffer).cast("B")
-    return flat if (form, len(shape)) == ("B", 1) else flat.cast(form, shape)  # type: ignore[call-overload]
 
 
 # --- A pickle, and the groups before it -------------------------------------------------------------------------------

@@ -209,7 +209,12 @@ def global_of(module: str, name: str) -> Any:
 
 def encoded_groups(groups: Iterable[Group]) -> bytes:
     """Encode groups."""
-    return pickle.dumps([group.as_tuple() for group in groups], pickle.HIGHEST_PROTOCOL)
+    written = BytesIO()
+    pickler = pickle.Pickler(written, pickle.HIGHEST_PROTOCOL)
+    # Without a memo, equal groups are equal bytes, whichever names are the same objects.
+    pickler.fast = True
+    pickler.dump([group.as_tuple() for group in groups])
+    return written.getvalue()
 
 
 def decoded_groups(encoded: bytes) -> list[Group]:
