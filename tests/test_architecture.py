@@ -32,6 +32,7 @@ MAY_CATCH_EVERYTHING = {
     "wire/payload.py",
     "wire/pickling.py",
     "workers/child/evaluation.py",
+    "workers/child/loading.py",
     "workers/child/records.py",
     "workers/child/main.py",
     "workers/child/sync_worker.py",

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         RemoteTraceback as RemoteTraceback,
         RunTimeout as RunTimeout,
         SerializationError as SerializationError,
+        UnguardedStart as UnguardedStart,
         VersionMismatch as VersionMismatch,
         WorkerDied as WorkerDied,
     )
@@ -121,6 +122,7 @@ _MODULES = {
         "RemoteTraceback",
         "RunTimeout",
         "SerializationError",
+        "UnguardedStart",
         "VersionMismatch",
         "WorkerDied",
     ],
@@ -182,6 +184,7 @@ __all__ = [
     "StoredValue",
     "Story",
     "StoryEntry",
+    "UnguardedStart",
     "VersionMismatch",
     "WorkerDied",
     "__version__",

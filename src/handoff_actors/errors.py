@@ -235,6 +235,22 @@ class SerializationError(HandoffError):
         self.function_id = function_id
 
 
+class UnguardedStart(SerializationError):
+    """Code would start a node, a session or a run while it is only being loaded: imported, or unpickled."""
+
+    def __init__(self, what: str, module: str, by: str) -> None:
+        loaded = f"module {module} would start {what} while {by} imports it"
+        super().__init__(
+            f"{loaded if module else f'code would start {what} while {by} loads it'}. Put what starts it under"
+            ' `if __name__ == "__main__":`, or into a function: a run here would need workers that load the same, and so on'
+            " without end"
+        )
+        #: The module, with its file and line; "" if it is not known.
+        self.module = module
+        #: The thing that it would start.
+        self.what = what
+
+
 class EnvironmentFailed(HandoffError):
     """A node can't provide the environment that a function asks for, usually because it lacks the directory."""
 

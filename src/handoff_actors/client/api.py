@@ -13,6 +13,7 @@ from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
 from handoff_actors.ids import FunctionId, Resources
+from handoff_actors.workers.child.loading import check_may_start
 
 
 class _Default:
@@ -107,6 +108,8 @@ def run_sync(dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
 
 def run_on(session: Session, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
     """Do the same as `run_sync`, in a session that is opened and closed for it."""
+    # Here, as the session may be opened by another thread.
+    check_may_start("a run")
 
     async def main() -> Run:
         async with session:

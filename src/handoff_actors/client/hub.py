@@ -41,6 +41,7 @@ from handoff_actors.wire.messages.runs import (
     Started,
 )
 from handoff_actors.wire.messages.values import Fetch
+from handoff_actors.workers.child.loading import check_may_start
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class Hub:
     # --- Life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Be ready to have nodes. May be called again after `close`."""
+        """Be ready to have nodes. May be called again after `close`. Raises UnguardedStart."""
+        check_may_start("a session")
         self.is_started = True
         self.node = None
         own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"

@@ -17,6 +17,7 @@ from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
 from handoff_actors.transport.credentials import INSECURE_VARIABLE
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
+from handoff_actors.workers.child.loading import check_may_start
 
 LISTEN = "tcp://127.0.0.1:0"
 NO_CHANGE: Final[Mapping[str, float]] = MappingProxyType({})
@@ -65,6 +66,7 @@ class LocalCluster:
 
     def start(self) -> Self:
         """Start all nodes, and return once they serve. Raises HandoffError if one can't; then none is left."""
+        check_may_start("nodes")
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
             self._start(1)
@@ -89,6 +91,8 @@ class LocalCluster:
         self.close()
 
     async def __aenter__(self) -> Self:
+        # Here, as another thread starts them.
+        check_may_start("nodes")
         starting = asyncio.get_running_loop().run_in_executor(None, self.start)
         try:
             return await asyncio.shield(starting)

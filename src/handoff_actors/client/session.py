@@ -34,6 +34,7 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.transport.keys import ClusterKey
+from handoff_actors.workers.child.loading import check_may_start
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
@@ -312,6 +313,7 @@ class Session:
         return self._hub.runs.explain(dag_id)
 
     async def _execute(self, dag: DAG, settings: RunSettings, *, local: bool = False) -> Run:
+        check_may_start("a run")
         closings = self._hub.closings
         plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=local))
         self._hub.check_not_closed_since(closings)

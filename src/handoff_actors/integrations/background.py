@@ -15,6 +15,7 @@ from handoff_actors.client.session import Session
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.integrations.loop_thread import LoopThread
+from handoff_actors.workers.child.loading import check_may_start
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ class BackgroundSession:
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Start a session, with the arguments and errors of `Session`."""
+        check_may_start("a session")
         self._make_session = partial(Session, *args, **options)
         self._is_open: Future[None] = Future()
         self._thread = LoopThread("handoff session", self._live, self._end)
@@ -44,6 +46,7 @@ class BackgroundSession:
 
         The coroutine is cancelled if waiting for it is interrupted, for example by Ctrl-C.
         """
+        check_may_start("a run")
         future = asyncio.run_coroutine_threadsafe(main(self.session), self.loop)
         try:
             return future.result()

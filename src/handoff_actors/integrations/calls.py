@@ -16,6 +16,7 @@ from handoff_actors.wire.exceptions import encode_exception
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.namespaces import current
 from handoff_actors.wire.payload import Sealed, encode_code
+from handoff_actors.workers.child.loading import refusal_behind
 
 T = TypeVar("T")
 
@@ -155,7 +156,7 @@ def attempt(step: Callable[[], T]) -> tuple[T, None] | tuple[None, BaseException
 
 
 def _users_own(error: BaseException) -> BaseException:
-    """Return the cause of a SerializationError; the error itself where it has advice about a missing module."""
+    """Return the cause of a SerializationError; the error itself where it has advice about a missing module or guard."""
     if not isinstance(error, SerializationError) or isinstance(error.__cause__, ModuleNotFoundError):
         return error
-    return error.__cause__ or error
+    return refusal_behind(error) or error.__cause__ or error

@@ -18,6 +18,7 @@ from handoff_actors.client.session import Session
 from handoff_actors.integrations.calls import Initializer
 from handoff_actors.integrations.feed import Feed, Item
 from handoff_actors.integrations.loop_thread import LoopThread, is_interpreter_ending
+from handoff_actors.workers.child.loading import check_may_start
 
 if TYPE_CHECKING:
     from handoff_actors.integrations.background import BackgroundSession
@@ -82,8 +83,9 @@ class Executor(futures.Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
         """Schedule `fn(*args, **kwargs)`; the coroutine of a coroutine function is awaited.
 
-        Raises RuntimeError after `shutdown`, BrokenExecutor.
+        Raises RuntimeError after `shutdown`, BrokenExecutor, UnguardedStart.
         """
+        check_may_start("a run")
         future: futures.Future[T] = futures.Future()
         with self._lock:
             if self._feed.broken is not None:

@@ -32,32 +32,41 @@ class LoadedCode:
         self._namespaces: Namespaces | None = None
         self._version = -1
 
+    @property
+    def module(self) -> str:
+        """The module that it is imported from; "" for code by value."""
+        return self._encoded.partition(b":")[0].decode() if self._by_reference else ""
+
     def load(self) -> Callable[..., Any]:
         """Give the function for one call, into the current namespaces, always the same. Raises SerializationError, each time."""
-        if not self._by_reference:
-            return self._load_by_value()
-        if self._function is None:
-            self._function = load_code(True, self._encoded)
-        return self._function
-
-    def _load_by_value(self) -> Callable[..., Any]:
-        if self._namespaces is None or self._namespaces.version != self._version:
-            self._bring_globals()
-        captures = self._captures
+        function, captures = self._function, self._captures
+        if self._by_reference:
+            return self.load_first() if function is None else function
         if captures is None:
-            function = load_main(self._encoded)
-            captures = self._captures = Captures(function)
-            if captures.are_immutable:
-                self._function, self._encoded = function, b""
-            else:
-                # This call's own, which nothing else may keep.
-                captures.cells.clear()
-            return function
-        if self._function is None:
+            return self.load_first()
+        if self._namespaces is not None and self._namespaces.version != self._version:
+            self._bring_globals()
+        if function is None:
             return load_main(self._encoded)
         if captures.cells:
             captures.restore_cells()
-        return self._function
+        return function
+
+    def load_first(self) -> Callable[..., Any]:
+        """Do so for the first time, when it may have modules to import."""
+        if self._by_reference:
+            self._function = load_code(True, self._encoded)
+            return self._function
+        self._bring_globals()
+        function = load_main(self._encoded)
+        captures = Captures(function)
+        if captures.are_immutable:
+            self._function, self._encoded = function, b""
+        else:
+            # This call's own, which nothing else may keep.
+            captures.cells.clear()
+        self._captures = captures
+        return function
 
     def _bring_globals(self) -> None:
         """Have the globals as this code came with them: the same names may mean something else to other code."""

@@ -36,7 +36,7 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.state import APP, Transfer
-from handoff_actors.errors import EnvironmentFailed, HandoffError, SerializationError
+from handoff_actors.errors import EnvironmentFailed, HandoffError, SerializationError, UnguardedStart
 from handoff_actors.events import OnEvent
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of, str_of
@@ -151,9 +151,7 @@ class RunnerActor:
             await _even_if_cancelled(self._finished)
             raise
         if end.error is not None:
-            if end.cause:
-                raise end.error from decode_exception(end.cause)
-            raise end.error
+            raise _with_cause(end.error, end.cause)
 
     def feed(self, event: RunMachineEvent) -> None:
         """Have the machine handle an event."""
@@ -446,6 +444,18 @@ def split(message: Assign) -> list[Assign]:
 def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:
     if not answer.done():
         answer.set_exception(KeyError(reason))
+
+
+def _with_cause(error: HandoffError, encoded: bytes) -> HandoffError:
+    """Give the error with its cause; where that is one of ours that says more, it says where it happened instead."""
+    if not encoded:
+        return error
+    cause = decode_exception(encoded)
+    if isinstance(cause, UnguardedStart) and isinstance(error, SerializationError):
+        cause.args, cause.function_id = error.args, error.function_id
+        return cause
+    error.__cause__ = cause
+    return error
 
 
 def _as_ours(error: BaseException) -> HandoffError:

@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
-from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError
+from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError, UnguardedStart
 from handoff_actors.text import MOST_OF_REASON, encodable, shortened
 from handoff_actors.wire.exceptions import describe_exception, encode_exception
 from handoff_actors.wire.namespaces import enter
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
+from handoff_actors.workers.child.loading import refusal_behind
 from handoff_actors.workers.child.store import InputNotStored, StoreFailed, WorkerStore
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.protocol import (
@@ -144,6 +145,7 @@ def failure(error: BaseException) -> Failure:
 
 def _described(error: BaseException) -> Failure:
     if isinstance(error, SerializationError):
+        error = refusal_behind(error) or error
         return "serialization", encode_exception(error), str(error)
     if isinstance(error, EnvironmentUnavailable):
         return "environment", b"", str(error)
@@ -152,6 +154,9 @@ def _described(error: BaseException) -> Failure:
     if isinstance(error, StoreFailed):
         return "store", b"", str(error)
     raised = error.error if isinstance(error, UserRaised) else error
+    if issubclass(type(raised), UnguardedStart):
+        # Of a run that the function has begun. A second try would be refused the same.
+        return "serialization", encode_exception(raised), str(raised)
     reason = describe_exception(raised)
     if isinstance(raised, ModuleNotFoundError):
         reason = f"{reason}: {WAYS_TO_A_MODULE}"

@@ -18,6 +18,11 @@ def running_job() -> JobKey | None:
     return None if ask is None else ask()
 
 
+def is_worker() -> bool:
+    """True in a worker, and in processes that its functions have forked."""
+    return _ThisWorker.ask is not None
+
+
 def answer_with(ask: Callable[[], JobKey | None]) -> None:
     """Be a worker whose running job `ask` gives."""
     _ThisWorker.ask = ask

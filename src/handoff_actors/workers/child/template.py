@@ -1,7 +1,8 @@
 """Templates in a worker: code and settings that jobs of a run have in common."""
 
 import os
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from handoff_actors.lru import LruCache
@@ -9,6 +10,7 @@ from handoff_actors.moving_average import UNKNOWN
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.namespaces import Namespaces
 from handoff_actors.workers.child.environments import JobEnvironment
+from handoff_actors.workers.child.loading import load
 from handoff_actors.workers.child.records import log_from
 from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, DefineTemplate
 
@@ -27,6 +29,10 @@ class CachedCode(LoadedCode):
         super().__init__(by_reference=by_reference, encoded=encoded)
         #: The duration of a call. Rises at once, falls slowly; infinite before the first call.
         self.seconds = UNKNOWN
+
+    def load_first(self) -> Callable[..., Any]:
+        """See LoadedCode. Raises UnguardedStart, too."""
+        return load(self.module, super().load_first)
 
 
 class LoadedTemplate:
