@@ -28,7 +28,7 @@ ERRORS = [
     handoff.AuthenticationError(HOSTILE, "no"),
     handoff.ConnectionFailed(HOSTILE, HOSTILE),
     handoff.InsecureAddressError(HOSTILE),
-    handoff.UnguardedStart("a run", HOSTILE, "a worker"),
+    handoff.UnguardedStart("a run", HOSTILE),
     RemoteError("ValueError", HOSTILE),
     RemoteTraceback(f"Traceback:\nValueError: {HOSTILE}"),
 ]

@@ -236,19 +236,20 @@ class SerializationError(HandoffError):
 
 
 class UnguardedStart(SerializationError):
-    """Code would start a node, a session or a run while it is only being loaded: imported, or unpickled."""
+    """Code would start a node, a session or a run while it is only being loaded: imported, or unpickled.
 
-    def __init__(self, what: str, module: str, by: str) -> None:
-        loaded = f"module {module} would start {what} while {by} imports it"
+    Or a node would be nested too deeply: within a worker of a node that is within a worker, and so on.
+    """
+
+    def __init__(self, what: str, reason: str, module: str = "") -> None:
         super().__init__(
-            f"{loaded if module else f'code would start {what} while {by} loads it'}. Put what starts it under"
-            ' `if __name__ == "__main__":`, or into a function: a run here would need workers that load the same, and so on'
-            " without end"
+            f'{reason}. Put what starts it under `if __name__ == "__main__":`, or into a function: a program that starts itself'
+            " in workers does so without end"
         )
+        #: The thing that would be started, for people.
+        self.what = what
         #: The module, with its file and line; "" if it is not known.
         self.module = module
-        #: The thing that it would start.
-        self.what = what
 
 
 class EnvironmentFailed(HandoffError):

@@ -1,6 +1,7 @@
 """Functions that begin runs of their own, as users write them."""
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,3 +123,7 @@ def careful_parent(seeds: Sequence[str], cost: dict[str, float]) -> str:
         return str(parent(seeds, cost))
     except handoff.AllocationError as error:
         return f"{error.function_id} {error.held_by}"
+
+
+def depth() -> str:
+    return os.environ["HANDOFF_NESTING"]

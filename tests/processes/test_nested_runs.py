@@ -201,3 +201,21 @@ async def test_cancelled_outer_run_leaves_no_inner_one(
     await asyncio.wait([running])
 
     assert await outcome(session, nested.parent, cluster.seeds, CPU, cost=CPU) == [6]
+
+
+@pytest.mark.parametrize("depth", [0, 5])
+def test_nodes_within_workers_are_counted(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDOFF_NESTING", str(depth))
+
+    dag = handoff.new()
+    counted = dag.call(nested.depth)
+
+    assert handoff.run_sync(dag, progress=False).results[counted.id] == str(depth + 1)
+
+
+async def test_node_that_is_nested_too_deeply_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDOFF_NESTING", "5")
+
+    async with handoff.Session((), local_node={"cpu": 1}) as session:
+        with pytest.raises(handoff.UnguardedStart, match=r"function 'p0' on node .* HANDOFF_NESTING=0"):
+            await outcome(session, nested.parent_with_a_node, CPU)

@@ -77,7 +77,7 @@ def check_may_start(what: str) -> None:
     else:
         return
     if module is not None:
-        _Loading.refused = UnguardedStart(what, module, by)
+        _Loading.refused = _refusal(what, module, by)
         raise _Loading.refused
 
 
@@ -103,7 +103,12 @@ def _second_loop(error: BaseException) -> UnguardedStart | None:
     cause = error.__cause__
     if type(cause) is not RuntimeError or not str(cause).endswith(_SECOND_LOOP):
         return None
-    return UnguardedStart("an event loop", _Loading.module, "a worker")
+    return _refusal("an event loop", _Loading.module, "a worker")
+
+
+def _refusal(what: str, module: str, by: str) -> UnguardedStart:
+    loaded = f"module {module} would start {what} while {by} imports it"
+    return UnguardedStart(what, loaded if module else f"code would start {what} while {by} loads it", module)
 
 
 def _module_that_is_loaded() -> str | None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from handoff_actors.ids import WorkerId
 from handoff_actors.standard_descriptors import hold_standard_descriptors, is_inherited
+from handoff_actors.workers import nesting
 from handoff_actors.workers.protocol import (
     ForkWorker,
     KillGroup,
@@ -147,6 +148,7 @@ def _start(settings: ZygoteSettings) -> subprocess.Popen[bytes]:
     arguments = [*settings.arguments(), *filter(_is_text, sys.path)]
     return subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
         [sys.executable, "-c", _BOOT, *arguments],
+        env=os.environ | {nesting.VARIABLE: str(nesting.depth() + 1)},
         stdin=subprocess.DEVNULL,
         # The app may have been started without them.
         stdout=None if is_inherited(1) else subprocess.DEVNULL,
