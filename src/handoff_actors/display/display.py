@@ -230,7 +230,7 @@ def _takes_now(stream: TextIO) -> bool:
 def _is_proxy(stream: object) -> bool:
     """True if rich has replaced the stream, to print above its bars."""
     try:
-        return hasattr(stream, "rich_proxied_file")
+        return hasattr(type(stream), "rich_proxied_file")
     except Exception:  # noqa: BLE001 - as above
         return False
 

@@ -45,7 +45,7 @@ class Continued:
         within = _within(tuple(sorted(carrier.items())), index)
         with within():
             result = self.__wrapped__(*args, **kwargs)
-        return _finish(result, within) if hasattr(result, "__await__") else result
+        return _finish(result, within) if hasattr(type(result), "__await__") else result
 
 
 async def _finish(result: Awaitable[Any], within: "Callable[[], AbstractContextManager[Any]]") -> Any:

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from handoff_actors.attributes import own_attribute
+
 if TYPE_CHECKING:
     from handoff_actors.graph.plan import Plan
     from handoff_actors.ids import Index
@@ -13,8 +15,8 @@ def code_name(code: object) -> str:
     while isinstance(code, partial):
         code = code.func
     # Whatever wraps a function may say so.
-    code = getattr(code, "__wrapped__", code)
-    return str(getattr(code, "__qualname__", type(code).__qualname__))
+    code = own_attribute(code, "__wrapped__", code)
+    return str(own_attribute(code, "__qualname__", type(code).__qualname__))
 
 
 def code_of(plan: "Plan", index: "Index") -> str:

@@ -13,6 +13,7 @@ from io import BytesIO
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
+from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError
 from handoff_actors.wire.payload import encode
 
@@ -123,7 +124,7 @@ class _DigestPickler(pickle.Pickler):
 def _name(value: object) -> bytes:
     if isinstance(value, ModuleType):
         return value.__name__.encode()
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    module, name = own_attribute(value, "__module__"), own_attribute(value, "__qualname__", "")
     return f"{module}:{name}".encode()
 
 
@@ -142,7 +143,7 @@ def _methods(definition: type) -> Iterator[FunctionType]:
     for member in vars(definition).values():
         functions = (member.fget, member.fset) if isinstance(member, property) else (member,)
         for function in functions:
-            plain = getattr(function, "__func__", function)
+            plain = own_attribute(function, "__func__", function)
             if isinstance(plain, FunctionType):
                 yield plain
 

@@ -5,6 +5,7 @@ import traceback
 from types import TracebackType
 from typing import Any, Final
 
+from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
 from handoff_actors.text import (
     MOST_OF_REASON,
@@ -37,8 +38,8 @@ def describe_exception(error: BaseException) -> str:
     """Return the type and the text of an exception as Python prints them, shortened, to be sent. Never raises."""
     try:
         text = "".join(traceback.format_exception_only(error)).strip()
-    except BaseException as broken:  # noqa: BLE001 - users' exceptions raise what they like
-        text = f"{type_name_of(error)} (its text raises {type_name_of(broken)})"
+    except BaseException:  # noqa: BLE001 - users' exceptions raise what they like, also when they are asked for notes
+        text = f"{type_name_of(error)}: {_text_of(error)}"
     return encodable(shortened(text, MOST_OF_REASON))
 
 
@@ -50,7 +51,8 @@ def decode_exception(data: bytes) -> BaseException:
         error = RemoteError(type_name, message) if survivor is None else decode(survivor)
     except SerializationError:
         error = RemoteError(type_name, message)
-    error.__cause__ = RemoteTraceback(text.rstrip())
+    # A frozen exception lets nobody set its fields; `raise ... from` does not ask it either.
+    BaseException.__setattr__(error, "__cause__", RemoteTraceback(text.rstrip()))
     return error
 
 
@@ -95,7 +97,7 @@ def rebuild_exception(
 ) -> BaseException:
     """Make an exception of its parts."""
     error = kind.__new__(kind, *args)
-    error.args = args
+    BaseException.__setattr__(error, "args", args)
     error.__dict__.update(fields)
     return error
 
@@ -111,8 +113,10 @@ def _traceback_text(error: BaseException) -> str:
     try:
         parts = traceback.format_exception(type(error), error, _user_part(error.__traceback__))
         return shortened("".join(shortened(part, MOST_OF_TRACEBACK) for part in parts), MOST_OF_TRACEBACK)
-    except BaseException as broken:  # noqa: BLE001 - users' exceptions raise what they like
-        return f"{describe_exception(error)}\n(the traceback can't be shown: {type_name_of(broken)})"
+    except BaseException:  # noqa: BLE001 - users' exceptions raise what they like, also when they are asked for notes
+        frames = "".join(traceback.format_tb(_user_part(own_attribute(error, "__traceback__"))))
+        text = f"Traceback (most recent call last):\n{frames}{describe_exception(error)}"
+        return shortened(text, MOST_OF_TRACEBACK)
 
 
 def _user_part(trace: TracebackType | None) -> TracebackType | None:

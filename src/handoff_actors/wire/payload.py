@@ -30,6 +30,7 @@ from typing import Any, Final, Self
 
 import cloudpickle
 
+from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.text import repr_of, str_of, type_name_of
 from handoff_actors.wire.by_value_pickler import MAINS, Piece, pickled_code
@@ -271,7 +272,7 @@ def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             (f"{path}: {name}", part) for name, part in {**captured.nonlocals, **captured.globals}.items()
         )
     else:
-        yield from ((f"{path}.{name}", part) for name, part in getattr(value, "__dict__", {}).items())
+        yield from ((f"{path}.{name}", part) for name, part in own_attribute(value, "__dict__", {}).items())
 
 
 def _can_pickle(value: Any) -> bool:
@@ -308,7 +309,7 @@ def encode_code(code: Callable[..., Any], session: str = "") -> tuple[bytes, boo
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            name = getattr(code, "__qualname__", "code")
+            name = own_attribute(code, "__qualname__", "code")
             raise SerializationError(_refusal({f"function {name}": code}, error)) from error
         if len(encoded) > MOST_OF_CODE_NBYTES:
             raise SerializationError(
@@ -375,7 +376,7 @@ def _unloadable(error: Exception) -> SerializationError:
 
 def _reference(code: Callable[..., Any]) -> str | None:
     """Return "module:qualified.name" if a fresh process that imports it gets this very object, else None."""
-    module_name, name = getattr(code, "__module__", None) or "", getattr(code, "__qualname__", "")
+    module_name, name = own_attribute(code, "__module__") or "", own_attribute(code, "__qualname__", "")
     module = sys.modules.get(module_name)
     if module is None or not _is_importable(module_name) or _is_sent_by_value(module_name):
         return None

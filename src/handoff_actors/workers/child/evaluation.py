@@ -94,7 +94,7 @@ class Evaluation:
         self._store.mappings.settle()
         try:
             result = code(*positional, *extra_args, **kwargs)
-            return await self._finish(result) if hasattr(result, "__await__") else result
+            return await self._finish(result) if hasattr(type(result), "__await__") else result
         except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
             raise UserRaised(error) from None
 
