@@ -17,6 +17,7 @@ import cloudpickle
 from cloudpickle.cloudpickle import _dynamic_class_reduce, _extract_code_globals
 
 from handoff_actors.errors import VersionMismatch
+from handoff_actors.wire import managers
 from handoff_actors.wire.drafts import Draft, circles, keep_draft, kept_draft
 from handoff_actors.wire.functools_objects import (
     LruCacheWrapper,
@@ -295,12 +296,20 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_definition(kind, obj)
         if kind is ModuleType:
             return self._reduce_module(obj)
-        if kind is object or self._shared is not None:
-            name = self._encoder.name_of(obj)
-            if name is not None and name not in self._inline:
-                if kind is object or name in (self._shared or ()):
-                    return self._named(name)
-                self.met[name] = None
+        if managers.may_be_there():
+            reduced = managers.reduce_object(obj)
+            if reduced is not NotImplemented:
+                return reduced
+        return self._reduce_global(obj) if kind is object or self._shared is not None else NotImplemented
+
+    def _reduce_global(self, obj: object) -> Any:
+        """Name an object that is a global with a state, or take note of it."""
+        name = self._encoder.name_of(obj)
+        if name is None or name in self._inline:
+            return NotImplemented
+        if type(obj) is object or name in (self._shared or ()):
+            return self._named(name)
+        self.met[name] = None
         return NotImplemented
 
     def _reduce_definition(self, kind: type, obj: Any) -> Any:

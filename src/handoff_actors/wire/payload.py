@@ -34,6 +34,7 @@ from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.text import repr_of, str_of, type_name_of
 from handoff_actors.wire.by_value_pickler import MAINS, Piece, pickled_code
+from handoff_actors.wire.managers import advice_on
 from handoff_actors.wire.namespaces import Group, current, decoded_groups, encoded_groups
 from handoff_actors.wire.pickling import (
     PositionOf,
@@ -288,7 +289,7 @@ def _can_pickle(value: Any) -> bool:
 def _summary(error: BaseException) -> str:
     if isinstance(error, VersionMismatch):
         return str(error)
-    return f"{type_name_of(error)}: {str_of(error)}"
+    return f"{type_name_of(error)}: {str_of(error)}{advice_on(error)}"
 
 
 # --- Code -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import cloudpickle
 
+from handoff_actors.wire import managers
 from handoff_actors.wire.by_value_pickler import (
     PROTOCOL,
     ByValuePickler,
@@ -22,6 +23,8 @@ from handoff_actors.wire.by_value_pickler import (
     prologue,
 )
 
+#: Part of the names of `__main__` and of the main module of multiprocessing's children.
+_MAIN: Final[tuple[bytes, ...]] = (b"_main__",)
 #: Copying less than this takes no longer than the pickler that does not copy: 3 µs.
 BULKY_NBYTES: Final = 256 * 1024
 #: The number of members of a container that are looked at.
@@ -47,7 +50,7 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
         pieces = _plain(value, buffers, reducers)
     except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes, and cloudpickle may know better
         pieces = None
-    if pieces is None or _names_what_travels_by_value(pieces):
+    if pieces is None or _names_what_travels_otherwise(pieces):
         buffers.clear()
         pieces = _by_value(ByValuePickler, value, buffers, reducers)
     return pieces, buffers
@@ -110,12 +113,22 @@ def _is_bulky(value: Any) -> bool:
     return any(type(member) in _FLAT and len(member) >= BULKY_NBYTES for member in islice(members, _MEMBERS))
 
 
-def _names_what_travels_by_value(pieces: list[Piece]) -> bool:
-    """True if a pickle may refer to modules that others can't import: `__main__`, and those that users have registered."""
+def _names_what_travels_otherwise(pieces: list[Piece]) -> bool:
+    """True if a pickle may refer to modules that others can't import: `__main__`, and those that users have registered.
+
+    Or if it may have objects of multiprocessing.
+    """
     # The pickler's own pieces are shorter than the large bytes between them, in which no name counts.
     own = pieces if len(pieces) == 1 else [piece for piece in pieces if len(piece) < BULKY_NBYTES]
     registered = cloudpickle.list_registry_pickle_by_value()
-    return any(b"_main__" in piece or any(module.encode() in piece for module in registered) for piece in own)
+    marks = _MAIN
+    if registered or managers.may_be_there():
+        marks = (*_MAIN, *managers.MARKS, *(module.encode() for module in registered))
+    for piece in own:
+        for mark in marks:
+            if mark in piece:
+                return True
+    return False
 
 
 _MARK: Final = code_of_python.__name__.encode()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from handoff_actors.store.linux import signal_when_parent_ends
+from handoff_actors.wire.managers import adopt_keys
 from handoff_actors.workers.child.process_pools import support_process_pools
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.sync_worker import SyncWorker
@@ -25,6 +26,7 @@ def run_worker(
     """Run a worker until the channels close: a sync worker with (data, control), an async worker with (data,)."""
     try:
         _detach(zygote)
+        adopt_keys()
         support_process_pools()
         _serve(channels, store, inline_limit, tail, pipe)
     except BaseException:  # noqa: BLE001 - the zygote's own frames are below: nothing may get there
