@@ -16,6 +16,7 @@ from handoff_actors.ids import RunId
 from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.wire.namespaces import enter
 from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
+from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
@@ -67,6 +68,10 @@ class AsyncWorker:
         self._loop = uvloop.new_event_loop()
         Threads().limit(1)
         self._tasks: dict[JobKey, asyncio.Task[bytes | int]] = {}
+        #: Tasks that SIGINT has cancelled.
+        self._interrupted: set[asyncio.Task[bytes | int]] = set()
+        #: A result is being encoded and stored, which SIGINT does not interrupt.
+        self._is_keeping = False
 
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channel."""
@@ -75,11 +80,23 @@ class AsyncWorker:
         send_records(self._output)
         answer_with(lambda: _running.get(None))
         self._loop.add_reader(self._data, self._read)
+        take_interrupts(self._interrupt)
         self._outbox.up()
         while True:
             # A user's own task that raises one of these stops the loop; it must not stop the other jobs.
             with suppress(SystemExit, KeyboardInterrupt):
                 self._loop.run_forever()
+
+    def _interrupt(self) -> None:
+        """Interrupt the coroutine that runs; while all wait, cancel the only one, as `asyncio.run` does. See `take_interrupts`."""
+        if asyncio.current_task(self._loop) is not None:
+            if not self._is_keeping:
+                raise KeyboardInterrupt
+        elif len(self._tasks) == 1:
+            # For which of several it is meant cannot be told.
+            [task] = self._tasks.values()
+            self._interrupted.add(task)
+            task.cancel()
 
     # --- Messages
 
@@ -105,6 +122,7 @@ class AsyncWorker:
             case CancelJob():
                 task = self._tasks.get(message.key)
                 if task is not None:
+                    self._interrupted.discard(task)
                     task.cancel()
             case GiveBackJobs():
                 # Every job starts when it arrives.
@@ -133,7 +151,11 @@ class AsyncWorker:
         )
         # Coroutines of other sessions have run meanwhile.
         enter(templates[job[JOB_TEMPLATE]].namespaces)
-        return self._evaluation.keep(run, index, attempt, result)
+        self._is_keeping = True
+        try:
+            return self._evaluation.keep(run, index, attempt, result)
+        finally:
+            self._is_keeping = False
 
     def _ended(self, key: JobKey, started: float, task: asyncio.Task[bytes | int]) -> None:
         del self._tasks[key]
@@ -147,6 +169,10 @@ class AsyncWorker:
             if dropped is not None:
                 self._outbox.printed(key, dropped)
         failed = _failure(task)
+        if task in self._interrupted:
+            self._interrupted.discard(task)
+            if failed is _CANCELLED:
+                failed = failure(KeyboardInterrupt())
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)
         else:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from handoff_actors.store.linux import signal_when_parent_ends
 from handoff_actors.wire.managers import adopt_keys
+from handoff_actors.workers.child.interrupts import heed_ignored_signals
 from handoff_actors.workers.child.process_pools import support_process_pools
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.sync_worker import SyncWorker
@@ -42,7 +43,8 @@ def _detach(zygote: int) -> None:
     if os.getppid() != zygote:
         os._exit(1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # The zygote ignores some, as may the program that started the node.
+    heed_ignored_signals()
 
 
 def _serve(

@@ -22,6 +22,7 @@ from handoff_actors.store import mappings
 from handoff_actors.workers.child import heap
 from handoff_actors.workers.child.environments import Environments
 from handoff_actors.workers.child.evaluation import Evaluation, failure
+from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
@@ -99,6 +100,9 @@ class SyncWorker:
         self._half = 0
         self._sent_at = 0.0
         self._is_interruptible = False
+        #: A function runs, which SIGINT interrupts; unless a recall is being answered, after which it does.
+        self._is_in_user_code = False
+        self._has_missed_interrupt = False
         #: Something may be on the control channel.
         self._is_called = False
 
@@ -111,6 +115,7 @@ class SyncWorker:
         self._poll.register(self._data, select.POLLIN)
         self._poll.register(self._control, select.POLLIN)
         self._listen_by_signal()
+        take_interrupts(self._interrupt)
         self._outbox.up()
         while True:
             if self._queue:
@@ -150,7 +155,7 @@ class SyncWorker:
         started = perf_counter()
         try:
             self._environments.enter(template.environment, template.threads)
-            result = _drive(
+            result = self._drive(
                 self._evaluation.call(run, templates, job[JOB_TEMPLATE], job[JOB_ARGS], job[JOB_CONSTANTS])
             )
             value = self._evaluation.keep(run, index, attempt, result)
@@ -174,6 +179,17 @@ class SyncWorker:
             self._outbox.flush()
             self._sent_at = ended
         self._heap.tidy(ended)
+
+    def _drive(self, evaluation: Coroutine[Any, Any, Any]) -> Any:
+        """Run an evaluation to its end; it never suspends, because `_finish_now` does not."""
+        self._is_in_user_code = True
+        try:
+            evaluation.send(None)
+        except StopIteration as end:
+            return end.value
+        finally:
+            self._is_in_user_code = False
+        raise AssertionError("an evaluation of a sync worker suspended")
 
     def _printing_job(self) -> JobKey | None:
         """Give the job that owns the output written now, if its app wants it."""
@@ -257,6 +273,13 @@ class SyncWorker:
         self._is_called = True
         if self._is_interruptible:
             self._answer()
+            if self._has_missed_interrupt:
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._has_missed_interrupt = self._is_in_user_code and not self._is_interruptible
+        if self._is_in_user_code and self._is_interruptible:
+            raise KeyboardInterrupt
 
     def _answer(self) -> None:
         """Answer every recall on the control channel. A signal meanwhile only makes the loop look once more."""
@@ -285,15 +308,6 @@ class SyncWorker:
         self._outbox.recalled((run, job[JOB_INDEX], job[JOB_ATTEMPT]) for _, run, _, _, job, _ in self._queue)
         self._queue.clear()
         self._outbox.flush()
-
-
-def _drive(evaluation: Coroutine[Any, Any, Any]) -> Any:
-    """Run an evaluation to its end; it never suspends, because `_finish_now` does not."""
-    try:
-        evaluation.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("an evaluation of a sync worker suspended")
 
 
 async def _finish_now(awaitable: Awaitable[Any]) -> Any:
