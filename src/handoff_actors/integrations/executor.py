@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from types import TracebackType
@@ -121,7 +121,7 @@ class Executor(futures.Executor):
         return chain.from_iterable(super().map(partial(_run_chunk, fn), chunks, timeout=timeout, **options))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls; with `wait`, return once all calls are done.
+        """Accept no more calls; with `wait`, return once all calls are done. Ctrl-C meanwhile ends them.
 
         Waiting is impossible in the thread of a session's loop, and raises RuntimeError if calls are unfinished: use
         `async with`, or `await asyncio.to_thread(executor.shutdown)`.
@@ -134,12 +134,17 @@ class Executor(futures.Executor):
             end, thread = self._end, self._thread
         if not wait or end is None:
             return
-        if thread is not None:
-            thread.join()
-        elif _current_loop() is not self._loop:
-            end.result()
-        elif self._feed.has_work():
-            raise RuntimeError("waiting here would block the loop that the calls need; await it instead")
+        if thread is None and _current_loop() is self._loop:
+            if self._feed.has_work():
+                raise RuntimeError("waiting here would block the loop that the calls need; await it instead")
+            return
+        try:
+            _wait_for(end, thread)
+        except KeyboardInterrupt:
+            # Calls may take for ever, and the terminal's signal has not reached them.
+            self.terminate_workers()
+            _wait_for(end, thread)
+            raise
 
     def terminate_workers(self) -> None:
         """Accept no more calls, cancel the waiting ones, and end the running ones, which get BrokenExecutor.
@@ -149,12 +154,22 @@ class Executor(futures.Executor):
         self.shutdown(wait=False, cancel_futures=True)
         self._feed.abort()
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self.terminate_workers()
+        self.shutdown()
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Ctrl-C is a cancellation here.
+        if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+            self.terminate_workers()
         await asyncio.to_thread(self.shutdown)
 
     def _start(self) -> None:
@@ -162,7 +177,7 @@ class Executor(futures.Executor):
         if self._loop is not None:
             self._end = asyncio.run_coroutine_threadsafe(feed.serve(), self._loop)
             return
-        thread = LoopThread("handoff executor", feed.serve, feed.close)
+        thread = LoopThread("handoff executor", feed.serve, feed.close, feed.abort)
         thread.start()
         self._thread, self._end = thread, thread.end
 
@@ -184,6 +199,15 @@ def _own_node(workers: int | None) -> Callable[[], AbstractAsyncContextManager[S
         return Session((), offer if workers is None else offer | {"cpu": float(workers)}, workers=workers)
 
     return open_session
+
+
+def _wait_for(end: "futures.Future[None]", thread: LoopThread | None) -> None:
+    if thread is not None:
+        thread.join()
+        return
+    # `terminate_workers` cancels it.
+    with suppress(futures.CancelledError):
+        end.result()
 
 
 def _loop_of(session: "Session | BackgroundSession") -> asyncio.AbstractEventLoop:

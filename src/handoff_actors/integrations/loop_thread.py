@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -20,14 +21,20 @@ os.register_at_fork(after_in_child=_running.clear)
 class LoopThread:
     """A thread with an event loop, which runs `main` to its end.
 
-    Before the interpreter ends, `finish` is called, and the thread is waited for.
+    Before the interpreter ends, `finish` is called, and the thread is waited for; after Ctrl-C, or once that comes,
+    `abort` is called, too.
     """
 
     def __init__(
-        self, name: str, main: Callable[[], Coroutine[Any, Any, None]], finish: Callable[[], None]
+        self,
+        name: str,
+        main: Callable[[], Coroutine[Any, Any, None]],
+        finish: Callable[[], None],
+        abort: Callable[[], None] = lambda: None,
     ) -> None:
         self._main = main
         self._finish = finish
+        self._abort = abort
         #: Done when `main` is, and never with an exception.
         self.end: Future[None] = Future()
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
@@ -50,6 +57,11 @@ class LoopThread:
         self._finish()
         self.join()
 
+    def abort(self) -> None:
+        """Have the thread end at once, and wait for that."""
+        self._abort()
+        self.finish()
+
     def _live(self) -> None:
         try:
             # `main` may cancel itself.
@@ -67,8 +79,17 @@ def is_interpreter_ending() -> bool:
 
 def _finish_all() -> None:
     _completion.set()
+    # The error that ends the program, if one does.
+    is_interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     for thread in list(_running):
-        thread.finish()
+        try:
+            if is_interrupted:
+                thread.abort()
+            else:
+                thread.finish()
+        except KeyboardInterrupt:
+            thread.abort()
+            raise
 
 
 # At this time threads can still be started, unlike in functions of `atexit`; concurrent.futures does the same.
