@@ -7,6 +7,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from handoff_actors.client.interrupts import FirstInterrupt
 from handoff_actors.standard_descriptors import hold_standard_descriptors
 
 ResultT = TypeVar("ResultT")
@@ -21,8 +22,23 @@ def run_blocking(main: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 
 def _run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(main)
+    make_loop = loop_factory()
+    with FirstInterrupt() as interrupt, asyncio.Runner(loop_factory=make_loop) as runner:
+
+        async def interruptible() -> ResultT:
+            interrupt.task = asyncio.current_task()
+            if interrupt.came_at is not None:
+                main.close()
+                raise asyncio.CancelledError
+            return await main
+
+        try:
+            return runner.run(interruptible())
+        except asyncio.CancelledError:
+            if interrupt.came_at is None:
+                raise
+            # Where the run was cancelled is no news.
+            raise KeyboardInterrupt from None
 
 
 def _run_beside(main: Coroutine[Any, Any, ResultT]) -> ResultT:

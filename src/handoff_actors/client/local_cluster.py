@@ -11,6 +11,7 @@ from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.local_node import LocalNode
 from handoff_actors.client.api import run_on
 from handoff_actors.client.execute_options import ExecuteOptions
+from handoff_actors.client.interrupts import FirstInterrupt
 from handoff_actors.client.options import check_resources
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
@@ -77,10 +78,11 @@ class LocalCluster:
     def close(self) -> None:
         """End all nodes at once, whatever runs there. A second call does nothing."""
         nodes, self._nodes = self._nodes, []
-        for node in nodes:
-            node.ask_to_end()
-        for node in nodes:
-            node.wait_until_ended()
+        with FirstInterrupt():
+            for node in nodes:
+                node.ask_to_end()
+            for node in nodes:
+                node.wait_until_ended()
 
     def __enter__(self) -> Self:
         return self.start()
