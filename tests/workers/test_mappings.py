@@ -40,7 +40,7 @@ def test_value_made_again_under_the_same_name_is_mapped_again(path: Path) -> Non
 
     after = mappings.map(path)
 
-    assert (before[:1], after[:1]) == (b"1", b"2")
+    assert (bytes(before[:1]), bytes(after[:1])) == (b"1", b"2")
 
 
 def test_value_that_has_gone_to_disk_is_mapped_from_there(path: Path) -> None:

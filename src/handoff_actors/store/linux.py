@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from mmap import MAP_SHARED, PROT_READ
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -12,7 +13,19 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_MMAP_MAX: Final = -4
 _USUAL_MMAP_MAX: Final = 65536
 
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
 def signal_when_parent_ends(number: int) -> None:
@@ -43,6 +56,19 @@ def trim_heap() -> None:
         _libc.malloc_trim(0)
 
 
+def map_read_only(descriptor: int, nbytes: int) -> int:
+    """Map the first bytes of a file, shared and read-only; return their address. Raises OSError."""
+    address = _libc.mmap(None, nbytes, PROT_READ, MAP_SHARED, descriptor, 0)
+    if address == _MAP_FAILED:
+        raise _last_error()
+    return int(address)
+
+
+def unmap(address: int, nbytes: int) -> None:
+    """Undo a mapping. Nothing may refer to its bytes any more."""
+    _libc.munmap(address, nbytes)
+
+
 def system_call(number: int, *arguments: int | bytes | None) -> int:
     """Call the kernel by number, and return its answer. Raises OSError."""
     return _checked(_libc.syscall(number, *arguments))
@@ -54,6 +80,10 @@ def _control_process(option: int, argument: int) -> None:
 
 def _checked(answer: int) -> int:
     if answer < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise _last_error()
     return answer
+
+
+def _last_error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))

@@ -7,13 +7,14 @@ that has been dropped or spilled meanwhile takes memory for as long as any proce
 """
 
 import os
-from mmap import PROT_READ, mmap
 from pathlib import Path
 from typing import Final
 
+from handoff_actors.store.mapped import map_descriptor
+
 #: Smaller values are mapped quickly.
 KEPT_FROM_NBYTES: Final = 1 << 20
-#: Each kept mapping has a file descriptor.
+#: Many more than most functions take, as each that is kept keeps the memory of its value.
 KEPT_COUNT: Final = 16
 #: A worker that has been idle for this many seconds drops its mappings.
 KEPT_S: Final = 0.05
@@ -26,13 +27,13 @@ class Mappings:
     """The mappings of one worker, job after job."""
 
     def __init__(self) -> None:
-        self._of_last_job: dict[_FileId, mmap] = {}
-        self._of_this_job: dict[_FileId, mmap] = {}
+        self._of_last_job: dict[_FileId, memoryview] = {}
+        self._of_this_job: dict[_FileId, memoryview] = {}
 
     def __bool__(self) -> bool:
         return bool(self._of_last_job or self._of_this_job)
 
-    def map(self, path: Path) -> mmap:
+    def map(self, path: Path) -> memoryview:
         """Map a file, read-only. Raises OSError."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -41,7 +42,7 @@ class Mappings:
             file = (facts.st_dev, facts.st_ino)
             mapped = self._of_this_job.get(file) or self._of_last_job.get(file)
             if mapped is None:
-                mapped = mmap(descriptor, 0, prot=PROT_READ)
+                mapped = map_descriptor(descriptor, facts.st_size)
         finally:
             os.close(descriptor)
         if facts.st_size >= KEPT_FROM_NBYTES and len(self._of_this_job) < KEPT_COUNT:

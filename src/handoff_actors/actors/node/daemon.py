@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
+from handoff_actors.open_files import allow_open_files
 from handoff_actors.transport.credentials import Credentials
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 DRAIN_S = 30.0
 #: A node that does not serve by then never will.
 START_S = 60.0
-#: Enough for 10,000 members. Programs that functions start may go through all that could be open.
-MOST_FILES = 65_536
 
 
 class DaemonOptions(Struct, frozen=True):
@@ -53,7 +51,8 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
     Raises InsecureAddressError, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError, and
     HandoffError once a bug of its own has ended the node.
     """
-    _allow_connections()
+    # A member has a few connections for each other one.
+    allow_open_files()
     signals = _Signals()
     if options.lives_with is not None:
         signals.end_with(options.lives_with)
@@ -113,14 +112,6 @@ async def _started(member: Member, options: DaemonOptions, signals: "_Signals") 
             f"the node did not come to serve within {START_S:g} s; is the machine overloaded, or the file system of its "
             "directories (--spill-dir, --store-dir) out of order?"
         ) from error
-
-
-def _allow_connections() -> None:
-    """Open as many files as this process may: a member has a few for each other one, and 1,024 are the usual limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Signals:

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Final, assert_never
 
 from handoff_actors.ids import WorkerId
+from handoff_actors.open_files import allow_open_files
 from handoff_actors.store.directories import remove
 from handoff_actors.store.linux import adopt_orphans, signal_when_parent_ends
 from handoff_actors.workers.child.main import run_worker
@@ -184,6 +185,7 @@ def _kill_group(pid: int) -> None:
 
 def main() -> None:
     """Serve the node that started this process. `sys.argv` has the `ZygoteSettings`, after its first entry."""
+    allow_open_files()
     settings = ZygoteSettings.parse(sys.argv[1:])
     sys.argv[:] = [""]
     # User code and multiprocessing look at it; it must be empty.
