@@ -1,5 +1,6 @@
 """Functions that the tests of executors run in workers."""
 
+import decimal
 import os
 import signal
 import time
@@ -23,6 +24,25 @@ def increment(number: int) -> int:
 
 def initialize(value: object) -> None:
     initialized_with.append(value)
+
+
+def set_up_process(directory: str) -> None:
+    os.chdir(directory)
+    os.environ["SET_UP"] = "1"
+    decimal.getcontext().prec = 5
+
+
+def seen_of_process(*, change: bool = False) -> tuple[str, str | None, int]:
+    seen = str(Path.cwd()), os.environ.get("SET_UP"), decimal.getcontext().prec
+    if change:
+        os.chdir("/")
+        os.environ["SET_UP"] = "2"
+        decimal.getcontext().prec = 6
+    return seen
+
+
+async def seen_within_coroutine() -> tuple[str, str | None, int]:
+    return seen_of_process(change=True)
 
 
 def refuse() -> None:

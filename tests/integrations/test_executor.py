@@ -29,6 +29,9 @@ from tests.integrations.functions import (
     make,
     refuse,
     seen_by_initializer,
+    seen_of_process,
+    seen_within_coroutine,
+    set_up_process,
     start_and_wait_for,
     wait_for,
 )
@@ -220,6 +223,16 @@ def test_executors_over_one_session_have_initializers_of_their_own() -> None:
         for number in range(3):
             with handoff.Executor(session=session, initializer=initialize, initargs=[number]) as executor:
                 assert executor.submit(seen_by_initializer).result()[1] == list(range(number + 1))
+
+
+def test_what_an_initializer_sets_in_its_process_stays_for_all_functions(tmp_path: Path) -> None:
+    with handoff.Executor(1, initializer=set_up_process, initargs=[str(tmp_path)]) as executor:
+        seen = [executor.submit(seen_of_process, change=True).result() for _ in range(3)]
+        for _ in range(3):
+            awaited: Future[Any] = executor.submit(seen_within_coroutine)
+            seen.append(awaited.result())
+
+    assert seen == [(str(tmp_path), "1", 5)] * 6
 
 
 def test_an_initializer_that_fails_breaks_the_executor() -> None:

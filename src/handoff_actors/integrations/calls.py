@@ -55,9 +55,13 @@ class Initializer:
         return initialized[self._executor]
 
     def _attempt(self) -> CallOutcome | None:
+        # The app needs none of it.
+        from handoff_actors.workers.child.process_state import keeping_changes  # noqa: PLC0415
+
         try:
-            code, arguments = self._call.open()
-            code(*arguments)
+            with keeping_changes():
+                code, arguments = self._call.open()
+                code(*arguments)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the app is to know
             return Kind.NOT_INITIALIZED, encode_exception(error), 0.0
         return None

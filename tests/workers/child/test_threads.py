@@ -74,7 +74,7 @@ def test_variables_that_a_function_asked_for_give_way_to_the_next_claim(
 ) -> None:
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    environments = Environments(WorkerStore(tmp_path, None))
+    environments = Environments(WorkerStore(tmp_path, None), lambda: None)
 
     environments.enter(JobEnvironment(1, {"OMP_NUM_THREADS": "7"}, "", None), 1)
     asked_for = thread_limits()

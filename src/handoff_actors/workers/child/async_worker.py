@@ -1,6 +1,7 @@
 """An async worker: runs every job that it is given at once, each as a task of its event loop."""
 
 import asyncio
+import operator
 import os
 import socket
 from collections.abc import Awaitable
@@ -20,6 +21,7 @@ from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
+from handoff_actors.workers.child.process_state import ProcessState, isolate_decimals
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
@@ -61,9 +63,11 @@ class AsyncWorker:
         self._data = data
         self._outbox = WorkerOutbox(data, tail)
         self._output = OutputCapture(pipe, tail, lambda: _printing.get(None))
-        self._evaluation = Evaluation(store, inline_limit, _finish)
+        self._state = ProcessState()
+        # Coroutines that run at the same time share the state, and each task has context variables of its own.
+        self._evaluation = Evaluation(store, inline_limit, _finish, operator.call, _nothing)
         self._mappings = store.mappings
-        self._job_context = JobContext(self._mappings)
+        self._job_context = JobContext(self._mappings, _nothing)
         self._reader = RowReader()
         self._loop = uvloop.new_event_loop()
         Threads().limit(1)
@@ -72,6 +76,8 @@ class AsyncWorker:
         self._interrupted: set[asyncio.Task[bytes | int]] = set()
         #: A result is being encoded and stored, which SIGINT does not interrupt.
         self._is_keeping = False
+        #: When the present jobs began, the first of which found none.
+        self._busy_since = 0.0
 
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channel."""
@@ -81,6 +87,8 @@ class AsyncWorker:
         answer_with(lambda: _running.get(None))
         self._loop.add_reader(self._data, self._read)
         take_interrupts(self._interrupt)
+        # When the loop runs, with what it has changed itself.
+        self._loop.call_soon(self._state.note)
         self._outbox.up()
         while True:
             # A user's own task that raises one of these stops the loop; it must not stop the other jobs.
@@ -115,7 +123,7 @@ class AsyncWorker:
     def _take(self, message: ToWorker) -> None:
         match message:
             case QueueJobs():
-                self._job_context.devices.expose(self._job_context.devices.announced)
+                self._expose_devices()
                 templates = self._job_context.templates.of(message.run)
                 for job in message.jobs:
                     self._start(message.run, templates, job)
@@ -133,10 +141,20 @@ class AsyncWorker:
             case _:
                 assert_never(message)
 
+    def _expose_devices(self) -> None:
+        devices = self._job_context.devices
+        if devices.announced != devices.visible:
+            # Coroutines that run now may have changed the environment, too.
+            with self._state.keeping():
+                devices.expose(devices.announced)
+
     # --- Jobs
 
     def _start(self, run: RunId, templates: dict[int, LoadedTemplate], job: JobRow) -> None:
         key = (run, job[JOB_INDEX], job[JOB_ATTEMPT])
+        if not self._tasks:
+            self._busy_since = perf_counter()
+        self._state.take_over_variables()
         task = self._loop.create_task(self._evaluate(key, templates, job))
         self._tasks[key] = task
         task.add_done_callback(partial(self._ended, key, perf_counter()))
@@ -146,6 +164,7 @@ class AsyncWorker:
         _running.set(key)
         if templates[job[JOB_TEMPLATE]].sends_output:
             _printing.set(key)
+        isolate_decimals()
         result = await self._evaluation.call(
             run, templates, job[JOB_TEMPLATE], job[JOB_ARGS], job[JOB_CONSTANTS]
         )
@@ -160,23 +179,27 @@ class AsyncWorker:
     def _ended(self, key: JobKey, started: float, task: asyncio.Task[bytes | int]) -> None:
         del self._tasks[key]
         seconds = perf_counter() - started
-        if self._mappings and not self._tasks:
-            self._loop.call_later(KEPT_S, self._mappings.let_go)
+        if not self._tasks:
+            self._state.restore(perf_counter() - self._busy_since)
+            if self._mappings:
+                self._loop.call_later(KEPT_S, self._mappings.let_go)
         if not self._outbox:
             self._loop.call_soon(self._outbox.flush)
         if self._output.has_news:
             dropped = self._output.end(key)
             if dropped is not None:
                 self._outbox.printed(key, dropped)
-        failed = _failure(task)
-        if task in self._interrupted:
-            self._interrupted.discard(task)
-            if failed is _CANCELLED:
-                failed = failure(KeyboardInterrupt())
+        failed = self._failure(task)
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)
         else:
             self._outbox.failed(key, failed, seconds)
+
+    def _failure(self, task: asyncio.Task[bytes | int]) -> Failure | None:
+        failed = _failure(task)
+        was_interrupted = task in self._interrupted
+        self._interrupted.discard(task)
+        return failure(KeyboardInterrupt()) if was_interrupted and failed is _CANCELLED else failed
 
 
 def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:
@@ -192,6 +215,10 @@ def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:
 
 
 _CANCELLED: Failure = ("cancelled", b"", "cancelled")
+
+
+def _nothing() -> None:
+    """While coroutines run their process is as they have made it."""
 
 
 async def _finish(awaitable: Awaitable[Any]) -> Any:

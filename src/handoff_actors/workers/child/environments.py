@@ -7,7 +7,7 @@ directory are removed with it, as another directory may have modules of the same
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Final
@@ -41,8 +41,10 @@ class JobEnvironment:
 class Environments:
     """The environment that this process has now."""
 
-    def __init__(self, store: WorkerStore) -> None:
+    def __init__(self, store: WorkerStore, changed: Callable[[], None]) -> None:
+        """`changed` is told that variables, or the directory, have been changed for the jobs that follow."""
         self._store = store
+        self._changed = changed
         self._threads = Threads()
         #: None: the environment that the process was started with.
         self.entered: JobEnvironment | None = None
@@ -58,6 +60,14 @@ class Environments:
 
         Raises EnvironmentUnavailable; then the process has the environment that it was started with.
         """
+        if environment is self.entered and threads == self._threads.most:
+            return
+        try:
+            self._change(environment, threads)
+        finally:
+            self._changed()
+
+    def _change(self, environment: JobEnvironment | None, threads: int) -> None:
         if threads != self._threads.most:
             # Leaving would set variables back to their present values, and undo this limit.
             self._leave()

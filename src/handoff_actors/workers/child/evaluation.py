@@ -35,6 +35,8 @@ from handoff_actors.workers.protocol import (
 
 #: Awaits an awaitable that a user's function returned.
 Finish = Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]]
+#: Calls the code that is its first argument with the others.
+CodeCaller = Callable[..., Any]
 #: kind, encoded exception, reason.
 Failure = tuple[WorkerFailureKind, bytes, str]
 
@@ -50,10 +52,20 @@ class UserRaised(Exception):
 class Evaluation:
     """Evaluates jobs against one store."""
 
-    def __init__(self, store: WorkerStore, inline_limit: int, finish: Finish) -> None:
+    def __init__(
+        self,
+        store: WorkerStore,
+        inline_limit: int,
+        finish: Finish,
+        call: CodeCaller,
+        restore: Callable[[], None],
+    ) -> None:
+        """`restore` puts the process's state back after an inline function, before the next code of the job is called."""
         self._store = store
         self._inline_limit = inline_limit
         self._finish = finish
+        self._call = call
+        self._restore = restore
         #: Results of earlier members of the running fused group: encoded, or the attempt that has stored it.
         self.earlier: dict[int, bytes | int] = {}
 
@@ -83,6 +95,7 @@ class Evaluation:
                 values.append(
                     await self.call(run, templates, arg[CALL_TEMPLATE], inner_args, inner_constants)
                 )
+                self._restore()
             elif arg[ARG_TAG] == EARLIER:
                 values.append(self._earlier_result(run, arg[EARLIER_INDEX]))
             elif arg[ARG_TAG] == TEXT:
@@ -93,7 +106,7 @@ class Evaluation:
         extra_args, kwargs = self._constants(run, constants) if constants else ((), {})
         self._store.mappings.settle()
         try:
-            result = code(*positional, *extra_args, **kwargs)
+            result = self._call(code, *positional, *extra_args, **kwargs)
             return await self._finish(result) if hasattr(type(result), "__await__") else result
         except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
             raise UserRaised(error) from None

@@ -1,5 +1,6 @@
 """Templates and devices that jobs find when they run."""
 
+from collections.abc import Callable
 from typing import assert_never
 
 from handoff_actors.store.mappings import Mappings
@@ -15,9 +16,9 @@ from handoff_actors.workers.protocol import (
 class JobContext:
     """The templates and the devices that the node has announced to a worker."""
 
-    def __init__(self, mappings: Mappings) -> None:
+    def __init__(self, mappings: Mappings, environment_changed: Callable[[], None]) -> None:
         self.templates = LoadedTemplates()
-        self.devices = Devices()
+        self.devices = Devices(environment_changed)
         self._mappings = mappings
 
     def apply(self, message: DefineTemplate | DropTemplates | ExposeDevices) -> None:

@@ -114,7 +114,7 @@ class OutputCapture:
             return stream
         followed = _CapturedStream(self, stream.fileno(), is_error=is_error)
         self._streams.append(followed)
-        return io.TextIOWrapper(
+        return _CapturedText(
             followed,
             encoding=stream.encoding,
             errors=stream.errors,
@@ -123,11 +123,22 @@ class OutputCapture:
         )
 
 
+class _CapturedText(io.TextIOWrapper):
+    """The text layer of a stream that all functions of a worker share: none of them can close it or take it apart."""
+
+    def detach(self) -> io.RawIOBase:  # type: ignore[override]  # there is no buffer below
+        """Give the layer below, and go on."""
+        self.flush()
+        assert isinstance(self.buffer, io.RawIOBase)
+        return self.buffer
+
+
 class _CapturedStream(io.RawIOBase):
     """Take what the text layer has encoded, and pass it on line by line."""
 
     def __init__(self, output: OutputCapture, descriptor: int, *, is_error: bool) -> None:
         super().__init__()
+        self.name = "<stderr>" if is_error else "<stdout>"
         self._output = output
         self._descriptor = descriptor
         self._is_error = is_error
@@ -153,6 +164,10 @@ class _CapturedStream(io.RawIOBase):
         self._nbytes = 0
         if parts:
             self._output.printed(self._descriptor, b"".join(parts), is_error=self._is_error)
+
+    def close(self) -> None:
+        """Pass on the parts so far, and go on: functions that follow print here, too."""
+        self.flush()
 
     def writable(self) -> bool:
         """Tell the text layer that writing is possible."""

@@ -26,6 +26,7 @@ from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
+from handoff_actors.workers.child.process_state import ProcessState
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
@@ -84,7 +85,8 @@ class SyncWorker:
         #: The job that runs, or ran last; None while the worker is idle.
         self._current: _Entry | None = None
         self._output = OutputCapture(pipe, tail, self._printing_job)
-        self._evaluation = Evaluation(store, inline_limit, _finish_now)
+        self._state = ProcessState()
+        self._evaluation = Evaluation(store, inline_limit, self._finish_now, self._state.run, self._put_back)
         self._mappings = store.mappings
         self._heap = heap.Heap(perf_counter())
         #: Memory kept from one job to the next: seconds of idle time before it is given back, and how.
@@ -92,8 +94,8 @@ class SyncWorker:
             (mappings.KEPT_S, self._mappings.let_go),
             (heap.KEPT_S, self._heap.give_back),
         )
-        self._job_context = JobContext(self._mappings)
-        self._environments = Environments(store)
+        self._job_context = JobContext(self._mappings, self._state.note_environment)
+        self._environments = Environments(store, self._state.note_environment)
         self._reader = RowReader()
         self._queue: deque[_Entry] = deque()
         #: Results are sent when this many jobs are left: the node refills the queue while they run.
@@ -116,6 +118,7 @@ class SyncWorker:
         self._poll.register(self._control, select.POLLIN)
         self._listen_by_signal()
         take_interrupts(self._interrupt)
+        self._state.note()
         self._outbox.up()
         while True:
             if self._queue:
@@ -162,12 +165,11 @@ class SyncWorker:
         except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on
             self._is_interruptible = False
             ended = perf_counter()
-            self._end_output((run, index, attempt))
-            self._outbox.failed((run, index, attempt), failure(error), ended - started)
-            self._skip_fused_group()
+            self._failed((run, index, attempt), error, ended - started)
         else:
             self._is_interruptible = False
             ended = perf_counter()
+            self._put_back(ended - started)
             if self._output.has_news:
                 self._end_output((run, index, attempt))
             self._outbox.done(run, index, attempt, value, ended - started)
@@ -191,6 +193,18 @@ class SyncWorker:
             self._is_in_user_code = False
         raise AssertionError("an evaluation of a sync worker suspended")
 
+    def _failed(self, key: JobKey, error: BaseException, seconds: float) -> None:
+        described = failure(error)
+        self._put_back(seconds)
+        self._end_output(key)
+        self._outbox.failed(key, described, seconds)
+        self._skip_fused_group()
+
+    def _put_back(self, seconds: float = 0.0) -> None:
+        if self._state.restore(seconds):
+            # The job may have ignored the signal of a recall.
+            self._is_called = True
+
     def _printing_job(self) -> JobKey | None:
         """Give the job that owns the output written now, if its app wants it."""
         return self._running_job() if self._current is not None and self._current[0].sends_output else None
@@ -200,6 +214,15 @@ class SyncWorker:
             return None
         _, run, _, _, job, _ = self._current
         return run, job[JOB_INDEX], job[JOB_ATTEMPT]
+
+    async def _finish_now(self, awaitable: Awaitable[Any]) -> Any:
+        # It takes longer to import than everything else that a sync worker needs, and few need it.
+        import asyncio  # noqa: PLC0415
+
+        async def outcome() -> Any:
+            return await awaitable
+
+        return self._state.context.run(asyncio.run, outcome())
 
     def _end_output(self, key: JobKey) -> None:
         dropped = self._output.end(key)
@@ -308,13 +331,3 @@ class SyncWorker:
         self._outbox.recalled((run, job[JOB_INDEX], job[JOB_ATTEMPT]) for _, run, _, _, job, _ in self._queue)
         self._queue.clear()
         self._outbox.flush()
-
-
-async def _finish_now(awaitable: Awaitable[Any]) -> Any:
-    # It takes longer to import than everything else that a sync worker needs, and few need it.
-    import asyncio  # noqa: PLC0415
-
-    async def outcome() -> Any:
-        return await awaitable
-
-    return asyncio.run(outcome())
