@@ -1,14 +1,17 @@
 """State that code by value captures is each call's own, and its globals are the worker's, in real workers."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import handoff_actors as handoff
-from tests.processes.app import App
+from tests.daemons import Daemons
+from tests.processes.app import App, single
 
 pytestmark = pytest.mark.processes
 
@@ -171,6 +174,46 @@ def test_initializer_sets_what_functions_of_a_script_see(tmp_path: Path) -> None
     )
 
     assert printed == ["[0, 10, 20, 30]", "[0, 20, 40, 60]"]
+
+
+async def test_sessions_share_a_worker_and_no_globals(
+    daemons: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = daemons.start("--name", "n1", "--cpu", "1", "--workers", "1")
+    main = ModuleType("__main__")
+    exec(SCRIPT, vars(main))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+
+    async def first(session: handoff.Session) -> list[bool]:
+        return [
+            (await session.execute_distributed(single(vars(main)["load"]))).results["only"] for _ in range(2)
+        ]
+
+    async with handoff.Session(seeds=[node.address]) as one, handoff.Session(seeds=[node.address]) as other:
+        assert await first(one) == [True, False]
+        assert await first(other) == [True, False]
+        assert await first(one) == [False, False]
+
+
+async def test_concurrent_runs_have_the_globals_that_they_began_with(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = ModuleType("__main__")
+    exec(SCRIPT, vars(main))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    runs = []
+    for factor in (2, 3, 4):
+        vars(main)["factor"] = factor
+        dag = handoff.new()
+        for number in range(50):
+            dag.call(vars(main)["scaled"], number, id=number)
+        runs.append(asyncio.create_task(app.run(dag)))
+        # Code is encoded when the run begins.
+        await asyncio.sleep(0)
+
+    results = [dict(run.results) for run in await asyncio.gather(*runs)]
+
+    assert results == [{number: number * factor for number in range(50)} for factor in (2, 3, 4)]
 
 
 def test_globals_of_a_script_last_in_a_worker(tmp_path: Path) -> None:
