@@ -107,6 +107,12 @@ class Recalled(RunEvent, frozen=True, kw_only=True):
     kind: ClassVar[str] = "recalled"
 
 
+class WorkerRetired(RunEvent, frozen=True, kw_only=True):
+    """A worker gets no more functions, for this `reason`: the function has left something behind in it."""
+
+    kind: ClassVar[str] = "worker_retired"
+
+
 class Failed(RunEvent, frozen=True, kw_only=True):
     """A function has failed for good, which ends the run."""
 

@@ -19,6 +19,7 @@ from handoff_actors.core.node.events import (
     KillWorker,
     Leave,
     LeaveCompleted,
+    LogRetirement,
     MessageFromPeer,
     NodeEffect,
     NodeEvent,
@@ -289,6 +290,8 @@ class SimulatedNode:
                 self._cluster.publish(self, effect)
             case ForgetPeer(peer):
                 self._forget_peer(peer)
+            case LogRetirement():
+                self._cluster.faults["retired"] += 1
             case LeaveCompleted():
                 self._cluster.faults["left"] += 1
                 self.crash()

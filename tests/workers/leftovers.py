@@ -324,3 +324,13 @@ def ignore_signals_until(announcement: str, permission: str) -> None:
     Path(announcement).write_text("it is ignored", encoding="utf-8")
     while not Path(permission).exists():
         time.sleep(0.001)
+
+
+def lose_privileges() -> int:
+    """Change what this process can't change back."""
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    else:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    return os.getpid()

@@ -51,6 +51,7 @@ class PoolHarness:
         self.events: list[tuple[Any, ...]] = []
         self.pids: dict[int, int] = {}
         self.exits: dict[int, tuple[int | None, int | None]] = {}
+        self.unfit: dict[int, tuple[JobKey, str]] = {}
         self.recalls: list[list[JobKey]] = []
         #: By index: a job that ended well, or (kind, error, reason) of one that did not.
         self.done: dict[int, Done] = {}
@@ -90,6 +91,10 @@ class PoolHarness:
     def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
         self.recalls.append(jobs)
         self._record("recalled", worker)
+
+    def worker_unfit(self, worker: WorkerId, run: RunId, index: int, attempt: int, reason: str) -> None:
+        self.unfit[worker] = ((run, index, attempt), reason)
+        self._record("unfit", worker)
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         self.said += said

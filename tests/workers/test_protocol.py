@@ -42,6 +42,7 @@ from handoff_actors.workers.protocol import (
     ToZygote,
     WorkerFailureKind,
     WorkerReady,
+    WorkerSpoiled,
     ZygoteSettings,
     done_row,
     from_worker,
@@ -94,6 +95,7 @@ def test_each_message_from_a_worker_arrives_as_it_was_sent() -> None:
         *(JobFailed(KEY, kind, b"", "why", 0.5, 1024, "printed") for kind in get_args(WorkerFailureKind)),
         JobsGivenBack((KEY, KEY)),
         JobsPrinted(((KEY, 3),)),
+        WorkerSpoiled(KEY, "why"),
     ]
     stream = b"".join(map(msgpack.packb, sent))
 

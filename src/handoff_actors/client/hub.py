@@ -39,6 +39,7 @@ from handoff_actors.wire.messages.runs import (
     Recalled,
     Rejected,
     Started,
+    WorkerRetired,
 )
 from handoff_actors.wire.messages.values import Fetch
 from handoff_actors.workers.child.loading import check_may_start
@@ -263,6 +264,7 @@ class Hub:
                 | Closed()
                 | Rejected()
                 | Started()
+                | WorkerRetired()
                 | Probed()
                 | Identify()
             ):

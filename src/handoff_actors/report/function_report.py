@@ -34,3 +34,5 @@ class FunctionReport:
     sent_at: float = 0.0
     #: The parts of the time until `finished_at`.
     time: Breakdown = NOTHING
+    #: Why a worker was retired after it: what it has left behind there; "" where none was.
+    retired: str = ""

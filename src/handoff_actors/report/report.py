@@ -107,7 +107,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             raise ValueError(f"by={repr_of(by)}: it is 'function', 'code' or None")
         by_function = len(self) <= MOST_ROWS if by is None else by == "function"
         rows = self._rows_by_function() if by_function else self._rows_by_code()
-        return f"{rows}\n\n{self._totals()}\n{self._losses()}\n{self._critical_line()}"
+        return f"{rows}\n\n{self._totals()}\n{self._losses()}\n{self._critical_line()}{self._retirements()}"
 
     def _rows_by_function(self) -> str:
         heads = ("function", "node", "worker", "tries", "began", "ran", "room", "moving", "overhead")
@@ -168,6 +168,13 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         ran = f"of which {seconds(path.time.ran_s)} ran" if names else "nothing ran"
         return f"critical path: {seconds(path.time.all_s)}, {ran}: {' > '.join(names)}".rstrip(": ")
 
+    def _retirements(self) -> str:
+        ids = self._plan.ids
+        return "".join(
+            f"\na worker was retired after {escape_name(repr_of(ids[index]))}: {escape_name(reason)}"
+            for index, reason in sorted(self._view.retired.items())
+        )
+
     # --- One by one ---------------------------------------------------------------------------------------------
 
     def _report(self, index: Index) -> "FunctionReport":
@@ -189,6 +196,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             result_nbytes=view.result_nbytes(index),
             sent_at=timeline.sent_at[index] if has_run else finished_at,
             time=timeline.breakdown(index) if has_run else NOTHING,
+            retired=view.retired.get(index, ""),
         )
 
     def _code_report(self, code: str, indices: list[Index]) -> CodeReport:

@@ -178,7 +178,16 @@ class JobsPrinted(NamedTuple):
     tag: int = 5
 
 
-FromWorker = WorkerReady | JobsDone | JobFailed | JobsGivenBack | JobsPrinted
+class WorkerSpoiled(NamedTuple):
+    """A job has left this worker in a state that can't be mended. A sync worker has ended then, and starts no other job."""
+
+    key: JobKey
+    #: For people.
+    reason: str
+    tag: int = 6
+
+
+FromWorker = WorkerReady | JobsDone | JobFailed | JobsGivenBack | JobsPrinted | WorkerSpoiled
 
 
 # --- Node and zygote --------------------------------------------------------------------------------------------------
@@ -349,7 +358,7 @@ _TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = _by_tag(
     DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob
 )
 _FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
-    **_by_tag(WorkerReady, JobsDone, JobFailed, JobsGivenBack, JobsPrinted),
+    **_by_tag(WorkerReady, JobsDone, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled),
     JobFailed._field_defaults["tag"]: _checked_failure,
 }
 _TO_ZYGOTE: Final[Mapping[int, Callable[[Row], ToZygote]]] = _by_tag(ForkWorker, KillGroup)

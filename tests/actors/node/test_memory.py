@@ -1,8 +1,12 @@
-"""Tests of the caches that a node gives up before it ends a function for want of memory."""
+"""Tests of the samples of memory and CPU time, and of the caches that a node gives up for want of memory."""
+
+import os
+import time
 
 import pytest
 
 from handoff_actors.actors.node.memory import take_sample
+from handoff_actors.ids import WorkerId
 
 TOTAL = 100_000_000
 
@@ -19,3 +23,16 @@ def test_when_the_machine_is_short_what_nobody_needs_goes_first(
 
     assert len(given_up) == gives_up
     assert (sample.available_nbytes, sample.total_nbytes) == (TOTAL // 2, TOTAL)
+
+
+def test_cpu_time_of_a_process_is_in_its_sample() -> None:
+    worker, gone = WorkerId(1), WorkerId(2)
+    while time.process_time() < 0.05:
+        """Until it has used some."""
+    used_s = time.process_time()
+
+    sample = take_sample(1.0, {worker: os.getpid(), gone: 2**22 + 1}, lambda: None)
+
+    assert sample.cpu_s[gone] == 0.0
+    # In ticks of 10 ms for the process itself, besides its children.
+    assert sample.cpu_s[worker] >= used_s - 0.03

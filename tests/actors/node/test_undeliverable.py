@@ -9,7 +9,16 @@ from handoff_actors.text import MOST_OF_REASON
 from handoff_actors.wire.codec import encode
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.jobs import Done, Dropped, Printed, Traces
-from handoff_actors.wire.messages.runs import Closed, Completed, Crashed, Failed, Fetched, Output, Rejected
+from handoff_actors.wire.messages.runs import (
+    Closed,
+    Completed,
+    Crashed,
+    Failed,
+    Fetched,
+    Output,
+    Rejected,
+    WorkerRetired,
+)
 
 RUN = RunId(1)
 BAD = "\udcff"
@@ -53,6 +62,7 @@ def delivered(message: FromNode) -> list[FromNode]:
         ),
         (Output(RUN, [Dropped(1, 1, 2**70)]), []),
         (Rejected(RUN, BAD), [Rejected(RUN, r"\udcff")]),
+        (WorkerRetired(RUN, 1, 1, BAD), [WorkerRetired(RUN, 1, 1, r"\udcff")]),
         (Crashed(None, BAD), [Crashed(None, r"\udcff")]),
         (Crashed(RunId(2**70), "why"), []),
         (Closed(RunId(2**70)), []),

@@ -1,6 +1,6 @@
 import pytest
 
-from handoff_actors.core.node.events import KillWorker, MemorySampled, NodeEffect, WorkerExited, WorkerUp
+from handoff_actors.core.node.events import KillWorker, NodeEffect, WorkerExited, WorkersSampled, WorkerUp
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.memory_guard import SLACK_NBYTES
@@ -37,9 +37,9 @@ def _node(*claims_mb: float, is_async: bool = False, limits: Limits = Limits()) 
     return node
 
 
-def _sample(*used_mb: float, available_mb: float = 5000, began_at: float = 2.0) -> MemorySampled:
+def _sample(*used_mb: float, available_mb: float = 5000, began_at: float = 2.0) -> WorkersSampled:
     used = {WorkerId(number): int(mb * MB) for number, mb in enumerate(used_mb, start=1)}
-    return MemorySampled(began_at, used, int(available_mb * MB), TOTAL_MB * MB)
+    return WorkersSampled(began_at, used, int(available_mb * MB), TOTAL_MB * MB)
 
 
 def _killed(effects: list[NodeEffect]) -> list[WorkerId]:

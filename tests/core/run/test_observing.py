@@ -15,7 +15,15 @@ from handoff_actors.core.run.events import (
 from handoff_actors.graph import Function
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.jobs import Printed, Ticket
-from handoff_actors.wire.messages.runs import Assign, Close, Completed, Fetched, Output, Started
+from handoff_actors.wire.messages.runs import (
+    Assign,
+    Close,
+    Completed,
+    Fetched,
+    Output,
+    Started,
+    WorkerRetired,
+)
 from tests.core.builders import (
     RUN,
     code,
@@ -120,3 +128,18 @@ def test_what_functions_say_goes_to_whoever_asked_for_them() -> None:
 
     assert replies(reported) == [Output(RUN, [line])]
     assert replies(stale) == []
+
+
+def test_retirement_of_a_worker_is_told_and_kept_for_the_report() -> None:
+    run = run_of(Function("x", [], code), Function("y", [], code), observe=True)
+    run.start(0.0, [node_up()])
+
+    seen = [
+        *run.handle(MessageFromNode("a", WorkerRetired(RUN, 1, 1, "it left a thread")), 0.1),
+        # Of an attempt, or a function, that there is not.
+        *run.handle(MessageFromNode("a", WorkerRetired(RUN, 0, 2, "it left a task")), 0.2),
+        *run.handle(MessageFromNode("a", WorkerRetired(RUN, 7, 1, "it left a task")), 0.3),
+    ]
+
+    assert observations(seen) == [FunctionObserved("worker_retired", 1, "a", 1, "it left a thread")]
+    assert run.view.retired == {1: "it left a thread"}

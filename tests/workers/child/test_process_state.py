@@ -126,3 +126,17 @@ async def test_a_recall_is_answered_after_a_function_that_ignored_its_signal(
 
     # The other one has begun by then.
     assert harness.recalls == [[(RUN, 2, 1)]]
+
+
+async def test_a_worker_that_cannot_be_mended_says_why_and_ends(harness: PoolHarness) -> None:
+    templates = {0: template(leftovers.lose_privileges), 1: template(leftovers.seen_variable, 1)}
+    jobs = [job(index, number=min(index, 1)) for index in range(3)]
+
+    harness.pool.give(SYNC, RUN, templates, jobs, None)
+
+    assert await harness.exit_of(SYNC) == (None, 0)
+    key, reason = harness.unfit[SYNC]
+    assert key == (RUN, 0, 1)
+    assert "can't be put back" in reason
+    assert harness.done.keys() == {0}
+    assert harness.failed == {}

@@ -27,6 +27,7 @@ _PLAIN: dict[str, type[events.RunEvent]] = {
         events.Lost,
         events.Recalled,
         events.Reused,
+        events.WorkerRetired,
     )
 }
 

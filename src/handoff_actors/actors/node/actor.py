@@ -32,6 +32,7 @@ from handoff_actors.core.node.events import (
     KillWorker,
     Leave,
     LeaveCompleted,
+    LogRetirement,
     MembersCounted,
     MessageFromPeer,
     NodeEffect,
@@ -51,6 +52,7 @@ from handoff_actors.core.node.events import (
     WorkerExited,
     WorkerFailed,
     WorkerRecalled,
+    WorkerUnfit,
     WorkerUp,
 )
 from handoff_actors.core.node.machine import NodeMachine
@@ -151,7 +153,7 @@ class NodeActor:
         """Start the workers, which are ready soon after. Raises HandoffError, OSError."""
         self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
         self._watch = MemoryWatch(
-            self._pids, lambda: self._machine.is_working, self._feed, self._store.give_up_spares
+            self._pids, lambda: self._machine.is_to_be_sampled, self._feed, self._store.give_up_spares
         )
         await self._pool.start()
         self._driver.start(self._machine.start)
@@ -358,20 +360,25 @@ class NodeActor:
             case KillWorker(worker):
                 self.metrics.dismissed(worker)
                 self._pool.kill(worker)
+            case LogRetirement(worker, reason):
+                log.warning("worker retired", extra={"node": self.name, "worker": worker, "reason": reason})
             case RecallWorker(worker):
                 self._pool.recall(worker)
             case CancelCoroutine(worker, run, index, attempt):
                 self._pool.cancel(worker, run, index, attempt)
             case ForgetRun(run):
-                self._input_fetcher.forget(run)
-                self._pool.forget(run)
-                self._store.forget(run)
+                self._forget_run(run)
             case ForgetPeer(peer):
                 self._forget_peer(peer, "it has left, or its lease has ended")
             case LeaveCompleted():
                 self._left.set()
             case _:
                 assert_never(effect)
+
+    def _forget_run(self, run: RunId) -> None:
+        self._input_fetcher.forget(run)
+        self._pool.forget(run)
+        self._store.forget(run)
 
     def _reply(self, peer: PeerId, message: FromNode) -> None:
         self.metrics.reported(message)
@@ -445,6 +452,10 @@ class NodeActor:
         """See WorkerEvents."""
         tickets = [(run, Ticket(index, attempt)) for run, index, attempt in jobs]
         self._feed(WorkerRecalled(worker, tickets))
+
+    def worker_unfit(self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, reason: str) -> None:
+        """See WorkerEvents."""
+        self._feed(WorkerUnfit(worker, run, index, attempt, reason))
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """See WorkerEvents."""

@@ -1,4 +1,7 @@
-"""Looks at the memory of workers and of the machine while functions run. Linux counts it; elsewhere nothing is seen."""
+"""Looks at the memory and CPU time of workers, and the memory of the machine, while functions run and for a moment after.
+
+Linux counts both; elsewhere nothing is seen.
+"""
 
 import asyncio
 import os
@@ -7,13 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 
-from handoff_actors.core.node.events import MemorySampled
+from handoff_actors.core.node.events import WorkersSampled
 from handoff_actors.core.node.memory_guard import SHORT_SHARE
 from handoff_actors.ids import WorkerId
 
 PERIOD_S = 0.2
 _KIBIBYTE = 1024
 _PROC = Path("/proc")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+#: In /proc/<pid>/stat, after the name: utime, stime, cutime, cstime.
+_TIMES = slice(11, 15)
 _PAGE_NBYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -24,7 +30,7 @@ class MemoryWatch:
         self,
         pids: Mapping[WorkerId, int],
         is_needed: Callable[[], bool],
-        sampled: Callable[[MemorySampled], None],
+        sampled: Callable[[WorkersSampled], None],
         give_up: Callable[[], object],
     ) -> None:
         """`give_up` frees what is kept in reserve when the machine runs short; it is called in a thread."""
@@ -62,7 +68,7 @@ class MemoryWatch:
         looking = self._loop.run_in_executor(None, take_sample, now, pids, self._give_up)
         looking.add_done_callback(self._looked)
 
-    def _looked(self, looking: "asyncio.Future[MemorySampled]") -> None:
+    def _looked(self, looking: "asyncio.Future[WorkersSampled]") -> None:
         self._is_on = False
         if self._is_closed or looking.cancelled():
             return
@@ -73,19 +79,24 @@ class MemoryWatch:
             self.wake()
 
 
-def take_sample(now: float, pids: Mapping[WorkerId, int], give_up: Callable[[], object]) -> MemorySampled:
+def take_sample(now: float, pids: Mapping[WorkerId, int], give_up: Callable[[], object]) -> WorkersSampled:
     """Sample the memory of workers and machine; if the machine is short, free the reserve and sample again."""
     available, total = machine_memory()
     if _is_short(available, total):
         give_up()
         available, total = machine_memory()
-    used = {worker: family_nbytes(pid) for worker, pid in pids.items()}
-    return MemorySampled(now, used, available, total)
+    families = {worker: family_usage(pid) for worker, pid in pids.items()}
+    used = {worker: nbytes for worker, (nbytes, _) in families.items()}
+    cpu_s = {worker: seconds for worker, (_, seconds) in families.items()}
+    return WorkersSampled(now, used, available, total, cpu_s)
 
 
-def family_nbytes(pid: int) -> int:
-    """The memory of a process and its descendants that is not mapped from files or shared memory."""
-    nbytes = 0
+def family_usage(pid: int) -> tuple[int, float]:
+    """The memory of a process and its descendants that is not mapped from files or shared memory, and their CPU time.
+
+    Time that threads have waited for a core counts, too: on a machine with too much to do they would have used it.
+    """
+    nbytes = ticks = waited_ns = 0
     pending = [str(pid)]
     while pending:
         process = _PROC / pending.pop()
@@ -93,9 +104,21 @@ def family_nbytes(pid: int) -> int:
         with suppress(OSError):
             _, resident, shared, *_ = (process / "statm").read_text().split()
             nbytes += (int(resident) - int(shared)) * _PAGE_NBYTES
+            # After the name, which may have any characters: user and system time, and those of children that were waited for.
+            after_name = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            ticks += sum(map(int, after_name[_TIMES]))
             for thread in (process / "task").iterdir():
                 pending += (thread / "children").read_text().split()
-    return nbytes
+                waited_ns += _waited_ns(thread)
+    return nbytes, ticks / _TICKS_PER_S + waited_ns / 1e9
+
+
+def _waited_ns(thread: Path) -> int:
+    # Some kernels don't count it.
+    with suppress(FileNotFoundError):
+        _, waited, _ = (thread / "schedstat").read_text().split()
+        return int(waited)
+    return 0
 
 
 def machine_memory() -> tuple[int, int]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from handoff_actors.text import MOST_OF_REASON, encodable, shortened
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.jobs import NO_TRACES, Dropped
-from handoff_actors.wire.messages.runs import Completed, Crashed, Failed, Output, Rejected
+from handoff_actors.wire.messages.runs import Completed, Crashed, Failed, Output, Rejected, WorkerRetired
 
 
 def instead_of(message: FromNode, error: str) -> Sequence[FromNode]:
@@ -35,7 +35,7 @@ def instead_of(message: FromNode, error: str) -> Sequence[FromNode]:
         case Failed():
             plain = replace(message, error=b"", reason=_sendable(message.reason), traces=NO_TRACES)
             return [] if plain == message else [plain]
-        case Rejected() | Crashed():
+        case Rejected() | Crashed() | WorkerRetired():
             plain_reason = _sendable(message.reason)
             return [] if plain_reason == message.reason else [replace(message, reason=plain_reason)]
         case _:

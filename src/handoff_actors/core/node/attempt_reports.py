@@ -7,6 +7,7 @@ from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import (
     DiscardValue,
     KeepValue,
+    LogRetirement,
     NodeEffect,
     Reply,
     RunJobs,
@@ -14,15 +15,17 @@ from handoff_actors.core.node.events import (
     WorkerExited,
     WorkerFailed,
     WorkerRecalled,
+    WorkersSampled,
+    WorkerUnfit,
 )
 from handoff_actors.core.node.failures import death, failure, how_it_ended, no_room, too_long
 from handoff_actors.core.node.fair_queue import tickets_of
 from handoff_actors.core.node.inputs import Inputs
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.core.node.worker_scheduler import WorkerScheduler
-from handoff_actors.ids import Index, RunId
+from handoff_actors.ids import Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket
-from handoff_actors.wire.messages.runs import Completed, Output, Recalled, Started
+from handoff_actors.wire.messages.runs import Completed, Output, Recalled, Started, WorkerRetired
 
 
 class AttemptReports:
@@ -120,6 +123,29 @@ class AttemptReports:
             effects.append(Reply(run.peer, death(lost.run, job, lost.kind, reason, event)))
         effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in separated]
         return effects + self._report_separated(separated)
+
+    def unfit(self, event: WorkerUnfit) -> list[NodeEffect]:
+        """Retire a worker for what a function has left behind in it, and tell its run."""
+        retired = self._scheduler.retire(event.worker)
+        told = self._tell_of_retirement(
+            event.worker, event.run, Ticket(event.index, event.attempt), event.reason
+        )
+        return [*retired, told]
+
+    def restless(self, sample: WorkersSampled) -> list[NodeEffect]:
+        """Retire idle workers in which something runs on, and tell the runs of their latest functions."""
+        effects: list[NodeEffect] = []
+        for state, reason in self._scheduler.restless(sample):
+            assert state.latest is not None, "only workers that have run something are judged"
+            effects += self._scheduler.retire(state.worker)
+            effects.append(self._tell_of_retirement(state.worker, *state.latest, reason))
+        return effects
+
+    def _tell_of_retirement(self, worker: WorkerId, run: RunId, ticket: Ticket, reason: str) -> NodeEffect:
+        client_run = self._clients.live(run)
+        if client_run is None:
+            return LogRetirement(worker, reason)
+        return Reply(client_run.peer, WorkerRetired(run, ticket.index, ticket.attempt, reason))
 
     def _report_separated(self, members: Iterable[tuple[RunId, Ticket]]) -> list[NodeEffect]:
         """Report to runs the members that no longer run as part of their fused group."""

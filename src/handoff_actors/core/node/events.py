@@ -92,14 +92,30 @@ class OutputReceived(Struct, frozen=True):
     said: Sequence[Said]
 
 
-class MemorySampled(Struct, frozen=True):
-    """Memory was measured: of each worker with the processes it has started, and of the machine."""
+class WorkerUnfit(Struct, frozen=True):
+    """A function has left a worker in a state that can't be mended: it must run no further one.
+
+    A sync worker has ended with that; an async worker goes on with the functions that it has.
+    """
+
+    worker: WorkerId
+    run: RunId
+    index: Index
+    attempt: Attempt
+    #: For people.
+    reason: str
+
+
+class WorkersSampled(Struct, frozen=True):
+    """Memory and CPU time were measured: of each worker with the processes it has started, and memory of the machine."""
 
     #: When the measurement began.
     began_at: float
     used: Mapping[WorkerId, int]
     available_nbytes: int
     total_nbytes: int
+    #: CPU time that each worker has used in its life, or waited for, in seconds.
+    cpu_s: Mapping[WorkerId, float] = {}
 
 
 class InputFetched(Struct, frozen=True):
@@ -149,8 +165,9 @@ NodeEvent = (
     | WorkerFailed
     | WorkerRecalled
     | WorkerExited
+    | WorkerUnfit
     | OutputReceived
-    | MemorySampled
+    | WorkersSampled
     | InputFetched
     | InputMissing
     | ValueSpilled
@@ -211,6 +228,13 @@ class KillWorker(Struct, frozen=True):
     """End a worker, whatever it does; answered by `WorkerExited`."""
 
     worker: WorkerId
+
+
+class LogRetirement(Struct, frozen=True):
+    """Log that a worker is retired, and why: the run that is to know has ended."""
+
+    worker: WorkerId
+    reason: str
 
 
 class FetchInput(Struct, frozen=True):
@@ -290,6 +314,7 @@ NodeEffect = (
     | RecallWorker
     | CancelCoroutine
     | KillWorker
+    | LogRetirement
     | FetchInput
     | KeepValue
     | DiscardValue

@@ -20,7 +20,6 @@ from handoff_actors.core.node.events import (
     Leave,
     LeaveCompleted,
     MembersCounted,
-    MemorySampled,
     MessageFromPeer,
     NodeEffect,
     NodeEvent,
@@ -36,6 +35,8 @@ from handoff_actors.core.node.events import (
     WorkerExited,
     WorkerFailed,
     WorkerRecalled,
+    WorkersSampled,
+    WorkerUnfit,
     WorkerUp,
 )
 from handoff_actors.core.node.failures import failure
@@ -148,6 +149,11 @@ class NodeMachine:
         return any(state.held for state in self._scheduler.roster.workers.values())
 
     @property
+    def is_to_be_sampled(self) -> bool:
+        """True while memory or CPU time of workers may call for action."""
+        return self._scheduler.is_to_be_sampled
+
+    @property
     def ledger(self) -> ResourceLedger:
         """The resources of the node, claimed and spare."""
         return self._scheduler.ledger
@@ -201,8 +207,10 @@ class NodeMachine:
                 return self._reports.exited(event, now)
             case OutputReceived(run, said):
                 return self._reports.said(run, said)
-            case MemorySampled():
-                return self._scheduler.end_overgrown(event, self._limits.memory_factor)
+            case WorkerUnfit():
+                return self._reports.unfit(event)
+            case WorkersSampled():
+                return self._sampled(event)
             case InputFetched():
                 return self._input_fetched(event, now)
             case ValueSpilled() | SpillFailed():
@@ -404,6 +412,10 @@ class NodeMachine:
         reports += [Recalled(event.run, behind, is_separated=True)] if behind else []
         reports += [Copied(event.run, [], [event.index])] if is_copy else []
         return [Reply(run.peer, message) for message in reports]
+
+    def _sampled(self, event: WorkersSampled) -> list[NodeEffect]:
+        overgrown = self._scheduler.end_overgrown(event, self._limits.memory_factor)
+        return [*overgrown, *self._reports.restless(event)]
 
     def _spilled(self, event: ValueSpilled | SpillFailed, now: float) -> list[NodeEffect]:
         if isinstance(event, SpillFailed):

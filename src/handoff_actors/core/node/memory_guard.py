@@ -7,7 +7,7 @@ its own and that of the processes it has started; stored values that it has mapp
 
 from collections.abc import Collection
 
-from handoff_actors.core.node.events import MemorySampled
+from handoff_actors.core.node.events import WorkersSampled
 from handoff_actors.core.node.failures import MEGABYTE
 from handoff_actors.core.node.worker_state import WorkerState
 
@@ -18,7 +18,7 @@ SHORT_SHARE = 0.05
 
 
 def overgrown(
-    workers: Collection[WorkerState], sample: MemorySampled, factor: float
+    workers: Collection[WorkerState], sample: WorkersSampled, factor: float
 ) -> list[tuple[WorkerState, str]]:
     """The workers to kill, each with the reason."""
     if factor == 0:
@@ -61,7 +61,7 @@ def _beyond_claim(state: WorkerState, claimed_mb: float | None, factor: float) -
     )
 
 
-def _too_large(state: WorkerState, sample: MemorySampled) -> str:
+def _too_large(state: WorkerState, sample: WorkersSampled) -> str:
     return (
         f"the machine ran short of memory, {sample.available_nbytes / MEGABYTE:.0f} MB of "
         f"{sample.total_nbytes / MEGABYTE:.0f} MB were left, and its worker had the most, "

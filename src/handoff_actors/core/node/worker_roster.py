@@ -27,6 +27,8 @@ class WorkerRoster:
         self.most = most
         #: Idle sync workers, and since when.
         self.idle: dict[WorkerId, float] = {}
+        #: Async workers that get no more jobs, and end with those that they have.
+        self.retiring: list[WorkerState] = []
         self._next_worker = 1
         self._failed_starts = 0
         self._respawn_at: float | None = None
@@ -82,6 +84,8 @@ class WorkerRoster:
     def left(self, worker: WorkerId, now: float) -> WorkerState:
         """Remove a worker that has ended."""
         state = self.workers.pop(worker)
+        if state.is_retiring:
+            self.retiring = [other for other in self.retiring if other is not state]
         self.size -= not state.is_async and state.verdict is None
         self.idle.pop(worker, None)
         if state.pid is None:
@@ -95,6 +99,24 @@ class WorkerRoster:
         state.verdict = verdict
         self.idle.pop(state.worker, None)
         return KillWorker(state.worker)
+
+    def retire(self, state: WorkerState) -> list[KillWorker]:
+        """Give a worker no more jobs: kill a sync worker, whose jobs have not started, or an idle one, and any other later."""
+        if state.verdict is not None or state.is_retiring:
+            return []
+        state.is_retiring = True
+        if state.held and state.is_async:
+            self.retiring.append(state)
+            return []
+        return [self.kill(state, "retired")]
+
+    def kill_retired(self) -> list[KillWorker]:
+        """Kill retiring workers that have nothing to do any more."""
+        ready = [state for state in self.retiring if not state.held or state.verdict is not None]
+        if not ready:
+            return []
+        self.retiring = [state for state in self.retiring if state not in ready]
+        return [self.kill(state, "retired") for state in ready if state.verdict is None]
 
     def kill_idle(self, now: float) -> list[KillWorker]:
         """Kill workers beyond the usual number that have been idle for a while."""
@@ -114,9 +136,14 @@ class WorkerRoster:
         return None
 
     def async_worker(self) -> WorkerState | None:
-        """The async worker, unless there is none or it is being killed."""
+        """The async worker, unless there is none or it is to end."""
         return next(
-            (state for state in self.workers.values() if state.is_async and state.verdict is None), None
+            (
+                state
+                for state in self.workers.values()
+                if state.is_async and state.verdict is None and not state.is_retiring
+            ),
+            None,
         )
 
     @property

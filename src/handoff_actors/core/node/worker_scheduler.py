@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import assert_never
 
-from handoff_actors.core.node.events import CancelCoroutine, MemorySampled, NodeEffect, RecallWorker, RunJobs
+from handoff_actors.core.node.events import CancelCoroutine, NodeEffect, RecallWorker, RunJobs, WorkersSampled
 from handoff_actors.core.node.fair_queue import FairQueue, JobLane
+from handoff_actors.core.node.idle_guard import is_to_be_judged, restless
 from handoff_actors.core.node.memory_guard import overgrown
 from handoff_actors.core.node.worker_roster import WorkerRoster
 from handoff_actors.core.node.worker_state import CancelReason, HeldJob, Key, LossKind, LostJob, WorkerState
@@ -73,6 +74,7 @@ class WorkerScheduler:
             seconds += entry.ran_s
         if lane is not None:
             state.is_held_up = False
+            state.latest = run, Ticket(accepted[-1].index, accepted[-1].attempt)
             lane.learn(seconds / len(accepted))
         self._message_received(state, now)
         return accepted
@@ -86,6 +88,7 @@ class WorkerScheduler:
         if state is None or held is None or held.job.attempt != attempt:
             return None, []
         self._take_from(state, (run, index))
+        state.latest = run, Ticket(index, attempt)
         behind = [] if held.head is None else list(state.fused_group(held.head))
         for ticket in behind:
             self._take_from(state, (run, ticket.index))
@@ -162,7 +165,7 @@ class WorkerScheduler:
                 effects.append(self.roster.kill(state, "closed"))
         return effects
 
-    def end_overgrown(self, sample: MemorySampled, factor: float) -> list[NodeEffect]:
+    def end_overgrown(self, sample: WorkersSampled, factor: float) -> list[NodeEffect]:
         """Kill workers that use too much memory."""
         effects: list[NodeEffect] = []
         for state, reason in overgrown(self.roster.workers.values(), sample, factor):
@@ -170,11 +173,28 @@ class WorkerScheduler:
             effects.append(self.roster.kill(state, "memory"))
         return effects
 
+    def retire(self, worker: WorkerId) -> list[NodeEffect]:
+        """Let a worker run no further jobs. Those that it holds are queued again when it has ended."""
+        state = self.roster.workers.get(worker)
+        return [] if state is None else [*self.roster.retire(state)]
+
+    def restless(self, sample: WorkersSampled) -> list[tuple[WorkerState, str]]:
+        """The idle workers in which something runs on, each with the reason to retire it."""
+        return restless(self.roster.workers.values(), sample)
+
+    @property
+    def is_to_be_sampled(self) -> bool:
+        """True while some worker has something to do, or has just had and is not known to be quiet."""
+        return any(state.held or is_to_be_judged(state) for state in self.roster.workers.values())
+
     # --- What to do next ----------------------------------------------------------------------------------------
 
     def fill(self, now: float, *, may_start: bool = True) -> list[NodeEffect]:
         """Start as many jobs as there is room for."""
-        effects: list[NodeEffect] = [*self.roster.keep_size(now)]
+        effects: list[NodeEffect] = []
+        if self.roster.retiring:
+            effects += self.roster.kill_retired()
+        effects += self.roster.keep_size(now)
         if not may_start or not self.queue.waiting_runs:
             return effects
         starved = self._most_starved(now) if self._blocked else None
@@ -426,7 +446,7 @@ def _loss_of(held: HeldJob, state: WorkerState, *, is_alone: bool) -> LossKind |
             return "memory" if is_alone else None
         case None:
             return "worker" if is_alone else None
-        case "closed" | "idle":
+        case "closed" | "idle" | "retired":
             return None
         case verdict:
             assert_never(verdict)

@@ -1,6 +1,7 @@
 """The state of a worker, of a job that it holds, and of one that is lost with it."""
 
 from collections.abc import Iterator
+from math import inf
 from typing import Literal
 
 from msgspec import Struct, field
@@ -13,8 +14,9 @@ from handoff_actors.wire.messages.jobs import Job, Ticket
 Key = tuple[RunId, Index]
 #: Why a job is being cancelled: it has run for too long, or its run is over here.
 CancelReason = Literal["timeout", "closed"]
-#: Why a worker is being killed: for a job as above, because it is not needed, or because of the memory that it uses.
-KillReason = Literal["timeout", "closed", "idle", "memory"]
+#: Why a worker is being killed: for a job as above, because it is not needed, because of the memory that it uses, or because
+#: of what a job has left behind in it.
+KillReason = Literal["timeout", "closed", "idle", "memory", "retired"]
 #: Why a job is lost with its worker: "worker" where that died under it.
 LossKind = Literal["timeout", "memory", "worker"]
 
@@ -60,6 +62,13 @@ class WorkerState(Struct, eq=False):
     #: Memory at the latest sample, and at the latest sample before it got its job.
     used_nbytes: int = 0
     used_before_nbytes: int = 0
+    #: The attempt that ended on it last.
+    latest: tuple[RunId, Ticket] | None = None
+    #: A sample since it became idle: when, and the CPU time that it had used; and when it was last judged by such samples.
+    idle_sample: tuple[float, float] = (-inf, 0.0)
+    quiet_at: float = -inf
+    #: True if it gets no more jobs, and ends with those that it has.
+    is_retiring: bool = False
 
     def fused_group(self, head: Job) -> Iterator[Ticket]:
         """The attempts of a fused group that it still holds."""

@@ -77,7 +77,7 @@ class FetchResult(Struct, frozen=True):
 
 #: The `kind` of the public event that tells of it: "failed" is for good, "lost" is with its worker, its node or an input.
 FunctionChange = Literal[
-    "assigned", "started", "completed", "failed", "retried", "recalled", "reused", "lost"
+    "assigned", "started", "completed", "failed", "retried", "recalled", "reused", "lost", "worker_retired"
 ]
 
 

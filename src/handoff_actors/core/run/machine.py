@@ -58,6 +58,7 @@ from handoff_actors.wire.messages.runs import (
     Recalled,
     Rejected,
     Started,
+    WorkerRetired,
 )
 
 
@@ -298,8 +299,8 @@ class RunMachine:
                 self._recalled(node, message, now)
             case Copied():
                 self._drain.copied(name, message, now)
-            case Started(_, tickets):
-                self._observing.started(name, tickets)
+            case Started() | WorkerRetired():
+                self._observing.heard(name, message)
             case Probed() | Identify():
                 self._effects += self._nested.answers(name, message)
             case Closed():

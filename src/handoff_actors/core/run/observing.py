@@ -1,6 +1,7 @@
 """Observations of a run for `on_event` and integrations. A run without observers makes none."""
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
@@ -13,8 +14,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.state import RunState, Transfer
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages.jobs import Ticket
-from handoff_actors.wire.messages.runs import Fetched
+from handoff_actors.wire.messages.runs import Fetched, Started, WorkerRetired
 
 
 class Observing:
@@ -34,11 +34,18 @@ class Observing:
         """Tell that a function leaves for a node."""
         self._observations.append(observed)
 
-    def started(self, name: str, tickets: Iterable[Ticket]) -> None:
-        """Tell that workers of a node have functions in hand."""
-        for ticket in tickets:
-            if self._state.is_sent(ticket.index, ticket.attempt, name):
-                self.function("started", ticket.index, name)
+    def heard(self, name: str, message: Started | WorkerRetired) -> None:
+        """Tell that workers of a node have functions in hand, or that one is retired after a function."""
+        match message:
+            case Started(_, tickets):
+                for ticket in tickets:
+                    if self._state.is_sent(ticket.index, ticket.attempt, name):
+                        self.function("started", ticket.index, name)
+            case WorkerRetired(_, index, _, reason):
+                if self._state.note_retirement(message):
+                    self.function("worker_retired", index, name, reason)
+            case _:
+                assert_never(message)
 
     def fetched(self, name: str, fetched: Iterable[Fetched]) -> None:
         """Tell that a node has fetched values into its store."""

@@ -26,7 +26,7 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.jobs import Done
-from handoff_actors.wire.messages.runs import Fetched
+from handoff_actors.wire.messages.runs import Fetched, WorkerRetired
 
 WAITING, READY, SENT, RESTING, DONE = range(5)
 PHASE_NAMES: Final = ("WAITING", "READY", "SENT", "RESTING", "DONE")
@@ -128,6 +128,8 @@ class RunState:
         self.moved: dict[Index, int] = {}
         #: Every transfer of a stored value that a node has told of, or that the app has made, in the order of hearing.
         self.transfers: list[Transfer] = []
+        #: Reasons why workers were retired, by the function that has left something behind.
+        self.retired: dict[Index, str] = {}
 
     # --- Phases -------------------------------------------------------------------------------------------------
 
@@ -212,6 +214,14 @@ class RunState:
         )
 
     # --- Attempts and values ------------------------------------------------------------------------------------
+
+    def note_retirement(self, retired: WorkerRetired) -> bool:
+        """Note why a worker was retired after the latest attempt at a function; False if it was another attempt."""
+        index = retired.index
+        is_latest = 0 <= index < len(self.phase) and self.attempt[index] == retired.attempt
+        if is_latest:
+            self.retired[index] = retired.reason
+        return is_latest
 
     def is_sent(self, index: Index, attempt: int, node: str) -> bool:
         """Tell whether this attempt is out at that node; reports of any other are stale."""

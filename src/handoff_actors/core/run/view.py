@@ -37,6 +37,8 @@ class RunView:
     moved: Final[Mapping[Index, int]]
     #: Encoded values that travelled with messages.
     inline: Final[Mapping[Index, bytes]]
+    #: Reasons why workers were retired, by the function that has left something behind.
+    retired: Final[Mapping[Index, str]]
     #: Stored values that nodes and the app have fetched, in the order of hearing.
     transfers: Final[Sequence[Transfer]]
 
@@ -60,6 +62,7 @@ class RunView:
         self.moved = state.moved
         self.inline = state.inline
         self.transfers = state.transfers
+        self.retired = state.retired
         self._state = state
         self._scheduler = scheduler
         self._retries = retries

@@ -30,6 +30,7 @@ from handoff_actors.wire.messages.runs import (
     Recalled,
     Rejected,
     Started,
+    WorkerRetired,
 )
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
@@ -53,7 +54,19 @@ ToNode = (
     | Gone
 )
 #: Messages from a node about a run.
-AboutRun = Completed | Failed | Recalled | Copied | Closed | Rejected | Crashed | Started | Probed | Identify
+AboutRun = (
+    Completed
+    | Failed
+    | Recalled
+    | Copied
+    | Closed
+    | Rejected
+    | Crashed
+    | Started
+    | WorkerRetired
+    | Probed
+    | Identify
+)
 #: Messages from a node to the peers that are connected to it.
 FromNode = AboutRun | Output | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
 #: Messages on the discovery bus.

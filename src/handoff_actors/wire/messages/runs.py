@@ -162,6 +162,17 @@ class Started(Message, frozen=True, tag=44):
     jobs: list[Ticket]
 
 
+class WorkerRetired(Message, frozen=True, tag=50):
+    """Reports that a worker gets no more functions, because of what one of this run has left behind in it."""
+
+    run: RunId
+    #: The attempt that has left it, or the latest one where that can't be told.
+    index: Index
+    attempt: Attempt
+    #: For people.
+    reason: str
+
+
 class Output(Message, frozen=True, tag=45):
     """Carries lines that functions have printed and records that they have logged, in order for each function."""
 

@@ -4,24 +4,25 @@ import asyncio
 import operator
 import os
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from time import perf_counter
-from typing import Any, NoReturn, assert_never
+from typing import Any, Final, NoReturn, assert_never
 
 import uvloop
 
 from handoff_actors.ids import RunId
 from handoff_actors.store.mappings import KEPT_S
+from handoff_actors.text import encodable, shortened
 from handoff_actors.wire.namespaces import enter
 from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
 from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.child.process_state import ProcessState, isolate_decimals
+from handoff_actors.workers.child.process_state import ProcessState, damage_reason, isolate_decimals
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
@@ -48,6 +49,11 @@ from handoff_actors.workers.protocol import (
     to_worker,
 )
 
+#: Time in seconds that tasks which a job has left running may take to clean up when they are cancelled, as much as its node
+#: gives to the job itself.
+LEFT_TASKS_GRACE_S: Final = 0.5
+#: Characters of their names that a reason shows.
+MOST_OF_NAMES: Final = 200
 #: The job of the current coroutine.
 _running: ContextVar[JobKey] = ContextVar("_running")
 #: The same, where its output is sent to the app.
@@ -70,6 +76,7 @@ class AsyncWorker:
         self._job_context = JobContext(self._mappings, _nothing)
         self._reader = RowReader()
         self._loop = uvloop.new_event_loop()
+        self._loop.set_task_factory(self._make_task)
         Threads().limit(1)
         self._tasks: dict[JobKey, asyncio.Task[bytes | int]] = {}
         #: Tasks that SIGINT has cancelled.
@@ -78,6 +85,9 @@ class AsyncWorker:
         self._is_keeping = False
         #: When the present jobs began, the first of which found none.
         self._busy_since = 0.0
+        #: Tasks that the coroutines of jobs have created and that have not ended.
+        self._created: dict[JobKey, set[asyncio.Task[Any]]] = {}
+        self._is_spoiled = False
 
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channel."""
@@ -176,11 +186,60 @@ class AsyncWorker:
         finally:
             self._is_keeping = False
 
+    def _make_task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        **options: Any,
+    ) -> asyncio.Task[Any]:
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        creator = _running.get(None)
+        if creator is not None:
+            created = self._created.setdefault(creator, set())
+            created.add(task)
+            task.add_done_callback(created.discard)
+        return task
+
+    def _end_created(self, key: JobKey) -> None:
+        """Cancel the tasks that a job has left running; a worker in which they go on is retired."""
+        left = self._created.pop(key)
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.call_later(LEFT_TASKS_GRACE_S, self._look_at_left, key, left)
+
+    def _look_at_left(self, key: JobKey, left: set[asyncio.Task[Any]]) -> None:
+        more = self._created.pop(key, set())
+        running = [task for task in (*left, *more) if not task.done()]
+        if running:
+            names = shortened(", ".join(_name_of(task) for task in running), MOST_OF_NAMES)
+            self._spoil(
+                key,
+                f"it left {len(running)} asyncio tasks running that went on when they were cancelled ({names}); "
+                "await the tasks that it creates, and let them end when they are cancelled",
+            )
+
+    def _spoil(self, key: JobKey, reason: str) -> None:
+        if not self._is_spoiled:
+            self._is_spoiled = True
+            self._outbox.spoiled(key, encodable(reason))
+            self._loop.call_soon(self._outbox.flush)
+
+    def _restore(self, key: JobKey) -> None:
+        """Put the state of the process back when no job runs."""
+        self._state.restore(perf_counter() - self._busy_since)
+        if self._loop.get_task_factory() != self._make_task:
+            self._loop.set_task_factory(self._make_task)
+        if self._state.damage:
+            self._spoil(key, damage_reason(self._state.damage))
+
     def _ended(self, key: JobKey, started: float, task: asyncio.Task[bytes | int]) -> None:
         del self._tasks[key]
         seconds = perf_counter() - started
+        if key in self._created:
+            self._end_created(key)
         if not self._tasks:
-            self._state.restore(perf_counter() - self._busy_since)
+            self._restore(key)
             if self._mappings:
                 self._loop.call_later(KEPT_S, self._mappings.let_go)
         if not self._outbox:
@@ -200,6 +259,10 @@ class AsyncWorker:
         was_interrupted = task in self._interrupted
         self._interrupted.discard(task)
         return failure(KeyboardInterrupt()) if was_interrupted and failed is _CANCELLED else failed
+
+
+def _name_of(task: asyncio.Task[Any]) -> str:
+    return getattr(task.get_coro(), "__qualname__", None) or task.get_name()
 
 
 def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:

@@ -21,6 +21,7 @@ from handoff_actors.workers.protocol import (
     JobsGivenBack,
     JobsPrinted,
     WorkerReady,
+    WorkerSpoiled,
     done_row,
 )
 
@@ -71,6 +72,10 @@ class WorkerOutbox:
     def recalled(self, jobs: Iterable[JobKey]) -> None:
         """Add the answer to a recall."""
         self._add(JobsGivenBack(list(jobs)))
+
+    def spoiled(self, key: JobKey, reason: str) -> None:
+        """Add that a job has left this worker in a state that can't be mended."""
+        self._add(WorkerSpoiled(key, reason))
 
     def flush(self) -> None:
         """Send everything; waits while the node does not read. Ends the process if the node is gone."""

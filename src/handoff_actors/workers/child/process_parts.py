@@ -218,12 +218,14 @@ def reversible_parts(environment: EnvironmentVariables, directory: WorkingDirect
 def irreversible_parts() -> "list[Part[Any]]":
     """Give the parts that can be put back in some cases only; no C code changes them by the way."""
     return [
-        Part("its priority", lambda: os.getpriority(os.PRIO_PROCESS, 0), _set_priority),
-        Part("its limits", lambda: [resource.getrlimit(limit) for limit in _LIMITS], _set_limits),
-        Part("its cores", lambda: os.sched_getaffinity(0), lambda usual: os.sched_setaffinity(0, usual)),
-        Part("its scheduling policy", lambda: os.sched_getscheduler(0), lambda _usual: None),
-        Part("its user and groups", _identity, _set_identity),
-        Part("its root directory", lambda: _identity_of(Path("/").stat()), lambda _usual: None),
+        Part("the priority", lambda: os.getpriority(os.PRIO_PROCESS, 0), _set_priority),
+        Part("the limits", lambda: [resource.getrlimit(limit) for limit in _LIMITS], _set_limits),
+        Part(
+            "the set of cores", lambda: os.sched_getaffinity(0), lambda usual: os.sched_setaffinity(0, usual)
+        ),
+        Part("the scheduling policy", lambda: os.sched_getscheduler(0), lambda _usual: None),
+        Part("the user or groups", _identity, _set_identity),
+        Part("the root directory", lambda: _identity_of(Path("/").stat()), lambda _usual: None),
     ]
 
 

@@ -286,6 +286,11 @@ def keeping_changes() -> Iterator[None]:
         yield
 
 
+def damage_reason(damage: str) -> str:
+    """Say why a worker is retired that has this damage."""
+    return f"it left {damage} of its worker changed, which can't be put back; change that in a process of its own"
+
+
 class _ThisProcess:
     """The worker that this process is, if it is one."""
 

@@ -26,7 +26,7 @@ from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.child.process_state import ProcessState
+from handoff_actors.workers.child.process_state import ProcessState, damage_reason
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
@@ -121,6 +121,8 @@ class SyncWorker:
         self._state.note()
         self._outbox.up()
         while True:
+            if self._state.damage:
+                self._retire()
             if self._queue:
                 self._run_next()
             else:
@@ -199,6 +201,13 @@ class SyncWorker:
         self._end_output(key)
         self._outbox.failed(key, described, seconds)
         self._skip_fused_group()
+
+    def _retire(self) -> NoReturn:
+        key = self._running_job()
+        assert key is not None, "only jobs do damage"
+        self._outbox.spoiled(key, damage_reason(self._state.damage))
+        self._outbox.flush()
+        os._exit(0)
 
     def _put_back(self, seconds: float = 0.0) -> None:
         if self._state.restore(seconds):

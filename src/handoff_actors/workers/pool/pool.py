@@ -38,6 +38,7 @@ from handoff_actors.workers.protocol import (
     ProcessEnded,
     WorkerFailureKind,
     WorkerReady,
+    WorkerSpoiled,
     queue_jobs,
 )
 
@@ -76,6 +77,9 @@ class WorkerEvents(Protocol):
 
     def worker_recalled(self, worker: WorkerId, jobs: list[JobKey]) -> None:
         """The worker gave back these jobs; once for each recall, unless it ends first."""
+
+    def worker_unfit(self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, reason: str) -> None:
+        """A job has left the worker in a state that can't be mended; a sync worker ends, an async one goes on for now."""
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """Functions have printed or logged this; comes before their ends."""
@@ -302,6 +306,8 @@ class WorkerPool:
                     self._events.worker_up(worker, message.pid)
                 case JobFailed():
                     self._failed(worker, message)
+                case WorkerSpoiled(key, reason):
+                    self._events.worker_unfit(worker, *key, reason)
                 case JobsGivenBack():
                     taken_back = self._workers[worker].taken_back
                     self._workers[worker].taken_back = []
