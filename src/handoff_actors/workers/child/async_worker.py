@@ -22,7 +22,12 @@ from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.child.process_state import ProcessState, damage_reason, isolate_decimals
+from handoff_actors.workers.child.process_state import (
+    CodeCaller,
+    ProcessState,
+    damage_reason,
+    isolate_decimals,
+)
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
@@ -70,8 +75,8 @@ class AsyncWorker:
         self._outbox = WorkerOutbox(data, tail)
         self._output = OutputCapture(pipe, tail, lambda: _printing.get(None))
         self._state = ProcessState()
-        # Coroutines that run at the same time share the state, and each task has context variables of its own.
-        self._evaluation = Evaluation(store, inline_limit, _finish, operator.call, _nothing)
+        # Coroutines that run at the same time share the state.
+        self._evaluation = Evaluation(store, inline_limit, _finish, _directly, _nothing)
         self._mappings = store.mappings
         self._job_context = JobContext(self._mappings, _nothing)
         self._reader = RowReader()
@@ -278,6 +283,11 @@ def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:
 
 
 _CANCELLED: Failure = ("cancelled", b"", "cancelled")
+
+
+def _directly() -> CodeCaller:
+    """Each task has context variables of its own."""
+    return operator.call
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ from handoff_actors.wire.namespaces import enter
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
 from handoff_actors.workers.child.loading import refusal_behind
+from handoff_actors.workers.child.process_state import CodeCaller
 from handoff_actors.workers.child.store import InputNotStored, StoreFailed, WorkerStore
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.protocol import (
@@ -35,8 +36,6 @@ from handoff_actors.workers.protocol import (
 
 #: Awaits an awaitable that a user's function returned.
 Finish = Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]]
-#: Calls the code that is its first argument with the others.
-CodeCaller = Callable[..., Any]
 #: kind, encoded exception, reason.
 Failure = tuple[WorkerFailureKind, bytes, str]
 
@@ -57,14 +56,17 @@ class Evaluation:
         store: WorkerStore,
         inline_limit: int,
         finish: Finish,
-        call: CodeCaller,
+        prepare: Callable[[], CodeCaller],
         restore: Callable[[], None],
     ) -> None:
-        """`restore` puts the process's state back after an inline function, before the next code of the job is called."""
+        """`prepare` is called right before user code, and gives what calls that.
+
+        `restore` puts the process's state back after an inline function, before the next code of the job is called.
+        """
         self._store = store
         self._inline_limit = inline_limit
         self._finish = finish
-        self._call = call
+        self._prepare = prepare
         self._restore = restore
         #: Results of earlier members of the running fused group: encoded, or the attempt that has stored it.
         self.earlier: dict[int, bytes | int] = {}
@@ -106,7 +108,7 @@ class Evaluation:
         extra_args, kwargs = self._constants(run, constants) if constants else ((), {})
         self._store.mappings.settle()
         try:
-            result = self._call(code, *positional, *extra_args, **kwargs)
+            result = self._prepare()(code, *positional, *extra_args, **kwargs)
             return await self._finish(result) if hasattr(type(result), "__await__") else result
         except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
             raise UserRaised(error) from None

@@ -9,10 +9,8 @@ Modules stay in a worker, and so does what a module changes while it is imported
 module, and it is not executed again. A change that can't be put back ends with the worker.
 """
 
-import gc
 import os
 import select
-import socket
 import sys
 import threading
 import warnings
@@ -36,6 +34,9 @@ from handoff_actors.workers.child.process_parts import (
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Calls the code that is its first argument with the others.
+CodeCaller = Callable[..., Any]
+
 #: After a call of this length everything is compared, which takes some 20 µs.
 LONG_S: Final = 1e-3
 _STANDARD_DESCRIPTORS: Final = (0, 1, 2)
@@ -46,6 +47,9 @@ _RECORDED: Final[Mapping[str, Sequence[str]]] = {
         "sched_setscheduler", "sched_setparam", "setuid", "seteuid", "setreuid", "setresuid", "setgid", "setegid",
         "setregid", "setresgid", "setgroups",
     ),
+    "sys": ("setrecursionlimit", "set_int_max_str_digits"),
+    "gc": ("enable", "disable"),
+    "socket": ("setdefaulttimeout",),
     "signal": ("alarm", "setitimer"),
     "_signal": ("signal", "pthread_sigmask"),
     "_locale": ("setlocale",),
@@ -85,8 +89,8 @@ class ProcessState:
 
     # --- Around a call ------------------------------------------------------------------------------------------
 
-    def run(self, code: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `code` with context variables of its own."""
+    def prepare(self) -> CodeCaller:
+        """Get ready for a call; returns what calls the code that is its first argument, with context variables of its own."""
         if self._is_touched or len(sys.modules) != self._modules:
             # Loading the code, or decoding its arguments, has executed something.
             self.note()
@@ -95,7 +99,7 @@ class ProcessState:
         self.context = context = copy_context()
         if "_decimal" in sys.modules:
             context.run(isolate_decimals)
-        return context.run(code, *args, **kwargs)
+        return context.run
 
     def restore(self, seconds: float) -> bool:
         """Put everything back after a call of that length, or note the `damage`; False if a look was enough."""
@@ -111,12 +115,8 @@ class ProcessState:
                 or sys.argv != self._argv
                 or sys.excepthook is not self._excepthook
                 or threading.excepthook is not self._threading_excepthook
-                or sys.getrecursionlimit() != self._recursion_limit
                 or sys.getprofile() is not self._profile
                 or sys.gettrace() is not self._trace
-                or gc.isenabled() is not self._collects
-                or socket.getdefaulttimeout() != self._timeout
-                or sys.get_int_max_str_digits() != self._digits
                 or (self._decimals is not None and decimal_fields(self._decimals) != self._decimal_fields)
                 # Events of hung-up peers are there again and again.
                 or ((events := self._poll(0)) and any(event & select.POLLNVAL for _, event in events))
@@ -219,11 +219,7 @@ class ProcessState:
         self._filters = list(warnings.filters)
         self._argv = list(sys.argv)
         self._excepthook, self._threading_excepthook = sys.excepthook, threading.excepthook
-        self._recursion_limit = sys.getrecursionlimit()
         self._profile, self._trace = sys.getprofile(), sys.gettrace()
-        self._collects = gc.isenabled()
-        self._timeout = socket.getdefaulttimeout()
-        self._digits = sys.get_int_max_str_digits()
         decimals = sys.modules.get("_decimal")
         self._decimals = None if decimals is None else decimals.DefaultContext
         self._decimal_fields = None if decimals is None else decimal_fields(decimals.DefaultContext)

@@ -86,7 +86,9 @@ class SyncWorker:
         self._current: _Entry | None = None
         self._output = OutputCapture(pipe, tail, self._printing_job)
         self._state = ProcessState()
-        self._evaluation = Evaluation(store, inline_limit, self._finish_now, self._state.run, self._put_back)
+        self._evaluation = Evaluation(
+            store, inline_limit, self._finish_now, self._state.prepare, self._put_back
+        )
         self._mappings = store.mappings
         self._heap = heap.Heap(perf_counter())
         #: Memory kept from one job to the next: seconds of idle time before it is given back, and how.
