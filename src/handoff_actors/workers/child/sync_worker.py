@@ -85,10 +85,8 @@ class SyncWorker:
         #: The job that runs, or ran last; None while the worker is idle.
         self._current: _Entry | None = None
         self._output = OutputCapture(pipe, tail, self._printing_job)
-        self._state = ProcessState()
-        self._evaluation = Evaluation(
-            store, inline_limit, self._finish_now, self._state.prepare, self._put_back
-        )
+        self._state = state = ProcessState()
+        self._evaluation = Evaluation(store, inline_limit, self._finish_now, state.prepare, self._put_back)
         self._mappings = store.mappings
         self._heap = heap.Heap(perf_counter())
         #: Memory kept from one job to the next: seconds of idle time before it is given back, and how.
@@ -96,8 +94,8 @@ class SyncWorker:
             (mappings.KEPT_S, self._mappings.let_go),
             (heap.KEPT_S, self._heap.give_back),
         )
-        self._job_context = JobContext(self._mappings, self._state.note_environment)
-        self._environments = Environments(store, self._state.note_environment)
+        self._job_context = JobContext(self._mappings, state.note_environment)
+        self._environments = Environments(store, state.note_environment)
         self._reader = RowReader()
         self._queue: deque[_Entry] = deque()
         #: Results are sent when this many jobs are left: the node refills the queue while they run.
