@@ -193,6 +193,6 @@ def test_output_arrives_as_the_structs_that_the_app_gets() -> None:
 
 @pytest.mark.parametrize("disk", [None, Path("/disk")])
 def test_a_zygote_is_told_its_settings_in_its_arguments(disk: Path | None) -> None:
-    settings = ZygoteSettings(4, Path("/store"), disk, 65536, 5)
+    settings = ZygoteSettings(4, Path("/store"), disk, 65536, 5, 1 << 37)
 
     assert ZygoteSettings.parse(settings.arguments()) == settings

@@ -170,7 +170,9 @@ class Executor(futures.Executor):
         # Ctrl-C is a cancellation here.
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.terminate_workers()
-        await asyncio.to_thread(self.shutdown)
+        self.shutdown(wait=False)
+        if self._end is not None:
+            await asyncio.wait([asyncio.wrap_future(self._end)])
 
     def _start(self) -> None:
         feed = self._feed

@@ -235,6 +235,8 @@ class ZygoteSettings(NamedTuple):
     inline_limit: int
     #: Descriptor of the pipe that carries output of functions.
     pipe: int
+    #: See `process_trees`.
+    tree: int
 
     def arguments(self) -> list[str]:
         """Give them as they are in `sys.argv`."""
@@ -244,13 +246,16 @@ class ZygoteSettings(NamedTuple):
             str(self.disk or ""),
             str(self.inline_limit),
             str(self.pipe),
+            str(self.tree),
         ]
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "ZygoteSettings":
         """Undo `arguments`."""
-        channel, store, disk, inline_limit, pipe = arguments
-        return cls(int(channel), Path(store), Path(disk) if disk else None, int(inline_limit), int(pipe))
+        channel, store, disk, inline_limit, pipe, tree = arguments
+        return cls(
+            int(channel), Path(store), Path(disk) if disk else None, int(inline_limit), int(pipe), int(tree)
+        )
 
 
 # --- Jobs at the worker -----------------------------------------------------------------------------------------------

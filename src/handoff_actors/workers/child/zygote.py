@@ -1,18 +1,20 @@
 """The zygote: a process that has imported what workers need, and forks them.
 
 It is the parent of all workers of a node, so no pid that it signals can belong to another process. It ends with its
-node, however that ends: it kills the process group of each worker and removes the store's directories. It has one
+node, however that ends: it kills each worker with all that comes from it and removes the store's directories. It has one
 thread and never makes a ZeroMQ context, so its forks are safe.
 """
 
 import gc
 import importlib
 import io
+import itertools
 import os
 import select
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from types import ModuleType
 from typing import Final, assert_never
@@ -25,6 +27,15 @@ from handoff_actors.workers.child.main import run_worker
 from handoff_actors.workers.child.outbox import peak_nbytes_of
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
+from handoff_actors.workers.process_trees import (
+    end_tree,
+    end_worker_tree,
+    is_zygote,
+    own_children,
+    set_tag,
+    tag_of,
+    tag_of_worker,
+)
 from handoff_actors.workers.protocol import (
     ForkWorker,
     KillGroup,
@@ -36,6 +47,9 @@ from handoff_actors.workers.protocol import (
 
 _MESSAGE_NBYTES: Final = 4096
 _CHANNELS_PER_WORKER: Final = 2
+#: Seconds that nodes which functions have started may take to end.
+_NESTED_S: Final = 3.0
+_PAUSE_S: Final = 0.01
 _PRELOADED_FOR_ASYNC: Final = "handoff_actors.workers.child.async_worker"
 
 
@@ -46,8 +60,9 @@ class Zygote:
         self._channel = channel
         self._settings = settings
         self._node = os.getppid()
-        #: Workers that have not been reaped, and the tails of their output, by pid.
-        self._workers: dict[int, tuple[WorkerId, Tail]] = {}
+        #: Workers that have not been reaped, their tags and the tails of their output, by pid.
+        self._workers: dict[int, tuple[WorkerId, int, Tail]] = {}
+        self._numbers = itertools.count(1)
         self._wakeup, self._waker = socket.socketpair()
 
     def serve(self) -> None:
@@ -116,6 +131,7 @@ class Zygote:
         if len(channels) < _CHANNELS_PER_WORKER:
             importlib.import_module(_PRELOADED_FOR_ASYNC)
         zygote, tail = os.getpid(), Tail()
+        tag = tag_of_worker(self._settings.tree, next(self._numbers))
         try:
             pid = os.fork()
         except OSError as error:
@@ -127,12 +143,13 @@ class Zygote:
             signal.set_wakeup_fd(-1)
             for ours in (self._channel, self._wakeup, self._waker):
                 ours.close()
+            set_tag(os.getpid(), tag)
             store = WorkerStore(self._settings.store, self._settings.disk)
             run_worker(channels, store, self._settings.inline_limit, tail, self._settings.pipe, zygote)
-        self._workers[pid] = worker, tail
+        self._workers[pid] = worker, tag, tail
 
     def _kill(self, worker: WorkerId) -> None:
-        for pid, (known, _) in self._workers.items():
+        for pid, (known, _, _) in self._workers.items():
             if known == worker:
                 _kill_group(pid)
 
@@ -148,7 +165,9 @@ class Zygote:
             _, _, usage = os.wait4(ended.si_pid, 0)
             if known is None:
                 continue
-            worker, tail = known
+            worker, tag, tail = known
+            if self._has_adopted(tag):
+                end_worker_tree(tag)
             has_exited = ended.si_code == os.CLD_EXITED
             signal_number = None if has_exited else ended.si_status
             exit_code = ended.si_status if has_exited else None
@@ -156,14 +175,34 @@ class Zygote:
             self._report(ProcessEnded(worker, signal_number, exit_code, peak_nbytes, tail.text()))
             tail.close()
 
+    def _has_adopted(self, tag: int) -> bool:
+        """Tell whether anything that comes from a worker that has ended has not: its next descendants are children of this process."""
+        return any(tag_of(pid) == tag for pid in own_children())
+
     def _end_workers(self) -> None:
         for pid in self._workers:
             _kill_group(pid)
-        for pid in self._workers:
-            # Orphans of the group have become children of this process, so this waits for all of it.
-            with suppress(ChildProcessError):
-                while True:
-                    os.waitpid(-pid, 0)
+        end_tree(self._settings.tree)
+        gives_up_at = time.monotonic() + _NESTED_S
+        # What is left has become a child of this process, and its children do as it ends.
+        while self._reap_all():
+            is_late = time.monotonic() > gives_up_at
+            for pid in own_children():
+                # The zygote of a node that a function has started removes the store of that.
+                if is_late or not is_zygote(tag_of(pid)):
+                    with suppress(PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > gives_up_at + _NESTED_S:
+                return
+            select.select([self._wakeup], [], [], _PAUSE_S)
+
+    def _reap_all(self) -> bool:
+        """Reap all children that have ended; False if there is none any more."""
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                """The next one."""
+            return True
+        return False
 
     def _report(self, ended: ProcessEnded) -> None:
         self._channel.send(zygote_packet(ended))

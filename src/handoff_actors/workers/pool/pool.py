@@ -20,6 +20,7 @@ from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Done, Dropped, Jo
 from handoff_actors.workers.pool.output_reader import OutputReader
 from handoff_actors.workers.pool.pipe import Pipe
 from handoff_actors.workers.pool.zygote_link import ZygoteLink
+from handoff_actors.workers.process_trees import end_tree
 from handoff_actors.workers.protocol import (
     CODES_KEPT,
     CODES_KEPT_NBYTES,
@@ -125,6 +126,8 @@ class WorkerPool:
         self._workers: dict[WorkerId, _Worker] = {}
         self._unflushed: list[Pipe] = []
         self._is_held = False
+        #: The end of what the workers of a lost zygote have started.
+        self._ending_tree: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Make the store's directories and start the zygote; it need not be ready for `spawn`.
@@ -219,6 +222,8 @@ class WorkerPool:
             # A zygote that was killed has left it.
             for directory in self._directories():
                 await asyncio.to_thread(directories.remove, directory)
+        if self._ending_tree is not None:
+            await self._ending_tree
         # Also where the zygote could not be started.
         self._close_output_reader()
         for worker in list(self._workers):
@@ -356,6 +361,7 @@ class WorkerPool:
                 # not given to another process before all others have been.
                 with suppress(ProcessLookupError):
                     os.killpg(orphan.pid, signals.SIGKILL)
+        self._ending_tree = asyncio.get_running_loop().run_in_executor(None, end_tree, zygote.tree)
 
     def _retire(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces = NO_TRACES

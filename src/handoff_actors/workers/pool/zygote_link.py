@@ -14,6 +14,7 @@ from typing import Final
 from handoff_actors.ids import WorkerId
 from handoff_actors.standard_descriptors import hold_standard_descriptors, is_inherited
 from handoff_actors.workers import nesting
+from handoff_actors.workers.process_trees import end_tree, new_tree, set_tag, tag_of_worker
 from handoff_actors.workers.protocol import (
     ForkWorker,
     KillGroup,
@@ -52,11 +53,16 @@ class ZygoteLink:
         self._loop = asyncio.get_running_loop()
         self._reported = reported
         self._lost = lost
+        #: The number of all that comes from this zygote, see `process_trees`.
+        self.tree = new_tree()
         hold_standard_descriptors()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                self._process = _start(ZygoteSettings(theirs.fileno(), store, disk, inline_limit, pipe))
+                settings = ZygoteSettings(theirs.fileno(), store, disk, inline_limit, pipe, self.tree)
+                self._process = _start(settings)
+                # Where a function has started this node, what ends the function leaves the zygote to end by itself.
+                set_tag(self._process.pid, tag_of_worker(self.tree, 0))
         except OSError:
             self._channel.close()
             raise
@@ -86,9 +92,11 @@ class ZygoteLink:
             self._channel.shutdown(socket.SHUT_RDWR)
         self._close_channel()
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_GRACE_S):
-                    await ended.wait()
+            async with asyncio.timeout(_GRACE_S):
+                await ended.wait()
+        except TimeoutError:
+            self._process.kill()
+            await asyncio.to_thread(end_tree, self.tree)
         finally:
             self._loop.remove_reader(descriptor)
             os.close(descriptor)
