@@ -171,8 +171,8 @@ async def test_interrupts_at_any_time_lose_no_message(harness: PoolHarness, work
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
     try:
-        for start in range(0, 6000, 300):
-            jobs = [job(index, "x" * (index % 7 * 20_000)) for index in range(start, start + 300)]
+        for start in range(0, 2400, 300):
+            jobs = [job(index, "x" * (index % 7 * 10_000)) for index in range(start, start + 300)]
             harness.pool.give(worker, RUN, {0: template(str)}, jobs, None)
             if worker == SYNC:
                 harness.pool.recall(worker)
