@@ -40,7 +40,12 @@ MAY_CATCH_EVERYTHING = {
 }
 #: Files where a task may live outside a task group: the default session has no caller whose scope it could live in, and
 #: users' coroutines are kept, cancelled and reported one by one. A node that has crashed ends itself, and `close` awaits that.
-MAY_START_BARE_TASKS = {"actors/node/actor.py", "client/api.py", "workers/child/async_worker.py"}
+MAY_START_BARE_TASKS = {
+    "actors/node/actor.py",
+    "client/api.py",
+    "client/hub.py",
+    "workers/child/async_worker.py",
+}
 TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
 #: Classes that users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as
 #: long to define as a msgspec struct, and eight times as long to make.

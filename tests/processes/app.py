@@ -20,7 +20,7 @@ class _Overheard:
         self._announced = announced
         self._announce = cluster.announce
         self.node_introduced, self.members = cluster.node_introduced, cluster.members
-        self.suspects, self.view = cluster.suspects, cluster.view
+        self.suspects, self.view, self.entrance = cluster.suspects, cluster.view, cluster.entrance
 
     def announce(self, advert: Advert) -> None:
         self._announce(advert)

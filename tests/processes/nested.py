@@ -127,3 +127,32 @@ def careful_parent(seeds: Sequence[str], cost: dict[str, float]) -> str:
 
 def depth() -> str:
     return os.environ["HANDOFF_NESTING"]
+
+
+def implicit_parent(cost: dict[str, float] | None = None) -> list[str]:
+    """Name the nodes of a run without saying anything of a cluster."""
+    run = handoff.run_sync(leaves(3, cost), progress=False)
+    assert total(run) == 6
+    return sorted(set(run.allocations.values()))
+
+
+async def implicit_async_parent() -> list[str]:
+    run = await handoff.execute_distributed(leaves(3, None), progress=False)
+    return sorted({*run.allocations.values(), *await handoff.discover_nodes()})
+
+
+def implicit_executor() -> int:
+    with handoff.Executor(2) as executor:
+        return sum(executor.map(leaf, range(3)))
+
+
+async def local_parent() -> list[str]:
+    run = await handoff.execute_local(leaves(3, None), progress=False)
+    await handoff.shutdown()
+    return sorted(set(run.allocations.values()))
+
+
+def secrets_in_sight(key: str) -> list[str]:
+    """Name where a key stands that any program may see which this one starts, or which looks at its arguments."""
+    arguments = Path("/proc/self/cmdline").read_text(encoding="utf-8")
+    return ["arguments"] * (key in arguments) + [name for name, value in os.environ.items() if key in value]

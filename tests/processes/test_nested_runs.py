@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors.transport.keys import ClusterKey
 from tests.processes import nested
 
 pytestmark = pytest.mark.processes
@@ -201,6 +202,55 @@ async def test_cancelled_outer_run_leaves_no_inner_one(
     await asyncio.wait([running])
 
     assert await outcome(session, nested.parent, cluster.seeds, CPU, cost=CPU) == [6]
+
+
+# --- Runs that name no cluster ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parent", [nested.implicit_parent, nested.implicit_async_parent])
+async def test_run_that_names_no_cluster_uses_that_of_its_function(
+    session: handoff.Session, parent: Callable[..., Any]
+) -> None:
+    assert await outcome(session, parent) == [["n1"]]
+    assert await outcome(session, nested.implicit_executor) == [6]
+
+
+async def test_key_of_the_cluster_is_had_when_it_is_needed_and_stands_nowhere_before() -> None:
+    key = ClusterKey.generate()
+    async with handoff.LocalCluster(nodes=1, cpu=2, key=key) as cluster, cluster.session() as session:
+        [secrets] = await outcome(session, nested.secrets_in_sight, key.text())
+
+        assert await outcome(session, nested.implicit_parent) == [["n1"]]
+
+    # It is the cluster that was given it in this variable.
+    assert set(secrets) <= {"HANDOFF_KEY"}
+
+
+async def test_runs_that_name_no_cluster_get_nodes_of_their_own_where_they_would_wait_for_ever(
+    session: handoff.Session,
+) -> None:
+    assert len(await outcome(session, nested.implicit_parent, CPU, copies=4, cost=CPU)) == 4
+    assert await outcome(session, nested.implicit_executor, copies=4) == [6] * 4
+
+
+async def test_local_run_of_a_function_has_a_node_in_its_worker(session: handoff.Session) -> None:
+    [names] = await outcome(session, nested.local_parent)
+
+    assert "n1" not in names
+
+
+async def test_functions_of_an_app_use_its_own_node_which_no_other_member_learns_of() -> None:
+    async with handoff.Session((), local_node={"cpu": 2}, name="ours") as session:
+        assert await outcome(session, nested.implicit_parent) == [["ours"]]
+        # Where others may join, a run waits for them.
+        with pytest.raises(handoff.AllocationError):
+            async with asyncio.timeout(5):
+                await session.execute_distributed(nested.leaves(1, {"cpu": 3.0}), progress=False)
+        async with handoff.LocalCluster(nodes=1) as cluster:
+            await session.connect(cluster.seeds)
+            async with cluster.session() as other:
+                assert set(await other.discover_nodes()) == {"n1"}
+            assert await outcome(session, nested.leaf, 1, copies=4) == [2] * 4
 
 
 @pytest.mark.parametrize("depth", [0, 5])

@@ -21,6 +21,7 @@ from handoff_actors.core.run.events import (
     RunForgotten,
     RunMachineEvent,
     SendToNode,
+    StartNode,
     TellOfRoom,
     TransferObserved,
 )
@@ -141,6 +142,8 @@ class SimulatedRun:
                 assert self.end is None, f"run {self.number} has ended twice"
                 self.end = effect
                 self._look_at_the_end(effect)
+            case StartNode():
+                raise AssertionError("no run here is nested")
             case TellOfRoom():
                 self._app.tell_of_room()
             case RunForgotten():

@@ -38,13 +38,16 @@ from handoff_actors.workers.protocol import (
     ProcessEnded,
     QueueJobs,
     RowReader,
+    Surroundings,
     ToWorker,
     ToZygote,
     WorkerFailureKind,
     WorkerReady,
     WorkerSpoiled,
     ZygoteSettings,
+    answer_packet,
     done_row,
+    from_answer,
     from_worker,
     from_zygote,
     output_part,
@@ -193,6 +196,13 @@ def test_output_arrives_as_the_structs_that_the_app_gets() -> None:
 
 @pytest.mark.parametrize("disk", [None, Path("/disk")])
 def test_a_zygote_is_told_its_settings_in_its_arguments(disk: Path | None) -> None:
-    settings = ZygoteSettings(4, Path("/store"), disk, 65536, 5, 1 << 37)
+    settings = ZygoteSettings(4, Path("/store"), disk, 65536, 5, 1 << 37, 6)
 
     assert ZygoteSettings.parse(settings.arguments()) == settings
+
+
+@pytest.mark.parametrize(
+    "known", [None, Surroundings("tcp://127.0.0.1:7070", None), Surroundings("ipc:///x", "key")]
+)
+def test_an_answer_to_a_worker_says_how_to_reach_the_cluster(known: Surroundings | None) -> None:
+    assert from_answer(answer_packet(known)) == known

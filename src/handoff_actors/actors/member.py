@@ -14,6 +14,8 @@ from handoff_actors.transport.security import advertised, check_bind
 from handoff_actors.wire.messages.members import Advert
 
 NO_CLUSTER_KEY: Final = Credentials()
+#: Any free port that only processes of this machine can reach.
+LOOPBACK: Final = "tcp://127.0.0.1:0"
 
 
 class HostedNode(AnnouncedNode, Protocol):
@@ -64,11 +66,13 @@ class Member:
         self._discovery: Discovery | None = None
         self._seeds: dict[str, None] = {}
         self.node: HostedNode | None = None
+        #: The node serves at an address only because its own workers need one.
+        self._is_for_workers = False
 
     @property
     def is_open(self) -> bool:
-        """True if this process takes part in discovery."""
-        return self._discovery is not None
+        """True if this process takes part in discovery, for the sake of others than workers of its own node."""
+        return self._discovery is not None and not self._is_for_workers
 
     def network(self) -> Network:
         """The sockets of this process. Raises InvalidKeyError if the user's own key is needed and can't be had."""
@@ -94,6 +98,28 @@ class Member:
             node.fetch_over(self.network())
         self.node = node
 
+    def entrance(self) -> tuple[str, str | None] | None:
+        """The address and the key by which workers of the node reach the cluster; None if they can't.
+
+        A node without an address gets one on the loopback, unless this process is in a cluster that would hear of it.
+        Raises OSError, InvalidKeyError.
+        """
+        node = self.node
+        if node is None:
+            return None
+        if not node.address:
+            if self._discovery is not None:
+                return None
+            self._open(node, LOOPBACK, None)
+            self._is_for_workers = True
+        key = self._credentials.key()
+        return node.address, None if key is None else key.text()
+
+    def adopt(self, credentials: Credentials) -> None:
+        """Use these from now on, unless sockets are open that show others."""
+        if self._network is None:
+            self._credentials = credentials
+
     def check_hosts_no_node(self) -> None:
         """Raise HandoffError if there is a node in this process."""
         if self.node is not None:
@@ -110,6 +136,7 @@ class Member:
             self._replace_discovery(
                 None if is_alone else Discovery(self.network(), self._name, self._listener)
             )
+            self._is_for_workers = False
         await node.close()
         self.node = None
 
@@ -118,6 +145,11 @@ class Member:
 
         Raises InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch.
         """
+        if self._is_for_workers and self.node is not None:
+            # Its address is good for this machine only, so the cluster must not hear of the node.
+            self.node.advertise_as("", "")
+            self._replace_discovery(None)
+            self._is_for_workers = False
         if self._discovery is None:
             self._discovery = Discovery(self.network(), self._name, self._listener)
             if self.node is not None:

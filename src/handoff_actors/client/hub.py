@@ -17,6 +17,7 @@ from handoff_actors.actors.app.values import AppValues
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.member import Member, open_zeromq
 from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.client.run_registry import RunRegistry
 from handoff_actors.core.nodes import NodeDown, NodeUp
@@ -25,6 +26,7 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index, Resources, RunId
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.endpoint import Network
+from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert, Redeclare, Redeclared
@@ -43,6 +45,7 @@ from handoff_actors.wire.messages.runs import (
 )
 from handoff_actors.wire.messages.values import Fetch
 from handoff_actors.workers.child.loading import check_may_start
+from handoff_actors.workers.protocol import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,9 @@ class Hub:
         self.closings = 0
         #: The node of this process, if it has one.
         self.node: NodeActor | None = None
+        #: A run of this session that would wait for what its ancestors hold gets a node in this process.
+        self.may_start_node = False
+        self._start_of_node: asyncio.Task[None] | None = None
         self._start_again: Callable[[], Awaitable[NodeActor]]
         self._redeclaring = asyncio.Lock()
         self._ending = asyncio.Lock()
@@ -81,6 +87,8 @@ class Hub:
         check_may_start("a session")
         self.is_started = True
         self.node = None
+        self.may_start_node = False
+        self._start_of_node = None
         own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
         self._member = Member(own_name, self, self._credentials, self._open_network)
@@ -104,6 +112,9 @@ class Hub:
             self._values.close()
             self._connections.close()
             self._memory.close()
+            if self._start_of_node is not None:
+                self._start_of_node.cancel()
+                await asyncio.wait([self._start_of_node])
             # Else a node that is being ended would outlive the session.
             async with self._ending:
                 await self._member.close()
@@ -170,6 +181,13 @@ class Hub:
         await self._member.join(seeds)
         await self._connections.wait_until_settled()
 
+    async def join_surroundings(self, around: Surroundings) -> None:
+        """Use the cluster of the node whose worker this process is. Raises as `Session.connect` does."""
+        key = None if around.key is None else ClusterKey.from_text(around.key)
+        self._member.adopt(Credentials(key, is_insecure=key is None))
+        self.may_start_node = True
+        await self.join([around.address])
+
     async def wait_for_any(self) -> None:
         """Wait until some node can be used, or all have been given up."""
         await self._connections.wait_for_any()
@@ -220,6 +238,22 @@ class Hub:
     def tell_of_room(self) -> None:
         """See RunHost."""
         self.runs.tell_of_room()
+
+    def node_wanted(self) -> None:
+        """See RunHost."""
+        if self.node is None and self._start_of_node is None:
+            starting = self._start_wanted_node(self.closings)
+            # Nobody waits for it, and `close` ends it.
+            self._start_of_node = asyncio.get_running_loop().create_task(starting, name="start of a node")
+
+    async def _start_wanted_node(self, closings: int) -> None:
+        try:
+            offer = own_capabilities()
+            await self.start_node(offer, name=None, workers=None, listen=None, seeds=())
+        except (HandoffError, OSError) as error:
+            # Its run will end, and say why.
+            if closings == self.closings:
+                log.warning("no node in a worker", extra={"reason": str(error)})
 
     # --- Called by discovery, see MembershipListener ------------------------------------------------------------
 

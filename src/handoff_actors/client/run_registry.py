@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
+from msgspec.structs import replace
+
 from handoff_actors.actors.app.encoding import encode_program
 from handoff_actors.actors.app.journal import resumption_from
 from handoff_actors.actors.app.runner import RunHost, RunnerActor
@@ -45,6 +47,10 @@ class Cluster(RunHost, Protocol):
 
     def adverts(self) -> list[Advert]:
         """The latest advert of each of them, by name."""
+
+    @property
+    def may_start_node(self) -> bool:
+        """True if a run that would wait for ever may have a node in this process."""
 
     @property
     def closings(self) -> int:
@@ -104,6 +110,7 @@ class RunRegistry:
         options = settings.options(
             plan, self._durations, self._load, observe=observe, nodes_may_join=nodes_may_join
         )
+        options = replace(options, may_start_node=self._cluster.may_start_node)
         modules = settings.modules() + self._modules_by_value
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)

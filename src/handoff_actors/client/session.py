@@ -35,6 +35,8 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
+from handoff_actors.workers.child.running_job import is_worker
+from handoff_actors.workers.child.surroundings import surroundings
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
@@ -64,10 +66,10 @@ class Session:
         """Take note of the settings; nothing is started before `start`, `async with`, or the first call that needs it.
 
         Without seeds and without a local node, the first run starts a node in this process, with this machine's cores and
-        memory.
+        memory. Within a function it uses the cluster that the function runs on.
 
         :param seeds: Addresses of any members of the cluster to use, such as "tcp://10.0.0.1:7070". None: those in
-            HANDOFF_SEEDS, separated by commas.
+            HANDOFF_SEEDS, separated by commas. (): none, even within a function.
         :param local_node: Capabilities of a node to start in this process, as for `register_local_node`; None: no node.
         :param name: Name of that node, as for `register_local_node`.
         :param listen: Address at which that node listens, as for `register_local_node`.
@@ -86,6 +88,7 @@ class Session:
         :raises ValueError: `output` is none of its values.
         """
         self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
+        self._is_implicit = not (self._seeds or local_node or key or insecure) and seeds is None
         self._first_node = None if local_node is None else dict(local_node)
         self._node_name, self._listen, self._workers = name, listen, workers
         self._hub = Hub(
@@ -317,20 +320,31 @@ class Session:
         closings = self._hub.closings
         plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=local))
         self._hub.check_not_closed_since(closings)
-        await self._ready()
+        await self._ready(local=local)
         self._hub.check_not_closed_since(closings)
         if local:
             node = self._hub.node or await self.register_local_node(own_capabilities())
             settings = replace(settings, nodes=[node.name])
         return await self._hub.runs.execute(plan, settings, nodes_may_join=self._hub.is_in_cluster)
 
-    async def _ready(self) -> None:
+    @property
+    def _is_within_cluster(self) -> bool:
+        """True if the session is to use the cluster of the node whose worker this process is."""
+        return self._is_implicit and is_worker()
+
+    async def _ready(self, *, local: bool = False) -> None:
         """Start the session, and a node of this process where there is no other; wait until some node can be used."""
         await self.start()
         async with self._first_run:
             await self._hub.replace_crashed_node()
             if self._hub.node is None and not self._hub.is_in_cluster:
-                await self.register_local_node(own_capabilities())
+                around = None
+                if self._is_within_cluster and not local:
+                    around = await asyncio.to_thread(surroundings)
+                if around is None:
+                    await self.register_local_node(own_capabilities())
+                else:
+                    await self._hub.join_surroundings(around)
         await self._hub.wait_for_any()
 
     def received_bytes(self) -> int:

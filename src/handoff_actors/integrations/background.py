@@ -39,7 +39,7 @@ class BackgroundSession:
     @property
     def has_cluster(self) -> bool:
         """True if the session may use nodes of other processes, or machines."""
-        return self.session._hub.is_in_cluster  # noqa: SLF001 - who has no thread of its own need not know
+        return self.session._is_within_cluster or self.session._hub.is_in_cluster  # noqa: SLF001 - who has no thread of its own need not know
 
     def run(self, main: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function with the session, and return its result.

@@ -19,6 +19,7 @@ from handoff_actors.integrations.calls import Initializer
 from handoff_actors.integrations.feed import Feed, Item
 from handoff_actors.integrations.loop_thread import LoopThread, is_interpreter_ending
 from handoff_actors.workers.child.loading import check_may_start
+from handoff_actors.workers.child.running_job import is_worker
 
 if TYPE_CHECKING:
     from handoff_actors.integrations.background import BackgroundSession
@@ -50,7 +51,7 @@ class Executor(futures.Executor):
     ) -> None:
         """Use a session whose loop is running here, or in the background; the cluster of `seeds`; or that of HANDOFF_SEEDS.
 
-        Without a cluster, the first function starts `max_workers` processes here, by default one per core; with one, at
+        Within a function the cluster is the one that the function runs on. Without a cluster, the first function starts `max_workers` processes here, by default one per core; with one, at
         most `max_workers` functions are with its nodes at any time. `initializer` is called with `initargs` once in each
         worker process, before its first function. Each function claims `cost`, and runs on one of `nodes`, if given.
         Raises ValueError, TypeError, and RuntimeError if a `session` is of another loop.
@@ -63,7 +64,8 @@ class Executor(futures.Executor):
             raise ValueError("give a session or seeds, not both")
         #: The session's loop, if the session isn't ours.
         self._loop = None if session is None else _loop_of(session)
-        is_own_node = session is None and not (os.environ.get("HANDOFF_SEEDS") if seeds is None else seeds)
+        is_given = is_worker() or os.environ.get("HANDOFF_SEEDS") if seeds is None else seeds
+        is_own_node = session is None and not is_given
         open_session = _own_node(max_workers) if is_own_node else partial(_given, session, seeds)
         self._feed = Feed(
             open_session,

@@ -237,6 +237,8 @@ class ZygoteSettings(NamedTuple):
     pipe: int
     #: See `process_trees`.
     tree: int
+    #: Descriptor of the channel over which workers ask how to reach the cluster.
+    questions: int
 
     def arguments(self) -> list[str]:
         """Give them as they are in `sys.argv`."""
@@ -247,15 +249,25 @@ class ZygoteSettings(NamedTuple):
             str(self.inline_limit),
             str(self.pipe),
             str(self.tree),
+            str(self.questions),
         ]
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "ZygoteSettings":
         """Undo `arguments`."""
-        channel, store, disk, inline_limit, pipe, tree = arguments
+        channel, store, disk, *numbers = arguments
+        inline_limit, pipe, tree, questions = map(int, numbers)
         return cls(
-            int(channel), Path(store), Path(disk) if disk else None, int(inline_limit), int(pipe), int(tree)
+            int(channel), Path(store), Path(disk) if disk else None, inline_limit, pipe, tree, questions
         )
+
+
+class Surroundings(NamedTuple):
+    """The way to the cluster of a worker's node, for runs that its functions begin."""
+
+    address: str
+    #: The text of its key; None: it is insecure.
+    key: str | None
 
 
 # --- Jobs at the worker -----------------------------------------------------------------------------------------------
@@ -402,6 +414,17 @@ def from_worker(row: Row) -> FromWorker:
 def zygote_packet(message: ToZygote | ProcessEnded) -> bytes:
     """Encode a packet of the zygote's channel."""
     return _pack(message)
+
+
+def answer_packet(known: Surroundings | None) -> bytes:
+    """Encode the answer to a worker that asks how to reach the cluster."""
+    return _pack(known or ())
+
+
+def from_answer(packet: bytes) -> Surroundings | None:
+    """Undo `answer_packet`."""
+    fields = msgpack.unpackb(packet)
+    return Surroundings(*fields) if fields else None
 
 
 def to_zygote(packet: bytes) -> ToZygote:

@@ -3,7 +3,14 @@ from collections.abc import Sequence
 import pytest
 
 from handoff_actors.core.nodes import NodeDown
-from handoff_actors.core.run.events import Cancel, MessageFromNode, RunEffect, RunMachineEvent, SendToNode
+from handoff_actors.core.run.events import (
+    Cancel,
+    MessageFromNode,
+    RunEffect,
+    RunMachineEvent,
+    SendToNode,
+    StartNode,
+)
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.nested_run import FIRST_PAUSE_S, MAX_LISTED
 from handoff_actors.errors import AllocationError, FunctionFailed
@@ -59,6 +66,10 @@ def holding(ancestor: Ancestor = PARENT, label: str = "'p'", cost: Resources = C
 
 def waits(*holdings: Holding, run: RunId = RUN, want: Want = CPU) -> WaitingRun:
     return WaitingRun(run, [want], list(holdings or [holding()]))
+
+
+def wants_node(effects: Sequence[RunEffect]) -> bool:
+    return any(isinstance(effect, StartNode) for effect in effects)
 
 
 def probes(effects: Sequence[RunEffect]) -> list[tuple[str, Probe]]:
@@ -444,3 +455,34 @@ def test_deadlock_of_a_nested_run_is_not_retried() -> None:
     error = error_of(run)
     assert isinstance(error, FunctionFailed)
     assert (error.kind, error.attempts) == ("deadlock", 1)
+
+
+def test_run_that_may_have_a_node_asks_for_one_as_soon_as_it_is_stuck_and_goes_on_there() -> None:
+    run = nested_run(may_start_node=True)
+    now, probe = begin_to_wait(run)
+
+    effects = answer(run, probe, waits(), now=now)
+    run.handle(node_up("own", {"cpu": 1.0}), now + 0.1)
+    again, _ = run.wake_at, run.wake(now + 5)
+
+    assert wants_node(effects)
+    assert probes(effects) == [("a", Probe(RUN, probe.round + 1, [], []))]
+    assert ends(effects) == []
+    assert again is not None
+
+
+def test_run_that_gets_no_node_ends_as_one_that_may_not_have_any() -> None:
+    run = nested_run(may_start_node=True, allocation_timeout_s=3.0)
+    now, probe = begin_to_wait(run)
+    assert wants_node(answer(run, probe, waits(), now=now))
+
+    find_out(run)
+
+    assert isinstance(error_of(run), AllocationError)
+
+
+def test_run_on_certain_nodes_alone_asks_for_no_other() -> None:
+    run = nested_run(may_start_node=True, nodes=["a"])
+    now, probe = begin_to_wait(run)
+
+    assert not wants_node(answer(run, probe, waits(), now=now))

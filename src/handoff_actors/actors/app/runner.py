@@ -30,6 +30,7 @@ from handoff_actors.core.run.events import (
     RunForgotten,
     RunMachineEvent,
     SendToNode,
+    StartNode,
     TellOfRoom,
     TransferObserved,
 )
@@ -76,6 +77,9 @@ class RunHost(Protocol):
 
     def tell_of_room(self) -> None:
         """Give `RoomFreed` to the runs that the session's load names, once no machine is at work."""
+
+    def node_wanted(self) -> None:
+        """Start a node in this process, unless there is one: without it a run would wait for ever."""
 
 
 class OutputSink(Protocol):
@@ -284,6 +288,8 @@ class RunnerActor:
                 self._record(indices)
             case TellOfRoom():
                 self._host.tell_of_room()
+            case StartNode():
+                self._host.node_wanted()
             case RunEnded():
                 self._finish(effect)
             case RunForgotten():

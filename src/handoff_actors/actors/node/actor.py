@@ -71,6 +71,7 @@ from handoff_actors.wire.messages.runs import FAILURE_KINDS
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION, check_versions
 from handoff_actors.workers.pool.pool import WorkerPool
+from handoff_actors.workers.protocol import Surroundings, answer_packet
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,12 @@ class ClusterView(Protocol):
 
     def view(self) -> int:
         """A number made of all members."""
+
+    def entrance(self) -> tuple[str, str | None] | None:
+        """The address and the key by which workers of the node reach the cluster; None if they can't.
+
+        Raises HandoffError, OSError.
+        """
 
 
 class NodeActor:
@@ -134,7 +141,9 @@ class NodeActor:
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
         self._store = ValueStore(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
-        self._pool = WorkerPool(self, self._store.directory, INLINE_LIMIT, self._store.disk)
+        self._pool = WorkerPool(
+            self, self._store.directory, INLINE_LIMIT, self._store.disk, self._surroundings
+        )
         self._input_fetcher = InputFetcher(name, self._store, self._feed, self._ask_app, self.metrics)
         self._services: list[Service] = []
         self._peers: dict[PeerId, Service] = {}
@@ -220,6 +229,15 @@ class NodeActor:
             waiting_claims=state.waiting_claims,
             most_workers=state.most_workers,
         )
+
+    def _surroundings(self) -> bytes:
+        """Answer a worker whose function begins a run."""
+        try:
+            entrance = self._cluster.entrance()
+        except (HandoffError, OSError) as error:
+            log.warning("workers can't reach the cluster", extra={"node": self.name, "reason": str(error)})
+            entrance = None
+        return answer_packet(None if entrance is None else Surroundings(*entrance))
 
     def set_member_count(self, members: int) -> None:
         """Note that this many other members receive the node's adverts."""

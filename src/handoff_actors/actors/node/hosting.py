@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from handoff_actors.actors.member import Member
+from handoff_actors.actors.member import LOOPBACK, Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.errors import HandoffError
@@ -14,8 +14,6 @@ from handoff_actors.ids import Resources
 from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.transport.security import is_loopback
 from handoff_actors.workers.nesting import check_depth
-
-LOOPBACK = "tcp://127.0.0.1:0"
 
 
 async def host_node(

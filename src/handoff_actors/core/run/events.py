@@ -137,6 +137,12 @@ class TellOfRoom(Struct, frozen=True):
     """Give `RoomFreed` to each of `SessionLoad.runs_to_tell`, as soon as no machine is at work."""
 
 
+class StartNode(Struct, frozen=True):
+    """Have a node in this process: the run would wait for what its own ancestors hold for ever."""
+
+
 #: Effects that only observers of the run need.
 Observation = FunctionObserved | TransferObserved | NodeJoinObserved | NodeLeaveObserved
-RunEffect = SendToNode | FetchResult | Observation | RecordResults | TellOfRoom | RunEnded | RunForgotten
+RunEffect = (
+    SendToNode | FetchResult | Observation | RecordResults | TellOfRoom | StartNode | RunEnded | RunForgotten
+)

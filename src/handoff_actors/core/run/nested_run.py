@@ -9,7 +9,8 @@ nodes know who holds what, so a nested run that hears nothing for a while asks t
 
 While it is WAITING, the nodes of its ancestors tell others of it. `core.run.deadlock` judges the answers of one round. A
 run that is deadlocked in each round for the allocation timeout ends with an AllocationError; ordinary functions that hold
-what it needs never lead to one, however long they run.
+what it needs never lead to one, however long they run. A run that a function has begun without naming a cluster first gets
+a node of its own (`StartNode`), as it would have had outside of any cluster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Final
 
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.deadlock import NestedWait, NodeFacts, Room, deadlocked, holdings_on
-from handoff_actors.core.run.events import SendToNode
+from handoff_actors.core.run.events import SendToNode, StartNode
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.errors import AllocationError
@@ -68,6 +69,8 @@ class NestedRun:
         self._scheduler = scheduler
         self._nodes = None if options.nodes is None else sorted(options.nodes)
         self._allowed_s = options.allocation_timeout_s
+        #: True until it has asked for a node of its own.
+        self._may_start_node = options.may_start_node and self._nodes is None
         #: False for a run that an app has begun: such a run is not watched.
         self.is_on = options.parent is not None
         self._pause_s = FIRST_PAUSE_S
@@ -136,20 +139,20 @@ class NestedRun:
         label = repr(self._plan.ids[message.index])[:MAX_LABEL]
         return [SendToNode(name, Identified(self._run, message.index, label))]
 
-    def settle(self, now: float, *, is_over: bool, is_busy: bool) -> list[SendToNode]:
+    def settle(self, now: float, *, is_over: bool, is_busy: bool) -> list[SendToNode | StartNode]:
         """Send what is due. `is_busy` if the run waits for something else than the start of functions."""
         if is_over:
             self.ask_at = None
-            return self._withdraw()
+            return [*self._withdraw()]
         if self._has_moved:
             self._has_moved = False
             self._pause_s = FIRST_PAUSE_S
-            return self._hope(now)
+            return [*self._hope(now)]
         if self.ask_at is None:
             return [] if self._unanswered else self._end_round(now)
         if now < self.ask_at:
             return []
-        return self._hope(now) if is_busy else self._begin_round(now)
+        return [*(self._hope(now) if is_busy else self._begin_round(now))]
 
     def _end_of_patience(self) -> AllocationError:
         index, want = self._waiting()[0]
@@ -220,11 +223,11 @@ class NestedRun:
         probe = Probe(self._run, self._round, list(self._ancestors), wants)
         return [SendToNode(name, probe) for name in names]
 
-    def _end_round(self, now: float) -> list[SendToNode]:
+    def _end_round(self, now: float) -> list[SendToNode | StartNode]:
         if any(answer.is_active for answer in self._answers.values()):
-            return self._hope(now)
+            return [*self._hope(now)]
         if not self._told or self._has_more_ancestors():
-            return self._ask_all(now)
+            return [*self._ask_all(now)]
         self._facts = {
             name: NodeFacts(
                 answer.capabilities, answer.workers, answer.most_workers, node.python, node.leaving
@@ -239,10 +242,14 @@ class NestedRun:
             self._hopeful_at, self._agreeing = now, 0
             return []
         self._agreeing += 1
+        if self._may_start_node:
+            # At once, as a node too many does no harm. It will be a node like any other, or its start has failed.
+            self._may_start_node = False
+            return [StartNode(), *self._hope(now)]
         patient_until = self._hopeful_at + self._allowed_s
         if self._agreeing >= LEAST_ROUNDS and now >= patient_until:
             self.error = self._end_of_patience()
-            return self._withdraw()
+            return [*self._withdraw()]
         self.ask_at = max(now + MIN_PAUSE_S, min(now + self._pause_s, patient_until))
         return []
 

@@ -31,6 +31,8 @@ class RunOptions(Struct, frozen=True):
     nodes: Collection[str] | None = None
     #: The function that has begun the run and waits for it; None for a run that an app has begun.
     parent: Ancestor | None = None
+    #: True if a nested run may have a node of its own rather than end since it would wait for ever.
+    may_start_node: bool = False
     #: Durations of earlier runs, with which this run starts, and to which it adds its own at its end.
     durations: Durations = field(default_factory=Durations)
     #: The load of the nodes by all runs of the session, this one included.

@@ -26,6 +26,7 @@ from handoff_actors.store.linux import adopt_orphans, signal_when_parent_ends
 from handoff_actors.workers.child.main import run_worker
 from handoff_actors.workers.child.outbox import peak_nbytes_of
 from handoff_actors.workers.child.store import WorkerStore
+from handoff_actors.workers.child.surroundings import ask_over
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.process_trees import (
     end_tree,
@@ -235,6 +236,7 @@ def main() -> None:
     channel = socket.socket(fileno=settings.channel)
     # Workers inherit it by being forked; processes that users' functions start must not.
     os.set_inheritable(settings.pipe, False)
+    ask_over(settings.questions)
     Zygote(channel, settings).serve()
     # The node waits for this end, and to take all modules apart first would take as long as all before.
     os._exit(0)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal as signals
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import starmap
@@ -19,6 +19,7 @@ from handoff_actors.store import directories
 from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Done, Dropped, Job, Said, Template, Traces
 from handoff_actors.workers.pool.output_reader import OutputReader
 from handoff_actors.workers.pool.pipe import Pipe
+from handoff_actors.workers.pool.questions import Questions
 from handoff_actors.workers.pool.zygote_link import ZygoteLink
 from handoff_actors.workers.process_trees import end_tree
 from handoff_actors.workers.protocol import (
@@ -114,9 +115,17 @@ class WorkerPool:
     """Processes forked from a zygote. Everything but `start` and `close` returns at once and never blocks."""
 
     def __init__(
-        self, events: WorkerEvents, store: Path, inline_limit: int = _INLINE_LIMIT, disk: Path | None = None
+        self,
+        events: WorkerEvents,
+        store: Path,
+        inline_limit: int = _INLINE_LIMIT,
+        disk: Path | None = None,
+        surroundings: Callable[[], bytes] = bytes,
     ) -> None:
+        """Start nothing yet. `surroundings` gives the answer to workers that ask for the cluster; b"": there is none."""
         self._events = events
+        self._surroundings = surroundings
+        self._questions: Questions | None = None
         self._store = store
         #: For values that the store has no room for.
         self._disk = disk
@@ -137,6 +146,7 @@ class WorkerPool:
         """
         for directory in self._directories():
             directories.adopt(directory)
+        self._questions = Questions(self._surroundings)
         self._zygote = self._start_zygote()
 
     def spawn(self, worker: WorkerId, is_async: bool) -> None:
@@ -224,6 +234,9 @@ class WorkerPool:
                 await asyncio.to_thread(directories.remove, directory)
         if self._ending_tree is not None:
             await self._ending_tree
+        if self._questions is not None:
+            self._questions.close()
+            self._questions = None
         # Also where the zygote could not be started.
         self._close_output_reader()
         for worker in list(self._workers):
@@ -263,11 +276,13 @@ class WorkerPool:
         self._close_output_reader()
         reader = self._output_reader = OutputReader(self._events.output_received)
         assert reader.write_end is not None
+        assert self._questions is not None
         zygote = ZygoteLink(
             self._store,
             self._disk,
             self._inline_limit,
             reader.write_end,
+            self._questions.fileno(),
             self._reported,
             self._zygote_lost,
         )

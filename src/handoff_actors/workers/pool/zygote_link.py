@@ -47,6 +47,7 @@ class ZygoteLink:
         disk: Path | None,
         inline_limit: int,
         pipe: int,
+        questions: int,
         reported: Callable[[ProcessEnded], None],
         lost: Callable[["ZygoteLink"], None],
     ) -> None:
@@ -59,7 +60,9 @@ class ZygoteLink:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                settings = ZygoteSettings(theirs.fileno(), store, disk, inline_limit, pipe, self.tree)
+                settings = ZygoteSettings(
+                    theirs.fileno(), store, disk, inline_limit, pipe, self.tree, questions
+                )
                 self._process = _start(settings)
                 # Where a function has started this node, what ends the function leaves the zygote to end by itself.
                 set_tag(self._process.pid, tag_of_worker(self.tree, 0))
@@ -161,7 +164,7 @@ def _start(settings: ZygoteSettings) -> subprocess.Popen[bytes]:
         # The app may have been started without them.
         stdout=None if is_inherited(1) else subprocess.DEVNULL,
         stderr=None if is_inherited(2) else subprocess.DEVNULL,
-        pass_fds=[settings.channel, settings.pipe],
+        pass_fds=[settings.channel, settings.pipe, settings.questions],
         # Ctrl-C in the app's terminal is the app's business.
         start_new_session=True,
     )
