@@ -1,4 +1,4 @@
-"""Modules of an app's that nodes lack: sent by value on request, and otherwise missed with the ways to mend that."""
+"""Modules that nodes lack: sent by value on request, and missed, if they are installed, with the ways to mend that."""
 
 import importlib
 import sys
@@ -113,39 +113,52 @@ async def test_change_of_a_module_shows_in_the_next_run(
     assert areas == [9, 16, 9]
 
 
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A module that is installed here, and on no node."""
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    (place / "installed_here.py").write_text(
+        PACKAGE["inner/sizes.py"] + "class Size(int): pass", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(str(place))
+    yield importlib.import_module("installed_here")
+    del sys.modules["installed_here"]
+
+
 async def test_missing_module_of_a_function_is_an_error_with_the_three_ways(
-    session: handoff.Session, ours_alone: ModuleType
+    session: handoff.Session, installed: ModuleType
 ) -> None:
     with pytest.raises(handoff.SerializationError) as caught:
-        await session.execute_distributed(single(shapes_of(ours_alone).grown, 1))
+        await session.execute_distributed(single(installed.double, 1))
 
     text = str(caught.value)
     assert "function 'only' on node 'n1'" in text
-    assert "needs module 'ours_alone.inner.shapes'" in text
+    assert "needs module 'installed_here'" in text
     assert all(way in text for way in WAYS)
 
 
 async def test_missing_module_of_an_argument_is_an_error_with_the_three_ways(
-    session: handoff.Session, ours_alone: ModuleType
+    session: handoff.Session, installed: ModuleType
 ) -> None:
     with pytest.raises(handoff.SerializationError) as caught:
-        await session.execute_distributed(single(str, shapes_of(ours_alone).Square(1)))
+        await session.execute_distributed(single(str, installed.Size(1)))
 
     text = str(caught.value)
     assert "function 'only' on node 'n1'" in text
-    assert "module 'ours_alone'" in text
+    assert "module 'installed_here'" in text
     assert all(way in text for way in WAYS)
 
 
 async def test_missing_module_that_a_function_imports_is_an_error_with_the_three_ways(
-    session: handoff.Session, ours_alone: ModuleType
+    session: handoff.Session, installed: ModuleType
 ) -> None:
     with pytest.raises(handoff.FunctionFailed) as caught:
-        await session.execute_distributed(single(importlib.import_module, "ours_alone.inner"), max_retries=0)
+        await session.execute_distributed(single(importlib.import_module, "installed_here"), max_retries=0)
 
     text = str(caught.value)
     assert "function 'only' failed on node 'n1'" in text
-    assert "ours_alone" in text
+    assert "installed_here" in text
     assert all(way in text for way in WAYS)
 
 

@@ -23,6 +23,7 @@ from handoff_actors.wire.messages.jobs import (
 from handoff_actors.workers import protocol
 from handoff_actors.workers.protocol import (
     CancelJob,
+    DefineModules,
     DefineTemplate,
     DropTemplates,
     ExposeDevices,
@@ -72,9 +73,10 @@ _JOB = Job(
 def test_each_message_to_a_worker_arrives_as_it_was_sent() -> None:
     sent: list[ToWorker] = [
         DefineTemplate(
-            RUN, 0, b"digest", True, None, False, True, 2, 30, {b"NAME": b"value"}, b"/there", 9, "s1"
+            RUN, 0, b"digest", True, None, False, True, 2, 30, {b"NAME": b"value"}, b"/there", 9, "s1", b"set"
         ),
-        DefineTemplate(RUN, 1, b"digest", False, b"code", True, False, 1, None, None, b"", None, ""),
+        DefineTemplate(RUN, 1, b"digest", False, b"code", True, False, 1, None, None, b"", None, "", None),
+        DefineModules(b"set", "s1", {"app": b"digest"}, b"definitions"),
         QueueJobs(RUN, ()),
         DropTemplates(RUN),
         ExposeDevices("0,1"),

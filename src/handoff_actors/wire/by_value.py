@@ -13,6 +13,12 @@ _lock = threading.Lock()
 _users: Counter[str] = Counter()
 
 
+def is_sent_by_value(name: str, among: Sequence[ModuleType] = ()) -> bool:
+    """True if the contents of a module of this name are encoded by value: always, or where these modules are."""
+    registered = cloudpickle.list_registry_pickle_by_value() | {module.__name__ for module in among}
+    return any(name == one or name.startswith(f"{one}.") for one in registered)
+
+
 @contextmanager
 def sent_by_value(modules: Sequence[ModuleType]) -> Iterator[None]:
     """Within the context, encode the contents of these modules, and of modules within them, by value."""

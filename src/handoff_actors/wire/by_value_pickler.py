@@ -209,7 +209,8 @@ def _name_of_definition(definition: Any) -> GlobalName | None:
 # --- Reducers -------------------------------------------------------------------------------------------------------
 
 
-def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+def reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """Reduce code to its parts, marked with the version of Python that it is from."""
     _, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
     # Since 3.1.3 cloudpickle forgets the file, without which tracebacks have no lines of source.
     return code_of_python, (PYTHON, code.co_filename, *parts)
@@ -228,7 +229,8 @@ def code_of_python(python: str, filename: str, *parts: Any) -> CodeType:
     return CodeType(*parts).replace(co_filename=filename)
 
 
-def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+def reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    """Reduce a view to its bytes."""
     flat = view if view.c_contiguous else memoryview(view.tobytes())
     return _memoryview, (pickle.PickleBuffer(flat), view.format, view.shape)
 
@@ -243,8 +245,8 @@ def _memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
 
 _REDUCERS: Final[Reducers] = {
     **cloudpickle.Pickler.dispatch_table.maps[0],
-    memoryview: _reduce_memoryview,
-    CodeType: _reduce_code,
+    memoryview: reduce_memoryview,
+    CodeType: reduce_code,
     cached_property: reduce_cached_property,
 }
 

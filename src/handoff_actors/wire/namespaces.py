@@ -85,13 +85,32 @@ class Namespaces:
         self.version = 0
         #: By executor: the outcome of its initializer, which has set globals here.
         self.initialized: dict[str, Any] = {}
+        #: Modules of the app's own that have come as definitions.
+        self.sent_modules: Mapping[str, ModuleType] = {}
+        #: The digests of modules of the app's own when globals that refer to them were decoded.
+        self._sources: dict[str, bytes] = {}
+
+    def have_modules(self, sources: Mapping[str, bytes]) -> None:
+        """Note modules of the app's own, with the digests of their sources.
+
+        Globals that refer to a module which the app has reloaded are decoded again, although they read as they did.
+        """
+        known = self._sources
+        reloaded = [name.encode() for name, digest in sources.items() if known.get(name, digest) != digest]
+        known.update(sources)
+        if reloaded:
+            self.version += 1
+            for name, group in list(self._groups.items()):
+                if group.encoded is None or any(module in group.encoded for module in reloaded):
+                    del self._groups[name]
 
     def module(self, name: str, facts: Mapping[str, Any] | None = None) -> ModuleType:
-        """Give the module whose dictionary is the namespace; `facts` are attributes for a new one."""
+        """Give the module whose dictionary is the namespace; `facts` are attributes of the app's module."""
         module = self._modules.get(name)
         if module is None:
             module = self._modules[name] = ModuleType(name)
-            vars(module).update(facts or {})
+        # The main module is there before any code that knows them.
+        vars(module).update(facts or {})
         return module
 
     def bring(self, groups: Sequence[Group]) -> list[Group]:

@@ -28,11 +28,10 @@ from mmap import mmap
 from types import FunctionType, ModuleType
 from typing import Any, Final, Self
 
-import cloudpickle
-
 from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.text import repr_of, str_of, type_name_of
+from handoff_actors.wire.by_value import is_sent_by_value
 from handoff_actors.wire.by_value_pickler import MAINS, Piece, pickled_code
 from handoff_actors.wire.managers import advice_on
 from handoff_actors.wire.namespaces import Group, current, decoded_groups, encoded_groups
@@ -42,6 +41,7 @@ from handoff_actors.wire.pickling import (
     pickled_without,
     unpickled,
 )
+from handoff_actors.wire.sources import sent_digest
 
 _PICKLE: Final = pickle.PROTO[0]
 _MAGIC: Final = b"HB"
@@ -379,7 +379,7 @@ def _reference(code: Callable[..., Any]) -> str | None:
     """Return "module:qualified.name" if a fresh process that imports it gets this very object, else None."""
     module_name, name = own_attribute(code, "__module__") or "", own_attribute(code, "__qualname__", "")
     module = sys.modules.get(module_name)
-    if module is None or not _is_importable(module_name) or _is_sent_by_value(module_name):
+    if module is None or not _is_importable(module_name) or is_sent_by_value(module_name):
         return None
     return f"{module_name}:{name}" if _attribute(module, name) is code else None
 
@@ -398,6 +398,9 @@ def _is_importable(module_name: str) -> bool:
     spec = getattr(module, "__spec__", None)
     if module_name in MAINS or spec is None:
         return False
+    if sent_digest(spec) is not None:
+        # This process is a worker, and other nodes are sent the same definitions.
+        return True
     parent, _, _ = module_name.rpartition(".")
     if parent and not _is_importable(parent):
         return False
@@ -405,11 +408,6 @@ def _is_importable(module_name: str) -> bool:
     found = (finder.find_spec(module_name, path) for finder in sys.meta_path)
     first = next((candidate for candidate in found if candidate is not None), None)
     return first is not None and first.origin == spec.origin
-
-
-def _is_sent_by_value(module_name: str) -> bool:
-    registered = cloudpickle.list_registry_pickle_by_value()
-    return any(module_name == name or module_name.startswith(f"{name}.") for name in registered)
 
 
 def _load_reference(reference: str) -> Callable[..., Any]:

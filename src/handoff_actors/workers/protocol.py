@@ -28,6 +28,8 @@ READ_NBYTES: Final = 64 * 1024
 CODES_KEPT: Final = 256
 #: And so many bytes of code at most: the values that a function captures are part of it.
 CODES_KEPT_NBYTES: Final = 64 * 1024 * 1024
+#: How many sets of modules a worker keeps; the pool keeps the same count.
+MODULES_KEPT: Final = 16
 #: Each byte on a sync worker's control channel is a recall. See `GiveBackJobs` for async workers.
 RECALL_BYTE: Final = b"\0"
 
@@ -71,6 +73,8 @@ class DefineTemplate(NamedTuple):
     package: Index | None
     #: Code by value of one session shares its globals.
     session: str
+    #: The name of the set of modules that its code and its values refer to, see `DefineModules`.
+    modules: bytes | None
     tag: int = 1
 
 
@@ -116,7 +120,23 @@ class CancelJob(NamedTuple):
     tag: int = 6
 
 
-ToWorker = DefineTemplate | QueueJobs | DropTemplates | ExposeDevices | GiveBackJobs | CancelJob
+class DefineModules(NamedTuple):
+    """Add a set of modules of an app's own, before the first template that uses it."""
+
+    #: The name of the set.
+    name: bytes
+    #: Code and modules of one session share their globals.
+    session: str
+    #: The digest of each module's source.
+    sources: Mapping[str, bytes]
+    #: None: they can be imported.
+    definitions: bytes | None
+    tag: int = 7
+
+
+ToWorker = (
+    DefineTemplate | QueueJobs | DropTemplates | ExposeDevices | GiveBackJobs | CancelJob | DefineModules
+)
 
 
 # --- Worker to node ---------------------------------------------------------------------------------------------------
@@ -372,7 +392,7 @@ def _checked_failure(row: Row) -> JobFailed:
 
 
 _TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = _by_tag(
-    DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob
+    DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob, DefineModules
 )
 _FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
     **_by_tag(WorkerReady, JobsDone, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled),

@@ -26,7 +26,16 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.limits import Limits
 from handoff_actors.ids import PeerId, RunId, WorkerId
-from handoff_actors.wire.messages.jobs import Assembled, Call, Job, Ref, Template, TemplateEnvironment, Ticket
+from handoff_actors.wire.messages.jobs import (
+    Assembled,
+    Call,
+    Job,
+    OwnModules,
+    Ref,
+    Template,
+    TemplateEnvironment,
+    Ticket,
+)
 from handoff_actors.wire.messages.members import (
     Beat,
     Goodbye,
@@ -286,6 +295,38 @@ def test_directory_that_was_there_already_is_nothing_to_write_to_disk() -> None:
 
     assert [effect for effect in effects if isinstance(effect, SpillValue)] == [SpillValue(RUN, 0)]
     assert Completed(RUN, [done(0, value=500)], {}) in replies(effects)
+
+
+def with_modules(number: int, index: int) -> Template:
+    modules = OwnModules(b"key", {"app": b"digest"}, Ref(index, 0, [""]))
+    return replace(template(number), modules=modules)
+
+
+def test_modules_of_the_app_are_asked_for_once_and_before_the_jobs_that_need_them() -> None:
+    node = started_node()
+    wanted = with_modules(0, 8)
+
+    effects = node.handle(said(assign([job(0)], [wanted])), 1.0)
+    meanwhile = node.handle(said(assign([job(1)])), 1.1)
+    after = node.handle(InputFetched(RUN, 8, 0), 1.2)
+    later = node.handle(said(assign([job(2, number=1)], [with_modules(1, 8)])), 1.3)
+
+    assert [effect for effect in effects if isinstance(effect, FetchInput)] == [
+        FetchInput(APP, RUN, 8, 0, ("",), modules=wanted.modules)
+    ]
+    assert gives(effects) == gives(meanwhile) == []
+    assert gives(after)
+    assert not any(isinstance(effect, FetchInput) for effect in (*meanwhile, *later))
+
+
+def test_job_waits_for_directory_and_modules() -> None:
+    node = started_node()
+    both = replace(with_modules(0, 9), environment=in_directory(0, 8).environment)
+
+    node.handle(said(assign([job(0)], [both])), 1.0)
+    after = [gives(node.handle(InputFetched(RUN, index, 0), 1.1)) for index in (9, 8)]
+
+    assert after == [[], [(FIRST_WORKER, [0])]]
 
 
 def test_coroutine_with_an_environment_of_its_own_has_a_worker_of_its_own() -> None:

@@ -1,8 +1,9 @@
 """Turns a plan into the bytes that a run sends: code, constants and values, each encoded once."""
 
 import asyncio
+import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,9 @@ from types import ModuleType
 from typing import TypeVar
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
+from handoff_actors.actors.app.own_modules import OWN_MODULES
 from handoff_actors.actors.app.sharing import ConstantsSpec, SharedParts, TakenOut
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
@@ -19,9 +22,9 @@ from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import repr_of
-from handoff_actors.wire.by_value import sent_by_value
+from handoff_actors.wire.by_value import is_sent_by_value, sent_by_value
 from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.messages.jobs import Assembled, Ref, Template, TemplateEnvironment
+from handoff_actors.wire.messages.jobs import Assembled, OwnModules, Ref, Template, TemplateEnvironment
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
 from handoff_actors.wire.pickling import PositionOf, has_code
 
@@ -39,6 +42,8 @@ class Encoded(Struct, frozen=True):
     large: dict[Index, bytes | memoryview]
     #: Directories that nodes may lack.
     directories: dict[Index, Path]
+    #: Definitions of modules that nodes may lack: each function makes them.
+    definitions: dict[Index, Callable[[], bytes]]
 
 
 class _Parts(Struct):
@@ -74,7 +79,7 @@ async def encode_program(
     program = Program(
         plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.affinity()
     )
-    return Encoded(program, encoder.large, encoder.directories)
+    return Encoded(program, encoder.large, encoder.directories, encoder.definitions)
 
 
 class _Encoder:
@@ -99,6 +104,12 @@ class _Encoder:
         #: Values among them with code by value.
         self._native_parts: set[Index] = set()
         self.directories: dict[Index, Path] = {}
+        self.definitions: dict[Index, Callable[[], bytes]] = {}
+        #: Names of the app's own modules, and of those among them that code and values refer to.
+        self._own = OWN_MODULES.names()
+        self._own_used: set[str] = set()
+        #: Numbers of the templates whose code refers to some.
+        self._own_code: set[int] = set()
         self.parts = _Parts()
 
     async def encode(self) -> None:
@@ -117,6 +128,8 @@ class _Encoder:
             payload = self._named(owner, "one of its arguments", encode, value, "argument")
             parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
             await breathe(number)
+        if self._own_used:
+            self._add_own_modules()
 
     async def _encode_constants(self) -> None:
         plan, constants, native = self._plan, self.parts.constants, self.parts.native_constants
@@ -166,6 +179,8 @@ class _Encoder:
         self.large[index] = encoded
         if has_code(encoded):
             self._native_parts.add(index)
+        if self._own:
+            self._own_used |= OWN_MODULES.named_in(encoded)
         return Ref(index, len(encoded), [""])
 
     def _template(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> Template:
@@ -173,6 +188,8 @@ class _Encoder:
         environment = None if spec.environment is None else self._environment(spec.environment)
         if not by_reference and has_code(encoded):
             self.parts.native_templates.add(number)
+        if self._own:
+            self._note_own_code(number, by_reference, encoded)
         if environment is not None and environment.directory:
             self._salt = self._salt or secrets.token_bytes(8)
             digest = _digest_within(environment.directory, self._salt, digest)
@@ -214,11 +231,38 @@ class _Encoder:
     def _place(self, encoded: bytes, number: int, by_value: set[int]) -> bytes | Ref:
         if has_code(encoded):
             by_value.add(number)
+        if self._own:
+            self._own_used |= OWN_MODULES.named_in(encoded)
         if len(encoded) <= self._inline_limit:
             return encoded
         index = self._take_index()
         self.large[index] = encoded
         return Ref(index, len(encoded), [""])
+
+    def _note_own_code(self, number: int, by_reference: bool, encoded: bytes) -> None:
+        name = encoded.partition(b":")[0].decode() if by_reference else ""
+        used = {name} & self._own if by_reference else OWN_MODULES.named_in(encoded)
+        if used:
+            self._own_used |= used
+            self._own_code.add(number)
+
+    def _add_own_modules(self) -> None:
+        """Have each template name the own modules of the whole run: results are arguments of other functions, too."""
+        own = OWN_MODULES.set_of(self._own_used, partial(is_sent_by_value, among=self._by_value))
+        if own is None:
+            return
+        index = self._take_index()
+        self.definitions[index] = own.definitions
+        # How large they are shows once they have been made, if that has to be.
+        modules = OwnModules(own.key, own.sources, Ref(index, 0, [""]))
+        templates = self.parts.templates
+        for number, template in enumerate(templates):
+            if not _imports_from_directory(template, own.sources):
+                # Code that refers to modules must be loaded anew with them.
+                digest = template.digest
+                if number in self._own_code:
+                    digest = _digest_within(self._session.encode(), own.key, digest)
+                templates[number] = replace(template, digest=digest, modules=modules)
 
     def _take_index(self) -> Index:
         self._next_index += 1
@@ -248,6 +292,19 @@ def _digest_within(directory: bytes, salt: bytes, digest: bytes) -> bytes:
     from hashlib import blake2b  # noqa: PLC0415
 
     return blake2b(directory + salt + digest, digest_size=16, person=b"directory").digest()
+
+
+def _imports_from_directory(template: Template, modules: Iterable[str]) -> bool:
+    """True if a template's functions import some of these modules from the directory that they work in, or may do so."""
+    environment = template.environment
+    if environment is None or not environment.directory:
+        return False
+    directory = Path(os.fsdecode(environment.directory))
+    if environment.package is None:
+        # Only nodes have it.
+        return True
+    names = {name.partition(".")[0] for name in modules}
+    return any((directory / name).exists() or (directory / f"{name}.py").exists() for name in names)
 
 
 def _first(plan: Plan, numbers: list[int], number: int) -> FunctionId:

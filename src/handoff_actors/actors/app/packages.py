@@ -1,4 +1,4 @@
-"""Packs the working directories that nodes lack: each one when the first node asks for it."""
+"""Packs the working directories, and makes the definitions of modules, that nodes lack: each when the first node asks for it."""
 
 import asyncio
 import logging
@@ -23,14 +23,16 @@ _MEGABYTE: Final = 1e6
 
 
 class Packages:
-    """The working directories of one run. Calls `packed` with the archive of each."""
+    """The working directories and the modules of one run. Calls `packed` with the archive, or the definitions, of each."""
 
     def __init__(
         self,
         directories: Mapping[Index, Path],
+        definitions: Mapping[Index, Callable[[], bytes]],
         packed: Callable[[Index, bytes], None],
     ) -> None:
         self._directories = dict(directories)
+        self._definitions = dict(definitions)
         self._packed = packed
         #: Callbacks of nodes that asked while a directory is being packed.
         self._waiting: dict[Index, list[Callable[[], None]]] = {}
@@ -38,8 +40,12 @@ class Packages:
     def pack(self, index: Index, then: Callable[[], None], failed: Callable[[Index, str], None]) -> bool:
         """Pack a directory unless that has been done, then call `then`. Returns False if there is nothing to pack.
 
-        `failed` is called with the reason if it can't be packed.
+        `failed` is called with the reason if it can't be packed. Definitions are made at once.
         """
+        define = self._definitions.pop(index, None)
+        if define is not None:
+            # In the thread in which the app changes its modules, if it does.
+            self._packed(index, define())
         if index not in self._directories:
             return False
         waiting = self._waiting.setdefault(index, [])

@@ -112,9 +112,9 @@ class RunnerActor:
         self.run = run
         self.plan = encoded.program.plan
         self._program = encoded.program
-        #: Values in the app: large constants, packed directories, and results fetched from nodes.
+        #: Values in the app: large constants, packed directories, definitions of modules, and results fetched from nodes.
         self.values: dict[Index, Buffer] = {**encoded.large, **in_app}
-        self._packages = Packages(encoded.directories, self.values.__setitem__)
+        self._packages = Packages(encoded.directories, encoded.definitions, self.values.__setitem__)
         self.machine = machine
         self.view = machine.view
         self.started_at = 0.0

@@ -17,6 +17,7 @@ from handoff_actors.actors.node.input_fetcher import InputFetcher
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.memory import MemoryWatch
 from handoff_actors.actors.node.metrics import NodeMetrics
+from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
 from handoff_actors.actors.node.undeliverable import instead_of
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
@@ -140,11 +141,11 @@ class NodeActor:
         self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MAX_AHEAD) * INLINE_LIMIT
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
-        self._store = ValueStore(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
-        self._pool = WorkerPool(
-            self, self._store.directory, INLINE_LIMIT, self._store.disk, self._surroundings
-        )
-        self._input_fetcher = InputFetcher(name, self._store, self._feed, self._ask_app, self.metrics)
+        store = ValueStore(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
+        own = ModuleDefinitions(lambda: self._pool.import_path)
+        self._pool = WorkerPool(self, store.directory, INLINE_LIMIT, store.disk, self._surroundings, own.kept)
+        self._input_fetcher = InputFetcher(name, store, self._feed, self._ask_app, self.metrics, own)
+        self._store = store
         self._services: list[Service] = []
         self._peers: dict[PeerId, Service] = {}
         self._introductions = Introductions()

@@ -4,15 +4,20 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from handoff_actors.actors.fetcher import Fetcher
 from handoff_actors.actors.node.metrics import NodeMetrics
+from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.node.events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.store.files import Landing, ValueStore
 from handoff_actors.transport.endpoint import Network
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
+
+if TYPE_CHECKING:
+    from handoff_actors.wire.messages.jobs import OwnModules
 
 #: Holders of values that apps hold, as the fetcher knows them, begin so.
 _APP = "app:"
@@ -28,12 +33,16 @@ class InputFetcher:
         feed: Callable[[NodeEvent], None],
         ask_app: Callable[[PeerId, Fetch], None],
         metrics: NodeMetrics,
+        definitions: ModuleDefinitions,
     ) -> None:
         self._name = name
         self._store = store
         self._feed = feed
         self._ask_app = ask_app
         self._metrics = metrics
+        self._definitions = definitions
+        #: Modules whose sources are being compared, or whose definitions are being fetched.
+        self._modules: dict[tuple[RunId, Index], OwnModules] = {}
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
         self._requests: dict[RunId, dict[Index, int]] = {}
@@ -46,7 +55,23 @@ class InputFetcher:
         """Begin to bring a value here, in place of any that is on its way under the same name."""
         if wanted.directory and Path(os.fsdecode(wanted.directory)).is_dir():
             self._feed(InputFetched(wanted.run, wanted.index, 0))
+        elif wanted.modules is not None:
+            self._modules[wanted.run, wanted.index] = wanted.modules
+            self._definitions.need(wanted.run, wanted.modules, partial(self._compared, wanted, own_address))
+        else:
+            self._fetch(wanted, own_address)
+
+    def _compared(self, wanted: FetchInput, own_address: str, *, are_needed: bool) -> None:
+        """Fetch definitions of modules, unless the node needs none, or has them from another run."""
+        if (wanted.run, wanted.index) not in self._modules:
             return
+        if are_needed:
+            self._fetch(wanted, own_address)
+            return
+        del self._modules[wanted.run, wanted.index]
+        self._feed(InputFetched(wanted.run, wanted.index, 0))
+
+    def _fetch(self, wanted: FetchInput, own_address: str) -> None:
         # "" is the app's address; it is also this node's own if that serves its app alone.
         elsewhere = [holder for holder in wanted.holders if not holder or holder != own_address]
         holders = [holder or _APP + wanted.peer.hex() for holder in elsewhere]
@@ -87,6 +112,9 @@ class InputFetcher:
     def forget(self, run: RunId) -> None:
         """Bring nothing more for a run."""
         self._fetcher.cancel(*self._requests.pop(run, {}).values())
+        if self._modules:
+            self._modules = {key: modules for key, modules in self._modules.items() if key[0] != run}
+        self._definitions.forget(run)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -98,6 +126,9 @@ class InputFetcher:
         view = self._store.view(run, index)
         nbytes = 0 if view is None else len(view)
         self._metrics.fetched_nbytes += nbytes
+        modules = self._modules.pop((run, index), None)
+        if modules is not None and view is not None:
+            self._definitions.keep(modules.key, bytes(view))
         self._feed(InputFetched(run, index, nbytes))
         if self._store.is_on_disk(run, index):
             self._feed(ValueSpilled(run, index))

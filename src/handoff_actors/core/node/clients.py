@@ -9,7 +9,7 @@ from handoff_actors.core.node.events import FetchInput
 from handoff_actors.core.node.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.lru import LruCache
-from handoff_actors.wire.messages.jobs import Job, Ref, Template, Ticket
+from handoff_actors.wire.messages.jobs import Job, OwnModules, Ref, Template, Ticket
 from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Assign, Fetched
 
@@ -58,38 +58,57 @@ class ClientRun(Struct):
     #: When each fetch that is under way began, and the fetches not yet reported to the run.
     fetching_since: dict[Index, float] = field(default_factory=dict)
     fetched: list[FetchedValue] = field(default_factory=list)
-    #: The packed directory that functions of a template need, by template; and the path of each, by the index of the value.
-    packages: dict[int, Ref] = field(default_factory=dict)
+    #: The packed directory and the definitions of modules that functions of a template need and that are not here yet, by
+    #: template. The path of each directory, and the names and sources of the modules, by the index of the value.
+    packages: dict[int, list[Ref]] = field(default_factory=dict)
     directories: dict[Index, bytes] = field(default_factory=dict)
+    modules: dict[Index, OwnModules] = field(default_factory=dict)
+    #: Those that are here: jobs need not ask for them again.
+    packages_here: set[Index] = field(default_factory=set)
 
     def learn(self, templates: Iterable[Template]) -> None:
         """Store templates, which the run's jobs refer to."""
         for template in templates:
             self.templates[template.number] = template
-            environment = template.environment
+            environment, modules = template.environment, template.modules
             if environment is not None and environment.package is not None:
-                self.packages[template.number] = environment.package
+                self._need(template.number, environment.package)
                 self.directories[environment.package.index] = environment.directory
+            if modules is not None:
+                self._need(template.number, modules.definitions)
+                self.modules[modules.definitions.index] = modules
+
+    def _need(self, template: int, package: Ref) -> None:
+        if package.index not in self.packages_here:
+            self.packages.setdefault(template, []).append(package)
 
     def packages_of(self, job: Job) -> list[Ref]:
-        """The packed directories that a job, and the rest of its fused group, need."""
+        """The packages that are not here, and that a job and the rest of its fused group need."""
         used = {member.template for member in (job, *job.then)}
-        return [self.packages[number] for number in sorted(used & self.packages.keys())]
+        return [ref for number in sorted(used & self.packages.keys()) for ref in self.packages[number]]
 
     def fetches(self, run: RunId, missing: Iterable[Ref], now: float) -> list[FetchInput]:
         """Begin to fetch values."""
         effects: list[FetchInput] = []
         for ref in missing:
             self.fetching_since[ref.index] = now
-            directory = self.directories.get(ref.index, b"")
+            directory, modules = self.directories.get(ref.index, b""), self.modules.get(ref.index)
             holders = tuple(ref.holders)
-            effects.append(FetchInput(self.peer, run, ref.index, ref.nbytes, holders, directory, ref.version))
+            effects.append(
+                FetchInput(self.peer, run, ref.index, ref.nbytes, holders, directory, ref.version, modules)
+            )
         return effects
 
     def arrived(self, index: Index, nbytes: int, now: float) -> None:
         """Record a fetch that has ended."""
         began_at = self.fetching_since.pop(index, None)
-        # A value without bytes is a directory that was here already.
+        if index in self.directories or index in self.modules:
+            self.packages_here.add(index)
+            missing = {
+                number: [ref for ref in refs if ref.index != index] for number, refs in self.packages.items()
+            }
+            self.packages = {number: refs for number, refs in missing.items() if refs}
+        # A value without bytes is a package that was here already.
         if began_at is not None and nbytes:
             self.fetched.append(FetchedValue(index, nbytes, began_at, now))
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode, ToNode
-from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Said, Template, Ticket, Traces
+from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, OwnModules, Said, Template, Ticket, Traces
 from handoff_actors.wire.messages.runs import FailureKind
 
 # --- Events -----------------------------------------------------------------------------------------------------
@@ -249,6 +249,8 @@ class FetchInput(Struct, frozen=True):
     directory: bytes = b""
     #: As in `Ref`.
     version: int = 0
+    #: Where workers would import the same sources, nothing need be brought; None: in any case.
+    modules: OwnModules | None = None
 
 
 class KeepValue(Struct, frozen=True):

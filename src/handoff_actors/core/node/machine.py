@@ -334,7 +334,7 @@ class NodeMachine:
             queue.add(lane, job)
 
     def _arrived(self, run: RunId, index: Index, nbytes: int) -> None:
-        # A value without bytes is a directory that was here already.
+        # A value without bytes is a package that was here already.
         if nbytes and self._clients.get(run) is not None:
             self._spill_policy.put((run, index), nbytes)
         self._enqueue(run, self._inputs.arrived(run, index, nbytes))

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from handoff_actors.ids import Attempt, Index, Resources
-from handoff_actors.wire.messages.base import Count, Digest, Message
+from handoff_actors.wire.messages.base import Count, Digest, Message, Name
 
 
 class Ref(Message, frozen=True, tag=1):
@@ -66,6 +66,17 @@ class TemplateEnvironment(Message, frozen=True):
     package: Ref | None = None
 
 
+class OwnModules(Message, frozen=True):
+    """The modules of the app's own that code and values of a run may refer to by name."""
+
+    #: Identifies app, names and sources: nodes keep definitions under it.
+    key: Digest
+    #: The digest of each module's source, as the app has loaded it; b"": a package without one.
+    sources: dict[Name, Digest]
+    #: Their definitions, for nodes whose workers would import other sources, or none: a value that the app makes on request.
+    definitions: Ref
+
+
 class Template(Message, frozen=True):
     """The properties that many functions of a run share; sent to a node once, before the first function that uses them."""
 
@@ -89,6 +100,8 @@ class Template(Message, frozen=True):
     environment: TemplateEnvironment | None = None
     #: The session: code by value of one session shares its globals in each worker.
     session: str = ""
+    #: None: code and values refer to installed modules only.
+    modules: OwnModules | None = None
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn, assert_never
 
 import uvloop
 
+from handoff_actors.errors import SerializationError
 from handoff_actors.ids import RunId
 from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.text import encodable, shortened
@@ -22,6 +23,7 @@ from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
+from handoff_actors.workers.child.own_modules import JobModules, ModulesInUse
 from handoff_actors.workers.child.process_state import (
     CodeCaller,
     ProcessState,
@@ -42,6 +44,7 @@ from handoff_actors.workers.protocol import (
     JOB_TEMPLATE,
     READ_NBYTES,
     CancelJob,
+    DefineModules,
     DefineTemplate,
     DropTemplates,
     ExposeDevices,
@@ -78,6 +81,7 @@ class AsyncWorker:
         # Coroutines that run at the same time share the state.
         self._evaluation = Evaluation(store, inline_limit, _finish, _directly, _nothing)
         self._mappings = store.mappings
+        self._modules = ModulesInUse()
         self._job_context = JobContext(self._mappings, _nothing)
         self._reader = RowReader()
         self._loop = uvloop.new_event_loop()
@@ -151,7 +155,7 @@ class AsyncWorker:
                 # Every job starts when it arrives.
                 self._outbox.recalled(())
                 self._outbox.flush()
-            case DefineTemplate() | DropTemplates() | ExposeDevices():
+            case DefineTemplate() | DefineModules() | DropTemplates() | ExposeDevices():
                 self._job_context.apply(message)
             case _:
                 assert_never(message)
@@ -172,7 +176,9 @@ class AsyncWorker:
         self._state.take_over_variables()
         task = self._loop.create_task(self._evaluate(key, templates, job))
         self._tasks[key] = task
-        task.add_done_callback(partial(self._ended, key, perf_counter()))
+        task.add_done_callback(
+            partial(self._ended, key, templates[job[JOB_TEMPLATE]].modules, perf_counter())
+        )
 
     async def _evaluate(self, key: JobKey, templates: dict[int, LoadedTemplate], job: JobRow) -> bytes | int:
         run, index, attempt = key
@@ -180,11 +186,14 @@ class AsyncWorker:
         if templates[job[JOB_TEMPLATE]].sends_output:
             _printing.set(key)
         isolate_decimals()
+        modules = templates[job[JOB_TEMPLATE]].modules
+        self._modules.enter(modules)
         result = await self._evaluation.call(
             run, templates, job[JOB_TEMPLATE], job[JOB_ARGS], job[JOB_CONSTANTS]
         )
         # Coroutines of other sessions have run meanwhile.
         enter(templates[job[JOB_TEMPLATE]].namespaces)
+        self._modules.enter(modules)
         self._is_keeping = True
         try:
             return self._evaluation.keep(run, index, attempt, result)
@@ -238,7 +247,9 @@ class AsyncWorker:
         if self._state.damage:
             self._spoil(key, damage_reason(self._state.damage))
 
-    def _ended(self, key: JobKey, started: float, task: asyncio.Task[bytes | int]) -> None:
+    def _ended(
+        self, key: JobKey, modules: JobModules | None, started: float, task: asyncio.Task[bytes | int]
+    ) -> None:
         del self._tasks[key]
         seconds = perf_counter() - started
         if key in self._created:
@@ -253,6 +264,9 @@ class AsyncWorker:
             dropped = self._output.end(key)
             if dropped is not None:
                 self._outbox.printed(key, dropped)
+        # An exception is encoded below. Modules that can't be had are this job's failure already.
+        with suppress(SerializationError):
+            self._modules.enter(modules)
         failed = self._failure(task)
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)

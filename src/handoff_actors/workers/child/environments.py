@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Final
 
+from handoff_actors.workers.child.own_modules import JobModules, ModulesInUse
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.threads import Threads
 
@@ -46,6 +47,7 @@ class Environments:
         self._store = store
         self._changed = changed
         self._threads = Threads()
+        self._modules = ModulesInUse()
         #: None: the environment that the process was started with.
         self.entered: JobEnvironment | None = None
         #: The variables' values before; None: not set.
@@ -55,28 +57,33 @@ class Environments:
         self._way_back = -1
         self._known_modules: frozenset[str] = frozenset()
 
-    def enter(self, environment: JobEnvironment | None, threads: int) -> None:
-        """Set up an environment for the jobs that follow.
+    def enter(
+        self, environment: JobEnvironment | None, threads: int, modules: JobModules | None = None
+    ) -> None:
+        """Set up an environment for the jobs that follow, and the modules of their app's own.
 
-        Raises EnvironmentUnavailable; then the process has the environment that it was started with.
+        Raises EnvironmentUnavailable; then the process has the environment that it was started with. Raises
+        SerializationError if the modules can't be had.
         """
-        if environment is self.entered and threads == self._threads.most:
-            return
-        try:
-            self._change(environment, threads)
-        finally:
-            self._changed()
+        if environment is not self.entered or threads != self._threads.most:
+            try:
+                self._change(environment, threads)
+            finally:
+                self._changed()
+        if modules is not self._modules.entered:
+            self._modules.enter(modules)
 
     def _change(self, environment: JobEnvironment | None, threads: int) -> None:
         if threads != self._threads.most:
             # Leaving would set variables back to their present values, and undo this limit.
             self._leave()
             self._threads.limit(threads)
-        if environment is self.entered:
-            return
-        self._leave()
-        if environment is None:
-            return
+        if environment is not self.entered:
+            self._leave()
+            if environment is not None:
+                self._set_up(environment)
+
+    def _set_up(self, environment: JobEnvironment) -> None:
         if environment.directory:
             self._work_in(self._find(environment))
             sys.modules.update(environment.modules)

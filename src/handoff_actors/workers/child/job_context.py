@@ -7,6 +7,7 @@ from handoff_actors.store.mappings import Mappings
 from handoff_actors.workers.child.devices import Devices
 from handoff_actors.workers.child.template import LoadedTemplates
 from handoff_actors.workers.protocol import (
+    DefineModules,
     DefineTemplate,
     DropTemplates,
     ExposeDevices,
@@ -21,11 +22,13 @@ class JobContext:
         self.devices = Devices(environment_changed)
         self._mappings = mappings
 
-    def apply(self, message: DefineTemplate | DropTemplates | ExposeDevices) -> None:
+    def apply(self, message: DefineTemplate | DefineModules | DropTemplates | ExposeDevices) -> None:
         """Apply a message that is about later jobs."""
         match message:
             case DefineTemplate():
                 self.templates.define(message)
+            case DefineModules():
+                self.templates.define_modules(message)
             case DropTemplates():
                 self.templates.forget(message.run)
                 self._mappings.let_go()

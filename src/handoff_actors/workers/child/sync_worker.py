@@ -42,6 +42,7 @@ from handoff_actors.workers.protocol import (
     JOB_THEN,
     READ_NBYTES,
     CancelJob,
+    DefineModules,
     DefineTemplate,
     DropTemplates,
     ExposeDevices,
@@ -159,7 +160,7 @@ class SyncWorker:
             self._answer()
         started = perf_counter()
         try:
-            self._environments.enter(template.environment, template.threads)
+            self._environments.enter(template.environment, template.threads, template.modules)
             result = self._drive(
                 self._evaluation.call(run, templates, job[JOB_TEMPLATE], job[JOB_ARGS], job[JOB_CONSTANTS])
             )
@@ -283,7 +284,7 @@ class SyncWorker:
         match message:
             case QueueJobs():
                 self._enqueue(message)
-            case DefineTemplate() | DropTemplates() | ExposeDevices():
+            case DefineTemplate() | DefineModules() | DropTemplates() | ExposeDevices():
                 self._job_context.apply(message)
             case GiveBackJobs() | CancelJob():
                 raise AssertionError(f"{message} is for async workers")

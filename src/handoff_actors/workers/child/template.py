@@ -11,8 +11,15 @@ from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.namespaces import Namespaces
 from handoff_actors.workers.child.environments import JobEnvironment
 from handoff_actors.workers.child.loading import load
+from handoff_actors.workers.child.own_modules import JobModules
 from handoff_actors.workers.child.records import log_from
-from handoff_actors.workers.protocol import CODES_KEPT, CODES_KEPT_NBYTES, DefineTemplate
+from handoff_actors.workers.protocol import (
+    CODES_KEPT,
+    CODES_KEPT_NBYTES,
+    MODULES_KEPT,
+    DefineModules,
+    DefineTemplate,
+)
 
 #: How quickly the estimate follows when calls get faster.
 DECAY: Final = 0.2
@@ -39,7 +46,7 @@ class LoadedTemplate:
     """A run's template."""
 
     __slots__ = (
-        "as_list", "claims_memory", "code", "environment", "namespaces", "sends_output", "threads"
+        "as_list", "claims_memory", "code", "environment", "modules", "namespaces", "sends_output", "threads"
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +59,7 @@ class LoadedTemplate:
         sends_output: bool,
         environment: JobEnvironment | None,
         namespaces: Namespaces,
+        modules: JobModules | None,
     ) -> None:
         self.code = code
         self.as_list = as_list
@@ -63,6 +71,7 @@ class LoadedTemplate:
         self.environment = environment
         #: The globals of code by value of its session.
         self.namespaces = namespaces
+        self.modules = modules
 
 
 class LoadedTemplates:
@@ -73,6 +82,7 @@ class LoadedTemplates:
         #: By session. Those that code is kept of are there as long as the code, whose globals they are.
         self._namespaces: WeakValueDictionary[str, Namespaces] = WeakValueDictionary()
         self._recent: LruCache[str, Namespaces] = LruCache(_SESSIONS_KEPT)
+        self._modules: LruCache[bytes, JobModules] = LruCache(MODULES_KEPT)
         self._runs: dict[int, dict[int, LoadedTemplate]] = {}
         #: Templates of a run that ask for the same environment share it: from one to the other nothing changes.
         self._environments: dict[int, list[JobEnvironment]] = {}
@@ -94,6 +104,14 @@ class LoadedTemplates:
             sends_output=message.log_level is not None,
             environment=self._environment(message),
             namespaces=self._namespaces_of(message.session),
+            modules=None if message.modules is None else self._modules.get(message.modules),
+        )
+
+    def define_modules(self, message: DefineModules) -> None:
+        """Add a set of modules."""
+        self._modules.put(
+            message.name,
+            JobModules(self._namespaces_of(message.session), message.sources, message.definitions),
         )
 
     def of(self, run: int) -> dict[int, LoadedTemplate]:

@@ -16,7 +16,16 @@ import msgspec
 from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.lru import LruCache
 from handoff_actors.store import directories
-from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Done, Dropped, Job, Said, Template, Traces
+from handoff_actors.wire.messages.jobs import (
+    NO_TRACES,
+    Call,
+    Done,
+    Dropped,
+    Job,
+    Said,
+    Template,
+    Traces,
+)
 from handoff_actors.workers.pool.output_reader import OutputReader
 from handoff_actors.workers.pool.pipe import Pipe
 from handoff_actors.workers.pool.questions import Questions
@@ -25,8 +34,10 @@ from handoff_actors.workers.process_trees import end_tree
 from handoff_actors.workers.protocol import (
     CODES_KEPT,
     CODES_KEPT_NBYTES,
+    MODULES_KEPT,
     RECALL_BYTE,
     CancelJob,
+    DefineModules,
     DefineTemplate,
     DropTemplates,
     ExposeDevices,
@@ -47,6 +58,7 @@ from handoff_actors.workers.protocol import (
 #: Jobs are written in pieces of about this size at most: a recall takes back those that have not been sent.
 _PIECE_NBYTES: Final = 64 * 1024
 _INLINE_LIMIT: Final = 64 * 1024
+_NO_DEFINITIONS: Final[Mapping[bytes, bytes]] = {}
 
 #: How that fails, for jobs that no node should have been sent.
 _UNENCODABLE: Final = (msgspec.MsgspecError, ValueError, OverflowError, TypeError, RecursionError)
@@ -103,6 +115,8 @@ class _Worker:
         self.pid: int | None = None
         #: The digests of the codes that the worker has; it keeps the same count.
         self.codes: LruCache[bytes, bool] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
+        #: The sets of modules that the worker knows; it keeps the same count.
+        self.modules: LruCache[bytes, bool] = LruCache(MODULES_KEPT)
         #: Numbers of the templates that the worker has, by run.
         self.templates: dict[int, set[int]] = {}
         self.devices: str | None = None
@@ -121,6 +135,7 @@ class WorkerPool:
         inline_limit: int = _INLINE_LIMIT,
         disk: Path | None = None,
         surroundings: Callable[[], bytes] = bytes,
+        definitions: Mapping[bytes, bytes] = _NO_DEFINITIONS,
     ) -> None:
         """Start nothing yet. `surroundings` gives the answer to workers that ask for the cluster; b"": there is none."""
         self._events = events
@@ -130,6 +145,8 @@ class WorkerPool:
         #: For values that the store has no room for.
         self._disk = disk
         self._inline_limit = inline_limit
+        #: By the key of a set of modules that workers can't import.
+        self._definitions = definitions
         self._zygote: ZygoteLink | None = None
         self._output_reader: OutputReader | None = None
         self._workers: dict[WorkerId, _Worker] = {}
@@ -148,6 +165,11 @@ class WorkerPool:
             directories.adopt(directory)
         self._questions = Questions(self._surroundings)
         self._zygote = self._start_zygote()
+
+    @property
+    def import_path(self) -> list[str]:
+        """The directories from which workers import."""
+        return [] if self._zygote is None else self._zygote.import_path
 
     def spawn(self, worker: WorkerId, is_async: bool) -> None:
         """Start a worker, which can be given jobs at once. Starts a new zygote if the last has died."""
@@ -305,12 +327,25 @@ class WorkerPool:
         for number in _templates_used(jobs) - known:
             template = templates[number]
             code = None if template.digest in to.codes else template.code
-            definition = _encode(_definition(run, template, code))
+            modules = None if template.modules is None else self._define_modules(to, template)
+            definition = _encode(_definition(run, template, code, modules))
             known.add(number)
             # The worker counts the same uses.
             if to.codes.get(template.digest) is None:
                 to.codes.put(template.digest, True, len(template.code))
             to.pipe.write(definition)
+
+    def _define_modules(self, to: _Worker, template: Template) -> bytes:
+        """Send a template's set of modules if the worker lacks it. Returns what the worker knows it by."""
+        session, modules = template.session, template.modules
+        assert modules is not None
+        definitions = self._definitions.get(modules.key)
+        name = b"".join((modules.key, b"imported " if definitions is None else b"sent ", session.encode()))
+        if to.modules.get(name) is None:
+            message = _encode(DefineModules(name, session, modules.sources, definitions))
+            to.modules.put(name, True)
+            to.pipe.write(message)
+        return name
 
     # --- Receiving
 
@@ -394,7 +429,7 @@ class WorkerPool:
         self._events.worker_exited(worker, signal, exit_code, traces)
 
 
-def _definition(run: RunId, template: Template, code: bytes | None) -> DefineTemplate:
+def _definition(run: RunId, template: Template, code: bytes | None, modules: bytes | None) -> DefineTemplate:
     environment = template.environment
     package = None if environment is None else environment.package
     return DefineTemplate(
@@ -411,6 +446,7 @@ def _definition(run: RunId, template: Template, code: bytes | None) -> DefineTem
         directory=b"" if environment is None else environment.directory,
         package=None if package is None else package.index,
         session=template.session,
+        modules=modules,
     )
 
 

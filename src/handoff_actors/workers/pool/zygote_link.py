@@ -56,6 +56,8 @@ class ZygoteLink:
         self._lost = lost
         #: The number of all that comes from this zygote, see `process_trees`.
         self.tree = new_tree()
+        #: The directories from which its workers import.
+        self.import_path = list(filter(_is_text, sys.path))
         hold_standard_descriptors()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -63,7 +65,7 @@ class ZygoteLink:
                 settings = ZygoteSettings(
                     theirs.fileno(), store, disk, inline_limit, pipe, self.tree, questions
                 )
-                self._process = _start(settings)
+                self._process = _start(settings, self.import_path)
                 # Where a function has started this node, what ends the function leaves the zygote to end by itself.
                 set_tag(self._process.pid, tag_of_worker(self.tree, 0))
         except OSError:
@@ -155,8 +157,8 @@ class ZygoteLink:
         self._unsent.clear()
 
 
-def _start(settings: ZygoteSettings) -> subprocess.Popen[bytes]:
-    arguments = [*settings.arguments(), *filter(_is_text, sys.path)]
+def _start(settings: ZygoteSettings, import_path: Sequence[str]) -> subprocess.Popen[bytes]:
+    arguments = [*settings.arguments(), *import_path]
     return subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
         [sys.executable, "-c", _BOOT, *arguments],
         env=os.environ | {nesting.VARIABLE: str(nesting.depth() + 1)},

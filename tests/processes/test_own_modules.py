@@ -1,0 +1,315 @@
+"""Modules of an app's own go to nodes that lack them by themselves, and are never run in the form of before a reload."""
+
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import handoff_actors as handoff
+from tests.daemons import Daemons
+from tests.processes.app import single
+
+pytestmark = pytest.mark.processes
+
+HELPER = """
+import functools
+import json
+import threading
+
+MARGIN = 1
+LOCK = threading.Lock()
+STREAM = (number for number in range(3))
+model = None
+
+class Size:
+    def __init__(self, number):
+        self.number = number
+
+    def grown(self):
+        return Size(self.number + MARGIN)
+
+class Refused(ValueError):
+    def __init__(self, number, why):
+        super().__init__(number, why)
+
+@functools.lru_cache
+def text(number):
+    return json.dumps(number)
+
+def load():
+    global model
+    with LOCK:
+        if model is None:
+            model = []
+        model.append(1)
+    return len(model)
+"""
+APP = """
+import own_helper
+from own_helper import Refused, Size
+from own_package import parts
+
+# What only an app can have.
+server = (number for number in range(3))
+
+def double(number):
+    return 2 * number
+
+def grown(size):
+    return size.grown()
+
+def text(number):
+    return own_helper.text(parts.half(number))
+
+def refuse(number):
+    raise Refused(number, "too small")
+
+def imports(number):
+    import own_package.parts
+    return own_package.parts.half(number)
+
+def serve():
+    return server.send(None)
+
+async def twice(number):
+    return double(number)
+
+def state():
+    return own_helper.load()
+
+def in_processes(numbers):
+    import multiprocessing
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.map(double, numbers)
+
+def nested(number):
+    import handoff_actors as handoff
+    dag = handoff.new()
+    call = dag.call(double, number)
+    return handoff.run_sync(dag).results[call.id]
+"""
+PARTS = """
+from . import __name__ as package
+
+def half(number):
+    return number / 2
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], ModuleType]]:
+    """Write a module, and import it, or reload it, in this process."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write_and_load(name: str, text: str) -> ModuleType:
+        path = tmp_path / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+        name = name.removesuffix(".__init__")
+        return importlib.reload(sys.modules[name]) if name in sys.modules else importlib.import_module(name)
+
+    yield write_and_load
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def app(write: Callable[[str, str], ModuleType]) -> Any:
+    """An app of several modules of its own, as uvicorn or celery import them."""
+    write("own_package.__init__", "")
+    write("own_package.parts", PARTS)
+    write("own_helper", HELPER)
+    return write("own_app", APP)
+
+
+@pytest.fixture
+async def session(daemons: Daemons) -> AsyncIterator[handoff.Session]:
+    node = daemons.start("--name", "n1", "--cpu", "1", "--workers", "1")
+    async with handoff.Session(seeds=[node.address]) as session:
+        yield session
+
+
+async def result(session: handoff.Session, code: Any, *args: Any) -> Any:
+    return (await session.execute_distributed(single(code, *args), max_retries=0)).results["only"]
+
+
+async def test_functions_of_an_app_run_on_nodes_that_lack_its_modules(
+    session: handoff.Session, app: Any
+) -> None:
+    assert await result(session, app.double, 4) == 8
+    assert await result(session, app.text, 4) == "2.0"
+    assert await result(session, app.twice, 4) == 8
+    assert await result(session, app.in_processes, [1, 2]) == [2, 4]
+
+
+async def test_what_nodes_return_is_of_the_classes_of_the_app(session: handoff.Session, app: Any) -> None:
+    grown = await result(session, app.grown, app.Size(1))
+
+    assert type(grown) is app.Size
+    assert grown.number == 2
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await result(session, app.refuse, 3)
+    assert type(caught.value.__cause__) is app.Refused
+
+
+async def test_results_of_an_app_are_arguments_on_every_node(daemons: Daemons, app: Any) -> None:
+    first = daemons.start("--name", "n1", "--cpu", "1")
+    second = daemons.start("--name", "n2", "--cpu", "1", "--join", first.address)
+    dag = handoff.new()
+    made = dag.call(app.Size, 1, node="n1")
+    dag.call(app.Size.grown, made, id="grown", node="n2")
+    dag.call(str.upper, "text", id="other", node="n2")
+    async with handoff.Session(seeds=[second.address]) as session:
+        run = await session.execute_distributed(dag)
+
+    assert type(run.results["grown"]) is app.Size
+
+
+async def test_module_that_a_function_imports_while_it_runs_goes_along(
+    session: handoff.Session, app: Any
+) -> None:
+    assert await result(session, app.imports, 4) == 2
+
+
+async def test_module_that_a_script_uses_goes_along(session: handoff.Session, app: Any) -> None:
+    def use(number: int) -> Any:
+        return app.own_helper.Size(number).grown().number
+
+    assert await result(session, use, 1) == 2
+
+
+async def test_function_of_an_app_begins_a_run_of_its_own(session: handoff.Session, app: Any) -> None:
+    assert await result(session, app.nested, 4) == 8
+
+
+async def test_name_that_only_the_app_can_have_says_so_when_it_is_used(
+    session: handoff.Session, app: Any
+) -> None:
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await result(session, app.serve)
+
+    assert "'server' of module 'own_app'" in str(caught.value)
+    assert "generator" in str(caught.value)
+
+
+async def test_globals_of_modules_last_as_long_as_their_session(
+    session: handoff.Session, app: Any, daemons: Daemons
+) -> None:
+    counts = [await result(session, app.state), await result(session, app.own_helper.load)]
+    node = (await session.discover_nodes()).keys()
+    assert list(node) == ["n1"]
+
+    assert counts == [1, 2]
+
+
+async def test_another_app_has_modules_of_its_own(
+    session: handoff.Session, write: Callable[[str, str], Any], daemons: Daemons
+) -> None:
+    module = write("own_single", "def version():\n    return 1\n")
+    first = await result(session, module.version)
+    module = write("own_single", "def version():\n    return 2\n")
+
+    assert [first, await result(session, module.version)] == [1, 2]
+    with pytest.raises(handoff.FunctionFailed):
+        await result(session, importlib.import_module, "own_single_of_nobody")
+
+
+@pytest.mark.parametrize("where", ["embedded", "elsewhere"])
+async def test_reloaded_module_is_never_run_in_its_old_form(
+    write: Callable[[str, str], Any], session: handoff.Session, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "embedded":
+        monkeypatch.delenv("HANDOFF_SEEDS", raising=False)
+    write("own_inner", "def factor():\n    return 1\n")
+    source = (
+        "import own_inner\nclass Old: pass\ndef f(old):\n    return ({0}, own_inner.factor(), type(old))\n"
+    )
+    module = write("own_reloaded", source.format(0))
+    async with handoff.Session(local_node={"cpu": 1}, seeds=()) as embedded:
+        chosen = embedded if where == "embedded" else session
+        found = []
+        for version in range(3):
+            module = write("own_reloaded", source.format(version))
+            found.append(await result(chosen, module.f, module.Old()))
+            assert found[-1] == (version, 1, module.Old)
+        write("own_inner", "def factor():\n    return 2\n")
+
+        assert await result(chosen, module.f, module.Old()) == (2, 2, module.Old)
+
+
+async def test_script_sees_the_reloaded_module(write: Callable[[str, str], Any]) -> None:
+    module = write("own_used", "def f():\n    return 0\n")
+    # As in a notebook: globals of code by value outlive the run.
+    main = sys.modules["__main__"]
+    exec("def own_call():\n    return own_used.f()\n", vars(main))
+    vars(main)["own_used"] = module
+    try:
+        async with handoff.Session(local_node={"cpu": 1}, seeds=()) as session:
+            for version in range(3):
+                write("own_used", f"def f():\n    return {version}\n")
+                assert await result(session, vars(main)["own_call"]) == version
+    finally:
+        del vars(main)["own_call"], vars(main)["own_used"]
+
+
+async def test_module_that_was_imported_anew_counts_as_reloaded(write: Callable[[str, str], Any]) -> None:
+    async with handoff.Session(local_node={"cpu": 1}, seeds=()) as session:
+        for version in range(3):
+            module = write("own_again", f"def f():\n    return {version}\n")
+            assert await result(session, module.f) == version
+            del sys.modules["own_again"]
+
+
+async def test_module_that_was_edited_and_not_reloaded_runs_as_the_app_has_it(
+    write: Callable[[str, str], Any], tmp_path: Path
+) -> None:
+    module = write("own_edited", "def f():\n    return 'before'\n")
+    async with handoff.Session(local_node={"cpu": 1}, seeds=()) as session:
+        assert await result(session, module.f) == "before"
+    (tmp_path / "own_edited.py").write_text("def f():\n    return 'after'\n", encoding="utf-8")
+
+    async with handoff.Session(local_node={"cpu": 1}, seeds=()) as session:
+        assert await result(session, module.f) == "before"
+        assert await result(session, module.f) == "before"
+
+
+async def test_module_that_was_edited_before_its_first_run_runs_as_the_app_has_it(
+    write: Callable[[str, str], Any], tmp_path: Path
+) -> None:
+    module = write("own_early", "def f():\n    return 'before'\n")
+    (tmp_path / "own_early.py").write_text("def f():\n    return 'after'\n", encoding="utf-8")
+
+    async with handoff.Session(local_node={"cpu": 1}, seeds=()) as session:
+        assert await result(session, module.f) == "before"
+
+
+async def test_nodes_that_have_the_module_import_it(
+    write: Callable[[str, str], Any], daemons: Daemons, tmp_path: Path
+) -> None:
+    module = write("own_there", "import os\nIMPORTED_BY = os.getpid()\ndef f():\n    return IMPORTED_BY\n")
+    node = daemons.start(
+        "--name",
+        "n1",
+        "--cpu",
+        "1",
+        variables={"PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"},
+    )
+
+    async with handoff.Session(seeds=[node.address]) as session:
+        imported_by = await result(session, module.f)
+
+    assert imported_by != os.getpid()
+
+
+async def test_many_runs_at_once_share_what_was_sent(session: handoff.Session, app: Any) -> None:
+    results = await asyncio.gather(*(result(session, app.double, number) for number in range(20)))
+
+    assert results == [2 * number for number in range(20)]
