@@ -7,8 +7,8 @@ DELETE /jobs/{id}    cancels the job
 GET    /nodes        all nodes, and the idle ones among them
 
 pip install "handoff-actors[examples]"
-python examples/fastapi_service.py                                  on this machine's cores
-HANDOFF_SEEDS=tcp://HOST:PORT python examples/fastapi_service.py    on the cluster of that member
+python examples/fastapi_service.py                          on this machine's cores
+uvicorn --app-dir examples fastapi_service:app              the same; HANDOFF_SEEDS=tcp://HOST:PORT: on a cluster
 curl -d '{"samples": 1000000}' -H 'Content-Type: application/json' http://127.0.0.1:8000/estimates
 """
 

@@ -21,10 +21,11 @@ ENDS_WITHIN_S = 40.0
 class Program:
     """An example that runs, and all that it has started."""
 
-    def __init__(self, name: str, *arguments: str, directory: Path, **variables: str) -> None:
+    def __init__(self, *arguments: str, directory: Path, **variables: str) -> None:
+        """Start Python with these arguments."""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.process = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / name), *arguments],
+            [sys.executable, *arguments],
             cwd=directory,
             env=environment(PYTHONUNBUFFERED="1", **variables),
             stdout=self._output,
@@ -108,7 +109,14 @@ def stores_of(process: psutil.Process) -> list[Path]:
 @contextmanager
 def running(name: str, *arguments: str, directory: Path, **variables: str) -> Iterator[Program]:
     """An example that runs, and ends with the block."""
-    program = Program(name, *arguments, directory=directory, **variables)
+    with running_python(str(EXAMPLES / name), *arguments, directory=directory, **variables) as program:
+        yield program
+
+
+@contextmanager
+def running_python(*arguments: str, directory: Path, **variables: str) -> Iterator[Program]:
+    """An example that some launcher runs: Python, with these arguments."""
+    program = Program(*arguments, directory=directory, **variables)
     try:
         yield program
     finally:

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.examples.programs import Program, running
+from tests.daemons import Daemons
+from tests.examples.programs import EXAMPLES, Program, running, running_python
 
 pytestmark = pytest.mark.processes
 
@@ -129,4 +130,20 @@ async def test_a_service_that_ends_leaves_nothing(tmp_path: Path) -> None:
         # uvicorn ends in good order, and then by the signal that it was sent.
         assert program.terminate() == -signal.SIGTERM
         assert program.leftovers() == []
+        assert "Traceback" not in program.output()
+
+
+async def test_a_service_that_uvicorn_imports_uses_nodes_that_cannot(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    node = daemons.start("--name", "elsewhere", "--cpu", "1")
+    launch = ("-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "fastapi_service:app")
+    with running_python(*launch, directory=tmp_path, HANDOFF_SEEDS=node.address) as program:
+        async with httpx.AsyncClient(base_url=address_of(program), timeout=20) as client:
+            answer = await client.post("/estimates", json=SHORT)
+            nodes = (await client.get("/nodes")).json()
+
+        assert answer.json()["answer"] == pytest.approx(3.14, abs=0.1)
+        assert nodes.keys() == {"elsewhere"}
+        assert program.terminate() == -signal.SIGTERM
         assert "Traceback" not in program.output()
