@@ -1,6 +1,7 @@
 """A cluster with two versions of Python: daemons of both, and an app of one."""
 
 import asyncio
+import importlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -84,6 +85,24 @@ async def test_code_by_value_runs_on_the_apps_own_version_only(pair: Pair) -> No
 
     assert {run.allocations[number] for number in range(40)} == {"same"}
     assert run.results["sum"] == 40
+
+
+async def test_modules_that_the_other_version_lacks_are_an_error_that_says_so(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def f(): return 1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = importlib.import_module("only_here").f
+
+    run = await pair.session.execute_distributed(many(code, count=1, node="same"))
+    with pytest.raises(handoff.SerializationError) as caught:
+        await pair.session.execute_distributed(many(code, count=1, node="other"))
+
+    assert run.results[0] == 1
+    text = str(caught.value)
+    assert "on node 'other': it needs 'only_here'" in text
+    assert f"come from Python {PYTHON}, and this is Python {pair.version}" in text
+    assert "install it there" in text
 
 
 async def test_what_only_the_other_version_offers_is_an_allocation_error_that_says_so(pair: Pair) -> None:
