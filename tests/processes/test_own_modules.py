@@ -83,10 +83,10 @@ async def twice(number):
 def state():
     return own_helper.load()
 
-def in_processes(numbers):
+def in_processes(method, numbers):
     import multiprocessing
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.map(double, numbers)
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        return pool.map(grown, [Size(number) for number in numbers])
 
 def nested(number):
     import handoff_actors as handoff
@@ -147,7 +147,15 @@ async def test_functions_of_an_app_run_on_nodes_that_lack_its_modules(
     assert await result(session, app.double, 4) == 8
     assert await result(session, app.text, 4) == "2.0"
     assert await result(session, app.twice, 4) == 8
-    assert await result(session, app.in_processes, [1, 2]) == [2, 4]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+async def test_process_pools_find_the_modules_of_an_app(
+    session: handoff.Session, app: Any, method: str
+) -> None:
+    grown = await result(session, app.in_processes, method, [1, 2])
+
+    assert [(type(size), size.number) for size in grown] == [(app.Size, 2), (app.Size, 3)]
 
 
 async def test_what_nodes_return_is_of_the_classes_of_the_app(session: handoff.Session, app: Any) -> None:

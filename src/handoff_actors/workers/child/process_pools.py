@@ -63,7 +63,9 @@ def _prepare_spawn(spawn: ModuleType) -> None:
 
     @wraps(prepared)
     def without_main_module(name: str) -> dict[str, Any]:
-        return {key: value for key, value in prepared(name).items() if key not in _MAIN_MODULE}
+        preparation = {key: value for key, value in prepared(name).items() if key not in _MAIN_MODULE}
+        modules = _modules_to_send()
+        return preparation if modules is None else {**preparation, "handoff_modules": modules}
 
     vars(spawn)["get_preparation_data"] = without_main_module
 
@@ -74,9 +76,43 @@ _PREPARATIONS: Final[dict[str, Callable[[ModuleType], None]]] = {
 }
 
 
+class _SentModules:
+    """Has modules that this process has as definitions be there in the process that it is unpickled in."""
+
+    def __init__(self, definitions: bytes, digests: dict[str, object]) -> None:
+        self._parts = definitions, digests
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _have_modules, self._parts
+
+
+def _modules_to_send() -> _SentModules | None:
+    sent_modules = sys.modules.get("handoff_actors.wire.sent_modules")
+    if sent_modules is None:
+        return None
+    modules = [module for module in list(sys.modules.values()) if type(module) is sent_modules.SentModule]
+    if not modules:
+        return None
+    from handoff_actors.wire.definitions import encode_definitions  # noqa: PLC0415 - see below
+
+    digests = {module.__name__: module.__spec__ and module.__spec__.loader_state for module in modules}
+    return _SentModules(encode_definitions(modules), digests)
+
+
+def _have_modules(definitions: bytes, digests: dict[str, object]) -> None:
+    from handoff_actors.wire.sent_modules import load_definitions  # noqa: PLC0415 - see below
+
+    # For children of this process.
+    support_process_pools()
+    for name, module in load_definitions(definitions).items():
+        if module.__spec__ is not None:
+            module.__spec__.loader_state = digests.get(name)
+        sys.modules[name] = module
+
+
 def _reducer_override(_pickler: object, part: Any) -> Any:
     """See pickle.Pickler."""
-    # Programs without process pools need none of it.
+    # Programs without process pools need none of this.
     from handoff_actors.wire.by_value_pickler import is_found_by_name  # noqa: PLC0415
     from handoff_actors.wire.functools_objects import LruCacheWrapper  # noqa: PLC0415
     from handoff_actors.wire.payload import encode  # noqa: PLC0415
