@@ -6,6 +6,8 @@ from array import array
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from enum import Enum
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -270,3 +272,56 @@ async def test_code_within_a_shared_object_binds_all_that_take_it() -> None:
 
     assert program.program.affinity.constants == {0, 1, 2}
     assert decoded(program, 1)[0][0][0]() == text
+
+
+class Mine:
+    pass
+
+
+@pytest.mark.parametrize("argument", ["constant", "value", "large", "shared", "code"])
+async def test_modules_of_the_app_are_named_wherever_a_run_refers_to_them(argument: str) -> None:
+    dag = handoff.DAG()
+    large = bytes(2 * LIMIT)
+    match argument:
+        case "constant":
+            dag.add_function(handoff.Function(0, [], str, extra_args=[Mine()]))
+        case "value":
+            dag.add_function(handoff.Function(0, [handoff.Constant(Mine())], str))
+        case "large":
+            dag.add_function(handoff.Function(0, [], str, extra_args=[Mine(), large]))
+        case "shared":
+            for number in range(2):
+                dag.add_function(handoff.Function(number, [], str, extra_args=[Mine(), large, number]))
+        case _:
+            dag.add_function(handoff.Function(0, [], partial(take, 1)))
+
+    program = await encode_program(Plan.compile(dag), LIMIT)
+
+    modules = program.program.templates[0].modules
+    assert modules is not None
+    assert __name__ in modules.sources
+    assert program.definitions.keys() == {modules.definitions.index}
+
+
+async def test_run_without_modules_of_the_app_names_none() -> None:
+    dag = handoff.DAG()
+    dag.add_function(handoff.Function(0, [], str, extra_args=[[1], "text"]))
+
+    program = await encode_program(Plan.compile(dag), LIMIT)
+
+    assert program.program.templates[0].modules is None
+    assert program.definitions == {}
+
+
+async def test_directory_that_has_the_modules_is_where_they_are_imported_from(tmp_path: Path) -> None:
+    has_them, has_none = tmp_path / "one", tmp_path / "two"
+    (has_them / "tests").mkdir(parents=True)
+    has_none.mkdir()
+    found = []
+    for directory in (has_them, has_none, tmp_path / "on some node"):
+        dag = handoff.DAG()
+        dag.add_function(handoff.Function(0, [], take, working_dir=directory))
+        program = await encode_program(Plan.compile(dag), LIMIT)
+        found.append(program.program.templates[0].modules is None)
+
+    assert found == [True, False, True]

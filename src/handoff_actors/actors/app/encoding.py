@@ -31,6 +31,9 @@ from handoff_actors.wire.pickling import PositionOf, has_code
 #: Functions that are encoded before the app's loop gets its turn.
 SLICE = 500
 
+#: Only this much of a value, or of code by value, is searched for names of modules.
+_SEARCHED_NBYTES = 2**24
+
 T = TypeVar("T")
 
 
@@ -108,6 +111,7 @@ class _Encoder:
         #: Names of the app's own modules, and of those among them that code and values refer to.
         self._own = OWN_MODULES.names()
         self._own_used: set[str] = set()
+        self._has_assembled = False
         #: Numbers of the templates whose code refers to some.
         self._own_code: set[int] = set()
         self.parts = _Parts()
@@ -128,6 +132,9 @@ class _Encoder:
             payload = self._named(owner, "one of its arguments", encode, value, "argument")
             parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
             await breathe(number)
+        if self._own:
+            for encoded in (parts.constants, parts.values):
+                await self._search_inline(encoded)
         if self._own_used:
             self._add_own_modules()
 
@@ -170,6 +177,7 @@ class _Encoder:
         if not taken_out.parts or taken_out.are_entangled:
             return self._place(self._call(number, spec).to_bytes(), number, self.parts.native_constants)
         rest = self._place(payload.to_bytes(), number, self.parts.native_constants)
+        self._has_assembled = True
         if not self._native_parts.isdisjoint(ref.index for ref in taken_out.parts):
             self.parts.native_constants.add(number)
         return Assembled(rest, taken_out.parts)
@@ -180,7 +188,7 @@ class _Encoder:
         if has_code(encoded):
             self._native_parts.add(index)
         if self._own:
-            self._own_used |= OWN_MODULES.named_in(encoded)
+            self._own_used |= OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
         return Ref(index, len(encoded), [""])
 
     def _template(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> Template:
@@ -231,20 +239,35 @@ class _Encoder:
     def _place(self, encoded: bytes, number: int, by_value: set[int]) -> bytes | Ref:
         if has_code(encoded):
             by_value.add(number)
-        if self._own:
-            self._own_used |= OWN_MODULES.named_in(encoded)
         if len(encoded) <= self._inline_limit:
             return encoded
         index = self._take_index()
         self.large[index] = encoded
+        if self._own:
+            self._own_used |= OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
         return Ref(index, len(encoded), [""])
 
     def _note_own_code(self, number: int, by_reference: bool, encoded: bytes) -> None:
         name = encoded.partition(b":")[0].decode() if by_reference else ""
-        used = {name} & self._own if by_reference else OWN_MODULES.named_in(encoded)
+        used = (
+            {name} & self._own
+            if by_reference
+            else OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
+        )
         if used:
             self._own_used |= used
             self._own_code.add(number)
+
+    async def _search_inline(self, encoded: Sequence[bytes | Ref | Assembled]) -> None:
+        """Look for own modules in what is sent inline: many at once, as one by one takes as long as all else."""
+        for start in range(0, len(encoded), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            parts = encoded[start : start + SLICE]
+            if self._has_assembled:
+                parts = [part.rest if isinstance(part, Assembled) else part for part in parts]
+            inline = [part for part in parts if type(part) is bytes]
+            self._own_used |= OWN_MODULES.named_in(b"".join(inline))
 
     def _add_own_modules(self) -> None:
         """Have each template name the own modules of the whole run: results are arguments of other functions, too."""

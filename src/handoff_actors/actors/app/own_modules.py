@@ -21,8 +21,6 @@ from handoff_actors.actors.app.loaded_source import LoadedSource, codes_of, home
 from handoff_actors.lru import LruCache
 from handoff_actors.wire.sources import digest_of_source, is_own, sent_digest
 
-#: Only this much of a value is searched for names of modules.
-_SEARCHED_NBYTES: Final = 2**20
 #: Members of a container in a module that are looked at.
 _MEMBERS: Final = 64
 #: Sets of modules, and as many definitions of them.
@@ -94,11 +92,11 @@ class LoadedModules:
             self._stamp = stamp
         return self._names
 
-    def named_in(self, pickled: bytes | memoryview) -> set[str]:
-        """The names among these that a pickle may refer to. Call `names` before."""
+    def named_in(self, pickles: bytes | memoryview) -> set[str]:
+        """The names among these that pickles may refer to. Call `names` before."""
         if self._pattern is None:
             return set()
-        found = self._pattern.finditer(pickled, 0, _SEARCHED_NBYTES)
+        found = self._pattern.finditer(pickles)
         # The length is in front.
         return {match[1][1:].decode() for match in found}
 
