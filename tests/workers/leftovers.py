@@ -108,6 +108,12 @@ def _precision() -> None:
     decimal.getcontext().prec = 3
 
 
+def _leave_event_loop() -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.close()
+
+
 STATES: dict[str, State] = {
     "working directory": State(_chdir, os.getcwd),
     "working directory, removed": State(_remove_directory, os.getcwd),
@@ -168,6 +174,7 @@ STATES: dict[str, State] = {
         lambda: setattr(threading, "excepthook", _handler), lambda: threading.excepthook.__name__
     ),
     "garbage collection": State(gc.disable, gc.isenabled),
+    "event loop": State(_leave_event_loop, lambda: asyncio.events._event_loop_policy),  # type: ignore[attr-defined]
     "timeout of sockets": State(lambda: socket.setdefaulttimeout(3), socket.getdefaulttimeout),
     "profiling": State(lambda: sys.setprofile(lambda *_: None), lambda: sys.getprofile() is None),
     "limit of digits": State(lambda: sys.set_int_max_str_digits(0), sys.get_int_max_str_digits),

@@ -29,6 +29,8 @@ _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _SIGNALS: Final = tuple(map(int, sorted(signal.valid_signals())))
 _LIMITS: Final = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 _DECIMAL_FIELDS: Final = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+#: Where `asyncio.events` has the policy.
+LOOP_POLICY: Final = "_event_loop_policy"
 #: How writing fails where that is not allowed, or where user code has left something odd.
 _NOT_WRITTEN: Final = (OSError, ValueError, TypeError, RecursionError)
 
@@ -208,6 +210,7 @@ def reversible_parts(environment: EnvironmentVariables, directory: WorkingDirect
         Part("the locale", lambda: _locale.setlocale(_locale.LC_ALL), lambda usual: _locale.setlocale(_locale.LC_ALL, usual)),
         _DefaultDecimals("the default decimal context", _decimal_default, _set_decimal_default),
         Part("garbage collection", gc.isenabled, lambda usual: gc.enable() if usual else gc.disable()),
+        Part("the event loop policy", event_loop_policy, _set_event_loop_policy, is_same=is_),
         Part("tracing", sys.gettrace, sys.settrace, is_same=is_),
         Part("profiling", sys.getprofile, sys.setprofile, is_same=is_),
         Part("the timeout of sockets", socket.getdefaulttimeout, socket.setdefaulttimeout),
@@ -227,6 +230,12 @@ def irreversible_parts() -> "list[Part[Any]]":
         Part("the user or groups", _identity, _set_identity),
         Part("the root directory", lambda: _identity_of(Path("/").stat()), lambda _usual: None),
     ]
+
+
+def event_loop_policy() -> object:
+    """Give the policy, which has the current event loop; None as long as nobody has asked for that."""
+    loops = sys.modules.get("asyncio.events")
+    return None if loops is None else vars(loops).get(LOOP_POLICY)
 
 
 # --- How they are read and written ------------------------------------------------------------------------------------
@@ -374,6 +383,11 @@ def _decimal_default() -> tuple[Any, ...] | None:
 def _set_decimal_default(usual: tuple[Any, ...] | None) -> None:
     for field, value in zip(_DECIMAL_FIELDS, usual or (), strict=True):
         setattr(sys.modules["_decimal"].DefaultContext, field, value)
+
+
+def _set_event_loop_policy(usual: object) -> None:
+    # The official way is deprecated, and will go.
+    vars(sys.modules["asyncio.events"])[LOOP_POLICY] = usual
 
 
 def _set_priority(usual: int) -> None:

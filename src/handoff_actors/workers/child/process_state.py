@@ -24,9 +24,11 @@ from types import ModuleType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from handoff_actors.workers.child.process_parts import (
+    LOOP_POLICY,
     EnvironmentVariables,
     WorkingDirectory,
     decimal_fields,
+    event_loop_policy,
     irreversible_parts,
     reversible_parts,
 )
@@ -117,6 +119,7 @@ class ProcessState:
                 or threading.excepthook is not self._threading_excepthook
                 or sys.getprofile() is not self._profile
                 or sys.gettrace() is not self._trace
+                or (self._loops is not None and self._loops.get(LOOP_POLICY) is not self._loop_policy)
                 or (self._decimals is not None and decimal_fields(self._decimals) != self._decimal_fields)
                 # Events of hung-up peers are there again and again.
                 or ((events := self._poll(0)) and any(event & select.POLLNVAL for _, event in events))
@@ -223,6 +226,9 @@ class ProcessState:
         decimals = sys.modules.get("_decimal")
         self._decimals = None if decimals is None else decimals.DefaultContext
         self._decimal_fields = None if decimals is None else decimal_fields(decimals.DefaultContext)
+        loops = sys.modules.get("asyncio.events")
+        self._loops = None if loops is None else vars(loops)
+        self._loop_policy = event_loop_policy()
         self._modules = len(sys.modules)
         self._is_touched = False
 
