@@ -26,6 +26,17 @@ def leave_a_process() -> int:
     return os.getpid()
 
 
+def leave_a_daemon() -> int:
+    """Leave a process that has a session of its own, and no parent."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            _spin()
+        os._exit(0)
+    os.wait()
+    return os.getpid()
+
+
 def leave_a_thread_that_waits() -> int:
     threading.Thread(target=threading.Event().wait, daemon=True).start()
     return os.getpid()

@@ -26,7 +26,7 @@ def _touch_at_retirement(path: Path, seen: list[events.RunEvent]) -> Callable[[e
     return on_event
 
 
-@pytest.mark.parametrize("leave", [leaving.leave_a_thread, leaving.leave_a_process])
+@pytest.mark.parametrize("leave", [leaving.leave_a_thread, leaving.leave_a_process, leaving.leave_a_daemon])
 async def test_worker_in_which_something_spins_is_replaced(
     app: App, tmp_path: Path, leave: Callable[[], int]
 ) -> None:

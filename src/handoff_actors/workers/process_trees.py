@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -97,12 +97,27 @@ def _signal_others(known: set[int], is_meant: Callable[[int], bool], number: int
 
 def own_children() -> list[int]:
     """Return the children of this process, which has one thread. They keep their pids until it reaps them."""
-    own = os.getpid()
+    return _children_of(os.getpid())
+
+
+def orphans_of(workers: Collection[int]) -> dict[int, list[int]]:
+    """Return what comes from workers of this process's zygotes and has lost its parent: its zygote has adopted it."""
+    by_tag = {tag: worker for worker in workers if (tag := tag_of(worker)) > 0}
+    orphans: dict[int, list[int]] = {}
+    for zygote in {_state_and_parent(worker)[1] for worker in workers} - {0}:
+        for child in _children_of(zygote):
+            worker = by_tag.get(tag_of(child))
+            if worker is not None and worker != child:
+                orphans.setdefault(worker, []).append(child)
+    return orphans
+
+
+def _children_of(parent: int) -> list[int]:
     try:
-        return list(map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split()))
-    except FileNotFoundError:
-        # The kernel was built without it.
-        return [pid for pid in _pids() if _state_and_parent(pid)[1] == own]
+        return list(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
+    except (FileNotFoundError, ProcessLookupError):
+        # The kernel was built without it, or the process has ended.
+        return [pid for pid in _pids() if _state_and_parent(pid)[1] == parent]
 
 
 def _pids() -> Iterator[int]:

@@ -5,7 +5,7 @@ Linux counts both; elsewhere nothing is seen.
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
@@ -13,6 +13,7 @@ from signal import SIGKILL
 from handoff_actors.core.node.events import WorkersSampled
 from handoff_actors.core.node.memory_guard import SHORT_SHARE
 from handoff_actors.ids import WorkerId
+from handoff_actors.workers.process_trees import orphans_of
 
 PERIOD_S = 0.2
 _KIBIBYTE = 1024
@@ -85,19 +86,20 @@ def take_sample(now: float, pids: Mapping[WorkerId, int], give_up: Callable[[], 
     if _is_short(available, total):
         give_up()
         available, total = machine_memory()
-    families = {worker: family_usage(pid) for worker, pid in pids.items()}
+    orphans = orphans_of(pids.values())
+    families = {worker: family_usage(pid, orphans.get(pid, ())) for worker, pid in pids.items()}
     used = {worker: nbytes for worker, (nbytes, _) in families.items()}
     cpu_s = {worker: seconds for worker, (_, seconds) in families.items()}
     return WorkersSampled(now, used, available, total, cpu_s)
 
 
-def family_usage(pid: int) -> tuple[int, float]:
-    """The memory of a process and its descendants that is not mapped from files or shared memory, and their CPU time.
+def family_usage(pid: int, orphans: Iterable[int] = ()) -> tuple[int, float]:
+    """The memory of a process, its descendants and `orphans` of them that is not mapped from files or shared memory, and their CPU time.
 
     Time that threads have waited for a core counts, too: on a machine with too much to do they would have used it.
     """
     nbytes = ticks = waited_ns = 0
-    pending = [str(pid)]
+    pending = [str(pid), *map(str, orphans)]
     while pending:
         process = _PROC / pending.pop()
         # Processes end at any time.
