@@ -19,6 +19,7 @@ from handoff_actors.actors.member import Member, open_zeromq
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.hosting import host_node
+from handoff_actors.client.forks import Owner
 from handoff_actors.client.run_registry import RunRegistry
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.display.options import DisplayOptions
@@ -69,6 +70,7 @@ class Hub:
         self._open_network = open_network
         self.runs = RunRegistry(self, seen, modules_by_value)
         self.is_started = False
+        self._owner: Owner
         #: How often it has been closed: a run that began to be prepared before is not to start after.
         self.closings = 0
         #: The node of this process, if it has one.
@@ -86,6 +88,7 @@ class Hub:
         """Be ready to have nodes. May be called again after `close`. Raises UnguardedStart."""
         check_may_start("a session")
         self.is_started = True
+        self._owner = Owner("session", "make a session of its own in the fork")
         self.node = None
         self.may_start_node = False
         self._start_of_node = None
@@ -97,7 +100,8 @@ class Hub:
 
     async def close(self) -> None:
         """Cancel all runs, leave the cluster, and end the node of this process. Nothing is left behind."""
-        if not self.is_started:
+        # In a fork everything is its parent's, and stays.
+        if not self.is_started or not self._owner.is_here():
             return
         self.is_started = False
         self.closings += 1
@@ -118,6 +122,11 @@ class Hub:
             # Else a node that is being ended would outlive the session.
             async with self._ending:
                 await self._member.close()
+
+    def check_process(self) -> None:
+        """Raise HandoffError in a fork of the process that has started it."""
+        if self.is_started:
+            self._owner.check()
 
     def check_not_closed_since(self, closings: int) -> None:
         """Raise HandoffError if the session has been closed since `closings` was read."""
@@ -163,6 +172,7 @@ class Hub:
 
     async def end_node(self, node: NodeActor) -> None:
         """End a node of this process, if it has not ended yet. Runs go on without it."""
+        self.check_process()
         async with self._ending:
             if self.is_started and self.node is node:
                 self._connections.remove(node.name, "it has been closed")

@@ -11,6 +11,7 @@ from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.local_node import LocalNode
 from handoff_actors.client.api import run_on
 from handoff_actors.client.execute_options import ExecuteOptions
+from handoff_actors.client.forks import Owner
 from handoff_actors.client.interrupts import FirstInterrupt
 from handoff_actors.client.options import check_resources
 from handoff_actors.client.run import Run
@@ -62,6 +63,7 @@ class LocalCluster:
         self._log_level = log_level
         self._nodes: list[LocalNode] = []
         self._started = 0
+        self._owner: Owner | None = None
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
@@ -76,7 +78,9 @@ class LocalCluster:
         return self
 
     def close(self) -> None:
-        """End all nodes at once, whatever runs there. A second call does nothing."""
+        """End all nodes at once, whatever runs there. A second call does nothing, nor does one in a fork."""
+        if self._owner is not None and not self._owner.is_here():
+            return
         nodes, self._nodes = self._nodes, []
         with FirstInterrupt():
             for node in nodes:
@@ -114,6 +118,7 @@ class LocalCluster:
     @property
     def nodes(self) -> list[LocalNode]:
         """The nodes that are running, in the order of their start."""
+        self._check_process()
         return [node for node in self._nodes if node.is_running]
 
     @property
@@ -145,6 +150,7 @@ class LocalCluster:
     def _start(
         self, count: int, capabilities: Mapping[str, float] = NO_CHANGE, name: str | None = None
     ) -> list[LocalNode]:
+        self._check_process()
         offered = self._capabilities | check_resources(capabilities)
         options = {"capabilities": offered, "workers": self._workers, "listen": LISTEN, "join": self.seeds}
         begun: list[LocalNode] = []
@@ -153,10 +159,18 @@ class LocalCluster:
             node = LocalNode(name or f"n{self._started}", options, self._environment(), self._log_level)
             # From here on `close` ends it, whatever happens.
             self._nodes.append(node)
+            self._owner = self._owner or Owner(
+                "cluster",
+                "hand its seeds over before the fork, and make a session with them there: Session(seeds)",
+            )
             begun.append(node)
         for node in begun:
             node.wait_until_ready()
         return begun
+
+    def _check_process(self) -> None:
+        if self._owner is not None:
+            self._owner.check()
 
     def _environment(self) -> dict[str, str]:
         """The environment of this process, without variables that would make a node part of another cluster."""

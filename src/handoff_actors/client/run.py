@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Never
 
 from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.client.forks import Owner
 from handoff_actors.core.run.story import Story
 from handoff_actors.errors import NodeLost, SerializationError
 from handoff_actors.events import RunEvent
@@ -31,6 +32,7 @@ class Holdings:
         self._index_of = runner.plan.index_of
         self._inline = runner.view.inline
         self._decoded: dict[FunctionId, Any] = {}
+        self._owner = Owner("run", "fetch its results before the fork")
         self.release = weakref.finalize(self, _let_go, runner, asyncio.get_running_loop())
 
     def get(self, function_id: FunctionId) -> Any:
@@ -50,6 +52,7 @@ class Holdings:
         index = self._index_of[function_id]
         if function_id in self._decoded:
             return self._decoded[function_id]
+        self._owner.check()
         try:
             encoded = await self.runner.fetch(index)
         except LookupError as error:

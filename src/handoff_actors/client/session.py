@@ -118,6 +118,7 @@ class Session:
         Raises as `connect` and `register_local_node` do.
         """
         if self._hub.is_started:
+            self._hub.check_process()
             return
         self._hub.start()
         if self._first_node is not None:
@@ -309,14 +310,17 @@ class Session:
         :raises KeyError: There is no such run or function, or no such result any more.
         :raises TimeoutError: The function is not done in time.
         """
+        self._hub.check_process()
         return await self._hub.runs.result(dag_id, function_id, timeout)
 
     def explain(self, dag_id: FunctionId) -> "list[Explanation]":
         """Return why each function that is not done is where it is, over all runs of a DAG that are going on in this session."""
+        self._hub.check_process()
         return self._hub.runs.explain(dag_id)
 
     async def _execute(self, dag: DAG, settings: RunSettings, *, local: bool = False) -> Run:
         check_may_start("a run")
+        self._hub.check_process()
         closings = self._hub.closings
         plan = await offload(len(dag.functions), partial(Plan.compile, dag, local=local))
         self._hub.check_not_closed_since(closings)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from handoff_actors.client.execute_options import ExecuteOptions
+from handoff_actors.client.forks import Owner
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.errors import HandoffError
@@ -30,6 +31,7 @@ class BackgroundSession:
     def __init__(self, *args: Any, **options: Any) -> None:
         """Start a session, with the arguments and errors of `Session`."""
         check_may_start("a session")
+        self._owner = Owner("session", "make a session of its own in the fork")
         self._make_session = partial(Session, *args, **options)
         self._is_open: Future[None] = Future()
         self._thread = LoopThread("handoff session", self._live, self._end)
@@ -47,6 +49,7 @@ class BackgroundSession:
         The coroutine is cancelled if waiting for it is interrupted, for example by Ctrl-C.
         """
         check_may_start("a run")
+        self.check_process()
         future = asyncio.run_coroutine_threadsafe(main(self.session), self.loop)
         try:
             return future.result()
@@ -58,8 +61,13 @@ class BackgroundSession:
         return self.run(lambda session: session.execute_distributed(dag, **options))
 
     def close(self) -> None:
-        """End the session and everything that runs in it."""
-        self._thread.finish()
+        """End the session and everything that runs in it. In a fork of its process, nothing happens."""
+        if self._owner.is_here():
+            self._thread.finish()
+
+    def check_process(self) -> None:
+        """Raise HandoffError in a fork of the process that has made it."""
+        self._owner.check()
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +96,8 @@ class BackgroundSession:
 
 _lock = threading.Lock()
 _shared: list[BackgroundSession] = []
-# A fork has none of its parent's threads, and makes a session of its own.
+# A fork has none of its parent's threads, and makes a session of its own; with the lock no thread of its parent's has it.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 os.register_at_fork(after_in_child=_shared.clear)
 
 

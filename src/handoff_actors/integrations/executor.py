@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.client.forks import Owner
 from handoff_actors.client.session import Session
 from handoff_actors.integrations.calls import Initializer
 from handoff_actors.integrations.feed import Feed, Item
@@ -64,6 +65,8 @@ class Executor(futures.Executor):
             raise ValueError("give a session or seeds, not both")
         #: The session's loop, if the session isn't ours.
         self._loop = None if session is None else _loop_of(session)
+        #: None before the start of what a fork lacks.
+        self._owner = None if session is None else _owner()
         is_given = is_worker() or os.environ.get("HANDOFF_SEEDS") if seeds is None else seeds
         is_own_node = session is None and not is_given
         open_session = _own_node(max_workers) if is_own_node else partial(_given, session, seeds)
@@ -88,6 +91,8 @@ class Executor(futures.Executor):
         Raises RuntimeError after `shutdown`, BrokenExecutor, UnguardedStart.
         """
         check_may_start("a run")
+        if self._owner is not None:
+            self._owner.check()
         future: futures.Future[T] = futures.Future()
         with self._lock:
             if self._feed.broken is not None:
@@ -128,6 +133,8 @@ class Executor(futures.Executor):
         Waiting is impossible in the thread of a session's loop, and raises RuntimeError if calls are unfinished: use
         `async with`, or `await asyncio.to_thread(executor.shutdown)`.
         """
+        if self._is_forked():
+            return
         with self._lock:
             self._is_shut = True
             if cancel_futures:
@@ -153,8 +160,9 @@ class Executor(futures.Executor):
 
         Returns at once.
         """
-        self.shutdown(wait=False, cancel_futures=True)
-        self._feed.abort()
+        if not self._is_forked():
+            self.shutdown(wait=False, cancel_futures=True)
+            self._feed.abort()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -173,11 +181,16 @@ class Executor(futures.Executor):
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.terminate_workers()
         self.shutdown(wait=False)
-        if self._end is not None:
+        if self._end is not None and not self._is_forked():
             await asyncio.wait([asyncio.wrap_future(self._end)])
+
+    def _is_forked(self) -> bool:
+        """Tell whether this is a fork of the process that has the calls: here nothing of them is to be ended."""
+        return self._owner is not None and not self._owner.is_here()
 
     def _start(self) -> None:
         feed = self._feed
+        self._owner = self._owner or _owner()
         if self._loop is not None:
             self._end = asyncio.run_coroutine_threadsafe(feed.serve(), self._loop)
             return
@@ -214,8 +227,13 @@ def _wait_for(end: "futures.Future[None]", thread: LoopThread | None) -> None:
         end.result()
 
 
+def _owner() -> Owner:
+    return Owner("executor", "make an executor of its own in the fork")
+
+
 def _loop_of(session: "Session | BackgroundSession") -> asyncio.AbstractEventLoop:
     if not isinstance(session, Session):
+        session.check_process()
         return session.loop
     loop = _current_loop()
     if loop is None:

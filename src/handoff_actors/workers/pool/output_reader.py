@@ -13,6 +13,7 @@ import msgspec
 from handoff_actors.ids import RunId
 from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.messages.jobs import Dropped, Said
+from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.protocol import Row, RowReader, output_part
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,12 @@ class OutputReader:
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._loop.time())
         self._resuming: asyncio.TimerHandle | None = None
         self._is_open = True
+        keep_from_forks(self)
         self._loop.add_reader(self._read_end, self._read)
+
+    def fileno(self) -> int:
+        """See Channel."""
+        return self._read_end if self._is_open else -1
 
     def hand_over(self) -> None:
         """Close the other end here, once the zygote has inherited it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
+from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.protocol import READ_NBYTES, FromWorker, JobKey, RowReader, from_worker
 
 #: Chunks in one system call (IOV_MAX is 1024).
@@ -29,6 +30,7 @@ class Pipe:
         self._loop = asyncio.get_running_loop()
         self._end = end
         self._end.setblocking(False)
+        keep_from_forks(end)
         self._received = received
         self._closed = closed
         self._has_unsent = unsent

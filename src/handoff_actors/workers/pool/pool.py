@@ -16,16 +16,8 @@ import msgspec
 from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.lru import LruCache
 from handoff_actors.store import directories
-from handoff_actors.wire.messages.jobs import (
-    NO_TRACES,
-    Call,
-    Done,
-    Dropped,
-    Job,
-    Said,
-    Template,
-    Traces,
-)
+from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Done, Dropped, Job, Said, Template, Traces
+from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.pool.output_reader import OutputReader
 from handoff_actors.workers.pool.pipe import Pipe
 from handoff_actors.workers.pool.questions import Questions
@@ -179,6 +171,7 @@ class WorkerPool:
         control, their_control = (None, None) if is_async else socket.socketpair()
         if control is not None:
             control.setblocking(False)
+            keep_from_forks(control)
         pipe = Pipe(data, partial(self._received, worker), partial(self._cut_off, worker), self._has_unsent)
         self._workers[worker] = _Worker(self._zygote, pipe, control)
         self._zygote.spawn(worker, [their_data] if their_control is None else [their_data, their_control])

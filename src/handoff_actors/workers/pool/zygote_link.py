@@ -14,6 +14,7 @@ from typing import Final
 from handoff_actors.ids import WorkerId
 from handoff_actors.standard_descriptors import hold_standard_descriptors, is_inherited
 from handoff_actors.workers import nesting
+from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.process_trees import end_tree, new_tree, set_tag, tag_of_worker
 from handoff_actors.workers.protocol import (
     ForkWorker,
@@ -72,6 +73,7 @@ class ZygoteLink:
             self._channel.close()
             raise
         self._channel.setblocking(False)
+        keep_from_forks(self._channel)
         self._loop.add_reader(self._channel, self._read)
         #: Requests that the channel had no room for, with the sockets that go with them.
         self._unsent: deque[tuple[bytes, Sequence[socket.socket]]] = deque()
