@@ -58,14 +58,15 @@ async def interrupt_while_waiting() -> None:
 async def interrupt_while_waiting_and_return() -> str:
     try:
         await interrupt_while_waiting()
-    except asyncio.CancelledError:
-        return "cancelled"
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        # On a busy machine it may not have come to wait yet.
+        return "interrupted"
     return "slept"
 
 
 def interrupt_while_sleeping() -> str:
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         time.sleep(20)
     except KeyboardInterrupt:
         return "interrupted"
@@ -115,7 +116,7 @@ async def test_interrupt_is_the_functions_exception_and_the_worker_goes_on(
 
 async def test_function_may_catch_its_interrupt(harness: PoolHarness) -> None:
     assert await harness.call(SYNC, interrupt_while_sleeping) == "interrupted"
-    assert await harness.call(ASYNC, interrupt_while_waiting_and_return) == "cancelled"
+    assert await harness.call(ASYNC, interrupt_while_waiting_and_return) == "interrupted"
 
 
 @both
