@@ -19,6 +19,8 @@ from handoff_actors.wire.payload import encode_code
 from handoff_actors.wire.sent_modules import load_definitions
 
 Sent = Callable[..., Any]
+#: Names that tests use as code by value would.
+NAMED = {"left", "both", "alias", "registry"}
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def sent(write: Callable[[str, str], ModuleType]) -> Sent:
 
     def write_and_send(text: str, **others: str) -> Any:
         modules = [write(name, other) for name, other in others.items()]
-        encoded = encode_definitions([*modules, write("sent", text)])
+        encoded = encode_definitions([*modules, write("sent", text)], NAMED)
         return arrived(encoded)["sent"]
 
     return write_and_send
@@ -221,6 +223,16 @@ def test_value_that_is_too_large_is_left_out(sent: Sent, monkeypatch: pytest.Mon
         _ = module.left
 
 
+def test_object_that_nothing_uses_is_left_out(sent: Sent) -> None:
+    module = sent(
+        "class C:\n    def __reduce__(self):\n        1 / 0\nunused = C()\ndef f():\n    return 1\n"
+    )
+
+    assert module.f() == 1
+    with pytest.raises(SerializationError, match="no function that is sent along uses it"):
+        _ = module.unused
+
+
 def test_module_that_is_missing_where_definitions_arrive_spoils_no_other_name(
     write: Callable[[str, str], ModuleType], tmp_path: Path
 ) -> None:
@@ -274,7 +286,7 @@ def test_sent_modules_can_be_sent_on(sent: Sent) -> None:
 
 
 def test_module_without_a_file_can_be_sent(write: Callable[[str, str], ModuleType]) -> None:
-    module = write("sent", "value = [1]")
+    module = write("sent", "value = [1]\ndef f():\n    return value")
     del vars(module)["__file__"]
 
     assert arrived(encode_definitions([module]))["sent"].value == [1]
@@ -292,14 +304,14 @@ def test_interrupt_is_passed_on(write: Callable[[str, str], ModuleType]) -> None
         "sent", "class C:\n    def __reduce__(self):\n        raise KeyboardInterrupt\nleft = C()\n"
     )
     with pytest.raises(KeyboardInterrupt):
-        encode_definitions([module])
+        encode_definitions([module], NAMED)
 
     module = write(
         "other",
         "class C:\n    def __reduce__(self):\n        return stop, ()\ndef stop():\n    raise KeyboardInterrupt\nleft = C()\n",
     )
     with pytest.raises(KeyboardInterrupt):
-        _ = arrived(encode_definitions([module]))["other"].left
+        _ = arrived(encode_definitions([module], NAMED))["other"].left
 
 
 def test_definitions_of_another_version_of_python_are_refused(

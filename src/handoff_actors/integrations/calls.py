@@ -73,11 +73,19 @@ class SealedCall:
     #: See wire.captures: `open` gives each call what the function captures.
     _keeps_captures_pristine = True
 
-    def __init__(self, by_reference: bool, fn: bytes, initializer: Initializer | None) -> None:
+    def __init__(
+        self, by_reference: bool, fn: bytes, initializer: Initializer | None, modules: Sequence[str] = ()
+    ) -> None:
         self._by_reference = by_reference
+        self._modules = modules
         self._fn = fn
         self._initializer = initializer
         self._loaded = LoadedCode(by_reference=by_reference, encoded=fn)
+
+    @property
+    def code_modules(self) -> set[str]:
+        """See wire.by_value_pickler: modules that the function may import, which its bytes don't show."""
+        return set(self._modules)
 
     def open(self) -> Callable[..., Any]:
         """Give the function for one call. Raises SerializationError, each time."""
@@ -132,8 +140,9 @@ def _prepared(code: SealedCall, arguments: Sealed) -> CallOutcome | Callable[[],
 
 def caller_of(fn: Callable[..., object], initializer: Initializer | None) -> Callable[..., object]:
     """Wrap `fn` for a DAG, so that its outcome is returned and never raised. Raises SerializationError."""
-    _, by_reference, encoded = encode_code(fn)
-    code = SealedCall(by_reference, encoded, initializer)
+    modules: set[str] = set()
+    _, by_reference, encoded = encode_code(fn, modules=modules)
+    code = SealedCall(by_reference, encoded, initializer, sorted(modules))
     # A partial of a plain function is what the DAG checks fastest.
     return partial(call_async if is_coroutine_code(fn) else call, code)
 

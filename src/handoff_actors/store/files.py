@@ -20,7 +20,6 @@ from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.store import directories, huge_pages, recycling
 from handoff_actors.store.allocation import complaint, expect_room, give_up_room, make_room
 from handoff_actors.store.copying import copy
-from handoff_actors.store.mapped import map_file
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +123,9 @@ class ValueStore:
         view = self._views.get((run, index))
         if view is None:
             try:
+                # It needs ctypes, which small programs do not.
+                from handoff_actors.store.mapped import map_file  # noqa: PLC0415
+
                 view = map_file(self.path(run, index))
             except FileNotFoundError:
                 return None

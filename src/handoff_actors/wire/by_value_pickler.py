@@ -18,6 +18,7 @@ from cloudpickle.cloudpickle import _dynamic_class_reduce, _extract_code_globals
 
 from handoff_actors.errors import VersionMismatch
 from handoff_actors.wire import managers
+from handoff_actors.wire.codes import names_in
 from handoff_actors.wire.drafts import Draft, circles, keep_draft, kept_draft
 from handoff_actors.wire.functools_objects import (
     LruCacheWrapper,
@@ -69,6 +70,8 @@ class GlobalsEncoder:
 
     def __init__(self) -> None:
         self._needed: dict[GlobalName, None] = {}
+        #: Names of modules that what has been encoded refers to, and names that might be such.
+        self.modules: set[str] = set()
         self._namespaces: dict[str, dict[str, Any]] = {}
         #: Globals with a state, by identity; None: to be found out.
         self._names: dict[int, GlobalName] | None = None
@@ -111,6 +114,7 @@ class GlobalsEncoder:
         while missing := [name for name in self._needed if name not in drafts]:
             for name in missing:
                 drafts[name] = self._draft_of(name)
+                self.modules |= drafts[name].modules
                 for needed in drafts[name].needs:
                     self.need(needed)
         groups: dict[GlobalName, Group] = {}
@@ -150,7 +154,7 @@ class GlobalsEncoder:
             # Faster, as it is not asked about every part.
             pickler = ByValuePickler(Pieces(pieces), None, self, inline=names)
         pickler.dump(tuple(map(self._value, names)))
-        return Draft(names, pickler.referred, pickler.needs, pickler.lacks, b"".join(pieces))
+        return Draft(names, pickler.referred, pickler.needs, pickler.lacks, pickler.modules, b"".join(pieces))
 
     def _value(self, name: GlobalName) -> Any:
         return self._variables(name[0])[name[1]]
@@ -285,6 +289,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.needs: dict[GlobalName, None] = {}
         #: Globals that functions in it name and that don't exist.
         self.lacks: set[GlobalName] = set()
+        #: As in GlobalsEncoder.
+        self.modules: set[str] = set()
         #: Globals with a state that were met and not shared.
         self.met: dict[GlobalName, None] = {}
 
@@ -298,6 +304,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_definition(kind, obj)
         if kind is ModuleType:
             return self._reduce_module(obj)
+        if "_keeps_captures_pristine" in vars(kind):
+            # Code that is bytes already.
+            self.modules |= obj.code_modules
         if managers.may_be_there():
             reduced = managers.reduce_object(obj)
             if reduced is not NotImplemented:
@@ -325,6 +334,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             reduced = _dynamic_class_reduce(obj)
             _, (_, _, _, attributes, *_), (variables, _), *_ = reduced
             attributes["__module__"] = variables["__module__"] = MAIN
+        if reduced is NotImplemented:
+            self.modules.add(obj.__module__)
         return reduced
 
     def _named(self, name: GlobalName) -> tuple[Any, ...]:
@@ -349,6 +360,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
                 self.needs[key, name] = None
             names = _extract_code_globals(func.__code__)
             self.lacks.update((key, name) for name in names if name not in func.__globals__)
+            self.modules |= _importable_names(func.__code__, func.__globals__.get("__package__"))
             slots["__globals__"] = {}
         if slots["__module__"] in MAINS:
             slots["__module__"] = MAIN
@@ -364,6 +376,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_module(self, module: ModuleType) -> Any:
         name = module.__name__
         if name in MAINS or not _is_registered(name) or sys.modules.get(name) is not module:
+            self.modules.add(name)
             return NotImplemented
         for attribute in vars(module):
             if not attribute.startswith("__"):
@@ -402,6 +415,12 @@ def _facts(key: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     return facts | {"__name__": key}
 
 
+def _importable_names(code: CodeType, package: object) -> set[str]:
+    """Names in a function that it might import, if there are such modules."""
+    names = set(names_in(code))
+    return names | {f"{package}.{name}" for name in names} if isinstance(package, str) and package else names
+
+
 def _is_attribute(definition: Any) -> bool:
     found: Any = sys.modules.get(definition.__module__ or "")
     for step in definition.__qualname__.split("."):
@@ -435,8 +454,10 @@ def prologue(encoder: GlobalsEncoder) -> list[Piece]:
     ]
 
 
-def pickled_code(code: Any) -> tuple[bytes, list[Group]]:
+def pickled_code(code: Any, modules: set[str] | None = None) -> tuple[bytes, list[Group]]:
     """Pickle code by value, apart from the globals that it needs. Raises the errors of cloudpickle, or of a value.
+
+    The names of modules that it may import are added to `modules`.
 
     What the code captures is in the pickle, so that each call can have it as it is now. But where the code also uses it by
     its global name, as with a sentinel that is a default, it is that global.
@@ -448,7 +469,10 @@ def pickled_code(code: Any) -> tuple[bytes, list[Group]]:
         pickler.dump(code)
         used = pickler.met.keys() & pickler.needs.keys() - _bound(code, encoder)
         if not used:
-            return b"".join(pieces), encoder.groups()
+            groups = encoder.groups()
+            if modules is not None:
+                modules |= encoder.modules | pickler.modules
+            return b"".join(pieces), groups
         shared |= used
 
 

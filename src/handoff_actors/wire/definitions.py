@@ -10,7 +10,7 @@ import sys
 import threading
 import weakref
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from types import (
     BuiltinFunctionType,
@@ -29,6 +29,7 @@ from cloudpickle.cloudpickle import _decompose_typevar, _dynamic_class_reduce, _
 from handoff_actors.errors import SerializationError
 from handoff_actors.text import str_of, type_name_of
 from handoff_actors.wire.by_value_pickler import PROTOCOL, Piece, reduce_code, reduce_memoryview
+from handoff_actors.wire.codes import codes_of, names_in
 from handoff_actors.wire.functools_objects import (
     LruCacheWrapper,
     is_single_dispatch,
@@ -62,32 +63,51 @@ _PRIVATE: Final = frozenset(
 _COMMON: Final = (
     type(None), bool, int, float, complex, str, bytes, EllipsisType, NotImplementedType, BuiltinFunctionType, ModuleType,
 )  # fmt: skip
+#: Objects of other types may hold anything, however large.
+_STATELESS: Final = (*_COMMON, FunctionType, type, LruCacheWrapper, TypeVar, NewType)
 
 
-def encode_definitions(modules: Iterable[ModuleType]) -> bytes:
+def encode_definitions(modules: Iterable[ModuleType], used: Collection[str] = ()) -> bytes:
     """Encode the definitions of modules, and of other modules of the user's own that these turn out to use.
 
-    A name that can't be pickled is left out.
+    A name that can't be pickled is left out, and so is one of an object with a state that is neither in `used` nor in
+    the code of any of the modules.
     """
     pending = {module.__name__: module for module in modules}
     contents: dict[str, Content] = {}
-    named = _Named(pending)
-    while pending:
-        name, module = pending.popitem()
-        contents[name] = content_of(module) if isinstance(module, SentModule) else _encoded(module, named)
+    named = _Named(pending, used)
+    #: Names of objects with a state, which may hold anything: only those that are used are encoded.
+    states: dict[Place, tuple[ModuleType, object]] = {}
+    found: list[Place] = []
+    while pending or found:
+        for place in found:
+            module, value = states.pop(place)
+            contents[place[0]][-1][place[1]] = _entry(module, value, place[1], named)
+        while pending:
+            name, module = pending.popitem()
+            contents[name] = (
+                content_of(module) if isinstance(module, SentModule) else _encoded(module, named, states)
+            )
+        found = [place for place in states if named.is_used(place)]
+    for module_name, name in states:
+        contents[module_name][-1][name] = "no function that is sent along uses it"
     return pickle.dumps((PYTHON, contents), PROTOCOL)
 
 
 class _Named:
     """The objects that modules have names for. Modules that are found to be needed are added to `pending`."""
 
-    def __init__(self, pending: dict[str, ModuleType]) -> None:
+    def __init__(self, pending: dict[str, ModuleType], used: Collection[str]) -> None:
         self._pending = pending
         self._places: dict[int, Place] = {}
         #: The names of modules, by the identity of their namespaces.
         self.homes: dict[int, str] = {}
         self.modules: set[str] = set()
         self.room_nbytes = MOST_NBYTES
+        #: Names in the code of all functions, and those that other names refer to.
+        self._used: set[str] = set(used)
+        self._referred: set[Place] = set()
+        self._elsewhere: dict[int, Place] | None = None
         for module in list(pending.values()):
             self._add(module)
 
@@ -97,7 +117,23 @@ class _Named:
         if place is None and _is_definition(value):
             self._discover(value)
             place = self._places.get(id(value))
+        if place is not None:
+            self._referred.add(place)
         return place
+
+    def is_used(self, place: Place) -> bool:
+        """True if a function names such a global, or another name refers to this one."""
+        return place[1] in self._used or place in self._referred
+
+    def place_elsewhere(self, value: object) -> Place | None:
+        """The place of an object in a module that nodes may have."""
+        if self._elsewhere is None:
+            self._elsewhere = {}
+            for name, module in list(sys.modules.items()):
+                if name != "__main__" and type(module) is ModuleType and id(vars(module)) not in self.homes:
+                    for key, other in list(vars(module).items()):
+                        self._elsewhere.setdefault(id(other), (name, key))
+        return self._elsewhere.get(id(value))
 
     def _discover(self, definition: Any) -> None:
         """Add the module of a definition, if that is one of the user's own."""
@@ -110,7 +146,9 @@ class _Named:
         namespace, name = vars(module), module.__name__
         self.homes[id(namespace)] = name
         self.modules.add(name)
-        for key, value in namespace.items():
+        for key, value in list(namespace.items()):
+            for code in codes_of(value):
+                self._used.update(names_in(code))
             if key in _PRIVATE or not _has_identity(value):
                 continue
             is_definition = _is_definition(value)
@@ -134,27 +172,32 @@ def _has_identity(value: Any) -> bool:
     return not issubclass(type(value), _COMMON)
 
 
-def _encoded(module: ModuleType, named: _Named) -> Content:
+def _encoded(module: ModuleType, named: _Named, states: dict[Place, tuple[ModuleType, object]]) -> Content:
     entries: dict[str, NameEntry] = {}
     for name, value in list(vars(module).items()):
-        if name not in _PRIVATE:
-            entries[name] = _entry(module, name, value, named)
+        if name in _PRIVATE:
+            continue
+        if issubclass(type(value), _STATELESS):
+            entries[name] = _entry(module, value, name, named)
+        else:
+            states[module.__name__, name] = module, value
     namespace = vars(module)
     file = namespace.get("__file__")
     return "__path__" in namespace, file if isinstance(file, str) else None, module.__doc__, entries
 
 
-def _entry(module: ModuleType, name: str, value: object, named: _Named) -> NameEntry:
+def _entry(module: ModuleType, value: object, name: str, named: _Named) -> NameEntry:
     is_here = named.place_of(value) == (module.__name__, name)
     try:
         entry = _pickled(_Root(module.__name__, name, value) if is_here else value, named)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a user's __reduce__ may even exit
-        borrowed = _name_elsewhere(value, named)
-        if borrowed is None:
+        place = named.place_elsewhere(value)
+        if place is None:
             return f"{type_name_of(error)}: {str_of(error)}"
-        entry = pickle.dumps(borrowed, PROTOCOL)
+        # A proxy, a logger or a lock that was imported from there.
+        entry = pickle.dumps(_Borrowed(*place), PROTOCOL)
     named.room_nbytes -= len(entry)
     return entry
 
@@ -173,17 +216,6 @@ class _Borrowed:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return borrow, self._place
-
-
-def _name_elsewhere(value: object, named: _Named) -> _Borrowed | None:
-    """Find an object in modules that nodes may have: a proxy, a logger or a lock that was imported from there."""
-    for module_name, module in list(sys.modules.items()):
-        if module_name == "__main__" or type(module) is not ModuleType or id(vars(module)) in named.homes:
-            continue
-        for name, other in list(vars(module).items()):
-            if other is value:
-                return _Borrowed(module_name, name)
-    return None
 
 
 class _Root:

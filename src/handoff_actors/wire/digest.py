@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError
+from handoff_actors.wire.codes import names_in
 from handoff_actors.wire.payload import encode
 
 DIGEST_BYTES: Final = 16
@@ -173,15 +174,10 @@ def _globals_of(function: FunctionType) -> Iterator[tuple[str, object]]:
     counted: tuple[type, ...] = (*_PLAIN, FunctionType, type, ModuleType)
     if function.__module__ == "__main__":
         counted += _CONTAINERS
-    for name in sorted(_names_in(function.__code__)):
+    for name in sorted(set(names_in(function.__code__))):
         value = function.__globals__.get(name)
         if name in function.__globals__ and isinstance(value, counted):
             yield name, value
-
-
-def _names_in(code: CodeType) -> set[str]:
-    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*map(_names_in, inner))
 
 
 def _code_digest(code: CodeType) -> bytes:

@@ -19,6 +19,7 @@ class Draft:
         refers_to: Collection[GlobalName],
         needs: Collection[GlobalName],
         lacks: Collection[GlobalName],
+        modules: Collection[str],
         encoded: bytes,
         known: Group | None = None,
     ) -> None:
@@ -28,13 +29,15 @@ class Draft:
         self.needs = [name for name in needs if name not in names]
         #: Globals that its functions name and that did not exist.
         self.lacks = lacks
+        #: Names of modules that it may import.
+        self.modules = frozenset(modules)
         self.encoded = encoded
         self._known = known
 
     @classmethod
     def of_group(cls, group: Group) -> "Draft":
         """A group that has come as it is."""
-        return cls(group.names, (), group.needs, (), b"", group)
+        return cls(group.names, (), group.needs, (), (), b"", group)
 
     def group(self, digests: Mapping[GlobalName, bytes]) -> Group:
         """Give the group; `digests` are those of the groups that it refers to."""

@@ -22,7 +22,7 @@ class LoadedCode:
     def __init__(self, *, by_reference: bool, encoded: bytes) -> None:
         self._by_reference = by_reference
         #: All of it at first; for code by value, then its pickle without globals, as long as that is needed.
-        self._encoded = encoded
+        self._encoded: bytes | memoryview = encoded
         #: None: to be unpickled for each call.
         self._function: Callable[..., Any] | None = None
         #: None: not looked at yet.
@@ -35,7 +35,7 @@ class LoadedCode:
     @property
     def module(self) -> str:
         """The module that it is imported from; "" for code by value."""
-        return self._encoded.partition(b":")[0].decode() if self._by_reference else ""
+        return bytes(self._encoded).partition(b":")[0].decode() if self._by_reference else ""
 
     def load(self) -> Callable[..., Any]:
         """Give the function for one call, into the current namespaces, always the same. Raises SerializationError, each time."""
@@ -55,7 +55,7 @@ class LoadedCode:
     def load_first(self) -> Callable[..., Any]:
         """Do so for the first time, when it may have modules to import."""
         if self._by_reference:
-            self._function = load_code(True, self._encoded)
+            self._function = load_code(True, bytes(self._encoded))
             return self._function
         self._bring_globals()
         function = load_main(self._encoded)
@@ -71,7 +71,7 @@ class LoadedCode:
     def _bring_globals(self) -> None:
         """Have the globals as this code came with them: the same names may mean something else to other code."""
         if self._groups is None:
-            self._encoded, self._groups = split_code(self._encoded)
+            self._encoded, self._groups = split_code(bytes(self._encoded))
         self._groups = bring_globals(self._groups)
         self._namespaces = current()
         self._version = self._namespaces.version

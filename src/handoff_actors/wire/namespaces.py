@@ -236,7 +236,7 @@ def encoded_groups(groups: Iterable[Group]) -> bytes:
     return written.getvalue()
 
 
-def decoded_groups(encoded: bytes) -> list[Group]:
+def decoded_groups(encoded: bytes | memoryview) -> list[Group]:
     """Undo `encoded_groups`."""
     return [Group(*group) for group in pickle.loads(encoded)]
 

@@ -295,18 +295,23 @@ def _summary(error: BaseException) -> str:
 # --- Code -------------------------------------------------------------------------------------------------------
 
 
-def encode_code(code: Callable[..., Any], session: str = "") -> tuple[bytes, bool, bytes]:
+def encode_code(
+    code: Callable[..., Any], session: str = "", modules: set[str] | None = None
+) -> tuple[bytes, bool, bytes]:
     """Return (digest, by_reference, bytes): importable code by reference, all other code by value.
 
-    Digests of code by value differ between sessions, as its globals do.
+    Digests of code by value differ between sessions, as its globals do. Names of modules that it may import are added to
+    `modules`.
     Raises SerializationError, which names the captured value that cannot be pickled; also if the bytes are too many.
     """
     reference = _reference(code)
     if reference is not None:
         encoded = reference.encode()
+        if modules is not None:
+            modules.add(reference.partition(":")[0])
     else:
         try:
-            encoded = joined_code(*pickled_code(code))
+            encoded = joined_code(*pickled_code(code, modules))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -331,12 +336,12 @@ def joined_code(main: bytes, groups: Sequence[Group]) -> bytes:
     return b"".join((_GROUPS_NBYTES.pack(len(encoded)), encoded, main))
 
 
-def split_code(code: bytes) -> tuple[bytes, list[Group]]:
-    """Undo `joined_code`. Raises SerializationError."""
-    start = _GROUPS_NBYTES.size
+def split_code(code: bytes) -> tuple[memoryview, list[Group]]:
+    """Undo `joined_code`; the pickle is not copied. Raises SerializationError."""
+    start, whole = _GROUPS_NBYTES.size, memoryview(code)
     try:
         end = start + _GROUPS_NBYTES.unpack_from(code)[0]
-        return code[end:], decoded_groups(code[start:end])
+        return whole[end:], decoded_groups(whole[start:end])
     except Exception as error:
         raise _unloadable(error) from error
 
@@ -358,7 +363,7 @@ def bring_globals(groups: Sequence[Group]) -> list[Group]:
         raise _unloadable(error) from error
 
 
-def load_main(main: bytes) -> Callable[..., Any]:
+def load_main(main: bytes | memoryview) -> Callable[..., Any]:
     """Load code by value whose globals are there. Raises SerializationError."""
     try:
         loaded: Callable[..., Any] = pickle.loads(main)

@@ -9,7 +9,7 @@ import importlib
 import pickle
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.text import str_of, type_name_of
+from handoff_actors.wire.codes import names_in
 from handoff_actors.wire.interpreter import PYTHON
 
 _NONE: Final[Mapping[str, ModuleType]] = {}
@@ -168,7 +169,7 @@ class _Loader:
 
     def make_function(self, code: CodeType, module: str, name: str, cells: int) -> FunctionType:
         """Make a function of a module; the rest of it follows."""
-        self._needed += [(module, used) for used in _names_in(code) if used in self._entries[module]]
+        self._needed += [(module, used) for used in names_in(code) if used in self._entries[module]]
         closure = tuple(CellType() for _ in range(cells))
         return FunctionType(code, vars(self.modules[module]), name, None, closure)
 
@@ -218,13 +219,6 @@ def content_of(module: SentModule) -> Content:
 def _loader_of(module: ModuleType) -> "_Loader":
     assert isinstance(module, SentModule)
     return _contents[module][1]
-
-
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)
 
 
 def _unavailable(place: Place, reason: str) -> str:

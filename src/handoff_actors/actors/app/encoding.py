@@ -27,6 +27,7 @@ from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.jobs import Assembled, OwnModules, Ref, Template, TemplateEnvironment
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
 from handoff_actors.wire.pickling import PositionOf, has_code
+from handoff_actors.workers.child.running_job import is_worker
 
 #: Functions that are encoded before the app's loop gets its turn.
 SLICE = 500
@@ -112,6 +113,8 @@ class _Encoder:
         self._own = OWN_MODULES.names()
         self._own_used: set[str] = set()
         self._has_assembled = False
+        #: Names of modules that code may import, by the code's identity.
+        self._modules_of_code: dict[int, set[str]] = {}
         #: Numbers of the templates whose code refers to some.
         self._own_code: set[int] = set()
         self.parts = _Parts()
@@ -123,7 +126,8 @@ class _Encoder:
             owner = partial(_first, plan, plan.template_of, number)
             key = id(spec.code)
             if key not in codes:
-                codes[key] = self._named(owner, "its code", encode_code, spec.code, self._session)
+                modules = self._modules_of_code[key] = set()
+                codes[key] = self._named(owner, "its code", encode_code, spec.code, self._session, modules)
             parts.templates.append(self._template(number, spec, codes[key]))
             await breathe(number)
         await self._encode_constants()
@@ -197,7 +201,7 @@ class _Encoder:
         if not by_reference and has_code(encoded):
             self.parts.native_templates.add(number)
         if self._own:
-            self._note_own_code(number, by_reference, encoded)
+            self._note_own_code(number, spec, code)
         if environment is not None and environment.directory:
             self._salt = self._salt or secrets.token_bytes(8)
             digest = _digest_within(environment.directory, self._salt, digest)
@@ -247,13 +251,12 @@ class _Encoder:
             self._own_used |= OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
         return Ref(index, len(encoded), [""])
 
-    def _note_own_code(self, number: int, by_reference: bool, encoded: bytes) -> None:
-        name = encoded.partition(b":")[0].decode() if by_reference else ""
-        used = (
-            {name} & self._own
-            if by_reference
-            else OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
-        )
+    def _note_own_code(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> None:
+        _, by_reference, encoded = code
+        used = self._modules_of_code[id(spec.code)] & self._own
+        if not by_reference and is_worker():
+            # A part of it may be as it came here.
+            used |= OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
         if used:
             self._own_used |= used
             self._own_code.add(number)
@@ -271,7 +274,8 @@ class _Encoder:
 
     def _add_own_modules(self) -> None:
         """Have each template name the own modules of the whole run: results are arguments of other functions, too."""
-        own = OWN_MODULES.set_of(self._own_used, partial(is_sent_by_value, among=self._by_value))
+        named = set[str]().union(*self._modules_of_code.values())
+        own = OWN_MODULES.set_of(self._own_used, partial(is_sent_by_value, among=self._by_value), named)
         if own is None:
             return
         index = self._take_index()

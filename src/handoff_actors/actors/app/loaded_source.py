@@ -9,14 +9,12 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
+from handoff_actors.wire.codes import codes_of
 from handoff_actors.wire.functools_objects import LruCacheWrapper
 from handoff_actors.wire.sources import digest_of_source, sent_digest, source_of
 
 #: A file that was written before has not been edited since it was imported here.
 _STARTED_NS: Final = time.time_ns()
-#: Functions that are wrapped in one another.
-_MOST_WRAPPED: Final = 64
-_WRAPPERS: Final = frozenset({FunctionType, LruCacheWrapper})
 _DEFINITIONS: Final = (FunctionType, LruCacheWrapper, type)
 
 
@@ -91,24 +89,6 @@ def home_of(value: Any) -> str:
         else definition.__module__
     )
     return home if isinstance(home, str) else ""
-
-
-def codes_of(value: Any) -> Iterator[CodeType]:
-    """The code of a function, with all that it wraps, or of a class's methods."""
-    if issubclass(type(value), type):
-        for member in vars(value).values():
-            if not issubclass(type(member), type):
-                yield from codes_of(member)
-        return
-    accessors: tuple[Any, ...] = (value.fget, value.fset) if type(value) is property else (value,)
-    for accessor in accessors:
-        wrapped: Any = accessor.__func__ if type(accessor) in {staticmethod, classmethod} else accessor
-        for _ in range(_MOST_WRAPPED):
-            if type(wrapped) is FunctionType:
-                yield wrapped.__code__
-            if type(wrapped) not in _WRAPPERS:
-                break
-            wrapped = vars(wrapped).get("__wrapped__")
 
 
 def _codes_in(module: ModuleType) -> tuple[CodeType, ...]:

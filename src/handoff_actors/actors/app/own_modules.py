@@ -9,18 +9,21 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from itertools import islice
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from msgspec import Struct
 
-from handoff_actors.actors.app.loaded_source import LoadedSource, codes_of, home_of
+from handoff_actors.actors.app.loaded_source import LoadedSource, home_of
 from handoff_actors.lru import LruCache
+from handoff_actors.wire.codes import codes_of
 from handoff_actors.wire.sources import digest_of_source, is_own, sent_digest
 
+#: Objects of these types have no state that code by value could need; definitions come along in any case.
+_STATELESS: Final = (type(None), bool, int, float, complex, str, bytes, FunctionType, type, ModuleType)
 #: Members of a container in a module that are looked at.
 _MEMBERS: Final = 64
 #: Sets of modules, and as many definitions of them.
@@ -43,6 +46,8 @@ class ModuleSet(Struct, frozen=True):
 
     key: bytes
     sources: dict[str, bytes]
+    #: Names of objects in them that code by value may use.
+    used: frozenset[str]
 
     def definitions(self) -> bytes:
         """Their definitions, made once."""
@@ -51,7 +56,9 @@ class ModuleSet(Struct, frozen=True):
             # Few apps need it.
             from handoff_actors.wire.definitions import encode_definitions  # noqa: PLC0415
 
-            known = encode_definitions(sys.modules[name] for name in self.sources if name in sys.modules)
+            known = encode_definitions(
+                (sys.modules[name] for name in self.sources if name in sys.modules), self.used
+            )
             _definitions.put(self.key, known)
         return known
 
@@ -79,7 +86,7 @@ class LoadedModules:
         self._loaded: dict[str, _Loaded] = {}
         #: When files were looked at last.
         self._looked_at = -_LOOKS_EVERY_S
-        self._sets: LruCache[frozenset[str], ModuleSet] = LruCache(_SETS_KEPT)
+        self._sets: LruCache[tuple[frozenset[str], frozenset[str]], ModuleSet] = LruCache(_SETS_KEPT)
         self._pattern: re.Pattern[bytes] | None = None
         self._names: frozenset[str] = frozenset()
 
@@ -100,8 +107,13 @@ class LoadedModules:
         # The length is in front.
         return {match[1][1:].decode() for match in found}
 
-    def set_of(self, roots: Iterable[str], is_left_out: Callable[[str], bool]) -> ModuleSet | None:
-        """These modules and all own ones that they refer to, except those that are sent in some other way."""
+    def set_of(
+        self, roots: Iterable[str], is_left_out: Callable[[str], bool], named: Collection[str] = ()
+    ) -> ModuleSet | None:
+        """These modules and all own ones that they refer to, except those that are sent in some other way.
+
+        `named` are the names in code by value.
+        """
         reached: set[str] = set()
         pending = [name for root in roots for name in _with_parents(root)]
         now = time.monotonic()
@@ -118,13 +130,14 @@ class LoadedModules:
                 pending += loaded.uses
         if not reached:
             return None
-        names = frozenset(reached)
+        names, used = frozenset(reached), frozenset(_states_in(reached, set(named)))
         sources = {name: self._loaded[name].source.digest for name in sorted(names)}
-        known = self._sets.get(names)
+        known = self._sets.get((names, used))
         if known is None or known.sources != sources:
-            parts = (part for name, digest in sources.items() for part in (name.encode(), b"\0", digest))
-            known = ModuleSet(digest_of_source(b"".join((_APP, *parts))), sources)
-            self._sets.put(names, known)
+            parts = [part for name, digest in sources.items() for part in (name.encode(), b"\0", digest)]
+            parts += [part for name in sorted(used) for part in (b"\0", name.encode())]
+            known = ModuleSet(digest_of_source(b"".join((_APP, *parts))), sources, used)
+            self._sets.put((names, used), known)
         return known
 
     def _look(self) -> None:
@@ -205,6 +218,19 @@ def _parts_of(value: Any) -> Iterable[Any]:
     if type(value) in _CONTAINERS:
         return list(islice(value, _MEMBERS))
     return (value,)
+
+
+def _states_in(modules: Iterable[str], named: set[str]) -> set[str]:
+    """Find which of these names are objects with a state in some of the modules."""
+    if not named:
+        return set()
+    return {
+        name
+        for module in modules
+        if module in sys.modules
+        for name in named & vars(sys.modules[module]).keys()
+        if not issubclass(type(vars(sys.modules[module])[name]), _STATELESS)
+    }
 
 
 def _with_parents(name: str) -> Iterator[str]:

@@ -11,6 +11,8 @@ from typing import Final
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index
 from handoff_actors.store.archive import TooLarge, Withheld, pack
+from handoff_actors.text import str_of
+from handoff_actors.wire.payload import WAYS_TO_A_MODULE
 
 log = logging.getLogger(__name__)
 
@@ -31,50 +33,56 @@ class Packages:
         definitions: Mapping[Index, Callable[[], bytes]],
         packed: Callable[[Index, bytes], None],
     ) -> None:
-        self._directories = dict(directories)
-        self._definitions = dict(definitions)
+        #: How each is made, and what is said if that fails.
+        self._makers: dict[Index, tuple[Callable[[], bytes], Callable[[BaseException], str]]] = {}
+        for index, directory in directories.items():
+            self._makers[index] = partial(_pack, directory), partial(_directory_refusal, directory)
+        for index, define in definitions.items():
+            self._makers[index] = define, _definitions_refusal
         self._packed = packed
-        #: Callbacks of nodes that asked while a directory is being packed.
+        #: Callbacks of nodes that asked while one is being made.
         self._waiting: dict[Index, list[Callable[[], None]]] = {}
 
     def pack(self, index: Index, then: Callable[[], None], failed: Callable[[Index, str], None]) -> bool:
-        """Pack a directory unless that has been done, then call `then`. Returns False if there is nothing to pack.
+        """Make one unless that has been done, then call `then`. Returns False if there is nothing to make.
 
-        `failed` is called with the reason if it can't be packed. Definitions are made at once.
+        `failed` is called with the reason if it can't be made.
         """
-        define = self._definitions.pop(index, None)
-        if define is not None:
-            # In the thread in which the app changes its modules, if it does.
-            self._packed(index, define())
-        if index not in self._directories:
+        if index not in self._makers:
             return False
         waiting = self._waiting.setdefault(index, [])
         waiting.append(then)
         if len(waiting) == 1:
-            directory = self._directories[index]
-            packing = asyncio.get_running_loop().run_in_executor(None, _pack, directory)
+            make, _ = self._makers[index]
+            # Of a large project it takes a while.
+            packing = asyncio.get_running_loop().run_in_executor(None, make)
             packing.add_done_callback(partial(self._ended, index, failed))
         return True
 
     def _ended(
         self, index: Index, failed: Callable[[Index, str], None], packing: "asyncio.Future[bytes]"
     ) -> None:
-        directory = self._directories.pop(index)
+        _, refusal = self._makers.pop(index)
         waiting = self._waiting.pop(index)
         if packing.cancelled():
             return
         error = packing.exception()
-        if error is None:
-            self._packed(index, packing.result())
-            for go_on in waiting:
-                go_on()
+        if error is not None:
+            failed(index, refusal(error))
             return
-        remedy = f"; have large data elsewhere, or set {LIMIT_VARIABLE} to more MB"
-        advice = remedy if isinstance(error, TooLarge) else ""
-        failed(
-            index,
-            f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error}{advice}",
-        )
+        self._packed(index, packing.result())
+        for go_on in waiting:
+            go_on()
+
+
+def _directory_refusal(directory: Path, error: BaseException) -> str:
+    remedy = f"; have large data elsewhere, or set {LIMIT_VARIABLE} to more MB"
+    advice = remedy if isinstance(error, TooLarge) else ""
+    return f"working_dir {str(directory)!r} is not on this node, and can't be sent there: {error}{advice}"
+
+
+def _definitions_refusal(error: BaseException) -> str:
+    return f"modules of the app are not on this node, and can't be sent there: {str_of(error)}; {WAYS_TO_A_MODULE}"
 
 
 def _pack(directory: Path) -> bytes:

@@ -1,0 +1,37 @@
+"""The code that functions and classes are made of, and the names in it."""
+
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import Any, Final
+
+from handoff_actors.wire.functools_objects import LruCacheWrapper
+
+#: Wrappers around wrappers; a circle of them ends here.
+_MOST_WRAPPED: Final = 64
+_WRAPPERS: Final = frozenset({FunctionType, LruCacheWrapper})
+
+
+def codes_of(value: Any) -> Iterator[CodeType]:
+    """The code of a function, with all that it wraps, or of a class's methods."""
+    if issubclass(type(value), type):
+        for member in vars(value).values():
+            if not issubclass(type(member), type):
+                yield from codes_of(member)
+        return
+    accessors: tuple[Any, ...] = (value.fget, value.fset) if type(value) is property else (value,)
+    for accessor in accessors:
+        wrapped: Any = accessor.__func__ if type(accessor) in {staticmethod, classmethod} else accessor
+        for _ in range(_MOST_WRAPPED):
+            if type(wrapped) is FunctionType:
+                yield wrapped.__code__
+            if type(wrapped) not in _WRAPPERS:
+                break
+            wrapped = vars(wrapped).get("__wrapped__")
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """Yield the names that code uses, with those of functions within it: globals, attributes, and modules that it imports."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in(constant)
