@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
@@ -43,7 +43,7 @@ from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of, str_of
 from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
-from handoff_actors.wire.messages.jobs import Said
+from handoff_actors.wire.messages.jobs import Ref, Said, Template
 from handoff_actors.wire.messages.runs import Assign, Close
 from handoff_actors.wire.payload import decode
 
@@ -258,13 +258,11 @@ class RunnerActor:
         return self._packages.pack(index, then, self._not_packed)
 
     def _not_packed(self, index: Index, reason: str) -> None:
-        """End the run, since a directory that some node lacks can't be sent there."""
+        """End the run, since a directory or modules that some node lacks can't be sent there."""
         needing = {
             template.number
             for template in self._program.templates
-            if template.environment is not None
-            and template.environment.package is not None
-            and template.environment.package.index == index
+            if index in (package.index for package in _packages_of(template))
         }
         nodes = self.view.node
         concerned = (
@@ -470,3 +468,10 @@ def _as_ours(error: BaseException) -> HandoffError:
     ours = HandoffError(f"the run can't go on: {type(error).__name__}: {str_of(error)}")
     ours.__cause__ = error
     return ours
+
+
+def _packages_of(template: Template) -> Iterator[Ref]:
+    if template.environment is not None and template.environment.package is not None:
+        yield template.environment.package
+    if template.modules is not None:
+        yield template.modules.definitions
