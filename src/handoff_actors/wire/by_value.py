@@ -13,6 +13,11 @@ _lock = threading.Lock()
 _users: Counter[str] = Counter()
 
 
+def is_any_sent_by_value(among: Sequence[ModuleType] = ()) -> bool:
+    """True if there are modules whose contents are encoded by value, or these are."""
+    return bool(among) or bool(cloudpickle.list_registry_pickle_by_value())
+
+
 def is_sent_by_value(name: str, among: Sequence[ModuleType] = ()) -> bool:
     """True if the contents of a module of this name are encoded by value: always, or where these modules are."""
     registered = cloudpickle.list_registry_pickle_by_value() | {module.__name__ for module in among}

@@ -20,7 +20,8 @@ def modules_with(key: bytes, **sources: bytes) -> OwnModules:
 async def are_needed(definitions: ModuleDefinitions, modules: OwnModules, run: int = 1) -> bool:
     answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    def then(*, are_needed: bool) -> None:
+    def then(*, are_needed: bool, are_importable: bool) -> None:
+        del are_importable
         answer.set_result(are_needed)
 
     definitions.need(RunId(run), modules, then)

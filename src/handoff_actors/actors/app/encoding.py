@@ -22,7 +22,7 @@ from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import repr_of
-from handoff_actors.wire.by_value import is_sent_by_value, sent_by_value
+from handoff_actors.wire.by_value import is_any_sent_by_value, is_sent_by_value, sent_by_value
 from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.jobs import Assembled, OwnModules, Ref, Template, TemplateEnvironment
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
@@ -275,7 +275,10 @@ class _Encoder:
     def _add_own_modules(self) -> None:
         """Have each template name the own modules of the whole run: results are arguments of other functions, too."""
         named = set[str]().union(*self._modules_of_code.values())
-        own = OWN_MODULES.set_of(self._own_used, partial(is_sent_by_value, among=self._by_value), named)
+        is_left_out = None
+        if is_any_sent_by_value(self._by_value):
+            is_left_out = partial(is_sent_by_value, among=self._by_value)
+        own = OWN_MODULES.set_of(self._own_used, is_left_out, named)
         if own is None:
             return
         index = self._take_index()

@@ -84,7 +84,8 @@ class LoadedModules:
         self._stamp: tuple[int, str, int] = (0, "", 0)
         self._is_own: dict[str, tuple[ModuleSpec, bool]] = {}
         self._loaded: dict[str, _Loaded] = {}
-        #: When files were looked at last.
+        #: Answers since files were looked at last, and when that was.
+        self._answers: dict[tuple[object, ...], ModuleSet] = {}
         self._looked_at = -_LOOKS_EVERY_S
         self._sets: LruCache[tuple[frozenset[str], frozenset[str]], ModuleSet] = LruCache(_SETS_KEPT)
         self._pattern: re.Pattern[bytes] | None = None
@@ -108,21 +109,56 @@ class LoadedModules:
         return {match[1][1:].decode() for match in found}
 
     def set_of(
-        self, roots: Iterable[str], is_left_out: Callable[[str], bool], named: Collection[str] = ()
+        self,
+        roots: Iterable[str],
+        is_left_out: Callable[[str], bool] | None = None,
+        named: Collection[str] = (),
     ) -> ModuleSet | None:
         """These modules and all own ones that they refer to, except those that are sent in some other way.
 
-        `named` are the names in code by value.
+        `named` are the names in code by value; without `is_left_out` no module is sent otherwise.
         """
-        reached: set[str] = set()
-        pending = [name for root in roots for name in _with_parents(root)]
         now = time.monotonic()
         looks_at_files = now - self._looked_at >= _LOOKS_EVERY_S
+        asked = frozenset(roots), frozenset(named), self._stamp
         if looks_at_files:
             self._looked_at = now
+            self._answers.clear()
+        known = self._answers.get(asked) if is_left_out is None else None
+        if known is not None and self._are_loaded(known.sources):
+            return known
+        answer = self._found(*asked[:2], is_left_out, looks_at_files=looks_at_files)
+        if answer is not None and is_left_out is None:
+            self._answers[asked] = answer
+        return answer
+
+    def _are_loaded(self, names: Iterable[str]) -> bool:
+        """True if none of these has been loaded again, or has got more names, since it was looked at."""
+        for name in names:
+            known, module = self._loaded[name], sys.modules.get(name)
+            if (
+                module is None
+                or vars(module).get("__spec__") is not known.source.spec
+                or len(vars(module)) != known.names
+            ):
+                return False
+        return True
+
+    def _found(
+        self,
+        roots: Collection[str],
+        named: Collection[str],
+        is_left_out: Callable[[str], bool] | None,
+        *,
+        looks_at_files: bool,
+    ) -> ModuleSet | None:
+        reached: set[str] = set()
+        pending = [name for root in roots for name in _with_parents(root)]
         while pending:
             name = pending.pop()
-            if name in reached or name not in self._names or is_left_out(name):
+            if name in reached or name not in self._names:
+                continue
+            if is_left_out is not None and is_left_out(name):
                 continue
             loaded = self._look_at(name, looks_at_files=looks_at_files)
             if loaded is not None:

@@ -61,7 +61,9 @@ class InputFetcher:
         else:
             self._fetch(wanted, own_address)
 
-    def _compared(self, wanted: FetchInput, own_address: str, *, are_needed: bool) -> None:
+    def _compared(
+        self, wanted: FetchInput, own_address: str, *, are_needed: bool, are_importable: bool
+    ) -> None:
         """Fetch definitions of modules, unless the node needs none, or has them from another run."""
         if (wanted.run, wanted.index) not in self._modules:
             return
@@ -69,7 +71,7 @@ class InputFetcher:
             self._fetch(wanted, own_address)
             return
         del self._modules[wanted.run, wanted.index]
-        self._feed(InputFetched(wanted.run, wanted.index, 0))
+        self._feed(InputFetched(wanted.run, wanted.index, 0, is_importable=are_importable))
 
     def _fetch(self, wanted: FetchInput, own_address: str) -> None:
         # "" is the app's address; it is also this node's own if that serves its app alone.

@@ -27,8 +27,8 @@ _FOUND_KEPT: Final = 4096
 class Compared(Protocol):
     """Receives the outcome of a comparison."""
 
-    def __call__(self, *, are_needed: bool) -> None:
-        """Go on: definitions are to be fetched, or not."""
+    def __call__(self, *, are_needed: bool, are_importable: bool) -> None:
+        """Go on: definitions are to be fetched, or not; workers import the modules by themselves, or don't."""
 
 
 class _Found(Struct, frozen=True):
@@ -59,7 +59,7 @@ class ModuleDefinitions:
         key = modules.key
         self._used.setdefault(run, set()).add(key)
         if time.monotonic() - self._same_since.get(key, -_HOLDS_S) < _HOLDS_S:
-            then(are_needed=False)
+            then(are_needed=False, are_importable=True)
         elif all(name in self._found for name in modules.sources) or key in self.kept:
             self._compared(key, then, are_same=self._are_same(modules, self._import_path()))
         else:
@@ -99,7 +99,7 @@ class ModuleDefinitions:
         has_definitions = key in self.kept
         if has_definitions:
             self.kept[key] = self.kept.pop(key)
-        then(are_needed=not are_same and not has_definitions)
+        then(are_needed=not are_same and not has_definitions, are_importable=are_same)
 
     def _are_same(self, modules: OwnModules, path: Sequence[str]) -> bool:
         # A package without a source of its own is where its modules are.

@@ -1,7 +1,7 @@
 """The peers of a node, their leases, and the runs that belong to each."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct, field
 
@@ -15,6 +15,8 @@ from handoff_actors.wire.messages.runs import Assign, Fetched
 
 #: Seconds until all have heard that another node has been sent what was given back here.
 FILLED_S = 0.03
+#: A service begins hundreds of runs in a second, for each of which files would be looked at.
+IMPORTABLE_FOR_S = 0.1
 #: Closed runs whose late messages are still recognised as such.
 REMEMBERED_RUNS = 1024
 
@@ -66,15 +68,15 @@ class ClientRun(Struct):
     #: Those that are here: jobs need not ask for them again.
     packages_here: set[Index] = field(default_factory=set)
 
-    def learn(self, templates: Iterable[Template]) -> None:
-        """Store templates, which the run's jobs refer to."""
+    def learn(self, templates: Iterable[Template], importable: Collection[bytes] = ()) -> None:
+        """Store templates, which the run's jobs refer to. `importable` are keys of modules that workers can import."""
         for template in templates:
             self.templates[template.number] = template
             environment, modules = template.environment, template.modules
             if environment is not None and environment.package is not None:
                 self._need(template.number, environment.package)
                 self.directories[environment.package.index] = environment.directory
-            if modules is not None:
+            if modules is not None and modules.key not in importable:
                 self._need(template.number, modules.definitions)
                 self.modules[modules.definitions.index] = modules
 
@@ -135,12 +137,26 @@ class Clients:
         #: With the peer, since a run may begin here anew over a new connection.
         #: Functions given back lately: when, to whom, how many.
         self._given_back: deque[tuple[float, PeerId, int]] = deque()
+        #: By key of a set of modules: until when its sources need not be compared again.
+        self._importable_until: dict[bytes, float] = {}
         self._closed: LruCache[tuple[PeerId, RunId], None] = LruCache(REMEMBERED_RUNS)
         self._peers_ever = 0
         self._departed: list[PeerId] = []
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    def can_import(self, key: bytes, now: float) -> None:
+        """Note that workers would import a set of modules from the same sources."""
+        self._importable_until[key] = now + IMPORTABLE_FOR_S
+
+    def importable(self, now: float) -> Collection[bytes]:
+        """The keys of sets of modules of which that was found a moment ago."""
+        if any(until < now for until in self._importable_until.values()):
+            self._importable_until = {
+                key: until for key, until in self._importable_until.items() if until >= now
+            }
+        return self._importable_until.keys()
 
     def connected(self, peer: PeerId, now: float, name: str = "", *, has_lease: bool) -> None:
         """Add a peer. Adding it again changes nothing."""

@@ -124,6 +124,8 @@ class InputFetched(Struct, frozen=True):
     run: RunId
     index: Index
     nbytes: int
+    #: Nothing was brought, as workers import modules of the same sources by themselves.
+    is_importable: bool = False
 
 
 class InputMissing(Struct, frozen=True):

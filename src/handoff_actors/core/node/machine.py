@@ -284,7 +284,7 @@ class NodeMachine:
             run.parent = message.parent
             self._scheduler.nested.add(message.run)
         self._scheduler.templates[message.run] = run.templates
-        run.learn(message.templates)
+        run.learn(message.templates, self._clients.importable(now))
         effects: list[NodeEffect] = []
         ready: list[Job] = []
         for job in message.jobs:
@@ -397,6 +397,8 @@ class NodeMachine:
         run = self._clients.live(event.run)
         if run is not None:
             run.arrived(event.index, event.nbytes, now)
+            if event.is_importable:
+                self._clients.can_import(run.modules[event.index].key, now)
         return [Reply(run.peer, Copied(event.run, [event.index], []))] if is_copy and run is not None else []
 
     def _input_missing(self, event: InputMissing) -> list[NodeEffect]:
