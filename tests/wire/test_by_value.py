@@ -3,7 +3,7 @@ import json.decoder
 
 import cloudpickle
 
-from handoff_actors.wire.by_value import sent_by_value
+from handoff_actors.wire.by_value import is_any_sent_by_value, sent_by_value
 from handoff_actors.wire.payload import encode_code
 
 
@@ -37,3 +37,10 @@ def test_module_that_two_send_is_registered_until_both_have() -> None:
         assert by_value() == {"json"}
 
     assert by_value() == set()
+
+
+def test_modules_sent_by_value_are_known() -> None:
+    assert not is_any_sent_by_value()
+    assert is_any_sent_by_value([json])
+    with sent_by_value([json]):
+        assert is_any_sent_by_value()

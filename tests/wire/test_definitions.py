@@ -364,3 +364,19 @@ def test_globals_that_refer_to_a_reloaded_module_are_decoded_again(
     here.have_modules({"sent": b"second", "other": b"same"})
 
     assert code.load()() == (2222, [1, 2], "1000000")
+
+
+def test_objects_that_cannot_be_sent_are_named_where_other_modules_have_them(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = ModuleType("installed")
+    exec("class C:\n    def __reduce__(self):\n        1 / 0\none, other = C(), C()", vars(installed))
+    monkeypatch.setitem(sys.modules, "installed", installed)
+
+    module = sent(
+        "from installed import one as left, other as both\n"
+        "class C:\n    class Inner:\n        pass\n    def f(self):\n        return left, both\n"
+    )
+
+    assert module.C().f() == (vars(installed)["one"], vars(installed)["other"])
+    assert module.C.Inner.__qualname__ == "C.Inner"

@@ -8,6 +8,7 @@ import functools
 import itertools
 import math
 import pathlib
+import pickle
 import random
 import re
 import sys
@@ -20,9 +21,12 @@ import numpy as np
 import pytest
 
 from handoff_actors.errors import SerializationError
+from handoff_actors.integrations.calls import caller_of
+from handoff_actors.wire import managers
 from handoff_actors.wire.captures import Captures
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.payload import encode_code
+from handoff_actors.wire.pickling import pickled
 
 
 def loaded(code: Callable[..., Any]) -> LoadedCode:
@@ -290,3 +294,42 @@ def test_globals_that_need_a_missing_module_name_it(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(SerializationError, match="a function needs module 'only_here'"):
         arrived.load()
+
+
+def test_code_names_the_module_that_it_is_imported_from() -> None:
+    assert LoadedCode(by_reference=True, encoded=b"math:sqrt").module == "math"
+    assert loaded(capturing(1)).module == ""
+
+
+def test_code_names_the_modules_that_it_may_import() -> None:
+    class Within:
+        class Inner:
+            pass
+
+        def use(self, escape: object) -> object:
+            import uuid  # noqa: PLC0415
+
+            return uuid, fnmatch.translate, escape, self
+
+    modules: set[str] = set()
+    encode_code(functools.partial(Within().use, re.escape), modules=modules)
+    assert {"fnmatch", "re", "uuid"} <= modules
+
+    by_reference: set[str] = set()
+    encode_code(math.sqrt, modules=by_reference)
+    assert by_reference == {"math"}
+
+
+def test_call_of_an_executor_names_the_modules_of_its_function() -> None:
+    modules: set[str] = set()
+
+    encode_code(caller_of(fnmatch.translate, None), modules=modules)
+
+    assert "fnmatch" in modules
+
+
+def test_program_without_multiprocessing_pays_nothing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(managers, "may_be_there", bool)
+
+    assert pickled([1])[0] == [pickle.dumps([1], 5)]
+    assert loaded(capturing([1])).load()() == [1]

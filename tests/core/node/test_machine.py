@@ -319,6 +319,18 @@ def test_modules_of_the_app_are_asked_for_once_and_before_the_jobs_that_need_the
     assert not any(isinstance(effect, FetchInput) for effect in (*meanwhile, *later))
 
 
+def test_modules_that_workers_import_are_not_looked_at_for_each_run() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)], [with_modules(0, 8)])), 1.0)
+    node.handle(InputFetched(RUN, 8, 0, is_importable=True), 1.0)
+
+    soon = node.handle(said(assign([job(0)], [with_modules(0, 8)], run=RunId(9))), 1.05)
+    later = node.handle(said(assign([job(1, number=1)], [with_modules(1, 9)], run=RunId(9))), 1.2)
+
+    assert not any(isinstance(effect, FetchInput) for effect in soon)
+    assert [effect.index for effect in later if isinstance(effect, FetchInput)] == [9]
+
+
 def test_job_waits_for_directory_and_modules() -> None:
     node = started_node()
     both = replace(with_modules(0, 9), environment=in_directory(0, 8).environment)
