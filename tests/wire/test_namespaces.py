@@ -22,6 +22,13 @@ model = None
 seen = []
 MISSING = object()
 
+import threading, weakref
+lock, again, local, known = threading.Lock(), threading.RLock(), threading.local(), weakref.WeakValueDictionary()
+def locked():
+    with lock, again:
+        local.x = 1
+        return local.x, dict(known)
+
 class Marker:
     def __init__(self, name): self.name = name
 
@@ -192,6 +199,7 @@ def test_mutated_list_of_the_app_replaces_the_workers(
         ("is_origin", (), True),
         ("is_circle", (), True),
         ("root", (9,), 3),
+        ("locked", (), (1, {})),
         ("recurse", (5,), 5),
         ("fib", (30,), 832040),
         ("shows", (1,), "int"),

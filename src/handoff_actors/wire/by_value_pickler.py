@@ -20,6 +20,7 @@ from handoff_actors.errors import VersionMismatch
 from handoff_actors.wire import managers
 from handoff_actors.wire.codes import names_in
 from handoff_actors.wire.drafts import Draft, circles, keep_draft, kept_draft
+from handoff_actors.wire.fresh_objects import FRESH_REDUCERS
 from handoff_actors.wire.functools_objects import (
     LruCacheWrapper,
     is_single_dispatch,
@@ -152,7 +153,7 @@ class GlobalsEncoder:
             pickler: ByValuePickler = _GroupPickler(Pieces(pieces), self, names)
         else:
             # Faster, as it is not asked about every part.
-            pickler = ByValuePickler(Pieces(pieces), None, self, inline=names)
+            pickler = ByValuePickler(Pieces(pieces), None, self, FRESH_REDUCERS, inline=names)
         pickler.dump(tuple(map(self._value, names)))
         return Draft(names, pickler.referred, pickler.needs, pickler.lacks, pickler.modules, b"".join(pieces))
 
@@ -389,7 +390,7 @@ class _GroupPickler(ByValuePickler):
     """Pickles globals; others that they refer to are only named."""
 
     def __init__(self, pieces: Pieces, encoder: GlobalsEncoder, names: tuple[GlobalName, ...]) -> None:
-        super().__init__(pieces, None, encoder, inline=names)
+        super().__init__(pieces, None, encoder, FRESH_REDUCERS, inline=names)
 
     def persistent_id(self, part: object) -> GlobalName | None:
         """See pickle.Pickler."""

@@ -7,8 +7,6 @@ instead. So one name that can't be pickled spoils no other, and identity is kept
 import importlib
 import pickle
 import sys
-import threading
-import weakref
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
@@ -30,6 +28,7 @@ from handoff_actors.errors import SerializationError
 from handoff_actors.text import str_of, type_name_of
 from handoff_actors.wire.by_value_pickler import PROTOCOL, Piece, reduce_code, reduce_memoryview
 from handoff_actors.wire.codes import codes_of, names_in
+from handoff_actors.wire.fresh_objects import FRESH_REDUCERS
 from handoff_actors.wire.functools_objects import (
     LruCacheWrapper,
     is_single_dispatch,
@@ -339,19 +338,7 @@ def _reduce_type_variable(variable: TypeVar) -> tuple[Any, ...]:
     return _make_typevar, _decompose_typevar(variable)
 
 
-def _reduce_to_empty(value: Any) -> tuple[Any, ...]:
-    return type(value), ()
-
-
-def _reduce_lock(_: Any) -> tuple[Any, ...]:
-    return threading.Lock, ()
-
-
-def _reduce_rlock(_: Any) -> tuple[Any, ...]:
-    return threading.RLock, ()
-
-
-#: Beside those of cloudpickle: a module that is imported makes such objects anew.
+#: Beside those of cloudpickle.
 _REDUCERS: Final[Mapping[type, Callable[[Any], Any]]] = {
     CodeType: reduce_code,
     memoryview: reduce_memoryview,
@@ -361,9 +348,5 @@ _REDUCERS: Final[Mapping[type, Callable[[Any], Any]]] = {
     cached_property: reduce_cached_property,
     NewType: _reduce_new_type,
     TypeVar: _reduce_type_variable,
-    type(threading.Lock()): _reduce_lock,
-    type(threading.RLock()): _reduce_rlock,
-    threading.local: _reduce_to_empty,
-    weakref.WeakKeyDictionary: _reduce_to_empty,
-    weakref.WeakValueDictionary: _reduce_to_empty,
+    **FRESH_REDUCERS,
 }

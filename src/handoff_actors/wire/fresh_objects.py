@@ -1,0 +1,31 @@
+"""Globals that a module makes anew wherever it is imported, and that can't be pickled: locks, and what is tied to a thread.
+
+Where a module travels by value, each process gets one of its own, as it would by an import.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+
+def _reduce_lock(_: Any) -> tuple[Any, ...]:
+    return threading.Lock, ()
+
+
+def _reduce_rlock(_: Any) -> tuple[Any, ...]:
+    return threading.RLock, ()
+
+
+def _reduce_to_empty(value: Any) -> tuple[Any, ...]:
+    return type(value), ()
+
+
+#: By type: a function that stands in for `__reduce__` of such a global.
+FRESH_REDUCERS: Final[Mapping[type, Callable[[Any], Any]]] = {
+    type(threading.Lock()): _reduce_lock,
+    type(threading.RLock()): _reduce_rlock,
+    threading.local: _reduce_to_empty,
+    weakref.WeakKeyDictionary: _reduce_to_empty,
+    weakref.WeakValueDictionary: _reduce_to_empty,
+}
