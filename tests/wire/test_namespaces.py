@@ -1,5 +1,6 @@
 """Code by value finds its globals in namespaces that it shares with other code of its session."""
 
+import functools
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -93,6 +94,13 @@ class Cached:
     @show.register
     def _(self, x: int): return "int"
 def cached(): return Cached().value, Cached().times(2), Cached().show(1), Cached().show("")
+def collect_in(acc, seen=[], *, counts={"n": 0}):
+    acc.append(1); seen.append(1); counts["n"] += 1
+    return len(acc), len(seen), counts["n"]
+class Collector:
+    def collect(self, seen=[]):
+        seen.append(1)
+        return len(seen), super().__init__()
 class Child(Point):
     def scaled(self): return super().scaled()
 def child(x): return Child(x).scaled().x
@@ -377,3 +385,17 @@ def test_groups_may_arrive_in_any_order(main: types.ModuleType) -> None:
         enter_own(main)
 
     assert arrived.value(MAIN, "child")(2) == 10
+
+
+@pytest.mark.parametrize("name", ["collect_in", "partial", "method"])
+def test_defaults_are_as_encoded_however_the_function_is_called(
+    main: types.ModuleType, worker: Callable[..., Any], name: str
+) -> None:
+    codes: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+        "collect_in": (main.collect_in, ([],)),
+        "partial": (functools.partial(functools.partial(main.collect_in), []), ()),
+        "method": (main.Collector().collect, ()),
+    }
+    code, args = codes[name]
+
+    assert len({worker(code, *args) for _ in range(3)}) == 1

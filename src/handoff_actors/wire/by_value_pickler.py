@@ -9,7 +9,7 @@ import copyreg
 import pickle
 import sys
 from collections.abc import Callable, Collection, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
@@ -485,8 +485,10 @@ def _bound(code: Any, encoder: GlobalsEncoder) -> set[GlobalName]:
 
 def _own(code: Any) -> object:
     """Give the function that has to be pickled itself, as it captures something; None for one that any call can share."""
-    if type(code) is FunctionType and (
-        code.__closure__ or code.__defaults__ or code.__kwdefaults__ or vars(code)
-    ):
-        return code
-    return None
+    inner: Any = code
+    while type(inner) is partial or type(inner) is MethodType:
+        inner = getattr(inner, "func" if type(inner) is partial else "__func__")
+    captures_something = type(inner) is FunctionType and (
+        inner.__closure__ or inner.__defaults__ or inner.__kwdefaults__ or vars(inner)
+    )
+    return inner if captures_something else None
