@@ -7,10 +7,10 @@ import pytest
 import zmq
 
 from handoff_actors.ids import RunId
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
 from handoff_actors.wire.codec import encode
-from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.jobs import Job, Template
 from handoff_actors.wire.messages.members import Hello

@@ -18,10 +18,10 @@ from msgspec.structs import replace
 import handoff_actors as handoff
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import RunId
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
 from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, PIECE_BYTES, decode, encode, join
-from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.jobs import Job, Ref, Template, Ticket

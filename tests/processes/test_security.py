@@ -12,10 +12,10 @@ import zmq
 
 import handoff_actors as handoff
 from handoff_actors.ids import RunId
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.wire.codec import encode
-from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.jobs import Job, Template
 from handoff_actors.wire.messages.members import Hello

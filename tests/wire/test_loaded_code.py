@@ -22,8 +22,8 @@ import pytest
 
 from handoff_actors.errors import SerializationError
 from handoff_actors.integrations.calls import caller_of
-from handoff_actors.wire import managers
-from handoff_actors.wire.captures import Captures
+from handoff_actors.wire.code import managers
+from handoff_actors.wire.code.captures import Captures
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.payload import encode_code
 from handoff_actors.wire.pickling import pickled

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from handoff_actors.errors import SerializationError
-from handoff_actors.wire import by_value_pickler, pickling
+from handoff_actors.wire import pickling
+from handoff_actors.wire.code import by_value_pickler
 from handoff_actors.wire.payload import Sealed, decode, encode, encode_code, load_code
 from handoff_actors.wire.pickling import BULKY_NBYTES, has_code, pickled
 

@@ -3,8 +3,8 @@
 from typing import Protocol
 
 from handoff_actors.errors import AuthenticationError, ConnectionFailed, VersionMismatch
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, Link, Network
-from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.members import Advert, Hello, Refused, Welcome

@@ -15,7 +15,7 @@ import numpy as np
 from joblib._memmapping_reducer import _get_backing_memmap, _reduce_memmap_backed
 from numpy.typing import NDArray
 
-from handoff_actors.wire.by_value_pickler import PROTOCOL
+from handoff_actors.wire.code.by_value_pickler import PROTOCOL
 from handoff_actors.wire.pickling import pickled
 
 Array = NDArray[Any]

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar
 
 from handoff_actors.errors import SerializationError
 from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.wire.code.namespaces import current
 from handoff_actors.wire.exceptions import encode_exception
 from handoff_actors.wire.loaded_code import LoadedCode
-from handoff_actors.wire.namespaces import current
 from handoff_actors.wire.payload import Sealed, encode_code
 from handoff_actors.workers.child.loading import refusal_behind
 
@@ -70,7 +70,7 @@ class Initializer:
 class SealedCall:
     """A user's function, as workers get it."""
 
-    #: See wire.captures: `open` gives each call what the function captures.
+    #: See wire.code.captures: `open` gives each call what the function captures.
     _keeps_captures_pristine = True
 
     def __init__(
@@ -84,7 +84,7 @@ class SealedCall:
 
     @property
     def code_modules(self) -> set[str]:
-        """See wire.by_value_pickler: modules that the function may import, which its bytes don't show."""
+        """See wire.code.by_value_pickler: modules that the function may import, which its bytes don't show."""
         return set(self._modules)
 
     def open(self) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.integrations.metrics_server import MetricsServer
-from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.wire.versions import VERSION
 
 try:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError
-from handoff_actors.wire.codes import names_in
+from handoff_actors.wire.code.inspection import names_in
 from handoff_actors.wire.payload import encode
 
 DIGEST_BYTES: Final = 16

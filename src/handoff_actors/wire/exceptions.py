@@ -15,7 +15,7 @@ from handoff_actors.text import (
     str_of,
     type_name_of,
 )
-from handoff_actors.wire.by_value_pickler import PROTOCOL
+from handoff_actors.wire.code.by_value_pickler import PROTOCOL
 from handoff_actors.wire.payload import decode, encode
 
 #: Bytes of an exception that is sent as it is; of a larger one only the text is sent.

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from handoff_actors.wire.captures import Captures
-from handoff_actors.wire.namespaces import Group, Namespaces, current
+from handoff_actors.wire.code.captures import Captures
+from handoff_actors.wire.code.namespaces import Group, Namespaces, current
 from handoff_actors.wire.payload import bring_globals, load_code, load_main, split_code
 
 
@@ -12,7 +12,7 @@ class LoadedCode:
     """A function, loaded when it is first needed, so that a failure to load is its caller's.
 
     Code by value is unpickled again for each call if it captures anything that a call can change: a list, a counter, a
-    generator of random numbers. Globals are not captured; see `wire.namespaces`.
+    generator of random numbers. Globals are not captured; see `wire.code.namespaces`.
     """
 
     __slots__ = (

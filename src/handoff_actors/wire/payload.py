@@ -31,17 +31,17 @@ from typing import Any, Final, Self
 from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.text import repr_of, str_of, type_name_of
-from handoff_actors.wire.by_value import is_sent_by_value
-from handoff_actors.wire.by_value_pickler import MAINS, Piece, pickled_code
-from handoff_actors.wire.managers import advice_on
-from handoff_actors.wire.namespaces import Group, current, decoded_groups, encoded_groups
+from handoff_actors.wire.code.by_value import is_sent_by_value
+from handoff_actors.wire.code.by_value_pickler import MAINS, Piece, pickled_code
+from handoff_actors.wire.code.managers import advice_on
+from handoff_actors.wire.code.namespaces import Group, current, decoded_groups, encoded_groups
+from handoff_actors.wire.code.sources import sent_digest
 from handoff_actors.wire.pickling import (
     PositionOf,
     pickled,
     pickled_without,
     unpickled,
 )
-from handoff_actors.wire.sources import sent_digest
 
 _PICKLE: Final = pickle.PROTO[0]
 _MAGIC: Final = b"HB"

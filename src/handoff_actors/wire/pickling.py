@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import cloudpickle
 
-from handoff_actors.wire import managers
-from handoff_actors.wire.by_value_pickler import (
+from handoff_actors.wire.code import managers
+from handoff_actors.wire.code.by_value_pickler import (
     PROTOCOL,
     ByValuePickler,
     GlobalsEncoder,

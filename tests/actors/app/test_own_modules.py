@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from handoff_actors.actors.app.own_modules import LoadedModules
-from handoff_actors.wire.sources import digest_of_source
+from handoff_actors.wire.code.sources import digest_of_source
 
 Write = Callable[[str, str], ModuleType]
 

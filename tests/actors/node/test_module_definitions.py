@@ -8,8 +8,8 @@ import pytest
 from handoff_actors.actors.node import module_definitions
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.ids import RunId
+from handoff_actors.wire.code.sources import digest_of_source
 from handoff_actors.wire.messages.jobs import OwnModules, Ref
-from handoff_actors.wire.sources import digest_of_source
 
 
 def modules_with(key: bytes, **sources: bytes) -> OwnModules:

@@ -21,9 +21,9 @@ from handoff_actors.errors import SerializationError
 from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.text import repr_of
-from handoff_actors.wire.by_value import is_any_sent_by_value, is_sent_by_value, sent_by_value
-from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.wire.code.by_value import is_any_sent_by_value, is_sent_by_value, sent_by_value
 from handoff_actors.wire.messages.jobs import Assembled, OwnModules, Ref, Template, TemplateEnvironment
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
 from handoff_actors.wire.pickling import PositionOf, has_code

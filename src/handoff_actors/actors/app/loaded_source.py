@@ -9,9 +9,9 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-from handoff_actors.wire.codes import codes_of
-from handoff_actors.wire.functools_objects import LruCacheWrapper
-from handoff_actors.wire.sources import digest_of_source, sent_digest, source_of
+from handoff_actors.wire.code.functools_objects import LruCacheWrapper
+from handoff_actors.wire.code.inspection import codes_of
+from handoff_actors.wire.code.sources import digest_of_source, sent_digest, source_of
 
 #: A file that was written before has not been edited since it was imported here.
 _STARTED_NS: Final = time.time_ns()

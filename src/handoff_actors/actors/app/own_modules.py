@@ -19,8 +19,8 @@ from msgspec import Struct
 
 from handoff_actors.actors.app.loaded_source import LoadedSource, home_of
 from handoff_actors.lru import LruCache
-from handoff_actors.wire.codes import codes_of
-from handoff_actors.wire.sources import digest_of_source, is_own, sent_digest
+from handoff_actors.wire.code.inspection import codes_of
+from handoff_actors.wire.code.sources import digest_of_source, is_own, sent_digest
 
 #: Objects of these types have no state that code by value could need; definitions come along in any case.
 _STATELESS: Final = (type(None), bool, int, float, complex, str, bytes, FunctionType, type, ModuleType)
@@ -54,7 +54,7 @@ class ModuleSet(Struct, frozen=True):
         known = _definitions.get(self.key)
         if known is None:
             # Few apps need it.
-            from handoff_actors.wire.definitions import encode_definitions  # noqa: PLC0415
+            from handoff_actors.wire.code.definitions import encode_definitions  # noqa: PLC0415
 
             known = encode_definitions(
                 (sys.modules[name] for name in self.sources if name in sys.modules), self.used

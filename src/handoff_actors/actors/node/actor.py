@@ -61,9 +61,9 @@ from handoff_actors.core.node.validation import Introductions, check_message
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
 from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
-from handoff_actors.wire.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket, Traces

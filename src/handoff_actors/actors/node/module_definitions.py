@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from handoff_actors.ids import RunId
 from handoff_actors.lru import LruCache
+from handoff_actors.wire.code.sources import digest_of_source, find_spec, source_of
 from handoff_actors.wire.messages.jobs import OwnModules
-from handoff_actors.wire.sources import digest_of_source, find_spec, source_of
 
 log = logging.getLogger(__name__)
 

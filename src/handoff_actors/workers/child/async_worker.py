@@ -17,7 +17,7 @@ from handoff_actors.errors import SerializationError
 from handoff_actors.ids import RunId
 from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.text import encodable, shortened
-from handoff_actors.wire.namespaces import enter
+from handoff_actors.wire.code.namespaces import enter
 from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
 from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext

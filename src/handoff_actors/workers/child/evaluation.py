@@ -5,8 +5,8 @@ from typing import Any, assert_never
 
 from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError, UnguardedStart
 from handoff_actors.text import MOST_OF_REASON, encodable, shortened
+from handoff_actors.wire.code.namespaces import enter
 from handoff_actors.wire.exceptions import describe_exception, encode_exception
-from handoff_actors.wire.namespaces import enter
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
 from handoff_actors.workers.child.loading import refusal_behind

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from handoff_actors.store.linux import signal_when_parent_ends
-from handoff_actors.wire.managers import adopt_keys
+from handoff_actors.wire.code.managers import adopt_keys
 from handoff_actors.workers.child.interrupts import heed_ignored_signals
 from handoff_actors.workers.child.process_pools import support_process_pools
 from handoff_actors.workers.child.store import WorkerStore

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Final
 
 from handoff_actors.errors import SerializationError, VersionMismatch
-from handoff_actors.wire.namespaces import Namespaces
+from handoff_actors.wire.code.namespaces import Namespaces
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE
 
 #: Compiled code that was saved this soon after its source may be of an earlier text: only seconds and sizes are compared.
@@ -100,7 +100,7 @@ class ModulesInUse:
 
     def _load(self, modules: JobModules, definitions: bytes) -> None:
         # Few workers need it.
-        from handoff_actors.wire.sent_modules import load_definitions  # noqa: PLC0415
+        from handoff_actors.wire.code.sent_modules import load_definitions  # noqa: PLC0415
 
         # What functions of one session refer to is the same for all of them.
         known = modules.namespaces.sent_modules
@@ -150,7 +150,7 @@ class Imports:
         if type(spec.loader) is not SourceFileLoader or spec.origin is None:
             return
         # Few workers need it.
-        from handoff_actors.wire.sources import digest_of_source, is_own_spec, source_of  # noqa: PLC0415
+        from handoff_actors.wire.code.sources import digest_of_source, is_own_spec, source_of  # noqa: PLC0415
 
         if not is_own_spec(spec):
             return

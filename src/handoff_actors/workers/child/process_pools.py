@@ -87,20 +87,20 @@ class _SentModules:
 
 
 def _modules_to_send() -> _SentModules | None:
-    sent_modules = sys.modules.get("handoff_actors.wire.sent_modules")
+    sent_modules = sys.modules.get("handoff_actors.wire.code.sent_modules")
     if sent_modules is None:
         return None
     modules = [module for module in list(sys.modules.values()) if type(module) is sent_modules.SentModule]
     if not modules:
         return None
-    from handoff_actors.wire.definitions import encode_definitions  # noqa: PLC0415 - see below
+    from handoff_actors.wire.code.definitions import encode_definitions  # noqa: PLC0415 - see below
 
     digests = {module.__name__: module.__spec__ and module.__spec__.loader_state for module in modules}
     return _SentModules(encode_definitions(modules), digests)
 
 
 def _have_modules(definitions: bytes, digests: dict[str, object]) -> None:
-    from handoff_actors.wire.sent_modules import load_definitions  # noqa: PLC0415 - see below
+    from handoff_actors.wire.code.sent_modules import load_definitions  # noqa: PLC0415 - see below
 
     # For children of this process.
     support_process_pools()
@@ -113,8 +113,8 @@ def _have_modules(definitions: bytes, digests: dict[str, object]) -> None:
 def _reducer_override(_pickler: object, part: Any) -> Any:
     """See pickle.Pickler."""
     # Programs without process pools need none of this.
-    from handoff_actors.wire.by_value_pickler import is_found_by_name  # noqa: PLC0415
-    from handoff_actors.wire.functools_objects import LruCacheWrapper  # noqa: PLC0415
+    from handoff_actors.wire.code.by_value_pickler import is_found_by_name  # noqa: PLC0415
+    from handoff_actors.wire.code.functools_objects import LruCacheWrapper  # noqa: PLC0415
     from handoff_actors.wire.payload import encode  # noqa: PLC0415
 
     kind = type(part)

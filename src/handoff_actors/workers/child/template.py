@@ -7,8 +7,8 @@ from weakref import WeakValueDictionary
 
 from handoff_actors.lru import LruCache
 from handoff_actors.moving_average import UNKNOWN
+from handoff_actors.wire.code.namespaces import Namespaces
 from handoff_actors.wire.loaded_code import LoadedCode
-from handoff_actors.wire.namespaces import Namespaces
 from handoff_actors.workers.child.environments import JobEnvironment
 from handoff_actors.workers.child.loading import load
 from handoff_actors.workers.child.own_modules import JobModules

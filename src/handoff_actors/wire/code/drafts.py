@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-from handoff_actors.wire.namespaces import GlobalName, Group
-from handoff_actors.wire.unchanged import Fingerprint, is_same
+from handoff_actors.wire.code.namespaces import GlobalName, Group
+from handoff_actors.wire.code.unchanged import Fingerprint, is_same
 
 _MOST_KEPT: Final = 1000
 _MOST_KEPT_NBYTES: Final = 64 * 1024

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from handoff_actors.wire.functools_objects import LruCacheWrapper
+from handoff_actors.wire.code.functools_objects import LruCacheWrapper
 
 #: Wrappers around wrappers; a circle of them ends here.
 _MOST_WRAPPED: Final = 64

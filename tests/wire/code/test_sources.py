@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import handoff_actors
-from handoff_actors.wire.sources import digest_of_source, find_spec, is_own, sent_digest, source_of
+from handoff_actors.wire.code.sources import digest_of_source, find_spec, is_own, sent_digest, source_of
 from tests import daemons
 
 

@@ -3,7 +3,7 @@ import json.decoder
 
 import cloudpickle
 
-from handoff_actors.wire.by_value import is_any_sent_by_value, sent_by_value
+from handoff_actors.wire.code.by_value import is_any_sent_by_value, sent_by_value
 from handoff_actors.wire.payload import encode_code
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handoff_actors.errors import SerializationError
-from handoff_actors.wire import managers
+from handoff_actors.wire.code import managers
 from handoff_actors.wire.payload import decode, encode, encode_code, load_code
 
 

@@ -1,6 +1,6 @@
 """Pickling of functions and classes by value, with the globals that they come to use beside them.
 
-A function in a pickle names its namespace, see `wire.namespaces`; a class or function that is a global of a module which
+A function in a pickle names its namespace, see `wire.code.namespaces`; a class or function that is a global of a module which
 travels by value is itself only named. So a pickle is made in two steps: the value, and then one group for each global that
 it needs, until no group needs another one. Globals whose values refer to one another in a circle make up one group.
 """
@@ -17,19 +17,19 @@ import cloudpickle
 from cloudpickle.cloudpickle import _dynamic_class_reduce, _extract_code_globals
 
 from handoff_actors.errors import VersionMismatch
-from handoff_actors.wire import managers
-from handoff_actors.wire.codes import names_in
-from handoff_actors.wire.drafts import Draft, circles, keep_draft, kept_draft
-from handoff_actors.wire.fresh_objects import FRESH_REDUCERS
-from handoff_actors.wire.functools_objects import (
+from handoff_actors.interpreter import PYTHON
+from handoff_actors.wire.code import managers
+from handoff_actors.wire.code.drafts import Draft, circles, keep_draft, kept_draft
+from handoff_actors.wire.code.fresh_objects import FRESH_REDUCERS
+from handoff_actors.wire.code.functools_objects import (
     LruCacheWrapper,
     is_single_dispatch,
     reduce_cached_property,
     reduce_lru_cache,
     reduce_single_dispatch,
 )
-from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.namespaces import (
+from handoff_actors.wire.code.inspection import names_in
+from handoff_actors.wire.code.namespaces import (
     MAIN,
     GlobalName,
     Group,
@@ -40,7 +40,7 @@ from handoff_actors.wire.namespaces import (
     globals_of,
     module_of,
 )
-from handoff_actors.wire.unchanged import fingerprint_of
+from handoff_actors.wire.code.unchanged import fingerprint_of
 
 PROTOCOL: Final = 5
 #: Names of the module that a program was started as: multiprocessing's children have it under the second one.

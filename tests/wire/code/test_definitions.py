@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from handoff_actors.errors import SerializationError, VersionMismatch
-from handoff_actors.wire import definitions, namespaces as namespaces_module, sent_modules
-from handoff_actors.wire.definitions import encode_definitions
+from handoff_actors.wire.code import definitions, namespaces as namespaces_module, sent_modules
+from handoff_actors.wire.code.definitions import encode_definitions
+from handoff_actors.wire.code.namespaces import Namespaces
+from handoff_actors.wire.code.sent_modules import load_definitions
 from handoff_actors.wire.loaded_code import LoadedCode
-from handoff_actors.wire.namespaces import Namespaces
 from handoff_actors.wire.payload import encode_code
-from handoff_actors.wire.sent_modules import load_definitions
 
 Sent = Callable[..., Any]
 #: Names that tests use as code by value would.

@@ -18,7 +18,7 @@ from types import (
 )
 from typing import Any, Final
 
-from handoff_actors.wire.functools_objects import LruCacheWrapper
+from handoff_actors.wire.code.functools_objects import LruCacheWrapper
 
 _IMMUTABLE: Final = frozenset(
     {

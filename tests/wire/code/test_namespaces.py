@@ -10,9 +10,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import cloudpickle
 import pytest
 
-from handoff_actors.wire import namespaces
+from handoff_actors.wire.code import namespaces
+from handoff_actors.wire.code.namespaces import MAIN, Namespaces, OwnNamespaces, current, enter
 from handoff_actors.wire.loaded_code import LoadedCode
-from handoff_actors.wire.namespaces import MAIN, Namespaces, OwnNamespaces, current, enter
 from handoff_actors.wire.payload import decode, encode, encode_code, load_code, split_code
 
 SOURCE = """

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from handoff_actors.wire import drafts
+from handoff_actors.wire.code import drafts
+from handoff_actors.wire.code.unchanged import fingerprint_of, is_same
 from handoff_actors.wire.payload import encode_code
-from handoff_actors.wire.unchanged import fingerprint_of, is_same
 
 
 def function(value: int, factor: int = 2, *, offset: int = 0) -> int:

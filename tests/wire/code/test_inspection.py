@@ -2,7 +2,7 @@
 
 import functools
 
-from handoff_actors.wire.codes import codes_of, names_in
+from handoff_actors.wire.code.inspection import codes_of, names_in
 
 
 def plain(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Modules that have come as definitions, see `wire.definitions`: a name in them is loaded when it is first looked up.
+"""Modules that have come as definitions, see `wire.code.definitions`: a name in them is loaded when it is first looked up.
 
 With a name come the globals that its functions use, and so on; what a process lacks for other names does not matter. The
 functions of a module share its namespace, as after an import, but no module's own code runs.
@@ -16,9 +16,9 @@ from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from handoff_actors.errors import SerializationError, VersionMismatch
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.text import str_of, type_name_of
-from handoff_actors.wire.codes import names_in
-from handoff_actors.wire.interpreter import PYTHON
+from handoff_actors.wire.code.inspection import names_in
 
 _NONE: Final[Mapping[str, ModuleType]] = {}
 

@@ -25,19 +25,19 @@ import cloudpickle
 from cloudpickle.cloudpickle import _decompose_typevar, _dynamic_class_reduce, _make_typevar
 
 from handoff_actors.errors import SerializationError
+from handoff_actors.interpreter import PYTHON
 from handoff_actors.text import str_of, type_name_of
-from handoff_actors.wire.by_value_pickler import PROTOCOL, Piece, reduce_code, reduce_memoryview
-from handoff_actors.wire.codes import codes_of, names_in
-from handoff_actors.wire.fresh_objects import FRESH_REDUCERS
-from handoff_actors.wire.functools_objects import (
+from handoff_actors.wire.code.by_value_pickler import PROTOCOL, Piece, reduce_code, reduce_memoryview
+from handoff_actors.wire.code.fresh_objects import FRESH_REDUCERS
+from handoff_actors.wire.code.functools_objects import (
     LruCacheWrapper,
     is_single_dispatch,
     reduce_cached_property,
     reduce_lru_cache,
     reduce_single_dispatch,
 )
-from handoff_actors.wire.interpreter import PYTHON
-from handoff_actors.wire.sent_modules import (
+from handoff_actors.wire.code.inspection import codes_of, names_in
+from handoff_actors.wire.code.sent_modules import (
     Content,
     NameEntry,
     Place,
@@ -48,7 +48,7 @@ from handoff_actors.wire.sent_modules import (
     define,
     make_function,
 )
-from handoff_actors.wire.sources import is_own
+from handoff_actors.wire.code.sources import is_own
 
 #: Bytes of all definitions of one set of modules.
 MOST_NBYTES: Final = 64 * 2**20
