@@ -16,6 +16,7 @@ process, such as the app when a result comes home, names are looked up in the pr
 
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from types import ModuleType
@@ -79,6 +80,8 @@ class Namespaces:
         self._groups: dict[GlobalName, Group] = {}
         #: Values as they were decoded; the modules may have others by now.
         self._values: dict[GlobalName, Any] = {}
+        #: Values may be decoded in any thread.
+        self._lock = threading.RLock()
         #: Groups that are being decoded.
         self._pending: dict[GlobalName, Group] = {}
         #: Changes with every group that is decoded.
@@ -118,15 +121,16 @@ class Namespaces:
 
         Returns the groups as they are known here, which share the memory of equal ones.
         """
-        due = {name: group for group in groups if self._is_due(group) for name in group.names}
-        self._pending.update(due)
-        try:
-            for name, group in due.items():
-                if name in self._pending:
-                    self._decode(group)
-        finally:
-            for name in due:
-                self._pending.pop(name, None)
+        with self._lock:
+            due = {name: group for group in groups if self._is_due(group) for name in group.names}
+            self._pending.update(due)
+            try:
+                for name, group in due.items():
+                    if name in self._pending:
+                        self._decode(group)
+            finally:
+                for name in due:
+                    self._pending.pop(name, None)
         return [self._groups.get(group.names[0], group) for group in groups]
 
     def value(self, module: str, name: str) -> Any:
