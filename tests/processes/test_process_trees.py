@@ -1,12 +1,16 @@
 """Functions with a time limit, and nodes that functions have started, leave no process and no file."""
 
 import asyncio
+import multiprocessing
 import os
 import secrets
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -79,3 +83,29 @@ async def test_cancelled_function_takes_the_node_along_that_it_has_started(
     for process in (worker, *started):
         assert_ended(process)
     assert list(directory.iterdir()) == []
+
+
+def leave_semaphores(path: str) -> None:
+    """Hold what multiprocessing has in shared memory, until the worker is killed."""
+    context = multiprocessing.get_context("spawn")
+    held: list[Any] = [context.Lock(), context.Semaphore(2)]
+    tracker: Any = sys.modules["multiprocessing.resource_tracker"]
+    names = [f"sem.{one._semlock.name.removeprefix('/')}" for one in held]
+    Path(path).write_text(f"{tracker._resource_tracker._pid} {' '.join(names)}", encoding="utf-8")
+    time.sleep(600)
+
+
+async def test_killed_function_leaves_no_semaphores(app: App, tmp_path: Path) -> None:
+    with pytest.raises(handoff.FunctionFailed):
+        await app.run(single(leave_semaphores, str(tmp_path / "held"), timeout=1.5, max_retries=0))
+
+    tracker, *held = (tmp_path / "held").read_text(encoding="utf-8").split()
+    # It removes them when it sees the end of the worker.
+    with suppress(psutil.NoSuchProcess):
+        await asyncio.to_thread(psutil.Process(int(tracker)).wait, 10)
+    assert held
+    assert shared_memory_of(held) == []
+
+
+def shared_memory_of(names: list[str]) -> list[str]:
+    return [name for name in names if Path("/dev/shm", name).exists()]

@@ -59,7 +59,7 @@ def tag_of(pid: int) -> int:
 
 
 def is_zygote(tag: int) -> bool:
-    """True if a process with this tag is a zygote, which ends by itself all that comes from it."""
+    """True if a process with this tag ends by itself: a zygote with all that comes from it, or a tracker of multiprocessing."""
     return tag >> (_WORKER_BITS + _TREE_BITS - 1) == 1 and tag_of_worker(tag >> _WORKER_BITS, 0) == tag
 
 

@@ -5,15 +5,19 @@ Here multiprocessing's pickler is told to pickle functions and classes as the ap
 are told not to look for a main module. Both happen when a function first imports multiprocessing, as few do.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.machinery import ModuleSpec, PathFinder
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, Final
+
+from handoff_actors.workers.process_trees import new_tree, set_tag, tag_of_worker
 
 _REDUCTION: Final = "multiprocessing.reduction"
 _SPAWN: Final = "multiprocessing.spawn"
+_TRACKER: Final = "multiprocessing.resource_tracker"
 _MAIN_MODULE: Final = ("init_main_from_name", "init_main_from_path")
 
 
@@ -70,9 +74,26 @@ def _prepare_spawn(spawn: ModuleType) -> None:
     vars(spawn)["get_preparation_data"] = without_main_module
 
 
+def _prepare_tracker(tracker: ModuleType) -> None:
+    """Let multiprocessing's tracker outlive the worker: it removes from shared memory what a worker leaves that is killed."""
+    util = vars(tracker)["util"]
+    spawn: Callable[..., int] = util.spawnv_passfds
+
+    def spawn_apart(path: object, args: Sequence[object], descriptors: object) -> int:
+        # It ends by itself once no process of the worker has its pipe any more.
+        *options, program = args
+        apart = f"import os; os.setsid(); {os.fsdecode(program)}"  # type: ignore[arg-type]
+        pid = spawn(path, [*options, apart], descriptors)
+        set_tag(pid, tag_of_worker(new_tree(), 0))
+        return pid
+
+    vars(tracker)["util"] = SimpleNamespace(**vars(util) | {"spawnv_passfds": spawn_apart})
+
+
 _PREPARATIONS: Final[dict[str, Callable[[ModuleType], None]]] = {
     _REDUCTION: _prepare_reduction,
     _SPAWN: _prepare_spawn,
+    _TRACKER: _prepare_tracker,
 }
 
 
