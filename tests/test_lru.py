@@ -97,3 +97,10 @@ def test_it_keeps_what_a_list_in_the_order_of_use_would(uses: list[tuple[bool, s
             model.sort(key=lambda each: each is entry)
 
     assert kept(cache, "abcdef") == "".join(sorted(key for key, _ in model))
+
+
+def test_putting_tells_how_many_bytes_made_room() -> None:
+    cache: LruCache[str, int] = LruCache(2, 100)
+
+    assert (cache.put("a", 1, 60), cache.put("b", 2, 30), cache.put("c", 3, 50)) == (0, 0, 60)
+    assert cache.put("d", 4, 200) == 280

@@ -37,14 +37,17 @@ class LruCache(Generic[_Key, _Value]):
         entry = self._entries.get(key)
         return None if entry is None else entry[0]
 
-    def put(self, key: _Key, value: _Value, nbytes: int = 0) -> None:
-        """Keep an entry, and count that as use.
+    def put(self, key: _Key, value: _Value, nbytes: int = 0) -> int:
+        """Keep an entry, and count that as use. Returns the number of bytes of the entries that made room.
 
-        The entries that have not been used for longest make room; one that is too large goes itself, after all others.
+        Those are the ones that have not been used for longest; one that is too large goes itself, after all others.
         """
         replaced = self._entries.pop(key, None)
         self._room -= nbytes if replaced is None else nbytes - replaced[1]
         self._entries[key] = value, nbytes
+        freed = 0
         while self._room < 0 or len(self._entries) > self._capacity:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self._room += freed
+            _, (_, gone) = self._entries.popitem(last=False)
+            self._room += gone
+            freed += gone
+        return freed

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import psutil
@@ -9,6 +11,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors.workers.protocol import CODES_KEPT_NBYTES
+from tests.daemons import Daemons
 from tests.processes import functions
 from tests.processes.app import App, single
 
@@ -74,6 +77,36 @@ async def test_workers_do_not_keep_all_that_functions_have_captured(app: App) ->
     assert [number for number, _ in answers] == numbers
     # The values that are kept, those on their way, and a worker's own memory; all values would be 240 MB.
     assert max(private for _, private in answers) < CODES_KEPT_NBYTES + 5 * CAPTURED_NBYTES
+
+
+SCRIPT = f"""
+import os, psutil, handoff_actors as handoff
+large = bytes([1]) * {CAPTURED_NBYTES}
+def measure():
+    memory = psutil.Process().memory_info()
+    return len(large), memory.rss - memory.shared
+dag = handoff.new()
+dag.call(measure, id="only")
+print(*handoff.run_sync(dag, progress=False).results["only"])
+"""
+
+
+def test_workers_do_not_keep_the_large_globals_of_apps_that_have_ended(daemons: Daemons) -> None:
+    node = daemons.start("--name", "n1", "--cpu", "1", "--workers", "1")
+    measured = []
+    for _ in range(14):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env=os.environ | {"HANDOFF_SEEDS": node.address},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        measured.append([int(number) for number in done.stdout.split()])
+
+    # The globals that are kept, those on their way, and a worker's own memory; all would be 280 MB.
+    assert all(count == CAPTURED_NBYTES for count, _ in measured)
+    assert max(private for _, private in measured) < CODES_KEPT_NBYTES + 7 * CAPTURED_NBYTES
 
 
 async def test_users_exception_carries_what_was_printed_and_peak_memory(app: App) -> None:

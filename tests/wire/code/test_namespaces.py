@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 
 from handoff_actors.wire.code import namespaces
-from handoff_actors.wire.code.namespaces import MAIN, Namespaces, OwnNamespaces, current, enter
+from handoff_actors.wire.code.namespaces import MAIN, Namespaces, OwnNamespaces, current, enter, leave
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.payload import decode, encode, encode_code, load_code, split_code
 
@@ -399,3 +399,30 @@ def test_defaults_are_as_encoded_however_the_function_is_called(
     code, args = codes[name]
 
     assert len({worker(code, *args) for _ in range(3)}) == 1
+
+
+def test_namespaces_that_are_left_are_not_kept(main: types.ModuleType) -> None:
+    left, other = Namespaces(), Namespaces()
+    enter(left)
+    try:
+        leave(other)
+        assert current() is left
+        leave(left)
+        assert current() is not left
+        assert sys.modules[MAIN] is current().module(MAIN)
+    finally:
+        enter_own(main)
+
+
+def test_size_of_what_was_decoded_is_known(main: types.ModuleType) -> None:
+    _, groups = split_code(encode_code(main.is_origin)[2])
+    arrived = Namespaces()
+    enter(arrived)
+    try:
+        arrived.bring(groups)
+        first = arrived.nbytes
+        arrived.bring(groups)
+    finally:
+        enter_own(main)
+
+    assert 0 < first == arrived.nbytes

@@ -86,6 +86,8 @@ class Namespaces:
         self._pending: dict[GlobalName, Group] = {}
         #: Changes with every group that is decoded.
         self.version = 0
+        #: Of the encodings of all groups that have been decoded.
+        self.nbytes = 0
         #: By executor: the outcome of its initializer, which has set globals here.
         self.initialized: dict[str, Any] = {}
         #: Modules of the app's own that have come as definitions.
@@ -158,8 +160,10 @@ class Namespaces:
     def _decode(self, group: Group) -> None:
         for name in group.names:
             self._pending.pop(name, None)
+        nbytes = 0 if group.encoded is None else len(group.encoded)
         values = group.values(self.value)
         self.version += 1
+        self.nbytes += nbytes
         for name, value in zip(group.names, values, strict=True):
             self._set(*name, value)
             self._values[name] = value
@@ -195,6 +199,12 @@ class _Current:
 def current() -> Namespaces:
     """Give the namespaces that code by value is decoded into, and encoded from, now."""
     return _Current.namespaces
+
+
+def leave(namespaces: Namespaces) -> None:
+    """Keep nothing of these namespaces here, if they are the current ones."""
+    if namespaces is _Current.namespaces:
+        enter(Namespaces())
 
 
 def enter(namespaces: Namespaces) -> None:

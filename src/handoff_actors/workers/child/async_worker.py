@@ -23,7 +23,7 @@ from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.child.own_modules import JobModules, ModulesInUse
+from handoff_actors.workers.child.own_modules import ModulesInUse
 from handoff_actors.workers.child.process_state import (
     CodeCaller,
     ProcessState,
@@ -176,9 +176,7 @@ class AsyncWorker:
         self._state.take_over_variables()
         task = self._loop.create_task(self._evaluate(key, templates, job))
         self._tasks[key] = task
-        task.add_done_callback(
-            partial(self._ended, key, templates[job[JOB_TEMPLATE]].modules, perf_counter())
-        )
+        task.add_done_callback(partial(self._ended, key, templates[job[JOB_TEMPLATE]], perf_counter()))
 
     async def _evaluate(self, key: JobKey, templates: dict[int, LoadedTemplate], job: JobRow) -> bytes | int:
         run, index, attempt = key
@@ -248,7 +246,7 @@ class AsyncWorker:
             self._spoil(key, damage_reason(self._state.damage))
 
     def _ended(
-        self, key: JobKey, modules: JobModules | None, started: float, task: asyncio.Task[bytes | int]
+        self, key: JobKey, template: LoadedTemplate, started: float, task: asyncio.Task[bytes | int]
     ) -> None:
         del self._tasks[key]
         seconds = perf_counter() - started
@@ -266,7 +264,7 @@ class AsyncWorker:
                 self._outbox.printed(key, dropped)
         # An exception is encoded below. Modules that can't be had are this job's failure already.
         with suppress(SerializationError):
-            self._modules.enter(modules)
+            self._modules.enter(template.modules)
         failed = self._failure(task)
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import ModuleType
@@ -26,18 +27,25 @@ _RACY_S: Final = 2.0
 class JobModules:
     """A set of modules that jobs refer to."""
 
-    __slots__ = ("definitions", "modules", "namespaces", "sources")
+    __slots__ = ("_namespaces", "definitions", "modules", "sources")
 
     def __init__(
         self, namespaces: Namespaces, sources: Mapping[str, bytes], definitions: bytes | None
     ) -> None:
-        #: Those of the session that the jobs belong to.
-        self.namespaces = namespaces
+        #: Those of the session that the jobs belong to, which keep them.
+        self._namespaces = weakref.ref(namespaces)
         self.sources = sources
         #: None: they can be imported.
         self.definitions = definitions
         #: Made of the definitions when they are first needed.
         self.modules: dict[str, ModuleType] = {}
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """See above. Raises AssertionError once no job of the session is left."""
+        namespaces = self._namespaces()
+        assert namespaces is not None, "a job keeps the namespaces of its session"
+        return namespaces
 
 
 class ModulesInUse:

@@ -1,5 +1,6 @@
 """Templates in a worker: code and settings that jobs of a run have in common."""
 
+import gc
 import os
 from collections.abc import Callable
 from typing import Any, Final
@@ -7,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from handoff_actors.lru import LruCache
 from handoff_actors.moving_average import UNKNOWN
-from handoff_actors.wire.code.namespaces import Namespaces
+from handoff_actors.wire.code.namespaces import Namespaces, leave
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.workers.child.environments import JobEnvironment
 from handoff_actors.workers.child.loading import load
@@ -23,6 +24,8 @@ from handoff_actors.workers.protocol import (
 
 #: How quickly the estimate follows when calls get faster.
 DECAY: Final = 0.2
+#: Garbage is collected after so many bytes of code and globals have gone: it may not be for long otherwise.
+_LITTER_NBYTES: Final = 16 * 2**20
 #: Sessions whose globals a worker keeps, besides those whose code it keeps.
 _SESSIONS_KEPT: Final = 16
 
@@ -81,7 +84,10 @@ class LoadedTemplates:
         self._codes: LruCache[bytes, CachedCode] = LruCache(CODES_KEPT, CODES_KEPT_NBYTES)
         #: By session. Those that code is kept of are there as long as the code, whose globals they are.
         self._namespaces: WeakValueDictionary[str, Namespaces] = WeakValueDictionary()
-        self._recent: LruCache[str, Namespaces] = LruCache(_SESSIONS_KEPT)
+        self._recent: LruCache[str, Namespaces] = LruCache(_SESSIONS_KEPT, CODES_KEPT_NBYTES)
+        self._session_of: dict[int, str] = {}
+        #: Bytes of code and globals that have gone since garbage was collected.
+        self._freed = 0
         self._modules: LruCache[bytes, JobModules] = LruCache(MODULES_KEPT)
         self._runs: dict[int, dict[int, LoadedTemplate]] = {}
         #: Templates of a run that ask for the same environment share it: from one to the other nothing changes.
@@ -93,9 +99,10 @@ class LoadedTemplates:
         if code is None:
             assert message.code is not None, "the pool keeps the same count of codes"
             code = CachedCode(by_reference=message.by_reference, encoded=message.code)
-            self._codes.put(message.digest, code, len(message.code))
+            self._freed += self._codes.put(message.digest, code, len(message.code))
         if message.log_level is not None:
             log_from(message.log_level)
+        self._session_of[message.run] = message.session
         self._runs.setdefault(message.run, {})[message.number] = LoadedTemplate(
             code,
             as_list=message.as_list,
@@ -122,12 +129,23 @@ class LoadedTemplates:
         """Drop the run's templates; jobs that are already queued keep theirs."""
         self._runs.pop(run, None)
         self._environments.pop(run, None)
+        session = self._session_of.pop(run, "")
+        namespaces = self._namespaces.get(session)
+        if namespaces is not None:
+            self._freed += self._recent.put(session, namespaces, namespaces.nbytes)
+            if session not in self._recent:
+                leave(namespaces)
+            del namespaces
+        if self._freed >= _LITTER_NBYTES:
+            # Functions and their globals refer to one another.
+            self._freed = 0
+            gc.collect()
 
     def _namespaces_of(self, session: str) -> Namespaces:
         known = self._namespaces.get(session)
         if known is None:
             known = self._namespaces[session] = Namespaces()
-        self._recent.put(session, known)
+        self._freed += self._recent.put(session, known, known.nbytes)
         return known
 
     def _environment(self, message: DefineTemplate) -> JobEnvironment | None:
