@@ -13,6 +13,7 @@ import pytest
 
 from handoff_actors.actors.app.own_modules import LoadedModules
 from handoff_actors.wire.code.sources import digest_of_source
+from handoff_actors.workers.child.own_modules import Imports
 
 Write = Callable[[str, str], ModuleType]
 
@@ -205,3 +206,17 @@ liars = [liar, {}, ()]
     write("mine", text)
 
     assert Looking().sources("mine").keys() == {"mine"}
+
+
+def test_worker_that_begins_runs_sees_the_file_of_what_it_has_imported(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", [Imports(), *sys.meta_path])
+    looking, second = Looking(), "def f(): return 2\n"
+    module: Any = write("mine", "def f(): return 1\n")
+    looking.sources("mine")
+    edit(tmp_path, "mine", second)
+
+    module.f.__code__ = compile(second, str(tmp_path / "mine.py"), "exec").co_consts[0]
+
+    assert looking.sources("mine") == {"mine": digest_of_source(second.encode())}

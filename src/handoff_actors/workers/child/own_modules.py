@@ -177,11 +177,15 @@ class _SourceOnly(SourceFileLoader):
 
     def __init__(self, name: str, path: str, source: bytes) -> None:
         super().__init__(name, path)
-        self._source = source
+        self._source: bytes | None = source
 
     def get_data(self, path: str) -> bytes:
-        """See SourceFileLoader."""
-        return self._source if path == self.path else super().get_data(path)
+        """See SourceFileLoader. The source is given once, to be compiled; whoever asks later wants to know the file."""
+        source = self._source
+        if path != self.path or source is None:
+            return super().get_data(path)
+        self._source = None
+        return source
 
     def path_stats(self, path: str) -> Mapping[str, object]:
         """See SourceFileLoader. Without an answer it neither reads nor writes compiled code."""
