@@ -74,7 +74,7 @@ async def test_comparison_holds_for_a_moment(
     same = modules_with(b"1", there=b"x = 1")
     assert not await are_needed(definitions, same)
     monkeypatch.setattr(module_definitions, "_HOLDS_S", 100.0)
-    monkeypatch.setattr(module_definitions, "_state_of", None)
+    monkeypatch.setattr(module_definitions, "file_state", None)
 
     assert not await are_needed(definitions, same)
 

@@ -11,7 +11,14 @@ from types import ModuleType
 import pytest
 
 import handoff_actors
-from handoff_actors.wire.code.sources import digest_of_source, find_spec, is_own, sent_digest, source_of
+from handoff_actors.wire.code.sources import (
+    digest_of_source,
+    file_state,
+    find_spec,
+    is_own,
+    sent_digest,
+    source_of,
+)
 from tests import daemons
 
 
@@ -103,3 +110,14 @@ def test_editable_install_is_found_by_its_finder(tmp_path: Path, monkeypatch: py
     assert spec is not None
     assert source_of(spec) == b"x = 1"
     assert find_spec("other", []) is None
+
+
+def test_state_of_a_file_changes_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    states = [file_state(str(file))]
+    for text in ("one", "longer"):
+        file.write_text(text, encoding="utf-8")
+        states.append(file_state(str(file)))
+
+    assert states[0] == (0, 0)
+    assert len(set(states)) == len(states)

@@ -1,7 +1,6 @@
 """The source of a module as this process has loaded it, which need not be the text that its file has now."""
 
 import operator
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 from handoff_actors.wire.code.functools_objects import LruCacheWrapper
 from handoff_actors.wire.code.inspection import codes_of
-from handoff_actors.wire.code.sources import digest_of_source, sent_digest, source_of
+from handoff_actors.wire.code.sources import digest_of_source, file_state, sent_digest, source_of
 
 #: A file that was written before has not been edited since it was imported here.
 _STARTED_NS: Final = time.time_ns()
@@ -35,7 +34,7 @@ class LoadedSource:
         self._is_that_of_the_file = True
         if not self._has_file:
             return
-        self._state = _state_of(str(spec.origin))
+        self._state = file_state(str(spec.origin))
         # Compiling it takes a while.
         if self._state[0] < _STARTED_NS:
             self.digest = _digest_of(self._source())
@@ -46,7 +45,7 @@ class LoadedSource:
         """See whether the file, or what is in memory, has changed."""
         if not self._has_file:
             return
-        state = _state_of(str(self.spec.origin))
+        state = file_state(str(self.spec.origin))
         if state != self._state or not self._is_that_of_the_file:
             self._state = state
             self._compare(module)
@@ -69,14 +68,6 @@ class LoadedSource:
 
 def _digest_of(source: bytes | None) -> bytes:
     return secrets.token_bytes(16) if source is None else digest_of_source(source)
-
-
-def _state_of(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - it may be no path, but a place in an archive
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_size
 
 
 def home_of(value: Any) -> str:

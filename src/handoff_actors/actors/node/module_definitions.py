@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from msgspec import Struct
 
 from handoff_actors.ids import RunId
 from handoff_actors.lru import LruCache
-from handoff_actors.wire.code.sources import digest_of_source, find_spec, source_of
+from handoff_actors.wire.code.sources import digest_of_source, file_state, find_spec, source_of
 from handoff_actors.wire.messages.jobs import OwnModules
 
 log = logging.getLogger(__name__)
@@ -110,24 +109,15 @@ class ModuleDefinitions:
     def _digest(self, name: str, path: Sequence[str]) -> bytes | None:
         """The digest of the source that a worker would import; None if it would find none."""
         known = self._found.peek(name)
-        if known is not None and known.state == _state_of(known.path):
+        if known is not None and known.state == file_state(known.path):
             return known.digest
         spec = find_spec(name, path)
         if spec is None or spec.origin is None or not hasattr(spec.loader, "get_data"):
             return None
-        state = _state_of(spec.origin)
+        state = file_state(spec.origin)
         try:
             digest = digest_of_source(source_of(spec))
         except OSError:
             return None
         self._found.put(name, _Found(spec.origin, state, digest))
         return digest
-
-
-def _state_of(path: str) -> tuple[int, int]:
-    """The state of a file, which changes with its content."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - it may be no path, but a place in an archive
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_size

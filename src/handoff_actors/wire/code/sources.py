@@ -67,6 +67,15 @@ def digest_of_source(source: bytes) -> bytes:
     return blake2b(source, digest_size=16).digest()
 
 
+def file_state(path: str) -> tuple[int, int]:
+    """The time of the last change, in ns, and the size of a file, which change with its content; (0, 0) if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - it may be no path, but a place in an archive
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
 def find_spec(name: str, paths: Sequence[str]) -> ModuleSpec | None:
     """Find a module as a process with these paths would, without importing anything; None if it would not."""
     parents = name.split(".")
