@@ -24,7 +24,8 @@ from handoff_actors.transport.endpoint import (
 )
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
-from handoff_actors.wire.messages.members import Published
+from handoff_actors.wire.messages.members import Published, Welcome
+from handoff_actors.wire.messages.runs import Assign, Close, Copy, Recall
 
 
 class Ether:
@@ -93,6 +94,7 @@ class FaultyLink:
         self._ether = place.ether
         self._handler = handler
         self._inner = self._ether.memory.link(address, self, within_s)
+        self._is_up = False
         self._ether.add(self)
 
     @property
@@ -108,6 +110,8 @@ class FaultyLink:
         return self._inner.received_bytes
 
     def send(self, message: ToNode) -> None:
+        is_for_an_earlier_link = isinstance(message, Assign | Copy | Recall | Close) and not self._is_up
+        assert not is_for_an_earlier_link, f"no run knows this link yet, and it is to carry {message}"
         self._ether.pass_on(self.pair, lambda: self._inner.send(message))
 
     def close(self) -> None:
@@ -122,6 +126,7 @@ class FaultyLink:
 
     def _arrive(self, messages: list[FromNode]) -> None:
         if self in self._ether._links:
+            self._is_up |= any(isinstance(message, Welcome) for message in messages)
             self._handler.received(messages)
 
     def lost(self, reason: str) -> None:

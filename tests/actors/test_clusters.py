@@ -135,6 +135,26 @@ async def test_links_that_break_again_and_again_change_no_result(cluster: Memory
     await until_idle(cluster)
 
 
+async def test_what_was_meant_for_a_broken_link_is_not_sent_over_the_next_one(cluster: MemoryCluster) -> None:
+    """The node has forgotten the run's templates with the broken link: it would reject functions without them."""
+    dag = handoff.DAG("chain")
+    for number in range(4):
+        before = [number - 1] if number else []
+        dag.add_function(handoff.Function(number, before, slow_total, extra_args=[1], node="n1"))
+
+    def on_event(event: events.RunEvent) -> None:
+        # The machine has decided by now to send the next function over that link.
+        if isinstance(event, events.Finished) and event.function_id != 3:
+            cluster.ether.break_links("app", "n1")
+
+    async with cluster.session() as session:
+        run = await session.execute_distributed(dag, on_event=on_event)
+
+        assert run.results[3] == 4
+        del run
+    await until_idle(cluster)
+
+
 async def test_what_a_network_holds_back_arrives_in_the_end(cluster: MemoryCluster) -> None:
     async with cluster.session() as session:
         loop = asyncio.get_running_loop()

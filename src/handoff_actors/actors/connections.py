@@ -99,7 +99,7 @@ class Connections:
     # --- For the session ----------------------------------------------------------------------------------------
 
     def send(self, name: str, message: ToNode) -> None:
-        """Send a message to a node. The message is dropped if there is no link."""
+        """Send a message to a node. The message is dropped while no link to it is up."""
         number = self._machine.link_to(name)
         link = None if number is None else self._links.get(number)
         if link is not None:

@@ -198,9 +198,12 @@ class LinksMachine:
     # --- Queries ------------------------------------------------------------------------------------------------
 
     def link_to(self, name: str) -> int | None:
-        """The number of the link to a node, which may not be up yet; None for an unknown node."""
+        """The number of the link to a node; None while no link is up.
+
+        What a run still says to a node whose link has just broken is not for the next link, of which it has yet to hear.
+        """
         node = self._nodes.get(name)
-        return None if node is None else node.link
+        return node.link if node is not None and node.is_up else None
 
     def advert_of(self, name: str) -> Advert | None:
         """The latest advert of a node; None for an unknown node."""
