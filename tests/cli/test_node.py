@@ -44,6 +44,18 @@ def test_told_to_stop_it_leaves_nothing_behind(
     assert daemon.leftovers() == []
 
 
+def test_told_to_stop_again_and_again_it_ends_in_good_order(daemons: Daemons) -> None:
+    daemon = daemons.start("--cpu", "1")
+    daemon.wait_for_workers(1)
+
+    while daemon.process.poll() is None:
+        daemon.process.send_signal(signal.SIGINT)
+
+    assert "Traceback" not in daemon.log()
+    assert daemon.stop(signal.SIGINT) in (0, 128 + signal.SIGINT)
+    assert daemon.leftovers() == []
+
+
 @pytest.mark.parametrize("store", STORES)
 def test_killed_it_leaves_nothing_behind(daemons: Daemons, store: tuple[str, ...]) -> None:
     daemon = daemons.start("--cpu", "2", *store)

@@ -196,7 +196,7 @@ def test_short_runs_and_those_that_are_not_to_be_shown_write_nothing(
     _, errors = piped(app, options, **variables)
 
     assert "INFO the app logs\n" in errors
-    assert "handoff" not in errors
+    assert "handoff" not in errors, errors
 
 
 @pytest.mark.parametrize(

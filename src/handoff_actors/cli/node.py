@@ -7,11 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-import uvloop
 
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.capabilities import own_capabilities
-from handoff_actors.actors.node.daemon import DRAIN_S, DaemonOptions, run_daemon
+from handoff_actors.actors.node.daemon import DRAIN_S, DaemonOptions, serve
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.logs import log_to_stderr
 from handoff_actors.cli.failures import one_line_errors
@@ -168,7 +167,7 @@ def node(
 def _serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
     with one_line_errors():
         try:
-            uvloop.run(run_daemon(options, ready))
+            serve(options, ready)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise

@@ -5,10 +5,8 @@ import os
 import sys
 from typing import TextIO
 
-import uvloop
-
 from handoff_actors.actors.node.actor import NodeActor
-from handoff_actors.actors.node.daemon import DaemonOptions, run_daemon
+from handoff_actors.actors.node.daemon import DaemonOptions, serve
 from handoff_actors.actors.node.logs import log_to_stderr
 from handoff_actors.errors import HandoffError
 from handoff_actors.transport.credentials import Credentials
@@ -26,7 +24,7 @@ def main() -> None:
         _report(app, {"address": node.address, "incarnation": node.incarnation})
 
     try:
-        uvloop.run(run_daemon(DaemonOptions(credentials=Credentials.chosen(), **options), ready))
+        serve(DaemonOptions(credentials=Credentials.chosen(), **options), ready)
     except (HandoffError, OSError) as error:
         if app.closed:
             raise

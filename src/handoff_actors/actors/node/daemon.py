@@ -6,7 +6,10 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import Final
 
+import uvloop
 from msgspec import Struct
 
 from handoff_actors.actors.member import Member
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 DRAIN_S = 30.0
 #: A node that does not serve by then never will.
 START_S = 60.0
+#: Signals that end it.
+_HANDLED: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class DaemonOptions(Struct, frozen=True):
@@ -41,6 +46,21 @@ class DaemonOptions(Struct, frozen=True):
     credentials: Credentials = Credentials()
     #: The id of a process with whose end the daemon ends.
     lives_with: int | None = None
+
+
+def serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
+    """Run a daemon in this process, which is to end with it. Raises as `run_daemon` does.
+
+    A signal that comes when it has nothing yet, or nothing any more, that is to be cleared away ends the process at once.
+    """
+    for number in _HANDLED:
+        signal.signal(number, _exit)
+    uvloop.run(run_daemon(options, ready))
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    # Neither a traceback, as of KeyboardInterrupt, nor threads that are waited for.
+    os._exit(128 + number)
 
 
 async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
@@ -122,8 +142,8 @@ class _Signals:
         self._seen: asyncio.Queue[None] = asyncio.Queue()
         self._watched: int | None = None
         self._limit: asyncio.Timeout | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._take)
+        # Not as handlers of the loop: when it takes those back, SIGINT raises KeyboardInterrupt wherever the process is.
+        self._earlier = {number: signal.signal(number, self._caught) for number in _HANDLED}
 
     def end_with(self, pid: int) -> None:
         """Treat the end of a process as two signals. Raises ProcessLookupError if it has ended already."""
@@ -149,6 +169,9 @@ class _Signals:
         finally:
             self._limit = None
 
+    def _caught(self, _number: int, _frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._take)
+
     def _take(self) -> None:
         self._seen.put_nowait(None)
         if self._limit is not None:
@@ -160,8 +183,8 @@ class _Signals:
 
     def close(self) -> None:
         self._look_away()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.remove_signal_handler(number)
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
 
     def _bereaved(self) -> None:
         self._look_away()
