@@ -120,6 +120,7 @@ def test_module_that_definitions_turn_out_to_use_comes_along(write: Callable[[st
         ("import enum\nclass C(enum.Enum):\n    A = 1\nA = C.A\ndef f():\n    return C.A is A, C(1) is A", (True, True)),
         ("import typing\nT = typing.TypeVar('T')\nId = typing.NewType('Id', int)\nclass B(typing.Generic[T]):\n    pass\ndef f():\n    return B[int].__origin__ is B, Id(3)", (True, 3)),
         ("import threading, weakref\nlock, rlock, local = threading.Lock(), threading.RLock(), threading.local()\nweak = weakref.WeakValueDictionary()\ndef f():\n    with lock, rlock:\n        return len(weak), vars(local)", (0, {})),
+        ("from contextvars import ContextVar\nv, w = ContextVar('v', default=1), ContextVar('w')\ndef f():\n    return v.get(), w.get(2)", (1, 2)),
         ("import logging\nlog = logging.getLogger('sent')\ndef f():\n    return log.name", "sent"),
         ("import os.path\ndef f():\n    return os.path.basename('a/b')", "b"),
         ("b = bytearray(b'x')\nt, s, z = ([],), {1}, frozenset([2])\ndef f():\n    return b, t, s, z", (bytearray(b"x"), ([],), {1}, frozenset([2]))),

@@ -25,6 +25,17 @@ MISSING = object()
 
 import threading, weakref
 lock, again, local, known = threading.Lock(), threading.RLock(), threading.local(), weakref.WeakValueDictionary()
+import contextvars
+asked_by, depth = contextvars.ContextVar("asked_by"), contextvars.ContextVar("depth", default=[3])
+def asked():
+    token = asked_by.set("me")
+    try:
+        return asked_by.name, asked_by.get(), depth.get()
+    finally:
+        asked_by.reset(token)
+def nobody_asked():
+    return asked_by.get(None)
+
 def locked():
     with lock, again:
         local.x = 1
@@ -208,6 +219,8 @@ def test_mutated_list_of_the_app_replaces_the_workers(
         ("is_circle", (), True),
         ("root", (9,), 3),
         ("locked", (), (1, {})),
+        ("asked", (), ("asked_by", "me", [3])),
+        ("nobody_asked", (), None),
         ("recurse", (5,), 5),
         ("fib", (30,), 832040),
         ("shows", (1,), "int"),

@@ -1,4 +1,4 @@
-"""Globals that a module makes anew wherever it is imported, and that can't be pickled: locks, and what is tied to a thread.
+"""Globals that a module makes anew wherever it is imported, and that can't be pickled: locks, and what is tied to a thread or a context.
 
 Where a module travels by value, each process gets one of its own, as it would by an import.
 """
@@ -6,6 +6,7 @@ Where a module travels by value, each process gets one of its own, as it would b
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import Context, ContextVar
 from typing import Any, Final
 
 
@@ -17,6 +18,18 @@ def _reduce_rlock(_: Any) -> tuple[Any, ...]:
     return threading.RLock, ()
 
 
+def _reduce_context_variable(variable: "ContextVar[Any]") -> tuple[Any, ...]:
+    try:
+        # In a context where nobody has set it.
+        return _context_variable, (variable.name, Context().run(variable.get))
+    except LookupError:
+        return ContextVar, (variable.name,)
+
+
+def _context_variable(name: str, default: object) -> "ContextVar[object]":
+    return ContextVar(name, default=default)
+
+
 def _reduce_to_empty(value: Any) -> tuple[Any, ...]:
     return type(value), ()
 
@@ -25,6 +38,7 @@ def _reduce_to_empty(value: Any) -> tuple[Any, ...]:
 FRESH_REDUCERS: Final[Mapping[type, Callable[[Any], Any]]] = {
     type(threading.Lock()): _reduce_lock,
     type(threading.RLock()): _reduce_rlock,
+    ContextVar: _reduce_context_variable,
     threading.local: _reduce_to_empty,
     weakref.WeakKeyDictionary: _reduce_to_empty,
     weakref.WeakValueDictionary: _reduce_to_empty,
