@@ -4,6 +4,8 @@ import asyncio
 import importlib
 import os
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 
@@ -15,6 +17,11 @@ def look(*names: str) -> tuple[str, dict[str, str | None], int]:
 async def look_later(*names: str) -> tuple[str, dict[str, str | None], int]:
     await asyncio.sleep(0)
     return look(*names)
+
+
+def determined_by_variables() -> tuple[int, str]:
+    """Return the time zone, in seconds west of UTC, and the directory of temporary files."""
+    return time.timezone, tempfile.gettempdir()
 
 
 def version_of(module: str) -> int:

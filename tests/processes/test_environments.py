@@ -14,7 +14,7 @@ import handoff_actors as handoff
 from handoff_actors.actors.app.packages import INCLUDE_VARIABLE, LIMIT_VARIABLE
 from tests.daemons import Daemon, Daemons
 from tests.processes.app import App, single
-from tests.processes.surroundings import look, look_later, read, version_of
+from tests.processes.surroundings import determined_by_variables, look, look_later, read, version_of
 
 pytestmark = pytest.mark.processes
 
@@ -49,6 +49,17 @@ async def test_variables_of_function_and_run_are_there_while_it_runs_and_then_as
     assert run.results["own"][1] == {"COLOUR": "red", "SIZE": "9", "HOME": "/x"}
     assert run.results["of run"][1] == {"COLOUR": "blue", "SIZE": "9", "HOME": os.environ.get("HOME")}
     assert after[1] == {"COLOUR": None, "SIZE": None, "HOME": os.environ.get("HOME")}
+
+
+async def test_what_variables_determine_follows_them(app: App, tmp_path: Path) -> None:
+    names = {"TZ": "Asia/Tokyo", "TMPDIR": str(tmp_path)}
+    before = await app.call(determined_by_variables)
+
+    within = await app.run(single(determined_by_variables, env_vars=names))
+    after = await app.call(determined_by_variables)
+
+    assert within.results["only"] == (-9 * 3600, str(tmp_path))
+    assert before == after != within.results["only"]
 
 
 async def test_one_worker_has_many_environments_one_after_the_other() -> None:

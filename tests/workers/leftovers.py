@@ -99,6 +99,13 @@ def _remove_directory() -> None:
     Path(directory).rmdir()
 
 
+def _use_another_temporary_directory() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["TMPDIR"] = directory
+        tempfile.tempdir = None
+        assert tempfile.gettempdir() == directory
+
+
 def _lower_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
@@ -174,6 +181,10 @@ STATES: dict[str, State] = {
         lambda: setattr(threading, "excepthook", _handler), lambda: threading.excepthook.__name__
     ),
     "garbage collection": State(gc.disable, gc.isenabled),
+    "thresholds of garbage collection": State(lambda: gc.set_threshold(1), gc.get_threshold),
+    "switch interval": State(lambda: sys.setswitchinterval(0.5), sys.getswitchinterval),
+    "stack size of threads": State(lambda: threading.stack_size(1 << 20), threading.stack_size),
+    "directory of temporary files": State(_use_another_temporary_directory, tempfile.gettempdir),
     "event loop": State(_leave_event_loop, lambda: asyncio.events._event_loop_policy),  # type: ignore[attr-defined]
     "timeout of sockets": State(lambda: socket.setdefaulttimeout(3), socket.getdefaulttimeout),
     "profiling": State(lambda: sys.setprofile(lambda *_: None), lambda: sys.getprofile() is None),

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Final
 
 from handoff_actors.workers.child.own_modules import JobModules, ModulesInUse
+from handoff_actors.workers.child.process_parts import renew_what_variables_determine
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.threads import Threads
 
@@ -90,6 +91,8 @@ class Environments:
         for name, value in environment.variables.items():
             self._former[name] = os.environ.get(name)
             os.environ[name] = value
+        if self._former:
+            renew_what_variables_determine()
         self.entered = environment
 
     def _find(self, environment: JobEnvironment) -> str:
@@ -127,6 +130,8 @@ class Environments:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        if self._former:
+            renew_what_variables_determine()
         self._former.clear()
         if self._directory:
             if environment is not None:

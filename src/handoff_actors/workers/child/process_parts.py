@@ -190,7 +190,23 @@ class _Descriptors(Part[tuple[tuple[int, int] | None, ...]]):
                 os.dup2(copy, number)
 
 
-def reversible_parts(environment: EnvironmentVariables, directory: WorkingDirectory) -> "list[Part[Any]]":
+def parts_derived_from_variables() -> "list[Part[Any]]":
+    """Give the parts that environment variables determine."""
+    return [
+        Part("the time zone", _time_zone, lambda _usual: time.tzset()),
+        Part("the directory of temporary files", _temporary_directory, _set_temporary_directory),
+    ]
+
+
+def renew_what_variables_determine() -> None:
+    """Derive those parts from the present environment variables."""
+    time.tzset()
+    _set_temporary_directory(None)
+
+
+def reversible_parts(
+    environment: EnvironmentVariables, derived: "Iterable[Part[Any]]", directory: WorkingDirectory
+) -> "list[Part[Any]]":
     """Give the parts that can be put back, in the order for that."""
     return [
         Part("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
@@ -198,7 +214,7 @@ def reversible_parts(environment: EnvironmentVariables, directory: WorkingDirect
         Part("signal handlers", _handlers, _handle, is_same=_are_identical, merge=_merged_handlers),
         Part("blocked signals", _blocked_signals, _block_signals),
         environment,
-        Part("the time zone", _time_zone, lambda _usual: time.tzset()),
+        *derived,
         directory,
         _Umask("the umask", _umask, os.umask),
         # Before the descriptors: one of them may be closed when a stream that replaced another is dropped.
@@ -210,6 +226,9 @@ def reversible_parts(environment: EnvironmentVariables, directory: WorkingDirect
         Part("the locale", lambda: _locale.setlocale(_locale.LC_ALL), lambda usual: _locale.setlocale(_locale.LC_ALL, usual)),
         _DefaultDecimals("the default decimal context", _decimal_default, _set_decimal_default),
         Part("garbage collection", gc.isenabled, lambda usual: gc.enable() if usual else gc.disable()),
+        Part("the thresholds of garbage collection", gc.get_threshold, lambda usual: gc.set_threshold(*usual)),
+        Part("the switch interval", sys.getswitchinterval, sys.setswitchinterval),
+        Part("the stack size of threads", threading.stack_size, threading.stack_size),
         Part("the event loop policy", event_loop_policy, _set_event_loop_policy, is_same=is_),
         Part("tracing", sys.gettrace, sys.settrace, is_same=is_),
         Part("profiling", sys.getprofile, sys.setprofile, is_same=is_),
@@ -264,6 +283,17 @@ def _merged_variables(
 
 def _time_zone() -> tuple[object, ...]:
     return time.tzname, time.timezone, time.altzone, time.daylight
+
+
+def _temporary_directory() -> str | None:
+    tempfile = sys.modules.get("tempfile")
+    return None if tempfile is None else vars(tempfile).get("tempdir")
+
+
+def _set_temporary_directory(usual: str | None) -> None:
+    if "tempfile" in sys.modules:
+        # None: to be looked up in the variables when it is needed.
+        vars(sys.modules["tempfile"])["tempdir"] = usual
 
 
 def _umask() -> int:

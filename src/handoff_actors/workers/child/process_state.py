@@ -30,6 +30,7 @@ from handoff_actors.workers.child.process_parts import (
     decimal_fields,
     event_loop_policy,
     irreversible_parts,
+    parts_derived_from_variables,
     reversible_parts,
 )
 
@@ -49,8 +50,9 @@ _RECORDED: Final[Mapping[str, Sequence[str]]] = {
         "sched_setscheduler", "sched_setparam", "setuid", "seteuid", "setreuid", "setresuid", "setgid", "setegid",
         "setregid", "setresgid", "setgroups",
     ),
-    "sys": ("setrecursionlimit", "set_int_max_str_digits"),
-    "gc": ("enable", "disable"),
+    "sys": ("setrecursionlimit", "set_int_max_str_digits", "setswitchinterval"),
+    "gc": ("enable", "disable", "set_threshold"),
+    "threading": ("stack_size",),
     "socket": ("setdefaulttimeout",),
     "signal": ("alarm", "setitimer"),
     "_signal": ("signal", "pthread_sigmask"),
@@ -71,7 +73,8 @@ class ProcessState:
         self._is_keeping = False
         self._environment = EnvironmentVariables()
         self._directory = WorkingDirectory()
-        self._reversible = reversible_parts(self._environment, self._directory)
+        self._derived = parts_derived_from_variables()
+        self._reversible = reversible_parts(self._environment, self._derived, self._directory)
         self._irreversible = irreversible_parts()
         #: Context variables that imports within calls have set, for the calls that follow.
         self._kept: dict[ContextVar[Any], object] = {}
@@ -139,8 +142,8 @@ class ProcessState:
 
     def note_environment(self) -> None:
         """Between calls: take the present environment variables and working directory as the usual ones."""
-        self._environment.note()
-        self._directory.note()
+        for part in (self._environment, *self._derived, self._directory):
+            part.note()
         self._is_touched = False
 
     # --- Changes that stay --------------------------------------------------------------------------------------
