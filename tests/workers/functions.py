@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
@@ -68,9 +69,47 @@ def start_process_and_wait(path: str) -> None:
     child.wait()
 
 
-def fork_and_return() -> str:
-    """Return in both the worker and its child; only the worker's result may arrive."""
-    return "child" if os.fork() == 0 else "parent"
+def leave_fork(how: str) -> int:
+    """Come to the end of the function in a fork, too, and give the exit status of that."""
+    pid = os.fork()
+    if pid == 0:
+        if how == "exit":
+            sys.exit(3)
+        if how == "raise":
+            raise LookupError(how)
+        return -1
+    return _exit_status(pid)
+
+
+async def leave_fork_async(how: str) -> int:
+    return leave_fork(how)
+
+
+def return_large_value_twice() -> bytes:
+    """Return what is too large for a message in a fork, too."""
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return bytes(1_000_000)
+
+
+def _exit_status(pid: int) -> int:
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+@types.coroutine
+def _next_turn() -> Iterator[None]:
+    """Let the loop run, as `asyncio.sleep(0)` does, which finds no loop in a fork."""
+    yield
+
+
+async def await_in_fork() -> int:
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            await _next_turn()
+    return _exit_status(pid)
 
 
 def squares_by_processes(numbers: list[int]) -> list[int]:

@@ -2,12 +2,14 @@
 
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
+from handoff_actors.ids import WorkerId
 from handoff_actors.wire.messages.jobs import Job, Template, TemplateEnvironment, Text
 from tests.workers import functions
 from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
@@ -145,9 +147,23 @@ async def test_function_may_start_threads(harness: PoolHarness) -> None:
     assert await harness.call(SYNC, functions.squares_by_threads, [1, 2, 3]) == [1, 4, 9]
 
 
-async def test_function_may_fork_and_return_twice(harness: PoolHarness) -> None:
-    assert await harness.call(SYNC, functions.fork_and_return) == "parent"
-    assert await harness.call(SYNC, os.getpid) == harness.pids[SYNC]
+@pytest.mark.parametrize(("how", "status"), [("return", 0), ("exit", 3), ("raise", 1)])
+@pytest.mark.parametrize(
+    ("worker", "code"), [(SYNC, functions.leave_fork), (ASYNC, functions.leave_fork_async)]
+)
+async def test_a_fork_ends_where_the_function_ends_in_it(
+    harness: PoolHarness, worker: WorkerId, code: Callable[..., Any], how: str, status: int
+) -> None:
+    assert await harness.call(worker, code, how) == status
+    assert await harness.call(worker, os.getpid) == harness.pids[worker]
+
+
+async def test_a_fork_stores_no_result(harness: PoolHarness) -> None:
+    assert await harness.call(SYNC, functions.return_large_value_twice) > 1_000_000
+
+
+async def test_a_fork_of_an_async_worker_takes_no_part_in_its_coroutines(harness: PoolHarness) -> None:
+    assert await harness.call(ASYNC, functions.await_in_fork) == 1
 
 
 async def test_standard_input_is_empty(harness: PoolHarness) -> None:

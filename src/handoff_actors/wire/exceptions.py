@@ -111,15 +111,15 @@ def _text_of(error: BaseException) -> str:
 
 def _traceback_text(error: BaseException) -> str:
     try:
-        parts = traceback.format_exception(type(error), error, _user_part(error.__traceback__))
+        parts = traceback.format_exception(type(error), error, user_part(error.__traceback__))
         return shortened("".join(shortened(part, MOST_OF_TRACEBACK) for part in parts), MOST_OF_TRACEBACK)
     except BaseException:  # noqa: BLE001 - users' exceptions raise what they like, also when they are asked for notes
-        frames = "".join(traceback.format_tb(_user_part(own_attribute(error, "__traceback__"))))
+        frames = "".join(traceback.format_tb(user_part(own_attribute(error, "__traceback__"))))
         text = f"Traceback (most recent call last):\n{frames}{describe_exception(error)}"
         return shortened(text, MOST_OF_TRACEBACK)
 
 
-def _user_part(trace: TracebackType | None) -> TracebackType | None:
+def user_part(trace: TracebackType | None) -> TracebackType | None:
     """Drop the frames that lead to the user's own, unless there are no others."""
     step = trace
     while step is not None and step.tb_frame.f_globals.get("__name__", "").startswith(

@@ -19,6 +19,7 @@ from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.text import encodable, shortened
 from handoff_actors.wire.code.namespaces import enter
 from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
+from handoff_actors.workers.child.forks import ForkGuard, end_fork
 from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
@@ -60,6 +61,8 @@ from handoff_actors.workers.protocol import (
 #: Time in seconds that tasks which a job has left running may take to clean up when they are cancelled, as much as its node
 #: gives to the job itself.
 LEFT_TASKS_GRACE_S: Final = 0.5
+#: It would take part in the parent's other coroutines.
+AWAITED_IN_FORK: Final = "a process that a coroutine function has forked can't await: end it with os._exit(), or fork in a function without async"
 #: Characters of their names that a reason shows.
 MOST_OF_NAMES: Final = 200
 #: The job of the current coroutine.
@@ -79,7 +82,9 @@ class AsyncWorker:
         self._output = OutputCapture(pipe, tail, lambda: _printing.get(None))
         self._state = ProcessState()
         # Coroutines that run at the same time share the state.
-        self._evaluation = Evaluation(store, inline_limit, _finish, _directly, _nothing)
+        self._evaluation = Evaluation(
+            store, inline_limit, _finish, _directly, _nothing, ForkGuard(self._abandon)
+        )
         self._mappings = store.mappings
         self._modules = ModulesInUse()
         self._job_context = JobContext(self._mappings, _nothing)
@@ -100,7 +105,6 @@ class AsyncWorker:
 
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channel."""
-        os.register_at_fork(after_in_child=self._data.close)
         self._output.follow()
         send_records(self._output)
         answer_with(lambda: _running.get(None))
@@ -113,6 +117,11 @@ class AsyncWorker:
             # A user's own task that raises one of these stops the loop; it must not stop the other jobs.
             with suppress(SystemExit, KeyboardInterrupt):
                 self._loop.run_forever()
+
+    def _abandon(self) -> None:
+        """In a fork that a user's function made: the channel and the jobs are its parent's alone."""
+        self._data.close()
+        self._loop.call_soon(end_fork, RuntimeError(AWAITED_IN_FORK))
 
     def _interrupt(self) -> None:
         """Interrupt the coroutine that runs; while all wait, cancel the only one, as `asyncio.run` does. See `take_interrupts`."""

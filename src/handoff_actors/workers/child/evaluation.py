@@ -9,6 +9,7 @@ from handoff_actors.wire.code.namespaces import enter
 from handoff_actors.wire.exceptions import describe_exception, encode_exception
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
+from handoff_actors.workers.child.forks import ForkGuard, end_fork
 from handoff_actors.workers.child.loading import refusal_behind
 from handoff_actors.workers.child.process_state import CodeCaller
 from handoff_actors.workers.child.store import InputNotStored, StoreFailed, WorkerStore
@@ -30,7 +31,9 @@ from handoff_actors.workers.protocol import (
     ArgRow,
     AssembledRow,
     ConstantsRow,
+    EarlierRow,
     RefRow,
+    TextRow,
     WorkerFailureKind,
 )
 
@@ -58,6 +61,7 @@ class Evaluation:
         finish: Finish,
         prepare: Callable[[], CodeCaller],
         restore: Callable[[], None],
+        forks: ForkGuard,
     ) -> None:
         """`prepare` is called right before user code, and gives what calls that.
 
@@ -68,6 +72,7 @@ class Evaluation:
         self._finish = finish
         self._prepare = prepare
         self._restore = restore
+        self._forks = forks
         #: Results of earlier members of the running fused group: encoded, or the attempt that has stored it.
         self.earlier: dict[int, bytes | int] = {}
 
@@ -90,28 +95,37 @@ class Evaluation:
         for arg in args:
             if isinstance(arg, bytes):
                 values.append(decode(arg))
-            elif arg[ARG_TAG] == REF:
-                values.append(self._store.read(run, arg[REF_INDEX]))
             elif arg[ARG_TAG] == CALL:
                 inner_args, inner_constants = arg[CALL_ARGS], arg[CALL_CONSTANTS]
                 values.append(
                     await self.call(run, templates, arg[CALL_TEMPLATE], inner_args, inner_constants)
                 )
                 self._restore()
-            elif arg[ARG_TAG] == EARLIER:
-                values.append(self._earlier_result(run, arg[EARLIER_INDEX]))
-            elif arg[ARG_TAG] == TEXT:
-                values.append(arg[TEXT_VALUE])
             else:
-                assert_never(arg)
+                values.append(self._value(run, arg))
         positional: Sequence[Any] = (values,) if template.as_list else values
         extra_args, kwargs = self._constants(run, constants) if constants else ((), {})
         self._store.mappings.settle()
         try:
             result = self._prepare()(code, *positional, *extra_args, **kwargs)
-            return await self._finish(result) if hasattr(type(result), "__await__") else result
+            if hasattr(type(result), "__await__"):
+                result = await self._finish(result)
         except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
+            if self._forks.is_fork:
+                end_fork(error)
             raise UserRaised(error) from None
+        if self._forks.is_fork:
+            end_fork()
+        return result
+
+    def _value(self, run: int, arg: RefRow | EarlierRow | TextRow) -> Any:
+        if arg[ARG_TAG] == REF:
+            return self._store.read(run, arg[REF_INDEX])
+        if arg[ARG_TAG] == EARLIER:
+            return self._earlier_result(run, arg[EARLIER_INDEX])
+        if arg[ARG_TAG] == TEXT:
+            return arg[TEXT_VALUE]
+        assert_never(arg)
 
     def _earlier_result(self, run: int, index: int) -> Any:
         made = self.earlier[index]

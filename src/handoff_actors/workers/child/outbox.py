@@ -93,7 +93,7 @@ class WorkerOutbox:
         try:
             self._send(chunk)
         except OSError:
-            # The node is gone; or this is a fork that a user's function made and forgot to end.
+            # The node is gone.
             os._exit(0)
 
     def _send(self, chunk: bytes) -> None:

@@ -22,6 +22,7 @@ from handoff_actors.store import mappings
 from handoff_actors.workers.child import heap
 from handoff_actors.workers.child.environments import Environments
 from handoff_actors.workers.child.evaluation import Evaluation, failure
+from handoff_actors.workers.child.forks import ForkGuard
 from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
@@ -87,14 +88,13 @@ class SyncWorker:
         self._current: _Entry | None = None
         self._output = OutputCapture(pipe, tail, self._printing_job)
         self._state = state = ProcessState()
-        self._evaluation = Evaluation(store, inline_limit, self._finish_now, state.prepare, self._put_back)
+        self._evaluation = Evaluation(
+            store, inline_limit, self._finish_now, state.prepare, self._put_back, ForkGuard(self._abandon)
+        )
         self._mappings = store.mappings
         self._heap = heap.Heap(perf_counter())
         #: Memory kept from one job to the next: seconds of idle time before it is given back, and how.
-        self._kept = (
-            (mappings.KEPT_S, self._mappings.let_go),
-            (heap.KEPT_S, self._heap.give_back),
-        )
+        self._kept = ((mappings.KEPT_S, self._mappings.let_go), (heap.KEPT_S, self._heap.give_back))
         self._job_context = JobContext(self._mappings, state.note_environment)
         self._environments = Environments(store, state.note_environment)
         self._reader = RowReader()
@@ -111,7 +111,6 @@ class SyncWorker:
 
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channels."""
-        os.register_at_fork(after_in_child=self._abandon)
         self._output.follow()
         send_records(self._output)
         answer_with(self._running_job)
