@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from handoff_actors.ids import WorkerId
+from handoff_actors.ids import RunId, WorkerId
 from handoff_actors.workers import process_trees
 from tests.workers import trees
 from tests.workers.announcement import Announcement
@@ -69,6 +69,25 @@ async def test_processes_of_a_function_that_has_returned_live_as_long_as_their_w
 
     await harness.exit_of(SYNC)
     assert trees.marked(mark) == []
+
+
+async def test_processes_of_a_coroutine_end_when_it_is_cancelled(
+    harness: PoolHarness, announcement: Announcement, mark: str
+) -> None:
+    """Those of other coroutines of the same worker live on."""
+    others = f"others{mark[-4:]}"
+    assert await harness.call(ASYNC, trees.start_async_and_return, others) == 1
+    index = harness.start(ASYNC, trees.start_async_and_wait, mark, announcement.path)
+    await announcement.text()
+
+    harness.pool.cancel(ASYNC, RunId(index), index, 1)
+    await harness.end_of(index)
+
+    await gone(mark)
+    assert len(trees.marked(others)) == 1
+    harness.pool.kill(ASYNC)
+    await harness.exit_of(ASYNC)
+    assert trees.marked(others) == []
 
 
 async def test_processes_of_another_worker_live_on(

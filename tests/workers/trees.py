@@ -1,5 +1,6 @@
 """Functions that start processes in sessions of their own; each of these has a mark as its name."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -28,6 +29,21 @@ def start_and_wait(kind: str, mark: str, path: str) -> None:
     start(kind, mark)
     announce(path)
     signal.pause()
+
+
+async def start_async_and_wait(mark: str, path: str) -> None:
+    """Start a shell in a session of its own that has a child, through asyncio."""
+    await asyncio.create_subprocess_exec("setsid", "sh", "-c", "sleep 600; true", mark)
+    await asyncio.create_subprocess_shell(f"sh -c 'sleep 600; true' {mark} & wait")
+    _until_marked(mark, 2)
+    announce(path)
+    await asyncio.Event().wait()
+
+
+async def start_async_and_return(mark: str) -> int:
+    await asyncio.create_subprocess_exec("sh", "-c", "sleep 600; true", mark)
+    _until_marked(mark)
+    return len(marked(mark))
 
 
 def start_and_exit(kind: str, mark: str) -> None:
@@ -87,8 +103,8 @@ def _leave(act: Callable[[], object]) -> None:
     os.waitpid(child, 0)
 
 
-def _until_marked(mark: str) -> None:
-    while not marked(mark):
+def _until_marked(mark: str, count: int = 1) -> None:
+    while len(marked(mark)) < count:
         time.sleep(0.002)
 
 
@@ -129,8 +145,7 @@ def _generations(mark: str) -> None:
 
     if os.fork() == 0:
         generation(4)
-    while len(marked(mark)) < 4:
-        time.sleep(0.002)
+    _until_marked(mark, 4)
 
 
 def _successors(mark: str, count: int = 1) -> None:

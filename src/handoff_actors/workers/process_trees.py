@@ -73,6 +73,25 @@ def end_tree(tree: int) -> None:
     _end(lambda tag: tag >> _WORKER_BITS == tree and not is_zygote(tag))
 
 
+def end_family(root: int) -> None:
+    """Kill a child of this process that it has not reaped, and what descends from that: part of what comes from a worker.
+
+    What has lost its parent is not found.
+    """
+    family = [root]
+    for pid in family:
+        # From then on it makes no others, and waits for none.
+        _kill(pid, signal.SIGSTOP)
+        family += _children_of(pid)
+    for pid in family:
+        _kill(pid, signal.SIGKILL)
+
+
+def _kill(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
 def _end(is_meant: Callable[[int], bool]) -> None:
     gives_up_at = time.monotonic() + _ENDS_WITHIN_S
     while True:
@@ -114,10 +133,13 @@ def orphans_of(workers: Collection[int]) -> dict[int, list[int]]:
 
 def _children_of(parent: int) -> list[int]:
     try:
-        return list(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
+        of_threads = [path.read_text().split() for path in Path(f"/proc/{parent}/task").glob("*/children")]
     except (FileNotFoundError, ProcessLookupError):
-        # The kernel was built without it, or the process has ended.
-        return [pid for pid in _pids() if _state_and_parent(pid)[1] == parent]
+        of_threads = []
+    if of_threads:
+        return [int(pid) for pids in of_threads for pid in pids]
+    # The kernel was built without it, or the process, or one of its threads, has ended.
+    return [pid for pid in _pids() if _state_and_parent(pid)[1] == parent]
 
 
 def _pids() -> Iterator[int]:

@@ -11,8 +11,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Final, NoReturn, assert_never
 
-import uvloop
-
 from handoff_actors.errors import SerializationError
 from handoff_actors.ids import RunId
 from handoff_actors.store.mappings import KEPT_S
@@ -34,6 +32,7 @@ from handoff_actors.workers.child.process_state import (
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
+from handoff_actors.workers.child.subprocesses import Subprocesses
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.child.threads import Threads
@@ -89,7 +88,8 @@ class AsyncWorker:
         self._modules = ModulesInUse()
         self._job_context = JobContext(self._mappings, _nothing)
         self._reader = RowReader()
-        self._loop = uvloop.new_event_loop()
+        self._subprocesses = Subprocesses(lambda: _running.get(None))
+        self._loop = self._subprocesses.new_event_loop()
         self._loop.set_task_factory(self._make_task)
         Threads().limit(1)
         self._tasks: dict[JobKey, asyncio.Task[bytes | int]] = {}
@@ -275,6 +275,7 @@ class AsyncWorker:
         with suppress(SerializationError):
             self._modules.enter(template.modules)
         failed = self._failure(task)
+        self._subprocesses.job_ended(key, was_cancelled=failed is _CANCELLED)
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)
         else:
