@@ -8,6 +8,7 @@ import json.decoder
 import math
 import mmap
 import pickle
+import socket
 import sys
 import threading
 import types
@@ -318,9 +319,9 @@ def test_digest_tells_code_apart() -> None:
 
 
 def test_refusal_of_code_names_what_it_captures() -> None:
-    door = threading.Lock()
+    door = socket.socket()
 
-    with pytest.raises(SerializationError, match=r"function .*<lambda>: door of type lock"):
+    with door, pytest.raises(SerializationError, match=r"function .*<lambda>: door of type socket"):
         encode_code(lambda: [door])
 
 

@@ -53,6 +53,10 @@ class Point:
     def scaled(self): return Point(self.x * threshold)
     @staticmethod
     def zero(): return Point(0)
+    @classmethod
+    def of(cls, x): return cls(x * threshold)
+    @classmethod
+    def of_two(cls, x, y): return cls.of(x + y)
     def __eq__(self, other): return type(self) is type(other) and self.x == other.x
     __hash__ = None
 
@@ -61,6 +65,27 @@ origin = Point.origin
 first, second = {"name": "first"}, {"name": "second"}
 first["next"], second["next"] = second, first
 alias = seen
+
+class Pixel(Point): pass
+of_one = functools.partial(Point.of_two, 1)
+
+def synchronized(function):
+    lock, calls = threading.Lock(), []
+    @functools.wraps(function)
+    def wrapper(*args):
+        with lock:
+            calls.append(args)
+            return function(*args), len(calls)
+    return wrapper
+@synchronized
+def doubled(x): return 2 * x
+def doubles(x): return doubled(x)
+class Job:
+    def __init__(self): self.lock, self.runs = threading.Lock(), 0
+    def run(self):
+        with self.lock:
+            self.runs += 1
+            return self.runs
 
 def helper(x): return x + threshold
 def use(x): return helper(x)
@@ -234,6 +259,26 @@ def test_globals_mean_the_same_as_in_the_app(
     main: types.ModuleType, worker: Callable[..., Any], name: str, args: tuple[Any, ...], result: Any
 ) -> None:
     assert worker(getattr(main, name), *args) == getattr(main, name)(*args) == result
+
+
+def test_methods_of_classes_are_called_with_the_class(
+    main: types.ModuleType, worker: Callable[..., Any]
+) -> None:
+    assert worker(main.Point.of, 3) == main.Point(15)
+    assert worker(main.Point(1).of_two, 3, 4) == main.Point(35)
+    assert worker(main.Point.zero) == main.Point(0)
+    assert worker(main.of_one, 1) == main.Point(10)
+    made = worker(main.Pixel.of_two, 1, 1)
+    assert (type(made), made.x) == (main.Pixel, 10)
+
+
+def test_locks_are_new_wherever_code_has_them(main: types.ModuleType, worker: Callable[..., Any]) -> None:
+    job = main.Job()
+
+    # What it captures, a lock too, is each call's own; the helper is one for all calls.
+    assert [worker(main.doubled, 2), worker(main.doubled, 2)] == [(4, 1), (4, 1)]
+    assert [worker(main.doubles, 2), worker(main.doubles, 2)] == [(4, 1), (4, 2)]
+    assert [worker(job.run), worker(job.run)] == [1, 1]
 
 
 def test_identity_holds_whatever_arrives_first(main: types.ModuleType, worker: Callable[..., Any]) -> None:

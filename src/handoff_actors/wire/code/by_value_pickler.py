@@ -35,6 +35,7 @@ from handoff_actors.wire.code.namespaces import (
     Group,
     bring,
     current,
+    definition_at,
     encoded_groups,
     global_of,
     globals_of,
@@ -204,10 +205,10 @@ def _name_of_definition(definition: Any) -> GlobalName | None:
     module_name, name = definition.__module__, definition.__qualname__
     if not isinstance(module_name, str) or not travels_by_value(module_name):
         return None
-    found: Any = sys.modules.get(module_name)
-    for step in name.split("."):
-        found = vars(found).get(step) if isinstance(found, ModuleType | type) else None
-        found = getattr(found, "__func__", found) if isinstance(found, staticmethod | classmethod) else found
+    try:
+        found = definition_at(sys.modules.get(module_name), name.split("."))
+    except AttributeError:
+        return None
     return (MAIN if module_name in MAINS else module_name, name) if found is definition else None
 
 
@@ -466,7 +467,9 @@ def pickled_code(code: Any, modules: set[str] | None = None) -> tuple[bytes, lis
     shared: set[GlobalName] = set()
     while True:
         encoder, pieces = GlobalsEncoder(), list[Piece]()
-        pickler = ByValuePickler(Pieces(pieces), None, encoder, root=_own(code), shared=shared)
+        pickler = ByValuePickler(
+            Pieces(pieces), None, encoder, FRESH_REDUCERS, root=_own(code), shared=shared
+        )
         pickler.dump(code)
         used = pickler.met.keys() & pickler.needs.keys() - _bound(code, encoder)
         if not used:

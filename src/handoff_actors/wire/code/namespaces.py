@@ -140,10 +140,7 @@ class Namespaces:
         first, *rest = name.split(".")
         if (module, first) in self._pending:
             self._decode(self._pending[module, first])
-        found = self._lookup(module, first)
-        for step in rest:
-            found = getattr(found, step)
-        return found
+        return definition_at(self._lookup(module, first), rest)
 
     def group_of(self, name: GlobalName, value: object) -> Group | None:
         """Give the group that `value` came in, if the global is still the object that was decoded."""
@@ -171,6 +168,21 @@ class Namespaces:
 
     def _set(self, module: str, name: str, value: object) -> None:
         vars(self.module(module))[name] = value
+
+
+def definition_at(found: Any, path: Iterable[str]) -> Any:
+    """Follow a qualified name from a module or class on; of a class or static method this is the function.
+
+    Not `getattr`, which would bind a class method to its class. Raises AttributeError.
+    """
+    for step in path:
+        attributes = vars(found) if isinstance(found, ModuleType | type) else {}
+        if step not in attributes:
+            raise AttributeError(step)
+        found = attributes[step]
+        if isinstance(found, staticmethod | classmethod):
+            found = found.__func__
+    return found
 
 
 class OwnNamespaces(Namespaces):
