@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -37,7 +38,8 @@ async def test_worker_in_which_something_spins_is_replaced(
 
     run = await app.run(dag, on_event=_touch_at_retirement(path, seen))
 
-    assert_ended(psutil.Process(run.results["leave"])) if psutil.pid_exists(run.results["leave"]) else None
+    with suppress(psutil.NoSuchProcess):
+        assert_ended(psutil.Process(run.results["leave"]))
     assert [(event.function_id, event.node) for event in seen] == [("leave", app.node.name)]
     assert "cores" in run.report["leave"].retired == seen[0].reason
     assert run.report["wait"].retired == ""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -41,7 +42,8 @@ async def start_async_and_wait(mark: str, path: str) -> None:
 
 
 async def start_async_and_return(mark: str) -> int:
-    await asyncio.create_subprocess_exec("sh", "-c", "sleep 600; true", mark)
+    # One process, and for no moment two, as a shell would be.
+    await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "import time; time.sleep(600)", mark)
     _until_marked(mark)
     return len(marked(mark))
 

@@ -32,9 +32,10 @@ from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.text import repr_of, str_of, type_name_of
 from handoff_actors.wire.code.by_value import is_sent_by_value
-from handoff_actors.wire.code.by_value_pickler import MAINS, Piece, pickled_code
+from handoff_actors.wire.code.by_value_pickler import Piece, pickled_code
 from handoff_actors.wire.code.managers import advice_on
 from handoff_actors.wire.code.namespaces import Group, current, decoded_groups, encoded_groups
+from handoff_actors.wire.code.naming import MAINS
 from handoff_actors.wire.code.sources import sent_digest
 from handoff_actors.wire.pickling import (
     PositionOf,

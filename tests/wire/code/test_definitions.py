@@ -3,10 +3,9 @@
 import importlib
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -17,53 +16,8 @@ from handoff_actors.wire.code.namespaces import Namespaces
 from handoff_actors.wire.code.sent_modules import load_definitions
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.payload import encode_code
-
-Sent = Callable[..., Any]
-#: Names that tests use as code by value would.
-NAMED = {"left", "both", "alias", "registry"}
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], ModuleType]]:
-    """Write a module of this process's own, and import it."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def write_and_import(name: str, text: str) -> ModuleType:
-        path = tmp_path / f"{name}.py"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        importlib.invalidate_caches()
-        return importlib.import_module(name.removesuffix("/__init__").replace("/", "."))
-
-    yield write_and_import
-    _forget()
-
-
-@pytest.fixture
-def sent(write: Callable[[str, str], ModuleType]) -> Sent:
-    """Write modules, and give the last one of them as another process has it that can't import them."""
-
-    def write_and_send(text: str, **others: str) -> Any:
-        modules = [write(name, other) for name, other in others.items()]
-        encoded = encode_definitions([*modules, write("sent", text)], NAMED)
-        return arrived(encoded)["sent"]
-
-    return write_and_send
-
-
-def arrived(encoded: bytes, known: Mapping[str, ModuleType] | None = None) -> dict[str, Any]:
-    """The modules, in the place of those that they were made of, which can't be imported any more."""
-    _forget()
-    sys.path[:] = [path for path in sys.path if "pytest-" not in path]
-    modules = load_definitions(encoded, known or {})
-    sys.modules.update(modules)
-    return dict(modules)
-
-
-def _forget() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0].startswith(("sent", "other"))]:
-        if name in sys.modules and not name.startswith("sent_modules"):
-            del sys.modules[name]
+from tests.wire.code.conftest import Sent
+from tests.wire.code.two_processes import NAMED, arrived, forget_sent
 
 
 def test_functions_share_the_globals_of_their_module(sent: Sent) -> None:
@@ -327,8 +281,8 @@ def test_definitions_of_another_version_of_python_are_refused(
 def test_what_stands_in_pickles_is_nothing_by_itself() -> None:
     for stand_in, arguments in (
         (sent_modules.define, ("module", "name", list, ())),
-        (sent_modules.make_function, (_forget.__code__, "module", "name", 0)),
-        (sent_modules.complete, (_forget, ())),
+        (sent_modules.make_function, (forget_sent.__code__, "module", "name", 0)),
+        (sent_modules.complete, (forget_sent, ())),
     ):
         with pytest.raises(AssertionError, match="only definitions"):
             stand_in(*arguments)

@@ -3,17 +3,16 @@
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import cloudpickle
 import pytest
 
 from handoff_actors.wire.code import namespaces
-from handoff_actors.wire.code.namespaces import MAIN, Namespaces, OwnNamespaces, current, enter, leave
-from handoff_actors.wire.loaded_code import LoadedCode
+from handoff_actors.wire.code.namespaces import MAIN, Namespaces, current, enter, leave
 from handoff_actors.wire.payload import decode, encode, encode_code, load_code, split_code
+from tests.wire.code.two_processes import enter_own
 
 SOURCE = """
 import functools, math
@@ -150,49 +149,6 @@ def main(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     exec(SOURCE, vars(module))
     monkeypatch.setitem(sys.modules, MAIN, module)
     return module
-
-
-@pytest.fixture
-def worker(main: types.ModuleType) -> Iterator[Callable[..., Any]]:
-    """Calls code by value of the program as one worker does; the app's namespaces are back after each call."""
-    arrived = Namespaces()
-    loaded: dict[bytes, LoadedCode] = {}
-
-    def call(code: Callable[..., Any], *args: Any, within: Namespaces = arrived) -> Any:
-        digest, by_reference, encoded = encode_code(code, str(id(within))[:16])
-        known = loaded.setdefault(digest, LoadedCode(by_reference=by_reference, encoded=encoded))
-        sent = [encode(arg).to_bytes() for arg in args]
-        own_classes = known_classes()
-        enter(within)
-        know_classes(*classes)
-        try:
-            result = encode(known.load()(*map(decode, sent))).to_bytes()
-        finally:
-            enter_own(main)
-            know_classes(*own_classes)
-        return decode(result)
-
-    classes = WeakValueDictionary[str, type](), WeakKeyDictionary[type, str]()
-    yield call
-    enter_own(main)
-
-
-def enter_own(main: types.ModuleType) -> None:
-    namespaces._Current.namespaces = OwnNamespaces()
-    sys.modules[MAIN] = main
-
-
-def known_classes() -> tuple[Any, Any]:
-    """The classes by value of this process, by cloudpickle's ids; an app and a worker have two sets of them."""
-    return (
-        cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID,
-        cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS,
-    )
-
-
-def know_classes(by_id: Any, by_class: Any) -> None:
-    cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID = by_id
-    cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS = by_class
 
 
 def test_functions_of_a_session_share_their_globals(

@@ -14,11 +14,12 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any, Final
 
 import cloudpickle
-from cloudpickle.cloudpickle import _dynamic_class_reduce, _extract_code_globals
+from cloudpickle.cloudpickle import _extract_code_globals
 
 from handoff_actors.errors import VersionMismatch
 from handoff_actors.interpreter import PYTHON
 from handoff_actors.wire.code import managers
+from handoff_actors.wire.code.classes import is_made_by_cloudpickle, reduce_class
 from handoff_actors.wire.code.drafts import Draft, circles, keep_draft, kept_draft
 from handoff_actors.wire.code.fresh_objects import FRESH_REDUCERS
 from handoff_actors.wire.code.functools_objects import (
@@ -28,24 +29,28 @@ from handoff_actors.wire.code.functools_objects import (
     reduce_lru_cache,
     reduce_single_dispatch,
 )
-from handoff_actors.wire.code.inspection import names_in
+from handoff_actors.wire.code.inspection import names_in, names_in_annotations
 from handoff_actors.wire.code.namespaces import (
     MAIN,
     GlobalName,
     Group,
     bring,
     current,
-    definition_at,
     encoded_groups,
     global_of,
     globals_of,
     module_of,
 )
+from handoff_actors.wire.code.naming import (
+    MAINS,
+    is_found_by_name,
+    is_not_found_by_name,
+    is_registered,
+    name_of_definition,
+)
 from handoff_actors.wire.code.unchanged import fingerprint_of
 
 PROTOCOL: Final = 5
-#: Names of the module that a program was started as: multiprocessing's children have it under the second one.
-MAINS: Final = frozenset({MAIN, "__mp_main__"})
 #: Attributes of a module that its functions may need besides their globals. Not its file, which is not where they arrive.
 _FACTS: Final = ("__name__", "__package__", "__path__")
 _NOT_STATE: Final = (
@@ -182,36 +187,6 @@ class GlobalsEncoder:
         return self._names
 
 
-# --- Names ------------------------------------------------------------------------------------------------------------
-
-
-def travels_by_value(module: str) -> bool:
-    """True if others can't import a module: the one that the program was started as, and those that users have registered."""
-    return module in MAINS or _is_registered(module)
-
-
-def _is_registered(module: str) -> bool:
-    registered = cloudpickle.list_registry_pickle_by_value()
-    return bool(registered) and any(module == name or module.startswith(f"{name}.") for name in registered)
-
-
-def is_found_by_name(definition: Any) -> bool:
-    """True if a process that imports its module finds a class or function there."""
-    return not travels_by_value(definition.__module__) and _is_attribute(definition)
-
-
-def _name_of_definition(definition: Any) -> GlobalName | None:
-    """Give the name of a class or function that is found by it in a module that travels by value."""
-    module_name, name = definition.__module__, definition.__qualname__
-    if not isinstance(module_name, str) or not travels_by_value(module_name):
-        return None
-    try:
-        found = definition_at(sys.modules.get(module_name), name.split("."))
-    except AttributeError:
-        return None
-    return (MAIN if module_name in MAINS else module_name, name) if found is definition else None
-
-
 # --- Reducers -------------------------------------------------------------------------------------------------------
 
 
@@ -300,7 +275,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         """See pickle.Pickler."""
         kind = type(obj)
         if kind is FunctionType or kind is LruCacheWrapper or issubclass(kind, type):
-            name = None if obj is self._root else _name_of_definition(obj)
+            name = None if obj is self._root else name_of_definition(obj)
             if name is not None and (name[0], name[1].partition(".")[0]) not in self._inline:
                 return self._named(name)
             return self._reduce_definition(kind, obj)
@@ -331,19 +306,34 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if kind is FunctionType and is_single_dispatch(obj):
             return reduce_single_dispatch(obj)
         reduced = super().reducer_override(obj)
-        if reduced is NotImplemented and issubclass(kind, type) and obj.__module__ in MAINS:
+        if issubclass(kind, type):
             # cloudpickle takes the main module of multiprocessing's children for one that others can import.
-            reduced = _dynamic_class_reduce(obj)
-            _, (_, _, _, attributes, *_), (variables, _), *_ = reduced
-            attributes["__module__"] = variables["__module__"] = MAIN
+            is_of_main = obj.__module__ in MAINS
+            if is_made_by_cloudpickle(reduced) or (is_of_main and reduced is NotImplemented):
+                home = sys.modules.get(obj.__module__)
+                key = None if home is None else self._encoder.namespace_of(vars(home))
+                if key is not None:
+                    self._need_annotations(obj, key, vars(home))
+                return reduce_class(obj, MAIN if is_of_main else obj.__module__, is_not_found_by_name)
         if reduced is NotImplemented:
             self.modules.add(obj.__module__)
         return reduced
 
+    def _needed(self, name: GlobalName) -> None:
+        self._encoder.need(name)
+        self.needs[name] = None
+
+    def _need_annotations(self, definition: Any, key: str, variables: Mapping[str, Any]) -> None:
+        """Take along what annotations that are text refer to, for `typing.get_type_hints`: what others can't import."""
+        for name in names_in_annotations(definition):
+            value = variables.get(name)
+            if issubclass(type(value), FunctionType | type) and name_of_definition(value) is not None:
+                self._needed((key, name))
+
     def _named(self, name: GlobalName) -> tuple[Any, ...]:
         first = (name[0], name[1].partition(".")[0])
-        self._encoder.need(first)
-        self.referred[first] = self.needs[first] = None
+        self._needed(first)
+        self.referred[first] = None
         return global_of, name
 
     def _function_reduce(self, obj: FunctionType) -> Any:
@@ -358,8 +348,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             code, _, *others = arguments
             arguments = (code, self._namespace(key, func.__globals__), *others)
             for name in slots["__globals__"]:
-                self._encoder.need((key, name))
-                self.needs[key, name] = None
+                self._needed((key, name))
+            self._need_annotations(func, key, func.__globals__)
             names = _extract_code_globals(func.__code__)
             self.lacks.update((key, name) for name in names if name not in func.__globals__)
             self.modules |= _importable_names(func.__code__, func.__globals__.get("__package__"))
@@ -377,7 +367,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_module(self, module: ModuleType) -> Any:
         name = module.__name__
-        if name in MAINS or not _is_registered(name) or sys.modules.get(name) is not module:
+        if name in MAINS or not is_registered(name) or sys.modules.get(name) is not module:
             self.modules.add(name)
             return NotImplemented
         for attribute in vars(module):
@@ -421,13 +411,6 @@ def _importable_names(code: CodeType, package: object) -> set[str]:
     """Names in a function that it might import, if there are such modules."""
     names = set(names_in(code))
     return names | {f"{package}.{name}" for name in names} if isinstance(package, str) and package else names
-
-
-def _is_attribute(definition: Any) -> bool:
-    found: Any = sys.modules.get(definition.__module__ or "")
-    for step in definition.__qualname__.split("."):
-        found = getattr(found, step, None)
-    return found is definition
 
 
 # --- A pickle, and the groups before it -------------------------------------------------------------------------------

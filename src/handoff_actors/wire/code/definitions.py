@@ -22,12 +22,13 @@ from types import (
 from typing import Any, Final, NewType, TypeVar
 
 import cloudpickle
-from cloudpickle.cloudpickle import _decompose_typevar, _dynamic_class_reduce, _make_typevar
+from cloudpickle.cloudpickle import _decompose_typevar, _make_typevar
 
 from handoff_actors.errors import SerializationError
 from handoff_actors.interpreter import PYTHON
 from handoff_actors.text import str_of, type_name_of
 from handoff_actors.wire.code.by_value_pickler import PROTOCOL, Piece, reduce_code, reduce_memoryview
+from handoff_actors.wire.code.classes import reduce_class
 from handoff_actors.wire.code.fresh_objects import FRESH_REDUCERS
 from handoff_actors.wire.code.functools_objects import (
     LruCacheWrapper,
@@ -267,8 +268,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 # What a decorator of some library has returned: it isn't there yet while its name is loaded.
                 return self._dynamic_function_reduce(value)
         elif issubclass(kind, type) and value.__module__ in self._named.modules:
-            return _dynamic_class_reduce(value)
+            return reduce_class(value, value.__module__, self._is_sent)
         return super().reducer_override(value)
+
+    def _is_sent(self, definition: type) -> bool:
+        return definition.__module__ in self._named.modules
 
     def _reduced(self, value: Any) -> tuple[Any, ...]:
         kind = type(value)

@@ -1,6 +1,8 @@
 """The code that functions and classes are made of, and the names in it."""
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import Any, Final
 
@@ -8,6 +10,7 @@ from handoff_actors.wire.code.functools_objects import LruCacheWrapper
 
 #: Wrappers around wrappers; a circle of them ends here.
 _MOST_WRAPPED: Final = 64
+_NAME: Final = re.compile(r"[^\W\d]\w*")
 _WRAPPERS: Final = frozenset({FunctionType, LruCacheWrapper})
 
 
@@ -27,6 +30,16 @@ def codes_of(value: Any) -> Iterator[CodeType]:
             if type(wrapped) not in _WRAPPERS:
                 break
             wrapped = vars(wrapped).get("__wrapped__")
+
+
+def names_in_annotations(definition: Any) -> set[str]:
+    """Give the names in those annotations of a function or class that are text."""
+    annotations = getattr(definition, "__dict__", {}).get("__annotations__")
+    if type(definition) is FunctionType:
+        with suppress(NameError):
+            annotations = definition.__annotations__
+    texts = annotations.values() if isinstance(annotations, dict) else ()
+    return {name for text in texts if type(text) is str for name in _NAME.findall(text)}
 
 
 def names_in(code: CodeType) -> Iterator[str]:

@@ -17,7 +17,7 @@ process, such as the app when a result comes home, names are looked up in the pr
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from types import ModuleType
 from typing import Any, Final
@@ -127,8 +127,8 @@ class Namespaces:
             due = {name: group for group in groups if self._is_due(group) for name in group.names}
             self._pending.update(due)
             try:
-                for name, group in due.items():
-                    if name in self._pending:
+                for group in _by_needs(due):
+                    if group.names[0] in self._pending:
                         self._decode(group)
             finally:
                 for name in due:
@@ -168,6 +168,28 @@ class Namespaces:
 
     def _set(self, module: str, name: str, value: object) -> None:
         vars(self.module(module))[name] = value
+
+
+def _by_needs(due: Mapping[GlobalName, Group]) -> Iterator[Group]:
+    """Yield groups, each after those that its functions use: what is decoded may call them at once, as `__setstate__` does.
+
+    In a circle some come before; one that is part of another's value is decoded with that.
+    """
+    seen: set[GlobalName] = set()
+    for root in due:
+        if root in seen:
+            continue
+        seen.add(root)
+        visits = [(due[root], iter(due[root].needs))]
+        while visits:
+            group, rest = visits[-1]
+            other = next((name for name in rest if name in due and name not in seen), None)
+            if other is None:
+                visits.pop()
+                yield group
+            else:
+                seen.add(other)
+                visits.append((due[other], iter(due[other].needs)))
 
 
 def definition_at(found: Any, path: Iterable[str]) -> Any:

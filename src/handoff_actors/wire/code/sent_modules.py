@@ -18,7 +18,7 @@ from typing import Any, Final
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.interpreter import PYTHON
 from handoff_actors.text import str_of, type_name_of
-from handoff_actors.wire.code.inspection import names_in
+from handoff_actors.wire.code.inspection import names_in, names_in_annotations
 
 _NONE: Final[Mapping[str, ModuleType]] = {}
 
@@ -136,6 +136,8 @@ class _Loader:
         self._loading.add(place)
         try:
             value = namespace[name] = _Unpickler(entry, self).load()
+            if issubclass(type(value), type):
+                self._need_annotations(value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -159,6 +161,22 @@ class _Loader:
                 namespace[name] = LeftOut(error)
             finally:
                 self._depth -= 1
+
+    def load_needed_now(self) -> None:
+        """Load what functions so far need, before code is called that may call them; what can't be had yet comes later."""
+        later: list[Place] = []
+        while self._needed:
+            place = self._needed.pop()
+            try:
+                self._load(*place)
+            except SerializationError:
+                later.append(place)
+        self._needed = later
+
+    def _need_annotations(self, definition: Any) -> None:
+        module = definition.__module__
+        entries = self._entries.get(module, {})
+        self._needed += [(module, name) for name in names_in_annotations(definition) if name in entries]
 
     def define(
         self, module: str, name: str, constructor: Callable[..., Any], arguments: tuple[Any, ...]
@@ -187,6 +205,7 @@ class _Loader:
                 function.__annotations__ = _Unpickler(annotations, self).load()
             except Exception:  # noqa: BLE001 - they may name what this process lacks, and hardly anything uses them
                 function.__annotations__ = {}
+        self._need_annotations(function)
 
 
 def complete(function: FunctionType, state: tuple[Any, ...]) -> None:
@@ -208,7 +227,11 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, place: Any) -> Any:
         """See pickle.Unpickler."""
         module, name = place
-        return _loader_of(self._loader.modules[module]).load(module, name)
+        loader = _loader_of(self._loader.modules[module])
+        value = loader.load(module, name)
+        # It may be called at once, as `__setstate__` is, or what `__reduce__` gives.
+        loader.load_needed_now()
+        return value
 
 
 def content_of(module: SentModule) -> Content:

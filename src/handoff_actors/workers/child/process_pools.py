@@ -134,8 +134,8 @@ def _have_modules(definitions: bytes, digests: dict[str, object]) -> None:
 def _reducer_override(_pickler: object, part: Any) -> Any:
     """See pickle.Pickler."""
     # Programs without process pools need none of this.
-    from handoff_actors.wire.code.by_value_pickler import is_found_by_name  # noqa: PLC0415
     from handoff_actors.wire.code.functools_objects import LruCacheWrapper  # noqa: PLC0415
+    from handoff_actors.wire.code.naming import is_found_by_name  # noqa: PLC0415
     from handoff_actors.wire.payload import encode  # noqa: PLC0415
 
     kind = type(part)
