@@ -213,6 +213,25 @@ def f():
 """,
         ["Outer", "Inner", "Inner"],
     ),
+    "nested classes": (
+        """
+import enum, pickle
+class Outer:
+    class Colour(enum.Enum):
+        RED = 1
+    class Inner:
+        class Innermost:
+            pass
+def f():
+    class Local:
+        class Inner:
+            pass
+    names = [each.__qualname__ for each in (Outer.Colour, Outer.Inner.Innermost, Local.Inner)]
+    # By name, for which it has to be known.
+    return names, pickle.loads(pickle.dumps(Outer.Colour.RED)) is Outer.Colour.RED
+""",
+        (["Outer.Colour", "Outer.Inner.Innermost", "f.<locals>.Local.Inner"], True),
+    ),
     "named tuples and typed dictionaries": (
         """
 import typing

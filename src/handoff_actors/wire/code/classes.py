@@ -45,11 +45,12 @@ def reduce_class(cls: type, module: str, is_sent: Callable[[type], bool]) -> tup
     metaclass: type = type(cls)
     maker = next(kind for kind in type.mro(metaclass) if not is_sent(kind))
     variables, slot_state = _class_getstate(cls)
+    attributes: dict[str, Any] = {"__module__": module, "__qualname__": cls.__qualname__}
     variables["__module__"] = module
     if issubclass(metaclass, EnumMeta):
-        return _reduce_enum(cls, maker, variables)
-    _, name, bases, attributes, tracker, _ = _class_getnewargs(cls)
-    attributes["__module__"] = module
+        return _reduce_enum(cls, maker, attributes, variables)
+    _, name, bases, more, tracker, _ = _class_getnewargs(cls)
+    attributes = {**more, **attributes}
     if maker is type and bases is not cls.__bases__:
         # Generic ones. What else has stood there, such as NamedTuple, would take part in making the class.
         attributes["__orig_bases__"], bases = bases, cls.__bases__
@@ -127,14 +128,17 @@ def _do_nothing(*_arguments: Any, **_options: Any) -> None:
 # --- Enumerations -----------------------------------------------------------------------------------------------------
 
 
-def _reduce_enum(cls: Any, maker: type, variables: dict[str, Any]) -> tuple[Any, ...]:
+def _reduce_enum(
+    cls: Any, maker: type, attributes: Mapping[str, Any], variables: dict[str, Any]
+) -> tuple[Any, ...]:
     members: Mapping[str, Any] = cls.__members__
     for name in (*members, *_MADE_BY_ENUM_META):
         variables.pop(name, None)
     parts: list[_MemberParts] = [(name, each._value_, _new_args(cls, each)) for name, each in members.items()]
     more = {name: _more_of(each) for name, each in members.items()}
     boundary = {"boundary": variables["_boundary_"]} if variables.get("_boundary_") is not None else {}
-    arguments = maker, type(cls), cls.__name__, cls.__bases__, parts, boundary, _get_or_create_tracker_id(cls)
+    kind = maker, type(cls), cls.__name__, cls.__bases__, attributes
+    arguments = *kind, parts, boundary, _get_or_create_tracker_id(cls)
     return make_enum, arguments, (variables, more), None, None, _complete_enum
 
 
@@ -143,12 +147,14 @@ def make_enum(
     metaclass: type,
     name: str,
     bases: tuple[type, ...],
+    attributes: Mapping[str, Any],
     parts: Iterable[_MemberParts],
     boundary: Mapping[str, Any],
     tracker: str,
 ) -> type:
     """Make an enumeration with its members and their aliases, without its other attributes."""
     namespace = maker.__prepare__(name, bases)
+    namespace.update(attributes)
     values: Iterator[_MemberParts] = iter(list(parts))
 
     def new(cls: Any, *_arguments: Any) -> Any:
