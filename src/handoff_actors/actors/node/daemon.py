@@ -54,13 +54,14 @@ def serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
     A signal that comes when it has nothing yet, or nothing any more, that is to be cleared away ends the process at once.
     """
     for number in _HANDLED:
-        signal.signal(number, _exit)
+        signal.signal(number, _end_by)
     uvloop.run(run_daemon(options, ready))
 
 
-def _exit(number: int, _frame: FrameType | None) -> None:
-    # Neither a traceback, as of KeyboardInterrupt, nor threads that are waited for.
-    os._exit(128 + number)
+def _end_by(number: int, _frame: FrameType | None) -> None:
+    # Neither with a traceback, as of KeyboardInterrupt, nor after threads that are waited for.
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
