@@ -50,7 +50,7 @@ asyncio.run(main())
     "background session": "with BackgroundSession() as session: session.execute(dag)",
 }
 #: `asyncio.run` raises the second interrupt wherever the loop is.
-REPEATED = ("run_sync", "cluster", "executor")
+REPEATED = [name for name, program in PROGRAMS.items() if "asyncio.run" not in program]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,8 @@ def test_first_ctrl_c_ends_the_program(name: str, times: int, tmp_path: Path) ->
 
     assert app.returncode == -signal.SIGINT, errors
     assert time.monotonic() - interrupted_at < ENDS_WITHIN_S
-    assert "\nKeyboardInterrupt" in errors
+    # Not at the start of a line where one has come while Python was printing the traceback of the first.
+    assert "KeyboardInterrupt" in errors
     assert len(errors.splitlines()) < SHORT_LINES, errors
     _, alive = psutil.wait_procs(started, timeout=ENDS_WITHIN_S)
     assert alive == []

@@ -3,6 +3,8 @@
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -11,6 +13,13 @@ if TYPE_CHECKING:
 
 #: Cleaning up takes less; after so many seconds an interrupt is an exception at once.
 PATIENCE_S: Final = 10.0
+
+
+@contextmanager
+def after_interrupt() -> Iterator[None]:
+    """Within the block, which cleans up after an interrupt, further ones do nothing. Whoever was interrupted raises it again."""
+    with suppress(KeyboardInterrupt), FirstInterrupt():
+        yield
 
 
 class FirstInterrupt:

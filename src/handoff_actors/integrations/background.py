@@ -5,12 +5,14 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.client.forks import Owner
+from handoff_actors.client.interrupts import after_interrupt
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.errors import HandoffError
@@ -75,7 +77,8 @@ class BackgroundSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with after_interrupt() if isinstance(error, KeyboardInterrupt) else nullcontext():
+            self.close()
 
     async def _live(self) -> None:
         self.loop = asyncio.get_running_loop()

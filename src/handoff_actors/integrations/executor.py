@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.client.forks import Owner
+from handoff_actors.client.interrupts import after_interrupt
 from handoff_actors.client.session import Session
 from handoff_actors.integrations.calls import Initializer
 from handoff_actors.integrations.feed import Feed, Item
@@ -151,8 +152,9 @@ class Executor(futures.Executor):
             _wait_for(end, thread)
         except KeyboardInterrupt:
             # Calls may take for ever, and the terminal's signal has not reached them.
-            self.terminate_workers()
-            _wait_for(end, thread)
+            with after_interrupt():
+                self.terminate_workers()
+                _wait_for(end, thread)
             raise
 
     def terminate_workers(self) -> None:
@@ -167,9 +169,12 @@ class Executor(futures.Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):
+        if not isinstance(error, KeyboardInterrupt):
+            self.shutdown()
+            return
+        with after_interrupt():
             self.terminate_workers()
-        self.shutdown()
+            self.shutdown()
 
     async def __aenter__(self) -> Self:
         return self

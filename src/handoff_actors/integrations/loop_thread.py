@@ -1,6 +1,9 @@
 """Event loops in threads of their own, for code that has none."""
 
 import asyncio
+
+# What is registered last ends first: the threads of loops have to end before those that they use.
+import concurrent.futures.thread  # noqa: F401
 import os
 import sys
 import threading
@@ -10,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from handoff_actors.client.blocking import loop_factory
+from handoff_actors.client.interrupts import after_interrupt
 
 #: The threads that have not ended.
 _running: set["LoopThread"] = set()
@@ -82,13 +86,15 @@ def _finish_all() -> None:
     # The error that ends the program, if one does.
     is_interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     for thread in list(_running):
-        try:
-            if is_interrupted:
+        if is_interrupted:
+            with after_interrupt():
                 thread.abort()
-            else:
-                thread.finish()
+            continue
+        try:
+            thread.finish()
         except KeyboardInterrupt:
-            thread.abort()
+            with after_interrupt():
+                thread.abort()
             raise
 
 
