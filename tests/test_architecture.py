@@ -37,7 +37,7 @@ MAY_CATCH_EVERYTHING = {
     "workers/child/loading.py",
     "workers/child/records.py",
     "workers/child/main.py",
-    "workers/child/process_state.py",
+    "workers/child/process/state.py",
     "workers/child/sync_worker.py",
 }
 #: Files where a task may live outside a task group: the default session has no caller whose scope it could live in, and

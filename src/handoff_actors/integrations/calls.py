@@ -56,7 +56,7 @@ class Initializer:
 
     def _attempt(self) -> CallOutcome | None:
         # The app needs none of it.
-        from handoff_actors.workers.child.process_state import keeping_changes  # noqa: PLC0415
+        from handoff_actors.workers.child.process.state import keeping_changes  # noqa: PLC0415
 
         try:
             with keeping_changes():

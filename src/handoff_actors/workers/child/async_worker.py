@@ -17,22 +17,22 @@ from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.text import encodable, shortened
 from handoff_actors.wire.code.namespaces import enter
 from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
-from handoff_actors.workers.child.forks import ForkGuard, end_fork
-from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.child.own_modules import ModulesInUse
-from handoff_actors.workers.child.process_state import (
+from handoff_actors.workers.child.process.forks import ForkGuard, end_fork
+from handoff_actors.workers.child.process.interrupts import take_interrupts
+from handoff_actors.workers.child.process.state import (
     CodeCaller,
     ProcessState,
     damage_reason,
     isolate_decimals,
 )
+from handoff_actors.workers.child.process.subprocesses import Subprocesses
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore
-from handoff_actors.workers.child.subprocesses import Subprocesses
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.child.threads import Threads

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Final
 
 from handoff_actors.workers.child.own_modules import JobModules, ModulesInUse
-from handoff_actors.workers.child.process_parts import renew_what_variables_determine
+from handoff_actors.workers.child.process.parts import renew_what_variables_determine
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.threads import Threads
 

@@ -9,9 +9,9 @@ from handoff_actors.wire.code.namespaces import enter
 from handoff_actors.wire.exceptions import describe_exception, encode_exception
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
-from handoff_actors.workers.child.forks import ForkGuard, end_fork
 from handoff_actors.workers.child.loading import refusal_behind
-from handoff_actors.workers.child.process_state import CodeCaller
+from handoff_actors.workers.child.process.forks import ForkGuard, end_fork
+from handoff_actors.workers.child.process.state import CodeCaller
 from handoff_actors.workers.child.store import InputNotStored, StoreFailed, WorkerStore
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.protocol import (

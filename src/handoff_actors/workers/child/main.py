@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from handoff_actors.store.linux import signal_when_parent_ends
 from handoff_actors.wire.code.managers import adopt_keys
-from handoff_actors.workers.child.interrupts import heed_ignored_signals
-from handoff_actors.workers.child.process_pools import support_process_pools
+from handoff_actors.workers.child.process.interrupts import heed_ignored_signals
+from handoff_actors.workers.child.process.pools import support_process_pools
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.sync_worker import SyncWorker
 from handoff_actors.workers.child.tail import Tail

@@ -22,12 +22,12 @@ from handoff_actors.store import mappings
 from handoff_actors.workers.child import heap
 from handoff_actors.workers.child.environments import Environments
 from handoff_actors.workers.child.evaluation import Evaluation, failure
-from handoff_actors.workers.child.forks import ForkGuard
-from handoff_actors.workers.child.interrupts import take_interrupts
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.child.process_state import ProcessState, damage_reason
+from handoff_actors.workers.child.process.forks import ForkGuard
+from handoff_actors.workers.child.process.interrupts import take_interrupts
+from handoff_actors.workers.child.process.state import ProcessState, damage_reason
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
 from handoff_actors.workers.child.store import WorkerStore

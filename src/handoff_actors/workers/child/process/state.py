@@ -23,7 +23,7 @@ from itertools import chain
 from types import ModuleType
 from typing import Any, Final, ParamSpec, TypeVar
 
-from handoff_actors.workers.child.process_parts import (
+from handoff_actors.workers.child.process.parts import (
     LOOP_POLICY,
     EnvironmentVariables,
     WorkingDirectory,
