@@ -311,9 +311,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             is_of_main = obj.__module__ in MAINS
             if is_made_by_cloudpickle(reduced) or (is_of_main and reduced is NotImplemented):
                 home = sys.modules.get(obj.__module__)
-                key = None if home is None else self._encoder.namespace_of(vars(home))
-                if key is not None:
-                    self._need_annotations(obj, key, vars(home))
+                self._need_annotations(obj, {} if home is None else vars(home))
                 return reduce_class(obj, MAIN if is_of_main else obj.__module__, is_not_found_by_name)
         if reduced is NotImplemented:
             self.modules.add(obj.__module__)
@@ -323,8 +321,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._encoder.need(name)
         self.needs[name] = None
 
-    def _need_annotations(self, definition: Any, key: str, variables: Mapping[str, Any]) -> None:
+    def _need_annotations(self, definition: Any, variables: dict[str, Any]) -> None:
         """Take along what annotations that are text refer to, for `typing.get_type_hints`: what others can't import."""
+        key = self._encoder.namespace_of(variables) or ""
         for name in names_in_annotations(definition):
             value = variables.get(name)
             if issubclass(type(value), FunctionType | type) and name_of_definition(value) is not None:
@@ -349,7 +348,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             arguments = (code, self._namespace(key, func.__globals__), *others)
             for name in slots["__globals__"]:
                 self._needed((key, name))
-            self._need_annotations(func, key, func.__globals__)
+            self._need_annotations(func, func.__globals__)
             names = _extract_code_globals(func.__code__)
             self.lacks.update((key, name) for name in names if name not in func.__globals__)
             self.modules |= _importable_names(func.__code__, func.__globals__.get("__package__"))

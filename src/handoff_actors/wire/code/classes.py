@@ -77,9 +77,8 @@ def make_class(
 ) -> type:
     """Make a class without most of its attributes, as a class statement does where `maker` is the metaclass.
 
-    That is what the class's own metaclass is made of that is not sent: `type`, in most cases.
-
-    With `has_hook`, an `__init_subclass__` of a base's is not to be called.
+    `maker` is what the class's own metaclass derives from and is not sent itself: `type`, in most cases. With `has_hook`, a
+    base has an `__init_subclass__` that is not to be called.
     """
     resolved = resolve_bases(bases)
     if resolved is not bases:
@@ -135,7 +134,7 @@ def _reduce_enum(
     for name in (*members, *_MADE_BY_ENUM_META):
         variables.pop(name, None)
     parts: list[_MemberParts] = [(name, each._value_, _new_args(cls, each)) for name, each in members.items()]
-    more = {name: _more_of(each) for name, each in members.items()}
+    more = {name: _more_of(each) for name, each in members.items() if each._name_ == name}
     boundary = {"boundary": variables["_boundary_"]} if variables.get("_boundary_") is not None else {}
     kind = maker, type(cls), cls.__name__, cls.__bases__, attributes
     arguments = *kind, parts, boundary, _get_or_create_tracker_id(cls)
@@ -175,6 +174,7 @@ def make_enum(
 
 def _complete_enum(cls: Any, state: tuple[dict[str, Any], Mapping[str, Mapping[str, Any]]]) -> None:
     variables, more = state
+    # The metaclass keeps the `__new__` that has made the members; the enumeration's own is among its variables, if it has one.
     for name in ("__new__", "__new_member__"):
         if name not in variables and name in vars(cls):
             type.__delattr__(cls, name)

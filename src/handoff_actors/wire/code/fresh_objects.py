@@ -1,6 +1,7 @@
-"""Globals that a module makes anew wherever it is imported, and that can't be pickled: locks, and what is tied to a thread or a context.
+"""Objects that code makes anew in each process and that can't be pickled: locks, and what is tied to a thread or a context.
 
-Where a module travels by value, each process gets one of its own, as it would by an import.
+Where a module travels by value, each process gets its own of those among the globals, as it would by an import. Those that
+code captures, as a decorator's, are new with what else it captures.
 """
 
 import threading
@@ -34,7 +35,7 @@ def _reduce_to_empty(value: Any) -> tuple[Any, ...]:
     return type(value), ()
 
 
-#: By type: a function that stands in for `__reduce__` of such a global.
+#: By type: a function that stands in for `__reduce__` of such an object.
 FRESH_REDUCERS: Final[Mapping[type, Callable[[Any], Any]]] = {
     type(threading.Lock()): _reduce_lock,
     type(threading.RLock()): _reduce_rlock,

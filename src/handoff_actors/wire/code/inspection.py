@@ -34,8 +34,9 @@ def codes_of(value: Any) -> Iterator[CodeType]:
 
 def names_in_annotations(definition: Any) -> set[str]:
     """Give the names in those annotations of a function or class that are text."""
-    annotations = getattr(definition, "__dict__", {}).get("__annotations__")
+    annotations = vars(definition).get("__annotations__")
     if type(definition) is FunctionType:
+        # From Python 3.14 on those that are no text are evaluated here, and may name what was never there.
         with suppress(NameError):
             annotations = definition.__annotations__
     texts = annotations.values() if isinstance(annotations, dict) else ()
