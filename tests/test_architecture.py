@@ -27,6 +27,7 @@ MAY_CATCH_EVERYTHING = {
     "graph/dag.py",
     "integrations/calls.py",
     "integrations/metrics_server.py",
+    "retry_on.py",
     "text.py",
     "wire/code/definitions.py",
     "wire/exceptions.py",

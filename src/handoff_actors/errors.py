@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId, Resources
@@ -15,18 +15,60 @@ MOST_LINES_NOTED: Final = 12
 NOTHING_HELD: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 
 
+class EndedRun(Protocol):
+    """A run that has failed, as far as it got: see `handoff_actors.Run`."""
+
+    @property
+    def dag_id(self) -> FunctionId:
+        """The id of the DAG that was run."""
+
+    @property
+    def results(self) -> Mapping[FunctionId, Any]:
+        """The results of the functions that were done."""
+
+    @property
+    def failures(self) -> Mapping[FunctionId, "HandoffError"]:
+        """The errors of the functions that failed."""
+
+    @property
+    def allocations(self) -> Mapping[FunctionId, str]:
+        """The nodes that functions were sent to."""
+
+    @property
+    def report(self) -> Any:
+        """The report on its functions: see `handoff_actors.Report`."""
+
+    async def fetch(self, function_id: FunctionId) -> Any:
+        """Return the value of a function that was done, fetched from the node that has it if need be."""
+
+    async def release(self) -> None:
+        """Have nodes drop the results that were not fetched."""
+
+    def to_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write a trace of the run, to be opened in Perfetto."""
+
+    def plot(self) -> Any:
+        """Draw the timeline of the run."""
+
+
 class HandoffError(Exception):
-    """The base class of every error of this library. All of them can be pickled, with their fields.
+    """The base class of every error of this library. All of them can be pickled, with their fields except for `run`.
 
     An error's text is harmless to a terminal that shows it, whatever functions and nodes have sent. Fields hold the
     original text.
     """
 
+    #: The run that ended with this error, with its report, its trace, and the results of what was done; None for an error
+    #: that ended no run, or came from another process. While it is referred to, nodes keep the results that were not fetched.
+    run: EndedRun | None = None
+
     def __str__(self) -> str:
         return escape_text(super().__str__())
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), self.args, self.__dict__)
+        # A run belongs to its process.
+        fields = {name: value for name, value in self.__dict__.items() if name != "run"}
+        return _restore, (type(self), self.args, fields)
 
 
 def _restore(kind: type[HandoffError], args: tuple[object, ...], fields: dict[str, object]) -> HandoffError:
@@ -185,13 +227,12 @@ class FunctionFailed(HandoffError):
         peak_memory_mb: float | None = None,
         memory_was_short: bool = False,
         printed: str = "",
+        not_retried: str = "",
     ) -> None:
-        peak = "" if peak_memory_mb is None else f"; its worker had {peak_memory_mb:.0f} MB of memory at most"
-        short = "; the machine was short of memory" if memory_was_short else ""
-        said = f"; the last that it printed:\n{printed}" if printed else ""
-        super().__init__(
-            f"function {repr_of(function_id)} failed on node {node!r} after {attempts} attempt(s): {reason}{peak}{short}{said}"
-        )
+        tries = f"{attempts} attempt(s)" + (f" ({not_retried})" if not_retried else "")
+        facts = _circumstances(peak_memory_mb, printed, memory_was_short=memory_was_short)
+        what = f"function {repr_of(function_id)} failed on node {node!r}"
+        super().__init__(f"{what} after {tries}: {reason}{facts}")
         #: The function that failed.
         self.function_id = function_id
         #: The name of the node where it failed.
@@ -200,10 +241,8 @@ class FunctionFailed(HandoffError):
         self.attempts = attempts
         #: The reason, for people.
         self.reason = reason
-        #: The number of the signal that ended its worker; None if none did.
-        self.signal = signal
-        #: The status with which its worker ended by itself; None if it did not.
-        self.exit_code = exit_code
+        #: The number of the signal that ended its worker, or the status with which that ended by itself; None for what it was not.
+        self.signal, self.exit_code = signal, exit_code
         #: "exception", "timeout", "worker" (died), "store" (no room for it), "memory" (used too much), "deadlock" (nested runs).
         self.kind = kind
         #: The peak memory of its worker, over the worker's life, in MB; None where that is not known.
@@ -212,6 +251,8 @@ class FunctionFailed(HandoffError):
         self.memory_was_short = memory_was_short
         #: The last lines that the function printed, on either stream.
         self.printed = printed
+        #: Why it was not tried again although retries were left, for people; "" where none were.
+        self.not_retried = not_retried
 
     def set_story(self, story: FailureStory) -> None:
         """Set the story, and add its last lines as a note."""
@@ -222,8 +263,31 @@ class FunctionFailed(HandoffError):
         )
 
 
+def _circumstances(peak_memory_mb: float | None, printed: str, *, memory_was_short: bool) -> str:
+    peak = "" if peak_memory_mb is None else f"; its worker had {peak_memory_mb:.0f} MB of memory at most"
+    short = "; the machine was short of memory" if memory_was_short else ""
+    said = f"; the last that it printed:\n{printed}" if printed else ""
+    return f"{peak}{short}{said}"
+
+
 class WorkerDied(FunctionFailed):
     """The worker that ran the function died, again and again. `signal` or `exit_code` says how, the last time."""
+
+
+class DependencyFailed(HandoffError):
+    """A function did not run, since one that it depends on has failed. `__cause__` is the error of that one."""
+
+    def __init__(self, function_id: FunctionId, failed_id: FunctionId, reason: str) -> None:
+        super().__init__(
+            f"function {repr_of(function_id)} has no result, since it depends on function {repr_of(failed_id)}, which failed: "
+            f"{reason}"
+        )
+        #: The function that did not run.
+        self.function_id = function_id
+        #: The function that failed, from which this one's inputs come, perhaps by way of others.
+        self.failed_id = failed_id
+        #: The type and the first line of that function's error.
+        self.reason = reason
 
 
 class SerializationError(HandoffError):

@@ -114,9 +114,15 @@ class WorkerRetired(RunEvent, frozen=True, kw_only=True):
 
 
 class Failed(RunEvent, frozen=True, kw_only=True):
-    """A function has failed for good, which ends the run."""
+    """A function has failed for good, which ends the run unless that has `on_failure="continue"`."""
 
     kind: ClassVar[str] = "failed"
+
+
+class Skipped(RunEvent, frozen=True, kw_only=True):
+    """A function will not run, since one that it depends on has failed; the run goes on."""
+
+    kind: ClassVar[str] = "skipped"
 
 
 class Moved(RunEvent, frozen=True, kw_only=True):

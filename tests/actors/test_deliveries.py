@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.actors.app.runner import split
+from handoff_actors.actors.app.splitting import split
 from handoff_actors.ids import RunId
 from handoff_actors.wire import codec
 from handoff_actors.wire.messages.jobs import Job, Template
@@ -68,6 +68,53 @@ async def test_function_with_code_beyond_any_message_is_named(session: handoff.S
         await session.execute_distributed(dag)
 
     assert (await session.execute_distributed(handoff.DAG().add_function(modest()))).results["modest"] == 0
+
+
+async def test_only_functions_beyond_any_message_fail_where_others_go_on(session: handoff.Session) -> None:
+    captured = os.urandom(2 * LIMIT_NBYTES)
+    large = [bytes(INLINE_NBYTES)] * 10
+    dag = handoff.DAG()
+    for number in range(5):
+        dag.call(total, bytes(INLINE_NBYTES), id=number)
+    dag.call(total, *large, id="greedy")
+    code = dag.call(lambda: len(captured), id="code")
+    dag.call(lambda: len(captured), id="other code")
+    dag.call(total, code, id="behind code")
+    dag.add_function(handoff.Function("inline", [0], lambda _: captured[:3], type="inline"))
+    dag.call(total, handoff.Handle("inline", dag), id="of inline")
+
+    run = await session.execute_distributed(dag, on_failure="continue")
+
+    assert dict(run.results) == dict.fromkeys(range(5), INLINE_NBYTES)
+    assert [*run.failures] == ["greedy", "code", "other code", "behind code", "of inline"]
+    for function_id in ("greedy", "code", "other code", "of inline"):
+        error = run.failures[function_id]
+        assert isinstance(error, handoff.SerializationError)
+        assert error.function_id == function_id
+
+
+async def test_members_of_a_fused_group_beyond_any_message_are_sent_one_by_one(
+    session: handoff.Session,
+) -> None:
+    warm = handoff.DAG()
+    for number in range(50):
+        warm.call(total, b"x", id=number)
+    await session.execute_distributed(warm)
+    dag = handoff.DAG()
+    previous: list[handoff.Handle] = []
+    for number in range(8):
+        # Together they are too much for a message, and the last one is by itself.
+        large = [bytes(INLINE_NBYTES)] * (10 if number == 7 else 2)
+        previous = [dag.call(lengths, *previous, *large, id=number)]
+
+    run = await session.execute_distributed(dag, on_failure="continue")
+
+    assert [*run.results] == [*range(7)]
+    assert [*run.failures] == [7]
+
+
+def lengths(*parts: bytes) -> bytes:
+    return bytes(min(8, len(parts)))
 
 
 async def test_report_of_a_node_that_cannot_be_encoded_arrives_in_other_words(

@@ -36,6 +36,8 @@ def test_signature_is_as_programs_expect() -> None:
         "fetch": None,
         "on_event": None,
         "retry_backoff": None,
+        "retry_on": None,
+        "on_failure": "stop",
         "allocation_timeout": 10.0,
         "journal": None,
         "on_result": None,

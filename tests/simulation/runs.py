@@ -28,7 +28,7 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.retries import MAX_NODE_CRASHES
-from handoff_actors.core.run.state import DONE
+from handoff_actors.core.run.state import DONE, FAILED
 from handoff_actors.errors import (
     AllocationError,
     FunctionFailed,
@@ -193,9 +193,25 @@ class SimulatedRun:
             assert self._cluster.timeline.now < latest, "cancelling took too long"
         else:
             self._compare_values()
+            self._look_at_failures()
             random = self._cluster.random
             keeps_s = KEPT_S if self._cluster.has_faults and random.random() < 0.2 else random.random()
             self._cluster.timeline.after(keeps_s, lambda: self.handle(Release()))
+
+    def _look_at_failures(self) -> None:
+        """Each failure has a reason, and what depends on it failed behind it, unless it was done already."""
+        plan, state = self.work.program.plan, self.machine.state
+        assert self.options.on_failure == "continue" or not state.failures
+        for failure in state.failures.values():
+            assert self._explains(failure.error), f"a function failed for no reason: {failure.error!r}"
+            self._cluster.faults["a function failed alone"] += 1
+        for index, failed in state.failed_behind.items():
+            assert failed in state.failures
+            hook = plan.hook_of.get(index)
+            needed = plan.producers[index] if hook is None else (*plan.producers[index], hook.consumer)
+            behind = [other for other in needed if state.phase[other] == FAILED]
+            assert behind, f"{index} is said to depend on {failed}"
+            self._cluster.faults["a function failed behind another"] += 1
 
     @property
     def _recovered_at(self) -> float:
@@ -235,7 +251,7 @@ class SimulatedRun:
     def _compare_values(self) -> None:
         plan, state = self.work.program.plan, self.machine.state
         for index, function_id in enumerate(plan.ids):
-            if isinstance(function_id, HookId):
+            if isinstance(function_id, HookId) or state.phase[index] == FAILED:
                 continue
             value = state.inline.get(index) or self._in_app.get(index)
             if value is None:

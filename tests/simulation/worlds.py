@@ -98,6 +98,7 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             wanted={*plan.sinks, *extra},
             max_retries=random.choice((0, 2, 3)),
             backoff=random.choice(((0.0, 1.0, 0.0), (0.01, 2.0, 0.1))),
+            on_failure=Random(f"failures of {world.seed + number}").choice(("stop", "continue")),
             max_concurrency=random.choice((None, None, 1, 3)),
             timeout_s=random.choice((None, None, None, None, 6.0)),
             allocation_timeout_s=4.0,

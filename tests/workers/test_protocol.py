@@ -73,9 +73,25 @@ _JOB = Job(
 def test_each_message_to_a_worker_arrives_as_it_was_sent() -> None:
     sent: list[ToWorker] = [
         DefineTemplate(
-            RUN, 0, b"digest", True, None, False, True, 2, 30, {b"NAME": b"value"}, b"/there", 9, "s1", b"set"
+            RUN,
+            0,
+            b"digest",
+            True,
+            None,
+            False,
+            True,
+            2,
+            30,
+            {b"NAME": b"value"},
+            b"/there",
+            9,
+            "s1",
+            b"set",
+            b"",
         ),
-        DefineTemplate(RUN, 1, b"digest", False, b"code", True, False, 1, None, None, b"", None, "", None),
+        DefineTemplate(
+            RUN, 1, b"digest", False, b"code", True, False, 1, None, None, b"", None, "", None, b"rule"
+        ),
         DefineModules(b"set", "s1", {"app": b"digest"}, b"definitions"),
         QueueJobs(RUN, ()),
         DropTemplates(RUN),
@@ -97,7 +113,10 @@ def test_each_message_from_a_worker_arrives_as_it_was_sent() -> None:
     sent: list[FromWorker] = [
         WorkerReady(123),
         JobsDone(RUN, (done_row(5, 2, b"value", 123, 0.5), done_row(6, 1, 70_000, 123, 0.25))),
-        *(JobFailed(KEY, kind, b"", "why", 0.5, 1024, "printed") for kind in get_args(WorkerFailureKind)),
+        *(
+            JobFailed(KEY, kind, b"", "why", 0.5, 1024, "printed", "rule")
+            for kind in get_args(WorkerFailureKind)
+        ),
         JobsGivenBack((KEY, KEY)),
         JobsPrinted(((KEY, 3),)),
         WorkerSpoiled(KEY, "why"),
@@ -138,7 +157,7 @@ def test_a_packet_that_is_no_message_is_an_error(receive: Any) -> None:
 
 
 def test_a_failure_of_an_unknown_kind_is_an_error() -> None:
-    failed: Any = JobFailed(KEY, "exeption", b"", "why", 0.5, 1024, "")  # type: ignore[arg-type]
+    failed: Any = JobFailed(KEY, "exeption", b"", "why", 0.5, 1024, "", "")  # type: ignore[arg-type]
 
     with pytest.raises(AssertionError, match="'exeption'"):
         from_worker(tuple(failed))

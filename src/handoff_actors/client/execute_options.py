@@ -7,10 +7,12 @@ from types import ModuleType
 from typing import Any, TypedDict
 
 from handoff_actors.client.policy import Policy
+from handoff_actors.core.run.options import OnFailure
 from handoff_actors.core.run.retries import Backoff
 from handoff_actors.display.options import OutputOption
 from handoff_actors.events import OnEvent
 from handoff_actors.ids import FunctionId
+from handoff_actors.retry_on import RetryOn
 
 
 class LocalExecuteOptions(TypedDict, total=False):
@@ -30,6 +32,10 @@ class LocalExecuteOptions(TypedDict, total=False):
     on_event: OnEvent | None
     #: Pauses between attempts: first seconds, factor, longest seconds.
     retry_backoff: Backoff | None
+    #: Exception classes, or a function of the exception, that allow further attempts.
+    retry_on: RetryOn
+    #: "stop": the first function that fails for good ends the run; "continue": only what depends on it.
+    on_failure: OnFailure
     #: Seconds to wait for a node that could run a function, before AllocationError.
     allocation_timeout: float
     #: File that records results, and from which an earlier run goes on.

@@ -5,14 +5,14 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from handoff_actors.client.policy import Policy, UserPolicy
 from handoff_actors.core.node.validation import MAX_OFFER_BYTES
-from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.options import OnFailure, RunOptions
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES, PlacementPolicy
@@ -23,6 +23,7 @@ from handoff_actors.graph.checks import check_id
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
+from handoff_actors.retry_on import RetryOn, is_retry_on
 from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name, repr_of
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
@@ -41,6 +42,8 @@ class RunSettings(Struct, frozen=True, kw_only=True):
     fetch: str | Collection[FunctionId] | None = None
     on_event: OnEvent | None = None
     retry_backoff: Backoff | None = None
+    retry_on: RetryOn = None
+    on_failure: OnFailure = "stop"
     allocation_timeout: float = 10.0
     journal: str | os.PathLike[str] | None = None
     on_result: Callable[[FunctionId, Any], object] | None = None
@@ -69,8 +72,18 @@ class RunSettings(Struct, frozen=True, kw_only=True):
                 raise ValueError(
                     f"retry_backoff={repr_of(self.retry_backoff)}: it is (first seconds >= 0, factor >= 1, longest seconds >= 0)"
                 )
+        self._check_failure_rules()
         check_output(self.output)
         self._check_surroundings()
+
+    def _check_failure_rules(self) -> None:
+        if not is_retry_on(self.retry_on):
+            raise ValueError(
+                f"retry_on={repr_of(self.retry_on)}: it must be an exception class, a tuple of them, a function of the exception, "
+                "or None"
+            )
+        if self.on_failure not in get_args(OnFailure):
+            raise ValueError(f"on_failure={repr_of(self.on_failure)}: it is 'stop' or 'continue'")
 
     def _check_surroundings(self) -> None:
         if self.env_vars is not None and not is_env_vars(self.env_vars):
@@ -113,6 +126,8 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             policy=self._policy(),
             wanted=self._wanted(plan),
             max_retries=self.max_retries,
+            on_failure=self.on_failure,
+            retry_on=self.retry_on,
             backoff=NO_BACKOFF if self.retry_backoff is None else self.retry_backoff,
             max_concurrency=self.max_concurrency,
             timeout_s=self.timeout,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Never
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.forks import Owner
 from handoff_actors.core.run.story import Story
-from handoff_actors.errors import NodeLost, SerializationError
+from handoff_actors.errors import HandoffError, NodeLost, SerializationError
 from handoff_actors.events import RunEvent
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.report import Report
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from handoff_actors.core.run.explain import Explanation
 
-__all__ = ["Allocations", "Report", "Results", "Run", "RunEvent", "StoredValue"]
+__all__ = ["Allocations", "Report", "Results", "Run", "RunEvent", "RunFailures", "StoredValue"]
 
 
 class Holdings:
@@ -40,9 +40,13 @@ class Holdings:
         if function_id in self._decoded:
             return self._decoded[function_id]
         index = self._index_of[function_id]
+        view = self.runner.view
         encoded = self._inline.get(index) or self.runner.values.get(index)
+        if encoded is None and view.has_failed(index):
+            raise self.runner.errors.of(index)
+        if encoded is None and not view.is_done(index):
+            raise KeyError(f"function {repr_of(function_id)} has no result: its run ended before it was done")
         if encoded is None:
-            view = self.runner.view
             node = (*view.holders(index), "")[0]
             return StoredValue(self, function_id, node, view.stored_nbytes(index))
         return self._decode(function_id, encoded)
@@ -52,6 +56,8 @@ class Holdings:
         index = self._index_of[function_id]
         if function_id in self._decoded:
             return self._decoded[function_id]
+        if not self.runner.view.is_done(index):
+            return self.get(function_id)
         self._owner.check()
         try:
             encoded = await self.runner.fetch(index)
@@ -101,30 +107,65 @@ class StoredValue:
 class Results(Mapping[FunctionId, Any]):
     """Results by function id: a read-only mapping, in the order in which functions were added.
 
-    It has all of `Mapping`: `results.items()`, `id in results`, `len(results)`.
+    It has all of `Mapping`: `results.items()`, `id in results`, `len(results)`. Functions that have failed are not in it.
     """
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
+        self._view = holdings.runner.view
+        self._index_of = holdings.runner.plan.index_of
 
     def __getitem__(self, function_id: FunctionId) -> Any:
         """Return the result of a function, decoded when it is first asked for.
 
         :param function_id: Id of the function.
         :returns: The value, or a `StoredValue` for a large one that is still on a node.
-        :raises KeyError: There is no such function, or it has no result of its own, as it is inline.
+        :raises KeyError: There is no such function, or it has no result of its own, as it is inline; or the run, which has failed,
+            ended before it was done.
+        :raises HandoffError: The function has failed, and this is its error; a DependencyFailed if one that it depends on has.
         :raises SerializationError: The value can't be loaded here.
         """
         return self._holdings.get(function_id)
 
     def __iter__(self) -> Iterator[FunctionId]:
-        return iter(self._holdings.runner.plan.index_of)
+        return (function_id for function_id, index in self._index_of.items() if self._view.is_done(index))
 
     def __len__(self) -> int:
-        return len(self._holdings.runner.plan.index_of)
+        return sum(map(self._view.is_done, self._index_of.values()))
+
+    def __contains__(self, function_id: object) -> bool:
+        # Not by `__getitem__`, which decodes the value.
+        index = self._index_of.get(function_id)
+        return index is not None and self._view.is_done(index)
 
     def __repr__(self) -> str:
         return f"Results({dict(self)!r})"
+
+
+class RunFailures(Mapping[FunctionId, HandoffError]):
+    """The errors of functions that have no result, by function id, in the order in which functions were added.
+
+    Serialize hooks are there, too, by their `HookId`.
+    """
+
+    def __init__(self, runner: RunnerActor) -> None:
+        self._runner = runner
+        view, ids = runner.view, runner.plan.ids
+        hooks = runner.plan.hook_of
+        behind = (index for index in view.failed_behind if index not in hooks)
+        self._index_of = {ids[index]: index for index in sorted([*view.failures, *behind])}
+
+    def __getitem__(self, function_id: FunctionId) -> HandoffError:
+        return self._runner.errors.of(self._index_of[function_id])
+
+    def __iter__(self) -> Iterator[FunctionId]:
+        return iter(self._index_of)
+
+    def __len__(self) -> int:
+        return len(self._index_of)
+
+    def __repr__(self) -> str:
+        return f"RunFailures({dict(self)!r})"
 
 
 class Allocations(Mapping[FunctionId, str]):
@@ -148,12 +189,15 @@ class Allocations(Mapping[FunctionId, str]):
 
 
 class Run:
-    """A run that has ended well. While it is referred to, nodes keep the results that were not fetched."""
+    """A run that has ended. While it is referred to, nodes keep the results that were not fetched."""
 
     def __init__(self, runner: RunnerActor) -> None:
         self._holdings = Holdings(runner)
         #: Results by function id: values, or a `StoredValue` for each that is still on a node.
         self.results = Results(self._holdings)
+        #: The errors of functions that have failed, and of those that did not run since they depend on these, by function id:
+        #: empty unless the run had `on_failure="continue"`, or is the `run` of an error.
+        self.failures = RunFailures(runner)
         #: Names of the nodes that ran the functions, by function id.
         self.allocations = Allocations(runner)
         #: Report on each function; as text it is a table.
@@ -174,7 +218,8 @@ class Run:
         """Return the value of a function, fetched from the node that has it if need be.
 
         :param function_id: Id of the function.
-        :raises KeyError: There is no such function.
+        :raises KeyError: There is no such function, or the run, which has failed, ended before it was done.
+        :raises HandoffError: The function has failed: its own error, or a DependencyFailed.
         :raises NodeLost: No node has the value any more.
         :raises SerializationError: The value can't be loaded here.
         """
@@ -226,7 +271,8 @@ class Run:
         return self._holdings.runner.view.node_story(name)
 
     def __repr__(self) -> str:
-        return f"<Run of DAG {repr_of(self.dag_id)}: {len(self.results)} functions>"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"<Run of DAG {repr_of(self.dag_id)}: {len(self.results)} functions{failed}>"
 
 
 def _let_go(runner: RunnerActor, loop: asyncio.AbstractEventLoop) -> None:

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
-from handoff_actors.actors.app.encoding import encode_program
+from handoff_actors.actors.app.encoding import Encoded, encode_program
 from handoff_actors.actors.app.journal import resumption_from
 from handoff_actors.actors.app.runner import RunHost, RunnerActor
 from handoff_actors.actors.node.actor import INLINE_LIMIT
@@ -28,6 +28,7 @@ from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions
 from handoff_actors.display.run_display import RunDisplay
+from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, RunId
 from handoff_actors.text import repr_of
@@ -87,7 +88,14 @@ class RunRegistry:
         async with AsyncExitStack() as on_failure:
             # The run may have ended well by then: no one else would let go of its values.
             on_failure.push_async_exit(partial(self._give_up, run))
-            runner = await self._execute(run, plan, settings, nodes_may_join=nodes_may_join)
+            try:
+                runner = await self._execute(run, plan, settings, nodes_may_join=nodes_may_join)
+            except HandoffError as error:
+                failed = self._known.get(run)
+                if failed is not None:
+                    error.run = Run(failed)
+                    on_failure.pop_all()
+                raise
             on_failure.pop_all()
         return Run(runner)
 
@@ -111,11 +119,11 @@ class RunRegistry:
             plan, self._durations, self._load, observe=observe, nodes_may_join=nodes_may_join
         )
         options = replace(options, may_start_node=self._cluster.may_start_node)
-        modules = settings.modules() + self._modules_by_value
+        modules = settings.modules()
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
         async with callback as notify, instrumentation.watch(plan) as watch, resuming as resumption:
-            encoded = await encode_program(watch.plan, INLINE_LIMIT, seen.log_level(), modules, self._session)
+            encoded = await self._encode(watch.plan, settings, seen.log_level(), modules)
             watching = watch.observer(notify)
             on_event = None if watching is None else EventObserver(watching, plan.dag_id)
             now = asyncio.get_running_loop().time()
@@ -140,6 +148,19 @@ class RunRegistry:
             async with shown:
                 await runner.execute(usable, resumption.reused)
             return runner
+
+    async def _encode(
+        self, plan: Plan, settings: RunSettings, log_level: int | None, modules: Sequence[ModuleType]
+    ) -> Encoded:
+        return await encode_program(
+            plan,
+            INLINE_LIMIT,
+            log_level,
+            (*modules, *self._modules_by_value),
+            self._session,
+            retry_on=settings.retry_on,
+            may_refuse=settings.on_failure == "continue",
+        )
 
     def _usable(self, run: RunId, options: RunOptions) -> list[NodeUp]:
         # A nested run needs to know of all nodes, and knows which ones it may use.

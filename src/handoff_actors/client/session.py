@@ -26,6 +26,7 @@ from handoff_actors.client.options import (
 from handoff_actors.client.policy import Policy
 from handoff_actors.client.run import Run
 from handoff_actors.core.resources import holds
+from handoff_actors.core.run.options import OnFailure
 from handoff_actors.core.run.retries import Backoff
 from handoff_actors.display.options import DisplayOptions, OutputOption
 from handoff_actors.errors import HandoffError
@@ -33,6 +34,7 @@ from handoff_actors.events import OnEvent
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
+from handoff_actors.retry_on import RetryOn
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
 from handoff_actors.workers.child.running_job import is_worker
@@ -224,6 +226,8 @@ class Session:
         on_event: OnEvent | None = None,
         *,
         retry_backoff: Backoff | None = None,
+        retry_on: RetryOn = None,
+        on_failure: OnFailure = "stop",
         allocation_timeout: float = 10.0,
         journal: str | os.PathLike[str] | None = None,
         on_result: Callable[[FunctionId, Any], object] | None = None,
@@ -250,6 +254,13 @@ class Session:
         :param on_event: Callback for each change of the run, see `OnEvent`.
         :param retry_backoff: Pauses between the attempts of a function, as (first seconds, factor, longest seconds), with
             jitter; None: no pauses.
+        :param retry_on: Exceptions that allow further attempts: a class or a tuple of classes, as an `except` clause has them, or a
+            function that is given the exception, in the worker that raised it; a time limit is a TimeoutError. None: all but those
+            that another attempt can't change: TypeError, NameError, AttributeError, ImportError, SyntaxError,
+            NotImplementedError and AssertionError.
+        :param on_failure: "stop": the first function that fails for good ends the run, and its error is raised, with what was done
+            until then as its `run`. "continue": only the functions that depend on it don't run; everything else does, and
+            `Run.failures` has the errors.
         :param allocation_timeout: Seconds to wait for a node that could hold a function, where none does.
         :param journal: Path of a file that records results. Results that it has already, of the same functions, are used, and
             these functions don't run again.
@@ -275,23 +286,12 @@ class Session:
         :raises ImportError: A module of `modules_by_value` can't be imported.
         """
         settings = RunSettings(
-            allocation_strategy=allocation_strategy,
-            max_retries=max_retries,
-            max_concurrency=max_concurrency,
-            timeout=timeout,
-            nodes=nodes,
-            fetch=fetch,
-            on_event=on_event,
-            retry_backoff=retry_backoff,
-            allocation_timeout=allocation_timeout,
-            journal=journal,
-            on_result=on_result,
-            progress=progress,
-            output=output,
-            env_vars=env_vars,
-            working_dir=working_dir,
+            allocation_strategy=allocation_strategy, max_retries=max_retries, max_concurrency=max_concurrency,
+            timeout=timeout, nodes=nodes, fetch=fetch, on_event=on_event, retry_backoff=retry_backoff,
+            retry_on=retry_on, on_failure=on_failure, allocation_timeout=allocation_timeout, journal=journal,
+            on_result=on_result, progress=progress, output=output, env_vars=env_vars, working_dir=working_dir,
             modules_by_value=modules_by_value,
-        )
+        )  # fmt: skip
         return await self._execute(dag, settings)
 
     async def execute_local(self, dag: DAG, **options: Unpack[LocalExecuteOptions]) -> Run:

@@ -13,6 +13,7 @@ from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.environment import is_directory_name, is_env_vars
 from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
+from handoff_actors.retry_on import is_retry_on
 from handoff_actors.text import NAME_RULE, is_name, repr_of, str_of
 
 _BACKOFF_PARTS = 3
@@ -169,6 +170,12 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ("node", None, _is_place, f"None, the name of a node, or collocated(function_id) ({NAME_RULE})"),
     ("max_retries", None, partial(_is_whole_from, 0), "None or a whole number of 0 or more"),
     ("retry_backoff", None, _is_backoff, "None or (first_s >= 0, factor >= 1, max_s >= 0)"),
+    (
+        "retry_on",
+        None,
+        is_retry_on,
+        "None, an exception class, a tuple of them, or a function of the exception",
+    ),
     ("timeout", None, _is_positive, "None or a number of seconds above 0"),
     ("priority", 0, _is_priority, "a whole number of less than 1e9 either way"),
     ("argument_inclusion", "variadic", ("variadic", "as_list").__contains__, "'variadic' or 'as_list'"),
@@ -195,6 +202,7 @@ _NOT_OF_INLINE = (
     "timeout",
     "max_retries",
     "retry_backoff",
+    "retry_on",
     "env_vars",
     "working_dir",
 )

@@ -17,6 +17,7 @@ from handoff_actors.graph.environment import Environment
 from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
 from handoff_actors.ids import FunctionId, Index, Resources
+from handoff_actors.retry_on import RetryOn
 
 #: Calls nest as deep as inline functions and hooks do, in messages and on the stack of a worker; msgspec gives up
 #: below 500, and Python's own stack holds 1,000 frames.
@@ -78,6 +79,7 @@ class Fold:
                     cost,
                     function.timeout,
                     Environment.of(function.env_vars, function.working_dir),
+                    function.retry_on,
                 ),
             )
         return self._last_number
@@ -90,7 +92,7 @@ class Fold:
         return len(self.constants) - 1
 
     def _fold_consumer(self, function: Function) -> tuple[ArgSpec, ...]:
-        consumer = _Consumer(function.id, self._index_of[function.id], {})
+        consumer = _Consumer(function.id, self._index_of[function.id], {}, function.retry_on)
         inner_positions = count(len(function.args))
         for inline in self._inlines_within(function):
             args = self._fold_args(inline, consumer, inner_positions)
@@ -155,7 +157,7 @@ class Fold:
     ) -> Index:
         index = len(self._index_of) + len(self.hooks)
         self.hooks.append(Hook(index, self._index_of[producer_id], consumer.index))
-        self.hook_templates.append(self._template(code))
+        self.hook_templates.append(self._template(code, retry_on=consumer.retry_on))
         self.hook_ids.append(HookId("serialize", producer_id, consumer.id, position))
         return index
 
@@ -166,18 +168,22 @@ class Fold:
         cost: Mapping[str, float] | None = None,
         timeout: float | None = None,
         environment: Environment | None = None,
+        retry_on: RetryOn = None,
     ) -> int:
         assert code is not None, "only inputs have no code, and they have no plan"
         # Each access to a method makes a new object for the same thing.
         code_key = (id(code.__self__), id(code.__func__)) if isinstance(code, MethodType) else id(code)
-        key = (code_key, as_list, timeout, frozenset(cost.items()) if cost else None, environment)
+        rule_key = retry_on if isinstance(retry_on, tuple) else id(retry_on)
+        key = (code_key, as_list, timeout, frozenset(cost.items()) if cost else None, environment, rule_key)
         number = self._template_numbers.get(key)
         if number is None:
             number = self._template_numbers[key] = len(self.templates)
             claimed: Resources = {name: float(amount) for name, amount in cost.items()} if cost else {}
             timeout_s = None if timeout is None else float(timeout)
             self.templates.append(
-                TemplateSpec(code, is_coroutine_code(code), as_list, claimed, timeout_s, environment)
+                TemplateSpec(
+                    code, is_coroutine_code(code), as_list, claimed, timeout_s, environment, retry_on
+                )
             )
         return number
 
@@ -197,6 +203,7 @@ def _are_alike(one: Function, other: Function) -> bool:
         and one.argument_inclusion == other.argument_inclusion
         and one.env_vars == other.env_vars
         and one.working_dir == other.working_dir
+        and one.retry_on is other.retry_on
     )
 
 
@@ -205,6 +212,7 @@ class _Consumer(Struct):
     index: Index
     #: The inline functions behind its arguments, as far as they are folded.
     calls: dict[FunctionId, CallSpec]
+    retry_on: RetryOn
 
 
 def _check_inline_sizes(inlines: Sequence[Function]) -> None:

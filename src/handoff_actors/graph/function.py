@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant
 from handoff_actors.ids import FunctionId
+from handoff_actors.retry_on import RetryOn
 from handoff_actors.text import repr_of
 
 FunctionType = Literal["regular", "inline", "input"]
@@ -47,6 +48,8 @@ class Function:
     max_retries: int | None = None
     #: (first_s, factor, max_s), the pauses before retries; None: the run's setting.
     retry_backoff: tuple[float, float, float] | None = None
+    #: Exception classes, or a function of the exception, that allow a retry; None: the run's setting.
+    retry_on: RetryOn = None
     #: Seconds per attempt; None: the run's setting.
     timeout: float | None = None
     #: Higher runs first, among functions that are ready.
@@ -91,6 +94,7 @@ class FunctionOptions(TypedDict, total=False):
     type: FunctionType
     max_retries: int | None
     retry_backoff: tuple[float, float, float] | None
+    retry_on: RetryOn
     timeout: float | None
     priority: int
     argument_inclusion: ArgumentInclusion

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from handoff_actors.graph.environment import Environment
 from handoff_actors.ids import FunctionId, Index, Resources
+from handoff_actors.retry_on import RetryOn
 
 
 class NodeOf(Struct, frozen=True):
@@ -40,6 +41,8 @@ class TemplateSpec(Struct, frozen=True):
     timeout: float | None
     #: None: the run's setting.
     environment: Environment | None = None
+    #: None: the run's setting.
+    retry_on: RetryOn = None
 
 
 class Hook(Struct, frozen=True):

@@ -8,7 +8,7 @@ from handoff_actors.report.breakdown import NOTHING, Breakdown
 
 @dataclass(frozen=True, slots=True)
 class FunctionReport:
-    """The report of one function's last attempt. Times are seconds since the run began."""
+    """The report of one function's last attempt. Times are seconds since the run began, and 0.0 for what has not happened."""
 
     #: The function's id.
     function_id: FunctionId
@@ -34,5 +34,7 @@ class FunctionReport:
     sent_at: float = 0.0
     #: The parts of the time until `finished_at`.
     time: Breakdown = NOTHING
+    #: Its end: "done", "reused", "failed" (for good), "skipped" (it depends on one that has failed) or "unfinished".
+    outcome: str = "done"
     #: Why a worker was retired after it: what it has left behind there; "" where none was.
     retired: str = ""

@@ -1,5 +1,6 @@
 """The report of a run: how each function went, one by one, by code and in sum."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -111,6 +112,8 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
 
     def _rows_by_function(self) -> str:
         heads = ("function", "node", "worker", "tries", "began", "ran", "room", "moving", "overhead")
+        outcomes = [self._view.outcome(index) for index in self._plan.index_of.values()]
+        are_all_done = {"done", "reused"}.issuperset(outcomes)
         rows: list[Row] = [
             (
                 str_of(entry.function_id),
@@ -120,10 +123,11 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
                 *map(seconds, (entry.started_at, entry.ran_s, *_lost(entry.time))),
                 nbytes(entry.moved_nbytes),
                 nbytes(entry.result_nbytes),
+                *(() if are_all_done else (entry.outcome,)),
             )
             for entry in self.values()
         ]
-        return aligned((*heads, "moved in", "result"), rows)
+        return aligned((*heads, "moved in", "result", *(() if are_all_done else ("outcome",))), rows)
 
     def _rows_by_code(self) -> str:
         heads = ("code", "count", "tries", "nodes", "ran", "median", "room", "moving", "overhead")
@@ -144,8 +148,9 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
     def _totals(self) -> str:
         workers = self.timeline.workers
         nodes = {worker.node for worker in workers}
-        reused = sum(self._view.is_reused(index) for index in self._plan.index_of.values())
-        sparing = f" ({reused:,} reused)" if reused else ""
+        outcomes = Counter(map(self._view.outcome, self._plan.index_of.values()))
+        named = [f"{outcomes[outcome]:,} {outcome}" for outcome in sorted(outcomes) if outcome != "done"]
+        sparing = f" ({', '.join(named)})" if named else ""
         return (
             f"{count(len(self), 'function')}{sparing} in {seconds(self.duration_s)} "
             f"on {count(len(nodes), 'node')}, {count(len(workers), 'worker')}"
@@ -181,6 +186,8 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         from handoff_actors.report.function_report import FunctionReport  # noqa: PLC0415 - few reports are read
 
         view, timeline = self._view, self.timeline
+        if not view.is_done(index):
+            return self._report_without_result(index)
         has_run = timeline.has(index)
         finished_at = timeline.received_at(index)
         return FunctionReport(
@@ -196,6 +203,30 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             result_nbytes=view.result_nbytes(index),
             sent_at=timeline.sent_at[index] if has_run else finished_at,
             time=timeline.breakdown(index) if has_run else NOTHING,
+            outcome=view.outcome(index),
+            retired=view.retired.get(index, ""),
+        )
+
+    def _report_without_result(self, index: Index) -> "FunctionReport":
+        from handoff_actors.report.function_report import FunctionReport  # noqa: PLC0415 - as above
+
+        view = self._view
+        moments = (view.ready_at[index], view.sent_at[index], view.finished_at[index])
+        ready_at, sent_at, ended_at = (max(0.0, moment - self._began_at) for moment in moments)
+        has_begun = view.outcome(index) == "failed" and sent_at > 0.0
+        return FunctionReport(
+            function_id=self._plan.ids[index],
+            node=view.node[index] or "",
+            worker=0,
+            attempts=view.attempt[index],
+            queued_at=ready_at,
+            started_at=max(sent_at, ended_at - view.ran_s[index]) if has_begun else 0.0,
+            finished_at=ended_at,
+            ran_s=view.ran_s[index] if has_begun else 0.0,
+            moved_nbytes=view.moved.get(index, 0),
+            result_nbytes=0,
+            sent_at=sent_at,
+            outcome=view.outcome(index),
             retired=view.retired.get(index, ""),
         )
 

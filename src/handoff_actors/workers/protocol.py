@@ -75,6 +75,8 @@ class DefineTemplate(NamedTuple):
     session: str
     #: The name of the set of modules that its code and its values refer to, see `DefineModules`.
     modules: bytes | None
+    #: See `wire.messages.jobs.Template`.
+    retry_on: bytes
     tag: int = 1
 
 
@@ -180,6 +182,8 @@ class JobFailed(NamedTuple):
     peak_nbytes: int
     #: The last lines that it printed.
     printed: str
+    #: Why `retry_on` allows no further try; "": it allows one.
+    not_retried: str
     tag: int = 3
 
 

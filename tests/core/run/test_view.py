@@ -35,11 +35,26 @@ def test_values_are_described_wherever_they_are() -> None:
 
     assert [view.is_available(index) for index in range(3)] == [True, True, False]
     assert [view.holders(index) for index in range(3)] == [(), ("a",), ()]
-    assert [view.result_nbytes(index) for index in range(2)] == [1, 100]
+    assert [view.result_nbytes(index) for index in range(3)] == [1, 100, 0]
     assert view.stored_nbytes(1) == 100
-    for ask in (view.stored_nbytes, view.result_nbytes):
-        with pytest.raises(KeyError):
-            ask(2)
+    with pytest.raises(KeyError):
+        view.stored_nbytes(2)
+
+
+def test_each_function_has_an_outcome() -> None:
+    run = run_of(
+        Function("reused", [], code),
+        Function("done", [], code),
+        Function("failed", [], code, max_retries=0),
+        Function("skipped", ["failed"], code),
+        Function("unfinished", [], code),
+        on_failure="continue",
+    )
+    run.start(0.0, [node_up("a", workers=3)], reused={0: ReusedResult("a", b"v")})
+    run.handle(completed("a", done(1)), 1.0)
+    run.handle(failed("a", 2), 2.0)
+
+    assert [run.view.outcome(index) for index in range(5)] == [*run.view.plan.ids]
 
 
 def test_reused_functions_are_known_as_such() -> None:

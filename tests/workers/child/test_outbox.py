@@ -39,7 +39,7 @@ def test_what_cannot_be_sent_is_the_failure_of_its_function_alone(
     outbox = WorkerOutbox(ours, Tail())
 
     outbox.done(RUN, 1, 1, b"before", 0.1)
-    outbox.failed((RUN, 2, 1), ("exception", b"", "data\udcff.csv"), 0.1)
+    outbox.failed((RUN, 2, 1), ("exception", b"", "data\udcff.csv", ""), 0.1)
     outbox.done(RUN, 3, 1, b"behind", 0.1)
     outbox.flush()
     ours.close()
@@ -64,7 +64,7 @@ def test_message_longer_than_the_channel_has_room_for_arrives(
     reader = threading.Thread(target=lambda: messages.extend(received(theirs)))
     reader.start()
 
-    outbox.failed((RUN, 1, 1), ("exception", bytes(4_000_000), "reason"), 0.1)
+    outbox.failed((RUN, 1, 1), ("exception", bytes(4_000_000), "reason", ""), 0.1)
     outbox.flush()
     ours.close()
     reader.join()

@@ -13,21 +13,27 @@ from typing import TypeVar
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from handoff_actors.actors.app.blame import Blame, PlanPart
 from handoff_actors.actors.app.own_modules import OWN_MODULES
 from handoff_actors.actors.app.sharing import ConstantsSpec, SharedParts, TakenOut
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
-from handoff_actors.errors import SerializationError
+from handoff_actors.errors import HandoffError, SerializationError
 from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.interpreter import PYTHON
+from handoff_actors.retry_on import RetryOn, reason_against_retry
 from handoff_actors.text import repr_of
 from handoff_actors.wire.code.by_value import is_any_sent_by_value, is_sent_by_value, sent_by_value
 from handoff_actors.wire.messages.jobs import Assembled, OwnModules, Ref, Template, TemplateEnvironment
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
 from handoff_actors.wire.pickling import PositionOf, has_code
 from handoff_actors.workers.child.running_job import is_worker
+
+#: Stand-ins for what can't be encoded.
+NO_CODE = (b"", False, b"")
+NO_VALUE = encode(None)
 
 #: Functions that are encoded before the app's loop gets its turn.
 SLICE = 500
@@ -48,6 +54,9 @@ class Encoded(Struct, frozen=True):
     directories: dict[Index, Path]
     #: Definitions of modules that nodes may lack: each function makes them.
     definitions: dict[Index, Callable[[], bytes]]
+    #: Functions of which something can't be encoded, with the error that says what.
+    refused: dict[Index, HandoffError]
+    blame: Blame
 
 
 class _Parts(Struct):
@@ -73,17 +82,23 @@ async def encode_program(
     log_level: int | None = None,
     by_value: Sequence[ModuleType] = (),
     session: str = "",
+    *,
+    retry_on: RetryOn = None,
+    may_refuse: bool = False,
 ) -> Encoded:
     """The program of a plan; `by_value` are modules that nodes may lack, `session` at most 16 characters.
 
-    Raises SerializationError, which names the function.
+    `retry_on` is the rule of functions without one of their own.
+    Raises SerializationError, which names the function; with `may_refuse` such functions are `refused`, and none raises.
     """
-    encoder = _Encoder(plan, inline_limit, log_level, by_value, session)
+    encoder = _Encoder(plan, inline_limit, log_level, by_value, session, retry_on, may_refuse=may_refuse)
     await encoder.encode()
     program = Program(
         plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.affinity()
     )
-    return Encoded(program, encoder.large, encoder.directories, encoder.definitions)
+    return Encoded(
+        program, encoder.large, encoder.directories, encoder.definitions, encoder.refused, encoder.blame
+    )
 
 
 class _Encoder:
@@ -94,8 +109,17 @@ class _Encoder:
         log_level: int | None,
         by_value: Sequence[ModuleType],
         session: str,
+        retry_on: RetryOn,
+        *,
+        may_refuse: bool,
     ) -> None:
         self._plan = plan
+        self._retry_on = retry_on
+        #: Rules of `retry_on`, encoded, by identity.
+        self._rules: dict[int, bytes] = {}
+        self.blame = Blame(plan)
+        self._may_refuse = may_refuse
+        self.refused: dict[Index, HandoffError] = {}
         self._inline_limit = inline_limit
         self._log_level = log_level
         self._by_value = by_value
@@ -123,17 +147,25 @@ class _Encoder:
         plan, parts = self._plan, self.parts
         codes: dict[int, tuple[bytes, bool, bytes]] = {}
         for number, spec in enumerate(plan.templates):
-            owner = partial(_first, plan, plan.template_of, number)
             key = id(spec.code)
-            if key not in codes:
+            if codes.get(key, NO_CODE) is NO_CODE:
+                # Each template with code that can't be encoded has functions of its own to refuse.
                 modules = self._modules_of_code[key] = set()
-                codes[key] = self._named(owner, "its code", encode_code, spec.code, self._session, modules)
+                codes[key] = self._named(
+                    (PlanPart.TEMPLATE, number),
+                    "its code",
+                    NO_CODE,
+                    encode_code,
+                    spec.code,
+                    self._session,
+                    modules,
+                )
             parts.templates.append(self._template(number, spec, codes[key]))
             await breathe(number)
         await self._encode_constants()
         for number, value in enumerate(plan.values):
-            owner = partial(_first_with_value, plan, number)
-            payload = self._named(owner, "one of its arguments", encode, value, "argument")
+            part = PlanPart.VALUE, number
+            payload = self._named(part, "one of its arguments", NO_VALUE, encode, value, "argument")
             parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
             await breathe(number)
         if self._own:
@@ -172,8 +204,8 @@ class _Encoder:
             await breathe(number)
 
     def _call(self, number: int, spec: ConstantsSpec, position_of: PositionOf | None = None) -> Payload:
-        owner = partial(_first, self._plan, self._plan.constants_of, number)
-        return self._named(owner, "its extra_args or kwargs", encode_call, *spec, position_of)
+        part = PlanPart.CONSTANTS, number
+        return self._named(part, "its extra_args or kwargs", NO_VALUE, encode_call, *spec, position_of)
 
     def _assembled(self, number: int, shared: SharedParts) -> bytes | Ref | Assembled:
         spec, taken_out = self._plan.constants[number], TakenOut(shared)
@@ -217,7 +249,27 @@ class _Encoder:
             self._log_level,
             environment,
             self._session,
+            retry_on=self._rule(number, spec),
         )
+
+    def _rule(self, number: int, spec: TemplateSpec) -> bytes:
+        """The rule of `retry_on` for functions of a template, as `Template` has it."""
+        rule = self._retry_on if spec.retry_on is None else spec.retry_on
+        if rule is None:
+            return b""
+        if not self._rules.get(id(rule)):
+            code = partial(reason_against_retry, rule)
+            modules = self._modules_of_code[id(spec.code)]
+            _, _, self._rules[id(rule)] = self._named(
+                (PlanPart.TEMPLATE, number),
+                "its retry_on",
+                NO_CODE,
+                encode_code,
+                code,
+                self._session,
+                modules,
+            )
+        return self._rules[id(rule)]
 
     def _environment(self, asked_for: Environment) -> TemplateEnvironment:
         known = self._environments.get(asked_for)
@@ -303,18 +355,22 @@ class _Encoder:
         return sent_by_value(self._by_value) if self._by_value else nullcontext()
 
     def _named(
-        self, owner: Callable[[], FunctionId], what: str, encode_it: Callable[..., T], *parts: object
+        self, part: tuple[PlanPart, int], what: str, nothing: T, encode_it: Callable[..., T], *parts: object
     ) -> T:
+        """Encode a part of the plan; `nothing` stands in for one whose functions are refused."""
         try:
             if not self._by_value:
                 return encode_it(*parts)
             with self._by_value_modules():
                 return encode_it(*parts)
         except SerializationError as error:
-            function_id = owner()
-            raise SerializationError(
-                f"function {repr_of(function_id)}: {what} can't be sent to a node: {error}", function_id
-            ) from error
+            if not self._may_refuse:
+                raise _not_sendable(self.blame.first(*part), what, error) from error
+            for index in self.blame.users(*part):
+                refusal = _not_sendable(self._plan.ids[index], what, error)
+                refusal.__cause__ = error
+                self.refused.setdefault(index, refusal)
+            return nothing
 
 
 def _digest_within(directory: bytes, salt: bytes, digest: bytes) -> bytes:
@@ -337,13 +393,10 @@ def _imports_from_directory(template: Template, modules: Iterable[str]) -> bool:
     return any((directory / name).exists() or (directory / f"{name}.py").exists() for name in names)
 
 
-def _first(plan: Plan, numbers: list[int], number: int) -> FunctionId:
-    """A function to blame. What none has itself belongs to an inline function or to a hook within one."""
-    return plan.ids[numbers.index(number)] if number in numbers else None
-
-
-def _first_with_value(plan: Plan, number: int) -> FunctionId:
-    return next((plan.ids[index] for index, args in enumerate(plan.args) if ~number in args), None)
+def _not_sendable(function_id: FunctionId, what: str, error: SerializationError) -> SerializationError:
+    return SerializationError(
+        f"function {repr_of(function_id)}: {what} can't be sent to a node: {error}", function_id
+    )
 
 
 async def breathe(number: int) -> None:

@@ -14,6 +14,7 @@ from handoff_actors.core.run.events import (
     TransferObserved,
 )
 from handoff_actors.core.run.view import RunView
+from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index
 
 #: Facts about a function that hold for every function.
@@ -24,6 +25,7 @@ _PLAIN: dict[str, type[events.RunEvent]] = {
         events.Started,
         events.Retried,
         events.Failed,
+        events.Skipped,
         events.Lost,
         events.Recalled,
         events.Reused,
@@ -48,12 +50,12 @@ class Observer:
             events.RunStarted(dag_id=self._plan.dag_id, time=time.time(), functions=self._plan.size)
         )
 
-    def ended(self, end: RunEnded) -> None:
-        """Tell that the run is over."""
+    def ended(self, end: RunEnded, error: HandoffError | None) -> None:
+        """Tell that the run is over; `error` is the one that its caller is about to get."""
         outcome = "cancelled" if end.cancelled else "finished" if end.error is None else "failed"
         seconds = asyncio.get_running_loop().time() - self._began_at
         event = events.RunFinished(
-            dag_id=self._plan.dag_id, time=time.time(), outcome=outcome, error=end.error, seconds=seconds
+            dag_id=self._plan.dag_id, time=time.time(), outcome=outcome, error=error, seconds=seconds
         )
         self._on_event(event)
 

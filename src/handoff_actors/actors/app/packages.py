@@ -69,8 +69,9 @@ class Packages:
         error = packing.exception()
         if error is not None:
             failed(index, refusal(error))
-            return
-        self._packed(index, packing.result())
+        else:
+            self._packed(index, packing.result())
+        # Nodes that asked are answered in any case: they wait for it.
         for go_on in waiting:
             go_on()
 

@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
-from msgspec.structs import replace
-
+from handoff_actors.actors.app.blame import PlanPart
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.journal import Entry, Journal
 from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
+from handoff_actors.actors.app.run_errors import RunErrors
+from handoff_actors.actors.app.splitting import Unsent, split
 from handoff_actors.actors.driver import Driver
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
     FunctionObserved,
+    FunctionsRefused,
     MessageFromNode,
     NodeJoinObserved,
     NodeLeaveObserved,
@@ -37,14 +39,17 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.state import APP, Transfer
-from handoff_actors.errors import EnvironmentFailed, HandoffError, SerializationError, UnguardedStart
+from handoff_actors.errors import (
+    EnvironmentFailed,
+    HandoffError,
+    SerializationError,
+)
 from handoff_actors.events import OnEvent
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of, str_of
-from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
 from handoff_actors.wire.messages.jobs import Ref, Said, Template
-from handoff_actors.wire.messages.runs import Assign, Close
+from handoff_actors.wire.messages.runs import Assign, Close, Recalled
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
@@ -97,6 +102,9 @@ class RunnerActor:
 
     #: Why its results could not be handed to `on_result`.
     _refusal: HandoffError | None = None
+    _is_closed = False
+    _has_crashed = False
+    started_at = 0.0
 
     def __init__(
         self,
@@ -111,13 +119,12 @@ class RunnerActor:
     ) -> None:
         self.run = run
         self.plan = encoded.program.plan
-        self._program = encoded.program
+        self._encoded = encoded
         #: Values in the app: large constants, packed directories, definitions of modules, and results fetched from nodes.
         self.values: dict[Index, Buffer] = {**encoded.large, **in_app}
         self._packages = Packages(encoded.directories, encoded.definitions, self.values.__setitem__)
         self.machine = machine
         self.view = machine.view
-        self.started_at = 0.0
         self.printing: OutputSink | None = None
         self._host = host
         self._observer = None if on_event is None else Observer(self.view, on_event)
@@ -125,11 +132,10 @@ class RunnerActor:
         self._on_result = on_result
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[RunEnded] = self._loop.create_future()
+        self.errors = RunErrors(self.view)
         self._give_up: dict[Index, Callable[[], None]] = {}
         #: Of callers that wait for stored values.
         self._fetches: set[asyncio.Future[Buffer]] = set()
-        self._is_closed = False
-        self._has_crashed = False
         self._driver: Driver[RunMachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
         if journal is not None:
             journal.on_failure = lambda failure: self._driver.feed(Cancel(_as_ours(failure)))
@@ -147,7 +153,7 @@ class RunnerActor:
         self.started_at = self._loop.time()
         if self._observer is not None:
             self._observer.began()
-        self._driver.start(lambda now: self.machine.start(now, nodes, reused))
+        self._driver.start(lambda now: self.machine.start(now, nodes, reused, self._encoded.refused))
         try:
             end = await asyncio.shield(self._finished)
         except asyncio.CancelledError:
@@ -155,7 +161,7 @@ class RunnerActor:
             await _even_if_cancelled(self._finished)
             raise
         if end.error is not None:
-            raise _with_cause(end.error, end.cause)
+            raise self.errors.take_raised()
 
     def feed(self, event: RunMachineEvent) -> None:
         """Have the machine handle an event."""
@@ -210,9 +216,14 @@ class RunnerActor:
         return self.values[index]
 
     async def result(self, function_id: FunctionId) -> Buffer:
-        """The encoded value of a function, once it is done. Raises KeyError for an unknown id, or if it can't be had."""
+        """The encoded value of a function, once it is done.
+
+        Raises KeyError for an unknown id, or if it can't be had; the function's error if it has failed.
+        """
         index = self.plan.index_of[function_id]
         while not self.view.is_available(index):
+            if self.view.has_failed(index):
+                raise self.errors.of(index)
             if self._finished.done():
                 raise KeyError(
                     f"function {repr_of(function_id)} has no result: its run has ended without one"
@@ -258,20 +269,23 @@ class RunnerActor:
         return self._packages.pack(index, then, self._not_packed)
 
     def _not_packed(self, index: Index, reason: str) -> None:
-        """End the run, since a directory or modules that some node lacks can't be sent there."""
-        needing = {
+        """End the functions that need a directory or modules which some node lacks, and which can't be sent there."""
+        needing = [
             template.number
-            for template in self._program.templates
+            for template in self._encoded.program.templates
             if index in (package.index for package in _packages_of(template))
+        ]
+        concerned = {
+            user for number in needing for user in self._encoded.blame.users(PlanPart.TEMPLATE, number)
         }
         nodes = self.view.node
-        concerned = (
-            (self.plan.ids[function], nodes[function])
-            for function, number in enumerate(self.plan.template_of)
-            if number in needing and nodes[function] is not None
+        # First those that are out: one of them has shown it.
+        in_order = sorted(concerned, key=lambda user: (nodes[user] is None, user))
+        self._driver.feed(
+            FunctionsRefused(
+                {user: EnvironmentFailed(self.plan.ids[user], nodes[user] or "", reason) for user in in_order}
+            )
         )
-        function_id, node = next(concerned, (None, None))
-        self._driver.feed(Cancel(EnvironmentFailed(function_id, node or "", reason)))
 
     def _perform(self, effect: RunEffect) -> None:  # noqa: C901 - one table
         match effect:
@@ -297,30 +311,34 @@ class RunnerActor:
             case _:
                 assert_never(effect)
 
-    def _send(self, name: str, message: ToNode) -> bool:
-        """Send a message, in parts if it is too long; False if the run has to end because some part can't be sent."""
+    def _send(self, name: str, message: ToNode) -> None:
         try:
             self._host.send(name, message)
         except SerializationError as error:
             if not isinstance(message, Assign):
                 raise
-            parts = split(message)
-            if parts:
-                # Not those behind one that can't: a node rejects jobs whose template it lacks.
-                return all(self._send(name, part) for part in parts)
-            self._not_sendable(message, error)
-            return False
-        return True
+            unsent = Unsent(self.plan, self._encoded.blame)
+            self._send_parts(name, message, error, unsent)
+            if unsent.refused:
+                self._driver.feed(FunctionsRefused(unsent.refused))
+            if unsent.separated:
+                self._driver.feed(
+                    MessageFromNode(name, Recalled(self.run, unsent.separated, is_separated=True))
+                )
 
-    def _not_sendable(self, message: Assign, error: SerializationError) -> None:
-        """End the run, since one function, or its code, is too much for a message."""
-        numbers = {template.number for template in message.templates}
-        of_templates = [index for index in range(self.plan.size) if self.plan.template_of[index] in numbers]
-        index = [*(job.index for job in message.jobs), *of_templates, None][0]
-        function_id = None if index is None else self.plan.ids[index]
-        what = "it, with its arguments," if message.jobs else "its code, with all that it captures,"
-        reason = f"function {repr_of(function_id)}: {what} can't be sent to a node: {error}"
-        self._driver.feed(Cancel(SerializationError(reason, function_id)))
+    def _send_parts(self, name: str, message: Assign, error: SerializationError, unsent: Unsent) -> None:
+        """Send a message that is too long in parts, without the functions that no message can hold."""
+        parts = split(message)
+        if not parts:
+            unsent.add(message, error)
+        for part in parts:
+            # A node rejects jobs whose template it lacks.
+            rest = unsent.without(part)
+            try:
+                if rest.templates or rest.jobs:
+                    self._host.send(name, rest)
+            except SerializationError as too_long:
+                self._send_parts(name, rest, too_long, unsent)
 
     def _record(self, indices: Sequence[Index]) -> None:
         view = self.view
@@ -388,13 +406,12 @@ class RunnerActor:
         if not self._finished.done():
             if self._refusal is not None and end.error is None and not end.cancelled:
                 end = RunEnded(self._refusal)
-                # Its caller gets no `Run` that would hold the values.
-                self._loop.call_soon(self.release)
             self._finished.set_result(end)
             if self.printing is not None:
                 self.printing.end()
+            raised = self.errors.raised_for(end)
             if self._observer is not None:
-                self._observer.ended(end)
+                self._observer.ended(end, raised)
         self._wake_waiters()
 
     def _set_forgotten(self) -> None:
@@ -433,33 +450,9 @@ async def _even_if_cancelled(future: "asyncio.Future[Any]") -> None:
             await asyncio.shield(future)
 
 
-def split(message: Assign) -> list[Assign]:
-    """Split a message that is too long for one frame: the templates each by itself, before the halves of the jobs."""
-    templates, jobs = message.templates, message.jobs
-    if templates and len(templates) + len(jobs) > 1:
-        alone = [replace(message, templates=[template], jobs=[]) for template in templates]
-        return [*alone, replace(message, templates=[])] if jobs else alone
-    if len(jobs) > 1:
-        half = len(jobs) // 2
-        return [replace(message, templates=[], jobs=part) for part in (jobs[:half], jobs[half:])]
-    return []
-
-
 def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:
     if not answer.done():
         answer.set_exception(KeyError(reason))
-
-
-def _with_cause(error: HandoffError, encoded: bytes) -> HandoffError:
-    """Give the error with its cause; where that is one of ours that says more, it says where it happened instead."""
-    if not encoded:
-        return error
-    cause = decode_exception(encoded)
-    if isinstance(cause, UnguardedStart) and isinstance(error, SerializationError):
-        cause.args, cause.function_id = error.args, error.function_id
-        return cause
-    error.__cause__ = cause
-    return error
 
 
 def _as_ours(error: BaseException) -> HandoffError:

@@ -1,6 +1,6 @@
 """Events that the machine of a run takes, and effects that it returns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -44,6 +44,12 @@ class Cancel(Struct, frozen=True):
     error: HandoffError | None = None
 
 
+class FunctionsRefused(Struct, frozen=True):
+    """Some functions can't be sent to a node, or their environments can't: the error of each, which names it."""
+
+    errors: Mapping[Index, HandoffError]
+
+
 class Release(Struct, frozen=True):
     """After the end: the app needs no stored values any more."""
 
@@ -53,7 +59,15 @@ class RoomFreed(Struct, frozen=True):
 
 
 RunMachineEvent = (
-    NodeUp | NodeDown | MessageFromNode | ResultFetched | ResultFetchFailed | Cancel | Release | RoomFreed
+    NodeUp
+    | NodeDown
+    | MessageFromNode
+    | ResultFetched
+    | ResultFetchFailed
+    | FunctionsRefused
+    | Cancel
+    | Release
+    | RoomFreed
 )
 
 # --- Effects ----------------------------------------------------------------------------------------------------
@@ -75,9 +89,19 @@ class FetchResult(Struct, frozen=True):
     holders: Sequence[str]
 
 
-#: The `kind` of the public event that tells of it: "failed" is for good, "lost" is with its worker, its node or an input.
+#: The `kind` of the public event that tells of it: "failed" is for good, "skipped" is behind one that has failed, "lost" is
+#: with its worker, its node or an input.
 FunctionChange = Literal[
-    "assigned", "started", "completed", "failed", "retried", "recalled", "reused", "lost", "worker_retired"
+    "assigned",
+    "started",
+    "completed",
+    "failed",
+    "skipped",
+    "retried",
+    "recalled",
+    "reused",
+    "lost",
+    "worker_retired",
 ]
 
 

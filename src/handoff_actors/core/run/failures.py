@@ -1,18 +1,182 @@
-"""The errors that a run's caller sees, made from nodes' messages about failed attempts."""
+"""Decides what a failed attempt means: another try, or the end of the function, or of the whole run.
 
-from handoff_actors.core.run.story import Story
+An exception and a time limit cost a retry; the loss of a worker, a node or an input does not, within bounds. A function
+that gets no further try has failed for good. That ends the run, unless failures are to end only the functions
+concerned: then whatever depends on the function fails behind it, everything else goes on, and the run ends well.
+"""
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import assert_never
+
+from handoff_actors.core.run.completion import Completion
+from handoff_actors.core.run.drain import Drain
+from handoff_actors.core.run.events import RunEnded
+from handoff_actors.core.run.observing import Observing
+from handoff_actors.core.run.recovery import Recovery
+from handoff_actors.core.run.result_fetch import ResultFetch
+from handoff_actors.core.run.retries import Retries
+from handoff_actors.core.run.state import Failure, RunState
+from handoff_actors.core.run.story import NO_CAUSE, Story, StoryLog
 from handoff_actors.errors import (
     EnvironmentFailed,
     FunctionFailed,
     HandoffError,
+    NodeLost,
     SerializationError,
     WorkerDied,
 )
-from handoff_actors.ids import FunctionId
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.runs import Failed
 
 MEGABYTE = 1e6
+
+
+class Failures:
+    """The failures of one run, and the functions that rest before their next try."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        state: RunState,
+        retries: Retries,
+        recovery: Recovery,
+        drain: Drain,
+        result_fetch: ResultFetch,
+        completion: Completion,
+        stories: StoryLog,
+        observing: Observing,
+        *,
+        end_run: bool,
+    ) -> None:
+        """`end_run`: the first function that fails for good ends the run."""
+        self._plan = plan
+        self._state = state
+        self._retries = retries
+        self._recovery = recovery
+        self._drain = drain
+        self._result_fetch = result_fetch
+        self._completion = completion
+        self._stories = stories
+        self._observing = observing
+        self._end_run = end_run
+        #: Functions that rest before their next try, soonest first.
+        self._resting: list[tuple[float, Index]] = []
+
+    # --- Pauses -------------------------------------------------------------------------------------------------
+
+    @property
+    def wake_at(self) -> float | None:
+        """The end of the next pause; None if no function rests."""
+        return self._resting[0][0] if self._resting else None
+
+    def wake(self, now: float) -> None:
+        """Try the functions again whose pauses are over."""
+        while self._resting and self._resting[0][0] <= now:
+            self._recovery.again(heappop(self._resting)[1], now)
+
+    def _rest(self, index: Index, now: float) -> None:
+        pause = self._retries.backoff_s(index)
+        if pause <= 0:
+            self._recovery.again(index, now)
+        else:
+            heappush(self._resting, (now + pause, index))
+
+    # --- Attempts -----------------------------------------------------------------------------------------------
+
+    def attempt_failed(self, failed: Failed, name: str, now: float) -> None:
+        """Take the failure of the latest attempt at a function, which is off the node's books."""
+        match failed.kind:
+            case "input":
+                cause = NO_CAUSE
+                if failed.lost is not None and not self._drain.is_unaware(failed):
+                    cause = self._recovery.lose(failed.lost, now, f"node {name!r} found it nowhere")
+                number = self._stories.note("input lost", failed.index, name, now, failed.reason, cause)
+                self.sent_in_vain(failed.index, failed.reason, now, number)
+            case "worker":
+                self._worker_died(failed, name, now)
+            case "serialization" | "environment":
+                self._observing.function("failed", failed.index, name, failed.reason)
+                error = could_not_run(failed, self._plan.ids[failed.index], name)
+                self._failed_for_good(failed.index, Failure(error, failed.error), now)
+            case "exception" | "timeout" | "store" | "memory" | "cancelled" | "deadlock":
+                self._raised(failed, name, now)
+            case _:
+                assert_never(failed.kind)
+
+    def _worker_died(self, failed: Failed, name: str, now: float) -> None:
+        index = failed.index
+        if self._retries.may_retry_after_death(index):
+            number = self._stories.note("worker lost", index, name, now, failed.reason)
+            self._observing.function("lost", index, name, failed.reason)
+            self._recovery.again(index, now, number)
+        else:
+            self._fail_after_attempts(failed, name, now)
+
+    def _raised(self, failed: Failed, name: str, now: float) -> None:
+        index = failed.index
+        if self._retries.may_retry(failed):
+            self._stories.note("retried", index, name, now, failed.reason)
+            self._observing.function("retried", index, name, failed.reason)
+            self._rest(index, now)
+        else:
+            self._fail_after_attempts(failed, name, now)
+
+    def _fail_after_attempts(self, failed: Failed, name: str, now: float) -> None:
+        index = failed.index
+        story = self._stories.of_failure(index, name, now, failed.reason)
+        self._observing.function("failed", index, name, failed.reason)
+        attempts = self._state.attempt[index]
+        not_retried = self._retries.reason_against_retry(failed) if self._retries.has_left(index) else ""
+        error = function_failed(failed, self._plan.ids[index], name, attempts, story, not_retried)
+        self._failed_for_good(index, Failure(error, failed.error, failed.ran_s), now)
+
+    def sent_in_vain(self, index: Index, reason: str, now: float, cause: int) -> None:
+        """Take the loss of an attempt's node or input; `cause` is the departure that says so."""
+        node = self._state.node[index] or ""
+        if self._retries.may_retry_after_loss(index):
+            self._observing.function("lost", index, node, reason)
+            self._recovery.again(index, now, cause)
+        else:
+            self._observing.function("failed", index, node, reason)
+            error = NodeLost(node, f"function {repr_of(self._plan.ids[index])}: {reason}")
+            self._failed_for_good(index, Failure(error), now)
+
+    # --- Functions ----------------------------------------------------------------------------------------------
+
+    def result_fetch_failed(self, index: Index, reason: str, now: float) -> None:
+        """Make a result again that none of its holders could give to the app; too often, and its function has failed."""
+        self._result_fetch.stayed_away(index)
+        if index not in self._result_fetch.pending or index not in self._state.stored:
+            # Nobody expects it any more, or it is being made again already.
+            return
+        self._result_fetch.pending.discard(index)
+        if self._retries.may_retry_after_loss(index):
+            self._recovery.lose(index, now, reason)
+            return
+        node = self._state.node[index] or ""
+        error = NodeLost(node, f"the value of {repr_of(self._plan.ids[index])}: {reason}")
+        self._state.undo(index)
+        self._failed_for_good(index, Failure(error), now)
+
+    def refused(self, errors: Iterable[tuple[Index, HandoffError]], now: float) -> None:
+        """End functions that can't be run anywhere, as far as they have not ended: each with its own error."""
+        for index, error in errors:
+            if self._completion.outcome is not None:
+                return
+            if self._state.is_unfinished(index):
+                self._observing.function("failed", index, "", str(error))
+                self._stories.note("failed", index, "", now, str(error))
+                self._failed_for_good(index, Failure(error), now)
+
+    def _failed_for_good(self, index: Index, failure: Failure, now: float) -> None:
+        if self._end_run:
+            self._state.set_failed(index, failure, now)
+            self._completion.decide(RunEnded(failure.error, failure.cause))
+        else:
+            self._recovery.fail(index, failure, now)
 
 
 def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> HandoffError:
@@ -25,7 +189,12 @@ def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> Handoff
 
 
 def function_failed(
-    failed: Failed, function_id: FunctionId, node: str, attempts: int, story: Story | None = None
+    failed: Failed,
+    function_id: FunctionId,
+    node: str,
+    attempts: int,
+    story: Story | None = None,
+    not_retried: str = "",
 ) -> FunctionFailed:
     """Make the error for a function that has failed too often."""
     traces = failed.traces
@@ -41,6 +210,7 @@ def function_failed(
         peak_memory_mb=traces.peak_nbytes / MEGABYTE if traces.peak_nbytes else None,
         memory_was_short=traces.memory_was_short,
         printed=traces.printed,
+        not_retried=not_retried,
     )
     if story is not None:
         error.set_story(story)

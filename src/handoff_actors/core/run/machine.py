@@ -8,7 +8,6 @@ to close it, and the run is over when all of them have, or are gone.
 """
 
 from collections.abc import Iterable, Mapping
-from heapq import heappop, heappush
 from typing import Self, assert_never
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
@@ -16,6 +15,7 @@ from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.events import (
     Cancel,
+    FunctionsRefused,
     MessageFromNode,
     Release,
     ResultFetched,
@@ -26,7 +26,7 @@ from handoff_actors.core.run.events import (
     RunMachineEvent,
     TellOfRoom,
 )
-from handoff_actors.core.run.failures import could_not_run, function_failed
+from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
@@ -41,11 +41,10 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import SENT, WAITING, PhaseEvent, RunState
-from handoff_actors.core.run.story import NO_CAUSE, RECALLED, SEPARATED, STOLEN, StoryLog
+from handoff_actors.core.run.story import RECALLED, SEPARATED, STOLEN, StoryLog
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
-from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.nested import Identify, Probed
@@ -77,31 +76,53 @@ class RunMachine:
         )
         self.scheduler.assume(options.durations)
         self._work_stealing = WorkStealing(run, self.scheduler, self.state)
-        self.retries = Retries(program.plan, options.max_retries, options.backoff)
+        self.retries = Retries(program.plan, options.max_retries, options.backoff, options.retry_on)
         self.feasibility = Feasibility(
             program.plan, self.scheduler.needs, self.state, options.allocation_timeout_s
         )
         self._result_fetch = ResultFetch(options.wanted, self.state)
         self._completion = Completion(run)
         self._stories = StoryLog(program.plan, self.state)
-        self._recovery = Recovery(
-            program.plan, self.state, self.scheduler, self.feasibility, self._result_fetch, self._stories
-        )
+        self._observing = Observing(self.state, is_on=options.observe)
+        self._recovery = self._make_recovery()
         self._drain = Drain(
             run, self.scheduler, self._recovery, self._result_fetch, self._completion, self._stories
         )
+        self._failures = self._make_failures()
         self._nested = NestedRun(run, program.plan, self.scheduler, options)
         #: The read-only view for code outside of `core.run`.
         self.view = RunView(
             program.plan, self.state, self.scheduler, self.retries, self._stories, self._nested
         )
-        #: Functions that rest before their next try, soonest first.
-        self._resting: list[tuple[float, Index]] = []
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
-        self._observing = Observing(self.state, is_on=options.observe)
         self._recording = Recording(
             self.state, self._result_fetch, program.plan.hook_of, is_on=options.is_journaled
+        )
+
+    def _make_recovery(self) -> Recovery:
+        return Recovery(
+            self._plan,
+            self.state,
+            self.scheduler,
+            self.feasibility,
+            self._result_fetch,
+            self._stories,
+            self._observing,
+        )
+
+    def _make_failures(self) -> Failures:
+        return Failures(
+            self._plan,
+            self.state,
+            self.retries,
+            self._recovery,
+            self._drain,
+            self._result_fetch,
+            self._completion,
+            self._stories,
+            self._observing,
+            end_run=self._options.on_failure == "stop",
         )
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
@@ -120,11 +141,16 @@ class RunMachine:
                 self._recovery.make_ready(index, now)
 
     def start(
-        self, now: float, nodes: Iterable[NodeUp] = (), reused: Mapping[Index, ReusedResult] | None = None
+        self,
+        now: float,
+        nodes: Iterable[NodeUp] = (),
+        reused: Mapping[Index, ReusedResult] | None = None,
+        refused: Mapping[Index, HandoffError] | None = None,
     ) -> list[RunEffect]:
         """Send out what is ready; nodes known from the start share it from the start.
 
-        Functions that run must have the inputs that are `reused`: see `core.run.resumption`.
+        Functions that run must have the inputs that are `reused`: see `core.run.resumption`. Those in `refused` can't be
+        sent, for that reason.
         """
         self._stories.began_at = now
         self.scheduler.begin()
@@ -135,6 +161,7 @@ class RunMachine:
         if self._options.timeout_s is not None:
             self._deadline = now + self._options.timeout_s
         self.make_ready(now)
+        self._failures.refused((refused or {}).items(), now)
         self.feasibility.update(self.scheduler.nodes, now)
         return self._settle(now)
 
@@ -150,7 +177,9 @@ class RunMachine:
             case ResultFetched():
                 self._fetched(event)
             case ResultFetchFailed(index, reason):
-                self._result_fetch_failed(index, reason, now)
+                self._failures.result_fetch_failed(index, reason, now)
+            case FunctionsRefused(errors):
+                self._refused(errors, now)
             case Cancel(error):
                 self._fail(error, cancelled=error is None)
             case Release():
@@ -167,8 +196,7 @@ class RunMachine:
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self._fail(RunTimeout(self._options.timeout_s or 0.0, self.state.remaining))
-        while self._resting and self._resting[0][0] <= now:
-            self._recovery.again(heappop(self._resting)[1], now)
+        self._failures.wake(now)
         return self._settle(now)
 
     @property
@@ -181,11 +209,9 @@ class RunMachine:
             self.feasibility.wake_at,
             self._work_stealing.wake_at,
             self._nested.ask_at,
+            self._failures.wake_at,
         )
-        times = [time for time in timers if time is not None]
-        if self._resting:
-            times.append(self._resting[0][0])
-        return min(times, default=None)
+        return min((time for time in timers if time is not None), default=None)
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -205,7 +231,7 @@ class RunMachine:
         reasons = (
             self.scheduler.in_flight,
             self._result_fetch.pending,
-            self._resting,
+            self._failures.wake_at is not None,
             any(True for _ in self.feasibility.unmet()),
             self.scheduler.has_ready and self.scheduler.nodes,
         )
@@ -250,7 +276,7 @@ class RunMachine:
         for index in sorted(node.sent):
             self.scheduler.returned(index, node)
             number = self._stories.note("node lost", index, event.name, now, cause=cause)
-            self._sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now, number)
+            self._failures.sent_in_vain(index, f"node {event.name!r} was lost: {event.reason}", now, number)
         node.clear()
         self.scheduler.remove_node(event.name)
         self._recovery.lose_all_of(event.name, now, cause=cause)
@@ -294,7 +320,7 @@ class RunMachine:
             case Failed():
                 if self.state.is_sent(message.index, message.attempt, name):
                     self.scheduler.returned(message.index, node)
-                    self._failed(message, name, now)
+                    self._failures.attempt_failed(message, name, now)
             case Recalled():
                 self._recalled(node, message, now)
             case Copied():
@@ -363,30 +389,20 @@ class RunMachine:
         if index in self.state.stored and self._result_fetch.lacks(index):
             self._result_fetch.bring(index)
 
+    def _refused(self, errors: Mapping[Index, HandoffError], now: float) -> None:
+        """End functions that can't be sent; those that have been sent in name come off their nodes' books."""
+        for index in errors:
+            node = self.scheduler.nodes.get(self.state.node[index] or "")
+            if self.state.phase[index] == SENT and node is not None:
+                self.scheduler.returned(index, node)
+        self._failures.refused(errors.items(), now)
+
     def _fetched(self, event: ResultFetched) -> None:
         if event.transfer is not None:
             self.state.transfers.append(event.transfer)
             self._observing.result_fetched(event.transfer)
         self._result_fetch.arrived(event.index)
         self._recording.note(event.index)
-
-    def _result_fetch_failed(self, index: Index, reason: str, now: float) -> None:
-        self._result_fetch.stayed_away(index)
-        if index not in self._result_fetch.pending:
-            return
-        stored = self.state.stored.get(index)
-        if stored is None:
-            # The value is being made again already.
-            return
-        self._result_fetch.pending.discard(index)
-        if self.retries.may_retry_after_loss(index):
-            self._recovery.lose(index, now, reason)
-        else:
-            self._fail(
-                NodeLost(
-                    self.state.node[index] or "", f"the value of {repr_of(self._plan.ids[index])}: {reason}"
-                )
-            )
 
     def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
         what, why = RECALLED
@@ -405,57 +421,6 @@ class RunMachine:
                 self._observing.function("recalled", ticket.index, node.name)
                 self._recovery.again(ticket.index, now, number)
 
-    def _failed(self, failed: Failed, name: str, now: float) -> None:
-        index = failed.index
-        function_id, attempts = self._plan.ids[index], self.state.attempt[index]
-        match failed.kind:
-            case "input":
-                cause = NO_CAUSE
-                if failed.lost is not None and not self._drain.is_unaware(failed):
-                    cause = self._recovery.lose(failed.lost, now, f"node {name!r} found it nowhere")
-                number = self._stories.note("input lost", index, name, now, failed.reason, cause)
-                self._sent_in_vain(index, failed.reason, now, number)
-            case "worker":
-                if self.retries.may_retry_after_death(index):
-                    number = self._stories.note("worker lost", index, name, now, failed.reason)
-                    self._observing.function("lost", index, name, failed.reason)
-                    self._recovery.again(index, now, number)
-                else:
-                    story = self._stories.of_failure(index, name, now, failed.reason)
-                    self._observing.function("failed", index, name, failed.reason)
-                    self._fail(function_failed(failed, function_id, name, attempts, story))
-            case "serialization" | "environment":
-                self._observing.function("failed", index, name, failed.reason)
-                self._fail(could_not_run(failed, function_id, name), failed.error)
-            case "exception" | "timeout" | "store" | "memory" | "cancelled" | "deadlock":
-                # The same would wait for the same again.
-                if failed.kind != "deadlock" and self.retries.may_retry(index):
-                    self._stories.note("retried", index, name, now, failed.reason)
-                    self._observing.function("retried", index, name, failed.reason)
-                    self._rest(index, now)
-                else:
-                    story = self._stories.of_failure(index, name, now, failed.reason)
-                    self._observing.function("failed", index, name, failed.reason)
-                    self._fail(function_failed(failed, function_id, name, attempts, story), failed.error)
-            case _:
-                assert_never(failed.kind)
-
-    def _sent_in_vain(self, index: Index, reason: str, now: float, cause: int) -> None:
-        node = self.state.node[index] or ""
-        if self.retries.may_retry_after_loss(index):
-            self._observing.function("lost", index, node, reason)
-            self._recovery.again(index, now, cause)
-        else:
-            self._observing.function("failed", index, node, reason)
-            self._fail(NodeLost(node, f"function {repr_of(self._plan.ids[index])}: {reason}"))
-
-    def _rest(self, index: Index, now: float) -> None:
-        pause = self.retries.backoff_s(index)
-        if pause <= 0:
-            self._recovery.again(index, now)
-        else:
-            heappush(self._resting, (now + pause, index))
-
     # --- The end ------------------------------------------------------------------------------------------------
 
     def _fail(self, error: HandoffError | None, cause: bytes = b"", *, cancelled: bool = False) -> None:
@@ -463,7 +428,8 @@ class RunMachine:
 
     def _settle_nested(self, now: float) -> None:
         is_over = self._completion.outcome is not None or self.state.remaining == 0
-        is_busy = bool(self._resting or self._result_fetch.pending or any(self.feasibility.unmet()))
+        is_resting = self._failures.wake_at is not None
+        is_busy = bool(is_resting or self._result_fetch.pending or any(self.feasibility.unmet()))
         self._effects += self._nested.settle(now, is_over=is_over, is_busy=is_busy)
         if self._nested.error is not None:
             self._fail(self._nested.error)
@@ -473,10 +439,12 @@ class RunMachine:
         if self._nested.is_on:
             self._settle_nested(now)
         if self._completion.outcome is None:
-            verdict = self.feasibility.timeout_error(self.scheduler.nodes, now)
-            if verdict is not None:
-                self._fail(verdict)
-            elif self.state.remaining == 0 and not self._result_fetch.pending:
+            self._failures.refused(self.feasibility.timed_out(self.scheduler.nodes, now), now)
+            if (
+                self._completion.outcome is None
+                and self.state.remaining == 0
+                and not self._result_fetch.pending
+            ):
                 self._options.durations.learn(self._program.templates, self._plan.template_of, self.state)
                 self._completion.decide(RunEnded(None))
         self._effects += self._drain.settle(now)

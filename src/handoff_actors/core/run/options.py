@@ -1,6 +1,7 @@
 """Options of a run."""
 
 from collections.abc import Collection
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -9,7 +10,11 @@ from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import PlacementPolicy
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.ids import Index
+from handoff_actors.retry_on import RetryOn
 from handoff_actors.wire.messages.nested import Ancestor
+
+#: "stop": the first function that fails for good ends the run. "continue": only itself, and what depends on it.
+OnFailure = Literal["stop", "continue"]
 
 
 class RunOptions(Struct, frozen=True):
@@ -19,6 +24,9 @@ class RunOptions(Struct, frozen=True):
     #: Functions whose stored values are brought to the app as soon as they are done.
     wanted: Collection[Index]
     max_retries: int = 3
+    on_failure: OnFailure = "stop"
+    #: The rule for functions without one of their own.
+    retry_on: RetryOn = None
     backoff: Backoff = NO_BACKOFF
     max_concurrency: int | None = None
     timeout_s: float | None = None

@@ -2,14 +2,16 @@
 
 A value is needed by functions that have yet to be sent out, and by the app until it has it. A function that has been
 sent may get along without: its node may have the value already, or gives the function back as failed for want of it.
+Nothing is made again from a function that has failed for good: what depends on it fails behind it.
 """
 
 from collections.abc import Iterable
 
+from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import DONE, READY, WAITING, PhaseEvent, RunState
+from handoff_actors.core.run.state import DONE, READY, WAITING, Failure, PhaseEvent, RunState
 from handoff_actors.core.run.story import NO_CAUSE, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
@@ -30,6 +32,7 @@ class Recovery:
         feasibility: Feasibility,
         result_fetch: ResultFetch,
         stories: StoryLog,
+        observing: Observing,
     ) -> None:
         self._plan = plan
         self._state = state
@@ -37,6 +40,7 @@ class Recovery:
         self._feasibility = feasibility
         self._result_fetch = result_fetch
         self._stories = stories
+        self._observing = observing
 
     def make_ready(self, index: Index, now: float) -> None:
         """Make a function ready, as all of its inputs are there."""
@@ -46,6 +50,10 @@ class Recovery:
     def again(self, index: Index, now: float, cause: int = NO_CAUSE) -> None:
         """Put a function that has come back where its inputs want it; `cause` is the departure that it came back with."""
         self._state.change(index, PhaseEvent.RESTED)
+        failed = self._state.failure_before(index) if self._state.failures else None
+        if failed is not None:
+            self._fail_behind(failed, [index], now)
+            return
         missing = self._state.count_missing(index)
         # While it was out it seemed not to need its inputs any more, so that nobody has made lost ones again.
         spoilt = self._spoilt_inputs(index)
@@ -53,6 +61,31 @@ class Recovery:
             self._make_again(spoilt, now, self._needed_for(index), cause)
         elif missing == 0:
             self.make_ready(index, now)
+
+    def fail(self, index: Index, failure: Failure, now: float) -> None:
+        """End a function that has failed for good, and whatever waits for its result.
+
+        Dependents that are out follow when they come back: they may have the value, from an earlier attempt.
+        """
+        self._state.set_failed(index, failure, now)
+        self._result_fetch.give_up(index)
+        self._fail_behind(index, self._in_vain_without(index), now)
+
+    def _in_vain_without(self, index: Index) -> list[Index]:
+        hooks = [producer for producer in self._plan.producers[index] if producer in self._plan.hook_of]
+        return [*self._plan.dependents[index], *hooks]
+
+    def _fail_behind(self, failed: Index, others: Iterable[Index], now: float) -> None:
+        state, reason = self._state, f"function {repr_of(self._plan.ids[failed])} has failed"
+        pending = list(others)
+        while pending:
+            index = pending.pop()
+            if state.phase[index] not in {WAITING, READY}:
+                continue
+            state.set_failed(index, failed, now)
+            self._result_fetch.give_up(index)
+            self._observing.function("skipped", index, "", reason)
+            pending += self._in_vain_without(index)
 
     def lose(self, index: Index, now: float, reason: str) -> int:
         """Take a value off nodes that were asked for it and did not have it. The answer may be named as a cause."""
@@ -90,6 +123,10 @@ class Recovery:
                 "value lost", index, self._state.node[index] or "", now, reason, cause
             )
             self._state.undo(index)
+            failed = self._state.failure_before(index) if self._state.failures else None
+            if failed is not None:
+                self._fail_behind(failed, [index], now)
+                continue
             for dependent in self._plan.dependents[index]:
                 self._input_lost(dependent, now, number)
             pending += [(producer, self._needed_for(index)) for producer in self._spoilt_inputs(index)]

@@ -55,6 +55,12 @@ class ResultFetch:
         self._under_way.pop(index, None)
         self._here.add(index)
 
+    def give_up(self, index: Index) -> None:
+        """Expect a value no more, as its function has failed for good."""
+        self.pending.discard(index)
+        self._under_way.pop(index, None)
+        self._waiting.pop(index, None)
+
     def stayed_away(self, index: Index) -> None:
         """Note that fetching a value has failed."""
         self._under_way.pop(index, None)

@@ -1,6 +1,7 @@
 """The bounds on how often a function may fail, and the pauses between its tries.
 
-A user's exception and a time limit cost a retry. The death of a worker, the loss of a node and the loss of an input do
+A user's exception and a time limit cost a retry, as far as `retry_on` allows one: about exceptions the worker asks the rule,
+which has the exception itself; about time limits it is asked here. The death of a worker, the loss of a node and the loss of an input do
 not: they have bounds of their own, so that no function is repeated for ever. A node that ends because of a bug of its own
 is a lost node; but what makes one node crash may do so to the next, with another function in its place. So such nodes are
 counted for the run as a whole, too, and the bound is low: no run walks through a cluster and ends node after node.
@@ -10,6 +11,8 @@ from collections import Counter
 
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+from handoff_actors.retry_on import RetryOn, reason_against_retry
+from handoff_actors.wire.messages.runs import Failed
 
 #: Worker deaths of one function after which the function is taken for their cause, and fails.
 MAX_WORKER_DEATHS = 3
@@ -27,8 +30,9 @@ NO_BACKOFF: Backoff = (0.0, 1.0, 0.0)
 class Retries:
     """The failures of one run so far."""
 
-    def __init__(self, plan: Plan, max_retries: int, backoff: Backoff) -> None:
+    def __init__(self, plan: Plan, max_retries: int, backoff: Backoff, retry_on: RetryOn = None) -> None:
         self._plan = plan
+        self._retry_on = retry_on
         self._max_retries = max_retries
         self._backoff = backoff
         #: Attempts that were counted against their functions.
@@ -38,11 +42,25 @@ class Retries:
         self._losses: Counter[Index] = Counter()
         self._node_crashes = 0
 
-    def may_retry(self, index: Index) -> bool:
-        """Count one more failure of the user's code. True if the function gets another try."""
+    def may_retry(self, failed: Failed) -> bool:
+        """Count one more failure of the user's code, or of its place. True if the function gets another try."""
+        index = failed.index
         self.failed += 1
         self._failures[index] += 1
+        return self.has_left(index) and not self.reason_against_retry(failed)
+
+    def has_left(self, index: Index) -> bool:
+        """True if the failures of the function that were counted leave it another try."""
         return self._failures[index] <= self._plan.max_retries.get(index, self._max_retries)
+
+    def reason_against_retry(self, failed: Failed) -> str:
+        """Return "" if another try might change this failure; else why not, for people."""
+        if failed.kind == "deadlock":
+            return "another try would wait for the same again"
+        if failed.kind == "timeout":
+            rule = self._plan.templates[self._plan.template_of[failed.index]].retry_on
+            return reason_against_retry(self._retry_on if rule is None else rule, TimeoutError(failed.reason))
+        return failed.traces.not_retried
 
     def may_retry_after_death(self, index: Index) -> bool:
         """Count one more dead worker. True if the function gets another try."""
@@ -67,6 +85,9 @@ class Retries:
         from the function and the attempt, so that the same run does the same thing.
         """
         first, factor, longest = self._plan.retry_backoff.get(index, self._backoff)
-        pause = min(longest, first * factor ** (self._failures[index] - 1))
+        try:
+            pause = min(longest, first * factor ** (self._failures[index] - 1))
+        except OverflowError:
+            pause = longest
         jitter = (index * 2654435761 + self._failures[index] * 40503) % 65536 / 65536
         return pause * (1 + jitter) / 2

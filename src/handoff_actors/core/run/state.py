@@ -5,6 +5,8 @@ list is a bug of ours and raises. On the normal path a function waits for its in
 
     WAITING --INPUTS_DONE--> READY --DISPATCHED--> SENT --COMPLETED--> DONE
 
+One that has failed for good, or depends on one that has, is FAILED (GIVEN_UP), and stays so.
+
 Everything else is a departure. An attempt that ends without a value comes back (RETURNED), rests until the run has decided
 about it or its pause is over, and then waits for its inputs anew (RESTED). A function that is ready waits again if an
 input is lost (INPUT_LOST); one that has been sent is left alone, since its node may have the input already. A value that
@@ -22,14 +24,15 @@ from typing import Final
 from msgspec import Struct, field
 
 from handoff_actors.core.run.resumption import ReusedResult
+from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.runs import Fetched, WorkerRetired
 
-WAITING, READY, SENT, RESTING, DONE = range(5)
-PHASE_NAMES: Final = ("WAITING", "READY", "SENT", "RESTING", "DONE")
+WAITING, READY, SENT, RESTING, DONE, FAILED = range(6)
+PHASE_NAMES: Final = ("WAITING", "READY", "SENT", "RESTING", "DONE", "FAILED")
 
 
 class PhaseEvent(IntEnum):
@@ -51,6 +54,8 @@ class PhaseEvent(IntEnum):
     VALUE_LOST = 6
     #: A journal has its value from an earlier run.
     REUSED = 7
+    #: The run has decided not to try it again, or one that it depends on has failed.
+    GIVEN_UP = 8
 
 
 #: By phase: the events that may happen in it, and the phase that follows.
@@ -60,11 +65,18 @@ TRANSITIONS: Final[Mapping[int, Mapping[PhaseEvent, int]]] = {
         PhaseEvent.DISPATCHED: SENT,
         PhaseEvent.INPUT_LOST: WAITING,
         PhaseEvent.REUSED: DONE,
+        PhaseEvent.GIVEN_UP: FAILED,
     },
-    READY: {PhaseEvent.DISPATCHED: SENT, PhaseEvent.INPUT_LOST: WAITING, PhaseEvent.REUSED: DONE},
+    READY: {
+        PhaseEvent.DISPATCHED: SENT,
+        PhaseEvent.INPUT_LOST: WAITING,
+        PhaseEvent.REUSED: DONE,
+        PhaseEvent.GIVEN_UP: FAILED,
+    },
     SENT: {PhaseEvent.COMPLETED: DONE, PhaseEvent.RETURNED: RESTING},
-    RESTING: {PhaseEvent.RESTED: WAITING},
+    RESTING: {PhaseEvent.RESTED: WAITING, PhaseEvent.GIVEN_UP: FAILED},
     DONE: {PhaseEvent.VALUE_LOST: WAITING},
+    FAILED: {},
 }
 
 #: No byte: storing it as a phase raises ValueError, so that a legal change costs no comparison.
@@ -101,6 +113,16 @@ class Transfer(Struct, frozen=True):
     ended_at: float
 
 
+class Failure(Struct, frozen=True):
+    """The end of a function that has failed for good."""
+
+    error: HandoffError
+    #: The user's own exception, encoded, or b"".
+    cause: bytes = b""
+    #: The time that its last attempt ran.
+    ran_s: float = 0.0
+
+
 class RunState:
     """The state of every function of one run."""
 
@@ -118,6 +140,10 @@ class RunState:
         self.inline: dict[Index, bytes] = {}
         self.stored: dict[Index, StoredResult] = {}
         self._held_by: dict[str, set[Index]] = {}
+        #: Functions that have failed for good, in that order.
+        self.failures: dict[Index, Failure] = {}
+        #: Functions that depend on one of these, each with the first that failed.
+        self.failed_behind: dict[Index, Index] = {}
         # For the report.
         self.worker = array("l", bytes(8 * size))
         self.ready_at = array("d", bytes(8 * size))
@@ -195,6 +221,17 @@ class RunState:
                 self.add_holder(index, APP)
         else:
             self.inline[index] = reused.value
+
+    def set_failed(self, index: Index, end: Failure | Index, now: float) -> None:
+        """Note that the function ends without a value: with a failure of its own, or behind the one that is named."""
+        self.change(index, PhaseEvent.GIVEN_UP)
+        self.remaining -= 1
+        self.finished_at[index] = now
+        if isinstance(end, Failure):
+            self.failures[index] = end
+            self.ran_s[index] = end.ran_s
+        else:
+            self.failed_behind[index] = end
 
     def undo(self, index: Index) -> None:
         """Note that a value is lost and must be made again."""
@@ -289,15 +326,36 @@ class RunState:
 
     def is_needed(self, index: Index) -> bool:
         """Tell whether some function that takes the value has yet to be sent. One that has been sent may do without."""
-        return any(self.phase[dependent] not in {SENT, DONE} for dependent in self._plan.dependents[index])
+        ended = {SENT, DONE, FAILED}
+        return any(self.phase[dependent] not in ended for dependent in self._plan.dependents[index])
+
+    def failure_before(self, index: Index) -> Index | None:
+        """Return the function whose failure leaves this one in vain; None if there is none.
+
+        It lacks an input for ever, or it is a serialize hook that has no consumer any more.
+        """
+        hook = self._plan.hook_of.get(index)
+        needed = (
+            self._plan.producers[index] if hook is None else (*self._plan.producers[index], hook.consumer)
+        )
+        for other in needed:
+            if self.phase[other] == FAILED:
+                return self.failed_behind.get(other, other)
+        return None
+
+    def is_unfinished(self, index: Index) -> bool:
+        """Tell whether the function has yet to end, well or not."""
+        return self.phase[index] < DONE
 
     def unfinished(self) -> Iterator[Index]:
-        """List every function that is not done."""
-        return (index for index, phase in enumerate(self.phase) if phase != DONE)
+        """List every function that has yet to end."""
+        return (index for index, phase in enumerate(self.phase) if phase < DONE)
 
     def check(self) -> None:
         """Assert that the facts agree with one another."""
-        assert self.remaining == sum(phase != DONE for phase in self.phase)
+        assert self.remaining == sum(phase < DONE for phase in self.phase)
+        failed = [index for index, phase in enumerate(self.phase) if phase == FAILED]
+        assert failed == sorted([*self.failures, *self.failed_behind])
         available = [self.is_available(index) for index in range(len(self.phase))]
         for index, phase in enumerate(self.phase):
             missing = sum(not available[producer] for producer in self._plan.producers[index])
@@ -306,6 +364,7 @@ class RunState:
                     f"{index} lacks {missing} inputs, not {self.missing[index]}"
                 )
                 assert (phase == READY) == (missing == 0), f"{index} lacks {missing} inputs in phase {phase}"
+                assert self.failure_before(index) is None, f"{index} waits for one that has failed"
             assert (index in self.inline or index in self.stored) == (phase == DONE), (
                 f"{index}: value and phase differ"
             )

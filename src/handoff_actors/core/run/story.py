@@ -283,7 +283,7 @@ _SENTENCES: Final[dict[str, Callable[[StoryEntry], str]]] = {
     "done": lambda entry: f"{_attempt(entry)} was done",
     "reused": lambda entry: f"the result of {_name(entry)} was in the journal",
     "retried": lambda entry: f"{_attempt(entry)} failed and was tried again",
-    "failed": lambda entry: f"{_attempt(entry)} failed for good",
+    "failed": lambda entry: f"{_attempt(entry) if entry.node else _name(entry)} failed for good",
     "worker lost": lambda entry: f"{_attempt(entry)} was lost with its worker",
     "node lost": _node_lost,
     "input lost": _input_lost,

@@ -1,18 +1,22 @@
 """A read-only view of a run: all that reports, displays, integrations and the shell may know of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import DONE, RunState, Transfer
+from handoff_actors.core.run.state import DONE, FAILED, Failure, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, Index
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
+
+
+#: The end of a function; "skipped": it did not run, since one that it depends on has failed.
+FunctionOutcome = Literal["done", "reused", "failed", "skipped", "unfinished"]
 
 
 class RunView:
@@ -73,7 +77,7 @@ class RunView:
 
     @property
     def remaining(self) -> int:
-        """The number of functions that are not done."""
+        """The number of functions that have yet to end, well or not."""
         return self._state.remaining
 
     @property
@@ -84,6 +88,28 @@ class RunView:
     def is_done(self, index: Index) -> bool:
         """Tell whether the function has a value, even if that has been lost since and is not needed."""
         return self._state.phase[index] == DONE
+
+    @property
+    def failures(self) -> Mapping[Index, Failure]:
+        """The functions that have failed for good, in that order."""
+        return self._state.failures
+
+    def has_failed(self, index: Index) -> bool:
+        """Tell whether the function has failed for good, or depends on one that has."""
+        return self._state.phase[index] == FAILED
+
+    @property
+    def failed_behind(self) -> Mapping[Index, Index]:
+        """The functions that did not run since they depend on one that has failed, each with that one."""
+        return self._state.failed_behind
+
+    def outcome(self, index: Index) -> FunctionOutcome:
+        """Say how the function has ended, if it has."""
+        if self.is_done(index):
+            return "reused" if self.is_reused(index) else "done"
+        if index in self.failures:
+            return "failed"
+        return "skipped" if index in self.failed_behind else "unfinished"
 
     def is_reused(self, index: Index) -> bool:
         """Tell whether the function was done before the run began."""
@@ -115,9 +141,12 @@ class RunView:
         return self._state.stored[index].nbytes
 
     def result_nbytes(self, index: Index) -> int:
-        """Return the encoded size of a value. Raises KeyError where there is none."""
+        """Return the encoded size of a value; 0 where there is none."""
         inline = self.inline.get(index)
-        return self._state.stored[index].nbytes if inline is None else len(inline)
+        if inline is not None:
+            return len(inline)
+        stored = self._state.stored.get(index)
+        return 0 if stored is None else stored.nbytes
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 

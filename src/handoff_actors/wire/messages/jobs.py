@@ -102,6 +102,8 @@ class Template(Message, frozen=True):
     session: str = ""
     #: None: code and values refer to installed modules only.
     modules: OwnModules | None = None
+    #: Code by value that is given an exception and returns why it is not retried, "" if it is; b"": the default rule.
+    retry_on: bytes = b""
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the
@@ -192,6 +194,8 @@ class Traces(Message, frozen=True):
     memory_was_short: bool = False
     #: The last lines that the function printed, on either stream.
     printed: Annotated[str, Meta(max_length=4096)] = ""
+    #: Why `retry_on` allows no further try, for people; "": it allows one.
+    not_retried: Annotated[str, Meta(max_length=4096)] = ""
 
 
 NO_TRACES = Traces()

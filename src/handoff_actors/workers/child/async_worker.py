@@ -16,7 +16,7 @@ from handoff_actors.ids import RunId
 from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.text import encodable, shortened
 from handoff_actors.wire.code.namespaces import enter
-from handoff_actors.workers.child.evaluation import Evaluation, Failure, UserRaised, failure
+from handoff_actors.workers.child.evaluation import Evaluation, JobFailure, UserRaised, failure
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.output import OutputCapture
@@ -274,25 +274,25 @@ class AsyncWorker:
         # An exception is encoded below. Modules that can't be had are this job's failure already.
         with suppress(SerializationError):
             self._modules.enter(template.modules)
-        failed = self._failure(task)
+        failed = self._failure(task, template)
         self._subprocesses.job_ended(key, was_cancelled=failed is _CANCELLED)
         if failed is None:
             self._outbox.done(*key, task.result(), seconds)
         else:
             self._outbox.failed(key, failed, seconds)
 
-    def _failure(self, task: asyncio.Task[bytes | int]) -> Failure | None:
-        failed = _failure(task)
+    def _failure(self, task: asyncio.Task[bytes | int], template: LoadedTemplate) -> JobFailure | None:
+        failed = _failure(task, template)
         was_interrupted = task in self._interrupted
         self._interrupted.discard(task)
-        return failure(KeyboardInterrupt()) if was_interrupted and failed is _CANCELLED else failed
+        return failure(KeyboardInterrupt(), template) if was_interrupted and failed is _CANCELLED else failed
 
 
 def _name_of(task: asyncio.Task[Any]) -> str:
     return getattr(task.get_coro(), "__qualname__", None) or task.get_name()
 
 
-def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:
+def _failure(task: asyncio.Task[bytes | int], template: LoadedTemplate) -> JobFailure | None:
     """Describe why a task failed; None if it did not."""
     if task.cancelled():
         return _CANCELLED
@@ -301,10 +301,10 @@ def _failure(task: asyncio.Task[bytes | int]) -> Failure | None:
         return None
     # Not `isinstance`, which asks the user's exception for its class.
     was_cancelled = isinstance(error, UserRaised) and issubclass(type(error.error), asyncio.CancelledError)
-    return _CANCELLED if was_cancelled and task.cancelling() else failure(error)
+    return _CANCELLED if was_cancelled and task.cancelling() else failure(error, template)
 
 
-_CANCELLED: Failure = ("cancelled", b"", "cancelled")
+_CANCELLED: JobFailure = ("cancelled", b"", "cancelled", "")
 
 
 def _directly() -> CodeCaller:

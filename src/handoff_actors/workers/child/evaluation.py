@@ -1,7 +1,7 @@
 """Run a job: decode or compute its arguments, call its code, encode its result."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError, UnguardedStart
 from handoff_actors.text import MOST_OF_REASON, encodable, shortened
@@ -39,8 +39,10 @@ from handoff_actors.workers.protocol import (
 
 #: Awaits an awaitable that a user's function returned.
 Finish = Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]]
-#: kind, encoded exception, reason.
-Failure = tuple[WorkerFailureKind, bytes, str]
+#: kind, encoded exception, reason, and why `retry_on` allows no further try ("": it allows one).
+JobFailure = tuple[WorkerFailureKind, bytes, str, str]
+#: Most characters of the last.
+_MOST_OF_RULE: Final = 500
 
 
 class UserRaised(Exception):
@@ -159,7 +161,7 @@ class Evaluation:
         return payload.nbytes
 
 
-def failure(error: BaseException) -> Failure:
+def failure(error: BaseException, template: LoadedTemplate) -> JobFailure:
     """Describe why a job failed. Never raises, and what it gives can be sent, whatever the exception does and holds."""
     try:
         kind, encoded, reason = _described(error)
@@ -169,10 +171,16 @@ def failure(error: BaseException) -> Failure:
             b"",
             f"an exception that can't be described: {type(broken).__name__}",
         )
-    return kind, encoded, encodable(shortened(reason, MOST_OF_REASON))
+    against = template.reason_against_retry(error.error) if isinstance(error, UserRaised) else ""
+    return (
+        kind,
+        encoded,
+        encodable(shortened(reason, MOST_OF_REASON)),
+        encodable(shortened(against, _MOST_OF_RULE)),
+    )
 
 
-def _described(error: BaseException) -> Failure:
+def _described(error: BaseException) -> tuple[WorkerFailureKind, bytes, str]:
     if isinstance(error, SerializationError):
         error = refusal_behind(error) or error
         return "serialization", encode_exception(error), str(error)

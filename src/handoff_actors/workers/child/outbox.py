@@ -10,7 +10,7 @@ from typing import Final
 import msgpack
 
 from handoff_actors.ids import Attempt, Index, RunId
-from handoff_actors.workers.child.evaluation import Failure
+from handoff_actors.workers.child.evaluation import JobFailure
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.protocol import (
     DoneRow,
@@ -60,10 +60,11 @@ class WorkerOutbox:
             self._messages.append(JobsDone(run, self._rows))
         self._rows.append(done_row(index, attempt, value, self._pid, seconds))
 
-    def failed(self, key: JobKey, failure: Failure, seconds: float) -> None:
+    def failed(self, key: JobKey, failure: JobFailure, seconds: float) -> None:
         """Add an attempt that failed."""
         peak_nbytes = peak_nbytes_of(resource.getrusage(resource.RUSAGE_SELF))
-        self._add(JobFailed(key, *failure, seconds, peak_nbytes, self._tail.text()))
+        kind, error, reason, not_retried = failure
+        self._add(JobFailed(key, kind, error, reason, seconds, peak_nbytes, self._tail.text(), not_retried))
 
     def printed(self, key: JobKey, dropped: int) -> None:
         """Add that a function has printed, and how many lines were dropped; its end must follow."""
@@ -113,7 +114,9 @@ class WorkerOutbox:
             if not isinstance(message, JobFailed):
                 raise
             reason = f"{message.reason!a} (it can't be reported as it is: {error!a})"
-            failed = JobFailed(message.key, message.kind, b"", reason, message.ran_s, message.peak_nbytes, "")
+            failed = JobFailed(
+                message.key, message.kind, b"", reason, message.ran_s, message.peak_nbytes, "", ""
+            )
             packed = self._packer.pack(failed)
         return packed
 

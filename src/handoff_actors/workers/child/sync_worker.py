@@ -167,7 +167,7 @@ class SyncWorker:
         except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on
             self._is_interruptible = False
             ended = perf_counter()
-            self._failed((run, index, attempt), error, ended - started)
+            self._failed((run, index, attempt), template, error, ended - started)
         else:
             self._is_interruptible = False
             ended = perf_counter()
@@ -195,8 +195,8 @@ class SyncWorker:
             self._is_in_user_code = False
         raise AssertionError("an evaluation of a sync worker suspended")
 
-    def _failed(self, key: JobKey, error: BaseException, seconds: float) -> None:
-        described = failure(error)
+    def _failed(self, key: JobKey, template: LoadedTemplate, error: BaseException, seconds: float) -> None:
+        described = failure(error, template)
         self._put_back(seconds)
         self._end_output(key)
         self._outbox.failed(key, described, seconds)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from handoff_actors.errors import SerializationError
 from handoff_actors.lru import LruCache
 from handoff_actors.moving_average import UNKNOWN
+from handoff_actors.retry_on import reason_against_retry
 from handoff_actors.wire.code.namespaces import Namespaces, leave
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.workers.child.environments import JobEnvironment
@@ -49,7 +51,7 @@ class LoadedTemplate:
     """A run's template."""
 
     __slots__ = (
-        "as_list", "claims_memory", "code", "environment", "modules", "namespaces", "sends_output", "threads"
+        "as_list", "claims_memory", "code", "environment", "modules", "namespaces", "retry_on", "sends_output", "threads"
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +65,7 @@ class LoadedTemplate:
         environment: JobEnvironment | None,
         namespaces: Namespaces,
         modules: JobModules | None,
+        retry_on: LoadedCode | None,
     ) -> None:
         self.code = code
         self.as_list = as_list
@@ -75,6 +78,19 @@ class LoadedTemplate:
         #: The globals of code by value of its session.
         self.namespaces = namespaces
         self.modules = modules
+        #: None: the default rule.
+        self.retry_on = retry_on
+
+    def reason_against_retry(self, error: BaseException) -> str:
+        """Return "" if `retry_on` allows another try after a user's exception; else why not. Never raises."""
+        if self.retry_on is None:
+            return reason_against_retry(None, error)
+        try:
+            rule = self.retry_on.load()
+        except SerializationError as unloadable:
+            return f"its retry_on can't be loaded: {unloadable}"
+        # It is `reason_against_retry` of the user's rule.
+        return str(rule(error))
 
 
 class LoadedTemplates:
@@ -112,6 +128,7 @@ class LoadedTemplates:
             environment=self._environment(message),
             namespaces=self._namespaces_of(message.session),
             modules=None if message.modules is None else self._modules.get(message.modules),
+            retry_on=LoadedCode(by_reference=False, encoded=message.retry_on) if message.retry_on else None,
         )
 
     def define_modules(self, message: DefineModules) -> None:

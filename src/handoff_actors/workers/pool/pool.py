@@ -364,7 +364,7 @@ class WorkerPool:
                     assert_never(message)
 
     def _failed(self, worker: WorkerId, failed: JobFailed) -> None:
-        traces = Traces(failed.peak_nbytes, printed=failed.printed)
+        traces = Traces(failed.peak_nbytes, printed=failed.printed, not_retried=failed.not_retried)
         self._events.worker_failed(
             worker, *failed.key, failed.kind, failed.error, failed.reason, failed.ran_s, traces
         )
@@ -440,6 +440,7 @@ def _definition(run: RunId, template: Template, code: bytes | None, modules: byt
         package=None if package is None else package.index,
         session=template.session,
         modules=modules,
+        retry_on=template.retry_on,
     )
 
 

@@ -1,16 +1,17 @@
 """Detection of functions that no node of the cluster could ever run."""
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct, field
 
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
-from handoff_actors.core.run.state import DONE, RunState
+from handoff_actors.core.run.state import SENT, RunState
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import Index
 from handoff_actors.text import repr_of
 
 
@@ -67,23 +68,22 @@ class Feasibility:
         """Demands that no present node could meet."""
         return (demand for demand in self._demands if demand.unmet_since is not None)
 
-    def timeout_error(self, nodes: Mapping[str, NodeState], now: float) -> HandoffError | None:
-        """The error that ends the run if a demand has been unmet for longer than the allocation timeout; else None."""
+    def timed_out(self, nodes: Mapping[str, NodeState], now: float) -> Iterator[tuple[Index, HandoffError]]:
+        """The functions whose demand has been unmet for longer than the allocation timeout, each with its error."""
         for demand in self._demands:
             if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
                 continue
-            if self._is_unfinished(demand):
-                return self._error(demand, nodes)
-            demand.unmet_since = None
-        return None
+            # Those that are out may end well, or come back.
+            demand.unmet_since = now if self._is_unfinished(demand) else None
+            for index in demand.functions:
+                if self._state.is_unfinished(index) and self._state.phase[index] != SENT:
+                    yield index, self._error(index, demand, nodes)
 
     def _is_unfinished(self, demand: _Demand) -> bool:
-        return any(self._state.phase[index] != DONE for index in demand.functions)
+        return any(map(self._state.is_unfinished, demand.functions))
 
-    def _error(self, demand: _Demand, nodes: Mapping[str, NodeState]) -> HandoffError:
-        function_id = next(
-            self._plan.ids[index] for index in demand.functions if self._state.phase[index] != DONE
-        )
+    def _error(self, index: Index, demand: _Demand, nodes: Mapping[str, NodeState]) -> HandoffError:
+        function_id = self._plan.ids[index]
         waited = f"within allocation_timeout={self._allowed_s:g} s"
         if demand.target is not None and demand.target not in nodes and demand.target in self._seen_names:
             return NodeLost(

@@ -1,0 +1,68 @@
+"""The errors of a run and of its functions, with the users' own exceptions as their causes."""
+
+from copy import copy
+
+from handoff_actors.core.run.events import RunEnded
+from handoff_actors.core.run.view import RunView
+from handoff_actors.errors import DependencyFailed, HandoffError, SerializationError, UnguardedStart
+from handoff_actors.ids import Index
+from handoff_actors.wire.exceptions import decode_exception
+
+
+class RunErrors:
+    """The errors of one run. Each is given its cause when it is first asked for, and is the same object from then on."""
+
+    def __init__(self, view: RunView) -> None:
+        self._view = view
+        self._of: dict[Index, HandoffError] = {}
+        self._raised: HandoffError | None = None
+
+    def of(self, index: Index) -> HandoffError:
+        """Return the error of a function that has failed, or depends on one that has."""
+        error = self._of.get(index)
+        if error is None:
+            error = self._of[index] = self._make(index)
+        return error
+
+    def raised_for(self, end: RunEnded) -> HandoffError | None:
+        """Make the error that the run's caller gets; None if the run has ended well, or was cancelled.
+
+        It is a copy: it will refer to the run, which would keep itself alive if it kept the same object.
+        """
+        if end.error is None:
+            return None
+        failures = self._view.failures.items()
+        index = next((index for index, failure in failures if failure.error is end.error), None)
+        error = _with_cause(end.error, end.cause) if index is None else self.of(index)
+        self._raised = copy(error)
+        self._raised.__cause__ = error.__cause__
+        return self._raised
+
+    def take_raised(self) -> HandoffError:
+        """Return that error, once, without keeping it."""
+        raised, self._raised = self._raised, None
+        assert raised is not None, "a run is awaited by one caller"
+        return raised
+
+    def _make(self, index: Index) -> HandoffError:
+        own = self._view.failures.get(index)
+        if own is not None:
+            return _with_cause(own.error, own.cause)
+        ids, failed = self._view.plan.ids, self._view.failed_behind[index]
+        cause = self.of(failed)
+        first_line, _, _ = str(cause).partition("\n")
+        error = DependencyFailed(ids[index], ids[failed], f"{type(cause).__name__}: {first_line}")
+        error.__cause__ = cause
+        return error
+
+
+def _with_cause(error: HandoffError, encoded: bytes) -> HandoffError:
+    """Give the error with its cause; where that is one of ours that says more, it says where it happened instead."""
+    if not encoded:
+        return error
+    cause = decode_exception(encoded)
+    if isinstance(cause, UnguardedStart) and isinstance(error, SerializationError):
+        cause.args, cause.function_id = error.args, error.function_id
+        return cause
+    error.__cause__ = cause
+    return error
