@@ -1,7 +1,10 @@
 """Functions that fail, beside others that go on, and runs that fail, with what they had done."""
 
 import asyncio
+import contextlib
+import gc
 import os
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -226,6 +229,48 @@ async def test_error_of_a_run_has_what_was_done_until_then(app: App, tmp_path: P
         _ = run.results["behind"]
     run.to_trace(tmp_path / "trace.json")
     assert "good" in (tmp_path / "trace.json").read_text(encoding="utf-8")
+
+
+def large_then_bad() -> handoff.DAG:
+    dag = handoff.DAG("large")
+    large = dag.call(bytes, 1_000_000, id="large")
+    dag.call(refuse, large, id="bad", max_retries=0)
+    return dag
+
+
+async def test_large_results_of_a_failed_run_can_be_fetched_and_let_go(app: App) -> None:
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await app.run(large_then_bad())
+
+    run = caught.value.run
+    assert run is not None
+    assert isinstance(run.results["large"], handoff.StoredValue)
+    assert not app.node._machine.is_working
+    assert await run.fetch("large") == bytes(1_000_000)
+    await run.release()
+    assert app.node.is_idle
+
+
+async def test_large_results_of_a_failed_run_go_with_its_error(app: App) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(handoff.FunctionFailed):
+            await app.run(large_then_bad())
+        # No cycle of references keeps the error, and with it the values, until garbage is collected.
+        await app.until_idle()
+    finally:
+        gc.enable()
+
+
+async def test_error_can_be_pickled_without_its_run(app: App) -> None:
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await app.run(large_then_bad())
+
+    copied = pickle.loads(pickle.dumps(caught.value))
+
+    assert copied.run is None
+    assert str(copied) == str(caught.value)
 
 
 async def test_run_that_is_out_of_time_has_what_was_done_until_then(app: App) -> None:

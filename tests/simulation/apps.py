@@ -22,7 +22,16 @@ from handoff_actors.core.run.events import MessageFromNode, Release, RoomFreed
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.members import Advert
-from handoff_actors.wire.messages.runs import Closed, Completed, Copied, Crashed, Failed, Recalled, Rejected
+from handoff_actors.wire.messages.runs import (
+    Closed,
+    Completed,
+    Copied,
+    Crashed,
+    Failed,
+    Recalled,
+    Rejected,
+    Stopped,
+)
 from tests.simulation.links import Link, Links
 from tests.simulation.network import Clock, Path
 from tests.simulation.runs import SimulatedRun
@@ -113,6 +122,7 @@ class App:
                 | Failed(number)
                 | Recalled(number)
                 | Copied(number)
+                | Stopped(number)
                 | Closed(number)
                 | Rejected(number)
             ):

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, assert_never
 
 from handoff_actors.core.nodes import NodeUp
@@ -187,6 +188,8 @@ class SimulatedRun:
     def _look_at_the_end(self, end: RunEnded) -> None:
         if end.error is not None:
             assert self._explains(end.error), f"run {self.number} ended for no reason: {end.error!r}"
+            kept_s = Random(f"error of {self.number}").choice((0.0, 1.0, KEPT_S))
+            self._cluster.timeline.after(kept_s, lambda: self.handle(Release()))
         elif end.cancelled:
             assert self.cancelled_at is not None
             latest = max(self.cancelled_at + CANCELLING_S, self._recovered_at)

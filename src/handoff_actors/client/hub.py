@@ -42,6 +42,7 @@ from handoff_actors.wire.messages.runs import (
     Recalled,
     Rejected,
     Started,
+    Stopped,
     WorkerRetired,
 )
 from handoff_actors.wire.messages.values import Fetch
@@ -305,6 +306,7 @@ class Hub:
                 | Failed()
                 | Recalled()
                 | Copied()
+                | Stopped()
                 | Closed()
                 | Rejected()
                 | Started()

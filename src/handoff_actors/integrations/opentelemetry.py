@@ -130,8 +130,10 @@ class _TracedRun(instrumentation.RunInstrumentation):
     def _end_in_failure(self, index: Index, failures: list[_Failure]) -> None:
         assert self.runner is not None
         last = failures[-1]
-        sent_at = self.runner.view.sent_at[index]
-        with self._function_span(index, sent_at, self._attributes(index, last.node, last.attempt)) as span:
+        view = self.runner.view
+        # One that can't be sent was never sent.
+        began_at = view.sent_at[index] or view.finished_at[index]
+        with self._function_span(index, began_at, self._attributes(index, last.node, last.attempt)) as span:
             _record_failures(span, failures)
             span.set_status(trace.StatusCode.ERROR, last.reason)
             span.end(last.at_ns)

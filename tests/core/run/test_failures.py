@@ -4,14 +4,17 @@ import pytest
 
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import (
+    Cancel,
     FetchResult,
     FunctionObserved,
     FunctionsRefused,
     MessageFromNode,
+    Release,
     ResultFetched,
     ResultFetchFailed,
     RunEffect,
     RunEnded,
+    RunForgotten,
     SendToNode,
 )
 from handoff_actors.core.run.machine import RunMachine
@@ -28,8 +31,9 @@ from handoff_actors.errors import (
 )
 from handoff_actors.graph import Argument, Function
 from handoff_actors.wire.messages.jobs import Traces
-from handoff_actors.wire.messages.runs import Failed, FailureKind
+from handoff_actors.wire.messages.runs import Close, Failed, FailureKind, Stop, Stopped
 from tests.core.builders import (
+    CLOSED,
     RUN,
     assigned,
     code,
@@ -381,6 +385,80 @@ def test_results_reused_by_a_run_that_goes_on_are_not_taken_back() -> None:
     run.handle(failed("a", 1), 0.2)
 
     assert [*run.state.phase] == [DONE, FAILED]
+
+
+# --- The values of a run that has failed ------------------------------------------------------------------------------
+
+
+def failing(*names: str) -> RunMachine:
+    """A run that has failed while node a had the value of one function, and node b, if it is there, was running another."""
+    run = run_of(
+        Function("x", [], code, node="a"),
+        Function("bad", ["x"], code, node="a", max_retries=0),
+        Function("y", [], code, node=names[-1]),
+    )
+    run.start(0.0, [node_up(name) for name in names])
+    run.handle(completed("a", done(0, value=100_000)), 0.1)
+    return run
+
+
+def messages(effects: list[RunEffect]) -> list[tuple[str, object]]:
+    return [(effect.name, effect.message) for effect in effects if isinstance(effect, SendToNode)]
+
+
+def test_nodes_that_hold_values_of_a_failed_run_keep_them_and_the_others_close_it() -> None:
+    run = failing("a", "b")
+
+    at_once = run.handle(failed("a", 1), 0.2)
+    stopped = run.handle(MessageFromNode("a", Stopped(RUN)), 0.3)
+    last = run.handle(MessageFromNode("b", CLOSED), 0.4)
+    let_go = run.handle(Release(), 0.5)
+    forgotten = run.handle(MessageFromNode("a", CLOSED), 0.6)
+
+    assert messages(at_once) == [("b", Close(RUN)), ("a", Stop(RUN))]
+    assert ends(stopped) == []
+    assert isinstance(end_of(last).error, FunctionFailed)
+    assert messages(let_go) == [("a", Close(RUN))]
+    assert forgotten == [RunForgotten()]
+    run.check()
+
+
+def test_values_of_a_cancelled_run_are_dropped() -> None:
+    run = failing("a", "b")
+
+    effects = run.handle(Cancel(), 0.2)
+
+    assert messages(effects) == [("a", Close(RUN)), ("b", Close(RUN))]
+
+
+def test_failed_run_whose_values_nobody_wants_any_more_is_closed_everywhere() -> None:
+    run = failing("a")
+    run.handle(failed("a", 1), 0.2)
+
+    effects = run.handle(Release(), 0.3)
+
+    assert messages(effects) == [("a", Close(RUN))]
+    assert isinstance(error_of(run), FunctionFailed)
+
+
+def test_node_that_is_lost_while_it_stops_a_run_is_not_waited_for() -> None:
+    run = failing("a")
+    run.handle(failed("a", 1), 0.2)
+
+    last = run.handle(NodeDown("a", "gone"), 0.3)
+
+    assert isinstance(end_of(last).error, FunctionFailed)
+    assert last[-1] == RunForgotten()
+
+
+def test_node_that_leaves_need_not_wait_for_the_values_of_a_failed_run() -> None:
+    run = failing("a")
+    run.handle(failed("a", 1), 0.2)
+    run.handle(MessageFromNode("a", Stopped(RUN)), 0.3)
+
+    effects = run.handle(node_up("a", leaving=True), 0.4)
+
+    assert messages(effects) == [("a", Close(RUN))]
 
 
 # --- Retries ----------------------------------------------------------------------------------------------------------

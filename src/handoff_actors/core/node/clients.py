@@ -53,8 +53,9 @@ class ClientRun(Struct):
     templates: dict[int, Template] = field(default_factory=dict)
     #: The function that has begun the run and waits for it; None for a run that an app has begun.
     parent: Ancestor | None = None
-    #: The run is over, and what it has left is being cleared away.
-    is_closing: bool = False
+    #: The run is over, and what it has left is being cleared away, or has been but for its values, if it `keeps_values`.
+    is_over: bool = False
+    keeps_values: bool = False
     #: The highest attempt seen of each function.
     attempts: dict[Index, int] = field(default_factory=dict)
     #: When each fetch that is under way began, and the fetches not yet reported to the run.
@@ -195,7 +196,7 @@ class Clients:
             future = self._peers[peer].refused.get(run)
             is_over = (peer, run) in self._closed
             return None if is_over else {} if future is None else future.templates
-        return None if state.is_closing or state.peer != peer else state.templates
+        return None if state.is_over or state.peer != peer else state.templates
 
     def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> ClientRun:
         """Return the peer's run, opened if need be. It must not be over, nor belong to another peer."""
@@ -235,23 +236,24 @@ class Clients:
     def live(self, run: RunId) -> ClientRun | None:
         """Return a run that is open, or None."""
         state = self._runs.get(run)
-        return None if state is None or state.is_closing else state
+        return None if state is None or state.is_over else state
 
     def owner(self, run: RunId) -> str:
         """The name of the peer that a run belongs to."""
         return self._peers[self._runs[run].peer].name
 
     def all_runs(self) -> list[tuple[RunId, bool]]:
-        """Every run, and whether it is over."""
-        return [(run, state.is_closing) for run, state in self._runs.items()]
+        """Every run, and whether what it has left is being cleared away."""
+        return [(run, run in self.closing) for run in self._runs]
 
     def lives(self) -> list[tuple[RunId, ClientRun]]:
         """Every run that is open."""
-        return [(run, state) for run, state in self._runs.items() if not state.is_closing]
+        return [(run, state) for run, state in self._runs.items() if not state.is_over]
 
-    def close(self, run: RunId) -> None:
+    def close(self, run: RunId, *, keeps_values: bool = False) -> None:
         """Mark a run as over, so that what it has left is cleared away."""
-        self._runs[run].is_closing = True
+        state = self._runs[run]
+        state.is_over, state.keeps_values = True, keeps_values
         self.closing[run] = None
         self.watched.discard(run)
 
@@ -262,7 +264,21 @@ class Clients:
             return []
         state.is_gone, state.lease_ends_at = True, None
         self._depart(peer, state)
-        return [run for run in sorted(state.runs) if not self._runs[run].is_closing]
+        return [run for run in sorted(state.runs) if not self.is_ending(run)]
+
+    def is_ending(self, run: RunId) -> bool:
+        """True if nothing of the run is to be left."""
+        state = self._runs.get(run)
+        return state is None or (state.is_over and not state.keeps_values)
+
+    def keeps_values(self, run: RunId) -> bool:
+        """True if the values of a run stay when all else of it has been cleared away."""
+        return self._runs[run].keeps_values
+
+    def keep(self, run: RunId) -> PeerId:
+        """Keep the values of a run that has nothing else any more. Returns the peer that it belongs to."""
+        del self.closing[run]
+        return self._runs[run].peer
 
     def take_departed(self) -> list[PeerId]:
         """Drain the peers that have gone and have nothing left here."""

@@ -132,6 +132,12 @@ class Inputs:
             del inputs.waiting[job.index]
         return taken
 
+    def drop_jobs(self, run: RunId) -> None:
+        """Drop the attempts of a run that wait for values; what is being fetched still arrives."""
+        inputs = self._runs.get(run)
+        if inputs is not None:
+            inputs.waiting.clear()
+
     def has_version(self, run: RunId, index: Index, version: int) -> bool:
         """True if a stored value is the one that this attempt made; version 0 stands for any attempt."""
         inputs = self._runs.get(run)

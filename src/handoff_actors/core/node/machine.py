@@ -64,6 +64,8 @@ from handoff_actors.wire.messages.runs import (
     Recall,
     Recalled,
     Rejected,
+    Stop,
+    Stopped,
 )
 
 if TYPE_CHECKING:
@@ -252,6 +254,8 @@ class NodeMachine:
             case Recall(run, tickets, room):
                 at_most = self._clients.may_give_back(event.peer, room, now)
                 return self._recall(event.peer, run, tickets, at_most, now)
+            case Stop(run):
+                return self._stop(event.peer, run, now)
             case Close(run):
                 return self._close(event.peer, run, now)
             case Probe():
@@ -274,7 +278,7 @@ class NodeMachine:
     def _assign(self, peer: PeerId, message: Assign, now: float) -> list[NodeEffect]:
         if self._clients.is_displaced(message.run, peer):
             tickets = self._clients.refuse(peer, message)
-            return [*self._stop(message.run, now), Reply(peer, Recalled(message.run, tickets))]
+            return [*self._end(message.run, now), Reply(peer, Recalled(message.run, tickets))]
         known = self._clients.known_templates(peer, message.run)
         if known is None:
             return []
@@ -372,22 +376,30 @@ class NodeMachine:
             return [Reply(peer, Closed(run))]
         if self._clients.is_displaced(run, peer):
             self._clients.hand_over(run, peer)
-        return self._stop(run, now) if state.peer == peer else []
+        return self._end(run, now) if state.peer == peer else []
 
-    def _stop(self, run: RunId, now: float) -> list[NodeEffect]:
-        """Close a run. What is left of it is cleared away once no worker holds any of its jobs."""
+    def _stop(self, peer: PeerId, run: RunId, now: float) -> list[NodeEffect]:
         state = self._clients.live(run)
-        if state is None:
+        if state is None or state.peer != peer:
+            # There is nothing to keep, or nothing that would be this peer's.
+            return self._close(peer, run, now)
+        self._inputs.drop_jobs(run)
+        return self._end(run, now, keeps_values=True)
+
+    def _end(self, run: RunId, now: float, *, keeps_values: bool = False) -> list[NodeEffect]:
+        """End a run. What is left of it, but for values to keep, is cleared away once no worker holds any of its jobs."""
+        if self._clients.is_ending(run):
             return []
-        self._clients.close(run)
+        self._clients.close(run, keeps_values=keeps_values)
         self._nested.forget_run(run)
         self._scheduler.nested.discard(run)
-        del self._scheduler.templates[run]
+        # A run that was stopped before has none.
+        self._scheduler.templates.pop(run, None)
         return self._scheduler.stop_run(run, now)
 
     def _peer_gone(self, peer: PeerId, now: float) -> list[NodeEffect]:
         self._nested.forget_peer(peer)
-        return [effect for run in self._clients.leave(peer) for effect in self._stop(run, now)]
+        return [effect for run in self._clients.leave(peer) for effect in self._end(run, now)]
 
     # --- Values that come -----------------------------------------------------------------------------------------
 
@@ -462,7 +474,11 @@ class NodeMachine:
     def _finish_closing(self) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
         for run in list(self._clients.closing):
-            if not self._scheduler.roster.has(run):
+            if self._scheduler.roster.has(run):
+                continue
+            if self._clients.keeps_values(run):
+                effects.append(Reply(self._clients.keep(run), Stopped(run)))
+            else:
                 self._inputs.forget(run)
                 self._spill_policy.forget(run)
                 effects += [ForgetRun(run), Reply(self._clients.remove(run), Closed(run))]
@@ -472,7 +488,7 @@ class NodeMachine:
 def _reject(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
     effects: list[NodeEffect] = [ReportProtocolError(event.peer, reason)]
     match event.message:
-        case Assign(run) | Copy(run) | Recall(run) | Close(run) | Probe(run):
+        case Assign(run) | Copy(run) | Recall(run) | Stop(run) | Close(run) | Probe(run):
             effects.append(Reply(event.peer, Rejected(run, reason)))
         case _:
             # No run waits for it.

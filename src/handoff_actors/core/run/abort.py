@@ -36,7 +36,7 @@ class AbortMachine:
 
     def wake(self, now: float) -> list[RunEffect]:  # noqa: ARG002 - the shape of a machine
         """Tell the nodes, once."""
-        return self._completion.wind_up(set())
+        return self._completion.wind_up()
 
     @property
     def wake_at(self) -> float | None:

@@ -7,6 +7,8 @@ leaving node that runs nothing and holds nothing that is not
 elsewhere has nothing more to do with the run, which is then closed there.
 """
 
+from collections.abc import Collection
+
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.events import RunEffect, SendToNode
 from handoff_actors.core.run.recovery import Recovery
@@ -98,13 +100,18 @@ class Drain:
             return False
         return self._state.is_available(lost)
 
+    @property
+    def leaving(self) -> Collection[str]:
+        """Names of the nodes that leave and still have to do with the run."""
+        return self._leaving
+
     def holders(self) -> set[str]:
         """Name every node that has some stored value, or is fetching a copy of one."""
         return self._state.holders() | set(self._copying.values())
 
     def settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
-        if not self._leaving or not self._completion.keeps_values:
+        if not self._leaving or not self._completion.is_moving_values:
             return []
         effects: list[RunEffect] = []
         for message in self._copies():

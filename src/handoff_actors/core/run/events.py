@@ -11,7 +11,7 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, Index, Resources
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.nested import Identified, Probe
-from handoff_actors.wire.messages.runs import Assign, Close, Copy, Recall
+from handoff_actors.wire.messages.runs import Assign, Close, Copy, Recall, Stop
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class SendToNode(Struct, frozen=True):
     """Say something to a node."""
 
     name: str
-    message: Assign | Recall | Copy | Close | Probe | Identified
+    message: Assign | Recall | Copy | Stop | Close | Probe | Identified
 
 
 class FetchResult(Struct, frozen=True):

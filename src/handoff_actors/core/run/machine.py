@@ -57,6 +57,7 @@ from handoff_actors.wire.messages.runs import (
     Recalled,
     Rejected,
     Started,
+    Stopped,
     WorkerRetired,
 )
 
@@ -329,6 +330,9 @@ class RunMachine:
                 self._observing.heard(name, message)
             case Probed() | Identify():
                 self._effects += self._nested.answers(name, message)
+            case Stopped():
+                self._completion.stopped(name)
+                node.clear()
             case Closed():
                 self._completion.closed(name)
                 if self._completion.outcome is not None:
@@ -460,7 +464,7 @@ class RunMachine:
             self.scheduler.end()
             # First: if the results can't be recorded or handed over, the run is not to end well.
             self._effects += self._recording.take()
-            self._effects += self._completion.wind_up(self._drain.holders())
+            self._effects += self._completion.wind_up(self._drain.holders(), self._drain.leaving)
         if self._load.has_news_for_others():
             self._effects.append(TellOfRoom())
         effects, self._effects = self._effects, []

@@ -30,6 +30,8 @@ from handoff_actors.wire.messages.runs import (
     Recalled,
     Rejected,
     Started,
+    Stop,
+    Stopped,
     WorkerRetired,
 )
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
@@ -43,6 +45,7 @@ ToNode = (
     | Assign
     | Recall
     | Copy
+    | Stop
     | Close
     | Probe
     | Identified
@@ -59,6 +62,7 @@ AboutRun = (
     | Failed
     | Recalled
     | Copied
+    | Stopped
     | Closed
     | Rejected
     | Crashed

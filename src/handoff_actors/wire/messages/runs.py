@@ -79,6 +79,15 @@ class Close(Message, frozen=True, tag=15):
     run: RunId
 
 
+class Stop(Message, frozen=True, tag=23):
+    """Ends all functions of a run that has failed. The node keeps the run's values until `Close`.
+
+    Answered by `Stopped` once no function of it is left.
+    """
+
+    run: RunId
+
+
 class Completed(Message, frozen=True, tag=32):
     """Reports functions that succeeded."""
 
@@ -134,6 +143,12 @@ class Copied(Message, frozen=True, tag=42):
 
 class Closed(Message, frozen=True, tag=35):
     """Confirms that nothing of the run is left on the node."""
+
+    run: RunId
+
+
+class Stopped(Message, frozen=True, tag=51):
+    """Confirms that no function of the run is left on the node."""
 
     run: RunId
 
