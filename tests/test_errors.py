@@ -29,6 +29,7 @@ ERRORS = [
     handoff.ConnectionFailed(HOSTILE, HOSTILE),
     handoff.InsecureAddressError(HOSTILE),
     handoff.UnguardedStart("a run", HOSTILE),
+    handoff.UnsupportedPlatform("macOS", HOSTILE),
     RemoteError("ValueError", HOSTILE),
     RemoteTraceback(f"Traceback:\nValueError: {HOSTILE}"),
 ]

@@ -4,6 +4,7 @@ Names are imported when they are first used: workers, and most commands, need fe
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         RunTimeout as RunTimeout,
         SerializationError as SerializationError,
         UnguardedStart as UnguardedStart,
+        UnsupportedPlatform as UnsupportedPlatform,
         VersionMismatch as VersionMismatch,
         WorkerDied as WorkerDied,
     )
@@ -126,6 +128,7 @@ _MODULES = {
         "RunTimeout",
         "SerializationError",
         "UnguardedStart",
+        "UnsupportedPlatform",
         "VersionMismatch",
         "WorkerDied",
     ],
@@ -138,6 +141,8 @@ _MODULES = {
     "report.breakdown": ["Breakdown"],
     "transport.keys": ["ClusterKey"],
 }
+#: Rooms whose modules can't be imported there.
+_NOT_ON_WINDOWS = ("actors.", "client.", "integrations.")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
@@ -190,6 +195,7 @@ __all__ = [
     "Story",
     "StoryEntry",
     "UnguardedStart",
+    "UnsupportedPlatform",
     "VersionMismatch",
     "WorkerDied",
     "__version__",
@@ -218,7 +224,11 @@ def __getattr__(name: str) -> object:
         return importlib.import_module("handoff_actors.events")
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    module = _MODULE_OF[name]
+    if sys.platform == "win32" and module.startswith(_NOT_ON_WINDOWS):
+        value = importlib.import_module("handoff_actors.platforms").stand_in(name)
+    else:
+        value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 

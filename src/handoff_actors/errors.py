@@ -316,6 +316,17 @@ class UnguardedStart(SerializationError):
         self.module = module
 
 
+class UnsupportedPlatform(HandoffError):
+    """The operating system lacks what the call needs: nodes and workers need Linux, sessions Linux or macOS."""
+
+    def __init__(self, platform: str, reason: str) -> None:
+        super().__init__(f"this is {platform}: {reason}")
+        #: The operating system of this process, such as "macOS".
+        self.platform = platform
+        #: The parts that don't run on it, and what can be done instead.
+        self.reason = reason
+
+
 class EnvironmentFailed(HandoffError):
     """A node can't provide the environment that a function asks for, usually because it lacks the directory."""
 

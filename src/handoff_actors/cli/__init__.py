@@ -1,5 +1,5 @@
 """The command line: `handoff ...`."""
 
-from handoff_actors.cli.group import main
+from handoff_actors.cli.entry import main
 
 __all__ = ["main"]

@@ -4,6 +4,7 @@ from importlib import import_module
 
 import click
 
+from handoff_actors.cli.platforms import runs_here
 from handoff_actors.standard_descriptors import hold_standard_descriptors
 from handoff_actors.wire.versions import VERSION
 
@@ -16,7 +17,7 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """See click.Group."""
-        return list(COMMANDS)
+        return [command for command in COMMANDS if runs_here(command)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """See click.Group."""

@@ -17,6 +17,7 @@ from handoff_actors.client.options import check_resources
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
+from handoff_actors.platforms import check_nodes_run_here
 from handoff_actors.transport.credentials import INSECURE_VARIABLE
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
@@ -68,7 +69,8 @@ class LocalCluster:
     # --- Life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start all nodes, and return once they serve. Raises HandoffError if one can't; then none is left."""
+        """Start all nodes, and return once they serve. Raises HandoffError if one can't, then none is left, and UnsupportedPlatform unless this is Linux."""
+        check_nodes_run_here()
         check_may_start("nodes")
         with ExitStack() as on_failure:
             on_failure.callback(self.close)

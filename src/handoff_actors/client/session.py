@@ -158,6 +158,7 @@ class Session:
         :param seeds: Addresses of any members of a cluster to join.
         :param workers: Number of processes that run sync functions. None: one for each core offered.
         :returns: A handle with the node's `name`, `address` and `capabilities`, which can `close` it.
+        :raises UnsupportedPlatform: This is not Linux.
         :raises HandoffError: There is a node already; or seeds are on other machines, and `listen` is not given.
         :raises InsecureAddressError: The address can be reached from other machines, and there is no cluster key.
         :raises ConnectionFailed: No seed answers.
@@ -273,6 +274,7 @@ class Session:
             which is sent to nodes that lack it.
         :param modules_by_value: Modules, or their names, whose code is sent along, so that nodes need not have them.
         :raises DagError: The graph is invalid.
+        :raises UnsupportedPlatform: There is no cluster, and this is not Linux.
         :raises AllocationError: No node could ever hold a function, for `allocation_timeout` seconds.
         :raises FunctionFailed: A function has raised at each attempt; the cause is its own exception.
         :raises WorkerDied: A function has ended its worker process at each attempt.

@@ -20,6 +20,7 @@ from handoff_actors.client.session import Session
 from handoff_actors.integrations.calls import Initializer
 from handoff_actors.integrations.feed import Feed, Item
 from handoff_actors.integrations.loop_thread import LoopThread, is_interpreter_ending
+from handoff_actors.platforms import check_nodes_run_here
 from handoff_actors.workers.child.loading import check_may_start
 from handoff_actors.workers.child.running_job import is_worker
 
@@ -56,7 +57,8 @@ class Executor(futures.Executor):
         Within a function the cluster is the one that the function runs on. Without a cluster, the first function starts `max_workers` processes here, by default one per core; with one, at
         most `max_workers` functions are with its nodes at any time. `initializer` is called with `initargs` once in each
         worker process, before its first function. Each function claims `cost`, and runs on one of `nodes`, if given.
-        Raises ValueError, TypeError, and RuntimeError if a `session` is of another loop.
+        Raises ValueError, TypeError, RuntimeError if a `session` is of another loop, and UnsupportedPlatform where there is
+        neither a cluster nor Linux.
         """
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -216,6 +218,8 @@ async def _given(
 
 
 def _own_node(workers: int | None) -> Callable[[], AbstractAsyncContextManager[Session]]:
+    check_nodes_run_here()
+
     def open_session() -> Session:
         offer = own_capabilities()
         return Session((), offer if workers is None else offer | {"cpu": float(workers)}, workers=workers)

@@ -11,6 +11,7 @@ from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
+from handoff_actors.platforms import check_nodes_run_here
 from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.transport.security import is_loopback
 from handoff_actors.workers.nesting import check_depth
@@ -29,10 +30,11 @@ async def host_node(
 ) -> NodeActor:
     """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
 
-    Raises HandoffError if there is a node already or too many are nested, ValueError for a name that is none, InsecureAddressError for an
+    Raises UnsupportedPlatform unless this is Linux, HandoffError if there is a node already or too many are nested, ValueError for a name that is none, InsecureAddressError for an
     address beyond loopback without a cluster key, InvalidKeyError, ConnectionFailed, AuthenticationError,
     VersionMismatch, OSError.
     """
+    check_nodes_run_here()
     member.check_hosts_no_node()
     check_depth()
     listen = listen or _where_to_listen(seeds)
