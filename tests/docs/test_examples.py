@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import snippets
+from tests.docs.fences import PART_OF, Fence, fences
+from tests.docs.pages import PAGES, snippets
 from tests.examples.programs import EXAMPLES, running
 from tests.examples.test_fastapi_service import address_of
 
@@ -15,9 +16,9 @@ SOURCES = {path.name: path.read_text(encoding="utf-8") for path in EXAMPLES.glob
 INSTALLING, ASKING = snippets("examples.md", "sh")
 
 
-@pytest.mark.parametrize("snippet", snippets("examples.md", "python"))
-def test_what_is_shown_stands_in_an_example(snippet: str) -> None:
-    assert [name for name, source in SOURCES.items() if snippet in source] != []
+@pytest.mark.parametrize("part", [fence for page in PAGES for fence in fences(page) if fence.is_part])
+def test_a_part_of_a_program_is_in_that_program(part: Fence) -> None:
+    assert part.text in SOURCES[part.title.removeprefix(PART_OF)]
 
 
 def test_every_example_is_told_of() -> None:

@@ -1,4 +1,4 @@
-"""Every snippet of every page is run: here, or by tests of its own."""
+"""Every snippet of every page runs, from the page alone: here or, for some commands, in tests of their own."""
 
 import re
 from pathlib import Path
@@ -7,25 +7,19 @@ import pytest
 
 from handoff_actors.cli.node import node
 from tests.daemons import Daemons
-from tests.docs.fences import fences
-from tests.docs.pages import DOCS
-from tests.docs.reader import read_page
+from tests.docs.fences import Fence, fences
+from tests.docs.pages import PAGES, README
+from tests.docs.reader import paste_programs, read_page
 
-TESTS = Path(__file__).parents[1]
-#: Languages that can be run; the other fences are output, or in other languages.
-RUN = {"python", "sh", "ini"}
-#: By page, what its snippets take for granted.
-READ = {
-    "cli.md": "",
-    "deployment.md": "",
-    "durable.md": "import handoff_actors as handoff\ndag = handoff.new()\ndag.call(int, '7', id='seven')",
-    "errors.md": "",
-    "from-dask.md": "",
-    "from-elixir.md": "",
-    "index.md": "",
-    "running.md": "",
-    "tutorial.md": "",
+#: Pages whose commands need another machine, a clone or minutes, by the test that runs them.
+COMMANDS_RUN_BY = {
+    "README.md": "test_readme.py",
+    "examples.md": "test_examples.py",
+    "scheduling.md": "test_scheduling.py",
+    "understanding.md": "test_understanding.py",
 }
+#: The most snippets that are only parts of a program.
+MOST_PARTS = 6
 JOBS = """
 import handoff_actors as handoff
 
@@ -34,17 +28,39 @@ dag.call(sum, [1, 2], id="sum")
 """
 
 
+def pages_with(*languages: str) -> list[str]:
+    """The pages with a block in any of these languages."""
+    return [page for page in PAGES if any(fence.language in languages for fence in fences(page))]
+
+
+def is_program(fence: Fence) -> bool:
+    return fence.language == "python" and fence.title.endswith(".py")
+
+
 @pytest.mark.processes
-@pytest.mark.parametrize("page", READ)
-async def test_a_reader_sees_what_the_page_says(
-    page: str, tmp_path: Path, daemons: Daemons, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("page", [page for page in pages_with("python", "sh") if page != README])
+def test_a_reader_sees_what_the_page_says(page: str, tmp_path: Path, daemons: Daemons) -> None:
     for folder in (tmp_path, tmp_path / "path" / "to"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "jobs.py").write_text(JOBS, encoding="utf-8")
+    languages = {"python"} if page in COMMANDS_RUN_BY else {"python", "sh"}
 
-    await read_page(page, tmp_path, daemons, READ[page])
+    read_page(page, languages, tmp_path, daemons)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("page", [page for page in PAGES if any(map(is_program, fences(page)))])
+def test_programs_of_a_page_can_be_pasted_into_a_notebook(page: str, tmp_path: Path) -> None:
+    paste_programs(page, tmp_path)
+
+
+def test_few_snippets_are_parts_of_programs() -> None:
+    """A block that can't be run alone is marked as `py`, with a title "part of" and the name of the example that has it."""
+    found = [fence for page in PAGES for fence in fences(page)]
+
+    assert {fence.is_part for fence in found if fence.language == "py"} == {True}
+    assert {fence.language for fence in found if fence.is_part} == {"py"}
+    assert len([fence for fence in found if fence.is_part]) <= MOST_PARTS
 
 
 def test_the_service_gives_options_that_there_are() -> None:
@@ -57,16 +73,9 @@ def test_the_service_gives_options_that_there_are() -> None:
     assert known.issuperset(options)
 
 
-def test_no_page_is_left_out() -> None:
-    tests = "\n".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
-    used = set(re.findall(r'snippets\("([\w/-]+\.md)", "(\w+)"\)', tests))
-    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+def test_commands_that_have_tests_of_their_own_do() -> None:
+    for page, name in COMMANDS_RUN_BY.items():
+        test = (Path(__file__).parent / name).read_text(encoding="utf-8")
 
-    missing = {
-        (page, fence.language)
-        for page in pages - READ.keys()
-        for fence in fences(page)
-        if fence.language in RUN and (page, fence.language) not in used
-    }
-
-    assert not missing
+        assert page in pages_with("sh")
+        assert page.removesuffix(".md").lower() in test.lower()

@@ -1,4 +1,4 @@
-"""The commands of docs/scheduling.md are run, for one short family, and its policy as it stands there."""
+"""The commands of docs/scheduling.md are run, for one short family."""
 
 import subprocess
 import sys
@@ -7,10 +7,8 @@ import pytest
 
 import handoff_actors as handoff
 from tests.docs.pages import DOCS, snippets
-from tests.docs.programs import run_program
 
 [SHELL] = snippets("scheduling.md", "sh")
-[POLICY] = snippets("scheduling.md", "python")
 
 
 @pytest.mark.parametrize("command", SHELL.splitlines())
@@ -27,13 +25,6 @@ def test_command_prints_its_table(command: str) -> None:
 
     assert program == "python"
     assert "| fork-join | 4 |" in done.stdout
-
-
-@pytest.mark.processes
-def test_policy_does_what_the_page_says() -> None:
-    done = run_program(POLICY)
-
-    assert [done.stdout] == snippets("scheduling.md", "text") == ["1 node used\n"]
 
 
 def test_every_attribute_of_a_node_has_its_row() -> None:
