@@ -6,7 +6,7 @@ GET    /jobs/{id}    the state of the job, and its answer
 DELETE /jobs/{id}    cancels the job
 GET    /nodes        all nodes, and the idle ones among them
 
-pip install "handoff-actors[examples]"
+pip install '.[examples]'
 python examples/fastapi_service.py                          on this machine's cores
 uvicorn --app-dir examples fastapi_service:app              the same; HANDOFF_SEEDS=tcp://HOST:PORT: on a cluster
 curl -d '{"samples": 1000000}' -H 'Content-Type: application/json' http://127.0.0.1:8000/estimates

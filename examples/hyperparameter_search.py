@@ -4,7 +4,7 @@
 2. A DAG of random candidates, stopped as soon as one of them is good enough. The digits are made once and mapped by
    all candidates on a node.
 
-pip install "handoff-actors[examples]"
+pip install '.[examples]'
 python examples/hyperparameter_search.py                                  on this machine's cores
 HANDOFF_SEEDS=tcp://HOST:PORT python examples/hyperparameter_search.py    on the cluster of that member
 

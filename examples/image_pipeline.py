@@ -3,7 +3,7 @@
 Shows that large values, here pictures, stay on the node that made them, and that functions there map them; that only
 small ones, here thumbnails, are sent; and how to see which node did what.
 
-pip install "handoff-actors[examples]"
+pip install '.[examples]'
 python examples/image_pipeline.py                                  three nodes on this machine
 HANDOFF_SEEDS=tcp://HOST:PORT python examples/image_pipeline.py    the cluster of that member
 

@@ -3,7 +3,7 @@
 Shows that large arrays are written once into shared memory, where all functions on the node that take them map them
 without a copy; that they stay there until they are awaited; and that memory stays flat, because they go with their run.
 
-pip install "handoff-actors[examples]"
+pip install '.[examples]'
 python examples/large_arrays.py                                  on this machine's cores
 HANDOFF_SEEDS=tcp://HOST:PORT python examples/large_arrays.py    on the cluster of that member
 

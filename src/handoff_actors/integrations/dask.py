@@ -25,8 +25,10 @@ try:
     from dask.callbacks import local_callbacks, unpack_callbacks
     from dask.core import flatten
 except ImportError as missing:
+    from handoff_actors.extras import how_to_install
+
     raise ImportError(
-        "handoff_actors.integrations.dask needs Dask 2024.12 or later: install handoff-actors[dask]"
+        f"handoff_actors.integrations.dask needs Dask 2024.12 or later: {how_to_install('dask')}"
     ) from missing
 
 Key: TypeAlias = Hashable

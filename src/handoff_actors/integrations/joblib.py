@@ -24,8 +24,10 @@ try:
         register_parallel_backend,
     )
 except ImportError as missing:
+    from handoff_actors.extras import how_to_install
+
     raise ImportError(
-        "handoff_actors.integrations.joblib needs joblib 1.4 or later: install handoff-actors[joblib]"
+        f"handoff_actors.integrations.joblib needs joblib 1.4 or later: {how_to_install('joblib')}"
     ) from missing
 
 T = TypeVar("T")

@@ -16,8 +16,10 @@ from handoff_actors.ids import FunctionId
 try:
     import networkx as nx
 except ImportError as missing:
+    from handoff_actors.extras import how_to_install
+
     raise ImportError(
-        "handoff_actors.integrations.networkx needs networkx: install handoff-actors[networkx]"
+        f"handoff_actors.integrations.networkx needs networkx: {how_to_install('networkx')}"
     ) from missing
 
 _FIELDS = frozenset(field.name for field in fields(Function)) - {"id"}

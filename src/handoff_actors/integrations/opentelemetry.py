@@ -28,9 +28,9 @@ from handoff_actors.wire.versions import VERSION
 try:
     from opentelemetry import trace
 except ImportError as error:
-    raise ImportError(
-        "spans need the API of OpenTelemetry: pip install 'handoff-actors[opentelemetry]'"
-    ) from error
+    from handoff_actors.extras import how_to_install
+
+    raise ImportError(f"spans need the API of OpenTelemetry: {how_to_install('opentelemetry')}") from error
 
 _chosen_id: ContextVar[int | None] = ContextVar("chosen_id", default=None)
 

@@ -14,7 +14,9 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
     from prometheus_client.registry import Collector
 except ImportError as error:
-    raise ImportError("metrics need prometheus_client: pip install 'handoff-actors[prometheus]'") from error
+    from handoff_actors.extras import how_to_install
+
+    raise ImportError(f"metrics need prometheus_client: {how_to_install('prometheus')}") from error
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -44,7 +44,9 @@ def _fresh_axes(rows: int) -> "Axes":
         # Not pyplot, which keeps every figure and chooses a screen.
         from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise ImportError("run.plot() needs matplotlib: pip install 'handoff-actors[plot]'") from error
+        from handoff_actors.extras import how_to_install  # noqa: PLC0415 - few programs need it
+
+        raise ImportError(f"run.plot() needs matplotlib: {how_to_install('plot')}") from error
     figure = Figure(figsize=(10.0, 1.5 + ROW_INCHES * max(1, rows)), layout="constrained")
     return figure.add_subplot()
 
