@@ -32,6 +32,7 @@ FOR_SOME_PROGRAMS_ALONE = {
         "actors.app.journal_file",
         "graph.render",
         "graph.svg",
+        "report.figure",
         "report.plot",
         "report.trace",
         "transport.curve",

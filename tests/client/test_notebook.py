@@ -122,3 +122,32 @@ def test_interrupting_the_kernel_cancels_the_run(notebook: Notebook, tmp_path: P
     assert poll.poll(ENDS_WITHIN_S * 1000)
     os.close(ends[0])
     assert notebook.run("handoff.run_sync(dag := handoff.new()).dag_id == dag.id") == "True"
+
+
+RUN = """
+import handoff_actors as handoff
+dag = handoff.new()
+total = dag.call(sum, [1, 2])
+run = await handoff.execute_distributed(dag)
+"""
+
+
+@pytest.mark.parametrize(
+    "setup", ["", "%matplotlib inline", "import matplotlib.pyplot as plt\nplt.figure();"], ids=repr
+)
+def test_a_plot_is_shown_exactly_once_wherever_it_is_in_its_cell(notebook: Notebook, setup: str) -> None:
+    notebook.run(RUN)
+    notebook.run(setup)
+
+    shown = {}
+    for cell in (
+        "run.plot().figure",
+        "run.plot()",
+        "run.plot(); 1",
+        "axes = run.plot()\naxes.set_title('mine');",
+        "axes",
+    ):
+        notebook.run(cell)
+        shown[cell] = sum("image/png" in output.get("data", ()) for output in notebook.outputs())
+
+    assert set(shown.values()) == {1}, shown

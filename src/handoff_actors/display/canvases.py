@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from handoff_actors.display.display import Canvas
 from handoff_actors.display.snapshot import ProgressView
+from handoff_actors.notebooks import notebook_shell
 
 #: Seconds between two lines about a run.
 LINES_EVERY_S: Final = 10.0
@@ -122,7 +123,7 @@ TERMINAL: Final = _Later(_terminal)
 
 def canvas() -> Canvas:
     """The canvas for this process, by its stderr and the shell that it runs in."""
-    if _is_notebook():
+    if notebook_shell() is not None:
         return NOTEBOOK
     with suppress(Exception):
         # The app may have closed it, have none, or have put in its place what is no stream.
@@ -133,9 +134,3 @@ def canvas() -> Canvas:
         ):
             return TERMINAL
     return LINES
-
-
-def _is_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
