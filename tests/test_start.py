@@ -30,6 +30,9 @@ FOR_SOME_PROGRAMS_ALONE = {
     f"handoff_actors.{name}"
     for name in (
         "actors.app.journal_file",
+        "graph.drawing",
+        "graph.kinds",
+        "graph.layout",
         "graph.render",
         "graph.svg",
         "report.figure",

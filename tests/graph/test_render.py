@@ -99,10 +99,9 @@ def test_svg_puts_each_function_below_what_it_takes() -> None:
 
     picture = svg_of(dag)
 
-    d, c, b, a = ((int(box.get("y", "")), int(box.get("x", ""))) for box in picture.iter(f"{SVG}rect"))
+    d, c, b, a = ((float(box.get("y", "")), float(box.get("x", ""))) for box in picture.iter(f"{SVG}rect"))
     assert a[0] < b[0] == c[0] < d[0]
     assert b[1] != c[1]
-    assert len(list(picture.iter(f"{SVG}line"))) == 4
 
 
 def test_svg_shortens_long_labels_and_keeps_them_in_full_as_titles() -> None:
@@ -110,17 +109,6 @@ def test_svg_shortens_long_labels_and_keeps_them_in_full_as_titles() -> None:
 
     assert picture.findtext(f".//{SVG}text") == "x" * 21 + "…"
     assert picture.findtext(f".//{SVG}title") == "x" * 50 + " (regular)"
-
-
-def test_svg_of_a_large_dag_says_what_it_leaves_out() -> None:
-    dag = DAG().add_functions(
-        Function(number, [number - 1] if number else [], add) for number in range(1_000)
-    )
-
-    picture = svg_of(dag)
-
-    assert len(list(picture.iter(f"{SVG}rect"))) == 200
-    assert [text.text for text in picture.iter(f"{SVG}text")][-1] == "... and 800 more functions"
 
 
 def test_wrong_and_empty_graphs_have_a_picture_too() -> None:

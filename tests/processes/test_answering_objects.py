@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors.graph.naming import code_name
 from handoff_actors.integrations.background import BackgroundSession
 from handoff_actors.integrations.continuation import Continued
-from handoff_actors.report.naming import code_name
 from handoff_actors.wire.digest import Digester
 from handoff_actors.wire.payload import encode_code
 from tests.processes import answering

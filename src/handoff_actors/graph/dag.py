@@ -99,24 +99,44 @@ class DAG:
         dependency_order(self._functions)
         collocation_roots(self._functions)
 
-    def to_mermaid(self) -> str:
-        """Draw the graph as a Mermaid flowchart, valid or not."""
-        from handoff_actors.graph.render import draw, to_mermaid  # noqa: PLC0415 - see _repr_svg_
+    def to_mermaid(self, *, fold: bool | None = None) -> str:
+        """Draw the graph as a Mermaid flowchart, valid or not.
 
-        return to_mermaid(draw(self._functions))
+        :param fold: Show functions of the same code and role as one box, and say how many they are. None: only in a
+            graph of more than 60 functions, or of more than 240 lines.
+        """
+        from handoff_actors.graph.render import draw, to_mermaid  # noqa: PLC0415 - see to_svg
 
-    def to_dot(self) -> str:
-        """Draw the graph in the language of Graphviz, valid or not."""
-        from handoff_actors.graph.render import draw, to_dot  # noqa: PLC0415 - see _repr_svg_
+        return to_mermaid(draw(self._functions, fold=fold))
 
-        return to_dot(draw(self._functions), str_of(self.id))
+    def to_dot(self, *, fold: bool | None = None) -> str:
+        """Draw the graph in the language of Graphviz, valid or not. `fold` is that of `to_mermaid`."""
+        from handoff_actors.graph.render import draw, to_dot  # noqa: PLC0415 - see to_svg
 
-    def _repr_svg_(self) -> str:
+        return to_dot(draw(self._functions, fold=fold), str_of(self.id))
+
+    def to_svg(self, *, fold: bool | None = None) -> str:
+        """Draw the graph as SVG, valid or not. `fold` is that of `to_mermaid`; False takes seconds for thousands of functions."""
         # Few programs draw their graphs, and no other would need what this imports.
-        from handoff_actors.graph.render import draw  # noqa: PLC0415
+        from handoff_actors.graph.drawing import draw  # noqa: PLC0415
         from handoff_actors.graph.svg import to_svg  # noqa: PLC0415
 
-        return to_svg(draw(self._functions))
+        return to_svg(draw(self._functions, fold=fold))
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from handoff_actors.graph.drawing import MOST_BOXES  # noqa: PLC0415 - see to_svg
+        from handoff_actors.graph.render import draw, to_mermaid  # noqa: PLC0415 - see to_svg
+        from handoff_actors.graph.svg import to_svg  # noqa: PLC0415 - see to_svg
+
+        drawing = draw(self._functions)
+        forms = {"text/plain": repr(self), "image/svg+xml": to_svg(drawing)}
+        # Notebooks prefer Mermaid where they can draw it, but it puts hundreds of boxes into one row.
+        if len(drawing.boxes) <= MOST_BOXES:
+            forms["text/vnd.mermaid"] = to_mermaid(drawing)
+        return forms
 
     def __len__(self) -> int:
         return len(self._functions)

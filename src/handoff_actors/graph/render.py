@@ -1,17 +1,13 @@
-"""Pictures of a DAG as text, also of one that is unfinished or invalid."""
+"""Pictures of a DAG as text, in the languages of Mermaid and Graphviz."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Literal
-
-from msgspec import Struct
+from collections.abc import Sequence
 
 from handoff_actors.escaping import escape_name
-from handoff_actors.graph.argument import Argument, Collocated
-from handoff_actors.graph.function import Function, producer_ids
-from handoff_actors.ids import FunctionId
-from handoff_actors.text import repr_of
+from handoff_actors.graph.drawing import TIMES, Drawing, draw
+
+__all__ = ["draw", "to_dot", "to_mermaid"]
 
 #: Words that mean something in a Mermaid flowchart.
 _MERMAID_WORDS = frozenset(
@@ -30,58 +26,19 @@ _MERMAID_WORDS = frozenset(
         "subgraph",
     ]
 )
-
-BoxKind = Literal["regular", "inline", "input", "missing"]
-LineKind = Literal["result", "hook", "collocation"]
-
-
-class Box(Struct, frozen=True):
-    """One function, or an id that functions refer to and the DAG does not have."""
-
-    label: str
-    kind: BoxKind
-
-
-class Line(Struct, frozen=True):
-    """A relation between two boxes, by position: from producer to consumer, or from a function to its partner."""
-
-    start: int
-    end: int
-    kind: LineKind
-
-
-class Drawing(Struct, frozen=True):
-    """Boxes in the order of adding, missing ones last."""
-
-    boxes: Sequence[Box]
-    lines: Sequence[Line]
-
-
-def draw(functions: Mapping[FunctionId, Function]) -> Drawing:
-    """Collect the boxes and lines of a graph, for any of the languages."""
-    boxes = [Box(_label(function.id), function.type) for function in functions.values()]
-    place_of = {function_id: place for place, function_id in enumerate(functions)}
-
-    def place(function_id: FunctionId) -> int:
-        if function_id not in place_of:
-            place_of[function_id] = len(boxes)
-            boxes.append(Box(_label(function_id), "missing"))
-        return place_of[function_id]
-
-    lines: dict[Line, None] = {}
-    for function in functions.values():
-        hooked = {arg.id for arg in function.args if isinstance(arg, Argument)}
-        for producer_id in producer_ids(function):
-            kind: LineKind = "hook" if producer_id in hooked else "result"
-            lines[Line(place(producer_id), place(function.id), kind)] = None
-        if isinstance(function.node, Collocated):
-            lines[Line(place(function.id), place(function.node.id), "collocation")] = None
-    return Drawing(boxes, list(lines))
+#: In a label, beside letters and digits.
+_HARMLESS = f" _-.,:/()+{TIMES}"
 
 
 def to_mermaid(drawing: Drawing) -> str:
     """Write a Mermaid flowchart."""
-    brackets = {"regular": ("[", "]"), "inline": ("([", "])"), "input": ("[/", "/]"), "missing": ("{{", "}}")}
+    brackets = {
+        "regular": ("[", "]"),
+        "inline": ("([", "])"),
+        "input": ("[/", "/]"),
+        "missing": ("{{", "}}"),
+        "rest": (">", "]"),
+    }
     arrows = {"result": "-->", "hook": "-->|hook|", "collocation": "-.-|collocated|"}
     rows = ["graph TD;"]
     names = _mermaid_names([box.label for box in drawing.boxes])
@@ -99,6 +56,7 @@ def to_dot(drawing: Drawing, name: str) -> str:
         "inline": "shape=box, style=rounded",
         "input": "shape=parallelogram",
         "missing": "shape=box, style=dashed, color=red",
+        "rest": "shape=plaintext",
     }
     arrows = {
         "result": "",
@@ -112,11 +70,6 @@ def to_dot(drawing: Drawing, name: str) -> str:
     )
     rows.extend(f"    f{line.start} -> f{line.end}{arrows[line.kind]};" for line in drawing.lines)
     return "\n".join([*rows, "}"]) + "\n"
-
-
-def _label(function_id: FunctionId) -> str:
-    text = function_id if isinstance(function_id, str) else repr_of(function_id)
-    return escape_name(text)
 
 
 def _mermaid_names(labels: Sequence[str]) -> list[str]:
@@ -136,7 +89,7 @@ def _is_plain(label: str) -> bool:
 def _escape_mermaid(label: str) -> str:
     # Mermaid has entities of its own, by number; letters, digits and harmless marks stay readable.
     return "".join(
-        character if character.isalnum() or character in " _-.,:/()+" else f"#{ord(character)};"
+        character if character.isalnum() or character in _HARMLESS else f"#{ord(character)};"
         for character in label
     )
 

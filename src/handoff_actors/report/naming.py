@@ -1,22 +1,12 @@
-"""Names of code, for people."""
+"""Names of the code of a run's functions."""
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from handoff_actors.attributes import own_attribute
+from handoff_actors.graph.naming import code_name
 
 if TYPE_CHECKING:
     from handoff_actors.graph.plan import Plan
     from handoff_actors.ids import Index
-
-
-def code_name(code: object) -> str:
-    """Return the name of a callable, as its author knows it."""
-    while isinstance(code, partial):
-        code = code.func
-    # Whatever wraps a function may say so.
-    code = own_attribute(code, "__wrapped__", code)
-    return str(own_attribute(code, "__qualname__", type(code).__qualname__))
 
 
 def code_of(plan: "Plan", index: "Index") -> str:

@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from handoff_actors.core.run.view import RunView
 from handoff_actors.escaping import escape_name
+from handoff_actors.graph.naming import code_name
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.report.breakdown import NOTHING, Breakdown
 from handoff_actors.report.critical import CriticalPath, critical_path_of
-from handoff_actors.report.naming import code_name
 from handoff_actors.report.table import Row, aligned, count, nbytes, seconds
 from handoff_actors.report.timeline import Timeline
 from handoff_actors.text import repr_of, str_of

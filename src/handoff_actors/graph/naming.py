@@ -1,0 +1,28 @@
+"""Names of code, for people."""
+
+from functools import partial
+
+from handoff_actors.attributes import own_attribute
+
+
+def code_name(code: object) -> str:
+    """Return the name of a callable, as its author knows it."""
+    code = _unwrapped(code)
+    return str(own_attribute(code, "__qualname__", type(code).__qualname__))
+
+
+def short_code_name(code: object) -> str:
+    """Return the name of a callable without that of the function in which it is defined."""
+    return code_name(code).rpartition("<locals>.")[2]
+
+
+def definition_of(code: object) -> int:
+    """Return a number that tells definitions of functions apart while they exist; all closures of one have the same."""
+    return id(own_attribute(_unwrapped(code), "__code__"))
+
+
+def _unwrapped(code: object) -> object:
+    while isinstance(code, partial):
+        code = code.func
+    # Whatever wraps a function may say so.
+    return own_attribute(code, "__wrapped__", code)
