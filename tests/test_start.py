@@ -30,12 +30,14 @@ FOR_SOME_PROGRAMS_ALONE = {
     f"handoff_actors.{name}"
     for name in (
         "actors.app.journal_file",
+        "client.html_forms",
         "graph.drawing",
         "graph.kinds",
         "graph.layout",
         "graph.render",
         "graph.svg",
         "report.figure",
+        "report.html_table",
         "report.plot",
         "report.trace",
         "transport.curve",

@@ -1,6 +1,6 @@
 import pytest
 
-from handoff_actors.text import MOST_OF_VALUE, encodable, is_name, repr_of, shortened, str_of
+from handoff_actors.text import MOST_OF_VALUE, brief_repr_of, encodable, is_name, repr_of, shortened, str_of
 
 
 class Raising:
@@ -101,6 +101,44 @@ def test_repr_is_bounded_and_plain(value: object) -> None:
 def test_repr_of_plain_values_is_theirs() -> None:
     assert repr_of("a'b") == repr("a'b")
     assert repr_of(("x", 1)) == "('x', 1)"
+
+
+def named_as_a_list() -> object:
+    return type("list", (), {"__repr__": lambda self: "mine"})()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": 1, "a": [None, "x"]}, "{'b': 1, 'a': [None, 'x']}"),
+        (list(range(10**6)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"),
+        (
+            dict.fromkeys(range(10**6)),
+            "{0: None, 1: None, 2: None, 3: None, 4: None, 5: None, 6: None, 7: None, 8: None, 9: None, ...}",
+        ),
+        ([Raising(SystemExit())], "[<Raising whose repr raises SystemExit>]"),
+        (named_as_a_list(), "mine"),
+        ([Speaker()], "[odd]"),
+        ({}, "{}"),
+        ([[[[[[[{}, {1: 2}]]]]]]], "[[[[[[[...]]]]]]]"),
+        ([{1: {2: {3: {4: {5: {6: {}}}}}}}], "[{1: {2: {3: {4: {5: {...}}}}}}]"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_brief_reprs_show_the_beginning(value: object, text: str) -> None:
+    assert brief_repr_of(value, 100) == text
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 10**8, b"x" * 10**8, [b"x" * 10**7], 10**10_000], ids=lambda value: type(value).__name__
+)
+def test_brief_reprs_are_bounded(value: object) -> None:
+    assert 0 < len(brief_repr_of(value, 100)) <= 100
+
+
+def test_an_interrupt_ends_a_brief_repr() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        brief_repr_of([Raising(KeyboardInterrupt())], 100)
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", "a\udcff", "\0", "x" * 256, "ü" * 128, "x" * 10_000_000])

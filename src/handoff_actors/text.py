@@ -5,6 +5,8 @@ megabytes, and strings may have lone surrogates, as file names that are not UTF-
 error, a message or a line is made here, where it is made.
 """
 
+from itertools import islice
+from reprlib import Repr
 from typing import Final
 
 #: Characters of an exception's text that travel as the reason of a failure, and that errors repeat.
@@ -57,6 +59,16 @@ def repr_of(value: object, most: int = MOST_OF_VALUE) -> str:
         return f"<{_name(kind)} whose repr raises {_name(type(error))}>"
 
 
+def brief_repr_of(value: object, most: int) -> str:
+    """Return what `repr_of` does, without making the whole text of large lists, dicts and strings first."""
+    try:
+        return shortened(_BRIEF.repr(value), most)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a user's __repr__ raises what it likes
+        return f"<{_name(type(value))} whose repr raises {_name(type(error))}>"
+
+
 def str_of(value: object, most: int = MOST_OF_VALUE) -> str:
     """Return the text of a user's value, such as an exception, shortened. If that raises, the text says so."""
     try:
@@ -72,6 +84,35 @@ def type_name_of(value: object) -> str:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return shortened(name, MAX_NAME_BYTES)
+
+
+class _BriefRepr(Repr):
+    """Texts of the first elements of built-in collections, and of the ends of strings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = MOST_OF_VALUE
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 10
+
+    def repr1(self, value: object, level: int) -> str:
+        """Return the text of a part. The base class goes by the names of types, and hides errors of users' own."""
+        if type(value) in _COLLECTIONS:
+            return super().repr1(value, level)
+        if type(value) is bytes and len(value) > MOST_OF_VALUE:
+            return f"{value[:MOST_OF_VALUE]!r}..."
+        return repr_of(value)
+
+    def repr_dict(self, value: dict[object, object], level: int) -> str:
+        """Return the text of a dict in its own order; the base class sorts it."""
+        if not value or level <= 0:
+            return "{...}" if value else "{}"
+        items = list(islice(value.items(), self.maxdict))
+        parts = [f"{self.repr1(key, level - 1)}: {self.repr1(part, level - 1)}" for key, part in items]
+        return f"{{{', '.join(parts)}{', ...' if len(value) > len(items) else ''}}}"
+
+
+_COLLECTIONS: Final = frozenset({dict, frozenset, list, set, str, tuple})
+_BRIEF: Final = _BriefRepr()
 
 
 def _plain(text: str) -> str:

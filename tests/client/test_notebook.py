@@ -151,3 +151,17 @@ def test_a_plot_is_shown_exactly_once_wherever_it_is_in_its_cell(notebook: Noteb
         shown[cell] = sum("image/png" in output.get("data", ()) for output in notebook.outputs())
 
     assert set(shown.values()) == {1}, shown
+
+
+def test_what_there_is_in_a_notebook_has_forms_of_its_own(notebook: Notebook) -> None:
+    notebook.run(RUN)
+    notebook.run("session = handoff.Session()\ncluster = handoff.LocalCluster(nodes=2)")
+
+    shown = {}
+    for name in ("run", "run.results", "run.report", "session", "cluster", "dag"):
+        notebook.run(name)
+        [output] = notebook.outputs()
+        shown[name] = set(output["data"]) - {"text/plain"}
+
+    assert shown.pop("dag") == {"image/svg+xml", "text/vnd.mermaid"}
+    assert list(shown.values()) == [{"text/html"}] * 5

@@ -21,6 +21,7 @@ from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.client.forks import Owner
 from handoff_actors.client.run_registry import RunRegistry
+from handoff_actors.client.standing import SessionStanding
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.display.options import DisplayOptions
 from handoff_actors.errors import HandoffError
@@ -208,6 +209,15 @@ class Hub:
         async with asyncio.timeout(REDECLARE_S), self._redeclaring:
             self.send(name, Redeclare(capabilities))
             await self._connections.wait_until_offered(name, capabilities)
+
+    def standing(self) -> SessionStanding | str:
+        """The nodes and runs that there are now, or why there are none."""
+        if not self.is_started:
+            return "closed" if self.closings else "not started"
+        if not self._owner.is_here():
+            return "it belongs to the process that this one is a fork of"
+        own_name = None if self.node is None else self.node.name
+        return SessionStanding(self.adverts(), own_name, self.runs.going_on())
 
     def network(self) -> Network:
         """The sockets of this process. Raises InvalidKeyError."""

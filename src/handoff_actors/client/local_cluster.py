@@ -18,11 +18,15 @@ from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
 from handoff_actors.platforms import check_nodes_run_here
+from handoff_actors.report.table import count
+from handoff_actors.text import shortened
 from handoff_actors.transport.credentials import INSECURE_VARIABLE
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
 
 LISTEN = "tcp://127.0.0.1:0"
+#: Characters of the names of nodes.
+MOST_OF_NAMES: Final = 200
 NO_CHANGE: Final[Mapping[str, float]] = MappingProxyType({})
 
 
@@ -81,7 +85,7 @@ class LocalCluster:
 
     def close(self) -> None:
         """End all nodes at once, whatever runs there. A second call does nothing, nor does one in a fork."""
-        if self._owner is not None and not self._owner.is_here():
+        if not self._is_here():
             return
         nodes, self._nodes = self._nodes, []
         with FirstInterrupt():
@@ -148,6 +152,27 @@ class LocalCluster:
     def run_sync(self, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
         """Run a DAG on this cluster while this thread waits, as `handoff.run_sync` does."""
         return run_on(self.session(), dag, **options)
+
+    def __repr__(self) -> str:
+        return f"<{self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        from handoff_actors.client.html_forms import cluster_form  # noqa: PLC0415 - few programs are notebooks
+
+        return cluster_form(self._summary(), self._nodes if self._is_here() else ())
+
+    def _summary(self) -> str:
+        if not self._started:
+            return f"LocalCluster: {count(self._size, 'node')}, not started"
+        if not self._is_here():
+            return "LocalCluster: it belongs to the process that this one is a fork of"
+        running = [node.name for node in self._nodes if node.is_running]
+        if not self._nodes:
+            return "LocalCluster: closed"
+        return f"LocalCluster: {shortened(', '.join(running), MOST_OF_NAMES) or 'no node'} running"
+
+    def _is_here(self) -> bool:
+        return self._owner is None or self._owner.is_here()
 
     def _start(
         self, count: int, capabilities: Mapping[str, float] = NO_CHANGE, name: str | None = None

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import weakref
-from collections.abc import Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Never
+from collections.abc import Callable, Generator, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Never
 
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.forks import Owner
@@ -13,13 +14,20 @@ from handoff_actors.errors import HandoffError, NodeLost, SerializationError
 from handoff_actors.events import RunEvent
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.report import Report
-from handoff_actors.text import repr_of
+from handoff_actors.text import brief_repr_of, repr_of, str_of
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from handoff_actors.core.run.explain import Explanation
+
+#: Bytes of an encoded value that is decoded only to be shown.
+_SHOWN_NBYTES: Final = 64 * 1024
+#: Characters of a value that is shown, and entries of a mapping.
+_MOST_OF_VALUE: Final = 80
+_MOST_OF_ERROR: Final = 200
+_MOST_ENTRIES: Final = 10
 
 __all__ = ["Allocations", "Report", "Results", "Run", "RunEvent", "RunFailures", "StoredValue"]
 
@@ -65,6 +73,21 @@ class Holdings:
             node = self.runner.view.node[index] or ""
             raise NodeLost(node, f"the result of function {repr_of(function_id)} is gone: {error}") from error
         return self._decode(function_id, encoded)
+
+    def shown(self, function_id: FunctionId) -> str:
+        """Return the text of a value for people, or the error in its place. Nothing large is loaded for it."""
+        index = self._index_of[function_id]
+        encoded = self._inline.get(index) or self.runner.values.get(index)
+        nbytes = 0 if encoded is None else memoryview(encoded).nbytes
+        if function_id not in self._decoded and nbytes > _SHOWN_NBYTES:
+            return f"<{nbytes:,} bytes, not loaded yet>"
+        try:
+            return brief_repr_of(self.get(function_id), _MOST_OF_VALUE)
+        except KeyError:
+            return "<unfinished>"
+        except HandoffError as error:
+            # Its own, or of loading its value.
+            return f"<{_brief_error(error)}>"
 
     def _decode(self, function_id: FunctionId, encoded: bytes | memoryview) -> Any:
         try:
@@ -139,7 +162,13 @@ class Results(Mapping[FunctionId, Any]):
         return index is not None and self._view.is_done(index)
 
     def __repr__(self) -> str:
-        return f"Results({dict(self)!r})"
+        return f"Results({_brief(self, self._holdings.shown)})"
+
+    def _repr_html_(self) -> str:
+        # As for other forms for notebooks: few programs want one, and no other would need what this imports.
+        from handoff_actors.client.html_forms import results_table  # noqa: PLC0415
+
+        return results_table(self._holdings.runner.view, self._holdings.shown)
 
 
 class RunFailures(Mapping[FunctionId, HandoffError]):
@@ -165,7 +194,12 @@ class RunFailures(Mapping[FunctionId, HandoffError]):
         return len(self._index_of)
 
     def __repr__(self) -> str:
-        return f"RunFailures({dict(self)!r})"
+        return f"RunFailures({_brief(self, lambda function_id: _brief_error(self[function_id]))})"
+
+    def _repr_html_(self) -> str:
+        from handoff_actors.client.html_forms import failures_table  # noqa: PLC0415 - see Results
+
+        return failures_table(self)
 
 
 class Allocations(Mapping[FunctionId, str]):
@@ -185,7 +219,7 @@ class Allocations(Mapping[FunctionId, str]):
         return len(self._index_of)
 
     def __repr__(self) -> str:
-        return f"Allocations({dict(self)!r})"
+        return f"Allocations({_brief(self, lambda function_id: repr_of(self[function_id]))})"
 
 
 class Run:
@@ -273,6 +307,22 @@ class Run:
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
         return f"<Run of DAG {repr_of(self.dag_id)}: {len(self.results)} functions{failed}>"
+
+    def _repr_html_(self) -> str:
+        from handoff_actors.client.html_forms import run_form  # noqa: PLC0415 - see Results
+
+        return run_form(self._holdings.runner.view, self._holdings.shown, self.report)
+
+
+def _brief(mapping: Mapping[FunctionId, object], shown: Callable[[FunctionId], str]) -> str:
+    entries = [f"{repr_of(key, _MOST_OF_VALUE)}: {shown(key)}" for key in islice(mapping, _MOST_ENTRIES)]
+    if len(mapping) > _MOST_ENTRIES:
+        entries.append(f"... and {len(mapping) - _MOST_ENTRIES:,} more")
+    return f"{{{', '.join(entries)}}}"
+
+
+def _brief_error(error: HandoffError) -> str:
+    return f"{type(error).__name__}: {str_of(error, _MOST_OF_ERROR)}"
 
 
 def _let_go(runner: RunnerActor, loop: asyncio.AbstractEventLoop) -> None:

@@ -181,6 +181,10 @@ class RunRegistry:
         """All runs of which some node may still hold something."""
         return list(self._runs.values())
 
+    def going_on(self) -> list[RunnerActor]:
+        """All runs that have not ended yet."""
+        return [runner for runner in self._runs.values() if runner.is_going_on]
+
     async def result(self, dag_id: FunctionId, function_id: FunctionId, within_s: float) -> Any:
         """The value of a function of the latest run of a DAG. Raises KeyError, and TimeoutError after `within_s` seconds."""
         runners = [runner for runner in self._known.values() if runner.plan.dag_id == dag_id]

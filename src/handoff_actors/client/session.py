@@ -356,3 +356,12 @@ class Session:
     def received_bytes(self) -> int:
         """Return how many bytes this process has received over sockets, in messages and values, by the links that exist now."""
         return self._hub.received_bytes()
+
+    def __repr__(self) -> str:
+        state = self._hub.standing()
+        return f"<Session: {state if isinstance(state, str) else state.text()}>"
+
+    def _repr_html_(self) -> str:
+        from handoff_actors.client.html_forms import session_form  # noqa: PLC0415 - few programs are notebooks
+
+        return session_form(self._hub.standing())

@@ -107,10 +107,21 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         if by not in {None, "function", "code"}:
             raise ValueError(f"by={repr_of(by)}: it is 'function', 'code' or None")
         by_function = len(self) <= MOST_ROWS if by is None else by == "function"
-        rows = self._rows_by_function() if by_function else self._rows_by_code()
-        return f"{rows}\n\n{self._totals()}\n{self._losses()}\n{self._critical_line()}{self._retirements()}"
+        heads, rows = self._rows_by_function() if by_function else self._rows_by_code()
+        return f"{aligned(heads, rows)}\n\n{self._lines_below()}"
 
-    def _rows_by_function(self) -> str:
+    def _repr_html_(self) -> str:
+        from handoff_actors.report.html_table import paragraph, picked, table  # noqa: PLC0415 - few programs are notebooks
+
+        heads, rows = self._rows_by_function() if len(self) <= MOST_ROWS else self._rows_by_code()
+        # Functions are few here, but each may have a code of its own.
+        shown, left_out = (rows, 0) if len(rows) <= MOST_ROWS else picked(rows)
+        return table(heads, shown, left_out) + paragraph(self._lines_below())
+
+    def _lines_below(self) -> str:
+        return f"{self._totals()}\n{self._losses()}\n{self._critical_line()}{self._retirements()}"
+
+    def _rows_by_function(self) -> tuple[Row, list[Row]]:
         heads = ("function", "node", "worker", "tries", "began", "ran", "room", "moving", "overhead")
         outcomes = [self._view.outcome(index) for index in self._plan.index_of.values()]
         are_all_done = {"done", "reused"}.issuperset(outcomes)
@@ -127,9 +138,9 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             )
             for entry in self.values()
         ]
-        return aligned((*heads, "moved in", "result", *(() if are_all_done else ("outcome",))), rows)
+        return (*heads, "moved in", "result", *(() if are_all_done else ("outcome",))), rows
 
-    def _rows_by_code(self) -> str:
+    def _rows_by_code(self) -> tuple[Row, list[Row]]:
         heads = ("code", "count", "tries", "nodes", "ran", "median", "room", "moving", "overhead")
         rows: list[Row] = [
             (
@@ -143,7 +154,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             )
             for entry in self.by_code
         ]
-        return aligned((*heads, "moved in", "results"), rows)
+        return (*heads, "moved in", "results"), rows
 
     def _totals(self) -> str:
         workers = self.timeline.workers

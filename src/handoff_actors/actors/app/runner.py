@@ -163,6 +163,11 @@ class RunnerActor:
         if end.error is not None:
             raise self.errors.take_raised()
 
+    @property
+    def is_going_on(self) -> bool:
+        """True until the run has ended, well or not."""
+        return not self._finished.done()
+
     def feed(self, event: RunMachineEvent) -> None:
         """Have the machine handle an event."""
         self._driver.feed(event)
