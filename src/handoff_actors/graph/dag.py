@@ -126,7 +126,7 @@ class DAG:
     def _repr_svg_(self) -> str:
         return self.to_svg()
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002 - IPython picks
         from handoff_actors.graph.drawing import MOST_BOXES  # noqa: PLC0415 - see to_svg
         from handoff_actors.graph.render import draw, to_mermaid  # noqa: PLC0415 - see to_svg
         from handoff_actors.graph.svg import to_svg  # noqa: PLC0415 - see to_svg

@@ -3,12 +3,13 @@
 from functools import partial
 
 from handoff_actors.attributes import own_attribute
+from handoff_actors.text import str_of
 
 
 def code_name(code: object) -> str:
     """Return the name of a callable, as its author knows it."""
     code = _unwrapped(code)
-    return str(own_attribute(code, "__qualname__", type(code).__qualname__))
+    return str_of(own_attribute(code, "__qualname__", type(code).__qualname__))
 
 
 def short_code_name(code: object) -> str:

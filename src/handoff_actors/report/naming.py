@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from handoff_actors.graph.plan import Plan
     from handoff_actors.ids import Index
 
+__all__ = ["code_name", "code_of"]
+
 
 def code_of(plan: "Plan", index: "Index") -> str:
     """Return the name of a function's code."""
