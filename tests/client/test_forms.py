@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors.client.run import Run
 
 pytestmark = pytest.mark.processes
 
@@ -60,9 +61,9 @@ async def test_results_are_a_table_whatever_the_values_are(session: handoff.Sess
     assert rows(form)[0] == ["function", "value", "node", "attempts", "ran", "bytes"]
     shown = {row[0]: row[1] for row in rows(form)[1:]}
     assert len(shown.pop("Huge-1")) == 80
+    assert shown.pop("Unreadable-1").startswith("<SerializationError: the result of function 'Unr")
     assert shown == {
         "Raising-1": "<Raising whose repr raises ValueError>",
-        "Unreadable-1": "<SerializationError>",
         "megabyte-1": f"<{run.report['megabyte-1'].result_nbytes:,} bytes, not loaded yet>",
         "<script>": "'<script>'",
         "megabyte-2": f"StoredValue(node='n1', nbytes={run.report['megabyte-2'].result_nbytes})",
@@ -100,19 +101,44 @@ async def test_results_of_many_functions_are_short(session: handoff.Session) -> 
     assert repr(run) == "<Run of DAG 'many': 10000 functions>"
 
 
-async def test_a_function_without_a_result_leaves_the_rest_as_it_is(session: handoff.Session) -> None:
+def failing() -> None:
+    raise RuntimeError("<why>\n\x1b[2J")
+
+
+async def test_functions_that_have_failed_have_their_errors_in_the_table(session: handoff.Session) -> None:
     dag = handoff.DAG()
     dag.call(abs, -1)
-    dag.call(abs, -2)
-    run = await session.execute_distributed(dag)
-    index = run._holdings.runner.plan.index_of["abs-1"]
-    # As for one that has failed in a run that goes on, or whose value was lost.
-    del run._holdings.runner.machine.view.inline[index]  # type: ignore[attr-defined]  # read-only for others
+    dag.call(same, dag.call(failing))
+    run = await session.execute_distributed(dag, max_retries=0, on_failure="continue")
 
-    [_, first, second] = rows(run.results._repr_html_())
+    table = {row[0]: row[1:] for row in rows(run._repr_html_())}
+    assert table["abs-1"][0] == "1"
+    assert table["failing-1"][0].startswith("<FunctionFailed: ")
+    assert table["same-1"][0].startswith("<DependencyFailed: ")
+    assert [table[name][-1] for name in ("failing-1", "same-1")] == ["", ""]
+    failures = rows(run.failures._repr_html_())
+    assert [row[:2] for row in failures[1:]] == [
+        ["failing-1", "FunctionFailed"],
+        ["same-1", "DependencyFailed"],
+    ]
+    assert repr(run.results) == "Results({'abs-1': 1})"
+    assert repr(run.failures).startswith("RunFailures({'failing-1': FunctionFailed: ")
+    assert repr(run.failures).isprintable()
 
-    assert [first[1], first[5]] == ["<KeyError>", ""]
-    assert second[1] == "2"
+
+async def test_functions_that_a_failed_run_never_ran_are_unfinished(session: handoff.Session) -> None:
+    dag = handoff.DAG()
+    failed = dag.call(failing)
+    dag.call(same, failed)
+
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await session.execute_distributed(dag, max_retries=0)
+
+    run = caught.value.run
+    assert isinstance(run, Run)
+    table = {row[0]: row[1] for row in rows(run._repr_html_())}
+    assert table["failing-1"].startswith("<FunctionFailed: ")
+    assert table["same-1"][:12] in {"<unfinished>", "<DependencyF"}
 
 
 async def test_a_session_shows_its_nodes_and_the_runs_that_go_on() -> None:

@@ -11,6 +11,7 @@ from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.forks import Owner
 from handoff_actors.core.run.story import Story
 from handoff_actors.errors import HandoffError, NodeLost, SerializationError
+from handoff_actors.escaping import escape_name
 from handoff_actors.events import RunEvent
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.report import Report
@@ -82,7 +83,7 @@ class Holdings:
         if function_id not in self._decoded and nbytes > _SHOWN_NBYTES:
             return f"<{nbytes:,} bytes, not loaded yet>"
         try:
-            return brief_repr_of(self.get(function_id), _MOST_OF_VALUE)
+            return _one_line(brief_repr_of(self.get(function_id), _MOST_OF_VALUE))
         except KeyError:
             return "<unfinished>"
         except HandoffError as error:
@@ -322,7 +323,12 @@ def _brief(mapping: Mapping[FunctionId, object], shown: Callable[[FunctionId], s
 
 
 def _brief_error(error: HandoffError) -> str:
-    return f"{type(error).__name__}: {str_of(error, _MOST_OF_ERROR)}"
+    return _one_line(f"{type(error).__name__}: {str_of(error, _MOST_OF_ERROR)}")
+
+
+def _one_line(text: str) -> str:
+    # Functions may be other people's, and their objects' texts hold what a terminal should not be told.
+    return escape_name(" ".join(text.split()))
 
 
 def _let_go(runner: RunnerActor, loop: asyncio.AbstractEventLoop) -> None:
