@@ -150,6 +150,35 @@ def test_codes_are_told_apart_by_name_definition_and_type() -> None:
     ]  # fmt: skip
 
 
+class Odd:
+    """A callable whose attributes can't be had."""
+
+    def __init__(self) -> None:
+        self.__qualname__ = Odd
+
+    @property
+    def __wrapped__(self) -> Any:
+        raise ValueError("not wrapped")
+
+    def __call__(self) -> None: ...
+
+    def __repr__(self) -> str:
+        raise SystemExit
+
+
+def test_codes_and_ids_that_answer_oddly_are_drawn() -> None:
+    dag = DAG()
+    for number in range(100):
+        dag.call(Odd())
+        dag.add_function(Function(("\x1b[2J]]>", number), [], load))
+
+    [odd, named] = Picture.of(dag).labels()
+
+    assert odd == "<class 'tests.graph.t…"
+    assert named == "load ×100"
+    assert Picture.of(DAG().add_function(Function(Odd(), [], load))).labels() == ["<Odd whose repr raise…"]
+
+
 def test_hooks_collocations_and_missing_functions_are_folded_too() -> None:
     dag = DAG().add_functions(
         Function(number, [Argument(f"gone-{number}", serialize=add)], load, node=collocated(f"away-{number}"))

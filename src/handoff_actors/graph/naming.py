@@ -25,5 +25,5 @@ def definition_of(code: object) -> int:
 def _unwrapped(code: object) -> object:
     while isinstance(code, partial):
         code = code.func
-    # Whatever wraps a function may say so.
-    return own_attribute(code, "__wrapped__", code)
+    # Whatever wraps a function may say so, as functools does. A property of that name could run, and raise.
+    return own_attribute(code, "__dict__", {}).get("__wrapped__", code)
