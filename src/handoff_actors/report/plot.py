@@ -70,7 +70,8 @@ def plot(report: Report, axes: "Axes | None" = None) -> "Axes":
     area = _measured(axes, length_s, len(tracks))
     _draw_bars(area, bars, colours)
     _draw_labels(area, bars)
-    axes.set_xlim(0.0, length_s)
+    # With a margin, as the last bars may be shown longer than they are.
+    axes.set_xlim(0.0, 1.01 * length_s)
     _name_rows(area, tracks)
     axes.set_xlabel("seconds since the run began")
     axes.set_title(repr(report).strip("<>").removeprefix("Report: "))
