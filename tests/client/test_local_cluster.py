@@ -227,6 +227,8 @@ def test_functions_import_what_the_app_can(tmp_path: Path, monkeypatch: pytest.M
         run = cluster.run_sync(dag)
 
     assert run.results[called.id] == str(tmp_path / "users_own.py")
+    # Else it would be sent to the nodes of all later tests, which lack it.
+    del sys.modules["users_own"]
 
 
 KILLED = """
