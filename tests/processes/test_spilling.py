@@ -94,6 +94,8 @@ async def test_full_disk_fails_the_function_with_sizes_and_later_ones_work(
             app = App(session)
             with pytest.raises(handoff.FunctionFailed, match="there is no room for it") as caught:
                 await app.run(_producers(10, 20))
+            assert caught.value.run is not None
+            await caught.value.run.release()
             await app.until_idle()
             run = await app.run(_producers(2, 20))
             sums = [run.results["sum 0"], run.results["sum 1"]]
@@ -101,6 +103,27 @@ async def test_full_disk_fails_the_function_with_sizes_and_later_ones_work(
     assert caught.value.kind == "store"
     assert "its result of 20.0 MB can't be stored" in caught.value.reason
     assert sums == [20 * MB, 20 * MB]
+
+
+async def test_values_of_a_failed_run_give_way_to_those_of_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOFF_STORE_LIMIT", "50")
+    monkeypatch.setenv("HANDOFF_SPILL_DIR", str(tmp_path))
+    with small_file_system(tmp_path, "30m"):
+        async with handoff.Session(seeds=()) as session:
+            await session.register_local_node({"cpu": 1, "memory": 8000})
+            failing = _producers(3, 20)
+            failing.add_function(handoff.Function("bad", [0, 1, 2], int, max_retries=0))
+            with pytest.raises(handoff.FunctionFailed) as caught:
+                await session.execute_distributed(failing)
+            run = await session.execute_distributed(_producers(3, 20), retry_backoff=(0.2, 1, 0.2))
+            sums = [run.results[f"sum {number}"] for number in range(3)]
+            assert caught.value.run is not None
+            with pytest.raises(handoff.NodeLost, match="result of function 0 is gone"):
+                await caught.value.run.fetch(0)
+
+    assert sums == [20 * MB] * 3
 
 
 async def test_inputs_from_other_nodes_spill_too(daemons: Daemons, tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ from handoff_actors.core.node.events import (
     PeerConnected,
     PeerLost,
     Reply,
+    SpillFailed,
+    SpillValue,
 )
+from handoff_actors.core.node.limits import Limits
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.ids import PeerId
 from handoff_actors.wire.messages.jobs import Ref
@@ -143,6 +146,22 @@ def test_values_of_a_stopped_run_go_with_the_lease_of_its_peer() -> None:
 
     node.wake(1.5 + LEASE_S)
 
+    assert node.is_idle
+
+
+def test_values_of_a_stopped_run_make_room_when_the_disk_takes_no_more() -> None:
+    node = started_node(limits=Limits(store_nbytes=LARGE // 2))
+    node.handle(said(assign([job(0)])), 1.0)
+    assert SpillValue(RUN, 0) in node.handle(worker_done(done(0, value=LARGE)), 1.1)
+    node.handle(said(Stop(RUN)), 1.3)
+
+    effects = node.handle(SpillFailed(RUN, 0, "the disk is full"), 1.4)
+    node.check()
+
+    assert [effect for effect in effects if isinstance(effect, ForgetRun | Reply)] == [
+        ForgetRun(RUN),
+        Reply(APP, Closed(RUN)),
+    ]
     assert node.is_idle
 
 

@@ -271,6 +271,10 @@ class Clients:
         state = self._runs.get(run)
         return state is None or (state.is_over and not state.keeps_values)
 
+    def stopped(self) -> list[RunId]:
+        """Every run that has nothing but values any more, in the order in which they came."""
+        return [run for run, state in self._runs.items() if state.keeps_values and run not in self.closing]
+
     def keeps_values(self, run: RunId) -> bool:
         """True if the values of a run stay when all else of it has been cleared away."""
         return self._runs[run].keeps_values

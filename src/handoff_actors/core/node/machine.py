@@ -434,8 +434,9 @@ class NodeMachine:
     def _spilled(self, event: ValueSpilled | SpillFailed, now: float) -> list[NodeEffect]:
         if isinstance(event, SpillFailed):
             self._spill_policy.refused((event.run, event.index), event.reason, now)
-        else:
-            self._spill_policy.written((event.run, event.index))
+            # Functions that go on need the room more than an error that somebody may look at.
+            return [effect for run in self._clients.stopped() for effect in self._end(run, now)]
+        self._spill_policy.written((event.run, event.index))
         return []
 
     # --- After each event ---------------------------------------------------------------------------------------
