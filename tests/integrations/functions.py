@@ -1,9 +1,11 @@
 """Functions that the tests of executors run in workers."""
 
+import asyncio
 import decimal
 import os
 import signal
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,46 @@ def start_and_wait_for(started: Path, mark: Path) -> str:
 
 async def increment_later(number: int) -> int:
     return number + 1
+
+
+class Later:
+    """Coroutine functions of every shape."""
+
+    async def __call__(self, number: int) -> int:
+        return number + 1
+
+    async def method(self, number: int) -> int:
+        return number + 1
+
+    @classmethod
+    async def class_method(cls, number: int) -> int:
+        return number + 1
+
+    @staticmethod
+    async def static_method(number: int) -> int:
+        return number + 1
+
+
+def increment_in_coroutine(number: int) -> Coroutine[None, None, int]:
+    """As a decorator of coroutine functions does, a plain function gives a coroutine."""
+    return increment_later(number)
+
+
+_here: set[int] = set()
+
+
+async def meet(number: int, count: int) -> int:
+    """Return once so many of its calls run in this process at the same time."""
+    _here.add(number)
+    while len(_here) < count:  # noqa: ASYNC110 - nobody tells of the last one
+        await asyncio.sleep(0.001)
+    return number
+
+
+async def await_something_cancelled() -> None:
+    await_it = asyncio.ensure_future(asyncio.sleep(60))
+    await_it.cancel()
+    await await_it
 
 
 def nap_and_name_the_zygote(_number: int = 0) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, wait
 from functools import partial
 from pathlib import Path
@@ -16,17 +17,21 @@ import numpy as np
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.integrations import feed
+from handoff_actors.integrations import call_queue, feed
 from handoff_actors.integrations.background import BackgroundSession
 from tests.daemons import Daemons
 from tests.integrations.functions import (
+    Later,
+    await_something_cancelled,
     die,
     die_once,
     first,
     increment,
+    increment_in_coroutine,
     increment_later,
     initialize,
     make,
+    meet,
     refuse,
     seen_by_initializer,
     seen_of_process,
@@ -190,9 +195,95 @@ def test_arrays_can_be_written_to_on_both_sides(executor: handoff.Executor) -> N
 
 
 def test_a_coroutine_function_is_awaited(executor: handoff.Executor) -> None:
-    future: Future[Any] = executor.submit(increment_later, 1)
+    future: Future[int] = executor.submit(increment_later, 1)
 
     assert future.result() == 2
+
+
+CoroutineFunction = Callable[[int], Any]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        Later(),
+        Later().method,
+        Later.class_method,
+        Later.static_method,
+        partial(increment_later),
+        increment_in_coroutine,
+    ],
+)
+def test_coroutine_functions_of_every_shape_are_awaited(
+    executor: handoff.Executor, code: CoroutineFunction
+) -> None:
+    assert list(executor.map(code, range(3))) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("chunksize", [1, 50])
+async def test_hundreds_of_coroutines_run_at_once_on_one_core(chunksize: int) -> None:
+    async with handoff.Session((), {"cpu": 1}) as session, handoff.Executor(session=session) as executor:
+        # As they wait for one another, all have to be in flight.
+        results = executor.map(partial(meet, count=300), range(300), chunksize=chunksize)
+
+        assert await asyncio.to_thread(list, results) == list(range(300))
+
+
+def test_coroutines_run_at_once_on_each_node_of_a_cluster(daemons: Daemons) -> None:
+    n1, _ = daemons.cluster(2, "--cpu", "1")
+    with handoff.Executor(seeds=[n1.address], nodes=["n2"]) as executor:
+        futures = [executor.submit(meet, number, 100) for number in range(100)]
+
+        assert [future.result() for future in futures] == list(range(100))
+
+
+async def test_coroutines_take_no_more_than_what_they_cost_and_what_the_executor_may_have() -> None:
+    async with handoff.Session((), {"cpu": 1, "calls": 5}) as session:
+        for limited in ({"cost": {"calls": 1}}, {"max_workers": 5}):
+            async with handoff.Executor(session=session, **limited) as executor:
+                futures = [executor.submit(asyncio.sleep, 0.01, number) for number in range(40)]
+                await asyncio.wrap_future(futures[0])
+                running = sum(future.running() for future in futures)
+
+                assert 1 <= running <= 5
+                assert await asyncio.gather(*map(asyncio.wrap_future, futures)) == list(range(40))
+
+
+def test_plain_calls_and_coroutines_do_not_hold_up_each_other(
+    executor: handoff.Executor, tmp_path: Path
+) -> None:
+    blocked = [executor.submit(wait_for, tmp_path / "go") for _ in range(20)]
+    coroutines = [executor.submit(meet, number, 100) for number in range(100)]
+
+    assert [future.result() for future in coroutines] == list(range(100))
+    (tmp_path / "go").touch()
+    assert [future.result() for future in blocked] == ["go"] * 20
+
+
+def test_a_coroutine_that_awaits_something_cancelled_ends_no_other(executor: handoff.Executor) -> None:
+    # So that all share a run.
+    assert list(executor.map(increment_later, range(100))) == list(range(1, 101))
+
+    cancelled = executor.submit(await_something_cancelled)
+    others = [executor.submit(increment_later, number) for number in range(100)]
+
+    assert isinstance(cancelled.exception(), asyncio.CancelledError)
+    assert [future.result() for future in others] == list(range(1, 101))
+
+
+async def test_one_long_coroutine_in_a_run_of_short_ones_holds_up_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(call_queue, "MOST_PER_RUN", 1)
+    monkeypatch.setattr(feed, "_SHARED_S", 0.05)
+    async with handoff.Session((), {"cpu": 1}) as session, handoff.Executor(session=session) as executor:
+        await asyncio.wrap_future(executor.submit(increment_later, 1))
+        # More than there may be young runs of short functions.
+        long = [executor.submit(meet, number, 21) for number in range(20)]
+
+        assert await asyncio.wrap_future(executor.submit(increment_later, 1)) == 2
+        assert await asyncio.wrap_future(executor.submit(meet, 20, 21)) == 20
+        assert await asyncio.gather(*map(asyncio.wrap_future, long)) == list(range(20))
 
 
 def test_a_worker_that_dies_is_replaced(executor: handoff.Executor, tmp_path: Path) -> None:
@@ -399,7 +490,7 @@ class PatientSession(handoff.Session):
 
     async def execute_distributed(self, *args: Any, **options: Any) -> handoff.Run:
         run = await super().execute_distributed(*args, **options)
-        while self.feed._in_flight:  # noqa: ASYNC110 - the feed tells no one
+        while self.feed._count_in_flight():  # noqa: ASYNC110 - the feed tells no one
             await asyncio.sleep(0.001)
         return run
 

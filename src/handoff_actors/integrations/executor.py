@@ -5,20 +5,30 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent import futures
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.client.forks import Owner
 from handoff_actors.client.interrupts import after_interrupt
 from handoff_actors.client.session import Session
-from handoff_actors.integrations.calls import Initializer
-from handoff_actors.integrations.feed import Feed, Item
+from handoff_actors.integrations.call_queue import Item
+from handoff_actors.integrations.calls import Initializer, is_async
+from handoff_actors.integrations.feed import Feed
 from handoff_actors.integrations.loop_thread import LoopThread, is_interpreter_ending
 from handoff_actors.platforms import check_nodes_run_here
 from handoff_actors.workers.child.loading import check_may_start
@@ -54,9 +64,10 @@ class Executor(futures.Executor):
     ) -> None:
         """Use a session whose loop is running here, or in the background; the cluster of `seeds`; or that of HANDOFF_SEEDS.
 
-        Within a function the cluster is the one that the function runs on. Without a cluster, the first function starts `max_workers` processes here, by default one per core; with one, at
-        most `max_workers` functions are with its nodes at any time. `initializer` is called with `initargs` once in each
-        worker process, before its first function. Each function claims `cost`, and runs on one of `nodes`, if given.
+        Within a function the cluster is the one that the function runs on. Without a cluster, the first function starts
+        `max_workers` processes here, by default one per core; with one, at most `max_workers` functions are with its nodes at
+        any time. Thousands of coroutines share one more process of each node. `initializer` is called with `initargs` once
+        in each worker process, before its first function. Each function claims `cost`, and runs on one of `nodes`, if given.
         Raises ValueError, TypeError, RuntimeError if a `session` is of another loop, and UnsupportedPlatform where there is
         neither a cluster nor Linux.
         """
@@ -88,7 +99,15 @@ class Executor(futures.Executor):
         # An executor that is forgotten still does its work, and leaves nothing behind.
         weakref.finalize(self, self._feed.close).atexit = False
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> futures.Future[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]: ...
+
+    def submit(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[Any]:
         """Schedule `fn(*args, **kwargs)`; the coroutine of a coroutine function is awaited.
 
         Raises RuntimeError after `shutdown`, BrokenExecutor, UnguardedStart.
@@ -96,7 +115,7 @@ class Executor(futures.Executor):
         check_may_start("a run")
         if self._owner is not None:
             self._owner.check()
-        future: futures.Future[T] = futures.Future()
+        future: futures.Future[Any] = futures.Future()
         with self._lock:
             if self._feed.broken is not None:
                 raise futures.BrokenExecutor(str(self._feed.broken)) from self._feed.broken.__cause__
@@ -109,7 +128,19 @@ class Executor(futures.Executor):
             self._feed.put(Item(fn, args, kwargs, future))
         return future
 
-    def map(  # type: ignore[override]  # later Pythons have more options
+    @overload  # type: ignore[override]  # later Pythons have more options
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **options: Any,
+    ) -> Iterator[T]: ...
+
+    @overload
+    def map(
         self,
         fn: Callable[..., T],
         /,
@@ -117,15 +148,26 @@ class Executor(futures.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         **options: Any,
-    ) -> Iterator[T]:
+    ) -> Iterator[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **options: Any,
+    ) -> Iterator[Any]:
         """Map as `concurrent.futures.ProcessPoolExecutor.map` does, `timeout` in seconds.
 
-        Chunks of `chunksize` calls are rarely needed: short functions are sent together. Raises a call's exception, and
-        TimeoutError.
+        Chunks of `chunksize` calls are rarely needed: short functions are sent together. Coroutine functions have none.
+        Raises a call's exception, and TimeoutError.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if chunksize == 1:
+        # Within a chunk coroutines would wait for one another.
+        if chunksize == 1 or is_async(fn):
             return super().map(fn, *iterables, timeout=timeout, **options)
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
         return chain.from_iterable(super().map(partial(_run_chunk, fn), chunks, timeout=timeout, **options))

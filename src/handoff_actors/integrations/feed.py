@@ -1,76 +1,53 @@
 """Turns calls, which come in from any thread, into runs of a session, and the outcomes into results of futures.
 
-Just enough calls are handed over to keep every worker busy for a few milliseconds, and of large ones few; the rest wait
-here, not encoded, where they can still be cancelled. Short functions share a run, which costs far less than one each. A
-function that takes longer than `LONG_S` has a run of its own, so that a failure of its neighbour's run never ends it.
+Just enough plain calls are handed over to keep every worker busy for a few milliseconds, coroutines as many as may run at
+once, and of large calls few; the rest wait here, not encoded, where they can still be cancelled. Short functions share a
+run, which costs far less than one each. A function that takes longer than `call_queue.LONG_S` has a run of its own, so that
+a failure of its neighbour's run never ends it.
 """
 
 import asyncio
 import logging
 import sys
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from handoff_actors.client.session import Session
 from handoff_actors.errors import FunctionFailed, HandoffError, SerializationError, WorkerDied
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
-from handoff_actors.integrations.calls import CallOutcome, Initializer, Kind, attempt, caller_of
-from handoff_actors.moving_average import UNKNOWN, peak_smoothed
+from handoff_actors.integrations.call_queue import CallQueue, Item
+from handoff_actors.integrations.calls import CallOutcome, Initializer, Kind, attempt, caller_of, is_async
 from handoff_actors.text import repr_of
 from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.payload import Sealed
 
 log = logging.getLogger(__name__)
 
-#: A function that takes this long, or whose duration is unknown, shares its run with no other.
-LONG_S: Final = 0.005
-#: Seconds of work that nodes have beyond the running functions.
-AHEAD_S: Final = 0.05
-#: Making and sending this many calls holds the loop for a few milliseconds.
-MOST_PER_RUN: Final = 250
 #: So many bytes of arguments are encoded for one run: a call with more has a run of its own.
 MOST_NBYTES_PER_RUN: Final = 32 << 20
 #: So many bytes of arguments are with runs, beyond one call per worker. A process pool holds a few calls, too.
 MOST_NBYTES: Final = 128 << 20
-#: The most runs of short functions at a time, beyond one per worker.
-SHARED_RUNS: Final = 4
-#: The weight of a new measurement in the estimate of a function's seconds when functions get faster.
-_DECAY: Final = 0.1
-#: The least duration of a function, whatever the clock says.
-_LEAST_S: Final = 1e-5
+#: A run of short functions that has gone on for so many seconds is waited for no more before others go out: one that takes
+#: long has turned out to be among them.
+_SHARED_S: Final = 0.25
 #: Seconds for which the number of workers is not asked for again.
 _SLOTS_GOOD_FOR_S: Final = 1.0
 
 
-class Item:
-    """A call whose future a caller has."""
-
-    __slots__ = ("args", "fn", "future", "kwargs")
+class Batch:
+    """Calls of one queue that go out in one run. `items` has them by their ids in it, until they have their outcome."""
 
     def __init__(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], future: "Future[Any]"
+        self, queue: CallQueue, initializer: Initializer | None, cost: Mapping[str, float] | None
     ) -> None:
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.future = future
-
-    def fail(self, error: BaseException) -> None:
-        """Fail the future, unless it is done."""
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class Batch:
-    """Calls that go out in one run. `items` has them by their ids in it, until they have their outcome."""
-
-    def __init__(self, initializer: Initializer | None, cost: Mapping[str, float] | None) -> None:
+        self.queue = queue
+        #: It is among the queue's `shared_runs`.
+        self.is_shared = False
         self.items: dict[int, Item] = {}
         self.dag = DAG()
         #: Size of the encoded arguments. Calls may share large ones, which are sent once.
@@ -124,17 +101,14 @@ class Feed:
         self._is_first = True
         self._is_aborted = False
         self._serving: asyncio.Task[None] | None = None
-        self._waiting: deque[Item] = deque()
-        #: Calls to run again, which can no longer be cancelled: another function has ended their run.
-        self._again: deque[Item] = deque()
-        self._in_flight: set[Item] = set()
+        self._plain = CallQueue(is_async=False)
+        self._coroutines = CallQueue(is_async=True)
+        #: The one whose turn it is comes first.
+        self._queues = (self._plain, self._coroutines)
         #: Size of the encoded arguments of all runs.
         self._nbytes = 0
         self._runs = 0
-        self._slots = 1
         self._slots_asked_at = float("-inf")
-        #: Seconds that a function is expected to take: rises at once, falls slowly.
-        self._expected_s = UNKNOWN
         #: The reason why no call can be run any more.
         self.broken: BrokenExecutor | None = None
 
@@ -142,11 +116,12 @@ class Feed:
 
     def put(self, item: Item) -> None:
         """Queue a call. The first one counts as running: it starts as soon as there is a session."""
+        queue = self._coroutines if is_async(item.fn) else self._plain
         if self._is_first and item.future.set_running_or_notify_cancel():
             self._is_first = False
-            self._again.append(item)
+            queue.again.append(item)
         else:
-            self._waiting.append(item)
+            queue.waiting.append(item)
         self._wake()
 
     def cancel_waiting(self) -> None:
@@ -175,7 +150,7 @@ class Feed:
 
     def has_work(self) -> bool:
         """True if a call is unfinished."""
-        return bool(self._waiting or self._again or self._in_flight)
+        return bool(self._plain or self._coroutines)
 
     def _wake(self) -> None:
         loop = self._loop
@@ -186,12 +161,7 @@ class Feed:
                 loop.call_soon_threadsafe(self._changed.set)
 
     def _take_waiting(self) -> list[Item]:
-        taken: list[Item] = []
-        # Two threads may take from it.
-        with suppress(IndexError):
-            while self._waiting:
-                taken.append(self._waiting.popleft())
-        return taken
+        return [item for queue in self._queues for item in queue.take_waiting()]
 
     # --- In the loop
 
@@ -221,7 +191,7 @@ class Feed:
                 # Encoding takes a while, and others use the loop, too.
                 await asyncio.sleep(0)
             # Without a call in flight, too: runs that are about to end leave no room for those that wait.
-            if not self._is_closing or self._in_flight or self._runs:
+            if not self._is_closing or self._count_in_flight() or self._runs:
                 await self._changed.wait()
 
     async def _count_slots(self, session: Session) -> None:
@@ -230,55 +200,52 @@ class Feed:
             self._slots_asked_at = now
             offers = await session.discover_nodes()
             usable = [offers[name] for name in offers if self._nodes is None or name in self._nodes]
-            self._slots = max(1, sum(_slots_of(offer, self._cost) for offer in usable))
+            for queue in self._queues:
+                queue.count_slots(usable, self._cost)
 
-    def _room(self) -> int:
-        """Return how many more calls may be handed over, in one run, now."""
-        is_long = self._expected_s >= LONG_S
-        window = self._slots + int(self._slots * AHEAD_S / self._expected_s)
-        window = min(self._most_at_once or window, window)
-        room = window - len(self._in_flight)
-        if is_long:
-            return min(room, 1)
-        # Neither tiny runs, nor one run for each call that comes in: calls that wait a moment longer share one.
-        if self._runs >= self._slots + SHARED_RUNS or room < min(window // 4, len(self._waiting)):
-            return 0
-        return min(room, MOST_PER_RUN)
+    def _count_in_flight(self) -> int:
+        return len(self._plain.in_flight) + len(self._coroutines.in_flight)
 
     def _next_batch(self) -> Batch | None:
         """Encode calls for one run; None where no more may be handed over now."""
-        size = self._room()
+        in_flight = self._count_in_flight()
         most_nbytes = min(MOST_NBYTES_PER_RUN, MOST_NBYTES - self._nbytes)
-        if size < 1 or (most_nbytes <= 0 and len(self._in_flight) >= self._slots):
+        if most_nbytes <= 0 and in_flight >= self._plain.slots:
             return None
-        batch = Batch(self._initializer, self._cost)
+        for queue in self._queues:
+            others = in_flight - len(queue.in_flight)
+            most = None if self._most_at_once is None else self._most_at_once - others
+            batch = self._batch_of(queue, queue.room(most, self._plain.slots), most_nbytes)
+            if batch is not None:
+                # Next time the other queue goes first, so that neither holds up the other one.
+                self._queues = self._queues[::-1]
+                return batch
+        return None
+
+    def _batch_of(self, queue: CallQueue, size: int, most_nbytes: int) -> Batch | None:
+        if size < 1:
+            return None
+        batch = Batch(queue, self._initializer, self._cost)
         while len(batch.items) < size and (not batch.items or batch.nbytes < most_nbytes):
-            item = self._next_item()
+            item = queue.next()
             if item is None:
                 break
             error = batch.add(item)
             if error is None:
-                self._in_flight.add(item)
+                queue.in_flight.add(item)
             else:
-                self._resolve(item, partial(item.future.set_exception, error))
+                self._resolve(queue, item, partial(item.future.set_exception, error))
         if not batch.items:
             return None
         self._nbytes += batch.nbytes
         self._runs += 1
+        batch.is_shared = not queue.is_long
+        queue.shared_runs += batch.is_shared
         return batch
 
-    def _next_item(self) -> Item | None:
-        if self._again:
-            return self._again.popleft()
-        while True:
-            try:
-                item = self._waiting.popleft()
-            except IndexError:
-                return None
-            if item.future.set_running_or_notify_cancel():
-                return item
-
     async def _run(self, session: Session, batch: Batch) -> None:
+        queue = batch.queue
+        grows_old = asyncio.get_running_loop().call_later(_SHARED_S, self._count_no_more, batch)
         try:
             settle = partial(self._settle, batch)
             # The runs are an internal matter: callers see futures, and output as from a process pool.
@@ -289,45 +256,53 @@ class Feed:
             self._ended(batch, error)
         finally:
             # If this is cancelled, some are not done, and `_break` ends them.
-            self._in_flight.difference_update(item for item in batch.items.values() if item.future.done())
+            queue.in_flight.difference_update(item for item in batch.items.values() if item.future.done())
             # The run's objects refer to it until garbage is collected; the calls and arguments must not stay as long.
             batch.items.clear()
             del batch.dag
+            grows_old.cancel()
+            self._count_no_more(batch)
             self._runs -= 1
             self._nbytes -= batch.nbytes
             self._changed.set()
+
+    def _count_no_more(self, batch: Batch) -> None:
+        batch.queue.shared_runs -= batch.is_shared
+        batch.is_shared = False
+        self._changed.set()
 
     # --- Outcomes
 
     def _settle(self, batch: Batch, number: FunctionId, outcome: CallOutcome) -> None:
         kind, content, seconds = outcome
-        self._expected_s = peak_smoothed(self._expected_s, max(seconds, _LEAST_S), _DECAY)
+        queue = batch.queue
+        queue.learn(seconds)
         # From here on only the caller keeps the future, and with it the result.
         item = batch.items.pop(number, None)  # type: ignore[call-overload]  # its ids are numbers
         if item is None:
             # The call had its outcome: a value that was lost has been made again.
             return
         if kind == Kind.PLAIN:
-            self._resolve(item, partial(item.future.set_result, content))
+            self._resolve(queue, item, partial(item.future.set_result, content))
         elif kind == Kind.SEALED:
-            self._open(item, content)
+            self._open(queue, item, content)
         elif kind == Kind.RAISED:
-            self._resolve(item, partial(item.future.set_exception, decode_exception(content)))
+            self._resolve(queue, item, partial(item.future.set_exception, decode_exception(content)))
         else:
             error = decode_exception(content)
             if self.broken is None:
                 log.critical("exception in initializer", exc_info=error)
             self._break("a worker's initializer failed", error)
 
-    def _open(self, item: Item, content: Sealed) -> None:
+    def _open(self, queue: CallQueue, item: Item, content: Sealed) -> None:
         result, error = attempt(content.open)
         if error is None:
-            self._resolve(item, partial(item.future.set_result, result))
+            self._resolve(queue, item, partial(item.future.set_result, result))
         else:
-            self._resolve(item, partial(item.future.set_exception, error))
+            self._resolve(queue, item, partial(item.future.set_exception, error))
 
-    def _resolve(self, item: Item, settle: Callable[[], object]) -> None:
-        self._in_flight.discard(item)
+    def _resolve(self, queue: CallQueue, item: Item, settle: Callable[[], object]) -> None:
+        queue.in_flight.discard(item)
         self._changed.set()
         if not item.future.done():
             settle()
@@ -339,8 +314,8 @@ class Feed:
             culprit = batch.items[error.function_id]
             culprit.fail(_broken(str(error), error) if isinstance(error, WorkerDied) else error)
             again = [item for item in left if item is not culprit]
-            self._in_flight.difference_update(again)
-            self._again.extend(again)
+            batch.queue.in_flight.difference_update(again)
+            batch.queue.again.extend(again)
             return
         for item in left:
             item.fail(error)
@@ -349,13 +324,15 @@ class Feed:
         """Run no more calls; unfinished futures get the reason."""
         if self.broken is None:
             self.broken = _broken(reason if cause is None else f"{reason}: {repr_of(cause)}", cause)
-        for item in (*self._in_flight, *self._again):
-            item.fail(self.broken)
+        for queue in self._queues:
+            for item in (*queue.in_flight, *queue.again):
+                item.fail(self.broken)
         for item in self._take_waiting():
             if item.future.set_running_or_notify_cancel():
                 item.fail(self.broken)
-        self._in_flight.clear()
-        self._again.clear()
+        for queue in self._queues:
+            queue.in_flight.clear()
+            queue.again.clear()
         self._is_closing = True
         self._changed.set()
 
@@ -364,9 +341,3 @@ def _broken(reason: str, cause: BaseException | None) -> BrokenExecutor:
     error = BrokenExecutor(reason)
     error.__cause__ = cause
     return error
-
-
-def _slots_of(offer: Mapping[str, float], cost: Mapping[str, float] | None) -> int:
-    """Return how many functions a node runs at once."""
-    shares = [offer.get(resource, 0.0) / amount for resource, amount in (cost or {}).items() if amount]
-    return int(min(shares, default=offer.get("cpu", 1.0)))
