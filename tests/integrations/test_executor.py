@@ -167,6 +167,97 @@ def test_an_exception_is_that_of_one_future(executor: handoff.Executor) -> None:
     assert isinstance(getattr(futures[0].exception(), "__cause__", None), handoff.RemoteTraceback)
 
 
+def submit(
+    executor: handoff.Executor, code: Callable[..., int], *args: object, **kwargs: object
+) -> Future[int]:
+    """For type checkers, a future is no argument of a function that takes its result."""
+    return executor.submit(code, *args, **kwargs)
+
+
+def test_an_argument_that_is_a_future_is_its_result(executor: handoff.Executor) -> None:
+    three, four = executor.submit(increment, 2), executor.submit(increment_later, 3)
+    total = submit(executor, pow, three, exp=four)
+
+    assert total.result() == 81
+    assert submit(executor, pow, total, total).result() == 81**81
+    assert list(executor.map(increment, [three, four])) == [4, 5]
+
+
+def test_a_long_chain_of_futures_fails_with_its_first(executor: handoff.Executor) -> None:
+    number: Future[int] = Future()
+    end = submit(executor, increment, number)
+    for _ in range(1500):
+        end = submit(executor, increment, end)
+
+    number.set_exception(ValueError("none of them"))
+
+    assert isinstance(end.exception(), ValueError)
+
+
+def test_a_call_is_cancelled_with_its_argument_and_by_itself(executor: handoff.Executor) -> None:
+    inputs: list[Future[int]] = [Future(), Future()]
+    calls = [submit(executor, increment, number) for number in inputs]
+
+    assert not any(call.running() or call.done() for call in calls)
+    assert inputs[0].cancel()
+    assert calls[1].cancel()
+
+    assert wait(calls, timeout=10).not_done == set()
+    assert all(call.cancelled() for call in calls)
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_shutdown_waits_for_calls_whose_arguments_are_not_there(*, cancels: bool) -> None:
+    executor, number = handoff.Executor(1), Future[int]()
+    calls = [submit(executor, increment, number)]
+    calls.append(submit(executor, increment, calls[0]))
+
+    executor.shutdown(wait=False, cancel_futures=cancels)
+    number.set_result(1)
+    executor.shutdown()
+
+    assert [call.cancelled() or call.result(0) for call in calls] == ([True, True] if cancels else [2, 3])
+
+
+def test_an_argument_that_is_a_future_keeps_no_result_alive(executor: handoff.Executor) -> None:
+    number = executor.submit(increment, 1)
+    made = executor.submit(lambda _: make(), number)
+    seen = weakref.ref(made.result())
+    del made
+    # The worker of the executor's thread may still be at its last step with it.
+    executor.submit(increment, 1).result()
+    gc.collect()
+
+    assert number.result() == 2
+    assert seen() is None
+
+
+@pytest.mark.parametrize("holds", [lambda future: [future], lambda future: {"a": (future,)}])
+def test_a_future_within_an_argument_or_function_is_refused_with_advice(
+    executor: handoff.Executor, holds: Callable[[Future[int]], object]
+) -> None:
+    future = executor.submit(increment, 1)
+
+    for call in (
+        executor.submit(repr, holds(future)),
+        executor.submit(lambda: holds(future)),
+        executor.submit(partial(repr, future)),
+    ):
+        with pytest.raises(
+            TypeError, match=r"future: pass .*\.result\(\), or make both calls functions of a DAG"
+        ):
+            call.result()
+    assert executor.submit(increment, 1).result() == 2
+
+
+async def test_an_asyncio_future_as_an_argument_is_refused(executor: handoff.Executor) -> None:
+    future = asyncio.wrap_future(executor.submit(increment, 1))
+
+    with pytest.raises(TypeError, match="holds a future"):
+        await asyncio.wrap_future(executor.submit(repr, future))
+    assert await future == 2
+
+
 @pytest.mark.parametrize("argument", [threading.Lock(), (n for n in range(1))])
 def test_what_cannot_be_sent_fails_alone(executor: handoff.Executor, argument: object) -> None:
     futures: list[Future[object]] = [executor.submit(id, argument), executor.submit(increment, 1)]

@@ -110,6 +110,8 @@ class Executor(futures.Executor):
     def submit(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[Any]:
         """Schedule `fn(*args, **kwargs)`; the coroutine of a coroutine function is awaited.
 
+        For an argument that is a future, the function gets its result, and is submitted once that is there; a future that
+        fails, or is cancelled, does so to this call.
         Raises RuntimeError after `shutdown`, BrokenExecutor, UnguardedStart.
         """
         check_may_start("a run")

@@ -22,6 +22,7 @@ from handoff_actors.graph.function import Function
 from handoff_actors.ids import FunctionId
 from handoff_actors.integrations.call_queue import CallQueue, Item
 from handoff_actors.integrations.calls import CallOutcome, Initializer, Kind, attempt, caller_of, is_async
+from handoff_actors.integrations.chaining import ChainedCalls, check_captures, explained, futures_among
 from handoff_actors.text import repr_of
 from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.payload import Sealed
@@ -61,8 +62,9 @@ class Batch:
     def add(self, item: Item) -> BaseException | None:
         """Encode a call and add it; return the error if it can't be encoded."""
         sealed, error = attempt(partial(self._seal, item))
-        if sealed is None:
-            return error
+        if error is not None:
+            return explained(error, item)
+        assert sealed is not None
         caller, arguments = sealed
         number = len(self.dag)
         self.items[number] = item
@@ -73,6 +75,7 @@ class Batch:
     def _seal(self, item: Item) -> tuple[Callable[..., object], Sealed]:
         caller = self._callers.get(id(item.fn))
         if caller is None:
+            check_captures(item.fn)
             caller = self._callers[id(item.fn)] = caller_of(item.fn, self._initializer)
         return caller, Sealed.of((item.args, item.kwargs))
 
@@ -105,6 +108,7 @@ class Feed:
         self._coroutines = CallQueue(is_async=True)
         #: The one whose turn it is comes first.
         self._queues = (self._plain, self._coroutines)
+        self._chained = ChainedCalls(self._put_ready, self._wake)
         #: Size of the encoded arguments of all runs.
         self._nbytes = 0
         self._runs = 0
@@ -115,7 +119,15 @@ class Feed:
     # --- From any thread
 
     def put(self, item: Item) -> None:
-        """Queue a call. The first one counts as running: it starts as soon as there is a session."""
+        """Queue a call; one that takes futures, once these are done."""
+        inputs = futures_among(item.args, item.kwargs)
+        if inputs:
+            self._chained.add(item, inputs)
+        else:
+            self._put_ready(item)
+
+    def _put_ready(self, item: Item) -> None:
+        # The first call counts as running: it starts as soon as there is a session.
         queue = self._coroutines if is_async(item.fn) else self._plain
         if self._is_first and item.future.set_running_or_notify_cancel():
             self._is_first = False
@@ -150,7 +162,7 @@ class Feed:
 
     def has_work(self) -> bool:
         """True if a call is unfinished."""
-        return bool(self._plain or self._coroutines)
+        return bool(self._plain or self._coroutines or self._chained)
 
     def _wake(self) -> None:
         loop = self._loop
@@ -161,7 +173,7 @@ class Feed:
                 loop.call_soon_threadsafe(self._changed.set)
 
     def _take_waiting(self) -> list[Item]:
-        return [item for queue in self._queues for item in queue.take_waiting()]
+        return [*self._chained.take(), *(item for queue in self._queues for item in queue.take_waiting())]
 
     # --- In the loop
 
@@ -185,13 +197,14 @@ class Feed:
         while not self._is_closing or self.has_work():
             self._changed.clear()
             self._is_woken = False
+            self._chained.end_refused()
             await self._count_slots(session)
             while batch := self._next_batch():
                 tasks.create_task(self._run(session, batch), name="calls of an executor")
                 # Encoding takes a while, and others use the loop, too.
                 await asyncio.sleep(0)
             # Without a call in flight, too: runs that are about to end leave no room for those that wait.
-            if not self._is_closing or self._count_in_flight() or self._runs:
+            if not self._is_closing or self._count_in_flight() or self._runs or self._chained:
                 await self._changed.wait()
 
     async def _count_slots(self, session: Session) -> None:
