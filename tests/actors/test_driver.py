@@ -4,8 +4,9 @@ import asyncio
 from contextlib import nullcontext
 
 import pytest
+import uvloop
 
-from handoff_actors.actors.driver import LOOKS, Driver
+from handoff_actors.actors.driver import LOOKS, Driver, clock
 
 
 class Counted:
@@ -39,12 +40,34 @@ def driver_of(machine: Counted) -> Driver[str, str]:
     return Driver(machine, lambda _: None, crashed)
 
 
+def test_machines_are_told_the_time_more_exactly_than_a_loop_knows_it() -> None:
+    times: list[float] = []
+
+    class Clocked(Counted):
+        def handle(self, _event: str, now: float) -> list[str]:
+            times.append(now)
+            return []
+
+    async def main() -> None:
+        driver = driver_of(Clocked())
+        for _ in range(20):
+            times.append(clock())
+            driver.feed("event")
+        driver.close()
+
+    # The clock of uvloop's loops has whole milliseconds.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+    assert times == sorted(times)
+
+
 async def test_many_events_at_once_ask_seldom_and_none_is_missed() -> None:
     machine = Counted()
     driver = driver_of(machine)
     for _ in range(1000):
         driver.feed("event")
-    at_once, machine.due = machine.looks, asyncio.get_running_loop().time()
+    at_once, machine.due = machine.looks, clock()
 
     driver.feed("event")
     await asyncio.wait_for(machine.woken_at, 10)
@@ -67,7 +90,7 @@ async def test_events_that_are_few_are_asked_about_at_once() -> None:
 async def test_timer_that_rings_later_than_is_wanted_is_moved() -> None:
     machine = Counted()
     driver = driver_of(machine)
-    now = asyncio.get_running_loop().time()
+    now = clock()
     machine.due = now + 100
     driver.feed("event")
     machine.due = now + 0.05
@@ -80,7 +103,7 @@ async def test_timer_that_rings_later_than_is_wanted_is_moved() -> None:
 async def test_timer_that_would_ring_far_too_early_is_moved() -> None:
     machine = Counted()
     driver = driver_of(machine)
-    now = asyncio.get_running_loop().time()
+    now = clock()
     machine.due = now + 0.01
     driver.feed("event")
     machine.due = now + 0.2
@@ -154,7 +177,7 @@ async def test_machine_that_raised_is_never_asked_again_and_another_takes_what_c
 
 async def test_machine_that_raised_and_has_no_successor_ends_the_driver() -> None:
     machine = Recorder()
-    machine.due = asyncio.get_running_loop().time() + 0.01
+    machine.due = clock() + 0.01
     errors: list[Exception] = []
     driver = Driver(machine, lambda _: None, errors.append)
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar, TypeVarTuple
+from typing import Final, Generic, TypeVar, TypeVarTuple
 
 from handoff_actors.core.machine import Machine
 
@@ -19,13 +20,18 @@ LOOKS = 2
 LOOK_S = 0.002
 #: A timer that would ring so much too early is moved.
 EARLY_S = 0.02
+#: Timers are set so much later than a machine wants, because those of uvloop may ring a millisecond and a half too early.
+COARSE_S = 0.0015
+#: The clock of every machine, and of all times that are compared with a machine's. An event loop's own may be coarse: that
+#: of uvloop has whole milliseconds, with which functions would seem to begin before those have ended whose results they take.
+clock: Final = time.monotonic
 
 #: HANDOFF_CHECK=1 asserts every invariant of every machine after each event.
 CHECK = os.environ.get("HANDOFF_CHECK") == "1"
 
 
 class Driver(Generic[EventT, EffectT]):
-    """One machine, on the running loop's clock.
+    """One machine, driven by the running loop.
 
     Effects are performed in order. An event that comes while effects are being performed waits until they all are.
     What the machine raises, or what performing its effects does, reaches `crashed`: a bug of ours, or of a user's policy
@@ -43,7 +49,6 @@ class Driver(Generic[EventT, EffectT]):
         self._perform = perform
         self._crashed = crashed
         self._loop = asyncio.get_running_loop()
-        self._time = self._loop.time
         self._timer: asyncio.Handle | None = None
         self._rings_at = 0.0
         self._look: asyncio.Handle | None = None
@@ -93,7 +98,7 @@ class Driver(Generic[EventT, EffectT]):
         self._perform = self._crashed = _ignore
 
     def _run(self, decide: Callable[[*_Events, float], list[EffectT]], *events: *_Events) -> None:
-        now = self._time()
+        now = clock()
         self._is_busy = True
         try:
             for effect in decide(*events, now):
@@ -144,7 +149,7 @@ class Driver(Generic[EventT, EffectT]):
             self._looks -= 1
             self._set_timer()
         else:
-            self._look = self._loop.call_at(self._looks_until, self._set_timer)
+            self._look = self._loop.call_later(self._looks_until - now, self._set_timer)
 
     def _set_timer(self) -> None:
         self._look = None
@@ -156,13 +161,14 @@ class Driver(Generic[EventT, EffectT]):
             self._timer.cancel()
             self._timer = None
         if wake_at is not None:
-            self._timer = self._loop.call_at(wake_at, self._ring)
+            # Not `call_at`: a loop may have a clock of its own.
+            self._timer = self._loop.call_later(wake_at - clock() + COARSE_S, self._ring)
             self._rings_at = wake_at
 
     def _ring(self) -> None:
         self._timer = None
         wake_at = self._wake_at()
-        if wake_at is not None and self._time() >= wake_at:
+        if wake_at is not None and clock() >= wake_at:
             self._run(self._machine.wake)
             while self._events:
                 self.feed(self._events.popleft())

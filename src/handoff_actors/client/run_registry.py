@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from handoff_actors.actors.app.encoding import Encoded, encode_program
 from handoff_actors.actors.app.journal import resumption_from
 from handoff_actors.actors.app.runner import RunHost, RunnerActor
+from handoff_actors.actors.driver import clock
 from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.actors.offload import offload
 from handoff_actors.client import instrumentation
@@ -126,9 +127,8 @@ class RunRegistry:
             encoded = await self._encode(watch.plan, settings, seen.log_level(), modules)
             watching = watch.observer(notify)
             on_event = None if watching is None else EventObserver(watching, plan.dag_id)
-            now = asyncio.get_running_loop().time()
             machine = await offload(
-                plan.size, partial(RunMachine.prepared, run, encoded.program, options, now)
+                plan.size, partial(RunMachine.prepared, run, encoded.program, options, clock())
             )
             # From here on the run is known to the one that closes the session.
             self._cluster.check_not_closed_since(closings)

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple, Self
 from msgspec.structs import replace
 
 from handoff_actors import events
+from handoff_actors.actors.driver import clock
 from handoff_actors.client import instrumentation
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.integrations.continuation import Carrier, Continued, function_span_id, propagator
 from handoff_actors.report.naming import code_of
+from handoff_actors.report.timeline import WorkerKey, in_order, laid_out
 from handoff_actors.text import encodable, str_of
 from handoff_actors.wire.versions import VERSION
 
@@ -59,10 +61,13 @@ class _TracedRun(instrumentation.RunInstrumentation):
         super().__init__(plan)
         self._tracer = provider.get_tracer("handoff_actors", VERSION)
         self._may_choose_ids = _let_ids_be_chosen(self._tracer)
-        loop_time = asyncio.get_running_loop().time
-        #: The offset of the wall clock from the loop's clock.
-        self._offset_ns = time.time_ns() - round(loop_time() * 1e9)
+        #: The offset of the wall clock from the run's clock.
+        self._offset_ns = time.time_ns() - round(clock() * 1e9)
         self._failures: dict[Index, list[_Failure]] = {}
+        #: Functions whose ends have been heard in this turn of the loop.
+        self._finished: dict[Index, events.RunEvent] = {}
+        #: By worker: the end of the last span of a plain function.
+        self._free_at: dict[WorkerKey, float] = {}
         self._index_of: dict[FunctionId, Index] = {}
 
     async def __aenter__(self) -> Self:
@@ -82,6 +87,7 @@ class _TracedRun(instrumentation.RunInstrumentation):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace_: TracebackType | None
     ) -> None:
+        self._end_finished()
         for index, failures in self._failures.items():
             self._end_in_failure(index, failures)
         if error is not None:
@@ -107,16 +113,34 @@ class _TracedRun(instrumentation.RunInstrumentation):
         if not self._span.is_recording():
             return
         if isinstance(event, events.Finished):
-            self._end_well(self._index_of[event.function_id], event)
+            if not self._finished:
+                asyncio.get_running_loop().call_soon(self._end_finished)
+            self._finished[self._index_of[event.function_id]] = event
         elif isinstance(event, events.Failed | events.Retried | events.Lost):
             failure = _Failure(self._wall_ns(), event.node, event.attempt, event.reason)
             self._failures.setdefault(self._index_of[event.function_id], []).append(failure)
 
-    def _end_well(self, index: Index, event: events.RunEvent) -> None:
+    def _end_finished(self) -> None:
+        """End the spans of functions whose ends have been heard together, one after the other on each worker."""
+        finished, self._finished = self._finished, {}
+        if not finished:
+            return
         assert self.runner is not None
         view = self.runner.view
-        finished_at = view.finished_at[index]
-        began_at = finished_at - view.ran_s[index]
+        workers: dict[WorkerKey, list[Index]] = {}
+        for index in in_order(view, finished):
+            workers.setdefault(WorkerKey(finished[index].node, view.worker[index]), []).append(index)
+        for worker, indices in workers.items():
+            for index, began_at, ended_at in reversed(list(laid_out(view, indices))):
+                # The spans of those heard of before are there already.
+                is_async = self.plan.templates[self.plan.template_of[index]].is_async
+                free_at = began_at if is_async else max(began_at, self._free_at.get(worker, 0.0))
+                self._free_at[worker] = max(free_at, ended_at)
+                self._end_well(index, finished[index], free_at, max(free_at, ended_at))
+
+    def _end_well(self, index: Index, event: events.RunEvent, began_at: float, finished_at: float) -> None:
+        assert self.runner is not None
+        view = self.runner.view
         attributes = {
             **self._attributes(index, event.node, event.attempt),
             "handoff.worker": view.worker[index],

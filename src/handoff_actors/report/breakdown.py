@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class Breakdown(Struct, frozen=True):
-    """Seconds from the beginning of a run until the end of a function was heard, by what they went into.
+    """Seconds from the beginning of a run until the end of a function, by what they went into.
 
     Each but `ran_s` is time that the function lost. Sums over functions count what they waited for at once as often as
     there are functions.
@@ -21,7 +21,7 @@ class Breakdown(Struct, frozen=True):
     resources_s: float = 0.0
     #: While stored inputs were brought to its node.
     moving_s: float = 0.0
-    #: Messages on their way, and results that waited for those of other functions.
+    #: Messages on their way, those of its inputs' ends too, and results that waited for those of other functions.
     overhead_s: float = 0.0
     #: On its worker: decoding its arguments, the user's code, encoding its result.
     ran_s: float = 0.0

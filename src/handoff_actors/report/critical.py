@@ -50,19 +50,11 @@ def critical_path_of(timeline: Timeline) -> CriticalPath:
         indices.append(index)
         producer = timeline.last_producer(index)
         index = producer if producer is not None and timeline.has(producer) else None
-    steps: list[Step] = []
-    until = None
-    for index in indices:
-        steps.append(_step(timeline, index, until))
-        until = timeline.inputs_at[index]
-    return CriticalPath(tuple(reversed(steps)))
+    return CriticalPath(tuple(_step(timeline, index) for index in reversed(indices)))
 
 
-def _step(timeline: Timeline, index: Index, until: float | None) -> Step:
-    time = timeline.breakdown(index)
-    # Of functions that travel together the later one begins before the earlier one is heard of.
-    overlap_s = 0.0 if until is None else max(0.0, timeline.received_at(index) - until)
-    time = replace(time, inputs_s=0.0, overhead_s=max(0.0, time.overhead_s - overlap_s))
+def _step(timeline: Timeline, index: Index) -> Step:
+    time = replace(timeline.breakdown(index), inputs_s=0.0)
     return Step(timeline.plan.ids[index], timeline.node_of(index), time)
 
 

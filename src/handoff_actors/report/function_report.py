@@ -22,7 +22,7 @@ class FunctionReport:
     queued_at: float
     #: When it began: an estimate, see `report.timeline`.
     started_at: float
-    #: When the app heard that it was done.
+    #: When it ended: an estimate, too. Nothing that takes its result begins before.
     finished_at: float
     #: Seconds that it took on its worker, as measured there.
     ran_s: float

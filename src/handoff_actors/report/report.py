@@ -200,7 +200,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         if not view.is_done(index):
             return self._report_without_result(index)
         has_run = timeline.has(index)
-        finished_at = timeline.received_at(index)
+        finished_at = timeline.ended_at[index] if has_run else timeline.received_at(index)
         return FunctionReport(
             function_id=self._plan.ids[index],
             node=timeline.node_of(index),

@@ -2,15 +2,19 @@
 
 Known are the times at which a function's inputs were there, at which it was sent, and at which its end was heard: all on
 the clock of the app. Nodes measure durations only, because their clocks may differ from the app's and from one another:
-how long a function ran, and how long a value took to be brought in. So when a function began is an estimate. It began
-no later than it was heard of, less the time that it ran; and since a worker runs one sync function at a time, those of
-one worker are laid out one before the other, each as late as can be. An estimate is never too early, and too late by no
-more than its result was on its way, or waited for others to be told of together.
+how long a function ran, and how long a value took to be brought in. So when a function began and ended are estimates. It
+ended no later than it was heard of, and began no later than that, less the time that it ran; and since a worker runs one
+sync function at a time, those of one worker are laid out one before the other, each as late as can be. An estimate is
+never too early, and too late by no more than the function's result was on its way, or waited for others to be told of
+together.
+
+So no function begins before those have ended whose results it takes, whatever clocks do: it was sent when they had been
+heard of, unless it went along with them to one worker. A value is brought in between the two in the same way.
 """
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from handoff_actors.core.run.state import APP, Transfer
@@ -46,17 +50,18 @@ class Timeline:
         #: When the worker had ended what it ran before.
         self._free_at = array("d", bytes(8 * size))
         #: In the order in which they were heard of.
-        self.indices = sorted(filter(self.has, range(size)), key=self._order)
+        self.indices = in_order(view, filter(self.has, range(size)))
         self.workers = self._group_by_worker()
         for worker in self.workers.values():
             self._lay_out(worker)
         self._ends_of_claims = self._group_ends_of_claims()
         for index in self.indices:
             self._note_moments(index)
-        self.transfers = [self._on_our_clock(transfer) for transfer in view.transfers]
-        self._arrivals: dict[tuple[str, Index], list[Transfer]] = {}
-        for transfer in self.transfers:
-            self._arrivals.setdefault((transfer.node, transfer.index), []).append(transfer)
+        #: The transfers of each value to each node.
+        self._arrivals = self._group_transfers()
+        for (node, index), transfers in self._arrivals.items():
+            self._place_transfers(node, index, transfers)
+        self.transfers = [transfer for transfers in self._arrivals.values() for transfer in transfers]
         #: Inputs that are too large to travel with the functions.
         self._constants = sorted({transfer.index for transfer in self.transfers if transfer.index >= size})
 
@@ -84,8 +89,8 @@ class Timeline:
         return self._view.finished_at[index] - self._began_at
 
     def last_producer(self, index: Index) -> Index | None:
-        """Return the input that was done last."""
-        return max(self.plan.producers[index], key=self._order, default=None)
+        """Return the input that was made last."""
+        return max(self.plan.producers[index], key=self._made_at, default=None)
 
     def arrivals(self, index: Index) -> list[Transfer]:
         """List the transfers of a function's inputs that went on while it waited at its node."""
@@ -97,29 +102,26 @@ class Timeline:
             transfer
             for producer in wanted
             for transfer in self._arrivals.get((node, producer), ())
-            # News of a transfer may have been longer on its way than news of the function: its end seems too late then.
             if sent_at < transfer.ended_at and transfer.began_at < started_at
         ]
 
     def breakdown(self, index: Index) -> Breakdown:
-        """Divide a function's time, from the beginning of the run until it was heard of."""
+        """Divide a function's time, from the beginning of the run until it ended."""
         started_at, ended_at = self.started_at[index], self.ended_at[index]
         inputs_at, ready_at, sent_at = self.inputs_at[index], self.ready_at[index], self.sent_at[index]
         arrivals = self.arrivals(index)
         arrived_at = min(max((transfer.ended_at for transfer in arrivals), default=sent_at), started_at)
         moved_since = max(sent_at, min((transfer.began_at for transfer in arrivals), default=arrived_at))
         free_at = min(max(arrived_at, self._has_room_at(index)), started_at)
-        again_s = ready_at - inputs_at
+        heard_at = min(max(self._inputs_heard_at(index), inputs_at), ready_at)
+        again_s = ready_at - heard_at
         first_s = 0.0 if self._view.attempt[index] > 1 else again_s
         return Breakdown(
             inputs_s=inputs_at,
             retries_s=again_s - first_s,
             resources_s=(sent_at - ready_at) + (free_at - arrived_at),
             moving_s=arrived_at - moved_since,
-            overhead_s=first_s
-            + (moved_since - sent_at)
-            + (started_at - free_at)
-            + (self.received_at(index) - ended_at),
+            overhead_s=(heard_at - inputs_at) + first_s + (moved_since - sent_at) + (started_at - free_at),
             ran_s=ended_at - started_at,
         )
 
@@ -130,15 +132,11 @@ class Timeline:
 
     # --- Laying out ---------------------------------------------------------------------------------------------
 
-    def _order(self, index: Index) -> tuple[float, float, int, Index]:
-        view = self._view
-        # Functions whose ends are received at once are ordered by when they were sent, then by which takes from which.
-        return (
-            view.finished_at[index],
-            view.sent_at[index],
-            -self.plan.bottom_level[index],
-            index,
-        )
+    def _made_at(self, index: Index) -> float:
+        return self.ended_at[index] if self.has(index) else max(0.0, self.received_at(index))
+
+    def _inputs_heard_at(self, index: Index) -> float:
+        return max((self.received_at(producer) for producer in self.plan.producers[index]), default=0.0)
 
     def _group_by_worker(self) -> dict[WorkerKey, list[Index]]:
         workers: dict[WorkerKey, list[Index]] = {}
@@ -148,18 +146,12 @@ class Timeline:
         return dict(sorted(workers.items()))
 
     def _lay_out(self, worker: Sequence[Index]) -> None:
-        """Place the functions of one worker, from the last to the first."""
-        next_at = float("inf")
         later: Index | None = None
-        for index in reversed(worker):
-            ended_at = self.received_at(index)
-            if not self.is_async(index):
-                ended_at = min(ended_at, next_at)
-            self.ended_at[index] = ended_at
-            # Nothing runs before the run, whatever a node says.
-            self.started_at[index] = next_at = max(0.0, ended_at - self._view.ran_s[index])
+        for index, started_at, ended_at in laid_out(self._view, worker):
+            self.started_at[index] = max(0.0, started_at - self._began_at)
+            self.ended_at[index] = max(0.0, ended_at - self._began_at)
             if later is not None and not self.is_async(later):
-                self._free_at[later] = ended_at
+                self._free_at[later] = self.ended_at[index]
             later = index
 
     def _group_ends_of_claims(self) -> dict[str, list[float]]:
@@ -185,15 +177,64 @@ class Timeline:
         when the one before them is heard of, which is when all of them have ended.
         """
         view, began_at, latest = self._view, self._began_at, self.started_at[index]
-        inputs_at = 0.0
-        for producer in self.plan.producers[index]:
-            inputs_at = max(inputs_at, view.finished_at[producer] - began_at)
+        inputs_at = max(map(self._made_at, self.plan.producers[index]), default=0.0)
+        # The result of an input that has run again since may have been an earlier one.
         self.inputs_at[index] = inputs_at = min(inputs_at, latest)
         ready_at = min(max(view.ready_at[index] - began_at, inputs_at), latest)
         self.ready_at[index] = ready_at
         self.sent_at[index] = min(max(view.sent_at[index] - began_at, ready_at), latest)
 
-    def _on_our_clock(self, transfer: Transfer) -> Transfer:
-        ended_at = max(0.0, transfer.ended_at - self._began_at)
-        began_at = min(max(0.0, transfer.began_at - self._began_at), ended_at)
-        return Transfer(transfer.index, transfer.node, transfer.nbytes, began_at, ended_at)
+    def _group_transfers(self) -> dict[tuple[str, Index], list[Transfer]]:
+        groups: dict[tuple[str, Index], list[Transfer]] = {}
+        for transfer in self._view.transfers:
+            groups.setdefault((transfer.node, transfer.index), []).append(transfer)
+        return groups
+
+    def _place_transfers(self, node: str, index: Index, transfers: list[Transfer]) -> None:
+        """Put transfers of a value to a node on the run's clock: after it was made, the first before it was taken.
+
+        News of a transfer may have been longer on its way than news of the function that took the value.
+        """
+        is_result = index < self.plan.size
+        made_at = self._made_at(index) if is_result else 0.0
+        first_taken_at = min(
+            (self.started_at[taker] for taker in self._takers(index, node)) if is_result else (),
+            default=float("inf"),
+        )
+        for place, transfer in enumerate(transfers):
+            took_s = transfer.ended_at - transfer.began_at
+            ended_at = max(0.0, transfer.ended_at - self._began_at)
+            if place == 0:
+                ended_at = min(ended_at, first_taken_at)
+            began_at = min(max(0.0, made_at, ended_at - took_s), ended_at)
+            transfers[place] = Transfer(index, node, transfer.nbytes, began_at, ended_at)
+
+    def _takers(self, index: Index, node: str) -> Iterator[Index]:
+        """List the functions that took a result of another node's on this one."""
+        if self.node_of(index) != node:
+            takers = self.plan.dependents[index]
+            yield from (taker for taker in takers if self.has(taker) and self.node_of(taker) == node)
+
+
+def in_order(view: RunView, indices: Iterable[Index]) -> list[Index]:
+    """Sort functions by when their ends were heard; those heard of at once by when they were sent, inputs first."""
+    levels = view.plan.bottom_level
+    return sorted(
+        indices, key=lambda index: (view.finished_at[index], view.sent_at[index], -levels[index], index)
+    )
+
+
+def laid_out(view: RunView, worker: Sequence[Index]) -> Iterator[tuple[Index, float, float]]:
+    """Place functions of one worker, in order, on the app's clock: yield when each began and ended, from the last one.
+
+    None begins before it was sent, whatever its node says.
+    """
+    plan, next_at = view.plan, float("inf")
+    for index in reversed(worker):
+        sent_at, ended_at = view.sent_at[index], view.finished_at[index]
+        if not plan.templates[plan.template_of[index]].is_async:
+            ended_at = min(ended_at, next_at)
+        ended_at = max(ended_at, sent_at)
+        started_at = max(sent_at, ended_at - view.ran_s[index])
+        next_at = min(next_at, started_at)
+        yield index, started_at, ended_at

@@ -51,6 +51,9 @@ class Spans:
         )
         return span
 
+    def forget(self) -> None:
+        self._exporter.clear()
+
     def count(self) -> int:
         return len(self._exporter.get_finished_spans())
 
@@ -123,6 +126,23 @@ async def test_spans_of_functions_lie_within_that_of_their_run(
             <= (span.end_time or 0)
             <= (of_run.end_time or 0)
         )
+
+
+async def test_spans_begin_after_those_that_they_follow_have_ended(
+    session: handoff.Session, spans: Spans
+) -> None:
+    dag = handoff.new()
+    for number in range(200):
+        dag.add_function(handoff.Function(str(number), [str(number - 1)] if number % 50 else [], span_within))
+
+    # Once the functions are known to be quick, they are fused.
+    for _ in range(2):
+        spans.forget()
+        await session.execute_distributed(dag)
+
+    for number in range(200):
+        if number % 50:
+            assert (spans.of(str(number - 1)).end_time or 0) <= (spans.of(str(number)).start_time or 0)
 
 
 async def test_results_are_what_they_are_without_spans(session: handoff.Session, spans: Spans) -> None:

@@ -1,10 +1,10 @@
 """Turns a run's observations into events with the user's ids, and with the figures of functions that are done."""
 
-import asyncio
 import time
 from typing import assert_never
 
 from handoff_actors import events
+from handoff_actors.actors.driver import clock
 from handoff_actors.core.run.events import (
     FunctionObserved,
     NodeJoinObserved,
@@ -45,7 +45,7 @@ class Observer:
 
     def began(self) -> None:
         """Tell that the run begins."""
-        self._began_at = asyncio.get_running_loop().time()
+        self._began_at = clock()
         self._on_event(
             events.RunStarted(dag_id=self._plan.dag_id, time=time.time(), functions=self._plan.size)
         )
@@ -53,7 +53,7 @@ class Observer:
     def ended(self, end: RunEnded, error: HandoffError | None) -> None:
         """Tell that the run is over; `error` is the one that its caller is about to get."""
         outcome = "cancelled" if end.cancelled else "finished" if end.error is None else "failed"
-        seconds = asyncio.get_running_loop().time() - self._began_at
+        seconds = clock() - self._began_at
         event = events.RunFinished(
             dag_id=self._plan.dag_id, time=time.time(), outcome=outcome, error=error, seconds=seconds
         )

@@ -13,7 +13,7 @@ from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.actors.app.splitting import Unsent, split
-from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.driver import Driver, clock
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     Cancel,
@@ -150,7 +150,7 @@ class RunnerActor:
         If the task that awaits this is cancelled, so is the run; that is passed on once every node has confirmed it. A run
         that has ended well just before keeps its values, until `give_up` or `release`.
         """
-        self.started_at = self._loop.time()
+        self.started_at = clock()
         if self._observer is not None:
             self._observer.began()
         self._driver.start(lambda now: self.machine.start(now, nodes, reused, self._encoded.refused))
@@ -393,7 +393,7 @@ class RunnerActor:
         earlier = self._give_up.pop(index, None)
         if earlier is not None:
             earlier()
-        began_at = self._loop.time()
+        began_at = clock()
 
         def done(value: Buffer | None, reason: str) -> None:
             was_on_its_way = self._give_up.pop(index, None) is not None
@@ -402,7 +402,7 @@ class RunnerActor:
             else:
                 self.values[index] = value
                 # What this process's own node holds is mapped at once.
-                transfer = Transfer(index, APP, nbytes, began_at, self._loop.time())
+                transfer = Transfer(index, APP, nbytes, began_at, clock())
                 self._driver.feed(ResultFetched(index, transfer if was_on_its_way else None))
 
         self._give_up[index] = self._host.fetch(self.run, index, nbytes, holders, done)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 
+from handoff_actors.actors.driver import clock
 from handoff_actors.core.node.events import WorkersSampled
 from handoff_actors.core.node.memory_guard import SHORT_SHARE
 from handoff_actors.ids import WorkerId
@@ -65,7 +66,7 @@ class MemoryWatch:
         return was_killed or self._was_short or _is_short(*machine_memory())
 
     def _look(self) -> None:
-        now, pids = self._loop.time(), dict(self._pids)
+        now, pids = clock(), dict(self._pids)
         looking = self._loop.run_in_executor(None, take_sample, now, pids, self._give_up)
         looking.add_done_callback(self._looked)
 
