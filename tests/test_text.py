@@ -1,6 +1,15 @@
 import pytest
 
-from handoff_actors.text import MOST_OF_VALUE, brief_repr_of, encodable, is_name, repr_of, shortened, str_of
+from handoff_actors.text import (
+    MOST_OF_VALUE,
+    brief_repr_of,
+    encodable,
+    exact,
+    is_name,
+    repr_of,
+    shortened,
+    str_of,
+)
 
 
 class Raising:
@@ -149,3 +158,14 @@ def test_no_name(text: str) -> None:
 @pytest.mark.parametrize("text", ["a", "node 1", "ü" * 127])
 def test_name(text: str) -> None:
     assert is_name(text)
+
+
+def test_numbers_are_shown_as_they_were_given() -> None:
+    assert [exact(number) for number in (1, 2.0, 0.5, 0.1234567, 86400, float("inf"))] == [
+        "1",
+        "2",
+        "0.5",
+        "0.1234567",
+        "86400",
+        "inf",
+    ]

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId, Resources
-from handoff_actors.text import repr_of
+from handoff_actors.text import exact, repr_of
 
 #: Lines of a function's story that its error has as a note.
 MOST_LINES_NOTED: Final = 12
@@ -351,7 +351,7 @@ class RunTimeout(HandoffError, TimeoutError):
 
     def __init__(self, timeout: float, unfinished: int) -> None:
         super().__init__(
-            f"the run did not end within {timeout:g} s: {unfinished} function(s) were unfinished"
+            f"the run did not end within {exact(timeout)} s: {unfinished} function(s) were unfinished"
         )
         #: The run's `timeout`, in seconds.
         self.timeout = timeout

@@ -79,6 +79,11 @@ def str_of(value: object, most: int = MOST_OF_VALUE) -> str:
         return f"(its text is unavailable: str raises {_name(type(error))})"
 
 
+def exact(number: float) -> str:
+    """Return a number that a user has given, as they would write it: 1 and 1.0 as "1", without rounding."""
+    return f"{number:.12g}"
+
+
 def type_name_of(value: object) -> str:
     """Return the name of a value's type, with its module unless it is built in."""
     kind = type(value)

@@ -131,8 +131,8 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             backoff=NO_BACKOFF if self.retry_backoff is None else self.retry_backoff,
             max_concurrency=self.max_concurrency,
             timeout_s=self.timeout,
-            # Waiting for a node is in vain where none can join.
-            allocation_timeout_s=self.allocation_timeout if nodes_may_join else 0.0,
+            allocation_timeout_s=self.allocation_timeout,
+            nodes_may_join=nodes_may_join,
             observe=observe,
             is_journaled=self.journal is not None or self.on_result is not None,
             nodes=None if self.nodes is None else frozenset(self.nodes),

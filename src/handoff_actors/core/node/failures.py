@@ -3,6 +3,7 @@
 from handoff_actors.core.node.events import WorkerExited
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.ids import Index, RunId
+from handoff_actors.text import exact
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Template, Traces
 from handoff_actors.wire.messages.runs import Failed, FailureKind
 
@@ -43,7 +44,8 @@ def no_room(run: RunId, entry: Done, nbytes: int, spill_policy: SpillPolicy) -> 
 
 def too_long(template: Template) -> str:
     """The reason given for an attempt that exceeded its time limit."""
-    return f"it did not end within its timeout of {template.timeout:g} s, and was stopped"
+    assert template.timeout is not None, "it has a time limit"
+    return f"it did not end within its timeout of {exact(template.timeout)} s, and was stopped"
 
 
 def how_it_ended(event: WorkerExited) -> str:

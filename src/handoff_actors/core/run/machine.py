@@ -78,8 +78,9 @@ class RunMachine:
         self.scheduler.assume(options.durations)
         self._work_stealing = WorkStealing(run, self.scheduler, self.state)
         self.retries = Retries(program.plan, options.max_retries, options.backoff, options.retry_on)
+        allowed_s, may_join = options.allocation_timeout_s, options.nodes_may_join
         self.feasibility = Feasibility(
-            program.plan, self.scheduler.needs, self.state, options.allocation_timeout_s
+            program.plan, self.scheduler.needs, self.state, allowed_s, nodes_may_join=may_join
         )
         self._result_fetch = ResultFetch(options.wanted, self.state)
         self._completion = Completion(run)

@@ -25,6 +25,7 @@ from handoff_actors.errors import AllocationError
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index, RunId
+from handoff_actors.text import exact
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.nested import (
     MAX_ANCESTORS,
@@ -169,7 +170,7 @@ class NestedRun:
             want.cost,
             {name: facts.capabilities for name, facts in self._facts.items()},
             f"needs {want.cost or 'a worker'}, which functions hold that wait for runs of their own, this run among these: "
-            f"{by_node}. Nothing has changed within allocation_timeout={self._allowed_s:g} s, and nothing would. {_ADVICE}",
+            f"{by_node}. Nothing has changed within allocation_timeout={exact(self._allowed_s)} s, and nothing would. {_ADVICE}",
             {name: [_label(holding) for holding in holdings] for name, holdings in held.items()},
         )
 

@@ -30,7 +30,10 @@ class RunOptions(Struct, frozen=True):
     backoff: Backoff = NO_BACKOFF
     max_concurrency: int | None = None
     timeout_s: float | None = None
+    #: Seconds to wait for a node that could hold a function, as the caller has given it.
     allocation_timeout_s: float = 10.0
+    #: False where no further node can join: waiting for one is in vain.
+    nodes_may_join: bool = True
     #: True if `Observed` effects are wanted.
     observe: bool = False
     #: True if `Record` effects are wanted.

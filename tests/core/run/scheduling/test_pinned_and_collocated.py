@@ -1,3 +1,5 @@
+import pytest
+
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import SendToNode
 from handoff_actors.core.run.machine import RunMachine
@@ -58,6 +60,35 @@ def test_group_that_no_node_could_ever_run_is_reported() -> None:
     (end,) = ends(run.wake(3.0))
 
     assert isinstance(end.error, AllocationError)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [(1, "1 s"), (3.0, "3 s"), (0.5, "0.5 s"), (0.1234567, "0.1234567 s")]
+)
+@pytest.mark.parametrize(
+    ("nodes_may_join", "waited"),
+    [
+        (True, "joined within allocation_timeout={}."),
+        (False, "none can, as this session has no cluster, so allocation_timeout={} was not waited for."),
+    ],
+)
+@pytest.mark.parametrize("node", [None, "elsewhere"])
+def test_error_shows_the_time_allowed_as_it_was_given(
+    given: float, shown: str, waited: str, node: str | None, *, nodes_may_join: bool
+) -> None:
+    run = run_of(
+        Function("x", [], code, cost={"gpu": 1}, node=node),
+        allocation_timeout_s=given,
+        nodes_may_join=nodes_may_join,
+    )
+
+    at_once = ends(run.start(0.0, [node_up("a")]))
+    later = ends(run.wake(given))
+
+    # Where no node can join, the run waits for none.
+    assert (len(at_once), len(later)) == ((0, 1) if nodes_may_join else (1, 0))
+    (end,) = [*at_once, *later]
+    assert waited.format(shown) in str(end.error)
 
 
 def test_group_moves_when_its_node_leaves() -> None:

@@ -12,7 +12,11 @@ from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
-from handoff_actors.text import repr_of
+from handoff_actors.text import exact, repr_of
+
+
+#: Functions that run on a node which could not take them any more are looked at again after this time, at least.
+LOOK_AGAIN_S = 1.0
 
 
 class _Demand(Struct):
@@ -28,10 +32,21 @@ class _Demand(Struct):
 class Feasibility:
     """Checks that each function has a node that could run it, or gets one within the allocation timeout."""
 
-    def __init__(self, plan: Plan, needs: Requirements, state: RunState, allowed_s: float) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        needs: Requirements,
+        state: RunState,
+        allocation_timeout_s: float,
+        *,
+        nodes_may_join: bool,
+    ) -> None:
         self._plan = plan
         self._state = state
-        self._allowed_s = allowed_s
+        self._allocation_timeout_s = allocation_timeout_s
+        self._nodes_may_join = nodes_may_join
+        # Waiting for a node is in vain where none can join.
+        self._allowed_s = allocation_timeout_s if nodes_may_join else 0.0
         demands: dict[tuple[int, str | None], _Demand] = {}
         for index, target in enumerate(plan.node_of):
             group = plan.group_of[index]
@@ -74,7 +89,8 @@ class Feasibility:
             if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
                 continue
             # Those that are out may end well, or come back.
-            demand.unmet_since = now if self._is_unfinished(demand) else None
+            again_at = now + max(0.0, LOOK_AGAIN_S - self._allowed_s)
+            demand.unmet_since = again_at if self._is_unfinished(demand) else None
             for index in demand.functions:
                 if self._state.is_unfinished(index) and self._state.phase[index] != SENT:
                     yield index, self._error(index, demand, nodes)
@@ -84,24 +100,30 @@ class Feasibility:
 
     def _error(self, index: Index, demand: _Demand, nodes: Mapping[str, NodeState]) -> HandoffError:
         function_id = self._plan.ids[index]
-        waited = f"within allocation_timeout={self._allowed_s:g} s"
+        waited = self._waited()
         if demand.target is not None and demand.target not in nodes and demand.target in self._seen_names:
             return NodeLost(
                 demand.target,
-                f"function {repr_of(function_id)} is pinned to it, and it has not come back {waited}",
+                f"function {repr_of(function_id)} is pinned to it, and it has not come back{waited}",
             )
         if demand.target is not None and demand.target not in nodes:
             reason = (
-                f"is pinned to node {repr_of(demand.target)}, and no member of that name has joined {waited}"
+                f"is pinned to node {repr_of(demand.target)}, and no member of that name has joined{waited}"
             )
         elif demand.target is not None and nodes[demand.target].is_leaving:
             return NodeLost(demand.target, f"function {repr_of(function_id)} is pinned to it, and it leaves")
         elif demand.target is not None:
             reason = _pinned_shortfall(demand.need, nodes[demand.target])
         else:
-            reason = f"needs {_unmet_need(demand.need, nodes)}, and none that does has joined {waited}"
+            reason = f"needs {_unmet_need(demand.need, nodes)}, and none that does has joined{waited}"
         offers = {name: node.capabilities for name, node in nodes.items()}
         return AllocationError(function_id, demand.need.cost, offers, reason)
+
+    def _waited(self) -> str:
+        given = f"allocation_timeout={exact(self._allocation_timeout_s)} s"
+        if self._nodes_may_join:
+            return f" within {given}"
+        return f": none can, as this session has no cluster, so {given} was not waited for"
 
 
 def _pinned_shortfall(need: RequirementClass, node: NodeState) -> str:
