@@ -366,7 +366,6 @@ async def test_one_long_coroutine_in_a_run_of_short_ones_holds_up_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(call_queue, "MOST_PER_RUN", 1)
-    monkeypatch.setattr(feed, "_SHARED_S", 0.05)
     async with handoff.Session((), {"cpu": 1}) as session, handoff.Executor(session=session) as executor:
         await asyncio.wrap_future(executor.submit(increment_later, 1))
         # More than there may be young runs of short functions.

@@ -14,16 +14,23 @@ from handoff_actors.moving_average import UNKNOWN, peak_smoothed
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-#: A function that takes this long, or whose duration is unknown, shares its run with no other.
+#: A function that takes this long, or whose duration is unknown, shares its run with no other: so much longer than a run
+#: costs. A coroutine may take longer, since many wait at a time, and each second could not begin as many runs. What it took
+#: and made stays on its node as long as others in its run.
 LONG_S: Final = 0.005
+LONG_COROUTINE_S: Final = 1.0
+#: A run of several calls counts among the shared ones for so many seconds. A coroutine may wait for anything meanwhile; if a
+#: plain function goes on for so long, one that is not short is among them.
+YOUNG_S: Final = 0.25
+YOUNG_COROUTINES_S: Final = 0.01
 #: Seconds of work that nodes have beyond the running functions.
 AHEAD_S: Final = 0.05
 #: Making and sending this many calls holds the loop for a few milliseconds.
 MOST_PER_RUN: Final = 250
 #: The most runs of short functions at a time, beyond one per worker.
 SHARED_RUNS: Final = 4
-#: Coroutines of one executor that are with its nodes at a time: as many as the async worker of one node takes. A long one
-#: has a run of its own, of some 30 KB.
+#: Coroutines of one executor that are with its nodes at a time: as many as the async worker of one node takes. A run of one
+#: alone has some 30 KB.
 MOST_COROUTINES: Final = 4096
 #: The weight of a new measurement in the estimate of a function's seconds when functions get faster.
 _DECAY: Final = 0.1
@@ -60,8 +67,10 @@ class CallQueue:
         self.in_flight: set[Item] = set()
         #: How many the nodes run at once.
         self.slots = 1
-        #: Runs of several short functions that are young enough to end soon.
+        #: Runs of several calls that have begun in the last `young_s` seconds.
         self.shared_runs = 0
+        self.young_s: Final = YOUNG_COROUTINES_S if is_async else YOUNG_S
+        self._long_s: Final = LONG_COROUTINE_S if is_async else LONG_S
         self._is_async = is_async
         #: Seconds that a function is expected to take: rises at once, falls slowly.
         self._expected_s = UNKNOWN
@@ -72,7 +81,7 @@ class CallQueue:
     @property
     def is_long(self) -> bool:
         """True if each call is to have a run of its own."""
-        return self._expected_s >= LONG_S
+        return self._expected_s >= self._long_s
 
     def learn(self, seconds: float) -> None:
         """Take note of a function's duration."""

@@ -2,8 +2,8 @@
 
 Just enough plain calls are handed over to keep every worker busy for a few milliseconds, coroutines as many as may run at
 once, and of large calls few; the rest wait here, not encoded, where they can still be cancelled. Short functions share a
-run, which costs far less than one each. A function that takes longer than `call_queue.LONG_S` has a run of its own, so that
-a failure of its neighbour's run never ends it.
+run, which costs far less than one each. One that takes long has a run of its own, so that a failure of its neighbour's run
+never ends it.
 """
 
 import asyncio
@@ -33,9 +33,6 @@ log = logging.getLogger(__name__)
 MOST_NBYTES_PER_RUN: Final = 32 << 20
 #: So many bytes of arguments are with runs, beyond one call per worker. A process pool holds a few calls, too.
 MOST_NBYTES: Final = 128 << 20
-#: A run of short functions that has gone on for so many seconds is waited for no more before others go out: one that takes
-#: long has turned out to be among them.
-_SHARED_S: Final = 0.25
 #: Seconds for which the number of workers is not asked for again.
 _SLOTS_GOOD_FOR_S: Final = 1.0
 
@@ -258,7 +255,7 @@ class Feed:
 
     async def _run(self, session: Session, batch: Batch) -> None:
         queue = batch.queue
-        grows_old = asyncio.get_running_loop().call_later(_SHARED_S, self._count_no_more, batch)
+        grows_old = asyncio.get_running_loop().call_later(queue.young_s, self._count_no_more, batch)
         try:
             settle = partial(self._settle, batch)
             # The runs are an internal matter: callers see futures, and output as from a process pool.
