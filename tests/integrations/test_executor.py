@@ -362,6 +362,16 @@ def test_a_coroutine_that_awaits_something_cancelled_ends_no_other(executor: han
     assert [future.result() for future in others] == list(range(1, 101))
 
 
+def test_a_callback_that_exits_ends_no_other_call(
+    executor: handoff.Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor.submit(increment, 1).add_done_callback(lambda _: sys.exit())
+    futures = [executor.submit(increment, number) for number in range(100)]
+
+    assert [future.result() for future in futures] == list(range(1, 101))
+    assert "a callback of a future has exited" in caplog.messages
+
+
 async def test_one_long_coroutine_in_a_run_of_short_ones_holds_up_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -314,8 +314,13 @@ class Feed:
     def _resolve(self, queue: CallQueue, item: Item, settle: Callable[[], object]) -> None:
         queue.in_flight.discard(item)
         self._changed.set()
-        if not item.future.done():
+        if item.future.done():
+            return
+        try:
             settle()
+        except SystemExit:
+            # Futures log what else their callbacks raise.
+            log.exception("a callback of a future has exited")
 
     def _ended(self, batch: Batch, error: HandoffError) -> None:
         """Handle the failure of a run: if it is due to one function, the other calls run again; else all of them fail."""
