@@ -18,6 +18,7 @@ from dask.utils_test import GetFunctionTestMixin
 import handoff_actors as handoff
 from handoff_actors.integrations.background import BackgroundSession
 from handoff_actors.integrations.dask import Key, get
+from tests.integrations.functions import meet
 
 pytestmark = pytest.mark.processes
 
@@ -74,6 +75,12 @@ def test_delayed_calls_in_the_structure_asked_for() -> None:
 )
 def test_both_kinds_of_graphs(graph: dict[Key, Any]) -> None:
     assert get(graph, [["w"], "x", ["y", "z"]]) == ((4,), 1, (3, 4))
+
+
+def test_coroutine_functions_are_awaited_and_run_at_the_same_time() -> None:
+    ends = [delayed(meet)(number, 20) for number in range(20)]
+
+    assert compute(*ends, delayed(sum)(ends), scheduler=get) == (*range(20), sum(range(20)))
 
 
 def test_an_exception_is_the_users_own() -> None:

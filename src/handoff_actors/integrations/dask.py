@@ -18,10 +18,11 @@ from handoff_actors.graph.argument import Constant
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function
 from handoff_actors.integrations.background import BackgroundSession, shared
+from handoff_actors.integrations.calls import is_async
 from handoff_actors.wire.payload import Sealed
 
 try:
-    from dask._task_spec import Alias, DataNode, GraphNode, convert_legacy_graph
+    from dask._task_spec import Alias, DataNode, GraphNode, Task, convert_legacy_graph
     from dask.callbacks import local_callbacks, unpack_callbacks
     from dask.core import flatten
 except ImportError as missing:
@@ -80,6 +81,22 @@ def evaluate_last(values: Sequence[Any], node: Any, keys: Sequence[Key]) -> Seal
     return Sealed.of(evaluate(values, node, keys))
 
 
+async def evaluate_async(values: Sequence[Any], node: Any, keys: Sequence[Key]) -> Any:
+    """Do as `evaluate` does for a node whose code is a coroutine function."""
+    return await evaluate(values, node, keys)
+
+
+async def evaluate_last_async(values: Sequence[Any], node: Any, keys: Sequence[Key]) -> Sealed:
+    """Do as `evaluate_last` does for a node whose code is a coroutine function."""
+    return Sealed.of(await evaluate(values, node, keys))
+
+
+def _code_for(node: GraphNode, *, is_last: bool) -> Callable[..., Any]:
+    if isinstance(node, Task) and is_async(node.func):
+        return evaluate_last_async if is_last else evaluate_async
+    return evaluate_last if is_last else evaluate
+
+
 def _convert(
     graph: Mapping[Key, GraphNode], wanted: set[Key], cost: Mapping[str, float] | None
 ) -> tuple[DAG, dict[Key, Key]]:
@@ -97,7 +114,7 @@ def _convert(
     for key, task in tasks.items():
         dependencies = tuple(task.dependencies)
         args = [_argument(graph, _target(graph, dependency), constants) for dependency in dependencies]
-        code = evaluate_last if last_of.get(key) == key else evaluate
+        code = _code_for(task, is_last=last_of.get(key) == key)
         options: dict[str, Any] = {"argument_inclusion": "as_list", "cost": cost}
         dag.add_function(Function(key, args, code, extra_args=(task, dependencies), **options))
     for key, last in last_of.items():
