@@ -197,6 +197,15 @@ def test_function_that_runs_on_a_node_that_offers_less_now_is_left_alone() -> No
     assert isinstance(error_of(run), AllocationError)
 
 
+def test_functions_that_are_out_are_not_looked_at_all_the_time() -> None:
+    run = run_of(Function("x", [], code, cost={"cpu": 4}), nodes_may_join=False)
+    run.start(0.0, [node_up("a", {"cpu": 4.0})])
+    run.handle(node_up("a", {"cpu": 1.0}), 0.1)
+
+    assert not ends(run.wake(0.1))
+    assert run.wake_at == 1.1
+
+
 def test_value_that_can_never_be_fetched_is_the_failure_of_its_function() -> None:
     run = going_on(Function("x", [], code), wanted={0})
     attempt = 1

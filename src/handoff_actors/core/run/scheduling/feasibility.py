@@ -14,7 +14,6 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.text import exact, repr_of
 
-
 #: Functions that run on a node which could not take them any more are looked at again after this time, at least.
 LOOK_AGAIN_S = 1.0
 
