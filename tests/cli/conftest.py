@@ -52,6 +52,44 @@ def waiting():
     )
 
 
+def sized(n: int, tag="all"):
+    dag = handoff.DAG(f"sized-{tag}")
+    dag.call(total, *[dag.call(point, x, id=x) for x in range(n)], id="total")
+    return dag
+
+
+async def eventual(n=2):
+    return sized(n)
+
+
+def broken():
+    fail("home")
+
+
+def nothing_returned():
+    fine()
+
+
+def odd_values():
+    dag = handoff.DAG("odd")
+    dag.call(Point, float("nan"), id="point")
+    dag.call(bytes, 2, id="bytes")
+    return dag
+
+
+def around():
+    dag = handoff.DAG("around")
+    dag.call(os.getenv, "GREETING", id="greeting")
+    dag.call(os.getcwd, id="place")
+    return dag
+
+
+class Flows:
+    @staticmethod
+    def made(n=3):
+        return sized(n)
+
+
 DAG_OBJECT = fine()
 NOT_A_DAG = 3
 """

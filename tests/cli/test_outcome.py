@@ -4,8 +4,9 @@ from typing import Any
 import click
 import pytest
 
-from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
+from handoff_actors.cli.failures import TracedFailure, one_line_errors
+from handoff_actors.cli.json_errors import error_json
+from handoff_actors.cli.outcome import Outcome, remote_traceback
 from handoff_actors.cli.progress import print_failures
 from handoff_actors.errors import FunctionFailed, RemoteTraceback
 from handoff_actors.events import Retried
@@ -64,34 +65,45 @@ def test_an_error_of_the_system_does_nothing_to_a_terminal(error: OSError) -> No
     assert raised.value.message == TEXT
 
 
-def test_result_that_json_does_not_know_is_its_repr() -> None:
-    results: dict[Any, object] = {
-        ("m", 1): {1, 2},
-        "by_tuple": {(1, 2): 3},
-        "nested": [{"at": 1 + 2j}],
-    }
+def test_json_has_results_and_reports_all_the_way_down() -> None:
+    results: dict[Any, object] = {("m", 1): {1, 2}, 7: float("nan"), "7": "text"}
 
     ended = json.loads(Outcome("dag", results, {"a": REPORT}).json())
 
-    assert ended["results"] == {"('m', 1)": "{1, 2}", "by_tuple": "{(1, 2): 3}", "nested": [{"at": "(1+2j)"}]}
+    assert ended["results"] == {"('m', 1)": [1, 2], "7": "NaN", "'7'": "text"}
     assert ended["functions"]["a"]["node"] == "n1"
+    assert ended["functions"]["a"]["time"]["ran_s"] == 0.0
 
 
-def test_remote_traceback_is_found_behind_the_users_exception() -> None:
+def failed() -> FunctionFailed:
     error = FunctionFailed("a", "n1", 2, "ValueError: no")
     error.__cause__ = ValueError("no")
     error.__cause__.__cause__ = RemoteTraceback("Traceback: ...")
+    return error
 
-    assert remote_traceback(error) == "Traceback: ..."
-    assert json.loads(failure_json(error))["error"] == {
+
+def test_remote_traceback_is_found_behind_the_users_exception() -> None:
+    assert remote_traceback(failed()) == "Traceback: ..."
+    assert remote_traceback(ValueError("no")) is None
+
+
+def test_an_error_as_json_has_the_fields_of_the_error_behind_it() -> None:
+    failure = TracedFailure("failed", "Traceback: ...")
+    failure.__cause__ = failed()
+
+    assert json.loads(error_json(failure))["error"] == {
         "type": "FunctionFailed",
-        "message": str(error),
+        "message": str(failed()),
         "function": "a",
         "node": "n1",
         "attempts": 2,
+        "cause": {"type": "ValueError", "message": "no"},
         "traceback": "Traceback: ...",
     }
 
 
-def test_error_without_remote_traceback_has_none() -> None:
-    assert remote_traceback(ValueError("no")) is None
+def test_wrong_use_as_json_has_what_is_wrong() -> None:
+    error = click.UsageError("no such thing")
+    error.__cause__ = KeyError("thing")
+
+    assert json.loads(error_json(error)) == {"error": {"type": "UsageError", "message": "no such thing"}}

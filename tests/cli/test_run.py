@@ -47,7 +47,7 @@ def test_json_is_all_that_stdout_gets(jobs: Path) -> None:
 
     outcome = json.loads(done.stdout)
     assert outcome["dag"] == "fine"
-    assert outcome["results"] == {"7": "Point(x=7)", "total": 1770}
+    assert outcome["results"] == {"7": {"x": 7}, "total": 1770}
     assert outcome["functions"]["total"]["attempts"] == 1
     assert "adding up" in done.stderr
 
@@ -150,11 +150,9 @@ def test_interrupt_from_the_terminal_ends_the_embedded_node_too(jobs: Path) -> N
 @pytest.mark.parametrize(
     ("target", "options", "complaint"),
     [
-        ("jobs", [], "is not MODULE:DAG"),
-        ("nowhere:dag", [], "there is no module 'nowhere'"),
-        ("nowhere.py:dag", [], "there is no file nowhere.py"),
-        ("jobs:nothing", [], "has no 'nothing'"),
-        ("jobs:NOT_A_DAG", [], "is not a DAG"),
+        ("jobs:sized", [], "missing a required argument: 'n'. It is sized(n: int, tag='all')"),
+        ("jobs:sized", ["--n", "5"], "given as NAME=VALUE"),
+        ("jobs:fine", ["--env", "LEVEL"], "one looks like LEVEL=3"),
         ("jobs:fine", ["--fetch", "nothing"], "has no function 'nothing'"),
         ("jobs:fine", ["--strategy", "best"], "'locality'"),
     ],
@@ -164,16 +162,17 @@ def test_wrong_use_is_told(jobs: Path, target: str, options: list[str], complain
 
     assert refused.returncode == 2
     assert complaint in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
-def test_what_the_module_raises_keeps_its_traceback(tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text("import module_that_is_not_there\n")
+def test_errors_of_a_function_that_makes_a_dag_are_json(jobs: Path) -> None:
+    refused = handoff("run", "jobs:broken", "--json", cwd=jobs)
 
-    refused = handoff("run", "broken:dag", cwd=tmp_path)
-
+    error = json.loads(refused.stdout)["error"]
     assert refused.returncode == 1
-    assert 'broken.py", line 1' in refused.stderr
-    assert "module_that_is_not_there" in refused.stderr
+    assert (error["type"], error["message"]) == ("LookupError", "nothing at home")
+    assert "in broken" in error["traceback"]
+    assert refused.stderr.startswith("Error: jobs:broken has failed\nTraceback")
 
 
 def test_file_that_bears_the_name_of_another_module_is_refused(tmp_path: Path) -> None:
@@ -183,3 +182,86 @@ def test_file_that_bears_the_name_of_another_module_is_refused(tmp_path: Path) -
 
     assert refused.returncode == 2
     assert "rename it" in refused.stderr
+
+
+def test_quiet_prints_results_only(jobs: Path) -> None:
+    done = handoff("run", "--quiet", "jobs:sized", "--", "n=4", cwd=jobs)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "total = 6\n", "")
+
+
+def test_quiet_prints_nothing_but_errors_of_a_run_that_fails(jobs: Path) -> None:
+    failed = handoff("run", "-q", "jobs:failing", cwd=jobs)
+
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("Error: function 'fail' failed on node ")
+
+
+def test_records_of_a_run_are_written(jobs: Path) -> None:
+    table = handoff("run", "--report", "jobs:sized", "2", "--trace", "trace.json", cwd=jobs)
+    handoff("run", "jobs:sized", "2", "--report", "report.json", cwd=jobs)
+
+    report = json.loads((jobs / "report.json").read_text())
+    assert "critical path: " in table.stderr
+    assert json.loads((jobs / "trace.json").read_text())["traceEvents"]
+    assert (report["dag"], list(report["functions"])) == ("sized-all", ["0", "1", "total"])
+    assert report["functions"]["total"]["time"]["ran_s"] > 0
+    assert report["critical_path"]["functions"][-1] == "total"
+
+
+def test_functions_get_variables_and_a_directory(jobs: Path) -> None:
+    (jobs / "data").mkdir()
+
+    done = handoff("run", "jobs:around", "--env", "GREETING=a=b", "--working-dir", "data", "--json", cwd=jobs)
+
+    assert json.loads(done.stdout)["results"] == {"greeting": "a=b", "place": str(jobs / "data")}
+
+
+LOUD = """
+import atexit, os, sys, threading
+from jobs import *
+
+print("imported")
+os.system("echo from a child")
+atexit.register(print, "at exit")
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "render"])
+def test_stdout_has_nothing_but_one_json_document(jobs: Path, command: str) -> None:
+    (jobs / "loud.py").write_text(LOUD)
+
+    done = handoff(command, "loud:odd_values", "--json", cwd=jobs)
+
+    document = json.loads(done.stdout)
+    assert document["dag"] == "odd"
+    assert "from a child" in done.stderr
+    if command == "run":
+        assert document["results"] == {"point": {"x": "NaN"}, "bytes": {"base64": "AAA="}}
+
+
+def test_an_interrupt_as_json(jobs: Path) -> None:
+    with handoff_started("run", "jobs:waiting", "--json", cwd=jobs) as run:
+        assert run.stderr is not None
+        while "waiting in" not in run.stderr.readline():
+            pass
+        run.send_signal(signal.SIGINT)
+        results, _ = run.communicate()
+
+    assert run.returncode == 130
+    assert json.loads(results) == {"error": {"type": "KeyboardInterrupt", "message": "cancelled"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (["nod", "--json"], "NoSuchCommand"),
+        (["run", "jobs:sized", "--json"], "UsageError"),
+        (["nodes", "--json", "--join", "nowhere"], "BadParameter"),
+    ],
+)
+def test_wrong_use_is_json_too(jobs: Path, arguments: list[str], kind: str) -> None:
+    refused = handoff(*arguments, cwd=jobs)
+
+    assert refused.returncode == 2
+    assert json.loads(refused.stdout)["error"]["type"] == kind

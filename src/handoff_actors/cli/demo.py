@@ -4,6 +4,9 @@ import click
 import uvloop
 
 from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.outcome import Outcome
+from handoff_actors.cli.parameters import json_option
+from handoff_actors.cli.streams import reserve_stdout, result_stream
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
@@ -42,17 +45,23 @@ def demo_dag() -> DAG:
 
 
 @click.command()
-def demo() -> None:
+@json_option
+def demo(as_json: bool) -> None:
     """Run a small DAG on this machine and show where each function ran."""
     dag = demo_dag()
-    click.echo(dag.to_mermaid())
+    if as_json:
+        reserve_stdout()
+    else:
+        click.echo(dag.to_mermaid())
     with one_line_errors():
-        click.echo(uvloop.run(_story(dag)))
+        text = uvloop.run(_story(dag, as_json=as_json))
+    click.echo(text, file=result_stream())
 
 
-async def _story(dag: DAG) -> str:
+async def _story(dag: DAG, *, as_json: bool) -> str:
     async with Session(seeds=(), local_node={"cpu": 2}, name="here") as session:
-        return _described(await session.execute_distributed(dag))
+        run = await session.execute_distributed(dag)
+        return Outcome.of(run, ["sentence"]).json() if as_json else _described(run)
 
 
 def _described(run: Run) -> str:

@@ -2,11 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, Any
 
 import click
 
 from handoff_actors.errors import HandoffError, reason_of
 from handoff_actors.escaping import escape_text
+
+
+class TracedFailure(click.ClickException):
+    """A failure that is shown with the traceback of the user's code."""
+
+    def __init__(self, message: str, traceback: str | None) -> None:
+        super().__init__(message)
+        #: As Python prints it; None where there is none.
+        self.traceback = traceback
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """See click.ClickException."""
+        super().show(file)
+        if self.traceback is not None:
+            click.echo(escape_text(self.traceback.rstrip()), file=file, err=file is None)
 
 
 @contextmanager

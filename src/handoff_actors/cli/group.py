@@ -1,6 +1,7 @@
 """All commands under one name."""
 
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -10,10 +11,15 @@ from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.
 COMMANDS = ("node", "nodes", "top", "run", "render", "keygen", "demo")
+#: The exit status that shells report for a command that SIGINT has ended.
+INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """Imports a command once it is asked for: a daemon should not wait for modules that draw tables."""
+    """Imports a command once it is asked for: a daemon should not wait for modules that draw tables.
+
+    With --json, errors of every kind are JSON, too.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """See click.Group."""
@@ -26,6 +32,34 @@ class LazyGroup(click.Group):
         command = getattr(import_module(f"handoff_actors.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Command."""
+        ctx.meta[__name__] = "--json" in args[: args.index("--")] if "--" in args else "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See click.Command."""
+        is_json = ctx.meta[__name__]
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            if is_json:
+                _print_json(error)
+            raise
+        except KeyboardInterrupt as interrupt:
+            if is_json:
+                _print_json(interrupt)
+            click.echo("cancelled", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def _print_json(error: click.ClickException | KeyboardInterrupt) -> None:
+    # Most commands end well.
+    from handoff_actors.cli.json_errors import error_json  # noqa: PLC0415
+    from handoff_actors.cli.streams import result_stream  # noqa: PLC0415
+
+    click.echo(error_json(error), file=result_stream())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

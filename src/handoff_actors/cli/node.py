@@ -1,7 +1,6 @@
 """`handoff node`: offer this machine to a cluster."""
 
 import errno
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from handoff_actors.actors.node.daemon import DRAIN_S, DaemonOptions, serve
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.logs import log_to_stderr
 from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.json_values import to_json
 from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
 from handoff_actors.cli.parameters import (
     ADDRESS,
@@ -236,7 +236,7 @@ def _ready_line(advert: Advert, metrics: str) -> str:
 
 
 def _ready_json(advert: Advert, metrics: str) -> str:
-    return json.dumps(
+    return to_json(
         {
             "name": advert.name,
             "address": advert.address,

@@ -1,6 +1,5 @@
 """`handoff nodes`: the members of a cluster and their state."""
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
 from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.json_values import to_json
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture
 from handoff_actors.cli.tables import node_table, run_table
@@ -25,7 +25,7 @@ def nodes(seeds: tuple[str, ...], credentials: Credentials, as_json: bool) -> No
     with one_line_errors():
         members = uvloop.run(_members(seeds, credentials))
     if as_json:
-        click.echo(json.dumps([fields(member) for member in members], indent=2))
+        click.echo(to_json([fields(member) for member in members], indent=2))
     elif sys.stdout.isatty():
         _print_tables(members)
     else:

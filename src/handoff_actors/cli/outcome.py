@@ -1,17 +1,19 @@
 """The outcome of a run, as `handoff run` prints it."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from reprlib import Repr
 from typing import Any
 
+from handoff_actors.cli.json_values import json_keys, to_json
+from handoff_actors.cli.records import functions_by_id
 from handoff_actors.client.run import Run
-from handoff_actors.errors import FunctionFailed, HandoffError, RemoteTraceback
+from handoff_actors.errors import RemoteTraceback
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.function_report import FunctionReport
+from handoff_actors.text import str_of
 
 #: Keeps a large result from filling the screen.
 _short = Repr()
@@ -21,7 +23,7 @@ _short.maxstring = _short.maxother = 1000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a run that succeeded."""
+    """The outcome of a run that has ended."""
 
     dag_id: FunctionId
     results: Mapping[FunctionId, Any]
@@ -30,9 +32,7 @@ class Outcome:
     @classmethod
     def of(cls, run: Run, shown: Iterable[FunctionId]) -> "Outcome":
         """Take the results to show, and the report, from a run."""
-        return cls(
-            run.dag_id, {function_id: run.results[function_id] for function_id in shown}, dict(run.report)
-        )
+        return cls(run.dag_id, {function_id: run.results[function_id] for function_id in shown}, run.report)
 
     def lines(self) -> str:
         """The results, one a line."""
@@ -44,35 +44,25 @@ class Outcome:
 
     def summary(self) -> str:
         """Time of the run, and number of functions by node."""
-        took = max((report.finished_at for report in self.functions.values()), default=0.0)
-        shares = Counter(report.node for report in self.functions.values())
+        entries = list(self.functions.values())
+        took = max((entry.finished_at for entry in entries), default=0.0)
+        shares = Counter(entry.node for entry in entries)
         nodes = ", ".join(f"{escape_name(node)} ({count})" for node, count in sorted(shares.items()))
-        reused = sum(report.attempts == 0 for report in self.functions.values())
+        reused = sum(entry.attempts == 0 for entry in entries)
         sparing = f", {reused} of them reused," if reused else ""
-        return f"{len(self.functions)} function(s){sparing} in {took:.3f} s on {nodes}"
+        return f"{len(entries)} function(s){sparing} in {took:.3f} s on {nodes}"
 
     def json(self) -> str:
-        """The outcome as JSON; a result that JSON does not know is its repr."""
-        return json.dumps(
+        """The outcome as JSON."""
+        keys = json_keys(self.results)
+        return to_json(
             {
-                "dag": str(self.dag_id),
-                "results": {str(function_id): _plain(value) for function_id, value in self.results.items()},
-                "functions": {
-                    str(function_id): asdict(report) | {"function_id": str(function_id)}
-                    for function_id, report in self.functions.items()
-                },
+                "dag": str_of(self.dag_id),
+                "results": dict(zip(keys, self.results.values(), strict=True)),
+                "functions": functions_by_id(self.functions),
             },
-            default=repr,
             indent=2,
         )
-
-
-def failure_json(error: HandoffError) -> str:
-    """An error as JSON, for programs."""
-    facts: dict[str, object] = {"type": type(error).__name__, "message": str(error)}
-    if isinstance(error, FunctionFailed):
-        facts |= {"function": str(error.function_id), "node": error.node, "attempts": error.attempts}
-    return json.dumps({"error": facts | {"traceback": remote_traceback(error)}}, indent=2)
 
 
 def remote_traceback(error: BaseException) -> str | None:
@@ -83,11 +73,3 @@ def remote_traceback(error: BaseException) -> str | None:
             return cause.text
         cause = cause.__cause__
     return None
-
-
-def _plain(value: Any) -> Any:
-    try:
-        json.dumps(value, default=repr)
-    except (TypeError, ValueError):
-        return repr(value)
-    return value

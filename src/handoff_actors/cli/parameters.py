@@ -3,11 +3,14 @@
 import re
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from itertools import zip_longest
 from typing import Any
 
 import click
 
+from handoff_actors.cli.records import ON_STDERR, REPORT_SUFFIXES
 from handoff_actors.errors import InvalidKeyError
+from handoff_actors.graph.environment import is_env_vars
 from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.transport.credentials import INSECURE_VARIABLE, Credentials
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
@@ -49,6 +52,23 @@ class Amount(click.ParamType):  # type: ignore[type-arg]  # as above
             self.fail(f"{value!r} is not an amount of a resource; one looks like gpu=2", param, ctx)
 
 
+class VariableType(click.ParamType):  # type: ignore[type-arg]  # as above
+    """An environment variable."""
+
+    name = "variable"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not (equals and is_env_vars({name: text})):
+            self.fail(f"{value!r} is not a variable; one looks like LEVEL=3", param, ctx)
+        return name, text
+
+
 class NodeNameType(click.ParamType):  # type: ignore[type-arg]  # as above
     """The name of a node."""
 
@@ -81,6 +101,7 @@ class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
 ADDRESS = Address()
 AMOUNT = Amount()
 NODE_NAME = NodeNameType()
+VARIABLE = VariableType()
 
 join_option = partial(
     click.option,
@@ -123,3 +144,25 @@ def credentials_options(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, credentials=credentials, **options)
 
     return with_credentials
+
+
+class TargetCommand(click.Command):
+    """A command that takes MODULE:DAG and arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Command. `--report` takes the next word only if that names a file for a report."""
+        args = [
+            f"{word}={ON_STDERR}" if word == "--report" and not behind.endswith(REPORT_SUFFIXES) else word
+            for word, behind in zip_longest(args, args[1:], fillvalue="")
+        ]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = "Arguments of a function that makes a DAG are given as NAME=VALUE, behind it."
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from error
+
+
+def target_arguments(command: Callable[..., None]) -> Callable[..., None]:
+    """Add MODULE:DAG and arguments for a function that makes the DAG."""
+    target = click.argument("target", metavar="MODULE:DAG", type=click.Path())
+    return target(click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1)(command))

@@ -1,33 +1,42 @@
 """`handoff run`: execute a DAG and print its results."""
 
-import sys
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
-from typing import NoReturn
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import click
 import uvloop
 
+from handoff_actors.cli.failures import TracedFailure
 from handoff_actors.cli.loading import load_dag
-from handoff_actors.cli.outcome import Outcome, failure_json, remote_traceback
-from handoff_actors.cli.parameters import credentials_options, join_option, json_option
+from handoff_actors.cli.outcome import Outcome, remote_traceback
+from handoff_actors.cli.parameters import (
+    VARIABLE,
+    TargetCommand,
+    credentials_options,
+    join_option,
+    json_option,
+    target_arguments,
+)
 from handoff_actors.cli.progress import print_failures
-from handoff_actors.cli.streams import stdout_to_stderr
+from handoff_actors.cli.records import ON_STDERR, Records
+from handoff_actors.cli.streams import reserve_stdout, result_stream, silence
 from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.client.session import Session
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.errors import HandoffError
-from handoff_actors.escaping import escape_text
+from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
+from handoff_actors.report.report import Report
 from handoff_actors.transport.credentials import Credentials
 
-#: The exit status that shells report for a command that SIGINT has ended.
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from handoff_actors.client.run import Run
 
 
-@click.command()
-@click.argument("target", metavar="MODULE:DAG")
+@click.command(cls=TargetCommand)
+@target_arguments
 @join_option(help="Address of any member of the cluster to use. [default: a node within this process]")
 @click.option("--max-retries", type=click.IntRange(min=0), default=3, show_default=True)
 @click.option("--max-concurrency", type=click.IntRange(min=1), help="Most functions in flight at a time.")
@@ -51,10 +60,42 @@ INTERRUPTED = 130
     metavar="FILE",
     help="Record finished functions in this file, and don't run those again that it already has.",
 )
+@click.option(
+    "--env",
+    "variables",
+    type=VARIABLE,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Environment variable that functions run with. Repeatable.",
+)
+@click.option(
+    "--working-dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Directory that functions run in and import from: one on each node, or one here, which is sent along.",
+)
+@click.option(
+    "--report",
+    is_flag=False,
+    flag_value=ON_STDERR,
+    type=click.Path(),
+    metavar="[FILE]",
+    help="Report on each function: a table on stderr, a table in FILE.txt, or JSON in FILE.json.",
+)
+@click.option(
+    "--trace", type=click.Path(), metavar="FILE", help="Write a trace of the run, to be opened in Perfetto."
+)
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print results and errors only: no progress, and nothing that functions print.",
+)
 @credentials_options
 @json_option
 def run(
     target: str,
+    arguments: tuple[str, ...],
     seeds: tuple[str, ...],
     max_retries: int,
     max_concurrency: int | None,
@@ -62,13 +103,19 @@ def run(
     strategy: str,
     wanted: tuple[str, ...],
     journal: str | None,
+    variables: tuple[tuple[str, str], ...],
+    working_dir: str | None,
+    report: str | None,
+    trace: str | None,
+    quiet: bool,
     credentials: Credentials,
     as_json: bool,
 ) -> None:
     """Run a DAG and print the results of its sinks.
 
-    MODULE is a module, or the path of a .py file; DAG an object in it, or a function that returns one. Progress goes
-    to stderr, results to stdout. The exit status is 1 if the run fails, 130 if Ctrl-C has cancelled it.
+    MODULE is a module, or the path of a .py file; DAG an object in it, or a function that returns one. The function gets
+    the ARGUMENTS, each VALUE or NAME=VALUE. Progress goes to stderr, results to stdout. The exit status is 1 if the run
+    fails, 130 if Ctrl-C has cancelled it.
     """
     options: ExecuteOptions = {
         "allocation_strategy": strategy,
@@ -76,34 +123,46 @@ def run(
         "max_concurrency": max_concurrency,
         "timeout": timeout,
         "journal": journal,
+        "env_vars": dict(variables),
+        "working_dir": working_dir,
+        "on_event": None if quiet else print_failures,
+        "progress": not quiet,
     }
-    try:
-        with stdout_to_stderr() if as_json else nullcontext():
-            outcome = _run(target, seeds, credentials, wanted, options)
-    except HandoffError as error:
-        _fail(error, as_json=as_json)
-    except KeyboardInterrupt:
-        click.echo("cancelled", err=True)
-        sys.exit(INTERRUPTED)
-    click.echo(outcome.summary(), err=True)
-    click.echo(outcome.json() if as_json else outcome.lines())
+    records = Records(report, trace)
+    records.check()
+    if as_json:
+        reserve_stdout()
+    with _recorded_failures(records), silence() if quiet else nullcontext():
+        dag = load_dag(target, arguments, for_cluster=bool(seeds))
+        outcome, functions = _run(dag, seeds, credentials, wanted, options)
+    is_written = _are_written(records, outcome.dag_id, functions)
+    _print(outcome, as_json=as_json, is_quiet=quiet)
+    if not is_written:
+        click.get_current_context().exit(1)
+
+
+def _print(outcome: Outcome, *, as_json: bool, is_quiet: bool) -> None:
+    if not is_quiet:
+        click.echo(outcome.summary(), err=True)
+    if as_json or outcome.results:
+        click.echo(outcome.json() if as_json else outcome.lines(), file=result_stream())
 
 
 def _run(
-    target: str,
+    dag: DAG,
     seeds: Sequence[str],
     credentials: Credentials,
     wanted: Collection[str],
     options: ExecuteOptions,
-) -> Outcome:
-    dag = load_dag(target, for_cluster=bool(seeds))
-    plan = Plan.compile(dag)
-    shown = _shown(plan, wanted)
+) -> tuple[Outcome, Report]:
+    shown = _shown(Plan.compile(dag), wanted)
 
-    async def main() -> Outcome:
-        watched: ExecuteOptions = {**options, "fetch": shown, "on_event": print_failures, "progress": True}
+    options = {**options, "fetch": shown}
+
+    async def main() -> tuple[Outcome, Report]:
         async with Session(seeds, key=credentials.cluster_key, insecure=credentials.is_insecure) as session:
-            return Outcome.of(await session.execute_distributed(dag, **watched), shown)
+            ended = await session.execute_distributed(dag, **options)
+            return Outcome.of(ended, shown), ended.report
 
     return uvloop.run(main())
 
@@ -123,11 +182,23 @@ def _shown(plan: Plan, wanted: Collection[str]) -> list[FunctionId]:
     ]
 
 
-def _fail(error: HandoffError, *, as_json: bool) -> NoReturn:
-    if as_json:
-        click.echo(failure_json(error))
-    click.echo(f"Error: {error}", err=True)
-    traceback = remote_traceback(error)
-    if traceback is not None:
-        click.echo(escape_text(traceback), err=True)
-    sys.exit(1)
+@contextmanager
+def _recorded_failures(records: Records) -> Iterator[None]:
+    """Turn an error of the run into one of the command. The records tell how far the run got."""
+    try:
+        yield
+    except HandoffError as error:
+        failed: Run | None = getattr(error, "run", None)
+        if failed is not None:
+            _are_written(records, failed.dag_id, failed.report)
+        raise TracedFailure(str(error), remote_traceback(error)) from error
+
+
+def _are_written(records: Records, dag_id: FunctionId, report: Report) -> bool:
+    """Write the records. An error in that is only shown: the outcome of the run matters more."""
+    try:
+        records.write(dag_id, report)
+    except click.ClickException as error:
+        error.show()
+        return False
+    return True

@@ -1,7 +1,6 @@
 """`handoff top`: the current nodes and runs, again and again."""
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import uvloop
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
 from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.json_values import to_json
 from handoff_actors.cli.parameters import credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture, summary
 from handoff_actors.transport.credentials import Credentials
@@ -67,7 +67,7 @@ async def _watch(
 def _written(*, as_json: bool) -> Callable[[Sequence[MonitoredNode]], None]:
     def show(members: Sequence[MonitoredNode]) -> None:
         if as_json:
-            click.echo(json.dumps({"nodes": [fields(member) for member in members]}))
+            click.echo(to_json({"nodes": [fields(member) for member in members]}))
         else:
             click.echo(f"{summary(members)}\n\n{plain_picture(members)}\n")
 

@@ -1,0 +1,40 @@
+import os
+from pathlib import Path
+
+import click
+import pytest
+
+from handoff_actors.cli.records import Records
+
+
+@pytest.mark.parametrize(
+    ("records", "complaint"),
+    [
+        (Records("r.xml", None), "'r.xml' ends with neither .txt, for a table, nor .json"),
+        (Records("nowhere/r.json", None), "there is no directory 'nowhere'"),
+        (Records(None, "nowhere/trace"), "there is no directory 'nowhere'"),
+        (Records(None, "."), "it is a directory"),
+        pytest.param(
+            Records(None, "shut/trace"),
+            "permission denied",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere"),
+        ),
+    ],
+)
+def test_files_that_cannot_be_written_are_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records, complaint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shut").mkdir(mode=0o500)
+
+    with pytest.raises(click.BadParameter) as raised:
+        records.check()
+
+    assert complaint in raised.value.message
+
+
+def test_files_that_can_be_written_are_left_alone(tmp_path: Path) -> None:
+    Records("-", str(tmp_path / "trace")).check()
+    Records(str(tmp_path / "r.json"), None).check()
+
+    assert list(tmp_path.iterdir()) == []
