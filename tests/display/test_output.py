@@ -11,6 +11,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors import events
+from handoff_actors.core.run.view import FunctionCounts
 from handoff_actors.display.display import display
 from handoff_actors.display.printing import OutputPrinter
 from handoff_actors.display.snapshot import NodeSnapshot, ProgressView, RunSnapshot
@@ -203,7 +204,7 @@ async def test_names_of_nodes_are_shown_as_letters() -> None:
         run = await session.execute_distributed(dag)
 
     view = ProgressView(run._holdings.runner, list, 0.0, 0)
-    view.latest = RunSnapshot(1, 0, 0, [NodeSnapshot(f"n\n{HOSTILE}", 1, 2)])
+    view.latest = RunSnapshot(FunctionCounts(1, 0, 0, 0), [NodeSnapshot(f"n\n{HOSTILE}", 1, 2)])
 
     assert view.doings(1) == rf"n\n{SHOWN}: 1 running 2 queued"
     assert view.name == f"{SHOWN[:21]}..."

@@ -115,7 +115,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 def test_a_terminal_has_a_live_bar_and_what_is_printed_goes_above_it(app: App, terminal: Terminal) -> None:
     terminal.start(app.command(), environment(), columns=110)
-    live = terminal.wait_for("training ", "2/4 done, 2 running, 1 failed", "n1: 1 running; n2: 1 running")
+    live = terminal.wait_for("training ", "2/4 done, 2 running, 1 retried", "n1: 1 running; n2: 1 running")
     app.talk()
     talked = terminal.wait_for("the app prints", "INFO the app logs", "2/4 done, 2 running")
     app.open_gate()
@@ -130,7 +130,7 @@ def test_a_terminal_has_a_live_bar_and_what_is_printed_goes_above_it(app: App, t
     assert sum("2/4 done" in line for line in lines) == 1
     # The bar is gone; what was printed, and its last line, have stayed.
     assert "━" not in ended
-    assert "4/4 done, 1 failed" in ended
+    assert "4/4 done, 1 retried" in ended
     waiting = sorted(line for line in lines if line.endswith("waiting"))
     # Which of the two goes first to which node differs from app to app.
     assert waiting in (["[n1 0] waiting", "[n2 1] waiting"], ["[n1 1] waiting", "[n2 0] waiting"])
@@ -209,9 +209,9 @@ def test_piped_progress_is_plain_lines_and_a_last_one(
 
     first, *_, last = [line for line in errors.splitlines() if line.startswith("handoff: ")]
     assert re.fullmatch(
-        r"handoff: training: \d/4 done, \d running(, 1 failed)?, .* left; n1: .*; n2: .*", first
+        r"handoff: training: \d/4 done, \d running(, 1 retried)?, .* left; n1: .*; n2: .*", first
     )
-    assert re.fullmatch(r"handoff: training: done in [\d.]+ m?s, 4/4 done, 1 failed", last)
+    assert re.fullmatch(r"handoff: training: done in [\d.]+ m?s, 4/4 done, 1 retried", last)
     assert "\x1b" not in printed + errors
     assert "handoff:" not in printed
 

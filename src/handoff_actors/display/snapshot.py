@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from typing import Final, NamedTuple
 
 from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.core.run.view import FunctionCounts
 from handoff_actors.escaping import escape_name
 from handoff_actors.report.table import count, seconds
 from handoff_actors.text import str_of
@@ -33,10 +34,7 @@ class NodeSnapshot(NamedTuple):
 class RunSnapshot(NamedTuple):
     """One run at one moment."""
 
-    total: int
-    done: int
-    #: Attempts, not functions.
-    failed: int
+    functions: FunctionCounts
     nodes: list[NodeSnapshot]
 
     @property
@@ -54,8 +52,7 @@ def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> RunSnapshot:
         # A node says how many functions run there, not whose they are.
         running = min(in_flight, busy.get(name, 0))
         nodes.append(NodeSnapshot(name, running, in_flight - running))
-    total = view.plan.size
-    return RunSnapshot(total, total - view.remaining, view.failed_attempts, nodes)
+    return RunSnapshot(view.counts(), nodes)
 
 
 class ProgressView:
@@ -99,26 +96,28 @@ class ProgressView:
 
     def rate(self) -> float:
         """Return the functions per second of the last 15 seconds."""
-        now, done = time.monotonic(), self.latest.done
-        self._history.append((now, done))
+        now, ended = time.monotonic(), self.latest.functions.ended
+        self._history.append((now, ended))
         while len(self._history) > 2 and self._history[1][0] < now - _WINDOW_S:  # noqa: PLR2004 - two make a span
             self._history.popleft()
         began_at, before = self._history[0]
-        return max(0, done - before) / (now - began_at) if now > began_at else 0.0
+        return max(0, ended - before) / (now - began_at) if now > began_at else 0.0
 
     def counts(self) -> str:
-        """Count the functions that are done, run, or have failed, as text."""
-        look = self.latest
-        running = f", {look.running} running" if not self.outcome else ""
-        failed = f", {look.failed} failed" if look.failed else ""
-        return f"{look.done}/{look.total} done{running}{failed}"
+        """Count the functions that are done, run, were retried, or have failed, as text."""
+        functions = self.latest.functions
+        running = f", {self.latest.running} running" if not self.outcome else ""
+        retried = f", {functions.retried} retried" if functions.retried else ""
+        failed = f", {functions.failed} failed" if functions.failed else ""
+        skipped = f", {functions.skipped} skipped" if functions.skipped else ""
+        return f"{functions.done}/{functions.total} done{running}{retried}{failed}{skipped}"
 
     def speed(self) -> str:
         """Say the functions per second, and the time left at that rate."""
         rate = self.rate()
         if not rate:
             return "? left"
-        left_s = (self.latest.total - self.latest.done) / rate
+        left_s = (self.latest.functions.total - self.latest.functions.ended) / rate
         return f"{rate:.{0 if rate >= 10 else 1}f}/s, {_clock(left_s)} left"  # noqa: PLR2004 - two digits do
 
     def last_line(self) -> str:

@@ -98,7 +98,7 @@ def test_what_fails_for_good_is_told_as_such() -> None:
     assert [(effect.kind, effect.attempt) for effect in seen if isinstance(effect, FunctionObserved)] == [
         ("failed", 1)
     ]
-    assert run.retries.failed == 1
+    assert run.view.counts().failed == 1
 
 
 def test_a_node_tells_of_starts_where_that_is_wanted() -> None:

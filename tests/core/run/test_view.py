@@ -1,6 +1,7 @@
 import pytest
 
 from handoff_actors.core.run.resumption import ReusedResult
+from handoff_actors.core.run.view import FunctionCounts
 from handoff_actors.graph import Function
 from tests.core.builders import code, completed, done, failed, node_up, run_of, started
 
@@ -18,10 +19,41 @@ def test_view_follows_the_run() -> None:
     run.handle(completed(sent_to, done(0, attempt=2)), 2.0)
 
     assert before == (2, False, {})
-    assert (view.remaining, view.is_done(0), view.failed_attempts) == (1, True, 1)
+    assert (view.remaining, view.is_done(0)) == (1, True)
+    assert view.counts() == FunctionCounts(total=2, done=1, retried=1, failed=0)
     assert sorted(view.in_flight()) == list(view.in_flight()) == ["a", "b"]
     assert sum(view.in_flight().values()) == 1
     assert (view.attempt[0], view.finished_at[0], view.inline) == (2, 2.0, {0: b"v"})
+
+
+def test_attempts_that_were_repeated_are_told_from_functions_that_failed() -> None:
+    run = started(Function("x", [], code), max_retries=1)
+    run.handle(node_up("a"), 1.0)
+
+    run.handle(failed("a", 0, kind="worker"), 1.1)
+    run.handle(failed("a", 0, attempt=2), 1.2)
+    before = run.view.counts()
+    run.handle(failed("a", 0, attempt=3), 1.3)
+
+    assert before == FunctionCounts(total=1, done=0, retried=2, failed=0)
+    assert run.view.counts() == FunctionCounts(total=1, done=0, retried=2, failed=1)
+
+
+def test_functions_that_never_run_are_told_from_those_that_failed() -> None:
+    run = started(
+        Function("x", [], code),
+        Function("y", ["x"], code),
+        Function("z", [], code),
+        max_retries=0,
+        on_failure="continue",
+    )
+    run.handle(node_up("a"), 1.0)
+
+    run.handle(failed("a", 0), 1.1)
+    run.handle(completed("a", done(2)), 1.2)
+
+    assert run.view.counts() == FunctionCounts(total=3, done=1, retried=0, failed=1, skipped=1)
+    assert run.view.counts().ended == 3
 
 
 def test_values_are_described_wherever_they_are() -> None:

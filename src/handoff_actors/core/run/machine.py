@@ -93,9 +93,7 @@ class RunMachine:
         self._failures = self._make_failures()
         self._nested = NestedRun(run, program.plan, self.scheduler, options)
         #: The read-only view for code outside of `core.run`.
-        self.view = RunView(
-            program.plan, self.state, self.scheduler, self.retries, self._stories, self._nested
-        )
+        self.view = RunView(program.plan, self.state, self.scheduler, self._stories, self._nested)
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
         self._recording = Recording(

@@ -35,8 +35,6 @@ class Retries:
         self._retry_on = retry_on
         self._max_retries = max_retries
         self._backoff = backoff
-        #: Attempts that were counted against their functions.
-        self.failed = 0
         self._failures: Counter[Index] = Counter()
         self._deaths: Counter[Index] = Counter()
         self._losses: Counter[Index] = Counter()
@@ -45,7 +43,6 @@ class Retries:
     def may_retry(self, failed: Failed) -> bool:
         """Count one more failure of the user's code, or of its place. True if the function gets another try."""
         index = failed.index
-        self.failed += 1
         self._failures[index] += 1
         return self.has_left(index) and not self.reason_against_retry(failed)
 
@@ -64,7 +61,6 @@ class Retries:
 
     def may_retry_after_death(self, index: Index) -> bool:
         """Count one more dead worker. True if the function gets another try."""
-        self.failed += 1
         self._deaths[index] += 1
         return self._deaths[index] < MAX_WORKER_DEATHS
 

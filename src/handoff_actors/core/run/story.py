@@ -6,7 +6,7 @@ departure refers to its cause by number: the loss of a node causes the loss of a
 A cause that is no longer kept is left out of the story.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -117,6 +117,8 @@ class StoryLog:
         self._state = state
         self._kept: deque[Departure] = deque(maxlen=MOST_DEPARTURES)
         self._count = 0
+        #: Departures of functions by kind, dropped ones included.
+        self.counts: Counter[Departed] = Counter()
         #: On the clock of the run's state.
         self.began_at = 0.0
 
@@ -127,6 +129,7 @@ class StoryLog:
     ) -> int:
         """Note that a function departs from the normal path. The answer is a number to refer to this as a cause."""
         state = self._state
+        self.counts[what] += 1
         done_at = state.finished_at[index] if state.phase[index] == DONE else 0.0
         return self._keep(
             Departure(

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
+from msgspec import Struct
+
 from handoff_actors.core.run.nested_run import NestedRun
-from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, FAILED, Failure, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
 
 #: The end of a function; "skipped": it did not run, since one that it depends on has failed.
 FunctionOutcome = Literal["done", "reused", "failed", "skipped", "unfinished"]
+
+
+class FunctionCounts(Struct, frozen=True):
+    """The functions of a run, counted by how far they are."""
+
+    total: int
+    done: int
+    #: Attempts that raised or ended their worker, and were followed by another.
+    retried: int
+    #: Functions that have failed for good.
+    failed: int = 0
+    #: Functions that depend on these, and so never run.
+    skipped: int = 0
+
+    @property
+    def ended(self) -> int:
+        """The number of functions that have ended, well or not."""
+        return self.done + self.failed + self.skipped
 
 
 class RunView:
@@ -51,7 +70,6 @@ class RunView:
         plan: Plan,
         state: RunState,
         scheduler: Scheduler,
-        retries: Retries,
         stories: StoryLog,
         nested: NestedRun,
     ) -> None:
@@ -69,7 +87,6 @@ class RunView:
         self.retired = state.retired
         self._state = state
         self._scheduler = scheduler
-        self._retries = retries
         self._stories = stories
         self._nested = nested
 
@@ -80,10 +97,12 @@ class RunView:
         """The number of functions that have yet to end, well or not."""
         return self._state.remaining
 
-    @property
-    def failed_attempts(self) -> int:
-        """The number of attempts that were counted against their functions."""
-        return self._retries.failed
+    def counts(self) -> FunctionCounts:
+        """Count the functions by how far they are."""
+        total, state, departures = self.plan.size, self._state, self._stories.counts
+        failed, skipped = len(state.failures), len(state.failed_behind)
+        retried = departures["retried"] + departures["worker lost"]
+        return FunctionCounts(total, total - state.remaining - failed - skipped, retried, failed, skipped)
 
     def is_done(self, index: Index) -> bool:
         """Tell whether the function has a value, even if that has been lost since and is not needed."""
