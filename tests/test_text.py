@@ -1,8 +1,11 @@
 import pytest
 
+from handoff_actors.ids import RunId
 from handoff_actors.text import (
+    MOST_OF_DAG_NAME,
     MOST_OF_VALUE,
     brief_repr_of,
+    dag_name_of,
     encodable,
     exact,
     is_name,
@@ -10,6 +13,8 @@ from handoff_actors.text import (
     shortened,
     str_of,
 )
+from handoff_actors.wire.codec import encode
+from handoff_actors.wire.messages.runs import Assign
 
 
 class Raising:
@@ -105,6 +110,18 @@ def test_repr_is_bounded_and_plain(value: object) -> None:
 
     assert type(text) is str
     assert 0 < len(text) <= MOST_OF_VALUE
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "name"),
+    [("nightly", "nightly"), (("a", 1), "('a', 1)"), ("\udcff" * 20, "\\udcff\\udcff"), ("n" * 99, "nnn")],
+)
+def test_name_of_a_dag_fits_a_message(dag_id: object, name: str) -> None:
+    text = dag_name_of(dag_id)
+
+    assert text.startswith(name)
+    assert len(text) <= MOST_OF_DAG_NAME
+    assert encode([Assign(RunId(1), [], [], dag_name=text)])
 
 
 def test_repr_of_plain_values_is_theirs() -> None:

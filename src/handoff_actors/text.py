@@ -20,6 +20,8 @@ _ROOM_FOR_NOTICE: Final = 120
 
 #: Of the name of a node or a resource, in UTF-8.
 MAX_NAME_BYTES: Final = 255
+#: Characters of the name that monitors show for a DAG.
+MOST_OF_DAG_NAME: Final = 64
 #: The rule, for error messages.
 NAME_RULE: Final = f"a name is printable and has 1 to {MAX_NAME_BYTES} bytes"
 
@@ -82,6 +84,11 @@ def str_of(value: object, most: int = MOST_OF_VALUE) -> str:
 def exact(number: float) -> str:
     """Return a number that a user has given, as they would write it: 1 and 1.0 as "1", without rounding."""
     return f"{number:.12g}"
+
+
+def dag_name_of(dag_id: object) -> str:
+    """Return the name that monitors show for a DAG: its id as text, shortened, which any message can carry."""
+    return shortened(encodable(str_of(dag_id)), MOST_OF_DAG_NAME)
 
 
 def type_name_of(value: object) -> str:

@@ -10,10 +10,10 @@ from rich.console import Console, RenderableType
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.node import _ready_line
 from handoff_actors.cli.screen import Screen
-from handoff_actors.cli.standing import fields, plain_picture, standings, summary
+from handoff_actors.cli.standing import fields, plain_picture, run_rows, standings, summary
 from handoff_actors.cli.tables import live_node_table, live_run_table, node_table, run_table
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages.members import Advert, ServedRun
+from handoff_actors.wire.messages.members import Advert, RunProgress, ServedRun
 
 #: Sets the title, clears the screen, begins a line of its own and turns what follows around.
 HOSTILE = "\x1b]0;title\x07\x1b[2J\n\u202e"
@@ -37,7 +37,9 @@ ADVERT = Advert(
     python="3.11",
 )
 MEMBER = MonitoredNode(
-    ADVERT, is_suspect=True, runs=[ServedRun(RunId(1), f"o{HOSTILE}", 1, 0, 0, closing=False)]
+    ADVERT,
+    is_suspect=True,
+    runs=[ServedRun(RunId(1), f"o{HOSTILE}", 1, 0, 0, closing=False, dag_name=f"d{HOSTILE}")],
 )
 
 
@@ -56,7 +58,7 @@ def assert_harmless(text: str, *names: str) -> None:
 def test_plain_pictures_show_names_as_letters() -> None:
     picture = plain_picture([MEMBER])
 
-    assert_harmless(picture, "n", "a", "r", "o")
+    assert_harmless(picture, "n", "a", "r", "o", "d")
     assert f"n{SHOWN} (suspect)  a{SHOWN}" in picture
     assert [len(part.splitlines()) for part in picture.split("\n\n")] == [2, 2]
 
@@ -76,12 +78,15 @@ def test_summary_and_ready_line_show_names_as_letters() -> None:
 
 def test_tables_show_names_as_letters() -> None:
     assert_harmless(drawn(node_table([MEMBER])), "n", "a", "r")
-    assert_harmless(drawn(run_table([MEMBER])), "o", "n")
+    assert_harmless(drawn(run_table([MEMBER])), "o", "n", "d")
 
 
 def test_live_tables_show_names_as_letters() -> None:
     assert_harmless(drawn(live_node_table([MEMBER])), "n", "r")
-    assert_harmless(drawn(live_run_table(list(standings([MEMBER]).items()))), "o", "n")
+    runs = drawn(live_run_table(list(standings([MEMBER]).items())))
+    assert_harmless(runs, "o", "n")
+    # Names of DAGs are cut.
+    assert r"d\x1b]0;title\x07" in runs
 
 
 def test_the_screen_shows_names_as_letters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +95,26 @@ def test_the_screen_shows_names_as_letters(monkeypatch: pytest.MonkeyPatch) -> N
     screen._members = [MEMBER]
 
     assert_harmless(drawn(screen._picture()), "n", "r", "o")
+
+
+def test_progress_of_a_run_is_the_furthest_that_a_node_has_been_told() -> None:
+    runs = [
+        ServedRun(RunId(1), "app", 1, 0, 0, False, "nightly", progress)
+        for progress in (
+            None,
+            RunProgress(RunId(1), "nightly", 9, 2, 3, 1, 2),
+            RunProgress(RunId(1), "nightly", 9, 1, 1, 0),
+        )
+    ]
+    members = [
+        MonitoredNode(replace(ADVERT, name=f"n{number}"), is_suspect=False, runs=[run])
+        for number, run in enumerate(runs)
+    ]
+
+    assert run_rows(members) == [
+        ("0" * 15 + "1", "nightly", "app", "n0, n1, n2", "2/9, 3 retried, 1 failed, 2 skipped", "3", "0", "0")
+    ]
+    assert run_rows(members[:1])[0][4] == "?"
 
 
 def test_json_has_the_names_themselves() -> None:

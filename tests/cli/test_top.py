@@ -41,7 +41,8 @@ def busy(cluster: handoff.LocalCluster, gate: Path) -> Iterator[None]:
             fcntl.flock(shut, fcntl.LOCK_SH)
         return bytes(100_000)
 
-    dag = handoff.new()
+    dag = handoff.DAG("nightly\n\x1b[2J")
+    dag.call(int, id="quick")
     for _ in range(2):
         dag.call(wait_at, str(gate), cost={"cpu": 1})
     with gate.open("wb") as shut:
@@ -58,7 +59,10 @@ def shown(cluster: handoff.LocalCluster) -> list[dict[str, Any]]:
 
 
 def serves_one(node: dict[str, Any]) -> bool:
-    return [run["running"] for run in node["runs"]] == [node["running"]] == [1]
+    """True for a node that runs one function, and that the app has told of its progress."""
+    return [run["running"] for run in node["runs"]] == [node["running"]] == [1] and bool(
+        node["runs"][0]["progress"]
+    )
 
 
 def test_nodes_say_whose_runs_they_serve(cluster: handoff.LocalCluster, tmp_path: Path) -> None:
@@ -72,9 +76,12 @@ def test_nodes_say_whose_runs_they_serve(cluster: handoff.LocalCluster, tmp_path
     assert first == second
     assert (first["running"], first["queued"], first["stored"], first["closing"]) == (1, 0, 0, False)
     assert first["owner"].startswith(f"app-{os.uname().nodename}-{os.getpid()}-")
+    assert first["dag"] == "nightly\n\x1b[2J"
+    assert first["progress"] == {"functions": 3, "done": 1, "retried": 0, "failed": 0, "skipped": 0}
     header, row = piped.split("\n\n")[1].splitlines()
-    assert header.split() == ["run", "of", "nodes", "running", "queued", "stored", "bytes"]
-    assert row.split() == [first["run"], first["owner"], "n1,", "n2", "2", "0", "0"]
+    assert header.split() == ["run", "dag", "of", "nodes", "done", "running", "queued", "stored", "bytes"]
+    dag = r"nightly\n\x1b[2J"
+    assert row.split() == [first["run"], dag, first["owner"], "n1,", "n2", "1/3", "2", "0", "0"]
 
 
 def test_a_node_that_does_not_answer_is_shown_without_its_runs(cluster: handoff.LocalCluster) -> None:
@@ -106,7 +113,8 @@ def test_top_follows_runs_and_nodes(
     start_top(terminal, cluster)
     idle = terminal.wait_for("2 nodes, 0 runs, 0 running, 0 queued; spare cpu 2, memory 2000 of cpu 2")
     with busy(cluster, tmp_path / "gate"):
-        working = terminal.wait_for("1 run, 2 running", "cpu 0/1, memory 1000/1000", "n1, n2")
+        shown = ("cpu 0/1, memory 1000/1000", r"nightly\n\x1b[2J", "1/3", "n1, n2")
+        working = terminal.wait_for("1 run, 2 running", *shown)
     terminal.wait_for("0 runs, 0 running")
     cluster.nodes[1].kill()
     terminal.wait_for("1 node, 0 runs")

@@ -22,7 +22,7 @@ from handoff_actors.wire.codec import (
 )
 from handoff_actors.wire.messages.directions import AnyMessage, FromNode, OnBus, ToNode
 from handoff_actors.wire.messages.jobs import Done
-from handoff_actors.wire.messages.members import Beat
+from handoff_actors.wire.messages.members import Beat, Goodbye
 from handoff_actors.wire.messages.runs import Close, Completed, Failed
 from handoff_actors.wire.messages.values import Chunk, Fetch
 
@@ -181,7 +181,7 @@ def test_number_out_of_bounds_is_refused() -> None:
 
 
 def test_field_of_a_newer_version_is_skipped() -> None:
-    assert decode(b"\x91\x92\x0b\xa3new", TO_NODE) == [Beat()]
+    assert decode(b"\x91\x92\x13\xa3new", TO_NODE) == [Goodbye()]
 
 
 def test_overlong_frame_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from handoff_actors.errors import NodeLost
 from handoff_actors.ids import Resources
 from handoff_actors.transport.endpoint import Link, Network
 from handoff_actors.wire.messages.directions import FromNode, ToNode
-from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, Welcome
+from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, RunProgress, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,15 @@ class _Reachable(NamedTuple):
 class Connections:
     """The connections to all nodes that a session can use."""
 
-    def __init__(self, name: str, listener: ConnectionListener) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: ConnectionListener,
+        progress_of_runs: Callable[[], list[RunProgress]] = list,
+    ) -> None:
+        """Introduce this side by `name`; nodes are told the progress of its runs."""
         self._name = name
+        self._progress_of_runs = progress_of_runs
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         #: The nodes by name. A node in this process is reached over memory, others over sockets.
@@ -168,8 +175,9 @@ class Connections:
             case CloseLink(number):
                 self._links.pop(number).close()
             case RenewLeases(numbers):
+                beat = Beat(self._progress_of_runs())
                 for number in numbers:
-                    self._links[number].send(Beat())
+                    self._links[number].send(beat)
             case ReportUnreachable(name, incarnation, reason):
                 del self._nodes[name]
                 self._listener.member_unreachable(name, incarnation, reason)

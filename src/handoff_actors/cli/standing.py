@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.resources import amounts
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.report.table import count
-from handoff_actors.wire.messages.members import ServedRun
+from handoff_actors.wire.messages.members import RunProgress, ServedRun
 
 Row = tuple[str, ...]
 
@@ -24,14 +24,17 @@ NODE_COLUMNS: Row = (
     "stored bytes",
     "runs",
 )
-RUN_COLUMNS: Row = ("run", "of", "nodes", "running", "queued", "stored bytes")
+RUN_COLUMNS: Row = ("run", "dag", "of", "nodes", "done", "running", "queued", "stored bytes")
 
 
 class RunStanding(Struct):
     """The state of one run, summed over all nodes."""
 
     owner: str
-    nodes: list[str]
+    dag_name: str = ""
+    nodes: list[str] = field(default_factory=list)
+    #: The furthest that some node has been told; None: none has yet.
+    progress: RunProgress | None = None
     running: int = 0
     queued: int = 0
     stored: int = 0
@@ -47,8 +50,10 @@ def run_rows(members: Sequence[MonitoredNode]) -> list[Row]:
     return [
         (
             run,
+            standing.dag_name,
             standing.owner,
             ", ".join(standing.nodes),
+            progress_text(standing.progress),
             str(standing.running),
             str(standing.queued),
             str(standing.stored),
@@ -62,8 +67,10 @@ def standings(members: Sequence[MonitoredNode]) -> dict[str, RunStanding]:
     found: dict[str, RunStanding] = {}
     for member in members:
         for served in member.runs or ():
-            standing = found.setdefault(run_name(served), RunStanding(served.owner, []))
+            standing = found.setdefault(run_name(served), RunStanding(served.owner))
+            standing.dag_name = standing.dag_name or served.dag_name
             standing.nodes.append(member.advert.name)
+            standing.progress = _furthest(standing.progress, served.progress)
             standing.running += served.running
             standing.queued += served.queued
             standing.stored += served.stored
@@ -130,6 +137,16 @@ def run_name(served: ServedRun) -> str:
     return f"{served.run:016x}"
 
 
+def progress_text(progress: RunProgress | None) -> str:
+    """The functions of a run that are done, as "412/1000, 3 retried"; "?" if that is not known yet."""
+    if progress is None:
+        return "?"
+    retried = f", {progress.retried} retried" if progress.retried else ""
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    skipped = f", {progress.skipped} skipped" if progress.skipped else ""
+    return f"{progress.done}/{progress.functions}{retried}{failed}{skipped}"
+
+
 def node_name(member: MonitoredNode) -> str:
     """A node's name, marked if the node is leaving or suspect."""
     leaving = " (leaving)" if member.advert.leaving else ""
@@ -145,12 +162,31 @@ def served_runs(member: MonitoredNode) -> str:
 def _run_fields(served: ServedRun) -> dict[str, object]:
     return {
         "run": run_name(served),
+        "dag": served.dag_name or None,
         "owner": served.owner,
+        "progress": None if served.progress is None else _progress_fields(served.progress),
         "running": served.running,
         "queued": served.queued,
         "stored": served.stored,
         "closing": served.closing,
     }
+
+
+def _progress_fields(progress: RunProgress) -> dict[str, int]:
+    return {
+        "functions": progress.functions,
+        "done": progress.done,
+        "retried": progress.retried,
+        "failed": progress.failed,
+        "skipped": progress.skipped,
+    }
+
+
+def _furthest(one: RunProgress | None, other: RunProgress | None) -> RunProgress | None:
+    """Choose the later of two, as the same client has told them to two nodes."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda progress: (progress.done, progress.failed, progress.retried))
 
 
 def _node_row(member: MonitoredNode) -> Row:

@@ -16,13 +16,14 @@ from handoff_actors.cli.standing import (
     node_name,
     node_rows,
     printable,
+    progress_text,
     run_rows,
     served_runs,
 )
 
 #: Columns of text; the others are numbers.
-_TEXTS = {"name", "address", "capabilities", "spare", "spare of offered", "run", "of", "nodes"}
-_GIVE_WAY = {"spare of offered", "nodes"}
+_TEXTS = {"name", "address", "capabilities", "spare", "spare of offered", "run", "dag", "of", "nodes", "done"}
+_GIVE_WAY = {"spare of offered", "of", "nodes"}
 _SPARED_WIDTH = 24
 
 
@@ -43,10 +44,19 @@ def live_node_table(members: Sequence[MonitoredNode]) -> Table:
 
 
 def live_run_table(runs: Sequence[tuple[str, RunStanding]]) -> Table:
-    """Make a table of the runs' changing state, a line for each run."""
-    columns = ("run", "of", "nodes", "running", "queued", "stored")
+    """Make a table of the runs' changing state, a line for each run; a run without a name has its number."""
+    # A narrow terminal cuts off the last ones.
+    columns = ("dag", "done", "running", "queued", "stored", "nodes", "of")
     rows = [
-        (run, it.owner, ", ".join(it.nodes), str(it.running), str(it.queued), decimal(it.stored))
+        (
+            it.dag_name or run,
+            progress_text(it.progress),
+            str(it.running),
+            str(it.queued),
+            decimal(it.stored),
+            ", ".join(it.nodes),
+            it.owner,
+        )
         for run, it in runs
     ]
     return _filled(Table(box=box.SIMPLE), columns, rows, is_cut=True)
@@ -78,6 +88,7 @@ def _filled(table: Table, columns: Row, rows: Sequence[Row], *, is_cut: bool) ->
             column,
             # Columns that are long anyway give way first.
             min_width=min(_SPARED_WIDTH, widest) if is_cut and column not in _GIVE_WAY else None,
+            max_width=_SPARED_WIDTH if is_cut and column == "dag" else None,
             justify="left" if column in _TEXTS else "right",
             overflow="ellipsis" if is_cut else "fold",
             no_wrap=is_cut,

@@ -97,7 +97,7 @@ class Hub:
         own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
         self._member = Member(own_name, self, self._credentials, self._open_network)
-        self._connections = Connections(own_name, self)
+        self._connections = Connections(own_name, self, self.runs.progress)
         self._values = AppValues(own_name, self)
 
     async def close(self) -> None:

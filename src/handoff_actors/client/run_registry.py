@@ -33,12 +33,16 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, RunId
 from handoff_actors.text import repr_of
-from handoff_actors.wire.messages.members import Advert
+from handoff_actors.wire.messages.members import Advert, RunProgress
 from handoff_actors.wire.messages.runs import Output
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
+
+
+#: Runs of which nodes are told the progress, with each beat.
+MOST_RUNS_TOLD = 100
 
 
 class Cluster(RunHost, Protocol):
@@ -203,6 +207,11 @@ class RunRegistry:
             if runner.plan.dag_id == dag_id
             for entry in runner.explain()
         ]
+
+    def progress(self) -> list[RunProgress]:
+        """Tell how far the runs are, those that go on first, and no more of them than a message should carry."""
+        runners = sorted(self._runs.values(), key=lambda runner: runner.view.remaining == 0)
+        return [runner.view.progress(runner.run) for runner in runners[:MOST_RUNS_TOLD]]
 
     def forget(self, run: RunId) -> None:
         """Drop a run of which no node holds anything any more."""

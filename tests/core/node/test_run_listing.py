@@ -2,8 +2,8 @@ from handoff_actors.core.node.events import PeerConnected, WorkerUp
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.ids import PeerId, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Ref
-from handoff_actors.wire.messages.members import ListRuns, Runs, ServedRun
-from handoff_actors.wire.messages.runs import Close
+from handoff_actors.wire.messages.members import Beat, ListMembers, ListRuns, RunProgress, Runs, ServedRun
+from handoff_actors.wire.messages.runs import Assign, Close
 from tests.core.builders import (
     RUN,
     assign,
@@ -69,9 +69,37 @@ def test_runs_bear_the_names_of_those_who_asked_for_them() -> None:
     assert [(entry.run, entry.owner) for entry in served(node)] == [(RUN, ""), (NEIGHBOURS_RUN, "neighbour")]
 
 
+def test_runs_have_the_names_of_their_dags() -> None:
+    node = started_node()
+    node.handle(said(Assign(RUN, [template()], [job(0)], dag_name="nightly")), 1.0)
+    node.handle(said(assign([job(1)], [])), 1.0)
+
+    assert [(entry.dag_name, entry.progress) for entry in served(node)] == [("nightly", None)]
+
+
+def test_progress_is_what_the_runs_own_client_has_told_last() -> None:
+    first, second, foreign = (RunProgress(RUN, "nightly", 9, done, 1, 0) for done in (1, 2, 9))
+    node = started_node()
+    node.handle(PeerConnected(NEIGHBOUR, name="neighbour"), 1.0)
+    node.handle(said(assign([job(0)])), 1.0)
+
+    node.handle(said(Beat([first])), 1.0)
+    node.handle(said(Beat([RunProgress(NEIGHBOURS_RUN, "unknown", 1, 1, 0, 0), second])), 2.0)
+    node.handle(said(Beat([foreign]), NEIGHBOUR), 3.0)
+
+    assert [(entry.dag_name, entry.progress) for entry in served(node)] == [("nightly", second)]
+
+
 def test_a_run_that_is_being_cleared_away_is_still_there() -> None:
     node = started_node()
     node.handle(said(assign([job(0)])), 1.0)
     node.handle(said(Close(RUN)), 1.0)
 
     assert [entry.closing for entry in served(node)] == [True]
+
+
+def test_messages_to_the_shell_are_none_of_the_machines() -> None:
+    node = started_node()
+
+    assert replies(node.handle(said(ListMembers()), 1.0)) == []
+    assert served(node) == []

@@ -1,9 +1,12 @@
 import pytest
 
+from handoff_actors.core.run.events import SendToNode
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.view import FunctionCounts
 from handoff_actors.graph import Function
-from tests.core.builders import code, completed, done, failed, node_up, run_of, started
+from handoff_actors.wire.messages.members import RunProgress
+from handoff_actors.wire.messages.runs import Assign
+from tests.core.builders import RUN, code, completed, done, failed, node_up, run_of, started
 
 
 def test_view_follows_the_run() -> None:
@@ -54,6 +57,22 @@ def test_functions_that_never_run_are_told_from_those_that_failed() -> None:
 
     assert run.view.counts() == FunctionCounts(total=3, done=1, retried=0, failed=1, skipped=1)
     assert run.view.counts().ended == 3
+
+
+def test_monitors_are_told_the_name_of_the_dag_with_templates_and_the_progress_later() -> None:
+    run = started(Function("x", [], code), Function("y", ["x"], code), max_concurrency=1)
+
+    [first] = [effect.message for effect in run.handle(node_up("a"), 1.0) if isinstance(effect, SendToNode)]
+    [second] = [
+        effect.message
+        for effect in run.handle(completed("a", done(0)), 2.0)
+        if isinstance(effect, SendToNode)
+    ]
+
+    assert isinstance(first, Assign)
+    assert isinstance(second, Assign)
+    assert (first.dag_name, second.dag_name) == ("dag", "")
+    assert run.view.progress(RUN) == RunProgress(RUN, "dag", 2, 1, 0, 0)
 
 
 def test_values_are_described_wherever_they_are() -> None:

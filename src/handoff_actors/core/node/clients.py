@@ -10,6 +10,7 @@ from handoff_actors.core.node.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import Job, OwnModules, Ref, Template, Ticket
+from handoff_actors.wire.messages.members import RunProgress
 from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Assign, Fetched
 
@@ -50,6 +51,9 @@ class ClientRun(Struct):
     """A run that this node serves."""
 
     peer: PeerId
+    #: For monitors.
+    dag_name: str = ""
+    progress: RunProgress | None = None
     templates: dict[int, Template] = field(default_factory=dict)
     #: The function that has begun the run and waits for it; None for a run that an app has begun.
     parent: Ancestor | None = None
@@ -198,15 +202,24 @@ class Clients:
             return None if is_over else {} if future is None else future.templates
         return None if state.is_over or state.peer != peer else state.templates
 
-    def open(self, peer: PeerId, run: RunId, *, is_watched: bool = False) -> ClientRun:
+    def open(self, peer: PeerId, run: RunId, dag_name: str = "", *, is_watched: bool = False) -> ClientRun:
         """Return the peer's run, opened if need be. It must not be over, nor belong to another peer."""
         state = self._runs.get(run)
         if state is None:
             state = self._runs[run] = self._peers[peer].refused.pop(run, ClientRun(peer))
             self._peers[peer].runs.add(run)
+        if dag_name:
+            state.dag_name = dag_name
         if is_watched:
             self.watched.add(run)
         return state
+
+    def note_progress(self, peer: PeerId, told: Iterable[RunProgress]) -> None:
+        """Note how far a peer's runs are, for monitors; other runs are ignored."""
+        for progress in told:
+            state = self._runs.get(progress.run)
+            if state is not None and state.peer == peer:
+                state.dag_name, state.progress = progress.dag_name, progress
 
     def is_displaced(self, run: RunId, peer: PeerId) -> bool:
         """True if the run belongs to an older connection than this one. That connection must then have been lost."""
@@ -242,9 +255,9 @@ class Clients:
         """The name of the peer that a run belongs to."""
         return self._peers[self._runs[run].peer].name
 
-    def all_runs(self) -> list[tuple[RunId, bool]]:
-        """Every run, and whether what it has left is being cleared away."""
-        return [(run, run in self.closing) for run in self._runs]
+    def all_runs(self) -> list[tuple[RunId, ClientRun]]:
+        """Every run, those that are being cleared away included."""
+        return list(self._runs.items())
 
     def lives(self) -> list[tuple[RunId, ClientRun]]:
         """Every run that is open."""

@@ -52,7 +52,7 @@ from handoff_actors.core.resources import ResourceLedger
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.jobs import Job, Ref, Ticket
-from handoff_actors.wire.messages.members import Goodbye, ListRuns, Redeclare, Redeclared
+from handoff_actors.wire.messages.members import Beat, Goodbye, ListRuns, Redeclare, Redeclared
 from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import (
     Assign,
@@ -269,10 +269,13 @@ class NodeMachine:
                 return [Reply(event.peer, Redeclared())]
             case Goodbye():
                 return self._peer_gone(event.peer, now)
+            case Beat(runs):
+                self._clients.note_progress(event.peer, runs)
+                return []
             case ListRuns():
                 return [Reply(event.peer, overview(self._clients, self._scheduler, self._inputs))]
             case _:
-                # Beats have renewed the lease; transfers and introductions are the shell's.
+                # Transfers and introductions are the shell's.
                 return []
 
     def _assign(self, peer: PeerId, message: Assign, now: float) -> list[NodeEffect]:
@@ -283,7 +286,7 @@ class NodeMachine:
         if known is None:
             return []
         check_jobs(message, known)
-        run = self._clients.open(peer, message.run, is_watched=message.is_watched)
+        run = self._clients.open(peer, message.run, message.dag_name, is_watched=message.is_watched)
         if message.parent is not None:
             run.parent = message.parent
             self._scheduler.nested.add(message.run)

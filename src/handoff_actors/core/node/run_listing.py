@@ -25,8 +25,10 @@ def overview(clients: Clients, scheduler: WorkerScheduler, inputs: Inputs) -> Ru
                 running[run],
                 held[run] - running[run] + scheduler.queue.waiting(run) + len(inputs.waiting(run)),
                 inputs.stored(run),
-                closing,
+                run in clients.closing,
+                state.dag_name,
+                state.progress,
             )
-            for run, closing in clients.all_runs()
+            for run, state in clients.all_runs()
         ]
     )

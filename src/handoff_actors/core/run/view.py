@@ -10,7 +10,8 @@ from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, FAILED, Failure, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Attempt, Index
+from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.wire.messages.members import RunProgress
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
@@ -103,6 +104,19 @@ class RunView:
         failed, skipped = len(state.failures), len(state.failed_behind)
         retried = departures["retried"] + departures["worker lost"]
         return FunctionCounts(total, total - state.remaining - failed - skipped, retried, failed, skipped)
+
+    def progress(self, run: RunId) -> RunProgress:
+        """Tell how far this run, of that number, is, for monitors."""
+        counts = self.counts()
+        return RunProgress(
+            run,
+            self._scheduler.dag_name,
+            counts.total,
+            counts.done,
+            counts.retried,
+            counts.failed,
+            counts.skipped,
+        )
 
     def is_done(self, index: Index) -> bool:
         """Tell whether the function has a value, even if that has been lost since and is not needed."""

@@ -10,6 +10,8 @@ PROTOCOL = 8
 Count = Annotated[int, Meta(ge=0)]
 Digest = Annotated[bytes, Meta(max_length=32)]
 Name = Annotated[str, Meta(max_length=255)]
+#: The id of a DAG as text, shortened.
+DagName = Annotated[str, Meta(max_length=64)]
 
 
 class Message(Struct, frozen=True, array_like=True, gc=False):

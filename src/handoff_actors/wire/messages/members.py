@@ -5,7 +5,7 @@ import sys
 from msgspec import field
 
 from handoff_actors.ids import Resources, RunId
-from handoff_actors.wire.messages.base import Count, Message, Name
+from handoff_actors.wire.messages.base import Count, DagName, Message, Name
 
 
 class Advert(Message, frozen=True):
@@ -44,6 +44,22 @@ class Advert(Message, frozen=True):
     most_workers: Count = sys.maxsize
 
 
+class RunProgress(Message, frozen=True):
+    """The progress of a run, as its client sees it."""
+
+    run: RunId
+    dag_name: DagName
+    #: The number of functions, and of those that have ended with a value.
+    functions: Count
+    done: Count
+    #: Attempts that were followed by another.
+    retried: Count
+    #: Functions that have failed for good.
+    failed: Count
+    #: Functions that depend on these, and so never run.
+    skipped: Count = 0
+
+
 class ServedRun(Message, frozen=True):
     """A run, as seen by one node that serves it."""
 
@@ -57,6 +73,10 @@ class ServedRun(Message, frozen=True):
     stored: Count
     #: True: the run is over, and its values here are being removed.
     closing: bool
+    #: "" where the client has not told it yet.
+    dag_name: DagName = ""
+    #: As the client has told it last; None where it has not yet.
+    progress: RunProgress | None = None
 
 
 class Hello(Message, frozen=True, tag=10):
@@ -73,6 +93,9 @@ class Hello(Message, frozen=True, tag=10):
 
 class Beat(Message, frozen=True, tag=11):
     """Renews the sender's lease."""
+
+    #: The progress of the sender's runs, at least of some, for monitors. Runs that the node does not serve are ignored.
+    runs: list[RunProgress] = field(default_factory=list)
 
 
 class ListMembers(Message, frozen=True, tag=17):

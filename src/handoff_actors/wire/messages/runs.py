@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from msgspec import field
 
 from handoff_actors.ids import Attempt, Index, Resources, RunId
-from handoff_actors.wire.messages.base import Count, Message
+from handoff_actors.wire.messages.base import Count, DagName, Message
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Ref, Said, Template, Ticket, Traces
 from handoff_actors.wire.messages.nested import Ancestor
 
@@ -48,6 +48,8 @@ class Assign(Message, frozen=True, tag=12):
     is_watched: bool = False
     #: The function that has begun the run and waits for it; None for a run that an app has begun.
     parent: Ancestor | None = None
+    #: For monitors. Sent along with templates; "" in other messages.
+    dag_name: DagName = ""
 
 
 class Recall(Message, frozen=True, tag=13):

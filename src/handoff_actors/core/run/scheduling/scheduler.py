@@ -6,6 +6,7 @@ dependents may be sent with it, see `core.run.scheduling.fusion`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
 from handoff_actors.core.run.scheduling.data_locality import DataLocality
@@ -21,6 +22,7 @@ from handoff_actors.core.run.scheduling.session_load import Demand, SessionLoad
 from handoff_actors.core.run.state import READY, RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.moving_average import smoothed
+from handoff_actors.text import dag_name_of
 from handoff_actors.wire.messages.jobs import Rank
 from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Assign
@@ -192,9 +194,24 @@ class Scheduler:
         self._note_unplaced(full)
         is_watched = observe is not None
         return [
-            SendToNode(name, Assign(self._run, batch.templates, batch.jobs, is_watched, self._parent))
+            SendToNode(
+                name,
+                Assign(
+                    self._run,
+                    batch.templates,
+                    batch.jobs,
+                    is_watched,
+                    self._parent,
+                    self.dag_name if batch.templates else "",
+                ),
+            )
             for name, batch in batches.items()
         ]
+
+    @cached_property
+    def dag_name(self) -> str:
+        """The name of the DAG, for monitors."""
+        return dag_name_of(self._plan.dag_id)
 
     def _advance(self, lane: ReadyLane, batches: dict[str, AssignBatch]) -> bool:
         """Send, drop or requeue the first function of a lane. False if no node has room for it."""
