@@ -7,7 +7,9 @@ from itertools import zip_longest
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from handoff_actors.cli.completion import ArgumentType, TargetType
 from handoff_actors.cli.records import ON_STDERR, REPORT_SUFFIXES
 from handoff_actors.errors import InvalidKeyError
 from handoff_actors.graph.environment import is_env_vars
@@ -97,6 +99,13 @@ class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
         except InvalidKeyError as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """See click.ParamType."""
+        del ctx, param
+        return [CompletionItem(incomplete, type="file")]
+
 
 ADDRESS = Address()
 AMOUNT = Amount()
@@ -164,5 +173,7 @@ class TargetCommand(click.Command):
 
 def target_arguments(command: Callable[..., None]) -> Callable[..., None]:
     """Add MODULE:DAG and arguments for a function that makes the DAG."""
-    target = click.argument("target", metavar="MODULE:DAG", type=click.Path())
-    return target(click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1)(command))
+    target = click.argument("target", metavar="MODULE:DAG", type=TargetType())
+    return target(
+        click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1, type=ArgumentType())(command)
+    )

@@ -29,6 +29,7 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.report import Report
+from handoff_actors.text import str_of
 from handoff_actors.transport.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _run(
 
 def _shown(plan: Plan, wanted: Collection[str]) -> list[FunctionId]:
     """List the sinks, and the functions asked for, in the order of adding."""
-    unknown = set(wanted) - {"all"} - set(map(str, plan.index_of))
+    unknown = set(wanted) - {"all"} - set(map(str_of, plan.index_of))
     if unknown:
         raise click.BadParameter(
             f"the DAG has no function {min(unknown)!r} with a result", param_hint="--fetch"
@@ -178,7 +179,7 @@ def _shown(plan: Plan, wanted: Collection[str]) -> list[FunctionId]:
     return [
         function_id
         for function_id, index in plan.index_of.items()
-        if index in sinks or "all" in wanted or str(function_id) in wanted
+        if index in sinks or "all" in wanted or str_of(function_id) in wanted
     ]
 
 
