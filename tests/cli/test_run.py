@@ -1,13 +1,15 @@
 import json
 import os
+import shlex
 import signal
+import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.cli.command import handoff, handoff_on_terminal, handoff_started
-from tests.daemons import Daemons
+from tests.daemons import HANDOFF, Daemons, environment
 
 pytestmark = pytest.mark.processes
 
@@ -153,6 +155,7 @@ def test_interrupt_from_the_terminal_ends_the_embedded_node_too(jobs: Path) -> N
         ("jobs:sized", [], "missing a required argument: 'n'. It is sized(n: int, tag='all')"),
         ("jobs:sized", ["--n", "5"], "given as NAME=VALUE"),
         ("jobs:fine", ["--env", "LEVEL"], "one looks like LEVEL=3"),
+        ("jobs:fine", ["--timeout", "nan"], "'nan' is no number of seconds"),
         ("jobs:fine", ["--fetch", "nothing"], "has no function 'nothing'"),
         ("jobs:fine", ["--strategy", "best"], "'locality'"),
     ],
@@ -265,3 +268,29 @@ def test_wrong_use_is_json_too(jobs: Path, arguments: list[str], kind: str) -> N
 
     assert refused.returncode == 2
     assert json.loads(refused.stdout)["error"]["type"] == kind
+
+
+def test_results_are_printed_though_a_record_cannot_be_written(jobs: Path) -> None:
+    done = handoff("run", "jobs:sized", "1", "--json", "--trace", "/dev/full", cwd=jobs)
+
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["results"] == {"total": 0}
+    assert "Error: '/dev/full' can't be written: No space left on device" in done.stderr
+
+
+def test_closed_streams_do_no_harm(jobs: Path) -> None:
+    command = shlex.join([*HANDOFF, "run", "jobs:sized", "1"])
+    outcomes = [
+        subprocess.run(
+            ["bash", "-c", f"{command} {closed}"],
+            cwd=jobs,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+        for closed in ("--json >&-", "-q 2>&-")
+    ]
+
+    assert [(done.returncode, done.stdout) for done in outcomes] == [(0, b""), (0, b"total = 0\n")]

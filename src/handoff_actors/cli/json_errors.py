@@ -25,6 +25,6 @@ def _facts(error: click.ClickException | KeyboardInterrupt) -> dict[str, object]
         facts |= {"function": str_of(cause.function_id), "node": cause.node, "attempts": cause.attempts}
         if cause.__cause__ is not None:
             facts["cause"] = {"type": type(cause.__cause__).__name__, "message": str_of(cause.__cause__)}
-    if isinstance(error, TracedFailure):
+    if isinstance(error, TracedFailure) and error.traceback is not None:
         facts["traceback"] = error.traceback
     return facts

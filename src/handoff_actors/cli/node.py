@@ -19,6 +19,7 @@ from handoff_actors.cli.parameters import (
     ADDRESS,
     AMOUNT,
     NODE_NAME,
+    Seconds,
     credentials_options,
     join_option,
     json_option,
@@ -70,7 +71,7 @@ LEVELS = ("debug", "info", "warning", "error")
 @click.option(
     "--drain",
     "drain_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=DRAIN_S,
     show_default=True,
     metavar="SECONDS",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from itertools import zip_longest
+from math import isfinite
 from typing import Any
 
 import click
@@ -69,6 +70,17 @@ class VariableType(click.ParamType):  # type: ignore[type-arg]  # as above
         if not (equals and is_env_vars({name: text})):
             self.fail(f"{value!r} is not a variable; one looks like LEVEL=3", param, ctx)
         return name, text
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds: neither infinite nor NaN, which is in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType."""
+        seconds: float = super().convert(value, param, ctx)
+        if not isfinite(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
 
 
 class NodeNameType(click.ParamType):  # type: ignore[type-arg]  # as above

@@ -1,13 +1,14 @@
 """Records of a run that `handoff run` writes: a report and a trace."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 from msgspec import Struct
 
-from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.json_values import json_fields, json_keys, to_json
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import str_of
@@ -43,17 +44,18 @@ class Records(Struct, frozen=True):
 
     def write(self, dag_id: FunctionId, report: "Report") -> None:
         """Write all of them. Raises click.ClickException."""
-        with one_line_errors():
-            if self.report == ON_STDERR:
-                click.echo(report.table(), err=True)
-            elif self.report is not None:
-                is_json = self.report.endswith(".json")
-                text = report_json(dag_id, report) if is_json else report.table()
+        if self.report == ON_STDERR:
+            click.echo(report.table(), err=True)
+        elif self.report is not None:
+            is_json = self.report.endswith(".json")
+            text = report_json(dag_id, report) if is_json else report.table()
+            with _writing(self.report):
                 Path(self.report).write_text(f"{text}\n", encoding="utf-8")
-            if self.trace is not None:
-                # Few runs are traced, and a trace needs more than a run does.
-                from handoff_actors.report.trace import write_trace  # noqa: PLC0415
+        if self.trace is not None:
+            # Few runs are traced, and a trace needs more than a run does.
+            from handoff_actors.report.trace import write_trace  # noqa: PLC0415
 
+            with _writing(self.trace):
                 write_trace(report, self.trace)
 
 
@@ -80,6 +82,14 @@ def functions_by_id(reports: "Mapping[FunctionId, FunctionReport]") -> dict[str,
         key: json_fields(entry) | {"function_id": key}
         for key, entry in zip(keys, reports.values(), strict=True)
     }
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(f"{path!r} can't be written: {error.strerror}") from error
 
 
 def _check_writable(path: str, option: str) -> None:

@@ -12,6 +12,7 @@ from handoff_actors.cli.loading import load_dag
 from handoff_actors.cli.outcome import Outcome, remote_traceback
 from handoff_actors.cli.parameters import (
     VARIABLE,
+    Seconds,
     TargetCommand,
     credentials_options,
     join_option,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--max-concurrency", type=click.IntRange(min=1), help="Most functions in flight at a time.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="Time limit of the whole run.",
 )

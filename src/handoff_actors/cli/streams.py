@@ -21,8 +21,9 @@ def reserve_stdout() -> None:
     Stdout is not given back: what a user's module prints at the end of the process must not follow a JSON document.
     """
     if _Reserved.stream is None:
-        sys.stdout.flush()
-        _Reserved.stream = os.fdopen(os.dup(_STDOUT), "w", encoding=sys.stdout.encoding, errors="replace")
+        _flush()
+        encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+        _Reserved.stream = os.fdopen(os.dup(_STDOUT), "w", encoding=encoding, errors="replace")
         os.dup2(_STDERR, _STDOUT)
 
 
@@ -35,7 +36,7 @@ def result_stream() -> TextIO:
 def silence() -> Iterator[None]:
     """Within the context, drop what this process and its workers print. Results and errors can be printed afterwards."""
     reserve_stdout()
-    sys.stderr.flush()
+    _flush()
     kept = os.dup(_STDERR)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _STDOUT)
@@ -44,7 +45,13 @@ def silence() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os.dup2(kept, _STDERR)
         os.close(kept)
+
+
+def _flush() -> None:
+    # Where a descriptor is closed when Python starts, there is no stream.
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -12,7 +12,7 @@ import uvloop
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
 from handoff_actors.cli.failures import one_line_errors
 from handoff_actors.cli.json_values import to_json
-from handoff_actors.cli.parameters import credentials_options, join_option, json_option
+from handoff_actors.cli.parameters import Seconds, credentials_options, join_option, json_option
 from handoff_actors.cli.standing import fields, plain_picture, summary
 from handoff_actors.transport.credentials import Credentials
 
@@ -23,7 +23,7 @@ from handoff_actors.transport.credentials import Credentials
 @click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
