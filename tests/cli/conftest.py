@@ -66,6 +66,14 @@ def broken():
     fail("home")
 
 
+def partly():
+    dag = handoff.DAG("partly")
+    failed = dag.call(fail, 1, id="failed", max_retries=0)
+    dag.call(total, failed, id="skipped")
+    dag.call(point, 2, id="fine")
+    return dag
+
+
 def nothing_returned():
     fine()
 

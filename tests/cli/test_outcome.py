@@ -4,9 +4,9 @@ from typing import Any
 import click
 import pytest
 
-from handoff_actors.cli.failures import TracedFailure, one_line_errors
+from handoff_actors.cli.failures import TracedFailure, one_line_errors, remote_traceback
 from handoff_actors.cli.json_errors import error_json
-from handoff_actors.cli.outcome import Outcome, remote_traceback
+from handoff_actors.cli.outcome import Outcome
 from handoff_actors.cli.progress import print_failures
 from handoff_actors.errors import FunctionFailed, RemoteTraceback
 from handoff_actors.events import Retried

@@ -28,13 +28,13 @@ def test_files_that_cannot_be_written_are_refused_before_the_run(
     Path("shut").mkdir(mode=0o500)
 
     with pytest.raises(click.BadParameter) as raised:
-        records.check()
+        records.checked()
 
     assert complaint in raised.value.message
 
 
 def test_files_that_can_be_written_are_left_alone(tmp_path: Path) -> None:
-    Records("-", str(tmp_path / "trace")).check()
-    Records(str(tmp_path / "r.json"), None).check()
+    Records("-", str(tmp_path / "trace")).checked()
+    Records(str(tmp_path / "r.json"), None).checked()
 
     assert list(tmp_path.iterdir()) == []

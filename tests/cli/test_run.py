@@ -294,3 +294,29 @@ def test_closed_streams_do_no_harm(jobs: Path) -> None:
     ]
 
     assert [(done.returncode, done.stdout) for done in outcomes] == [(0, b""), (0, b"total = 0\n")]
+
+
+def test_a_run_that_continues_shows_what_failed_and_what_did_not(jobs: Path) -> None:
+    command = ("run", "jobs:partly", "--on-failure", "continue", "--quiet")
+    shown = handoff(*command, cwd=jobs)
+    document = json.loads(handoff(*command, "--json", cwd=jobs).stdout)
+
+    assert (shown.returncode, shown.stdout) == (1, "fine = Point(x=2)\n")
+    assert "LookupError: nothing at 1\n" in shown.stderr
+    assert shown.stderr.endswith("Error: 1 function(s) did not run, since they depend on failed ones\n")
+    assert document["results"] == {"fine": {"x": 2}}
+    assert document["failures"]["failed"]["cause"] == {"type": "LookupError", "message": "nothing at 1"}
+    assert document["failures"]["skipped"]["failed"] == "failed"
+    assert document["functions"]["skipped"]["outcome"] == "skipped"
+
+
+def test_records_of_a_run_that_failed_are_written(jobs: Path) -> None:
+    failed = handoff("run", "jobs:failing", "--report", "r.json", "--trace", "t.json", cwd=jobs)
+
+    report = json.loads((jobs / "r.json").read_text())
+    assert failed.returncode == 1
+    assert {key: entry["outcome"] for key, entry in report["functions"].items()} == {
+        "point": "done",
+        "fail": "failed",
+    }
+    assert json.loads((jobs / "t.json").read_text())["traceEvents"]

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from handoff_actors.errors import HandoffError, reason_of
+from handoff_actors.errors import HandoffError, RemoteTraceback, reason_of
 from handoff_actors.escaping import escape_text
 
 
@@ -23,6 +23,16 @@ class TracedFailure(click.ClickException):
         super().show(file)
         if self.traceback is not None:
             click.echo(escape_text(self.traceback.rstrip()), file=file, err=file is None)
+
+
+def remote_traceback(error: BaseException) -> str | None:
+    """The traceback on a node, if the error was raised there."""
+    cause = error.__cause__
+    while cause is not None:
+        if isinstance(cause, RemoteTraceback):
+            return cause.text
+        cause = cause.__cause__
+    return None
 
 
 @contextmanager

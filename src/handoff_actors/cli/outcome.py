@@ -2,19 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from reprlib import Repr
-from typing import Any
+from typing import Any, Final
 
+import click
+
+from handoff_actors.cli.failures import TracedFailure, remote_traceback
+from handoff_actors.cli.json_errors import error_fields
 from handoff_actors.cli.json_values import json_keys, to_json
 from handoff_actors.cli.records import functions_by_id
 from handoff_actors.client.run import Run
-from handoff_actors.errors import RemoteTraceback
+from handoff_actors.errors import DependencyFailed, HandoffError
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.function_report import FunctionReport
 from handoff_actors.text import str_of
 
+#: Errors of functions that are shown.
+MOST_SHOWN: Final = 10
 #: Keeps a large result from filling the screen.
 _short = Repr()
 _short.maxlist = _short.maxtuple = _short.maxset = _short.maxfrozenset = _short.maxdict = 100
@@ -28,11 +34,16 @@ class Outcome:
     dag_id: FunctionId
     results: Mapping[FunctionId, Any]
     functions: Mapping[FunctionId, FunctionReport]
+    #: Errors of functions without a result.
+    failures: Mapping[FunctionId, HandoffError] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run, shown: Iterable[FunctionId]) -> "Outcome":
         """Take the results to show, and the report, from a run."""
-        return cls(run.dag_id, {function_id: run.results[function_id] for function_id in shown}, run.report)
+        results = {
+            function_id: run.results[function_id] for function_id in shown if function_id in run.results
+        }
+        return cls(run.dag_id, results, run.report, run.failures)
 
     def lines(self) -> str:
         """The results, one a line."""
@@ -41,6 +52,19 @@ class Outcome:
             f"{escape_name(str(function_id))} = {escape_text(_short.repr(value))}"
             for function_id, value in self.results.items()
         )
+
+    def show_failures(self) -> None:
+        """Print the errors of functions on stderr. Those that depend on failed ones are only counted."""
+        own = [error for error in self.failures.values() if not isinstance(error, DependencyFailed)]
+        for error in own[:MOST_SHOWN]:
+            TracedFailure(str(error), remote_traceback(error)).show()
+        more, skipped = len(own) - MOST_SHOWN, len(self.failures) - len(own)
+        if more > 0:
+            click.echo(f"Error: {more} more function(s) failed", err=True)
+        if skipped:
+            click.echo(
+                f"Error: {skipped} function(s) did not run, since they depend on failed ones", err=True
+            )
 
     def summary(self) -> str:
         """Time of the run, and number of functions by node."""
@@ -59,17 +83,11 @@ class Outcome:
             {
                 "dag": str_of(self.dag_id),
                 "results": dict(zip(keys, self.results.values(), strict=True)),
+                "failures": {
+                    key: error_fields(error, remote_traceback(error))
+                    for key, error in zip(json_keys(self.failures), self.failures.values(), strict=True)
+                },
                 "functions": functions_by_id(self.functions),
             },
             indent=2,
         )
-
-
-def remote_traceback(error: BaseException) -> str | None:
-    """The traceback on a node, if the error was raised there."""
-    cause = error.__cause__
-    while cause is not None:
-        if isinstance(cause, RemoteTraceback):
-            return cause.text
-        cause = cause.__cause__
-    return None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 from msgspec import Struct
@@ -26,13 +26,13 @@ REPORT_SUFFIXES: Final = (".txt", ".json")
 
 
 class Records(Struct, frozen=True):
-    """The records to write. Use `check` before the run, which may be long."""
+    """The records to write. Use `checked` before the run, which may be long."""
 
     report: str | None
     trace: str | None
 
-    def check(self) -> None:
-        """Raise click.BadParameter for a file that can't be written, or whose name does not say what to write."""
+    def checked(self) -> Self:
+        """Return this. Raises click.BadParameter for a file that can't be written, or whose name does not say what to write."""
         if self.report not in {None, ON_STDERR}:
             if not str(self.report).endswith(REPORT_SUFFIXES):
                 raise click.BadParameter(
@@ -41,6 +41,7 @@ class Records(Struct, frozen=True):
             _check_writable(str(self.report), "--report")
         if self.trace is not None:
             _check_writable(self.trace, "--trace")
+        return self
 
     def write(self, dag_id: FunctionId, report: "Report") -> None:
         """Write all of them. Raises click.ClickException."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 import uvloop
 
-from handoff_actors.cli.failures import TracedFailure
+from handoff_actors.cli.failures import TracedFailure, remote_traceback
 from handoff_actors.cli.loading import load_dag
-from handoff_actors.cli.outcome import Outcome, remote_traceback
+from handoff_actors.cli.outcome import Outcome
 from handoff_actors.cli.parameters import (
     VARIABLE,
     Seconds,
@@ -24,6 +24,7 @@ from handoff_actors.cli.records import ON_STDERR, Records
 from handoff_actors.cli.streams import reserve_stdout, result_stream, silence
 from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.client.session import Session
+from handoff_actors.core.run.options import OnFailure
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
     type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="Time limit of the whole run.",
+)
+@click.option(
+    "--on-failure",
+    type=click.Choice(get_args(OnFailure)),
+    default="stop",
+    show_default=True,
+    help="When a function fails for good, stop the run, or continue with all that does not depend on it.",
 )
 @click.option("--strategy", type=click.Choice(list(POLICIES)), default="most_spare", show_default=True)
 @click.option(
@@ -102,6 +110,7 @@ def run(
     max_retries: int,
     max_concurrency: int | None,
     timeout: float | None,
+    on_failure: OnFailure,
     strategy: str,
     wanted: tuple[str, ...],
     journal: str | None,
@@ -120,18 +129,18 @@ def run(
     fails, 130 if Ctrl-C has cancelled it.
     """
     options: ExecuteOptions = {
-        "allocation_strategy": strategy,
         "max_retries": max_retries,
         "max_concurrency": max_concurrency,
         "timeout": timeout,
+        "on_failure": on_failure,
         "journal": journal,
         "env_vars": dict(variables),
         "working_dir": working_dir,
+        "allocation_strategy": strategy,
         "on_event": None if quiet else print_failures,
         "progress": not quiet,
     }
-    records = Records(report, trace)
-    records.check()
+    records = Records(report, trace).checked()
     if as_json:
         reserve_stdout()
     with _recorded_failures(records), silence() if quiet else nullcontext():
@@ -139,13 +148,13 @@ def run(
         outcome, functions = _run(dag, seeds, credentials, wanted, options)
     is_written = _are_written(records, outcome.dag_id, functions)
     _print(outcome, as_json=as_json, is_quiet=quiet)
-    if not is_written:
-        click.get_current_context().exit(1)
+    click.get_current_context().exit(0 if is_written and not outcome.failures else 1)
 
 
 def _print(outcome: Outcome, *, as_json: bool, is_quiet: bool) -> None:
     if not is_quiet:
         click.echo(outcome.summary(), err=True)
+    outcome.show_failures()
     if as_json or outcome.results:
         click.echo(outcome.json() if as_json else outcome.lines(), file=result_stream())
 
