@@ -46,7 +46,7 @@ def test_a_target_is_a_dag_or_a_function_that_makes_one(target: str, arguments: 
         ("jobs:NOT_A_DAG", [], "jobs:NOT_A_DAG is not a DAG, nor a function that returns one, but int 3"),
         ("jobs:nothing_returned", [], "is not a DAG, nor does it return one, but None"),
         ("jobs:DAG_OBJECT", ["5"], "it takes no arguments, such as '5'"),
-        ("jobs:sized", [], "missing a required argument: 'n'. It is sized(n: int, tag='all')"),
+        ("jobs:sized", [], "missing a required argument: 'n'. The signature is sized(n: int, tag='all')"),
         ("jobs:sized", ["five"], "n='five' is no int"),
     ],
 )

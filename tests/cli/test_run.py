@@ -152,7 +152,7 @@ def test_interrupt_from_the_terminal_ends_the_embedded_node_too(jobs: Path) -> N
 @pytest.mark.parametrize(
     ("target", "options", "complaint"),
     [
-        ("jobs:sized", [], "missing a required argument: 'n'. It is sized(n: int, tag='all')"),
+        ("jobs:sized", [], "missing a required argument: 'n'. The signature is sized(n: int, tag='all')"),
         ("jobs:sized", ["--n", "5"], "given as NAME=VALUE"),
         ("jobs:fine", ["--env", "LEVEL"], "one looks like LEVEL=3"),
         ("jobs:fine", ["--timeout", "nan"], "'nan' is no number of seconds"),

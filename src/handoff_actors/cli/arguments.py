@@ -44,7 +44,7 @@ def bind(name: str, function: Callable[..., object], words: Sequence[str]) -> Bo
         shown = f"{name.rpartition(':')[2]}{signature.replace(return_annotation=signature.empty)}"
         shown = escape_name(shortened(shown, _MOST_OF_SIGNATURE))
         raise click.UsageError(
-            f"{name}: {error}. It is {shown}; arguments follow it, each as VALUE or NAME=VALUE"
+            f"{name}: {error}. The signature is {shown}; arguments follow it, each as VALUE or NAME=VALUE"
             + _example(name, signature)
         ) from None
     return BoundArguments(bound.args, bound.kwargs)
