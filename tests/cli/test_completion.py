@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from handoff_actors.cli import main
+from handoff_actors.cli.group import main
 from tests.cli.command import handoff
 from tests.daemons import HANDOFF, environment
 

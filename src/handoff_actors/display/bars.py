@@ -82,7 +82,7 @@ class Bars:
 def _row(view: ProgressView) -> RenderableType:
     functions = view.latest.functions
     row = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=max(1, functions.total), completed=functions.done, width=_WIDTH)
+    bar = ProgressBar(total=max(1, functions.total), completed=functions.ended, width=_WIDTH)
     row.add_row(Text(view.name), bar, Text(f"{view.counts()}, {view.speed()}"))
     doings = Text(f"  {view.doings(_NODES)}", style="dim", no_wrap=True, overflow="ellipsis")
     return Group(row, doings)

@@ -67,7 +67,7 @@ class Notebook:
         from IPython.display import display  # noqa: PLC0415
 
         functions = view.latest.functions
-        bar = f'<progress value="{functions.done}" max="{max(1, functions.total)}"></progress>'
+        bar = f'<progress value="{functions.ended}" max="{max(1, functions.total)}"></progress>'
         data = {"text/plain": text, "text/html": f"<div>{bar} {html.escape(text)}</div>"}
         if view not in self._shown:
             self._shown[view] = view.context.run(display, data, raw=True, display_id=True)
