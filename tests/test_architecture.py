@@ -36,6 +36,7 @@ MAY_CATCH_EVERYTHING = {
     "wire/exceptions.py",
     "wire/payload.py",
     "wire/pickling.py",
+    "wire/time_limit.py",
     "wire/code/sent_modules.py",
     "workers/child/evaluation.py",
     "workers/child/loading.py",

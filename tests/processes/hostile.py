@@ -91,6 +91,28 @@ class HostileError(Exception):
         return HostileError, (self.value,)
 
 
+class LoopsInApp(Exception):
+    """An exception that loads in workers, and for ever in the app."""
+
+    def __init__(self, app: int) -> None:
+        super().__init__("loops in the app")
+        self.app = app
+
+    def __reduce__(self) -> Any:
+        return _loop_in, (self.app,)
+
+
+def _loop_in(app: int) -> LoopsInApp:
+    while os.getpid() == app:
+        pass
+    return LoopsInApp(app)
+
+
+def raise_looping(app: int) -> NoReturn:
+    """Raise an exception that loops when the app loads it."""
+    raise LoopsInApp(app)
+
+
 def same(*values: Any, **_: Any) -> Any:
     """Return the first argument."""
     return values[0] if values else None

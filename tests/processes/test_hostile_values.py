@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, event, example, given, settings, strategies 
 
 import handoff_actors as handoff
 from handoff_actors.text import repr_of
-from handoff_actors.wire import payload
+from handoff_actors.wire import payload, time_limit
 from tests.processes import hostile
 from tests.processes.app import descendants
 
@@ -222,6 +222,27 @@ def test_huge_exception_is_a_short_error(kind: str, session: handoff.Session, lo
     assert "characters left out" in str(error)
     assert len(str(error)) < 50_000
     assert isinstance(error.__cause__, handoff.RemoteError)
+
+
+def test_exception_that_loops_in_the_app_holds_up_nothing(
+    session: handoff.Session, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> Any:
+        async with asyncio.TaskGroup() as group:
+            failing = group.create_task(
+                outcome(session, lambda dag: dag.call(hostile.raise_looping, os.getpid(), id="f"))
+            )
+            while not failing.done():
+                await assert_an_ordinary_run_works(session)
+        return failing.result()
+
+    monkeypatch.setattr(time_limit, "LIMIT_S", 0.3)
+    error = loop.run(check())
+
+    assert isinstance(error, handoff.FunctionFailed)
+    assert isinstance(error.__cause__, handoff.RemoteError)
+    assert error.__cause__.message == "loops in the app"
+    assert isinstance(error.__cause__.__cause__, handoff.RemoteTraceback)
 
 
 def test_code_that_captures_too_much_names_its_function(

@@ -165,6 +165,9 @@ class Unpicklable(Exception):
     def __init__(self, left: int, right: int) -> None:
         super().__init__(f"{left} and {right}")
 
+    def __reduce__(self) -> Any:
+        raise TypeError("not this one")
+
 
 def raise_unpicklable() -> None:
     raise Unpicklable(1, 2)

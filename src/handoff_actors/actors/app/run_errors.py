@@ -1,12 +1,14 @@
 """The errors of a run and of its functions, with the users' own exceptions as their causes."""
 
+import asyncio
+from collections.abc import Callable
 from copy import copy
 
 from handoff_actors.core.run.events import RunEnded
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import DependencyFailed, HandoffError, SerializationError, UnguardedStart
 from handoff_actors.ids import Index
-from handoff_actors.wire.exceptions import decode_exception
+from handoff_actors.wire.exceptions import decode_exception, loads_at_once
 
 
 class RunErrors:
@@ -16,6 +18,8 @@ class RunErrors:
         self._view = view
         self._of: dict[Index, HandoffError] = {}
         self._raised: HandoffError | None = None
+        #: An encoded exception that was loaded in a thread, and what it is.
+        self._loaded: tuple[bytes, BaseException] | None = None
 
     def of(self, index: Index) -> HandoffError:
         """Return the error of a function that has failed, or depends on one that has."""
@@ -23,6 +27,25 @@ class RunErrors:
         if error is None:
             error = self._of[index] = self._make(index)
         return error
+
+    def load_beside(self, cause: bytes, then: Callable[[], None]) -> bool:
+        """Load an exception in a thread, if that may take long, and call `then` on the loop; False if it need not be."""
+        # Others not, as the main thread may be importing the module of the exception's class.
+        if not cause or loads_at_once(cause):
+            return False
+        try:
+            loading = asyncio.get_running_loop().run_in_executor(None, decode_exception, cause)
+        except RuntimeError:
+            # The loop is about to end, and has no threads any more.
+            return False
+
+        def loaded(future: asyncio.Future[BaseException]) -> None:
+            if not future.cancelled() and future.exception() is None:
+                self._loaded = (cause, future.result())
+            then()
+
+        loading.add_done_callback(loaded)
+        return True
 
     def raised_for(self, end: RunEnded) -> HandoffError | None:
         """Make the error that the run's caller gets; None if the run has ended well, or was cancelled.
@@ -33,7 +56,7 @@ class RunErrors:
             return None
         failures = self._view.failures.items()
         index = next((index for index, failure in failures if failure.error is end.error), None)
-        error = _with_cause(end.error, end.cause) if index is None else self.of(index)
+        error = self._with_cause(end.error, end.cause) if index is None else self.of(index)
         self._raised = copy(error)
         self._raised.__cause__ = error.__cause__
         return self._raised
@@ -47,7 +70,7 @@ class RunErrors:
     def _make(self, index: Index) -> HandoffError:
         own = self._view.failures.get(index)
         if own is not None:
-            return _with_cause(own.error, own.cause)
+            return self._with_cause(own.error, own.cause)
         ids, failed = self._view.plan.ids, self._view.failed_behind[index]
         cause = self.of(failed)
         first_line, _, _ = str(cause).partition("\n")
@@ -55,14 +78,14 @@ class RunErrors:
         error.__cause__ = cause
         return error
 
-
-def _with_cause(error: HandoffError, encoded: bytes) -> HandoffError:
-    """Give the error with its cause; where that is one of ours that says more, it says where it happened instead."""
-    if not encoded:
+    def _with_cause(self, error: HandoffError, encoded: bytes) -> HandoffError:
+        """Give the error with its cause; where that is one of ours that says more, it says where it happened instead."""
+        if not encoded:
+            return error
+        known = self._loaded
+        cause = known[1] if known is not None and known[0] == encoded else decode_exception(encoded)
+        if isinstance(cause, UnguardedStart) and isinstance(error, SerializationError):
+            cause.args, cause.function_id = error.args, error.function_id
+            return cause
+        error.__cause__ = cause
         return error
-    cause = decode_exception(encoded)
-    if isinstance(cause, UnguardedStart) and isinstance(error, SerializationError):
-        cause.args, cause.function_id = error.args, error.function_id
-        return cause
-    error.__cause__ = cause
-    return error

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from handoff_actors.actors.app.blame import PlanPart
@@ -408,6 +409,10 @@ class RunnerActor:
         self._give_up[index] = self._host.fetch(self.run, index, nbytes, holders, done)
 
     def _finish(self, end: RunEnded) -> None:
+        if not self.errors.load_beside(end.cause, partial(self._finish_now, end)):
+            self._finish_now(end)
+
+    def _finish_now(self, end: RunEnded) -> None:
         if not self._finished.done():
             if self._refusal is not None and end.error is None and not end.cancelled:
                 end = RunEnded(self._refusal)

@@ -49,6 +49,7 @@ from handoff_actors.wire.code.naming import (
     name_of_definition,
 )
 from handoff_actors.wire.code.unchanged import fingerprint_of
+from handoff_actors.wire.exception_parts import pickles_itself, reduce_exception
 
 PROTOCOL: Final = 5
 #: Attributes of a module that its functions may need besides their globals. Not its file, which is not where they arrive.
@@ -288,7 +289,15 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             reduced = managers.reduce_object(obj)
             if reduced is not NotImplemented:
                 return reduced
+        if issubclass(kind, BaseException):
+            return self._reduce_exception(obj)
         return self._reduce_global(obj) if kind is object or self._shared is not None else NotImplemented
+
+    def _reduce_exception(self, error: BaseException) -> Any:
+        named = NotImplemented if self._shared is None else self._reduce_global(error)
+        if named is not NotImplemented or pickles_itself(type(error)):
+            return named
+        return reduce_exception(error)
 
     def _reduce_global(self, obj: object) -> Any:
         """Name an object that is a global with a state, or take note of it."""
