@@ -1,6 +1,9 @@
 """Large parts of a value are not copied on their way into its pickle, and memoryviews have a way at all."""
 
+import ctypes
 import functools
+import re
+import sys
 from typing import Any
 
 import cloudpickle
@@ -68,6 +71,70 @@ def test_memoryview_comes_back_equal_and_read_only(view: memoryview) -> None:
 
     assert (arrived.tolist(), arrived.format, arrived.shape) == (view.tolist(), view.format, view.shape)
     assert arrived.readonly
+
+
+#: By name: the format that a view of it has, and its shape.
+_ARRAYS = {
+    "empty": np.zeros(0),
+    "no rows": np.zeros((0, 3)),
+    "no columns": np.zeros((3, 0)),
+    "no dimension": np.array(5.0),
+    "big-endian": np.arange(5, dtype=">f8"),
+    "records": np.ones(3, [("a", "i4"), ("b", "f4", (2, 2)), ("c", [("d", "U3")])]),
+    "aligned records": np.ones(3, np.dtype([("a", "i1"), ("b", "f8")], align=True)),
+    "half": np.ones(3, "f2"),
+    "long double": np.ones((2, 3), "longdouble"),
+    "complex": np.ones(3, "c8"),
+    "bool": np.ones(3, bool),
+    "text": np.array(["abc", "d"]),
+    "bytes": np.array([b"abc", b"d"]),
+    "every other, big-endian": np.arange(12, dtype=">i2").reshape(3, 4)[::2, ::-2],
+    "in the order of Fortran": np.asfortranarray(np.ones((2, 3), "f2")),
+}
+
+
+@pytest.mark.parametrize("kind", _ARRAYS)
+def test_memoryview_of_any_array_comes_back_with_its_format(kind: str) -> None:
+    array: Any = _ARRAYS[kind]
+    view = memoryview(array)
+
+    arrived = decode(encode(view).to_bytes())
+
+    assert (arrived.tobytes(), arrived.format, arrived.shape) == (view.tobytes(), view.format, view.shape)
+    assert np.array_equal(np.asarray(arrived), array)
+    assert arrived.readonly
+
+
+class _Record(ctypes.Structure):
+    _fields_ = (("number", ctypes.c_int), ("pointer", ctypes.c_void_p))
+
+
+@pytest.mark.parametrize(
+    ("view", "reason"),
+    [
+        (memoryview(np.array([None, 1])), "Python objects has only their addresses: pass a list of them"),  # type: ignore[arg-type]
+        (
+            memoryview((_Record * 2)()),
+            "format 'T{<i:number:<P:pointer:}' can't be made elsewhere: pass the object",
+        ),
+    ],
+    ids=["objects", "pointers"],
+)
+def test_memoryview_that_cannot_be_made_elsewhere_says_what_to_pass(view: memoryview, reason: str) -> None:
+    with pytest.raises(SerializationError, match=rf"value\[0\] of type memoryview .*{re.escape(reason)}"):
+        encode([view])
+
+
+def test_memoryview_of_a_rare_format_needs_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = memoryview(np.ones(3, "f2"))  # type: ignore[arg-type]
+    encoded = encode(view).to_bytes()
+    monkeypatch.setitem(sys.modules, "numpy", None)
+
+    with pytest.raises(SerializationError, match=r"format 'e' and shape \(3,\) can't be sent without numpy"):
+        encode(view)
+    with pytest.raises(SerializationError, match="numpy"):
+        decode(encoded)
+    assert decode(encode(memoryview(bytes(4)).cast("h")[:0]).to_bytes()).format == "h"
 
 
 def test_memoryview_is_neither_copied_on_its_way_out_nor_in() -> None:

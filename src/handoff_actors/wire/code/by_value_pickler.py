@@ -30,6 +30,7 @@ from handoff_actors.wire.code.functools_objects import (
     reduce_single_dispatch,
 )
 from handoff_actors.wire.code.inspection import names_in, names_in_annotations
+from handoff_actors.wire.code.memoryviews import reduce_memoryview
 from handoff_actors.wire.code.namespaces import (
     MAIN,
     GlobalName,
@@ -209,17 +210,6 @@ def code_of_python(python: str, filename: str, *parts: Any) -> CodeType:
             "have that code in a module which both import, or run all that use it on one version"
         )
     return CodeType(*parts).replace(co_filename=filename)
-
-
-def reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
-    """Reduce a view to its bytes."""
-    flat = view if view.c_contiguous else memoryview(view.tobytes())
-    return _memoryview, (pickle.PickleBuffer(flat), view.format, view.shape)
-
-
-def _memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
-    flat = memoryview(buffer).cast("B")
-    return flat if (form, len(shape)) == ("B", 1) else flat.cast(form, shape)  # type: ignore[call-overload]
 
 
 # --- Picklers ---------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from cloudpickle.cloudpickle import _decompose_typevar, _make_typevar
 from handoff_actors.errors import SerializationError
 from handoff_actors.interpreter import PYTHON
 from handoff_actors.text import str_of, type_name_of
-from handoff_actors.wire.code.by_value_pickler import PROTOCOL, Piece, reduce_code, reduce_memoryview
+from handoff_actors.wire.code.by_value_pickler import PROTOCOL, Piece, reduce_code
 from handoff_actors.wire.code.classes import reduce_class
 from handoff_actors.wire.code.fresh_objects import FRESH_REDUCERS
 from handoff_actors.wire.code.functools_objects import (
@@ -38,6 +38,7 @@ from handoff_actors.wire.code.functools_objects import (
     reduce_single_dispatch,
 )
 from handoff_actors.wire.code.inspection import codes_of, names_in
+from handoff_actors.wire.code.memoryviews import reduce_memoryview
 from handoff_actors.wire.code.sent_modules import (
     Content,
     NameEntry,
