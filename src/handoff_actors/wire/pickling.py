@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import cloudpickle
 
+from handoff_actors.wire import arrow
 from handoff_actors.wire.code import managers
 from handoff_actors.wire.code.by_value_pickler import (
     PROTOCOL,
@@ -46,6 +47,8 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
     Neither may be used once the value has changed. Raises the errors of cloudpickle, or of the value itself.
     """
     buffers: list[pickle.PickleBuffer] = []
+    if arrow.may_have_slices():
+        arrow.teach_pickle()
     try:
         pieces = _plain(value, buffers, reducers)
     except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes, and cloudpickle may know better
@@ -61,6 +64,8 @@ def pickled_without(value: Any, position_of: PositionOf) -> tuple[list[Piece], l
 
     `position_of` is asked for every object in the value, and for every buffer, as a `PickleBuffer`.
     """
+    if arrow.may_have_slices():
+        arrow.teach_pickle()
     buffers: list[pickle.PickleBuffer] = []
     return _by_value(partial(_PartPickler, position_of), value, buffers, None), buffers
 
