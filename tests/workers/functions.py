@@ -2,6 +2,8 @@
 
 import asyncio
 import ctypes
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -171,3 +173,26 @@ class Unpicklable(Exception):
 
 def raise_unpicklable() -> None:
     raise Unpicklable(1, 2)
+
+
+def add_in_place(array: Any) -> None:
+    array += 1
+
+
+def sort_in_place_and_wrap(array: Any) -> None:
+    try:
+        array.sort()
+    except ValueError as error:
+        raise RuntimeError("a step failed") from error
+
+
+def set_first(view: memoryview) -> None:
+    view[0] = 1
+
+
+def read_into(view: memoryview) -> None:
+    io.BytesIO(b"12345678").readinto(view)
+
+
+def raise_read_only_file_system() -> None:
+    raise OSError(errno.EROFS, "Read-only file system")

@@ -5,12 +5,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
 from handoff_actors.ids import WorkerId
 from handoff_actors.wire.messages.jobs import Job, Template, TemplateEnvironment, Text
+from handoff_actors.wire.payload import encode
 from tests.workers import functions
 from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
 
@@ -60,6 +62,38 @@ async def test_results_come_first_then_extra_args_then_kwargs(harness: PoolHarne
     result = await harness.call_with(SYNC, everything, [b"\x80\x05K\x01."], (2, 3), {"key": 4})
 
     assert result == ((1, 2, 3), {"key": 4})
+
+
+@pytest.mark.parametrize("worker", [SYNC, ASYNC])
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        (functions.add_in_place, np.ones(3)),
+        (functions.sort_in_place_and_wrap, np.ones(100_000)),
+        (functions.set_first, memoryview(b"bytes")),
+        (functions.read_into, memoryview(b"bytes")),
+        (lambda array: array.setflags(write=True), np.ones(3)),
+    ],
+    ids=["output", "cause", "memoryview", "function of C", "flag"],
+)
+async def test_error_about_a_read_only_argument_says_how_to_get_a_copy(
+    harness: PoolHarness, worker: Any, change: Any, value: Any
+) -> None:
+    encoded = encode(value).to_bytes()
+
+    with pytest.raises((ValueError, TypeError, RuntimeError)) as caught:
+        await harness.call_with(worker, change, [encoded], (), {})
+
+    cause = caught.value.__cause__
+    assert cause is not None
+    noted = caught.value if isinstance(cause, RemoteTraceback) else cause
+    assert "copy it first: x = x.copy()" in noted.__notes__[0]
+
+
+async def test_error_about_a_read_only_file_says_nothing_of_copies(harness: PoolHarness) -> None:
+    error = await harness.error_of(SYNC, functions.raise_read_only_file_system)
+
+    assert not hasattr(error, "__notes__")
 
 
 async def test_as_list_hands_over_one_list(harness: PoolHarness) -> None:

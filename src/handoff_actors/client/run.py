@@ -131,7 +131,8 @@ class StoredValue:
 class Results(Mapping[FunctionId, Any]):
     """Results by function id: a read-only mapping, in the order in which functions were added.
 
-    It has all of `Mapping`: `results.items()`, `id in results`, `len(results)`. Functions that have failed are not in it.
+    It has all of `Mapping`: `results.items()`, `id in results`, `len(results)`. Functions that have failed are not in it. Arrays,
+    frames and memoryviews among the values are read-only, whatever their size; change a copy of them.
     """
 
     def __init__(self, holdings: Holdings) -> None:

@@ -241,7 +241,8 @@ class Session:
         """Run a DAG on the nodes of the cluster, and on those that join meanwhile, and return once it has ended.
 
         If the awaiting task is cancelled, so is the run; the cancellation is passed on once all nodes have confirmed that
-        nothing of the run is left.
+        nothing of the run is left. Arrays, frames and memoryviews, whatever their size, are read-only for functions that take
+        them, and in `Run.results`: change a copy of them.
 
         :param dag: Graph to run.
         :param allocation_strategy: Rule that chooses nodes: "most_spare", "first_available", "load_balanced", "locality", or an

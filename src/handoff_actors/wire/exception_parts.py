@@ -104,6 +104,13 @@ def fields_of(error: BaseException) -> dict[str, Any]:
     return fields
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception. A class's own ways are not asked; where it has no list of notes, there is no room."""
+    notes = fields_of(error).setdefault("__notes__", [])
+    if type(notes) is list and note not in notes:
+        notes.append(note)
+
+
 def message_of(group: BaseExceptionGroup[BaseException]) -> str:
     """Give a group's own message."""
     message: str = _GROUP["message"].__get__(group)

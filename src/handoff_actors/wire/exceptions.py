@@ -31,6 +31,7 @@ from handoff_actors.wire.code.by_value_pickler import PROTOCOL
 from handoff_actors.wire.exception_parts import (
     Parts,
     UnsentPart,
+    add_note,
     cause_of,
     context_of,
     fields_of,
@@ -339,8 +340,8 @@ class _TableLoading:
             for position in (record.cause, record.context)
         )
         set_links(error, cause, context, suppresses_context=record.suppresses_context)
-        if record.notes:
-            fields_of(error).setdefault("__notes__", record.notes)
+        for note in record.notes:
+            add_note(error, note)
 
     def _rooted(self, trace: RemoteTraceback) -> BaseException:
         """Give the first exception, the traceback at the end of its causes, which may go in a circle."""

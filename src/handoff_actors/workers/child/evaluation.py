@@ -12,6 +12,7 @@ from handoff_actors.workers.child.environments import EnvironmentUnavailable
 from handoff_actors.workers.child.loading import refusal_behind
 from handoff_actors.workers.child.process.forks import ForkGuard, end_fork
 from handoff_actors.workers.child.process.state import CodeCaller
+from handoff_actors.workers.child.read_only import advise_on_read_only
 from handoff_actors.workers.child.store import InputNotStored, StoreFailed, WorkerStore
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.protocol import (
@@ -194,6 +195,7 @@ def _described(error: BaseException) -> tuple[WorkerFailureKind, bytes, str]:
     if issubclass(type(raised), UnguardedStart):
         # Of a run that the function has begun. A second try would be refused the same.
         return "serialization", encode_exception(raised), str(raised)
+    advise_on_read_only(raised)
     reason = describe_exception(raised)
     if isinstance(raised, ModuleNotFoundError):
         reason = f"{reason}: {WAYS_TO_A_MODULE}"
