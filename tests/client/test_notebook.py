@@ -1,6 +1,7 @@
 """Notebooks, in a real kernel: those of the docs, and what can go wrong in one."""
 
 import os
+import re
 import select
 import signal
 from collections.abc import Collection, Iterator
@@ -165,3 +166,18 @@ def test_what_there_is_in_a_notebook_has_forms_of_its_own(notebook: Notebook) ->
 
     assert shown.pop("dag") == {"image/svg+xml", "text/vnd.mermaid"}
     assert list(shown.values()) == [{"text/html"}] * 5
+
+
+def test_an_error_shows_the_frames_of_cells_alone(notebook: Notebook) -> None:
+    notebook.run(
+        "import handoff_actors as handoff\ndag = handoff.new()\ndag.call(divmod, 1, 0, id='f', max_retries=0)"
+    )
+
+    for source in ("handoff.run_sync(dag)", "await handoff.execute_distributed(dag)"):
+        with pytest.raises(CellExecutionError):
+            notebook.run(source)
+
+        (error,) = [output for output in notebook.outputs() if output.output_type == "error"]
+        text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        assert "handoff_actors" not in text
+        assert f"----> 1 {source}" in text

@@ -20,7 +20,7 @@ import numpy as np
 import pydantic
 import pytest
 
-from handoff_actors.errors import FunctionFailed, RemoteError, RemoteTraceback
+from handoff_actors.errors import FunctionFailed, RemoteError, RemoteTraceback, SerializationError
 from handoff_actors.wire import time_limit
 from handoff_actors.wire.exception_parts import UnsentPart
 from handoff_actors.wire.exceptions import decode_exception, encode_exception, loads_at_once
@@ -311,6 +311,13 @@ def test_an_exception_among_the_arguments_of_another_stays_the_same_object() -> 
     assert copy.args[1][0] is copy.__cause__
     assert copy.me is copy
     assert copy.__cause__.left == 1
+
+
+def test_what_has_led_to_an_error_of_serialization_is_in_its_text() -> None:
+    error = SerializationError("it has a lock: TypeError")
+    error.__cause__ = TypeError()
+
+    assert type(_sent(error).__cause__) is RemoteTraceback
 
 
 def test_the_traceback_of_a_nested_run_is_told_once() -> None:

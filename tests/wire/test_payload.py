@@ -650,6 +650,22 @@ def test_traceback_starts_at_the_users_own_frame() -> None:
     assert "in call" not in cause.text
 
 
+def test_traceback_of_a_bug_shows_our_own_frames_where_there_are_no_others() -> None:
+    with pytest.raises(TypeError) as caught:
+        encode_exception(None)  # type: ignore[arg-type]
+    error = caught.value
+    assert error.__traceback__ is not None
+    error.__traceback__ = error.__traceback__.tb_next
+
+    of_bug = decode_exception(encode_exception(error, is_users=False)).__cause__
+    of_user = decode_exception(encode_exception(error)).__cause__
+
+    assert isinstance(of_bug, RemoteTraceback)
+    assert isinstance(of_user, RemoteTraceback)
+    assert "in encode_exception" in of_bug.text
+    assert of_user.text.startswith("TypeError")
+
+
 @pytest.mark.parametrize("value", [1, "text", [1, {2: None}]])
 def test_a_sealed_value_is_there_when_it_is_opened(value: object) -> None:
     assert decode(encode(Sealed.of(value)).to_bytes()).open() == value

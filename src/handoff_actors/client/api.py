@@ -11,6 +11,7 @@ from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOp
 from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
+from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.graph.dag import DAG
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.workers.child.loading import check_may_start
@@ -63,6 +64,7 @@ def _session() -> Session:
     return default.session
 
 
+@inside_hidden
 async def execute_distributed(
     dag: DAG, *, session: Session | None = None, **options: Unpack[ExecuteOptions]
 ) -> Run:
@@ -77,11 +79,13 @@ async def execute_distributed(
     return await (session or _session()).execute_distributed(dag, **options)
 
 
+@inside_hidden
 async def execute(dag: DAG, *, session: Session | None = None, **options: Unpack[ExecuteOptions]) -> Run:
     """Do the same as `execute_distributed`."""
     return await execute_distributed(dag, session=session, **options)
 
 
+@inside_hidden
 async def execute_local(
     dag: DAG, *, session: Session | None = None, **options: Unpack[LocalExecuteOptions]
 ) -> Run:
@@ -103,7 +107,8 @@ def run_sync(dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
     :param dag: Graph to run.
     :param options: Options of `Session.execute_distributed`, which has their meanings and the errors raised.
     """
-    return run_on(Session(), dag, **options)
+    with InsideHidden():
+        return run_on(Session(), dag, **options)
 
 
 def run_on(session: Session, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
@@ -118,6 +123,7 @@ def run_on(session: Session, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run
     return run_blocking(main())
 
 
+@inside_hidden
 async def register_local_node(
     capabilities: Mapping[str, float],
     *,
@@ -135,11 +141,13 @@ async def register_local_node(
     )
 
 
+@inside_hidden
 async def register_node(name: str, capabilities: Mapping[str, float]) -> None:
     """Have a node of the cluster offer other capabilities from now on. `Session.register_node` has arguments and errors."""
     await _session().register_node(name, capabilities)
 
 
+@inside_hidden
 async def discover_nodes() -> dict[str, Resources]:
     """Return the capabilities of every node, by name: cpu in cores, memory in MB, gpu in devices, others in their own units.
 
@@ -148,11 +156,13 @@ async def discover_nodes() -> dict[str, Resources]:
     return await _session().discover_nodes()
 
 
+@inside_hidden
 async def resources_available(name: str, cost: Mapping[str, float]) -> bool:
     """Return whether a node, as last heard, has `cost` to spare: its capabilities minus all claims. An unknown node has nothing."""
     return await _session().resources_available(name, cost)
 
 
+@inside_hidden
 async def connect(seeds: Sequence[str]) -> None:
     """Use a cluster without offering a node. One seed that answers is enough.
 
@@ -164,6 +174,7 @@ async def connect(seeds: Sequence[str]) -> None:
     await _session().connect(seeds)
 
 
+@inside_hidden
 async def get_result(dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
     """Return the value of a function as soon as it is done. `Session.get_result` has arguments and errors."""
     return await _session().get_result(dag_id, function_id, timeout)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.forks import Owner
+from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.core.run.story import Story
 from handoff_actors.errors import HandoffError, NodeLost, SerializationError
 from handoff_actors.escaping import escape_name
@@ -117,7 +118,11 @@ class StoredValue:
         self.nbytes = nbytes
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._holdings.fetch(self.function_id).__await__()
+        return self._fetched().__await__()
+
+    @inside_hidden
+    async def _fetched(self) -> Any:
+        return await self._holdings.fetch(self.function_id)
 
     def __reduce__(self) -> Never:
         raise TypeError(
@@ -150,7 +155,8 @@ class Results(Mapping[FunctionId, Any]):
         :raises HandoffError: The function has failed, and this is its error; a DependencyFailed if one that it depends on has.
         :raises SerializationError: The value can't be loaded here.
         """
-        return self._holdings.get(function_id)
+        with InsideHidden():
+            return self._holdings.get(function_id)
 
     def __iter__(self) -> Iterator[FunctionId]:
         return (function_id for function_id, index in self._index_of.items() if self._view.is_done(index))
@@ -250,6 +256,7 @@ class Run:
         """The id of the DAG that was run."""
         return self._holdings.runner.plan.dag_id
 
+    @inside_hidden
     async def fetch(self, function_id: FunctionId) -> Any:
         """Return the value of a function, fetched from the node that has it if need be.
 

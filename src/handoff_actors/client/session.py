@@ -25,6 +25,7 @@ from handoff_actors.client.options import (
 )
 from handoff_actors.client.policy import Policy
 from handoff_actors.client.run import Run
+from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.core.resources import holds
 from handoff_actors.core.run.options import OnFailure
 from handoff_actors.core.run.retries import Backoff
@@ -102,6 +103,7 @@ class Session:
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
+    @inside_hidden
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as on_failure:
             on_failure.push_async_callback(self.close)
@@ -114,6 +116,7 @@ class Session:
     ) -> None:
         await self.close()
 
+    @inside_hidden
     async def start(self) -> None:
         """Find the cluster and start the local node, as far as the session is to have them. A second call does nothing.
 
@@ -140,6 +143,7 @@ class Session:
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
+    @inside_hidden
     async def register_local_node(
         self,
         capabilities: Mapping[str, float],
@@ -173,6 +177,7 @@ class Session:
         )
         return LocalNodeHandle(node, self._hub.end_node)
 
+    @inside_hidden
     async def connect(self, seeds: Sequence[str]) -> None:
         """Use the cluster that any of `seeds` belongs to, without offering a node. One seed that answers is enough.
 
@@ -184,6 +189,7 @@ class Session:
         await self.start()
         await self._hub.join(seeds)
 
+    @inside_hidden
     async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
         """Have a node offer other capabilities from now on. Functions that run there are not touched.
 
@@ -200,6 +206,7 @@ class Session:
             raise HandoffError(f"there is no node {name!r}; the nodes there are: {names}")
         await self._hub.declare(name, check_resources(capabilities))
 
+    @inside_hidden
     async def discover_nodes(self) -> dict[str, Resources]:
         """Return the capabilities of every node, by name: cpu in cores, memory in MB, gpu in devices, others in their own units.
 
@@ -208,6 +215,7 @@ class Session:
         await self._ready()
         return {advert.name: dict(advert.capabilities) for advert in self._hub.adverts()}
 
+    @inside_hidden
     async def resources_available(self, name: str, cost: Mapping[str, float]) -> bool:
         """Return whether a node, as last heard, has `cost` to spare: its capabilities minus all claims. An unknown node has nothing."""
         await self._ready()
@@ -215,6 +223,7 @@ class Session:
 
     # --- Runs ---------------------------------------------------------------------------------------------------
 
+    @inside_hidden
     async def execute_distributed(
         self,
         dag: DAG,
@@ -297,6 +306,7 @@ class Session:
         )  # fmt: skip
         return await self._execute(dag, settings)
 
+    @inside_hidden
     async def execute_local(self, dag: DAG, **options: Unpack[LocalExecuteOptions]) -> Run:
         """Run a DAG on the node of this process alone, ignoring costs and placements; start that node if there is none.
 
@@ -304,6 +314,7 @@ class Session:
         """
         return await self._execute(dag, RunSettings(**options, nodes=None), local=True)
 
+    @inside_hidden
     async def get_result(self, dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
         """Return the value of a function as soon as it is done, of the latest run of a DAG in this session.
 

@@ -6,6 +6,7 @@ Most are sent in parts, see `wire.exception_parts`; a class that has a way of it
 that was seen to work. Code that is not known to be harmless is called under a time limit, here and where it arrives.
 """
 
+import os
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,9 +16,11 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+import cloudpickle
+
 from handoff_actors import errors as own_errors
 from handoff_actors.attributes import own_attribute
-from handoff_actors.errors import RemoteError, RemoteTraceback, SerializationError
+from handoff_actors.errors import HandoffError, RemoteError, RemoteTraceback, SerializationError
 from handoff_actors.text import (
     MOST_OF_REASON,
     MOST_OF_TRACEBACK,
@@ -58,7 +61,10 @@ _CONTAINERS: Final = frozenset({tuple, list, dict})
 _MOST_MEMBERS: Final = 100
 _MOST_DEPTH: Final = 5
 _NONE: Final = -1
-_PACKAGE: Final = str(PurePath(own_errors.__file__).parent) + "/"
+#: Directories of code whose frames say nothing of a user's program.
+_OURS: Final = tuple(
+    f"{PurePath(module.__file__).parent}{os.sep}" for module in (own_errors, cloudpickle) if module.__file__
+)
 
 
 class _Form(IntEnum):
@@ -103,13 +109,14 @@ class _TooLarge(Exception):
 # --- Encoding ---------------------------------------------------------------------------------------------------------
 
 
-def encode_exception(error: BaseException) -> bytes:
+def encode_exception(error: BaseException, *, is_users: bool = True) -> bytes:
     """Encode an exception, with its traceback as text. One that does not survive pickling is sent as RemoteError.
 
+    The text shows frames of this package only if the exception is not a user's, but a bug, and there are no others.
     Never raises, and the bytes are few, whatever the exception does and holds.
     """
     rows = [tuple(record) for record in _Table(error).records()]
-    return pickle.dumps((_traceback_text(error), rows), PROTOCOL)
+    return pickle.dumps((_traceback_text(error, is_users=is_users), rows), PROTOCOL)
 
 
 class _Table:
@@ -120,6 +127,9 @@ class _Table:
         self._positions = {id(error): 0}
         # The list grows meanwhile.
         for known in self._errors:
+            if issubclass(type(known), SerializationError):
+                # Its text says what has led to it.
+                continue
             self._add(cause_of(known))
             self._add(context_of(known))
             for member in members_of(known):
@@ -216,7 +226,7 @@ class _Table:
         position = self._positions.get(id(part))
         if (
             position is None
-            or isinstance(part, BaseExceptionGroup)
+            or issubclass(type(part), BaseExceptionGroup)
             or pickles_itself(type(self._errors[position]))
         ):
             return None
@@ -399,10 +409,10 @@ def _notes_of(error: BaseException) -> list[str]:
     return [shortened(note, MOST_OF_VALUE) for note in notes[:_MOST_MEMBERS] if type(note) is str]
 
 
-def _traceback_text(error: BaseException) -> str:
+def _traceback_text(error: BaseException, *, is_users: bool) -> str:
     try:
         told = traceback.TracebackException(type(error), error, user_part(error.__traceback__), compact=True)
-        _leave_out_our_frames(told)
+        _leave_out_our_frames(told, all_of_them=is_users or issubclass(type(error), HandoffError))
         parts = (shortened(part, MOST_OF_TRACEBACK) for part in told.format())
         return shortened("".join(parts), MOST_OF_TRACEBACK)
     except BaseException:  # noqa: BLE001 - users' exceptions raise what they like, also when they are asked for notes
@@ -411,15 +421,18 @@ def _traceback_text(error: BaseException) -> str:
         return shortened(text, MOST_OF_TRACEBACK)
 
 
-def _leave_out_our_frames(told: traceback.TracebackException) -> None:
-    """Leave out the frames of this package, unless there are no others, in all tracebacks that will be printed."""
+def _leave_out_our_frames(told: traceback.TracebackException, *, all_of_them: bool) -> None:
+    """Leave out the frames of this package in all tracebacks that will be printed; those without any other, on demand."""
     # It has no circles.
     pending = [told]
     while pending:
         found = pending.pop()
-        users = [frame for frame in found.stack if not frame.filename.startswith(_PACKAGE)]
+        users = [frame for frame in found.stack if not frame.filename.startswith(_OURS)]
         if users:
             found.stack[:] = users
+        elif all_of_them:
+            # With an empty stack a headline would be printed.
+            found.stack = None  # type: ignore[assignment]
         linked = (found.__cause__, found.__context__, *(found.exceptions or ()))
         pending += [other for other in linked if other is not None]
 

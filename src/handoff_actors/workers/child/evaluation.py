@@ -199,7 +199,8 @@ def _described(error: BaseException) -> tuple[WorkerFailureKind, bytes, str]:
     reason = describe_exception(raised)
     if isinstance(raised, ModuleNotFoundError):
         reason = f"{reason}: {WAYS_TO_A_MODULE}"
-    return "deadlock" if _is_deadlock(raised) else "exception", encode_exception(raised), reason
+    encoded = encode_exception(raised, is_users=raised is not error)
+    return "deadlock" if _is_deadlock(raised) else "exception", encoded, reason
 
 
 def _is_deadlock(raised: BaseException) -> bool:

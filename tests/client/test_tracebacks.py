@@ -1,0 +1,172 @@
+"""An error shows the user's frames, whole, and none of what is inside this package."""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+import handoff_actors as handoff
+from handoff_actors.client.tracebacks import InsideHidden
+
+pytestmark = pytest.mark.processes
+
+
+def divide(number: int) -> float:
+    return 1 / number
+
+
+def failing() -> handoff.DAG:
+    dag = handoff.new()
+    dag.call(divide, 0, id="f", max_retries=0)
+    return dag
+
+
+def shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def files_in(text: str) -> set[str]:
+    return {line.split('"')[1] for line in text.splitlines() if line.strip().startswith("File ")}
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[handoff.Session]:
+    async with handoff.Session(seeds=(), local_node={"cpu": 1}, progress=False) as opened:
+        yield opened
+
+
+CALLS: dict[str, Callable[[handoff.Session], Any]] = {
+    "session": lambda session: session.execute_distributed(failing()),
+    "function": lambda session: handoff.execute_distributed(failing(), session=session),
+    "other function": lambda session: handoff.execute(failing(), session=session),
+    "local": lambda session: handoff.execute_local(failing(), session=session),
+    "option": lambda session: session.execute_distributed(failing(), timeout=-1),
+    "argument": lambda session: session.execute_distributed(handoff.new().add_function(generator())),
+    "missing": lambda session: session.execute_distributed(handoff.new().add_function(without_producer())),
+    "node": lambda session: session.register_node("nowhere", {"cpu": 1}),
+    "second node": lambda session: session.register_local_node({"cpu": 1}),
+    "result": lambda session: session.get_result("no such", "f"),
+}
+
+
+def generator() -> handoff.Function:
+    return handoff.Function("f", [], divide, extra_args=[(number for number in range(3))])
+
+
+def without_producer() -> handoff.Function:
+    return handoff.Function("f", ["nothing"], divide)
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_traceback_has_frames_of_users_alone(call: str, session: handoff.Session) -> None:
+    with pytest.raises((handoff.HandoffError, ValueError, KeyError)) as caught:
+        await CALLS[call](session)
+
+    text = shown(caught.value)
+    assert files_in(text) == {__file__}
+    assert "During handling" not in text
+    assert ("return 1 / number" in text) == isinstance(caught.value, handoff.FunctionFailed)
+
+
+def test_run_sync_shows_frames_of_users_alone() -> None:
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        handoff.run_sync(failing(), progress=False)
+
+    assert files_in(shown(caught.value)) == {__file__}
+
+
+async def test_a_result_that_is_not_there_shows_frames_of_users_alone(session: handoff.Session) -> None:
+    dag = handoff.new()
+    dag.call(divide, 1, id="f")
+    run = await session.execute_distributed(dag)
+
+    with pytest.raises(KeyError) as missing:
+        run.results["g"]
+    with pytest.raises(KeyError) as not_fetched:
+        await run.fetch("g")
+
+    assert files_in(shown(missing.value)) == files_in(shown(not_fetched.value)) == {__file__}
+
+
+async def test_an_error_that_the_user_was_handling_is_shown(session: handoff.Session) -> None:
+    async def run_after_an_error() -> None:
+        try:
+            int("seven")
+        except ValueError:
+            await session.execute_distributed(failing())
+
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await run_after_an_error()
+
+    handled = caught.value.__context__
+    assert isinstance(handled, ValueError)
+    assert 'int("seven")' in shown(handled)
+
+
+class Chooses:
+    def choose(self, need: handoff.Need, nodes: Any) -> Any:
+        raise LookupError("no choice")
+
+
+async def test_an_error_of_a_users_own_callback_shows_its_frames(session: handoff.Session) -> None:
+    with pytest.raises(handoff.HandoffError) as caught:
+        await session.execute_distributed(failing(), allocation_strategy=Chooses())
+
+    text = shown(caught.value)
+    assert 'raise LookupError("no choice")' in text
+    assert files_in(text) == {__file__}
+
+
+def nested() -> None:
+    handoff.run_sync(failing(), progress=False)
+
+
+async def test_the_traceback_of_a_nested_run_has_frames_of_users_alone(session: handoff.Session) -> None:
+    dag = handoff.new()
+    dag.call(nested, id="outer", max_retries=0)
+
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await session.execute_distributed(dag)
+
+    assert files_in(shown(caught.value)) == {__file__}
+
+
+async def test_an_error_of_ours_from_a_worker_has_no_frames_of_ours(session: handoff.Session) -> None:
+    dag = handoff.new()
+    dag.call(lambda: (number for number in range(3)), id="f")
+
+    with pytest.raises(handoff.SerializationError) as caught:
+        await session.execute_distributed(dag)
+
+    assert files_in(shown(caught.value)) == {__file__}
+
+
+def test_a_bug_shows_all_frames() -> None:
+    with pytest.raises(AssertionError) as caught, InsideHidden():
+        raise AssertionError
+
+    assert shown(caught.value).count("File ") == 1
+
+
+async def test_all_frames_are_shown_on_demand(
+    session: handoff.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOFF_FULL_TRACEBACKS", "1")
+
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await session.execute_distributed(failing())
+
+    assert any(name.endswith("runner.py") for name in files_in(shown(caught.value)))
+
+
+async def test_cancelling_shows_frames_of_users_alone(session: handoff.Session) -> None:
+    task = asyncio.ensure_future(session.execute_distributed(failing()))
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+
+    assert files_in(shown(caught.value)) == {__file__}
