@@ -24,7 +24,7 @@ from handoff_actors.errors import FunctionFailed, RemoteError, RemoteTraceback, 
 from handoff_actors.wire import time_limit
 from handoff_actors.wire.exception_parts import UnsentPart
 from handoff_actors.wire.exceptions import decode_exception, encode_exception, loads_at_once
-from handoff_actors.wire.payload import decode, encode
+from handoff_actors.wire.payload import Sealed, decode, encode
 
 
 def _sent(error: BaseException) -> BaseException:
@@ -197,6 +197,65 @@ def test_an_exception_that_is_a_value_comes_home_as_what_it_is() -> None:
     copies = decode(encode([*errors, lambda: None]).to_bytes())
 
     assert [_looks(copy) for copy in copies[:-1]] == [_looks(error) for error in errors]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda error: error,
+        lambda error: [error, Two],
+        lambda error: {"error": error},
+        lambda error: (np.ones(3), error),
+        lambda error: [ExceptionGroup("all", [error])],
+    ],
+    ids=["itself", "list", "dict", "beside an array", "group"],
+)
+@pytest.mark.parametrize("kind", [Two, ByKeyword, urllib.error.HTTPError])
+def test_an_exception_that_has_been_returned_needs_no_constructor(
+    kind: type[BaseException], wrap: Callable[[BaseException], Any]
+) -> None:
+    makers = {Two: "two arguments", ByKeyword: "keyword only", urllib.error.HTTPError: "HTTPError"}
+    value = wrap(KINDS[makers[kind]]())
+
+    decoded = decode(encode(value).to_bytes())
+    opened = decode(encode(Sealed.of(value)).to_bytes()).open()
+    put_together = decode(encode([value, value], position_of=lambda _: None).to_bytes(), [1])
+
+    assert repr(decoded) == repr(opened) == repr(put_together[0]) == repr(value)
+
+
+def test_a_value_that_cannot_be_loaded_in_any_way_says_why() -> None:
+    with pytest.raises(SerializationError, match="cannot be unpickled: TypeError"):
+        decode(pickle.dumps(Unloadable()))
+    with pytest.raises(SerializationError, match="cannot be unpickled: TypeError"):
+        Sealed(pickle.dumps(Unloadable()), ()).open()
+
+
+class Unloadable:
+    def __reduce__(self) -> Any:
+        return len, (5,)
+
+
+def test_an_exception_that_is_left_out_of_its_value_is_put_in_again() -> None:
+    error, part = Two(1, 2), [3]
+    encoded = pickle_with_reference(error, part)
+
+    copy, again = decode(encoded, [part])
+
+    assert repr(copy) == repr(error)
+    assert again is part
+
+
+def pickle_with_reference(error: BaseException, part: object) -> bytes:
+    """Pickle as other programs do, with their constructors."""
+    file = io.BytesIO()
+
+    class Referring(pickle.Pickler):
+        def persistent_id(self, value: object) -> int | None:
+            return 0 if value is part else None
+
+    Referring(file, 5).dump((error, part))
+    return file.getvalue()
 
 
 def test_a_group_that_is_a_value_comes_home_with_its_members() -> None:

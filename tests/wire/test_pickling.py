@@ -115,7 +115,7 @@ class _Record(ctypes.Structure):
         (memoryview(np.array([None, 1])), "Python objects has only their addresses: pass a list of them"),  # type: ignore[arg-type]
         (
             memoryview((_Record * 2)()),
-            "format 'T{<i:number:<P:pointer:}' can't be made elsewhere: pass the object",
+            "can't be made elsewhere: pass the object",
         ),
     ],
     ids=["objects", "pointers"],

@@ -23,6 +23,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import suppress
 from itertools import islice
 from mmap import mmap
 from types import FunctionType, ModuleType
@@ -42,6 +43,7 @@ from handoff_actors.wire.pickling import (
     pickled,
     pickled_without,
     unpickled,
+    unpickled_without_constructors,
 )
 
 _PICKLE: Final = pickle.PROTO[0]
@@ -112,11 +114,21 @@ def decode(data: bytes | memoryview | mmap, parts: Sequence[Any] = ()) -> Any:
     try:
         if data[0] == _PICKLE:
             return unpickled(data, (), parts) if parts else pickle.loads(data)
-        return _decode_with_buffers(memoryview(data).toreadonly(), parts)
+        main, buffers = _split(memoryview(data).toreadonly())
+        return unpickled(main, buffers, parts) if parts else pickle.loads(main, buffers=buffers)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if isinstance(error, TypeError):
+            with suppress(Exception):
+                return _decoded_otherwise(data, parts)
         raise _unreadable(error) from error
+
+
+def _decoded_otherwise(data: bytes | memoryview | mmap, parts: Sequence[Any]) -> Any:
+    if data[0] == _PICKLE:
+        return unpickled_without_constructors(data, (), parts)
+    return unpickled_without_constructors(*_split(memoryview(data).toreadonly()), parts)
 
 
 class Sealed:
@@ -154,6 +166,9 @@ class Sealed:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            if isinstance(error, TypeError):
+                with suppress(Exception):
+                    return unpickled_without_constructors(self._core, map(bytearray, self._buffers), ())
             raise _unreadable(error) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -204,7 +219,8 @@ def _lay_out(pieces: list[Piece], buffers: list[memoryview]) -> list[Piece | mem
     return laid_out
 
 
-def _decode_with_buffers(data: memoryview, parts: Sequence[Any]) -> Any:
+def _split(data: memoryview) -> tuple[memoryview, list[memoryview]]:
+    """Undo `_lay_out`. Raises ValueError."""
     magic, count, pickle_length = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise ValueError("it does not start like an encoded value")
@@ -219,7 +235,7 @@ def _decode_with_buffers(data: memoryview, parts: Sequence[Any]) -> Any:
         buffers.append(data[start:end])
     if end > len(data):
         raise ValueError(f"it has {len(data)} bytes of {end}")
-    return unpickled(main, buffers, parts) if parts else pickle.loads(main, buffers=buffers)
+    return main, buffers
 
 
 # --- Why a value cannot be encoded ------------------------------------------------------------------------------

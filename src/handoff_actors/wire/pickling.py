@@ -7,7 +7,7 @@ from functools import partial
 from io import BytesIO
 from itertools import islice
 from mmap import mmap
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import cloudpickle
 
@@ -23,6 +23,7 @@ from handoff_actors.wire.code.by_value_pickler import (
     code_of_python,
     prologue,
 )
+from handoff_actors.wire.exception_parts import made, pickles_itself, restore
 
 #: Part of the names of `__main__` and of the main module of multiprocessing's children.
 _MAIN: Final[tuple[bytes, ...]] = (b"_main__",)
@@ -53,7 +54,7 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
         pieces = _plain(value, buffers, reducers)
     except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes, and cloudpickle may know better
         pieces = None
-    if pieces is None or _names_what_travels_otherwise(pieces):
+    if pieces is None or issubclass(type(value), BaseException) or _names_what_travels_otherwise(pieces):
         buffers.clear()
         pieces = _by_value(ByValuePickler, value, buffers, reducers)
     return pieces, buffers
@@ -73,6 +74,13 @@ def pickled_without(value: Any, position_of: PositionOf) -> tuple[list[Piece], l
 def unpickled(data: bytes | memoryview | mmap, buffers: Iterable[Any], parts: Sequence[Any]) -> Any:
     """Unpickle a value that was pickled without these parts. Raises the errors of unpickling."""
     return _PartUnpickler(data, buffers, parts).load()
+
+
+def unpickled_without_constructors(
+    data: bytes | memoryview | mmap, buffers: Iterable[Any], parts: Sequence[Any]
+) -> Any:
+    """Do the same without the constructors of exceptions, which want something else than what Python has pickled."""
+    return _ConstructorFreeUnpickler(data, buffers, parts).load()
 
 
 def has_code(encoded: bytes) -> bool:
@@ -160,3 +168,40 @@ class _PartUnpickler(pickle.Unpickler):
     def persistent_load(self, position: Any) -> Any:
         """See pickle.Unpickler."""
         return self._parts[position]
+
+
+#: The one in C can't be taught.
+_PythonUnpickler: Any = pickle._Unpickler  # noqa: SLF001
+
+
+class _ConstructorFreeUnpickler(_PythonUnpickler):  # type: ignore[misc]
+    """A slow unpickler, for values that can't be unpickled otherwise."""
+
+    def __init__(self, data: bytes | memoryview | mmap, buffers: Iterable[Any], parts: Sequence[Any]) -> None:
+        super().__init__(BytesIO(data), buffers=buffers)
+        self._parts = parts
+
+    def persistent_load(self, position: Any) -> Any:
+        """See pickle.Unpickler."""
+        return self._parts[position]
+
+    def load_reduce(self) -> None:
+        """Call what is on the stack."""
+        make, args = self.stack[-2:]
+        if _has_constructor_of_its_own(make):
+            error = made(make)
+            restore(error, (args, {}, {}))
+            self.stack[-2:] = [error]
+        else:
+            super().load_reduce()
+
+    dispatch: ClassVar = {**_PythonUnpickler.dispatch, pickle.REDUCE[0]: load_reduce}
+
+
+def _has_constructor_of_its_own(make: Any) -> bool:
+    return (
+        issubclass(type(make), type)
+        and issubclass(make, BaseException)
+        and not issubclass(make, BaseExceptionGroup)
+        and not pickles_itself(make)
+    )
