@@ -172,7 +172,7 @@ class _Table:
         """Give the record with what the exception can be made of again. Raises what users' code raises."""
         if not pickles_itself(type(error)):
             return self._in_parts(error, record)
-        state = self._bounded(encode(error))
+        state = self._bounded(encode(error, None))
         own = record._replace(form=_Form.OWN, state=state, is_harmless=False)
         text = self._text_of_copy(own)
         if text == record.message:
@@ -202,21 +202,21 @@ class _Table:
     def _kind(self, kind: type) -> bytes:
         # The same bytes for all of a class, which are pickled once then.
         if kind not in self._kinds:
-            self._kinds[kind] = self._bounded(encode(kind))
+            self._kinds[kind] = self._bounded(encode(kind, None))
             self._spare_nbytes -= len(self._kinds[kind])
         return self._kinds[kind]
 
     def _parts_encoded(self, parts: Parts) -> Payload:
         try:
-            return encode(parts, position_of=self._reference)
+            return encode(parts, None, self._reference)
         except SerializationError:
             args, *fields = parts
             sent = [{name: self._sent(part) for name, part in by_name.items()} for by_name in fields]
-            return encode((tuple(map(self._sent, args)), *sent), position_of=self._reference)
+            return encode((tuple(map(self._sent, args)), *sent), None, self._reference)
 
     def _sent(self, part: object) -> object:
         try:
-            encode(part, position_of=self._reference)
+            encode(part, None, self._reference)
         except SerializationError:
             return UnsentPart.of(part)
         return part

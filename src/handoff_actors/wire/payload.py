@@ -84,18 +84,18 @@ class Payload:
 # --- Values -----------------------------------------------------------------------------------------------------
 
 
-def encode(value: Any, name: str = "value", position_of: PositionOf | None = None) -> Payload:
+def encode(value: Any, name: str | None = "value", position_of: PositionOf | None = None) -> Payload:
     """Encode a value; its large buffers are not copied, so it must not change before the payload is used.
 
     For `position_of` see `encode_call`. Raises SerializationError, which names the part that cannot be pickled; the value
-    itself is called `name`.
+    itself is called `name`. Without a name no part is looked for, which takes long in large values.
     """
     pieces, buffers = _pickle(value, name, position_of)
     return Payload(_lay_out(pieces, [buffer.raw() for buffer in buffers]) if buffers else pieces)
 
 
 def _pickle(
-    value: Any, name: str = "value", position_of: PositionOf | None = None
+    value: Any, name: str | None = "value", position_of: PositionOf | None = None
 ) -> tuple[list[Piece], list[pickle.PickleBuffer]]:
     try:
         return pickled(value) if position_of is None else pickled_without(value, position_of)
@@ -103,7 +103,9 @@ def _pickle(
         raise
     except BaseException as error:
         # A user's __reduce__ may even exit; that is an error of the value.
-        raise SerializationError(_refusal({name: value}, error)) from error
+        raise SerializationError(
+            _summary(error) if name is None else _refusal({name: value}, error)
+        ) from error
 
 
 def decode(data: bytes | memoryview | mmap, parts: Sequence[Any] = ()) -> Any:
