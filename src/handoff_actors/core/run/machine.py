@@ -329,19 +329,22 @@ class RunMachine:
                 self._observing.heard(name, message)
             case Probed() | Identify():
                 self._effects += self._nested.answers(name, message)
-            case Stopped():
-                self._completion.stopped(name)
-                node.clear()
-            case Closed():
-                self._completion.closed(name)
-                if self._completion.outcome is not None:
-                    node.clear()
+            case Stopped() | Closed():
+                self._over_at(node, message)
             case Crashed(run, reason):
                 self._node_crashed(node, run, reason)
             case Rejected(_, reason):
                 self._fail(RemoteProtocolError(f"node {name!r} rejected a message of this run: {reason}"))
             case _:
                 assert_never(message)
+
+    def _over_at(self, node: NodeState, message: Stopped | Closed) -> None:
+        if isinstance(message, Stopped):
+            self._completion.stopped(node.name)
+        else:
+            self._completion.closed(node.name)
+        if self._completion.outcome is not None:
+            node.clear()
 
     def _completed(self, node: NodeState, entry: Done, now: float) -> None:
         index, state = entry.index, self.state
