@@ -3,7 +3,10 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from handoff_actors.actors.app.sharing import position_of_placeholder
 from handoff_actors.graph import DAG, ArgSpec, Argument, CallSpec, Constant, NodeOf, Plan
+from handoff_actors.graph.placing import Placeholder, Skeleton
+from handoff_actors.wire.payload import decode_call, encode_call
 
 #: The node of each function, by id; inline functions run on the node of their consumer.
 Nodes = Mapping[Hashable, str]
@@ -17,6 +20,10 @@ def values_of_dag(dag: DAG, nodes: Nodes) -> dict[Hashable, Any]:
         place = node if function.type == "inline" else nodes[function_id]
         taken = [argument(arg, place) for arg in function.args]
         assert function.code is not None
+        inclusion = function.argument_inclusion
+        if isinstance(inclusion, Skeleton):
+            args, kwargs = filled(list(inclusion.args), taken), filled(inclusion.kwargs, taken)
+            return function.code(*args, *function.extra_args, **kwargs, **function.kwargs)
         positional = [taken] if function.argument_inclusion == "as_list" else taken
         return function.code(*positional, *function.extra_args, **function.kwargs)
 
@@ -38,6 +45,17 @@ def values_of_dag(dag: DAG, nodes: Nodes) -> dict[Hashable, Any]:
     }
 
 
+def filled(value: Any, results: list[Any]) -> Any:
+    """Put results in the place of placeholders, within lists and dicts."""
+    if isinstance(value, Placeholder):
+        return results[value.position]
+    if isinstance(value, list):
+        return [filled(member, results) for member in value]
+    if isinstance(value, dict):
+        return {key: filled(member, results) for key, member in value.items()}
+    return value
+
+
 def values_of_plan(plan: Plan, nodes: Nodes) -> dict[Hashable, Any]:
     """Evaluate every index once, as soon as nothing that it needs is missing."""
     results: dict[int, Any] = {}
@@ -54,16 +72,13 @@ def values_of_plan(plan: Plan, nodes: Nodes) -> dict[Hashable, Any]:
     def call(template: int, args: tuple[ArgSpec, ...], constants: int) -> Any:
         taken = [resolve(spec) for spec in args]
         extra_args, kwargs = plan.constants[constants] if constants >= 0 else ((), {})
+        if constants in plan.placed:
+            encoded = encode_call(extra_args, kwargs, position_of_placeholder).to_bytes()
+            (extra_args, kwargs), taken = decode_call(encoded, taken[::-1]), []
         positional = [taken] if plan.templates[template].as_list else taken
         return plan.templates[template].code(*positional, *extra_args, **kwargs)
 
-    unmet = [len(producers) for producers in plan.producers]
-    ready = [index for index, count in enumerate(unmet) if count == 0]
-    for index in ready:
+    for index in sorted(range(plan.size), key=plan.bottom_level.__getitem__, reverse=True):
         results[index] = call(plan.template_of[index], plan.args[index], plan.constants_of[index])
-        for dependent in plan.dependents[index]:
-            unmet[dependent] -= 1
-            if unmet[dependent] == 0:
-                ready.append(dependent)
     assert len(results) == plan.size
     return {function_id: results[index] for function_id, index in plan.index_of.items()}

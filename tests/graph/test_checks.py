@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from handoff_actors.errors import DuplicateFunctionError, InvalidFunctionError
-from handoff_actors.graph import DAG, Argument, Constant, Function, collocated
+from handoff_actors.graph import DAG, Argument, Function, collocated
 from handoff_actors.graph.checks import is_coroutine_code
 
 
@@ -282,38 +282,6 @@ def test_function_keeps_what_it_was_given_when_the_callers_dicts_change() -> Non
     args.append("h")
 
     assert function == Function("f", ("g",), add, kwargs={"a": 1}, cost={"cpu": 1.0}, extra_args=(1,))
-
-
-def nest(handle: object) -> list[object]:
-    shared: list[object] = [1]
-    shared.append(shared)
-    return [1, "text", shared, shared, ({"key": [handle]},)]
-
-
-@pytest.mark.parametrize("wrap", [lambda h: [h], lambda h: (h,), lambda h: {"k": h}, nest])
-def test_handle_inside_a_value_is_refused(wrap: Callable[[object], Any]) -> None:
-    dag = DAG()
-    handle = dag.call(add)
-
-    for args, options in [
-        ((wrap(handle),), {}),
-        ((), {"extra_args": [handle]}),
-        ((), {"kwargs": {"k": wrap(handle)}}),
-    ]:
-        with pytest.raises(InvalidFunctionError, match="holds a handle"):
-            dag.call(add, *args, **options)  # type: ignore[arg-type]  # mypy cannot see which option it is
-    with pytest.raises(InvalidFunctionError, match="holds a handle"):
-        dag.add_function(Function("f", [Constant(handle)], add))
-
-    assert len(dag) == 1
-
-
-def test_value_without_a_handle_is_taken_however_it_is_built() -> None:
-    dag = DAG()
-
-    dag.call(add, nest(None), {"a": 1}, extra_args=nest(1), kwargs={"k": {}})
-
-    assert len(dag) == 1
 
 
 # --- Hostile values ---------------------------------------------------------------------------------------------

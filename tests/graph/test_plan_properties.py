@@ -14,7 +14,7 @@ def tuple_of(*values: Any, mark: int = 0) -> tuple[Any, ...]:
 
 
 def pack(value: Any, source: str, target: str) -> tuple[Any, ...]:
-    return ("packed", hash(value), source, target)
+    return ("packed", repr(value), source, target)
 
 
 def unpack(value: Any, source: str, target: str) -> tuple[Any, ...]:
@@ -42,18 +42,27 @@ def functions_after(draw: st.DrawFn, number: int) -> Function:
         list_of if as_list else tuple_of,
         argument_inclusion="as_list" if as_list else "variadic",
         type=draw(st.sampled_from(["regular", "inline"])),
-        extra_args=draw(st.lists(st.integers(), max_size=1)),
+        extra_args=draw(st.lists(st.integers() | nested(number), max_size=1)),
         kwargs=draw(st.sampled_from([{}, {"mark": 1}])),
     )
+
+
+def nested(number: int) -> st.SearchStrategy[object]:
+    """Return containers with a result in them, at different depths."""
+    return st.just([]) if number == 0 else results(number).map(lambda one: [one, {"a": [one]}])
+
+
+def results(number: int) -> st.SearchStrategy[Argument]:
+    """Return results of earlier functions, some with hooks."""
+    earlier = st.integers(0, number - 1).map("f{}".format)
+    return st.builds(Argument, earlier, st.sampled_from([None, pack]), st.sampled_from([None, unpack]))
 
 
 def arguments(number: int) -> st.SearchStrategy[Hashable]:
     constants = st.integers(0, 3).map(Constant)
     if number == 0:
         return constants
-    earlier = st.integers(0, number - 1).map("f{}".format)
-    hooked = st.builds(Argument, earlier, st.sampled_from([None, pack]), st.sampled_from([None, unpack]))
-    return earlier | hooked | constants
+    return st.integers(0, number - 1).map("f{}".format) | results(number) | constants
 
 
 def nodes_of(dag: DAG) -> dict[Hashable, str]:

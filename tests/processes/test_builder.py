@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import handoff_actors as handoff
@@ -42,6 +43,33 @@ async def test_as_list_gives_one_list(app: App) -> None:
     dag.call(total, *numbers, argument_inclusion="as_list", extra_args=["more"], id="total")
 
     assert (await app.run(dag)).results["total"] == (3, ("more",))
+
+
+async def test_results_are_placed_within_containers_beside_large_constants(app: App) -> None:
+    dag = handoff.DAG()
+    ones = dag.call(np.ones, 10_000)
+    inline = dag.call(functions.same, [ones], type="inline")
+    weights = np.full(20_000, 2.0)
+
+    def total(parts: list[Any], more: dict[str, Any]) -> float:
+        return float(sum(part.sum() for part in parts) + more["inline"][0].sum())
+
+    takers = [dag.call(total, [ones, weights], kwargs={"more": {"inline": inline}}) for _ in range(3)]
+    last = dag.call(sum, takers)
+
+    run = await app.run(dag)
+
+    assert run.results[last.id] == 3 * 60_000
+
+
+async def test_error_about_an_argument_beside_results_says_where_it_is(app: App) -> None:
+    dag = handoff.DAG()
+    dag.call(functions.same, [dag.call(functions.same, 1), (number for number in range(3))], id="f")
+
+    with pytest.raises(
+        handoff.SerializationError, match=r"function 'f': .* args\[0\]\[1\] is a generator; use a list"
+    ):
+        await app.run(dag)
 
 
 def test_dag_is_drawn_in_three_languages() -> None:

@@ -98,6 +98,28 @@ async def test_a_second_run_reuses_everything_and_says_so(app: App, journal: Pat
     assert second.report["third"].attempts == 0
 
 
+async def test_results_within_containers_are_reused_until_one_changes(
+    app: App, journal: Path, log: Log
+) -> None:
+    def graph(start: int) -> handoff.DAG:
+        dag = handoff.DAG()
+        parts = [dag.call(log.logged(f"part_{n}", abs), n * start) for n in (1, 2)]
+        dag.call(
+            log.logged("total", lambda parts, more: sum(parts) + more["first"]), parts, {"first": parts[0]}
+        )
+        return dag
+
+    await app.run(graph(1), journal=journal)
+    log.take()
+
+    again = await app.run(graph(1), journal=journal)
+    changed = await app.run(graph(3), journal=journal)
+
+    assert [*again.results.values()][-1] == 4
+    assert [*changed.results.values()][-1] == 12
+    assert sorted(log.take()) == ["part_1", "part_2", "total"]
+
+
 async def test_changed_code_runs_again_with_all_that_follows(app: App, journal: Path, log: Log) -> None:
     await app.run(chain(log), journal=journal)
     log.take()

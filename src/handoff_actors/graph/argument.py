@@ -2,11 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, Never, Self
 
 from msgspec import Struct
 
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
+
+#: So many members of containers are looked at, level by level, before a function counts as one without handles within
+#: its arguments: large lists of numbers must cost nothing. Where one has been found, all are looked at.
+MOST_SEARCHED: Final = 10_000
+#: The containers in which handles stand for results.
+LOOKED_INTO: Final = "lists, tuples, dicts (as values), deques, slices and dataclasses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +51,27 @@ def collocated(function_id: "FunctionId | Handle") -> Collocated:
 
 
 class Handle(Struct, frozen=True, eq=False):
-    """The result of a function that `DAG.call` added, for use among the arguments of later calls."""
+    """The result of a function that `DAG.call` added, for use among the arguments of later calls.
+
+    It may stand there by itself, or anywhere within lists, tuples, dicts (as a value), deques, slices and dataclasses.
+    """
 
     #: The function's id.
     id: FunctionId
     #: The DAG that has the function, compared by identity alone.
     dag: object
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def __reduce__(self) -> Never:
+        raise TypeError(
+            f"{repr_of(self)} stands for a result, and was not found here: pass handles as arguments, by themselves or within"
+            f" {LOOKED_INTO}, with one among the first {MOST_SEARCHED:,} members; elsewhere use handle.id"
+        )
 
     def __repr__(self) -> str:
         return f"Handle(id={repr_of(self.id)})"

@@ -9,9 +9,10 @@ from operator import attrgetter, is_
 from types import FunctionType, MethodType
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
+from handoff_actors.graph.argument import Argument, Collocated, Constant
 from handoff_actors.graph.environment import is_directory_name, is_env_vars
 from handoff_actors.graph.function import Function
+from handoff_actors.graph.placing import Skeleton
 from handoff_actors.ids import FunctionId
 from handoff_actors.retry_on import is_retry_on
 from handoff_actors.text import NAME_RULE, is_name, repr_of, str_of
@@ -26,8 +27,6 @@ _MOST_PLAIN = 5
 #: A priority is sent as a number of 64 bits.
 _MOST_PRIORITY = 1e9
 _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-_CONTAINERS = (list, tuple, set, frozenset, dict)
-_MAY_HOLD_HANDLES = (Handle, *_CONTAINERS)
 
 
 def check_id(function_id: FunctionId) -> None:
@@ -52,10 +51,8 @@ def check_function(function: Function) -> None:
     else:
         _refuse(function, _NOT_OF_INPUT, "an input is what a stream is given")
     for arg in function.args:
-        if type(arg) is not str:
+        if type(arg) is not str and type(arg) is not Constant:
             _check_arg(function, arg)
-    if function.extra_args:
-        _refuse_handles(function, "extra_args", function.extra_args)
     if function.kwargs:
         _check_kwargs(function)
 
@@ -158,6 +155,10 @@ def _is_place(value: object) -> bool:
     return isinstance(value, str) and is_name(value)
 
 
+def _is_inclusion(value: object) -> bool:
+    return value in ("variadic", "as_list") or isinstance(value, Skeleton)
+
+
 #: Field, default, the check that any other value must pass, and that check in words.
 _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ("type", "regular", ("regular", "inline", "input").__contains__, "'regular', 'inline' or 'input'"),
@@ -178,7 +179,7 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ),
     ("timeout", None, _is_positive, "None or a number of seconds above 0"),
     ("priority", 0, _is_priority, "a whole number of less than 1e9 either way"),
-    ("argument_inclusion", "variadic", ("variadic", "as_list").__contains__, "'variadic' or 'as_list'"),
+    ("argument_inclusion", "variadic", _is_inclusion, "'variadic' or 'as_list'"),
     (
         "env_vars",
         None,
@@ -234,10 +235,7 @@ def _refuse(function: Function, names: Iterable[str], why: str) -> None:
 
 
 def _check_arg(function: Function, arg: object) -> None:
-    if isinstance(arg, Constant):
-        if isinstance(arg.value, _MAY_HOLD_HANDLES):
-            _refuse_handles(function, "a value", [arg.value])
-    elif isinstance(arg, Argument):
+    if isinstance(arg, Argument):
         check_id(arg.id)
         for name in ("serialize", "deserialize"):
             hook = getattr(arg, name)
@@ -253,28 +251,3 @@ def _check_kwargs(function: Function) -> None:
         raise InvalidFunctionError(
             function.id, f"kwargs must map names to values, not {repr_of(function.kwargs)}"
         )
-    _refuse_handles(function, "kwargs", function.kwargs.values())
-
-
-def _refuse_handles(function: Function, where: str, values: Iterable[object]) -> None:
-    if _holds_handle(values):
-        reason = f"{where} holds a handle; a result can only be a positional argument, by itself"
-        raise InvalidFunctionError(function.id, reason)
-
-
-def _holds_handle(values: Iterable[object]) -> bool:
-    pending: list[Iterable[object]] = [values]
-    entered: set[int] = set()
-    while pending:
-        members = pending.pop()
-        # Types first: large lists of numbers are searched at the speed of C.
-        types = set(map(type, members))
-        if Handle in types:
-            return True
-        if types.isdisjoint(_CONTAINERS):
-            continue
-        for member in members:
-            if isinstance(member, _CONTAINERS) and id(member) not in entered:
-                entered.add(id(member))
-                pending.append(member.values() if isinstance(member, dict) else member)
-    return False

@@ -11,12 +11,12 @@ from uuid import uuid4
 from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.checks import check_function, check_id
+from handoff_actors.graph.containers import PLAIN
 from handoff_actors.graph.function import Code, Function, FunctionOptions
+from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_result
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of, str_of
-
-_MAY_HOLD_HANDLES = frozenset({Handle, Argument})
 
 
 class DAG:
@@ -59,10 +59,10 @@ class DAG:
     def _add(self, function: Function) -> None:
         if function.id in self._functions:
             raise DuplicateFunctionError(function.id)
-        if isinstance(function.node, Collocated) or not _MAY_HOLD_HANDLES.isdisjoint(
-            map(type, function.args)
-        ):
-            function = self._with_ids_for_handles(function)
+        if isinstance(function.node, Collocated):
+            function = replace(function, node=Collocated(self._id_for(function.id, function.node.id)))
+        if function.extra_args or function.kwargs or not all(map(_is_plain, function.args)):
+            function = self._with_results(function)
         check_function(function)
         if function.cost:
             function.cost = self._costs.setdefault(tuple(function.cost.items()), function.cost)
@@ -150,12 +150,40 @@ class DAG:
     def __repr__(self) -> str:
         return f"<DAG {repr_of(self.id)}: {len(self)} function(s)>"
 
-    def _with_ids_for_handles(self, function: Function) -> Function:
-        args = [self._id_for(function.id, arg) for arg in function.args]
-        node = function.node
-        if isinstance(node, Collocated):
-            node = Collocated(self._id_for(function.id, node.id))
-        return replace(function, args=tuple(args), node=node)
+    def _with_results(self, function: Function) -> Function:
+        """Return the function with ids for handles, and a placeholder for each that is within a value."""
+        values = [
+            arg.value if type(arg) is Constant else arg for arg in function.args if not is_result(type(arg))
+        ]
+        values += function.extra_args
+        if isinstance(function.kwargs, Mapping):
+            values += function.kwargs.values()
+        if holds_result(values):
+            return self._with_placeholders(function)
+        if any(map(is_result, map(type, function.args))):
+            return replace(function, args=tuple([self._id_for(function.id, arg) for arg in function.args]))
+        return function
+
+    def _with_placeholders(self, function: Function) -> Function:
+        inclusion = function.argument_inclusion
+        if isinstance(inclusion, Skeleton):
+            # It comes from another DAG, where it had its args already.
+            placing = Placing(function.id, self._id_for, function.args)
+            args, kwargs = list(inclusion.args), dict(inclusion.kwargs)
+        else:
+            placing = Placing(function.id, self._id_for)
+            args, kwargs = list(map(placing.arg, function.args)), {}
+            if inclusion == "as_list":
+                args = [args]
+        args += map(placing.value, function.extra_args)
+        kwargs |= {name: placing.value(value) for name, value in function.kwargs.items()}
+        return replace(
+            function,
+            args=tuple(placing.args),
+            extra_args=(),
+            kwargs={},
+            argument_inclusion=Skeleton(tuple(args), kwargs),
+        )
 
     def _id_for(self, function_id: FunctionId, arg: FunctionId) -> FunctionId:
         if isinstance(arg, Argument):
@@ -179,6 +207,11 @@ class DAG:
 def new() -> DAG:
     """Make an empty DAG with a fresh id."""
     return DAG()
+
+
+def _is_plain(arg: FunctionId) -> bool:
+    """True if an arg certainly is, and holds, no handle."""
+    return type(arg) in PLAIN or (type(arg) is Constant and type(arg.value) in PLAIN)
 
 
 def _name_of(fn: object) -> str:

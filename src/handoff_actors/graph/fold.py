@@ -14,7 +14,8 @@ from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Constant
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.graph.environment import Environment
-from handoff_actors.graph.function import Function, producer_ids
+from handoff_actors.graph.function import ArgumentInclusion, Function, producer_ids
+from handoff_actors.graph.placing import Skeleton
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn
@@ -40,6 +41,8 @@ class Fold:
         self.templates: list[TemplateSpec] = []
         self.constants: list[tuple[tuple[object, ...], dict[str, object]]] = []
         self.values: list[object] = []
+        #: Numbers of the constants with placeholders.
+        self.placed: set[int] = set()
         self.hooks: list[Hook] = []
         self.hook_ids: list[HookId] = []
         #: Templates of the hooks, in the order of the hooks.
@@ -70,12 +73,11 @@ class Fold:
         # Functions that are alike mostly come one after the other; to compare costs is quicker than to hash one.
         if self._last is None or not _are_alike(function, self._last):
             cost = None if self._ignore_cost else function.cost
-            as_list = function.argument_inclusion == "as_list"
             self._last, self._last_number = (
                 function,
                 self._template(
                     function.code,
-                    as_list,
+                    function.argument_inclusion,
                     cost,
                     function.timeout,
                     Environment.of(function.env_vars, function.working_dir),
@@ -86,6 +88,13 @@ class Fold:
 
     def constants_of(self, function: Function) -> int:
         """Return the number of the function's own extra arguments; -1 if there are none."""
+        skeleton = function.argument_inclusion
+        if isinstance(skeleton, Skeleton):
+            self.placed.add(len(self.constants))
+            self.constants.append(
+                ((*skeleton.args, *function.extra_args), {**skeleton.kwargs, **function.kwargs})
+            )
+            return len(self.constants) - 1
         if not function.extra_args and not function.kwargs:
             return -1
         self.constants.append((tuple(function.extra_args), dict(function.kwargs)))
@@ -115,7 +124,7 @@ class Fold:
         return [self._functions[inline_id] for inline_id in sorted(found, key=self._inline_place.__getitem__)]
 
     def _inline_template(self, inline: Function) -> int:
-        return self._template(inline.code, as_list=inline.argument_inclusion == "as_list")
+        return self._template(inline.code, inline.argument_inclusion)
 
     def _inline_constants(self, inline: Function) -> int:
         if inline.id not in self._constants_of_inline:
@@ -164,7 +173,7 @@ class Fold:
     def _template(
         self,
         code: Callable[..., object] | None,
-        as_list: bool = False,
+        inclusion: ArgumentInclusion | Skeleton = "variadic",
         cost: Mapping[str, float] | None = None,
         timeout: float | None = None,
         environment: Environment | None = None,
@@ -174,7 +183,9 @@ class Fold:
         # Each access to a method makes a new object for the same thing.
         code_key = (id(code.__self__), id(code.__func__)) if isinstance(code, MethodType) else id(code)
         rule_key = retry_on if isinstance(retry_on, tuple) else id(retry_on)
-        key = (code_key, as_list, timeout, frozenset(cost.items()) if cost else None, environment, rule_key)
+        is_placed = isinstance(inclusion, Skeleton)
+        kind = "placed" if is_placed else inclusion
+        key = (code_key, kind, timeout, frozenset(cost.items()) if cost else None, environment, rule_key)
         number = self._template_numbers.get(key)
         if number is None:
             number = self._template_numbers[key] = len(self.templates)
@@ -182,7 +193,14 @@ class Fold:
             timeout_s = None if timeout is None else float(timeout)
             self.templates.append(
                 TemplateSpec(
-                    code, is_coroutine_code(code), as_list, claimed, timeout_s, environment, retry_on
+                    code,
+                    is_coroutine_code(code),
+                    inclusion == "as_list",
+                    claimed,
+                    timeout_s,
+                    environment,
+                    retry_on,
+                    placed_from=0 if is_placed else None,
                 )
             )
         return number

@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant
+from handoff_actors.graph.placing import Skeleton
 from handoff_actors.ids import FunctionId
 from handoff_actors.retry_on import RetryOn
 from handoff_actors.text import repr_of
@@ -22,6 +23,8 @@ _NOT_PLAIN_IDS = frozenset({Argument, Constant})
 class Function:
     """A call to `code` with the results of `args`, then `extra_args` and `kwargs`.
 
+    A `Handle` stands for its result in all three, also within containers.
+
     A DAG checks the values when the function is added; from then on the function must not be changed. (It is
     not frozen because that triples the time to make one, and graphs of 100,000 are made in loops.)
     """
@@ -33,7 +36,7 @@ class Function:
     #: Sync or async; None only for an input.
     code: Code | None
     _: KW_ONLY
-    #: Passed as they are, after the results of `args`.
+    #: Passed after the results of `args`.
     extra_args: Sequence[object] = ()
     #: Passed by name.
     kwargs: Mapping[str, object] = field(default_factory=dict)
@@ -54,8 +57,8 @@ class Function:
     timeout: float | None = None
     #: Higher runs first, among functions that are ready.
     priority: int = 0
-    #: "as_list": the results of args arrive as one list.
-    argument_inclusion: ArgumentInclusion = "variadic"
+    #: "as_list": the results of args arrive as one list. A `Skeleton`, where the DAG has found handles within arguments.
+    argument_inclusion: ArgumentInclusion | Skeleton = "variadic"
     #: Environment variables while the function runs, added to the run's.
     env_vars: Mapping[str, str] | None = None
     #: The directory in which it runs, and from which it imports; None: the run's setting.

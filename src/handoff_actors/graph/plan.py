@@ -47,6 +47,8 @@ class Plan(Struct, frozen=True):
     constants_of: list[int]
     #: (extra_args, kwargs) by position.
     constants: list[tuple[tuple[object, ...], dict[str, object]]]
+    #: Numbers of those among them with placeholders.
+    placed: set[int]
     #: Constants among args, by number.
     values: list[object]
     #: The node it is pinned to; one pin holds for its whole collocation group.
@@ -96,6 +98,7 @@ class Plan(Struct, frozen=True):
             templates=fold.templates,
             constants_of=[*map(fold.constants_of, regular), *([-1] * len(hooks))],
             constants=fold.constants,
+            placed=fold.placed,
             values=fold.values,
             node_of=_pins(regular, groups, len(producers), local=local),
             group_of=_group_numbers(groups, len(producers)),

@@ -43,6 +43,8 @@ class TemplateSpec(Struct, frozen=True):
     environment: Environment | None = None
     #: None: the run's setting.
     retry_on: RetryOn = None
+    #: Args from this position on take the places of the placeholders among the constants; None: there are none.
+    placed_from: int | None = None
 
 
 class Hook(Struct, frozen=True):

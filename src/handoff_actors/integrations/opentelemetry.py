@@ -214,7 +214,8 @@ def _continued(plan: Plan, carrier: Carrier, *, by_function: bool) -> Plan:
         code = codes[key] = codes.get(key) or Continued(spec.code, as_list=spec.as_list)
         # Inline functions may share the template, and are called without a carrier.
         numbers[number] = len(templates)
-        templates.append(replace(spec, code=code))
+        placed_from = None if spec.placed_from is None else spec.placed_from + 2
+        templates.append(replace(spec, code=code, placed_from=placed_from))
     values = [*plan.values, carrier, *(range(plan.size) if by_function else [None])]
     first = len(plan.values)
     args = [

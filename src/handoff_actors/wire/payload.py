@@ -186,17 +186,20 @@ def _unreadable(error: BaseException) -> SerializationError:
 
 
 def encode_call(
-    extra_args: tuple[Any, ...], kwargs: dict[str, Any], position_of: PositionOf | None = None
+    extra_args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    position_of: PositionOf | None = None,
+    name: str = "extra_args",
 ) -> Payload:
     """Encode the arguments that follow the results of a function's `args`.
 
     With `position_of`, the parts for which it gives a position among others are left out, and decoding needs them.
-    Raises SerializationError.
+    Raises SerializationError, in which `extra_args` are called `name`.
     """
     try:
         return encode((extra_args, kwargs), position_of=position_of)
     except SerializationError as error:
-        reason = _refusal({"extra_args": extra_args, "kwargs": kwargs}, error.__cause__ or error)
+        reason = _refusal({name: extra_args, "kwargs": kwargs}, error.__cause__ or error)
         raise SerializationError(reason) from error.__cause__
 
 

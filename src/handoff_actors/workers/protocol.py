@@ -77,6 +77,8 @@ class DefineTemplate(NamedTuple):
     modules: bytes | None
     #: See `wire.messages.jobs.Template`.
     retry_on: bytes
+    #: Args from this position on are parts of the constants; None: there are none.
+    placed_from: int | None = None
     tag: int = 1
 
 

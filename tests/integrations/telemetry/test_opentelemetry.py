@@ -151,14 +151,16 @@ async def test_results_are_what_they_are_without_spans(session: handoff.Session,
     inline = dag.call(add, three, 10, type="inline")
     dag.call(add, inline, three, id="same_code", extra_args=[100])
     dag.call(total, three, inline, id="listed", argument_inclusion="as_list", kwargs={"more": 1000})
+    dag.call(total, [three, inline], id="placed", kwargs={"more": three})
     hooked = handoff.Argument(three.id, serialize=wrap, deserialize=unwrap)
     dag.add_function(handoff.Function("hooked", [hooked], add, extra_args=[5]))
 
     run = await session.execute_distributed(dag)
 
-    assert {name: run.results[name] for name in ("same_code", "listed", "hooked")} == {
+    assert {name: run.results[name] for name in ("same_code", "listed", "placed", "hooked")} == {
         "same_code": 116,
         "listed": 1016,
+        "placed": 19,
         "hooked": 8,
     }
 

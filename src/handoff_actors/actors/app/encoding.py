@@ -15,7 +15,12 @@ from msgspec.structs import replace
 
 from handoff_actors.actors.app.blame import Blame, PlanPart
 from handoff_actors.actors.app.own_modules import OWN_MODULES
-from handoff_actors.actors.app.sharing import ConstantsSpec, SharedParts, TakenOut
+from handoff_actors.actors.app.sharing import (
+    ConstantsSpec,
+    SharedParts,
+    TakenOut,
+    position_of_placeholder,
+)
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
 from handoff_actors.errors import HandoffError, SerializationError
@@ -205,7 +210,10 @@ class _Encoder:
 
     def _call(self, number: int, spec: ConstantsSpec, position_of: PositionOf | None = None) -> Payload:
         part = PlanPart.CONSTANTS, number
-        return self._named(part, "its extra_args or kwargs", NO_VALUE, encode_call, *spec, position_of)
+        if number not in self._plan.placed:
+            return self._named(part, "its extra_args or kwargs", NO_VALUE, encode_call, *spec, position_of)
+        position_of = position_of or position_of_placeholder
+        return self._named(part, "one of its arguments", NO_VALUE, encode_call, *spec, position_of, "args")
 
     def _assembled(self, number: int, shared: SharedParts) -> bytes | Ref | Assembled:
         spec, taken_out = self._plan.constants[number], TakenOut(shared)
@@ -250,6 +258,7 @@ class _Encoder:
             environment,
             self._session,
             retry_on=self._rule(number, spec),
+            placed_from=spec.placed_from,
         )
 
     def _rule(self, number: int, spec: TemplateSpec) -> bytes:

@@ -15,6 +15,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from handoff_actors.errors import SerializationError
+from handoff_actors.graph.placing import Placeholder
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.payload import Payload, encode
 
@@ -135,7 +136,9 @@ class TakenOut:
         self.parts: list[Ref] = []
 
     def position_of(self, part: object) -> int | None:
-        """Leave a part out, if it is kept for itself; see `wire.pickling.PositionOf`."""
+        """Leave a part out, if it is kept for itself or a placeholder; see `wire.pickling.PositionOf`."""
+        if type(part) is Placeholder:
+            return position_of_placeholder(part)
         ref = self._shared.ref(part)
         if ref is None:
             if may_change(part):
@@ -150,6 +153,11 @@ class TakenOut:
     def are_entangled(self) -> bool:
         """True if something is in several parts, or in one and in the rest: the function has to get it as one object."""
         return self._shared.are_entangled(self.parts, self._left)
+
+
+def position_of_placeholder(part: object) -> int | None:
+    """Leave out placeholders, whose results come last among the parts, and last first; see `wire.pickling.PositionOf`."""
+    return ~part.position if type(part) is Placeholder else None
 
 
 def may_change(part: object) -> bool:

@@ -104,6 +104,9 @@ class Template(Message, frozen=True):
     modules: OwnModules | None = None
     #: Code by value that is given an exception and returns why it is not retried, "" if it is; b"": the default rule.
     retry_on: bytes = b""
+    #: Args from this position on are parts of the constants: they come last among the parts, and last first. None: there are
+    #: none.
+    placed_from: Count | None = None
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the

@@ -106,8 +106,8 @@ class Evaluation:
                 self._restore()
             else:
                 values.append(self._value(run, arg))
-        positional: Sequence[Any] = (values,) if template.as_list else values
-        extra_args, kwargs = self._constants(run, constants) if constants else ((), {})
+        positional, placed = template.arranged(values)
+        extra_args, kwargs = self._constants(run, constants, placed) if constants else ((), {})
         self._store.mappings.settle()
         try:
             result = self._prepare()(code, *positional, *extra_args, **kwargs)
@@ -135,19 +135,16 @@ class Evaluation:
         return decode(made) if isinstance(made, bytes) else self._store.read_own(run, index, made)
 
     def _constants(
-        self, run: int, constants: bytes | RefRow | AssembledRow
+        self, run: int, constants: bytes | RefRow | AssembledRow, placed: Sequence[Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        parts = placed[::-1]
+        if not isinstance(constants, bytes) and constants[ARG_TAG] != REF:
+            stored = [self._store.read(run, part[REF_INDEX]) for part in constants[ASSEMBLED_PARTS]]
+            parts, constants = [*stored, *parts], constants[ASSEMBLED_REST]
         if isinstance(constants, bytes):
-            return decode_call(constants)
-        if constants[ARG_TAG] == REF:
-            # Constants too large to travel inline are a stored value.
-            extra_args, kwargs = self._store.read(run, constants[REF_INDEX])
-            return extra_args, kwargs
-        parts = [self._store.read(run, part[REF_INDEX]) for part in constants[ASSEMBLED_PARTS]]
-        rest = constants[ASSEMBLED_REST]
-        if isinstance(rest, bytes):
-            return decode_call(rest, parts)
-        extra_args, kwargs = self._store.read(run, rest[REF_INDEX], parts)
+            return decode_call(constants, parts)
+        # Constants too large to travel inline are a stored value.
+        extra_args, kwargs = self._store.read(run, constants[REF_INDEX], parts)
         return extra_args, kwargs
 
     def keep(self, run: int, index: int, attempt: int, result: Any) -> bytes | int:

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -51,7 +51,7 @@ class LoadedTemplate:
     """A run's template."""
 
     __slots__ = (
-        "as_list", "claims_memory", "code", "environment", "modules", "namespaces", "retry_on", "sends_output", "threads"
+        "as_list", "claims_memory", "code", "environment", "modules", "namespaces", "placed_from", "retry_on", "sends_output", "threads"
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class LoadedTemplate:
         code: CachedCode,
         *,
         as_list: bool,
+        placed_from: int | None,
         claims_memory: bool,
         threads: int,
         sends_output: bool,
@@ -69,6 +70,7 @@ class LoadedTemplate:
     ) -> None:
         self.code = code
         self.as_list = as_list
+        self.placed_from = placed_from
         self.claims_memory = claims_memory
         #: How many threads numerical libraries may start for its functions.
         self.threads = threads
@@ -91,6 +93,13 @@ class LoadedTemplate:
             return f"its retry_on can't be loaded: {unloadable}"
         # It is `reason_against_retry` of the user's rule.
         return str(rule(error))
+
+    def arranged(self, values: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Return the positional arguments that come first, and the parts of the constants, of these values of args."""
+        placed: Sequence[Any] = ()
+        if self.placed_from is not None:
+            values, placed = values[: self.placed_from], values[self.placed_from :]
+        return (values,) if self.as_list else values, placed
 
 
 class LoadedTemplates:
@@ -122,6 +131,7 @@ class LoadedTemplates:
         self._runs.setdefault(message.run, {})[message.number] = LoadedTemplate(
             code,
             as_list=message.as_list,
+            placed_from=message.placed_from,
             claims_memory=message.claims_memory,
             threads=message.threads,
             sends_output=message.log_level is not None,

@@ -432,6 +432,7 @@ def _definition(run: RunId, template: Template, code: bytes | None, modules: byt
         by_reference=template.by_reference,
         code=code,
         as_list=template.as_list,
+        placed_from=template.placed_from,
         claims_memory="memory" in template.cost,
         threads=max(1, int(template.cost.get("cpu", 1))),
         log_level=template.log_level,
