@@ -6,6 +6,7 @@ from handoff_actors.text import (
     MOST_OF_VALUE,
     brief_repr_of,
     dag_name_of,
+    did_you_mean,
     encodable,
     exact,
     is_name,
@@ -186,3 +187,17 @@ def test_numbers_are_shown_as_they_were_given() -> None:
         "86400",
         "inf",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "question"),
+    [
+        ("retries", "; did you mean max_retries?"),
+        ("time_out", "; did you mean timeout?"),
+        ("Pri", "; did you mean priority?"),
+        ("colour", ""),
+        ("", ""),
+    ],
+)
+def test_unknown_name_is_answered_with_the_nearest_ones(name: str, question: str) -> None:
+    assert did_you_mean(name, ["max_retries", "timeout", "priority", "x" * 1000]) == question

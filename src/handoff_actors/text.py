@@ -5,6 +5,7 @@ megabytes, and strings may have lone surrogates, as file names that are not UTF-
 error, a message or a line is made here, where it is made.
 """
 
+from collections.abc import Iterable
 from itertools import islice
 from reprlib import Repr
 from typing import Final
@@ -17,6 +18,10 @@ MOST_OF_TRACEBACK: Final = 256 * 1024
 MOST_OF_VALUE: Final = 1000
 #: With less room than that, no words say what was left out.
 _ROOM_FOR_NOTICE: Final = 120
+
+#: Names that an unknown one is compared with, and that an error lists.
+_MOST_COMPARED: Final = 2000
+_MOST_NAMED: Final = 3
 
 #: Of the name of a node or a resource, in UTF-8.
 MAX_NAME_BYTES: Final = 255
@@ -125,6 +130,23 @@ class _BriefRepr(Repr):
 
 _COLLECTIONS: Final = frozenset({dict, frozenset, list, set, str, tuple})
 _BRIEF: Final = _BriefRepr()
+
+
+def near(name: str, names: Iterable[str]) -> list[str]:
+    """Return up to three of `names` that `name` may have been meant to be, the likeliest first. Few of very many are compared."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only errors need it
+
+    compared = list(islice(names, _MOST_COMPARED))
+    wanted = name.lower()
+    beginning = [other for other in compared if wanted and other.lower().startswith(wanted)][:_MOST_NAMED]
+    like = get_close_matches(name, [other for other in compared if len(other) <= MAX_NAME_BYTES], _MOST_NAMED)
+    return list(dict.fromkeys([*beginning, *like]))[:_MOST_NAMED]
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a question to put behind an error about an unknown name; "" if no other name is near."""
+    found = near(name, names)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def _plain(text: str) -> str:

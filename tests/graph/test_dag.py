@@ -194,6 +194,14 @@ def test_handle_stands_for_its_id_in_functions_and_placements() -> None:
     assert repr(handle) == "Handle(id='a')"
 
 
+def test_dag_contains_its_own_handles() -> None:
+    dag = DAG()
+    handle = dag.call(add, id="a")
+
+    assert handle in dag
+    assert handle not in DAG().add_function(Function("a", [], add))
+
+
 @pytest.mark.parametrize(
     "use",
     [

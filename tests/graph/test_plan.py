@@ -1,4 +1,5 @@
 import functools
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -51,6 +52,56 @@ def regular(function_id: str, *args: Any, **options: Any) -> Function:
 
 def inline(function_id: str, *args: Any, **options: Any) -> Function:
     return Function(function_id, args, add, type="inline", **options)
+
+
+def test_index_is_found_by_id_and_by_handle() -> None:
+    dag = DAG("mine")
+    handles = [dag.call(add) for _ in range(2)]
+
+    plan = Plan.compile(dag)
+
+    assert (
+        [plan.index(handle) for handle in handles] == [plan.index(handle.id) for handle in handles] == [0, 1]
+    )
+    assert [plan.find(handle) for handle in (*handles, "add-2", "add-3")] == [0, 1, 1, None]
+    assert plan.find(DAG("other").call(add)) is None
+    assert plan.id_of(handles[1]) == plan.id_of("add-2") == "add-2"
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "message"),
+    [
+        ("add", "has no function 'add' with a result of its own; near it: 'add-1', 'add-2'"),
+        ("dd-2", "near it: 'add-2', 'add-1'"),
+        ("nothing like it", "it has 'add-1', 'add-2', 7, 8, 9, ..."),
+        (11, "it has 'add-1', 'add-2', 7, 8, 9, ..."),
+        ("folded", "it has 'add-1', 'add-2', 7, 8, 9, ..."),
+    ],
+)
+def test_unknown_id_is_an_error_with_ids_that_are_near(asked_for: Any, message: str) -> None:
+    dag = DAG("mine")
+    for function_id in ("add-1", "add-2", 7, 8, 9, 10):
+        dag.add_function(Function(function_id, [], add))
+    dag.add_function(Function("folded", [], add, type="inline"))
+
+    with pytest.raises(KeyError, match=re.escape(f"DAG 'mine' has no function {asked_for!r}")) as caught:
+        Plan.compile(dag).index(asked_for)
+
+    assert message in str(caught.value)
+
+
+def test_empty_plan_has_no_id_to_propose() -> None:
+    with pytest.raises(KeyError, match=r"of its own\"$"):
+        Plan.compile(DAG("mine")).index("f")
+
+
+def test_handle_of_another_dag_is_no_key() -> None:
+    plan = Plan.compile(DAG("mine").add_function(Function("add-1", [], add)))
+
+    with pytest.raises(
+        KeyError, match=r"Handle\(id='add-1'\) belongs to DAG 'other', and this is a run of DAG 'mine'"
+    ):
+        plan.index(DAG("other").call(add))
 
 
 def test_empty_dag_has_an_empty_plan() -> None:

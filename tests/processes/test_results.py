@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -47,6 +47,50 @@ async def test_stored_value_can_be_awaited_and_fetched(app: App) -> None:
     assert await run.fetch("copied") == bytes(LARGE) + b"x"
     assert run.results["made"] == bytes(LARGE)
     assert await run.fetch("length") == LARGE + 1
+
+
+async def test_handles_work_wherever_ids_do(app: App) -> None:
+    dag = handoff.DAG()
+    made = dag.call(bytes, LARGE)
+    length = dag.call(len, made)
+
+    run = await app.run(dag, fetch=made)
+
+    assert run.results[made] == await run.fetch(made) == bytes(LARGE)
+    assert run.results.get(length) == LARGE
+    assert made in run.results
+    assert dag.call(len, made) not in run.results
+    assert run.allocations[length] == app.node.name
+    assert run.report[length].function_id == length.id
+    assert run.story(length).entries == run.story(length.id).entries
+    assert run.explain(length) is None
+    assert await app.session.get_result(dag.id, length) == LARGE
+
+
+async def test_unknown_ids_are_errors_that_name_ids_near_them(app: App) -> None:
+    dag = handoff.DAG("mine")
+    dag.call(len, "text")
+
+    run = await app.run(dag)
+
+    look_ups: list[Callable[[Any], object]] = [
+        run.results.__getitem__,
+        run.allocations.__getitem__,
+        run.report.__getitem__,
+        run.story,
+    ]
+    for look_up in look_ups:
+        with pytest.raises(KeyError, match=r"DAG 'mine' has no function 'len' .* near it: 'len-1'"):
+            look_up("len")
+    for fetched in (run.fetch("len"), app.session.get_result("mine", "len")):
+        with pytest.raises(KeyError, match="near it: 'len-1'"):
+            await fetched
+    with pytest.raises(
+        ValueError, match=r"fetch='len': DAG 'mine' has no function 'len' .* near it: 'len-1'"
+    ):
+        await app.run(dag, fetch=["len"])
+    with pytest.raises(ValueError, match="it is 'all', a handle, or a list"):
+        await app.run(dag, fetch=5)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from handoff_actors.core.run.options import OnFailure
 from handoff_actors.core.run.retries import Backoff
 from handoff_actors.display.options import OutputOption
 from handoff_actors.events import OnEvent
+from handoff_actors.graph.argument import Handle
 from handoff_actors.ids import FunctionId
 from handoff_actors.retry_on import RetryOn
 
@@ -26,8 +27,8 @@ class LocalExecuteOptions(TypedDict, total=False):
     max_concurrency: int | None
     #: Seconds after which the run ends with RunTimeout.
     timeout: float | None
-    #: "all", or ids of functions whose results are fetched into the app, in addition to those of sinks.
-    fetch: str | Collection[FunctionId] | None
+    #: "all", or ids or handles of functions whose results are fetched into the app, in addition to those of sinks.
+    fetch: str | Handle | Collection[FunctionId] | None
     #: Callback for each change of the run.
     on_event: OnEvent | None
     #: Pauses between attempts: first seconds, factor, longest seconds.

@@ -19,6 +19,7 @@ from handoff_actors.core.run.scheduling.placement import POLICIES, PlacementPoli
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions, OutputOption, check_output
 from handoff_actors.events import OnEvent
+from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.checks import check_id
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
@@ -39,7 +40,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
     max_concurrency: int | None = None
     timeout: float | None = None
     nodes: Collection[str] | None = None
-    fetch: str | Collection[FunctionId] | None = None
+    fetch: str | Handle | Collection[FunctionId] | None = None
     on_event: OnEvent | None = None
     retry_backoff: Backoff | None = None
     retry_on: RetryOn = None
@@ -161,16 +162,18 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             return frozenset(plan.sinks)
         if self.fetch == "all":
             return frozenset([*plan.sinks, *plan.index_of.values()])
-        if isinstance(self.fetch, str):
-            raise ValueError(f"fetch={repr_of(self.fetch)}: it is 'all', or a list of function ids")  # noqa: TRY004 - a string is a type that it may have
+        asked_for = [self.fetch] if isinstance(self.fetch, Handle) else self.fetch
+        if isinstance(asked_for, str) or not isinstance(asked_for, Collection):
+            raise ValueError(  # noqa: TRY004 - a string is a type that it may have
+                f"fetch={repr_of(self.fetch)}: it is 'all', a handle, or a list of handles or function ids"
+            )
         wanted = list(plan.sinks)
-        for function_id in self.fetch:
+        for function_id in asked_for:
             check_id(function_id)
-            if function_id not in plan.index_of:
-                raise ValueError(
-                    f"fetch names {repr_of(function_id)}, and the DAG has no function of that id with a result"
-                )
-            wanted.append(plan.index_of[function_id])
+            try:
+                wanted.append(plan.index(function_id))
+            except KeyError as error:
+                raise ValueError(f"fetch={repr_of(function_id)}: {error.args[0]}") from None
         return frozenset(wanted)
 
 

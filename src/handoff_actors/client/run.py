@@ -39,17 +39,17 @@ class Holdings:
 
     def __init__(self, runner: RunnerActor) -> None:
         self.runner = runner
-        self._index_of = runner.plan.index_of
         self._inline = runner.view.inline
         self._decoded: dict[FunctionId, Any] = {}
         self._owner = Owner("run", "fetch its results before the fork")
         self.release = weakref.finalize(self, _let_go, runner, asyncio.get_running_loop())
 
     def get(self, function_id: FunctionId) -> Any:
-        """Return a value, or a `StoredValue` for one that is not here."""
+        """Return a value, or a `StoredValue` for one that is not here. Raises KeyError for an unknown id."""
         if function_id in self._decoded:
             return self._decoded[function_id]
-        index = self._index_of[function_id]
+        index = self.runner.plan.index(function_id)
+        function_id = self.runner.plan.ids[index]
         view = self.runner.view
         encoded = self._inline.get(index) or self.runner.values.get(index)
         if encoded is None and view.has_failed(index):
@@ -63,7 +63,8 @@ class Holdings:
 
     async def fetch(self, function_id: FunctionId) -> Any:
         """Return a value, fetched from a node if it is not here. Raises KeyError for an unknown id, NodeLost if no node has it any more."""
-        index = self._index_of[function_id]
+        index = self.runner.plan.index(function_id)
+        function_id = self.runner.plan.ids[index]
         if function_id in self._decoded:
             return self._decoded[function_id]
         if not self.runner.view.is_done(index):
@@ -134,7 +135,7 @@ class StoredValue:
 
 
 class Results(Mapping[FunctionId, Any]):
-    """Results by function id: a read-only mapping, in the order in which functions were added.
+    """Results by function id, or by handle: a read-only mapping, in the order in which functions were added.
 
     It has all of `Mapping`: `results.items()`, `id in results`, `len(results)`. Functions that have failed are not in it. Arrays,
     frames and memoryviews among the values are read-only, whatever their size; change a copy of them.
@@ -148,7 +149,7 @@ class Results(Mapping[FunctionId, Any]):
     def __getitem__(self, function_id: FunctionId) -> Any:
         """Return the result of a function, decoded when it is first asked for.
 
-        :param function_id: Id of the function.
+        :param function_id: Id of the function, or its handle.
         :returns: The value, or a `StoredValue` for a large one that is still on a node.
         :raises KeyError: There is no such function, or it has no result of its own, as it is inline; or the run, which has failed,
             ended before it was done.
@@ -166,7 +167,7 @@ class Results(Mapping[FunctionId, Any]):
 
     def __contains__(self, function_id: object) -> bool:
         # Not by `__getitem__`, which decodes the value.
-        index = self._index_of.get(function_id)
+        index = self._view.plan.find(function_id)
         return index is not None and self._view.is_done(index)
 
     def __repr__(self) -> str:
@@ -180,7 +181,7 @@ class Results(Mapping[FunctionId, Any]):
 
 
 class RunFailures(Mapping[FunctionId, HandoffError]):
-    """The errors of functions that have no result, by function id, in the order in which functions were added.
+    """The errors of functions that have no result, by function id or handle, in the order in which functions were added.
 
     Serialize hooks are there, too, by their `HookId`.
     """
@@ -193,7 +194,7 @@ class RunFailures(Mapping[FunctionId, HandoffError]):
         self._index_of = {ids[index]: index for index in sorted([*view.failures, *behind])}
 
     def __getitem__(self, function_id: FunctionId) -> HandoffError:
-        return self._runner.errors.of(self._index_of[function_id])
+        return self._runner.errors.of(self._index_of[self._runner.plan.id_of(function_id)])
 
     def __iter__(self) -> Iterator[FunctionId]:
         return iter(self._index_of)
@@ -211,14 +212,15 @@ class RunFailures(Mapping[FunctionId, HandoffError]):
 
 
 class Allocations(Mapping[FunctionId, str]):
-    """Names of nodes by function id; serialize hooks are there, too, by their `HookId`."""
+    """Names of nodes by function id, or by handle; serialize hooks are there, too, by their `HookId`."""
 
     def __init__(self, runner: RunnerActor) -> None:
         self._runner = runner
         self._index_of = {function_id: index for index, function_id in enumerate(runner.plan.ids)}
 
     def __getitem__(self, function_id: FunctionId) -> str:
-        return self._runner.view.node[self._index_of[function_id]] or ""
+        index = self._index_of.get(function_id)
+        return self._runner.view.node[self._runner.plan.index(function_id) if index is None else index] or ""
 
     def __iter__(self) -> Iterator[FunctionId]:
         return iter(self._index_of)
@@ -260,7 +262,7 @@ class Run:
     async def fetch(self, function_id: FunctionId) -> Any:
         """Return the value of a function, fetched from the node that has it if need be.
 
-        :param function_id: Id of the function.
+        :param function_id: Id of the function, or its handle.
         :raises KeyError: There is no such function, or the run, which has failed, ended before it was done.
         :raises HandoffError: The function has failed: its own error, or a DependencyFailed.
         :raises NodeLost: No node has the value any more.
@@ -297,17 +299,18 @@ class Run:
         return plot(self.report, axes)
 
     def explain(self, function_id: FunctionId) -> "Explanation | None":
-        """Explain why a function is where it is. Returns None for one that is done."""
+        """Explain why a function, named by its id or handle, is where it is. Returns None for one that is done."""
+        function_id = self._holdings.runner.plan.id_of(function_id)
         explanations = self._holdings.runner.explain()
         return next((entry for entry in explanations if entry.function_id == function_id), None)
 
     def story(self, function_id: FunctionId) -> Story:
-        """Tell what happened to a function, and why: its attempts, and all that went otherwise than planned.
+        """Tell what happened to a function, named by its id or handle, and why: its attempts, and all that went otherwise than planned.
 
         As text the story has a line for each entry. Raises KeyError for an unknown id.
         """
         view = self._holdings.runner.view
-        return view.story(view.plan.index_of[function_id])
+        return view.story(view.plan.index(function_id))
 
     def node_story(self, name: str) -> Story:
         """Tell what happened on a node, and to it, in this run: its attempts, values that it lost, and its own end."""

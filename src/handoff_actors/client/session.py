@@ -32,6 +32,7 @@ from handoff_actors.core.run.retries import Backoff
 from handoff_actors.display.options import DisplayOptions, OutputOption
 from handoff_actors.errors import HandoffError
 from handoff_actors.events import OnEvent
+from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
@@ -232,7 +233,7 @@ class Session:
         max_concurrency: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - it ends the run on the nodes, too
         nodes: Collection[str] | None = None,
-        fetch: str | Collection[FunctionId] | None = None,
+        fetch: str | Handle | Collection[FunctionId] | None = None,
         on_event: OnEvent | None = None,
         *,
         retry_backoff: Backoff | None = None,
@@ -260,8 +261,8 @@ class Session:
         :param max_concurrency: Number of functions in flight at most; None: no limit.
         :param timeout: Seconds after which the run ends with RunTimeout; None: never.
         :param nodes: Names of the only nodes to use; None: all.
-        :param fetch: "all", or ids of functions, whose results are fetched into the app whatever their size, as those of sinks always
-            are. Other large results stay on their nodes until they are fetched.
+        :param fetch: "all", or ids or handles of functions, whose results are fetched into the app whatever their size, as those of
+            sinks always are. Other large results stay on their nodes until they are fetched.
         :param on_event: Callback for each change of the run, see `OnEvent`.
         :param retry_backoff: Pauses between the attempts of a function, as (first seconds, factor, longest seconds), with
             jitter; None: no pauses.
@@ -319,7 +320,7 @@ class Session:
         """Return the value of a function as soon as it is done, of the latest run of a DAG in this session.
 
         :param dag_id: Id of the DAG. Its run has to be going on, or its `Run` still be referred to.
-        :param function_id: Id of the function.
+        :param function_id: Id of the function, or its handle.
         :param timeout: Seconds to wait at most.
         :raises KeyError: There is no such run or function, or no such result any more.
         :raises TimeoutError: The function is not done in time.

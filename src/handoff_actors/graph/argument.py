@@ -6,6 +6,7 @@ from typing import Final, Never, Self
 
 from msgspec import Struct
 
+from handoff_actors.attributes import own_attribute
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 
@@ -60,6 +61,12 @@ class Handle(Struct, frozen=True, eq=False):
     id: FunctionId
     #: The DAG that has the function, compared by identity alone.
     dag: object
+
+    @property
+    def dag_id(self) -> FunctionId:
+        """The id of the DAG that has the function."""
+        dag_id: FunctionId = own_attribute(self.dag, "id")
+        return dag_id
 
     def __copy__(self) -> Self:
         return self

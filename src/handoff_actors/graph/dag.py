@@ -145,6 +145,8 @@ class DAG:
         return True
 
     def __contains__(self, function_id: FunctionId) -> bool:
+        if isinstance(function_id, Handle):
+            return function_id.dag is self and function_id.id in self._functions
         return function_id in self._functions
 
     def __repr__(self) -> str:
@@ -191,7 +193,11 @@ class DAG:
         if not isinstance(arg, Handle):
             return arg
         if arg.dag is not self:
-            raise InvalidFunctionError(function_id, f"{repr_of(arg)} belongs to another DAG")
+            raise InvalidFunctionError(
+                function_id,
+                f"{repr_of(arg)} belongs to another DAG, {repr_of(arg.dag_id)}: add both functions to one DAG, or pass the"
+                " value that a run of the other has given, run.results[handle]",
+            )
         return arg.id
 
     def _fresh_id(self, fn: Code | None) -> str:

@@ -5,21 +5,27 @@ use them and have no index. Serialize hooks are functions of their own and come 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Self, TypeGuard
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Self, TypeGuard
 
 from msgspec import Struct
 
 from handoff_actors.errors import InvalidFunctionError
+from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.fold import Fold
 from handoff_actors.graph.function import Function
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId, Index
+from handoff_actors.text import near, repr_of
 
 if TYPE_CHECKING:
     from handoff_actors.graph.dag import DAG
 
 __all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "NodeOf", "Plan", "TemplateSpec"]
+
+#: Ids that an error about an unknown one lists, if none is near.
+_IDS_LISTED: Final = 5
 
 
 class Plan(Struct, frozen=True):
@@ -108,6 +114,43 @@ class Plan(Struct, frozen=True):
             sinks=[index for index, readers in zip(indices, dependents, strict=True) if not readers],
             hooks=hooks,
             hook_of={hook.index: hook for hook in hooks},
+        )
+
+    def id_of(self, given: FunctionId) -> FunctionId:
+        """Return the id that a handle stands for; any other id as it is. Raises KeyError for a handle of another DAG."""
+        if not isinstance(given, Handle):
+            return given
+        dag_id = given.dag_id
+        if dag_id != self.dag_id:
+            raise KeyError(
+                f"{repr_of(given)} belongs to DAG {repr_of(dag_id)}, and this is a run of DAG {repr_of(self.dag_id)}"
+            )
+        return given.id
+
+    def find(self, given: FunctionId) -> Index | None:
+        """Return the index of a function by its id, or a handle; None if there is none, as for a handle of another DAG."""
+        if isinstance(given, Handle) and given.dag_id != self.dag_id:
+            return None
+        return self.index_of.get(self.id_of(given))
+
+    def index(self, given: FunctionId) -> Index:
+        """Return the index of a function by its id, or a handle. Raises KeyError, which lists ids that are near."""
+        index = self.index_of.get(self.id_of(given))
+        if index is None:
+            raise KeyError(
+                f"DAG {repr_of(self.dag_id)} has no function {repr_of(given)} with a result of its own{self._ids_near(given)}"
+            )
+        return index
+
+    def _ids_near(self, given: FunctionId) -> str:
+        found: list[FunctionId] = []
+        if isinstance(given, str):
+            found += near(given, (known for known in self.index_of if isinstance(known, str)))
+        if found:
+            return f"; near it: {', '.join(map(repr_of, found))}"
+        some = [repr_of(known) for known in islice(self.index_of, _IDS_LISTED)]
+        return (
+            f"; it has {', '.join(some)}{', ...' if len(self.index_of) > len(some) else ''}" if some else ""
         )
 
 

@@ -51,7 +51,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         self._began_at = began_at
 
     def __getitem__(self, function_id: FunctionId) -> "FunctionReport":
-        return self._report(self._plan.index_of[function_id])
+        return self._report(self._plan.index(function_id))
 
     def __iter__(self) -> Iterator[FunctionId]:
         return iter(self._plan.index_of)

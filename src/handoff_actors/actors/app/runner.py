@@ -226,7 +226,7 @@ class RunnerActor:
 
         Raises KeyError for an unknown id, or if it can't be had; the function's error if it has failed.
         """
-        index = self.plan.index_of[function_id]
+        index = self.plan.index(function_id)
         while not self.view.is_available(index):
             if self.view.has_failed(index):
                 raise self.errors.of(index)
