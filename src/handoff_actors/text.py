@@ -22,6 +22,7 @@ _ROOM_FOR_NOTICE: Final = 120
 #: Names that an unknown one is compared with, and that an error lists.
 _MOST_COMPARED: Final = 2000
 _MOST_NAMED: Final = 3
+_FEW_LETTERS: Final = 3
 
 #: Of the name of a node or a resource, in UTF-8.
 MAX_NAME_BYTES: Final = 255
@@ -137,8 +138,9 @@ def near(name: str, names: Iterable[str]) -> list[str]:
     from difflib import get_close_matches  # noqa: PLC0415 - only errors need it
 
     compared = list(islice(names, _MOST_COMPARED))
-    wanted = name.lower()
-    beginning = [other for other in compared if wanted and other.lower().startswith(wanted)][:_MOST_NAMED]
+    # Few letters are the beginning of much; of ids such as "load-1" even one is telling.
+    beginnings = (name.lower(),) if len(name) >= _FEW_LETTERS else (f"{name.lower()}-",)
+    beginning = [other for other in compared if other.lower().startswith(beginnings)][:_MOST_NAMED]
     like = get_close_matches(name, [other for other in compared if len(other) <= MAX_NAME_BYTES], _MOST_NAMED)
     return list(dict.fromkeys([*beginning, *like]))[:_MOST_NAMED]
 

@@ -140,7 +140,7 @@ def test_input_has_no_plan(local: bool) -> None:
 def test_options_reach_the_plan() -> None:
     plan = compile_functions(
         regular("a", priority=5, max_retries=0, retry_backoff=[1, 2, 3]),
-        regular("b", extra_args=[1], kwargs={"c": 2}, node="node-a"),
+        Function("b", [], dict, extra_args=[1], kwargs={"c": 2}, node="node-a"),
     )
 
     assert plan.priority == [5, 0]

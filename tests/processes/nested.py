@@ -20,10 +20,10 @@ async def async_leaf(number: int) -> int:
     return number + 1
 
 
-def leaves(count: int, cost: dict[str, float] | None, *, node: str | None = None) -> handoff.DAG:
+def leaves(count: int, claim: dict[str, float] | None, *, node: str | None = None) -> handoff.DAG:
     dag = handoff.new()
     for number in range(count):
-        dag.call(leaf, number, id=f"leaf{number}", cost=cost, node=node)
+        dag.call(leaf, number, id=f"leaf{number}", cost=claim, node=node)
     return dag
 
 
@@ -33,7 +33,7 @@ def total(run: handoff.Run) -> int:
 
 async def run_within(
     seeds: Sequence[str],
-    cost: dict[str, float] | None = None,
+    claim: dict[str, float] | None = None,
     *,
     node: str | None = None,
     **options: Any,
@@ -41,33 +41,33 @@ async def run_within(
     """Run three leaves on the cluster of the function, and wait."""
     options = {"progress": False, "allocation_timeout": ALLOCATION_TIMEOUT_S} | options
     async with handoff.Session(seeds=seeds) as session:
-        return total(await session.execute_distributed(leaves(3, cost, node=node), **options))
+        return total(await session.execute_distributed(leaves(3, claim, node=node), **options))
 
 
-def parent(seeds: Sequence[str], cost: dict[str, float] | None = None, **options: Any) -> int:
-    return asyncio.run(run_within(seeds, cost, **options))
+def parent(seeds: Sequence[str], claim: dict[str, float] | None = None, **options: Any) -> int:
+    return asyncio.run(run_within(seeds, claim, **options))
 
 
-async def async_parent(seeds: Sequence[str], cost: dict[str, float] | None = None, **options: Any) -> int:
-    return await run_within(seeds, cost, **options)
+async def async_parent(seeds: Sequence[str], claim: dict[str, float] | None = None, **options: Any) -> int:
+    return await run_within(seeds, claim, **options)
 
 
-def blocking_parent(cost: dict[str, float] | None = None) -> int:
+def blocking_parent(claim: dict[str, float] | None = None) -> int:
     """Use the cluster that the environment names, and wait without an event loop."""
-    run = handoff.run_sync(leaves(3, cost), progress=False, allocation_timeout=ALLOCATION_TIMEOUT_S)
+    run = handoff.run_sync(leaves(3, claim), progress=False, allocation_timeout=ALLOCATION_TIMEOUT_S)
     return total(run)
 
 
-def threaded_parent(seeds: Sequence[str], cost: dict[str, float] | None = None) -> int:
+def threaded_parent(seeds: Sequence[str], claim: dict[str, float] | None = None) -> int:
     """Submit functions by an executor, whose session is in a thread of its own."""
     with handoff.Executor(seeds=seeds) as executor:
         return sum(executor.map(leaf, range(3)))
 
 
-def grandparent(seeds: Sequence[str], cost: dict[str, float] | None) -> int:
+def grandparent(seeds: Sequence[str], claim: dict[str, float] | None) -> int:
     async def main() -> int:
         dag = handoff.new()
-        dag.call(parent, seeds, cost, id="child", cost=cost)
+        dag.call(parent, seeds, claim, id="child", cost=claim)
         async with handoff.Session(seeds=seeds) as session:
             run = await session.execute_distributed(
                 dag, progress=False, allocation_timeout=ALLOCATION_TIMEOUT_S
@@ -77,20 +77,20 @@ def grandparent(seeds: Sequence[str], cost: dict[str, float] | None) -> int:
     return asyncio.run(main())
 
 
-def parent_with_a_node(cost: dict[str, float] | None) -> int:
+def parent_with_a_node(claim: dict[str, float] | None) -> int:
     async def main() -> int:
         async with handoff.Session(seeds=(), local_node={"cpu": 1}) as session:
-            return total(await session.execute_distributed(leaves(3, cost), progress=False))
+            return total(await session.execute_distributed(leaves(3, claim), progress=False))
 
     return asyncio.run(main())
 
 
-def explaining_parent(seeds: Sequence[str], cost: dict[str, float]) -> str:
+def explaining_parent(seeds: Sequence[str], claim: dict[str, float]) -> str:
     """Say why a leaf waits, once that is known."""
 
     async def main() -> str:
         async with handoff.Session(seeds=seeds) as session:
-            dag = leaves(1, cost)
+            dag = leaves(1, claim)
             running = asyncio.create_task(session.execute_distributed(dag, progress=False))
             why = ""
             while "of their own" not in why or "number" in why:
@@ -110,17 +110,17 @@ def hold(seconds: float, announcement: Path) -> float:
     return seconds
 
 
-def parent_behind(seeds: Sequence[str], cost: dict[str, float], announcement: Path) -> int:
+def parent_behind(seeds: Sequence[str], claim: dict[str, float], announcement: Path) -> int:
     """Begin a run once an ordinary function holds what it needs."""
     while not announcement.exists():
         time.sleep(0.005)
-    return parent(seeds, cost, allocation_timeout=0.3)
+    return parent(seeds, claim, allocation_timeout=0.3)
 
 
-def careful_parent(seeds: Sequence[str], cost: dict[str, float]) -> str:
+def careful_parent(seeds: Sequence[str], claim: dict[str, float]) -> str:
     """Go on without the inner run, where that is impossible."""
     try:
-        return str(parent(seeds, cost))
+        return str(parent(seeds, claim))
     except handoff.AllocationError as error:
         return f"{error.function_id} {error.held_by}"
 
@@ -129,9 +129,9 @@ def depth() -> str:
     return os.environ["HANDOFF_NESTING"]
 
 
-def implicit_parent(cost: dict[str, float] | None = None) -> list[str]:
+def implicit_parent(claim: dict[str, float] | None = None) -> list[str]:
     """Name the nodes of a run without saying anything of a cluster."""
-    run = handoff.run_sync(leaves(3, cost), progress=False)
+    run = handoff.run_sync(leaves(3, claim), progress=False)
     assert total(run) == 6
     return sorted(set(run.allocations.values()))
 

@@ -5,15 +5,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import Self, Unpack
+from typing import Any, Self
 from uuid import uuid4
 
 from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.containers import PLAIN
-from handoff_actors.graph.function import Code, Function, FunctionOptions
-from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_result
+from handoff_actors.graph.function import Code, Function
+from handoff_actors.graph.parameters import OPTIONS, check_calls, options_of, parameter_names
+from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_flat, is_result
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of, str_of
@@ -33,6 +34,8 @@ class DAG:
         #: take 250 bytes per function.
         self._costs: dict[tuple[tuple[str, float], ...], Mapping[str, float]] = {}
         self._no_kwargs: Mapping[str, object] = {}
+        #: The code that was called last, and those of its parameters that are called as options are.
+        self._ambiguous: tuple[Code | None, frozenset[str]] = None, frozenset()
 
     @property
     def functions(self) -> Mapping[FunctionId, Function]:
@@ -79,25 +82,36 @@ class DAG:
             self.add_function(function)
         return self
 
-    def call(self, fn: Code | None, *args: object, **options: Unpack[FunctionOptions]) -> Handle:
+    def call(self, fn: Code | None, *args: object, **keywords: Any) -> Handle:
         """Add a call of `fn` and return a handle that stands for its result in later calls.
 
-        Handles (and each `Argument`) among `args` stand for results, everything else is passed as it is. `options` are
-        those of `Function`; the default `id` is the name of `fn` with a number, as in "load-1". Raises
-        DuplicateFunctionError, InvalidFunctionError.
+        Handles (and each `Argument`) among the arguments stand for results, also within containers; everything else is
+        passed as it is. Keywords that are options of `Function` (`cost`, `timeout`, ...) are taken as such, all others are
+        passed to `fn`; `kwargs={...}` passes to `fn` what has the name of an option. The default `id` is the name of `fn`
+        with a number, as in "load-1". Raises DuplicateFunctionError, and InvalidFunctionError, also for a keyword that is
+        both an option and a parameter of `fn`.
         """
-        taken = [arg if isinstance(arg, Handle | Argument | Constant) else Constant(arg) for arg in args]
-        function_id = options.pop("id") if "id" in options else self._fresh_id(fn)
-        self.add_function(Function(function_id, taken, fn, **options))  # type: ignore[misc]  # id is out of options
+        if keywords:
+            keywords = self._options(fn, len(args), keywords)
+        function_id = keywords.pop("id") if "id" in keywords else self._fresh_id(fn)
+        taken: list[FunctionId] = []
+        for arg in args:
+            if isinstance(arg, Handle):
+                taken.append(self._id_for(function_id, arg))
+            else:
+                taken.append(arg if isinstance(arg, Argument | Constant) else Constant(arg))
+        self.add_function(Function(function_id, taken, fn, **keywords))
         return Handle(function_id, self)
 
     def validate(self) -> None:
         """Check the graph as a whole, in linear time.
 
-        Raises MissingFunctionError, CycleError, and InvalidFunctionError for impossible collocations.
+        Raises MissingFunctionError, CycleError, and InvalidFunctionError for impossible collocations, and for arguments that
+        the code of a function can't take.
         """
         dependency_order(self._functions)
         collocation_roots(self._functions)
+        check_calls(self._functions.values())
 
     def to_mermaid(self, *, fold: bool | None = None) -> str:
         """Draw the graph as a Mermaid flowchart, valid or not.
@@ -200,6 +214,16 @@ class DAG:
             )
         return arg.id
 
+    def _options(self, fn: Code | None, count: int, keywords: dict[str, Any]) -> dict[str, Any]:
+        if self._ambiguous[0] is not fn:
+            # Functions that are alike mostly come one after the other.
+            self._ambiguous = fn, OPTIONS & parameter_names(fn)
+        if not self._ambiguous[1] and OPTIONS.issuperset(keywords):
+            return keywords
+        function_id = keywords.get("id", _name_of(fn))
+        check_id(function_id)
+        return options_of(function_id, fn, count, keywords)
+
     def _fresh_id(self, fn: Code | None) -> str:
         name = _name_of(fn)
         while True:
@@ -217,7 +241,7 @@ def new() -> DAG:
 
 def _is_plain(arg: FunctionId) -> bool:
     """True if an arg certainly is, and holds, no handle."""
-    return type(arg) in PLAIN or (type(arg) is Constant and type(arg.value) in PLAIN)
+    return type(arg) in PLAIN or (type(arg) is Constant and is_flat(arg.value))
 
 
 def _name_of(fn: object) -> str:

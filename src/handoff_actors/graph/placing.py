@@ -40,11 +40,14 @@ class Skeleton(Struct, frozen=True, eq=False):
 def holds_result(values: Collection[object]) -> bool:
     """True if a handle, or an Argument, is found within these values; few of very many are looked at."""
     # Nearly all values are plain, or flat and plain, and each function that is added has some.
-    doubtful = [value for value in values if type(value) not in PLAIN and not _is_flat(value)]
+    doubtful = [value for value in values if not is_flat(value)]
     return bool(doubtful) and _is_found_in(doubtful)
 
 
-def _is_flat(value: object) -> bool:
+def is_flat(value: object) -> bool:
+    """True if a value is plain, or a list of plain ones, so that it certainly holds no handle."""
+    if type(value) in PLAIN:
+        return True
     # Types first: large lists of numbers are searched at the speed of C.
     return type(value) is list and len(value) <= MOST_SEARCHED and PLAIN.issuperset(map(type, value))
 
@@ -90,7 +93,7 @@ class Placing:
         self._id_for = id_for
         #: The args of the function, by the positions of placeholders.
         self.args: list[FunctionId] = list(args)
-        self._handles: dict[FunctionId, Placeholder] = {}
+        self._results: dict[FunctionId, Placeholder] = {}
         #: Copies by the id of the original, which is its own copy where it holds no results; None while it is being copied.
         self._copies: dict[int, object] = {}
         self._originals: list[object] = []
@@ -100,8 +103,10 @@ class Placing:
         """Return what is to be passed for one of a function's args, which is an id, an Argument, or a constant."""
         value = arg.value if isinstance(arg, Constant) else arg
         placed = self.value(value)
-        # An id, or a constant by itself, of which functions may share one.
-        return self._place(arg) if placed is value else placed
+        if placed is not value:
+            return placed
+        # A constant by itself stays one, which functions may share.
+        return self._place(arg) if isinstance(arg, Constant) else self._place_once(arg)
 
     def value(self, value: object, depth: int = 0) -> object:
         """Return a value with placeholders in it; itself if it holds no results."""
@@ -144,9 +149,12 @@ class Placing:
         function_id = self._id_for(self._function_id, result)
         if isinstance(function_id, Argument):
             return self._place(function_id)
-        if function_id not in self._handles:
-            self._handles[function_id] = self._place(function_id)
-        return self._handles[function_id]
+        return self._place_once(function_id)
+
+    def _place_once(self, function_id: FunctionId) -> Placeholder:
+        if function_id not in self._results:
+            self._results[function_id] = self._place(function_id)
+        return self._results[function_id]
 
     def _place(self, arg: FunctionId) -> Placeholder:
         self.args.append(arg)

@@ -14,6 +14,7 @@ from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.fold import Fold
 from handoff_actors.graph.function import Function
+from handoff_actors.graph.parameters import check_calls
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId, Index
@@ -81,6 +82,7 @@ class Plan(Struct, frozen=True):
         order = dependency_order(functions)
         roots = collocation_roots(functions)
         regular = _regular_functions(functions.values())
+        check_calls(functions.values())
         index_of = {function.id: index for index, function in enumerate(regular)}
         fold = Fold(functions, order, index_of, ignore_cost=local)
         args = [fold.args_of(function) for function in regular]
