@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         Handle as Handle,
         collocated as collocated,
         new as new,
+        task as task,
     )
     from handoff_actors.integrations.executor import Executor as Executor
     from handoff_actors.report.breakdown import Breakdown as Breakdown
@@ -133,7 +134,7 @@ _MODULES = {
         "WorkerDied",
     ],
     "events": ["OnEvent", "RunEvent"],
-    "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new"],
+    "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new", "task"],
     "integrations.executor": ["Executor"],
     "report.function_report": ["FunctionReport"],
     "client.run": ["Report", "Results", "Run", "RunFailures", "StoredValue"],
@@ -213,6 +214,7 @@ __all__ = [
     "resources_available",
     "run_sync",
     "shutdown",
+    "task",
 ]
 
 

@@ -101,7 +101,7 @@ async def test_members_of_a_fused_group_beyond_any_message_are_sent_one_by_one(
         warm.call(total, b"x", id=number)
     await session.execute_distributed(warm)
     dag = handoff.DAG()
-    previous: list[handoff.Handle] = []
+    previous: list[handoff.Handle[bytes]] = []
     for number in range(8):
         # Together they are too much for a message, and the last one is by itself.
         large = [bytes(INLINE_NBYTES)] * (10 if number == 7 else 2)

@@ -1,11 +1,12 @@
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_overloads, get_type_hints
 
 import pytest
 
 from handoff_actors.errors import CycleError, InvalidFunctionError, MissingFunctionError
 from handoff_actors.graph import DAG, Argument, Constant, Function, Handle, collocated, new
+from handoff_actors.graph.function import FunctionOptions
 
 
 def add(*values: Any) -> Any:
@@ -194,6 +195,14 @@ def test_handle_stands_for_its_id_in_functions_and_placements() -> None:
     assert repr(handle) == "Handle(id='a')"
 
 
+def test_types_of_options_are_spelled_alike() -> None:
+    options = get_type_hints(FunctionOptions)
+
+    for overload in get_overloads(DAG.call)[:2]:
+        hints = get_type_hints(overload)
+        assert {name: hint for name, hint in hints.items() if name in options} == options
+
+
 def test_dag_contains_its_own_handles() -> None:
     dag = DAG()
     handle = dag.call(add, id="a")
@@ -211,7 +220,7 @@ def test_dag_contains_its_own_handles() -> None:
     ],
     ids=["args", "argument", "node"],
 )
-def test_handle_of_another_dag_is_refused(use: Callable[[Handle], Function]) -> None:
+def test_handle_of_another_dag_is_refused(use: Callable[[Handle[Any]], Function]) -> None:
     stranger = DAG().call(add, id="a")
 
     with pytest.raises(InvalidFunctionError, match="belongs to another DAG"):

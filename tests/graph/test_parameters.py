@@ -45,7 +45,7 @@ def supplying(*args: Any) -> Any:
     return named(1, 2, 3, fourth=args)
 
 
-def outcome(build: Callable[[DAG], Handle]) -> Any:
+def outcome(build: Callable[[DAG], Handle[Any]]) -> Any:
     dag = DAG()
     handle = build(dag)
     dag.validate()
@@ -83,7 +83,7 @@ def test_option_with_the_name_of_a_parameter_is_refused_with_a_way_out(name: str
             f"'f': {name} is a parameter of the function and an option of the run, too: pass kwargs={{'{name}': ...}}"
         ),
     ):
-        dag.call(load, "path", id="f", **{name: 5})
+        dag.call(load, "path", id="f", **{name: 5})  # type: ignore[call-overload]  # that is the point
 
     assert len(dag) == 0
 
@@ -123,7 +123,7 @@ def test_keyword_that_is_given_twice_is_refused() -> None:
 
 def test_kwargs_that_are_no_mapping_are_refused_beside_keywords_too() -> None:
     with pytest.raises(InvalidFunctionError, match="kwargs must map names to values, not 3"):
-        DAG().call(named, 1, third=3, kwargs=3)
+        DAG().call(named, 1, third=3, kwargs=3)  # type: ignore[call-overload]  # that is the point
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_arguments_that_the_function_cannot_take_are_refused_before_the_run(
         lambda dag: dag.call(load, [dag.call(load, "a")], 2),
     ],
 )
-def test_arguments_that_the_function_can_take_are_taken(build: Callable[[DAG], Handle]) -> None:
+def test_arguments_that_the_function_can_take_are_taken(build: Callable[[DAG], Handle[Any]]) -> None:
     assert outcome(build) is not None
 
 

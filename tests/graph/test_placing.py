@@ -49,7 +49,7 @@ class Opaque:
         self.held = held
 
 
-def outcome(build: Callable[[DAG, Handle], Handle]) -> Any:
+def outcome(build: Callable[[DAG, Handle[Any]], Handle[Any]]) -> Any:
     """Return what a function gives, which takes the result 1 of another one."""
     dag = DAG()
     taker = build(dag, dag.call(number, id="one"))
@@ -91,7 +91,7 @@ def test_all_places_of_arguments_may_hold_results() -> None:
 
 
 def test_functions_take_containers_among_ids_and_constants() -> None:
-    def build(dag: DAG, one: Handle) -> Handle:
+    def build(dag: DAG, one: Handle[Any]) -> Handle[Any]:
         function = Function("f", [("one", [one]), "one", Constant([one]), Constant(2)], same)
         dag.add_function(function)
         return Handle("f", dag)
@@ -100,7 +100,7 @@ def test_functions_take_containers_among_ids_and_constants() -> None:
 
 
 def test_inline_function_and_its_arguments_may_hold_results() -> None:
-    def build(dag: DAG, one: Handle) -> Handle:
+    def build(dag: DAG, one: Handle[Any]) -> Handle[Any]:
         inline = dag.call(same, [one], kwargs={"key": [one]}, type="inline")
         return dag.call(same, {"inline": [inline, inline]})
 
@@ -112,14 +112,14 @@ def test_hooks_work_within_containers() -> None:
     def pack(value: int, source: str, target: str) -> tuple[int, str, str]:
         return value, source, target
 
-    def build(dag: DAG, one: Handle) -> Handle:
+    def build(dag: DAG, one: Handle[Any]) -> Handle[Any]:
         return dag.call(same, [Argument(one, serialize=pack), Argument("one", deserialize=pack)])
 
     assert outcome(build) == (([(1, "node", "node")] * 2,), {})
 
 
 def test_result_is_one_object_however_often_it_is_passed() -> None:
-    def build(dag: DAG, made: Handle) -> Handle:
+    def build(dag: DAG, made: Handle[Any]) -> Handle[Any]:
         shared = [made]
         return dag.call(lambda *args: args, [shared, shared], shared, made)
 
@@ -129,7 +129,7 @@ def test_result_is_one_object_however_often_it_is_passed() -> None:
 
 
 def test_container_is_taken_as_it_is_at_the_time_of_the_call() -> None:
-    def build(dag: DAG, one: Handle) -> Handle:
+    def build(dag: DAG, one: Handle[Any]) -> Handle[Any]:
         batch: list[Any] = [one, {"key": one}]
         taker = dag.call(same, batch)
         batch[1].clear()
@@ -143,7 +143,7 @@ def test_container_without_results_is_passed_itself() -> None:
     within_itself: list[Any] = [1, "text"]
     within_itself.append(within_itself)
 
-    def build(dag: DAG, one: Handle) -> Handle:
+    def build(dag: DAG, one: Handle[Any]) -> Handle[Any]:
         dag.call(same, within_itself, extra_args=[within_itself], kwargs={"key": {}}, id="plain")
         assert dag.functions["plain"].args[0].value is within_itself  # type: ignore[attr-defined]
         return dag.call(lambda args: args, [one, within_itself])
@@ -154,7 +154,7 @@ def test_container_without_results_is_passed_itself() -> None:
 
 
 def test_function_goes_from_one_dag_to_another_with_its_placeholders() -> None:
-    def build(dag: DAG, one: Handle) -> Handle:
+    def build(dag: DAG, one: Handle[Any]) -> Handle[Any]:
         other = DAG()
         other.call(same, [other.call(number, id="one")], id="f", kwargs={"key": 2})
         function = other.functions["f"]
@@ -171,7 +171,7 @@ def test_function_goes_from_one_dag_to_another_with_its_placeholders() -> None:
 def test_large_container_is_searched_where_it_has_a_handle_early() -> None:
     members = [1] * 30_000
 
-    def build(dag: DAG, one: Handle) -> Handle:
+    def build(dag: DAG, one: Handle[Any]) -> Handle[Any]:
         return dag.call(lambda *args: args, [one, *members, [one]])
 
     [found] = outcome(build)

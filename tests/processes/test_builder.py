@@ -72,6 +72,31 @@ async def test_error_about_an_argument_beside_results_says_where_it_is(app: App)
         await app.run(dag)
 
 
+async def test_tasks_of_all_kinds_run_with_their_options(app: App) -> None:
+    @handoff.task(cost={"cpu": 2}, retry_on=ValueError)
+    def add(one: int, other: int) -> int:
+        return one + other
+
+    @handoff.task(timeout=20)
+    async def answer(value: int) -> int:
+        return value
+
+    class Scale:
+        @handoff.task(cost={"cpu": 1})
+        def scale(self, value: int, *, factor: int) -> int:
+            return value * factor
+
+    dag = handoff.DAG()
+    three = dag.call(add, 1, 2)
+    nine = dag.call(Scale().scale, dag.call(answer, three), factor=3)
+    last = dag.call(handoff.task(sum, cost={"cpu": 1}), [three, nine])
+
+    run = await app.run(dag)
+
+    assert run.results[last] == 12
+    assert [run.results[handle] for handle in (three, nine)] == [3, 9]
+
+
 def test_dag_is_drawn_in_three_languages() -> None:
     dag = handoff.DAG("drawn")
     dag.call(functions.add, dag.call(functions.same, 1, id="one"), 2, id="two")

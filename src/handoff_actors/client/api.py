@@ -3,7 +3,7 @@
 import asyncio
 import atexit
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
 from handoff_actors.client.blocking import run_blocking
@@ -12,9 +12,12 @@ from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
+from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.dag import DAG
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.workers.child.loading import check_may_start
+
+ResultT = TypeVar("ResultT")
 
 
 class _Default:
@@ -174,6 +177,18 @@ async def connect(seeds: Sequence[str]) -> None:
     await _session().connect(seeds)
 
 
+@overload
+async def get_result(
+    dag_id: FunctionId,
+    function_id: Handle[ResultT],
+    timeout: float = ...,  # noqa: ASYNC109 - as asyncio's own
+) -> ResultT: ...
+@overload
+async def get_result(
+    dag_id: FunctionId,
+    function_id: FunctionId,
+    timeout: float = ...,  # noqa: ASYNC109
+) -> Any: ...
 @inside_hidden
 async def get_result(dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
     """Return the value of a function as soon as it is done. `Session.get_result` has arguments and errors."""

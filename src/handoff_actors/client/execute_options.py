@@ -28,7 +28,7 @@ class LocalExecuteOptions(TypedDict, total=False):
     #: Seconds after which the run ends with RunTimeout.
     timeout: float | None
     #: "all", or ids or handles of functions whose results are fetched into the app, in addition to those of sinks.
-    fetch: str | Handle | Collection[FunctionId] | None
+    fetch: str | Handle[object] | Collection[FunctionId] | None
     #: Callback for each change of the run.
     on_event: OnEvent | None
     #: Pauses between attempts: first seconds, factor, longest seconds.

@@ -40,7 +40,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
     max_concurrency: int | None = None
     timeout: float | None = None
     nodes: Collection[str] | None = None
-    fetch: str | Handle | Collection[FunctionId] | None = None
+    fetch: str | Handle[object] | Collection[FunctionId] | None = None
     on_event: OnEvent | None = None
     retry_backoff: Backoff | None = None
     retry_on: RetryOn = None

@@ -5,7 +5,7 @@ import os
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Never
+from typing import TYPE_CHECKING, Any, Final, Never, TypeVar, overload
 
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.forks import Owner
@@ -14,6 +14,7 @@ from handoff_actors.core.run.story import Story
 from handoff_actors.errors import HandoffError, NodeLost, SerializationError
 from handoff_actors.escaping import escape_name
 from handoff_actors.events import RunEvent
+from handoff_actors.graph.argument import Handle
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.report import Report
 from handoff_actors.text import brief_repr_of, repr_of, str_of
@@ -32,6 +33,8 @@ _MOST_OF_ERROR: Final = 200
 _MOST_ENTRIES: Final = 10
 
 __all__ = ["Allocations", "Report", "Results", "Run", "RunEvent", "RunFailures", "StoredValue"]
+
+ResultT = TypeVar("ResultT")
 
 
 class Holdings:
@@ -146,6 +149,10 @@ class Results(Mapping[FunctionId, Any]):
         self._view = holdings.runner.view
         self._index_of = holdings.runner.plan.index_of
 
+    @overload
+    def __getitem__(self, function_id: Handle[ResultT]) -> ResultT: ...
+    @overload
+    def __getitem__(self, function_id: FunctionId) -> Any: ...
     def __getitem__(self, function_id: FunctionId) -> Any:
         """Return the result of a function, decoded when it is first asked for.
 
@@ -258,6 +265,10 @@ class Run:
         """The id of the DAG that was run."""
         return self._holdings.runner.plan.dag_id
 
+    @overload
+    async def fetch(self, function_id: Handle[ResultT]) -> ResultT: ...
+    @overload
+    async def fetch(self, function_id: FunctionId) -> Any: ...
     @inside_hidden
     async def fetch(self, function_id: FunctionId) -> Any:
         """Return the value of a function, fetched from the node that has it if need be.

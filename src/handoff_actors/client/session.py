@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import PurePath
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from msgspec.structs import replace
 
@@ -44,6 +44,8 @@ from handoff_actors.workers.child.surroundings import surroundings
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
+
+ResultT = TypeVar("ResultT")
 
 
 class Session:
@@ -233,7 +235,7 @@ class Session:
         max_concurrency: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - it ends the run on the nodes, too
         nodes: Collection[str] | None = None,
-        fetch: str | Handle | Collection[FunctionId] | None = None,
+        fetch: str | Handle[object] | Collection[FunctionId] | None = None,
         on_event: OnEvent | None = None,
         *,
         retry_backoff: Backoff | None = None,
@@ -315,6 +317,20 @@ class Session:
         """
         return await self._execute(dag, RunSettings(**options, nodes=None), local=True)
 
+    @overload
+    async def get_result(
+        self,
+        dag_id: FunctionId,
+        function_id: Handle[ResultT],
+        timeout: float = ...,  # noqa: ASYNC109 - as asyncio's own
+    ) -> ResultT: ...
+    @overload
+    async def get_result(
+        self,
+        dag_id: FunctionId,
+        function_id: FunctionId,
+        timeout: float = ...,  # noqa: ASYNC109
+    ) -> Any: ...
     @inside_hidden
     async def get_result(self, dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
         """Return the value of a function as soon as it is done, of the latest run of a DAG in this session.

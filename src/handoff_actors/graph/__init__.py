@@ -5,6 +5,7 @@ from handoff_actors.graph.dag import DAG, new
 from handoff_actors.graph.function import Function, FunctionOptions
 from handoff_actors.graph.plan import Plan
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
+from handoff_actors.graph.task import task
 
 __all__ = [
     "DAG",
@@ -23,4 +24,5 @@ __all__ = [
     "TemplateSpec",
     "collocated",
     "new",
+    "task",
 ]

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Never, Self
+from typing import Final, Generic, Never, Self, TypeVar
 
 from msgspec import Struct
 
 from handoff_actors.attributes import own_attribute
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
+
+ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 #: So many members of containers are looked at, level by level, before a function counts as one without handles within
 #: its arguments: large lists of numbers must cost nothing. Where one has been found, all are looked at.
@@ -26,7 +28,7 @@ class Argument:
     """
 
     #: The function whose result it is.
-    id: "FunctionId | Handle"
+    id: "FunctionId | Handle[object]"
     #: Runs on the producer's node; its return value is sent.
     serialize: Callable[..., object] | None = None
     #: Runs in the consumer's worker, right before the consumer.
@@ -43,16 +45,18 @@ class Constant(Struct, frozen=True, eq=False):
 class Collocated(Struct, frozen=True):
     """A placement: the node on which the function `id` runs."""
 
-    id: "FunctionId | Handle"
+    id: "FunctionId | Handle[object]"
 
 
-def collocated(function_id: "FunctionId | Handle") -> Collocated:
+def collocated(function_id: "FunctionId | Handle[object]") -> Collocated:
     """Place a function on the node of another one: `Function(..., node=collocated("other"))`."""
     return Collocated(function_id)
 
 
-class Handle(Struct, frozen=True, eq=False):
-    """The result of a function that `DAG.call` added, for use among the arguments of later calls.
+class Handle(Struct, Generic[ResultT_co], frozen=True, eq=False):
+    """The result of a function that `DAG.call` added, for use among the arguments of later calls, and wherever ids are.
+
+    A `Handle[int]` is one whose function returns an int.
 
     It may stand there by itself, or anywhere within lists, tuples, dicts (as a value), deques, slices and dataclasses.
     """

@@ -1,23 +1,28 @@
 """A graph of functions, built up one by one."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar, overload
 from uuid import uuid4
 
 from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.containers import PLAIN
-from handoff_actors.graph.function import Code, Function
+from handoff_actors.graph.function import ArgumentInclusion, Code, Function, FunctionType
 from handoff_actors.graph.parameters import OPTIONS, check_calls, options_of, parameter_names
 from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_flat, is_result
+from handoff_actors.graph.task import options_of_task
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId
+from handoff_actors.retry_on import RetryOn
 from handoff_actors.text import repr_of, str_of
+
+ResultT = TypeVar("ResultT")
 
 
 class DAG:
@@ -82,17 +87,81 @@ class DAG:
             self.add_function(function)
         return self
 
-    def call(self, fn: Code | None, *args: object, **keywords: Any) -> Handle:
+    @overload
+    def call(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT]],
+        *args: object,
+        id: FunctionId = ...,
+        extra_args: Sequence[object] = ...,
+        kwargs: Mapping[str, object] = ...,
+        cost: Mapping[str, float] | None = ...,
+        node: str | Collocated | None = ...,
+        type: FunctionType = ...,
+        max_retries: int | None = ...,
+        retry_backoff: tuple[float, float, float] | None = ...,
+        retry_on: RetryOn = ...,
+        timeout: float | None = ...,
+        priority: int = ...,
+        argument_inclusion: ArgumentInclusion = ...,
+        env_vars: Mapping[str, str] | None = ...,
+        working_dir: str | PurePath | None = ...,
+        init: Code | None = ...,
+        parallelism: int = ...,
+        batch_size: int | None = ...,
+        batch_timeout: float | None = ...,
+        **keywords: object,
+    ) -> Handle[ResultT]: ...
+    @overload
+    def call(
+        self,
+        fn: Callable[..., ResultT],
+        *args: object,
+        id: FunctionId = ...,
+        extra_args: Sequence[object] = ...,
+        kwargs: Mapping[str, object] = ...,
+        cost: Mapping[str, float] | None = ...,
+        node: str | Collocated | None = ...,
+        type: FunctionType = ...,
+        max_retries: int | None = ...,
+        retry_backoff: tuple[float, float, float] | None = ...,
+        retry_on: RetryOn = ...,
+        timeout: float | None = ...,
+        priority: int = ...,
+        argument_inclusion: ArgumentInclusion = ...,
+        env_vars: Mapping[str, str] | None = ...,
+        working_dir: str | PurePath | None = ...,
+        init: Code | None = ...,
+        parallelism: int = ...,
+        batch_size: int | None = ...,
+        batch_timeout: float | None = ...,
+        **keywords: object,
+    ) -> Handle[ResultT]: ...
+    @overload
+    def call(
+        self,
+        fn: None,
+        *,
+        type: Literal["input"],
+        id: FunctionId = ...,
+        node: str | Collocated | None = ...,
+        priority: int = ...,
+    ) -> Handle[Any]: ...
+
+    def call(self, fn: Code | None, *args: object, **keywords: Any) -> Handle[Any]:
         """Add a call of `fn` and return a handle that stands for its result in later calls.
 
         Handles (and each `Argument`) among the arguments stand for results, also within containers; everything else is
-        passed as it is. Keywords that are options of `Function` (`cost`, `timeout`, ...) are taken as such, all others are
+        passed as it is. The types of arguments are not checked, as results and containers of them may stand for any. Keywords that are options of `Function` (`cost`, `timeout`, ...) are taken as such, all others are
         passed to `fn`; `kwargs={...}` passes to `fn` what has the name of an option. The default `id` is the name of `fn`
         with a number, as in "load-1". Raises DuplicateFunctionError, and InvalidFunctionError, also for a keyword that is
         both an option and a parameter of `fn`.
         """
         if keywords:
             keywords = self._options(fn, len(args), keywords)
+        of_task = options_of_task(fn)
+        if of_task:
+            keywords = {**of_task, **keywords}
         function_id = keywords.pop("id") if "id" in keywords else self._fresh_id(fn)
         taken: list[FunctionId] = []
         for arg in args:

@@ -86,12 +86,9 @@ class Function:
             self.env_vars = dict(self.env_vars)
 
 
-class FunctionOptions(TypedDict, total=False):
-    """Options of a function besides its code and arguments; see `Function`."""
+class TaskOptions(TypedDict, total=False):
+    """Options of a function that hold for all its calls; see `Function`."""
 
-    id: FunctionId
-    extra_args: Sequence[object]
-    kwargs: Mapping[str, object]
     cost: Mapping[str, float] | None
     node: str | Collocated | None
     type: FunctionType
@@ -107,6 +104,14 @@ class FunctionOptions(TypedDict, total=False):
     parallelism: int
     batch_size: int | None
     batch_timeout: float | None
+
+
+class FunctionOptions(TaskOptions, total=False):
+    """Options of a function besides its code and `args`; see `Function`."""
+
+    id: FunctionId
+    extra_args: Sequence[object]
+    kwargs: Mapping[str, object]
 
 
 def producer_ids(function: Function) -> Sequence[FunctionId]:
