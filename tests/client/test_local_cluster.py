@@ -5,11 +5,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import get_type_hints
 
 import psutil
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors.client.execute_options import SessionOptions
 from tests.daemons import environment, is_alive
 
 pytestmark = pytest.mark.processes
@@ -67,6 +69,31 @@ def spread(size: int = 12) -> handoff.DAG:
 def cluster() -> Iterator[handoff.LocalCluster]:
     with handoff.LocalCluster(nodes=2, cpu=1) as made:
         yield made
+
+
+def test_session_of_a_cluster_takes_the_options_of_sessions(cluster: handoff.LocalCluster) -> None:
+    events: list[handoff.RunEvent] = []
+
+    async def run() -> handoff.Run:
+        async with cluster.session(progress=False, on_event=events.append) as session:
+            return await session.execute_distributed(spread(2))
+
+    assert list(asyncio.run(run()).results) == [0, 1]
+    assert events
+    with pytest.raises(
+        TypeError, match=r"LocalCluster.session\(\) has no option 'progres'; did you mean progress\?"
+    ):
+        cluster.session(progres=False)  # type: ignore[call-arg]  # that is the point
+    with pytest.raises(TypeError, match=r"LocalCluster.session\(\) has no option 'seeds'"):
+        cluster.session(seeds=[])  # type: ignore[call-arg]  # that is the point
+
+
+def test_options_of_a_clusters_session_are_those_of_sessions() -> None:
+    hints = get_type_hints(handoff.Session.__init__)
+
+    assert get_type_hints(SessionOptions) == {
+        name: hint for name, hint in hints.items() if name not in {"seeds", "key", "insecure", "return"}
+    }
 
 
 def test_all_nodes_serve_and_work() -> None:

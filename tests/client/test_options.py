@@ -86,3 +86,22 @@ async def test_unknown_options_are_refused() -> None:
             await session.execute_local(dag, nodes=["n1"])  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="max_retry"):
             await handoff.execute_local(dag, session=session, max_retry=1)  # type: ignore[call-arg]
+        with pytest.raises(
+            TypeError, match=r"^execute_distributed\(\) has no option 'retries'; did you mean max_retries\?"
+        ):
+            await handoff.execute_distributed(dag, session=session, retries=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^Session\(\) has no option 'progres'; did you mean progress\?"):
+        handoff.Session(progres=False)  # type: ignore[call-arg]
+
+
+async def test_what_is_no_dag_is_refused_with_a_way_out() -> None:
+    handle = handoff.new().call(int, id="only")
+
+    async with handoff.Session(seeds=()) as session:
+        for run in (session.execute_distributed, session.execute_local):
+            with pytest.raises(TypeError, match=r"a run is of a DAG, not of \[1\]: dag = handoff.new\(\)"):
+                await run([1])  # type: ignore[arg-type]
+            with pytest.raises(
+                TypeError, match=r"not of Handle\(id='only'\): pass the DAG, and fetch=handle"
+            ):
+                await run(handle)  # type: ignore[arg-type]

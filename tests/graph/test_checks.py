@@ -157,6 +157,13 @@ def test_any_other_callable_is_code(code: Callable[..., Any]) -> None:
     assert dag.functions["f"].code is code
 
 
+def test_function_that_is_called_where_it_should_be_passed_is_pointed_out() -> None:
+    with pytest.raises(
+        InvalidFunctionError, match=re.escape("pass the function itself, dag.call(f, 3), not what it returns")
+    ):
+        DAG().call(add(3))
+
+
 @pytest.mark.parametrize("kind", ["regular", "inline"])
 def test_code_that_cannot_be_called_is_refused(kind: Any) -> None:
     with pytest.raises(InvalidFunctionError, match="code must be a callable, not None"):

@@ -131,9 +131,24 @@ def test_invalid_dag_has_no_plan() -> None:
         compile_functions(regular("a", "gone"))
 
 
+@pytest.mark.parametrize(
+    "option", [{"init": dict}, {"parallelism": 2}, {"batch_size": 3}, {"batch_timeout": 0.5}]
+)
+@pytest.mark.parametrize("kind", ["regular", "inline"])
+def test_options_of_streams_have_no_plan(option: dict[str, Any], kind: Any) -> None:
+    if kind == "inline" and "init" in option:
+        pytest.skip("an inline function has none anyway")
+    [name] = option
+
+    with pytest.raises(InvalidFunctionError, match=f"'a': {name} is an option of streams, and this is a run"):
+        compile_functions(Function("a", [], add, type=kind, **option))
+
+
 @pytest.mark.parametrize("local", [True, False])
 def test_input_has_no_plan(local: bool) -> None:
-    with pytest.raises(InvalidFunctionError, match="only in a stream"):
+    with pytest.raises(
+        InvalidFunctionError, match=r"an input, which only a stream gives a value, .* pass the value"
+    ):
         compile_functions(Function("a", [], None, type="input"), local=local)
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,8 @@ def test_generators_and_coroutines_say_what_to_return() -> None:
         encode(_async_numbers())
     with pytest.raises(SerializationError, match="returned a coroutine; return its result"):
         encode(coroutine)
+    with pytest.raises(SerializationError, match="returned a future; return its result: await it"):
+        encode(Future[int]())
 
     coroutine.close()
 
@@ -617,6 +620,14 @@ def test_key_without_text_is_no_reason_to_raise_another_error() -> None:
 def test_generator_among_arguments_is_called_an_argument() -> None:
     with pytest.raises(SerializationError, match="argument is a generator; use a list"):
         encode((number for number in range(3)), "argument")
+
+
+def test_future_among_arguments_is_named_and_not_its_locks() -> None:
+    with pytest.raises(
+        SerializationError,
+        match=r"argument\['of'\]\[0\] is a future; use its result: await it, or call its result",
+    ):
+        encode({"of": [Future[int]()]}, "argument")
 
 
 def test_code_that_captures_too_much_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

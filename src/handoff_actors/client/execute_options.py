@@ -16,6 +16,27 @@ from handoff_actors.ids import FunctionId
 from handoff_actors.retry_on import RetryOn
 
 
+class SessionOptions(TypedDict, total=False):
+    """The options of `Session` beyond the cluster and its key."""
+
+    #: Capabilities of a node to start in this process.
+    local_node: Mapping[str, float] | None
+    #: Name of that node.
+    name: str | None
+    #: Address at which that node listens.
+    listen: str | None
+    #: Number of its processes for sync functions.
+    workers: int | None
+    #: Default for the option `on_event` of each run.
+    on_event: OnEvent | None
+    #: Default for the option `progress` of each run.
+    progress: bool | None
+    #: Default for the option `output` of each run.
+    output: OutputOption
+    #: Modules, or their names, whose code is sent along with each run.
+    modules_by_value: Sequence[ModuleType | str]
+
+
 class LocalExecuteOptions(TypedDict, total=False):
     """The options of `execute_local`: those of `ExecuteOptions` but for `nodes`."""
 

@@ -10,10 +10,10 @@ from typing import Final, Self, Unpack
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.local_node import LocalNode
 from handoff_actors.client.api import run_on
-from handoff_actors.client.execute_options import ExecuteOptions
+from handoff_actors.client.execute_options import ExecuteOptions, SessionOptions
 from handoff_actors.client.forks import Owner
 from handoff_actors.client.interrupts import FirstInterrupt
-from handoff_actors.client.options import check_resources
+from handoff_actors.client.options import check_names, check_resources
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
@@ -145,9 +145,10 @@ class LocalCluster:
 
     # --- Runs ---------------------------------------------------------------------------------------------------
 
-    def session(self) -> Session:
-        """Return a session with this cluster, for `async with`."""
-        return Session(self.seeds, key=self._key)
+    def session(self, **options: Unpack[SessionOptions]) -> Session:
+        """Return a session with this cluster, for `async with`. Options are those of `Session`; seeds and key are the cluster's."""
+        check_names("LocalCluster.session", options, SessionOptions.__annotations__)
+        return Session(self.seeds, key=self._key, **options)
 
     def run_sync(self, dag: DAG, **options: Unpack[ExecuteOptions]) -> Run:
         """Run a DAG on this cluster while this thread waits, as `handoff.run_sync` does."""

@@ -1,11 +1,13 @@
 """The options of runs and sessions: their names and types, their defaults, and checks before anything runs."""
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,11 +27,36 @@ from handoff_actors.graph.environment import Environment, is_directory_name, is_
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn, is_retry_on
-from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name, repr_of
+from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, did_you_mean, is_name, repr_of
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.workers.child.running_job import running_job
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+
+
+def check_names(function: str, given: Collection[str], known: Collection[str]) -> None:
+    """Raise TypeError for an option that a function doesn't have, with the one that may have been meant."""
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{function}() has no option {name!r}{did_you_mean(name, known)}")
+
+
+def with_checked_names(function: Callable[P, ResultT]) -> Callable[P, ResultT]:
+    """Have a function propose the option that was meant, where it is called with an unknown one. Python itself doesn't."""
+    parameters = inspect.signature(function).parameters
+    owner, name = function.__qualname__.split(".")
+    called = owner if name == "__init__" else name
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> ResultT:
+        if not parameters.keys() >= kwargs.keys():
+            check_names(called, kwargs, parameters)
+        return function(*args, **kwargs)
+
+    return checked
 
 
 class RunSettings(Struct, frozen=True, kw_only=True):

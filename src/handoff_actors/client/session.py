@@ -18,10 +18,12 @@ from handoff_actors.client.hub import Hub
 from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.options import (
     RunSettings,
+    check_names,
     check_resources,
     credentials,
     modules_of,
     seeds_from_environment,
+    with_checked_names,
 )
 from handoff_actors.client.policy import Policy
 from handoff_actors.client.run import Run
@@ -37,6 +39,7 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.retry_on import RetryOn
+from handoff_actors.text import repr_of
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
 from handoff_actors.workers.child.running_job import is_worker
@@ -54,6 +57,7 @@ class Session:
     Runs that go on at the same time share the nodes fairly, within one session and between sessions.
     """
 
+    @with_checked_names
     def __init__(
         self,
         seeds: Sequence[str] | None = None,
@@ -227,6 +231,7 @@ class Session:
     # --- Runs ---------------------------------------------------------------------------------------------------
 
     @inside_hidden
+    @with_checked_names
     async def execute_distributed(
         self,
         dag: DAG,
@@ -315,6 +320,7 @@ class Session:
 
         Options and errors are those of `execute_distributed`, without `nodes`.
         """
+        check_names("execute_local", options, LocalExecuteOptions.__annotations__)
         return await self._execute(dag, RunSettings(**options, nodes=None), local=True)
 
     @overload
@@ -350,6 +356,7 @@ class Session:
         return self._hub.runs.explain(dag_id)
 
     async def _execute(self, dag: DAG, settings: RunSettings, *, local: bool = False) -> Run:
+        _check_dag(dag)
         check_may_start("a run")
         self._hub.check_process()
         closings = self._hub.closings
@@ -394,3 +401,15 @@ class Session:
         from handoff_actors.client.html_forms import session_form  # noqa: PLC0415 - few programs are notebooks
 
         return session_form(self._hub.standing())
+
+
+def _check_dag(dag: object) -> None:
+    """Raise TypeError for anything that is no DAG."""
+    if isinstance(dag, Handle):
+        raise TypeError(
+            f"a run is of a DAG, not of {repr_of(dag)}: pass the DAG, and fetch=handle to have its result"
+        )
+    if not isinstance(dag, DAG):
+        raise TypeError(
+            f"a run is of a DAG, not of {repr_of(dag)}: dag = handoff.new(), then dag.call(f, ...)"
+        )

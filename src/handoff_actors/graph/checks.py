@@ -166,7 +166,7 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
         "cost",
         None,
         _is_cost,
-        f"None or a mapping of names to numbers of 0 or more (gpu: whole if above 1; {NAME_RULE})",
+        f"None or a mapping of names to numbers of 0 or more, such as {{'cpu': 1}} (gpu: whole if above 1; {NAME_RULE})",
     ),
     ("node", None, _is_place, f"None, the name of a node, or collocated(function_id) ({NAME_RULE})"),
     ("max_retries", None, partial(_is_whole_from, 0), "None or a whole number of 0 or more"),
@@ -221,7 +221,10 @@ def _check_options(function: Function) -> None:
 
 def _check_code(function: Function, name: str, code: object) -> None:
     if not callable(code):
-        raise InvalidFunctionError(function.id, f"{name} must be a callable, not {repr_of(code)}")
+        hint = "; pass the function itself, dag.call(f, 3), not what it returns, dag.call(f(3))"
+        raise InvalidFunctionError(
+            function.id, f"{name} must be a callable, not {repr_of(code)}{'' if code is None else hint}"
+        )
     if _is_generator_code(code):
         reason = f"{name} is a generator function, and generators cannot travel; return a list of the items"
         raise InvalidFunctionError(function.id, reason)

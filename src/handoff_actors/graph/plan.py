@@ -5,7 +5,8 @@ use them and have no index. Serialize hooks are functions of their own and come 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import compress, islice
+from operator import attrgetter, ne
 from typing import TYPE_CHECKING, Final, Self, TypeGuard
 
 from msgspec import Struct
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "NodeOf", "Plan", "TemplateSpec"]
 
+_STREAM_OPTIONS: Final = ("init", "parallelism", "batch_size", "batch_timeout")
+_NO_STREAM: Final = (None, 1, None, None)
+_stream_options = attrgetter(*_STREAM_OPTIONS)
 #: Ids that an error about an unknown one lists, if none is near.
 _IDS_LISTED: Final = 5
 
@@ -159,10 +163,21 @@ class Plan(Struct, frozen=True):
 def _regular_functions(functions: Iterable[Function]) -> list[Function]:
     regular: list[Function] = []
     for function in functions:
+        given = _stream_options(function)
+        if given != _NO_STREAM:
+            name = next(compress(_STREAM_OPTIONS, map(ne, given, _NO_STREAM)))
+            reason = (
+                f"{name} is an option of streams, and this is a run, in which it would have no effect: leave it out, and have"
+                " the function itself make what it needs"
+            )
+            raise InvalidFunctionError(function.id, reason)
         if function.type == "regular":
             regular.append(function)
         elif function.type == "input":
-            reason = "is an input, which has a value only in a stream; stream the DAG, or make it a regular function"
+            reason = (
+                "is an input, which only a stream gives a value, and this is a run: pass the value to the functions that take"
+                " it, as an argument (dag.call) or as Constant(value) among args"
+            )
             raise InvalidFunctionError(function.id, reason)
     return regular
 

@@ -260,9 +260,10 @@ def _refusal_of_part(roots: Mapping[str, Any], error: BaseException) -> str:
     for kind, noun, remedy in (
         (Generator, "a generator", "a list"),
         (AsyncGenerator, "an async generator", "a list"),
-        (Coroutine, "a coroutine", "its result"),
+        (Coroutine, "a coroutine", "its result: await it"),
+        (object, "a future", "its result: await it, or call its result()"),
     ):
-        if isinstance(culprit, kind):
+        if isinstance(culprit, kind) and (kind is not object or _is_future(culprit)):
             return (
                 f"returned {noun}; return {remedy}" if path == "value" else f"{path} is {noun}; use {remedy}"
             )
@@ -280,8 +281,16 @@ def _culprit(roots: Mapping[str, Any]) -> tuple[str, Any]:
         if bad is None:
             break
         path, culprit = bad
+        if _is_future(culprit):
+            # What is within it is nobody's business.
+            break
         parts = _parts(path, culprit)
     return path, culprit
+
+
+def _is_future(value: object) -> bool:
+    # Of asyncio, of an executor, or of another library.
+    return hasattr(type(value), "add_done_callback")
 
 
 def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:

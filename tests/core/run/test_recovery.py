@@ -131,7 +131,11 @@ def test_need_that_ends_while_its_node_is_away_fails_nothing() -> None:
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (Function("x", [], code, cost={"gpu": 1}), "which no node offers"),
+        (Function("x", [], code, cost={"gpu": 1}), "which no node offers, "),
+        (
+            Function("x", [], code, cost={"cpus": 1, "oddity": 1}),
+            "which no node offers (did you mean cpu for cpus?)",
+        ),
         (Function("x", [], code, node="nowhere"), "no member of that name has joined"),
         (Function("x", [], code, node="a", cost={"cpu": 9}), "which offers less"),
     ],

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -12,10 +13,11 @@ from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
-from handoff_actors.text import exact, repr_of
+from handoff_actors.text import exact, near, repr_of
 
 #: Functions that run on a node which could not take them any more are looked at again after this time, at least.
-LOOK_AGAIN_S = 1.0
+LOOK_AGAIN_S: Final = 1.0
+_USUAL_RESOURCES: Final = frozenset({"cpu", "memory", "gpu"})
 
 
 class _Demand(Struct):
@@ -136,7 +138,7 @@ def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
     """Say which requirements of a function no node meets."""
     incompatible = [node for node in nodes.values() if not node.has_python_for(need)]
     if not incompatible:
-        return f"{need.cost or 'a node'}, which no node offers"
+        return f"{need.cost or 'a node'}, which no node offers{_meant(need, nodes)}"
     versions = ", ".join(
         f"{escape_name(node.name)} runs Python {escape_name(node.python)}" for node in incompatible
     )
@@ -144,3 +146,14 @@ def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
         f"{need.cost or 'a node'} with Python {need.python}, since its code, or a value that it takes, was pickled"
         f" by value, which no node offers ({versions})"
     )
+
+
+def _meant(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
+    """Ask whether a resource that no node has at all is another one's misspelled name."""
+    offered = {name for node in nodes.values() for name in node.capabilities} | _USUAL_RESOURCES
+    questions = [
+        f"{escape_name(found[0])} for {escape_name(resource)}"
+        for resource in sorted(need.cost)
+        if resource not in offered and (found := near(resource, sorted(offered)))
+    ]
+    return f" (did you mean {', '.join(questions)}?)" if questions else ""
