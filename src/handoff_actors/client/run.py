@@ -82,7 +82,7 @@ class Holdings:
 
     def shown(self, function_id: FunctionId) -> str:
         """Return the text of a value for people, or the error in its place. Nothing large is loaded for it."""
-        index = self._index_of[function_id]
+        index = self.runner.plan.index(function_id)
         encoded = self._inline.get(index) or self.runner.values.get(index)
         nbytes = 0 if encoded is None else memoryview(encoded).nbytes
         if function_id not in self._decoded and nbytes > _SHOWN_NBYTES:
