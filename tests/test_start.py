@@ -31,11 +31,7 @@ FOR_SOME_PROGRAMS_ALONE = {
     for name in (
         "actors.app.journal_file",
         "client.html_forms",
-        "graph.drawing",
-        "graph.kinds",
-        "graph.layout",
-        "graph.render",
-        "graph.svg",
+        "graph.pictures",
         "report.figure",
         "report.html_table",
         "report.plot",

@@ -13,8 +13,8 @@ from handoff_actors.cli.parameters import TargetCommand, json_option, target_arg
 from handoff_actors.cli.streams import reserve_stdout, result_stream
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import producer_ids
-from handoff_actors.graph.render import draw
-from handoff_actors.graph.svg import to_svg
+from handoff_actors.graph.pictures.render import draw
+from handoff_actors.graph.pictures.svg import to_svg
 from handoff_actors.report.naming import code_name
 from handoff_actors.text import str_of
 

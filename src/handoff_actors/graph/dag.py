@@ -188,21 +188,21 @@ class DAG:
         :param fold: Show functions of the same code and role as one box, and say how many they are. None: only in a
             graph of more than 60 functions, or of more than 240 lines.
         """
-        from handoff_actors.graph.render import draw, to_mermaid  # noqa: PLC0415 - see to_svg
+        from handoff_actors.graph.pictures.render import draw, to_mermaid  # noqa: PLC0415 - see to_svg
 
         return to_mermaid(draw(self._functions, fold=fold))
 
     def to_dot(self, *, fold: bool | None = None) -> str:
         """Draw the graph in the language of Graphviz, valid or not. `fold` is that of `to_mermaid`."""
-        from handoff_actors.graph.render import draw, to_dot  # noqa: PLC0415 - see to_svg
+        from handoff_actors.graph.pictures.render import draw, to_dot  # noqa: PLC0415 - see to_svg
 
         return to_dot(draw(self._functions, fold=fold), str_of(self.id))
 
     def to_svg(self, *, fold: bool | None = None) -> str:
         """Draw the graph as SVG, valid or not. `fold` is that of `to_mermaid`; False takes seconds for thousands of functions."""
         # Few programs draw their graphs, and no other would need what this imports.
-        from handoff_actors.graph.drawing import draw  # noqa: PLC0415
-        from handoff_actors.graph.svg import to_svg  # noqa: PLC0415
+        from handoff_actors.graph.pictures.drawing import draw  # noqa: PLC0415
+        from handoff_actors.graph.pictures.svg import to_svg  # noqa: PLC0415
 
         return to_svg(draw(self._functions, fold=fold))
 
@@ -210,9 +210,9 @@ class DAG:
         return self.to_svg()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002 - IPython picks
-        from handoff_actors.graph.drawing import MOST_BOXES  # noqa: PLC0415 - see to_svg
-        from handoff_actors.graph.render import draw, to_mermaid  # noqa: PLC0415 - see to_svg
-        from handoff_actors.graph.svg import to_svg  # noqa: PLC0415 - see to_svg
+        from handoff_actors.graph.pictures.drawing import MOST_BOXES  # noqa: PLC0415 - see to_svg
+        from handoff_actors.graph.pictures.render import draw, to_mermaid  # noqa: PLC0415 - see to_svg
+        from handoff_actors.graph.pictures.svg import to_svg  # noqa: PLC0415 - see to_svg
 
         drawing = draw(self._functions)
         forms = {"text/plain": repr(self), "image/svg+xml": to_svg(drawing)}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handoff_actors.graph import DAG, Argument, Function, collocated
-from tests.graph.pictures import Picture
+from tests.graph.pictures.geometry import Picture
 
 
 def load(*values: Any) -> Any: ...
@@ -174,7 +174,7 @@ def test_codes_and_ids_that_answer_oddly_are_drawn() -> None:
 
     [odd, named] = Picture.of(dag).labels()
 
-    assert odd == "<class 'tests.graph.t…"
+    assert odd == "<class 'tests.graph.p…"
     assert named == "load ×100"
     assert Picture.of(DAG().add_function(Function(Odd(), [], load))).labels() == ["<Odd whose repr raise…"]
 

@@ -12,8 +12,8 @@ from msgspec import Struct
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.argument import Argument, Collocated
 from handoff_actors.graph.function import Function, producer_ids
-from handoff_actors.graph.kinds import Kinds, by_ancestry, by_producers, numbered
 from handoff_actors.graph.naming import code_name, definition_of, short_code_name
+from handoff_actors.graph.pictures.kinds import Kinds, by_ancestry, by_producers, numbered
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of, shortened
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from handoff_actors.escaping import escape_name
-from handoff_actors.graph.drawing import TIMES, Drawing, draw
+from handoff_actors.graph.pictures.drawing import TIMES, Drawing, draw
 
 __all__ = ["draw", "to_dot", "to_mermaid"]
 

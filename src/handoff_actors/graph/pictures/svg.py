@@ -6,8 +6,8 @@ from html import escape
 from typing import Final
 from unicodedata import east_asian_width
 
-from handoff_actors.graph.drawing import Box, Drawing, Line
-from handoff_actors.graph.layout import Edge, Position, lay_out
+from handoff_actors.graph.pictures.drawing import Box, Drawing, Line
+from handoff_actors.graph.pictures.layout import Edge, Position, lay_out
 
 _MAX_LABEL: Final = 22
 _LETTER, _PADDING, _NARROWEST = 7.2, 20.0, 50.0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from handoff_actors.graph import DAG, Argument, Function, collocated
-from tests.graph.pictures import Picture, Rectangle
+from tests.graph.pictures.geometry import Picture, Rectangle
 
 
 def add(*values: Any) -> Any:
