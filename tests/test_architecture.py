@@ -20,9 +20,9 @@ FUNCTION_LINES = 40
 MAY_CATCH_EVERYTHING = {
     "actors/app/runner.py",
     "actors/driver.py",
-    "cli/arguments.py",
-    "cli/json_values.py",
-    "cli/user_errors.py",
+    "cli/targets/arguments.py",
+    "cli/output/json_values.py",
+    "cli/targets/user_errors.py",
     "client/event_callbacks.py",
     "client/policy.py",
     "display/display.py",

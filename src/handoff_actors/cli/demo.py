@@ -3,10 +3,10 @@
 import click
 import uvloop
 
-from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.outcome import Outcome
-from handoff_actors.cli.parameters import json_option
-from handoff_actors.cli.streams import reserve_stdout, result_stream
+from handoff_actors.cli.output.failures import one_line_errors
+from handoff_actors.cli.output.options import json_option
+from handoff_actors.cli.output.outcome import Outcome
+from handoff_actors.cli.output.streams import reserve_stdout, result_stream
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG

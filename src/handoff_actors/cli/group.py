@@ -56,8 +56,8 @@ class LazyGroup(click.Group):
 
 def _print_json(error: click.ClickException | KeyboardInterrupt) -> None:
     # Most commands end well.
-    from handoff_actors.cli.json_errors import error_json  # noqa: PLC0415
-    from handoff_actors.cli.streams import result_stream  # noqa: PLC0415
+    from handoff_actors.cli.output.json_errors import error_json  # noqa: PLC0415
+    from handoff_actors.cli.output.streams import result_stream  # noqa: PLC0415
 
     click.echo(error_json(error), file=result_stream())
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from handoff_actors.cli.failures import one_line_errors
+from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.transport.keys import ClusterKey
 
 

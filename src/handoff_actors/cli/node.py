@@ -12,9 +12,10 @@ from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.daemon import DRAIN_S, DaemonOptions, serve
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.logs import log_to_stderr
-from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.json_values import to_json
 from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
+from handoff_actors.cli.output.failures import one_line_errors
+from handoff_actors.cli.output.json_values import to_json
+from handoff_actors.cli.output.options import json_option
 from handoff_actors.cli.parameters import (
     ADDRESS,
     AMOUNT,
@@ -22,7 +23,6 @@ from handoff_actors.cli.parameters import (
     Seconds,
     credentials_options,
     join_option,
-    json_option,
 )
 from handoff_actors.cli.resources import amounts
 from handoff_actors.client.options import check_resources

@@ -8,11 +8,12 @@ import uvloop
 from rich.console import Console
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
-from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.json_values import to_json
-from handoff_actors.cli.parameters import credentials_options, join_option, json_option
-from handoff_actors.cli.standing import fields, plain_picture
-from handoff_actors.cli.tables import node_table, run_table
+from handoff_actors.cli.monitor.standing import fields, plain_picture
+from handoff_actors.cli.monitor.tables import node_table, run_table
+from handoff_actors.cli.output.failures import one_line_errors
+from handoff_actors.cli.output.json_values import to_json
+from handoff_actors.cli.output.options import json_option
+from handoff_actors.cli.parameters import credentials_options, join_option
 from handoff_actors.transport.credentials import Credentials
 
 

@@ -3,15 +3,12 @@
 import re
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
-from itertools import zip_longest
 from math import isfinite
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from handoff_actors.cli.completion import ArgumentType, TargetType
-from handoff_actors.cli.records import ON_STDERR, REPORT_SUFFIXES
 from handoff_actors.errors import InvalidKeyError
 from handoff_actors.graph.environment import is_env_vars
 from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
@@ -148,7 +145,6 @@ _insecure_option = click.option(
     help="Use no key, as the other side must, too: anyone who can reach a node can run any code on it. "
     f"[env var: {INSECURE_VARIABLE}=1]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs to read.")
 
 
 def credentials_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -165,27 +161,3 @@ def credentials_options(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, credentials=credentials, **options)
 
     return with_credentials
-
-
-class TargetCommand(click.Command):
-    """A command that takes MODULE:DAG and arguments."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """See click.Command. `--report` takes the next word only if that names a file for a report."""
-        args = [
-            f"{word}={ON_STDERR}" if word == "--report" and not behind.endswith(REPORT_SUFFIXES) else word
-            for word, behind in zip_longest(args, args[1:], fillvalue="")
-        ]
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            hint = "Arguments of a function that makes a DAG are given as NAME=VALUE, behind it."
-            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from error
-
-
-def target_arguments(command: Callable[..., None]) -> Callable[..., None]:
-    """Add MODULE:DAG and arguments for a function that makes the DAG."""
-    target = click.argument("target", metavar="MODULE:DAG", type=TargetType())
-    return target(
-        click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1, type=ArgumentType())(command)
-    )

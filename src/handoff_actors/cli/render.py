@@ -6,11 +6,12 @@ from typing import Final
 
 import click
 
-from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.json_values import json_keys, to_json
-from handoff_actors.cli.loading import load_dag
-from handoff_actors.cli.parameters import TargetCommand, json_option, target_arguments
-from handoff_actors.cli.streams import reserve_stdout, result_stream
+from handoff_actors.cli.output.failures import one_line_errors
+from handoff_actors.cli.output.json_values import json_keys, to_json
+from handoff_actors.cli.output.options import json_option
+from handoff_actors.cli.output.streams import reserve_stdout, result_stream
+from handoff_actors.cli.targets.command import TargetCommand, target_arguments
+from handoff_actors.cli.targets.loading import load_dag
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import producer_ids
 from handoff_actors.graph.pictures.render import draw

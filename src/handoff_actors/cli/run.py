@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, get_args
 import click
 import uvloop
 
-from handoff_actors.cli.failures import TracedFailure, remote_traceback
-from handoff_actors.cli.loading import load_dag
-from handoff_actors.cli.outcome import Outcome
-from handoff_actors.cli.parameters import (
-    VARIABLE,
-    Seconds,
-    TargetCommand,
-    credentials_options,
-    join_option,
-    json_option,
-    target_arguments,
-)
-from handoff_actors.cli.progress import print_failures
-from handoff_actors.cli.records import ON_STDERR, Records
-from handoff_actors.cli.streams import reserve_stdout, result_stream, silence
+from handoff_actors.cli.output.failures import TracedFailure, remote_traceback
+from handoff_actors.cli.output.options import json_option
+from handoff_actors.cli.output.outcome import Outcome
+from handoff_actors.cli.output.progress import print_failures
+from handoff_actors.cli.output.records import ON_STDERR, Records
+from handoff_actors.cli.output.streams import reserve_stdout, result_stream, silence
+from handoff_actors.cli.parameters import VARIABLE, Seconds, credentials_options, join_option
+from handoff_actors.cli.targets.command import TargetCommand, target_arguments
+from handoff_actors.cli.targets.loading import load_dag
 from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.client.session import Session
 from handoff_actors.core.run.options import OnFailure

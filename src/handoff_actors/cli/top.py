@@ -10,10 +10,11 @@ import click
 import uvloop
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
-from handoff_actors.cli.failures import one_line_errors
-from handoff_actors.cli.json_values import to_json
-from handoff_actors.cli.parameters import Seconds, credentials_options, join_option, json_option
-from handoff_actors.cli.standing import fields, plain_picture, summary
+from handoff_actors.cli.monitor.standing import fields, plain_picture, summary
+from handoff_actors.cli.output.failures import one_line_errors
+from handoff_actors.cli.output.json_values import to_json
+from handoff_actors.cli.output.options import json_option
+from handoff_actors.cli.parameters import Seconds, credentials_options, join_option
 from handoff_actors.transport.credentials import Credentials
 
 
@@ -51,7 +52,7 @@ async def _watch(
         show = _written(as_json=as_json)
         if interval_s is not None and sys.stdout.isatty() and not as_json:
             # rich takes as long to import as a look takes.
-            from handoff_actors.cli.screen import Screen  # noqa: PLC0415
+            from handoff_actors.cli.monitor.screen import Screen  # noqa: PLC0415
 
             show = closing.enter_context(Screen(ending.set)).show
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, ending.set)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
-from handoff_actors.cli.standing import (
+from handoff_actors.cli.monitor.standing import (
     NODE_COLUMNS,
     RUN_COLUMNS,
     Row,

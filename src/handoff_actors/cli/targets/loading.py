@@ -13,8 +13,8 @@ from typing import Final
 import click
 import cloudpickle
 
-from handoff_actors.cli.arguments import bind
-from handoff_actors.cli.user_errors import users_code
+from handoff_actors.cli.targets.arguments import bind
+from handoff_actors.cli.targets.user_errors import users_code
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.dag import DAG
 from handoff_actors.text import repr_of

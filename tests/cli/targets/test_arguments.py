@@ -11,7 +11,7 @@ from typing import Any, Literal
 import click
 import pytest
 
-from handoff_actors.cli.arguments import bind
+from handoff_actors.cli.targets.arguments import bind
 
 
 class Colour(Enum):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from handoff_actors.cli.json_values import MOST_BYTES, MOST_ELEMENTS, json_keys, to_json
+from handoff_actors.cli.output.json_values import MOST_BYTES, MOST_ELEMENTS, json_keys, to_json
 from handoff_actors.report.breakdown import NOTHING
 
 NAN, INFINITY = float("nan"), float("inf")

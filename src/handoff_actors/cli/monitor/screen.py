@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.text import Text
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
-from handoff_actors.cli.standing import standings, summary
-from handoff_actors.cli.tables import live_node_table, live_run_table
+from handoff_actors.cli.monitor.standing import standings, summary
+from handoff_actors.cli.monitor.tables import live_node_table, live_run_table
 from handoff_actors.report.table import count
 
 #: Lines that a table takes beside its rows.

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
+from handoff_actors.cli.monitor.screen import Screen
+from handoff_actors.cli.monitor.standing import fields, plain_picture, run_rows, standings, summary
+from handoff_actors.cli.monitor.tables import live_node_table, live_run_table, node_table, run_table
 from handoff_actors.cli.node import _ready_line
-from handoff_actors.cli.screen import Screen
-from handoff_actors.cli.standing import fields, plain_picture, run_rows, standings, summary
-from handoff_actors.cli.tables import live_node_table, live_run_table, node_table, run_table
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.members import Advert, RunProgress, ServedRun
 

@@ -2,8 +2,8 @@
 
 import click
 
-from handoff_actors.cli.failures import TracedFailure
-from handoff_actors.cli.json_values import to_json
+from handoff_actors.cli.output.failures import TracedFailure
+from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.errors import DependencyFailed, FunctionFailed
 from handoff_actors.text import str_of
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 import pytest
 
-from handoff_actors.cli.failures import TracedFailure
-from handoff_actors.cli.loading import load_dag
+from handoff_actors.cli.output.failures import TracedFailure
+from handoff_actors.cli.targets.loading import load_dag
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import click
 
-from handoff_actors.cli.failures import TracedFailure, remote_traceback
-from handoff_actors.cli.json_errors import error_fields
-from handoff_actors.cli.json_values import json_keys, to_json
-from handoff_actors.cli.records import functions_by_id
+from handoff_actors.cli.output.failures import TracedFailure, remote_traceback
+from handoff_actors.cli.output.json_errors import error_fields
+from handoff_actors.cli.output.json_values import json_keys, to_json
+from handoff_actors.cli.output.records import functions_by_id
 from handoff_actors.client.run import Run
 from handoff_actors.errors import DependencyFailed, HandoffError
 from handoff_actors.escaping import escape_name, escape_text

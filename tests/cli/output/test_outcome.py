@@ -4,10 +4,10 @@ from typing import Any
 import click
 import pytest
 
-from handoff_actors.cli.failures import TracedFailure, one_line_errors, remote_traceback
-from handoff_actors.cli.json_errors import error_json
-from handoff_actors.cli.outcome import Outcome
-from handoff_actors.cli.progress import print_failures
+from handoff_actors.cli.output.failures import TracedFailure, one_line_errors, remote_traceback
+from handoff_actors.cli.output.json_errors import error_json
+from handoff_actors.cli.output.outcome import Outcome
+from handoff_actors.cli.output.progress import print_failures
 from handoff_actors.errors import FunctionFailed, RemoteTraceback
 from handoff_actors.events import Retried
 from handoff_actors.report.function_report import FunctionReport

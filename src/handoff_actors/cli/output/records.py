@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 import click
 from msgspec import Struct
 
-from handoff_actors.cli.json_values import json_fields, json_keys, to_json
+from handoff_actors.cli.output.json_values import json_fields, json_keys, to_json
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import str_of
 

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 import handoff_actors
-from handoff_actors.cli.failures import TracedFailure
+from handoff_actors.cli.output.failures import TracedFailure
 from handoff_actors.text import MOST_OF_TRACEBACK, shortened
 
 #: Frames of these show how the module was called, not what it does.

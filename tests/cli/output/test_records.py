@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 import pytest
 
-from handoff_actors.cli.records import Records
+from handoff_actors.cli.output.records import Records
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The nodes and runs of a cluster, as `handoff nodes` and `handoff top` show them."""

@@ -1,0 +1,1 @@
+"""The results and errors of commands, as text and as JSON."""

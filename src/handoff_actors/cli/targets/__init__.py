@@ -1,0 +1,1 @@
+"""Graphs that are named on the command line: MODULE:DAG, and arguments of a function that makes one."""
