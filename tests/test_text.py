@@ -103,7 +103,7 @@ def test_ctrl_c_is_passed_on() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["x" * 10_000_000, b"x" * 10_000, list(range(10_000)), Odd("odd"), Speaker()],
+    ["x" * 1_000_000, b"x" * 10_000, list(range(10_000)), Odd("odd"), Speaker()],
     ids=["text", "bytes", "list", "subclass", "repr of a subclass"],
 )
 def test_repr_is_bounded_and_plain(value: object) -> None:
@@ -138,9 +138,9 @@ def named_as_a_list() -> object:
     ("value", "text"),
     [
         ({"b": 1, "a": [None, "x"]}, "{'b': 1, 'a': [None, 'x']}"),
-        (list(range(10**6)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"),
+        (list(range(10**5)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"),
         (
-            dict.fromkeys(range(10**6)),
+            dict.fromkeys(range(10**5)),
             "{0: None, 1: None, 2: None, 3: None, 4: None, 5: None, 6: None, 7: None, 8: None, 9: None, ...}",
         ),
         ([Raising(SystemExit())], "[<Raising whose repr raises SystemExit>]"),
@@ -157,7 +157,7 @@ def test_brief_reprs_show_the_beginning(value: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["x" * 10**8, b"x" * 10**8, [b"x" * 10**7], 10**10_000], ids=lambda value: type(value).__name__
+    "value", ["x" * 10**6, b"x" * 10**6, [b"x" * 10**5], 10**10_000], ids=lambda value: type(value).__name__
 )
 def test_brief_reprs_are_bounded(value: object) -> None:
     assert 0 < len(brief_repr_of(value, 100)) <= 100
@@ -168,7 +168,7 @@ def test_an_interrupt_ends_a_brief_repr() -> None:
         brief_repr_of([Raising(KeyboardInterrupt())], 100)
 
 
-@pytest.mark.parametrize("text", ["", "a\nb", "a\udcff", "\0", "x" * 256, "ü" * 128, "x" * 10_000_000])
+@pytest.mark.parametrize("text", ["", "a\nb", "a\udcff", "\0", "x" * 256, "ü" * 128, "x" * 1_000_000])
 def test_no_name(text: str) -> None:
     assert not is_name(text)
 

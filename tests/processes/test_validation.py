@@ -1,5 +1,6 @@
 """Errors in a DAG or in the options of a run are raised before anything runs, each as its own class."""
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -142,8 +143,12 @@ def test_100_000_functions_validate_in_under_a_second() -> None:
     dag = handoff.DAG().add_functions(
         call(number, [number // 2, number // 3] if number else []) for number in range(100_000)
     )
+    # How long a collection takes depends on all that other tests have left in this process.
+    gc.disable()
     began = time.process_time()
 
     dag.validate()
 
-    assert time.process_time() - began < 1
+    ended = time.process_time()
+    gc.enable()
+    assert ended - began < 1

@@ -68,6 +68,15 @@ def test_functions_of_a_stopped_run_end_and_its_values_stay() -> None:
     assert not any(node.ledger.claimed.values())
 
 
+def test_run_without_values_is_stopped_all_the_same() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+
+    node.handle(said(Stop(RUN)), 1.1)
+
+    assert replies(node.handle(exited(), 1.2)) == [Stopped(RUN)]
+
+
 def test_closing_a_stopped_run_drops_its_values() -> None:
     node = stopped()
 
