@@ -152,10 +152,11 @@ class DAG:
         """Add a call of `fn` and return a handle that stands for its result in later calls.
 
         Handles (and each `Argument`) among the arguments stand for results, also within containers; everything else is
-        passed as it is. The types of arguments are not checked, as results and containers of them may stand for any. Keywords that are options of `Function` (`cost`, `timeout`, ...) are taken as such, all others are
-        passed to `fn`; `kwargs={...}` passes to `fn` what has the name of an option. The default `id` is the name of `fn`
-        with a number, as in "load-1". Raises DuplicateFunctionError, and InvalidFunctionError, also for a keyword that is
-        both an option and a parameter of `fn`.
+        passed as it is. Type checkers don't check the types of arguments, as results and containers of them may stand for
+        any. Keywords that are options of `Function` (`cost`, `timeout`, ...) are taken as such, all others are passed to
+        `fn`; `kwargs={...}` passes to `fn` what has the name of an option. The default `id` is the name of `fn` with a
+        number, as in "load-1". Raises DuplicateFunctionError, and InvalidFunctionError, also for a keyword that is both an
+        option and a parameter of `fn`.
         """
         if keywords:
             keywords = self._options(fn, len(args), keywords)
