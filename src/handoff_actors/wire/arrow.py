@@ -14,21 +14,18 @@ from typing import Any, Final
 #: An array is copied if its buffers have so many bytes that it does not show, and so large a part of them.
 _SPARED_NBYTES: Final = 1024
 _SPARED_PART: Final = 0.2
-#: The module of pyarrow that is imported last of those that are needed here.
-_LAST: Final = "pyarrow.ipc"
+#: The module of pyarrow that is imported last of those that are needed here: once it is there, values may be slices.
+LAST_MODULE: Final = "pyarrow.ipc"
 
 
 class _Taught:
     is_done = False
 
 
-def may_have_slices() -> bool:
-    """True if values may be slices that pickle does not yet know how to treat."""
-    return not _Taught.is_done and _LAST in sys.modules
-
-
 def teach_pickle() -> None:
     """Have each pickle of this process contain slices alone. Types that others have taught it stay so."""
+    if _Taught.is_done:
+        return
     library: Any = sys.modules["pyarrow.lib"]
     for kind in vars(library).values():
         if isinstance(kind, type) and issubclass(kind, library.Array):

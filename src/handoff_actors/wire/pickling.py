@@ -2,6 +2,7 @@
 
 import copyreg
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from io import BytesIO
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 import cloudpickle
 
-from handoff_actors.wire import arrow
+from handoff_actors.wire.arrow import LAST_MODULE as ARROW, teach_pickle as teach_arrow
 from handoff_actors.wire.code import managers
 from handoff_actors.wire.code.by_value_pickler import (
     PROTOCOL,
@@ -48,8 +49,8 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
     Neither may be used once the value has changed. Raises the errors of cloudpickle, or of the value itself.
     """
     buffers: list[pickle.PickleBuffer] = []
-    if arrow.may_have_slices():
-        arrow.teach_pickle()
+    if ARROW in sys.modules:
+        teach_arrow()
     try:
         pieces = _plain(value, buffers, reducers)
     except Exception:  # noqa: BLE001 - a user's __reduce__ raises what it likes, and cloudpickle may know better
@@ -65,8 +66,8 @@ def pickled_without(value: Any, position_of: PositionOf) -> tuple[list[Piece], l
 
     `position_of` is asked for every object in the value, and for every buffer, as a `PickleBuffer`.
     """
-    if arrow.may_have_slices():
-        arrow.teach_pickle()
+    if ARROW in sys.modules:
+        teach_arrow()
     buffers: list[pickle.PickleBuffer] = []
     return _by_value(partial(_PartPickler, position_of), value, buffers, None), buffers
 

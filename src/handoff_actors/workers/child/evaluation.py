@@ -106,8 +106,10 @@ class Evaluation:
                 self._restore()
             else:
                 values.append(self._value(run, arg))
-        positional, placed = template.arranged(values)
-        extra_args, kwargs = self._constants(run, constants, placed) if constants else ((), {})
+        extra_args, kwargs = (
+            self._constants(run, constants, values, template.placed_from) if constants else ((), {})
+        )
+        positional: Sequence[Any] = (values,) if template.as_list else values
         self._store.mappings.settle()
         try:
             result = self._prepare()(code, *positional, *extra_args, **kwargs)
@@ -135,9 +137,17 @@ class Evaluation:
         return decode(made) if isinstance(made, bytes) else self._store.read_own(run, index, made)
 
     def _constants(
-        self, run: int, constants: bytes | RefRow | AssembledRow, placed: Sequence[Any]
+        self,
+        run: int,
+        constants: bytes | RefRow | AssembledRow,
+        values: list[Any],
+        placed_from: int | None,
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        parts = placed[::-1]
+        """Give extra_args and kwargs. Values from `placed_from` on go to where placeholders are, and leave the list."""
+        if isinstance(constants, bytes) and placed_from is None:
+            return decode_call(constants)
+        parts = [] if placed_from is None else values[placed_from:][::-1]
+        del values[len(values) - len(parts) :]
         if not isinstance(constants, bytes) and constants[ARG_TAG] != REF:
             stored = [self._store.read(run, part[REF_INDEX]) for part in constants[ASSEMBLED_PARTS]]
             parts, constants = [*stored, *parts], constants[ASSEMBLED_REST]

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -70,6 +70,7 @@ class LoadedTemplate:
     ) -> None:
         self.code = code
         self.as_list = as_list
+        #: Results from here on stand for placeholders within the constants; None: there are none.
         self.placed_from = placed_from
         self.claims_memory = claims_memory
         #: How many threads numerical libraries may start for its functions.
@@ -93,13 +94,6 @@ class LoadedTemplate:
             return f"its retry_on can't be loaded: {unloadable}"
         # It is `reason_against_retry` of the user's rule.
         return str(rule(error))
-
-    def arranged(self, values: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Return the positional arguments that come first, and the parts of the constants, of these values of args."""
-        placed: Sequence[Any] = ()
-        if self.placed_from is not None:
-            values, placed = values[: self.placed_from], values[self.placed_from :]
-        return (values,) if self.as_list else values, placed
 
 
 class LoadedTemplates:
