@@ -172,16 +172,19 @@ def _check_options_are_no_parameters(
 def check_calls(functions: Iterable[Function]) -> None:
     """Raise InvalidFunctionError for the first function whose arguments can't be those that its code takes."""
     known: dict[int, tuple[Parameters | None, range]] = {}
+    latest: object = None
+    parameters, counts = None, range(0)
     for function in functions:
-        key = id(function.code)
-        if key not in known:
-            parameters = Parameters.of(function.code)
-            known[key] = parameters, range(0) if parameters is None else parameters.counts()
-        parameters, counts = known[key]
-        # Nearly all calls are plain, and this is done for each function of a graph.
+        # This is done for each function of a graph, and nearly all calls are plain ones of the code that was called before.
+        if function.code is not latest:
+            latest, key = function.code, id(function.code)
+            if key not in known:
+                found = Parameters.of(latest)
+                known[key] = found, range(0) if found is None else found.counts()
+            parameters, counts = known[key]
         if parameters is None or (
-            function.argument_inclusion == "variadic"
-            and not function.kwargs
+            not function.kwargs
+            and function.argument_inclusion == "variadic"
             and len(function.args) + len(function.extra_args) in counts
         ):
             continue

@@ -163,14 +163,13 @@ class Plan(Struct, frozen=True):
 def _regular_functions(functions: Iterable[Function]) -> list[Function]:
     regular: list[Function] = []
     for function in functions:
-        given = _stream_options(function)
-        if given != _NO_STREAM:
-            name = next(compress(_STREAM_OPTIONS, map(ne, given, _NO_STREAM)))
-            reason = (
-                f"{name} is an option of streams, and this is a run, in which it would have no effect: leave it out, and have"
-                " the function itself make what it needs"
-            )
-            raise InvalidFunctionError(function.id, reason)
+        if (
+            function.init is not None
+            or function.parallelism != 1
+            or function.batch_size is not None
+            or function.batch_timeout is not None
+        ):
+            raise _is_for_streams(function)
         if function.type == "regular":
             regular.append(function)
         elif function.type == "input":
@@ -180,6 +179,16 @@ def _regular_functions(functions: Iterable[Function]) -> list[Function]:
             )
             raise InvalidFunctionError(function.id, reason)
     return regular
+
+
+def _is_for_streams(function: Function) -> InvalidFunctionError:
+    given = _stream_options(function)
+    name = next(compress(_STREAM_OPTIONS, map(ne, given, _NO_STREAM)))
+    reason = (
+        f"{name} is an option of streams, and this is a run, in which it would have no effect: leave it out, and have"
+        " the function itself make what it needs"
+    )
+    return InvalidFunctionError(function.id, reason)
 
 
 def _producers(args: Sequence[tuple[ArgSpec, ...]], hooks: Sequence[Hook]) -> list[tuple[Index, ...]]:
