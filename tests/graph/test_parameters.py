@@ -187,3 +187,31 @@ def test_stages_of_streams_are_not_judged_by_their_arguments() -> None:
     DAG().add_functions(
         [Function("f", [], load, init=dict), Function("g", [], load, batch_size=3)]
     ).validate()
+
+
+def test_functions_of_the_same_code_may_have_other_defaults() -> None:
+    def made(*defaults: Any) -> Callable[..., Any]:
+        def code(first: Any, second: Any) -> Any:
+            return first, second
+
+        code.__defaults__ = defaults
+        return code
+
+    DAG().add_function(Function("both", [], made(1, 2))).validate()
+    DAG().add_function(Function("one", [], made(2), extra_args=[1])).validate()
+    with pytest.raises(InvalidFunctionError, match="it is given no 'first' and no 'second'"):
+        DAG().add_function(Function("none", [], made())).validate()
+
+
+def test_parameters_of_any_number_of_functions_are_told_apart() -> None:
+    namespace: dict[str, Any] = {}
+    for number in range(600):
+        parameters = ", ".join(f"a{place}" for place in range(number % 3))
+        exec(f"def f{number}({parameters}): pass", namespace)
+    codes = [namespace[f"f{number}"] for number in range(600)]
+
+    for _ in range(2):
+        dag = DAG()
+        for number, code in enumerate(codes):
+            dag.add_function(Function(number, [], code, extra_args=[0] * (number % 3)))
+        dag.validate()

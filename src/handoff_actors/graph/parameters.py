@@ -7,7 +7,7 @@ They are read from code objects, which is exact and takes a microsecond. `inspec
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, Self
 
 from msgspec import Struct
@@ -179,8 +179,7 @@ def check_calls(functions: Iterable[Function]) -> None:
         if function.code is not latest:
             latest, key = function.code, id(function.code)
             if key not in known:
-                found = Parameters.of(latest)
-                known[key] = found, range(0) if found is None else found.counts()
+                known[key] = _parameters_of(latest)
             parameters, counts = known[key]
         if parameters is None or (
             not function.kwargs
@@ -189,6 +188,37 @@ def check_calls(functions: Iterable[Function]) -> None:
         ):
             continue
         _check_call(function, parameters)
+
+
+def _parameters_of(code: object) -> tuple[Parameters | None, range]:
+    """Give the parameters of a function's code, and the numbers of plain arguments that fit them."""
+    if not isinstance(code, FunctionType):
+        return _read(code)
+    # A service runs graphs of the same few functions again and again.
+    key = id(code.__code__), len(code.__defaults__ or ()), tuple(code.__kwdefaults__ or ())
+    recent = _recent.get(key)
+    if recent is None:
+        if len(_recent) >= _MOST_RECENT:
+            _recent.clear()
+        recent = _recent[key] = _Recent(code.__code__, *_read(code))
+    return recent.parameters, recent.counts
+
+
+def _read(code: object) -> tuple[Parameters | None, range]:
+    parameters = Parameters.of(code)
+    return parameters, range(0) if parameters is None else parameters.counts()
+
+
+class _Recent(Struct, frozen=True):
+    #: Kept, so that no other has the same identity.
+    code: CodeType
+    parameters: Parameters | None
+    counts: range
+
+
+_MOST_RECENT: Final = 256
+#: By the identity of the code and its defaults. Graphs are compiled in several threads, one entry at a time.
+_recent: Final[dict[tuple[int, int, tuple[str, ...]], _Recent]] = {}
 
 
 def _check_call(function: Function, parameters: Parameters) -> None:
