@@ -23,8 +23,8 @@ class _Taught:
 
 
 def teach_pickle() -> None:
-    """Have each pickle of this process contain slices alone. Types that others have taught it stay so."""
-    if _Taught.is_done:
+    """Have each pickle of this process contain slices alone, once there may be some. Types that others have taught it stay so."""
+    if _Taught.is_done or LAST_MODULE not in sys.modules:
         return
     library: Any = sys.modules["pyarrow.lib"]
     for kind in vars(library).values():

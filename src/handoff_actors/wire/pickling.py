@@ -66,8 +66,7 @@ def pickled_without(value: Any, position_of: PositionOf) -> tuple[list[Piece], l
 
     `position_of` is asked for every object in the value, and for every buffer, as a `PickleBuffer`.
     """
-    if ARROW in sys.modules:
-        teach_arrow()
+    teach_arrow()
     buffers: list[pickle.PickleBuffer] = []
     return _by_value(partial(_PartPickler, position_of), value, buffers, None), buffers
 
