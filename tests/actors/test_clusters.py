@@ -257,6 +257,25 @@ async def test_closing_the_session_ends_its_runs_on_the_nodes(cluster: MemoryClu
     await until_idle(cluster)
 
 
+async def test_a_session_that_is_closed_has_left_and_is_not_lost(
+    cluster: MemoryCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "handoff_actors.actors.node.actor")
+    async with cluster.session() as session:
+        await session.execute_distributed(layers(4, 3, large_total))
+    leaving = cluster.session()
+    await leaving.start()
+    running = asyncio.ensure_future(leaving.execute_distributed(layers(4, 1, slow_total)))
+    await until(lambda: not all(node.is_idle for node in cluster.nodes.values()))
+    await leaving.close()
+    await asyncio.gather(running, return_exceptions=True)
+    await until_idle(cluster)
+
+    # Each session has met both nodes.
+    await until(lambda: [record.message for record in caplog.records].count("peer left") >= 4)
+    assert "peer lost" not in caplog.messages
+
+
 async def test_two_sessions_share_the_nodes_while_links_break(cluster: MemoryCluster) -> None:
     async with cluster.session("one") as one, cluster.session("other") as other:
         running = [

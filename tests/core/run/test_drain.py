@@ -9,6 +9,7 @@ from handoff_actors.core.node.events import (
     Leave,
     LeaveCompleted,
     PeerConnected,
+    PeerLost,
 )
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import (
@@ -324,6 +325,17 @@ def test_peer_is_forgotten_once_it_has_gone_and_all_that_was_its() -> None:
     idle = node.handle(said(Goodbye(), LATER_APP), 1.02)
     busy = node.handle(said(Goodbye()), 1.03)
 
-    assert idle == [ForgetPeer(LATER_APP)]
+    assert idle == [ForgetPeer(LATER_APP, has_left=True)]
     assert busy[0] == ForgetRun(RUN)
-    assert busy[-1] == ForgetPeer(APP)
+    assert busy[-1] == ForgetPeer(APP, has_left=True)
+
+
+def test_peer_whose_lease_or_connection_ends_has_not_left() -> None:
+    node = started_node()
+    node.handle(PeerConnected(LATER_APP), 0.0)
+
+    broken = node.handle(PeerLost(LATER_APP), 1.0)
+    lapsed = node.wake(1e6)
+
+    assert broken[-1] == ForgetPeer(LATER_APP, has_left=False)
+    assert ForgetPeer(APP, has_left=False) in lapsed

@@ -319,10 +319,14 @@ class NodeActor:
             self._feed(PeerLost(peer))
 
     def _forget_peer(self, peer: PeerId, reason: str) -> bool:
+        """Forget a peer, which has left if no other reason is given. Returns False for one that isn't known."""
         if self._peers.pop(peer, None) is None:
             return False
         self._introductions.forget(peer)
-        log.info("peer lost", extra={"node": self.name, "peer": peer.hex(), "reason": reason})
+        # Each look at the cluster is a peer that comes and leaves: only losses are news.
+        level, event = (logging.INFO, "peer lost") if reason else (logging.DEBUG, "peer left")
+        reason = reason or "it has left"
+        log.log(level, event, extra={"node": self.name, "peer": peer.hex(), "reason": reason})
         self._input_fetcher.lost(peer, reason)
         return True
 
@@ -387,8 +391,8 @@ class NodeActor:
                 self._pool.cancel(worker, run, index, attempt)
             case ForgetRun(run):
                 self._forget_run(run)
-            case ForgetPeer(peer):
-                self._forget_peer(peer, "it has left, or its lease has ended")
+            case ForgetPeer(peer, has_left):
+                self._forget_peer(peer, "" if has_left else "its lease has ended")
             case LeaveCompleted():
                 self._left.set()
             case _:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 from msgspec import Struct, field
 
-from handoff_actors.core.node.events import FetchInput
+from handoff_actors.core.node.events import FetchInput, ForgetPeer
 from handoff_actors.core.node.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.lru import LruCache
@@ -33,6 +33,8 @@ class Client(Struct):
     name: str = ""
     #: True once the client has left; it is kept until its last run is closed.
     is_gone: bool = False
+    #: It was the client that said so.
+    has_left: bool = False
     runs: set[RunId] = field(default_factory=set)
     #: Assignments rejected while an older connection still owned the run.
     refused: "dict[RunId, ClientRun]" = field(default_factory=dict)
@@ -146,7 +148,7 @@ class Clients:
         self._importable_until: dict[bytes, float] = {}
         self._closed: LruCache[tuple[PeerId, RunId], None] = LruCache(REMEMBERED_RUNS)
         self._peers_ever = 0
-        self._departed: list[PeerId] = []
+        self._departed: list[ForgetPeer] = []
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -270,12 +272,12 @@ class Clients:
         self.closing[run] = None
         self.watched.discard(run)
 
-    def leave(self, peer: PeerId) -> list[RunId]:
-        """Mark a peer as gone. Returns its runs that were open until now."""
+    def leave(self, peer: PeerId, *, has_left: bool) -> list[RunId]:
+        """Mark a peer as gone; `has_left`: it has said so. Returns its runs that were open until now."""
         state = self._peers.get(peer)
         if state is None:
             return []
-        state.is_gone, state.lease_ends_at = True, None
+        state.is_gone, state.has_left, state.lease_ends_at = True, has_left, None
         self._depart(peer, state)
         return [run for run in sorted(state.runs) if not self.is_ending(run)]
 
@@ -297,7 +299,7 @@ class Clients:
         del self.closing[run]
         return self._runs[run].peer
 
-    def take_departed(self) -> list[PeerId]:
+    def take_departed(self) -> list[ForgetPeer]:
         """Drain the peers that have gone and have nothing left here."""
         departed, self._departed = self._departed, []
         return departed
@@ -346,4 +348,4 @@ class Clients:
     def _depart(self, peer: PeerId, state: Client) -> None:
         if state.is_gone and not state.runs:
             del self._peers[peer]
-            self._departed.append(peer)
+            self._departed.append(ForgetPeer(peer, state.has_left))

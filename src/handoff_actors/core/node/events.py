@@ -285,9 +285,11 @@ class ForgetRun(Struct, frozen=True):
 
 
 class ForgetPeer(Struct, frozen=True):
-    """Forget a peer that has left or whose lease has ended, once nothing of it is left here. It has to introduce itself anew."""
+    """Forget a peer that is gone, once nothing of it is left here. It has to introduce itself anew."""
 
     peer: PeerId
+    #: It has said so; else its lease has ended, or its connection has broken.
+    has_left: bool
 
 
 class Advertise(Struct, frozen=True):

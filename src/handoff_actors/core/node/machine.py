@@ -13,7 +13,6 @@ from handoff_actors.core.node.attempt_reports import AttemptReports
 from handoff_actors.core.node.clients import ClientRun, Clients
 from handoff_actors.core.node.events import (
     Advertise,
-    ForgetPeer,
     ForgetRun,
     InputFetched,
     InputMissing,
@@ -268,7 +267,7 @@ class NodeMachine:
                 self._has_misfits = True
                 return [Reply(event.peer, Redeclared())]
             case Goodbye():
-                return self._peer_gone(event.peer, now)
+                return self._peer_gone(event.peer, now, has_left=True)
             case Beat(runs):
                 self._clients.note_progress(event.peer, runs)
                 return []
@@ -400,9 +399,10 @@ class NodeMachine:
         self._scheduler.templates.pop(run, None)
         return self._scheduler.stop_run(run, now)
 
-    def _peer_gone(self, peer: PeerId, now: float) -> list[NodeEffect]:
+    def _peer_gone(self, peer: PeerId, now: float, *, has_left: bool = False) -> list[NodeEffect]:
         self._nested.forget_peer(peer)
-        return [effect for run in self._clients.leave(peer) for effect in self._end(run, now)]
+        ended = self._clients.leave(peer, has_left=has_left)
+        return [effect for run in ended for effect in self._end(run, now)]
 
     # --- Values that come -----------------------------------------------------------------------------------------
 
@@ -454,7 +454,7 @@ class NodeMachine:
         filled = self._scheduler.fill(now, may_start=not self._spill_policy.is_crowded)
         effects += [*self._reports.started(filled), *filled] if self._clients.watched else filled
         effects += self._advertiser.speak(self._standing(), self.advertisement, now)
-        effects += map(ForgetPeer, self._clients.take_departed())
+        effects += self._clients.take_departed()
         if self._leaving and not self._has_left and not self._has_work:
             self._has_left = True
             effects.append(LeaveCompleted())
