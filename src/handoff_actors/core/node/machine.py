@@ -13,7 +13,6 @@ from handoff_actors.core.node.attempt_reports import AttemptReports
 from handoff_actors.core.node.clients import ClientRun, Clients
 from handoff_actors.core.node.events import (
     Advertise,
-    ForgetRun,
     InputFetched,
     InputMissing,
     Leave,
@@ -43,6 +42,7 @@ from handoff_actors.core.node.fair_queue import JobLane, tickets_of
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.nested_runs import NestedRuns
+from handoff_actors.core.node.run_endings import RunEndings
 from handoff_actors.core.node.run_listing import overview
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.core.node.validation import check_jobs, check_message
@@ -56,7 +56,6 @@ from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import (
     Assign,
     Close,
-    Closed,
     Copied,
     Copy,
     FailureKind,
@@ -64,7 +63,6 @@ from handoff_actors.wire.messages.runs import (
     Recalled,
     Rejected,
     Stop,
-    Stopped,
 )
 
 if TYPE_CHECKING:
@@ -89,6 +87,9 @@ class NodeMachine:
         self._clients = Clients(lease_s)
         self._reports = AttemptReports(self._clients, self._scheduler, self._inputs, self._spill_policy)
         self._nested = NestedRuns(self._clients, self._scheduler, self._inputs)
+        self._endings = RunEndings(
+            self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested
+        )
         self._leaving = False
         #: There may be jobs that the node can't ever hold.
         self._has_misfits = False
@@ -111,7 +112,7 @@ class NodeMachine:
         """Act on leases, time limits and other deadlines that have passed."""
         effects = self._scheduler.wake(now)
         for peer in self._clients.lapsed(now):
-            effects += self._peer_gone(peer, now)
+            effects += self._endings.peer_gone(peer, now)
         effects += self._settle(now)
         return effects
 
@@ -222,7 +223,7 @@ class NodeMachine:
                 self._clients.connected(peer, now, name, has_lease=has_lease)
                 return []
             case PeerLost(peer):
-                return self._peer_gone(peer, now)
+                return self._endings.peer_gone(peer, now)
             case MembersCounted(members):
                 self._advertiser.count(members)
                 return []
@@ -254,9 +255,9 @@ class NodeMachine:
                 at_most = self._clients.may_give_back(event.peer, room, now)
                 return self._recall(event.peer, run, tickets, at_most, now)
             case Stop(run):
-                return self._stop(event.peer, run, now)
+                return self._endings.stop(event.peer, run, now)
             case Close(run):
-                return self._close(event.peer, run, now)
+                return self._endings.close(event.peer, run, now)
             case Probe():
                 return self._nested.probe(event.peer, event.message)
             case Identified():
@@ -267,7 +268,7 @@ class NodeMachine:
                 self._has_misfits = True
                 return [Reply(event.peer, Redeclared())]
             case Goodbye():
-                return self._peer_gone(event.peer, now, has_left=True)
+                return self._endings.peer_gone(event.peer, now, has_left=True)
             case Beat(runs):
                 self._clients.note_progress(event.peer, runs)
                 return []
@@ -280,7 +281,7 @@ class NodeMachine:
     def _assign(self, peer: PeerId, message: Assign, now: float) -> list[NodeEffect]:
         if self._clients.is_displaced(message.run, peer):
             tickets = self._clients.refuse(peer, message)
-            return [*self._end(message.run, now), Reply(peer, Recalled(message.run, tickets))]
+            return [*self._endings.end(message.run, now), Reply(peer, Recalled(message.run, tickets))]
         known = self._clients.known_templates(peer, message.run)
         if known is None:
             return []
@@ -371,39 +372,6 @@ class NodeMachine:
     def _never_holds(self, lane: JobLane) -> bool:
         return not self._scheduler.ledger.could_ever_hold(lane.cost)
 
-    def _close(self, peer: PeerId, run: RunId, now: float) -> list[NodeEffect]:
-        state = self._clients.get(run)
-        if state is None:
-            self._clients.remember_closed(peer, run)
-            return [Reply(peer, Closed(run))]
-        if self._clients.is_displaced(run, peer):
-            self._clients.hand_over(run, peer)
-        return self._end(run, now) if state.peer == peer else []
-
-    def _stop(self, peer: PeerId, run: RunId, now: float) -> list[NodeEffect]:
-        state = self._clients.live(run)
-        if state is None or state.peer != peer:
-            # There is nothing to keep, or nothing that would be this peer's.
-            return self._close(peer, run, now)
-        self._inputs.drop_jobs(run)
-        return self._end(run, now, keeps_values=True)
-
-    def _end(self, run: RunId, now: float, *, keeps_values: bool = False) -> list[NodeEffect]:
-        """End a run. What is left of it, but for values to keep, is cleared away once no worker holds any of its jobs."""
-        if self._clients.is_ending(run):
-            return []
-        self._clients.close(run, keeps_values=keeps_values)
-        self._nested.forget_run(run)
-        self._scheduler.nested.discard(run)
-        # A run that was stopped before has none.
-        self._scheduler.templates.pop(run, None)
-        return self._scheduler.stop_run(run, now)
-
-    def _peer_gone(self, peer: PeerId, now: float, *, has_left: bool = False) -> list[NodeEffect]:
-        self._nested.forget_peer(peer)
-        ended = self._clients.leave(peer, has_left=has_left)
-        return [effect for run in ended for effect in self._end(run, now)]
-
     # --- Values that come -----------------------------------------------------------------------------------------
 
     def _input_fetched(self, event: InputFetched, now: float) -> list[NodeEffect]:
@@ -438,7 +406,7 @@ class NodeMachine:
         if isinstance(event, SpillFailed):
             self._spill_policy.refused((event.run, event.index), event.reason, now)
             # Functions that go on need the room more than an error that somebody may look at.
-            return [effect for run in self._clients.stopped() for effect in self._end(run, now)]
+            return [effect for run in self._clients.stopped() for effect in self._endings.end(run, now)]
         self._spill_policy.written((event.run, event.index))
         return []
 
@@ -447,7 +415,7 @@ class NodeMachine:
     def _settle(self, now: float) -> list[NodeEffect]:
         effects = self._give_back(now) if self._leaving or self._has_misfits else []
         if self._clients.closing:
-            effects += self._finish_closing()
+            effects += self._endings.finish()
         leaving = self._spill_policy.next_to_leave(now)
         if leaving is not None:
             effects.append(SpillValue(*leaving))
@@ -474,19 +442,6 @@ class NodeMachine:
     def _has_work(self) -> bool:
         # Values stay until their runs are closed here: by then they have been copied elsewhere.
         return self.is_working or self._inputs.nbytes > 0
-
-    def _finish_closing(self) -> list[NodeEffect]:
-        effects: list[NodeEffect] = []
-        for run in list(self._clients.closing):
-            if self._scheduler.roster.has(run):
-                continue
-            if self._clients.keeps_values(run):
-                effects.append(Reply(self._clients.keep(run), Stopped(run)))
-            else:
-                self._inputs.forget(run)
-                self._spill_policy.forget(run)
-                effects += [ForgetRun(run), Reply(self._clients.remove(run), Closed(run))]
-        return effects
 
 
 def _reject(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
