@@ -107,7 +107,7 @@ def test_what_was_not_measured_is_blank() -> None:
             "the run decides",
         ),
         (
-            "handle (handoff_actors/core/node/machine.py);fill (handoff_actors/core/node/worker_scheduler.py)",
+            "handle (handoff_actors/core/node/machine.py);fill (handoff_actors/core/node/scheduling/worker_scheduler.py)",
             "the node decides",
         ),
         ("_read (handoff_actors/workers/pool/pipe.py)", "messages to and from workers"),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hypothesis import given, settings, strategies as st
 
 from handoff_actors.core.node.events import MessageFromPeer, NodeEffect, RunJobs
-from handoff_actors.core.node.fair_queue import FairQueue
+from handoff_actors.core.node.scheduling.fair_queue import FairQueue
 from handoff_actors.core.resources import TOLERANCE, Claim, ResourceLedger
 from handoff_actors.ids import PeerId, RunId
 from handoff_actors.wire.messages.runs import Assign

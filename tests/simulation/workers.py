@@ -14,7 +14,7 @@ from handoff_actors.core.node.events import (
     WorkerRecalled,
     WorkerUp,
 )
-from handoff_actors.core.node.worker_scheduler import CANCEL_GRACE_S
+from handoff_actors.core.node.scheduling.worker_scheduler import CANCEL_GRACE_S
 from handoff_actors.ids import Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Job, Ticket
 from handoff_actors.wire.messages.runs import FailureKind

@@ -12,7 +12,7 @@ from signal import SIGKILL
 
 from handoff_actors.actors.driver import clock
 from handoff_actors.core.node.events import WorkersSampled
-from handoff_actors.core.node.memory_guard import SHORT_SHARE
+from handoff_actors.core.node.scheduling.memory_guard import SHORT_SHARE
 from handoff_actors.ids import WorkerId
 from handoff_actors.workers.process_trees import orphans_of
 

@@ -19,10 +19,10 @@ from handoff_actors.core.node.events import (
     WorkerUnfit,
 )
 from handoff_actors.core.node.failures import death, failure, how_it_ended, no_room, too_long
-from handoff_actors.core.node.fair_queue import tickets_of
 from handoff_actors.core.node.inputs import Inputs
+from handoff_actors.core.node.scheduling.fair_queue import tickets_of
+from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.spill_policy import SpillPolicy
-from handoff_actors.core.node.worker_scheduler import WorkerScheduler
 from handoff_actors.ids import Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket
 from handoff_actors.wire.messages.runs import Completed, Output, Recalled, Started, WorkerRetired

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from msgspec import Struct, field
 
 from handoff_actors.core.node.events import FetchInput, ForgetPeer
-from handoff_actors.core.node.fair_queue import tickets_of
+from handoff_actors.core.node.scheduling.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import Job, OwnModules, Ref, Template, Ticket

@@ -38,15 +38,15 @@ from handoff_actors.core.node.events import (
     WorkerUp,
 )
 from handoff_actors.core.node.failures import failure
-from handoff_actors.core.node.fair_queue import JobLane, tickets_of
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.nested_runs import NestedRuns
 from handoff_actors.core.node.run_endings import RunEndings
 from handoff_actors.core.node.run_listing import overview
+from handoff_actors.core.node.scheduling.fair_queue import JobLane, tickets_of
+from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.core.node.validation import check_jobs, check_message
-from handoff_actors.core.node.worker_scheduler import WorkerScheduler
 from handoff_actors.core.resources import ResourceLedger
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId

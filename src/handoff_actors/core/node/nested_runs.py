@@ -10,8 +10,8 @@ from msgspec import Struct
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import NodeEffect, Reply
 from handoff_actors.core.node.inputs import Inputs
-from handoff_actors.core.node.worker_scheduler import WorkerScheduler
-from handoff_actors.core.node.worker_state import HeldJob, WorkerState
+from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
+from handoff_actors.core.node.scheduling.worker_state import HeldJob, WorkerState
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.wire.messages.jobs import Job
 from handoff_actors.wire.messages.nested import (

@@ -8,8 +8,8 @@ from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import ForgetRun, NodeEffect, Reply
 from handoff_actors.core.node.inputs import Inputs
 from handoff_actors.core.node.nested_runs import NestedRuns
+from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.spill_policy import SpillPolicy
-from handoff_actors.core.node.worker_scheduler import WorkerScheduler
 from handoff_actors.ids import PeerId, RunId
 from handoff_actors.wire.messages.runs import Closed, Stopped
 

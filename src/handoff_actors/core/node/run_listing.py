@@ -4,7 +4,7 @@ from collections import Counter
 
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.inputs import Inputs
-from handoff_actors.core.node.worker_scheduler import WorkerScheduler
+from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.members import Runs, ServedRun
 

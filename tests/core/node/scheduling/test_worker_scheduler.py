@@ -9,8 +9,8 @@ from handoff_actors.core.node.events import (
     WorkerRecalled,
     WorkerUp,
 )
-from handoff_actors.core.node.worker_roster import FIRST_RESPAWN_S, IDLE_S
-from handoff_actors.core.node.worker_scheduler import MAX_COROUTINES
+from handoff_actors.core.node.scheduling.worker_roster import FIRST_RESPAWN_S, IDLE_S
+from handoff_actors.core.node.scheduling.worker_scheduler import MAX_COROUTINES
 from handoff_actors.ids import PeerId, WorkerId
 from handoff_actors.wire.messages.jobs import FIRST, Ticket
 from handoff_actors.wire.messages.members import Beat

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from handoff_actors.core.node.fair_queue import JobLane
+from handoff_actors.core.node.scheduling.fair_queue import JobLane
 from handoff_actors.core.resources import Claim
 from handoff_actors.ids import Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Job, Ticket

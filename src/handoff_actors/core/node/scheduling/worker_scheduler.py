@@ -11,11 +11,18 @@ from heapq import heappop, heappush
 from typing import assert_never
 
 from handoff_actors.core.node.events import CancelCoroutine, NodeEffect, RecallWorker, RunJobs, WorkersSampled
-from handoff_actors.core.node.fair_queue import FairQueue, JobLane
-from handoff_actors.core.node.idle_guard import is_to_be_judged, restless
-from handoff_actors.core.node.memory_guard import overgrown
-from handoff_actors.core.node.worker_roster import WorkerRoster
-from handoff_actors.core.node.worker_state import CancelReason, HeldJob, Key, LossKind, LostJob, WorkerState
+from handoff_actors.core.node.scheduling.fair_queue import FairQueue, JobLane
+from handoff_actors.core.node.scheduling.idle_guard import is_to_be_judged, restless
+from handoff_actors.core.node.scheduling.memory_guard import overgrown
+from handoff_actors.core.node.scheduling.worker_roster import WorkerRoster
+from handoff_actors.core.node.scheduling.worker_state import (
+    CancelReason,
+    HeldJob,
+    Key,
+    LossKind,
+    LostJob,
+    WorkerState,
+)
 from handoff_actors.core.resources import GPU, ResourceLedger
 from handoff_actors.ids import Attempt, Index, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Job, Template, Ticket

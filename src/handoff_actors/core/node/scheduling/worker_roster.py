@@ -5,7 +5,7 @@ room unused, more are started, and killed again once they have been idle for a w
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
-from handoff_actors.core.node.worker_state import KillReason, WorkerState
+from handoff_actors.core.node.scheduling.worker_state import KillReason, WorkerState
 from handoff_actors.ids import Resources, RunId, WorkerId
 
 #: Workers beyond the usual number end after so long without work.

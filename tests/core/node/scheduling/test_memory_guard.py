@@ -3,7 +3,7 @@ import pytest
 from handoff_actors.core.node.events import KillWorker, NodeEffect, WorkerExited, WorkersSampled, WorkerUp
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.node.memory_guard import SLACK_NBYTES
+from handoff_actors.core.node.scheduling.memory_guard import SLACK_NBYTES
 from handoff_actors.ids import Resources, WorkerId
 from handoff_actors.wire.messages.jobs import Traces
 from handoff_actors.wire.messages.runs import Failed

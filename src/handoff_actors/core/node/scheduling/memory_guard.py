@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from handoff_actors.core.node.events import WorkersSampled
 from handoff_actors.core.node.failures import MEGABYTE
-from handoff_actors.core.node.worker_state import WorkerState
+from handoff_actors.core.node.scheduling.worker_state import WorkerState
 
 #: Memory of an interpreter and its imports, which claims of memory seldom include.
 SLACK_NBYTES = 64_000_000

@@ -8,7 +8,7 @@ next to no CPU time then.
 from collections.abc import Iterable
 
 from handoff_actors.core.node.events import WorkersSampled
-from handoff_actors.core.node.worker_state import WorkerState
+from handoff_actors.core.node.scheduling.worker_state import WorkerState
 
 #: Workers are judged by the time between two samples that are at least so many seconds apart,
 WINDOW_S = 1.0
