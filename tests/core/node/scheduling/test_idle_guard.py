@@ -95,11 +95,23 @@ def test_quiet_workers_stay_and_are_looked_at_no_longer() -> None:
     assert node.is_to_be_sampled
     node.handle(_sample(1.2, 5.0, 1.0), 1.2)
     assert node.is_to_be_sampled
-    assert _killed(node.handle(_sample(2.3, 5.4, 9.0), 2.3)) == []
+    assert _killed(node.handle(_sample(2.3, 5.02, 9.0), 2.3)) == []
     assert not node.is_to_be_sampled
 
     node.handle(said(assign([job(1)], [])), 3.0)
     assert node.is_to_be_sampled
+
+
+def test_worker_that_gets_a_part_of_a_core_on_a_busy_machine_is_judged_again() -> None:
+    node = _node_after_work()
+
+    node.handle(_sample(1.2, 5.0), 1.2)
+    starved = node.handle(_sample(2.3, 5.4), 2.3)
+    assert node.is_to_be_sampled
+    later = node.handle(_sample(3.4, 6.4), 3.4)
+
+    assert _killed(starved) == []
+    assert _killed(later) == [FIRST_WORKER]
 
 
 def test_cpu_time_of_functions_does_not_count() -> None:

@@ -14,6 +14,8 @@ from handoff_actors.core.node.scheduling.worker_state import WorkerState
 WINDOW_S = 1.0
 #: and retired if they used more than this many cores in it.
 MOST_CORES = 0.5
+#: Between this and that they are judged again: on a busy machine, what computes gets a part of a core only.
+QUIET_CORES = 0.05
 
 
 def restless(workers: Iterable[WorkerState], sample: WorkersSampled) -> list[tuple[WorkerState, str]]:
@@ -31,8 +33,9 @@ def restless(workers: Iterable[WorkerState], sample: WorkersSampled) -> list[tup
         if seconds < WINDOW_S:
             continue
         state.idle_sample = sample.began_at, cpu_s
-        state.quiet_at = sample.began_at
         cores = (cpu_s - cpu_before_s) / seconds
+        if not QUIET_CORES < cores <= MOST_CORES:
+            state.quiet_at = sample.began_at
         if cores > MOST_CORES:
             found.append((state, _reason(cores, seconds)))
     return found
