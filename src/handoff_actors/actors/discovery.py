@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
-from handoff_actors.actors.handshake import LinkFailure, open_link
+from handoff_actors.actors.joining import Joining
 from handoff_actors.core.cluster.membership import (
     AdvertReceived,
     Introduce,
@@ -25,15 +25,10 @@ from handoff_actors.core.cluster.membership import (
     Unsubscribe,
 )
 from handoff_actors.core.node.validation import check_advert
-from handoff_actors.errors import (
-    AuthenticationError,
-    ConnectionFailed,
-    HandoffError,
-    RemoteProtocolError,
-)
-from handoff_actors.transport.endpoint import Link, Network, Publisher
-from handoff_actors.wire.messages.directions import FromNode, OnBus
-from handoff_actors.wire.messages.members import Advert, Goodbye, Joined, Published, Welcome
+from handoff_actors.errors import ConnectionFailed, RemoteProtocolError
+from handoff_actors.transport.endpoint import Network, Publisher
+from handoff_actors.wire.messages.directions import OnBus
+from handoff_actors.wire.messages.members import Advert, Joined, Published
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +90,7 @@ class Discovery:
         )
         self._publisher: Publisher | None = None
         self._subscriber = network.subscriber(self._received)
-        self._introductions: dict[str, _Introduction] = {}
+        self._joining = Joining(network, name, self._own_advert, self.members_reported)
         #: The members as the listener knows them, by name, and the seeds: what the machine has after a crash.
         self._members: dict[str, Advert] = {}
         self._seeds: dict[str, None] = {}
@@ -115,16 +110,7 @@ class Discovery:
         one refuses.
         """
         self.seek(seeds)
-        introductions = [self._introduce(address) for address in seeds]
-        await asyncio.wait([introduction.answered for introduction in introductions])
-        failures = [
-            failure
-            for introduction in introductions
-            if (failure := introduction.answered.result()) is not None
-        ]
-        if len(failures) == len(introductions):
-            # A refusal says more than an unanswered attempt.
-            raise min(failures, key=lambda failure: isinstance(failure, ConnectionFailed))
+        await self._joining.join(seeds)
 
     def seek(self, seeds: Sequence[str]) -> None:
         """Look for the cluster at these addresses from time to time."""
@@ -167,8 +153,7 @@ class Discovery:
         self._driver.close()
         if self._restart is not None:
             self._restart.cancel()
-        for introduction in list(self._introductions.values()):
-            introduction.end(None)
+        self._joining.close()
         self._subscriber.close()
         if self._publisher is not None:
             self._publisher.close()
@@ -196,7 +181,7 @@ class Discovery:
                 if bus:
                     self._subscriber.unsubscribe(bus)
             case Introduce(address):
-                self._introduce(address)
+                self._joining.begin(address)
             case MembershipFull(name):
                 log.error("membership full", extra={"member": name})
             case MemberUp(advert):
@@ -238,16 +223,8 @@ class Discovery:
             # The bad address is the member's own. Its other figures still count.
             log.warning("subscription failed", extra={"bus": bus, "reason": str(error)})
 
-    def _introduce(self, address: str) -> "_Introduction":
-        introduction = self._introductions.get(address)
-        if introduction is None:
-            introduction = _Introduction(
-                address, self.members_reported, lambda: self._introductions.pop(address, None)
-            )
-            self._introductions[address] = introduction
-            own = None if self._own is None else self._own.advert()
-            introduction.link = open_link(self._network, address, self._name, introduction, own=own)
-        return introduction
+    def _own_advert(self) -> Advert | None:
+        return None if self._own is None else self._own.advert()
 
     def _new_machine(self) -> MembershipMachine:
         return (
@@ -272,7 +249,7 @@ class Discovery:
         """Ask the seeds, and the members that were lost, who is there."""
         self._driver.feed(SetSeeds(tuple(self._seeds)))
         for address in {**self._seeds, **{advert.address: None for advert in lost.values()}}:
-            self._introduce(address)
+            self._joining.begin(address)
 
 
 def _is_valid(advert: Advert) -> bool:
@@ -282,44 +259,3 @@ def _is_valid(advert: Advert) -> bool:
         log.warning("malformed advert", extra={"reason": str(error)})
         return False
     return True
-
-
-class _Introduction:
-    """A short connection to one node, to learn the members that it knows."""
-
-    link: Link
-
-    def __init__(
-        self,
-        address: str,
-        on_members: Callable[[Sequence[Advert], Sequence[str]], None],
-        on_end: Callable[[], object],
-    ) -> None:
-        self._address = address
-        self._on_members = on_members
-        self._on_end = on_end
-        #: Resolved with None, or with the reason of the failure.
-        self.answered: asyncio.Future[HandoffError | None] = asyncio.get_running_loop().create_future()
-
-    def welcomed(self, welcome: Welcome) -> None:
-        """See NodeLinkListener."""
-        self._on_members(welcome.members, welcome.suspects)
-        self.end(None)
-
-    def received(self, message: FromNode) -> None:
-        """See NodeLinkListener. A node sends no other message unasked."""
-
-    def failed(self, failure: LinkFailure) -> None:
-        """See NodeLinkListener."""
-        if isinstance(failure, AuthenticationError):
-            log.warning("introduction refused", extra={"address": self._address, "reason": str(failure)})
-        self.end(failure)
-
-    def end(self, failure: HandoffError | None) -> None:
-        """Resolve `answered`, and close the link."""
-        if not self.answered.done():
-            self.answered.set_result(failure)
-            self._on_end()
-            # Otherwise the node would keep our place until the lease ends, although it is never renewed.
-            self.link.send(Goodbye())
-            self.link.close()
