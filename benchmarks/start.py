@@ -70,13 +70,14 @@ async def watch_node() -> dict[str, float]:
 
     node = api._session()._hub.node  # noqa: SLF001 - nothing tells of workers otherwise
     assert node is not None
-    came_up = node.worker_up
+    listener = node._listener  # noqa: SLF001 - as above
+    came_up = listener.worker_up
 
     def worker_up(worker: WorkerId, pid: int) -> None:
         came_up(worker, pid)
         arrivals.put_nowait(pid)
 
-    node.worker_up = worker_up  # type: ignore[method-assign]
+    listener.worker_up = worker_up  # type: ignore[method-assign]
     workers = [await arrivals.get() for _ in range(WORKERS)]
     figures = {f"embedded node with {WORKERS} workers up": since(started_at)}
     killed_at = time.perf_counter()

@@ -236,7 +236,7 @@ async def test_worker_that_reports_in_an_unknown_way_is_ended_and_its_function_r
         node = node_of(session)
         (run,) = session._hub.runs.all()
         [worker] = [state.worker for state in node._machine._scheduler.roster.workers.values() if state.held]
-        node.worker_failed(worker, run.run, 0, 1, "exceptiom", b"", "", 0.0, NO_TRACES)
+        node._listener.worker_failed(worker, run.run, 0, 1, "exceptiom", b"", "", 0.0, NO_TRACES)
         await seen.until("lost", "only")
         (tmp_path / "gate").touch()
 

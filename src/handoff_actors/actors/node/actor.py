@@ -5,11 +5,9 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol, assert_never
-
-from msgspec.structs import replace
 
 from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.node.door import Door
@@ -20,6 +18,7 @@ from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
 from handoff_actors.actors.node.undeliverable import instead_of
+from handoff_actors.actors.node.worker_listener import WorkerListener
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.core.node.crash import crash_report
 from handoff_actors.core.node.events import (
@@ -38,7 +37,6 @@ from handoff_actors.core.node.events import (
     MessageFromPeer,
     NodeEffect,
     NodeEvent,
-    OutputReceived,
     PeerConnected,
     PeerLost,
     RecallWorker,
@@ -49,12 +47,6 @@ from handoff_actors.core.node.events import (
     SpillFailed,
     SpillValue,
     ValueSpilled,
-    WorkerDone,
-    WorkerExited,
-    WorkerFailed,
-    WorkerRecalled,
-    WorkerUnfit,
-    WorkerUp,
 )
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.validation import Introductions, check_message
@@ -66,9 +58,7 @@ from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
 from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode, ToNode
-from handoff_actors.wire.messages.jobs import Done, Said, Ticket, Traces
 from handoff_actors.wire.messages.members import Advert, Hello, ListMembers, Members, Refused, Welcome
-from handoff_actors.wire.messages.runs import FAILURE_KINDS
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION, check_versions
 from handoff_actors.workers.pool.pool import WorkerPool
@@ -131,8 +121,7 @@ class NodeActor:
         self.name = NodeName(name)
         # Of two nodes of one name the later one counts.
         self.incarnation = Incarnation(f"{time.time_ns():016x}{secrets.token_hex(4)}")
-        self.address = ""
-        self.bus = ""
+        self.address = self.bus = ""
         #: Of strangers, and of messages that are not in the protocol.
         self.protocol_errors = ProtocolErrors(name, asyncio.get_running_loop().time)
         self.metrics = NodeMetrics()
@@ -142,14 +131,16 @@ class NodeActor:
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
         store = ValueStore(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
-        own = ModuleDefinitions(lambda: self._pool.import_path)
-        self._pool = WorkerPool(self, store.directory, INLINE_LIMIT, store.disk, self._surroundings, own.kept)
+        self._services: list[Service] = []
+        listener = self._listener = WorkerListener(
+            name, self._feed, self._kill_worker, self._was_memory_short, self._services, store, self.metrics
+        )
+        own, place, disk = ModuleDefinitions(lambda: self._pool.import_path), store.directory, store.disk
+        self._pool = WorkerPool(listener, place, INLINE_LIMIT, disk, self._surroundings, own.kept)
         self._input_fetcher = InputFetcher(name, store, self._feed, self._ask_app, self.metrics, own)
         self._store = store
-        self._services: list[Service] = []
         self._peers: dict[PeerId, Service] = {}
         self._introductions = Introductions()
-        self._pids: dict[WorkerId, int] = {}
         self._seq = itertools.count(1)
         self._left = asyncio.Event()
         #: The error that has ended the node, if one has.
@@ -163,7 +154,10 @@ class NodeActor:
         """Start the workers, which are ready soon after. Raises HandoffError, OSError."""
         self._driver: Driver[NodeEvent, NodeEffect] = Driver(self._machine, self._perform, self._crashed)
         self._watch = MemoryWatch(
-            self._pids, lambda: self._machine.is_to_be_sampled, self._feed, self._store.give_up_spares
+            self._listener.pids,
+            lambda: self._machine.is_to_be_sampled,
+            self._feed,
+            self._store.give_up_spares,
         )
         await self._pool.start()
         self._driver.start(self._machine.start)
@@ -252,6 +246,14 @@ class NodeActor:
     def stored_value(self, run: RunId, index: Index) -> memoryview | None:
         """The bytes of a value in its store, mapped; for a session in the same process."""
         return self._store.view(run, index)
+
+    # The pool and the watch are made after the listener that asks for them.
+
+    def _kill_worker(self, worker: WorkerId) -> None:
+        self._pool.kill(worker)
+
+    def _was_memory_short(self, signal: int | None) -> bool:
+        return self._watch.was_short(signal)
 
     def _feed(self, event: NodeEvent) -> None:
         # The effects of one event reach a worker in one system call, and at once.
@@ -431,65 +433,3 @@ class NodeActor:
         service = self._peers.get(peer)
         if service is not None:
             service.send(peer, message)
-
-    # --- What workers say, see WorkerEvents ---------------------------------------------------------------------
-
-    def worker_up(self, worker: WorkerId, pid: int) -> None:
-        """See WorkerEvents."""
-        self._pids[worker] = pid
-        self._feed(WorkerUp(worker, pid))
-
-    def worker_done(self, worker: WorkerId, run: RunId, done: Sequence[Done]) -> None:
-        """See WorkerEvents."""
-        # To wait for the end of the tick would cost a tenth of what a function costs that others wait for.
-        for service in self._services:
-            service.hold()
-        try:
-            self._feed(WorkerDone(worker, run, done))
-        finally:
-            for service in self._services:
-                service.flush()
-
-    def worker_failed(
-        self,
-        worker: WorkerId,
-        run: RunId,
-        index: Index,
-        attempt: Attempt,
-        kind: str,
-        error: bytes,
-        reason: str,
-        ran_s: float,
-        traces: Traces,
-    ) -> None:
-        """See WorkerEvents."""
-        known = FAILURE_KINDS.get(kind)
-        if known is None:
-            # The app could not even decode it. What the worker holds is accounted for by its end.
-            log.error("worker failed a function in an unknown way", extra={"node": self.name, "kind": kind})
-            self._pool.kill(worker)
-            return
-        self._feed(WorkerFailed(worker, run, index, attempt, known, error, reason, ran_s, traces))
-
-    def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[RunId, Index, Attempt]]) -> None:
-        """See WorkerEvents."""
-        tickets = [(run, Ticket(index, attempt)) for run, index, attempt in jobs]
-        self._feed(WorkerRecalled(worker, tickets))
-
-    def worker_unfit(self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, reason: str) -> None:
-        """See WorkerEvents."""
-        self._feed(WorkerUnfit(worker, run, index, attempt, reason))
-
-    def output_received(self, run: RunId, said: Sequence[Said]) -> None:
-        """See WorkerEvents."""
-        self._feed(OutputReceived(run, said))
-
-    def worker_exited(
-        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
-    ) -> None:
-        """See WorkerEvents."""
-        self.metrics.exited(worker)
-        self._store.expect_leftovers()
-        self._pids.pop(worker, None)
-        traces = replace(traces, memory_was_short=self._watch.was_short(signal))
-        self._feed(WorkerExited(worker, signal, exit_code, traces))

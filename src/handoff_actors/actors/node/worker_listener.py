@@ -1,0 +1,109 @@
+"""Tells a node's machine what its workers say. See `WorkerEvents`."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from handoff_actors.actors.node.metrics import NodeMetrics
+from handoff_actors.core.node.events import (
+    NodeEvent,
+    OutputReceived,
+    WorkerDone,
+    WorkerExited,
+    WorkerFailed,
+    WorkerRecalled,
+    WorkerUnfit,
+    WorkerUp,
+)
+from handoff_actors.ids import Attempt, Index, RunId, WorkerId
+from handoff_actors.store.files import ValueStore
+from handoff_actors.transport.endpoint import Service
+from handoff_actors.wire.messages.jobs import Done, Said, Ticket, Traces
+from handoff_actors.wire.messages.runs import FAILURE_KINDS
+
+log = logging.getLogger(__name__)
+
+
+class WorkerListener:
+    """Listens to the pool of one node. `feed` takes the events, `kill` ends a worker."""
+
+    def __init__(
+        self,
+        node: str,
+        feed: Callable[[NodeEvent], None],
+        kill: Callable[[WorkerId], None],
+        was_memory_short: Callable[[int | None], bool],
+        services: Sequence[Service],
+        store: ValueStore,
+        metrics: NodeMetrics,
+    ) -> None:
+        #: The process ids of workers that are ready and have not ended.
+        self.pids: dict[WorkerId, int] = {}
+        self._node = node
+        self._feed = feed
+        self._kill = kill
+        self._was_memory_short = was_memory_short
+        self._services = services
+        self._store = store
+        self._metrics = metrics
+
+    def worker_up(self, worker: WorkerId, pid: int) -> None:
+        """See WorkerEvents."""
+        self.pids[worker] = pid
+        self._feed(WorkerUp(worker, pid))
+
+    def worker_done(self, worker: WorkerId, run: RunId, done: Sequence[Done]) -> None:
+        """See WorkerEvents."""
+        # To wait for the end of the tick would cost a tenth of what a function costs that others wait for.
+        for service in self._services:
+            service.hold()
+        try:
+            self._feed(WorkerDone(worker, run, done))
+        finally:
+            for service in self._services:
+                service.flush()
+
+    def worker_failed(
+        self,
+        worker: WorkerId,
+        run: RunId,
+        index: Index,
+        attempt: Attempt,
+        kind: str,
+        error: bytes,
+        reason: str,
+        ran_s: float,
+        traces: Traces,
+    ) -> None:
+        """See WorkerEvents."""
+        known = FAILURE_KINDS.get(kind)
+        if known is None:
+            # The app could not even decode it. What the worker holds is accounted for by its end.
+            log.error("worker failed a function in an unknown way", extra={"node": self._node, "kind": kind})
+            self._kill(worker)
+            return
+        self._feed(WorkerFailed(worker, run, index, attempt, known, error, reason, ran_s, traces))
+
+    def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[RunId, Index, Attempt]]) -> None:
+        """See WorkerEvents."""
+        tickets = [(run, Ticket(index, attempt)) for run, index, attempt in jobs]
+        self._feed(WorkerRecalled(worker, tickets))
+
+    def worker_unfit(self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, reason: str) -> None:
+        """See WorkerEvents."""
+        self._feed(WorkerUnfit(worker, run, index, attempt, reason))
+
+    def output_received(self, run: RunId, said: Sequence[Said]) -> None:
+        """See WorkerEvents."""
+        self._feed(OutputReceived(run, said))
+
+    def worker_exited(
+        self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
+    ) -> None:
+        """See WorkerEvents."""
+        self._metrics.exited(worker)
+        self._store.expect_leftovers()
+        self.pids.pop(worker, None)
+        traces = replace(traces, memory_was_short=self._was_memory_short(signal))
+        self._feed(WorkerExited(worker, signal, exit_code, traces))
