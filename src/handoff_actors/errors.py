@@ -247,7 +247,7 @@ class FunctionFailed(HandoffError):
         self.kind = kind
         #: The peak memory of its worker, over the worker's life, in MB; None where that is not known.
         self.peak_memory_mb = peak_memory_mb
-        #: True if the machine had less than 5 % of its memory left, or the kernel has ended processes for want of it.
+        #: True if the machine or container had less than 5 % of its memory left, or the kernel has ended processes for want of it.
         self.memory_was_short = memory_was_short
         #: The last lines that the function printed, on either stream.
         self.printed = printed
@@ -265,7 +265,7 @@ class FunctionFailed(HandoffError):
 
 def _circumstances(peak_memory_mb: float | None, printed: str, *, memory_was_short: bool) -> str:
     peak = "" if peak_memory_mb is None else f"; its worker had {peak_memory_mb:.0f} MB of memory at most"
-    short = "; the machine was short of memory" if memory_was_short else ""
+    short = "; the machine or container was short of memory" if memory_was_short else ""
     said = f"; the last that it printed:\n{printed}" if printed else ""
     return f"{peak}{short}{said}"
 

@@ -46,9 +46,14 @@ LEVELS = ("debug", "info", "warning", "error")
     "--cpu",
     type=float,
     metavar="CORES",
-    help="Cores to offer. [default: the cores that this process may use]",
+    help="Cores to offer. [default: the cores that this process or container may use, at least 1]",
 )
-@click.option("--memory", type=float, metavar="MB", help="Memory to offer. [default: this machine's memory]")
+@click.option(
+    "--memory",
+    type=float,
+    metavar="MB",
+    help="Memory to offer. [default: the memory of this machine or container]",
+)
 @click.option(
     "--resource",
     "others",
@@ -83,7 +88,7 @@ LEVELS = ("debug", "info", "warning", "error")
     type=click.FloatRange(min=0),
     envvar="HANDOFF_STORE_LIMIT",
     metavar="MB",
-    help="Spill values to disk beyond this much memory. [default: half of the store's free space at the start]",
+    help="Spill values to disk beyond this much memory. [default: half of the free memory that the store may use at the start]",
 )
 @click.option(
     "--spill-dir",

@@ -1,12 +1,23 @@
-"""The resources that this machine offers."""
+"""The resources that this machine, or the container that this process is in, offers."""
 
 import os
 
+from handoff_actors.actors.node.cgroups import cpu_quota
+from handoff_actors.actors.node.memory import machine_memory
 from handoff_actors.ids import Resources
 
 
 def own_capabilities() -> Resources:
-    """The cores that this process may use, and the machine's memory in MB."""
+    """The cores that this process may use, and its memory in MB: the container's, where that has less than the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    return {"cpu": float(cores), "memory": float(round(memory))}
+    return {"cpu": _within(float(cores), cpu_quota()), "memory": float(round(_memory_nbytes() / 1e6))}
+
+
+def _within(cores: float, quota: float | None) -> float:
+    # Functions claim one core unless they say otherwise: with less than one the node could run none of them, however slowly.
+    return cores if quota is None else max(1.0, min(cores, round(quota, 2)))
+
+
+def _memory_nbytes() -> int:
+    _, total = machine_memory()
+    return total or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

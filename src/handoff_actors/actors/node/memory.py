@@ -1,4 +1,4 @@
-"""Looks at the memory and CPU time of workers, and the memory of the machine, while functions run and for a moment after.
+"""Looks at the memory and CPU time of workers, and of the machine or container, while functions run and for a moment after.
 
 Linux counts both; elsewhere nothing is seen.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from handoff_actors.actors.driver import clock
+from handoff_actors.actors.node.cgroups import count_group_kills, group_memory
 from handoff_actors.core.node.events import WorkersSampled
 from handoff_actors.core.node.scheduling.memory_guard import SHORT_SHARE
 from handoff_actors.ids import WorkerId
@@ -125,16 +126,22 @@ def _waited_ns(thread: Path) -> int:
 
 
 def machine_memory() -> tuple[int, int]:
-    """Bytes of memory that can be had, and in all; (0, 0) where that can't be known."""
+    """Bytes of memory that can be had, and in all, by the limits of this process's container if it has some; (0, 0) where that can't be known."""
     with suppress(OSError):
         facts = dict(line.split(":", 1) for line in (_PROC / "meminfo").read_text().splitlines())
         available, total = (int(facts[name].split()[0]) * _KIBIBYTE for name in ("MemAvailable", "MemTotal"))
-        return available, total
+        group = group_memory()
+        if group is None:
+            return available, total
+        return min(available, group.available_nbytes), min(total, group.total_nbytes)
     return 0, 0
 
 
 def count_oom_kills() -> int:
-    """The number of processes that the kernel has killed for want of memory since it booted."""
+    """The number of processes that the kernel has killed for want of memory: of this process's container, or else on the machine."""
+    kills = count_group_kills()
+    if kills is not None:
+        return kills
     with suppress(OSError):
         for line in (_PROC / "vmstat").read_text().splitlines():
             name, _, count = line.partition(" ")

@@ -128,7 +128,7 @@ def test_largest_worker_is_ended_when_the_machine_runs_short() -> None:
     assert _killed(effects) == [FIRST_WORKER]
     assert failed.kind == "memory"
     assert failed.reason == (
-        "the machine ran short of memory, 400 MB of 10000 MB were left, "
+        "the machine or container ran short of memory, 400 MB of 10000 MB were left, "
         "and its worker had the most, 300 MB, and was ended"
     )
 

@@ -13,7 +13,7 @@ from handoff_actors.core.node.scheduling.worker_state import WorkerState
 
 #: Memory of an interpreter and its imports, which claims of memory seldom include.
 SLACK_NBYTES = 64_000_000
-#: The machine is short of memory when less than this share of it is left.
+#: The machine, or the container that the node is in, is short of memory when less than this share of it is left.
 SHORT_SHARE = 0.05
 
 
@@ -63,7 +63,7 @@ def _beyond_claim(state: WorkerState, claimed_mb: float | None, factor: float) -
 
 def _too_large(state: WorkerState, sample: WorkersSampled) -> str:
     return (
-        f"the machine ran short of memory, {sample.available_nbytes / MEGABYTE:.0f} MB of "
+        f"the machine or container ran short of memory, {sample.available_nbytes / MEGABYTE:.0f} MB of "
         f"{sample.total_nbytes / MEGABYTE:.0f} MB were left, and its worker had the most, "
         f"{state.used_nbytes / MEGABYTE:.0f} MB, and was ended"
     )
