@@ -1,9 +1,7 @@
 """Tests of the limits of control groups, by what container engines and systemd show to a process."""
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from handoff_actors.actors.node.cgroups import (
     tightest_memory,
     tightest_quota,
 )
+from tests.control_groups import container
 
 DOCKER_V1 = (
     "12:cpu,cpuacct:/docker/4f2a\n5:memory:/docker/4f2a\n1:name=systemd:/docker/4f2a\n0::/docker/4f2a\n",
@@ -193,7 +192,6 @@ def test_the_group_with_the_least_left_counts(tmp_path: Path) -> None:
     assert tightest_memory([own, above]) == GroupMemory(50, 1000)
 
 
-CPU, MEMORY = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/memory")
 SHOW = (
     "from handoff_actors.actors.node.capabilities import own_capabilities;"
     "from handoff_actors.actors.node.limits import MemoryOptions;"
@@ -201,38 +199,16 @@ SHOW = (
 )
 
 
-@pytest.fixture
-def limited() -> Iterator[str]:
-    """A shell command that moves the shell into a group of half a core and 300 MB, within one of 200 MB."""
-    if os.geteuid() != 0 or not (CPU / "cpu.cfs_quota_us").parent.is_dir() or not MEMORY.is_dir():
-        pytest.skip("needs control groups of version 1, and root")
-    name = f"handoff-test-{os.getpid()}"
-    made = [CPU / name, MEMORY / name, MEMORY / name / "inner"]
-    try:
-        for directory in made:
-            directory.mkdir()
-        (CPU / name / "cpu.cfs_quota_us").write_text("50000")
-        (MEMORY / name / "memory.limit_in_bytes").write_text("200M")
-        (MEMORY / name / "inner" / "memory.limit_in_bytes").write_text("300M")
-    except OSError as error:
-        pytest.skip(f"no control groups can be made here: {error}")
-    yield f"echo $$ > {CPU / name}/cgroup.procs && echo $$ > {MEMORY / name}/inner/cgroup.procs"
-    for directory in reversed(made):
-        directory.rmdir()
-
-
-def test_a_node_in_a_container_offers_what_that_has(limited: str) -> None:
-    shown = subprocess.run(
-        ["/bin/sh", "-c", f'{limited} && exec "$0" -c "$1"', sys.executable, SHOW],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+def test_a_node_in_a_container_offers_what_that_has() -> None:
+    with container(200, cores=0.5) as within:
+        shown = subprocess.run(
+            [*within, sys.executable, "-c", SHOW], check=True, capture_output=True, text=True
+        )
 
     capabilities, _, limit = shown.stdout.rpartition(" ")
-    # Functions claim one core each, so a node with half of one offers one. 200 MB of 2**20 bytes.
-    assert capabilities == "{'cpu': 1.0, 'memory': 210.0}"
-    assert 50_000_000 < int(limit) < 105_000_000
+    # Functions claim one core each, so a node with half of one offers one.
+    assert capabilities == "{'cpu': 1.0, 'memory': 200.0}"
+    assert 50_000_000 < int(limit) < 100_000_000
 
 
 def test_the_kernels_count_of_its_kills_is_read() -> None:

@@ -5,7 +5,9 @@ import signal
 import socket
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
 
 from handoff_actors.store.linux import signal_when_parent_ends
 from handoff_actors.wire.code.managers import adopt_keys
@@ -14,6 +16,11 @@ from handoff_actors.workers.child.process.pools import support_process_pools
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.sync_worker import SyncWorker
 from handoff_actors.workers.child.tail import Tail
+
+_OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
+#: Half of the memory that the kernel compares with: a worker dies before a node that has less than that more than it.
+_RAISED_BY: Final = 500
+_MOST_OOM_SCORE: Final = 1000
 
 
 def run_worker(
@@ -27,6 +34,7 @@ def run_worker(
     """Run a worker until the channels close: a sync worker with (data, control), an async worker with (data,)."""
     try:
         _detach(zygote)
+        _die_before_the_node()
         adopt_keys()
         support_process_pools()
         _serve(channels, store, inline_limit, tail, pipe)
@@ -45,6 +53,14 @@ def _detach(zygote: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # The zygote ignores some, as may the program that started the node.
     heed_ignored_signals()
+
+
+def _die_before_the_node() -> None:
+    """Have the kernel choose this process, and those that it starts, rather than the node when memory is short: a node survives its workers."""
+    # A container may have no /proc that it can write to.
+    with suppress(OSError):
+        score = int(_OOM_SCORE.read_text()) + _RAISED_BY
+        _OOM_SCORE.write_text(str(min(score, _MOST_OOM_SCORE)))
 
 
 def _serve(
