@@ -24,7 +24,7 @@ from handoff_actors.transport.endpoint import (
 )
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
-from handoff_actors.wire.messages.members import Published, Welcome
+from handoff_actors.wire.messages.members import Left, Published, Welcome
 from handoff_actors.wire.messages.runs import Assign, Close, Copy, Recall
 
 
@@ -173,7 +173,7 @@ class Place:
         return subscriber
 
     def _is_lost(self, message: OnBus) -> bool:
-        name = message.advert.name
+        name = message.name if isinstance(message, Left) else message.advert.name
         return name in self.ether.mute or (
             isinstance(message, Published) and self.ether.are_parted(frozenset({self.name, name}))
         )

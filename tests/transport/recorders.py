@@ -9,6 +9,7 @@ from pathlib import Path
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import Link, Network, Service
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.members import Left
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 LIMIT_S = 20.0
@@ -113,6 +114,10 @@ class BusRecorder(Recorder):
     def __init__(self) -> None:
         super().__init__()
         self.messages: list[OnBus] = []
+
+    def names(self) -> set[str]:
+        """The names of the nodes whose adverts have come."""
+        return {message.advert.name for message in self.messages if not isinstance(message, Left)}
 
     def __call__(self, messages: list[OnBus]) -> None:
         self.messages += messages

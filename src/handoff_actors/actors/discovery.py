@@ -28,7 +28,7 @@ from handoff_actors.core.node.validation import check_advert
 from handoff_actors.errors import ConnectionFailed, RemoteProtocolError
 from handoff_actors.transport.endpoint import Network, Publisher
 from handoff_actors.wire.messages.directions import OnBus
-from handoff_actors.wire.messages.members import Advert, Joined, Published
+from handoff_actors.wire.messages.members import Advert, Joined, Left, Published
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class Discovery:
                     self._driver.feed(AdvertReceived(advert))
                 case Joined(advert) if _is_valid(advert):
                     self._driver.feed(MembersReported((advert,)))
-                case Published() | Joined():
+                case Published() | Joined() | Left():
                     pass
                 case _:
                     assert_never(message)

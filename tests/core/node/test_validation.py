@@ -5,8 +5,10 @@ from handoff_actors.core.node.validation import (
     MAX_ADVERT_BYTES,
     MAX_GPUS,
     MAX_OFFER_BYTES,
+    MAX_RANK,
     Introductions,
     check_advert,
+    check_left,
     check_message,
 )
 from handoff_actors.errors import RemoteProtocolError
@@ -14,7 +16,7 @@ from handoff_actors.ids import PeerId, Resources, RunId
 from handoff_actors.text import MAX_NAME_BYTES
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Template
-from handoff_actors.wire.messages.members import Advert, Beat, Hello, Redeclare
+from handoff_actors.wire.messages.members import Advert, Beat, Hello, Left, Redeclare
 from handoff_actors.wire.messages.runs import Assign
 
 SOUND: list[Resources] = [{}, {"cpu": 0.0}, {"cpu": 0.5, "memory": 1e15, "gpu": MAX_GPUS}]
@@ -93,10 +95,29 @@ def test_other_names_are_refused_wherever_they_are(name: str) -> None:
         check_message(Redeclare(amounts))
 
 
-@pytest.mark.parametrize("field", ["incarnation", "version", "python", "address", "bus"])
+@pytest.mark.parametrize("field", ["incarnation", "version", "python", "address", "bus", "out_of_use"])
 def test_what_can_not_be_printed_is_refused_in_all_of_an_advert(field: str) -> None:
     with pytest.raises(RemoteProtocolError, match="can't be printed"):
         check_advert(replace(SOUND_ADVERT, **{field: "tcp://\x1b[2J"}))
+
+
+def test_unreachable_members_have_names() -> None:
+    check_advert(replace(SOUND_ADVERT, unreachable=["m"]))
+    with pytest.raises(RemoteProtocolError, match="can't be printed"):
+        check_advert(replace(SOUND_ADVERT, unreachable=["m", "\x1b[2J"]))
+
+
+def test_rank_that_no_other_could_exceed_is_refused() -> None:
+    check_advert(replace(SOUND_ADVERT, rank=MAX_RANK))
+    with pytest.raises(RemoteProtocolError, match="has the rank"):
+        check_advert(replace(SOUND_ADVERT, rank=MAX_RANK + 1))
+
+
+def test_node_that_leaves_has_a_name() -> None:
+    check_left(Left("n", "i"))
+    for unsound in (Left("", "i"), Left("n", "\x1b[2J")):
+        with pytest.raises(RemoteProtocolError, match="is no name"):
+            check_left(unsound)
 
 
 @pytest.mark.parametrize("field", ["address", "bus"])
@@ -122,7 +143,16 @@ def test_what_a_node_may_be_told_to_offer_fits_an_advert() -> None:
     address = f"tcp://{'a' * 253}:65535"
 
     check_advert(
-        replace(SOUND_ADVERT, name=longest, capabilities=offer, spare=offer, address=address, bus=address)
+        replace(
+            SOUND_ADVERT,
+            name=longest,
+            capabilities=offer,
+            spare=offer,
+            address=address,
+            bus=address,
+            unreachable=[longest] * 4,
+            out_of_use="ü" * 200,
+        )
     )
 
 

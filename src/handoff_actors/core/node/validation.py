@@ -12,16 +12,18 @@ from handoff_actors.ids import Incarnation, PeerId, Resources
 from handoff_actors.text import MAX_NAME_BYTES, is_name
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Call, Job, Template
-from handoff_actors.wire.messages.members import Advert, Hello, Redeclare
+from handoff_actors.wire.messages.members import Advert, Hello, Left, Redeclare
 from handoff_actors.wire.messages.nested import Probe
 from handoff_actors.wire.messages.runs import Assign
 
 #: More GPUs than any machine has, and each is an entry in a list.
 MAX_GPUS = 1024.0
 #: Of all text in an advert: every member keeps one of every other, and sends them all on request.
-MAX_ADVERT_BYTES = 4096
+MAX_ADVERT_BYTES = 6144
 #: Of the names of all resources of a node. An advert has them twice, beside a name, addresses and versions.
 MAX_OFFER_BYTES = 1500
+#: Of the rank of a node, which others must be able to exceed. Nanoseconds since 1970 exceed it in 2116.
+MAX_RANK = 2**62
 
 
 def check_message(message: ToNode) -> None:
@@ -64,9 +66,19 @@ def check_advert(advert: Advert) -> None:
     """Raise RemoteProtocolError for an advert that is invalid."""
     if not is_name(advert.name):
         raise RemoteProtocolError(f"a node is called {advert.name[:MAX_NAME_BYTES]!r}, which is no name")
-    texts = (advert.incarnation, advert.version, advert.python, advert.address, advert.bus)
+    texts = (
+        advert.incarnation,
+        advert.version,
+        advert.python,
+        advert.address,
+        advert.bus,
+        advert.out_of_use,
+        *advert.unreachable,
+    )
     if not all(map(str.isprintable, texts)):
         raise RemoteProtocolError(f"node {advert.name!r} says what can't be printed: {texts!r}")
+    if advert.rank > MAX_RANK:
+        raise RemoteProtocolError(f"node {advert.name!r} has the rank {advert.rank}, more than {MAX_RANK}")
     for address in (advert.address, advert.bus):
         # Others connect there, and inproc:// leads into themselves.
         if address and not is_address(address):
@@ -79,6 +91,12 @@ def check_advert(advert: Advert) -> None:
     _check_names(f"node {advert.name!r} offers", resources)
     _check_resources(f"node {advert.name!r} offers", advert.capabilities)
     _check_resources(f"node {advert.name!r} has to spare", advert.spare)
+
+
+def check_left(message: Left) -> None:
+    """Raise RemoteProtocolError for a node's announcement of its end that is invalid."""
+    if not (is_name(message.name) and message.incarnation.isprintable()):
+        raise RemoteProtocolError(f"a node called {message.name[:MAX_NAME_BYTES]!r} leaves, which is no name")
 
 
 def is_address(text: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 #: Raised by one with each change that an older member could not understand.
-PROTOCOL = 8
+PROTOCOL = 9
 
 Count = Annotated[int, Meta(ge=0)]
 Digest = Annotated[bytes, Meta(max_length=32)]

@@ -2,9 +2,11 @@
 
 from handoff_actors.wire.messages.members import (
     Beat,
+    Follow,
     Goodbye,
     Hello,
     Joined,
+    Left,
     ListMembers,
     ListRuns,
     Members,
@@ -36,6 +38,8 @@ from handoff_actors.wire.messages.runs import (
 )
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
+#: Messages on the discovery bus, and to followers.
+OnBus = Joined | Published | Left
 #: Questions of clients that only observe.
 Question = ListMembers | ListRuns
 #: Messages to a node.
@@ -53,6 +57,9 @@ ToNode = (
     | Question
     | Redeclare
     | Goodbye
+    | Follow
+    | Published
+    | Left
     | Chunk
     | Gone
 )
@@ -72,7 +79,5 @@ AboutRun = (
     | Identify
 )
 #: Messages from a node to the peers that are connected to it.
-FromNode = AboutRun | Output | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs
-#: Messages on the discovery bus.
-OnBus = Joined | Published
-AnyMessage = ToNode | FromNode | OnBus
+FromNode = AboutRun | Output | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs | OnBus
+AnyMessage = ToNode | FromNode

@@ -1,11 +1,17 @@
 """Messages about members: connections, leases, adverts, questions about the cluster."""
 
 import sys
+from typing import Annotated, Final
 
-from msgspec import field
+from msgspec import Meta, field
 
 from handoff_actors.ids import Resources, RunId
 from handoff_actors.wire.messages.base import Count, DagName, Message, Name
+
+#: Names in `Advert.unreachable`: every member receives every advert.
+MOST_UNREACHABLE: Final = 16
+UnreachableNames = Annotated[list[Name], Meta(max_length=MOST_UNREACHABLE)]
+OutOfUse = Annotated[str, Meta(max_length=200)]
 
 
 class Advert(Message, frozen=True):
@@ -42,6 +48,12 @@ class Advert(Message, frozen=True):
     waiting_claims: Resources = field(default_factory=dict)
     #: The upper limit of processes that run sync functions; beyond `workers` they are started for functions that claim something.
     most_workers: Count = sys.maxsize
+    #: Of two nodes of one name the one with the greater rank has the name; of two of one rank the one with the greater incarnation.
+    rank: Count = 0
+    #: Members whose bus is silent here, and whose service this node can't connect to: each of them should `Follow` this node.
+    unreachable: UnreachableNames = field(default_factory=list)
+    #: Why runs should not use the node now; "" where they may.
+    out_of_use: OutOfUse = ""
 
 
 class RunProgress(Message, frozen=True):
@@ -87,8 +99,10 @@ class Hello(Message, frozen=True, tag=10):
     python: Name
     #: The sender's name, for logs and errors.
     name: Name
-    #: The advert of a node that joins; None from a session.
+    #: The advert of a node that introduces itself; None from a session.
     advert: Advert | None
+    #: True: the node starts, and is to be refused if another one has its name.
+    is_joining: bool = False
 
 
 class Beat(Message, frozen=True, tag=11):
@@ -116,6 +130,13 @@ class ListRuns(Message, frozen=True, tag=20):
     """Asks for the runs that the node serves. Answered by `Runs`."""
 
 
+class Follow(Message, frozen=True, tag=24):
+    """Asks for the node's adverts over this link: `Published`, `Joined` and `Left`, as on the bus.
+
+    Where the sender has introduced a node of its own, it sends that node's `Published` and `Left` over the link, too.
+    """
+
+
 class Welcome(Message, frozen=True, tag=30):
     """Accepts the connection. Carries every member that the node knows, itself first."""
 
@@ -125,12 +146,16 @@ class Welcome(Message, frozen=True, tag=30):
     lease_s: float
     #: Names of the members that the node has not heard from for a while.
     suspects: list[Name] = field(default_factory=list)
+    #: The greatest rank of earlier nodes of the sender's name: the sender's own must be greater.
+    outranked_by: Count = 0
 
 
 class Refused(Message, frozen=True, tag=31):
     """Refuses the connection."""
 
     reason: str
+    #: True: another node has the sender's name, and answers.
+    is_name_taken: bool = False
 
 
 class Members(Message, frozen=True, tag=38):
@@ -152,12 +177,19 @@ class Runs(Message, frozen=True, tag=43):
 
 
 class Joined(Message, frozen=True, tag=40):
-    """Announces on the bus a member that the publisher has just learned of."""
+    """Announces a member that the publisher has just learned of: on the bus, and to followers."""
 
     advert: Advert
 
 
 class Published(Message, frozen=True, tag=41):
-    """Announces on the bus the publisher's own advert."""
+    """Announces the sender's own advert: on the bus, to followers, and to a node that it follows."""
 
     advert: Advert
+
+
+class Left(Message, frozen=True, tag=60):
+    """Announces that the sender leaves for good: on the bus, to followers, and to a node that it follows."""
+
+    name: Name
+    incarnation: Name
