@@ -61,6 +61,7 @@ class Daemon:
         facts = json.loads(ready)
         self.name: str = facts["name"]
         self.address: str = facts["address"]
+        self.bus: str = facts["bus"]
         #: The address of its metrics, if it serves them.
         self.metrics: str = facts.get("metrics", "")
         #: The directory of its values, which exists as long as the node lives.

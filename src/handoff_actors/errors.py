@@ -395,6 +395,17 @@ class InvalidKeyError(HandoffError, ValueError):
     """
 
 
+class InvalidAddressError(HandoffError, ValueError):
+    """An address is not one that a node can listen at, or that others can connect to."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"'{escape_name(address)}' is no address: {escape_name(reason)}")
+        #: The address as it was given.
+        self.address = address
+        #: The rule that it breaks.
+        self.reason = reason
+
+
 class ConnectionFailed(HandoffError, ConnectionError):
     """No node answered at an address."""
 

@@ -1,5 +1,7 @@
 import resource
 import signal
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,13 @@ def test_joining_nobody_is_said_in_one_line() -> None:
         (["--listen", "tcp://0.0.0.0:0", "--insecure"], "--advertise"),
         (["--join", "tcp://10.9.9.9:7070"], "can't reach a node at tcp://127.0.0.1:7070"),
         (["--listen", "localhost"], "one looks like tcp://10.0.0.1:7070"),
+        (["--listen", "tcp://127.0.0.1:99999"], "ports go up to 65535"),
+        (["--join", "tcp://0.0.0.0:7070"], "0.0.0.0 stands for all addresses of a machine"),
+        (["--join", "tcp://127.0.0.1:0"], "nothing can be reached at port 0"),
+        (["--advertise", "127.0.0.1:0"], "--advertise: "),
+        (["--advertise", "tcp://127.0.0.1"], "leave tcp:// away"),
+        (["--advertise", "a b"], "neither a host name nor an IP address"),
+        (["--bus-port", "65536"], "0<=x<=65535"),
         (["--resource", "gpu"], "one looks like gpu=2"),
         (["--cpu", "-1"], "resource 'cpu'"),
         (["--name", "n\x1b[2J"], "'n\\x1b[2J': a name is printable and has 1 to 255 bytes"),
@@ -160,6 +169,61 @@ def test_wrong_use_is_told_with_the_remedy(options: list[str], complaint: str) -
 
     assert refused.returncode == 2
     assert complaint in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("advertise", "address", "bus_host"),
+    [
+        ("127.0.0.1:9999", "tcp://127.0.0.1:9999", "tcp://127.0.0.1:10000"),
+        ("[::1]", "tcp://[::1]:", "tcp://[::1]:"),
+        ("::1", "tcp://[::1]:", "tcp://[::1]:"),
+        ("[::1]:9999", "tcp://[::1]:9999", "tcp://[::1]:10000"),
+    ],
+)
+def test_it_is_advertised_at_a_host_and_a_port_that_is_mapped(
+    daemons: Daemons, advertise: str, address: str, bus_host: str
+) -> None:
+    daemon = daemons.start("--advertise", advertise)
+
+    assert daemon.address.startswith(address)
+    assert daemon.bus.startswith(bus_host)
+
+
+def test_its_bus_has_the_port_after_its_own_unless_that_is_taken(daemons: Daemons) -> None:
+    everywhere = ("--insecure", "--advertise", "127.0.0.1", "--listen")
+    port = two_free_ports()
+
+    usual = daemons.start(*everywhere, f"tcp://0.0.0.0:{port}")
+    pushed_away = daemons.start(*everywhere, f"tcp://0.0.0.0:{port - 1}")
+
+    assert (usual.address, usual.bus) == (f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}")
+    assert pushed_away.bus not in (usual.address, usual.bus)
+    assert "the port for the bus is in use by another process" in pushed_away.log()
+
+
+def test_its_bus_has_the_port_that_is_asked_for_or_it_does_not_start(daemons: Daemons) -> None:
+    port = str(two_free_ports())
+
+    asked_for = daemons.start("--bus-port", port)
+    refused = handoff("node", "--listen", "tcp://127.0.0.1:0", "--bus-port", port)
+
+    assert asked_for.bus == f"tcp://127.0.0.1:{port}"
+    assert refused.returncode == 1
+    assert "choose another port with --bus-port" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def two_free_ports() -> int:
+    """The first of two ports in a row that are free, and so was the one before them."""
+    with ExitStack() as closing:
+        while True:
+            taken = closing.enter_context(socket.create_server(("", 0))).getsockname()[1]
+            try:
+                for port in (taken - 1, taken + 1):
+                    socket.create_server(("", port)).close()
+            except OSError:
+                continue
+            return int(taken)
 
 
 def test_seeds_come_from_the_environment_too(daemons: Daemons) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from handoff_actors.errors import InsecureAddressError
-from handoff_actors.transport.security import advertised, check_bind
+from handoff_actors.transport.security import check_bind
 
 
 @pytest.mark.parametrize(
@@ -43,23 +43,3 @@ def test_what_others_might_reach_is_refused_unless_insisted_on(address: str) -> 
     check_bind(address, insecure=False, has_key=True)
 
     assert refusal.value.address == address
-
-
-@pytest.mark.parametrize(
-    ("address", "host", "expected"),
-    [
-        ("tcp://0.0.0.0:7070", "big.example.org", "tcp://big.example.org:7070"),
-        ("tcp://[::]:7070", "fd00::1", "tcp://[fd00::1]:7070"),
-        ("tcp://10.0.0.1:7070", None, "tcp://10.0.0.1:7070"),
-        ("tcp://10.0.0.1:7070", "outside.example.org", "tcp://outside.example.org:7070"),
-        ("ipc:///run/handoff", "big.example.org", "ipc:///run/handoff"),
-    ],
-)
-def test_address_is_advertised_under_the_host_given(address: str, host: str | None, expected: str) -> None:
-    assert advertised(address, host) == expected
-
-
-@pytest.mark.parametrize("address", ["tcp://0.0.0.0:7070", "tcp://[::]:7070", "tcp://*:7070"])
-def test_all_interfaces_are_no_address_to_advertise(address: str) -> None:
-    with pytest.raises(ValueError, match="which host name to advertise"):
-        advertised(address, None)

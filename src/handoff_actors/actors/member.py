@@ -1,17 +1,22 @@
 """A process as a member of a cluster: its node if it has one, its sockets, and its view of the others."""
 
 import asyncio
+import errno
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final, Protocol
 
 from handoff_actors.actors.discovery import AnnouncedNode, Discovery, MembershipListener
+from handoff_actors.addresses import advertised, bus_addresses
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index, RunId
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.endpoint import Network
-from handoff_actors.transport.security import advertised, check_bind
+from handoff_actors.transport.security import check_bind
 from handoff_actors.wire.messages.members import Advert
+
+log = logging.getLogger(__name__)
 
 NO_CLUSTER_KEY: Final = Credentials()
 #: Any free port that only processes of this machine can reach.
@@ -86,14 +91,22 @@ class Member:
         has_key = self._credentials.cluster_key is not None
         check_bind(listen, self._credentials.is_insecure, has_key=has_key)
 
-    def host(self, node: HostedNode, listen: str | None, advertise: str | None = None) -> None:
+    def host(
+        self,
+        node: HostedNode,
+        listen: str | None,
+        advertise: str | None = None,
+        bus_port: int | None = None,
+    ) -> None:
         """Host a node in this process. With an address to listen at, the node serves other members, too.
 
-        Raises HandoffError if there is a node already, OSError if the address is taken, InvalidKeyError.
+        Others reach it at HOST or HOST:PORT of `advertise`, see `advertised`, and its bus at `bus_port`, see
+        `bus_addresses`. Raises HandoffError if there is a node already or the bus port is taken, OSError if the address
+        is taken, InvalidAddressError, InvalidKeyError.
         """
         self.check_hosts_no_node()
         if listen is not None:
-            self._open(node, listen, advertise)
+            self._open(node, listen, advertise, bus_port)
         elif self._discovery is not None:
             node.fetch_over(self.network())
         self.node = node
@@ -110,7 +123,7 @@ class Member:
         if not node.address:
             if self._discovery is not None:
                 return None
-            self._open(node, LOOPBACK, None)
+            self._open(node, LOOPBACK)
             self._is_for_workers = True
         key = self._credentials.key()
         return node.address, None if key is None else key.text()
@@ -201,14 +214,16 @@ class Member:
             # ZeroMQ waits a moment for messages still to be sent.
             await asyncio.to_thread(self._network.close)
 
-    def _open(self, node: HostedNode, listen: str, advertise: str | None) -> None:
+    def _open(
+        self, node: HostedNode, listen: str, advertise: str | None = None, bus_port: int | None = None
+    ) -> None:
         network = self.network()
         discovery = Discovery(network, node.name, self._listener, node)
         with ExitStack() as on_failure:
             on_failure.callback(discovery.close)
-            address = advertised(node.serve(network, listen), advertise)
-            bus_at = listen.rpartition(":")[0] + ":0"
-            node.advertise_as(address, advertised(discovery.publish_at(bus_at), advertise))
+            service = node.serve(network, listen)
+            bus = _publish(discovery, bus_addresses(listen, service, bus_port))
+            node.advertise_as(*advertised(service, bus, advertise))
             on_failure.pop_all()
         node.fetch_over(network)
         self._replace_discovery(discovery)
@@ -222,3 +237,28 @@ class Member:
             discovery.seek(list(self._seeds))
             discovery.members_reported(earlier.members(), earlier.suspects())
         earlier.close()
+
+
+def _publish(discovery: Discovery, addresses: Sequence[str]) -> str:
+    """Open the bus at the first of these addresses that is free. Returns the actual address."""
+    *preferred, last = addresses
+    for address in preferred:
+        try:
+            return discovery.publish_at(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            log.warning(
+                "the port for the bus is in use by another process, so any free one is taken; "
+                "choose one that firewalls let through with --bus-port",
+                extra={"bus": address},
+            )
+    try:
+        return discovery.publish_at(last)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise HandoffError(
+            f"the bus can't listen at {last}, which is in use by another process; choose another port with --bus-port, "
+            "or port 0 for any that is free"
+        ) from error

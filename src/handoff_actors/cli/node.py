@@ -12,13 +12,14 @@ from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.daemon import DRAIN_S, DaemonOptions, serve
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.logs import log_to_stderr
+from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
 from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
 from handoff_actors.cli.parameters import (
-    ADDRESS,
     AMOUNT,
+    LISTEN_ADDRESS,
     NODE_NAME,
     Seconds,
     credentials_options,
@@ -27,10 +28,10 @@ from handoff_actors.cli.parameters import (
 from handoff_actors.cli.resources import amounts
 from handoff_actors.client.options import check_resources
 from handoff_actors.core.node.limits import MEMORY_FACTOR
+from handoff_actors.errors import InvalidAddressError
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.transport.credentials import Credentials
-from handoff_actors.transport.security import advertised, is_loopback
 from handoff_actors.wire.messages.members import Advert
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -67,9 +68,21 @@ LEVELS = ("debug", "info", "warning", "error")
     type=click.IntRange(min=1),
     help="Processes that run functions. [default: one per core, and more where functions claim fractions]",
 )
-@click.option("--listen", type=ADDRESS, default="tcp://127.0.0.1:7070", show_default=True, metavar="ADDRESS")
 @click.option(
-    "--advertise", metavar="HOST", help="Host name for others to connect to, if not the one in --listen."
+    "--listen", type=LISTEN_ADDRESS, default="tcp://127.0.0.1:7070", show_default=True, metavar="ADDRESS"
+)
+@click.option(
+    "--advertise",
+    metavar="HOST[:PORT]",
+    help="Host name, and mapped port, for others to connect to, if not those in --listen. "
+    "The port after PORT is to be mapped to the bus's.",
+)
+@click.option(
+    "--bus-port",
+    type=click.IntRange(0, MAX_PORT),
+    metavar="PORT",
+    help="Port for the adverts that members send one another. "
+    "[default: the one after that of --listen; on the loopback any that is free]",
 )
 @join_option(help="Address of any member of the cluster to join. Repeatable; one that answers is enough.")
 @credentials_options
@@ -133,6 +146,7 @@ def node(
     workers: int | None,
     listen: str,
     advertise: str | None,
+    bus_port: int | None,
     seeds: tuple[str, ...],
     credentials: Credentials,
     drain_s: float,
@@ -158,6 +172,7 @@ def node(
         workers,
         listen,
         advertise,
+        bus_port,
         seeds,
         drain_s=drain_s,
         credentials=credentials,
@@ -207,9 +222,10 @@ def _memory_options(
 
 def _check_addresses(listen: str, advertise: str | None, seeds: tuple[str, ...]) -> None:
     try:
-        advertised(listen, advertise)
-    except ValueError as error:
-        raise click.UsageError(f"{error} (--advertise)") from error
+        # The bus has a port of its own at the same host.
+        advertised(listen, listen, advertise)
+    except InvalidAddressError as error:
+        raise click.UsageError(f"--advertise: {error}") from error
     far = next((seed for seed in seeds if not is_loopback(seed)), None)
     if far is not None and is_loopback(listen):
         raise click.UsageError(
@@ -246,6 +262,7 @@ def _ready_json(advert: Advert, metrics: str) -> str:
         {
             "name": advert.name,
             "address": advert.address,
+            "bus": advert.bus,
             "incarnation": advert.incarnation,
             "capabilities": advert.capabilities,
             "workers": advert.workers,

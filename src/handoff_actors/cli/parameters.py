@@ -1,6 +1,5 @@
 """Options that several commands have, and the types of their values."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from math import isfinite
@@ -9,13 +8,12 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from handoff_actors.errors import InvalidKeyError
+from handoff_actors.addresses import check_destination, split_address
+from handoff_actors.errors import InvalidAddressError, InvalidKeyError
 from handoff_actors.graph.environment import is_env_vars
 from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.transport.credentials import INSECURE_VARIABLE, Credentials
 from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
-
-_ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}")
 
 
 class Address(click.ParamType):  # type: ignore[type-arg]  # generic in late versions of click only
@@ -23,10 +21,16 @@ class Address(click.ParamType):  # type: ignore[type-arg]  # generic in late ver
 
     name = "address"
 
+    def __init__(self, check: Callable[[str], object]) -> None:
+        """Have `check` raise InvalidAddressError for addresses that are none."""
+        self._check = check
+
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """See click.ParamType."""
-        if not _ADDRESS.fullmatch(value):
-            self.fail(f"{value!r} is not an address; one looks like tcp://10.0.0.1:7070", param, ctx)
+        try:
+            self._check(value)
+        except InvalidAddressError as error:
+            self.fail(str(error), param, ctx)
         return value
 
     def split_envvar_value(self, rv: str) -> Sequence[str]:
@@ -116,7 +120,8 @@ class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
         return [CompletionItem(incomplete, type="file")]
 
 
-ADDRESS = Address()
+ADDRESS = Address(check_destination)
+LISTEN_ADDRESS = Address(split_address)
 AMOUNT = Amount()
 NODE_NAME = NodeNameType()
 VARIABLE = VariableType()

@@ -170,6 +170,7 @@ async def connect(seeds: Sequence[str]) -> None:
     """Use a cluster without offering a node. One seed that answers is enough.
 
     :param seeds: Addresses of any members, such as "tcp://10.0.0.1:7070".
+    :raises InvalidAddressError: A seed is no address.
     :raises ConnectionFailed: No seed answers.
     :raises AuthenticationError: The seeds hold another key.
     :raises VersionMismatch: The seeds run a version that can't be talked to.

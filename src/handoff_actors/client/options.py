@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
+from handoff_actors.addresses import check_seeds
 from handoff_actors.client.policy import Policy, UserPolicy
 from handoff_actors.core.node.validation import MAX_OFFER_BYTES
 from handoff_actors.core.run.options import OnFailure, RunOptions
@@ -20,6 +21,7 @@ from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES, PlacementPolicy
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions, OutputOption, check_output
+from handoff_actors.errors import InvalidAddressError
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.checks import check_id
@@ -241,5 +243,9 @@ def credentials(key: str | ClusterKey | None, *, insecure: bool) -> Credentials:
 
 
 def seeds_from_environment() -> tuple[str, ...]:
-    """The addresses in HANDOFF_SEEDS, which are separated by commas."""
-    return tuple(seed.strip() for seed in os.environ.get("HANDOFF_SEEDS", "").split(",") if seed.strip())
+    """The addresses in HANDOFF_SEEDS, which are separated by commas. Raises InvalidAddressError."""
+    named = os.environ.get("HANDOFF_SEEDS", "").split(",")
+    try:
+        return check_seeds([seed.strip() for seed in named if seed.strip()])
+    except InvalidAddressError as error:
+        raise InvalidAddressError(error.address, f"{error.reason} (HANDOFF_SEEDS)") from None

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.offload import offload
+from handoff_actors.addresses import check_seeds, split_address
 from handoff_actors.client.execute_options import LocalExecuteOptions
 from handoff_actors.client.hub import Hub
 from handoff_actors.client.local_node_handle import LocalNodeHandle
@@ -92,14 +93,17 @@ class Session:
         :param progress: Default for the option `progress` of each run.
         :param output: Default for the option `output` of each run.
         :param modules_by_value: Modules, or their names, whose code is sent along with each run.
+        :raises InvalidAddressError: A seed, or `listen`, is no address.
         :raises InvalidKeyError: The key is none, or its file can't be trusted.
         :raises ImportError: A module of `modules_by_value` can't be imported.
         :raises TypeError: `modules_by_value` is no list of modules or names.
         :raises ValueError: `output` is none of its values.
         """
-        self._seeds = seeds_from_environment() if seeds is None else tuple(seeds)
+        self._seeds = seeds_from_environment() if seeds is None else check_seeds(seeds)
         self._is_implicit = not (self._seeds or local_node or key or insecure) and seeds is None
         self._first_node = None if local_node is None else dict(local_node)
+        if listen is not None:
+            split_address(listen)
         self._node_name, self._listen, self._workers = name, listen, workers
         self._hub = Hub(
             credentials(key, insecure=insecure),
@@ -170,6 +174,7 @@ class Session:
         :param workers: Number of processes that run sync functions. None: one for each core offered.
         :returns: A handle with the node's `name`, `address` and `capabilities`, which can `close` it.
         :raises UnsupportedPlatform: This is not Linux.
+        :raises InvalidAddressError: A seed, or `listen`, is no address, or stands for all addresses of this machine.
         :raises HandoffError: There is a node already; or seeds are on other machines, and `listen` is not given.
         :raises InsecureAddressError: The address can be reached from other machines, and there is no cluster key.
         :raises ConnectionFailed: No seed answers.
@@ -178,6 +183,9 @@ class Session:
         :raises ValueError: An amount or a name is not allowed.
         :raises OSError: The address, or a directory for values, can't be used.
         """
+        check_seeds(seeds)
+        if listen is not None:
+            split_address(listen)
         await self.start()
         node = await self._hub.start_node(
             check_resources(capabilities), name=name, workers=workers, listen=listen, seeds=seeds
@@ -189,12 +197,14 @@ class Session:
         """Use the cluster that any of `seeds` belongs to, without offering a node. One seed that answers is enough.
 
         :param seeds: Addresses of any members, such as "tcp://10.0.0.1:7070".
+        :raises InvalidAddressError: A seed is no address.
         :raises ConnectionFailed: No seed answers.
         :raises AuthenticationError: The seeds hold another key.
         :raises VersionMismatch: The seeds run a version that can't be talked to.
         """
+        checked = check_seeds(seeds)
         await self.start()
-        await self._hub.join(seeds)
+        await self._hub.join(checked)
 
     @inside_hidden
     async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:

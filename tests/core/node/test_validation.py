@@ -130,6 +130,15 @@ def test_address_of_another_transport_is_refused(field: str, address: str) -> No
         check_advert(replace(SOUND_ADVERT, **{field: address}))
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://10.0.0.1:99999", "tcp://10.0.0.1:0", "tcp://0.0.0.0:7070", "tcp://a:9999:7070", "tcp://a b:7070"],
+)
+def test_address_that_leads_nowhere_is_refused(address: str) -> None:
+    with pytest.raises(RemoteProtocolError, match="is no address"):
+        check_advert(replace(SOUND_ADVERT, address=address))
+
+
 def test_long_advert_is_refused() -> None:
     offer = {f"{number:0100d}": 1.0 for number in range(MAX_ADVERT_BYTES // 100 + 1)}
 
@@ -140,7 +149,7 @@ def test_long_advert_is_refused() -> None:
 def test_what_a_node_may_be_told_to_offer_fits_an_advert() -> None:
     longest = "n" * MAX_NAME_BYTES
     offer = {f"{number:0100d}": 1.0 for number in range(MAX_OFFER_BYTES // 100)}
-    address = f"tcp://{'a' * 253}:65535"
+    address = f"tcp://{'.'.join(['a' * 61] * 4)}:65535"
 
     check_advert(
         replace(

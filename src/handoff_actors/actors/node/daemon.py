@@ -38,8 +38,10 @@ class DaemonOptions(Struct, frozen=True):
     capabilities: Resources
     workers: int | None
     listen: str
-    #: Host name or address under which others reach it, where that is not the one it listens at.
+    #: HOST or HOST:PORT under which others reach it, where that is not the one it listens at.
     advertise: str | None = None
+    #: Port at which its bus listens. None: the one after that of `listen`.
+    bus_port: int | None = None
     join: Sequence[str] = ()
     drain_s: float = DRAIN_S
     memory: MemoryOptions | None = None
@@ -120,6 +122,7 @@ async def _started(member: Member, options: DaemonOptions, signals: "_Signals") 
                     workers=options.workers,
                     listen=options.listen,
                     advertise=options.advertise,
+                    bus_port=options.bus_port,
                     seeds=options.join,
                     options=options.memory,
                 )

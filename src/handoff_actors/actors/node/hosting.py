@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack
 from handoff_actors.actors.member import LOOPBACK, Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.addresses import is_loopback
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
 from handoff_actors.platforms import check_nodes_run_here
 from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
-from handoff_actors.transport.security import is_loopback
 from handoff_actors.workers.nesting import check_depth
 
 
@@ -25,14 +25,15 @@ async def host_node(
     workers: int | None = None,
     listen: str | None = None,
     advertise: str | None = None,
+    bus_port: int | None = None,
     seeds: Sequence[str] = (),
     options: MemoryOptions | None = None,
 ) -> NodeActor:
     """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
 
-    Raises UnsupportedPlatform unless this is Linux, HandoffError if there is a node already or too many are nested, ValueError for a name that is none, InsecureAddressError for an
-    address beyond loopback without a cluster key, InvalidKeyError, ConnectionFailed, AuthenticationError,
-    VersionMismatch, OSError.
+    Raises UnsupportedPlatform unless this is Linux, HandoffError if there is a node already or too many are nested,
+    ValueError for a name that is none, InvalidAddressError, InsecureAddressError for an address beyond loopback without a
+    cluster key, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError.
     """
     check_nodes_run_here()
     member.check_hosts_no_node()
@@ -50,7 +51,7 @@ async def host_node(
         # The node has a store from the first, which must not stay if its address is taken.
         on_failure.push_async_callback(node.close)
         await node.start()
-        member.host(node, listen, advertise)
+        member.host(node, listen, advertise, bus_port)
         on_failure.pop_all()
     async with AsyncExitStack() as on_failure:
         # A node that can't join would have no way to its cluster, and be in the way of another one.

@@ -7,7 +7,8 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from math import isfinite
 
-from handoff_actors.errors import RemoteProtocolError
+from handoff_actors.addresses import check_destination
+from handoff_actors.errors import InvalidAddressError, RemoteProtocolError
 from handoff_actors.ids import Incarnation, PeerId, Resources
 from handoff_actors.text import MAX_NAME_BYTES, is_name
 from handoff_actors.wire.messages.directions import ToNode
@@ -101,7 +102,11 @@ def check_left(message: Left) -> None:
 
 def is_address(text: str) -> bool:
     """True if this is an address that members may connect to: TCP, and none of ZeroMQ's other transports."""
-    return text.startswith("tcp://") and text.isprintable()
+    try:
+        check_destination(text)
+    except InvalidAddressError:
+        return False
+    return True
 
 
 class Introductions:

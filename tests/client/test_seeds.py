@@ -1,0 +1,28 @@
+import pytest
+
+import handoff_actors as handoff
+
+
+def test_seeds_that_can_not_be_right_are_errors_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(handoff.InvalidAddressError, match="ports go up to 65535"):
+        handoff.Session(["tcp://10.0.0.1:99999"])
+    with pytest.raises(TypeError, match="in a list"):
+        handoff.Session("tcp://10.0.0.1:7070")
+    with pytest.raises(handoff.InvalidAddressError, match="no port"):
+        handoff.Session(listen="tcp://10.0.0.1")
+
+    monkeypatch.setenv("HANDOFF_SEEDS", "tcp://10.0.0.1:7070, 10.0.0.2:7070")
+    with pytest.raises(handoff.InvalidAddressError, match="HANDOFF_SEEDS"):
+        handoff.Session()
+
+
+async def test_a_node_of_an_app_is_not_started_with_such_addresses() -> None:
+    async with handoff.Session(()) as session:
+        with pytest.raises(handoff.InvalidAddressError):
+            await session.register_local_node({"cpu": 1}, seeds=["tcp://0.0.0.0:7070"])
+        with pytest.raises(handoff.InvalidAddressError):
+            await session.register_local_node({"cpu": 1}, listen="127.0.0.1:7070")
+        with pytest.raises(handoff.InvalidAddressError):
+            await session.connect(["tcp://10.0.0.1:0"])
