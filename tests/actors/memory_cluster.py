@@ -146,6 +146,9 @@ class Place:
         self.ether = ether
         self._opened: list[FaultyLink | Service | Publisher | Subscriber] = []
 
+    async def resolve(self, address: str) -> list[str]:
+        return [address]
+
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:
         link = FaultyLink(self, address, handler, connect_timeout)
         self._opened.append(link)

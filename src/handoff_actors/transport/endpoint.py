@@ -129,6 +129,12 @@ class Subscriber(Protocol):
 class Network(Protocol):
     """Opens the connections of an actor."""
 
+    async def resolve(self, address: str) -> list[str]:
+        """Return every address that the host in an address has, by number; the address itself if it names no host.
+
+        Raises ConnectionFailed if the name has no address, or is not resolved in time.
+        """
+
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:
         """Connect to a service, retrying until `connect_timeout` (seconds) is over; then the link is lost."""
 

@@ -38,6 +38,10 @@ class MemoryNetwork:
         self._publishers: dict[str, MemoryPublisher] = {}
         self._subscribers: list[MemorySubscriber] = []
 
+    async def resolve(self, address: str) -> list[str]:
+        """See `Network.resolve`."""
+        return [address]
+
     def link(
         self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S
     ) -> "MemoryLink":

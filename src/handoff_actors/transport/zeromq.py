@@ -64,6 +64,10 @@ class ZmqNetwork:
         self._opened: set[_Closable] = set()
         self._authenticator: Authenticator | None = None
 
+    async def resolve(self, address: str) -> list[str]:
+        """See `Network.resolve`. ZeroMQ resolves names itself."""
+        return [address]
+
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
         """See `Network.link`."""
         socket = self._connecting(zmq.DEALER, address)
