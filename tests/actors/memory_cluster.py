@@ -109,6 +109,10 @@ class FaultyLink:
     def received_bytes(self) -> int:
         return self._inner.received_bytes
 
+    @property
+    def is_closed(self) -> bool:
+        return self._inner.is_closed
+
     def send(self, message: ToNode) -> None:
         is_for_an_earlier_link = isinstance(message, Assign | Copy | Recall | Close) and not self._is_up
         assert not is_for_an_earlier_link, f"no run knows this link yet, and it is to carry {message}"

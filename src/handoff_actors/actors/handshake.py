@@ -1,6 +1,7 @@
 """The client's side of the handshake with a node: Hello, answered by Welcome or Refused."""
 
-from typing import Protocol
+import asyncio
+from typing import Final, Protocol
 
 from handoff_actors.errors import AuthenticationError, ConnectionFailed, VersionMismatch
 from handoff_actors.interpreter import PYTHON
@@ -9,6 +10,9 @@ from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.members import Advert, Hello, Refused, Welcome
 from handoff_actors.wire.versions import VERSION
+
+#: A node that is connected and has not answered Hello by then is given up: its event loop stands still.
+WELCOME_S: Final = 5.0
 
 #: The reasons for which a link ends.
 LinkFailure = ConnectionFailed | VersionMismatch | AuthenticationError
@@ -37,9 +41,11 @@ def open_link(
 ) -> Link:
     """Connect to the node at an address, and send Hello as `name`; `own` introduces the node in this process, too.
 
-    The link fails if it is not connected within `within_s` seconds.
+    The link fails if it is not connected within `within_s` seconds, or not welcomed within these or WELCOME_S.
     """
-    link = network.link(address, _Handshake(address, listener), within_s)
+    handshake = _Handshake(address, listener, max(within_s, WELCOME_S))
+    link = network.link(address, handshake, within_s)
+    handshake.await_welcome(link)
     link.send(Hello(PROTOCOL, VERSION, PYTHON, name, own))
     return link
 
@@ -54,25 +60,47 @@ def text_of(failure: LinkFailure) -> str:
 class _Handshake:
     """See LinkHandler."""
 
-    def __init__(self, address: str, listener: NodeLinkListener) -> None:
+    def __init__(self, address: str, listener: NodeLinkListener, welcome_within_s: float) -> None:
         self._address = address
         self._listener = listener
+        self._welcome_within_s = welcome_within_s
+        self._deadline: asyncio.Handle | None = None
+
+    def await_welcome(self, link: Link) -> None:
+        """Give the link up if the node does not answer in time."""
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._welcome_within_s, self._give_up, link)
 
     def received(self, messages: list[FromNode]) -> None:
         """See LinkHandler."""
         for message in messages:
             match message:
                 case Welcome():
+                    self._stop_waiting()
                     self._listener.welcomed(message)
                 case Refused(reason):
+                    self._stop_waiting()
                     self._listener.failed(VersionMismatch(reason))
                 case _:
                     self._listener.received(message)
 
     def lost(self, reason: str) -> None:
         """See LinkHandler."""
+        self._stop_waiting()
         self._listener.failed(ConnectionFailed(self._address, reason))
 
     def refused(self, reason: str) -> None:
         """See LinkHandler."""
+        self._stop_waiting()
         self._listener.failed(AuthenticationError(self._address, reason))
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _give_up(self, link: Link) -> None:
+        # The link's owner may have closed it meanwhile, and is told nothing of it any more.
+        if not link.is_closed:
+            link.close()
+            reason = f"connected, but its process did not answer within {self._welcome_within_s:g} s"
+            self._listener.failed(ConnectionFailed(self._address, reason))

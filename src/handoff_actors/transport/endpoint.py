@@ -45,6 +45,10 @@ class Link(Protocol):
     def received_bytes(self) -> int:
         """Bytes of all frames that have arrived."""
 
+    @property
+    def is_closed(self) -> bool:
+        """True once the link is lost or closed."""
+
     def send(self, message: ToNode) -> None:
         """Queue a message: all messages of one tick of the loop leave together.
 

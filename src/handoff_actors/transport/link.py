@@ -69,7 +69,7 @@ class ZmqLink:
         self._handler = handler
         self._on_close = on_close
         self._is_connected = False
-        self._is_closed = False
+        self.is_closed = False
         self._connect_timeout = connect_timeout
         self._no_connection = "no answer"
         self._hang_ups = 0
@@ -87,12 +87,12 @@ class ZmqLink:
 
     def send(self, message: ToNode) -> None:
         """See `Link.send`."""
-        if not self._is_closed:
+        if not self.is_closed:
             self._outbox.add(_THE_SERVICE, message)
 
     def close(self) -> None:
         """See `Link.close`. If the connection is not made yet, nothing is sent."""
-        if not self._is_closed:
+        if not self.is_closed:
             self._outbox.flush()
             self._shut(LINGER_MS)
 
@@ -154,12 +154,12 @@ class ZmqLink:
             # Messages that the other side sent before it went still count.
             self._pump.receive_rest()
         finally:
-            if not self._is_closed:
+            if not self.is_closed:
                 self._shut(0)
                 (self._handler.refused if is_about_keys else self._handler.lost)(reason)
 
     def _shut(self, linger_ms: int) -> None:
-        self._is_closed = True
+        self.is_closed = True
         self._stop_connecting()
         self._backlog.clear()
         self._monitor.close()
@@ -186,23 +186,23 @@ class ZmqLink:
 
     def _deliver(self) -> None:
         received, self._received = self._received, []
-        if received and not self._is_closed:
+        if received and not self.is_closed:
             self._handler.received(received)
-        if self._malformed is not None and not self._is_closed:
+        if self._malformed is not None and not self.is_closed:
             self._shut(0)
             self._handler.lost(self._malformed)
 
     # --- Sending ---
 
     def _transmit(self, _peer: PeerId, frames: Frames) -> None:
-        if not self._is_closed:
+        if not self.is_closed:
             self._backlog.append(frames)
             # More than this one: the socket is full, and reports when it has room.
             if self._is_connected and len(self._backlog) == 1:
                 self._send_backlog()
 
     def _send_backlog(self) -> None:
-        while self._backlog and not self._is_closed:
+        while self._backlog and not self.is_closed:
             try:
                 self._pump.send(self._backlog[0])
             except zmq.Again:

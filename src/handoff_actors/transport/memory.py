@@ -124,7 +124,7 @@ class MemoryLink:
         self._peer = peer
         self._on_close = on_close
         self._service: MemoryService | None = None
-        self._is_closed = False
+        self.is_closed = False
         self._deadline: asyncio.Handle | None = None
         self._to_service = MessageLane[ToNode](
             deliveries, self._deliver_to_service, codec.TO_NODE if encode else None
@@ -145,14 +145,14 @@ class MemoryLink:
 
     def send(self, message: ToNode) -> None:
         """See `Link.send`."""
-        if not self._is_closed:
+        if not self.is_closed:
             self._to_service.add(message)
 
     def close(self) -> None:
         """See `Link.close`. If the connection is not made yet, nothing is sent."""
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         if self._deadline is not None:
             self._deadline.cancel()
         if self._service is not None:
@@ -179,7 +179,7 @@ class MemoryLink:
 
     def lose(self, reason: str) -> None:
         """Report to the client that the link is lost."""
-        if not self._is_closed:
+        if not self.is_closed:
             self.close()
             self._handler.lost(reason)
 
@@ -188,7 +188,7 @@ class MemoryLink:
             self._service.deliver(self._peer, messages)
 
     def _deliver_to_client(self, messages: list[FromNode]) -> None:
-        if not self._is_closed:
+        if not self.is_closed:
             self._handler.received(messages)
         elif self._service is not None:
             self._service.unreachable(self._peer)

@@ -21,7 +21,7 @@ from handoff_actors.wire.messages.members import Advert
 
 #: Leases are renewed this often.
 BEAT_S = 2.0
-#: A new link must be welcomed within CONNECT_S, one that replaces a broken link within RECONNECT_S.
+#: A new link must be connected within CONNECT_S, one that replaces a broken link within RECONNECT_S.
 CONNECT_S = 5.0
 RECONNECT_S = 1.0
 
@@ -75,7 +75,7 @@ LinkEvent = NodeAdded | NodeChanged | NodeSuspected | NodeRemoved | LinkWelcomed
 
 
 class OpenLink(Struct, frozen=True):
-    """Connect and send Hello. Answered by `LinkWelcomed`, or by `LinkLost`, within `within_s` seconds."""
+    """Connect within `within_s` seconds, and send Hello. Answered by `LinkWelcomed`, or by `LinkLost`, in a few seconds."""
 
     link: int
     name: str
