@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import RunId
 from handoff_actors.store.files import Landing, ValueStore
@@ -27,7 +27,8 @@ class Fetched:
 
     def __init__(self, store: ValueStore, nbytes: int) -> None:
         self.asked: list[Fetch] = []
-        self.ends: list[tuple[bool, str, bool]] = []
+        #: None for a value that has come.
+        self.ends: list[FetchFailure | None] = []
         self._nbytes = nbytes
         self._fetcher = Fetcher(lambda _, fetch: self.asked.append(fetch))
         self._fetcher.fetch(RUN, INDEX, nbytes, ["a"], partial(store.land, RUN, INDEX), self._done)
@@ -37,8 +38,8 @@ class Fetched:
         data = memoryview(bytes([7]) * min(CHUNK_NBYTES, self._nbytes - offset))
         self._fetcher.chunk_received("a", Chunk(self.asked[0].request, offset, self._nbytes, data))
 
-    def _done(self, landing: Landing | None, reason: str, has_no_room: bool) -> None:
-        self.ends.append((landing is not None, reason, has_no_room))
+    def _done(self, landed: Landing | FetchFailure) -> None:
+        self.ends.append(landed if isinstance(landed, FetchFailure) else None)
 
 
 def test_value_has_its_name_once_all_of_it_is_there(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_value_has_its_name_once_all_of_it_is_there(tmp_path: Path) -> None:
     assert before is None
     assert after is not None
     assert bytes(after) == bytes([7]) * (CHUNK_NBYTES + 10)
-    assert fetched.ends == [(True, "", False)]
+    assert fetched.ends == [None]
 
 
 @pytest.mark.parametrize("fill", [0, 2 * CHUNK_NBYTES], ids=["from the start", "on the way"])
@@ -71,8 +72,8 @@ def test_lack_of_room_is_said_and_leaves_nothing(tmp_path: Path, fill: int) -> N
         left = [*values_in(store.directory), *values_in(store.disk)]
         store.close()
 
-    [(has_landed, reason, has_no_room)] = fetched.ends
-    assert not has_landed
-    assert has_no_room
-    assert reason.startswith("there is no room for its ")
+    (end,) = fetched.ends
+    assert end is not None
+    assert end.kind == "store"
+    assert end.reason.startswith("there is no room for its ")
     assert left == []

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from handoff_actors.core.cluster.transfers import (
     FetchEffect,
+    MissingKind,
     RequestChunk,
     TransferCompleted,
     TransferFailed,
@@ -17,8 +18,17 @@ from handoff_actors.ids import Index, RunId
 from handoff_actors.store.files import Landing
 from handoff_actors.wire.messages.values import Chunk, Fetch
 
-#: Called with (landing, reason, has_no_room): the complete value and "", or None and the reason of the failure.
-OnLanded = Callable[[Landing | None, str, bool], None]
+
+class FetchFailure(Struct, frozen=True):
+    """A value could not be fetched."""
+
+    kind: MissingKind
+    #: For people.
+    reason: str
+
+
+#: Called with the complete value, or with the reason why there is none.
+OnLanded = Callable[[Landing | FetchFailure], None]
 
 
 class _Arrival(Struct):
@@ -49,8 +59,8 @@ class Fetcher:
     ) -> int:
         """Start a transfer, and return its number.
 
-        `land(request, nbytes)` is called for room when the first chunk arrives, `done(landing, "", False)` when the value is
-        complete, and `done(None, reason, has_no_room)` when the transfer has failed. `version` is as in `Ref`.
+        `land(request, nbytes)` is called for room when the first chunk arrives, and `done` when the value is complete, or the
+        transfer has failed. `version` is as in `Ref`.
         """
         request = next(self._numbers)
         self._arrivals[request] = _Arrival(land, done)
@@ -101,7 +111,7 @@ class Fetcher:
     def _give_up(self, request: int, reason: str) -> None:
         arrival = self._arrivals[request]
         self.cancel(request)
-        arrival.done(None, reason, True)
+        arrival.done(FetchFailure("store", reason))
 
     def _perform(self, effects: list[FetchEffect]) -> None:
         for effect in effects:
@@ -112,15 +122,15 @@ class Fetcher:
                     self._abandon_landing(request)
                 case TransferCompleted(request):
                     landed = self._arrivals.pop(request)
-                    if landed.landing is not None:
-                        landed.landing.finish()
-                    landed.done(landed.landing, "", False)
-                case TransferFailed(request, reason):
+                    assert landed.landing is not None, "its last chunk has been written"
+                    landed.landing.finish()
+                    landed.done(landed.landing)
+                case TransferFailed(request, reason, kind):
                     self._abandon_landing(request)
                     arrival = self._arrivals.pop(request, None)
                     # The callback of an earlier failure may have cancelled it meanwhile.
                     if arrival is not None:
-                        arrival.done(None, reason, False)
+                        arrival.done(FetchFailure(kind, reason))
 
     def _abandon_landing(self, request: int) -> None:
         arrival = self._arrivals.get(request)

@@ -15,6 +15,7 @@ from types import ModuleType
 from handoff_actors.actors.app.runner import Buffer
 from handoff_actors.actors.app.values import AppValues
 from handoff_actors.actors.connections import Connections
+from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.actors.member import Member, open_zeromq
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.capabilities import own_capabilities
@@ -247,7 +248,7 @@ class Hub:
         index: Index,
         nbytes: int,
         holders: list[str],
-        done: Callable[[Buffer | None, str], None],
+        done: Callable[[Buffer | FetchFailure], None],
     ) -> Callable[[], None]:
         """See RunHost."""
         return self._values.fetch(run, index, nbytes, holders, done)

@@ -162,7 +162,9 @@ def test_value_is_lost_once_no_holder_has_it_any_more() -> None:
     start_transfer(transfers, 1, 10, "a", "b", "a")
 
     assert transfers.value_gone(1) == [TransferRestarted(1), *ask("b", 1, 0)]
-    assert transfers.value_gone(1) == [TransferFailed(1, "b doesn't have it any more")]
+    assert transfers.value_gone(1) == [
+        TransferFailed(1, "a doesn't have it any more; b doesn't have it any more")
+    ]
     assert transfers.value_gone(1) == []
     transfers.check()
 
@@ -187,8 +189,12 @@ def test_reason_names_the_holder_that_was_lost() -> None:
     start_transfer(transfers, 1, 10, "a")
     start_transfer(transfers, 2, 10, "")
 
-    assert transfers.holder_lost("a", "refused") == [TransferFailed(1, "a can't be reached: refused")]
-    assert transfers.holder_lost("", "closed") == [TransferFailed(2, "the app can't be reached: closed")]
+    assert transfers.holder_lost("a", "refused") == [
+        TransferFailed(1, "a can't be reached: refused", "unreachable")
+    ]
+    assert transfers.holder_lost("", "closed") == [
+        TransferFailed(2, "the app can't be reached: closed", "unreachable")
+    ]
 
 
 def test_holder_without_requests_can_be_lost() -> None:

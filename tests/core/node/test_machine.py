@@ -627,3 +627,12 @@ def test_a_peer_that_says_hello_twice_keeps_its_runs() -> None:
 
     node.check()
     assert not node.is_idle
+
+
+def test_value_that_could_not_be_reached_is_not_reported_as_gone() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0, args=[Ref(3, 10, ["x"])])])), 1.0)
+
+    reported = replies(node.handle(InputMissing(RUN, 3, "no answer", "unreachable"), 1.1))
+
+    assert reported == [Failed(RUN, 0, 1, "unreachable", b"", "no answer", 3, None, None, 0.0)]

@@ -183,7 +183,7 @@ def test_input_that_there_is_no_room_for_fails_its_function_and_is_not_lost() ->
     node = started_node()
     node.handle(said(assign([job(0, args=[Ref(5, 150 * MB, ["elsewhere"])])], [template()])), 1.0)
 
-    (failed,) = replies(node.handle(InputMissing(RUN, 5, "no room", has_no_room=True), 1.1))
+    (failed,) = replies(node.handle(InputMissing(RUN, 5, "no room", kind="store"), 1.1))
 
     assert isinstance(failed, Failed)
     assert (failed.kind, failed.lost) == ("store", None)

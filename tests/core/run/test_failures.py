@@ -18,7 +18,7 @@ from handoff_actors.core.run.events import (
     SendToNode,
 )
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.retries import MAX_LOSSES, MAX_WORKER_DEATHS
+from handoff_actors.core.run.retries import MAX_LOSSES, MAX_WORKER_DEATHS, UNREACHABLE_PAUSES_S
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.state import DONE, FAILED, SENT, WAITING
@@ -26,6 +26,7 @@ from handoff_actors.errors import (
     AllocationError,
     EnvironmentFailed,
     FunctionFailed,
+    NodeLost,
     SerializationError,
     WorkerDied,
 )
@@ -550,3 +551,65 @@ def test_exponential_backoff_never_overflows() -> None:
         run.wake(now)
 
     assert run.view.attempt[0] == 3000
+
+
+def _unreachable(index: int, attempt: int, lost: int, node: str = "b") -> MessageFromNode:
+    reason = f"node {node} could not fetch an input: no answer"
+    return MessageFromNode(
+        node, Failed(RUN, index, attempt, "unreachable", b"", reason, lost, None, None, 0.0)
+    )
+
+
+def _holder_and_consumer() -> RunMachine:
+    """ "x" has a stored value on "a", and "y", which takes it, has been sent to "b"."""
+    run = going_on(Function("x", [], code, node="a"), Function("y", ["x"], code, node="b"), nodes=2)
+    run.handle(completed("a", done(0, value=100_000)), 0.1)
+    return run
+
+
+def test_value_whose_holder_cannot_be_reached_is_not_lost_and_its_function_is_tried_again() -> None:
+    run = _holder_and_consumer()
+    attempts, now = [1], 0.1
+
+    for pause_s in UNREACHABLE_PAUSES_S:
+        effects = run.handle(_unreachable(1, attempts[-1], lost=0), now)
+        assert run.view.holders(0) == ("a",)
+        now += pause_s
+        effects = effects if pause_s == 0 else run.wake(now)
+        assert assigned(effects) == [("b", [1])]
+        attempts.append(job_in(effects[0]).attempt)
+        run.check()
+    run.handle(completed("b", done(1, attempt=attempts[-1])), now)
+
+    assert run.view.attempt[0] == 1
+    assert run.view.is_done(1)
+
+
+def test_value_that_no_try_reaches_fails_its_function_and_names_the_nodes() -> None:
+    run = _holder_and_consumer()
+    now = 0.1
+    for attempt in range(1, len(UNREACHABLE_PAUSES_S) + 1):
+        run.handle(_unreachable(1, attempt, lost=0), now)
+        now += UNREACHABLE_PAUSES_S[attempt - 1]
+        run.wake(now)
+
+    run.handle(_unreachable(1, len(UNREACHABLE_PAUSES_S) + 1, lost=0), now)
+
+    error = run.view.failures[1].error
+    assert isinstance(error, NodeLost)
+    assert "node 'b': function 'y': node b could not fetch an input: no answer" in str(error)
+
+
+def test_value_whose_unreachable_holder_turns_out_to_be_gone_is_made_again() -> None:
+    run = run_of(Function("x", [], code), Function("y", ["x"], code, node="b"))
+    run.start(0.0, [node_up("a")])
+    run.handle(node_up("b"), 0.05)
+    run.handle(completed("a", done(0, value=100_000)), 0.1)
+    for attempt in (1, 2):
+        run.handle(_unreachable(1, attempt, lost=0), 0.2)
+
+    effects = run.handle(NodeDown("a", "gone"), 0.3)
+
+    assert assigned(effects) == [("b", [0])]
+    assert assigned(run.wake(1.2)) == []
+    run.check()

@@ -4,8 +4,10 @@ from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import FetchResult, ResultFetched, ResultFetchFailed, RunEffect
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.result_fetch import WINDOW_NBYTES
+from handoff_actors.core.run.retries import UNREACHABLE_PAUSES_S
+from handoff_actors.errors import NodeLost
 from handoff_actors.graph import Function
-from tests.core.builders import assigned, code, completed, done, ends, node_up, started
+from tests.core.builders import assigned, code, completed, done, ends, error_of, node_up, started
 
 HALF = WINDOW_NBYTES // 2
 
@@ -72,4 +74,40 @@ def test_values_that_wait_when_their_node_is_lost_come_once_they_have_been_made_
     assert assigned(anew) == [("b", [0, 1])]
     assert _fetched(again) == [0]
     assert _fetched(run.handle(ResultFetched(0), 0.7)) == [1]
+    run.check()
+
+
+def test_value_whose_holder_cannot_be_reached_is_fetched_again_after_pauses() -> None:
+    run = _run(1)
+    run.handle(completed("a", done(0, value=HALF)), 0.2)
+    now, tries = 0.2, [0]
+
+    for pause_s in UNREACHABLE_PAUSES_S:
+        run.handle(ResultFetchFailed(0, "no answer", is_unreachable=True), now)
+        assert run.wake_at == now + pause_s
+        now += pause_s
+        tries += _fetched(run.wake(now))
+        run.check()
+    run.handle(ResultFetchFailed(0, "no answer", is_unreachable=True), now)
+
+    assert tries == [0] * (len(UNREACHABLE_PAUSES_S) + 1)
+    assert run.view.attempt[0] == 1
+    assert isinstance(error_of(run), NodeLost)
+
+
+def test_value_that_is_made_again_during_such_a_pause_comes_once() -> None:
+    run = _run(1)
+    run.handle(completed("a", done(0, value=HALF)), 0.2)
+    run.handle(ResultFetchFailed(0, "no answer", is_unreachable=True), 0.3)
+    run.wake(0.3)
+    run.handle(ResultFetchFailed(0, "no answer", is_unreachable=True), 0.3)
+    run.handle(node_up("b", {"cpu": 8.0}), 0.4)
+    again = run.handle(NodeDown("a", "gone"), 0.5)
+
+    fetched = run.handle(completed("b", done(0, attempt=2, value=HALF)), 0.6)
+    after = run.wake(1.3)
+
+    assert assigned(again) == [("b", [0])]
+    assert _fetched(fetched) == [0]
+    assert _fetched(after) == []
     run.check()

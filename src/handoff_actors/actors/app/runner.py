@@ -15,6 +15,7 @@ from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.actors.app.splitting import Unsent, split
 from handoff_actors.actors.driver import Driver, clock
+from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     Cancel,
@@ -74,7 +75,7 @@ class RunHost(Protocol):
         index: Index,
         nbytes: int,
         holders: list[str],
-        done: Callable[[Buffer | None, str], None],
+        done: Callable[[Buffer | FetchFailure], None],
     ) -> Callable[[], None]:
         """Fetch a value from nodes, by their names. Returns a function that gives up the fetch."""
 
@@ -255,9 +256,9 @@ class RunnerActor:
     async def _fetch_from(self, holders: list[str], index: Index, nbytes: int) -> Buffer:
         answer: asyncio.Future[Buffer] = self._loop.create_future()
 
-        def done(value: Buffer | None, reason: str) -> None:
-            if value is None:
-                _refuse(answer, reason)
+        def done(value: Buffer | FetchFailure) -> None:
+            if isinstance(value, FetchFailure):
+                _refuse(answer, value.reason)
             elif not answer.done():
                 answer.set_result(value)
 
@@ -396,10 +397,11 @@ class RunnerActor:
             earlier()
         began_at = clock()
 
-        def done(value: Buffer | None, reason: str) -> None:
+        def done(value: Buffer | FetchFailure) -> None:
             was_on_its_way = self._give_up.pop(index, None) is not None
-            if value is None:
-                self._driver.feed(ResultFetchFailed(index, reason))
+            if isinstance(value, FetchFailure):
+                is_unreachable = value.kind == "unreachable"
+                self._driver.feed(ResultFetchFailed(index, value.reason, is_unreachable))
             else:
                 self.values[index] = value
                 # What this process's own node holds is mapped at once.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from handoff_actors.actors.app.runner import Buffer
-from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.ids import Index, RunId
@@ -60,14 +60,14 @@ class AppValues:
         index: Index,
         nbytes: int,
         holders: list[str],
-        done: Callable[[Buffer | None, str], None],
+        done: Callable[[Buffer | FetchFailure], None],
     ) -> Callable[[], None]:
         """See RunHost. A value of this process's own node is mapped, which calls `done` at once."""
         node = self._host.node
         if node is not None and node.name in holders:
             view = node.stored_value(run, index)
             if view is not None:
-                done(view, "")
+                done(view)
                 return lambda: None
         addresses = {advert.name: advert.address for advert in self._host.adverts()}
 
@@ -77,9 +77,9 @@ class AppValues:
             except MemoryError as error:
                 raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
 
-        def landed(landing: Landing | None, reason: str, _has_no_room: bool) -> None:
-            assert landing is None or isinstance(landing, MemoryLanding)
-            done(None if landing is None else landing.buffer.toreadonly(), reason)
+        def landed(landing: Landing | FetchFailure) -> None:
+            assert isinstance(landing, MemoryLanding | FetchFailure)
+            done(landing.buffer.toreadonly() if isinstance(landing, MemoryLanding) else landing)
 
         reachable = [addresses[holder] for holder in holders if holder in addresses]
         request = self._fetcher.fetch(run, index, nbytes, reachable, land, landed)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handoff_actors.actors.fetcher import Fetcher
+from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.peer_links import PeerLinks
@@ -83,15 +83,15 @@ class InputFetcher:
             self._fetcher.cancel(under_way.pop(index))
         is_over = False
 
-        def done(landing: Landing | None, reason: str, has_no_room: bool) -> None:
+        def done(landed: Landing | FetchFailure) -> None:
             nonlocal is_over
             is_over = True
             under_way.pop(index, None)
-            if landing is not None:
+            if not isinstance(landed, FetchFailure):
                 self._arrived(run, index)
                 return
-            why = f"node {self._name} could not fetch an input: {reason}"
-            self._feed(InputMissing(run, index, why, has_no_room))
+            why = f"node {self._name} could not fetch an input: {landed.reason}"
+            self._feed(InputMissing(run, index, why, landed.kind))
 
         land = partial(self._store.land, run, index)
         request = self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done, wanted.version)

@@ -9,6 +9,7 @@ the large ones, not for all of them.
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -45,11 +46,17 @@ class TransferCompleted(Struct, frozen=True):
     request: int
 
 
+#: Why a value could not be brought: "input": none of its holders has it any more; "unreachable": one may have it, and can't be
+#: reached; "store": there is no room for it.
+MissingKind = Literal["input", "unreachable", "store"]
+
+
 class TransferFailed(Struct, frozen=True):
     """No holder could supply the value."""
 
     request: int
     reason: str
+    kind: MissingKind = "input"
 
 
 FetchEffect = RequestChunk | TransferRestarted | TransferCompleted | TransferFailed
@@ -68,7 +75,10 @@ class _Transfer(Struct):
     received: int = 0
     #: Offset at which to stop requesting if other transfers wait.
     turn_ends_at: int = 0
-    reason: str = "no holder is known"
+    #: What each holder that has been tried was lacking.
+    reasons: list[str] = field(default_factory=list)
+    #: A holder that could not be reached may have it still.
+    kind: MissingKind = "input"
 
 
 class _Holder(Struct):
@@ -125,17 +135,19 @@ class Transfers:
             return []
         holder = transfer.holders[0]
         self._detach(transfer)
-        return self._start_waiting(holder) + self._try_next(transfer, f"{holder} doesn't have it any more")
+        reason = f"{holder or 'the app'} doesn't have it any more"
+        return self._start_waiting(holder) + self._try_next(transfer, reason)
 
     def holder_lost(self, holder: str, reason: str) -> list[FetchEffect]:
         """Move all transfers from a lost holder to their next holders."""
         state = self._holders.pop(holder, _Holder())
         why = f"{holder or 'the app'} can't be reached: {reason}"
-        return [
-            effect
-            for request in (*state.active, *state.waiting)
-            for effect in self._try_next(self._transfers[request], why)
-        ]
+        effects: list[FetchEffect] = []
+        for request in (*state.active, *state.waiting):
+            transfer = self._transfers[request]
+            transfer.kind = "unreachable"
+            effects += self._try_next(transfer, why)
+        return effects
 
     def cancel(self, *requests: int) -> list[FetchEffect]:
         """Cancel transfers. Cancel many in one call, so that none of them is started in the place of another."""
@@ -153,7 +165,8 @@ class Transfers:
     def _enqueue(self, transfer: _Transfer) -> list[FetchEffect]:
         if not transfer.holders:
             del self._transfers[transfer.request]
-            return [TransferFailed(transfer.request, transfer.reason)]
+            reason = "; ".join(transfer.reasons) or "no holder is known"
+            return [TransferFailed(transfer.request, reason, transfer.kind)]
         holder = transfer.holders[0]
         self._holders.setdefault(holder, _Holder()).waiting.append(transfer.request)
         return self._start_waiting(holder)
@@ -192,7 +205,7 @@ class Transfers:
     def _try_next(self, transfer: _Transfer, reason: str) -> list[FetchEffect]:
         transfer.holders.pop(0)
         transfer.requested = transfer.received = 0
-        transfer.reason = reason
+        transfer.reasons.append(reason)
         restart: list[FetchEffect] = [TransferRestarted(transfer.request)] if transfer.holders else []
         return restart + self._enqueue(transfer)
 

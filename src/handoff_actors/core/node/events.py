@@ -1,6 +1,7 @@
 """The events and effects of a node's machine."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
@@ -134,8 +135,8 @@ class InputMissing(Struct, frozen=True):
     run: RunId
     index: Index
     reason: str
-    #: A holder has it, but there is no room for it here.
-    has_no_room: bool = False
+    #: "input": none of them has it; "unreachable": one may have it, and can't be reached; "store": there is no room for it here.
+    kind: Literal["input", "unreachable", "store"] = "input"
 
 
 class ValueSpilled(Struct, frozen=True):

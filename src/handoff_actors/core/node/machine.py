@@ -58,7 +58,6 @@ from handoff_actors.wire.messages.runs import (
     Close,
     Copied,
     Copy,
-    FailureKind,
     Recall,
     Recalled,
     Rejected,
@@ -390,9 +389,10 @@ class NodeMachine:
         run = self._clients.live(event.run)
         if run is None:
             return []
-        kind: FailureKind = "store" if event.has_no_room else "input"
-        lost = None if event.has_no_room else event.index
-        reports: list[FromNode] = [failure(event.run, job, kind, event.reason, lost=lost) for job in jobs]
+        lost = None if event.kind == "store" else event.index
+        reports: list[FromNode] = [
+            failure(event.run, job, event.kind, event.reason, lost=lost) for job in jobs
+        ]
         behind = [ticket for job in jobs for ticket in tickets_of(job)[1:]]
         reports += [Recalled(event.run, behind, is_separated=True)] if behind else []
         reports += [Copied(event.run, [], [event.index])] if is_copy else []

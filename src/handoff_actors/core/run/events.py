@@ -36,6 +36,8 @@ class ResultFetchFailed(Struct, frozen=True):
 
     index: Index
     reason: str
+    #: One may have it, and can't be reached.
+    is_unreachable: bool = False
 
 
 class Cancel(Struct, frozen=True):

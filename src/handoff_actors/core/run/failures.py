@@ -11,7 +11,7 @@ from typing import assert_never
 
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.drain import Drain
-from handoff_actors.core.run.events import RunEnded
+from handoff_actors.core.run.events import ResultFetchFailed, RunEnded
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
@@ -64,25 +64,28 @@ class Failures:
         self._end_run = end_run
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
+        #: Results that are to be fetched once more, soonest first.
+        self._to_fetch: list[tuple[float, Index]] = []
 
     # --- Pauses -------------------------------------------------------------------------------------------------
 
     @property
     def wake_at(self) -> float | None:
-        """The end of the next pause; None if no function rests."""
-        return self._resting[0][0] if self._resting else None
+        """The end of the next pause; None if there is none."""
+        return min((heap[0][0] for heap in (self._resting, self._to_fetch) if heap), default=None)
 
     def wake(self, now: float) -> None:
-        """Try the functions again whose pauses are over."""
+        """Try the functions, and the fetches of results, again whose pauses are over."""
         while self._resting and self._resting[0][0] <= now:
             self._recovery.again(heappop(self._resting)[1], now)
+        while self._to_fetch and self._to_fetch[0][0] <= now:
+            self._result_fetch.bring_again(heappop(self._to_fetch)[1])
 
-    def _rest(self, index: Index, now: float) -> None:
-        pause = self._retries.backoff_s(index)
-        if pause <= 0:
-            self._recovery.again(index, now)
+    def _rest(self, index: Index, pause_s: float, now: float, cause: int = NO_CAUSE) -> None:
+        if pause_s <= 0:
+            self._recovery.again(index, now, cause)
         else:
-            heappush(self._resting, (now + pause, index))
+            heappush(self._resting, (now + pause_s, index))
 
     # --- Attempts -----------------------------------------------------------------------------------------------
 
@@ -95,6 +98,8 @@ class Failures:
                     cause = self._recovery.lose(failed.lost, now, f"node {name!r} found it nowhere")
                 number = self._stories.note("input lost", failed.index, name, now, failed.reason, cause)
                 self.sent_in_vain(failed.index, failed.reason, now, number)
+            case "unreachable":
+                self._input_unreachable(failed, name, now)
             case "worker":
                 self._worker_died(failed, name, now)
             case "serialization" | "environment":
@@ -105,6 +110,19 @@ class Failures:
                 self._raised(failed, name, now)
             case _:
                 assert_never(failed.kind)
+
+    def _input_unreachable(self, failed: Failed, name: str, now: float) -> None:
+        """Try a function again whose input is where its node can't get at it: the value is not lost before its holders are."""
+        index = failed.index
+        number = self._stories.note("input lost", index, name, now, failed.reason)
+        pause_s = self._retries.pause_before_next_reach(index)
+        if pause_s is None:
+            self._observing.function("failed", index, name, failed.reason)
+            error = NodeLost(name, f"function {repr_of(self._plan.ids[index])}: {failed.reason}")
+            self._failed_for_good(index, Failure(error), now)
+        else:
+            self._observing.function("lost", index, name, failed.reason)
+            self._rest(index, pause_s, now, number)
 
     def _worker_died(self, failed: Failed, name: str, now: float) -> None:
         index = failed.index
@@ -120,7 +138,7 @@ class Failures:
         if self._retries.may_retry(failed):
             self._stories.note("retried", index, name, now, failed.reason)
             self._observing.function("retried", index, name, failed.reason)
-            self._rest(index, now)
+            self._rest(index, self._retries.backoff_s(index), now)
         else:
             self._fail_after_attempts(failed, name, now)
 
@@ -146,18 +164,25 @@ class Failures:
 
     # --- Functions ----------------------------------------------------------------------------------------------
 
-    def result_fetch_failed(self, index: Index, reason: str, now: float) -> None:
-        """Make a result again that none of its holders could give to the app; too often, and its function has failed."""
+    def result_fetch_failed(self, failed: ResultFetchFailed, now: float) -> None:
+        """Make a result again that none of its holders has, or fetch it again; too often, and its function has failed."""
+        index = failed.index
         self._result_fetch.stayed_away(index)
         if index not in self._result_fetch.pending or index not in self._state.stored:
             # Nobody expects it any more, or it is being made again already.
             return
-        self._result_fetch.pending.discard(index)
-        if self._retries.may_retry_after_loss(index):
-            self._recovery.lose(index, now, reason)
+        if failed.is_unreachable:
+            pause_s = self._retries.pause_before_next_reach(index)
+            if pause_s is not None:
+                heappush(self._to_fetch, (now + pause_s, index))
+                return
+        elif self._retries.may_retry_after_loss(index):
+            self._result_fetch.pending.discard(index)
+            self._recovery.lose(index, now, failed.reason)
             return
+        self._result_fetch.pending.discard(index)
         node = self._state.node[index] or ""
-        error = NodeLost(node, f"the value of {repr_of(self._plan.ids[index])}: {reason}")
+        error = NodeLost(node, f"the value of {repr_of(self._plan.ids[index])}: {failed.reason}")
         self._state.undo(index)
         self._failed_for_good(index, Failure(error), now)
 

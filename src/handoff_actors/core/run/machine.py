@@ -176,8 +176,8 @@ class RunMachine:
                 self._node_down(event, now)
             case ResultFetched():
                 self._fetched(event)
-            case ResultFetchFailed(index, reason):
-                self._failures.result_fetch_failed(index, reason, now)
+            case ResultFetchFailed():
+                self._failures.result_fetch_failed(event, now)
             case FunctionsRefused(errors):
                 self._refused(errors, now)
             case Cancel(error):

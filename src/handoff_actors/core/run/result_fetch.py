@@ -35,6 +35,11 @@ class ResultFetch:
         self._under_way.pop(index, None)
         self._waiting[index] = None
 
+    def bring_again(self, index: Index) -> None:
+        """Fetch a value after a pause, if it is still to come and not on its way again by now."""
+        if index in self.pending and index not in self._under_way:
+            self.bring(index)
+
     def next_fetches(self) -> list[FetchResult]:
         """Fetch the next values that there is room for in the window."""
         effects: list[FetchResult] = []

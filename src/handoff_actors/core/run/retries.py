@@ -19,6 +19,10 @@ MAX_WORKER_DEATHS = 3
 #: Losses of its node or of an input after which a function fails.
 MAX_LOSSES = 20
 
+#: Pauses in seconds before a function is tried again whose input is with a node that can't be reached. Together they are longer
+#: than a node that is gone stays unnoticed: a value is not lost before its holders are.
+UNREACHABLE_PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+
 #: Crashes of nodes that work for one run after which the run is taken for their cause, and ends.
 MAX_NODE_CRASHES = 3
 
@@ -38,6 +42,7 @@ class Retries:
         self._failures: Counter[Index] = Counter()
         self._deaths: Counter[Index] = Counter()
         self._losses: Counter[Index] = Counter()
+        self._unreached: Counter[Index] = Counter()
         self._node_crashes = 0
 
     def may_retry(self, failed: Failed) -> bool:
@@ -68,6 +73,12 @@ class Retries:
         """Count one more lost node or input. True if the function gets another try."""
         self._losses[index] += 1
         return self._losses[index] < MAX_LOSSES
+
+    def pause_before_next_reach(self, index: Index) -> float | None:
+        """Count one more holder that could not be reached. Returns the pause before the next try; None if there is to be none."""
+        self._unreached[index] += 1
+        tries = self._unreached[index]
+        return UNREACHABLE_PAUSES_S[tries - 1] if tries <= len(UNREACHABLE_PAUSES_S) else None
 
     def may_continue_after_crash(self) -> bool:
         """Count one more node that has crashed under the run. True if the run may continue."""

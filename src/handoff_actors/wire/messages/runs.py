@@ -18,6 +18,7 @@ FailureKind = Literal[
     "environment",
     "worker",
     "input",
+    "unreachable",
     "store",
     "memory",
     "cancelled",
@@ -108,14 +109,15 @@ class Failed(Message, frozen=True, tag=33):
     index: Index
     attempt: Attempt
     #: "exception", "timeout", "serialization", "environment" (the node can't provide it), "worker" (it died), "input" (no
-    #: holder had it), "store" (there is no room for the result), "memory" (killed because of the memory that it used),
-    #: "cancelled" (a coroutine was cancelled from within), "deadlock" (a nested run waited for what its ancestors hold).
+    #: holder had it), "unreachable" (a holder of an input can't be reached from the node), "store" (there is no room for the
+    #: result), "memory" (killed because of the memory that it used), "cancelled" (a coroutine was cancelled from within),
+    #: "deadlock" (a nested run waited for what its ancestors hold).
     kind: FailureKind
     #: The encoded exception, or b"" where there is none.
     error: bytes
     #: For people.
     reason: str
-    #: With "input": the value that no holder had.
+    #: With "input" and "unreachable": the value.
     lost: Index | None
     #: The number of the signal that killed the worker, if one did.
     signal: int | None
