@@ -9,7 +9,8 @@ import click
 
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.capabilities import own_capabilities
-from handoff_actors.actors.node.daemon import DRAIN_S, DaemonOptions, serve
+from handoff_actors.actors.node.containers import usual_drain_s
+from handoff_actors.actors.node.daemon import DaemonOptions, serve
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.logs import log_to_stderr
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
@@ -90,8 +91,8 @@ LEVELS = ("debug", "info", "warning", "error")
     "--drain",
     "drain_s",
     type=Seconds(min=0),
-    default=DRAIN_S,
-    show_default=True,
+    default=usual_drain_s,
+    show_default="30, 25 on Kubernetes, 8 in other containers",
     metavar="SECONDS",
     help="On shutdown, wait this long for running functions.",
 )

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.containers import DRAIN_S
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.errors import HandoffError
@@ -23,8 +24,6 @@ from handoff_actors.transport.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
-#: On shutdown, wait this many seconds for running functions.
-DRAIN_S = 30.0
 #: A node that does not serve by then never will.
 START_S = 60.0
 #: Signals that end it.

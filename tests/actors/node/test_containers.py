@@ -1,0 +1,23 @@
+"""A node drains no longer than whoever runs it waits before it kills."""
+
+import pytest
+
+from handoff_actors.actors.node.containers import usual_drain_s
+
+KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "files", "seconds"),
+    [
+        ({}, set(), 30.0),
+        ({}, {"/.dockerenv"}, 8.0),
+        ({}, {"/run/.containerenv"}, 8.0),
+        (KUBERNETES, set(), 25.0),
+        (KUBERNETES, {"/.dockerenv"}, 25.0),
+    ],
+)
+def test_drain_fits_the_time_that_a_container_has_to_stop(
+    variables: dict[str, str], files: set[str], seconds: float
+) -> None:
+    assert usual_drain_s(variables, files.__contains__) == seconds
