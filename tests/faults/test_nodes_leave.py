@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 import handoff_actors as handoff
@@ -72,3 +74,50 @@ async def test_values_of_a_run_that_has_ended_outlive_the_node_that_made_them(
         assert len(await run.fetch("made")) == LARGE
         await run.release()
         await until_empty(session, survivor)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_to_all_of_a_nodes_processes_drains_it(
+    start_node: StartNode, open_session: OpenSession, tmp_path: Path, number: signal.Signals
+) -> None:
+    leaving, flag = start_node("leaving", "--cpu", "1"), tmp_path / "flag"
+    dag = handoff.DAG()
+    dag.add_function(handoff.Function("running", [], functions.wait_for, extra_args=[str(flag)]))
+    seen = Observer()
+    async with open_session(leaving) as session, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(session.execute_distributed(dag, on_event=seen))
+        await seen.until("started", "running")
+
+        for process in [psutil.Process(leaving.process.pid), *leaving.family()]:
+            process.send_signal(number)
+        leaving.wait_for_log("draining")
+        flag.touch()
+
+        run = await running
+        assert run.report["running"].attempts == 1
+        await run.release()
+        assert await asyncio.to_thread(leaving.wait) == 0
+    assert leaving.leftovers() == []
+
+
+async def test_second_signal_to_all_of_a_nodes_processes_ends_it_at_once(
+    start_node: StartNode, open_session: OpenSession, tmp_path: Path
+) -> None:
+    leaving = start_node("leaving", "--cpu", "1")
+    dag = handoff.DAG()
+    dag.add_function(handoff.Function("running", [], functions.wait_for, extra_args=[str(tmp_path / "no")]))
+    seen = Observer()
+    async with open_session(leaving) as session:
+        execution = session.execute_distributed(dag, on_event=seen, allocation_timeout=0.1)
+        running = asyncio.gather(execution, return_exceptions=True)
+        await seen.until("started", "running")
+        for _ in range(2):
+            for process in [psutil.Process(leaving.process.pid), *leaving.family()]:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGTERM)
+            leaving.wait_for_log("draining")
+
+        assert await asyncio.to_thread(leaving.wait) == 0
+        [error] = await running
+        assert isinstance(error, handoff.HandoffError)
+    assert leaving.leftovers() == []

@@ -73,10 +73,13 @@ def interrupt_while_sleeping() -> str:
     return "slept"
 
 
+#: Handled by workers: recalls, and signals that all processes of a node get.
+OWN = {signal.SIGIO, signal.SIGTERM, signal.SIGHUP}
+
+
 def handlers() -> dict[str, str]:
     """Return the handler of each signal."""
-    # The event loop's and the worker's own.
-    numbers = signal.valid_signals() - {signal.SIGIO}
+    numbers = signal.valid_signals() - OWN
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return {str(int(number)): str(signal.getsignal(number)) for number in numbers - {signal.SIGINT}}
@@ -195,7 +198,7 @@ async def test_interrupts_at_any_time_lose_no_message(harness: PoolHarness, work
 async def test_function_sees_the_handlers_of_any_python_program(harness: PoolHarness, worker: Any) -> None:
     fresh = (
         "import json, signal; print(json.dumps({str(int(number)): str(signal.getsignal(number))"
-        " for number in signal.valid_signals() - {signal.SIGIO, signal.SIGINT}}))"
+        f" for number in signal.valid_signals() - {set(map(int, OWN | {signal.SIGINT}))}}}))"
     )
     program = await asyncio.create_subprocess_exec(sys.executable, "-c", fresh, stdout=subprocess.PIPE)
     expected, _ = await program.communicate()

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 from handoff_actors.store.linux import signal_when_parent_ends
 from handoff_actors.wire.code.managers import adopt_keys
+from handoff_actors.workers.child.process.group_signals import leave_group_signals_to_node
 from handoff_actors.workers.child.process.interrupts import heed_ignored_signals
 from handoff_actors.workers.child.process.pools import support_process_pools
 from handoff_actors.workers.child.store import WorkerStore
@@ -51,7 +52,8 @@ def _detach(zygote: int) -> None:
     if os.getppid() != zygote:
         os._exit(1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # The zygote ignores some, as may the program that started the node.
+    leave_group_signals_to_node()
+    # The program that started the node may ignore some.
     heed_ignored_signals()
 
 

@@ -25,6 +25,7 @@ from handoff_actors.store.directories import remove
 from handoff_actors.store.linux import adopt_orphans, signal_when_parent_ends
 from handoff_actors.workers.child.main import run_worker
 from handoff_actors.workers.child.outbox import peak_nbytes_of
+from handoff_actors.workers.child.process.group_signals import count_group_signals
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.surroundings import ask_over
 from handoff_actors.workers.child.tail import Tail
@@ -84,9 +85,7 @@ class Zygote:
             signal.set_wakeup_fd(-1)
 
     def _catch_signals(self) -> None:
-        # A service manager signals every process of a node that is to drain; only the node may end its workers.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        count_group_signals()
         self._wakeup.setblocking(False)
         self._waker.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -161,6 +162,15 @@ class ZygoteLink:
 
 def _start(settings: ZygoteSettings, import_path: Sequence[str]) -> subprocess.Popen[bytes]:
     arguments = [*settings.arguments(), *import_path]
+    # Signals to all of the node's processes wait for the zygote's handlers, which unblocks them.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
+    try:
+        return _popen(arguments, settings)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _popen(arguments: Sequence[str], settings: ZygoteSettings) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
         [sys.executable, "-c", _BOOT, *arguments],
         env=os.environ | {nesting.VARIABLE: str(nesting.depth() + 1)},

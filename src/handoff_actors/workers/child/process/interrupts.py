@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
+from handoff_actors.workers.child.process.group_signals import is_for_all
+
 #: Signals that Python itself ignores, and the one that is ignored until `take_interrupts`.
 _LEFT_IGNORED: Final = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT}
 
@@ -23,8 +25,9 @@ def take_interrupts(interrupt: Callable[[], None]) -> None:
     pythons_own = signal.default_int_handler
 
     def default_int_handler(_number: int, _frame: FrameType | None, /) -> None:
-        """Raise KeyboardInterrupt, if a function is running."""
-        interrupt()
+        """Raise KeyboardInterrupt, if a function is running and the signal is not for the whole node."""
+        if not is_for_all(signal.SIGINT):
+            interrupt()
 
     default_int_handler.__module__, default_int_handler.__qualname__ = "signal", "default_int_handler"
 
