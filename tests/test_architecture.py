@@ -20,6 +20,7 @@ FUNCTION_LINES = 40
 MAY_CATCH_EVERYTHING = {
     "actors/app/runner.py",
     "actors/driver.py",
+    "actors/node/logs/setup.py",
     "cli/targets/arguments.py",
     "cli/output/json_values.py",
     "cli/targets/user_errors.py",

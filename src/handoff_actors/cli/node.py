@@ -12,8 +12,9 @@ from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.containers import usual_drain_s
 from handoff_actors.actors.node.daemon import DaemonOptions, serve
 from handoff_actors.actors.node.limits import MemoryOptions
-from handoff_actors.actors.node.logs import log_to_stderr
+from handoff_actors.actors.node.logs.output import LogOutput, write_aside
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
+from handoff_actors.cli.log_options import log_options
 from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
@@ -35,7 +36,7 @@ from handoff_actors.ids import Resources
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.wire.messages.members import Advert
 
-LEVELS = ("debug", "info", "warning", "error")
+_STDOUT = 1
 
 
 @click.command()
@@ -137,7 +138,7 @@ LEVELS = ("debug", "info", "warning", "error")
     metavar="HOST",
     help="Serve metrics at this address. Anyone who can reach it can read them.",
 )
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@log_options
 @json_option
 def node(
     name: str | None,
@@ -157,7 +158,7 @@ def node(
     memory_factor: float,
     metrics_port: int | None,
     metrics_host: str,
-    log_level: str,
+    logs: LogOutput,
     as_json: bool,
 ) -> None:
     """Offer this machine to a cluster, until SIGTERM or SIGINT.
@@ -179,11 +180,10 @@ def node(
         credentials=credentials,
         memory=_memory_options(store_limit_mb, spill_dir, memory_factor, store_dir),
     )
-    log_to_stderr(log_level)
     if metrics_port is not None:
         check_that_metrics_can_be_served()
     with ExitStack() as closing:
-        _serve(options, _announcer(closing, metrics_port, metrics_host, as_json=as_json))
+        _serve(options, _announcer(closing, metrics_port, metrics_host, logs, as_json=as_json))
 
 
 def _serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
@@ -236,7 +236,7 @@ def _check_addresses(listen: str, advertise: str | None, seeds: tuple[str, ...])
 
 
 def _announcer(
-    closing: ExitStack, metrics_port: int | None, metrics_host: str, *, as_json: bool
+    closing: ExitStack, metrics_port: int | None, metrics_host: str, logs: LogOutput, *, as_json: bool
 ) -> Callable[[NodeActor], None]:
     def ready(serving: NodeActor) -> None:
         metrics = ""
@@ -244,8 +244,9 @@ def _announcer(
             metrics, close = start_metrics(serving, metrics_port, metrics_host)
             closing.callback(close)
         advert = serving.advert()
-        # Scripts wait for this line; unlike print, echo leaves nothing in a buffer.
-        click.echo(_ready_json(advert, metrics) if as_json else _ready_line(advert, metrics))
+        # Scripts wait for this line, and may not read it.
+        line = _ready_json(advert, metrics) if as_json else _ready_line(advert, metrics)
+        write_aside(_STDOUT, f"{line}\n", after=logs)
 
     return ready
 

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.daemon import DaemonOptions, serve
-from handoff_actors.actors.node.logs import log_to_stderr
+from handoff_actors.actors.node.logs.setup import set_up_log
 from handoff_actors.errors import HandoffError
 from handoff_actors.transport.credentials import Credentials
 
@@ -18,7 +18,7 @@ def main() -> None:
     The app hears, as JSON, where the node serves or why it doesn't, and then the end of the pipe.
     """
     app, level, options = os.fdopen(int(sys.argv[1]), "w"), sys.argv[2], json.loads(sys.argv[3])
-    log_to_stderr(level)
+    set_up_log(level)
 
     def ready(node: NodeActor) -> None:
         _report(app, {"address": node.address, "incarnation": node.incarnation})

@@ -1,0 +1,1 @@
+"""The log of a node: its lines, their format, and how they get out."""
