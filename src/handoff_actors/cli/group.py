@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from handoff_actors.cli.platforms import runs_here
-from handoff_actors.standard_descriptors import hold_standard_descriptors
 from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.
@@ -66,4 +65,3 @@ def _print_json(error: click.ClickException | KeyboardInterrupt) -> None:
 @click.version_option(VERSION, prog_name="handoff", message="%(prog)s %(version)s")
 def main() -> None:
     """Spread a graph of functions over the machines you have."""
-    hold_standard_descriptors()

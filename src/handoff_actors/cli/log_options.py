@@ -39,7 +39,7 @@ _file_option = click.option(
 
 
 def log_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for the log; the command gets the output that is set up by them as `logs`."""
+    """Add the options for the log, which is set up before the command."""
 
     @_level_option
     @_format_option
@@ -53,7 +53,7 @@ def log_options(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             raise click.UsageError(f"--log-file: {log_file} can't be written to: {error.strerror}") from error
         try:
-            command(*args, logs=logs, **options)
+            command(*args, **options)
         finally:
             # Before an error is shown, which would wait for a reader that stands still.
             logs.close()

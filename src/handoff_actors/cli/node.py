@@ -12,10 +12,10 @@ from handoff_actors.actors.node.capabilities import own_capabilities
 from handoff_actors.actors.node.containers import usual_drain_s
 from handoff_actors.actors.node.daemon import DaemonOptions, serve
 from handoff_actors.actors.node.limits import MemoryOptions
-from handoff_actors.actors.node.logs.output import LogOutput, write_aside
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
 from handoff_actors.cli.log_options import log_options
 from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
+from handoff_actors.cli.output.announcing import announce
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
@@ -35,8 +35,6 @@ from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.wire.messages.members import Advert
-
-_STDOUT = 1
 
 
 @click.command()
@@ -158,7 +156,6 @@ def node(
     memory_factor: float,
     metrics_port: int | None,
     metrics_host: str,
-    logs: LogOutput,
     as_json: bool,
 ) -> None:
     """Offer this machine to a cluster, until SIGTERM or SIGINT.
@@ -183,7 +180,7 @@ def node(
     if metrics_port is not None:
         check_that_metrics_can_be_served()
     with ExitStack() as closing:
-        _serve(options, _announcer(closing, metrics_port, metrics_host, logs, as_json=as_json))
+        _serve(options, _announcer(closing, metrics_port, metrics_host, as_json=as_json))
 
 
 def _serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
@@ -236,7 +233,7 @@ def _check_addresses(listen: str, advertise: str | None, seeds: tuple[str, ...])
 
 
 def _announcer(
-    closing: ExitStack, metrics_port: int | None, metrics_host: str, logs: LogOutput, *, as_json: bool
+    closing: ExitStack, metrics_port: int | None, metrics_host: str, *, as_json: bool
 ) -> Callable[[NodeActor], None]:
     def ready(serving: NodeActor) -> None:
         metrics = ""
@@ -244,9 +241,8 @@ def _announcer(
             metrics, close = start_metrics(serving, metrics_port, metrics_host)
             closing.callback(close)
         advert = serving.advert()
-        # Scripts wait for this line, and may not read it.
         line = _ready_json(advert, metrics) if as_json else _ready_line(advert, metrics)
-        write_aside(_STDOUT, f"{line}\n", after=logs)
+        closing.callback(announce(line))
 
     return ready
 

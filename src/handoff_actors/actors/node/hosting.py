@@ -43,7 +43,7 @@ async def host_node(
         member.check_bind(listen)
     if name and not is_name(name):
         raise ValueError(f"name={name[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
-    own_name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+    own_name = name or _name_of_host()
     usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
     options = options or MemoryOptions.from_environment()
     node = NodeActor(own_name, capabilities, usual, member, most_workers=workers, options=options)
@@ -60,6 +60,12 @@ async def host_node(
             await member.join(seeds)
         on_failure.pop_all()
     return node
+
+
+def _name_of_host() -> str:
+    """Make a name that no other node has. The kernel allows any bytes in a host name, and none."""
+    host = "".join(letter if letter.isprintable() else "-" for letter in socket.gethostname())
+    return f"{host or 'node'}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def _where_to_listen(seeds: Sequence[str]) -> str | None:

@@ -1,18 +1,65 @@
-"""Keeps stdout, and with --quiet stderr, free for what the command itself has to say."""
+"""Keeps stdout, and with --quiet stderr, free for the command's own output, and says so if that can't be written."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TextIO
+from contextlib import contextmanager, suppress
+from typing import Final, TextIO
 
 _STDOUT, _STDERR = 1, 2
+#: Errors of writing to a full disk, a broken pipe or a lost terminal.
+_UNWRITABLE: Final = {
+    errno.EBADF,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EPIPE,
+}
 
 
 class _Reserved:
     """The stdout that the process was started with, once all else goes to stderr."""
 
     stream: TextIO | None = None
+
+
+@contextmanager
+def complaining_about_output() -> Iterator[None]:
+    """End the process with status 1 and one line on stderr if stdout can't be written to. Python's end would be status 120."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        _give_up(_STDOUT)
+        # A reader that has seen enough, such as `head`, is no failure to speak of.
+        if error.errno != errno.EPIPE and sys.stderr is not None:
+            with suppress(OSError):
+                sys.stderr.write(f"Error: stdout can't be written to: {error.strerror}\n")
+        sys.exit(1)
+    finally:
+        _check_stderr()
+
+
+def _check_stderr() -> None:
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        _give_up(_STDERR)
+
+
+def _give_up(descriptor: int) -> None:
+    """Send the rest of what is buffered nowhere, so that the interpreter doesn't stumble over it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def reserve_stdout() -> None:

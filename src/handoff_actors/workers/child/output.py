@@ -11,7 +11,8 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from select import PIPE_BUF
+from contextlib import suppress
+from select import PIPE_BUF, POLLOUT, poll
 from time import monotonic
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ _PIECE_ASCII: Final = 3800
 _PIECE: Final = 950
 #: A longer line is passed on before its end.
 _MOST_PENDING: Final = 64 * 1024
+#: Milliseconds that a function waits for a reader of the node's own output.
+_PATIENCE_MS: Final = 1000
 
 
 class OutputCapture:
@@ -40,6 +43,7 @@ class OutputCapture:
         self._tail = tail
         self._current_job = current_job
         self._streams: list[_CapturedStream] = []
+        self._nodes_output = _NodesOutput()
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, monotonic())
         #: Functions that have begun a line and not ended it, by stream.
         self._within: set[tuple[JobKey, bool]] = set()
@@ -70,7 +74,7 @@ class OutputCapture:
         self._tail.add(memoryview(printed))
         key = self._current_job()
         if key is None:
-            _write_all(descriptor, printed)
+            self._nodes_output.write(descriptor, printed)
             return
         text = printed.decode(errors="replace")
         if text.endswith("\n"):
@@ -182,7 +186,26 @@ class _CapturedStream(io.RawIOBase):
         return os.isatty(self._descriptor)
 
 
-def _write_all(descriptor: int, printed: bytes) -> None:
-    rest = memoryview(printed)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+class _NodesOutput:
+    """The node's own output. A full disk, or a pipe that nobody reads, fails no function and holds up none for long."""
+
+    def __init__(self) -> None:
+        #: Descriptors that took nothing the last time.
+        self._stuck: set[int] = set()
+
+    def write(self, descriptor: int, printed: bytes) -> None:
+        """Write as much as is taken; drop the rest."""
+        rest = memoryview(printed)
+        with suppress(OSError):
+            # A pipe that is ready takes that much without waiting.
+            while rest and self._is_ready(descriptor):
+                rest = rest[os.write(descriptor, rest[:PIPE_BUF]) :]
+
+    def _is_ready(self, descriptor: int) -> bool:
+        polling = poll()
+        polling.register(descriptor, POLLOUT)
+        if polling.poll(0 if descriptor in self._stuck else _PATIENCE_MS):
+            self._stuck.discard(descriptor)
+            return True
+        self._stuck.add(descriptor)
+        return False

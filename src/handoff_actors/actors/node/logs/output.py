@@ -178,18 +178,6 @@ class LogOutput:
             self._descriptor = opened
 
 
-def write_aside(descriptor: int, text: str, after: LogOutput | None = None) -> None:
-    """Write to a descriptor in a thread, behind the lines of a log if these get out soon. Errors are ignored."""
-
-    def write() -> None:
-        if after is not None:
-            after.flush(CLOSES_WITHIN_S)
-        with suppress(OSError):
-            _write_fully(descriptor, text.encode(errors="backslashreplace"))
-
-    threading.Thread(target=write, name="handoff output", daemon=True).start()
-
-
 def _write_fully(descriptor: int, text: bytes) -> None:
     """Write everything, however long that takes. Raises OSError."""
     rest = memoryview(text)
