@@ -1,5 +1,6 @@
 """Nodes in containers: within limits of memory, and with little of what other machines have."""
 
+import asyncio
 import subprocess
 from pathlib import Path
 
@@ -81,3 +82,46 @@ async def test_values_of_more_than_the_containers_memory_are_spilled(
         assert [run.results[f"l{number}"] for number in range(12)] == [VALUE_NBYTES] * 12
         assert node.process.poll() is None
         node.kill()
+
+
+#: 64 MB of shared memory, as Docker gives by default, a root that can't be written to, and a user whom nobody knows.
+BARE = (
+    "unshare",
+    "--mount",
+    "/bin/sh",
+    "-c",
+    (
+        "mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm && mount -o remount,ro,bind / && for place in /tmp /var/tmp; "
+        'do ! mountpoint -q $place || mount -o remount,ro,bind $place || exit 1; done; cd / && unset HOME TMPDIR; exec "$@"'
+    ),
+    "sh",
+    # Without a capability, as in a container.
+    *("setpriv", "--bounding-set=-all", "--inh-caps=-all"),
+)
+
+
+async def test_a_node_with_little_shared_memory_and_no_disk_works_and_says_how_to_give_it_one(
+    daemons: Daemons,
+) -> None:
+    if not await asyncio.to_thread(is_bare_possible):
+        pytest.skip("may not change mounts")
+    key = handoff.ClusterKey.generate()
+    node = daemons.start("--cpu", "1", prefix=BARE, variables={"HANDOFF_KEY": key.text()})
+    dag = handoff.new()
+    large = [dag.call(bytes, 20_000_000, id=f"v{number}") for number in range(4)]
+    dag.call(lambda *values: len(values), *large, id="all")
+    small = handoff.new()
+    small.call(len, "abc", id="only")
+
+    async with handoff.Session([node.address], key=key) as session:
+        run = await session.execute_distributed(small)
+        with pytest.raises(handoff.FunctionFailed, match="--spill-dir") as caught:
+            await session.execute_distributed(dag)
+
+    assert (run.results["only"], caught.value.kind) == (3, "store")
+    assert "values can't be spilled to disk" in node.log()
+    assert node.terminate() == 0
+
+
+def is_bare_possible() -> bool:
+    return subprocess.run([*BARE, "true"], capture_output=True, check=False).returncode == 0

@@ -44,7 +44,7 @@ def _state_home() -> Path:
     # Without HOME, that of the system's list of users.
     home = Path("~").expanduser() if "HOME" in os.environ or _is_known() else Path()
     if not (home.is_absolute() and home.is_dir()):
-        raise _no_place(home, "there is no home directory")
+        raise _no_place(None if home == Path() else home, "there is no home directory")
     return home / ".local" / "state"
 
 
@@ -114,8 +114,9 @@ def _make(directory: int) -> None:
         os.unlink(own, dir_fd=directory)
 
 
-def _no_place(where: Path, reason: str) -> InvalidKeyError:
+def _no_place(where: Path | None, reason: str) -> InvalidKeyError:
+    place = "" if where is None else f" in {where}"
     return InvalidKeyError(
-        f"this user's own key can't be kept in {where}: {reason}. "
+        f"this user's own key can't be kept{place}: {reason}. "
         f"Set {KEY_VARIABLE} to one that `handoff keygen` makes, in every process of the cluster"
     )
