@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from handoff_actors.errors import InvalidAddressError
+from handoff_actors.errors import InsecureAddressError, InvalidAddressError
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
@@ -152,6 +152,15 @@ def is_loopback(text: str) -> bool:
         return False
     ip = ip_of(host)
     return host == "localhost" if ip is None else ip.is_loopback
+
+
+def check_bind(address: str, insecure: bool, *, has_key: bool = False) -> None:
+    """Check that other machines can't reach an address without a key, unless `insecure` insists on it.
+
+    Raises InsecureAddressError.
+    """
+    if not (has_key or insecure or address.startswith(LOCAL_SCHEMES) or is_loopback(address)):
+        raise InsecureAddressError(address)
 
 
 def _split(text: str, rest: str) -> tuple[str, int | None]:

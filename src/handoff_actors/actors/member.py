@@ -8,12 +8,11 @@ from contextlib import ExitStack
 from typing import Final, Protocol
 
 from handoff_actors.actors.discovery import AnnouncedNode, Discovery, MembershipListener
-from handoff_actors.addresses import advertised, bus_addresses
+from handoff_actors.addresses import advertised, bus_addresses, check_bind
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index, RunId
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.endpoint import Network
-from handoff_actors.transport.security import check_bind
 from handoff_actors.wire.messages.members import Advert
 
 log = logging.getLogger(__name__)

@@ -6,17 +6,23 @@ message on the bus is a full picture, numbered and repeated, and never a command
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 import zmq
 
-from handoff_actors.errors import ConnectionFailed, RemoteProtocolError
-from handoff_actors.transport.link import connect
+from handoff_actors.errors import ConnectionFailed, InvalidAddressError, RemoteProtocolError
+from handoff_actors.transport.monitor import Monitor
+from handoff_actors.transport.name_subscription import NameSubscription
 from handoff_actors.transport.pump import Pump
+from handoff_actors.transport.resolver import Resolver, connect, has_name
 from handoff_actors.wire.codec import ON_BUS, decode, encode
 from handoff_actors.wire.messages.directions import OnBus
 
 log = logging.getLogger(__name__)
+
+_MONITORED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 class ZmqPublisher:
@@ -48,41 +54,85 @@ class ZmqSubscriber:
         self,
         socket: zmq.Socket[bytes],
         handler: Callable[[list[OnBus]], None],
+        resolver: Resolver,
         on_close: Callable[["ZmqSubscriber"], None],
     ) -> None:
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         self._socket = socket
         self._handler = handler
         self._on_close = on_close
-        self._addresses: set[str] = set()
+        self._resolver = resolver
+        #: By address; None: the host is an IP address, and ZeroMQ reconnects by itself.
+        self._subscriptions: dict[str, NameSubscription | None] = {}
+        #: Of the endpoints connected to, the number of subscriptions that lead there.
+        self._endpoints: Counter[str] = Counter()
+        #: None until there is a name.
+        self._monitor: Monitor | None = None
         self._received: list[OnBus] = []
         self._pump = Pump(socket, self._accept, self._deliver)
 
     def subscribe(self, address: str) -> None:
         """See `Subscriber.subscribe`."""
-        if self._socket.closed or address in self._addresses:
+        if self._socket.closed:
             return
-        self._socket.setsockopt(zmq.IPV6, "[" in address)
-        try:
-            connect(self._socket, address)
-        except zmq.ZMQError as error:
-            raise ConnectionFailed(address, f"not an address: {error.strerror}") from error
-        self._addresses.add(address)
+        if address not in self._subscriptions:
+            try:
+                self._subscriptions[address] = self._begin(address)
+            except InvalidAddressError as error:
+                raise ConnectionFailed(address, f"not an address: {error.reason}") from error
+        elif (subscription := self._subscriptions[address]) is not None:
+            subscription.look_again()
 
     def unsubscribe(self, address: str) -> None:
         """See `Subscriber.unsubscribe`."""
-        if self._socket.closed or address not in self._addresses:
+        if self._socket.closed or address not in self._subscriptions:
             return
-        self._addresses.remove(address)
-        # A connection that has just failed may be unknown to ZeroMQ.
-        with contextlib.suppress(zmq.ZMQError):
-            self._socket.disconnect(address)
+        subscription = self._subscriptions.pop(address)
+        if subscription is None:
+            self._disconnect(address)
+        else:
+            subscription.close()
 
     def close(self) -> None:
         """See `Subscriber.close`."""
-        if not self._socket.closed:
-            self._pump.close(0)
-            self._on_close(self)
+        if self._socket.closed:
+            return
+        for subscription in self._subscriptions.values():
+            if subscription is not None:
+                subscription.close()
+        if self._monitor is not None:
+            self._monitor.close()
+        self._pump.close(0)
+        self._on_close(self)
+
+    def _begin(self, address: str) -> NameSubscription | None:
+        if not has_name(address):
+            self._connect(address)
+            return None
+        if self._monitor is None:
+            self._monitor = Monitor(self._socket, _MONITORED, self._monitored)
+        return NameSubscription(address, self._resolver, self._connect, self._disconnect)
+
+    def _connect(self, endpoint: str) -> None:
+        self._endpoints[endpoint] += 1
+        if self._endpoints[endpoint] == 1:
+            connect(self._socket, endpoint)
+
+    def _disconnect(self, endpoint: str) -> None:
+        self._endpoints[endpoint] -= 1
+        if self._endpoints[endpoint] == 0:
+            del self._endpoints[endpoint]
+            # A connection that has just failed may be unknown to ZeroMQ.
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.disconnect(endpoint)
+
+    def _monitored(self, event: int, _value: int, endpoint: str) -> None:
+        for subscription in self._subscriptions.values():
+            if subscription is not None and subscription.endpoint == endpoint:
+                if event == zmq.EVENT_DISCONNECTED:
+                    subscription.broken()
+                else:
+                    subscription.connected()
 
     def _accept(self, frames: list[bytes]) -> None:
         try:

@@ -8,6 +8,7 @@ once.
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from handoff_actors.errors import ConnectionFailed
 from handoff_actors.ids import PeerId
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
 
@@ -15,6 +16,10 @@ from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
 CONNECT_TIMEOUT_S: Final = 5.0
 #: The default for the bytes that may wait for one peer of a service before it is cut off.
 MOST_WAITING_NBYTES: Final = 256 * 2**20
+
+
+class UnknownHostError(ConnectionFailed):
+    """The host of an address is a name that is not known."""
 
 
 class LinkHandler(Protocol):
@@ -118,10 +123,13 @@ class Publisher(Protocol):
 
 
 class Subscriber(Protocol):
-    """Receives from any number of publishers, also from those that start later or restart."""
+    """Receives from any number of publishers, also from those that start later, restart, or move with their names."""
 
     def subscribe(self, address: str) -> None:
-        """Receive from the publisher at an address from now on. Raises ConnectionFailed for an invalid address."""
+        """Receive from the publisher at an address from now on. Raises ConnectionFailed for an invalid address.
+
+        If it is subscribed to and not connected, its name is resolved again.
+        """
 
     def unsubscribe(self, address: str) -> None:
         """Stop receiving from the publisher at an address. Nothing happens if it was not subscribed to."""
@@ -134,9 +142,9 @@ class Network(Protocol):
     """Opens the connections of an actor."""
 
     async def resolve(self, address: str) -> list[str]:
-        """Return every address that the host in an address has, by number; the address itself if it names no host.
+        """Return the address for each IP address of its host, best first. An IP address or memory:// stays as it is.
 
-        Raises ConnectionFailed if the name has no address, or is not resolved in time.
+        Raises InvalidAddressError, UnknownHostError if there is no such host, ConnectionFailed if that is not certain.
         """
 
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:

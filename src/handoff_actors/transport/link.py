@@ -7,7 +7,7 @@ messages that have arrived and are not yet read when the connection ends. The so
 connection:
 
     connecting --HANDSHAKE_SUCCEEDED--> connected --DISCONNECTED--> lost
-    connecting --CLOSED, DISCONNECTED--> connecting, after RETRY_S, until the connect timeout
+    connecting --CLOSED, DISCONNECTED--> connecting, to the next address, until the connect timeout
     connecting --HANDSHAKE_FAILED_PROTOCOL, connect timeout--> lost
     connecting --HANDSHAKE_FAILED_*, where the reason is another key--> refused
 
@@ -16,32 +16,31 @@ ending hangs up, too, so only many hang-ups mean that it holds another key.
 """
 
 import asyncio
-import contextlib
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import zmq
 
-from handoff_actors.errors import RemoteProtocolError
+from handoff_actors.errors import InvalidAddressError, RemoteProtocolError
 from handoff_actors.ids import PeerId
+from handoff_actors.transport.connector import Connector
 from handoff_actors.transport.endpoint import LinkHandler
 from handoff_actors.transport.monitor import FAILURES, HandshakeFailure, Monitor
 from handoff_actors.transport.outbox import Frames, PeerOutbox
 from handoff_actors.transport.pump import Pump
-from handoff_actors.transport.security import is_remote
+from handoff_actors.transport.resolver import Resolver
 from handoff_actors.wire.codec import FROM_NODE, decode, join
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 
-#: Seconds between tries to connect to an address where no service listens yet.
-RETRY_S: Final = 0.1
 #: Milliseconds for which a closed socket may go on sending queued messages.
 LINGER_MS: Final = 250
 
 #: An hour: by then the socket of a lost connection is closed, and a connection that fails is tried again by us.
 _NEVER_MS: Final = 3_600_000
-_MONITORED: Final = zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
+_MONITORED: Final = (
+    zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
+)
 #: The other side may hang up this often during the handshake: as often as there are tries in a second.
 _MAX_HANG_UPS: Final = 10
 #: A link has one receiver, whose name the outbox need not know.
@@ -58,6 +57,7 @@ class ZmqLink:
         handler: LinkHandler,
         connect_timeout: float,
         key_origin: str | None,
+        resolver: Resolver,
         on_close: Callable[["ZmqLink"], None],
     ) -> None:
         """Take `key_origin` as the source of our key, for errors; None: we have no key."""
@@ -81,9 +81,13 @@ class ZmqLink:
         self._monitor = Monitor(socket, _MONITORED, self._monitored)
         self._pump = Pump(socket, self._accept, self._deliver, self._accept_piece)
         loop = asyncio.get_running_loop()
-        self._retry: asyncio.Handle | None = None
+        self._connector = Connector(socket, address, resolver)
         self._deadline: asyncio.Handle = loop.call_later(connect_timeout, self._give_up)
-        self._connect()
+        try:
+            self._connector.begin()
+        except InvalidAddressError as error:
+            self._deadline.cancel()
+            self._deadline = loop.call_soon(self._lose, f"not an address: {error.reason}")
 
     def send(self, message: ToNode) -> None:
         """See `Link.send`."""
@@ -98,37 +102,23 @@ class ZmqLink:
 
     # --- Connecting ---
 
-    def _connect(self) -> None:
-        self._retry = None
-        # A new name for each try: to the service an earlier one may still be there. ZeroMQ reserves a first byte of 0.
-        self._socket.setsockopt(zmq.ROUTING_ID, b"L" + os.urandom(15))
-        try:
-            connect(self._socket, self.address)
-        except zmq.ZMQError as error:
-            self._deadline.cancel()
-            self._deadline = asyncio.get_running_loop().call_soon(
-                self._lose, f"not an address: {error.strerror}"
-            )
-
-    def _connect_again(self) -> None:
-        # Otherwise the failed connection would come back after _NEVER_MS.
-        with contextlib.suppress(zmq.ZMQError):
-            self._socket.disconnect(self.address)
-        self._connect()
-
-    def _monitored(self, event: int, value: int) -> None:
+    def _monitored(self, event: int, value: int, endpoint: str) -> None:
+        if self._connector.is_past(endpoint):
+            return
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._is_connected = True
             self._stop_connecting()
             self._send_backlog()
+        elif event == zmq.EVENT_CONNECTED:
+            self._connector.accepted()
         elif event & FAILURES:
             self._handshake_failed(HandshakeFailure(event, value))
         elif self._is_connected:
             self._lose("the connection was closed by the other side, or broke")
-        elif self._retry is None:
+        else:
             if self._hang_ups == 0:
                 self._no_connection = "connection refused"
-            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._connect_again)
+            self._connector.failed()
 
     def _handshake_failed(self, failure: HandshakeFailure) -> None:
         reason = failure.reason_for_client(self._key_origin)
@@ -136,18 +126,22 @@ class ZmqLink:
             # DISCONNECTED follows, and another try.
             self._hang_ups += 1
             self._no_connection = reason
-        if failure.is_about_keys or self._hang_ups >= _MAX_HANG_UPS:
-            self._lose(reason, is_about_keys=True)
-        elif not failure.is_hang_up:
-            self._lose(reason)
+        is_about_keys = failure.is_about_keys or self._hang_ups >= _MAX_HANG_UPS
+        if failure.is_hang_up and not is_about_keys:
+            return
+        if self._connector.is_last_of_round:
+            self._lose(reason, is_about_keys=is_about_keys)
+        else:
+            # Another address of the name may be the right one.
+            self._connector.failed()
 
     def _give_up(self) -> None:
-        self._lose(f"{self._no_connection} within {self._connect_timeout:g} s")
+        unresolved = self._connector.unresolved
+        self._lose(unresolved or f"{self._no_connection} within {self._connect_timeout:g} s")
 
     def _stop_connecting(self) -> None:
         self._deadline.cancel()
-        if self._retry is not None:
-            self._retry.cancel()
+        self._connector.stop()
 
     def _lose(self, reason: str, *, is_about_keys: bool = False) -> None:
         try:
@@ -209,13 +203,6 @@ class ZmqLink:
                 self._pump.when_writable(self._send_backlog)
                 return
             self.sent_bytes += sum(map(len, self._backlog.popleft()))
-
-
-def connect(socket: zmq.Socket[bytes], address: str) -> None:
-    """Connect to an address from a user or a peer, if it leads out of this process. Raises zmq.ZMQError."""
-    if not is_remote(address):
-        raise zmq.ZMQError(zmq.EPROTONOSUPPORT)
-    socket.connect(address)
 
 
 def _only(frames: list[bytes]) -> bytes:

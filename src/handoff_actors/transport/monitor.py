@@ -26,9 +26,11 @@ _REPORT: Final = struct.Struct("=hi")
 
 
 class Monitor:
-    """Calls `report(event, value)` for each of the `events` of a socket."""
+    """Calls `report(event, value, endpoint)` for each of the `events` of a socket."""
 
-    def __init__(self, socket: zmq.Socket[bytes], events: int, report: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, socket: zmq.Socket[bytes], events: int, report: Callable[[int, int, str], None]
+    ) -> None:
         self._socket = socket
         self._report = report
         self._pump = Pump(socket.get_monitor_socket(events), self._accept, _nothing)
@@ -40,7 +42,8 @@ class Monitor:
         self._pump.close(0)
 
     def _accept(self, frames: list[bytes]) -> None:
-        self._report(*_REPORT.unpack(frames[0]))
+        event, value = _REPORT.unpack(frames[0])
+        self._report(event, value, frames[1].decode())
 
 
 class HandshakeFailure(Struct, frozen=True):

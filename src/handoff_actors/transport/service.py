@@ -121,7 +121,7 @@ class ZmqService:
             if not self._is_closed:
                 self._handler.received(peer, messages)
 
-    def _refused(self, event: int, value: int) -> None:
+    def _refused(self, event: int, value: int, _endpoint: str) -> None:
         self._handler.refused(HandshakeFailure(event, value).reason_for_server())
 
     def _transmit(self, peer: PeerId, frames: Frames) -> None:

@@ -17,6 +17,7 @@ from handoff_actors.transport.endpoint import (
 )
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.link import ZmqLink
+from handoff_actors.transport.resolver import Resolver
 from handoff_actors.transport.service import MOST_QUEUED_MESSAGES, ZmqService
 from handoff_actors.wire.codec import MAX_FRAME_BYTES
 from handoff_actors.wire.messages.directions import OnBus
@@ -54,7 +55,7 @@ class ZmqNetwork:
     connections are made only between members that have none.
     """
 
-    def __init__(self, key: ClusterKey | None = None) -> None:
+    def __init__(self, key: ClusterKey | None = None, resolver: Resolver | None = None) -> None:
         self._key = key
         # Before there is a context: making keys while one works has crashed libzmq (issue 4241).
         self._curve = None if key is None else Curve(key)
@@ -63,22 +64,25 @@ class ZmqNetwork:
         self._context.linger = 0
         self._opened: set[_Closable] = set()
         self._authenticator: Authenticator | None = None
+        self._resolver = resolver or Resolver()
 
     async def resolve(self, address: str) -> list[str]:
-        """See `Network.resolve`. ZeroMQ resolves names itself."""
-        return [address]
+        """See `Network.resolve`."""
+        return await self._resolver.resolve(address)
 
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
         """See `Network.link`."""
-        socket = self._connecting(zmq.DEALER, address)
+        socket = self._connecting(zmq.DEALER)
         origin = None if self._key is None else self._key.origin
-        return self._keep(ZmqLink(socket, address, handler, connect_timeout, origin, self._opened.discard))
+        return self._keep(
+            ZmqLink(socket, address, handler, connect_timeout, origin, self._resolver, self._opened.discard)
+        )
 
     def serve(
         self, address: str, handler: ServiceHandler, most_waiting_nbytes: int = MOST_WAITING_NBYTES
     ) -> ZmqService:
         """See `Network.serve`."""
-        socket = self._binding(zmq.ROUTER, address)
+        socket = self._binding(zmq.ROUTER)
         socket.setsockopt(zmq.SNDHWM, MOST_QUEUED_MESSAGES)
         socket.setsockopt(zmq.TCP_MAXRT, UNREAD_TIMEOUT_MS)
         bound_at = _bind(socket, address)
@@ -86,16 +90,16 @@ class ZmqNetwork:
 
     def publisher(self, address: str) -> ZmqPublisher:
         """See `Network.publisher`."""
-        socket = self._binding(zmq.PUB, address)
+        socket = self._binding(zmq.PUB)
         socket.setsockopt(zmq.SNDHWM, BUS_HIGH_WATER_MARK)
         return self._keep(ZmqPublisher(socket, _bind(socket, address), self._opened.discard))
 
     def subscriber(self, handler: Callable[[list[OnBus]], None]) -> ZmqSubscriber:
         """See `Network.subscriber`."""
-        socket = self._connecting(zmq.SUB, "")
+        socket = self._connecting(zmq.SUB)
         socket.setsockopt(zmq.RCVHWM, BUS_HIGH_WATER_MARK)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUS_FRAME_BYTES)
-        return self._keep(ZmqSubscriber(socket, handler, self._opened.discard))
+        return self._keep(ZmqSubscriber(socket, handler, self._resolver, self._opened.discard))
 
     def close(self) -> None:
         """See `Network.close`."""
@@ -108,24 +112,24 @@ class ZmqNetwork:
         if terminator.is_alive():
             log.warning("ZeroMQ did not close in time", extra={"limit_s": CLOSE_LIMIT_S})
 
-    def _connecting(self, kind: int, address: str) -> zmq.Socket[bytes]:
-        socket = self._socket(kind, address)
+    def _connecting(self, kind: int) -> zmq.Socket[bytes]:
+        socket = self._socket(kind)
         if self._curve is not None:
             self._curve.protect_client(socket)
         return socket
 
-    def _binding(self, kind: int, address: str) -> zmq.Socket[bytes]:
+    def _binding(self, kind: int) -> zmq.Socket[bytes]:
         if self._authenticator is None:
             self._authenticator = self._keep(
                 Authenticator(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
             )
-        socket = self._socket(kind, address)
+        socket = self._socket(kind)
         enforce_domain(socket)
         if self._curve is not None:
             self._curve.protect_server(socket)
         return socket
 
-    def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.set_hwm(HIGH_WATER_MARK)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
@@ -133,8 +137,6 @@ class ZmqNetwork:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_TIMEOUT_MS)
-        # Only where it is asked for: with it a name like localhost may mean ::1, where no service listens.
-        socket.setsockopt(zmq.IPV6, "[" in address)
         return socket
 
     def _keep(self, opened: _Opened) -> _Opened:
@@ -144,6 +146,7 @@ class ZmqNetwork:
 
 def _bind(socket: zmq.Socket[bytes], address: str) -> str:
     """Bind the socket, and return its actual address."""
+    socket.setsockopt(zmq.IPV6, "[" in address)
     try:
         # ZeroMQ binds to interfaces and numbers, not to names.
         socket.bind(address.replace("tcp://localhost:", "tcp://127.0.0.1:"))

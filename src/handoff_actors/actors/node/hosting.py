@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from handoff_actors.actors.member import LOOPBACK, Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.actors.own_addresses import address_to_bind, check_advertised
 from handoff_actors.addresses import is_loopback
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
@@ -40,7 +41,10 @@ async def host_node(
     check_depth()
     listen = listen or _where_to_listen(seeds)
     if listen is not None:
+        listen = await address_to_bind(member, listen)
         member.check_bind(listen)
+    if advertise is not None:
+        await check_advertised(member, advertise)
     if name and not is_name(name):
         raise ValueError(f"name={name[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
     own_name = name or _name_of_host()

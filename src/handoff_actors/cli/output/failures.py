@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from handoff_actors.errors import HandoffError, RemoteTraceback, reason_of
+from handoff_actors.errors import HandoffError, InvalidAddressError, RemoteTraceback, reason_of
 from handoff_actors.escaping import escape_text
 
 
@@ -40,6 +40,9 @@ def one_line_errors() -> Iterator[None]:
     """Turn expected errors into one line and exit status 1. Bugs of ours keep their traceback."""
     try:
         yield
+    except InvalidAddressError as error:
+        # Only an option can have brought it.
+        raise click.UsageError(str(error)) from error
     except HandoffError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

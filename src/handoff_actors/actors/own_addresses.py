@@ -1,0 +1,78 @@
+"""Names among the addresses of a node: the one that it listens at, and the one under which others reach it."""
+
+import asyncio
+import logging
+import socket
+from typing import Final
+
+from handoff_actors.actors.member import Member
+from handoff_actors.addresses import TcpAddress, ip_of, split_address, split_advertised
+from handoff_actors.errors import ConnectionFailed, InvalidAddressError
+from handoff_actors.transport.endpoint import UnknownHostError
+
+log = logging.getLogger(__name__)
+
+#: Any port: resolving needs one.
+_SOME_PORT: Final = 1
+
+
+async def address_to_bind(member: Member, listen: str) -> str:
+    """Return the address to listen at with the host's IP address in place of its name. ZeroMQ binds no names.
+
+    Raises InvalidAddressError for a name that is unknown, or another machine's; ConnectionFailed if its name server does
+    not answer.
+    """
+    address = split_address(listen)
+    if address.is_literal or address.host == "localhost" or _is_interface(address.host):
+        return listen
+    try:
+        found = await member.network().resolve(str(TcpAddress(address.host, _SOME_PORT)))
+    except UnknownHostError as error:
+        raise InvalidAddressError(listen, error.reason) from error
+    except ConnectionFailed as error:
+        raise ConnectionFailed(listen, f"a node can't listen there: {error.reason}") from error
+    hosts = [split_address(text).host for text in found]
+    own = await asyncio.to_thread(_first_own, hosts)
+    if own is None:
+        raise InvalidAddressError(listen, f"{address.host} is {', '.join(hosts)}, which is not this machine")
+    return str(TcpAddress(own, address.port))
+
+
+async def check_advertised(member: Member, advertise: str) -> None:
+    """Raise InvalidAddressError for a name to advertise that is unknown. If that is uncertain, log a warning."""
+    host, _ = split_advertised(advertise)
+    if ip_of(host) is not None:
+        return
+    try:
+        await member.network().resolve(str(TcpAddress(host, _SOME_PORT)))
+    except UnknownHostError as error:
+        raise InvalidAddressError(
+            advertise,
+            f"{error.reason}, so others could not connect to it; advertise a name that is, or an IP address",
+        ) from error
+    except ConnectionFailed as error:
+        log.warning(
+            "the name to advertise could not be checked; others need to resolve it",
+            extra={"advertise": advertise, "reason": error.reason},
+        )
+
+
+def _is_interface(name: str) -> bool:
+    return any(name == interface for _, interface in socket.if_nameindex())
+
+
+def _first_own(hosts: list[str]) -> str | None:
+    return next(filter(_is_own, hosts), None)
+
+
+def _is_own(host: str) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            # The fourth field of an IPv6 socket address is the scope, which getaddrinfo reads from the text.
+            probe.bind(
+                socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
+            )
+        except OSError:
+            return False
+    return True
