@@ -33,8 +33,12 @@ from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, RunProgr
 
 log = logging.getLogger(__name__)
 
-#: Time that a new session waits for the last nodes while others answer: nodes that have just died may still be reported.
-SETTLE_TIMEOUT_S = 1.0
+#: Once a node answers, a new session waits for others until none has answered for QUIET_S, and no longer than SETTLE_S: nodes
+#: that have just died, or stand still, may still be reported.
+QUIET_S = 0.25
+SETTLE_S = 1.0
+#: Nobody waits longer than this for the first node to answer. More than a link takes to be given up.
+FIRST_S = 6.0
 #: After a bug all links are made anew this soon. If it recurs, it does so no more often.
 RESTART_S = 1.0
 
@@ -125,17 +129,24 @@ class Connections:
         return sum(link.received_bytes for link in self._links.values())
 
     async def wait_until_settled(self) -> None:
-        """Wait until every present node is connected or given up, and for the last ones no longer than SETTLE_TIMEOUT_S."""
+        """Wait until every node is connected, given up, or later than the others by QUIET_S."""
+        await self.wait_for_any()
+        end = self._loop.time() + SETTLE_S
         with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            async with asyncio.timeout(QUIET_S) as quiet:
+                usable = len(self.ups())
                 while not self._machine.is_settled:
                     await self._next_change()
-        await self.wait_for_any()
+                    if len(self.ups()) > usable:
+                        usable = len(self.ups())
+                        quiet.reschedule(min(end, self._loop.time() + QUIET_S))
 
     async def wait_for_any(self) -> None:
         """Wait until some node is usable, or all have been given up."""
-        while self._machine.is_connecting:
-            await self._next_change()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_S):
+                while self._machine.is_connecting:
+                    await self._next_change()
 
     async def wait_until_offered(self, name: str, capabilities: Resources) -> None:
         """Wait until a node's advert has these capabilities. Raises NodeLost."""

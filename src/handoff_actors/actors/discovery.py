@@ -90,7 +90,7 @@ class Discovery:
         )
         self._publisher: Publisher | None = None
         self._subscriber = network.subscriber(self._received)
-        self._joining = Joining(network, name, self._own_advert, self.members_reported)
+        self._joining = Joining(network, name, self._own_advert, self._is_present, self.members_reported)
         #: The members as the listener knows them, by name, and the seeds: what the machine has after a crash.
         self._members: dict[str, Advert] = {}
         self._seeds: dict[str, None] = {}
@@ -103,14 +103,14 @@ class Discovery:
         self._publisher = self._network.publisher(address)
         return self._publisher.address
 
-    async def join(self, seeds: Sequence[str]) -> None:
-        """Find the cluster by any of these addresses, and keep finding it there.
+    async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
+        """Find the cluster by any of these addresses, within `wait_s` seconds, and keep finding it there.
 
-        Raises ConnectionFailed if none of them answers, AuthenticationError or VersionMismatch if none answers and
-        one refuses.
+        Raises ConnectionFailed if no node but this one answers, AuthenticationError or VersionMismatch if no node answers
+        and one refuses.
         """
         self.seek(seeds)
-        await self._joining.join(seeds)
+        await self._joining.join(seeds, wait_s)
 
     def seek(self, seeds: Sequence[str]) -> None:
         """Look for the cluster at these addresses from time to time."""
@@ -181,7 +181,7 @@ class Discovery:
                 if bus:
                     self._subscriber.unsubscribe(bus)
             case Introduce(address):
-                self._joining.begin(address)
+                self._introduce(address)
             case MembershipFull(name):
                 log.error("membership full", extra={"member": name})
             case MemberUp(advert):
@@ -223,6 +223,17 @@ class Discovery:
             # The bad address is the member's own. Its other figures still count.
             log.warning("subscription failed", extra={"bus": bus, "reason": str(error)})
 
+    def _introduce(self, address: str) -> None:
+        # A member is asked for its view. At a seed where no member is known to be there may be any number of nodes.
+        is_member = any(advert.address == address for advert in self._members.values())
+        if address in self._seeds and not is_member:
+            self._joining.ask(address)
+        else:
+            self._joining.introduce(address)
+
+    def _is_present(self, incarnation: str) -> bool:
+        return any(advert.incarnation == incarnation for advert in self._members.values())
+
     def _own_advert(self) -> Advert | None:
         return None if self._own is None else self._own.advert()
 
@@ -249,7 +260,7 @@ class Discovery:
         """Ask the seeds, and the members that were lost, who is there."""
         self._driver.feed(SetSeeds(tuple(self._seeds)))
         for address in {**self._seeds, **{advert.address: None for advert in lost.values()}}:
-            self._joining.begin(address)
+            self._introduce(address)
 
 
 def _is_valid(advert: Advert) -> bool:

@@ -72,6 +72,18 @@ def test_without_nodes_no_link_is_connecting() -> None:
     assert (machine.link_to("a"), machine.advert_of("a")) == (None, None)
 
 
+def test_links_settle_without_suspect_nodes() -> None:
+    machine = machine_with_a()
+    machine.handle(NodeAdded(advert("b"), "at-b"), 0.0)
+    settled = [machine.is_settled]
+
+    for is_suspect in (True, False):
+        machine.handle(NodeSuspected("b", is_suspect), 0.1)
+        settled.append(machine.is_settled)
+
+    assert settled == [False, True, False]
+
+
 def test_the_advert_in_a_welcome_counts_where_it_is_newer() -> None:
     newer = replace(A, seq=7, workers=3)
     machine = LinksMachine()

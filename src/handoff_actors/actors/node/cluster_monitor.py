@@ -61,10 +61,11 @@ class ClusterMonitor:
             if advert.name not in self._linked:
                 self.member_up(advert)
         self._runs.clear()
-        self._unanswered = {up.name for up in self._connections.ups()}
+        # A suspect node may well stand still: its answer counts if it comes.
+        self._unanswered = {up.name for up in self._connections.ups() if not up.suspect}
         self._all_answered.clear()
-        for name in sorted(self._unanswered):
-            self._connections.send(name, ListRuns())
+        for up in self._connections.ups():
+            self._connections.send(up.name, ListRuns())
         self._note_answers()
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWERS_WITHIN_S):

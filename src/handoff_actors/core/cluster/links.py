@@ -220,8 +220,8 @@ class LinksMachine:
 
     @property
     def is_settled(self) -> bool:
-        """True if every node's link is up."""
-        return all(node.is_up for node in self._nodes.values())
+        """True if every node's link is up, except for suspect nodes."""
+        return all(node.is_up or node.is_suspect for node in self._nodes.values())
 
     @property
     def is_connecting(self) -> bool:
