@@ -148,9 +148,11 @@ class AllocationError(HandoffError):
         offers: Mapping[str, Resources],
         reason: str,
         held_by: Mapping[str, Sequence[str]] = NOTHING_HELD,
+        leaving: Sequence[str] = (),
     ) -> None:
         offered = "; ".join(
-            f"{escape_name(name)} offers {dict(offer)}" for name, offer in sorted(offers.items())
+            f"{escape_name(name)}{' leaves, and until then' if name in leaving else ''} offers {dict(offer)}"
+            for name, offer in sorted(offers.items())
         )
         super().__init__(
             f"function {repr_of(function_id)} {reason}. The nodes there are: {offered or 'none'}"
@@ -161,6 +163,8 @@ class AllocationError(HandoffError):
         self.need = dict(need)
         #: Each node's capabilities, by its name.
         self.offers = {name: dict(offer) for name, offer in offers.items()}
+        #: Names of the nodes among them that leave the cluster, and start no functions any more.
+        self.leaving = list(leaving)
         #: Why these are not enough.
         self.reason = reason
         #: By node: the functions, as `repr` shows their ids, that hold what it needs and wait for runs of their own. They are

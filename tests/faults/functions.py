@@ -50,3 +50,12 @@ def blend(number: int, *values: bytes) -> bytes:
 def blend_slowly(number: int, *values: bytes) -> bytes:
     time.sleep(0.02)
     return blend(number, *values)
+
+
+def wait_and_begin_a_run(path: str) -> int:
+    wait_for(path)
+    import handoff_actors as handoff  # noqa: PLC0415 - see above
+
+    dag = handoff.DAG().add_function(handoff.Function("inner", [], abs, extra_args=[-3]))
+    result: int = handoff.run_sync(dag, progress=False).results["inner"]
+    return result

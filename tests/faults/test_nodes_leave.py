@@ -76,6 +76,27 @@ async def test_values_of_a_run_that_has_ended_outlive_the_node_that_made_them(
         await until_empty(session, survivor)
 
 
+async def test_function_on_the_last_node_that_leaves_may_still_begin_a_run(
+    start_node: StartNode, open_session: OpenSession, tmp_path: Path
+) -> None:
+    leaving, flag, seen = start_node("leaving"), tmp_path / "flag", Observer()
+    dag = handoff.DAG().add_function(
+        handoff.Function("outer", [], functions.wait_and_begin_a_run, extra_args=[str(flag)])
+    )
+    async with open_session(leaving) as session, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(session.execute_distributed(dag, on_event=seen, allocation_timeout=1.0))
+        await seen.until("started", "outer")
+        leaving.process.send_signal(signal.SIGTERM)
+        leaving.wait_for_log("draining")
+        flag.touch()
+
+        run = await running
+
+        assert run.results["outer"] == 3
+        assert run.report["outer"].attempts == 1
+        await run.release()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_to_all_of_a_nodes_processes_drains_it(
     start_node: StartNode, open_session: OpenSession, tmp_path: Path, number: signal.Signals

@@ -471,6 +471,17 @@ def test_run_that_may_have_a_node_asks_for_one_as_soon_as_it_is_stuck_and_goes_o
     assert again is not None
 
 
+def test_run_that_may_have_a_node_asks_for_one_when_the_only_one_leaves() -> None:
+    run = nested_run(may_start_node=True)
+
+    effects = run.handle(node_up("a", {"cpu": 1.0}, leaving=True), 0.1)
+
+    # The function is out there as yet, and may have started.
+    assert not wants_node(effects)
+    assert wants_node(run.handle(recalled("a", 0), 0.2))
+    assert not wants_node(run.wake(1.0))
+
+
 def test_run_that_gets_no_node_ends_as_one_that_may_not_have_any() -> None:
     run = nested_run(may_start_node=True, allocation_timeout_s=3.0)
     now, probe = begin_to_wait(run)

@@ -125,6 +125,14 @@ class NestedRun:
                 # A function that comes back unstarted has not moved: it may be sent to and fro for ever.
                 pass
 
+    def left_alone(self) -> list[StartNode]:
+        """Ask for a node of its own, since those leave that could run the functions; in vain the second time.
+
+        The function that has begun the run may go on on such a node, which waits for it.
+        """
+        may_start, self._may_start_node = self._may_start_node, False
+        return [StartNode()] if may_start else []
+
     def _answered(self, name: str, answer: Probed) -> None:
         if answer.round != self._round or name not in self._unanswered:
             return

@@ -1,4 +1,8 @@
-"""Detection of functions that no node of the cluster could ever run."""
+"""Detection of functions that no node of the cluster could ever run.
+
+A node that leaves counts as none. But as long as it runs functions of the run, the run goes on, and the time in which
+another node has to join for the other functions begins when these have ended.
+"""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +32,12 @@ class _Demand(Struct):
     #: In the order of their indices. Each function of a run is in one demand: an array takes 8 bytes for it, a list 36.
     functions: "array[int]" = field(default_factory=lambda: array("l"))
     unmet_since: float | None = None
+    #: A node that could run them leaves, and still runs functions of the run: see above.
+    is_held: bool = False
+
+    def could_run_on(self, node: NodeState) -> bool:
+        """True if the node could run such functions, were it to stay."""
+        return self.target in {None, node.name} and node.could_ever_hold(self.need)
 
 
 class Feasibility:
@@ -64,11 +74,7 @@ class Feasibility:
         """Check every demand again after nodes have changed."""
         self._seen_names |= nodes.keys()
         for demand in self._demands:
-            met = any(
-                node.could_ever_hold(demand.need)
-                for node in nodes.values()
-                if demand.target in {None, node.name} and not node.is_leaving
-            )
+            met = any(not node.is_leaving and demand.could_run_on(node) for node in nodes.values())
             if met or not self._is_unfinished(demand):
                 demand.unmet_since = None
             elif demand.unmet_since is None:
@@ -76,8 +82,12 @@ class Feasibility:
 
     @property
     def wake_at(self) -> float | None:
-        """Earliest time at which an unmet demand times out; None if all demands are met."""
-        since = [demand.unmet_since for demand in self._demands if demand.unmet_since is not None]
+        """Earliest time at which an unmet demand times out; None if that is not foreseeable."""
+        since = [
+            demand.unmet_since
+            for demand in self._demands
+            if demand.unmet_since is not None and not demand.is_held
+        ]
         return min(since) + self._allowed_s if since else None
 
     def unmet(self) -> Iterable[_Demand]:
@@ -87,14 +97,36 @@ class Feasibility:
     def timed_out(self, nodes: Mapping[str, NodeState], now: float) -> Iterator[tuple[Index, HandoffError]]:
         """The functions whose demand has been unmet for longer than the allocation timeout, each with its error."""
         for demand in self._demands:
-            if demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
+            self._hold(demand, nodes, now)
+            if demand.is_held or demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
                 continue
             # Those that are out may end well, or come back.
             again_at = now + max(0.0, LOOK_AGAIN_S - self._allowed_s)
             demand.unmet_since = again_at if self._is_unfinished(demand) else None
-            for index in demand.functions:
-                if self._state.is_unfinished(index) and self._state.phase[index] != SENT:
-                    yield index, self._error(index, demand, nodes)
+            for index in self._at_home(demand):
+                yield index, self._error(index, demand, nodes)
+
+    def _hold(self, demand: _Demand, nodes: Mapping[str, NodeState], now: float) -> None:
+        """Let the time begin anew for as long as a node that leaves, and could have met the demand, runs functions."""
+        if demand.unmet_since is None:
+            return
+        was_held, demand.is_held = demand.is_held, any(node.sent for node in _leaving(demand, nodes))
+        if was_held or demand.is_held:
+            demand.unmet_since = now if self._is_unfinished(demand) else None
+
+    def is_left_alone(self, nodes: Mapping[str, NodeState]) -> bool:
+        """True if some functions could run on nodes that leave, on whichever of them, and on no other."""
+        return any(
+            demand.target is None and _leaving(demand, nodes) and any(True for _ in self._at_home(demand))
+            for demand in self.unmet()
+        )
+
+    def _at_home(self, demand: _Demand) -> Iterator[Index]:
+        """The functions that have not ended and are on no node."""
+        state = self._state
+        return (
+            index for index in demand.functions if state.is_unfinished(index) and state.phase[index] != SENT
+        )
 
     def _is_unfinished(self, demand: _Demand) -> bool:
         return any(map(self._state.is_unfinished, demand.functions))
@@ -112,13 +144,19 @@ class Feasibility:
                 f"is pinned to node {repr_of(demand.target)}, and no member of that name has joined{waited}"
             )
         elif demand.target is not None and nodes[demand.target].is_leaving:
-            return NodeLost(demand.target, f"function {repr_of(function_id)} is pinned to it, and it leaves")
+            return NodeLost(
+                demand.target,
+                f"function {repr_of(function_id)} is pinned to it; it leaves, and no other node of that name has joined{waited}",
+            )
         elif demand.target is not None:
             reason = _pinned_shortfall(demand.need, nodes[demand.target])
+        elif leaving := _leaving(demand, nodes):
+            reason = f"needs {_left_need(demand.need, leaving)}, and no other that does has joined{waited}"
         else:
             reason = f"needs {_unmet_need(demand.need, nodes)}, and none that does has joined{waited}"
         offers = {name: node.capabilities for name, node in nodes.items()}
-        return AllocationError(function_id, demand.need.cost, offers, reason)
+        leaves = [name for name, node in nodes.items() if node.is_leaving]
+        return AllocationError(function_id, demand.need.cost, offers, reason, leaving=leaves)
 
     def _waited(self) -> str:
         given = f"allocation_timeout={exact(self._allocation_timeout_s)} s"
@@ -127,11 +165,25 @@ class Feasibility:
         return f": none can, as this session has no cluster, so {given} was not waited for"
 
 
+def _leaving(demand: _Demand, nodes: Mapping[str, NodeState]) -> list[NodeState]:
+    """The nodes that could run these functions, were they to stay."""
+    return [node for node in nodes.values() if node.is_leaving and demand.could_run_on(node)]
+
+
 def _pinned_shortfall(need: RequirementClass, node: NodeState) -> str:
     """Say why the node that a function is pinned to can't run it."""
     if node.has_python_for(need):
         return f"needs {need.cost} of node {node.name!r}, which offers less"
     return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
+
+
+def _left_need(need: RequirementClass, leaving: list[NodeState]) -> str:
+    """Say what a function needs, and which nodes that offer it leave."""
+    names = " and ".join(escape_name(repr(node.name)) for node in leaving)
+    what, that = (need.cost, "offers it") if need.cost else ("a node", "could run it")
+    if len(leaving) == 1:
+        return f"{what}; node {names}, which {that}, leaves the cluster"
+    return f"{what}; nodes {names}, which {that.replace('offers', 'offer')}, leave the cluster"
 
 
 def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
