@@ -1,7 +1,9 @@
 import logging
 import os
 import pickle
+import pwd
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -146,6 +148,101 @@ def test_link_of_another_user_is_refused_and_ones_own_is_followed(key_file: Path
     assert ClusterKey.from_file(own) == ClusterKey.from_file(key_file)
     with pytest.raises(InvalidKeyError, match=f"reached through a link of user {NOBODY}, {theirs}"):
         ClusterKey.from_file(theirs)
+
+
+#: A user and a group that nobody has heard of, as containers have them.
+USER, GROUP = 10_234, 20_345
+
+
+@pytest.fixture
+def in_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process believes to be a user of a container, with a group for its files (`fsGroup`)."""
+    monkeypatch.setattr(os, "geteuid", lambda: USER)
+    monkeypatch.setattr(os, "getegid", lambda: USER)
+    monkeypatch.setattr(os, "getgroups", lambda: [GROUP])
+
+
+@as_root
+@pytest.mark.usefixtures("in_container")
+def test_secret_of_kubernetes_is_read_by_the_links_that_lead_to_it(tmp_path: Path) -> None:
+    (tmp_path / "..2026_11_29").mkdir()
+    secret = tmp_path / "..2026_11_29" / "cluster.key"
+    KEY.write_to(secret)
+    os.chown(secret, 0, GROUP)
+    secret.chmod(0o440)
+    (tmp_path / "..data").symlink_to("..2026_11_29")
+    (tmp_path / "cluster.key").symlink_to("..data/cluster.key")
+
+    assert ClusterKey.from_file(tmp_path / "cluster.key") == KEY
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "reader"),
+    [
+        (0, GROUP + 1, 0o440, f"group {GROUP + 1}"),
+        (0, GROUP, 0o444, "others"),
+        (0, GROUP, 0o644, "others"),
+        (0, GROUP, 0o640, "others"),
+        (0, GROUP, 0o460, "others"),
+        (0, GROUP, 0o450, "others"),
+        # Its owner can make it 0400.
+        (USER, GROUP, 0o440, "others"),
+    ],
+)
+@pytest.mark.usefixtures("in_container")
+def test_secret_that_others_may_read_is_refused_with_the_settings_that_mend_that(
+    key_file: Path, owner: int, group: int, mode: int, reader: str
+) -> None:
+    os.chown(key_file, owner, group)
+    key_file.chmod(mode)
+
+    with pytest.raises(InvalidKeyError, match=f"has mode {mode:04o}, so {reader} may read it: ") as caught:
+        ClusterKey.from_file(key_file)
+
+    assert "`defaultMode: 0400`" in str(caught.value)
+    assert "`fsGroup`" in str(caught.value)
+
+
+@as_root
+def test_secret_for_a_group_that_has_other_users_is_refused(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = next(user for user in pwd.getpwall() if user.pw_uid != 0 and user.pw_gid != 0)
+    monkeypatch.setattr(os, "getgroups", lambda: [other.pw_gid])
+    os.chown(key_file, 0, other.pw_gid)
+    key_file.chmod(0o440)
+
+    with pytest.raises(InvalidKeyError, match=rf"user \S+, of group {other.pw_gid}, may read it"):
+        ClusterKey.from_file(key_file)
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """An access control list, of tags, permissions and ids: see acl(5)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+NO_ID = 2**32 - 1
+
+
+@as_root
+@pytest.mark.parametrize(("user", "is_refused"), [(USER, False), (USER + 1, True)])
+@pytest.mark.usefixtures("in_container")
+def test_credential_of_systemd_is_read_by_the_user_it_is_for(
+    key_file: Path, user: int, is_refused: bool
+) -> None:
+    listed = [(0x01, 4, NO_ID), (0x02, 4, user), (0x04, 0, NO_ID), (0x10, 4, NO_ID), (0x20, 0, NO_ID)]
+    os.chown(key_file, 0, 0)
+    try:
+        os.setxattr(key_file, "system.posix_acl_access", acl(*listed))
+    except OSError as error:
+        pytest.skip(f"no access control lists here: {error}")
+
+    if is_refused:
+        with pytest.raises(InvalidKeyError, match=f"has mode 0440, so user {user} may read it"):
+            ClusterKey.from_file(key_file)
+    else:
+        ClusterKey.from_file(key_file)
 
 
 def test_fifo_and_directory_are_no_keys_and_hang_nobody(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Final, Self
 
 from handoff_actors.errors import InvalidKeyError
-from handoff_actors.ownership import foreign_link, is_trusted
+from handoff_actors.ownership import foreign_link, is_trusted, other_reader
 
 #: Names the format, so that a key of a later format can be told from a mistyped key.
 PREFIX: Final = "handoff1-"
@@ -24,6 +24,7 @@ _NBYTES: Final = 32
 #: Longer files are no key files, and are not read to their end.
 _MAX_FILE_BYTES: Final = 1024
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_WRITERS: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 class ClusterKey:
@@ -63,7 +64,7 @@ class ClusterKey:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Read the key in a file of this user's, or root's, that no other user may read.
+        """Read the key in a file of this user's, or root's, that no other user may read. See `other_reader` for groups.
 
         Raises InvalidKeyError, naming the file.
         """
@@ -95,8 +96,12 @@ class ClusterKey:
             raise InvalidKeyError(
                 f"{named} belongs to user {facts.st_uid}, who knows the key and may change it; copy it to a file of your own"
             )
-        if mode & _OTHERS:
-            raise InvalidKeyError(f"{named} has mode {mode:04o}, so others may read it: chmod 600 {path}")
+        if reader := _other_reader(descriptor, facts):
+            raise InvalidKeyError(
+                f"{named} has mode {mode:04o}, so {reader} may read it: chmod 600 {path}; or, if it is a secret of "
+                "Kubernetes, set `defaultMode: 0400`, and for a user other than root `fsGroup`, and if it is one of "
+                "Docker, set `mode: 0400` and `uid`"
+            )
         os.set_blocking(descriptor, True)
         try:
             content = os.read(descriptor, _MAX_FILE_BYTES)
@@ -145,6 +150,17 @@ class ClusterKey:
 
     def __reduce__(self) -> str:
         raise TypeError("a cluster key is not pickled: it would travel to wherever the pickle goes")
+
+
+def _other_reader(descriptor: int, facts: os.stat_result) -> str:
+    """Return who may read a key file of this user's or root's, beside these two; "" if nobody may.
+
+    A file of root's that nobody may write to may be for a group: so Kubernetes and systemd hand secrets to other users.
+    """
+    if not facts.st_mode & _OTHERS:
+        return ""
+    is_secret = facts.st_uid == 0 and not facts.st_mode & (_WRITERS | stat.S_IRWXO | stat.S_IXGRP)
+    return other_reader(descriptor) if is_secret else "others"
 
 
 def _open_private(path: str, flags: int) -> int:
