@@ -82,7 +82,7 @@ async def test_public_key_of_the_server_alone_lets_nobody_in(networks: Networks)
 
     with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
         stranger.linger = 0
-        stranger.curve_serverkey = Curve(KEY)._server_public
+        stranger.curve_serverkey = Curve(KEY)._own.server_public
         stranger.curve_publickey, stranger.curve_secretkey = public, secret
         stranger.connect(service.address)
         stranger.send(encode([Beat()]))
@@ -143,7 +143,7 @@ async def test_stranger_who_publishes_is_not_heard(networks: Networks) -> None:
 )
 def test_only_curve_in_our_domain_is_admitted(domain: bytes, mechanism: bytes, is_admitted: bool) -> None:
     curve = Curve(KEY)
-    public = z85.decode(curve._client_public)
+    public = z85.decode(curve._own.client_public)
 
     assert curve.admits(domain, mechanism, [public]) is is_admitted
     assert not curve.admits(domain, mechanism, [])

@@ -110,8 +110,8 @@ class Member:
             node.fetch_over(self.network())
         self.node = node
 
-    def entrance(self) -> tuple[str, str | None] | None:
-        """The address and the key by which workers of the node reach the cluster; None if they can't.
+    def entrance(self) -> tuple[str, str | None, Sequence[str]] | None:
+        """The address, the key and the other keys that members may have, by which workers of the node reach the cluster; None if they can't.
 
         A node without an address gets one on the loopback, unless this process is in a cluster that would hear of it.
         Raises OSError, InvalidKeyError.
@@ -125,7 +125,9 @@ class Member:
             self._open(node, LOOPBACK)
             self._is_for_workers = True
         key = self._credentials.key()
-        return node.address, None if key is None else key.text()
+        if key is None:
+            return node.address, None, ()
+        return node.address, key.text(), [other.text() for other in key.also_accepted]
 
     def adopt(self, credentials: Credentials) -> None:
         """Use these from now on, unless sockets are open that show others."""

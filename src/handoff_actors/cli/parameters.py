@@ -13,7 +13,12 @@ from handoff_actors.errors import InvalidAddressError, InvalidKeyError
 from handoff_actors.graph.environment import is_env_vars
 from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
 from handoff_actors.transport.credentials import INSECURE_VARIABLE, Credentials
-from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
+from handoff_actors.transport.keys import (
+    ALSO_ACCEPT_VARIABLE,
+    KEY_FILE_VARIABLE,
+    KEY_VARIABLE,
+    ClusterKey,
+)
 
 
 class Address(click.ParamType):  # type: ignore[type-arg]  # generic in late versions of click only
@@ -144,6 +149,14 @@ _key_option = click.option(
     help="File with the cluster key, see `handoff keygen`. "
     f"[env vars: {KEY_VARIABLE}, {KEY_FILE_VARIABLE}; default: this user's own key, for this machine only]",
 )
+_also_accept_option = click.option(
+    "--also-accept",
+    metavar="FILE",
+    type=KeyFile(),
+    multiple=True,
+    help="File with another key that members may have, while the cluster's key is replaced. Repeatable. "
+    f"[env var: {ALSO_ACCEPT_VARIABLE}]",
+)
 _insecure_option = click.option(
     "--insecure",
     is_flag=True,
@@ -156,11 +169,18 @@ def credentials_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options for the key; the command gets them as `credentials`."""
 
     @_key_option
+    @_also_accept_option
     @_insecure_option
     @wraps(command)
-    def with_credentials(*args: Any, key: ClusterKey | None, insecure: bool, **options: Any) -> None:
+    def with_credentials(
+        *args: Any,
+        key: ClusterKey | None,
+        also_accept: Sequence[ClusterKey],
+        insecure: bool,
+        **options: Any,
+    ) -> None:
         try:
-            credentials = Credentials.chosen(key, insecure=insecure)
+            credentials = Credentials.chosen(key, also_accept=also_accept, insecure=insecure)
         except InvalidKeyError as error:
             raise click.UsageError(str(error)) from error
         command(*args, credentials=credentials, **options)

@@ -21,7 +21,7 @@ from handoff_actors.platforms import check_nodes_run_here
 from handoff_actors.report.table import count
 from handoff_actors.text import shortened
 from handoff_actors.transport.credentials import INSECURE_VARIABLE
-from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
+from handoff_actors.transport.keys import ALSO_ACCEPT_VARIABLE, KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
 
 LISTEN = "tcp://127.0.0.1:0"
@@ -205,6 +205,6 @@ class LocalCluster:
         inherited = {name: value for name, value in os.environ.items() if name != "HANDOFF_SEEDS"}
         if self._key is None:
             return inherited
-        for variable in (KEY_FILE_VARIABLE, INSECURE_VARIABLE):
+        for variable in (KEY_FILE_VARIABLE, ALSO_ACCEPT_VARIABLE, INSECURE_VARIABLE):
             inherited.pop(variable, None)
         return inherited | {KEY_VARIABLE: self._key.text()}

@@ -4,6 +4,7 @@ PUB drops messages that a subscriber cannot take, and those published before its
 message on the bus is a full picture, numbered and repeated, and never a command.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections import Counter
@@ -13,6 +14,8 @@ from typing import Final
 import zmq
 
 from handoff_actors.errors import ConnectionFailed, InvalidAddressError, RemoteProtocolError
+from handoff_actors.transport.connector import RETRY_S
+from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.monitor import Monitor
 from handoff_actors.transport.name_subscription import NameSubscription
 from handoff_actors.transport.pump import Pump
@@ -22,7 +25,9 @@ from handoff_actors.wire.messages.directions import OnBus
 
 log = logging.getLogger(__name__)
 
-_MONITORED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_MONITORED: Final = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED
+)
 
 
 class ZmqPublisher:
@@ -55,6 +60,7 @@ class ZmqSubscriber:
         socket: zmq.Socket[bytes],
         handler: Callable[[list[OnBus]], None],
         resolver: Resolver,
+        curve: Curve | None,
         on_close: Callable[["ZmqSubscriber"], None],
     ) -> None:
         socket.setsockopt(zmq.SUBSCRIBE, b"")
@@ -66,8 +72,13 @@ class ZmqSubscriber:
         self._subscriptions: dict[str, NameSubscription | None] = {}
         #: Of the endpoints connected to, the number of subscriptions that lead there.
         self._endpoints: Counter[str] = Counter()
-        #: None until there is a name.
+        #: The numbers of the keys that are shown there.
+        self._keys: dict[str, int] = {}
+        self._curve = curve
+        #: None until there is a name, or a choice of keys.
         self._monitor: Monitor | None = None
+        if curve is not None and curve.key_count > 1:
+            self._monitor = Monitor(socket, _MONITORED, self._monitored)
         self._received: list[OnBus] = []
         self._pump = Pump(socket, self._accept, self._deliver)
 
@@ -116,23 +127,48 @@ class ZmqSubscriber:
     def _connect(self, endpoint: str) -> None:
         self._endpoints[endpoint] += 1
         if self._endpoints[endpoint] == 1:
-            connect(self._socket, endpoint)
+            self._connect_with_key(endpoint)
+
+    def _connect_with_key(self, endpoint: str) -> None:
+        if self._curve is not None:
+            self._keys[endpoint] = self._curve.choose(self._socket, endpoint)
+        connect(self._socket, endpoint)
 
     def _disconnect(self, endpoint: str) -> None:
         self._endpoints[endpoint] -= 1
         if self._endpoints[endpoint] == 0:
             del self._endpoints[endpoint]
-            # A connection that has just failed may be unknown to ZeroMQ.
-            with contextlib.suppress(zmq.ZMQError):
-                self._socket.disconnect(endpoint)
+            self._keys.pop(endpoint, None)
+            self._end_connection(endpoint)
+
+    def _end_connection(self, endpoint: str) -> None:
+        # A connection that has just failed may be unknown to ZeroMQ.
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.disconnect(endpoint)
 
     def _monitored(self, event: int, _value: int, endpoint: str) -> None:
+        if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            self._hung_up(endpoint)
+            return
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._curve is not None and endpoint in self._keys:
+            self._curve.accepted(endpoint, self._keys[endpoint])
         for subscription in self._subscriptions.values():
             if subscription is not None and subscription.endpoint == endpoint:
                 if event == zmq.EVENT_DISCONNECTED:
                     subscription.broken()
                 else:
                     subscription.connected()
+
+    def _hung_up(self, endpoint: str) -> None:
+        """Try the next key, if there are several, where the publisher hangs up on this one. ZeroMQ would keep to it."""
+        if self._curve is not None and self._curve.key_count > 1 and endpoint in self._keys:
+            self._curve.hung_up(endpoint, self._keys[endpoint])
+            self._end_connection(endpoint)
+            asyncio.get_running_loop().call_later(RETRY_S, self._connect_again, endpoint)
+
+    def _connect_again(self, endpoint: str) -> None:
+        if endpoint in self._endpoints and not self._socket.closed:
+            self._connect_with_key(endpoint)
 
     def _accept(self, frames: list[bytes]) -> None:
         try:

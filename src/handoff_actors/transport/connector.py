@@ -13,6 +13,7 @@ from typing import Final
 import zmq
 
 from handoff_actors.errors import ConnectionFailed, HandoffError
+from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.resolver import Answer, Lookup, Resolver, connect
 
 #: Seconds between rounds.
@@ -28,10 +29,16 @@ HANDSHAKE_S: Final = 2.0
 class Connector:
     """Connects a socket to one address at a time. Its owner says how each try went."""
 
-    def __init__(self, socket: zmq.Socket[bytes], address: str, resolver: Resolver) -> None:
+    def __init__(
+        self, socket: zmq.Socket[bytes], address: str, resolver: Resolver, curve: Curve | None
+    ) -> None:
+        """Show one of the keys of `curve`; None: there is no key."""
         self._socket = socket
         self._address = address
         self._resolver = resolver
+        self._curve = curve
+        #: The number of the key that is shown in this try.
+        self._key = 0
         self._lookup: Lookup | None = None
         #: The addresses that were found last, those not tried yet in this round, and the one that is tried.
         self._endpoints: list[str] = []
@@ -60,6 +67,16 @@ class Connector:
     def accepted(self) -> None:
         """Take note that there is a connection, and the handshake has begun."""
         self._limit_try(HANDSHAKE_S)
+
+    def key_accepted(self) -> None:
+        """Keep to the key at this address."""
+        if self._curve is not None:
+            self._curve.accepted(self._endpoint, self._key)
+
+    def hung_up(self) -> None:
+        """Show the next key in the next try at this address, which hangs up on holders of another one."""
+        if self._curve is not None:
+            self._curve.hung_up(self._endpoint, self._key)
 
     def failed(self) -> None:
         """Take note that the present try has failed."""
@@ -112,6 +129,8 @@ class Connector:
         self._endpoint = endpoint
         # A new name for each try: to the service an earlier one may still be there. ZeroMQ reserves a first byte of 0.
         self._socket.setsockopt(zmq.ROUTING_ID, b"L" + os.urandom(15))
+        if self._curve is not None:
+            self._key = self._curve.choose(self._socket, endpoint)
         connect(self._socket, endpoint)
         self._limit_try(self._try_s)
 

@@ -1,13 +1,18 @@
 """The choice of the key that a process shows to others: a cluster's, else this user's own; none only if insecure."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from handoff_actors.errors import InvalidKeyError
-from handoff_actors.transport.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
+from handoff_actors.transport.keys import (
+    ALSO_ACCEPT_VARIABLE,
+    KEY_FILE_VARIABLE,
+    KEY_VARIABLE,
+    ClusterKey,
+)
 from handoff_actors.transport.user_key import user_key
 
 INSECURE_VARIABLE: Final = "HANDOFF_INSECURE"
@@ -27,10 +32,27 @@ class Credentials(Struct, frozen=True):
         cls,
         key: ClusterKey | None = None,
         *,
+        also_accept: Sequence[ClusterKey] = (),
         insecure: bool = False,
         environment: Mapping[str, str] = os.environ,
     ) -> "Credentials":
         """Choose by the arguments, or else by the environment. Raises InvalidKeyError, also for a key with insecure."""
+        chosen = cls._of_one_key(key, insecure, environment)
+        others = also_accept or ClusterKey.also_accepted_in(environment)
+        if not others:
+            return chosen
+        if chosen.cluster_key is None:
+            raise InvalidKeyError(
+                f"{others[0].origin} can be accepted only beside the cluster's key; give that, too, with --key-file, "
+                f"{KEY_VARIABLE} or {KEY_FILE_VARIABLE}, or leave {ALSO_ACCEPT_VARIABLE} and --also-accept away"
+            )
+        also = chosen.cluster_key.also_accepted
+        return cls(chosen.cluster_key.accepting(*also, *others))
+
+    @classmethod
+    def _of_one_key(
+        cls, key: ClusterKey | None, insecure: bool, environment: Mapping[str, str]
+    ) -> "Credentials":
         if key is None:
             key = ClusterKey.from_environment(environment)
         elif not insecure:

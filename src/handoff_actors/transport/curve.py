@@ -7,14 +7,19 @@ Every socket that is bound has a ZAP domain, also where there is no key: without
 handshake at all, so that the bytes of a web page's POST parse as frames. A socket that connects with a key takes no old
 ZMTP either. One that connects without a key has no domain: libzmq 4.3.5 asks the authenticator for it, too, and then
 sometimes crashes as the connection ends.
+
+While a cluster's key is replaced, processes hold several. A server has one key pair, that of its first key, so a client
+learns by trying which key a server has: one that holds another key hangs up, and the next key is tried. The choice is
+kept by address, as a node keeps its key for as long as it lives.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import zmq
 from zmq.utils import z85
 
+from handoff_actors.lru import LruCache
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.pump import Pump
 
@@ -22,32 +27,76 @@ from handoff_actors.transport.pump import Pump
 ZAP_ADDRESS: Final = "inproc://zeromq.zap.01"
 ZAP_DOMAIN: Final = b"handoff"
 
+#: As many members as a node knows, each with a service and a bus.
+_MOST_ADDRESSES: Final = 20_000
 _ZAP_VERSION: Final = b"1.0"
 #: Sender, delimiter, version, request, domain, address, identity, mechanism; then the mechanism's own frames.
 _ZAP_FRAMES: Final = 8
 
 
+class _KeyPairs(NamedTuple):
+    """The key pairs that follow from one key."""
+
+    server_secret: bytes
+    server_public: bytes
+    client_secret: bytes
+    client_public: bytes
+
+
 class Curve:
-    """The key pairs of one cluster."""
+    """The key pairs of one cluster: those of its key, and those of other keys that servers may have."""
 
     def __init__(self, key: ClusterKey) -> None:
-        self._server_secret, self._server_public = _key_pair(key, "curve server")
-        self._client_secret, self._client_public = _key_pair(key, "curve client")
+        keys = (key, *key.also_accepted)
+        #: The source of the keys, for errors.
+        self.origin = " and ".join(dict.fromkeys(one.origin for one in keys))
+        self.key_count = len(keys)
+        self._own, *_ = self._pairs = [
+            _KeyPairs(*_key_pair(one, "curve server"), *_key_pair(one, "curve client")) for one in keys
+        ]
+        #: By address, the number of the key to use there.
+        self._choices: LruCache[str, int] = LruCache(_MOST_ADDRESSES)
+        self._latest = 0
 
     def protect_server(self, socket: zmq.Socket[bytes]) -> None:
         """Let only members connect to this socket, which is not bound yet. It must have a ZAP domain."""
         socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._server_secret)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._own.server_secret)
 
     def protect_client(self, socket: zmq.Socket[bytes]) -> None:
         """Let this socket connect to members only."""
-        socket.setsockopt(zmq.CURVE_SERVERKEY, self._server_public)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._client_public)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._client_secret)
+        self._use(socket, self._own)
+
+    def choose(self, socket: zmq.Socket[bytes], address: str) -> int:
+        """Use the likeliest key for the next connection of this socket, to this address; return the key's number."""
+        number = self._choices.get(address)
+        if number is None:
+            number = self._latest
+        if self.key_count > 1:
+            self._use(socket, self._pairs[number])
+        return number
+
+    def hung_up(self, address: str, number: int) -> None:
+        """Choose the next key for an address, as the server there has hung up on this one."""
+        chosen = self._choices.get(address)
+        # Another connection may have moved on already.
+        if chosen is None or chosen == number:
+            self._choices.put(address, (number + 1) % self.key_count)
+
+    def accepted(self, address: str, number: int) -> None:
+        """Keep to a key for an address, as the server there holds it, too. It is the likeliest elsewhere."""
+        self._choices.put(address, number)
+        self._latest = number
+
+    def _use(self, socket: zmq.Socket[bytes], pairs: _KeyPairs) -> None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, pairs.server_public)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, pairs.client_public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, pairs.client_secret)
 
     def admits(self, domain: bytes, mechanism: bytes, credentials: list[bytes]) -> bool:
         """True if a peer that has proved to hold these credentials is a member."""
-        public = z85.decode(self._client_public)
+        # Whoever has connected to this server has used the key pairs of its first key.
+        public = z85.decode(self._own.client_public)
         return domain == ZAP_DOMAIN and mechanism == b"CURVE" and credentials == [public]
 
 

@@ -16,6 +16,10 @@ from handoff_actors.ownership import foreign_link, is_trusted, other_reader
 PREFIX: Final = "handoff1-"
 KEY_VARIABLE: Final = "HANDOFF_KEY"
 KEY_FILE_VARIABLE: Final = "HANDOFF_KEY_FILE"
+#: Paths of files, separated as in PATH.
+ALSO_ACCEPT_VARIABLE: Final = "HANDOFF_ALSO_ACCEPT"
+#: Each one more costs a try per connection.
+MOST_ALSO_ACCEPTED: Final = 3
 
 #: The name, in errors, of a key that the program itself gave.
 IN_THE_PROGRAM: Final = "the key given in the program"
@@ -30,7 +34,7 @@ _WRITERS: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 class ClusterKey:
     """A cluster's secret. `str` and `repr` do not show it; `text()` does."""
 
-    __slots__ = ("_secret", "origin")
+    __slots__ = ("_secret", "also_accepted", "origin")
 
     def __init__(self, secret: bytes, origin: str = IN_THE_PROGRAM) -> None:
         if len(secret) != _NBYTES:
@@ -40,6 +44,8 @@ class ClusterKey:
         self._secret = secret
         #: The source of the key, for errors.
         self.origin = origin
+        #: See `accepting`.
+        self.also_accepted: tuple[ClusterKey, ...] = ()
 
     @classmethod
     def generate(cls) -> Self:
@@ -125,6 +131,27 @@ class ClusterKey:
                 raise InvalidKeyError(f"{KEY_VARIABLE}: {error}") from None
         path = environment.get(KEY_FILE_VARIABLE)
         return cls.from_file(path) if path else None
+
+    @classmethod
+    def also_accepted_in(cls, environment: Mapping[str, str]) -> list[Self]:
+        """Read the keys in the files that HANDOFF_ALSO_ACCEPT names. Raises InvalidKeyError."""
+        paths = environment.get(ALSO_ACCEPT_VARIABLE, "").split(os.pathsep)
+        return [cls.from_file(path) for path in paths if path]
+
+    def accepting(self, *others: "ClusterKey") -> Self:
+        """Return this key along with others that members may have, while a cluster's key is being replaced.
+
+        A process with these keys shows the first one, and connects to members that show any of them.
+        Raises InvalidKeyError for more than three others.
+        """
+        distinct = tuple(dict.fromkeys(other for other in others if other != self))
+        if len(distinct) > MOST_ALSO_ACCEPTED:
+            raise InvalidKeyError(
+                f"{len(distinct)} further keys are to be accepted; no more than {MOST_ALSO_ACCEPTED} may be"
+            )
+        combined = type(self)(self._secret, self.origin)
+        combined.also_accepted = distinct
+        return combined
 
     def text(self) -> str:
         """The key as one line, for handing it to a member."""

@@ -12,7 +12,7 @@ connection:
     connecting --HANDSHAKE_FAILED_*, where the reason is another key--> refused
 
 A server that can't read our part of the handshake hangs up, and its earlier messages may be lost. A server that is just
-ending hangs up, too, so only many hang-ups mean that it holds another key.
+ending hangs up, too, so only many hang-ups mean that it holds another key. If we have several, the next is tried after each.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ import zmq
 from handoff_actors.errors import InvalidAddressError, RemoteProtocolError
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.connector import Connector
+from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.endpoint import LinkHandler
 from handoff_actors.transport.monitor import FAILURES, HandshakeFailure, Monitor
 from handoff_actors.transport.outbox import Frames, PeerOutbox
@@ -41,7 +42,7 @@ _NEVER_MS: Final = 3_600_000
 _MONITORED: Final = (
     zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
 )
-#: The other side may hang up this often during the handshake: as often as there are tries in a second.
+#: The other side may hang up this often on each key during the handshake: as often as there are tries in a second.
 _MAX_HANG_UPS: Final = 10
 #: A link has one receiver, whose name the outbox need not know.
 _THE_SERVICE: Final = PeerId(b"")
@@ -56,11 +57,11 @@ class ZmqLink:
         address: str,
         handler: LinkHandler,
         connect_timeout: float,
-        key_origin: str | None,
+        curve: Curve | None,
         resolver: Resolver,
         on_close: Callable[["ZmqLink"], None],
     ) -> None:
-        """Take `key_origin` as the source of our key, for errors; None: we have no key."""
+        """Show the keys of `curve`; None: we have no key."""
         socket.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
         self.address = address
         self.sent_bytes = 0
@@ -73,7 +74,8 @@ class ZmqLink:
         self._connect_timeout = connect_timeout
         self._no_connection = "no answer"
         self._hang_ups = 0
-        self._key_origin = key_origin
+        self._key_origin = None if curve is None else curve.origin
+        self._most_hang_ups = _MAX_HANG_UPS * (1 if curve is None else curve.key_count)
         self._received: list[FromNode] = []
         self._malformed: str | None = None
         self._backlog: deque[Frames] = deque()
@@ -81,7 +83,7 @@ class ZmqLink:
         self._monitor = Monitor(socket, _MONITORED, self._monitored)
         self._pump = Pump(socket, self._accept, self._deliver, self._accept_piece)
         loop = asyncio.get_running_loop()
-        self._connector = Connector(socket, address, resolver)
+        self._connector = Connector(socket, address, resolver, curve)
         self._deadline: asyncio.Handle = loop.call_later(connect_timeout, self._give_up)
         try:
             self._connector.begin()
@@ -106,6 +108,7 @@ class ZmqLink:
         if self._connector.is_past(endpoint):
             return
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._connector.key_accepted()
             self._is_connected = True
             self._stop_connecting()
             self._send_backlog()
@@ -126,7 +129,8 @@ class ZmqLink:
             # DISCONNECTED follows, and another try.
             self._hang_ups += 1
             self._no_connection = reason
-        is_about_keys = failure.is_about_keys or self._hang_ups >= _MAX_HANG_UPS
+            self._connector.hung_up()
+        is_about_keys = failure.is_about_keys or self._hang_ups >= self._most_hang_ups
         if failure.is_hang_up and not is_about_keys:
             return
         if self._connector.is_last_of_round:

@@ -51,12 +51,11 @@ _Opened = TypeVar("_Opened", bound=_Closable)
 class ZmqNetwork:
     """A `Network` of ZeroMQ sockets, with one context and one I/O thread of its own.
 
-    With a key every connection is encrypted, and is made only between members that hold the same key. Without one,
-    connections are made only between members that have none.
+    With a key every connection is encrypted, and is made only between members that hold the same key, or one that the
+    connecting side also accepts. Without one, connections are made only between members that have none.
     """
 
     def __init__(self, key: ClusterKey | None = None, resolver: Resolver | None = None) -> None:
-        self._key = key
         # Before there is a context: making keys while one works has crashed libzmq (issue 4241).
         self._curve = None if key is None else Curve(key)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
@@ -73,9 +72,9 @@ class ZmqNetwork:
     def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
         """See `Network.link`."""
         socket = self._connecting(zmq.DEALER)
-        origin = None if self._key is None else self._key.origin
+        forget = self._opened.discard
         return self._keep(
-            ZmqLink(socket, address, handler, connect_timeout, origin, self._resolver, self._opened.discard)
+            ZmqLink(socket, address, handler, connect_timeout, self._curve, self._resolver, forget)
         )
 
     def serve(
@@ -99,7 +98,7 @@ class ZmqNetwork:
         socket = self._connecting(zmq.SUB)
         socket.setsockopt(zmq.RCVHWM, BUS_HIGH_WATER_MARK)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUS_FRAME_BYTES)
-        return self._keep(ZmqSubscriber(socket, handler, self._resolver, self._opened.discard))
+        return self._keep(ZmqSubscriber(socket, handler, self._resolver, self._curve, self._opened.discard))
 
     def close(self) -> None:
         """See `Network.close`."""

@@ -294,6 +294,8 @@ class Surroundings(NamedTuple):
     address: str
     #: The text of its key; None: it is insecure.
     key: str | None
+    #: Texts of other keys that members of the cluster may have.
+    also_accepted: Sequence[str] = ()
 
 
 # --- Jobs at the worker -----------------------------------------------------------------------------------------------
