@@ -135,6 +135,16 @@ class Moved(RunEvent, frozen=True, kw_only=True):
     took_s: float
 
 
+class ValueRelayed(RunEvent, frozen=True, kw_only=True):
+    """A function's value begins to go through the app, since `node`, which needs it, gets no connection to any that has it."""
+
+    kind: ClassVar[str] = "value_relayed"
+
+    #: The name of the node that it comes from.
+    holder: str
+    nbytes: int
+
+
 class NodeJoined(RunEvent, frozen=True, kw_only=True):
     """A node takes part in the run from now on."""
 

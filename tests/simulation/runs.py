@@ -14,6 +14,7 @@ from handoff_actors.core.run.events import (
     NodeJoinObserved,
     NodeLeaveObserved,
     RecordResults,
+    RelayObserved,
     Release,
     ResultFetched,
     ResultFetchFailed,
@@ -134,6 +135,7 @@ class SimulatedRun:
             case (
                 FunctionObserved()
                 | TransferObserved()
+                | RelayObserved()
                 | NodeJoinObserved()
                 | NodeLeaveObserved()
                 | RecordResults()

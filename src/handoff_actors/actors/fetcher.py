@@ -16,7 +16,7 @@ from handoff_actors.core.cluster.transfers import (
 )
 from handoff_actors.ids import Index, RunId
 from handoff_actors.store.files import Landing
-from handoff_actors.wire.messages.values import Chunk, Fetch
+from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 
 class FetchFailure(Struct, frozen=True):
@@ -56,15 +56,17 @@ class Fetcher:
         land: Callable[[int, int], Landing],
         done: OnLanded,
         version: int = 0,
+        relay: str = "",
+        cut_off: Sequence[str] = (),
     ) -> int:
         """Start a transfer, and return its number.
 
         `land(request, nbytes)` is called for room when the first chunk arrives, and `done` when the value is complete, or the
-        transfer has failed. `version` is as in `Ref`.
+        transfer has failed. `version` is as in `Ref`; `relay` is asked if some holder can't be reached, as those in `cut_off`.
         """
         request = next(self._numbers)
         self._arrivals[request] = _Arrival(land, done)
-        self._perform(self._transfers.start(request, run, index, nbytes, holders, version))
+        self._perform(self._transfers.start(request, run, index, nbytes, holders, version, relay, cut_off))
         return request
 
     def chunk_received(self, holder: str, message: Chunk) -> None:
@@ -87,10 +89,14 @@ class Fetcher:
             return
         self._perform(self._transfers.chunk_received(message.request, len(message.data), message.total))
 
-    def value_gone(self, holder: str, request: int) -> None:
+    def current_holder(self, request: int) -> str | None:
+        """The holder from which a transfer comes now; None if there is no such transfer."""
+        return self._transfers.current_holder(request)
+
+    def value_gone(self, holder: str, message: Gone) -> None:
         """Take note that a holder doesn't have the value any more. Ignored for any but the current holder."""
-        if self._transfers.current_holder(request) == holder:
-            self._perform(self._transfers.value_gone(request))
+        if self._transfers.current_holder(message.request) == holder:
+            self._perform(self._transfers.value_gone(message.request, message.reason))
 
     def holder_lost(self, holder: str, reason: str) -> None:
         """Move all transfers from a lost holder to their next holders."""

@@ -255,9 +255,14 @@ class Hub:
         """See RunHost."""
         return self._values.fetch(run, index, nbytes, holders, done)
 
+    def run_ended(self, run: RunId) -> None:
+        """See RunHost."""
+        self._values.run_ended(run)
+
     def forget(self, run: RunId) -> None:
         """See RunHost."""
         self.runs.forget(run)
+        self._values.forget(run)
 
     def tell_of_room(self) -> None:
         """See RunHost."""
@@ -309,7 +314,10 @@ class Hub:
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See ConnectionListener."""
+        # First the runs: they make anew what is lost with a node, and not what could only not be fetched.
         self.runs.node_event(event)
+        if isinstance(event, NodeDown):
+            self._values.node_gone(event.name, event.reason)
 
     def message_received(self, name: str, message: FromNode) -> None:  # noqa: C901 - one table
         """See ConnectionListener."""
@@ -335,8 +343,7 @@ class Hub:
                     runner.message_received(name, message)
             case Fetch():
                 runner = self.runs.get(message.run)
-                held = {} if runner is None else runner.values
-                serve = partial(self._values.serve, name, message, held)
+                serve = partial(self._values.serve, name, message, runner)
                 if runner is None or not runner.pack(message.index, serve):
                     serve()
             case Output():

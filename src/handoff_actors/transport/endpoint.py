@@ -43,6 +43,10 @@ class Link(Protocol):
         """The address of the service."""
 
     @property
+    def is_connected(self) -> bool:
+        """True once the connection has been made, whether or not the node has answered yet."""
+
+    @property
     def sent_bytes(self) -> int:
         """Bytes of all frames that have left."""
 

@@ -69,7 +69,7 @@ class ZmqLink:
         self._socket = socket
         self._handler = handler
         self._on_close = on_close
-        self._is_connected = False
+        self.is_connected = False
         self.is_closed = False
         self._connect_timeout = connect_timeout
         self._no_connection = "no answer"
@@ -109,14 +109,14 @@ class ZmqLink:
             return
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connector.key_accepted()
-            self._is_connected = True
+            self.is_connected = True
             self._stop_connecting()
             self._send_backlog()
         elif event == zmq.EVENT_CONNECTED:
             self._connector.accepted()
         elif event & FAILURES:
             self._handshake_failed(HandshakeFailure(event, value))
-        elif self._is_connected:
+        elif self.is_connected:
             self._lose("the connection was closed by the other side, or broke")
         else:
             if self._hang_ups == 0:
@@ -196,7 +196,7 @@ class ZmqLink:
         if not self.is_closed:
             self._backlog.append(frames)
             # More than this one: the socket is full, and reports when it has room.
-            if self._is_connected and len(self._backlog) == 1:
+            if self.is_connected and len(self._backlog) == 1:
                 self._send_backlog()
 
     def _send_backlog(self) -> None:

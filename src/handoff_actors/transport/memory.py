@@ -134,6 +134,11 @@ class MemoryLink:
         )
 
     @property
+    def is_connected(self) -> bool:
+        """See `Link.is_connected`."""
+        return self._service is not None
+
+    @property
     def sent_bytes(self) -> int:
         """See `Link.sent_bytes`. 0 unless messages are encoded."""
         return self._to_service.nbytes

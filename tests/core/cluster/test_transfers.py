@@ -1,4 +1,5 @@
 from collections import Counter, deque
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -40,6 +41,14 @@ def busy_fetching(*waiting: int) -> Transfers:
     for request in [*range(1, MAX_TRANSFERS + 1), *waiting]:
         start_transfer(transfers, request, 10, "a", "b")
     return transfers
+
+
+RELAY = "app:1"
+
+
+def relayed_transfer(*holders: str, cut_off: Sequence[str] = ()) -> tuple[Transfers, list[FetchEffect]]:
+    transfers = Transfers()
+    return transfers, transfers.start(1, RUN, INDEX, 10, holders, relay=RELAY, cut_off=cut_off)
 
 
 # --- One transfer ---------------------------------------------------------------------------------------------
@@ -406,3 +415,58 @@ def test_each_transfer_lands_whole_or_is_lost_just_once_and_no_holder_is_flooded
 
     assert exchange.open == set()
     assert set(exchange.ends.values()) <= {1}
+
+
+# --- Relays ---------------------------------------------------------------------------------------------------
+
+
+def test_relay_is_asked_once_no_holder_can_be_reached() -> None:
+    transfers, _ = relayed_transfer("a", "b")
+
+    second = transfers.holder_lost("a", "refused")
+    third = transfers.holder_lost("b", "refused")
+
+    assert second == [TransferRestarted(1), *ask("b", 1, 0)]
+    assert third == [TransferRestarted(1), *ask(RELAY, 1, 0)]
+    assert transfers.chunk_received(1, 10, 10) == [TransferCompleted(1)]
+    transfers.check()
+
+
+def test_relay_is_asked_at_once_in_place_of_holders_that_are_cut_off() -> None:
+    _, asked = relayed_transfer(cut_off=["a"])
+    other, first = relayed_transfer("b", cut_off=["a"])
+
+    assert asked == ask(RELAY, 1, 0)
+    assert first == ask("b", 1, 0)
+    assert other.value_gone(1) == [TransferRestarted(1), *ask(RELAY, 1, 0)]
+
+
+def test_relay_is_not_asked_for_a_value_that_its_holders_do_not_have() -> None:
+    transfers, _ = relayed_transfer("a")
+
+    assert transfers.value_gone(1) == [TransferFailed(1, "a doesn't have it any more")]
+
+
+def test_value_that_the_relay_finds_nowhere_is_gone() -> None:
+    transfers, _ = relayed_transfer(cut_off=["a"])
+
+    assert transfers.value_gone(1) == [
+        TransferFailed(1, "a can't be reached; the app doesn't have it any more")
+    ]
+
+
+def test_value_that_the_relay_can_not_get_either_is_not_gone() -> None:
+    transfers, _ = relayed_transfer("a")
+    transfers.holder_lost("a", "refused")
+
+    assert transfers.value_gone(1, "nor by the app") == [
+        TransferFailed(1, "a can't be reached: refused; nor by the app", "unreachable")
+    ]
+
+
+def test_value_is_not_gone_because_the_relay_is() -> None:
+    transfers, _ = relayed_transfer(cut_off=["a"])
+
+    assert transfers.holder_lost(RELAY, "closed") == [
+        TransferFailed(1, "a can't be reached; the app can't be reached: closed", "unreachable")
+    ]

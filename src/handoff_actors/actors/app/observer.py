@@ -10,6 +10,7 @@ from handoff_actors.core.run.events import (
     NodeJoinObserved,
     NodeLeaveObserved,
     Observation,
+    RelayObserved,
     RunEnded,
     TransferObserved,
 )
@@ -74,6 +75,17 @@ class Observer:
                         node=node,
                         nbytes=nbytes,
                         took_s=took_s,
+                    )
+                )
+            case RelayObserved(index, holder, node, nbytes):
+                self._on_event(
+                    events.ValueRelayed(
+                        dag_id=dag_id,
+                        time=now,
+                        function_id=self._id_of(index),
+                        node=node,
+                        holder=holder,
+                        nbytes=nbytes,
                     )
                 )
             case NodeJoinObserved(name, capabilities):

@@ -26,6 +26,7 @@ from handoff_actors.core.run.events import (
     NodeJoinObserved,
     NodeLeaveObserved,
     RecordResults,
+    RelayObserved,
     Release,
     ResultFetched,
     ResultFetchFailed,
@@ -78,6 +79,9 @@ class RunHost(Protocol):
         done: Callable[[Buffer | FetchFailure], None],
     ) -> Callable[[], None]:
         """Fetch a value from nodes, by their names. Returns a function that gives up the fetch."""
+
+    def run_ended(self, run: RunId) -> None:
+        """Keep nothing that only functions of the run would need."""
 
     def forget(self, run: RunId) -> None:
         """Forget a run of which no node holds anything any more."""
@@ -300,7 +304,13 @@ class RunnerActor:
                 self._send(name, message)
             case FetchResult(index, nbytes, holders):
                 self._fetch_result(index, nbytes, list(holders))
-            case FunctionObserved() | TransferObserved() | NodeJoinObserved() | NodeLeaveObserved():
+            case (
+                FunctionObserved()
+                | TransferObserved()
+                | RelayObserved()
+                | NodeJoinObserved()
+                | NodeLeaveObserved()
+            ):
                 if self._observer is not None:
                     self._observer.observed(effect)
             case RecordResults(indices):
@@ -419,6 +429,7 @@ class RunnerActor:
             if self._refusal is not None and end.error is None and not end.cancelled:
                 end = RunEnded(self._refusal)
             self._finished.set_result(end)
+            self._host.run_ended(self.run)
             if self.printing is not None:
                 self.printing.end()
             raised = self.errors.raised_for(end)

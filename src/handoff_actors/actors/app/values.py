@@ -2,10 +2,11 @@
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from handoff_actors.actors.app.runner import Buffer
+from handoff_actors.actors.app.relay import ValueRelay
+from handoff_actors.actors.app.runner import Buffer, RunnerActor
 from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
@@ -53,6 +54,9 @@ class AppValues:
         self._host = host
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
+        self._relay = ValueRelay(self._fetcher, self._addresses, host.send)
+        #: Of nodes that have been asked for values.
+        self._address_of: dict[str, str] = {}
 
     def fetch(
         self,
@@ -69,7 +73,7 @@ class AppValues:
             if view is not None:
                 done(view)
                 return lambda: None
-        addresses = {advert.name: advert.address for advert in self._host.adverts()}
+        addresses = self._addresses()
 
         def land(_: int, total: int) -> Landing:
             try:
@@ -85,17 +89,35 @@ class AppValues:
         request = self._fetcher.fetch(run, index, nbytes, reachable, land, landed)
         return lambda: self._fetcher.cancel(request)
 
-    def serve(self, name: str, wanted: Fetch, held: Mapping[Index, Buffer]) -> None:
-        """Send a node a piece of a value that this app holds: one of `held`, or one of its own node."""
-        buffer = held.get(wanted.index)
+    def serve(self, name: str, wanted: Fetch, run: RunnerActor | None) -> None:
+        """Send a node a piece of a value: one of the run's, one of this app's own node, or one of a node that it can't reach."""
+        buffer = None if run is None else run.values.get(wanted.index)
         node = self._host.node
         if buffer is None and node is not None:
             buffer = node.stored_value(wanted.run, wanted.index)
         if buffer is None:
-            self._host.send(name, Gone(wanted.request))
+            if run is None or wanted.index >= run.plan.size:
+                self._host.send(name, Gone(wanted.request))
+            else:
+                self._relay.wanted(name, wanted, run)
             return
         piece = memoryview(buffer)[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
         self._host.send(name, Chunk(wanted.request, wanted.offset, len(buffer), piece))
+
+    def node_gone(self, name: str, reason: str) -> None:
+        """Expect nothing more from a node that is gone, and bring it nothing."""
+        address = self._address_of.pop(name, None)
+        if address is not None and self._links is not None:
+            self._links.drop(address, reason)
+        self._relay.node_gone(name)
+
+    def run_ended(self, run: RunId) -> None:
+        """Keep nothing for the functions of a run that has ended."""
+        self._relay.run_ended(run)
+
+    def forget(self, run: RunId) -> None:
+        """Drop what is being relayed for a run of which nothing is left."""
+        self._relay.forget(run)
 
     def received_bytes(self) -> int:
         """The bytes that have come over the links on which values are fetched."""
@@ -103,9 +125,15 @@ class AppValues:
 
     def close(self) -> None:
         """Give up on all fetches, and close their links."""
+        self._relay.close()
         self._fetcher.close()
         if self._links is not None:
             self._links.close()
+
+    def _addresses(self) -> dict[str, str]:
+        found = {advert.name: advert.address for advert in self._host.adverts()}
+        self._address_of |= found
+        return found
 
     def _ask(self, address: str, message: Fetch) -> None:
         if self._links is None:

@@ -10,6 +10,7 @@ from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.peer_links import PeerLinks
+from handoff_actors.core.cluster.transfers import APP_HOLDER
 from handoff_actors.core.node.events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.store.files import Landing, ValueStore
@@ -18,9 +19,6 @@ from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 if TYPE_CHECKING:
     from handoff_actors.wire.messages.jobs import OwnModules
-
-#: Holders of values that apps hold, as the fetcher knows them, begin so.
-_APP = "app:"
 
 
 class InputFetcher:
@@ -49,7 +47,7 @@ class InputFetcher:
 
     def fetch_over(self, network: Network) -> None:
         """Fetch values from other nodes over this network."""
-        self._links = PeerLinks(network, self._name, self._fetcher)
+        self._links = PeerLinks(network, self._name, self._fetcher, has_relay=True)
 
     def fetch(self, wanted: FetchInput, own_address: str) -> None:
         """Begin to bring a value here, in place of any that is on its way under the same name."""
@@ -76,7 +74,9 @@ class InputFetcher:
     def _fetch(self, wanted: FetchInput, own_address: str) -> None:
         # "" is the app's address; it is also this node's own if that serves its app alone.
         elsewhere = [holder for holder in wanted.holders if not holder or holder != own_address]
-        holders = [holder or _APP + wanted.peer.hex() for holder in elsewhere]
+        app = APP_HOLDER + wanted.peer.hex()
+        cut_off = [holder for holder in elsewhere if holder and not self._can_ask(holder)]
+        holders = [holder or app for holder in elsewhere if holder not in cut_off]
         run, index = wanted.run, wanted.index
         under_way = self._requests.setdefault(run, {})
         if index in under_way:
@@ -94,22 +94,32 @@ class InputFetcher:
             self._feed(InputMissing(run, index, why, landed.kind))
 
         land = partial(self._store.land, run, index)
-        request = self._fetcher.fetch(run, index, wanted.nbytes, holders, land, done, wanted.version)
+        request = self._fetcher.fetch(
+            run,
+            index,
+            wanted.nbytes,
+            holders,
+            land,
+            done,
+            wanted.version,
+            relay="" if app in holders else app,
+            cut_off=cut_off,
+        )
         # Without holders `done` is called from within `fetch`.
         if not is_over:
             under_way[index] = request
 
     def heard(self, peer: PeerId, message: Chunk | Gone) -> None:
         """An app answers."""
-        holder = _APP + peer.hex()
+        holder = APP_HOLDER + peer.hex()
         if isinstance(message, Chunk):
             self._fetcher.chunk_received(holder, message)
         else:
-            self._fetcher.value_gone(holder, message.request)
+            self._fetcher.value_gone(holder, message)
 
     def lost(self, peer: PeerId, reason: str) -> None:
         """Nothing comes from an app any more."""
-        self._fetcher.holder_lost(_APP + peer.hex(), reason)
+        self._fetcher.holder_lost(APP_HOLDER + peer.hex(), reason)
 
     def forget(self, run: RunId) -> None:
         """Bring nothing more for a run."""
@@ -135,9 +145,12 @@ class InputFetcher:
         if self._store.is_on_disk(run, index):
             self._feed(ValueSpilled(run, index))
 
+    def _can_ask(self, address: str) -> bool:
+        return self._links is None or self._links.can_ask(address)
+
     def _ask(self, holder: str, message: Fetch) -> None:
-        if holder.startswith(_APP):
-            self._ask_app(PeerId(bytes.fromhex(holder.removeprefix(_APP))), message)
+        if holder.startswith(APP_HOLDER):
+            self._ask_app(PeerId(bytes.fromhex(holder.removeprefix(APP_HOLDER))), message)
         elif self._links is not None:
             self._links.send(holder, message)
         else:

@@ -2,7 +2,7 @@
 
 A value comes from one holder at a time, in chunks, and WINDOW_CHUNKS of them are requested in advance. If the holder is
 lost, or doesn't have the value any more, the transfer starts again with the next holder: its copy may differ, if a
-function doesn't always return the same. At most MAX_TRANSFERS transfers from one holder are active at once; while others
+function doesn't always return the same. If some holder can't be reached, and no other has the value, a relay is asked. At most MAX_TRANSFERS transfers from one holder are active at once; while others
 wait, each gets a turn of TURN_CHUNKS chunks, and then queues behind the others. So a small value waits for a turn of
 the large ones, not for all of them.
 """
@@ -79,6 +79,13 @@ class _Transfer(Struct):
     reasons: list[str] = field(default_factory=list)
     #: A holder that could not be reached may have it still.
     kind: MissingKind = "input"
+    #: The holder to ask after all others, if one of these can't be reached; "": none, or it has become the current holder.
+    relay: str = ""
+    is_relayed: bool = False
+
+
+#: Names of holders that are apps begin so.
+APP_HOLDER = "app:"
 
 
 class _Holder(Struct):
@@ -94,10 +101,26 @@ class Transfers:
         self._holders: dict[str, _Holder] = {}
 
     def start(
-        self, request: int, run: RunId, index: Index, nbytes: int, holders: Sequence[str], version: int = 0
+        self,
+        request: int,
+        run: RunId,
+        index: Index,
+        nbytes: int,
+        holders: Sequence[str],
+        version: int = 0,
+        relay: str = "",
+        cut_off: Sequence[str] = (),
     ) -> list[FetchEffect]:
-        """Start a transfer under a number that the caller chooses."""
+        """Start a transfer under a number that the caller chooses.
+
+        `cut_off` are holders that are known not to be reachable, which `relay` is asked in place of.
+        """
         transfer = _Transfer(request, run, index, nbytes, list(dict.fromkeys(holders)), version)
+        transfer.relay = relay
+        if cut_off:
+            transfer.kind = "unreachable"
+            transfer.reasons += [f"{holder} can't be reached" for holder in cut_off]
+        self._turn_to_relay(transfer)
         self._transfers[request] = transfer
         return self._enqueue(transfer)
 
@@ -128,20 +151,25 @@ class Transfers:
             return self._request_chunks(transfer)
         return self._end_turn(transfer)
 
-    def value_gone(self, request: int) -> list[FetchEffect]:
-        """Take note that the current holder doesn't have the value any more."""
+    def value_gone(self, request: int, reason: str = "") -> list[FetchEffect]:
+        """Take note that the current holder doesn't have the value any more; a relay may have another `reason`."""
         transfer = self._transfers.get(request)
         if transfer is None:
             return []
         holder = transfer.holders[0]
         self._detach(transfer)
-        reason = f"{holder or 'the app'} doesn't have it any more"
+        if reason:
+            transfer.kind = "unreachable"
+        elif transfer.is_relayed:
+            # It has asked all holders.
+            transfer.kind = "input"
+        reason = reason or f"{_called(holder)} doesn't have it any more"
         return self._start_waiting(holder) + self._try_next(transfer, reason)
 
     def holder_lost(self, holder: str, reason: str) -> list[FetchEffect]:
         """Move all transfers from a lost holder to their next holders."""
         state = self._holders.pop(holder, _Holder())
-        why = f"{holder or 'the app'} can't be reached: {reason}"
+        why = f"{_called(holder)} can't be reached: {reason}"
         effects: list[FetchEffect] = []
         for request in (*state.active, *state.waiting):
             transfer = self._transfers[request]
@@ -206,8 +234,14 @@ class Transfers:
         transfer.holders.pop(0)
         transfer.requested = transfer.received = 0
         transfer.reasons.append(reason)
+        self._turn_to_relay(transfer)
         restart: list[FetchEffect] = [TransferRestarted(transfer.request)] if transfer.holders else []
         return restart + self._enqueue(transfer)
+
+    def _turn_to_relay(self, transfer: _Transfer) -> None:
+        if not transfer.holders and transfer.kind == "unreachable" and transfer.relay:
+            transfer.holders.append(transfer.relay)
+            transfer.relay, transfer.is_relayed = "", True
 
     def _request_chunks(self, transfer: _Transfer) -> list[FetchEffect]:
         effects: list[FetchEffect] = []
@@ -225,3 +259,7 @@ class Transfers:
             effects.append(RequestChunk(transfer.holders[0], message))
             transfer.requested += CHUNK_NBYTES
         return effects
+
+
+def _called(holder: str) -> str:
+    return "the app" if not holder or holder.startswith(APP_HOLDER) else holder

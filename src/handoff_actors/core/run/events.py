@@ -40,6 +40,15 @@ class ResultFetchFailed(Struct, frozen=True):
     is_unreachable: bool = False
 
 
+class RelayBegun(Struct, frozen=True):
+    """A value is on its way through this process, from a node that has it to one that can't reach that."""
+
+    index: Index
+    holder: str
+    #: The destination.
+    name: str
+
+
 class Cancel(Struct, frozen=True):
     """The caller wants no result any more; or, with an error, the shell can't go on."""
 
@@ -66,6 +75,7 @@ RunMachineEvent = (
     | MessageFromNode
     | ResultFetched
     | ResultFetchFailed
+    | RelayBegun
     | FunctionsRefused
     | Cancel
     | Release
@@ -127,6 +137,15 @@ class TransferObserved(Struct, frozen=True):
     took_s: float
 
 
+class RelayObserved(Struct, frozen=True):
+    """For observers: a value is on its way to a node through the app."""
+
+    index: Index
+    holder: str
+    name: str
+    nbytes: int
+
+
 class NodeJoinObserved(Struct, frozen=True):
     """For observers: a node takes part."""
 
@@ -168,7 +187,7 @@ class StartNode(Struct, frozen=True):
 
 
 #: Effects that only observers of the run need.
-Observation = FunctionObserved | TransferObserved | NodeJoinObserved | NodeLeaveObserved
+Observation = FunctionObserved | TransferObserved | RelayObserved | NodeJoinObserved | NodeLeaveObserved
 RunEffect = (
     SendToNode | FetchResult | Observation | RecordResults | TellOfRoom | StartNode | RunEnded | RunForgotten
 )

@@ -17,6 +17,7 @@ from handoff_actors.core.run.events import (
     Cancel,
     FunctionsRefused,
     MessageFromNode,
+    RelayBegun,
     Release,
     ResultFetched,
     ResultFetchFailed,
@@ -178,6 +179,8 @@ class RunMachine:
                 self._fetched(event)
             case ResultFetchFailed():
                 self._failures.result_fetch_failed(event, now)
+            case RelayBegun():
+                self._relayed(event)
             case FunctionsRefused(errors):
                 self._refused(errors, now)
             case Cancel(error):
@@ -409,6 +412,10 @@ class RunMachine:
             self._observing.result_fetched(event.transfer)
         self._result_fetch.arrived(event.index)
         self._recording.note(event.index)
+
+    def _relayed(self, event: RelayBegun) -> None:
+        nbytes = self.state.note_relay(event.index, event.holder, event.name)
+        self._observing.relayed(event, nbytes)
 
     def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
         what, why = RECALLED

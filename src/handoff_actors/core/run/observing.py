@@ -9,6 +9,8 @@ from handoff_actors.core.run.events import (
     FunctionObserved,
     NodeJoinObserved,
     NodeLeaveObserved,
+    RelayBegun,
+    RelayObserved,
     RunEffect,
     TransferObserved,
 )
@@ -61,6 +63,11 @@ class Observing:
             self._observations.append(
                 TransferObserved(transfer.index, transfer.node, transfer.nbytes, took_s)
             )
+
+    def relayed(self, relay: RelayBegun, nbytes: int) -> None:
+        """Tell that a value is on its way through the app."""
+        if self.is_on:
+            self._observations.append(RelayObserved(relay.index, relay.holder, relay.name, nbytes))
 
     def joined(self, node: NodeUp) -> None:
         """Tell that a node takes part."""

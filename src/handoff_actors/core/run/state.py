@@ -154,6 +154,12 @@ class RunState:
         self.moved: dict[Index, int] = {}
         #: Every transfer of a stored value that a node has told of, or that the app has made, in the order of hearing.
         self.transfers: list[Transfer] = []
+        #: Bytes that have gone through the app, by the node that had them and the one that can't reach it.
+        self.relayed: dict[tuple[str, str], int] = {}
+        #: Values that have gone through the app, and where to.
+        self._relays: set[tuple[Index, str]] = set()
+        #: By node: the nodes that it can't reach, as far as is known.
+        self.cut_off: dict[str, set[str]] = {}
         #: Reasons why workers were retired, by the function that has left something behind.
         self.retired: dict[Index, str] = {}
 
@@ -280,6 +286,23 @@ class RunState:
             self.transfers.append(
                 Transfer(entry.index, node, entry.nbytes, ended_at - entry.took_s, ended_at)
             )
+            if node in self.cut_off and (entry.index, node) not in self._relays:
+                self._note_direct(entry.index, node)
+
+    def note_relay(self, index: Index, holder: str, node: str) -> int:
+        """Note that a value goes from one node to another through the app. The answer is its size."""
+        stored = self.stored.get(index)
+        nbytes = 0 if stored is None else stored.nbytes
+        self.relayed[holder, node] = self.relayed.get((holder, node), 0) + nbytes
+        self._relays.add((index, node))
+        self.cut_off.setdefault(node, set()).add(holder)
+        return nbytes
+
+    def _note_direct(self, index: Index, node: str) -> None:
+        """Note that a node has fetched a value by itself: from whichever holder, that much works again."""
+        stored = self.stored.get(index)
+        if stored is not None:
+            self.cut_off[node].difference_update(stored.holders)
 
     def is_reused(self, index: Index) -> bool:
         """Tell whether the function is done without having been sent."""

@@ -63,6 +63,8 @@ class RunView:
     inline: Final[Mapping[Index, bytes]]
     #: Reasons why workers were retired, by the function that has left something behind.
     retired: Final[Mapping[Index, str]]
+    #: Bytes that have gone through the app, by the node that had them and the one that can't reach it.
+    relayed: Final[Mapping[tuple[str, str], int]]
     #: Stored values that nodes and the app have fetched, in the order of hearing.
     transfers: Final[Sequence[Transfer]]
 
@@ -86,6 +88,7 @@ class RunView:
         self.inline = state.inline
         self.transfers = state.transfers
         self.retired = state.retired
+        self.relayed = state.relayed
         self._state = state
         self._scheduler = scheduler
         self._stories = stories

@@ -5,7 +5,10 @@ from handoff_actors.wire.messages.base import Count, Message
 
 
 class Fetch(Message, frozen=True, tag=16):
-    """Asks for a piece of a stored value. Answered by `Chunk` or `Gone`."""
+    """Asks for a piece of a stored value. Answered by `Chunk` or `Gone`.
+
+    A node that gets no connection to any holder of a value asks the app, which gets the value for it.
+    """
 
     #: The receiver's own number for the whole transfer.
     request: Count
@@ -32,3 +35,6 @@ class Gone(Message, frozen=True, tag=37):
     """Reports that the requested value is not here."""
 
     request: Count
+    #: "": it can't be had from the sender. Else for people: the sender is an app that does not hold the value itself, and can't
+    #: get it from the nodes that may.
+    reason: str = ""

@@ -28,11 +28,16 @@ class DataLocality:
     def need(self, index: Index, need: RequirementClass) -> Need:
         """Describe a function to placement policies."""
         nbytes, held = self._input_sizes(index)
+        if self._state.cut_off:
+            self._count_relayed(index, held)
         return Need(self._plan.ids[index], need.cost, nbytes, held, need.is_async)
 
     def held(self, index: Index) -> Mapping[str, int]:
         """Bytes of a function's stored input, by the node that holds them."""
-        return self._input_sizes(index)[1]
+        held = self._input_sizes(index)[1]
+        if self._state.cut_off:
+            self._count_relayed(index, held)
+        return held
 
     def count_moved_bytes(self, index: Index, name: str) -> None:
         """Count the stored input that a node must fetch for a function that is being sent there."""
@@ -52,3 +57,13 @@ class DataLocality:
                 for holder in stored.holders:
                     held[holder] = held.get(holder, 0) + stored.nbytes
         return total, held
+
+    def _count_relayed(self, index: Index, held: dict[str, int]) -> None:
+        """Count bytes twice that would have to go through the app."""
+        for producer in self.inputs_of(index):
+            stored = self._state.stored.get(producer)
+            if stored is None:
+                continue
+            for name, unreachable in self._state.cut_off.items():
+                if name not in stored.holders and unreachable.issuperset(stored.holders):
+                    held[name] = held.get(name, 0) - stored.nbytes
