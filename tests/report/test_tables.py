@@ -76,3 +76,15 @@ def test_a_long_critical_path_is_cut_in_the_middle() -> None:
 
     assert str(past.report).endswith("f0 > f1 > f2 > ... 44 more ... > f47 > f48 > f49")
     assert len(str(past.report.critical_path).splitlines()) == 52
+
+
+def test_report_says_what_the_app_has_relayed_between_which_nodes() -> None:
+    past = Past.of(function("x"), function("y", ["x"]))
+    past.went("x", ready=0.0, sent=0.0, received=0.1, ran=0.1, node="a", value=2_000_000)
+    past.state.note_relay(0, "a", "b")
+    past.went("y", ready=0.1, sent=0.1, received=0.3, ran=0.1, node="b")
+
+    assert past.report.relayed_nbytes == 2_000_000
+    assert "the app relayed 2.00 MB from node 'a' to node 'b', which gets no connection to it" in str(
+        past.report
+    )

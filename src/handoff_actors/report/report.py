@@ -82,6 +82,11 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         """The parts of the time of all functions, in sum."""
         return Breakdown.total(entry.time for entry in self.by_code)
 
+    @property
+    def relayed_nbytes(self) -> int:
+        """Bytes of values that went through the app, between nodes that get no connection to one another."""
+        return sum(self._view.relayed.values())
+
     @cached_property
     def critical_path(self) -> CriticalPath:
         """The functions that set the length of the run, and the parts of its time."""
@@ -119,7 +124,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         return table(heads, shown, left_out) + paragraph(self._lines_below())
 
     def _lines_below(self) -> str:
-        return f"{self._totals()}\n{self._losses()}\n{self._critical_line()}{self._retirements()}"
+        return f"{self._totals()}\n{self._losses()}\n{self._critical_line()}{self._relays()}{self._retirements()}"
 
     def _rows_by_function(self) -> tuple[Row, list[Row]]:
         heads = ("function", "node", "worker", "tries", "began", "ran", "room", "moving", "overhead")
@@ -183,6 +188,13 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             names = [*names[:half], f"... {len(names) - 2 * half} more ...", *names[-half:]]
         ran = f"of which {seconds(path.time.ran_s)} ran" if names else "nothing ran"
         return f"critical path: {seconds(path.time.all_s)}, {ran}: {' > '.join(names)}".rstrip(": ")
+
+    def _relays(self) -> str:
+        return "".join(
+            f"\nthe app relayed {nbytes(amount)} from node {escape_name(repr(holder))} to node {escape_name(repr(node))}, "
+            "which gets no connection to it"
+            for (holder, node), amount in sorted(self._view.relayed.items())
+        )
 
     def _retirements(self) -> str:
         ids = self._plan.ids

@@ -597,7 +597,8 @@ def test_value_that_no_try_reaches_fails_its_function_and_names_the_nodes() -> N
 
     error = run.view.failures[1].error
     assert isinstance(error, NodeLost)
-    assert "node 'b': function 'y': node b could not fetch an input: no answer" in str(error)
+    assert "node 'b': function 'y' can't run there" in str(error)
+    assert "'x' is on node 'a'" in str(error)
 
 
 def test_value_whose_unreachable_holder_turns_out_to_be_gone_is_made_again() -> None:

@@ -2,8 +2,9 @@
 
 from handoff_actors.core.run.events import MessageFromNode, RelayBegun, RelayObserved
 from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages.runs import Completed, Fetched
+from handoff_actors.wire.messages.runs import Completed, Failed, Fetched
 from tests.core.builders import RUN, assigned, code, completed, done, node_up, run_of
 
 LARGE = 60_000_000
@@ -11,7 +12,13 @@ LARGE = 60_000_000
 
 def _run(*functions: Function) -> RunMachine:
     """A run on "a" and "b", of which "a" has made "x"."""
-    run = run_of(Function("x", [], code, node="a"), *functions, observe=True)
+    run = run_of(
+        Function("x", [], code, node="a"),
+        *functions,
+        observe=True,
+        on_failure="continue",
+        policy=POLICIES["most_spare"],
+    )
     run.start(0.0, [node_up("a", {"cpu": 2.0}, workers=2), node_up("b", {"cpu": 2.0}, workers=2)])
     run.handle(completed("a", done(0, value=LARGE)), 0.1)
     return run
@@ -116,3 +123,62 @@ def test_value_that_is_lost_meanwhile_says_nothing_about_its_holders() -> None:
     run.handle(MessageFromNode("b", Completed(RUN, [done(1)], {}, fetched)), 0.4)
 
     assert run.state.cut_off == {"b": {"a"}}
+
+
+def _out_of_reach(index: int, attempt: int, lost: int | None = 0) -> MessageFromNode:
+    reason = "node b could not fetch an input: no answer"
+    return MessageFromNode(
+        "b", Failed(RUN, index, attempt, "unreachable", b"", reason, lost, None, None, 0.0)
+    )
+
+
+def test_function_whose_input_even_the_app_can_not_bring_runs_where_that_is() -> None:
+    run = run_of(
+        Function("x", [], code, node="a"),
+        Function("w", [], code, cost={"cpu": 2}, node="a"),
+        Function("y", ["x"], code, cost={"cpu": 1}),
+        policy=POLICIES["most_spare"],
+    )
+    run.start(0.0, [node_up("a", {"cpu": 2.0}, workers=2), node_up("b", {"cpu": 2.0}, workers=2)])
+    elsewhere = run.handle(completed("a", done(0, value=100_000)), 0.1)
+
+    again = run.handle(_out_of_reach(2, 1), 0.2)
+
+    assert assigned(elsewhere) == [("b", [2])]
+    assert assigned(again) == [("a", [2])]
+
+
+def test_error_of_a_function_whose_input_never_comes_names_both_nodes_and_what_to_do() -> None:
+    run = _run(Function("y", ["x"], code, node="b"))
+    now = 0.2
+    for attempt in range(1, 7):
+        run.handle(_out_of_reach(1, attempt), now)
+        now += 10.0
+        run.wake(now)
+
+    message = str(run.view.failures[1].error)
+
+    assert "node 'b': function 'y' can't run there" in message
+    assert "its input 'x' is on node 'a'" in message
+    assert "Let 'b' connect there (firewall, --advertise)" in message
+
+
+def test_error_of_a_function_whose_node_does_not_name_the_input_says_what_it_can() -> None:
+    run = _run(Function("y", ["x"], code, node="b"))
+    now = 0.2
+    for attempt in range(1, 7):
+        run.handle(_out_of_reach(1, attempt, lost=None), now)
+        now += 10.0
+        run.wake(now)
+
+    assert "no answer" in str(run.view.failures[1].error)
+
+
+def test_explanation_of_a_function_that_waits_for_a_relayed_input_says_so() -> None:
+    run = _run(Function("y", ["x"], code, node="b"), Function("z", [], code, node="b"))
+    run.handle(RelayBegun(0, "a", "b"), 0.2)
+
+    waiting, other = run.view.explain()
+
+    assert waiting.nodes == {"b": "gets no connection to 'a': 'x' comes through the app, which takes longer"}
+    assert other.nodes == {}

@@ -75,6 +75,8 @@ def _explain_one(
         }
         if target is not None and target not in nodes:
             nodes[target] = "is not there"
+    if phase == SENT and state.cut_off:
+        nodes |= _relayed_inputs(index, plan, state)
     if nested.is_on and phase in {READY, SENT}:
         reasons = {name: nested.why_not(index, name) for name in scheduler.nodes}
         nodes |= {name: reason for name, reason in reasons.items() if reason}
@@ -84,6 +86,23 @@ def _explain_one(
     return Explanation(
         plan.ids[index], where, waits_for, need.cost, state.node[index], state.attempt[index], nodes, story
     )
+
+
+def _relayed_inputs(index: Index, plan: Plan, state: RunState) -> dict[str, str]:
+    """Name the inputs that come to the function's node through the app."""
+    name = state.node[index] or ""
+    unreachable = state.cut_off.get(name, set())
+    stored = {producer: state.stored.get(producer) for producer in plan.producers[index]}
+    relayed = {
+        producer: value.holders
+        for producer, value in stored.items()
+        if value is not None and name not in value.holders and unreachable.issuperset(value.holders)
+    }
+    if not relayed:
+        return {}
+    inputs = ", ".join(repr_of(plan.ids[producer]) for producer in relayed)
+    holders = ", ".join(sorted({repr(holder) for holders in relayed.values() for holder in holders}))
+    return {name: f"gets no connection to {holders}: {inputs} comes through the app, which takes longer"}
 
 
 def _why_not(node: NodeState, need: RequirementClass, target: str | None, *, is_declined: bool) -> str:

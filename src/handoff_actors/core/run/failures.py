@@ -5,7 +5,7 @@ that gets no further try has failed for good. That ends the run, unless failures
 concerned: then whatever depends on the function fails behind it, everything else goes on, and the run ends well.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import assert_never
 
@@ -113,12 +113,15 @@ class Failures:
 
     def _input_unreachable(self, failed: Failed, name: str, now: float) -> None:
         """Try a function again whose input is where its node can't get at it: the value is not lost before its holders are."""
-        index = failed.index
+        index, lost, ids = failed.index, failed.lost, self._plan.ids
         number = self._stories.note("input lost", index, name, now, failed.reason)
         pause_s = self._retries.pause_before_next_reach(index)
+        holders = [] if lost is None else self._state.note_out_of_reach(lost, name)
         if pause_s is None:
             self._observing.function("failed", index, name, failed.reason)
-            error = NodeLost(name, f"function {repr_of(self._plan.ids[index])}: {failed.reason}")
+            error = out_of_reach(
+                name, holders, ids[index], None if lost is None else ids[lost], failed.reason
+            )
             self._failed_for_good(index, Failure(error), now)
         else:
             self._observing.function("lost", index, name, failed.reason)
@@ -210,6 +213,19 @@ def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> Handoff
         return EnvironmentFailed(function_id, node, failed.reason)
     return SerializationError(
         f"function {repr_of(function_id)} on node {node!r}: {failed.reason}", function_id
+    )
+
+
+def out_of_reach(
+    node: str, holders: Sequence[str], function_id: FunctionId, input_id: FunctionId, reason: str
+) -> NodeLost:
+    """Make the error for a function whose input its node can't get from the nodes that have it."""
+    there = " or ".join(map(repr, holders))
+    return NodeLost(
+        node,
+        f"function {repr_of(function_id)} can't run there, as its input {repr_of(input_id)} is on node {there}, to which "
+        f"there is no connection: {reason}. Let {node!r} connect there (firewall, --advertise), or keep both functions on one "
+        "node with `collocated`",
     )
 
 

@@ -160,6 +160,8 @@ class RunState:
         self._relays: set[tuple[Index, str]] = set()
         #: By node: the nodes that it can't reach, as far as is known.
         self.cut_off: dict[str, set[str]] = {}
+        #: Values that a node did not get through the app either.
+        self.out_of_reach: set[tuple[Index, str]] = set()
         #: Reasons why workers were retired, by the function that has left something behind.
         self.retired: dict[Index, str] = {}
 
@@ -297,6 +299,14 @@ class RunState:
         self._relays.add((index, node))
         self.cut_off.setdefault(node, set()).add(holder)
         return nbytes
+
+    def note_out_of_reach(self, index: Index, node: str) -> list[str]:
+        """Note that a node gets a value neither from its holders nor through the app. The answer names the holders."""
+        stored = self.stored.get(index)
+        holders = [] if stored is None else list(stored.holders)
+        self.cut_off.setdefault(node, set()).update(holders)
+        self.out_of_reach.add((index, node))
+        return holders
 
     def _note_direct(self, index: Index, node: str) -> None:
         """Note that a node has fetched a value by itself: from whichever holder, that much works again."""

@@ -1,12 +1,16 @@
 """Sizes and locations of stored inputs: the bytes that would have to move for a function to run on a node."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from handoff_actors.core.run.scheduling.placement import Need
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
+
+#: Counts more than any load of a node.
+IN_VAIN_NBYTES: Final = 10**15
 
 
 class DataLocality:
@@ -59,11 +63,12 @@ class DataLocality:
         return total, held
 
     def _count_relayed(self, index: Index, held: dict[str, int]) -> None:
-        """Count bytes twice that would have to go through the app."""
+        """Count bytes twice that would have to go through the app, and without end where that has failed."""
         for producer in self.inputs_of(index):
             stored = self._state.stored.get(producer)
             if stored is None:
                 continue
             for name, unreachable in self._state.cut_off.items():
                 if name not in stored.holders and unreachable.issuperset(stored.holders):
-                    held[name] = held.get(name, 0) - stored.nbytes
+                    is_in_vain = (producer, name) in self._state.out_of_reach
+                    held[name] = held.get(name, 0) - (IN_VAIN_NBYTES if is_in_vain else stored.nbytes)

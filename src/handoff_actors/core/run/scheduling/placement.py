@@ -21,7 +21,7 @@ class Need(Struct, frozen=True):
     cost: Resources
     #: Bytes of its stored input.
     input_nbytes: int
-    #: Bytes of its stored input that each node holds, by node name.
+    #: Bytes of its stored input that each node holds, by node name; negative where they would have to go through the app.
     held: Mapping[str, int]
     #: True for a coroutine function, which takes no worker.
     is_async: bool = False
