@@ -208,7 +208,7 @@ async def answers(names: Names, address: str) -> float:
     client, began = ClientRecorder(), time.monotonic()
     link = names.network.link(address, client)
     await client.until(
-        lambda: link._is_connected or client.lost_reasons or client.refused_reasons, meanwhile=lambda: None
+        lambda: link.is_connected or client.lost_reasons or client.refused_reasons, meanwhile=lambda: None
     )
     assert client.lost_reasons == client.refused_reasons == []
     link.close()
