@@ -3,10 +3,13 @@
 import json
 import os
 import subprocess
+from contextlib import ExitStack
+from unittest.mock import ANY
 
 import pytest
 
 from tests.daemons import HANDOFF, Daemon, Daemons
+from tests.hosts.name_server import names_on, silent_name_server
 from tests.hosts.network import KEY, Host
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
@@ -174,3 +177,27 @@ async def main(seed):
 
 asyncio.run(main(sys.argv[1]))
 """
+
+
+def test_a_newcomer_whose_name_can_not_be_resolved_parts_no_others(
+    hosts: list[Host], daemons: Daemons
+) -> None:
+    def start(number: int, *options: str) -> Daemon:
+        host = hosts[number - 1]
+        listen = ("--name", f"h{number}", "--cpu", "1", "--listen", f"tcp://{host.address}:7070")
+        return daemons.start(*listen, *options, prefix=host.prefix, variables=KEY)
+
+    with ExitStack() as closing:
+        for host in hosts[:2]:
+            closing.enter_context(silent_name_server(host))
+        closing.enter_context(names_on(hosts[2], {"h3.example": hosts[2].address}))
+        first = start(1)
+        second = start(2, "--join", first.address)
+
+        start(3, "--join", first.address, "--advertise", "h3.example")
+
+        assert hosts[3].run_script(SIXTY, first.address) == {"h1": ANY, "h2": ANY}
+        for node in (first, second):
+            node.wait_for_log("member='h3' is_suspect=True")
+        assert all("member='h1' is_suspect" not in node.log() for node in (first, second))
+        assert all("member='h2' is_suspect" not in node.log() for node in (first, second))
