@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 import handoff_actors as handoff
@@ -26,3 +28,26 @@ async def test_a_node_of_an_app_is_not_started_with_such_addresses() -> None:
             await session.register_local_node({"cpu": 1}, listen="127.0.0.1:7070")
         with pytest.raises(handoff.InvalidAddressError):
             await session.connect(["tcp://10.0.0.1:0"])
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5", True])
+async def test_time_to_wait_for_seeds_that_is_none_is_an_error(seconds: Any) -> None:
+    with pytest.raises(ValueError, match="join_wait="):
+        handoff.Session((), join_wait=seconds)
+    async with handoff.Session(()) as session:
+        with pytest.raises(ValueError, match="join_wait="):
+            await session.connect(["tcp://127.0.0.1:7070"], join_wait=seconds)
+        with pytest.raises(ValueError, match="join_wait="):
+            await session.register_local_node({"cpu": 1}, join_wait=seconds)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
+def test_time_to_wait_for_seeds_in_the_environment_is_checked(
+    seconds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOFF_JOIN_WAIT", seconds)
+
+    with pytest.raises(
+        ValueError, match=f"HANDOFF_JOIN_WAIT='{seconds}': it must be a number of seconds, 0 or more"
+    ):
+        handoff.Session()

@@ -1,10 +1,13 @@
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 import handoff_actors as handoff
+from handoff_actors.transport.curve import Curve
+from handoff_actors.transport.user_key import user_key
 from tests.processes.app import App, descendants
 from tests.workers.announcement import Announcement
 
@@ -27,3 +30,12 @@ async def announcement(tmp_path: Path) -> AsyncIterator[Announcement]:
     made = Announcement(tmp_path / "announcement")
     yield made
     made.close()
+
+
+@pytest.fixture
+def mute_seed() -> Iterator[str]:
+    """The address of a member that lets others connect, and then says nothing: its event loop stands still."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.linger = 0
+        Curve(user_key()).protect_server(router)
+        yield f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"

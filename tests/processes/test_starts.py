@@ -6,20 +6,16 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import zmq
 
 import handoff_actors as handoff
 from handoff_actors.actors.node import daemon
 from handoff_actors.actors.node.daemon import DaemonOptions, run_daemon
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.store.directories import make
-from handoff_actors.transport.curve import Curve
-from handoff_actors.transport.user_key import user_key
 from tests.cli.command import handoff_started
 from tests.daemons import LOOKS_EVERY_S, Daemons, environment
 from tests.stored import values_in
@@ -158,20 +154,13 @@ async def test_start_that_fails_leaves_no_directory(tmp_path: Path, monkeypatch:
 # --- Starts that take long --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def mute_seed() -> Iterator[str]:
-    """The address of a member that lets others connect, and then says nothing: its event loop stands still."""
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        router.linger = 0
-        Curve(user_key()).protect_server(router)
-        yield f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
-
-
+@pytest.mark.parametrize("join_wait", ["0", "30"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_a_start_that_waits_for_others(
-    daemons: Daemons, mute_seed: str, tmp_path: Path, number: signal.Signals
+    daemons: Daemons, mute_seed: str, tmp_path: Path, number: signal.Signals, join_wait: str
 ) -> None:
-    options = ("--listen", "tcp://127.0.0.1:0", "--join", mute_seed, "--spill-dir", str(tmp_path))
+    options = ("--listen", "tcp://127.0.0.1:0", "--join", mute_seed, "--spill-dir", str(tmp_path),
+               "--join-wait", join_wait)  # fmt: skip
     node = handoff_started("node", *options, "--log-level", "debug")
     # The store is what a start begins with.
     until_there_is_something_in(tmp_path, node)

@@ -154,8 +154,8 @@ class Member:
         await node.close()
         self.node = None
 
-    async def join(self, seeds: Sequence[str]) -> None:
-        """Find a cluster by the address of any of its members.
+    async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
+        """Find a cluster by the address of any of its members, and wait `wait_s` seconds for one that answers.
 
         Raises InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch.
         """
@@ -169,7 +169,7 @@ class Member:
             if self.node is not None:
                 self.node.fetch_over(self.network())
         self._seeds |= dict.fromkeys(seeds)
-        await self._discovery.join(seeds)
+        await self._discovery.join(seeds, wait_s)
 
     def members(self) -> list[Advert]:
         """The latest advert of every other member, by name."""

@@ -26,6 +26,7 @@ from handoff_actors.cli.parameters import (
     Seconds,
     credentials_options,
     join_option,
+    join_wait_option,
 )
 from handoff_actors.cli.resources import amounts
 from handoff_actors.client.options import check_resources
@@ -85,6 +86,7 @@ from handoff_actors.wire.messages.members import Advert
     "[default: the one after that of --listen; on the loopback any that is free]",
 )
 @join_option(help="Address of any member of the cluster to join. Repeatable; one that answers is enough.")
+@join_wait_option
 @credentials_options
 @click.option(
     "--drain",
@@ -148,6 +150,7 @@ def node(
     advertise: str | None,
     bus_port: int | None,
     seeds: tuple[str, ...],
+    join_wait_s: float,
     credentials: Credentials,
     drain_s: float,
     store_limit_mb: float | None,
@@ -173,6 +176,7 @@ def node(
         advertise,
         bus_port,
         seeds,
+        join_wait_s,
         drain_s=drain_s,
         credentials=credentials,
         memory=_memory_options(store_limit_mb, spill_dir, memory_factor, store_dir),

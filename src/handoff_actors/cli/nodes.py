@@ -13,18 +13,19 @@ from handoff_actors.cli.monitor.tables import node_table, run_table
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import credentials_options, join_option
+from handoff_actors.cli.parameters import credentials_options, join_option, join_wait_option
 from handoff_actors.transport.credentials import Credentials
 
 
 @click.command()
 @join_option(required=True, help="Address of any member of the cluster.")
+@join_wait_option
 @credentials_options
 @json_option
-def nodes(seeds: tuple[str, ...], credentials: Credentials, as_json: bool) -> None:
+def nodes(seeds: tuple[str, ...], join_wait_s: float, credentials: Credentials, as_json: bool) -> None:
     """Show every member of a cluster: its resources, those to spare, its functions, and the runs that it serves."""
     with one_line_errors():
-        members = uvloop.run(_members(seeds, credentials))
+        members = uvloop.run(_members(seeds, join_wait_s, credentials))
     if as_json:
         click.echo(to_json([fields(member) for member in members], indent=2))
     elif sys.stdout.isatty():
@@ -33,9 +34,9 @@ def nodes(seeds: tuple[str, ...], credentials: Credentials, as_json: bool) -> No
         click.echo(plain_picture(members))
 
 
-async def _members(seeds: Sequence[str], credentials: Credentials) -> list[MonitoredNode]:
+async def _members(seeds: Sequence[str], join_wait_s: float, credentials: Credentials) -> list[MonitoredNode]:
     async with ClusterMonitor("handoff nodes", credentials) as monitor:
-        await monitor.join(seeds)
+        await monitor.join(seeds, join_wait_s)
         return await monitor.take()
 
 

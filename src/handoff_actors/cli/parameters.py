@@ -141,6 +141,17 @@ join_option = partial(
     envvar="HANDOFF_SEEDS",
     show_envvar=True,
 )
+join_wait_option = click.option(
+    "--join-wait",
+    "join_wait_s",
+    metavar="SECONDS",
+    type=Seconds(min=0),
+    default=0,
+    show_default=True,
+    envvar="HANDOFF_JOIN_WAIT",
+    show_envvar=True,
+    help="Wait this long for one of the members to join to be up.",
+)
 _key_option = click.option(
     "--key-file",
     "key",

@@ -13,7 +13,13 @@ from handoff_actors.cli.output.outcome import Outcome
 from handoff_actors.cli.output.progress import print_failures
 from handoff_actors.cli.output.records import ON_STDERR, Records
 from handoff_actors.cli.output.streams import reserve_stdout, result_stream, silence
-from handoff_actors.cli.parameters import VARIABLE, Seconds, credentials_options, join_option
+from handoff_actors.cli.parameters import (
+    VARIABLE,
+    Seconds,
+    credentials_options,
+    join_option,
+    join_wait_option,
+)
 from handoff_actors.cli.targets.command import TargetCommand, target_arguments
 from handoff_actors.cli.targets.loading import load_dag
 from handoff_actors.client.execute_options import ExecuteOptions
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 @click.command(cls=TargetCommand)
 @target_arguments
 @join_option(help="Address of any member of the cluster to use. [default: a node within this process]")
+@join_wait_option
 @click.option("--max-retries", type=click.IntRange(min=0), default=3, show_default=True)
 @click.option("--max-concurrency", type=click.IntRange(min=1), help="Most functions in flight at a time.")
 @click.option(
@@ -101,6 +108,7 @@ def run(
     target: str,
     arguments: tuple[str, ...],
     seeds: tuple[str, ...],
+    join_wait_s: float,
     max_retries: int,
     max_concurrency: int | None,
     timeout: float | None,
@@ -139,33 +147,34 @@ def run(
         reserve_stdout()
     with _recorded_failures(records), silence() if quiet else nullcontext():
         dag = load_dag(target, arguments, for_cluster=bool(seeds))
-        outcome, functions = _run(dag, seeds, credentials, wanted, options)
+        outcome, functions = _run(dag, _session(seeds, join_wait_s, credentials), wanted, options)
     is_written = _are_written(records, outcome.dag_id, functions)
-    _print(outcome, as_json=as_json, is_quiet=quiet)
-    click.get_current_context().exit(0 if is_written and not outcome.failures else 1)
+    _print_and_exit(outcome, as_json=as_json, is_quiet=quiet, is_written=is_written)
 
 
-def _print(outcome: Outcome, *, as_json: bool, is_quiet: bool) -> None:
+def _print_and_exit(outcome: Outcome, *, as_json: bool, is_quiet: bool, is_written: bool) -> None:
     if not is_quiet:
         click.echo(outcome.summary(), err=True)
     outcome.show_failures()
     if as_json or outcome.results:
         click.echo(outcome.json() if as_json else outcome.lines(), file=result_stream())
+    click.get_current_context().exit(0 if is_written and not outcome.failures else 1)
+
+
+def _session(seeds: Sequence[str], join_wait_s: float, credentials: Credentials) -> Session:
+    key, insecure = credentials.cluster_key, credentials.is_insecure
+    return Session(seeds, key=key, insecure=insecure, join_wait=join_wait_s)
 
 
 def _run(
-    dag: DAG,
-    seeds: Sequence[str],
-    credentials: Credentials,
-    wanted: Collection[str],
-    options: ExecuteOptions,
+    dag: DAG, session: Session, wanted: Collection[str], options: ExecuteOptions
 ) -> tuple[Outcome, Report]:
     shown = _shown(Plan.compile(dag), wanted)
 
     options = {**options, "fetch": shown}
 
     async def main() -> tuple[Outcome, Report]:
-        async with Session(seeds, key=credentials.cluster_key, insecure=credentials.is_insecure) as session:
+        async with session:
             ended = await session.execute_distributed(dag, **options)
             return Outcome.of(ended, shown), ended.report
 

@@ -134,13 +134,14 @@ async def register_local_node(
     listen: str | None = None,
     seeds: Sequence[str] = (),
     workers: int | None = None,
+    join_wait: float | None = None,
 ) -> LocalNodeHandle:
     """Start a node in this process, for the default session. `Session.register_local_node` has arguments and errors.
 
     :returns: A handle with the node's `name`, `address` and `capabilities`, which can `close` it.
     """
     return await _session().register_local_node(
-        capabilities, name=name, listen=listen, seeds=seeds, workers=workers
+        capabilities, name=name, listen=listen, seeds=seeds, workers=workers, join_wait=join_wait
     )
 
 
@@ -166,16 +167,19 @@ async def resources_available(name: str, cost: Mapping[str, float]) -> bool:
 
 
 @inside_hidden
-async def connect(seeds: Sequence[str]) -> None:
+async def connect(seeds: Sequence[str], *, join_wait: float | None = None) -> None:
     """Use a cluster without offering a node. One seed that answers is enough.
 
     :param seeds: Addresses of any members, such as "tcp://10.0.0.1:7070".
+    :param join_wait: Seconds to wait for one of them to answer. None: those in HANDOFF_JOIN_WAIT, else 0, which is one try of
+        5 seconds at most.
     :raises InvalidAddressError: A seed is no address.
     :raises ConnectionFailed: No seed answers.
     :raises AuthenticationError: The seeds hold another key.
     :raises VersionMismatch: The seeds run a version that can't be talked to.
+    :raises ValueError: `join_wait` is no number of seconds.
     """
-    await _session().connect(seeds)
+    await _session().connect(seeds, join_wait=join_wait)
 
 
 @overload

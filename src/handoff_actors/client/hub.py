@@ -146,6 +146,7 @@ class Hub:
         workers: int | None,
         listen: str | None,
         seeds: Sequence[str],
+        join_wait_s: float = 0.0,
     ) -> NodeActor:
         """Start a node in this process, and wait until it and the members that it finds can be used.
 
@@ -154,10 +155,14 @@ class Hub:
         if self.node is not None and self.node.crashed.done():
             await self.end_node(self.node)
         self._start_again = partial(
-            self.start_node, capabilities, name=name, workers=workers, listen=listen, seeds=seeds
-        )
+            self.start_node, capabilities, name=name, workers=workers, listen=listen, seeds=seeds,
+            join_wait_s=join_wait_s,
+        )  # fmt: skip
         member, closings = self._member, self.closings
-        node = await host_node(member, capabilities, name=name, workers=workers, listen=listen, seeds=seeds)
+        node = await host_node(
+            member, capabilities, name=name, workers=workers, listen=listen, seeds=seeds,
+            join_wait_s=join_wait_s,
+        )  # fmt: skip
         if closings != self.closings:
             # The node was not there yet when all was closed.
             await member.close()
@@ -189,9 +194,9 @@ class Hub:
         """True if runs may use nodes of other processes."""
         return self._member.is_open
 
-    async def join(self, seeds: Sequence[str]) -> None:
+    async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
         """Use the cluster that any of `seeds` belongs to. Raises as `Session.connect` does."""
-        await self._member.join(seeds)
+        await self._member.join(seeds, wait_s)
         await self._connections.wait_until_settled()
 
     async def join_surroundings(self, around: Surroundings) -> None:

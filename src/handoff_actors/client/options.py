@@ -242,6 +242,22 @@ def credentials(key: str | ClusterKey | None, *, insecure: bool) -> Credentials:
     return Credentials.chosen(ClusterKey.from_text(key) if isinstance(key, str) else key, insecure=insecure)
 
 
+def join_wait_from_environment() -> float:
+    """The seconds in HANDOFF_JOIN_WAIT. Raises ValueError."""
+    text = os.environ.get("HANDOFF_JOIN_WAIT", "").strip()
+    try:
+        return check_join_wait(float(text or 0))
+    except ValueError:
+        raise ValueError(f"HANDOFF_JOIN_WAIT={text!r}: it must be a number of seconds, 0 or more") from None
+
+
+def check_join_wait(seconds: float) -> float:
+    """Raise ValueError for anything that is no number of seconds."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < float("inf"):
+        raise ValueError(f"join_wait={repr_of(seconds)}: it must be a number of seconds, 0 or more")
+    return float(seconds)
+
+
 def seeds_from_environment() -> tuple[str, ...]:
     """The addresses in HANDOFF_SEEDS, which are separated by commas. Raises InvalidAddressError."""
     named = os.environ.get("HANDOFF_SEEDS", "").split(",")

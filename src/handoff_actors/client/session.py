@@ -19,9 +19,11 @@ from handoff_actors.client.hub import Hub
 from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.options import (
     RunSettings,
+    check_join_wait,
     check_names,
     check_resources,
     credentials,
+    join_wait_from_environment,
     modules_of,
     seeds_from_environment,
     with_checked_names,
@@ -67,6 +69,7 @@ class Session:
         name: str | None = None,
         listen: str | None = None,
         workers: int | None = None,
+        join_wait: float | None = None,
         insecure: bool = False,
         key: str | ClusterKey | None = None,
         on_event: OnEvent | None = None,
@@ -85,6 +88,8 @@ class Session:
         :param name: Name of that node, as for `register_local_node`.
         :param listen: Address at which that node listens, as for `register_local_node`.
         :param workers: Number of its processes for sync functions, as for `register_local_node`.
+        :param join_wait: Seconds to wait for one of the seeds to answer, where none is up yet: they are tried, and their names
+            resolved, again and again. None: those in HANDOFF_JOIN_WAIT, else 0, which is one try of 5 seconds at most.
         :param insecure: Use no key at all, and let the node listen anywhere: any process that reaches it can run any code.
             HANDOFF_INSECURE=1 does the same.
         :param key: Key of the cluster, as an object or as text. None: that of HANDOFF_KEY, or of the file that HANDOFF_KEY_FILE
@@ -97,9 +102,10 @@ class Session:
         :raises InvalidKeyError: The key is none, or its file can't be trusted.
         :raises ImportError: A module of `modules_by_value` can't be imported.
         :raises TypeError: `modules_by_value` is no list of modules or names.
-        :raises ValueError: `output` is none of its values.
+        :raises ValueError: `output` is none of its values, or `join_wait` no number of seconds.
         """
         self._seeds = seeds_from_environment() if seeds is None else check_seeds(seeds)
+        self._join_wait_s = join_wait_from_environment() if join_wait is None else check_join_wait(join_wait)
         self._is_implicit = not (self._seeds or local_node or key or insecure) and seeds is None
         self._first_node = None if local_node is None else dict(local_node)
         if listen is not None:
@@ -163,6 +169,7 @@ class Session:
         listen: str | None = None,
         seeds: Sequence[str] = (),
         workers: int | None = None,
+        join_wait: float | None = None,
     ) -> LocalNodeHandle:
         """Start a node in this process. With an address to listen at, or with seeds, other members may use it, too.
 
@@ -172,6 +179,7 @@ class Session:
             `seeds` are there, else nowhere.
         :param seeds: Addresses of any members of a cluster to join.
         :param workers: Number of processes that run sync functions. None: one for each core offered.
+        :param join_wait: Seconds to wait for one of the seeds to answer. None: those of the session.
         :returns: A handle with the node's `name`, `address` and `capabilities`, which can `close` it.
         :raises UnsupportedPlatform: This is not Linux.
         :raises InvalidAddressError: A seed, or `listen`, is no address, or stands for all addresses of this machine.
@@ -180,31 +188,35 @@ class Session:
         :raises ConnectionFailed: No seed answers.
         :raises AuthenticationError: The seeds hold another key.
         :raises VersionMismatch: The seeds run a version that can't be talked to.
-        :raises ValueError: An amount or a name is not allowed.
+        :raises ValueError: An amount, a name or a time is not allowed.
         :raises OSError: The address, or a directory for values, can't be used.
         """
         check_seeds(seeds)
         if listen is not None:
             split_address(listen)
+        join_wait_s = self._join_wait(join_wait)
         await self.start()
         node = await self._hub.start_node(
-            check_resources(capabilities), name=name, workers=workers, listen=listen, seeds=seeds
-        )
+            check_resources(capabilities), name=name, workers=workers, listen=listen, seeds=seeds,
+            join_wait_s=join_wait_s,
+        )  # fmt: skip
         return LocalNodeHandle(node, self._hub.end_node)
 
     @inside_hidden
-    async def connect(self, seeds: Sequence[str]) -> None:
+    async def connect(self, seeds: Sequence[str], *, join_wait: float | None = None) -> None:
         """Use the cluster that any of `seeds` belongs to, without offering a node. One seed that answers is enough.
 
         :param seeds: Addresses of any members, such as "tcp://10.0.0.1:7070".
+        :param join_wait: Seconds to wait for one of them to answer. None: those of the session.
         :raises InvalidAddressError: A seed is no address.
         :raises ConnectionFailed: No seed answers.
         :raises AuthenticationError: The seeds hold another key.
         :raises VersionMismatch: The seeds run a version that can't be talked to.
+        :raises ValueError: `join_wait` is no number of seconds.
         """
-        checked = check_seeds(seeds)
+        checked, join_wait_s = check_seeds(seeds), self._join_wait(join_wait)
         await self.start()
-        await self._hub.join(checked)
+        await self._hub.join(checked, join_wait_s)
 
     @inside_hidden
     async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
@@ -378,6 +390,9 @@ class Session:
             node = self._hub.node or await self.register_local_node(own_capabilities())
             settings = replace(settings, nodes=[node.name])
         return await self._hub.runs.execute(plan, settings, nodes_may_join=self._hub.is_in_cluster)
+
+    def _join_wait(self, seconds: float | None) -> float:
+        return self._join_wait_s if seconds is None else check_join_wait(seconds)
 
     @property
     def _is_within_cluster(self) -> bool:

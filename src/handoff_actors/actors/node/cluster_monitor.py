@@ -50,9 +50,9 @@ class ClusterMonitor:
         self._connections.close()
         await self._member.close()
 
-    async def join(self, seeds: Sequence[str]) -> None:
-        """Find the cluster by the address of any member. Raises ConnectionFailed, AuthenticationError, VersionMismatch."""
-        await self._member.join(seeds)
+    async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
+        """Find the cluster by the address of any member, within `wait_s` seconds. Raises ConnectionFailed, AuthenticationError, VersionMismatch."""
+        await self._member.join(seeds, wait_s)
         await self._connections.wait_until_settled()
 
     async def take(self) -> list[MonitoredNode]:

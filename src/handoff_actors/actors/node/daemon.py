@@ -24,7 +24,7 @@ from handoff_actors.transport.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
-#: A node that does not serve by then never will.
+#: A node that has not joined by then, although it need not wait for others, never will.
 START_S = 60.0
 #: Signals that end it.
 _HANDLED: Final = (signal.SIGTERM, signal.SIGINT)
@@ -42,6 +42,8 @@ class DaemonOptions(Struct, frozen=True):
     #: Port at which its bus listens. None: the one after that of `listen`.
     bus_port: int | None = None
     join: Sequence[str] = ()
+    #: Wait this long for one of them to answer.
+    join_wait_s: float = 0.0
     drain_s: float = DRAIN_S
     memory: MemoryOptions | None = None
     credentials: Credentials = Credentials()
@@ -111,8 +113,9 @@ async def _drain(node: NodeActor, within_s: float, signals: "_Signals") -> None:
 
 async def _started(member: Member, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:
     """Start the node. Returns None where a signal has ended the start. Raises as `run_daemon` does, and HandoffError after START_S."""
+    limit_s = START_S + options.join_wait_s
     try:
-        async with asyncio.timeout(START_S) as limit:
+        async with asyncio.timeout(limit_s) as limit:
             with signals.ending(limit):
                 return await host_node(
                     member,
@@ -123,6 +126,7 @@ async def _started(member: Member, options: DaemonOptions, signals: "_Signals") 
                     advertise=options.advertise,
                     bus_port=options.bus_port,
                     seeds=options.join,
+                    join_wait_s=options.join_wait_s,
                     options=options.memory,
                 )
     except TimeoutError as error:
@@ -132,7 +136,7 @@ async def _started(member: Member, options: DaemonOptions, signals: "_Signals") 
             log.info("told to stop before it served")
             return None
         raise HandoffError(
-            f"the node did not come to serve within {START_S:g} s; is the machine overloaded, or the file system of its "
+            f"the node did not come to serve within {limit_s:g} s; is the machine overloaded, or the file system of its "
             "directories (--spill-dir, --store-dir) out of order?"
         ) from error
 

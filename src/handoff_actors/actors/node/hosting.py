@@ -28,6 +28,7 @@ async def host_node(
     advertise: str | None = None,
     bus_port: int | None = None,
     seeds: Sequence[str] = (),
+    join_wait_s: float = 0.0,
     options: MemoryOptions | None = None,
 ) -> NodeActor:
     """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
@@ -61,7 +62,7 @@ async def host_node(
         # A node that can't join would have no way to its cluster, and be in the way of another one.
         on_failure.push_async_callback(member.end_node)
         if seeds:
-            await member.join(seeds)
+            await member.join(seeds, join_wait_s)
         on_failure.pop_all()
     return node
 
