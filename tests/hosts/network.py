@@ -5,12 +5,16 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from handoff_actors.transport.keys import ClusterKey
 
 #: The key of every process on a host: the user's own key is for one machine only.
 KEY = {"HANDOFF_KEY": ClusterKey.generate().text()}
+
+Parting = Literal["silent", "refused"]
+#: The address of no network card.
+NOBODY = "02:00:00:00:00:01"
 
 _numbers = itertools.count(1)
 
@@ -62,6 +66,13 @@ class Host:
     def stop_losing(self) -> None:
         """End `lose_what_leaves`."""
         self._control_traffic("del", "dev", "eth0", "root")
+
+    def part(self, other: "Host", how: Parting) -> None:
+        """Let nothing from here reach another host: "silent", as behind a firewall that drops, or "refused"."""
+        if how == "silent":
+            ip("-n", self.namespace, "neighbour", "replace", other.address, "lladdr", NOBODY, "dev", "eth0")
+        else:
+            ip("-n", self.namespace, "route", "add", "prohibit", other.address)
 
     def _control_traffic(self, *arguments: str) -> None:
         subprocess.run([*self.prefix, "tc", "qdisc", *arguments], check=True, capture_output=True)

@@ -63,6 +63,10 @@ class Cluster:
         self.goes_on = True
         #: For what must not change the world of a seed.
         self._aside = Random(1)
+        #: For what apps relay, which must not change it either.
+        self.relay_random = Random(2)
+        #: Pairs of names of nodes that can't reach one another.
+        self.apart: set[frozenset[str]] = set()
         #: Minor versions of Python, of nodes that have another one than the apps.
         self.pythons: dict[str, str] = {}
         #: Faults so far, by name.
@@ -161,6 +165,9 @@ class Cluster:
         ended = self.nodes[name]
         if not ended.is_alive:
             self.start_node(name, ended.machine.capabilities)
+
+    def are_apart(self, node: SimulatedNode, address: str) -> bool:
+        return frozenset({node.name, self._addresses[address].name}) in self.apart
 
     def node_at(self, address: str) -> SimulatedNode:
         return self._addresses[address]

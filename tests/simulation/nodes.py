@@ -43,6 +43,7 @@ from handoff_actors.wire.messages.members import Redeclare
 from handoff_actors.wire.messages.runs import Completed, Copied, Copy, Failed, Recalled
 from tests.simulation.dags import LARGE_NBYTES, Conduct
 from tests.simulation.network import Channel, Clock, Line, Timeline
+from tests.simulation.relays import relayed
 from tests.simulation.symbols import Evaluation
 from tests.simulation.workers import Key, SimulatedWorker, Task, shares_of
 
@@ -356,14 +357,29 @@ class SimulatedNode:
         if "" in fetch.holders and link is not None and link.is_up and not link.path.is_clear:
             self.timeline.after(WAIT_S, lambda: self._in_turn(lambda: self._fetch(fetch)))
             return
-        del self._fetching[fetch.run, fetch.index]
+        apart = [holder for holder in fetch.holders if holder and self._cluster.are_apart(self, holder)]
         for holder in fetch.holders:
+            if holder in apart:
+                continue
             value = self._cluster.value_at(holder, fetch.peer, fetch.run, fetch.index, fetch.version, self)
             if value is not None:
-                self._store[fetch.run, fetch.index] = value
-                self._handle(InputFetched(fetch.run, fetch.index, fetch.nbytes))
+                self._fetched(fetch, value)
                 return
-        self._handle(InputMissing(fetch.run, fetch.index, f"{list(fetch.holders)} do not have it"))
+        answer = relayed(self._cluster, self, fetch) if apart else "input"
+        match answer:
+            case bytes():
+                self._fetched(fetch, answer)
+            case "later":
+                self.timeline.after(WAIT_S, lambda: self._in_turn(lambda: self._fetch(fetch)))
+            case _:
+                del self._fetching[fetch.run, fetch.index]
+                reason = f"{list(fetch.holders)} do not have it"
+                self._handle(InputMissing(fetch.run, fetch.index, reason, answer))
+
+    def _fetched(self, fetch: FetchInput, value: bytes) -> None:
+        del self._fetching[fetch.run, fetch.index]
+        self._store[fetch.run, fetch.index] = value
+        self._handle(InputFetched(fetch.run, fetch.index, fetch.nbytes))
 
     def _forget(self, run: RunId) -> None:
         for key in [key for key in self._store if key[0] == run]:

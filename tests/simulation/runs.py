@@ -76,7 +76,7 @@ class SimulatedRun:
         self.cancelled_at: float | None = None
         self.end: RunEnded | None = None
         self.is_forgotten = False
-        self._app = app
+        self.app = app
         self._cluster = cluster
         self._in_app: dict[Index, bytes] = {}
         self._done: set[Index] = set()
@@ -85,11 +85,11 @@ class SimulatedRun:
 
     @property
     def is_alive(self) -> bool:
-        return self._app.is_alive
+        return self.app.is_alive
 
     @property
     def clock(self) -> Clock:
-        return self._app.clock
+        return self.app.clock
 
     @property
     def lag_s(self) -> float:
@@ -105,7 +105,7 @@ class SimulatedRun:
         self._cluster.drive(self, self.machine, start, self.carry_out)
 
     def handle(self, event: RunMachineEvent) -> None:
-        if self._app.is_alive:
+        if self.app.is_alive:
             self._cluster.note(f"run {self.number}", event)
             self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)
 
@@ -114,6 +114,10 @@ class SimulatedRun:
         self.handle(Cancel())
 
     def count_failure(self, failed: Failed) -> None:
+        is_about_an_input = failed.kind in {"input", "unreachable"}
+        assert self._cluster.has_faults or not is_about_an_input, (
+            f"an input is missing for no reason: {failed}"
+        )
         self._failures[self.work.program.plan.ids[failed.index], failed.kind] += 1
 
     # --- What the machine decides -------------------------------------------------------------------------------
@@ -125,7 +129,7 @@ class SimulatedRun:
                     self._cluster.faults["of another Python"] += 1
                     sent = [member.index for job in message.jobs for member in (job, *job.then)]
                     assert not any(map(self._is_native, sent)), f"{name} gets code that it can't run: {sent}"
-                self._app.send(name, message)
+                self.app.send(name, message)
             case FetchResult():
                 delay_s = self._cluster.random.choice((0.001, 0.1))
                 self._cluster.timeline.after(delay_s, lambda: self._fetch_result(effect))
@@ -148,16 +152,16 @@ class SimulatedRun:
             case StartNode():
                 raise AssertionError("no run here is nested")
             case TellOfRoom():
-                self._app.tell_of_room()
+                self.app.tell_of_room()
             case RunForgotten():
                 self.is_forgotten = True
-                self._app.load.forget(self.number)
+                self.app.load.forget(self.number)
             case _:
                 assert_never(effect)
 
     def _fetch_result(self, effect: FetchResult) -> None:
         for holder in effect.holders:
-            link = self._app.links.get(holder)
+            link = self.app.links.get(holder)
             if link is not None and not link.path.is_clear:
                 self._cluster.timeline.after(WAIT_S, lambda: self._fetch_result(effect))
                 return
@@ -264,7 +268,7 @@ class SimulatedRun:
                 values = [
                     link.node.value(self.number, index)
                     for holder in state.stored[index].holders
-                    if (link := self._app.links.get(holder)) is not None
+                    if (link := self.app.links.get(holder)) is not None
                 ]
                 present = [value for value in values if value is not None]
                 if not present:

@@ -27,6 +27,8 @@ HAPPENS_IN = {
     "of another Python": 20,
     "another life answered": 3,
     "a bug": 40,
+    "relayed": 20,
+    "not even relayed": 5,
 }
 #: Test functions that share them.
 PARTS = 16

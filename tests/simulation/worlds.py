@@ -19,6 +19,7 @@ from tests.simulation.apps import App
 from tests.simulation.cluster import PYTHON, Cluster
 from tests.simulation.dags import make_work
 from tests.simulation.faults import CAPABILITIES, FAULTS, meet_a_bug
+from tests.simulation.relays import APART, part
 from tests.simulation.runs import SimulatedRun
 
 #: Faults begin in this time, and so do runs.
@@ -63,6 +64,9 @@ def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
     for name, offer in zip(names, offers, strict=True):
         start = partial(cluster.start_node, name, offer)
         cluster.timeline.after(random.choice((0.0, 0.0, random.random())), start)
+    aside = Random(f"apart in {seed}")
+    if aside.random() < APART:
+        part(cluster, names, aside, healed_after_s=world.troubled_s)
     for app in cluster.apps:
         _plan_runs(world, app, names, offers)
     if has_faults:
