@@ -20,6 +20,7 @@ from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.store import directories, huge_pages, recycling
 from handoff_actors.store.allocation import complaint, expect_room, give_up_room, make_room
 from handoff_actors.store.copying import copy
+from handoff_actors.store.spill_place import NO_DISK, spill_place
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,6 @@ class Landing(Protocol):
 
 #: Only Linux has them.
 _HUGE_PAGES: Final[int | None] = getattr(mmap, "MADV_HUGEPAGE", None)
-_NO_DISK: Final = (
-    "values can't be spilled to disk: no directory for temporary files can be written to; "
-    "set TMPDIR, or give the node one with --spill-dir"
-)
 SHARED = Path("/dev/shm")  # noqa: S108 - private directories within
 
 
@@ -69,7 +66,7 @@ class ValueStore:
         if limit_nbytes is not None:
             self._most_spare_nbytes = min(self._most_spare_nbytes, limit_nbytes // 4)
         shared = memory_directory()
-        disk_parent = spill_dir or _temporary_directory()
+        disk_parent = spill_place(spill_dir)
         #: False: values that memory has no room for are refused.
         self._has_disk = disk_parent is not None
         # Workers look for a second directory, in which there is no room then.
@@ -157,7 +154,7 @@ class ValueStore:
         `done` is not called if the run is forgotten first.
         """
         if self.is_on_disk(run, index) or not self._has_disk:
-            done("" if self._has_disk else _NO_DISK)
+            done("" if self._has_disk else NO_DISK)
             return
         key, source = (run, index), self.path(run, index)
         target = self.disk / f"{source.name}.spilled{next(self._numbers)}"
@@ -267,15 +264,6 @@ class ValueStore:
 def memory_directory() -> Path:
     """The directory in which stores are made: shared memory where the system has it."""
     return SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
-
-
-def _temporary_directory() -> Path | None:
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        # The root file system of many containers is read-only.
-        log.warning("%s", _NO_DISK)
-        return None
 
 
 def _remove_orphans(places: Sequence[Path]) -> None:
