@@ -260,7 +260,7 @@ async def test_closing_the_session_ends_its_runs_on_the_nodes(cluster: MemoryClu
 async def test_a_session_that_is_closed_has_left_and_is_not_lost(
     cluster: MemoryCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "handoff_actors.actors.node.actor")
+    caplog.set_level(logging.DEBUG, "handoff_actors.actors.node")
     async with cluster.session() as session:
         await session.execute_distributed(layers(4, 3, large_total))
     leaving = cluster.session()

@@ -19,7 +19,10 @@ from handoff_actors.core.node.events import (
     KillWorker,
     Leave,
     LeaveCompleted,
+    LogDeath,
     LogRetirement,
+    LogRunOpened,
+    LogSpill,
     MessageFromPeer,
     NodeEffect,
     NodeEvent,
@@ -291,7 +294,7 @@ class SimulatedNode:
                 self._cluster.publish(self, effect)
             case ForgetPeer(peer):
                 self._forget_peer(peer)
-            case LogRetirement():
+            case LogRetirement() | LogDeath() | LogRunOpened() | LogSpill():
                 self._cluster.faults["retired"] += 1
             case LeaveCompleted():
                 self._cluster.faults["left"] += 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from handoff_actors.actors.app.blame import PlanPart
 from handoff_actors.actors.app.encoding import Encoded
+from handoff_actors.actors.app.failure_log import log_failures
 from handoff_actors.actors.app.journal import Entry, Journal
 from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
@@ -435,6 +436,7 @@ class RunnerActor:
             raised = self.errors.raised_for(end)
             if self._observer is not None:
                 self._observer.ended(end, raised)
+            log_failures(self.run, self.view)
         self._wake_waiters()
 
     def _set_forgotten(self) -> None:

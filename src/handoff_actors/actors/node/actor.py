@@ -13,6 +13,7 @@ from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.node.door import Door
 from handoff_actors.actors.node.input_fetcher import InputFetcher
 from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.actors.node.logs.node_log import NodeLog
 from handoff_actors.actors.node.memory import MemoryWatch
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
@@ -32,7 +33,10 @@ from handoff_actors.core.node.events import (
     KillWorker,
     Leave,
     LeaveCompleted,
+    LogDeath,
     LogRetirement,
+    LogRunOpened,
+    LogSpill,
     MembersCounted,
     MessageFromPeer,
     NodeEffect,
@@ -123,8 +127,8 @@ class NodeActor:
         self.incarnation = Incarnation(f"{time.time_ns():016x}{secrets.token_hex(4)}")
         self.address = self.bus = ""
         #: Of strangers, and of messages that are not in the protocol.
-        self.protocol_errors = ProtocolErrors(name, asyncio.get_running_loop().time)
-        self.metrics = NodeMetrics()
+        self.protocol_errors = ProtocolErrors(name, asyncio.get_running_loop().call_later)
+        self.metrics, self._log = NodeMetrics(), NodeLog(name)
         self._cluster = cluster
         self._lease_s = lease_s
         self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MAX_AHEAD) * INLINE_LIMIT
@@ -196,6 +200,7 @@ class NodeActor:
         self._driver.close()
         self._watch.close()
         self._input_fetcher.close()
+        self.protocol_errors.close()
         for service in self._services:
             service.close()
         await self._pool.close()
@@ -286,6 +291,7 @@ class NodeActor:
         if self.crashed.done():
             return
         for message in messages:
+            self._log.peer_said(peer, message)
             self._take(peer, message, service, has_lease=has_lease)
 
     def _take(self, peer: PeerId, message: ToNode, service: Service, *, has_lease: bool) -> None:
@@ -294,7 +300,7 @@ class NodeActor:
                 try:
                     self._greet(peer, message, service, has_lease=has_lease)
                 except RemoteProtocolError as error:
-                    self.protocol_errors.note("malformed message", str(error), peer)
+                    self.protocol_errors.note("malformed message", str(error), self._log.name_of(peer))
             case _ if peer not in self._peers:
                 service.send(peer, Refused("say Hello first"))
             case Fetch():
@@ -310,7 +316,7 @@ class NodeActor:
 
     def malformed(self, peer: PeerId, reason: str, service: Service) -> None:
         """Give up a connection on which a frame can't be decoded, since what else it said is unknown."""
-        self.protocol_errors.note("malformed message", reason, peer)
+        self.protocol_errors.note("malformed message", reason, self._log.name_of(peer))
         if peer in self._peers:
             service.send(peer, Refused(f"node {self.name} can't decode a message: {reason}"))
             self.lost(peer, reason)
@@ -325,11 +331,8 @@ class NodeActor:
         if self._peers.pop(peer, None) is None:
             return False
         self._introductions.forget(peer)
-        # Each look at the cluster is a peer that comes and leaves: only losses are news.
-        level, event = (logging.INFO, "peer lost") if reason else (logging.DEBUG, "peer left")
-        reason = reason or "it has left"
-        log.log(level, event, extra={"node": self.name, "peer": peer.hex(), "reason": reason})
-        self._input_fetcher.lost(peer, reason)
+        self._log.peer_gone(peer, reason)
+        self._input_fetcher.lost(peer, reason or "it has left")
         return True
 
     def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
@@ -338,12 +341,13 @@ class NodeActor:
         try:
             check_versions(hello.name, hello.protocol, hello.version, hello.python)
         except HandoffError as error:
-            log.warning("refused", extra={"node": self.name, "peer": peer.hex(), "reason": str(error)})
+            self.protocol_errors.note("member refused", str(error), hello.name)
             service.send(peer, Refused(f"node {self.name} refuses {hello.name}: {error}"))
             return
         # A peer that says Hello twice is still the same peer, with the same runs.
         if peer not in self._peers:
             self._peers[peer] = service
+            self._log.peer_connected(peer, hello.name)
             self._feed(PeerConnected(peer, has_lease, hello.name))
         if hello.advert is not None and self._introductions.is_first(peer, hello.advert):
             self._cluster.node_introduced(hello.advert)
@@ -368,7 +372,7 @@ class NodeActor:
             case Reply(peer, message):
                 self._reply(peer, message)
             case ReportProtocolError(peer, reason):
-                self.protocol_errors.note("malformed message", reason, peer)
+                self.protocol_errors.note("malformed message", reason, self._log.name_of(peer))
             case Advertise():
                 self.advertised = effect
                 self._cluster.announce(self.advert())
@@ -385,8 +389,8 @@ class NodeActor:
             case KillWorker(worker):
                 self.metrics.dismissed(worker)
                 self._pool.kill(worker)
-            case LogRetirement(worker, reason):
-                log.warning("worker retired", extra={"node": self.name, "worker": worker, "reason": reason})
+            case LogRetirement() | LogDeath() | LogRunOpened() | LogSpill():
+                self._log.told(effect)
             case RecallWorker(worker):
                 self._pool.recall(worker)
             case CancelCoroutine(worker, run, index, attempt):
@@ -401,19 +405,21 @@ class NodeActor:
                 assert_never(effect)
 
     def _forget_run(self, run: RunId) -> None:
+        self._log.run_closed(run)
         self._input_fetcher.forget(run)
         self._pool.forget(run)
         self._store.forget(run)
 
     def _reply(self, peer: PeerId, message: FromNode) -> None:
         self.metrics.reported(message)
+        self._log.reported(message)
         service = self._peers.get(peer)
         if service is None:
             return
         try:
             service.send(peer, message)
         except SerializationError as error:
-            log.warning("unsendable", extra={"node": self.name, "peer": peer.hex(), "reason": str(error)})
+            self._log.unsendable(peer, str(error))
             for part in instead_of(message, str(error)):
                 self._reply(peer, part)
 

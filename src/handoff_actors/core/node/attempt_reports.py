@@ -7,6 +7,7 @@ from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import (
     DiscardValue,
     KeepValue,
+    LogDeath,
     LogRetirement,
     NodeEffect,
     Reply,
@@ -107,6 +108,7 @@ class AttemptReports:
     def exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
         """Report what a worker that has ended takes with it."""
         effects: list[NodeEffect] = []
+        deaths = self._deaths(event, now)
         lost_jobs, separated = self._scheduler.exited(event.worker, now)
         for lost in lost_jobs:
             run, job = self._clients.live(lost.run), lost.job
@@ -122,7 +124,15 @@ class AttemptReports:
                     assert_never(lost.kind)
             effects.append(Reply(run.peer, death(lost.run, job, lost.kind, reason, event)))
         effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in separated]
-        return effects + self._report_separated(separated)
+        return [*effects, *self._report_separated(separated), *deaths]
+
+    def _deaths(self, event: WorkerExited, now: float) -> list[NodeEffect]:
+        state = self._scheduler.roster.workers[event.worker]
+        if state.is_retiring or state.verdict not in {None, "memory"}:
+            return []
+        held = [(run, Ticket(index, one.job.attempt)) for (run, index), one in state.held.items()]
+        ran_s = now - state.last_message_at if held and not state.is_async else None
+        return [LogDeath(event, state.reason, held, ran_s)]
 
     def unfit(self, event: WorkerUnfit) -> list[NodeEffect]:
         """Retire a worker for what a function has left behind in it, and tell its run."""

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 from msgspec import Struct, field
 
-from handoff_actors.core.node.events import FetchInput, ForgetPeer
+from handoff_actors.core.node.events import FetchInput, ForgetPeer, LogRunOpened
 from handoff_actors.core.node.scheduling.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.lru import LruCache
@@ -149,6 +149,7 @@ class Clients:
         self._closed: LruCache[tuple[PeerId, RunId], None] = LruCache(REMEMBERED_RUNS)
         self._peers_ever = 0
         self._departed: list[ForgetPeer] = []
+        self._opened: list[LogRunOpened] = []
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -210,6 +211,7 @@ class Clients:
         if state is None:
             state = self._runs[run] = self._peers[peer].refused.pop(run, ClientRun(peer))
             self._peers[peer].runs.add(run)
+            self._opened.append(LogRunOpened(run, dag_name, self._peers[peer].name))
         if dag_name:
             state.dag_name = dag_name
         if is_watched:
@@ -299,10 +301,13 @@ class Clients:
         del self.closing[run]
         return self._runs[run].peer
 
-    def take_departed(self) -> list[ForgetPeer]:
-        """Drain the peers that have gone and have nothing left here."""
-        departed, self._departed = self._departed, []
-        return departed
+    def take_changes(self) -> list[ForgetPeer | LogRunOpened]:
+        """Drain the runs that have been opened, and the peers that have gone and have nothing left here."""
+        if not (self._opened or self._departed):
+            return []
+        changes: list[ForgetPeer | LogRunOpened] = [*self._opened, *self._departed]
+        self._opened, self._departed = [], []
+        return changes
 
     def remove(self, run: RunId) -> PeerId:
         """Drop a run that has been cleared away. Returns the peer that it belonged to."""

@@ -240,6 +240,41 @@ class LogRetirement(Struct, frozen=True):
     reason: str
 
 
+class LogDeath(Struct, frozen=True):
+    """Log that a worker has died unasked, or was killed for the memory that it used."""
+
+    end: WorkerExited
+    #: Why it was killed, for people; "" if nobody did it on purpose.
+    reason: str
+    #: The attempts that it held, the one that ran first; and the seconds that this one had run for. None: it was idle.
+    held: Sequence[tuple[RunId, Ticket]]
+    ran_s: float | None
+
+
+class LogRunOpened(Struct, frozen=True):
+    """Log that a run has begun here."""
+
+    run: RunId
+    dag_name: str
+    #: The name of the client that asked for it.
+    owner: str
+
+
+class LogSpill(Struct, frozen=True):
+    """Log that values have begun to be moved to disk, that this has ended for now, or that the disk takes no more."""
+
+    change: Literal["begun", "ended", "refused"]
+    #: Bytes in memory, and the limit.
+    held_nbytes: int
+    limit_nbytes: int
+    #: The values moved since it began, their bytes, and the seconds since then.
+    values: int = 0
+    nbytes: int = 0
+    seconds: float = 0.0
+    #: Why the disk takes no more.
+    reason: str = ""
+
+
 class FetchInput(Struct, frozen=True):
     """Bring a value into the store; answered by `InputFetched` or `InputMissing`. `peer` sent the function."""
 
@@ -313,6 +348,8 @@ class LeaveCompleted(Struct, frozen=True):
     """The node was told to leave and has nothing more to do."""
 
 
+LogEffect = LogRetirement | LogDeath | LogRunOpened | LogSpill
+
 NodeEffect = (
     Reply
     | ReportProtocolError
@@ -321,7 +358,7 @@ NodeEffect = (
     | RecallWorker
     | CancelCoroutine
     | KillWorker
-    | LogRetirement
+    | LogEffect
     | FetchInput
     | KeepValue
     | DiscardValue

@@ -160,6 +160,11 @@ class NodeMachine:
         return self._scheduler.ledger
 
     @property
+    def spilled_nbytes(self) -> int:
+        """Bytes of all values that have been moved to disk so far."""
+        return self._spill_policy.spilled_nbytes
+
+    @property
     def capabilities(self) -> Resources:
         """The total resources that the node offers."""
         return dict(self._scheduler.ledger.totals)
@@ -407,7 +412,7 @@ class NodeMachine:
             self._spill_policy.refused((event.run, event.index), event.reason, now)
             # Functions that go on need the room more than an error that somebody may look at.
             return [effect for run in self._clients.stopped() for effect in self._endings.end(run, now)]
-        self._spill_policy.written((event.run, event.index))
+        self._spill_policy.written((event.run, event.index), now)
         return []
 
     # --- After each event ---------------------------------------------------------------------------------------
@@ -422,7 +427,8 @@ class NodeMachine:
         filled = self._scheduler.fill(now, may_start=not self._spill_policy.is_crowded)
         effects += [*self._reports.started(filled), *filled] if self._clients.watched else filled
         effects += self._advertiser.speak(self._standing(), self.advertisement, now)
-        effects += self._clients.take_departed()
+        effects += self._clients.take_changes()
+        effects += self._spill_policy.take_changes(now)
         if self._leaving and not self._has_left and not self._has_work:
             self._has_left = True
             effects.append(LeaveCompleted())

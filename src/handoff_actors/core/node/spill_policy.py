@@ -6,12 +6,29 @@ being written, no function starts that could make more of them; every write ends
 If the disk takes no more, results beyond the limit are refused until it does.
 """
 
+from typing import Literal
+
+from msgspec import Struct
+
+from handoff_actors.core.node.events import LogSpill
 from handoff_actors.ids import Index, RunId
 
 #: The disk is tried again so long after it took no more.
 RETRY_S = 1.0
+#: Spilling has ended once nothing has been moved for so long.
+QUIET_S = 30.0
 
 Key = tuple[RunId, Index]
+
+
+class _Spell(Struct):
+    """A time in which values are moved to disk again and again."""
+
+    began_at: float
+    values: int = 0
+    nbytes: int = 0
+    #: None while a value is being written.
+    ends_at: float | None = None
 
 
 class SpillPolicy:
@@ -27,6 +44,10 @@ class SpillPolicy:
         #: Why the disk took no more, and when to try again.
         self.refusal = ""
         self._retry_at: float | None = None
+        #: Bytes of all values moved to disk so far.
+        self.spilled_nbytes = 0
+        self._spell: _Spell | None = None
+        self._changes: list[LogSpill] = []
 
     @property
     def is_over(self) -> bool:
@@ -40,8 +61,9 @@ class SpillPolicy:
 
     @property
     def wake_at(self) -> float | None:
-        """The time at which to try the disk again."""
-        return self._retry_at
+        """The time at which to try the disk again, or at which spilling has ended."""
+        times = (self._retry_at, None if self._spell is None else self._spell.ends_at)
+        return min((time for time in times if time is not None), default=None)
 
     def has_room(self, nbytes: int) -> bool:
         """True if one more value can be kept: in memory, or on a disk that takes values."""
@@ -58,8 +80,13 @@ class SpillPolicy:
         if key in self._sizes:
             self._sizes[key] = self._sizes.pop(key)
 
-    def written(self, key: Key) -> None:
+    def written(self, key: Key, now: float) -> None:
         """Remove a value that has been written to disk."""
+        nbytes = self._sizes.get(key, 0)
+        self.spilled_nbytes += nbytes
+        spell = self._begin(now)
+        spell.values += 1
+        spell.nbytes += nbytes
         self._remove(key)
         self.refusal = ""
 
@@ -67,6 +94,8 @@ class SpillPolicy:
         """Note that the disk did not take a value."""
         if key == self._leaving:
             self._leaving = None
+            if not self.refusal:
+                self._changes.append(self._change("refused", reason=reason))
             self.refusal, self._retry_at = reason, now + RETRY_S
 
     def forget(self, run: RunId) -> None:
@@ -83,12 +112,44 @@ class SpillPolicy:
         if self._leaving is not None or self._retry_at is not None or not self.is_over:
             return None
         self._leaving = next(iter(self._sizes))
+        self._begin(now)
         return self._leaving
+
+    def take_changes(self, now: float) -> list[LogSpill]:
+        """Drain what an operator is to hear of: spilling has begun, or ended, or the disk takes no more."""
+        spell = self._spell
+        if spell is not None and self._leaving is None:
+            if spell.ends_at is None:
+                spell.ends_at = now + QUIET_S
+            elif now >= spell.ends_at:
+                self._spell = None
+                seconds = now - QUIET_S - spell.began_at
+                self._changes.append(self._change("ended", spell, seconds=max(0.0, seconds)))
+        changes, self._changes = self._changes, []
+        return changes
 
     def check(self) -> None:
         """Assert that the bytes are counted right."""
         assert self.nbytes == sum(self._sizes.values())
         assert self._leaving is None or self._leaving in self._sizes, "a value is being written that is gone"
+
+    def _begin(self, now: float) -> _Spell:
+        if self._spell is None:
+            self._spell = _Spell(now)
+            self._changes.append(self._change("begun"))
+        self._spell.ends_at = None
+        return self._spell
+
+    def _change(
+        self,
+        change: Literal["begun", "ended", "refused"],
+        spell: _Spell | None = None,
+        *,
+        seconds: float = 0.0,
+        reason: str = "",
+    ) -> LogSpill:
+        values, nbytes = (0, 0) if spell is None else (spell.values, spell.nbytes)
+        return LogSpill(change, self.nbytes, self.limit_nbytes or 0, values, nbytes, seconds, reason)
 
     def _remove(self, key: Key) -> None:
         self.nbytes -= self._sizes.pop(key, 0)

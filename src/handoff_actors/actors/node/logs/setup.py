@@ -19,7 +19,7 @@ def set_up_log(level: str, log_format: LogFormat = "text", path: Path | None = N
     lines = formatter(log_format)
 
     def notice(count: int) -> bytes:
-        text = f"log lines dropped, as {path or 'stderr'} did not take them"
+        text = "log lines dropped"
         record = logging.LogRecord(_NAME, logging.WARNING, __file__, 0, text, None, None)
         record.count = count
         return _encoded(lines.format(record))
