@@ -168,6 +168,7 @@ def node_up(
     python: str = "",
     busy: int = 0,
     waiting_claims: Resources | None = None,
+    out_of_use: str = "",
 ) -> NodeUp:
     offers = {"cpu": 2.0} if capabilities is None else capabilities
     return NodeUp(
@@ -180,6 +181,7 @@ def node_up(
         python=python,
         busy=busy,
         waiting_claims=waiting_claims or {},
+        out_of_use=out_of_use,
     )
 
 

@@ -59,3 +59,7 @@ def wait_and_begin_a_run(path: str) -> int:
     dag = handoff.DAG().add_function(handoff.Function("inner", [], abs, extra_args=[-3]))
     result: int = handoff.run_sync(dag, progress=False).results["inner"]
     return result
+
+
+def read(path: str) -> bytes:
+    return Path(path).read_bytes()

@@ -272,4 +272,5 @@ def _advert(node: SimulatedNode, state: Advertise, python: str) -> Advert:
         busy=state.busy,
         waiting_claims=state.waiting_claims,
         most_workers=state.most_workers,
+        out_of_use=state.out_of_use,
     )

@@ -26,6 +26,8 @@ class NodeUp(Struct, frozen=True):
     waiting_claims: Resources = field(default_factory=dict)
     #: Upper limit of its processes for sync functions; beyond `workers`, it starts them for functions with claims.
     most_workers: int = sys.maxsize
+    #: Why the node should not be used while another one can be; "" where it may.
+    out_of_use: str = ""
 
 
 class NodeDown(Struct, frozen=True):

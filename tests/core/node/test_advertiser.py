@@ -37,19 +37,20 @@ def advert(queued: int = 0) -> Advertise:
 
 def advertiser_of_a_node_that_has_spoken(claimed: Resources) -> Advertiser:
     advertiser = Advertiser()
-    assert advertiser.speak((claimed, OFFERED, False, 0, False), advert, 0.0) == [advert()]
+    assert advertiser.speak((claimed, OFFERED, False, 0, False, ""), advert, 0.0) == [advert()]
     return advertiser
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        ({"cpu": 1.0}, OFFERED, False, 0, False),
-        ({"cpu": 0.0}, OFFERED, True, 0, False),
-        ({"cpu": 0.0}, OFFERED, False, 1, False),
-        ({"cpu": 0.0}, OFFERED, False, 0, True),
+        ({"cpu": 1.0}, OFFERED, False, 0, False, ""),
+        ({"cpu": 0.0}, OFFERED, True, 0, False, ""),
+        ({"cpu": 0.0}, OFFERED, False, 1, False, ""),
+        ({"cpu": 0.0}, OFFERED, False, 0, True, ""),
+        ({"cpu": 0.0}, OFFERED, False, 0, False, "it fails everything"),
     ],
-    ids=["claims", "leaving", "idle workers", "waiting functions"],
+    ids=["claims", "leaving", "idle workers", "waiting functions", "out of use"],
 )
 def test_facts_that_others_place_by_are_told_after_a_moment(changed: Standing) -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
@@ -65,7 +66,7 @@ def test_a_node_that_changes_all_the_time_speaks_only_so_often() -> None:
 
     spoken = []
     for now in (tick / 1000 for tick in range(1, 1001)):
-        changed = {"cpu": now}, OFFERED, False, 0, False
+        changed = {"cpu": now}, OFFERED, False, 0, False, ""
         spoken += [now for _ in advertiser.speak(changed, lambda: advert(next(numbers)), now)]
 
     assert spoken[:3] == pytest.approx([QUICK_GAP_S, 2 * QUICK_GAP_S, 3 * QUICK_GAP_S], abs=0.002)
@@ -77,16 +78,18 @@ def test_load_can_wait_while_claims_are_what_was_said() -> None:
     claimed = {"cpu": 1.0}
     advertiser = advertiser_of_a_node_that_has_spoken(claimed)
     claimed["cpu"] = 0.0
-    advertiser.speak((claimed, OFFERED, False, 0, False), advert, 0.01)
+    advertiser.speak((claimed, OFFERED, False, 0, False, ""), advert, 0.01)
     claimed["cpu"] = 1.0
 
-    assert advertiser.speak((claimed, OFFERED, False, 0, False), advert, ADVERT_GAP_S) == []
+    assert advertiser.speak((claimed, OFFERED, False, 0, False, ""), advert, ADVERT_GAP_S) == []
     assert advertiser.wake_at == LOAD_GAP_S
-    assert advertiser.speak((claimed, OFFERED, False, 0, False), lambda: advert(7), LOAD_GAP_S) == [advert(7)]
+    assert advertiser.speak((claimed, OFFERED, False, 0, False, ""), lambda: advert(7), LOAD_GAP_S) == [
+        advert(7)
+    ]
 
 
 def test_what_is_as_it_was_is_told_once_a_period() -> None:
-    standing = {"cpu": 0.0}, OFFERED, False, 0, False
+    standing = {"cpu": 0.0}, OFFERED, False, 0, False, ""
     advertiser = advertiser_of_a_node_that_has_spoken(standing[0])
 
     assert advertiser.speak(standing, advert, LOAD_GAP_S) == []
@@ -98,7 +101,7 @@ def test_the_more_members_hear_it_the_less_often_a_node_speaks() -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
     advertiser.count(400)
 
-    assert advertiser.speak(({"cpu": 1.0}, OFFERED, False, 0, False), advert, ADVERT_GAP_S) == []
+    assert advertiser.speak(({"cpu": 1.0}, OFFERED, False, 0, False, ""), advert, ADVERT_GAP_S) == []
     assert advertiser.wake_at == 0.4
 
 
@@ -106,7 +109,7 @@ def test_few_members_hear_a_node_as_soon_as_one_does() -> None:
     advertiser = advertiser_of_a_node_that_has_spoken({"cpu": 0.0})
     advertiser.count(10)
 
-    advertiser.speak(({"cpu": 1.0}, OFFERED, False, 0, False), advert, 0.001)
+    advertiser.speak(({"cpu": 1.0}, OFFERED, False, 0, False, ""), advert, 0.001)
 
     assert advertiser.wake_at == QUICK_GAP_S
 

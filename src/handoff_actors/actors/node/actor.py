@@ -228,6 +228,7 @@ class NodeActor:
             busy=state.busy,
             waiting_claims=state.waiting_claims,
             most_workers=state.most_workers,
+            out_of_use=state.out_of_use,
         )
 
     def _surroundings(self) -> bytes:
@@ -374,8 +375,7 @@ class NodeActor:
             case ReportProtocolError(peer, reason):
                 self.protocol_errors.note("malformed message", reason, self._log.name_of(peer))
             case Advertise():
-                self.advertised = effect
-                self._cluster.announce(self.advert())
+                self._announce(effect)
             case KeepValue(run, index, attempt):
                 self._keep(run, index, attempt)
             case DiscardValue(run, index, attempt):
@@ -403,6 +403,14 @@ class NodeActor:
                 self._left.set()
             case _:
                 assert_never(effect)
+
+    def _announce(self, state: Advertise) -> None:
+        if state.out_of_use and not self.advertised.out_of_use:
+            log.error("out of use", extra={"node": self.name, "reason": state.out_of_use})
+        elif self.advertised.out_of_use and not state.out_of_use:
+            log.info("in use again", extra={"node": self.name})
+        self.advertised = state
+        self._cluster.announce(self.advert())
 
     def _forget_run(self, run: RunId) -> None:
         self._log.run_closed(run)

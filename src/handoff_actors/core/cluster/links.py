@@ -142,6 +142,7 @@ class _Node(Struct):
                 advert.busy,
                 advert.waiting_claims,
                 advert.most_workers,
+                advert.out_of_use,
             )
         return self.latest
 

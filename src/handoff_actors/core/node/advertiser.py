@@ -23,8 +23,8 @@ LOAD_GAP_S = 0.2
 MEMBER_GAP_S = 0.001
 
 #: The facts that other members place functions by: claims, totals, whether the node is leaving, the number of its idle workers,
-#: and whether functions wait.
-Standing = tuple[Resources, Resources, bool, int, bool]
+#: whether functions wait, and why it is out of use.
+Standing = tuple[Resources, Resources, bool, int, bool, str]
 
 
 class Advertiser:

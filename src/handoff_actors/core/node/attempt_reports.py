@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from handoff_actors.core.node.circuit_breaker import CircuitBreaker
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import (
     DiscardValue,
@@ -33,12 +34,18 @@ class AttemptReports:
     """Turns what workers report into effects on the store and messages to runs."""
 
     def __init__(
-        self, clients: Clients, scheduler: WorkerScheduler, inputs: Inputs, spill_policy: SpillPolicy
+        self,
+        clients: Clients,
+        scheduler: WorkerScheduler,
+        inputs: Inputs,
+        spill_policy: SpillPolicy,
+        circuit_breaker: CircuitBreaker,
     ) -> None:
         self._clients = clients
         self._scheduler = scheduler
         self._inputs = inputs
         self._spill_policy = spill_policy
+        self._circuit_breaker = circuit_breaker
 
     def started(self, effects: Iterable[NodeEffect]) -> list[NodeEffect]:
         """Tell watched runs which attempts workers are being given."""
@@ -61,7 +68,9 @@ class AttemptReports:
         run = self._clients.live(event.run)
         stored = [entry for entry in event.done if isinstance(entry.value, int)]
         effects: list[NodeEffect] = []
-        kept = self._take_in(stored, accepted, event.run, effects) if stored else accepted
+        kept = self._take_in(stored, accepted, event.run, effects, now) if stored else accepted
+        if kept:
+            self._circuit_breaker.succeeded()
         if run is not None and kept:
             others = self._scheduler.roster.claimed_by_others(event.run) if len(self._clients) > 1 else {}
             fetched = run.take_fetched(now) if run.fetched else []
@@ -69,7 +78,12 @@ class AttemptReports:
         return effects
 
     def _take_in(
-        self, stored: Iterable[Done], accepted: list[Done], run: RunId, effects: list[NodeEffect]
+        self,
+        stored: Iterable[Done],
+        accepted: list[Done],
+        run: RunId,
+        effects: list[NodeEffect],
+        now: float,
     ) -> list[Done]:
         """Keep stored values that count, as far as there is room. Returns the entries of `accepted` that were kept."""
         client_run = self._clients.live(run)
@@ -83,7 +97,9 @@ class AttemptReports:
                 and not self._spill_policy.has_room(entry.value)
             ):
                 refused.add(entry.index)
-                effects.append(Reply(client_run.peer, no_room(run, entry, entry.value, self._spill_policy)))
+                refusal = no_room(run, entry, entry.value, self._spill_policy)
+                self._circuit_breaker.failed(run, entry.index, refusal.kind, refusal.reason, now)
+                effects.append(Reply(client_run.peer, refusal))
             effects.append(self._stored(run, entry, entry.value, counts=entry.index in counting - refused))
         return [entry for entry in accepted if entry.index not in refused] if refused else accepted
 
@@ -99,6 +115,7 @@ class AttemptReports:
         failed = failure(
             event.run, held.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
         )
+        self._circuit_breaker.failed(event.run, event.index, kind, reason, now)
         return [Reply(run.peer, failed), *self._report_separated((event.run, ticket) for ticket in behind)]
 
     def recalled(self, event: WorkerRecalled, now: float) -> list[NodeEffect]:
@@ -122,6 +139,7 @@ class AttemptReports:
                     reason = lost.reason or how_it_ended(event)
                 case _:
                     assert_never(lost.kind)
+            self._circuit_breaker.failed(lost.run, job.index, lost.kind, reason, now)
             effects.append(Reply(run.peer, death(lost.run, job, lost.kind, reason, event)))
         effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in separated]
         return [*effects, *self._report_separated(separated), *deaths]

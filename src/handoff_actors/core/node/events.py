@@ -342,6 +342,8 @@ class Advertise(Struct, frozen=True):
     busy: int
     waiting_claims: Resources
     most_workers: int
+    #: As in `Advert`.
+    out_of_use: str = ""
 
 
 class LeaveCompleted(Struct, frozen=True):

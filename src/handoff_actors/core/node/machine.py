@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from handoff_actors.core.node.advertiser import Advertiser, Standing
 from handoff_actors.core.node.attempt_reports import AttemptReports
+from handoff_actors.core.node.circuit_breaker import CircuitBreaker
 from handoff_actors.core.node.clients import ClientRun, Clients
 from handoff_actors.core.node.events import (
     Advertise,
@@ -84,7 +85,10 @@ class NodeMachine:
         self._inputs = Inputs()
         self._spill_policy = SpillPolicy(limits.store_nbytes)
         self._clients = Clients(lease_s)
-        self._reports = AttemptReports(self._clients, self._scheduler, self._inputs, self._spill_policy)
+        self._circuit_breaker = CircuitBreaker()
+        self._reports = AttemptReports(
+            self._clients, self._scheduler, self._inputs, self._spill_policy, self._circuit_breaker
+        )
         self._nested = NestedRuns(self._clients, self._scheduler, self._inputs)
         self._endings = RunEndings(
             self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested
@@ -110,6 +114,7 @@ class NodeMachine:
     def wake(self, now: float) -> list[NodeEffect]:
         """Act on leases, time limits and other deadlines that have passed."""
         effects = self._scheduler.wake(now)
+        self._circuit_breaker.wake(now)
         for peer in self._clients.lapsed(now):
             effects += self._endings.peer_gone(peer, now)
         effects += self._settle(now)
@@ -122,6 +127,7 @@ class NodeMachine:
             self._scheduler.wake_at,
             self._clients.wake_at,
             self._spill_policy.wake_at,
+            self._circuit_breaker.wake_at,
             self._advertiser.wake_at,
         )
         return min(time for time in times if time is not None)
@@ -184,6 +190,7 @@ class NodeMachine:
             self._scheduler.busy() + waiting_for_input,
             self._scheduler.queue.claims(),
             self._scheduler.roster.most,
+            self._circuit_breaker.reason,
         )
 
     def size_of(self, run: RunId, index: Index) -> int | None:
@@ -222,7 +229,7 @@ class NodeMachine:
             case ValueSpilled() | SpillFailed():
                 return self._spilled(event, now)
             case InputMissing():
-                return self._input_missing(event)
+                return self._input_missing(event, now)
             case PeerConnected(peer, has_lease, name):
                 self._clients.connected(peer, now, name, has_lease=has_lease)
                 return []
@@ -388,7 +395,7 @@ class NodeMachine:
                 self._clients.can_import(run.modules[event.index].key, now)
         return [Reply(run.peer, Copied(event.run, [event.index], []))] if is_copy and run is not None else []
 
-    def _input_missing(self, event: InputMissing) -> list[NodeEffect]:
+    def _input_missing(self, event: InputMissing, now: float) -> list[NodeEffect]:
         is_copy = self._inputs.take_copy(event.run, event.index)
         jobs = self._inputs.lost(event.run, event.index)
         run = self._clients.live(event.run)
@@ -398,6 +405,8 @@ class NodeMachine:
         reports: list[FromNode] = [
             failure(event.run, job, event.kind, event.reason, lost=lost) for job in jobs
         ]
+        for job in jobs:
+            self._circuit_breaker.failed(event.run, job.index, event.kind, event.reason, now)
         behind = [ticket for job in jobs for ticket in tickets_of(job)[1:]]
         reports += [Recalled(event.run, behind, is_separated=True)] if behind else []
         reports += [Copied(event.run, [], [event.index])] if is_copy else []
@@ -442,6 +451,7 @@ class NodeMachine:
             self._leaving,
             len(scheduler.roster.idle),
             scheduler.queue.waiting_runs > 0,
+            self._circuit_breaker.reason,
         )
 
     @property

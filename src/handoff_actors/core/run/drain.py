@@ -142,7 +142,9 @@ class Drain:
         willing = [node for node in staying if (index, node.name) not in self._refused]
         usable = [node for node in willing if node.usable]
         if usable:
-            node = min(usable, key=lambda node: (self._nbytes.get(node.name, 0), node.name))
+            node = min(
+                usable, key=lambda node: (node.is_out_of_use, self._nbytes.get(node.name, 0), node.name)
+            )
             ref = self._scheduler.sources.ref(index)
             self._nbytes[node.name] = self._nbytes.get(node.name, 0) + ref.nbytes
             self._copying[index] = node.name

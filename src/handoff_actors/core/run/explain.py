@@ -108,12 +108,8 @@ def _relayed_inputs(index: Index, plan: Plan, state: RunState) -> dict[str, str]
 def _why_not(node: NodeState, need: RequirementClass, target: str | None, *, is_declined: bool) -> str:
     if target not in {None, node.name}:
         return f"the function is to run on {repr_of(target)}"
-    if node.is_leaving:
-        return "leaves the cluster"
-    if node.offer.suspect:
-        return "has not been heard of for a while"
-    if node.load.is_paused:
-        return "has given back work and not said how it stands"
+    if unusable := _why_unusable(node):
+        return unusable
     if not node.could_ever_hold(need):
         return node.shortfall(need)
     if not node.fits(need):
@@ -121,3 +117,15 @@ def _why_not(node: NodeState, need: RequirementClass, target: str | None, *, is_
     if is_declined:
         return "has room; the policy has chosen none of the nodes that have"
     return "has room; other functions go first, or max_concurrency is reached"
+
+
+def _why_unusable(node: NodeState) -> str:
+    if node.is_leaving:
+        return "leaves the cluster"
+    if node.offer.suspect:
+        return "has not been heard of for a while"
+    if node.is_out_of_use:
+        return f"is out of use: {node.offer.out_of_use}"
+    if node.load.is_paused:
+        return "has given back work and not said how it stands"
+    return ""

@@ -261,6 +261,7 @@ class RunMachine:
             node.capabilities == event.capabilities and node.is_leaving == event.leaving
         )
         node.update_offer(event)
+        self.scheduler.avoidance.offer_changed(node)
         self._drain.look(node, now)
         if not offers_the_same:
             self.scheduler.drop_reservations_for(node)

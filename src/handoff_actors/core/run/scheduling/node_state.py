@@ -84,6 +84,11 @@ class NodeState:
         return not (self.load.is_paused or offer.leaving or offer.suspect or self.has_crashed)
 
     @property
+    def is_out_of_use(self) -> bool:
+        """True if the node should get no work while another one can do it."""
+        return bool(self.offer.out_of_use)
+
+    @property
     def spare(self) -> Resources:
         """Capabilities minus all claims, of this session and of others, never below zero."""
         return {resource: max(0.0, self.load.free(resource)) for resource in self.capabilities}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
+from handoff_actors.core.run.scheduling.avoidance import Avoidance
 from handoff_actors.core.run.scheduling.data_locality import DataLocality
 from handoff_actors.core.run.scheduling.dispatch import Dispatch
 from handoff_actors.core.run.scheduling.durations import Durations
@@ -72,7 +73,7 @@ class Scheduler:
         #: The node for which each serialize hook was last sent to work.
         self._hook_made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
-        self._has_constraints = any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
+        self.avoidance = Avoidance()
         self._unconstrained = [Destination(need, None) for need in self.needs.classes]
 
     @property
@@ -131,6 +132,7 @@ class Scheduler:
     def remove_node(self, name: str) -> None:
         """Remove a node that is gone, and all reservations of it."""
         del self.nodes[name]
+        self.avoidance.node_gone(name)
         if self._indexes is not None:
             self._indexes.remove(name)
         self._drop_reservations(name, lambda _: True)
@@ -209,6 +211,10 @@ class Scheduler:
         ]
 
     @cached_property
+    def _has_constraints(self) -> bool:
+        return any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
+
+    @cached_property
     def dag_name(self) -> str:
         """The name of the DAG, for monitors."""
         return dag_name_of(self._plan.dag_id)
@@ -270,15 +276,19 @@ class Scheduler:
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
         if target is None and self._is_custom_policy:
-            node = self._place_by_custom_policy(index, need, self._eligible(target))
-        elif target is None and self._indexes is not None and isinstance(self._policy, MostSpare):
+            node = self._place_by_custom_policy(index, need, self._eligible(need, target))
+        elif target is None and self._indexes is not None and self._may_use_indexes:
             node = self._place_among_many(index, need, self._indexes)
         else:
-            node = self._place(index, need, self._eligible(target))
+            node = self._place(index, need, self._eligible(need, target))
         group = self._plan.group_of[index]
         if node is not None and group >= 0:
             self.group_node.setdefault(group, node.name)
         return node
+
+    @property
+    def _may_use_indexes(self) -> bool:
+        return isinstance(self._policy, MostSpare) and not self.avoidance.out_of_use
 
     def _place(self, index: Index, need: RequirementClass, nodes: list[NodeState]) -> NodeState | None:
         first = [node for node in nodes if node.fits(need)]
@@ -319,13 +329,15 @@ class Scheduler:
         """Add to some nodes the holders of input that may queue the function, and sort all by name."""
         nodes = {node.name: node for node in first}
         holders = (self.nodes[name] for name in held if name in self.nodes)
-        nodes |= {node.name: node for node in holders if node.usable and node.may_queue(need)}
+        usable = (node for node in holders if node.usable and not node.is_out_of_use)
+        nodes |= {node.name: node for node in usable if node.may_queue(need)}
         return [nodes[name] for name in sorted(nodes)]
 
     def should_stay(self, index: Index, node: NodeState) -> bool:
         """True if a function queued on a node should stay there, next to its input, instead of being recalled."""
         held = self._input_by_node(index)
-        if node.name not in held or not node.usable or not isinstance(self._policy, MostSpare):
+        is_unfit = node.is_out_of_use or not node.usable
+        if node.name not in held or is_unfit or not isinstance(self._policy, MostSpare):
             return False
         need, names = self.needs.of[index], set(self.nodes)
         if self._indexes is not None:
@@ -343,16 +355,18 @@ class Scheduler:
             self.declined_by_policy.discard(index)
         return node
 
-    def _eligible(self, target: str | None) -> list[NodeState]:
+    def _eligible(self, need: RequirementClass, target: str | None) -> list[NodeState]:
+        """The nodes that take work, without those that are out of use unless only these could run such functions."""
         if target is None:
-            return [node for node in self.nodes.values() if node.usable]
+            usable = [node for node in self.nodes.values() if node.usable]
+            return self.avoidance.in_use(usable, need)
         node = self.nodes.get(target)
         return [node] if node is not None and node.usable else []
 
     def _reserve(self, consumer: Index, destination: Destination) -> bool:
         """Choose a function's node before its inputs exist, since they are made for that node."""
         need, target, _ = destination
-        nodes = [node for node in self._eligible(target) if node.could_ever_hold(need)]
+        nodes = [node for node in self._eligible(need, target) if node.could_ever_hold(need)]
         node = self._ask_policy(consumer, need, nodes) if nodes else None
         if node is None:
             return False
@@ -405,7 +419,6 @@ class Scheduler:
         """Number of functions of a class that could start at once, over all nodes, beside those that are being recalled."""
         if self._indexes is not None and self._indexes.roomiest(need) is None:
             return 0
-        room = sum(
-            node.load.room(need) for node in self.nodes.values() if node.usable and node.has_python_for(need)
-        )
+        nodes = self._eligible(need, None)
+        room = sum(node.load.room(need) for node in nodes if node.has_python_for(need))
         return max(0, room - self._load.recalling)

@@ -373,5 +373,6 @@ def _offers_the_same(one: NodeUp, other: NodeUp) -> bool:
         and one.most_workers == other.most_workers
         and one.leaving == other.leaving
         and one.suspect == other.suspect
+        and one.out_of_use == other.out_of_use
         and one.address == other.address
     )
