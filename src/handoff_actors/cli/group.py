@@ -6,12 +6,15 @@ from typing import Any
 import click
 
 from handoff_actors.cli.platforms import runs_here
+from handoff_actors.first_signals import INTERRUPTED
 from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.
 COMMANDS = ("node", "nodes", "top", "ping", "run", "render", "keygen", "demo")
 #: The exit status that shells report for a command that SIGINT has ended.
 INTERRUPTED = 130
+=======
+COMMANDS = ("node", "nodes", "top", "run", "render", "keygen", "demo")
 
 
 class LazyGroup(click.Group):

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
 
 import uvloop
 from msgspec import Struct
@@ -18,6 +17,7 @@ from handoff_actors.actors.node.containers import DRAIN_S
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.errors import HandoffError
+from handoff_actors.first_signals import ENDING, end_at_first_signal
 from handoff_actors.ids import Resources
 from handoff_actors.open_files import allow_open_files
 from handoff_actors.transport.credentials import Credentials
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 #: A node that has not joined by then, although it need not wait for others, never will.
 START_S = 60.0
-#: Signals that end it.
-_HANDLED: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class DaemonOptions(Struct, frozen=True):
@@ -56,15 +54,8 @@ def serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
 
     A signal that comes when it has nothing yet, or nothing any more, that is to be cleared away ends the process at once.
     """
-    for number in _HANDLED:
-        signal.signal(number, _end_by)
+    end_at_first_signal()
     uvloop.run(run_daemon(options, ready))
-
-
-def _end_by(number: int, _frame: FrameType | None) -> None:
-    # Neither with a traceback, as of KeyboardInterrupt, nor after threads that are waited for.
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)
 
 
 async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
@@ -150,7 +141,7 @@ class _Signals:
         self._watched: int | None = None
         self._limit: asyncio.Timeout | None = None
         # Not as handlers of the loop: when it takes those back, SIGINT raises KeyboardInterrupt wherever the process is.
-        self._earlier = {number: signal.signal(number, self._caught) for number in _HANDLED}
+        self._earlier = {number: signal.signal(number, self._caught) for number in ENDING}
 
     def end_with(self, pid: int) -> None:
         """Treat the end of a process as two signals. Raises ProcessLookupError if it has ended already."""
