@@ -11,10 +11,6 @@ from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.
 COMMANDS = ("node", "nodes", "top", "ping", "run", "render", "keygen", "demo")
-#: The exit status that shells report for a command that SIGINT has ended.
-INTERRUPTED = 130
-=======
-COMMANDS = ("node", "nodes", "top", "run", "render", "keygen", "demo")
 
 
 class LazyGroup(click.Group):
