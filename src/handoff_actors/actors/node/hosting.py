@@ -58,13 +58,17 @@ async def host_node(
         await node.start()
         member.host(node, listen, advertise, bus_port)
         on_failure.pop_all()
+    if seeds:
+        await _join(member, seeds, join_wait_s)
+    return node
+
+
+async def _join(member: Member, seeds: Sequence[str], wait_s: float) -> None:
     async with AsyncExitStack() as on_failure:
         # A node that can't join would have no way to its cluster, and be in the way of another one.
         on_failure.push_async_callback(member.end_node)
-        if seeds:
-            await member.join(seeds, join_wait_s)
+        await member.join(seeds, wait_s)
         on_failure.pop_all()
-    return node
 
 
 def _name_of_host() -> str:
