@@ -1,11 +1,17 @@
 """More large values than an app, a node or a function may have open files."""
 
+import contextlib
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 
+import psutil
 import pytest
 
-from tests.daemons import environment
+import handoff_actors as handoff
+from tests.daemons import Daemons, environment
 
 pytestmark = pytest.mark.processes
 
@@ -48,6 +54,48 @@ def test_only_processes_of_our_own_raise_their_limit() -> None:
     expected = sum(range(400))
 
     assert _printed("handoff.run_sync", 200, 2000) == [expected, expected, 2000, 2000, 200, 2000]
+
+
+def sized(nbytes: int) -> bytes:
+    return bytes(nbytes)
+
+
+async def test_a_node_whose_descriptors_are_taken_serves_those_that_it_knows(daemons: Daemons) -> None:
+    node = daemons.start("--name", "n1", "--cpu", "1", prefix=("prlimit", "--nofile=100:100"))
+    process = psutil.Process(node.process.pid)
+    async with handoff.Session([node.address]) as session:
+
+        async def large_value() -> int:
+            dag = handoff.new()
+            dag.call(sized, 1_000_000, id="large")
+            run = await session.execute_distributed(dag, fetch="all", progress=False)
+            return len(run.results["large"])
+
+        assert await large_value() == 1_000_000
+        with idle_connections(node.address, 150):
+            node.wait_for_log("out of descriptors: newcomers get no answer")
+            began = sum(process.cpu_times()[:2]), time.monotonic()
+            for _ in range(5):
+                assert await large_value() == 1_000_000
+            spent = sum(process.cpu_times()[:2]) - began[0]
+            assert spent < 0.5 + (time.monotonic() - began[1]) / 2
+
+        # Those that hold nothing any more make room for who comes next.
+        async with handoff.Session([node.address]) as another:
+            assert list(await another.discover_nodes()) == ["n1"]
+    assert node.log().count("out of descriptors") == 1
+
+
+@contextlib.contextmanager
+def idle_connections(address: str, count: int) -> Iterator[None]:
+    """Connect to an address so often, and say nothing."""
+    host, port = address.removeprefix("tcp://").split(":")
+    with contextlib.ExitStack() as closing:
+        for _ in range(count):
+            idle = closing.enter_context(socket.socket())
+            idle.setblocking(False)
+            idle.connect_ex((host, int(port)))
+        yield
 
 
 def _printed(run: str, soft: int, hard: int) -> list[int]:

@@ -13,6 +13,7 @@ import zmq
 from handoff_actors.errors import ConnectionFailed
 from handoff_actors.ids import RunId
 from handoff_actors.transport import zeromq
+from handoff_actors.transport.link import ZmqLink
 from handoff_actors.transport.zeromq import HEARTBEAT_TIMEOUT_MS, ZmqNetwork
 from handoff_actors.wire.codec import PIECE_BYTES, encode
 from handoff_actors.wire.messages.members import Beat
@@ -117,6 +118,7 @@ async def test_full_socket_keeps_what_it_cannot_take_for_later(
     service_side = ServiceRecorder()
     service = zmq_network.serve(LOOPBACK, service_side)
     link = zmq_network.link(service.address, ClientRecorder())
+    assert isinstance(link, ZmqLink)
     link.send(Chunk(0, 0, 0, memoryview(b"")))
     await service_side.until_messages(1)
     count = 400

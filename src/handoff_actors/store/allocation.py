@@ -5,10 +5,12 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from handoff_actors.errors import reason_of
+from handoff_actors.open_files import with_reserve
 from handoff_actors.store.recycling import remove_spares, take
 
 _MEGABYTE: Final = 1e6
@@ -21,7 +23,7 @@ def allocate(path: Path, nbytes: int) -> int:
 
     Room is taken first: a full file system shows at once, and never as SIGBUS in a process that maps the file.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = with_reserve(partial(os.open, path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         os.posix_fallocate(descriptor, 0, max(1, nbytes))
     except OSError:
@@ -41,7 +43,7 @@ def expect_room(path: Path, nbytes: int) -> int:
     # A file system of no size has no limit.
     if space.f_blocks and space.f_bavail * space.f_frsize < nbytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = with_reserve(partial(os.open, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     os.ftruncate(descriptor, max(1, nbytes))
     return descriptor
 

@@ -13,9 +13,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from handoff_actors.open_files import with_reserve
 from handoff_actors.store.linux import map_read_only, unmap
 
 #: The pages of smaller files are given back within a millisecond.
@@ -42,7 +44,7 @@ class _Bytes(ctypes.Array[ctypes.c_ubyte]):
 
 def map_file(path: Path) -> memoryview:
     """Map a file and return its bytes, read-only. Raises OSError, also for an empty file."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = with_reserve(partial(os.open, path, os.O_RDONLY))
     try:
         nbytes = os.fstat(descriptor).st_size
         return map_descriptor(descriptor, nbytes, _unmap_beside if nbytes >= LEAST_NBYTES else unmap)

@@ -16,6 +16,7 @@ import zmq
 from handoff_actors.errors import ConnectionFailed, InvalidAddressError, RemoteProtocolError
 from handoff_actors.transport.connector import RETRY_S
 from handoff_actors.transport.curve import Curve
+from handoff_actors.transport.listeners import EVENTS, Listeners
 from handoff_actors.transport.monitor import Monitor
 from handoff_actors.transport.name_subscription import NameSubscription
 from handoff_actors.transport.pump import Pump
@@ -34,9 +35,21 @@ class ZmqPublisher:
     """A `Publisher` made of one bound PUB socket."""
 
     def __init__(
-        self, socket: zmq.Socket[bytes], address: str, on_close: Callable[["ZmqPublisher"], None]
+        self,
+        socket: zmq.Socket[bytes],
+        address: str,
+        listeners: Listeners,
+        on_close: Callable[["ZmqPublisher"], None],
     ) -> None:
-        self.address = address
+        """Listen at an address. Raises OSError."""
+        self._listener = listeners.listener()
+        self._monitor = Monitor(socket, EVENTS, self._monitored)
+        try:
+            self.address = listeners.bind(socket, address)
+        except OSError:
+            self._monitor.close()
+            self._listener.close()
+            raise
         self._socket = socket
         self._on_close = on_close
 
@@ -48,8 +61,13 @@ class ZmqPublisher:
     def close(self) -> None:
         """See `Publisher.close`."""
         if not self._socket.closed:
+            self._monitor.close()
+            self._listener.close()
             self._socket.close(0)
             self._on_close(self)
+
+    def _monitored(self, event: int, value: int, _endpoint: str) -> None:
+        self._listener.reported(event, value)
 
 
 class ZmqSubscriber:

@@ -209,6 +209,34 @@ class ZmqLink:
             self.sent_bytes += sum(map(len, self._backlog.popleft()))
 
 
+class UnopenedLink:
+    """A `Link` for which there was no descriptor: lost from the start."""
+
+    def __init__(
+        self, address: str, handler: LinkHandler, reason: str, on_close: Callable[["UnopenedLink"], None]
+    ) -> None:
+        self.address = address
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.is_connected = False
+        self.is_closed = False
+        self._on_close = on_close
+        self._loses = asyncio.get_running_loop().call_soon(self._lose, handler, reason)
+
+    def send(self, message: ToNode) -> None:
+        """See `Link.send`."""
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        self._loses.cancel()
+        self.is_closed = True
+        self._on_close(self)
+
+    def _lose(self, handler: LinkHandler, reason: str) -> None:
+        self.close()
+        handler.lost(f"this process can open no connection: {reason}; raise its limit (ulimit -n)")
+
+
 def _only(frames: list[bytes]) -> bytes:
     if len(frames) != 1:
         raise RemoteProtocolError(f"a message has {len(frames)} frames instead of one")

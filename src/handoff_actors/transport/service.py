@@ -17,6 +17,7 @@ from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId
 from handoff_actors.transport.endpoint import ServiceHandler
 from handoff_actors.transport.link import LINGER_MS
+from handoff_actors.transport.listeners import EVENTS, Listeners
 from handoff_actors.transport.monitor import FAILURES, HandshakeFailure, Monitor
 from handoff_actors.transport.outbox import Frames, PeerOutbox
 from handoff_actors.transport.pump import Pump
@@ -43,11 +44,20 @@ class ZmqService:
         address: str,
         handler: ServiceHandler,
         most_waiting_nbytes: int,
+        listeners: Listeners,
         on_close: Callable[["ZmqService"], None],
     ) -> None:
+        """Listen at an address. Raises OSError."""
         # Without it undeliverable messages vanish without a word.
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self.address = address
+        self._listener = listeners.listener()
+        self._monitor = Monitor(socket, FAILURES | EVENTS, self._monitored)
+        try:
+            self.address = listeners.bind(socket, address)
+        except OSError:
+            self._monitor.close()
+            self._listener.close()
+            raise
         self._handler = handler
         self._on_close = on_close
         self._is_closed = False
@@ -58,7 +68,6 @@ class ZmqService:
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._outbox = PeerOutbox(self._transmit)
-        self._monitor = Monitor(socket, FAILURES, self._refused)
         self._pump = Pump(
             socket, self._accept, self._deliver, self._accept_piece, frames_before_piece=_FRAMES
         )
@@ -91,6 +100,7 @@ class ZmqService:
                 self._retry.cancel()
             self._waiting.clear()
             self._monitor.close()
+            self._listener.close()
             self._pump.close(LINGER_MS)
             self._on_close(self)
 
@@ -121,7 +131,10 @@ class ZmqService:
             if not self._is_closed:
                 self._handler.received(peer, messages)
 
-    def _refused(self, event: int, value: int, _endpoint: str) -> None:
+    def _monitored(self, event: int, value: int, _endpoint: str) -> None:
+        if event & EVENTS:
+            self._listener.reported(event, value)
+            return
         self._handler.refused(HandshakeFailure(event, value).reason_for_server())
 
     def _transmit(self, peer: PeerId, frames: Frames) -> None:

@@ -3,20 +3,26 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import zmq
 
+from handoff_actors.errors import reason_of
+from handoff_actors.open_files import OUT_OF_DESCRIPTORS, with_reserve
 from handoff_actors.transport.bus import ZmqPublisher, ZmqSubscriber
 from handoff_actors.transport.curve import Authenticator, Curve, enforce_domain
 from handoff_actors.transport.endpoint import (
     CONNECT_TIMEOUT_S,
     MOST_WAITING_NBYTES,
+    Link,
     LinkHandler,
     ServiceHandler,
 )
 from handoff_actors.transport.keys import ClusterKey
-from handoff_actors.transport.link import ZmqLink
+from handoff_actors.transport.link import UnopenedLink, ZmqLink
+from handoff_actors.transport.listeners import Listeners
 from handoff_actors.transport.resolver import Resolver
 from handoff_actors.transport.service import MOST_QUEUED_MESSAGES, ZmqService
 from handoff_actors.wire.codec import MAX_FRAME_BYTES
@@ -64,18 +70,18 @@ class ZmqNetwork:
         self._opened: set[_Closable] = set()
         self._authenticator: Authenticator | None = None
         self._resolver = resolver or Resolver()
+        self._listeners = Listeners()
 
     async def resolve(self, address: str) -> list[str]:
         """See `Network.resolve`."""
         return await self._resolver.resolve(address)
 
-    def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> ZmqLink:
+    def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:
         """See `Network.link`."""
-        socket = self._connecting(zmq.DEALER)
-        forget = self._opened.discard
-        return self._keep(
-            ZmqLink(socket, address, handler, connect_timeout, self._curve, self._resolver, forget)
-        )
+        try:
+            return with_reserve(partial(self._open_link, address, handler, connect_timeout))
+        except OSError as error:
+            return self._keep(UnopenedLink(address, handler, reason_of(error), self._opened.discard))
 
     def serve(
         self, address: str, handler: ServiceHandler, most_waiting_nbytes: int = MOST_WAITING_NBYTES
@@ -84,14 +90,25 @@ class ZmqNetwork:
         socket = self._binding(zmq.ROUTER)
         socket.setsockopt(zmq.SNDHWM, MOST_QUEUED_MESSAGES)
         socket.setsockopt(zmq.TCP_MAXRT, UNREAD_TIMEOUT_MS)
-        bound_at = _bind(socket, address)
-        return self._keep(ZmqService(socket, bound_at, handler, most_waiting_nbytes, self._opened.discard))
+        try:
+            service = ZmqService(
+                socket, address, handler, most_waiting_nbytes, self._listeners, self._opened.discard
+            )
+        except OSError:
+            socket.close(0)
+            raise
+        return self._keep(service)
 
     def publisher(self, address: str) -> ZmqPublisher:
         """See `Network.publisher`."""
         socket = self._binding(zmq.PUB)
         socket.setsockopt(zmq.SNDHWM, BUS_HIGH_WATER_MARK)
-        return self._keep(ZmqPublisher(socket, _bind(socket, address), self._opened.discard))
+        try:
+            publisher = ZmqPublisher(socket, address, self._listeners, self._opened.discard)
+        except OSError:
+            socket.close(0)
+            raise
+        return self._keep(publisher)
 
     def subscriber(self, handler: Callable[[list[OnBus]], None]) -> ZmqSubscriber:
         """See `Network.subscriber`."""
@@ -110,6 +127,21 @@ class ZmqNetwork:
         terminator.join(CLOSE_LIMIT_S)
         if terminator.is_alive():
             log.warning("ZeroMQ did not close in time", extra={"limit_s": CLOSE_LIMIT_S})
+
+    def _open_link(self, address: str, handler: LinkHandler, connect_timeout: float) -> ZmqLink:
+        """Raise OSError if there are no descriptors for a link."""
+        with ExitStack() as on_failure:
+            try:
+                socket = self._connecting(zmq.DEALER)
+                on_failure.callback(socket.close, 0)
+                forget = self._opened.discard
+                link = ZmqLink(socket, address, handler, connect_timeout, self._curve, self._resolver, forget)
+            except zmq.ZMQError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS:
+                    raise
+                raise OSError(error.errno, error.strerror) from error
+            on_failure.pop_all()
+        return self._keep(link)
 
     def _connecting(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._socket(kind)
@@ -141,15 +173,3 @@ class ZmqNetwork:
     def _keep(self, opened: _Opened) -> _Opened:
         self._opened.add(opened)
         return opened
-
-
-def _bind(socket: zmq.Socket[bytes], address: str) -> str:
-    """Bind the socket, and return its actual address."""
-    socket.setsockopt(zmq.IPV6, "[" in address)
-    try:
-        # ZeroMQ binds to interfaces and numbers, not to names.
-        socket.bind(address.replace("tcp://localhost:", "tcp://127.0.0.1:"))
-    except zmq.ZMQError as error:
-        socket.close(0)
-        raise OSError(error.errno, f"cannot listen at {address}: {error.strerror}") from error
-    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")

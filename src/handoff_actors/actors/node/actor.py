@@ -55,7 +55,7 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.validation import Introductions, check_message
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
-from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError
+from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError, reason_of
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
 from handoff_actors.interpreter import PYTHON
 from handoff_actors.store.files import ValueStore
@@ -305,7 +305,7 @@ class NodeActor:
             case _ if peer not in self._peers:
                 service.send(peer, Refused("say Hello first"))
             case Fetch():
-                service.send(peer, self._chunk(message))
+                self._send_chunk(peer, message, service)
             case Chunk() | Gone():
                 self._input_fetcher.heard(peer, message)
             case ListMembers():
@@ -354,6 +354,15 @@ class NodeActor:
             self._cluster.node_introduced(hello.advert)
         members = [self.advert(), *self._cluster.members()]
         service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self._cluster.suspects()))
+
+    def _send_chunk(self, peer: PeerId, wanted: Fetch, service: Service) -> None:
+        try:
+            chunk = self._chunk(wanted)
+        except OSError as error:
+            # The value is not lost, and who wants it will ask again.
+            log.warning("value can't be read now", extra={"node": self.name, "reason": reason_of(error)})
+        else:
+            service.send(peer, chunk)
 
     def _chunk(self, wanted: Fetch) -> Chunk | Gone:
         view = self._store.view(wanted.run, wanted.index)

@@ -15,6 +15,7 @@ import msgspec
 
 from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.lru import LruCache
+from handoff_actors.open_files import with_reserve
 from handoff_actors.store import directories
 from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Done, Dropped, Job, Said, Template, Traces
 from handoff_actors.workers.pool.forks import keep_from_forks
@@ -167,8 +168,8 @@ class WorkerPool:
         """Start a worker, which can be given jobs at once. Starts a new zygote if the last has died."""
         if self._zygote is None or not self._zygote.is_running:
             self._zygote = self._start_zygote()
-        data, their_data = socket.socketpair()
-        control, their_control = (None, None) if is_async else socket.socketpair()
+        data, their_data = with_reserve(socket.socketpair)
+        control, their_control = (None, None) if is_async else with_reserve(socket.socketpair)
         if control is not None:
             control.setblocking(False)
             keep_from_forks(control)
