@@ -113,7 +113,7 @@ async def test_values_are_copied_off_a_node_that_leaves_to_one_that_can_not_reac
 async def test_value_whose_holder_dies_while_it_is_relayed_is_made_again(cluster: MemoryCluster) -> None:
     watched = Watched()
     dag = handoff.DAG("dying")
-    dag.add_function(handoff.Function("made", [], make, extra_args=[80_000_000], cost={"cpu": 4}))
+    dag.add_function(handoff.Function("made", [], make, extra_args=[30_000_000], cost={"cpu": 4}))
     dag.add_function(handoff.Function("taken", ["made"], len, node="n2"))
     for name in ("n3", "n4"):
         await cluster.start_node(name, [cluster.nodes["n2"].address], cpu=4)
@@ -127,5 +127,5 @@ async def test_value_whose_holder_dies_while_it_is_relayed_is_made_again(cluster
         watched.on_relay = kill
         run = await session.execute_distributed(dag, on_event=watched)
 
-    assert run.results["taken"] == 80_000_000
+    assert run.results["taken"] == 30_000_000
     assert [holder for _, holder, _, _ in watched.relayed()] in (["n3", "n4"], ["n4", "n3"])

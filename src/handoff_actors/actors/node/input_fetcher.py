@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.actors.node.metrics import NodeMetrics
@@ -19,6 +19,10 @@ from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 if TYPE_CHECKING:
     from handoff_actors.wire.messages.jobs import OwnModules
+
+
+#: What an app holds does not queue behind what it has to get from others first: for that it counts as another holder.
+_RELAY: Final = "/relay"
 
 
 class InputFetcher:
@@ -102,7 +106,7 @@ class InputFetcher:
             land,
             done,
             wanted.version,
-            relay="" if app in holders else app,
+            relay="" if app in holders else app + _RELAY,
             cut_off=cut_off,
         )
         # Without holders `done` is called from within `fetch`.
@@ -111,7 +115,9 @@ class InputFetcher:
 
     def heard(self, peer: PeerId, message: Chunk | Gone) -> None:
         """An app answers."""
-        holder = APP_HOLDER + peer.hex()
+        app = APP_HOLDER + peer.hex()
+        is_relayed = self._fetcher.current_holder(message.request) == app + _RELAY
+        holder = app + _RELAY if is_relayed else app
         if isinstance(message, Chunk):
             self._fetcher.chunk_received(holder, message)
         else:
@@ -119,7 +125,8 @@ class InputFetcher:
 
     def lost(self, peer: PeerId, reason: str) -> None:
         """Nothing comes from an app any more."""
-        self._fetcher.holder_lost(APP_HOLDER + peer.hex(), reason)
+        for holder in (APP_HOLDER + peer.hex(), APP_HOLDER + peer.hex() + _RELAY):
+            self._fetcher.holder_lost(holder, reason)
 
     def forget(self, run: RunId) -> None:
         """Bring nothing more for a run."""
@@ -150,7 +157,8 @@ class InputFetcher:
 
     def _ask(self, holder: str, message: Fetch) -> None:
         if holder.startswith(APP_HOLDER):
-            self._ask_app(PeerId(bytes.fromhex(holder.removeprefix(APP_HOLDER))), message)
+            peer = holder.removeprefix(APP_HOLDER).removesuffix(_RELAY)
+            self._ask_app(PeerId(bytes.fromhex(peer)), message)
         elif self._links is not None:
             self._links.send(holder, message)
         else:

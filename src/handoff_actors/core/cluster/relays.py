@@ -22,7 +22,7 @@ MOST_KEPT_NBYTES: Final = 256_000_000
 
 #: The run, the function, and the version as in `Ref`.
 ValueKey = tuple[RunId, Index, int]
-_RESTARTED: Final = "the value began to come from another holder"
+_RESTARTED: Final = "its holder was lost on the way"
 _DROPPED: Final = "the app doesn't keep the value any more"
 
 
