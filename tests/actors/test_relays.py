@@ -65,7 +65,9 @@ async def test_app_relays_values_and_says_so_at_once(
         with caplog.at_level(logging.WARNING, "handoff_actors.actors.app.relay"):
             first = await session.execute_distributed(pinned(), on_event=watched)
             second = await session.execute_distributed(pinned(), on_event=watched)
-        assert session._hub._values._relay._passages == {}
+        relay = session._hub._values._relay
+        assert relay is not None
+        assert relay._passages == {}
 
     assert first.results["taken"] == second.results["taken"] == SIZE
     assert [entry[:3] for entry in watched.relayed()] == [("made", "n1", "n2")] * 2
@@ -122,6 +124,8 @@ async def test_value_whose_holder_dies_while_it_is_relayed_is_made_again(cluster
 
         def kill(holder: str) -> None:
             watched.on_relay = None
+            # The pieces still to come don't.
+            cluster.ether.part("app", holder)
             tasks.create_task(cluster.kill(holder))
 
         watched.on_relay = kill

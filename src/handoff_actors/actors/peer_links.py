@@ -1,6 +1,7 @@
 """A node's connections to the nodes from which it fetches values."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from handoff_actors.actors.fetcher import Fetcher
@@ -10,6 +11,8 @@ from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, Link, Network
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.members import Beat, Goodbye, Welcome
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
+
+log = logging.getLogger(__name__)
 
 #: Interval of heartbeats, well within the lease that peers grant.
 BEAT_S = 2.0
@@ -99,6 +102,7 @@ class PeerLinks:
             return
         # What was asked for comes from elsewhere by now.
         self._links.pop(address).close()
+        self._log_cut_off(address, f"no connection within {PATIENCE_S:g} s")
         self._routes.begin_in_background(address)
         self._open_in_background(address)
         self._fetcher.holder_lost(address, f"no connection within {PATIENCE_S:g} s")
@@ -117,9 +121,17 @@ class PeerLinks:
         if link is not None:
             link.close()
         if address not in self._answering:
+            self._log_cut_off(address, reason)
             self._routes.failed(address, self._loop.time())
         self._answering.discard(address)
         self._fetcher.holder_lost(address, reason)
+
+    def _log_cut_off(self, address: str, reason: str) -> None:
+        if self._has_relay and not self._routes.is_cut_off(address):
+            log.warning(
+                "no connection to a node that has values: apps relay them (firewall? --advertise there?)",
+                extra={"node": self._name, "address": address, "reason": reason},
+            )
 
     def _set_deadline(self, address: str, within_s: float, then: Callable[[str], None]) -> None:
         self._deadlines[address] = self._loop.call_later(within_s, then, address)

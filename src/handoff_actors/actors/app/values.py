@@ -3,9 +3,8 @@
 import errno
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from handoff_actors.actors.app.relay import ValueRelay
 from handoff_actors.actors.app.runner import Buffer, RunnerActor
 from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.actors.peer_links import PeerLinks
@@ -16,6 +15,9 @@ from handoff_actors.transport.endpoint import Network
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.members import Advert
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
+
+if TYPE_CHECKING:
+    from handoff_actors.actors.app.relay import ValueRelay
 
 
 class StoreOwner(Protocol):
@@ -54,7 +56,8 @@ class AppValues:
         self._host = host
         self._fetcher = Fetcher(self._ask)
         self._links: PeerLinks | None = None
-        self._relay = ValueRelay(self._fetcher, self._addresses, host.send)
+        #: None until a node asks for a value of another one.
+        self._relay: ValueRelay | None = None
         #: Of nodes that have been asked for values.
         self._address_of: dict[str, str] = {}
 
@@ -99,7 +102,7 @@ class AppValues:
             if run is None or wanted.index >= run.plan.size:
                 self._host.send(name, Gone(wanted.request))
             else:
-                self._relay.wanted(name, wanted, run)
+                self._make_relay().wanted(name, wanted, run)
             return
         piece = memoryview(buffer)[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
         self._host.send(name, Chunk(wanted.request, wanted.offset, len(buffer), piece))
@@ -109,15 +112,18 @@ class AppValues:
         address = self._address_of.pop(name, None)
         if address is not None and self._links is not None:
             self._links.drop(address, reason)
-        self._relay.node_gone(name)
+        if self._relay is not None:
+            self._relay.node_gone(name)
 
     def run_ended(self, run: RunId) -> None:
         """Keep nothing for the functions of a run that has ended."""
-        self._relay.run_ended(run)
+        if self._relay is not None:
+            self._relay.run_ended(run)
 
     def forget(self, run: RunId) -> None:
         """Drop what is being relayed for a run of which nothing is left."""
-        self._relay.forget(run)
+        if self._relay is not None:
+            self._relay.forget(run)
 
     def received_bytes(self) -> int:
         """The bytes that have come over the links on which values are fetched."""
@@ -125,10 +131,18 @@ class AppValues:
 
     def close(self) -> None:
         """Give up on all fetches, and close their links."""
-        self._relay.close()
+        if self._relay is not None:
+            self._relay.close()
         self._fetcher.close()
         if self._links is not None:
             self._links.close()
+
+    def _make_relay(self) -> "ValueRelay":
+        if self._relay is None:
+            from handoff_actors.actors.app.relay import ValueRelay  # noqa: PLC0415 - few apps need it
+
+            self._relay = ValueRelay(self._fetcher, self._addresses, self._host.send)
+        return self._relay
 
     def _addresses(self) -> dict[str, str]:
         found = {advert.name: advert.address for advert in self._host.adverts()}

@@ -159,7 +159,10 @@ class InputFetcher:
         if holder.startswith(APP_HOLDER):
             peer = holder.removeprefix(APP_HOLDER).removesuffix(_RELAY)
             self._ask_app(PeerId(bytes.fromhex(peer)), message)
-        elif self._links is not None:
+        elif self._links is None:
+            self._fetcher.holder_lost(holder, "this node has no network")
+        elif self._links.can_ask(holder):
             self._links.send(holder, message)
         else:
-            self._fetcher.holder_lost(holder, "this node has no network")
+            # Since the fetch has begun, that has turned out.
+            self._fetcher.holder_lost(holder, "there is no connection to it")
