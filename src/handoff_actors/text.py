@@ -37,6 +37,12 @@ def is_name(text: str) -> bool:
     return 0 < len(text) <= MAX_NAME_BYTES and text.isprintable() and len(text.encode()) <= MAX_NAME_BYTES
 
 
+def check_node_name(name: str | None) -> None:
+    """Raise ValueError unless a node may have this name; None and "" stand for a name that is made for it."""
+    if name and not is_name(name):
+        raise ValueError(f"name={name[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
+
+
 def encodable(text: str) -> str:
     r"""Return the text with lone surrogates as `repr` shows them, as in \udcff; all else can be encoded."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -55,6 +55,23 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (end.stdout, end.stderr) == (f"handoff {VERSION}\n", "")
 
 
+PRINTS = """
+import handoff_actors as handoff
+dag = handoff.new()
+dag.call(lambda: print("printed") or 3, id="a")
+"""
+
+
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_results_reach_stdout_where_stderr_takes_nothing(option: str, tmp_path: Path) -> None:
+    (tmp_path / "graph.py").write_text(PRINTS)
+
+    end = ended(f"run {tmp_path}/graph.py:dag {option}", "2>/dev/full")
+
+    assert end.returncode == 0
+    assert '"a": 3' in end.stdout if option else "a = 3" in end.stdout
+
+
 def print_much() -> int:
     for _ in range(2000):
         print("x" * 100)

@@ -289,3 +289,11 @@ def test_nodes_end_with_the_app_that_is_killed(forks: bool) -> None:
 
     assert len(directories) == 2 * IN_MEMORY_AND_ON_DISK
     assert there(processes) == existing(directories) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a\tb", "\udcff"])
+def test_node_without_a_possible_name_is_refused_before_it_is_started(name: str) -> None:
+    with pytest.raises(ValueError, match="a name is printable"):
+        handoff.LocalCluster().add(name=name)
+
+    assert there(family()) == []

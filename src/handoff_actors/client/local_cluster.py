@@ -19,7 +19,7 @@ from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG
 from handoff_actors.platforms import check_nodes_run_here
 from handoff_actors.report.table import count
-from handoff_actors.text import shortened
+from handoff_actors.text import check_node_name, shortened
 from handoff_actors.transport.credentials import INSECURE_VARIABLE
 from handoff_actors.transport.keys import ALSO_ACCEPT_VARIABLE, KEY_FILE_VARIABLE, KEY_VARIABLE, ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
@@ -179,6 +179,7 @@ class LocalCluster:
         self, count: int, capabilities: Mapping[str, float] = NO_CHANGE, name: str | None = None
     ) -> list[LocalNode]:
         self._check_process()
+        check_node_name(name)
         offered = self._capabilities | check_resources(capabilities)
         options = {"capabilities": offered, "workers": self._workers, "listen": LISTEN, "join": self.seeds}
         begun: list[LocalNode] = []

@@ -14,7 +14,7 @@ from handoff_actors.addresses import is_loopback
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
 from handoff_actors.platforms import check_nodes_run_here
-from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, is_name
+from handoff_actors.text import check_node_name
 from handoff_actors.workers.nesting import check_depth
 
 
@@ -46,8 +46,7 @@ async def host_node(
         member.check_bind(listen)
     if advertise is not None:
         await check_advertised(member, advertise)
-    if name and not is_name(name):
-        raise ValueError(f"name={name[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
+    check_node_name(name)
     own_name = name or _name_of_host()
     usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
     options = options or MemoryOptions.from_environment()

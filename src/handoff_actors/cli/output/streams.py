@@ -1,11 +1,15 @@
 """Keeps stdout, and with --quiet stderr, free for the command's own output, and says so if that can't be written."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _STDOUT, _STDERR = 1, 2
 #: Errors of writing to a full disk, a broken pipe or a lost terminal.
@@ -27,7 +31,11 @@ class _Reserved:
 
 @contextmanager
 def complaining_about_output() -> Iterator[None]:
-    """End the process with status 1 and one line on stderr if stdout can't be written to. Python's end would be status 120."""
+    """End the process with status 1 and one line on stderr if stdout can't be written to. Python's end would be status 120.
+
+    A stderr that can't be written to changes nothing: results still go to stdout.
+    """
+    sys.stderr = _forgiving(sys.stderr, _STDERR)
     try:
         try:
             yield
@@ -40,19 +48,28 @@ def complaining_about_output() -> Iterator[None]:
         _give_up(_STDOUT)
         # A reader that has seen enough, such as `head`, is no failure to speak of.
         if error.errno != errno.EPIPE and sys.stderr is not None:
-            with suppress(OSError):
-                sys.stderr.write(f"Error: stdout can't be written to: {error.strerror}\n")
+            sys.stderr.write(f"Error: stdout can't be written to: {error.strerror}\n")
         sys.exit(1)
-    finally:
-        _check_stderr()
 
 
-def _check_stderr() -> None:
-    try:
-        if sys.stderr is not None:
-            sys.stderr.flush()
-    except OSError:
-        _give_up(_STDERR)
+class _Forgiving(io.FileIO):
+    """Drops what can't be written."""
+
+    def write(self, written: "Buffer", /) -> int:
+        """See io.RawIOBase."""
+        with suppress(OSError):
+            if (nbytes := super().write(written)) is not None:
+                return nbytes
+        return memoryview(written).nbytes
+
+
+def _forgiving(stream: TextIO, descriptor: int) -> TextIO:
+    """Return a stream like this one that drops what can't be written."""
+    # Where a descriptor is closed when Python starts, there is no stream; and tests may have put something else there.
+    if not isinstance(stream, io.TextIOWrapper) or stream.fileno() != descriptor:
+        return stream
+    raw = io.BufferedWriter(_Forgiving(descriptor, "wb", closefd=False))
+    return io.TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
 
 
 def _give_up(descriptor: int) -> None:
@@ -72,6 +89,7 @@ def reserve_stdout() -> None:
         encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
         _Reserved.stream = os.fdopen(os.dup(_STDOUT), "w", encoding=encoding, errors="replace")
         os.dup2(_STDERR, _STDOUT)
+        sys.stdout = _forgiving(sys.stdout, _STDOUT)
 
 
 def result_stream() -> TextIO:
