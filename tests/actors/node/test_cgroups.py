@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -114,6 +114,29 @@ def test_a_controller_may_be_mounted_with_others() -> None:
     assert directories(*DOCKER_V1, "cpu") == [Path("/sys/fs/cgroup/cpu,cpuacct")]
 
 
+@pytest.mark.parametrize(
+    ("path", "root", "pattern"),
+    [
+        ("/", "/../..", "*/*"),
+        ("/", "/..", "*"),
+        ("/inner", "/../..", "*/*/inner"),
+        ("/../b", "/../..", "*/b"),
+    ],
+)
+def test_names_that_a_namespace_hides_are_looked_for(path: str, root: str, pattern: str) -> None:
+    mounts = f"1 0 0:31 {root} /sys/fs/cgroup ro - cgroup2 cgroup rw\n"
+    asked: list[tuple[Path, str]] = []
+
+    def find(point: Path, pattern: str) -> PurePosixPath:
+        asked.append((point, pattern))
+        return PurePosixPath("own/group")
+
+    found = directories(f"0::{path}\n", mounts, "cpu", find)
+
+    assert asked == [(Path("/sys/fs/cgroup"), pattern)]
+    assert found == [Path("/sys/fs/cgroup/own/group"), Path("/sys/fs/cgroup/own"), Path("/sys/fs/cgroup")]
+
+
 def group(directory: Path, **files: str) -> Path:
     """Make a group; of the names of files underscores that are doubled are dots."""
     directory.mkdir()
@@ -199,10 +222,11 @@ SHOW = (
 )
 
 
-def test_a_node_in_a_container_offers_what_that_has() -> None:
+@pytest.mark.parametrize("also", [[], ["unshare", "--cgroup"]], ids=["", "in a namespace"])
+def test_a_node_in_a_container_offers_what_that_has(also: list[str]) -> None:
     with container(200, cores=0.5) as within:
         shown = subprocess.run(
-            [*within, sys.executable, "-c", SHOW], check=True, capture_output=True, text=True
+            [*within, *also, sys.executable, "-c", SHOW], check=True, capture_output=True, text=True
         )
 
     capabilities, _, limit = shown.stdout.rpartition(" ")

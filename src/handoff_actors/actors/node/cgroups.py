@@ -5,14 +5,18 @@ Both versions of control groups may be mounted at once, each controller in one o
 change while processes run.
 """
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 _SELF: Final = Path("/proc/self")
+#: A host of thousands of groups is no container.
+_MOST_SEARCHED: Final = 5_000
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 #: Of memory.stat, in version 1 with `total_` in front for a group with all below it: pages that the kernel can take back.
 _RECLAIMABLE: Final = ("inactive_file", "active_file", "slab_reclaimable")
@@ -55,11 +59,19 @@ def _directories(controller: str) -> Sequence[Path]:
 # Hosts of many containers have thousands of mounts. A process can be moved to another group; what is mounted hardly changes.
 @lru_cache(maxsize=4)
 def _directories_of(membership: str, controller: str) -> Sequence[Path]:
-    return directories(membership, (_SELF / "mountinfo").read_text(errors="replace"), controller)
+    return directories(membership, (_SELF / "mountinfo").read_text(errors="replace"), controller, _find_own)
 
 
-def directories(membership: str, mounts: str, controller: str) -> list[Path]:
-    """The directories of the groups that limit a process, its own group first, from the texts of /proc/<pid>/cgroup and mountinfo."""
+def directories(
+    membership: str,
+    mounts: str,
+    controller: str,
+    find: Callable[[Path, str], PurePosixPath | None] = lambda _point, _pattern: None,
+) -> list[Path]:
+    """The directories of the groups that limit a process, its own group first, from the texts of /proc/<pid>/cgroup and mountinfo.
+
+    `find` looks below a directory for the process's own group, where only a pattern of its path is known.
+    """
     path = _path_of(membership, controller)
     if path is None:
         return []
@@ -70,11 +82,28 @@ def directories(membership: str, mounts: str, controller: str) -> list[Path]:
         (mount for mount in found if _below(group, mount.root) is not None), key=lambda m: len(m.root)
     )
     if shown:
-        below = _below(group, shown[0].root) or PurePosixPath()
-        own = Path(shown[0].point, below)
-        return [own, *list(own.parents)[: len(below.parts)]]
-    # Namespaces can hide the name of the group. The topmost group of a container is then most likely its own.
+        return _upwards(Path(shown[0].point), _below(group, shown[0].root))
+    for mount in found:
+        pattern = _pattern_below(group, mount.root)
+        if pattern and (below := find(Path(mount.point), pattern)) is not None:
+            return _upwards(Path(mount.point), below)
+    # The topmost group that a container is shown is then most likely its own.
     return [Path(found[-1].point)] if found else []
+
+
+def _upwards(point: Path, below: PurePosixPath | None) -> list[Path]:
+    """List the directories from one below a mount point up to that."""
+    own = Path(point, below or PurePosixPath())
+    return [own, *list(own.parents)[: len(own.parts) - len(point.parts)]]
+
+
+def _find_own(point: Path, pattern: str) -> PurePosixPath | None:
+    """Find the group of this process below a mount point."""
+    own = str(os.getpid())
+    for candidate in islice(point.glob(pattern), _MOST_SEARCHED):
+        if own in _read([candidate], "cgroup.procs").split():
+            return PurePosixPath(candidate.relative_to(point))
+    return None
 
 
 def _path_of(membership: str, controller: str) -> tuple[bool, str] | None:
@@ -124,6 +153,16 @@ def _below(group: str, root: str) -> PurePosixPath | None:
         # "/../other" is outside of what this process's namespace shows.
         return None if ".." in below.parts else below
     return None
+
+
+def _pattern_below(group: str, root: str) -> str:
+    """Return a pattern for the way from a mount's root to a group, where the root is above this process's namespace; "" elsewhere."""
+    steps, ups = PurePosixPath(group).parts[1:], PurePosixPath(root).parts[1:]
+    if not ups or any(step != ".." for step in ups):
+        return ""
+    group_ups = sum(step == ".." for step in steps)
+    # Of each group between the two the namespace hides the name.
+    return "/".join(["*"] * (len(ups) - group_ups) + [step for step in steps if step != ".."])
 
 
 def tightest_quota(groups: Sequence[Path]) -> float | None:
