@@ -64,6 +64,8 @@ class Daemon:
         self.bus: str = facts["bus"]
         #: The address of its metrics, if it serves them.
         self.metrics: str = facts.get("metrics", "")
+        #: The address of its probe, if it serves any.
+        self.health: str = facts.get("health", "")
         #: The directory of its values, which exists as long as the node lives.
         self.store = _store_of(self.process.pid, f"handoff-{facts['incarnation']}")
 

@@ -30,7 +30,7 @@ MAY_CATCH_EVERYTHING = {
     "graph/checks.py",
     "graph/dag.py",
     "integrations/calls.py",
-    "integrations/metrics_server.py",
+    "integrations/http_request.py",
     "retry_on.py",
     "text.py",
     "wire/code/definitions.py",

@@ -6,7 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -188,6 +188,6 @@ async def test_start_has_a_limit(mute_seed: str, tmp_path: Path, monkeypatch: py
     options = DaemonOptions("n1", {"cpu": 1}, 1, "tcp://127.0.0.1:0", join=[mute_seed], memory=memory)
 
     with pytest.raises(handoff.HandoffError, match="did not come to serve within 1 s"):
-        await run_daemon(options, lambda _: None)
+        await run_daemon(options, lambda _: nullcontext())
 
     assert values_in(tmp_path) == []

@@ -1,7 +1,7 @@
 """`handoff node`: offer this machine to a cluster."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from handoff_actors.actors.node.daemon import DaemonOptions, serve
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
 from handoff_actors.cli.log_options import log_options
-from handoff_actors.cli.metrics import check_that_metrics_can_be_served, start_metrics
+from handoff_actors.cli.metrics import serving_pages
 from handoff_actors.cli.output.announcing import announce
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
@@ -129,14 +129,14 @@ from handoff_actors.wire.messages.members import Advert
     "--metrics-port",
     type=click.IntRange(0, 65535),
     metavar="PORT",
-    help="Serve metrics for Prometheus at this port (0: any free one). Needs the extra `prometheus`.",
+    help="Serve /healthz, /readyz and, with the extra `prometheus`, /metrics at this port (0: any free one).",
 )
 @click.option(
     "--metrics-host",
     default="127.0.0.1",
     show_default=True,
     metavar="HOST",
-    help="Serve metrics at this address. Anyone who can reach it can read them.",
+    help="Serve these pages at this address. Anyone who can reach it can read them.",
 )
 @log_options
 @json_option
@@ -181,13 +181,11 @@ def node(
         credentials=credentials,
         memory=_memory_options(store_limit_mb, spill_dir, memory_factor, store_dir),
     )
-    if metrics_port is not None:
-        check_that_metrics_can_be_served()
     with ExitStack() as closing:
         _serve(options, _announcer(closing, metrics_port, metrics_host, as_json=as_json))
 
 
-def _serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
+def _serve(options: DaemonOptions, ready: Callable[[NodeActor], ExitStack]) -> None:
     with one_line_errors():
         try:
             serve(options, ready)
@@ -238,28 +236,39 @@ def _check_addresses(listen: str, advertise: str | None, seeds: tuple[str, ...])
 
 def _announcer(
     closing: ExitStack, metrics_port: int | None, metrics_host: str, *, as_json: bool
-) -> Callable[[NodeActor], None]:
-    def ready(serving: NodeActor) -> None:
-        metrics = ""
-        if metrics_port is not None:
-            metrics, close = start_metrics(serving, metrics_port, metrics_host)
-            closing.callback(close)
-        advert = serving.advert()
-        line = _ready_json(advert, metrics) if as_json else _ready_line(advert, metrics)
-        closing.callback(announce(line))
+) -> Callable[[NodeActor], ExitStack]:
+    def ready(serving: NodeActor) -> ExitStack:
+        with ExitStack() as until_drained:
+            pages = {}
+            if metrics_port is not None:
+                pages = _pages(
+                    until_drained.enter_context(serving_pages(serving, metrics_port, metrics_host))
+                )
+            advert = serving.advert()
+            line = _ready_json(advert, pages) if as_json else _ready_line(advert, pages)
+            closing.callback(announce(line))
+            return until_drained.pop_all()
+        raise AssertionError
 
     return ready
 
 
-def _ready_line(advert: Advert, metrics: str) -> str:
+def _pages(served: tuple[str, bool]) -> dict[str, str]:
+    """Name the addresses of the pages."""
+    address, has_metrics = served
+    return ({"metrics": f"{address}/metrics"} if has_metrics else {}) | {"health": f"{address}/healthz"}
+
+
+def _ready_line(advert: Advert, pages: Mapping[str, str]) -> str:
     noun = "worker" if advert.workers == 1 else "workers"
     offer = amounts(advert.capabilities)
     name, address = escape_name(advert.name), escape_name(advert.address)
     line = f"node {name} serves at {address}: {offer}, {advert.workers} {noun}"
-    return f"{line}, metrics at {metrics}" if metrics else line
+    # The first one says where the others are.
+    return next((f"{line}, {page} at {address}" for page, address in pages.items()), line)
 
 
-def _ready_json(advert: Advert, metrics: str) -> str:
+def _ready_json(advert: Advert, pages: Mapping[str, str]) -> str:
     return to_json(
         {
             "name": advert.name,
@@ -269,5 +278,5 @@ def _ready_json(advert: Advert, metrics: str) -> str:
             "capabilities": advert.capabilities,
             "workers": advert.workers,
         }
-        | ({"metrics": metrics} if metrics else {})
+        | dict(pages)
     )

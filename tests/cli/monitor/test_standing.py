@@ -73,7 +73,7 @@ def test_columns_are_as_wide_as_what_is_shown() -> None:
 
 def test_summary_and_ready_line_show_names_as_letters() -> None:
     assert_harmless(summary([MEMBER]), "r")
-    assert_harmless(_ready_line(ADVERT, ""), "n", "a", "r")
+    assert_harmless(_ready_line(ADVERT, {}), "n", "a", "r")
 
 
 def test_tables_show_names_as_letters() -> None:

@@ -25,12 +25,20 @@ GAUGES = {
     "handoff_workers",
     "handoff_stored_bytes",
     "handoff_leaving",
+    "handoff_runs",
+    "handoff_members",
+    "handoff_suspects",
+    "handoff_open_descriptors",
+    "handoff_descriptor_limit",
 }
 COUNTERS = {
     "handoff_functions_done",
     "handoff_functions_failed",
     "handoff_worker_deaths",
     "handoff_fetched_bytes",
+    "handoff_spilled_bytes",
+    "handoff_log_lines_dropped",
+    "handoff_refusals",
 }
 
 
@@ -113,6 +121,31 @@ async def test_gauges_tell_how_it_stands(node: Daemon, tmp_path: Path) -> None:
 
     assert reported["handoff_functions_running"] == 1
     assert reported["handoff_stored_bytes"] > 1_000_000
+
+
+async def test_what_an_operator_asks_for_is_counted(node: Daemon, daemons: Daemons) -> None:
+    daemons.start("--name", "n2", "--join", node.address)
+    with pytest.raises(handoff.AuthenticationError):
+        await handoff.Session(seeds=[node.address], insecure=True).start()
+    dag = handoff.new()
+    for number in range(4):
+        dag.add_function(handoff.Function(number, [], bytes, extra_args=[600_000]))
+
+    small = daemons.start("--name", "small", "--metrics-port", "0", "--store-limit", "1")
+    async with handoff.Session(seeds=[small.address]) as session:
+        await session.execute_distributed(dag, fetch=[])
+    counted, spilled = await asyncio.to_thread(values, node), await asyncio.to_thread(values, small)
+    refused = {
+        labels["kind"]: value
+        for _, name, labels, value in await asyncio.to_thread(list, scrape(node))
+        if name == "handoff_refusals_total"
+    }
+
+    assert (counted["handoff_members"], counted["handoff_suspects"], counted["handoff_runs"]) == (1, 0, 0)
+    assert 10 < counted["handoff_open_descriptors"] < counted["handoff_descriptor_limit"]
+    assert spilled["handoff_spilled_bytes_total"] > 600_000
+    assert refused["stranger refused"] >= 1
+    assert refused["member refused"] == refused["malformed message"] == 0
 
 
 def test_metrics_are_for_this_machine_only_unless_told_otherwise(node: Daemon, daemons: Daemons) -> None:

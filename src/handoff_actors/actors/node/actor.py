@@ -245,6 +245,20 @@ class NodeActor:
         self._feed(MembersCounted(members))
 
     @property
+    def runs(self) -> int:
+        """The number of runs that the node serves."""
+        return self._machine.runs
+
+    @property
+    def spilled_nbytes(self) -> int:
+        """Bytes of all values that have been moved to disk so far."""
+        return self._machine.spilled_nbytes
+
+    def member_counts(self) -> tuple[int, int]:
+        """The number of other members, and of those that have been silent for a while."""
+        return len(self._cluster.members()), len(self._cluster.suspects())
+
+    @property
     def is_idle(self) -> bool:
         """True if no run, job or claim is left."""
         return self._machine.is_idle

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 from handoff_actors.actors.node.actor import NodeActor
@@ -20,8 +21,9 @@ def main() -> None:
     app, level, options = os.fdopen(int(sys.argv[1]), "w"), sys.argv[2], json.loads(sys.argv[3])
     set_up_log(level)
 
-    def ready(node: NodeActor) -> None:
+    def ready(node: NodeActor) -> AbstractContextManager[None]:
         _report(app, {"address": node.address, "incarnation": node.incarnation})
+        return nullcontext()
 
     try:
         serve(DaemonOptions(credentials=Credentials.chosen(), **options), ready)

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 import uvloop
@@ -49,7 +49,7 @@ class DaemonOptions(Struct, frozen=True):
     lives_with: int | None = None
 
 
-def serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
+def serve(options: DaemonOptions, ready: Callable[[NodeActor], AbstractContextManager[object]]) -> None:
     """Run a daemon in this process, which is to end with it. Raises as `run_daemon` does.
 
     A signal that comes when it has nothing yet, or nothing any more, that is to be cleared away ends the process at once.
@@ -58,10 +58,12 @@ def serve(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
     uvloop.run(run_daemon(options, ready))
 
 
-async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None]) -> None:
+async def run_daemon(
+    options: DaemonOptions, ready: Callable[[NodeActor], AbstractContextManager[object]]
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once, as does the end of `lives_with`.
 
-    `ready` is called once it serves. A signal before that ends it, too.
+    `ready` is called once it serves; what it returns is left when the node has drained. A signal before that ends it, too.
 
     Raises InsecureAddressError, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch, OSError, and
     HandoffError once a bug of its own has ended the node.
@@ -76,13 +78,13 @@ async def run_daemon(options: DaemonOptions, ready: Callable[[NodeActor], None])
         node = await _started(member, options, signals)
         if node is None:
             return
-        ready(node)
-        async with asyncio.TaskGroup() as tasks:
-            signalled = tasks.create_task(signals.next(), name="first signal")
-            await asyncio.wait((signalled, node.crashed), return_when=asyncio.FIRST_COMPLETED)
-            signalled.cancel()
-        if not node.crashed.done():
-            await _drain(node, options.drain_s, signals)
+        with ready(node):
+            async with asyncio.TaskGroup() as tasks:
+                signalled = tasks.create_task(signals.next(), name="first signal")
+                await asyncio.wait((signalled, node.crashed), return_when=asyncio.FIRST_COMPLETED)
+                signalled.cancel()
+            if not node.crashed.done():
+                await _drain(node, options.drain_s, signals)
         if node.crashed.done():
             raise HandoffError(
                 f"node {node.name!r} has ended because of a bug of its own, which its log shows"

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
@@ -16,8 +16,11 @@ LONGEST_PAUSE_S: Final = 3600.0
 MOST_PEERS: Final = 20
 _OTHERS: Final = "others"
 
+ErrorKind = Literal["stranger refused", "member refused", "malformed message"]
+KINDS: Final[tuple[ErrorKind, ...]] = get_args(ErrorKind)
 
-_Key = tuple[str, str]
+
+_Key = tuple[ErrorKind, str]
 
 
 class Timer(Protocol):
@@ -50,14 +53,13 @@ class ProtocolErrors:
         self._call_later = call_later
         self._repeated: dict[_Key, _Repeated] = {}
 
-    def note(self, kind: str, reason: str, peer: str = "") -> None:
+    def note(self, kind: ErrorKind, reason: str, peer: str = "") -> None:
         """Count an error, and log it if it is the first for a while.
 
-        `kind` is one of a few words of ours; `reason` may quote anything that a peer sent, and `peer` is its own name for
-        itself.
+        `reason` may quote anything that a peer sent, and `peer` is its own name for itself.
         """
         self.counts[kind] += 1
-        key = kind, peer
+        key: _Key = kind, peer
         if key not in self._repeated and sum(known == kind for known, _ in self._repeated) >= MOST_PEERS:
             key = kind, _OTHERS
         repeated = self._repeated.get(key)

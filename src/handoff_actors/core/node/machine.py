@@ -166,6 +166,11 @@ class NodeMachine:
         return self._scheduler.ledger
 
     @property
+    def runs(self) -> int:
+        """The number of runs that the node serves."""
+        return len(self._clients)
+
+    @property
     def spilled_nbytes(self) -> int:
         """Bytes of all values that have been moved to disk so far."""
         return self._spill_policy.spilled_nbytes

@@ -35,12 +35,22 @@ def set_up_log(level: str, log_format: LogFormat = "text", path: Path | None = N
     return output
 
 
+def dropped_lines() -> int:
+    """Return the number of lines of this process's log that have been dropped so far."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LogHandler))
+
+
 class LogHandler(logging.Handler):
     """Gives lines to an output. It never waits, and no record makes it raise."""
 
     def __init__(self, output: LogOutput) -> None:
         super().__init__()
         self._output = output
+
+    @property
+    def dropped(self) -> int:
+        """The number of lines that have been dropped so far."""
+        return self._output.dropped
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""

@@ -1,13 +1,17 @@
-"""The limits of the port that metrics are served at, over real sockets."""
+"""The limits of the port that probes and metrics are served at, over real sockets."""
 
+import asyncio
+import os
 import resource
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from http import HTTPStatus
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -15,7 +19,8 @@ import psutil
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.integrations.metrics_server import CONNECTIONS, HEAD_NBYTES, MetricsServer, is_expected
+from handoff_actors.integrations.http_request import Site, is_expected
+from handoff_actors.integrations.http_server import CONNECTIONS, HEAD_NBYTES, HttpServer
 from tests.daemons import Daemon, Daemons
 
 PAGE = b"handoff_workers 2\n"
@@ -31,17 +36,44 @@ def page(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]
     return [b"x" * 50_000_000 if environ["QUERY_STRING"] == "large" else PAGE]
 
 
+SITE = Site(
+    {"n1.example", "Host-7"},
+    {"/healthz": lambda: (HTTPStatus.OK, "alive"), "/readyz": lambda: (HTTPStatus.SERVICE_UNAVAILABLE, "no")},
+    {"/metrics": page, "/": page},
+)
+
+
+class ServingLoop:
+    """A loop in a thread, with a server."""
+
+    def __init__(self, deadline_s: float = 30.0) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = listener.getsockname()
+        self._loop = asyncio.new_event_loop()
+        self._loop.call_soon(self._start, listener, deadline_s)
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def _start(self, listener: socket.socket, deadline_s: float) -> None:
+        self._server = HttpServer(listener, SITE.answer, deadline_s)
+
+    def close(self) -> None:
+        """End the server, and then the loop."""
+        self._loop.call_soon_threadsafe(self._server.close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Start a server, with a deadline in seconds."""
     with ExitStack() as closing:
 
         def started(deadline_s: float = 30.0) -> tuple[str, int]:
-            listener = socket.create_server(("127.0.0.1", 0))
-            address: tuple[str, int] = listener.getsockname()
-            server = MetricsServer(listener, page, {"n1.example", "Host-7"}, deadline_s)
-            closing.callback(server.close)
-            return address
+            serving = ServingLoop(deadline_s)
+            closing.callback(serving.close)
+            return serving.address
 
         yield started
 
@@ -74,7 +106,7 @@ def has_ended(client: socket.socket) -> bool:
 
 
 def address_of(node: Daemon) -> tuple[str, int]:
-    return "127.0.0.1", int(node.metrics.split(":")[2].split("/")[0])
+    return "127.0.0.1", int(node.health.split(":")[2].split("/")[0])
 
 
 def own_descriptors() -> set[str]:
@@ -157,9 +189,13 @@ def test_a_request_needs_one_host(serve: Serve, hosts: bytes) -> None:
         (b"GET /metrics HTTP/1.1", 200, PAGE),
         (b"GET / HTTP/1.0", 200, PAGE),
         (b"HEAD /metrics HTTP/1.1", 200, b""),
+        (b"GET /healthz HTTP/1.1", 200, b"alive\n"),
+        (b"GET /healthz?verbose HTTP/1.0", 200, b"alive\n"),
+        (b"HEAD /readyz HTTP/1.1", 503, b""),
+        (b"GET /readyz HTTP/1.1", 503, b"no\n"),
         (b"HEAD /other HTTP/1.1", 404, b""),
-        (b"GET /other HTTP/1.1", 404, b"Metrics are at /metrics.\n"),
-        (b"GET http://localhost/metrics HTTP/1.1", 404, b"Metrics are at /metrics.\n"),
+        (b"GET /other HTTP/1.1", 404, b"There are /healthz, /metrics, /readyz.\n"),
+        (b"GET http://localhost/metrics HTTP/1.1", 404, b"There are /healthz, /metrics, /readyz.\n"),
         (b"POST /metrics HTTP/1.1", 405, b"Use GET or HEAD.\n"),
         (b"OPTIONS /metrics HTTP/1.1", 405, b"Use GET or HEAD.\n"),
         (b"GET /metrics", 200, PAGE),
@@ -262,11 +298,11 @@ def test_a_new_connection_takes_the_place_of_the_oldest(serve: Serve) -> None:
 
 def test_an_end_waits_for_no_client() -> None:
     threads, descriptors = set(threading.enumerate()), own_descriptors()
-    listener = socket.create_server(("127.0.0.1", 0))
-    address = listener.getsockname()
-    server = MetricsServer(listener, page, ())
+    server = ServingLoop()
     with ExitStack() as closing:
-        held = [closing.enter_context(socket.create_connection(address)) for _ in range(CONNECTIONS + 4)]
+        held = [
+            closing.enter_context(socket.create_connection(server.address)) for _ in range(CONNECTIONS + 4)
+        ]
         held[-1].sendall(ASKING)
         assert held[-1].recv(1)
         began = time.monotonic()
@@ -348,18 +384,100 @@ def test_a_node_without_descriptors_to_spare_waits_for_one(daemons: Daemons) -> 
 
 @pytest.mark.processes
 def test_a_node_answers_to_the_names_it_is_known_by(daemons: Daemons) -> None:
-    node = daemons.start(
-        "--metrics-port", "0", "--metrics-host", "localhost", "--advertise", "n1.cluster.example"
-    )
-    names = [
-        "localhost",
-        "127.0.0.1",
-        "[::1]",
-        "n1.cluster.example",
-        socket.gethostname(),
-        "rebound.example",
-    ]
+    node = daemons.start("--metrics-port", "0", "--metrics-host", "localhost")
+    names = ["localhost", "127.0.0.1", "[::1]", socket.gethostname(), "rebound.example"]
 
     statuses = [ask(address_of(node), ASKING.replace(b"localhost", name.encode()))[0] for name in names]
 
-    assert statuses == [200, 200, 200, 200, 200, 421]
+    assert statuses == [200, 200, 200, 200, 421]
+
+
+@pytest.mark.processes
+async def test_a_node_is_alive_and_ready_until_it_leaves(daemons: Daemons, tmp_path: Path) -> None:
+    node = daemons.start("--name", "n1", "--cpu", "1", "--metrics-port", "0", "--drain", "600")
+    dag = handoff.new().add_function(handoff.Function("waits", [], wait_for, extra_args=[str(tmp_path)]))
+    async with handoff.Session(seeds=[node.address]) as session, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(session.execute_distributed(dag))
+        await asyncio.to_thread(node.wait_until, (tmp_path / "began").exists)
+        before = await asyncio.to_thread(probe, node)
+        node.process.terminate()
+        await asyncio.to_thread(node.wait_for_log, "draining")
+        after = await asyncio.to_thread(probe, node)
+        (tmp_path / "gate").touch()
+        await running
+
+    assert before == [(200, b"alive\n"), (200, b"ready\n")]
+    assert after == [(200, b"alive\n"), (503, b"not ready: it is leaving\n")]
+    assert node.wait() == 0
+
+
+def wait_for(place: str) -> None:
+    (Path(place) / "began").touch()
+    while not (Path(place) / "gate").exists():
+        time.sleep(0.01)
+
+
+def probe(node: Daemon) -> list[tuple[int, bytes]]:
+    """Status and text of both probes."""
+    answers = [ask(address_of(node), ASKING.replace(b"/metrics", path)) for path in (b"/healthz", b"/readyz")]
+    return [(status, body) for status, _, body in answers]
+
+
+@pytest.mark.processes
+def test_a_node_whose_loop_stands_still_answers_no_probe(daemons: Daemons) -> None:
+    node = daemons.start(
+        *("--name", "n1", "--metrics-port", "0"),
+        variables={"PYTHONPATH": os.pathsep.join(sys.path)},
+        module="tests.cli.held_up",
+    )
+    assert ask(address_of(node), ASKING)[0] == 200
+    node.process.send_signal(signal.SIGUSR1)
+
+    with socket.create_connection(address_of(node), timeout=0.5) as client:
+        client.sendall(ASKING.replace(b"/metrics", b"/healthz"))
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+
+
+@pytest.mark.processes
+async def test_a_flood_of_requests_takes_a_small_part_of_a_nodes_time(daemons: Daemons) -> None:
+    node = daemons.start("--name", "n1", "--cpu", "1", "--metrics-port", "0")
+    ending = threading.Event()
+
+    def flood() -> int:
+        answered = 0
+        while not ending.is_set():
+            with suppress(OSError):
+                answered += ask(address_of(node), ASKING)[0] == 200
+        return answered
+
+    process = psutil.Process(node.process.pid)
+    before, began = process.cpu_times(), time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        floods = [tasks.create_task(asyncio.to_thread(flood)) for _ in range(3)]
+        await asyncio.sleep(1.0)
+        ending.set()
+    after = process.cpu_times()
+
+    share = (after.user + after.system - before.user - before.system) / (time.monotonic() - began)
+    assert share < 0.5
+    assert sum(task.result() for task in floods) > 10
+
+
+@pytest.mark.processes
+def test_without_the_extra_there_are_probes_and_no_metrics(daemons: Daemons, tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError")
+    node = daemons.start(
+        "--name",
+        "n1",
+        "--metrics-port",
+        "0",
+        variables={"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+
+    assert node.metrics == ""
+    assert probe(node) == [(200, b"alive\n"), (200, b"ready\n")]
+    status, _, body = ask(address_of(node), ASKING)
+    assert status == 501
+    assert body.startswith(b"metrics need prometheus_client: ")
+    assert "no metrics are served, only probes" in node.log()
