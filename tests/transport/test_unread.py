@@ -48,6 +48,7 @@ async def full(
 ) -> tuple[ZmqService, PeerId]:
     """A service that has sent a peer more than ZeroMQ queues, and less than it allows."""
     service = network.serve(LOOPBACK, side, 2 * MANY * len(DATA))
+    assert isinstance(service, ZmqService)
     peer = await named(side, raw_peer, service.address)
     for number in range(MANY):
         service.send(peer, chunk(number))
@@ -59,6 +60,7 @@ async def test_who_does_not_read_is_cut_off_and_others_go_on(
 ) -> None:
     side, client = ServiceRecorder(), ClientRecorder()
     service = zmq_network.serve(LOOPBACK, side, LIMIT)
+    assert isinstance(service, ZmqService)
     peer = await named(side, raw_peer, service.address)
     link = zmq_network.link(service.address, client)
     link.send(Gone(1))

@@ -13,6 +13,7 @@ import zmq
 from handoff_actors.errors import ConnectionFailed
 from handoff_actors.ids import RunId
 from handoff_actors.transport import zeromq
+from handoff_actors.transport.bus import ZmqPublisher
 from handoff_actors.transport.link import ZmqLink
 from handoff_actors.transport.zeromq import HEARTBEAT_TIMEOUT_MS, ZmqNetwork
 from handoff_actors.wire.codec import PIECE_BYTES, encode
@@ -248,6 +249,7 @@ async def test_malformed_message_on_the_bus_is_skipped(
 ) -> None:
     hearer = BusRecorder()
     publisher = zmq_network.publisher(LOOPBACK)
+    assert isinstance(publisher, ZmqPublisher)
     zmq_network.subscriber(hearer).subscribe(publisher.address)
 
     await hearer.until(lambda: caplog.records, meanwhile=lambda: publisher._socket.send(b"\xc1"))

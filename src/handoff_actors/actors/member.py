@@ -110,8 +110,8 @@ class Member:
             node.fetch_over(self.network())
         self.node = node
 
-    def entrance(self) -> tuple[str, str | None, Sequence[str]] | None:
-        """The address, the key and the other keys that members may have, by which workers of the node reach the cluster; None if they can't.
+    def entrance(self) -> tuple[str, str | None, str | None] | None:
+        """The address, the key and the other key that is accepted, by which workers of the node reach the cluster; None if they can't.
 
         A node without an address gets one on the loopback, unless this process is in a cluster that would hear of it.
         Raises OSError, InvalidKeyError.
@@ -126,8 +126,9 @@ class Member:
             self._is_for_workers = True
         key = self._credentials.key()
         if key is None:
-            return node.address, None, ()
-        return node.address, key.text(), [other.text() for other in key.also_accepted]
+            return node.address, None, None
+        other = key.also_accepted
+        return node.address, key.text(), None if other is None else other.text()
 
     def adopt(self, credentials: Credentials) -> None:
         """Use these from now on, unless sockets are open that show others."""

@@ -164,8 +164,7 @@ _also_accept_option = click.option(
     "--also-accept",
     metavar="FILE",
     type=KeyFile(),
-    multiple=True,
-    help="File with another key that members may have, while the cluster's key is replaced. Repeatable. "
+    help="File with another key that members may have, while the cluster's key is replaced. "
     f"[env var: {ALSO_ACCEPT_VARIABLE}]",
 )
 _insecure_option = click.option(
@@ -186,7 +185,7 @@ def credentials_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_credentials(
         *args: Any,
         key: ClusterKey | None,
-        also_accept: Sequence[ClusterKey],
+        also_accept: ClusterKey | None,
         insecure: bool,
         **options: Any,
     ) -> None:

@@ -202,8 +202,8 @@ class Hub:
     async def join_surroundings(self, around: Surroundings) -> None:
         """Use the cluster of the node whose worker this process is. Raises as `Session.connect` does."""
         key = None if around.key is None else ClusterKey.from_text(around.key)
-        if key is not None:
-            key = key.accepting(*map(ClusterKey.from_text, around.also_accepted))
+        if key is not None and around.also_accepted is not None:
+            key = key.accepting(ClusterKey.from_text(around.also_accepted))
         self._member.adopt(Credentials(key, is_insecure=key is None))
         self.may_start_node = True
         await self.join([around.address])

@@ -1,7 +1,7 @@
 """The choice of the key that a process shows to others: a cluster's, else this user's own; none only if insecure."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -32,22 +32,21 @@ class Credentials(Struct, frozen=True):
         cls,
         key: ClusterKey | None = None,
         *,
-        also_accept: Sequence[ClusterKey] = (),
+        also_accept: ClusterKey | None = None,
         insecure: bool = False,
         environment: Mapping[str, str] = os.environ,
     ) -> "Credentials":
         """Choose by the arguments, or else by the environment. Raises InvalidKeyError, also for a key with insecure."""
         chosen = cls._of_one_key(key, insecure, environment)
-        others = also_accept or ClusterKey.also_accepted_in(environment)
-        if not others:
+        other = also_accept or ClusterKey.also_accepted_in(environment)
+        if other is None:
             return chosen
         if chosen.cluster_key is None:
             raise InvalidKeyError(
-                f"{others[0].origin} can be accepted only beside the cluster's key; give that, too, with --key-file, "
+                f"{other.origin} can be accepted only beside the cluster's key; give that, too, with --key-file, "
                 f"{KEY_VARIABLE} or {KEY_FILE_VARIABLE}, or leave {ALSO_ACCEPT_VARIABLE} and --also-accept away"
             )
-        also = chosen.cluster_key.also_accepted
-        return cls(chosen.cluster_key.accepting(*also, *others))
+        return cls(chosen.cluster_key.accepting(other))
 
     @classmethod
     def _of_one_key(

@@ -8,9 +8,9 @@ handshake at all, so that the bytes of a web page's POST parse as frames. A sock
 ZMTP either. One that connects without a key has no domain: libzmq 4.3.5 asks the authenticator for it, too, and then
 sometimes crashes as the connection ends.
 
-While a cluster's key is replaced, processes hold several. A server has one key pair, that of its first key, so a client
-learns by trying which key a server has: one that holds another key hangs up, and the next key is tried. The choice is
-kept by address, as a node keeps its key for as long as it lives.
+While a cluster's key is replaced, processes hold two. A server has one key pair, so a node has a server for each key, at
+one port (`shared_ports`), and a client learns by trying which key it is let in with: a server of another key hangs up, and
+the next key is tried. The choice is kept by address, as a node keeps its keys for as long as it lives.
 """
 
 from collections.abc import Callable
@@ -44,10 +44,10 @@ class _KeyPairs(NamedTuple):
 
 
 class Curve:
-    """The key pairs of one cluster: those of its key, and those of other keys that servers may have."""
+    """The key pairs of one cluster: those of its key, and those of the other key that members may have."""
 
     def __init__(self, key: ClusterKey) -> None:
-        keys = (key, *key.also_accepted)
+        keys = (key,) if key.also_accepted is None else (key, key.also_accepted)
         #: The source of the keys, for errors.
         self.origin = " and ".join(dict.fromkeys(one.origin for one in keys))
         self.key_count = len(keys)
@@ -58,10 +58,10 @@ class Curve:
         self._choices: LruCache[str, int] = LruCache(_MOST_ADDRESSES)
         self._latest = 0
 
-    def protect_server(self, socket: zmq.Socket[bytes]) -> None:
-        """Let only members connect to this socket, which is not bound yet. It must have a ZAP domain."""
+    def protect_server(self, socket: zmq.Socket[bytes], number: int = 0) -> None:
+        """Let only holders of the key of this number connect to this socket, which is not bound yet. It must have a ZAP domain."""
         socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._own.server_secret)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._pairs[number].server_secret)
 
     def protect_client(self, socket: zmq.Socket[bytes]) -> None:
         """Let this socket connect to members only."""
@@ -95,9 +95,13 @@ class Curve:
 
     def admits(self, domain: bytes, mechanism: bytes, credentials: list[bytes]) -> bool:
         """True if a peer that has proved to hold these credentials is a member."""
-        # Whoever has connected to this server has used the key pairs of its first key.
-        public = z85.decode(self._own.client_public)
-        return domain == ZAP_DOMAIN and mechanism == b"CURVE" and credentials == [public]
+        publics = [z85.decode(pairs.client_public) for pairs in self._pairs]
+        return (
+            domain == ZAP_DOMAIN
+            and mechanism == b"CURVE"
+            and len(credentials) == 1
+            and credentials[0] in publics
+        )
 
 
 def enforce_domain(socket: zmq.Socket[bytes]) -> None:

@@ -16,10 +16,8 @@ from handoff_actors.ownership import foreign_link, is_trusted, other_reader
 PREFIX: Final = "handoff1-"
 KEY_VARIABLE: Final = "HANDOFF_KEY"
 KEY_FILE_VARIABLE: Final = "HANDOFF_KEY_FILE"
-#: Paths of files, separated as in PATH.
+#: The path of a file.
 ALSO_ACCEPT_VARIABLE: Final = "HANDOFF_ALSO_ACCEPT"
-#: Each one more costs a try per connection.
-MOST_ALSO_ACCEPTED: Final = 3
 
 #: The name, in errors, of a key that the program itself gave.
 IN_THE_PROGRAM: Final = "the key given in the program"
@@ -45,7 +43,7 @@ class ClusterKey:
         #: The source of the key, for errors.
         self.origin = origin
         #: See `accepting`.
-        self.also_accepted: tuple[ClusterKey, ...] = ()
+        self.also_accepted: ClusterKey | None = None
 
     @classmethod
     def generate(cls) -> Self:
@@ -133,24 +131,18 @@ class ClusterKey:
         return cls.from_file(path) if path else None
 
     @classmethod
-    def also_accepted_in(cls, environment: Mapping[str, str]) -> list[Self]:
-        """Read the keys in the files that HANDOFF_ALSO_ACCEPT names. Raises InvalidKeyError."""
-        paths = environment.get(ALSO_ACCEPT_VARIABLE, "").split(os.pathsep)
-        return [cls.from_file(path) for path in paths if path]
+    def also_accepted_in(cls, environment: Mapping[str, str]) -> Self | None:
+        """Read the key in the file that HANDOFF_ALSO_ACCEPT names, if it does. Raises InvalidKeyError."""
+        path = environment.get(ALSO_ACCEPT_VARIABLE)
+        return cls.from_file(path) if path else None
 
-    def accepting(self, *others: "ClusterKey") -> Self:
-        """Return this key along with others that members may have, while a cluster's key is being replaced.
+    def accepting(self, other: "ClusterKey") -> Self:
+        """Return this key along with another one that members may have, while a cluster's key is being replaced.
 
-        A process with these keys shows the first one, and connects to members that show any of them.
-        Raises InvalidKeyError for more than three others.
+        A process with both lets in holders of either, and connects to members that hold either.
         """
-        distinct = tuple(dict.fromkeys(other for other in others if other != self))
-        if len(distinct) > MOST_ALSO_ACCEPTED:
-            raise InvalidKeyError(
-                f"{len(distinct)} further keys are to be accepted; no more than {MOST_ALSO_ACCEPTED} may be"
-            )
         combined = type(self)(self._secret, self.origin)
-        combined.also_accepted = distinct
+        combined.also_accepted = None if other == self else other
         return combined
 
     def text(self) -> str:

@@ -42,8 +42,9 @@ _NEVER_MS: Final = 3_600_000
 _MONITORED: Final = (
     zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
 )
-#: The other side may hang up this often on each key during the handshake: as often as there are tries in a second.
-_MAX_HANG_UPS: Final = 10
+#: The other side may hang up this often during the handshake: as often as there are tries in two seconds. A node
+#: that also accepts another key hangs up on every second connection, whichever key is shown.
+_MAX_HANG_UPS: Final = 20
 #: A link has one receiver, whose name the outbox need not know.
 _THE_SERVICE: Final = PeerId(b"")
 
@@ -75,7 +76,6 @@ class ZmqLink:
         self._no_connection = "no answer"
         self._hang_ups = 0
         self._key_origin = None if curve is None else curve.origin
-        self._most_hang_ups = _MAX_HANG_UPS * (1 if curve is None else curve.key_count)
         self._received: list[FromNode] = []
         self._malformed: str | None = None
         self._backlog: deque[Frames] = deque()
@@ -130,7 +130,7 @@ class ZmqLink:
             self._hang_ups += 1
             self._no_connection = reason
             self._connector.hung_up()
-        is_about_keys = failure.is_about_keys or self._hang_ups >= self._most_hang_ups
+        is_about_keys = failure.is_about_keys or self._hang_ups >= _MAX_HANG_UPS
         if failure.is_hang_up and not is_about_keys:
             return
         if self._connector.is_last_of_round:

@@ -46,13 +46,18 @@ class Listeners:
         self._next_look: asyncio.TimerHandle | None = None
         self._tells_at = 0.0
 
+    @property
+    def backlog(self) -> int:
+        """The most connections that wait to be accepted, at each socket."""
+        return min(_MOST_WAITING, RESERVE.size // 4)
+
     def bind(self, socket: zmq.Socket[bytes], address: str) -> str:
         """Bind a socket, whose `EVENTS` are to be told to a `Listener` of this. Returns the actual address. Raises OSError."""
         self._loop = asyncio.get_running_loop()
         if self._next_look is None and not RESERVE.hold(self, self._given_up):
             self._look_later()
         socket.setsockopt(zmq.IPV6, "[" in address)
-        socket.setsockopt(zmq.BACKLOG, min(_MOST_WAITING, RESERVE.size // 4))
+        socket.setsockopt(zmq.BACKLOG, self.backlog)
         try:
             # ZeroMQ binds to interfaces and numbers, not to names.
             socket.bind(address.replace("tcp://localhost:", "tcp://127.0.0.1:"))

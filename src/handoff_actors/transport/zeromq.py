@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeVar
 
 import zmq
 
+from handoff_actors.addresses import TCP
 from handoff_actors.errors import reason_of
 from handoff_actors.open_files import OUT_OF_DESCRIPTORS, with_reserve
 from handoff_actors.transport.bus import ZmqPublisher, ZmqSubscriber
@@ -18,6 +19,8 @@ from handoff_actors.transport.endpoint import (
     MOST_WAITING_NBYTES,
     Link,
     LinkHandler,
+    Publisher,
+    Service,
     ServiceHandler,
 )
 from handoff_actors.transport.keys import ClusterKey
@@ -25,6 +28,7 @@ from handoff_actors.transport.link import UnopenedLink, ZmqLink
 from handoff_actors.transport.listeners import Listeners
 from handoff_actors.transport.resolver import Resolver
 from handoff_actors.transport.service import MOST_QUEUED_MESSAGES, ZmqService
+from handoff_actors.transport.shared_ports import SharedPortPublisher, SharedPortService, share_port
 from handoff_actors.wire.codec import MAX_FRAME_BYTES
 from handoff_actors.wire.messages.directions import OnBus
 
@@ -57,8 +61,8 @@ _Opened = TypeVar("_Opened", bound=_Closable)
 class ZmqNetwork:
     """A `Network` of ZeroMQ sockets, with one context and one I/O thread of its own.
 
-    With a key every connection is encrypted, and is made only between members that hold the same key, or one that the
-    connecting side also accepts. Without one, connections are made only between members that have none.
+    With a key every connection is encrypted, and is made only between members that hold the same key, or one that either
+    side also accepts. Without one, connections are made only between members that have none.
     """
 
     def __init__(self, key: ClusterKey | None = None, resolver: Resolver | None = None) -> None:
@@ -85,9 +89,43 @@ class ZmqNetwork:
 
     def serve(
         self, address: str, handler: ServiceHandler, most_waiting_nbytes: int = MOST_WAITING_NBYTES
-    ) -> ZmqService:
+    ) -> Service:
         """See `Network.serve`."""
-        socket = self._binding(zmq.ROUTER)
+        descriptors = self._share_port(address)
+        if not descriptors:
+            return self._serve_one(0, None, address, most_waiting_nbytes, handler)
+        return SharedPortService(
+            handler,
+            [
+                partial(self._serve_one, number, descriptor, address, most_waiting_nbytes)
+                for number, descriptor in enumerate(descriptors)
+            ],
+        )
+
+    def publisher(self, address: str) -> Publisher:
+        """See `Network.publisher`."""
+        descriptors = self._share_port(address)
+        if not descriptors:
+            return self._publish_one(0, None, address)
+        return SharedPortPublisher(
+            [self._publish_one(number, one, address) for number, one in enumerate(descriptors)]
+        )
+
+    def _share_port(self, address: str) -> list[int]:
+        """Return sockets that listen at an address, one for each key; none if there is one key, which needs no such."""
+        if self._curve is None or self._curve.key_count == 1 or not address.startswith(TCP):
+            return []
+        return share_port(address, self._curve.key_count, self._listeners.backlog)
+
+    def _serve_one(
+        self,
+        number: int,
+        descriptor: int | None,
+        address: str,
+        most_waiting_nbytes: int,
+        handler: ServiceHandler,
+    ) -> ZmqService:
+        socket = self._binding(zmq.ROUTER, number, descriptor)
         socket.setsockopt(zmq.SNDHWM, MOST_QUEUED_MESSAGES)
         socket.setsockopt(zmq.TCP_MAXRT, UNREAD_TIMEOUT_MS)
         try:
@@ -99,9 +137,8 @@ class ZmqNetwork:
             raise
         return self._keep(service)
 
-    def publisher(self, address: str) -> ZmqPublisher:
-        """See `Network.publisher`."""
-        socket = self._binding(zmq.PUB)
+    def _publish_one(self, number: int, descriptor: int | None, address: str) -> ZmqPublisher:
+        socket = self._binding(zmq.PUB, number, descriptor)
         socket.setsockopt(zmq.SNDHWM, BUS_HIGH_WATER_MARK)
         try:
             publisher = ZmqPublisher(socket, address, self._listeners, self._opened.discard)
@@ -149,7 +186,8 @@ class ZmqNetwork:
             self._curve.protect_client(socket)
         return socket
 
-    def _binding(self, kind: int) -> zmq.Socket[bytes]:
+    def _binding(self, kind: int, number: int, descriptor: int | None) -> zmq.Socket[bytes]:
+        """Make a socket for holders of the key of this number. With a descriptor, that is of a socket which listens already."""
         if self._authenticator is None:
             self._authenticator = self._keep(
                 Authenticator(self._context.socket(zmq.ROUTER), self._curve, self._opened.discard)
@@ -157,7 +195,9 @@ class ZmqNetwork:
         socket = self._socket(kind)
         enforce_domain(socket)
         if self._curve is not None:
-            self._curve.protect_server(socket)
+            self._curve.protect_server(socket, number)
+        if descriptor is not None:
+            socket.setsockopt(zmq.USE_FD, descriptor)
         return socket
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:

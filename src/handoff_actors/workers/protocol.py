@@ -294,8 +294,8 @@ class Surroundings(NamedTuple):
     address: str
     #: The text of its key; None: it is insecure.
     key: str | None
-    #: Texts of other keys that members of the cluster may have.
-    also_accepted: Sequence[str] = ()
+    #: The text of the other key that members of the cluster may have, if there is one.
+    also_accepted: str | None = None
 
 
 # --- Jobs at the worker -----------------------------------------------------------------------------------------------

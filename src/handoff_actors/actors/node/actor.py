@@ -5,7 +5,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol, assert_never
 
@@ -98,8 +98,8 @@ class ClusterView(Protocol):
     def view(self) -> int:
         """A number made of all members."""
 
-    def entrance(self) -> tuple[str, str | None, Sequence[str]] | None:
-        """The address, the key and the other keys that members may have, by which workers of the node reach the cluster; None if they can't.
+    def entrance(self) -> tuple[str, str | None, str | None] | None:
+        """The address, the key and the other key that is accepted, by which workers of the node reach the cluster; None if they can't.
 
         Raises HandoffError, OSError.
         """
