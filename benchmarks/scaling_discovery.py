@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from random import Random
 from time import process_time
 
-from handoff_actors.core.cluster.membership import AdvertReceived, MembershipMachine, MembersReported
+from handoff_actors.core.cluster.membership import MembershipMachine
+from handoff_actors.core.cluster.membership_events import AdvertReceived, MembersReported
 from handoff_actors.core.node.advertiser import ADVERT_GAP_S, ADVERT_PERIOD_S, least_gap_s
 from handoff_actors.core.node.validation import check_advert
 from handoff_actors.wire.codec import ON_BUS, decode, encode

@@ -214,6 +214,7 @@ class MemoryCluster:
 
     async def kill(self, name: str) -> None:
         """End a node from one moment to the next: it says nothing any more."""
+        self.ether.mute.add(name)
         del self.nodes[name]
         await self._members[name].close()
 

@@ -11,7 +11,8 @@ import handoff_actors as handoff
 from handoff_actors import events
 from handoff_actors.actors import connections, discovery
 from handoff_actors.core.cluster.links import LinksMachine, LinkWelcomed
-from handoff_actors.core.cluster.membership import AdvertReceived, MembershipMachine
+from handoff_actors.core.cluster.membership import MembershipMachine
+from handoff_actors.core.cluster.membership_events import AdvertReceived
 from tests.actors.memory_cluster import MemoryCluster, memory_cluster
 
 NAMES = ("n1", "n2")

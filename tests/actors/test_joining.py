@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -70,13 +70,17 @@ class Cluster:
         self.network = NamedNetwork()
         self.own = advert_of("own", OWN)
         self.present: set[str] = set()
-        self.joining = Joining(self.network, "own", lambda: self.own, self.is_present, self.learn)
+        self.refusals: list[str] = []
+        self.joining = Joining(
+            self.network, "own", lambda: self.own, self.is_present, self.learn, self.refusals.append
+        )
 
     def is_present(self, incarnation: str) -> bool:
         return incarnation in self.present
 
-    def learn(self, adverts: Sequence[Advert], _suspects: Sequence[str]) -> None:
-        self.present |= {advert.incarnation for advert in adverts}
+    def learn(self, welcome: Welcome) -> list[Advert]:
+        self.present |= {advert.incarnation for advert in welcome.members}
+        return []
 
     def node(self, address: str) -> Answering:
         return Answering(self.network, address, welcome(address))
@@ -280,3 +284,15 @@ async def test_a_seed_that_refuses_again_and_again_is_logged_once(
         introduction.failed(handoff.AuthenticationError("tcp://x:1", "another key"))
 
     assert [record.message for record in caplog.records] == ["introduction refused"]
+
+
+@pytest.mark.parametrize("others", [[], ["tcp://good:1"], ["tcp://silent:1"]])
+async def test_node_whose_name_is_in_use_is_told_so_whatever_other_seeds_say(
+    cluster: Cluster, others: list[str]
+) -> None:
+    cluster.node("tcp://good:1")
+    cluster.silent_node("tcp://silent:1")
+    Answering(cluster.network, "tcp://taken:1", Refused("name own is in use", is_name_taken=True))
+
+    assert await cluster.failure("tcp://taken:1", *others) == "name own is in use"
+    assert cluster.refusals == ["name own is in use"]

@@ -8,7 +8,8 @@ from typing import Any
 import psutil
 
 import handoff_actors as handoff
-from handoff_actors.actors.node.actor import ClusterView, NodeActor
+from handoff_actors.actors.node.actor import NodeActor
+from handoff_actors.actors.node.cluster_view import ClusterView
 from handoff_actors.wire.messages.members import Advert
 from tests.stored import values_in
 
@@ -20,6 +21,8 @@ class _Overheard:
         self._announced = announced
         self._announce = cluster.announce
         self.node_introduced, self.members = cluster.node_introduced, cluster.members
+        self.advert_received, self.members_reported = cluster.advert_received, cluster.members_reported
+        self.member_left, self.unreachable = cluster.member_left, cluster.unreachable
         self.suspects, self.view, self.entrance = cluster.suspects, cluster.view, cluster.entrance
 
     def announce(self, advert: Advert) -> None:

@@ -5,14 +5,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from handoff_actors.core.cluster.links import NodeAdded, NodeChanged, NodeRemoved, NodeSuspected
-from handoff_actors.core.cluster.membership import (
+from handoff_actors.core.cluster.membership import MembershipMachine
+from handoff_actors.core.cluster.membership_events import (
     AdvertReceived,
+    Introduce,
     MemberChanged,
     MemberDown,
     MembershipEffect,
     MembershipEvent,
-    MembershipMachine,
-    MembersReported,
     MemberSuspected,
     MemberUnreachable,
     MemberUp,
@@ -39,6 +39,10 @@ from tests.simulation.runs import SimulatedRun
 if TYPE_CHECKING:
     from handoff_actors.ids import RunId
     from tests.simulation.cluster import Cluster
+
+
+#: Seconds until a node has heard an introduction.
+ANSWERED_S = 0.02
 
 
 class App:
@@ -83,8 +87,22 @@ class App:
                 self._links.feed(NodeSuspected(name, is_suspect))
             case MemberDown(name, _, reason):
                 self._links.feed(NodeRemoved(name, reason))
+            case Introduce(address):
+                self._introduce(address)
             case _:
                 pass
+
+    def _introduce(self, address: str) -> None:
+        """Ask the node at an address for its advert. Nobody answers where there is none."""
+        path = self._paths[address]
+
+        def ask() -> None:
+            node = self._cluster.node_at(address)
+            if node.is_alive:
+                answer = AdvertReceived(self._cluster.answer_of(node), "answer")
+                path.to_app.pass_through(lambda: self._feed(answer))
+
+        self._cluster.timeline.after(ANSWERED_S, lambda: path.to_node.pass_through(ask))
 
     def _is_working_with(self, name: str) -> bool:
         return name in self.links and any(run.end is None for run in self.runs.values())
@@ -140,7 +158,7 @@ class App:
         self._feed(MemberUnreachable(name, incarnation, reason))
 
     def member_reported(self, advert: Advert) -> None:
-        self._feed(MembersReported((advert,)))
+        self._feed(AdvertReceived(advert, "answer"))
 
     def send(self, name: str, message: ToNode) -> None:
         link = self._links.to(name)

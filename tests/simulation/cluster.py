@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec.structs import replace
+
 from handoff_actors.core.machine import Machine
 from handoff_actors.core.node.events import Advertise
 from handoff_actors.core.resources import holds
@@ -175,6 +177,11 @@ class Cluster:
     def advert_of(self, node: SimulatedNode) -> Advert:
         """The advert that a node sends in answer to a Hello."""
         return self._adverts[node.incarnation]
+
+    def answer_of(self, node: SimulatedNode) -> Advert:
+        """The advert that a node sends in answer to an introduction, newer than all before."""
+        node.seq += 1
+        return replace(self._adverts[node.incarnation], seq=node.seq)
 
     def publish(self, node: SimulatedNode, state: Advertise) -> None:
         """Send a node's advert to every app; some adverts are lost."""

@@ -2,33 +2,51 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, assert_never
 
 from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.followed_links import FollowedLinks
 from handoff_actors.actors.joining import Joining
-from handoff_actors.core.cluster.membership import (
+from handoff_actors.actors.probes import Probes
+from handoff_actors.core.cluster.membership import MembershipMachine
+from handoff_actors.core.cluster.membership_events import (
+    AdmitNode,
     AdvertReceived,
+    BusUnreachable,
+    FollowBegun,
+    FollowEnded,
+    FollowMember,
     Introduce,
     MemberChanged,
     MemberDown,
+    MemberLeft,
     MembershipEffect,
     MembershipEvent,
     MembershipFull,
-    MembershipMachine,
     MembersReported,
     MemberSuspected,
     MemberUnreachable,
     MemberUp,
+    NameLost,
+    NodeIntroduced,
+    Outranked,
+    ProbeEnded,
+    ProbeNode,
+    RaiseRank,
+    RefuseNode,
     SetSeeds,
+    Source,
     Subscribe,
+    UnfollowMember,
+    UnreachableFor,
     Unsubscribe,
 )
-from handoff_actors.core.node.validation import check_advert
+from handoff_actors.core.node.validation import check_advert, check_left
 from handoff_actors.errors import ConnectionFailed, RemoteProtocolError
 from handoff_actors.transport.endpoint import Network, Publisher
 from handoff_actors.wire.messages.directions import OnBus
-from handoff_actors.wire.messages.members import Advert, Joined, Left, Published
+from handoff_actors.wire.messages.members import Advert, Joined, Left, Published, Refused, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +70,22 @@ class MembershipListener(Protocol):
         """Take note that a member is gone."""
 
 
+class _NoListener:
+    """See MembershipListener. The daemon's node hears of members only through what its discovery tells peers."""
+
+    def member_up(self, advert: Advert) -> None:
+        """See MembershipListener."""
+
+    def member_changed(self, advert: Advert) -> None:
+        """See MembershipListener."""
+
+    def member_suspected(self, name: str, *, is_suspect: bool) -> None:
+        """See MembershipListener."""
+
+    def member_down(self, name: str, reason: str) -> None:
+        """See MembershipListener."""
+
+
 class AnnouncedNode(Protocol):
     """The node in this process."""
 
@@ -61,10 +95,23 @@ class AnnouncedNode(Protocol):
 
     @property
     def incarnation(self) -> str:
-        """Id of this life of the node; a later life has a greater one."""
+        """Id of this life of the node."""
+
+    @property
+    def rank(self) -> int:
+        """Of two nodes of its name, the one with the greater rank has it."""
 
     def advert(self) -> Advert:
         """Make an advert with the node's present figures."""
+
+    def raise_rank(self, rank: int) -> None:
+        """Take this rank from now on, and advertise it."""
+
+    def lose_name(self, reason: str) -> None:
+        """End by itself, since another node has its name."""
+
+    def tell_followers(self, message: OnBus) -> None:
+        """Tell the peers that follow the node what is on its bus."""
 
     def set_member_count(self, members: int) -> None:
         """Take note of the number of other members."""
@@ -83,14 +130,22 @@ class Discovery:
         self._network = network
         self._name = name
         self._own = own
-        self._listener = listener
+        self._listener = listener or _NoListener()
         self._machine = self._new_machine()
         self._driver: Driver[MembershipEvent, MembershipEffect] = Driver(
             self._machine, self._perform, self._crashed
         )
         self._publisher: Publisher | None = None
         self._subscriber = network.subscriber(self._received)
-        self._joining = Joining(network, name, self._own_advert, self._is_present, self.members_reported)
+        self._joining = Joining(
+            network, name, self._own_advert, self._is_present, self._answered, self._name_refused
+        )
+        self._followed = FollowedLinks(
+            network, name, self._own_advert, self._follow_begun, self._followed_said, self._follow_ended
+        )
+        self._probes = Probes(network, name, self._own_advert, self._probe_ended)
+        #: The nodes that have introduced themselves to the own one, and wait for its answer, by incarnation.
+        self._newcomers: dict[str, list[Callable[[Refused | int], None]]] = {}
         #: The members as the listener knows them, by name, and the seeds: what the machine has after a crash.
         self._members: dict[str, Advert] = {}
         self._seeds: dict[str, None] = {}
@@ -106,8 +161,8 @@ class Discovery:
     async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
         """Find the cluster by any of these addresses, within `wait_s` seconds, and keep finding it there.
 
-        Raises ConnectionFailed if no node but this one answers, AuthenticationError or VersionMismatch if no node answers
-        and one refuses.
+        Raises NameInUse if the node in this process has the name of another, ConnectionFailed if no node but this one
+        answers, AuthenticationError or VersionMismatch if no node answers and one refuses.
         """
         self.seek(seeds)
         await self._joining.join(seeds, wait_s)
@@ -129,99 +184,219 @@ class Discovery:
         """Checksum of all members."""
         return self._machine.view()
 
+    def unreachable(self) -> list[str]:
+        """Names of members that can be heard neither on their bus nor over a link that is opened from here."""
+        return self._machine.unreachable()
+
     def announce(self, advert: Advert) -> None:
         """Publish an advert of the node in this process."""
-        if self._publisher is not None:
-            self._publisher.publish(Published(advert))
+        self._publish(Published(advert))
+        self._followed.tell(Published(advert))
 
     def members_reported(self, adverts: Sequence[Advert], suspects: Sequence[str] = ()) -> None:
         """Take a node's report of the members that it knows, and of those that it suspects."""
         self._driver.feed(MembersReported(tuple(filter(_is_valid, adverts)), tuple(suspects)))
 
-    def node_introduced(self, advert: Advert) -> None:
-        """Take note of a node that has introduced itself to the one in this process, and tell all others."""
-        self._driver.feed(MembersReported((advert,)))
-        if self._publisher is not None:
-            self._publisher.publish(Joined(advert))
+    def advert_received(self, advert: Advert, source: Source) -> None:
+        """Take what a node says of itself."""
+        if _is_valid(advert):
+            self._driver.feed(AdvertReceived(advert, source))
+
+    def member_left(self, name: str, incarnation: str) -> None:
+        """Take note that a node has announced its end."""
+        self._driver.feed(MemberLeft(name, incarnation))
+
+    def node_introduced(
+        self, advert: Advert, answer: Callable[[Refused | int], None], *, is_joining: bool
+    ) -> None:
+        """Take a node that has introduced itself to the one in this process, and tell all others.
+
+        `answer` is told why it is refused, or the rank that it is to exceed; within moments if its name is in use.
+        """
+        self._newcomers.setdefault(advert.incarnation, []).append(answer)
+        self._driver.feed(NodeIntroduced(advert, is_joining))
 
     def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """Take note that a member's connection has broken and can't be made again."""
         self._driver.feed(MemberUnreachable(name, incarnation, reason))
 
-    def close(self) -> None:
-        """Stop listening and publishing."""
+    def close(self, *, is_leaving: bool = True) -> None:
+        """Stop listening and publishing. Others are told that the node leaves, unless it is only announced no more."""
         self._driver.close()
         if self._restart is not None:
             self._restart.cancel()
+        if is_leaving and self._own is not None and self._publisher is not None:
+            left = Left(self._own.name, self._own.incarnation)
+            self._publish(left)
+            self._followed.tell(left)
         self._joining.close()
+        self._probes.close()
+        self._followed.close()
+        self._newcomers.clear()
         self._subscriber.close()
         if self._publisher is not None:
             self._publisher.close()
 
-    # --- Events and effects -------------------------------------------------------------------------------------
+    # --- Events -------------------------------------------------------------------------------------------------
 
     def _received(self, messages: list[OnBus]) -> None:
         for message in messages:
-            match message:
-                case Published(advert) if _is_valid(advert):
-                    self._driver.feed(AdvertReceived(advert))
-                case Joined(advert) if _is_valid(advert):
-                    self._driver.feed(MembersReported((advert,)))
-                case Published() | Joined() | Left():
-                    pass
-                case _:
-                    assert_never(message)
+            self._said(message, "bus")
 
-    def _perform(self, effect: MembershipEffect) -> None:  # noqa: C901, PLR0912 - one table
+    def _followed_said(self, message: OnBus) -> None:
+        self._said(message, "link")
+
+    def _said(self, message: OnBus, source: Source) -> None:
+        match message:
+            case Published(advert):
+                self.advert_received(advert, source)
+            case Joined(advert):
+                self.members_reported([advert])
+            case Left(name, incarnation):
+                if _is_valid(message):
+                    self.member_left(name, incarnation)
+            case _:
+                assert_never(message)
+
+    def _answered(self, welcome: Welcome) -> list[Advert]:
+        """Take a node's answer to an introduction. Returns members that it doesn't know."""
+        self._take_others(welcome)
+        if welcome.members:
+            self.advert_received(welcome.members[0], "answer")
+        if self._own is None:
+            return []
+        return self._machine.unknown_to({advert.incarnation for advert in welcome.members})
+
+    def _name_refused(self, reason: str) -> None:
+        if self._own is not None:
+            self._own.lose_name(reason)
+
+    def _follow_begun(self, incarnation: str, welcome: Welcome) -> None:
+        self._take_others(welcome)
+        if welcome.members and _is_valid(welcome.members[0]):
+            self._driver.feed(FollowBegun(incarnation, welcome.members[0]))
+
+    def _take_others(self, welcome: Welcome) -> None:
+        if welcome.outranked_by:
+            self._driver.feed(Outranked(welcome.outranked_by))
+        self.members_reported(welcome.members[1:], welcome.suspects)
+
+    def _follow_ended(self, incarnation: str, reason: str) -> None:
+        self._driver.feed(FollowEnded(incarnation, reason))
+
+    def _probe_ended(self, incarnation: str, answer: Advert | None) -> None:
+        self._driver.feed(
+            ProbeEnded(incarnation, answer if answer is not None and _is_valid(answer) else None)
+        )
+
+    # --- Effects ------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: MembershipEffect) -> None:  # noqa: C901 - one table
         match effect:
-            case Subscribe(bus):
-                if bus:
-                    self._subscribe(bus)
-            case Unsubscribe(bus):
-                if bus:
-                    self._subscriber.unsubscribe(bus)
+            case Subscribe() | Unsubscribe():
+                self._listen(effect)
             case Introduce(address):
                 self._introduce(address)
-            case MembershipFull(name):
-                log.error("membership full", extra={"member": name})
-            case MemberUp(advert):
-                log.info("member up", extra={"member": advert.name, "address": advert.address})
-                self._count_members()
-                if self._own is not None and advert.name == self._name:
-                    log.error(
-                        "another node has this node's name, and counts instead of it; give each a name of its own",
-                        extra={"node": self._name, "address": advert.address},
-                    )
-                else:
-                    self._members[advert.name] = advert
-                    if self._listener is not None:
-                        self._listener.member_up(advert)
-            case MemberChanged(advert):
-                if self._listener is not None:
-                    self._listener.member_changed(advert)
-            case MemberSuspected(name, is_suspect):
-                log.info("member suspected", extra={"member": name, "is_suspect": is_suspect})
-                if self._listener is not None:
-                    self._listener.member_suspected(name, is_suspect=is_suspect)
-            case MemberDown(name, _, reason):
-                self._members.pop(name, None)
-                log.info("member down", extra={"member": name, "reason": reason})
-                self._count_members()
-                if self._listener is not None:
-                    self._listener.member_down(name, reason)
+            case FollowMember(incarnation, address):
+                self._followed.follow(incarnation, address)
+            case UnfollowMember(incarnation):
+                self._followed.unfollow(incarnation)
+            case ProbeNode(incarnation, address):
+                self._probes.begin(incarnation, address)
+            case AdmitNode() | RefuseNode():
+                self._answer_newcomer(effect)
+            case RaiseRank() | NameLost():
+                self._change_own(effect)
+            case MembershipFull() | BusUnreachable() | UnreachableFor():
+                self._report(effect)
+            case MemberUp() | MemberChanged() | MemberSuspected() | MemberDown():
+                self._tell_listener(effect)
             case _:
                 assert_never(effect)
+
+    def _tell_listener(self, effect: MemberUp | MemberChanged | MemberSuspected | MemberDown) -> None:
+        match effect:
+            case MemberUp(advert):
+                log.info("member up", extra={"member": advert.name, "address": advert.address})
+                self._members[advert.name] = advert
+                self._count_members()
+                self._listener.member_up(advert)
+            case MemberChanged(advert):
+                self._listener.member_changed(advert)
+            case MemberSuspected(name, is_suspect):
+                log.info("member suspected", extra={"member": name, "is_suspect": is_suspect})
+                self._listener.member_suspected(name, is_suspect=is_suspect)
+            case MemberDown(name, _, reason):
+                log.info("member down", extra={"member": name, "reason": reason})
+                self._members.pop(name, None)
+                self._count_members()
+                self._listener.member_down(name, reason)
+
+    def _answer_newcomer(self, effect: AdmitNode | RefuseNode) -> None:
+        answer: Refused | int
+        match effect:
+            case AdmitNode(newcomer, outranked_by):
+                self._publish(Joined(newcomer))
+                answer = outranked_by
+            case RefuseNode(newcomer, holder):
+                reason = f"name {newcomer.name} is in use by {self._place_of(holder)}; give each node a name of its own"
+                answer = Refused(reason, is_name_taken=True)
+        for take in self._newcomers.pop(newcomer.incarnation, ()):
+            take(answer)
+
+    def _change_own(self, effect: RaiseRank | NameLost) -> None:
+        if self._own is None:
+            return
+        match effect:
+            case RaiseRank(rank):
+                self._own.raise_rank(rank)
+            case NameLost(advert):
+                reason = f"its name is in use by {self._place_of(advert)}; give each node a name of its own"
+                self._own.lose_name(reason)
+
+    def _place_of(self, holder: Advert | None) -> str:
+        holder = holder or self._own_advert()
+        return "another node" if holder is None else f"the node at {holder.address}"
+
+    def _report(self, effect: MembershipFull | BusUnreachable | UnreachableFor) -> None:
+        match effect:
+            case MembershipFull(name):
+                log.error("membership full", extra={"member": name})
+            case BusUnreachable(advert):
+                log.warning(
+                    "bus unreachable: the member's adverts come over a link to its service; to spare that link, open the port of its "
+                    "bus to this machine, or choose another with --bus-port",
+                    extra={"member": advert.name, "bus": advert.bus},
+                )
+            case UnreachableFor(advert):
+                address = "" if self._own is None else self._own.advert().address
+                log.warning(
+                    "unreachable for a member: it hears of this node over a link from here; see --advertise, and the firewalls "
+                    "between the two",
+                    extra={"member": advert.name, "address": address},
+                )
+
+    def _publish(self, message: OnBus) -> None:
+        if self._publisher is not None:
+            self._publisher.publish(message)
+        if self._own is not None:
+            self._own.tell_followers(message)
 
     def _count_members(self) -> None:
         if self._own is not None:
             self._own.set_member_count(self._machine.size)
 
-    def _subscribe(self, bus: str) -> None:
+    def _listen(self, effect: Subscribe | Unsubscribe) -> None:
+        if not effect.bus:
+            return
         try:
-            self._subscriber.subscribe(bus)
+            if isinstance(effect, Subscribe):
+                self._subscriber.subscribe(effect.bus)
+            else:
+                self._subscriber.unsubscribe(effect.bus)
         except ConnectionFailed as error:
             # The bad address is the member's own. Its other figures still count.
-            log.warning("subscription failed", extra={"bus": bus, "reason": str(error)})
+            log.warning("subscription failed", extra={"bus": effect.bus, "reason": str(error)})
 
     def _introduce(self, address: str) -> None:
         # A member is asked for its view. At a seed where no member is known to be there may be any number of nodes.
@@ -241,17 +416,18 @@ class Discovery:
         return (
             MembershipMachine()
             if self._own is None
-            else MembershipMachine(self._own.incarnation, self._own.name)
+            else MembershipMachine(self._own.incarnation, self._own.name, self._own.rank)
         )
 
     def _crashed(self, error: Exception) -> MembershipMachine:
         log.critical("bug in discovery: all members count as lost, and are looked for again", exc_info=error)
         lost, self._members = self._members, {}
+        self._newcomers.clear()
+        self._followed.close()
         for advert in lost.values():
             if advert.bus:
                 self._subscriber.unsubscribe(advert.bus)
-            if self._listener is not None:
-                self._listener.member_down(advert.name, "this process has met a bug of its own: see its log")
+            self._listener.member_down(advert.name, "this process has met a bug of its own: see its log")
         self._restart = asyncio.get_running_loop().call_later(RESTART_S, self._begin_anew, lost)
         self._machine = self._new_machine()
         return self._machine
@@ -263,9 +439,9 @@ class Discovery:
             self._introduce(address)
 
 
-def _is_valid(advert: Advert) -> bool:
+def _is_valid(said: Advert | Left) -> bool:
     try:
-        check_advert(advert)
+        check_left(said) if isinstance(said, Left) else check_advert(said)
     except RemoteProtocolError as error:
         log.warning("malformed advert", extra={"reason": str(error)})
         return False

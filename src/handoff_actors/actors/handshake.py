@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final, Protocol
 
-from handoff_actors.errors import AuthenticationError, ConnectionFailed, VersionMismatch
+from handoff_actors.errors import AuthenticationError, ConnectionFailed, HandoffError, VersionMismatch
 from handoff_actors.interpreter import PYTHON
 from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, Link, Network
 from handoff_actors.wire.messages.base import PROTOCOL
@@ -14,8 +14,13 @@ from handoff_actors.wire.versions import VERSION
 #: A node that is connected and has not answered Hello by then is given up: its event loop stands still.
 WELCOME_S: Final = 5.0
 
+
+class NameInUse(HandoffError):
+    """The node that starts has the name of another one, which answers."""
+
+
 #: The reasons for which a link ends.
-LinkFailure = ConnectionFailed | VersionMismatch | AuthenticationError
+LinkFailure = ConnectionFailed | VersionMismatch | AuthenticationError | NameInUse
 
 
 class NodeLinkListener(Protocol):
@@ -38,15 +43,19 @@ def open_link(
     listener: NodeLinkListener,
     within_s: float = CONNECT_TIMEOUT_S,
     own: Advert | None = None,
+    *,
+    is_joining: bool = False,
 ) -> Link:
     """Connect to the node at an address, and send Hello as `name`; `own` introduces the node in this process, too.
+
+    With `is_joining` that node starts, and is refused if its name is in use.
 
     The link fails if it is not connected within `within_s` seconds, or not welcomed within these or WELCOME_S.
     """
     handshake = _Handshake(address, listener, max(within_s, WELCOME_S))
     link = network.link(address, handshake, within_s)
     handshake.await_welcome(link)
-    link.send(Hello(PROTOCOL, VERSION, PYTHON, name, own))
+    link.send(Hello(PROTOCOL, VERSION, PYTHON, name, own, is_joining))
     return link
 
 
@@ -78,9 +87,9 @@ class _Handshake:
                 case Welcome():
                     self._stop_waiting()
                     self._listener.welcomed(message)
-                case Refused(reason):
+                case Refused(reason, is_name_taken):
                     self._stop_waiting()
-                    self._listener.failed(VersionMismatch(reason))
+                    self._listener.failed(NameInUse(reason) if is_name_taken else VersionMismatch(reason))
                 case _:
                     self._listener.received(message)
 

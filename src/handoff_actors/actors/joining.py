@@ -10,13 +10,13 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from handoff_actors.actors.handshake import LinkFailure, open_link
+from handoff_actors.actors.handshake import LinkFailure, NameInUse, open_link
 from handoff_actors.errors import AuthenticationError, ConnectionFailed, HandoffError
 from handoff_actors.escaping import escape_name
 from handoff_actors.lru import LruCache
 from handoff_actors.transport.endpoint import Link, Network
 from handoff_actors.wire.messages.directions import FromNode
-from handoff_actors.wire.messages.members import Advert, Goodbye, Welcome
+from handoff_actors.wire.messages.members import Advert, Goodbye, Joined, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +41,24 @@ class Joining:
         name: str,
         own_advert: Callable[[], Advert | None],
         is_present: Callable[[str], bool],
-        on_members: Callable[[Sequence[Advert], Sequence[str]], None],
+        on_welcome: Callable[[Welcome], Sequence[Advert]],
+        on_name_in_use: Callable[[str], None],
     ) -> None:
         """Introduce this process by `name`, and the node in it, if there is one, by its advert.
 
-        `is_present` says of an incarnation whether it is a member. `on_members` is told the members that a node reports, and
-        the names of those that it suspects.
+        `is_present` says of an incarnation whether it is a member. `on_welcome` is told the answer of a node, and returns
+        members to report to it, `on_name_in_use` why the node in this process was refused.
         """
         self._network = network
         self._name = name
         self._own_advert = own_advert
         self._is_present = is_present
-        self._on_members = on_members
+        self._on_welcome = on_welcome
+        self._on_name_in_use = on_name_in_use
         self._is_closed = False
+        #: The node in this process is not to take the name of another.
+        self._is_joining = False
+        self._name_in_use: NameInUse | None = None
         #: Those that are going on, by address.
         self._introductions: dict[str, Introduction] = {}
         #: Those that are going on, by seed.
@@ -65,19 +70,33 @@ class Joining:
     async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
         """Find the cluster by any of these addresses; while nodes are silent, try again for `wait_s` seconds.
 
-        Raises ConnectionFailed if no node but this one answers, AuthenticationError or VersionMismatch if no node answers
-        and one refuses.
+        Raises NameInUse if the node in this process has the name of another, ConnectionFailed if no node but this one
+        answers, AuthenticationError or VersionMismatch if no node answers and one refuses.
         """
+        self._is_joining = True
+        try:
+            failed = await self._ask_until_answered(seeds, wait_s)
+        finally:
+            self._is_joining = False
+        if self._name_in_use is not None:
+            raise self._name_in_use
+        if failed:
+            raise _error(failed)
+
+    async def _ask_until_answered(self, seeds: Sequence[str], wait_s: float) -> "list[Inquiry]":
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         failed = await self._ask_all(seeds)
         if _is_any_silent(failed) and loop.time() < deadline:
             log.info("waiting for seeds", extra={"limit_s": wait_s, "reason": str(_error(failed))})
-        while _is_any_silent(failed) and loop.time() < deadline and not self._is_closed:
+        while _is_any_silent(failed) and loop.time() < deadline and not self._is_over:
             await asyncio.sleep(min(PAUSE_S, deadline - loop.time()))
             failed = await self._ask_all(seeds)
-        if failed:
-            raise _error(failed)
+        return failed
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_closed or self._name_in_use is not None
 
     def ask(self, seed: str) -> "Inquiry":
         """Ask the nodes at all addresses of a seed, except for this node and present members."""
@@ -91,10 +110,16 @@ class Joining:
         """Introduce this process to the node at an address, unless that is going on already."""
         introduction = self._introductions.get(address)
         if introduction is None:
-            introduction = Introduction(address, self._own_advert(), self._on_members, self._ended)
+            introduction = Introduction(address, self._own_advert(), self._on_welcome, self._ended)
             self._introductions[address] = introduction
             introduction.link = open_link(
-                self._network, address, self._name, introduction, CONNECT_S, introduction.own
+                self._network,
+                address,
+                self._name,
+                introduction,
+                CONNECT_S,
+                introduction.own,
+                is_joining=self._is_joining,
             )
         return introduction
 
@@ -165,6 +190,9 @@ class Joining:
 
     def _ended(self, address: str, failure: HandoffError | None) -> None:
         self._introductions.pop(address, None)
+        if isinstance(failure, NameInUse):
+            self._name_in_use = failure
+            self._on_name_in_use(str(failure))
         if isinstance(failure, AuthenticationError):
             # Seeds are asked again every few seconds.
             if self._refusals.get(address) != failure.reason:
@@ -217,12 +245,12 @@ class Introduction:
         self,
         address: str,
         own: Advert | None,
-        on_members: Callable[[Sequence[Advert], Sequence[str]], None],
+        on_welcome: Callable[[Welcome], Sequence[Advert]],
         on_end: Callable[[str, HandoffError | None], None],
     ) -> None:
         self.address = address
         self.own = own
-        self._on_members = on_members
+        self._on_welcome = on_welcome
         self._on_end = on_end
         #: The incarnation of the node that has answered.
         self.found: str | None = None
@@ -235,7 +263,8 @@ class Introduction:
         if self.own is not None and self.found == self.own.incarnation:
             self.end(_only_this_node(self.address))
         else:
-            self._on_members(welcome.members, welcome.suspects)
+            for advert in self._on_welcome(welcome):
+                self.link.send(Joined(advert))
             self.end(None)
 
     def received(self, message: FromNode) -> None:

@@ -9,11 +9,12 @@ from typing import Final, Protocol
 
 from handoff_actors.actors.discovery import AnnouncedNode, Discovery, MembershipListener
 from handoff_actors.addresses import advertised, bus_addresses, check_bind
+from handoff_actors.core.cluster.membership_events import Source
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index, RunId
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.endpoint import Network
-from handoff_actors.wire.messages.members import Advert
+from handoff_actors.wire.messages.members import Advert, Refused
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ class Member:
         if self._is_for_workers and self.node is not None:
             # Its address is good for this machine only, so the cluster must not hear of the node.
             self.node.advertise_as("", "")
-            self._replace_discovery(None)
+            self._replace_discovery(None, is_leaving=False)
             self._is_for_workers = False
         if self._discovery is None:
             self._discovery = Discovery(self.network(), self._name, self._listener)
@@ -184,6 +185,10 @@ class Member:
         """Checksum of all members."""
         return 0 if self._discovery is None else self._discovery.view()
 
+    def unreachable(self) -> list[str]:
+        """Names of members that can be heard neither on their bus nor over a link that is opened from here."""
+        return [] if self._discovery is None else self._discovery.unreachable()
+
     def announce(self, advert: Advert) -> None:
         """Publish the new advert of the node in this process."""
         if self._discovery is not None:
@@ -191,15 +196,32 @@ class Member:
         if self._listener is not None:
             self._listener.member_changed(advert)
 
-    def node_introduced(self, advert: Advert) -> None:
-        """Take note of a node that has introduced itself to the one in this process, and tell all others."""
-        if self._discovery is not None:
-            self._discovery.node_introduced(advert)
+    def node_introduced(
+        self, advert: Advert, answer: Callable[[Refused | int], None], *, is_joining: bool
+    ) -> None:
+        """Take a node that has introduced itself to the one in this process, and tell all others.
+
+        `answer` is told why it is refused, or the rank that it is to exceed.
+        """
+        if self._discovery is None:
+            answer(0)
+        else:
+            self._discovery.node_introduced(advert, answer, is_joining=is_joining)
 
     def members_reported(self, adverts: Sequence[Advert]) -> None:
         """Take note of members that a node has reported."""
         if self._discovery is not None:
             self._discovery.members_reported(adverts)
+
+    def advert_received(self, advert: Advert, source: Source) -> None:
+        """Take what a node says of itself, over a link or as an answer."""
+        if self._discovery is not None:
+            self._discovery.advert_received(advert, source)
+
+    def member_left(self, name: str, incarnation: str) -> None:
+        """Take note that a node has announced its end."""
+        if self._discovery is not None:
+            self._discovery.member_left(name, incarnation)
 
     def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:
         """Take note that a member's connection has broken and can't be made again."""
@@ -230,15 +252,18 @@ class Member:
         node.fetch_over(network)
         self._replace_discovery(discovery)
 
-    def _replace_discovery(self, discovery: Discovery | None) -> None:
-        """Replace the discovery by one that knows the same seeds and members, or by none."""
+    def _replace_discovery(self, discovery: Discovery | None, *, is_leaving: bool = True) -> None:
+        """Replace the discovery by one that knows the same seeds and members, or by none.
+
+        Others are told that the node which it announced, if it did, leaves, unless it is only announced no more.
+        """
         earlier, self._discovery = self._discovery, discovery
         if earlier is None:
             return
         if discovery is not None:
             discovery.seek(list(self._seeds))
             discovery.members_reported(earlier.members(), earlier.suspects())
-        earlier.close()
+        earlier.close(is_leaving=is_leaving)
 
 
 def _publish(discovery: Discovery, addresses: Sequence[str]) -> str:

@@ -315,7 +315,7 @@ class Hub:
 
     def member_reported(self, advert: Advert) -> None:
         """See ConnectionListener."""
-        self._member.members_reported([advert])
+        self._member.advert_received(advert, "answer")
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See ConnectionListener."""

@@ -16,6 +16,7 @@ import zmq
 from handoff_actors.errors import ConnectionFailed, InvalidAddressError, RemoteProtocolError
 from handoff_actors.transport.connector import RETRY_S
 from handoff_actors.transport.curve import Curve
+from handoff_actors.transport.link import LINGER_MS
 from handoff_actors.transport.listeners import EVENTS, Listeners
 from handoff_actors.transport.monitor import Monitor
 from handoff_actors.transport.name_subscription import NameSubscription
@@ -63,7 +64,7 @@ class ZmqPublisher:
         if not self._socket.closed:
             self._monitor.close()
             self._listener.close()
-            self._socket.close(0)
+            self._socket.close(LINGER_MS)
             self._on_close(self)
 
     def _monitored(self, event: int, value: int, _endpoint: str) -> None:

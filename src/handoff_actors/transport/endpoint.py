@@ -123,7 +123,7 @@ class Publisher(Protocol):
         """Send a message to all current subscribers."""
 
     def close(self) -> None:
-        """Stop publishing."""
+        """Send the last messages, for a short while, and stop publishing."""
 
 
 class Subscriber(Protocol):

@@ -1,7 +1,15 @@
 from handoff_actors.wire.messages.members import Advert
 
 
-def advert(name: str, life: str = "1", seq: int = 1, *, view: int = 0, bus: str | None = None) -> Advert:
+def advert(
+    name: str,
+    life: str = "1",
+    seq: int = 1,
+    *,
+    view: int = 0,
+    bus: str | None = None,
+    rank: int | None = None,
+) -> Advert:
     """An advert of a node in one of its lives."""
     return Advert(
         name=name,
@@ -19,4 +27,5 @@ def advert(name: str, life: str = "1", seq: int = 1, *, view: int = 0, bus: str 
         view=view,
         version="1",
         python="3.11",
+        rank=int(life) if rank is None else rank,
     )

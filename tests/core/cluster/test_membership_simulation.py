@@ -1,8 +1,8 @@
 import pytest
 
-from tests.simulation.membership import run_world
+from tests.simulation.membership import run_split, run_world
 
-SEEDS = 200
+SEEDS = 60
 #: Number of test cases that share the seeds.
 PARTS = 4
 
@@ -15,3 +15,8 @@ def test_every_view_converges_to_the_present_members_and_no_member_flaps(part: i
         except AssertionError as error:
             error.add_note(f"tests.simulation.membership.run_world({seed})")
             raise
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_split_of_hours_heals(seed: int) -> None:
+    run_split(seed, hours=1)

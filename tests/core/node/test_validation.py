@@ -178,6 +178,18 @@ def test_connection_introduces_one_node_once() -> None:
     assert introductions.is_first(peer, replace(SOUND_ADVERT, incarnation="j"))
 
 
+def test_peer_speaks_for_the_node_alone_that_it_has_introduced() -> None:
+    introductions, peer, other = Introductions(), PeerId(b"a"), PeerId(b"b")
+    introductions.is_first(peer, SOUND_ADVERT)
+
+    introductions.check(peer, SOUND_ADVERT.incarnation)
+    for stranger, incarnation in ((peer, "another"), (other, SOUND_ADVERT.incarnation)):
+        with pytest.raises(RemoteProtocolError, match="has not introduced"):
+            introductions.check(stranger, incarnation)
+    assert introductions.is_known(peer)
+    assert not introductions.is_known(other)
+
+
 def test_advert_is_named_by_whom_it_is_of() -> None:
     with pytest.raises(RemoteProtocolError, match="node 'n' offers"):
         check_advert(advert({"cpu": -1.0}, {}))

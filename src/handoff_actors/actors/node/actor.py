@@ -7,9 +7,11 @@ import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.handshake import NameInUse
+from handoff_actors.actors.node.cluster_view import ClusterView
 from handoff_actors.actors.node.door import Door
 from handoff_actors.actors.node.input_fetcher import InputFetcher
 from handoff_actors.actors.node.limits import MemoryOptions
@@ -17,6 +19,8 @@ from handoff_actors.actors.node.logs.node_log import NodeLog
 from handoff_actors.actors.node.memory import MemoryWatch
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
+from handoff_actors.actors.node.peers.followers import Followers
+from handoff_actors.actors.node.peers.greeter import Greeter
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
 from handoff_actors.actors.node.undeliverable import instead_of
 from handoff_actors.actors.node.worker_listener import WorkerListener
@@ -53,18 +57,27 @@ from handoff_actors.core.node.events import (
     ValueSpilled,
 )
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.node.validation import Introductions, check_message
+from handoff_actors.core.node.validation import Introductions
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
 from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError, reason_of
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
 from handoff_actors.interpreter import PYTHON
 from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
-from handoff_actors.wire.messages.base import PROTOCOL
-from handoff_actors.wire.messages.directions import FromNode, ToNode
-from handoff_actors.wire.messages.members import Advert, Hello, ListMembers, Members, Refused, Welcome
+from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.members import (
+    Advert,
+    Follow,
+    Hello,
+    Joined,
+    Left,
+    ListMembers,
+    Members,
+    Published,
+    Refused,
+)
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
-from handoff_actors.wire.versions import VERSION, check_versions
+from handoff_actors.wire.versions import VERSION
 from handoff_actors.workers.pool.pool import WorkerPool
 from handoff_actors.workers.protocol import Surroundings, answer_packet
 
@@ -78,31 +91,6 @@ ANSWERS_NBYTES = 64 * 2**20
 DEFAULT_OPTIONS = MemoryOptions()
 #: Sync workers that claims of fractions may lead to, beyond the usual number.
 MORE_WORKERS = 64
-
-
-class ClusterView(Protocol):
-    """The cluster as seen from one of its nodes."""
-
-    def announce(self, advert: Advert) -> None:
-        """Publish the node's new advert."""
-
-    def node_introduced(self, advert: Advert) -> None:
-        """Take note of a node that has introduced itself."""
-
-    def members(self) -> list[Advert]:
-        """The latest advert of every other member."""
-
-    def suspects(self) -> list[str]:
-        """Names of members that have been silent for a while."""
-
-    def view(self) -> int:
-        """A number made of all members."""
-
-    def entrance(self) -> tuple[str, str | None, str | None] | None:
-        """The address, the key and the other key that is accepted, by which workers of the node reach the cluster; None if they can't.
-
-        Raises HandoffError, OSError.
-        """
 
 
 class NodeActor:
@@ -123,14 +111,13 @@ class NodeActor:
     ) -> None:
         """Make the directories of its store. Raises OSError."""
         self.name = NodeName(name)
-        # Of two nodes of one name the later one counts.
-        self.incarnation = Incarnation(f"{time.time_ns():016x}{secrets.token_hex(4)}")
+        self.rank = time.time_ns()
+        self.incarnation = Incarnation(f"{self.rank:016x}{secrets.token_hex(4)}")
         self.address = self.bus = ""
         #: Of strangers, and of messages that are not in the protocol.
         self.protocol_errors = ProtocolErrors(name, asyncio.get_running_loop().call_later)
         self.metrics, self._log = NodeMetrics(), NodeLog(name)
         self._cluster = cluster
-        self._lease_s = lease_s
         self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MAX_AHEAD) * INLINE_LIMIT
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
@@ -145,6 +132,8 @@ class NodeActor:
         self._store = store
         self._peers: dict[PeerId, Service] = {}
         self._introductions = Introductions()
+        self._followers = Followers(self._introductions, cluster, self._reply)
+        self._greeter = Greeter(self, cluster, self._introductions, lease_s)
         self._seq = itertools.count(1)
         self._left = asyncio.Event()
         #: The error that has ended the node, if one has.
@@ -228,8 +217,25 @@ class NodeActor:
             busy=state.busy,
             waiting_claims=state.waiting_claims,
             most_workers=state.most_workers,
+            rank=self.rank,
+            unreachable=self._cluster.unreachable(),
             out_of_use=state.out_of_use,
         )
+
+    def raise_rank(self, rank: int) -> None:
+        """Take this rank among nodes of its name from now on, and advertise it."""
+        self.rank = rank
+        self._cluster.announce(self.advert())
+
+    def lose_name(self, reason: str) -> None:
+        """End, since another node has its name."""
+        if not self.crashed.done():
+            log.error("node ends: %s", reason, extra={"node": self.name})
+            self._end_because(NameInUse(f"node {self.name!r} ends: {reason}"), None)
+
+    def tell_followers(self, message: OnBus) -> None:
+        """Tell the peers that follow it what is on its bus."""
+        self._followers.tell(message)
 
     def _surroundings(self) -> bytes:
         """Answer a worker whose function begins a run."""
@@ -289,11 +295,14 @@ class NodeActor:
             self.name,
             exc_info=error,
         )
+        self._end_because(error, self._driver.broken_by)
+
+    def _end_because(self, error: Exception, event: NodeEvent | None) -> None:
         self.crashed.set_result(error)
         self._left.set()
         # Not now: whoever has fed the machine is still at work with what is to be closed.
         self._ending = asyncio.get_running_loop().create_task(self._end(), name=f"end of node {self.name}")
-        report = crash_report(error, self._driver.broken_by)
+        report = crash_report(error, event)
         for peer, service in self._peers.items():
             service.send(peer, report)
 
@@ -313,7 +322,7 @@ class NodeActor:
         match message:
             case Hello():
                 try:
-                    self._greet(peer, message, service, has_lease=has_lease)
+                    self._greeter.greet(peer, message, service, has_lease=has_lease)
                 except RemoteProtocolError as error:
                     self.protocol_errors.note("malformed message", str(error), self._log.name_of(peer))
             case _ if peer not in self._peers:
@@ -326,8 +335,16 @@ class NodeActor:
                 service.send(
                     peer, Members([self.advert(), *self._cluster.members()], self._cluster.suspects())
                 )
+            case Follow() | Published() | Joined() | Left():
+                self._hear(peer, message)
             case _:
                 self._feed(MessageFromPeer(peer, message))
+
+    def _hear(self, peer: PeerId, message: Follow | OnBus) -> None:
+        try:
+            self._followers.heard(peer, message)
+        except RemoteProtocolError as error:
+            self.protocol_errors.note("malformed message", str(error), self._log.name_of(peer))
 
     def malformed(self, peer: PeerId, reason: str, service: Service) -> None:
         """Give up a connection on which a frame can't be decoded, since what else it said is unknown."""
@@ -346,28 +363,20 @@ class NodeActor:
         if self._peers.pop(peer, None) is None:
             return False
         self._introductions.forget(peer)
+        self._followers.forget(peer)
         self._log.peer_gone(peer, reason)
         self._input_fetcher.lost(peer, reason or "it has left")
         return True
 
-    def _greet(self, peer: PeerId, hello: Hello, service: Service, *, has_lease: bool) -> None:
-        """Raises RemoteProtocolError."""
-        check_message(hello)
-        try:
-            check_versions(hello.name, hello.protocol, hello.version, hello.python)
-        except HandoffError as error:
-            self.protocol_errors.note("member refused", str(error), hello.name)
-            service.send(peer, Refused(f"node {self.name} refuses {hello.name}: {error}"))
-            return
-        # A peer that says Hello twice is still the same peer, with the same runs.
-        if peer not in self._peers:
-            self._peers[peer] = service
-            self._log.peer_connected(peer, hello.name)
-            self._feed(PeerConnected(peer, has_lease, hello.name))
-        if hello.advert is not None and self._introductions.is_first(peer, hello.advert):
-            self._cluster.node_introduced(hello.advert)
-        members = [self.advert(), *self._cluster.members()]
-        service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self._cluster.suspects()))
+    def service_of(self, peer: PeerId) -> Service | None:
+        """The service by which a peer that has said Hello is reached; None for others."""
+        return self._peers.get(peer)
+
+    def peer_came(self, peer: PeerId, name: str, service: Service, *, has_lease: bool) -> None:
+        """Take note of a peer that has said Hello."""
+        self._peers[peer] = service
+        self._log.peer_connected(peer, name)
+        self._feed(PeerConnected(peer, has_lease, name))
 
     def _send_chunk(self, peer: PeerId, wanted: Fetch, service: Service) -> None:
         try:

@@ -119,4 +119,4 @@ class ClusterMonitor:
 
     def member_reported(self, advert: Advert) -> None:
         """See Audience."""
-        self._member.members_reported([advert])
+        self._member.advert_received(advert, "answer")

@@ -11,6 +11,7 @@ from types import FrameType
 import uvloop
 from msgspec import Struct
 
+from handoff_actors.actors.handshake import NameInUse
 from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.containers import DRAIN_S
@@ -86,6 +87,9 @@ async def run_daemon(
             if not node.crashed.done():
                 await _drain(node, options.drain_s, signals)
         if node.crashed.done():
+            reason = node.crashed.result()
+            if isinstance(reason, NameInUse):
+                raise reason
             raise HandoffError(
                 f"node {node.name!r} has ended because of a bug of its own, which its log shows"
             )

@@ -125,6 +125,15 @@ class Introductions:
             raise RemoteProtocolError(f"a peer that speaks for one node introduces another, {advert.name!r}")
         return False
 
+    def is_known(self, peer: PeerId) -> bool:
+        """True if the peer has introduced a node."""
+        return peer in self._by_peer
+
+    def check(self, peer: PeerId, incarnation: str) -> None:
+        """Raise RemoteProtocolError unless the peer has introduced this node."""
+        if self._by_peer.get(peer) != incarnation:
+            raise RemoteProtocolError("a peer speaks for a node that it has not introduced")
+
     def forget(self, peer: PeerId) -> None:
         """Drop a peer that has gone."""
         self._by_peer.pop(peer, None)

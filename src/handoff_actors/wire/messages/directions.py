@@ -42,7 +42,7 @@ from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 OnBus = Joined | Published | Left
 #: Questions of clients that only observe.
 Question = ListMembers | ListRuns
-#: Messages to a node.
+#: Messages to a node. Those on the bus come from peers that have introduced a node of their own.
 ToNode = (
     Hello
     | Beat
@@ -58,8 +58,7 @@ ToNode = (
     | Redeclare
     | Goodbye
     | Follow
-    | Published
-    | Left
+    | OnBus
     | Chunk
     | Gone
 )

@@ -177,7 +177,10 @@ class Runs(Message, frozen=True, tag=43):
 
 
 class Joined(Message, frozen=True, tag=40):
-    """Announces a member that the publisher has just learned of: on the bus, and to followers."""
+    """Announces a member that the sender has just learned of: on the bus, and to followers.
+
+    A node that has introduced itself to another one, and was told fewer members than it knows, reports the others so.
+    """
 
     advert: Advert
 

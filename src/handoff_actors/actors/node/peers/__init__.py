@@ -1,0 +1,1 @@
+"""A node's side of its connections: who is admitted, and who follows it."""
