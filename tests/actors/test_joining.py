@@ -17,6 +17,7 @@ from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.members import Advert, Hello, Refused, Welcome
 
 OWN = "tcp://own:7070"
+INVALID = "tcp://invalid"
 
 
 class NamedNetwork(MemoryNetwork):
@@ -30,6 +31,8 @@ class NamedNetwork(MemoryNetwork):
     async def resolve(self, address: str) -> list[str]:
         self.resolved += 1
         found = self.addresses.get(address, [address])
+        if address == INVALID:
+            raise handoff.InvalidAddressError(address, "it has no port")
         if not found:
             raise handoff.ConnectionFailed(address, "the name has no address")
         return found
@@ -163,6 +166,13 @@ async def test_an_error_lists_some_addresses_of_a_name_that_has_many(cluster: Cl
 
     assert failure.count("connection refused") == 8
     assert failure.endswith("; and 24 more")
+
+
+async def test_a_seed_that_is_no_address_is_an_error_that_says_so(cluster: Cluster) -> None:
+    async with asyncio.timeout(10):
+        failure = await cluster.failure(INVALID, wait_s=600)
+
+    assert failure == f"'{INVALID}' is no address: it has no port"
 
 
 async def test_a_refusal_says_more_than_silence(cluster: Cluster) -> None:

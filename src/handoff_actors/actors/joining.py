@@ -155,7 +155,7 @@ class Joining:
                 for answered in done:
                     self._take(inquiry, asked.pop(answered))
             inquiry.sort_failures(addresses)
-        except ConnectionFailed as failure:
+        except HandoffError as failure:
             inquiry.failures[inquiry.seed] = failure
         finally:
             del self._inquiries[inquiry.seed]
