@@ -5,13 +5,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import psutil
 import pytest
 
 import handoff_actors as handoff
-from tests.daemons import Daemons, environment
+from tests.daemons import Daemon, Daemons, environment
 
 pytestmark = pytest.mark.processes
 
@@ -72,8 +71,8 @@ async def test_a_node_whose_descriptors_are_taken_serves_those_that_it_knows(dae
             return len(run.results["large"])
 
         assert await large_value() == 1_000_000
-        with idle_connections(node.address, 150):
-            node.wait_for_log("out of descriptors: newcomers get no answer")
+        with contextlib.ExitStack() as idle:
+            node.wait_until(lambda: connected_and_out_of_descriptors(node, idle))
             began = sum(process.cpu_times()[:2]), time.monotonic()
             for _ in range(5):
                 assert await large_value() == 1_000_000
@@ -86,16 +85,13 @@ async def test_a_node_whose_descriptors_are_taken_serves_those_that_it_knows(dae
     assert node.log().count("out of descriptors") == 1
 
 
-@contextlib.contextmanager
-def idle_connections(address: str, count: int) -> Iterator[None]:
-    """Connect to an address so often, and say nothing."""
-    host, port = address.removeprefix("tcp://").split(":")
-    with contextlib.ExitStack() as closing:
-        for _ in range(count):
-            idle = closing.enter_context(socket.socket())
-            idle.setblocking(False)
-            idle.connect_ex((host, int(port)))
-        yield
+def connected_and_out_of_descriptors(node: Daemon, idle: contextlib.ExitStack) -> bool:
+    """Connect to a node once more, and say nothing; True if that was one connection too many."""
+    host, port = node.address.removeprefix("tcp://").split(":")
+    silent = idle.enter_context(socket.socket())
+    silent.setblocking(False)
+    silent.connect_ex((host, int(port)))
+    return "out of descriptors: newcomers get no answer" in node.log()
 
 
 def _printed(run: str, soft: int, hard: int) -> list[int]:

@@ -49,7 +49,7 @@ class Listeners:
     @property
     def backlog(self) -> int:
         """The most connections that wait to be accepted, at each socket."""
-        return min(_MOST_WAITING, RESERVE.size // 4)
+        return min(_MOST_WAITING, RESERVE.size // 3)
 
     def bind(self, socket: zmq.Socket[bytes], address: str) -> str:
         """Bind a socket, whose `EVENTS` are to be told to a `Listener` of this. Returns the actual address. Raises OSError."""
