@@ -6,7 +6,7 @@ import pytest
 
 from handoff_actors.actors.member import Member
 from handoff_actors.actors.own_addresses import address_to_bind, check_advertised
-from handoff_actors.errors import ConnectionFailed, InvalidAddressError
+from handoff_actors.errors import HandoffError, InvalidAddressError
 from handoff_actors.transport.resolver import Resolver
 from handoff_actors.transport.zeromq import ZmqNetwork
 
@@ -44,9 +44,12 @@ async def member() -> AsyncIterator[Member]:
     ],
 )
 async def test_a_name_to_listen_at_becomes_an_address_of_this_machine(
-    member: Member, listen: str, expected: str
+    member: Member, listen: str, expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert await address_to_bind(member, listen) == expected
+    with caplog.at_level(logging.WARNING):
+        assert await address_to_bind(member, listen) == expected
+
+    assert ("loopback" in caplog.text) is (listen in {"tcp://own:7070", "tcp://six:0"})
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,11 @@ async def test_a_name_to_listen_at_becomes_an_address_of_this_machine(
     [
         ("tcp://far:7070", InvalidAddressError, r"far is 192\.0\.2\.77, which is not this machine"),
         ("tcp://none:7070", InvalidAddressError, "none is not known"),
-        ("tcp://mute:7070", ConnectionFailed, "can't listen there: the name mute could not be resolved now"),
+        (
+            "tcp://mute:7070",
+            HandoffError,
+            "can't listen at tcp://mute:7070: the name mute could not be resolved now",
+        ),
         ("tcp://own:70700", InvalidAddressError, "up to 65535"),
     ],
 )

@@ -6,8 +6,8 @@ import socket
 from typing import Final
 
 from handoff_actors.actors.member import Member
-from handoff_actors.addresses import TcpAddress, ip_of, split_address, split_advertised
-from handoff_actors.errors import ConnectionFailed, InvalidAddressError
+from handoff_actors.addresses import TcpAddress, ip_of, is_loopback, split_address, split_advertised
+from handoff_actors.errors import ConnectionFailed, HandoffError, InvalidAddressError
 from handoff_actors.transport.endpoint import UnknownHostError
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _SOME_PORT: Final = 1
 async def address_to_bind(member: Member, listen: str) -> str:
     """Return the address to listen at with the host's IP address in place of its name. ZeroMQ binds no names.
 
-    Raises InvalidAddressError for a name that is unknown, or another machine's; ConnectionFailed if its name server does
+    Raises InvalidAddressError for a name that is unknown, or another machine's; HandoffError if its name server does
     not answer.
     """
     address = split_address(listen)
@@ -30,12 +30,20 @@ async def address_to_bind(member: Member, listen: str) -> str:
     except UnknownHostError as error:
         raise InvalidAddressError(listen, error.reason) from error
     except ConnectionFailed as error:
-        raise ConnectionFailed(listen, f"a node can't listen there: {error.reason}") from error
+        raise HandoffError(f"a node can't listen at {listen}: {error.reason}") from error
     hosts = [split_address(text).host for text in found]
     own = await asyncio.to_thread(_first_own, hosts)
     if own is None:
         raise InvalidAddressError(listen, f"{address.host} is {', '.join(hosts)}, which is not this machine")
-    return str(TcpAddress(own, address.port))
+    found_at = str(TcpAddress(own, address.port))
+    if is_loopback(found_at):
+        # Debian's /etc/hosts has the host's own name so.
+        log.warning(
+            "the name to listen at is a loopback address, which other machines can't reach; "
+            "listen at this machine's IP address for them",
+            extra={"listen": listen, "address": found_at},
+        )
+    return found_at
 
 
 async def check_advertised(member: Member, advertise: str) -> None:
