@@ -17,6 +17,7 @@ from handoff_actors.core.cluster.links import (
     LinkWelcomed,
     NodeAdded,
     NodeChanged,
+    NodeEndAnnounced,
     NodeRemoved,
     NodeSuspected,
     OpenLink,
@@ -106,6 +107,11 @@ class Connections:
         """Close the link to a node that is gone."""
         self._nodes.pop(name, None)
         self._feed(NodeRemoved(name, reason))
+
+    def leave(self, name: str, reason: str) -> None:
+        """Close the link to a node that has said that it leaves, as soon as everything that it has said has come."""
+        self._nodes.pop(name, None)
+        self._feed(NodeEndAnnounced(name, reason))
 
     # --- For the session ----------------------------------------------------------------------------------------
 

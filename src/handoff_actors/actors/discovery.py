@@ -69,6 +69,9 @@ class MembershipListener(Protocol):
     def member_down(self, name: str, reason: str) -> None:
         """Take note that a member is gone."""
 
+    def member_left(self, name: str, reason: str) -> None:
+        """Take note that a member has said that it leaves. Other messages of it may still be under way."""
+
 
 class _NoListener:
     """See MembershipListener. The daemon's node hears of members only through what its discovery tells peers."""
@@ -83,6 +86,9 @@ class _NoListener:
         """See MembershipListener."""
 
     def member_down(self, name: str, reason: str) -> None:
+        """See MembershipListener."""
+
+    def member_left(self, name: str, reason: str) -> None:
         """See MembershipListener."""
 
 
@@ -326,11 +332,14 @@ class Discovery:
             case MemberSuspected(name, is_suspect):
                 log.info("member suspected", extra={"member": name, "is_suspect": is_suspect})
                 self._listener.member_suspected(name, is_suspect=is_suspect)
-            case MemberDown(name, _, reason):
+            case MemberDown(name, _, reason, has_left):
                 log.info("member down", extra={"member": name, "reason": reason})
                 self._members.pop(name, None)
                 self._count_members()
-                self._listener.member_down(name, reason)
+                if has_left:
+                    self._listener.member_left(name, reason)
+                else:
+                    self._listener.member_down(name, reason)
 
     def _answer_newcomer(self, effect: AdmitNode | RefuseNode) -> None:
         answer: Refused | int

@@ -307,6 +307,10 @@ class Hub:
         """See MembershipListener."""
         self._connections.remove(name, reason)
 
+    def member_left(self, name: str, reason: str) -> None:
+        """See MembershipListener."""
+        self._connections.leave(name, reason)
+
     # --- Called by connections, see ConnectionListener ----------------------------------------------------------
 
     def member_unreachable(self, name: str, incarnation: str, reason: str) -> None:

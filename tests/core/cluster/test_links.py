@@ -3,6 +3,7 @@ from msgspec.structs import replace
 from handoff_actors.core.cluster.links import (
     BEAT_S,
     CONNECT_S,
+    LEFT_S,
     RECONNECT_S,
     CloseLink,
     LinkLost,
@@ -10,6 +11,7 @@ from handoff_actors.core.cluster.links import (
     LinkWelcomed,
     NodeAdded,
     NodeChanged,
+    NodeEndAnnounced,
     NodeRemoved,
     NodeSuspected,
     OpenLink,
@@ -190,6 +192,48 @@ def test_the_link_to_a_removed_node_is_closed() -> None:
 
     assert machine.handle(NodeRemoved("a", "left"), 1.0) == [CloseLink(1), NodeDown("a", "left")]
     assert machine.handle(NodeRemoved("a", "left"), 1.0) == []
+
+
+def test_the_link_to_a_node_that_has_left_is_read_to_its_end() -> None:
+    machine = machine_with_a()
+
+    left = machine.handle(NodeEndAnnounced("a", "it has left"), 1.0)
+    usable = machine.link_to("a")
+    ended = machine.handle(LinkLost(1, "closed"), 1.1)
+
+    assert (left, usable) == ([], 1)
+    assert ended == [CloseLink(1), NodeDown("a", "it has left")]
+    machine.check()
+
+
+def test_the_link_to_a_node_that_has_left_is_closed_if_it_does_not_end() -> None:
+    machine = machine_with_a()
+    machine.handle(NodeEndAnnounced("a", "it has left"), 1.0)
+    assert machine.wake(BEAT_S) == [RenewLeases((1,))]
+
+    assert machine.wake_at == 1.0 + LEFT_S
+    assert machine.wake(1.0 + LEFT_S) == [CloseLink(1), NodeDown("a", "it has left")]
+    assert machine.wake_at is None
+    machine.check()
+
+
+def test_a_node_that_leaves_before_it_is_up_is_given_up_at_once() -> None:
+    machine = LinksMachine()
+    machine.handle(NodeAdded(A, "at-a"), 0.0)
+
+    assert machine.handle(NodeEndAnnounced("a", "it has left"), 1.0) == [CloseLink(1)]
+    assert machine.handle(NodeEndAnnounced("b", "it has left"), 1.0) == []
+
+
+def test_the_next_life_of_a_node_that_has_left_takes_its_place_at_once() -> None:
+    machine = machine_with_a()
+    machine.handle(NodeEndAnnounced("a", "it has left"), 1.0)
+
+    effects = machine.handle(NodeAdded(advert("a", "2"), "at-a"), 1.1)
+
+    assert effects[-1] == OpenLink(2, "a", "at-a", CONNECT_S)
+    assert machine.wake_at == BEAT_S
+    machine.check()
 
 
 def test_runs_are_not_told_of_the_end_of_a_node_that_was_never_up() -> None:

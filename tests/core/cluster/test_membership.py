@@ -469,7 +469,7 @@ def test_member_that_leaves_is_gone_at_once_and_never_back() -> None:
     reported = machine.handle(MembersReported([advert("a", seq=2)]), 1.2)
     heard = machine.handle(AdvertReceived(advert("a", seq=3)), 1.3)
 
-    assert left == [MemberDown("a", "a1", LEFT), Unsubscribe("bus-a1")]
+    assert left == [MemberDown("a", "a1", LEFT, has_left=True), Unsubscribe("bus-a1")]
     assert (again, reported, heard, machine.alive()) == ([], [], [], [])
     machine.check()
 

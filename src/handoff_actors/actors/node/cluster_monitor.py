@@ -100,6 +100,10 @@ class ClusterMonitor:
         self._linked.discard(name)
         self._connections.remove(name, reason)
 
+    def member_left(self, name: str, reason: str) -> None:
+        """See MembershipListener."""
+        self.member_down(name, reason)
+
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """See Audience."""
         if isinstance(event, NodeDown):

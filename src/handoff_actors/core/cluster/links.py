@@ -5,7 +5,8 @@
                   +--lost or refused--> given up: its unreachability is reported, and the membership decides
 
 A node answers with its own advert. An advert of another incarnation means that the node at this address has been
-restarted: it is reported as a member, and the link waits until the membership has replaced the earlier incarnation. Runs
+restarted: it is reported as a member, and the link waits until the membership has replaced the earlier incarnation. A node that
+says that it leaves may have said more over its link, on which nothing overtakes anything: that is read to its end first. Runs
 learn of a node while its link is up, and not before. Each attempt has a number of its own, so that events of a replaced
 link are ignored.
 """
@@ -24,6 +25,8 @@ BEAT_S = 2.0
 #: A new link must be connected within CONNECT_S, one that replaces a broken link within RECONNECT_S.
 CONNECT_S = 5.0
 RECONNECT_S = 1.0
+#: The link of a node that has left ends by itself within moments; after this time it is closed.
+LEFT_S = 2.0
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -55,6 +58,13 @@ class NodeRemoved(Struct, frozen=True):
     reason: str
 
 
+class NodeEndAnnounced(Struct, frozen=True):
+    """A node has announced that it leaves for good."""
+
+    name: str
+    reason: str
+
+
 class LinkWelcomed(Struct, frozen=True):
     """The node at the other end has answered with its own advert."""
 
@@ -69,7 +79,7 @@ class LinkLost(Struct, frozen=True):
     reason: str
 
 
-LinkEvent = NodeAdded | NodeChanged | NodeSuspected | NodeRemoved | LinkWelcomed | LinkLost
+LinkEvent = NodeAdded | NodeChanged | NodeSuspected | NodeRemoved | NodeEndAnnounced | LinkWelcomed | LinkLost
 
 # --- Effects ----------------------------------------------------------------------------------------------------
 
@@ -120,6 +130,8 @@ class _Node(Struct):
     #: True while its link is up, and runs know of it.
     is_up: bool = False
     is_suspect: bool = False
+    #: The reason and the time at which the link is closed, where the node has left; None: it has not.
+    left: tuple[str, float] | None = None
     #: The latest figures that runs were told: the same object for all runs, which count it once.
     latest: NodeUp | None = None
 
@@ -169,7 +181,7 @@ class LinksMachine:
 
     def handle(self, event: LinkEvent, now: float) -> list[LinkEffect]:
         """Handle one event."""
-        effects = self._dispatch(event)
+        effects = self._dispatch(event, now)
         if not self._names:
             self._beat_at = None
         elif self._beat_at is None:
@@ -177,16 +189,23 @@ class LinksMachine:
         return effects
 
     def wake(self, now: float) -> list[LinkEffect]:
-        """Renew every lease."""
-        if self._beat_at is None or now < self._beat_at:
-            return []
-        self._beat_at = now + self._beat_s
-        return [RenewLeases(tuple(self._names))]
+        """Renew every lease, and close the links of nodes that have left."""
+        effects: list[LinkEffect] = []
+        for name, node in list(self._nodes.items()):
+            if node.left is not None and now >= node.left[1]:
+                effects += self._removed(name, node.left[0])
+        if not self._names:
+            self._beat_at = None
+        if self._beat_at is not None and now >= self._beat_at:
+            self._beat_at = now + self._beat_s
+            effects.append(RenewLeases(tuple(self._names)))
+        return effects
 
     @property
     def wake_at(self) -> float | None:
-        """The time of the next beat."""
-        return self._beat_at
+        """The time of the next beat, or that at which the link of a node that has left is closed."""
+        closed_at = (node.left[1] for node in self._nodes.values() if node.left is not None)
+        return min((*(() if self._beat_at is None else (self._beat_at,)), *closed_at), default=None)
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -231,7 +250,7 @@ class LinksMachine:
 
     # --- Events -------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, event: LinkEvent) -> list[LinkEffect]:
+    def _dispatch(self, event: LinkEvent, now: float) -> list[LinkEffect]:
         match event:
             case NodeAdded(advert, address):
                 return self._added(advert, address)
@@ -241,6 +260,8 @@ class LinksMachine:
                 return self._suspected(name, is_suspect=is_suspect)
             case NodeRemoved(name, reason):
                 return self._removed(name, reason)
+            case NodeEndAnnounced(name, reason):
+                return self._left(name, reason, now)
             case LinkWelcomed(link, advert):
                 return self._welcomed(link, advert)
             case LinkLost(link, reason):
@@ -276,6 +297,13 @@ class LinksMachine:
             return []
         return [self._close(node), *([NodeDown(name, reason)] if node.is_up else [])]
 
+    def _left(self, name: str, reason: str, now: float) -> list[LinkEffect]:
+        node = self._nodes.get(name)
+        if node is None or not node.is_up:
+            return self._removed(name, reason)
+        node.left = reason, now + LEFT_S
+        return []
+
     def _welcomed(self, link: int, advert: Advert) -> list[LinkEffect]:
         node = self._nodes.get(self._names.get(link, ""))
         if node is None:
@@ -293,6 +321,8 @@ class LinksMachine:
         if node is None:
             return []
         name = node.advert.name
+        if node.left is not None:
+            return self._removed(name, node.left[0])
         effects: list[LinkEffect] = [self._close(node)]
         if node.is_up:
             # The node may be well, although all messages on the link are lost.

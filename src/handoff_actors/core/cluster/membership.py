@@ -266,7 +266,7 @@ class MembershipMachine:
         effects: list[MembershipEffect] = []
         member, gone = self._members.get(incarnation), self._gone.pop(incarnation)
         if member is not None:
-            effects += self._remove(member, LEFT)
+            effects += self._remove(member, LEFT, has_left=True)
             effects += self._stop_listening(member.advert.bus)
         elif gone is not None:
             effects += self._forgotten(gone)
@@ -406,7 +406,7 @@ class MembershipMachine:
         )
         return effects if forgotten is None else effects + self._forgotten(forgotten)
 
-    def _remove(self, member: _Member, reason: str) -> list[MembershipEffect]:
+    def _remove(self, member: _Member, reason: str, *, has_left: bool = False) -> list[MembershipEffect]:
         """Take a member from the present ones."""
         advert = member.advert
         del self._members[advert.incarnation]
@@ -415,7 +415,7 @@ class MembershipMachine:
         self._view = None
         return [
             *self._following.removed(advert.incarnation),
-            MemberDown(advert.name, advert.incarnation, reason),
+            MemberDown(advert.name, advert.incarnation, reason, has_left),
         ]
 
     def _forgotten(self, gone: GoneMember) -> list[MembershipEffect]:

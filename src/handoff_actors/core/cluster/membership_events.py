@@ -126,6 +126,8 @@ class MemberDown(Struct, frozen=True):
     name: str
     incarnation: str
     reason: str
+    #: True: it has said so itself, perhaps before everything else that it has said has come.
+    has_left: bool = False
 
 
 class Subscribe(Struct, frozen=True):
