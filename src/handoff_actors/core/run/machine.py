@@ -210,6 +210,7 @@ class RunMachine:
         timers = (
             self._deadline,
             self.feasibility.wake_at,
+            self.scheduler.wake_at,
             self._work_stealing.wake_at,
             self._nested.ask_at,
             self._failures.wake_at,
@@ -323,7 +324,7 @@ class RunMachine:
                     self._completed(node, entry, now)
             case Failed():
                 if self.state.is_sent(message.index, message.attempt, name):
-                    self.scheduler.returned(message.index, node)
+                    self.scheduler.failed(message, node)
                     self._failures.attempt_failed(message, name, now)
             case Recalled():
                 self._recalled(node, message, now)

@@ -20,6 +20,8 @@ class Destination(NamedTuple):
     target: str | None
     #: For a serialize hook: the destination of its consumer, until a node has been chosen for that.
     ahead_of: "Destination | None" = None
+    #: Names of nodes on which the function has failed; see `core.run.scheduling.avoidance`.
+    failed_on: frozenset[str] = frozenset()
 
 
 #: (negative priority, negative level), lowest first.

@@ -26,7 +26,7 @@ from handoff_actors.moving_average import smoothed
 from handoff_actors.text import dag_name_of
 from handoff_actors.wire.messages.jobs import Rank
 from handoff_actors.wire.messages.nested import Ancestor
-from handoff_actors.wire.messages.runs import Assign
+from handoff_actors.wire.messages.runs import Assign, Failed
 
 #: Up to this many nodes are scanned for each function, which costs less than keeping indexes of them.
 MAX_SCANNED_NODES = 8
@@ -34,6 +34,10 @@ MAX_SCANNED_NODES = 8
 
 class Scheduler:
     """Sends ready functions to nodes that have room for them."""
+
+    #: The time of the latest `dispatch`, and the time at which the next one may place a function that this one could not.
+    _now = 0.0
+    wake_at: float | None = None
 
     def __init__(
         self,
@@ -123,11 +127,18 @@ class Scheduler:
 
     def completed(self, index: Index, node: NodeState) -> None:
         """Take a function that has succeeded off its node."""
+        self.avoidance.succeeded(index)
         self._dispatch.completed(index, node)
 
     def returned(self, index: Index, node: NodeState) -> None:
         """Take a function that has not succeeded off its node. It rests until the caller decides what becomes of it."""
         self._dispatch.returned(index, node)
+
+    def failed(self, failed: Failed, node: NodeState) -> None:
+        """Take a function that has failed off its node, which it avoids from now on. It rests as in `returned`."""
+        self.returned(failed.index, node)
+        if failed.kind != "input":
+            self.avoidance.failed(failed.index, node.name)
 
     def remove_node(self, name: str) -> None:
         """Remove a node that is gone, and all reservations of it."""
@@ -171,7 +182,9 @@ class Scheduler:
 
     def ready_classes(self) -> set[int]:
         """Numbers of the requirement classes with functions that are ready and have not been sent."""
-        return {lane.destination.need.number for lane in self._ready.lanes()}
+        # Functions that wait for another node than the one where they have failed keep no room from others.
+        lanes = (lane for lane in self._ready.lanes() if not lane.destination.failed_on)
+        return {lane.destination.need.number for lane in lanes}
 
     def is_outdated(self, index: Index) -> bool:
         """True if a serialize hook was sent to work for a node other than the one now chosen for its consumer."""
@@ -184,6 +197,7 @@ class Scheduler:
         self, now: float, observe: Callable[[FunctionObserved], None] | None = None
     ) -> list[SendToNode]:
         """Send ready functions as far as nodes have room, in one message for each node."""
+        self._now = now
         self._dispatch.begin(now, observe)
         batches: dict[str, AssignBatch] = {}
         full: set[ReadyLane] = set()
@@ -194,6 +208,7 @@ class Scheduler:
             if not self._advance(lane, batches):
                 full.add(lane)
         self._note_unplaced(full)
+        self.wake_at = self.avoidance.wake_at(now)
         is_watched = observe is not None
         return [
             SendToNode(
@@ -272,15 +287,15 @@ class Scheduler:
     # --- Choosing -----------------------------------------------------------------------------------------------
 
     def _choose(self, index: Index, destination: Destination) -> NodeState | None:
-        need, target, ahead_of = destination
+        need, target, ahead_of, failed_on = destination
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
         if target is None and self._is_custom_policy:
             node = self._place_by_custom_policy(index, need, self._eligible(need, target))
-        elif target is None and self._indexes is not None and self._may_use_indexes:
+        elif target is None and self._indexes is not None and self._may_use_indexes and not failed_on:
             node = self._place_among_many(index, need, self._indexes)
         else:
-            node = self._place(index, need, self._eligible(need, target))
+            node = self._place(index, need, self._eligible(need, target, index))
         group = self._plan.group_of[index]
         if node is not None and group >= 0:
             self.group_node.setdefault(group, node.name)
@@ -355,17 +370,20 @@ class Scheduler:
             self.declined_by_policy.discard(index)
         return node
 
-    def _eligible(self, need: RequirementClass, target: str | None) -> list[NodeState]:
-        """The nodes that take work, without those that are out of use unless only these could run such functions."""
+    def _eligible(
+        self, need: RequirementClass, target: str | None, index: Index | None = None
+    ) -> list[NodeState]:
+        """The nodes that take work; unless only these could do it, without those to avoid, for a function if one is given."""
         if target is None:
             usable = [node for node in self.nodes.values() if node.usable]
-            return self.avoidance.in_use(usable, need)
+            nodes = self.avoidance.in_use(usable, need)
+            return nodes if index is None else self.avoidance.elsewhere(index, nodes, need, self._now)
         node = self.nodes.get(target)
         return [node] if node is not None and node.usable else []
 
     def _reserve(self, consumer: Index, destination: Destination) -> bool:
         """Choose a function's node before its inputs exist, since they are made for that node."""
-        need, target, _ = destination
+        need, target = destination.need, destination.target
         nodes = [node for node in self._eligible(need, target) if node.could_ever_hold(need)]
         node = self._ask_policy(consumer, need, nodes) if nodes else None
         if node is None:
@@ -377,14 +395,16 @@ class Scheduler:
         return True
 
     def _destination(self, index: Index) -> Destination:
+        failed_on = self.avoidance.failed_on(index)
         if not self._has_constraints:
-            return self._unconstrained[self.needs.of[index].number]
+            plain = self._unconstrained[self.needs.of[index].number]
+            return plain._replace(failed_on=failed_on) if failed_on else plain
         target = self.target_of(index)
         hook = self._plan.hook_of.get(index)
         ahead_of = None
         if hook is not None and hook.consumer not in self.reserved:
             ahead_of = self._destination(hook.consumer)
-        return Destination(self._placing_need(index, target), target, ahead_of)
+        return Destination(self._placing_need(index, target), target, ahead_of, failed_on)
 
     def target_of(self, index: Index) -> str | None:
         """The only node that a function can go to now; None if any will do."""

@@ -87,7 +87,7 @@ class WorkStealing:
         movable = (
             index
             for index, sent_as in reversed(node.sent.items())
-            if sent_as is need and self._may_move(index, node)
+            if sent_as is need and self._may_move(index, node, now)
         )
         count = min(room, (excess + 1) // 2)
         tickets = [Ticket(index, self._state.attempt[index]) for index in islice(movable, count)]
@@ -100,9 +100,10 @@ class WorkStealing:
         # An average says nothing of the one that runs now.
         return node.progress_at + MIN_RECALL_S + need.seconds + node.load.round_trip_s
 
-    def _may_move(self, index: Index, node: NodeState) -> bool:
+    def _may_move(self, index: Index, node: NodeState, now: float) -> bool:
         return (
             index not in node.followers
+            and not self._scheduler.avoidance.is_patient(index, now)
             and self._scheduler.target_of(index) is None
             and not self._scheduler.should_stay(index, node)
         )
