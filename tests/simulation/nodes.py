@@ -9,6 +9,7 @@ from handoff_actors.core.node.crash import crash_report
 from handoff_actors.core.node.events import (
     Advertise,
     CancelCoroutine,
+    CheckValue,
     DiscardValue,
     FetchInput,
     ForgetPeer,
@@ -294,6 +295,9 @@ class SimulatedNode:
                 self._cluster.publish(self, effect)
             case ForgetPeer(peer):
                 self._forget_peer(peer)
+            case CheckValue():
+                # Nobody removes anything here.
+                pass
             case LogRetirement() | LogDeath() | LogRunOpened() | LogSpill():
                 self._cluster.faults["retired"] += 1
             case LeaveCompleted():

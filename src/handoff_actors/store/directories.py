@@ -50,6 +50,20 @@ def make(directory: Path) -> int:
     return descriptor
 
 
+def is_there(directory: Path, descriptor: int) -> bool:
+    """True if a directory that was made with this descriptor is still in its place. Its marker is put back where need be."""
+    try:
+        found, opened = directory.lstat(), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    if (found.st_dev, found.st_ino) != (opened.st_dev, opened.st_ino):
+        return False
+    if not _is_ours(descriptor):
+        # Cleaners remove files that are old.
+        _mark(descriptor)
+    return True
+
+
 def adopt(directory: Path) -> None:
     """Make a directory, or mark one that is empty, so that it may be removed. Raises FileExistsError, OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.store import directories, huge_pages, recycling
@@ -25,6 +25,13 @@ from handoff_actors.store.spill_place import NO_DISK, spill_place
 log = logging.getLogger(__name__)
 
 Key = tuple[RunId, Index]
+
+
+class LostDirectories(NamedTuple):
+    """The directories of a store that somebody has removed."""
+
+    in_memory: bool
+    on_disk: bool
 
 
 class Landing(Protocol):
@@ -76,13 +83,9 @@ class ValueStore:
         parent = store_dir or self._mounted(shared)
         self.directory = parent / directories.name_of(incarnation)
         self.disk = disk_parent / directories.name_of(incarnation, on_disk=True)
-        try:
-            for directory in (self.directory, self.disk):
-                self._descriptors.append(directories.make(directory))
-        except OSError:
-            directories.remove(self.directory)
-            self._let_go()
-            raise
+        #: The descriptors of both directories, whose locks show that they have an owner.
+        self._locks: dict[Path, int] = {}
+        self._make_directories()
         # A node that was killed may have left gigabytes, and no start shall wait for their removal.
         places = sorted({shared, parent, disk_parent})
         threading.Thread(target=_remove_orphans, args=[places], name="handoff orphans", daemon=True).start()
@@ -95,6 +98,34 @@ class ValueStore:
         self._worker_has_died = False
         #: The timer for the next look at spare files.
         self._tidying: asyncio.TimerHandle | None = None
+
+    def _make_directories(self) -> None:
+        try:
+            for directory in (self.directory, self.disk):
+                self._locks[directory] = directories.make(directory)
+        except OSError:
+            directories.remove(self.directory)
+            self._let_go()
+            raise
+
+    def renew(self) -> LostDirectories:
+        """Make directories anew that somebody has removed, and tell which. Raises OSError where that can't be done.
+
+        Their values are lost.
+        """
+        lost = {place for place, lock in self._locks.items() if not directories.is_there(place, lock)}
+        for directory in lost:
+            lock = directories.make(directory)
+            os.close(self._locks[directory])
+            self._locks[directory] = lock
+        if self.directory in lost:
+            self._views.clear()
+            self._leaving.clear()
+        return LostDirectories(self.directory in lost, self.disk in lost)
+
+    def has(self, run: RunId, index: Index) -> bool:
+        """True if the file of a value is there, or the one on disk that it is a link to."""
+        return self.path(run, index).exists()
 
     def _mounted(self, shared: Path) -> Path:
         """A mount like shared memory, and as large, but with huge pages; where that is impossible, shared memory."""
@@ -174,6 +205,10 @@ class ValueStore:
         elif isinstance(error, OSError):
             self._leaving.discard(key)
             done(complaint(error, self.disk))
+        elif not source.exists():
+            target.unlink(missing_ok=True)
+            self._leaving.discard(key)
+            done("somebody has removed it from the store")
         elif source.stat().st_ino != copying.result():
             # The value has been made anew meanwhile.
             target.unlink()
@@ -207,7 +242,7 @@ class ValueStore:
         self._tidy_later()
 
     def _tidy_later(self) -> None:
-        if self._tidying is None and self._descriptors:
+        if self._tidying is None and self._locks:
             self._tidying = asyncio.get_running_loop().call_later(recycling.KEPT_S, self._tidy)
 
     def _tidy(self) -> None:
@@ -254,8 +289,10 @@ class ValueStore:
         self._let_go()
 
     def _let_go(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        for descriptor in (*self._locks.values(), *self._descriptors):
+            os.close(descriptor)
+        self._locks.clear()
+        self._descriptors.clear()
 
     def _attempt_path(self, run: RunId, index: Index, attempt: Attempt) -> Path:
         return self.directory / f"{run:016x}-{index}.{attempt}"
@@ -294,7 +331,9 @@ class FileLanding:
     def finish(self) -> None:
         """See `Landing.finish`."""
         os.close(self._descriptor)
-        self._path.rename(self._final)
+        # Where somebody has removed it, the value is found to be missing.
+        with suppress(FileNotFoundError):
+            self._path.rename(self._final)
         self._finished()
 
     def abandon(self) -> None:

@@ -22,6 +22,7 @@ from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.node.peers.followers import Followers
 from handoff_actors.actors.node.peers.greeter import Greeter
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
+from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.actors.node.undeliverable import instead_of
 from handoff_actors.actors.node.worker_listener import WorkerListener
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
@@ -29,6 +30,7 @@ from handoff_actors.core.node.crash import crash_report
 from handoff_actors.core.node.events import (
     Advertise,
     CancelCoroutine,
+    CheckValue,
     DiscardValue,
     FetchInput,
     ForgetPeer,
@@ -123,12 +125,13 @@ class NodeActor:
         self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
         store = ValueStore(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
         self._services: list[Service] = []
+        watch = self._store_watch = StoreWatch(name, store, self._feed)
         listener = self._listener = WorkerListener(
-            name, self._feed, self._kill_worker, self._was_memory_short, self._services, store, self.metrics
+            name, self._feed, self._kill_worker, self._was_memory_short, self._services, watch, self.metrics
         )
         own, place, disk = ModuleDefinitions(lambda: self._pool.import_path), store.directory, store.disk
         self._pool = WorkerPool(listener, place, INLINE_LIMIT, disk, self._surroundings, own.kept)
-        self._input_fetcher = InputFetcher(name, store, self._feed, self._ask_app, self.metrics, own)
+        self._input_fetcher = InputFetcher(name, watch, self._feed, self._ask_app, self.metrics, own)
         self._store = store
         self._peers: dict[PeerId, Service] = {}
         self._introductions = Introductions()
@@ -152,6 +155,7 @@ class NodeActor:
             self._feed,
             self._store.give_up_spares,
         )
+        self._store_watch.start()
         await self._pool.start()
         self._driver.start(self._machine.start)
         if self.crashed.done():
@@ -188,6 +192,7 @@ class NodeActor:
     async def _end(self) -> None:
         self._driver.close()
         self._watch.close()
+        self._store_watch.close()
         self._input_fetcher.close()
         self.protocol_errors.close()
         for service in self._services:
@@ -271,7 +276,13 @@ class NodeActor:
 
     def stored_value(self, run: RunId, index: Index) -> memoryview | None:
         """The bytes of a value in its store, mapped; for a session in the same process."""
-        return self._store.view(run, index)
+        return self._view(run, index)
+
+    def _view(self, run: RunId, index: Index) -> memoryview | None:
+        view = self._store.view(run, index)
+        if view is None and self._machine.size_of(run, index) is not None:
+            self._store_watch.check(run, index)
+        return view
 
     # The pool and the watch are made after the listener that asks for them.
 
@@ -388,7 +399,7 @@ class NodeActor:
             service.send(peer, chunk)
 
     def _chunk(self, wanted: Fetch) -> Chunk | Gone:
-        view = self._store.view(wanted.run, wanted.index)
+        view = self._view(wanted.run, wanted.index)
         if view is None or not self._machine.has_version(wanted.run, wanted.index, wanted.version):
             return Gone(wanted.request)
         piece = view[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
@@ -412,8 +423,8 @@ class NodeActor:
                 self._keep(run, index, attempt)
             case DiscardValue(run, index, attempt):
                 self._store.discard(run, index, attempt)
-            case SpillValue(run, index):
-                self._spill(run, index)
+            case SpillValue() | CheckValue():
+                self._look_after(effect)
             case FetchInput():
                 self._input_fetcher.fetch(effect, self.address)
             case SpawnWorker(worker, is_async):
@@ -464,12 +475,20 @@ class NodeActor:
                 self._reply(peer, part)
 
     def _keep(self, run: RunId, index: Index, attempt: Attempt) -> None:
-        self._store.keep(run, index, attempt)
+        try:
+            self._store.keep(run, index, attempt)
+        except FileNotFoundError:
+            self._store_watch.check(run, index)
         if self._store.is_on_disk(run, index):
             # There was no room for it in memory.
             self._feed(ValueSpilled(run, index))
 
-    def _spill(self, run: RunId, index: Index) -> None:
+    def _look_after(self, value: SpillValue | CheckValue) -> None:
+        run, index = value.run, value.index
+        if isinstance(value, CheckValue):
+            self._store_watch.check(run, index)
+            return
+
         def done(reason: str) -> None:
             self._feed(SpillFailed(run, index, reason) if reason else ValueSpilled(run, index))
 

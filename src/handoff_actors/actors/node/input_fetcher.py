@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
+from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.cluster.transfers import APP_HOLDER
 from handoff_actors.core.node.events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
 from handoff_actors.ids import Index, PeerId, RunId
-from handoff_actors.store.files import Landing, ValueStore
+from handoff_actors.store.files import Landing
 from handoff_actors.transport.endpoint import Network
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
@@ -31,14 +32,14 @@ class InputFetcher:
     def __init__(
         self,
         name: str,
-        store: ValueStore,
+        store_watch: StoreWatch,
         feed: Callable[[NodeEvent], None],
         ask_app: Callable[[PeerId, Fetch], None],
         metrics: NodeMetrics,
         definitions: ModuleDefinitions,
     ) -> None:
         self._name = name
-        self._store = store
+        self._store_watch, self._store = store_watch, store_watch.store
         self._feed = feed
         self._ask_app = ask_app
         self._metrics = metrics
@@ -92,12 +93,12 @@ class InputFetcher:
             is_over = True
             under_way.pop(index, None)
             if not isinstance(landed, FetchFailure):
-                self._arrived(run, index)
+                self._landed(wanted, own_address)
                 return
             why = f"node {self._name} could not fetch an input: {landed.reason}"
             self._feed(InputMissing(run, index, why, landed.kind))
 
-        land = partial(self._store.land, run, index)
+        land = partial(self._land, run, index)
         request = self._fetcher.fetch(
             run,
             index,
@@ -112,6 +113,21 @@ class InputFetcher:
         # Without holders `done` is called from within `fetch`.
         if not is_over:
             under_way[index] = request
+
+    def _landed(self, wanted: FetchInput, own_address: str) -> None:
+        if self._store.has(wanted.run, wanted.index):
+            self._arrived(wanted.run, wanted.index)
+            return
+        # Somebody has removed it, with the store's directory.
+        self._store_watch.look()
+        self._fetch(wanted, own_address)
+
+    def _land(self, run: RunId, index: Index, request: int, nbytes: int) -> Landing:
+        try:
+            return self._store.land(run, index, request, nbytes)
+        except FileNotFoundError:
+            self._store_watch.look()
+            return self._store.land(run, index, request, nbytes)
 
     def heard(self, peer: PeerId, message: Chunk | Gone) -> None:
         """An app answers."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from handoff_actors.actors.node.metrics import NodeMetrics
+from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.core.node.events import (
     NodeEvent,
     OutputReceived,
@@ -17,7 +18,6 @@ from handoff_actors.core.node.events import (
     WorkerUp,
 )
 from handoff_actors.ids import Attempt, Index, RunId, WorkerId
-from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Service
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket, Traces
 from handoff_actors.wire.messages.runs import FAILURE_KINDS
@@ -35,7 +35,7 @@ class WorkerListener:
         kill: Callable[[WorkerId], None],
         was_memory_short: Callable[[int | None], bool],
         services: Sequence[Service],
-        store: ValueStore,
+        store_watch: StoreWatch,
         metrics: NodeMetrics,
     ) -> None:
         #: The process ids of workers that are ready and have not ended.
@@ -45,7 +45,7 @@ class WorkerListener:
         self._kill = kill
         self._was_memory_short = was_memory_short
         self._services = services
-        self._store = store
+        self._store_watch = store_watch
         self._metrics = metrics
 
     def worker_up(self, worker: WorkerId, pid: int) -> None:
@@ -83,6 +83,9 @@ class WorkerListener:
             log.error("worker failed a function in an unknown way", extra={"node": self._node, "kind": kind})
             self._kill(worker)
             return
+        if known not in {"exception", "timeout"}:
+            # The machine is to know first if that is why.
+            self._store_watch.look()
         self._feed(WorkerFailed(worker, run, index, attempt, known, error, reason, ran_s, traces))
 
     def worker_recalled(self, worker: WorkerId, jobs: Sequence[tuple[RunId, Index, Attempt]]) -> None:
@@ -103,7 +106,7 @@ class WorkerListener:
     ) -> None:
         """See WorkerEvents."""
         self._metrics.exited(worker)
-        self._store.expect_leftovers()
+        self._store_watch.store.expect_leftovers()
         self.pids.pop(worker, None)
         traces = replace(traces, memory_was_short=self._was_memory_short(signal))
         self._feed(WorkerExited(worker, signal, exit_code, traces))

@@ -6,6 +6,7 @@ from typing import assert_never
 from handoff_actors.core.node.circuit_breaker import CircuitBreaker
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import (
+    CheckValue,
     DiscardValue,
     KeepValue,
     LogDeath,
@@ -21,7 +22,8 @@ from handoff_actors.core.node.events import (
     WorkerUnfit,
 )
 from handoff_actors.core.node.failures import death, failure, how_it_ended, no_room, too_long
-from handoff_actors.core.node.inputs import Inputs
+from handoff_actors.core.node.inputs import Inputs, stored_inputs
+from handoff_actors.core.node.lost_values import LostValues
 from handoff_actors.core.node.scheduling.fair_queue import tickets_of
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.spill_policy import SpillPolicy
@@ -40,12 +42,14 @@ class AttemptReports:
         inputs: Inputs,
         spill_policy: SpillPolicy,
         circuit_breaker: CircuitBreaker,
+        lost_values: LostValues,
     ) -> None:
         self._clients = clients
         self._scheduler = scheduler
         self._inputs = inputs
         self._spill_policy = spill_policy
         self._circuit_breaker = circuit_breaker
+        self._lost_values = lost_values
 
     def started(self, effects: Iterable[NodeEffect]) -> list[NodeEffect]:
         """Tell watched runs which attempts workers are being given."""
@@ -112,11 +116,20 @@ class AttemptReports:
         kind, error, reason = event.kind, event.error, event.reason
         if held.verdict == "timeout":
             kind, error, reason = "timeout", b"", too_long(run.templates[held.job.template])
+        if self._lost_values.is_cause_of(kind, now):
+            kind, error, reason = "input", b"", f"the store of its node was removed: {reason}"
         failed = failure(
             event.run, held.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
         )
         self._circuit_breaker.failed(event.run, event.index, kind, reason, now)
-        return [Reply(run.peer, failed), *self._report_separated((event.run, ticket) for ticket in behind)]
+        separated = self._report_separated((event.run, ticket) for ticket in behind)
+        # A file may be gone without its directory.
+        checks = stored_inputs(held.job) if kind == "input" else []
+        return [
+            *(CheckValue(event.run, ref.index) for ref in checks),
+            Reply(run.peer, failed),
+            *separated,
+        ]
 
     def recalled(self, event: WorkerRecalled, now: float) -> list[NodeEffect]:
         """Queue again what a worker has given back without starting it."""

@@ -87,6 +87,12 @@ class ClientRun(Struct):
                 self._need(template.number, modules.definitions)
                 self.modules[modules.definitions.index] = modules
 
+    def lose_packages(self) -> None:
+        """Take note that all packages are gone from the store."""
+        self.packages_here.clear()
+        self.packages.clear()
+        self.learn(list(self.templates.values()))
+
     def _need(self, template: int, package: Ref) -> None:
         if package.index not in self.packages_here:
             self.packages.setdefault(template, []).append(package)

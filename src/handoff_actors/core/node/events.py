@@ -154,6 +154,19 @@ class SpillFailed(Struct, frozen=True):
     reason: str
 
 
+class StoreLost(Struct, frozen=True):
+    """The store's directory in memory, or only the one for spilled values, was removed. It is there again, empty."""
+
+    in_memory: bool
+
+
+class ValueMissing(Struct, frozen=True):
+    """The file of a value is not in the store."""
+
+    run: RunId
+    index: Index
+
+
 class Leave(Struct, frozen=True):
     """The node is told to leave: accept no more work, finish what there is, then say `LeaveCompleted`."""
 
@@ -175,6 +188,8 @@ NodeEvent = (
     | InputMissing
     | ValueSpilled
     | SpillFailed
+    | StoreLost
+    | ValueMissing
     | Leave
 )
 
@@ -314,6 +329,13 @@ class SpillValue(Struct, frozen=True):
     index: Index
 
 
+class CheckValue(Struct, frozen=True):
+    """Look whether a value is in the store; answered by `ValueMissing` if it is not."""
+
+    run: RunId
+    index: Index
+
+
 class ForgetRun(Struct, frozen=True):
     """Drop a run's values, its fetches and its templates on workers."""
 
@@ -365,6 +387,7 @@ NodeEffect = (
     | KeepValue
     | DiscardValue
     | SpillValue
+    | CheckValue
     | ForgetRun
     | ForgetPeer
     | Advertise

@@ -153,6 +153,17 @@ class Inputs:
         inputs = self._runs.get(run)
         return 0 if inputs is None else sum(inputs.here.values())
 
+    def lose(self, run: RunId, index: Index) -> None:
+        """Drop a value that is not here any more."""
+        inputs = self._runs.get(run)
+        if inputs is not None and index in inputs.here:
+            self.nbytes -= inputs.here.pop(index)
+            del inputs.versions[index]
+
+    def values_here(self) -> list[tuple[RunId, Index]]:
+        """Every value that is here."""
+        return [(run, index) for run, inputs in self._runs.items() for index in inputs.here]
+
     def forget(self, run: RunId) -> None:
         """Drop everything of a run."""
         inputs = self._runs.pop(run, None)

@@ -29,6 +29,8 @@ from handoff_actors.core.node.events import (
     ReportProtocolError,
     SpillFailed,
     SpillValue,
+    StoreLost,
+    ValueMissing,
     ValueSpilled,
     WorkerDone,
     WorkerExited,
@@ -41,6 +43,7 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.failures import failure
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
+from handoff_actors.core.node.lost_values import LostValues
 from handoff_actors.core.node.nested_runs import NestedRuns
 from handoff_actors.core.node.run_endings import RunEndings
 from handoff_actors.core.node.run_listing import overview
@@ -86,8 +89,14 @@ class NodeMachine:
         self._spill_policy = SpillPolicy(limits.store_nbytes)
         self._clients = Clients(lease_s)
         self._circuit_breaker = CircuitBreaker()
+        self._lost_values = LostValues(self._clients, self._inputs, self._spill_policy)
         self._reports = AttemptReports(
-            self._clients, self._scheduler, self._inputs, self._spill_policy, self._circuit_breaker
+            self._clients,
+            self._scheduler,
+            self._inputs,
+            self._spill_policy,
+            self._circuit_breaker,
+            self._lost_values,
         )
         self._nested = NestedRuns(self._clients, self._scheduler, self._inputs)
         self._endings = RunEndings(
@@ -231,8 +240,8 @@ class NodeMachine:
                 return self._sampled(event)
             case InputFetched():
                 return self._input_fetched(event, now)
-            case ValueSpilled() | SpillFailed():
-                return self._spilled(event, now)
+            case ValueSpilled() | SpillFailed() | StoreLost() | ValueMissing():
+                return self._store_changed(event, now)
             case InputMissing():
                 return self._input_missing(event, now)
             case PeerConnected(peer, has_lease, name):
@@ -421,12 +430,22 @@ class NodeMachine:
         overgrown = self._scheduler.end_overgrown(event, self._limits.memory_factor)
         return [*overgrown, *self._reports.restless(event)]
 
-    def _spilled(self, event: ValueSpilled | SpillFailed, now: float) -> list[NodeEffect]:
-        if isinstance(event, SpillFailed):
-            self._spill_policy.refused((event.run, event.index), event.reason, now)
-            # Functions that go on need the room more than an error that somebody may look at.
-            return [effect for run in self._clients.stopped() for effect in self._endings.end(run, now)]
-        self._spill_policy.written((event.run, event.index), now)
+    def _store_changed(
+        self, event: ValueSpilled | SpillFailed | StoreLost | ValueMissing, now: float
+    ) -> list[NodeEffect]:
+        match event:
+            case ValueSpilled(run, index):
+                self._spill_policy.written((run, index), now)
+            case SpillFailed(run, index, reason):
+                self._spill_policy.refused((run, index), reason, now)
+                # Functions that go on need the room more than an error that somebody may look at.
+                return [effect for run in self._clients.stopped() for effect in self._endings.end(run, now)]
+            case StoreLost(in_memory):
+                self._lost_values.store_lost(now, in_memory=in_memory)
+            case ValueMissing(run, index):
+                self._lost_values.missing(run, index)
+            case _:
+                assert_never(event)
         return []
 
     # --- After each event ---------------------------------------------------------------------------------------

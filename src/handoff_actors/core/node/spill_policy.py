@@ -105,6 +105,14 @@ class SpillPolicy:
         if not self.is_over:
             self.refusal = ""
 
+    def lose(self, key: Key) -> None:
+        """Drop a value that is not here any more."""
+        self._remove(key)
+
+    def is_in_memory(self, key: Key) -> bool:
+        """True unless a value has been written to disk."""
+        return key in self._sizes
+
     def next_to_leave(self, now: float) -> Key | None:
         """Choose the value to write to disk now, if any; answered by `written` or `refused`, or not if its run ends first."""
         if self._retry_at is not None and now >= self._retry_at:
