@@ -17,6 +17,7 @@ from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.containers import DRAIN_S
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.actors.node.service_manager import ServiceManager
 from handoff_actors.errors import HandoffError
 from handoff_actors.first_signals import ENDING, end_at_first_signal
 from handoff_actors.ids import Resources
@@ -72,6 +73,9 @@ async def run_daemon(
     # A member has a few connections for each other one.
     allow_open_files()
     signals = _Signals()
+    # One that lives with an app is no service.
+    manager = ServiceManager(os.environ if options.lives_with is None else {})
+    manager.starting(START_S + options.join_wait_s)
     if options.lives_with is not None:
         signals.end_with(options.lives_with)
     member = Member(options.name or "node", credentials=options.credentials)
@@ -80,10 +84,12 @@ async def run_daemon(
         if node is None:
             return
         with ready(node):
+            manager.serving(node.address)
             async with asyncio.TaskGroup() as tasks:
                 signalled = tasks.create_task(signals.next(), name="first signal")
                 await asyncio.wait((signalled, node.crashed), return_when=asyncio.FIRST_COMPLETED)
                 signalled.cancel()
+            manager.stopping(options.drain_s)
             if not node.crashed.done():
                 await _drain(node, options.drain_s, signals)
         if node.crashed.done():
@@ -95,6 +101,7 @@ async def run_daemon(
             )
     finally:
         await member.close()
+        manager.close()
         signals.close()
 
 
