@@ -8,7 +8,7 @@ import uvloop
 from rich.console import Console
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
-from handoff_actors.cli.monitor.standing import fields, plain_picture
+from handoff_actors.cli.monitor.standing import complaints, fields, plain_picture
 from handoff_actors.cli.monitor.tables import node_table, run_table
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
@@ -43,5 +43,7 @@ async def _members(seeds: Sequence[str], join_wait_s: float, credentials: Creden
 def _print_tables(members: Sequence[MonitoredNode]) -> None:
     console = Console()
     console.print(node_table(members))
+    for complaint in complaints(members):
+        console.print(complaint, markup=False, highlight=False)
     if any(member.runs for member in members):
         console.print(run_table(members))

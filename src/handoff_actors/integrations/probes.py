@@ -42,9 +42,9 @@ def _alive() -> tuple[HTTPStatus, str]:
 
 
 def _readiness(node: NodeActor) -> tuple[HTTPStatus, str]:
-    if node.advertised.leaving:
-        return HTTPStatus.SERVICE_UNAVAILABLE, "not ready: it is leaving"
-    return HTTPStatus.OK, "ready"
+    state = node.advertised
+    reason = "it is leaving" if state.leaving else state.out_of_use
+    return (HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {reason}") if reason else (HTTPStatus.OK, "ready")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,7 +9,14 @@ from rich.console import Console, RenderableType
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.monitor.screen import Screen
-from handoff_actors.cli.monitor.standing import fields, plain_picture, run_rows, standings, summary
+from handoff_actors.cli.monitor.standing import (
+    complaints,
+    fields,
+    plain_picture,
+    run_rows,
+    standings,
+    summary,
+)
 from handoff_actors.cli.monitor.tables import live_node_table, live_run_table, node_table, run_table
 from handoff_actors.cli.node import _ready_line
 from handoff_actors.ids import RunId
@@ -60,7 +67,32 @@ def test_plain_pictures_show_names_as_letters() -> None:
 
     assert_harmless(picture, "n", "a", "r", "o", "d")
     assert f"n{SHOWN} (suspect)  a{SHOWN}" in picture
-    assert [len(part.splitlines()) for part in picture.split("\n\n")] == [2, 2]
+    assert [len(part.splitlines()) for part in picture.split("\n\n")] == [2, 1, 2]
+
+
+def test_a_node_that_runs_should_not_use_is_marked_with_the_reason() -> None:
+    advert = replace(
+        ADVERT, name="n2", leaving=True, out_of_use=f"no GPU{HOSTILE}", unreachable=["n3", f"n4{HOSTILE}"]
+    )
+    member = MonitoredNode(advert, is_suspect=False, runs=None)
+
+    table, wrong = plain_picture([member]).split("\n\n")
+    shown = fields(member)
+
+    assert "n2 (leaving) (out of use)" in table
+    assert wrong.splitlines() == [f"n2 is out of use: no GPU{SHOWN}", f"n2 can't reach n3, n4{SHOWN}"]
+    assert (shown["out_of_use"], shown["unreachable"], shown["answers"]) == (
+        advert.out_of_use,
+        advert.unreachable,
+        False,
+    )
+
+
+def test_nodes_that_are_well_have_no_complaints() -> None:
+    member = MonitoredNode(ADVERT, is_suspect=False, runs=())
+
+    assert complaints([member]) == []
+    assert (fields(member)["out_of_use"], fields(member)["unreachable"]) == (None, [])
 
 
 def test_columns_are_as_wide_as_what_is_shown() -> None:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
-from handoff_actors.cli.monitor.standing import standings, summary
+from handoff_actors.cli.monitor.standing import complaints, standings, summary
 from handoff_actors.cli.monitor.tables import live_node_table, live_run_table
 from handoff_actors.report.table import count
 
@@ -25,6 +25,7 @@ _FRAME_LINES: Final = 4
 #: Summary and help.
 _TEXT_LINES: Final = 2
 _LEAST_ROWS: Final = 1
+_MOST_COMPLAINTS: Final = 3
 
 
 class Screen:
@@ -77,12 +78,14 @@ class Screen:
         if self._members is None:
             return Text("looking...")
         nodes, runs = self._members, list(standings(self._members).items())
-        room = self._console.height - _TEXT_LINES - _FRAME_LINES * (2 if runs else 1)
+        wrong = complaints(nodes)[:_MOST_COMPLAINTS]
+        room = self._console.height - _TEXT_LINES - len(wrong) - _FRAME_LINES * (2 if runs else 1)
         shown_runs = min(len(runs), max(_LEAST_ROWS, room - len(nodes), room // 3))
         shown_nodes = min(len(nodes), max(_LEAST_ROWS, room - shown_runs))
         return Group(
             Text(summary(nodes), no_wrap=True, overflow="ellipsis"),
             live_node_table(nodes[:shown_nodes]),
+            *(Text(complaint, no_wrap=True, overflow="ellipsis") for complaint in wrong),
             *([live_run_table(runs[:shown_runs])] if runs else []),
             Text(_help(len(nodes) - shown_nodes, len(runs) - shown_runs), style="dim"),
         )

@@ -105,10 +105,28 @@ def plain(columns: Row, rows: Sequence[Row]) -> str:
 
 
 def plain_picture(members: Sequence[MonitoredNode]) -> str:
-    """Format all nodes, and all runs if there are any, as text."""
-    runs = run_rows(members)
-    pictures = [plain(NODE_COLUMNS, node_rows(members)), *([plain(RUN_COLUMNS, runs)] if runs else [])]
+    """Format all nodes, what is wrong with them, and all runs if there are any, as text."""
+    runs, wrong = run_rows(members), complaints(members)
+    pictures = [
+        plain(NODE_COLUMNS, node_rows(members)),
+        *(["\n".join(wrong)] if wrong else []),
+        *([plain(RUN_COLUMNS, runs)] if runs else []),
+    ]
     return "\n\n".join(pictures)
+
+
+def complaints(members: Sequence[MonitoredNode]) -> list[str]:
+    """Say in a line each why runs should not use a node, and which members one can't reach."""
+    lines: list[str] = []
+    for member in members:
+        advert = member.advert
+        if advert.out_of_use:
+            lines.append(f"{advert.name} is out of use: {advert.out_of_use}")
+        if advert.unreachable:
+            lines.append(f"{advert.name} can't reach {', '.join(advert.unreachable)}")
+        if member.is_suspect:
+            lines.append(f"{advert.name} is suspect: nothing has been heard of it for a while")
+    return list(map(escape_name, lines))
 
 
 def fields(member: MonitoredNode) -> dict[str, object]:
@@ -126,6 +144,9 @@ def fields(member: MonitoredNode) -> dict[str, object]:
         "stored": advert.stored,
         "leaving": advert.leaving,
         "suspect": member.is_suspect,
+        "out_of_use": advert.out_of_use or None,
+        "unreachable": advert.unreachable,
+        "answers": member.runs is not None,
         "version": advert.version,
         "python": advert.python,
         "runs": None if member.runs is None else [_run_fields(served) for served in member.runs],
@@ -148,10 +169,11 @@ def progress_text(progress: RunProgress | None) -> str:
 
 
 def node_name(member: MonitoredNode) -> str:
-    """A node's name, marked if the node is leaving or suspect."""
+    """A node's name, marked if the node is leaving, out of use or suspect."""
     leaving = " (leaving)" if member.advert.leaving else ""
+    out_of_use = " (out of use)" if member.advert.out_of_use else ""
     suspect = " (suspect)" if member.is_suspect else ""
-    return f"{member.advert.name}{leaving}{suspect}"
+    return f"{member.advert.name}{leaving}{out_of_use}{suspect}"
 
 
 def served_runs(member: MonitoredNode) -> str:
