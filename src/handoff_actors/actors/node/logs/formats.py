@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Final, Literal
@@ -44,7 +44,7 @@ class FieldsFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """See logging.Formatter."""
-        shown = (f"{name}={repr_of(value, _MOST_OF_FIELD)}" for name, value in _fields(record))
+        shown = (f"{name}={repr_of(value, _MOST_OF_FIELD)}" for name, value in fields_of(record))
         return escape_name(" ".join([super().formatMessage(record), *shown]))
 
 
@@ -63,7 +63,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        for name, value in _fields(record):
+        for name, value in fields_of(record):
             line[f"{name}_" if name in _RESERVED else _plain_name(name)] = _plain(value, _DEPTH)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -74,8 +74,9 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-def _fields(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
-    return ((name, value) for name, value in vars(record).items() if name not in _USUAL)
+def fields_of(record: logging.LogRecord) -> list[tuple[str, object]]:
+    """Return the fields that came as `extra`."""
+    return [(name, value) for name, value in vars(record).items() if name not in _USUAL]
 
 
 def _plain(value: object, depth: int) -> object:

@@ -5,8 +5,10 @@ import signal
 from pathlib import Path
 from typing import Final
 
+from handoff_actors.actors.driver import clock
 from handoff_actors.actors.node.logs.formats import LogFormat, formatter
 from handoff_actors.actors.node.logs.output import LogOutput
+from handoff_actors.actors.node.logs.repetition import Repetition
 
 _NAME: Final = __name__
 
@@ -46,6 +48,7 @@ class LogHandler(logging.Handler):
     def __init__(self, output: LogOutput) -> None:
         super().__init__()
         self._output = output
+        self._repetition = Repetition(clock)
 
     @property
     def dropped(self) -> int:
@@ -55,6 +58,11 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
         try:
+            times = self._repetition.times(record)
+            if not times:
+                return
+            if times > 1:
+                record.times = times
             line = self.format(record)
         except Exception as error:  # noqa: BLE001 - a record of any library, with any objects in it
             where, line_number = record.pathname, record.lineno
