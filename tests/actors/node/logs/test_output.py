@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -119,6 +120,26 @@ def test_lines_that_cannot_be_written_are_counted_and_harm_nobody() -> None:
     assert output.flush(10)
     assert output.dropped == 10
     output.close()
+
+
+def test_a_line_that_a_full_disk_cut_off_stands_alone(tmp_path: Path) -> None:
+    # A file may be as long as this process's limit says, which is as good as a disk of that size.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "log"
+    output = LogOutput(notice, path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150, limits[1]))
+    try:
+        for line in lines_of(range(3)):
+            output.write(line + b"\n")
+            output.flush(10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    output.write(b"after\n")
+    output.close()
+
+    whole, cut, *rest = path.read_bytes().splitlines()
+    assert (whole, cut) == (lines_of(range(1))[0], lines_of(range(2))[1][:50])
+    assert rest == [b"2 dropped", b"after"]
 
 
 def test_an_end_waits_a_moment_only_for_a_reader(output: LogOutput) -> None:

@@ -23,6 +23,7 @@ CLOSES_WITHIN_S: Final = 0.5
 #: Bytes in one write, unless one line has more.
 _PIECE_NBYTES: Final = 64 * 1024
 _STDERR: Final = 2
+_NEWLINE: Final = ord("\n")
 
 
 class _Line(Struct, frozen=True):
@@ -64,6 +65,7 @@ class LogOutput:
         #: Of all lines so far. Each number is changed by one thread only.
         self._put_nbytes = self._taken_nbytes = 0
         self._dropped = self._unwritten = self._told = 0
+        self._is_within_line = False
         self._is_closed = False
         self._thread = threading.Thread(target=self._write_all, name="handoff log", daemon=True)
         self._thread.start()
@@ -162,11 +164,20 @@ class LogOutput:
 
     def _write_text(self, text: bytes, lines: int) -> bool:
         """Write some lines. Returns False where that is impossible."""
-        try:
-            _write_fully(self._descriptor, text)
-        except OSError:
-            self._unwritten += lines
-            return False
+        # A full disk may have taken the beginning of a line.
+        rest = memoryview(b"\n" + text if self._is_within_line and text else text)
+        while rest:
+            try:
+                written = os.write(self._descriptor, rest)
+            except BlockingIOError:
+                # Another process has set what all share not to block.
+                _wait_until_writable(self._descriptor, None)
+            except OSError:
+                self._unwritten += min(lines, bytes(rest).count(b"\n"))
+                return False
+            else:
+                self._is_within_line = rest[written - 1] != _NEWLINE
+                rest = rest[written:]
         return True
 
     def _open_again(self) -> None:
@@ -176,17 +187,6 @@ class LogOutput:
             opened = _opened(self._path)
             os.close(self._descriptor)
             self._descriptor = opened
-
-
-def _write_fully(descriptor: int, text: bytes) -> None:
-    """Write everything, however long that takes. Raises OSError."""
-    rest = memoryview(text)
-    while rest:
-        try:
-            rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:
-            # Another process has set what all share not to block.
-            _wait_until_writable(descriptor, None)
 
 
 def _wait_until_writable(descriptor: int, within_s: float | None) -> bool:
