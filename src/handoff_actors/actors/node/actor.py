@@ -386,7 +386,7 @@ class NodeActor:
     def peer_came(self, peer: PeerId, name: str, service: Service, *, has_lease: bool) -> None:
         """Take note of a peer that has said Hello."""
         self._peers[peer] = service
-        self._log.peer_connected(peer, name)
+        self._log.peer_connected(peer, name, is_own=not has_lease)
         self._feed(PeerConnected(peer, has_lease, name))
 
     def _send_chunk(self, peer: PeerId, wanted: Fetch, service: Service) -> None:

@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -73,3 +75,29 @@ def test_a_run_that_is_not_known_here_is_not_told_to_end(
     log.run_closed(RunId(7))
 
     assert caplog.records == []
+
+
+def test_the_app_of_the_same_process_is_no_news(log: NodeLog, caplog: pytest.LogCaptureFixture) -> None:
+    log.peer_connected(PEER, "app-h1-7", is_own=True)
+    log.peer_said(PEER, Beat())
+    log.told(LogRunOpened(RunId(7), "nightly", "app-h1-7"))
+    log.run_closed(RunId(7))
+    log.peer_gone(PEER, "")
+
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("DEBUG", "run opened"),
+        ("DEBUG", "run closed"),
+        ("DEBUG", "peer left"),
+    ]
+
+
+def test_an_app_without_logging_gets_no_lines_on_stderr() -> None:
+    program = (
+        "import os, handoff_actors as handoff\n"
+        "dag = handoff.DAG('d')\n"
+        "dag.call(os._exit, 3, id='dies', max_retries=0)\n"
+        "handoff.run_sync(dag, on_failure='continue', progress=False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == ("", "")

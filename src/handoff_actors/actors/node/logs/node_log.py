@@ -20,6 +20,10 @@ from handoff_actors.wire.messages.members import Goodbye, ListMembers, ListRuns
 from handoff_actors.wire.messages.runs import Completed, Failed
 
 log = logging.getLogger(__name__)
+# An app with a node of its own that has not set up logging gets errors and events instead of these lines on stderr,
+log.addHandler(logging.NullHandler())
+# but for what nothing else tells it.
+_to_every_app = logging.getLogger("handoff_actors.actors.node.workers")
 
 #: Lines of one kind that may come at once, and per second.
 BURST: Final = 100
@@ -33,6 +37,8 @@ COMMAND: Final = "handoff "
 
 class _Peer(Struct):
     name: str
+    #: It is the app of this process, to which its own node is no news.
+    is_own: bool = False
     #: The peer has come for more than a look.
     has_come: bool = False
 
@@ -43,7 +49,10 @@ class _LoggedRun(Struct):
     dag_name: str
     owner: str
     opened_at: float
-    is_shown: bool
+    #: Its app has this node as its own.
+    is_own: bool
+    #: Of the lines about it: less if it is its app's own, or if there are many runs.
+    level: int
     done: int = 0
     failed: int = 0
 
@@ -82,7 +91,9 @@ class NodeLog:
             case LogDeath():
                 self._worker_died(effect)
             case LogRetirement(worker, reason):
-                log.warning("worker retired", extra={"node": self._node, "worker": worker, "reason": reason})
+                _to_every_app.warning(
+                    "worker retired", extra={"node": self._node, "worker": worker, "reason": reason}
+                )
             case LogSpill():
                 self._spilled(effect)
             case _:
@@ -90,15 +101,15 @@ class NodeLog:
 
     # --- Peers
 
-    def peer_connected(self, peer: PeerId, name: str) -> None:
-        """A peer has said Hello."""
-        self._peers[peer] = _Peer(name)
+    def peer_connected(self, peer: PeerId, name: str, *, is_own: bool = False) -> None:
+        """A peer has said Hello; `is_own`: it is in this process."""
+        self._peers[peer] = _Peer(name, is_own)
 
     def peer_said(self, peer: PeerId, message: object) -> None:
         """A peer has said something else."""
         known = self._peers.get(peer)
         if known is not None and not known.has_come and not isinstance(message, _LOOKS):
-            known.has_come = not known.name.startswith(COMMAND)
+            known.has_come = not (known.is_own or known.name.startswith(COMMAND))
             if known.has_come:
                 log.info("peer came", extra={"node": self._node, "peer": known.name, "id": peer.hex()})
 
@@ -125,10 +136,11 @@ class NodeLog:
     # --- Runs
 
     def _run_opened(self, opened: LogRunOpened) -> None:
-        admitted = self._run_lines.admit()
-        self._runs[opened.run] = _LoggedRun(opened.dag_name, opened.owner, clock(), admitted is not None)
-        if admitted is not None:
-            log.info("run opened", extra=self._of_run(opened.run) | admitted)
+        is_own = any(peer.is_own and peer.name == opened.owner for peer in self._peers.values())
+        admitted = None if is_own else self._run_lines.admit()
+        level = logging.DEBUG if admitted is None else logging.INFO
+        self._runs[opened.run] = _LoggedRun(opened.dag_name, opened.owner, clock(), is_own, level)
+        log.log(level, "run opened", extra=self._of_run(opened.run) | (admitted or {}))
 
     def reported(self, message: FromNode) -> None:
         """The node reports attempts to their run."""
@@ -143,7 +155,8 @@ class NodeLog:
         run = self._runs.get(failed.run)
         if run is not None:
             run.failed += 1
-        admitted = self._failure_lines.admit()
+        is_own = run is not None and run.is_own
+        admitted = {} if is_own else self._failure_lines.admit()
         if admitted is not None:
             fields = {
                 "function": failed.index,
@@ -152,7 +165,8 @@ class NodeLog:
                 "reason": shortened(failed.reason, _MOST_OF_REASON),
                 "ran_s": round(failed.ran_s, 3),
             }
-            log.info("attempt failed", extra=self._of_run(failed.run) | fields | admitted)
+            level = logging.DEBUG if is_own else logging.INFO
+            log.log(level, "attempt failed", extra=self._of_run(failed.run) | fields | admitted)
 
     def run_closed(self, run: RunId) -> None:
         """Nothing of a run is left here."""
@@ -160,13 +174,12 @@ class NodeLog:
             return
         fields = self._of_run(run)
         closed = self._runs.pop(run)
-        level = logging.INFO if closed.is_shown else logging.DEBUG
         figures = {
             "done": closed.done,
             "failed": closed.failed,
             "seconds": round(clock() - closed.opened_at, 3),
         }
-        log.log(level, "run closed", extra=fields | figures)
+        log.log(closed.level, "run closed", extra=fields | figures)
 
     def _of_run(self, run: RunId) -> dict[str, object]:
         known = self._runs.get(run)
