@@ -8,6 +8,7 @@ import pytest
 from handoff_actors.actors.node.input_fetcher import InputFetcher
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
+from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.core.cluster.transfers import MAX_TRANSFERS
 from handoff_actors.core.node.events import FetchInput, InputFetched, InputMissing, NodeEvent
 from handoff_actors.ids import PeerId, RunId
@@ -25,8 +26,9 @@ class Inputs:
     def __init__(self, store: ValueStore) -> None:
         self.asked: list[Fetch] = []
         self.events: list[NodeEvent] = []
-        own = ModuleDefinitions(list)
-        self.fetcher = InputFetcher("n2", store, self.events.append, self._ask, NodeMetrics(), own)
+        own, feed = ModuleDefinitions(list), self.events.append
+        watch = StoreWatch("n2", store, feed)
+        self.fetcher = InputFetcher("n2", watch, feed, self._ask, NodeMetrics(), own)
 
     def fetch(self, index: int, holder: str) -> None:
         self.fetcher.fetch(FetchInput(PEER, RUN, index, 3, (holder,)), OWN)
