@@ -98,11 +98,11 @@ class Joining:
     def _is_over(self) -> bool:
         return self._is_closed or self._name_in_use is not None
 
-    def ask(self, seed: str) -> "Inquiry":
-        """Ask the nodes at all addresses of a seed, except for this node and present members."""
+    def ask(self, seed: str, *, includes_members: bool = False) -> "Inquiry":
+        """Ask the nodes at all addresses of a seed, except for this node and, unless they are included, present members."""
         inquiry = self._inquiries.get(seed)
         if inquiry is None:
-            inquiry = self._inquiries[seed] = Inquiry(seed)
+            inquiry = self._inquiries[seed] = Inquiry(seed, includes_members=includes_members)
             inquiry.task = asyncio.get_running_loop().create_task(self._conduct(inquiry), name="inquiry")
         return inquiry
 
@@ -135,7 +135,7 @@ class Joining:
 
     async def _ask_all(self, seeds: Sequence[str]) -> "list[Inquiry]":
         """Ask all seeds. Returns an empty list at the first answer, or all inquiries once they have failed."""
-        inquiries = [self.ask(seed) for seed in dict.fromkeys(seeds)]
+        inquiries = [self.ask(seed, includes_members=True) for seed in dict.fromkeys(seeds)]
         pending = {inquiry.is_answered for inquiry in inquiries}
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +170,7 @@ class Joining:
             incarnation = found.get(address)
             if own is not None and (address == own.address or incarnation == own.incarnation):
                 inquiry.failures[address] = _only_this_node(address)
-            elif incarnation is not None and self._is_present(incarnation):
+            elif self._is_left_out(inquiry, incarnation):
                 inquiry.conclude(is_answered=True)
             else:
                 unknown.append(address)
@@ -178,6 +178,10 @@ class Joining:
             return unknown
         # The first ones may all be dead, so each try takes others.
         return random.sample(unknown, MOST_ADDRESSES)
+
+    def _is_left_out(self, inquiry: "Inquiry", incarnation: str | None) -> bool:
+        # A member may have died a moment ago, which those who join now have to hear.
+        return not inquiry.includes_members and incarnation is not None and self._is_present(incarnation)
 
     def _take(self, inquiry: "Inquiry", introduction: "Introduction") -> None:
         if introduction.found is not None:
@@ -207,8 +211,9 @@ class Inquiry:
 
     task: asyncio.Task[None]
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, *, includes_members: bool) -> None:
         self.seed = seed
+        self.includes_members = includes_members
         #: Resolved with True at the first answer of another node, or with False once all have failed.
         self.is_answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         #: By address; by the seed itself if it could not be resolved.
