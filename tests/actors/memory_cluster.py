@@ -102,6 +102,10 @@ class FaultyLink:
         return frozenset({self._place.name, self._ether.places.get(self.address, "")})
 
     @property
+    def is_in_contact(self) -> bool:
+        return self.is_connected
+
+    @property
     def is_connected(self) -> bool:
         return self._inner.is_connected and not self._ether.are_parted(self.pair)
 

@@ -222,6 +222,24 @@ async def test_silent_listener_is_no_answer(zmq_network: ZmqNetwork) -> None:
     assert client.lost_reasons == ["no answer within 0.2 s"]
 
 
+async def test_host_that_takes_up_a_connection_is_in_contact_before_it_says_anything(
+    zmq_network: ZmqNetwork,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        link = zmq_network.link(f"tcp://127.0.0.1:{port}", ClientRecorder())
+        before = link.is_in_contact
+        async with asyncio.timeout(5):
+            while not link.is_in_contact:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.01)
+        nowhere = zmq_network.link("tcp://127.0.0.1:1", ClientRecorder())
+
+        assert not before
+        assert not nowhere.is_in_contact
+        link.close()
+        nowhere.close()
+
+
 @pytest.mark.parametrize("address", ["memory://a", "nonsense", "tcp://127.0.0.1", "tcp://127.0.0.1:port", ""])
 async def test_what_is_no_address_loses_the_link_and_fails_a_subscription(
     zmq_network: ZmqNetwork, address: str

@@ -96,8 +96,8 @@ class PeerLinks:
         self._set_deadline(address, CONNECT_TIMEOUT_S, self._give_up)
 
     def _lose_patience(self, address: str) -> None:
-        if self._links[address].is_connected:
-            # Its loop is at work: no relay would get an answer either.
+        if self._links[address].is_in_contact:
+            # It is far away or its loop is at work, where no relay would get an answer sooner.
             self._set_deadline(address, CONNECT_TIMEOUT_S, self._give_up)
             return
         # What was asked for comes from elsewhere by now.

@@ -43,6 +43,10 @@ class Link(Protocol):
         """The address of the service."""
 
     @property
+    def is_in_contact(self) -> bool:
+        """True while a host has taken up the connection, even if nothing has been said over it yet."""
+
+    @property
     def is_connected(self) -> bool:
         """True once the connection has been made, whether or not the node has answered yet."""
 

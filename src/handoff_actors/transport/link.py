@@ -70,6 +70,7 @@ class ZmqLink:
         self._socket = socket
         self._handler = handler
         self._on_close = on_close
+        self.is_in_contact = False
         self.is_connected = False
         self.is_closed = False
         self._connect_timeout = connect_timeout
@@ -113,12 +114,14 @@ class ZmqLink:
             self._stop_connecting()
             self._send_backlog()
         elif event == zmq.EVENT_CONNECTED:
+            self.is_in_contact = True
             self._connector.accepted()
         elif event & FAILURES:
             self._handshake_failed(HandshakeFailure(event, value))
         elif self.is_connected:
             self._lose("the connection was closed by the other side, or broke")
         else:
+            self.is_in_contact = False
             if self._hang_ups == 0:
                 self._no_connection = "connection refused"
             self._connector.failed()
@@ -218,6 +221,7 @@ class UnopenedLink:
         self.address = address
         self.sent_bytes = 0
         self.received_bytes = 0
+        self.is_in_contact = False
         self.is_connected = False
         self.is_closed = False
         self._on_close = on_close

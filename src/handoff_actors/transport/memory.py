@@ -134,6 +134,11 @@ class MemoryLink:
         )
 
     @property
+    def is_in_contact(self) -> bool:
+        """See `Link.is_in_contact`."""
+        return self.is_connected
+
+    @property
     def is_connected(self) -> bool:
         """See `Link.is_connected`."""
         return self._service is not None

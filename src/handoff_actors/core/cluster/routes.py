@@ -1,6 +1,6 @@
 """Addresses to which this node gets no connection: values there are asked of a relay, so that no fetch waits for a time-out.
 
-    new --not connected within PATIENCE_S, or lost before--> cut off --connected--> new
+    new --no contact within PATIENCE_S, or no answer--> cut off --answered--> new
                                                               |   ^
                                                               +---+  tried again in the background, RETRY_S after each failure
 
@@ -9,7 +9,7 @@ A connection that has been made and is lost later says nothing about the next on
 
 from typing import Final
 
-#: A new connection that takes longer is not waited for where a relay may have the value. Intercontinental ones take 0.8 s.
+#: A host that does not even take up a connection so soon is not waited for where a relay may have the value.
 PATIENCE_S: Final = 1.0
 #: Time between the end of one try in the background and the fetch that begins the next one.
 RETRY_S: Final = 30.0
