@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
+from tests.cli.command import handoff as handoff_command
 from tests.daemons import Daemon, Daemons, environment
 
 pytestmark = pytest.mark.processes
@@ -123,6 +124,14 @@ def test_a_peer_of_another_version_is_refused_by_its_name(node: Daemon) -> None:
     assert "refuses n2" in refused.stderr
     told = line(node, "member refused")
     assert (told["peer"], told["times"]) == ("n2", 1)
+
+
+def test_a_node_whose_name_is_taken_is_refused_by_that_name(node: Daemon) -> None:
+    refused = handoff_command("node", "--name", "n1", "--listen", "tcp://127.0.0.1:0", "--join", node.address)
+
+    assert refused.returncode == 1
+    told = line(node, "member refused")
+    assert (told["peer"], "is in use" in told["reason"]) == ("n1", True)
 
 
 async def test_of_many_runs_few_are_told_and_the_others_counted(node: Daemon) -> None:

@@ -126,7 +126,8 @@ async def test_gauges_tell_how_it_stands(node: Daemon, tmp_path: Path) -> None:
 async def test_what_an_operator_asks_for_is_counted(node: Daemon, daemons: Daemons) -> None:
     daemons.start("--name", "n2", "--join", node.address)
     with pytest.raises(handoff.AuthenticationError):
-        await handoff.Session(seeds=[node.address], insecure=True).start()
+        async with handoff.Session(seeds=[node.address], insecure=True):
+            """It is refused."""
     dag = handoff.new()
     for number in range(4):
         dag.add_function(handoff.Function(number, [], bytes, extra_args=[600_000]))

@@ -58,17 +58,18 @@ class Greeter:
         if node.service_of(peer) is None:
             node.peer_came(peer, hello.name, service, has_lease=has_lease)
         if hello.advert is not None and self._introductions.is_first(peer, hello.advert):
-            answer = partial(self._answer, peer)
+            answer = partial(self._answer, peer, hello.name)
             self._cluster.node_introduced(hello.advert, answer, is_joining=hello.is_joining)
         else:
-            self._answer(peer, 0)
+            self._answer(peer, hello.name, 0)
 
-    def _answer(self, peer: PeerId, answer: Refused | int) -> None:
+    def _answer(self, peer: PeerId, name: str, answer: Refused | int) -> None:
         """Refuse a peer, or welcome it and tell it the rank that its node is to exceed."""
         service = self._node.service_of(peer)
         if service is None:
             return
         if isinstance(answer, Refused):
+            self._node.protocol_errors.note("member refused", answer.reason, name)
             service.send(peer, answer)
             self._node.lost(peer, answer.reason)
             return
