@@ -137,8 +137,7 @@ class NodeActor:
         self._introductions = Introductions()
         self._followers = Followers(self._introductions, cluster, self._reply)
         self._greeter = Greeter(self, cluster, self._introductions, lease_s)
-        self._seq = itertools.count(1)
-        self._left = asyncio.Event()
+        self._seq, self._left = itertools.count(1), asyncio.Event()
         #: The error that has ended the node, if one has.
         self.crashed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         #: The node's state in its last advert.
