@@ -480,8 +480,9 @@ class NodeMachine:
 
     @property
     def _has_work(self) -> bool:
-        # Values stay until their runs are closed here: by then they have been copied elsewhere.
-        return self.is_working or self._inputs.nbytes > 0
+        # Runs close themselves here once their values have been copied elsewhere, and they have heard of their last function:
+        # word that the node has left may overtake that.
+        return self.is_working or len(self._clients) > 0
 
 
 def _reject(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
