@@ -93,7 +93,7 @@ from handoff_actors.wire.messages.members import Advert
     "drain_s",
     type=Seconds(min=0),
     default=usual_drain_s,
-    show_default="30, 25 on Kubernetes, 8 in other containers",
+    show_default="30, 25 on Kubernetes, 8 as the main process of another container",
     metavar="SECONDS",
     help="On shutdown, wait this long for running functions.",
 )
