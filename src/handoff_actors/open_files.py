@@ -18,6 +18,11 @@ OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _T = TypeVar("_T")
 
 
+def most_open_files() -> int:
+    """Return the number of files that this process may have open; -1: any."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 def allow_open_files() -> None:
     """Let this process, which must be our own, open as many files as it may: 1,024 are the usual limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,6 +1,5 @@
 """The metrics of a node for Prometheus."""
 
-import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.logs.setup import dropped_lines
 from handoff_actors.actors.node.protocol_errors import KINDS
 from handoff_actors.interpreter import PYTHON
+from handoff_actors.open_files import most_open_files
 from handoff_actors.wire.versions import VERSION
 
 try:
@@ -77,7 +77,7 @@ class NodeCollector(Collector):
             ("handoff_members", "Other members of the cluster that the node knows.", members),
             ("handoff_suspects", "Those of which it has heard nothing for a while.", suspects),
             ("handoff_open_descriptors", "Descriptors that the node's own process has open.", descriptors),
-            ("handoff_descriptor_limit", "The most that it may have open.", _descriptor_limit()),
+            ("handoff_descriptor_limit", "The most that it may have open.", most_open_files()),
         ):
             yield GaugeMetricFamily(name, text, amount)
 
@@ -98,10 +98,6 @@ class NodeCollector(Collector):
         for kind in KINDS:
             refusals.add_metric([kind], self._node.protocol_errors.counts[kind])
         yield refusals
-
-
-def _descriptor_limit() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _by_resource(name: str, text: str, amounts: Mapping[str, float]) -> GaugeMetricFamily:

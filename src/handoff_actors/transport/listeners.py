@@ -10,7 +10,6 @@ import asyncio
 import errno
 import logging
 import os
-import resource
 import socket
 import struct
 from array import array
@@ -19,7 +18,7 @@ from typing import Final
 
 import zmq
 
-from handoff_actors.open_files import OUT_OF_DESCRIPTORS, RESERVE
+from handoff_actors.open_files import OUT_OF_DESCRIPTORS, RESERVE, most_open_files
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class Listeners:
             log.error(
                 "out of descriptors: newcomers get no answer until there are some again; raise the limit "
                 "(LimitNOFILE= of the systemd unit, ulimit -n)",
-                extra={"limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0]},
+                extra={"limit": most_open_files()},
             )
 
     def _look(self) -> None:
