@@ -161,7 +161,14 @@ class Place:
     async def resolve(self, address: str) -> list[str]:
         return [address]
 
-    def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:
+    def link(
+        self,
+        address: str,
+        handler: LinkHandler,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        *,
+        is_refusal_final: bool = False,
+    ) -> Link:
         link = FaultyLink(self, address, handler, connect_timeout)
         self._opened.append(link)
         return link

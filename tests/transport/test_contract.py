@@ -160,6 +160,15 @@ async def test_link_to_nobody_is_lost_when_its_time_is_over(place: Place) -> Non
     assert client.lost_reasons == ["connection refused within 0.15 s"]
 
 
+async def test_link_for_which_a_refusal_is_final_is_lost_long_before_its_time_is_over(place: Place) -> None:
+    client = ClientRecorder()
+
+    place.network.link(place.free_address, client, connect_timeout=60.0, is_refusal_final=True)
+    await client.until(lambda: client.lost_reasons)
+
+    assert client.lost_reasons[0].startswith("connection refused")
+
+
 async def test_end_of_a_service_shows_as_a_lost_link_after_its_last_words(place: Place) -> None:
     pair = await connected_pair(place.network, place.address)
 

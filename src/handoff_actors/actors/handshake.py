@@ -45,15 +45,17 @@ def open_link(
     own: Advert | None = None,
     *,
     is_joining: bool = False,
+    is_refusal_final: bool = False,
 ) -> Link:
     """Connect to the node at an address, and send Hello as `name`; `own` introduces the node in this process, too.
 
-    With `is_joining` that node starts, and is refused if its name is in use.
+    With `is_joining` that node starts, and is refused if its name is in use. With `is_refusal_final` the link fails at once
+    where no process listens.
 
     The link fails if it is not connected within `within_s` seconds, or not welcomed within these or WELCOME_S.
     """
     handshake = _Handshake(address, listener, max(within_s, WELCOME_S))
-    link = network.link(address, handshake, within_s)
+    link = network.link(address, handshake, within_s, is_refusal_final=is_refusal_final)
     handshake.await_welcome(link)
     link.send(Hello(PROTOCOL, VERSION, PYTHON, name, own, is_joining))
     return link

@@ -38,7 +38,13 @@ class Probes:
             return
         end = partial(self._end, incarnation)
         link = open_link(
-            self._network, address, self._name, _ProbeListener(end), ANSWERS_WITHIN_S, self._own_advert()
+            self._network,
+            address,
+            self._name,
+            _ProbeListener(end),
+            ANSWERS_WITHIN_S,
+            self._own_advert(),
+            is_refusal_final=True,
         )
         self._links[incarnation] = link
         self._deadlines[incarnation] = asyncio.get_running_loop().call_later(ANSWERS_WITHIN_S, end, None)

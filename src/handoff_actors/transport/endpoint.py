@@ -155,8 +155,18 @@ class Network(Protocol):
         Raises InvalidAddressError, UnknownHostError if there is no such host, ConnectionFailed if that is not certain.
         """
 
-    def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:
-        """Connect to a service, retrying until `connect_timeout` (seconds) is over; then the link is lost."""
+    def link(
+        self,
+        address: str,
+        handler: LinkHandler,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        *,
+        is_refusal_final: bool = False,
+    ) -> Link:
+        """Connect to a service, retrying until `connect_timeout` (seconds) is over; then the link is lost.
+
+        With `is_refusal_final` it is lost at once if no process listens at any address of the service.
+        """
 
     def serve(
         self, address: str, handler: ServiceHandler, most_waiting_nbytes: int = MOST_WAITING_NBYTES

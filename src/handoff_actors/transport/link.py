@@ -61,12 +61,13 @@ class ZmqLink:
         curve: Curve | None,
         resolver: Resolver,
         on_close: Callable[["ZmqLink"], None],
+        *,
+        is_refusal_final: bool = False,
     ) -> None:
         """Show the keys of `curve`; None: we have no key."""
         socket.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
         self.address = address
-        self.sent_bytes = 0
-        self.received_bytes = 0
+        self.sent_bytes = self.received_bytes = 0
         self._socket = socket
         self._handler = handler
         self._on_close = on_close
@@ -75,6 +76,7 @@ class ZmqLink:
         self.is_closed = False
         self._connect_timeout = connect_timeout
         self._no_connection = "no answer"
+        self._is_refusal_final = is_refusal_final
         self._hang_ups = 0
         self._key_origin = None if curve is None else curve.origin
         self._received: list[FromNode] = []
@@ -124,7 +126,10 @@ class ZmqLink:
             self.is_in_contact = False
             if self._hang_ups == 0:
                 self._no_connection = "connection refused"
-            self._connector.failed()
+            if self._is_refusal_final and self._connector.is_last_of_round:
+                self._lose(self._no_connection)
+            else:
+                self._connector.failed()
 
     def _handshake_failed(self, failure: HandshakeFailure) -> None:
         reason = failure.reason_for_client(self._key_origin)

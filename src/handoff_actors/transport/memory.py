@@ -43,7 +43,12 @@ class MemoryNetwork:
         return [address]
 
     def link(
-        self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S
+        self,
+        address: str,
+        handler: LinkHandler,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        *,
+        is_refusal_final: bool = False,
     ) -> "MemoryLink":
         """See `Network.link`."""
         peer = PeerId(b"M%d" % next(self._numbers))
@@ -53,7 +58,7 @@ class MemoryNetwork:
         self._links.append(link)
         service = self._services.get(address)
         if service is None:
-            link.wait(connect_timeout)
+            link.wait(0.0 if is_refusal_final else connect_timeout)
         else:
             link.connect(service)
         return link

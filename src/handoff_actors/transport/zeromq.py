@@ -80,10 +80,17 @@ class ZmqNetwork:
         """See `Network.resolve`."""
         return await self._resolver.resolve(address)
 
-    def link(self, address: str, handler: LinkHandler, connect_timeout: float = CONNECT_TIMEOUT_S) -> Link:
+    def link(
+        self,
+        address: str,
+        handler: LinkHandler,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        *,
+        is_refusal_final: bool = False,
+    ) -> Link:
         """See `Network.link`."""
         try:
-            return with_reserve(partial(self._open_link, address, handler, connect_timeout))
+            return with_reserve(partial(self._open_link, address, handler, connect_timeout, is_refusal_final))
         except OSError as error:
             return self._keep(UnopenedLink(address, handler, reason_of(error), self._opened.discard))
 
@@ -165,14 +172,24 @@ class ZmqNetwork:
         if terminator.is_alive():
             log.warning("ZeroMQ did not close in time", extra={"limit_s": CLOSE_LIMIT_S})
 
-    def _open_link(self, address: str, handler: LinkHandler, connect_timeout: float) -> ZmqLink:
+    def _open_link(
+        self, address: str, handler: LinkHandler, connect_timeout: float, is_refusal_final: bool
+    ) -> ZmqLink:
         """Raise OSError if there are no descriptors for a link."""
         with ExitStack() as on_failure:
             try:
                 socket = self._connecting(zmq.DEALER)
                 on_failure.callback(socket.close, 0)
-                forget = self._opened.discard
-                link = ZmqLink(socket, address, handler, connect_timeout, self._curve, self._resolver, forget)
+                link = ZmqLink(
+                    socket,
+                    address,
+                    handler,
+                    connect_timeout,
+                    self._curve,
+                    self._resolver,
+                    self._opened.discard,
+                    is_refusal_final=is_refusal_final,
+                )
             except zmq.ZMQError as error:
                 if error.errno not in OUT_OF_DESCRIPTORS:
                     raise
