@@ -23,6 +23,7 @@ class _Overheard:
         self.node_introduced, self.members = cluster.node_introduced, cluster.members
         self.advert_received, self.members_reported = cluster.advert_received, cluster.members_reported
         self.member_left, self.unreachable = cluster.member_left, cluster.unreachable
+        self.lately_left = cluster.lately_left
         self.suspects, self.view, self.entrance = cluster.suspects, cluster.view, cluster.entrance
 
     def announce(self, advert: Advert) -> None:

@@ -252,6 +252,7 @@ class World:
             AdvertReceived(host.advert(), "answer"),
             MembersReported(host.machine.alive(), host.machine.suspects()),
             Outranked(outranked_by),
+            *(MemberLeft("", incarnation) for incarnation in host.machine.lately_left()),
         ]
 
         known = {host.incarnation, *host.members()}

@@ -190,6 +190,10 @@ class Discovery:
         """Checksum of all members."""
         return self._machine.view()
 
+    def lately_left(self) -> list[str]:
+        """The incarnations of nodes that have left lately."""
+        return self._machine.lately_left()
+
     def unreachable(self) -> list[str]:
         """Names of members that can be heard neither on their bus nor over a link that is opened from here."""
         return self._machine.unreachable()
@@ -285,6 +289,9 @@ class Discovery:
     def _take_others(self, welcome: Welcome) -> None:
         if welcome.outranked_by:
             self._driver.feed(Outranked(welcome.outranked_by))
+        for advert in self._machine.alive() if welcome.left else ():
+            if advert.incarnation in welcome.left:
+                self.member_left(advert.name, advert.incarnation)
         self.members_reported(welcome.members[1:], welcome.suspects)
 
     def _follow_ended(self, incarnation: str, reason: str) -> None:

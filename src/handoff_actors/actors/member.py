@@ -185,6 +185,10 @@ class Member:
         """Checksum of all members."""
         return 0 if self._discovery is None else self._discovery.view()
 
+    def lately_left(self) -> list[str]:
+        """The incarnations of nodes that have left lately."""
+        return [] if self._discovery is None else self._discovery.lately_left()
+
     def unreachable(self) -> list[str]:
         """Names of members that can be heard neither on their bus nor over a link that is opened from here."""
         return [] if self._discovery is None else self._discovery.unreachable()

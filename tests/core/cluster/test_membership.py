@@ -474,6 +474,13 @@ def test_member_that_leaves_is_gone_at_once_and_never_back() -> None:
     machine.check()
 
 
+def test_those_that_have_left_are_named_for_members_that_have_missed_it() -> None:
+    machine = machine_with(advert("a"), advert("b"))
+    machine.handle(MemberLeft("b", "b1"), 1.0)
+
+    assert machine.lately_left() == ["b1"]
+
+
 def test_gone_member_that_leaves_is_tried_no_more() -> None:
     machine = machine_with(advert("a"))
     now = given_up(machine)

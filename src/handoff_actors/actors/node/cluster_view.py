@@ -36,6 +36,9 @@ class ClusterView(Protocol):
     def view(self) -> int:
         """A number made of all members."""
 
+    def lately_left(self) -> list[str]:
+        """The incarnations of nodes that have left lately."""
+
     def unreachable(self) -> list[str]:
         """Names of members that this node can neither hear on their bus nor connect to."""
 

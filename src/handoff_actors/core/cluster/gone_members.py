@@ -30,6 +30,8 @@ RELAPSE_S = 60.0
 LISTEN_S = 60.0
 #: Time for which reports of a member that has left are ignored.
 REMEMBER_LEFT_S = 300.0
+#: Of the members that have left, so many are named in answers to introductions.
+MOST_LATELY_LEFT = 100
 #: Limit of gone members, and of those that have left. The longest gone are forgotten first.
 MAX_GONE = 1_000
 
@@ -73,6 +75,10 @@ class GoneMembers:
     def has_left(self, incarnation: str) -> bool:
         """True if this node has announced its end."""
         return incarnation in self._left
+
+    def lately_left(self) -> list[str]:
+        """The incarnations of the last nodes that have left."""
+        return list(self._left)[-MOST_LATELY_LEFT:]
 
     def rank_of(self, name: str) -> int:
         """The greatest rank of nodes of a name that are gone or have left; 0 if there are none."""

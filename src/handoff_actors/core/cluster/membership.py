@@ -135,6 +135,10 @@ class MembershipMachine:
         """Names of members that can be heard neither on their bus nor over a link that is opened from here."""
         return self._following.unreachable()
 
+    def lately_left(self) -> list[str]:
+        """The incarnations of nodes that have left lately."""
+        return self._gone.lately_left()
+
     def view(self) -> int:
         """Checksum of all members, and of the node in this place."""
         if self._view is None:

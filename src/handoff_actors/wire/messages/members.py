@@ -148,6 +148,8 @@ class Welcome(Message, frozen=True, tag=30):
     suspects: list[Name] = field(default_factory=list)
     #: The greatest rank of earlier nodes of the sender's name: the sender's own must be greater.
     outranked_by: Count = 0
+    #: Incarnations of nodes that have left lately: their `Left` may have been missed.
+    left: list[Name] = field(default_factory=list)
 
 
 class Refused(Message, frozen=True, tag=31):

@@ -74,4 +74,5 @@ class Greeter:
             self._node.lost(peer, answer.reason)
             return
         members = [self._node.advert(), *self._cluster.members()]
-        service.send(peer, Welcome(PROTOCOL, members, self._lease_s, self._cluster.suspects(), answer))
+        suspects, left = self._cluster.suspects(), self._cluster.lately_left()
+        service.send(peer, Welcome(PROTOCOL, members, self._lease_s, suspects, answer, left))
