@@ -28,7 +28,8 @@ from handoff_actors.wire.messages.members import MOST_UNREACHABLE, Advert
 FOLLOW_S = 2.2
 #: A followed member that has been heard on its bus for this long, without a gap, is followed no more.
 UNFOLLOW_S = 5.0
-#: A bus is reported as unreachable if it has been silent for this long while adverts came over a link.
+#: A bus is reported as unreachable if it has been silent for this long while adverts came over a link, and the own service if a
+#: member has said so for this long.
 REPORT_S = 3.0
 #: The pauses between two attempts to follow a member.
 RETRY_S = 1.0
@@ -57,8 +58,8 @@ class _Reach(Struct):
     has_failed: bool = False
     retry_at: float = float("-inf")
     pause_s: float = RETRY_S
-    #: It says that it can't reach the node in this place.
-    is_asked_for: bool = False
+    #: The time since which it says that it can't reach the node in this place; None: it does not.
+    asked_since: float | None = None
     is_bus_reported: bool = False
     is_need_reported: bool = False
 
@@ -93,7 +94,7 @@ class Following:
         effects = self.asked(advert, now)
         if not reach.is_followed:
             self._await_silence(advert.incarnation, reach)
-        elif now >= reach.bus_since + UNFOLLOW_S and not reach.is_asked_for:
+        elif now >= reach.bus_since + UNFOLLOW_S and reach.asked_since is None:
             reach.is_followed = reach.is_link_up = False
             self._await_silence(advert.incarnation, reach)
             effects.append(UnfollowMember(advert.incarnation))
@@ -119,11 +120,14 @@ class Following:
         """Follow a member that can't reach the node in this place, as its advert says."""
         reach = self._reaches[advert.incarnation]
         reach.address = advert.address
-        reach.is_asked_for = self._own_name is not None and self._own_name in advert.unreachable
-        if not reach.is_asked_for:
+        if self._own_name is None or self._own_name not in advert.unreachable:
+            reach.asked_since = None
             return []
+        if reach.asked_since is None:
+            reach.asked_since = now
         effects: list[MembershipEffect] = []
-        if not reach.is_need_reported:
+        # A place that stood still reads what was true then.
+        if now >= reach.asked_since + REPORT_S and not reach.is_need_reported:
             reach.is_need_reported = True
             effects.append(UnreachableFor(advert))
         if not reach.is_followed and now >= reach.retry_at:
