@@ -7,7 +7,7 @@ import pytest
 from handoff_actors.actors.member import Member
 from handoff_actors.actors.own_addresses import address_to_bind, check_advertised
 from handoff_actors.errors import HandoffError, InvalidAddressError
-from handoff_actors.transport.resolver import Resolver
+from handoff_actors.transport.names.resolver import Resolver
 from handoff_actors.transport.zeromq import ZmqNetwork
 
 HOSTS = {

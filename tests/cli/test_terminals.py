@@ -7,7 +7,7 @@ import pytest
 import zmq
 
 from handoff_actors.ids import RunId
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
 from handoff_actors.wire.codec import encode

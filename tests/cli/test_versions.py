@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
 from tests.daemons import Daemons, environment
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from handoff_actors.actors.node.containers import DRAIN_S
+from handoff_actors.actors.node.host.containers import DRAIN_S
 from handoff_actors.cli.node import node
 from tests.daemons import Daemons
 

@@ -20,7 +20,7 @@ from handoff_actors.actors.node.actor import ANSWERS_NBYTES, INLINE_LIMIT
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
 from handoff_actors.ids import RunId
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
 from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, PIECE_BYTES, decode, encode, join

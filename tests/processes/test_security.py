@@ -12,7 +12,7 @@ import zmq
 
 import handoff_actors as handoff
 from handoff_actors.ids import RunId
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.wire.codec import encode

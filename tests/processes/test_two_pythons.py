@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from tests.daemons import Daemon, Daemons
 from tests.processes import surroundings
 

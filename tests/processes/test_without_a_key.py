@@ -24,7 +24,7 @@ import zmq
 
 import handoff_actors as handoff
 from handoff_actors.ids import RunId
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
 from handoff_actors.wire.codec import encode

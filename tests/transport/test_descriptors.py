@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from handoff_actors.open_files import RESERVE, Reserve, with_reserve
+from handoff_actors.process.open_files import RESERVE, Reserve, with_reserve
 from handoff_actors.transport import listeners
 from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.messages.values import Gone

@@ -1,7 +1,7 @@
 import pytest
 
 from handoff_actors.errors import VersionMismatch
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.versions import VERSION, check_versions
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final, Protocol
 
 from handoff_actors.errors import AuthenticationError, ConnectionFailed, HandoffError, VersionMismatch
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.transport.endpoint import CONNECT_TIMEOUT_S, Link, Network
 from handoff_actors.wire.messages.base import PROTOCOL
 from handoff_actors.wire.messages.directions import FromNode

@@ -6,8 +6,8 @@ from typing import Any
 
 from handoff_actors.cli.output.streams import complaining_about_output
 from handoff_actors.cli.platforms import refusal, runs_here
-from handoff_actors.first_signals import INTERRUPTED, end_at_first_signal
-from handoff_actors.standard_descriptors import hold_standard_descriptors
+from handoff_actors.process.first_signals import INTERRUPTED, end_at_first_signal
+from handoff_actors.process.standard_descriptors import hold_standard_descriptors
 
 
 def main(args: Sequence[str] | None = None, **options: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from handoff_actors.cli.platforms import runs_here
-from handoff_actors.first_signals import INTERRUPTED
+from handoff_actors.process.first_signals import INTERRUPTED
 from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from handoff_actors.actors.node.actor import NodeActor
-from handoff_actors.actors.node.capabilities import own_capabilities
-from handoff_actors.actors.node.containers import usual_drain_s
 from handoff_actors.actors.node.daemon import DaemonOptions, serve
+from handoff_actors.actors.node.host.capabilities import own_capabilities
+from handoff_actors.actors.node.host.containers import usual_drain_s
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
 from handoff_actors.cli.log_options import log_options

@@ -8,7 +8,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from handoff_actors.client.interrupts import FirstInterrupt
-from handoff_actors.standard_descriptors import hold_standard_descriptors
+from handoff_actors.process.standard_descriptors import hold_standard_descriptors
 
 ResultT = TypeVar("ResultT")
 

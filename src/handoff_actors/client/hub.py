@@ -18,7 +18,7 @@ from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.actors.member import Member, open_zeromq
 from handoff_actors.actors.node.actor import NodeActor
-from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.actors.node.host.capabilities import own_capabilities
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.client.forks import Owner
 from handoff_actors.client.run_registry import RunRegistry

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from types import MappingProxyType, TracebackType
 from typing import Final, Self, Unpack
 
-from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.actors.node.host.capabilities import own_capabilities
 from handoff_actors.actors.node.local_node import LocalNode
 from handoff_actors.client.api import run_on
 from handoff_actors.client.execute_options import ExecuteOptions, SessionOptions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from msgspec.structs import replace
 
-from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.actors.node.host.capabilities import own_capabilities
 from handoff_actors.actors.offload import offload
 from handoff_actors.addresses import check_seeds, split_address
 from handoff_actors.client.execute_options import LocalExecuteOptions

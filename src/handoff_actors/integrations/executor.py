@@ -22,7 +22,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
-from handoff_actors.actors.node.capabilities import own_capabilities
+from handoff_actors.actors.node.host.capabilities import own_capabilities
 from handoff_actors.client.forks import Owner
 from handoff_actors.client.interrupts import after_interrupt
 from handoff_actors.client.session import Session

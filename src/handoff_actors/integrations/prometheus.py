@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.logs.setup import dropped_lines
 from handoff_actors.actors.node.protocol_errors import KINDS
-from handoff_actors.interpreter import PYTHON
-from handoff_actors.open_files import most_open_files
+from handoff_actors.process.interpreter import PYTHON
+from handoff_actors.process.open_files import most_open_files
 from handoff_actors.wire.versions import VERSION
 
 try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from handoff_actors.errors import reason_of
-from handoff_actors.open_files import with_reserve
+from handoff_actors.process.open_files import with_reserve
 from handoff_actors.store.recycling import remove_spares, take
 
 _MEGABYTE: Final = 1e6

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from handoff_actors.open_files import with_reserve
+from handoff_actors.process.open_files import with_reserve
 from handoff_actors.store.linux import map_read_only, unmap
 
 #: The pages of smaller files are given back within a millisecond.

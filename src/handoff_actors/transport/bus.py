@@ -14,14 +14,14 @@ from typing import Final
 import zmq
 
 from handoff_actors.errors import ConnectionFailed, InvalidAddressError, RemoteProtocolError
-from handoff_actors.transport.connector import RETRY_S
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.link import LINGER_MS
 from handoff_actors.transport.listeners import EVENTS, Listeners
 from handoff_actors.transport.monitor import Monitor
-from handoff_actors.transport.name_subscription import NameSubscription
+from handoff_actors.transport.names.connector import RETRY_S
+from handoff_actors.transport.names.name_subscription import NameSubscription
+from handoff_actors.transport.names.resolver import Resolver, connect, has_name
 from handoff_actors.transport.pump import Pump
-from handoff_actors.transport.resolver import Resolver, connect, has_name
 from handoff_actors.wire.codec import ON_BUS, decode, encode
 from handoff_actors.wire.messages.directions import OnBus
 

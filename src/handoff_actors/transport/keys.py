@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Final, Self
 
 from handoff_actors.errors import InvalidKeyError
-from handoff_actors.ownership import foreign_link, is_trusted, other_reader
+from handoff_actors.process.ownership import foreign_link, is_trusted, other_reader
 
 #: Names the format, so that a key of a later format can be told from a mistyped key.
 PREFIX: Final = "handoff1-"

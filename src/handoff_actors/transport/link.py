@@ -24,13 +24,13 @@ import zmq
 
 from handoff_actors.errors import InvalidAddressError, RemoteProtocolError
 from handoff_actors.ids import PeerId
-from handoff_actors.transport.connector import Connector
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.endpoint import LinkHandler
 from handoff_actors.transport.monitor import FAILURES, HandshakeFailure, Monitor
+from handoff_actors.transport.names.connector import Connector
+from handoff_actors.transport.names.resolver import Resolver
 from handoff_actors.transport.outbox import Frames, PeerOutbox
 from handoff_actors.transport.pump import Pump
-from handoff_actors.transport.resolver import Resolver
 from handoff_actors.wire.codec import FROM_NODE, decode, join
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import zmq
 
-from handoff_actors.open_files import OUT_OF_DESCRIPTORS, RESERVE, most_open_files
+from handoff_actors.process.open_files import OUT_OF_DESCRIPTORS, RESERVE, most_open_files
 
 log = logging.getLogger(__name__)
 

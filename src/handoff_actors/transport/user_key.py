@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from handoff_actors.errors import InvalidKeyError, reason_of
-from handoff_actors.ownership import is_trusted
+from handoff_actors.process.ownership import is_trusted
 from handoff_actors.transport.keys import KEY_VARIABLE, ClusterKey
 
 _NAME: Final = "user.key"

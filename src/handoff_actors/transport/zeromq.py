@@ -11,7 +11,7 @@ import zmq
 
 from handoff_actors.addresses import TCP
 from handoff_actors.errors import reason_of
-from handoff_actors.open_files import OUT_OF_DESCRIPTORS, with_reserve
+from handoff_actors.process.open_files import OUT_OF_DESCRIPTORS, with_reserve
 from handoff_actors.transport.bus import ZmqPublisher, ZmqSubscriber
 from handoff_actors.transport.curve import Authenticator, Curve, enforce_domain
 from handoff_actors.transport.endpoint import (
@@ -26,7 +26,7 @@ from handoff_actors.transport.endpoint import (
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.link import UnopenedLink, ZmqLink
 from handoff_actors.transport.listeners import Listeners
-from handoff_actors.transport.resolver import Resolver
+from handoff_actors.transport.names.resolver import Resolver
 from handoff_actors.transport.service import MOST_QUEUED_MESSAGES, ZmqService
 from handoff_actors.transport.shared_ports import SharedPortPublisher, SharedPortService, share_port
 from handoff_actors.wire.codec import MAX_FRAME_BYTES

@@ -1,7 +1,7 @@
 """The check that two members can work together."""
 
 from handoff_actors.errors import VersionMismatch
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.wire.messages.base import PROTOCOL
 
 VERSION = "0.1.0"

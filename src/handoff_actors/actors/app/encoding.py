@@ -27,7 +27,7 @@ from handoff_actors.errors import HandoffError, SerializationError
 from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.plan import Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.retry_on import RetryOn, reason_against_retry
 from handoff_actors.text import repr_of
 from handoff_actors.wire.code.by_value import is_any_sent_by_value, is_sent_by_value, sent_by_value

@@ -11,7 +11,7 @@ from typing import Final
 
 from handoff_actors.core.run.resumption import JournalRow, Recorded
 from handoff_actors.errors import JournalError
-from handoff_actors.ownership import foreign_link
+from handoff_actors.process.ownership import foreign_link
 
 #: "HOJ1": what makes a database a journal.
 APPLICATION_ID: Final = 0x484F4A31

@@ -13,10 +13,10 @@ from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.handshake import NameInUse
 from handoff_actors.actors.node.cluster_view import ClusterView
 from handoff_actors.actors.node.door import Door
+from handoff_actors.actors.node.host.memory import MemoryWatch
 from handoff_actors.actors.node.input_fetcher import InputFetcher
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.logs.node_log import NodeLog
-from handoff_actors.actors.node.memory import MemoryWatch
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.node.peers.followers import Followers
@@ -63,7 +63,7 @@ from handoff_actors.core.node.validation import Introductions
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
 from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError, reason_of
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode

@@ -14,14 +14,14 @@ from msgspec import Struct
 from handoff_actors.actors.handshake import NameInUse
 from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
-from handoff_actors.actors.node.containers import DRAIN_S
+from handoff_actors.actors.node.host.containers import DRAIN_S
+from handoff_actors.actors.node.host.service_manager import ServiceManager
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.node.limits import MemoryOptions
-from handoff_actors.actors.node.service_manager import ServiceManager
 from handoff_actors.errors import HandoffError
-from handoff_actors.first_signals import ENDING, end_at_first_signal
 from handoff_actors.ids import Resources
-from handoff_actors.open_files import allow_open_files
+from handoff_actors.process.first_signals import ENDING, end_at_first_signal
+from handoff_actors.process.open_files import allow_open_files
 from handoff_actors.transport.credentials import Credentials
 
 log = logging.getLogger(__name__)

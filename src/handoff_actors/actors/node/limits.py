@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from handoff_actors.actors.node.memory import machine_memory
+from handoff_actors.actors.node.host.memory import machine_memory
 from handoff_actors.core.node.limits import MEMORY_FACTOR, Limits
 from handoff_actors.store.files import memory_directory
 

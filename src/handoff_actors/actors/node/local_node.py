@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from handoff_actors.errors import HandoffError
-from handoff_actors.standard_descriptors import hold_standard_descriptors, is_inherited
+from handoff_actors.process.standard_descriptors import hold_standard_descriptors, is_inherited
 
 _STARTS_WITHIN_S: Final = 60.0
 #: A node that is to end at once and has not done so by then is killed.

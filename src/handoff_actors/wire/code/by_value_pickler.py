@@ -17,7 +17,7 @@ import cloudpickle
 from cloudpickle.cloudpickle import _extract_code_globals
 
 from handoff_actors.errors import VersionMismatch
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.wire.code import managers
 from handoff_actors.wire.code.classes import is_made_by_cloudpickle, reduce_class
 from handoff_actors.wire.code.drafts import Draft, circles, keep_draft, kept_draft

@@ -25,7 +25,7 @@ import cloudpickle
 from cloudpickle.cloudpickle import _decompose_typevar, _make_typevar
 
 from handoff_actors.errors import SerializationError
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.text import str_of, type_name_of
 from handoff_actors.wire.code.by_value_pickler import PROTOCOL, Piece, reduce_code
 from handoff_actors.wire.code.classes import reduce_class

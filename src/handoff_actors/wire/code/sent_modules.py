@@ -16,7 +16,7 @@ from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from handoff_actors.errors import SerializationError, VersionMismatch
-from handoff_actors.interpreter import PYTHON
+from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.text import str_of, type_name_of
 from handoff_actors.wire.code.inspection import names_in, names_in_annotations
 

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Final, assert_never
 
 from handoff_actors.ids import WorkerId
-from handoff_actors.open_files import allow_open_files
+from handoff_actors.process.open_files import allow_open_files
 from handoff_actors.store.directories import remove
 from handoff_actors.store.linux import adopt_orphans, signal_when_parent_ends
 from handoff_actors.workers.child.main import run_worker

@@ -15,7 +15,7 @@ import msgspec
 
 from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.lru import LruCache
-from handoff_actors.open_files import with_reserve
+from handoff_actors.process.open_files import with_reserve
 from handoff_actors.store import directories
 from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Done, Dropped, Job, Said, Template, Traces
 from handoff_actors.workers.pool.forks import keep_from_forks

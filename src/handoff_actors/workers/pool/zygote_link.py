@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from handoff_actors.ids import WorkerId
-from handoff_actors.standard_descriptors import hold_standard_descriptors, is_inherited
+from handoff_actors.process.standard_descriptors import hold_standard_descriptors, is_inherited
 from handoff_actors.workers import nesting
 from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.process_trees import end_tree, new_tree, set_tag, tag_of_worker

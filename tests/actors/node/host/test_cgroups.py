@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from handoff_actors.actors.node.cgroups import (
+from handoff_actors.actors.node.host.cgroups import (
     GroupMemory,
     count_group_kills,
     directories,
@@ -216,7 +216,7 @@ def test_the_group_with_the_least_left_counts(tmp_path: Path) -> None:
 
 
 SHOW = (
-    "from handoff_actors.actors.node.capabilities import own_capabilities;"
+    "from handoff_actors.actors.node.host.capabilities import own_capabilities;"
     "from handoff_actors.actors.node.limits import MemoryOptions;"
     "print(own_capabilities(), MemoryOptions().limits().store_nbytes)"
 )

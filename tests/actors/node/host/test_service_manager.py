@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from handoff_actors.actors.node.service_manager import ServiceManager
+from handoff_actors.actors.node.host.service_manager import ServiceManager
 
 
 class Systemd:

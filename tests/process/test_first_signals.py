@@ -13,7 +13,7 @@ from tests.cli.command import ENDS_WITHIN_S, handoff_started
 pytestmark = pytest.mark.processes
 
 PROGRAM = (
-    "import os; from handoff_actors.first_signals import end_at_first_signal; end_at_first_signal(); "
+    "import os; from handoff_actors.process.first_signals import end_at_first_signal; end_at_first_signal(); "
     "os.kill(os.getpid(), {number}); print('goes on')"
 )
 SIGNALS = [signal.SIGTERM, signal.SIGINT]

@@ -14,7 +14,7 @@ import zmq
 
 from handoff_actors.errors import ConnectionFailed, HandoffError
 from handoff_actors.transport.curve import Curve
-from handoff_actors.transport.resolver import Answer, Lookup, Resolver, connect
+from handoff_actors.transport.names.resolver import Answer, Lookup, Resolver, connect
 
 #: Seconds between rounds.
 RETRY_S: Final = 0.1

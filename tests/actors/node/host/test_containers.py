@@ -2,7 +2,7 @@
 
 import pytest
 
-from handoff_actors.actors.node.containers import usual_drain_s
+from handoff_actors.actors.node.host.containers import usual_drain_s
 
 KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from handoff_actors.transport import name_subscription
+from handoff_actors.transport.names import name_subscription
 from handoff_actors.transport.endpoint import Publisher
-from handoff_actors.transport.resolver import Resolver
+from handoff_actors.transport.names.resolver import Resolver
 from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.messages.values import Gone
 from tests.transport.recorders import BusRecorder, ClientRecorder, ServiceRecorder

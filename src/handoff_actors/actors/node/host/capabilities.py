@@ -2,8 +2,8 @@
 
 import os
 
-from handoff_actors.actors.node.cgroups import cpu_quota
-from handoff_actors.actors.node.memory import machine_memory
+from handoff_actors.actors.node.host.cgroups import cpu_quota
+from handoff_actors.actors.node.host.memory import machine_memory
 from handoff_actors.ids import Resources
 
 

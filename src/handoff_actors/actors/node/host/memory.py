@@ -11,7 +11,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from handoff_actors.actors.driver import clock
-from handoff_actors.actors.node.cgroups import count_group_kills, group_memory
+from handoff_actors.actors.node.host.cgroups import count_group_kills, group_memory
 from handoff_actors.core.node.events import WorkersSampled
 from handoff_actors.core.node.scheduling.memory_guard import SHORT_SHARE
 from handoff_actors.ids import WorkerId

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from handoff_actors.errors import HandoffError
-from handoff_actors.transport.resolver import Answer, Lookup, Resolver
+from handoff_actors.transport.names.resolver import Answer, Lookup, Resolver
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from handoff_actors.actors.node.memory import take_sample
+from handoff_actors.actors.node.host.memory import take_sample
 from handoff_actors.ids import WorkerId
 
 TOTAL = 100_000_000
@@ -16,7 +16,7 @@ def test_when_the_machine_is_short_what_nobody_needs_goes_first(
     monkeypatch: pytest.MonkeyPatch, available: int, gives_up: int
 ) -> None:
     looks = iter([(available, TOTAL), (TOTAL // 2, TOTAL)])
-    monkeypatch.setattr("handoff_actors.actors.node.memory.machine_memory", lambda: next(looks))
+    monkeypatch.setattr("handoff_actors.actors.node.host.memory.machine_memory", lambda: next(looks))
     given_up: list[bool] = []
 
     sample = take_sample(1.0, {}, lambda: given_up.append(True))

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from handoff_actors.errors import ConnectionFailed, InvalidAddressError
-from handoff_actors.transport import resolver
+from handoff_actors.transport.names import resolver
 from handoff_actors.transport.endpoint import UnknownHostError
-from handoff_actors.transport.resolver import MOST_SLOW_THREADS, MOST_THREADS, Resolver
+from handoff_actors.transport.names.resolver import MOST_SLOW_THREADS, MOST_THREADS, Resolver
 from tests.transport.recorders import Recorder
 
 
@@ -159,7 +159,7 @@ async def test_who_waits_no_longer_is_told_nothing() -> None:
 def test_a_silent_name_server_holds_up_no_end_of_a_process() -> None:
     program = """
 import asyncio, time
-from handoff_actors.transport.resolver import Resolver
+from handoff_actors.transport.names.resolver import Resolver
 async def main():
     Resolver(lambda host: time.sleep(60)).look_up("tcp://n1:1", print)
     await asyncio.sleep(0.1)

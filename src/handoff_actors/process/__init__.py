@@ -1,0 +1,1 @@
+"""The process that this is: its signals, descriptors and interpreter, and the files that it trusts."""
