@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from handoff_actors.transport.names import name_subscription
 from handoff_actors.transport.endpoint import Publisher
+from handoff_actors.transport.names import name_subscription
 from handoff_actors.transport.names.resolver import Resolver
 from handoff_actors.transport.zeromq import ZmqNetwork
 from handoff_actors.wire.messages.values import Gone

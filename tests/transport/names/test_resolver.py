@@ -8,8 +8,8 @@ import time
 import pytest
 
 from handoff_actors.errors import ConnectionFailed, InvalidAddressError
-from handoff_actors.transport.names import resolver
 from handoff_actors.transport.endpoint import UnknownHostError
+from handoff_actors.transport.names import resolver
 from handoff_actors.transport.names.resolver import MOST_SLOW_THREADS, MOST_THREADS, Resolver
 from tests.transport.recorders import Recorder
 
