@@ -431,11 +431,13 @@ def test_close_is_answered_once_no_worker_holds_anything_of_the_run() -> None:
 
     at_once = node.handle(said(Close(RUN)), 1.001)
     again = node.handle(said(Close(RUN)), 1.002)
+    runs_meanwhile = node.runs
     in_the_end = node.handle(exited(), 1.003)
 
     assert at_once == [KillWorker(FIRST_WORKER), SpawnWorker(SECOND_WORKER, False)]
     assert again == []
     assert in_the_end == [ForgetRun(RUN), Reply(APP, Closed(RUN))]
+    assert (runs_meanwhile, node.runs) == (1, 0)
     assert node.is_idle
 
 
