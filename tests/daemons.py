@@ -19,6 +19,7 @@ LOOKS_EVERY_S = 0.02
 COMMAND = "handoff_actors.cli"
 HANDOFF = (sys.executable, "-P", "-m", COMMAND)
 PYTHON = sys.executable
+ROOT = Path(__file__).parents[1]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -43,10 +44,12 @@ class Daemon:
         module: str = COMMAND,
     ) -> None:
         listen = () if "--listen" in options else ("--listen", "tcp://127.0.0.1:0")
+        # -P, or else the current directory, hides the modules of tests.
+        found = {} if module == COMMAND else {"PYTHONPATH": str(ROOT)}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.process = subprocess.Popen(
             [*prefix, python, "-P", "-m", module, "node", "--json", *listen, *options],
-            env=environment(**(variables or {})),
+            env=environment(**found, **(variables or {})),
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import signal
 import subprocess
@@ -34,7 +33,7 @@ def test_a_node_that_serves_answers(daemons: Daemons) -> None:
 
 
 def test_a_node_whose_loop_stands_still_does_not_answer(daemons: Daemons) -> None:
-    node = daemons.start(variables={"PYTHONPATH": os.pathsep.join(sys.path)}, module="tests.cli.held_up")
+    node = daemons.start(module="tests.cli.held_up")
     assert handoff("ping", node.address).returncode == 0
     node.process.send_signal(signal.SIGUSR1)
     began = time.monotonic()

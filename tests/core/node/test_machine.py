@@ -25,6 +25,7 @@ from handoff_actors.core.node.events import (
     WorkerUp,
 )
 from handoff_actors.core.node.limits import Limits
+from handoff_actors.core.node.node_drain import CLOSE_WITHIN_S
 from handoff_actors.ids import PeerId, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import (
     Assembled,
@@ -588,6 +589,21 @@ def test_leaving_node_gives_back_what_waits_and_leaves_after_what_runs() -> None
     assert LeaveCompleted() not in reported
     assert LeaveCompleted() in in_the_end
     assert LeaveCompleted() not in node.handle(said(Beat()), 1.6)
+
+
+def test_leaving_node_does_not_wait_for_long_for_runs_that_do_not_close_themselves() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(Leave(), 1.1)
+
+    reported = node.handle(worker_done(done(0)), 1.5)
+    before = node.wake(1.5 + CLOSE_WITHIN_S - 0.01)
+    after = node.wake(1.5 + CLOSE_WITHIN_S)
+
+    assert node.wake_at is not None
+    assert LeaveCompleted() not in [*reported, *before]
+    assert LeaveCompleted() in after
+    assert LeaveCompleted() not in node.wake(20.0)
 
 
 def test_adverts_keep_their_distance_and_their_period() -> None:

@@ -45,6 +45,7 @@ from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.lost_values import LostValues
 from handoff_actors.core.node.nested_runs import NestedRuns
+from handoff_actors.core.node.node_drain import NodeDrain
 from handoff_actors.core.node.run_endings import RunEndings
 from handoff_actors.core.node.run_listing import overview
 from handoff_actors.core.node.scheduling.fair_queue import JobLane, tickets_of
@@ -102,10 +103,9 @@ class NodeMachine:
         self._endings = RunEndings(
             self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested
         )
-        self._leaving = False
+        self._drain = NodeDrain()
         #: There may be jobs that the node can't ever hold.
         self._has_misfits = False
-        self._has_left = False
         self._advertiser = Advertiser()
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
@@ -137,6 +137,7 @@ class NodeMachine:
             self._clients.wake_at,
             self._spill_policy.wake_at,
             self._circuit_breaker.wake_at,
+            self._drain.wake_at,
             self._advertiser.wake_at,
         )
         return min(time for time in times if time is not None)
@@ -200,7 +201,7 @@ class NodeMachine:
             running,
             queued + waiting_for_input,
             self._inputs.nbytes,
-            self._leaving,
+            self._drain.has_begun,
             self._scheduler.busy() + waiting_for_input,
             self._scheduler.queue.claims(),
             self._scheduler.roster.most,
@@ -253,7 +254,7 @@ class NodeMachine:
                 self._advertiser.count(members)
                 return []
             case Leave():
-                self._leaving = True
+                self._drain.begin()
                 return []
             case _:
                 assert_never(event)
@@ -344,7 +345,7 @@ class NodeMachine:
         return self._inputs.await_inputs(run, job, refs)
 
     def _copy(self, peer: PeerId, message: Copy, now: float) -> list[NodeEffect]:
-        is_unwelcome = self._leaving or self._clients.is_displaced(message.run, peer)
+        is_unwelcome = self._drain.has_begun or self._clients.is_displaced(message.run, peer)
         if is_unwelcome or self._clients.known_templates(peer, message.run) is None:
             return [Reply(peer, Copied(message.run, [], [ref.index for ref in message.values]))]
         run = self._clients.open(peer, message.run)
@@ -385,10 +386,12 @@ class NodeMachine:
         effects: list[NodeEffect] = []
         for run, state in self._clients.lives():
             lanes = [
-                lane for lane in self._scheduler.queue.lanes(run) if self._leaving or self._never_holds(lane)
+                lane
+                for lane in self._scheduler.queue.lanes(run)
+                if self._drain.has_begun or self._never_holds(lane)
             ]
             tickets = [Ticket(job.index, job.attempt) for lane in lanes for job in lane.jobs]
-            if self._leaving:
+            if self._drain.has_begun:
                 tickets += self._inputs.waiting(run)
             if tickets:
                 effects += self._recall(state.peer, run, tickets, len(tickets), now)
@@ -451,7 +454,7 @@ class NodeMachine:
     # --- After each event ---------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[NodeEffect]:
-        effects = self._give_back(now) if self._leaving or self._has_misfits else []
+        effects = self._give_back(now) if self._drain.has_begun or self._has_misfits else []
         if self._clients.closing:
             effects += self._endings.finish()
         leaving = self._spill_policy.next_to_leave(now)
@@ -462,8 +465,8 @@ class NodeMachine:
         effects += self._advertiser.speak(self._standing(), self.advertisement, now)
         effects += self._clients.take_changes()
         effects += self._spill_policy.take_changes(now)
-        if self._leaving and not self._has_left and not self._has_work:
-            self._has_left = True
+        is_busy = self._drain.has_begun and (self.is_working or self._inputs.nbytes > 0)
+        if self._drain.may_go(now, runs=len(self._clients), is_busy=is_busy):
             effects.append(LeaveCompleted())
         return effects
 
@@ -472,17 +475,11 @@ class NodeMachine:
         return (
             scheduler.ledger.claimed,
             scheduler.ledger.totals,
-            self._leaving,
+            self._drain.has_begun,
             len(scheduler.roster.idle),
             scheduler.queue.waiting_runs > 0,
             self._circuit_breaker.reason,
         )
-
-    @property
-    def _has_work(self) -> bool:
-        # Runs close themselves here once their values have been copied elsewhere, and they have heard of their last function:
-        # word that the node has left may overtake that.
-        return self.is_working or len(self._clients) > 0
 
 
 def _reject(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
