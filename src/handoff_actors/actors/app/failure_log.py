@@ -21,6 +21,8 @@ _MOST_OF_REASON: Final = 500
 def log_failures(run: RunId, view: RunView) -> None:
     """Write a line for each function that has failed for good, as far as they are few."""
     failures = view.failures
+    if not failures:
+        return
     of_run = {"run": f"{run:016x}", "dag": dag_name_of(view.plan.dag_id)}
     for index in list(failures)[:_MOST_NAMED]:
         reason = shortened(str_of(failures[index].error), _MOST_OF_REASON)

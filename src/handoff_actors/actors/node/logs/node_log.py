@@ -140,7 +140,8 @@ class NodeLog:
         admitted = None if is_own else self._run_lines.admit()
         level = logging.DEBUG if admitted is None else logging.INFO
         self._runs[opened.run] = _LoggedRun(opened.dag_name, opened.owner, clock(), is_own, level)
-        log.log(level, "run opened", extra=self._of_run(opened.run) | (admitted or {}))
+        if log.isEnabledFor(level):
+            log.log(level, "run opened", extra=self._of_run(opened.run) | (admitted or {}))
 
     def reported(self, message: FromNode) -> None:
         """The node reports attempts to their run."""
@@ -170,10 +171,10 @@ class NodeLog:
 
     def run_closed(self, run: RunId) -> None:
         """Nothing of a run is left here."""
-        if run not in self._runs:
+        fields = self._of_run(run) if log.isEnabledFor(logging.INFO) else {}
+        closed = self._runs.pop(run, None)
+        if closed is None or not log.isEnabledFor(closed.level):
             return
-        fields = self._of_run(run)
-        closed = self._runs.pop(run)
         figures = {
             "done": closed.done,
             "failed": closed.failed,
