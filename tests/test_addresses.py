@@ -171,6 +171,21 @@ def test_all_interfaces_are_no_address_to_advertise(address: str) -> None:
         advertised(address, address)
 
 
+@pytest.mark.parametrize(
+    ("listen", "advertise", "complaint"),
+    [
+        ("tcp://10.0.0.1:0", "a.example:7070", "port 7070 can't be mapped to one that is not known yet"),
+        ("tcp://127.0.0.1:7070", "::1", "can't be reached at an IPv6 address"),
+        ("tcp://[::1]:7070", "127.0.0.1:7070", "can't be reached at an IPv4 address"),
+    ],
+)
+def test_what_can_not_lead_to_the_service_is_no_address_to_advertise(
+    listen: str, advertise: str, complaint: str
+) -> None:
+    with pytest.raises(InvalidAddressError, match=complaint):
+        advertised(listen, listen, advertise)
+
+
 def test_the_last_port_has_none_after_it_for_the_bus() -> None:
     with pytest.raises(InvalidAddressError, match="65534"):
         advertised("tcp://10.0.0.1:7070", "tcp://10.0.0.1:7071", "a:65535")

@@ -105,7 +105,8 @@ def advertised(service: str, bus: str, advertise: str | None = None) -> tuple[st
     """Return the addresses to advertise for a service and a bus that listen at these, under HOST[:PORT] if given.
 
     A PORT other than the service's is one that is mapped to it, and the port after it is mapped to the bus.
-    Raises InvalidAddressError for HOST[:PORT], and for a service at all interfaces if no host is given.
+    Raises InvalidAddressError for HOST[:PORT], if it can't lead to the service, and for a service at all interfaces if no
+    host is given.
     """
     if not service.startswith(TCP):
         return service, bus
@@ -119,12 +120,29 @@ def advertised(service: str, bus: str, advertise: str | None = None) -> tuple[st
             )
         return service, bus
     host, port = split_advertised(advertise)
+    _check_mapping(own, host, port, advertise)
     if port in (None, own.port):
         return str(TcpAddress(host, own.port)), str(TcpAddress(host, own_bus.port))
     assert port is not None
     if port == MAX_PORT:
         raise InvalidAddressError(advertise, "the port after it is the bus's, so it can be 65534 at most")
     return str(TcpAddress(host, port)), str(TcpAddress(host, port + 1))
+
+
+def _check_mapping(own: TcpAddress, host: str, port: int | None, advertise: str) -> None:
+    if port is not None and own.port == 0:
+        raise InvalidAddressError(
+            advertise,
+            f"port {port} can't be mapped to one that is not known yet; name the port to listen at, too",
+        )
+    listening, shown = ip_of(own.host), ip_of(host)
+    if listening is None or shown is None or not listening.is_loopback:
+        return
+    if shown.version != listening.version:
+        raise InvalidAddressError(
+            advertise,
+            f"a node that listens at {own} can't be reached at an IPv{shown.version} address; advertise one of version {listening.version}",
+        )
 
 
 def bus_addresses(listen: str, service: str, bus_port: int | None = None) -> list[str]:

@@ -150,6 +150,8 @@ def test_joining_nobody_is_said_in_one_line() -> None:
         (["--join", "tcp://127.0.0.1:0"], "nothing can be reached at port 0"),
         (["--advertise", "127.0.0.1:0"], "--advertise: "),
         (["--advertise", "tcp://127.0.0.1"], "leave tcp:// away"),
+        (["--listen", "tcp://127.0.0.1:0", "--advertise", "127.0.0.1:9999"], "is not known yet"),
+        (["--advertise", "[::1]"], "can't be reached at an IPv6 address"),
         (["--advertise", "a b"], "neither a host name nor an IP address"),
         (["--bus-port", "65536"], "0<=x<=65535"),
         (["--join-wait", "-1"], "'--join-wait'"),
@@ -184,7 +186,8 @@ def test_wrong_use_is_told_with_the_remedy(options: list[str], complaint: str) -
 def test_it_is_advertised_at_a_host_and_a_port_that_is_mapped(
     daemons: Daemons, advertise: str, address: str, bus_host: str
 ) -> None:
-    daemon = daemons.start("--advertise", advertise)
+    everywhere = ("--insecure", "--listen", f"tcp://[::]:{two_free_ports()}")
+    daemon = daemons.start(*everywhere, "--advertise", advertise)
 
     assert daemon.address.startswith(address)
     assert daemon.bus.startswith(bus_host)
