@@ -49,7 +49,7 @@ class Daemon:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.process = subprocess.Popen(
             [*prefix, python, "-P", "-m", module, "node", "--json", *listen, *options],
-            env=environment(**found, **(variables or {})),
+            env=environment(**(found | dict(variables or {}))),
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,

@@ -22,7 +22,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 _COUNTED: Final = (*_ENDING, signal.SIGINT)
 #: Whoever signals all processes does so one after the other: the zygote's turn may come so many seconds after a worker's.
 #: Functions that interrupt themselves wait for as long; those that end themselves can wait longer.
-_TOGETHER_S: Final = {signal.SIGTERM: 0.5, signal.SIGHUP: 0.5, signal.SIGINT: 0.1}
+_TOGETHER_S: Final = {signal.SIGTERM: 1.0, signal.SIGHUP: 1.0, signal.SIGINT: 0.5}
 _LOOKS_EVERY_S: Final = 0.005
 #: Signals to one process that come this soon after one another are taken for a burst.
 _ALONE_S: Final = 1.0
