@@ -74,6 +74,8 @@ def test_variables_that_a_function_asked_for_give_way_to_the_next_claim(
 ) -> None:
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    # A worker's environments put a finder of modules there, which is to go with this test.
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     environments = Environments(WorkerStore(tmp_path, None), lambda: None)
 
     environments.enter(JobEnvironment(1, {"OMP_NUM_THREADS": "7"}, "", None), 1)
