@@ -275,7 +275,10 @@ def test_frame_that_can_not_be_decoded_ends_the_connection_and_its_runs(node: Da
     assert next(messages) == Refused("say Hello first")
     peer.say(HELLO, ListRuns())
     assert isinstance(next(messages), Welcome)
-    assert next(messages) == Runs([])
+    # The worker of the function has to end first. With the run the node forgets its peer, so that is introduced again.
+    while (runs := next(message for message in messages if isinstance(message, Runs)).runs) != []:
+        assert [run.closing for run in runs] == [True]
+        peer.say(HELLO, ListRuns())
 
 
 async def test_work_for_another_members_run_changes_nothing(node: Daemon, peer: RawPeer) -> None:
