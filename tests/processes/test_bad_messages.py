@@ -284,6 +284,9 @@ def test_frame_that_can_not_be_decoded_ends_the_connection_and_its_runs(node: Da
         while (runs := other.ask(HELLO, ListRuns())) != Runs([]):
             assert isinstance(runs, Runs)
             assert [run.closing for run in runs.runs] == [True]
+    peer.say(HELLO, ListRuns())
+    assert isinstance(next(messages), Welcome)
+    assert next(messages) == Runs([])
 
 
 async def test_work_for_another_members_run_changes_nothing(node: Daemon, peer: RawPeer) -> None:
