@@ -54,6 +54,10 @@ class Advert(Message, frozen=True):
     unreachable: UnreachableNames = field(default_factory=list)
     #: Why runs should not use the node now; "" where they may.
     out_of_use: OutOfUse = ""
+    #: Seconds until it begins to drain, as its machine is lent to it for a time only; None: no end is known.
+    ends_in_s: float | None = None
+    #: Capabilities of a node that it could have started for functions that wait; none: it can start no node.
+    can_start: Resources = field(default_factory=dict)
 
 
 class RunProgress(Message, frozen=True):
@@ -70,6 +74,18 @@ class RunProgress(Message, frozen=True):
     failed: Count
     #: Functions that depend on these, and so never run.
     skipped: Count = 0
+
+
+class Backlog(Message, frozen=True):
+    """Functions that are ready and wait for a node with room, all with the same claim."""
+
+    count: Count
+    cost: Resources
+
+
+#: The most of them in one message: the sender adds the rest to the last.
+MOST_BACKLOGS: Final = 32
+Backlogs = Annotated[list[Backlog], Meta(max_length=MOST_BACKLOGS)]
 
 
 class ServedRun(Message, frozen=True):
@@ -110,6 +126,8 @@ class Beat(Message, frozen=True, tag=11):
 
     #: The progress of the sender's runs, at least of some, for monitors. Runs that the node does not serve are ignored.
     runs: list[RunProgress] = field(default_factory=list)
+    #: The functions of all of its runs that wait, for nodes that can start others.
+    backlogs: Backlogs = field(default_factory=list)
 
 
 class ListMembers(Message, frozen=True, tag=17):
