@@ -64,7 +64,7 @@ def test_few_snippets_are_parts_of_programs() -> None:
 
 
 def test_the_service_gives_options_that_there_are() -> None:
-    [unit] = [fence.text for fence in fences("deployment.md") if fence.language == "ini"]
+    [unit] = [fence.text for fence in fences("deployment/systemd.md") if fence.language == "ini"]
     options = re.findall(r" (--[\w-]+)", unit)
 
     known = {option for parameter in node.params for option in parameter.opts}

@@ -14,7 +14,7 @@ from handoff_actors.actors.node.host.containers import DRAIN_S
 from handoff_actors.cli.node import node
 from tests.daemons import Daemons
 
-PAGE = Path(__file__).parents[2] / "docs" / "deployment.md"
+PAGE = Path(__file__).parents[2] / "docs" / "deployment" / "systemd.md"
 
 
 def unit() -> str:
