@@ -87,3 +87,26 @@ def test_node_that_finds_only_itself_has_not_joined(free_seed: str) -> None:
 
     assert alone.returncode == 1
     assert f"only this node itself answers at {free_seed}" in alone.stderr
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_node_that_may_be_alone_serves_before_others_are_there(
+    daemons: Daemons, free_seed: str, is_own: bool
+) -> None:
+    listen = free_seed if is_own else "tcp://127.0.0.1:0"
+    alone = daemons.start("--listen", listen, "--join", free_seed, "--may-be-alone", "--cpu", "1")
+
+    out, said = app(HANDOFF_SEEDS=alone.address).communicate(timeout=30)
+
+    assert (out, said) == ("[3]\n", "")
+    assert alone.log().count("serves alone so far") == 1
+    assert alone.terminate() == 0
+
+
+def test_node_that_may_be_alone_finds_one_that_comes_later(daemons: Daemons, free_seed: str) -> None:
+    daemons.start("--name", "early", "--join", free_seed, "--may-be-alone", "--cpu", "1")
+    daemons.start("--name", "late", "--listen", free_seed, "--cpu", "1")
+
+    deadline = time.monotonic() + 20
+    while "early" not in (listed := handoff("nodes", "--join", free_seed)).stdout:
+        assert time.monotonic() < deadline, listed.stderr

@@ -87,6 +87,13 @@ from handoff_actors.wire.messages.members import Advert
 )
 @join_option(help="Address of any member of the cluster to join. Repeatable; one that answers is enough.")
 @join_wait_option
+@click.option(
+    "--may-be-alone",
+    is_flag=True,
+    envvar="HANDOFF_MAY_BE_ALONE",
+    show_envvar=True,
+    help="Serve even if none of the members to join has answered, and look for them from then on.",
+)
 @credentials_options
 @click.option(
     "--drain",
@@ -151,6 +158,7 @@ def node(
     bus_port: int | None,
     seeds: tuple[str, ...],
     join_wait_s: float,
+    may_be_alone: bool,
     credentials: Credentials,
     drain_s: float,
     store_limit_mb: float | None,
@@ -169,14 +177,8 @@ def node(
     _check_addresses(listen, advertise, seeds)
     capabilities = _capabilities(cpu, memory, others)
     options = DaemonOptions(
-        name,
-        capabilities,
-        workers,
-        listen,
-        advertise,
-        bus_port,
-        seeds,
-        join_wait_s,
+        *(name, capabilities, workers, listen, advertise, bus_port, seeds, join_wait_s),
+        may_be_alone=may_be_alone,
         drain_s=drain_s,
         credentials=credentials,
         memory=_memory_options(store_limit_mb, spill_dir, memory_factor, store_dir),

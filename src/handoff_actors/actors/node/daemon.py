@@ -44,6 +44,8 @@ class DaemonOptions(Struct, frozen=True):
     join: Sequence[str] = ()
     #: Wait this long for one of them to answer.
     join_wait_s: float = 0.0
+    #: Serve even if none of them has answered by then.
+    may_be_alone: bool = False
     drain_s: float = DRAIN_S
     memory: MemoryOptions | None = None
     credentials: Credentials = Credentials()
@@ -131,6 +133,7 @@ async def _started(member: Member, options: DaemonOptions, signals: "_Signals") 
                     bus_port=options.bus_port,
                     seeds=options.join,
                     join_wait_s=options.join_wait_s,
+                    may_be_alone=options.may_be_alone,
                     options=options.memory,
                 )
     except TimeoutError as error:

@@ -1,5 +1,6 @@
 """Starts a node in this process, and makes it a member of a cluster."""
 
+import logging
 import os
 import secrets
 import socket
@@ -11,11 +12,13 @@ from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.own_addresses import address_to_bind, check_advertised
 from handoff_actors.addresses import is_loopback
-from handoff_actors.errors import HandoffError
+from handoff_actors.errors import ConnectionFailed, HandoffError
 from handoff_actors.ids import Resources
 from handoff_actors.platforms import check_nodes_run_here
 from handoff_actors.text import check_node_name
 from handoff_actors.workers.nesting import check_depth
+
+log = logging.getLogger(__name__)
 
 
 async def host_node(
@@ -29,9 +32,12 @@ async def host_node(
     bus_port: int | None = None,
     seeds: Sequence[str] = (),
     join_wait_s: float = 0.0,
+    may_be_alone: bool = False,
     options: MemoryOptions | None = None,
 ) -> NodeActor:
     """Have a node in this process. It serves others if it is given an address to listen at, or seeds to join.
+
+    With `may_be_alone` it serves even if no seed has answered, and goes on looking for them.
 
     Raises UnsupportedPlatform unless this is Linux, HandoffError if there is a node already or too many are nested,
     ValueError for a name that is none, InvalidAddressError, InsecureAddressError for an address beyond loopback without a
@@ -58,15 +64,20 @@ async def host_node(
         member.host(node, listen, advertise, bus_port)
         on_failure.pop_all()
     if seeds:
-        await _join(member, seeds, join_wait_s)
+        await _join(member, seeds, join_wait_s, may_be_alone=may_be_alone)
     return node
 
 
-async def _join(member: Member, seeds: Sequence[str], wait_s: float) -> None:
+async def _join(member: Member, seeds: Sequence[str], wait_s: float, *, may_be_alone: bool) -> None:
     async with AsyncExitStack() as on_failure:
         # A node that can't join would have no way to its cluster, and be in the way of another one.
         on_failure.push_async_callback(member.end_node)
-        await member.join(seeds, wait_s)
+        try:
+            await member.join(seeds, wait_s)
+        except ConnectionFailed as error:
+            if not may_be_alone:
+                raise
+            log.info("serves alone so far", extra={"seeds": ", ".join(seeds), "reason": str(error)})
         on_failure.pop_all()
 
 
