@@ -48,12 +48,14 @@ MAY_CATCH_EVERYTHING = {
 }
 #: Files where a task may live outside a task group: the default session has no caller whose scope it could live in, and
 #: users' coroutines are kept, cancelled and reported one by one. A node that has crashed ends itself, and `close` awaits that.
-#: Seeds are asked on after the first of them has answered, until `close`.
+#: Seeds are asked on after the first of them has answered, until `close`. A task group around the block of `async with` would
+#: wrap the errors that the user's code raises there.
 MAY_START_BARE_TASKS = {
     "actors/joining.py",
     "actors/node/actor.py",
     "client/api.py",
     "client/hub.py",
+    "integrations/engines/lending.py",
     "workers/child/async_worker.py",
 }
 TASK_GROUP_NAME = re.compile(r"(tasks|group)$")

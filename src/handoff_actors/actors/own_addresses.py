@@ -5,6 +5,7 @@ import logging
 import socket
 from typing import Final
 
+from handoff_actors.actors.interfaces import is_of_this_machine
 from handoff_actors.actors.member import Member
 from handoff_actors.addresses import TcpAddress, ip_of, is_loopback, split_address, split_advertised
 from handoff_actors.errors import ConnectionFailed, HandoffError, InvalidAddressError
@@ -70,17 +71,4 @@ def _is_interface(name: str) -> bool:
 
 
 def _first_own(hosts: list[str]) -> str | None:
-    return next(filter(_is_own, hosts), None)
-
-
-def _is_own(host: str) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
-            # The fourth field of an IPv6 socket address is the scope, which getaddrinfo reads from the text.
-            probe.bind(
-                socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
-            )
-        except OSError:
-            return False
-    return True
+    return next(filter(is_of_this_machine, hosts), None)

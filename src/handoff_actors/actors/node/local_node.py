@@ -97,6 +97,18 @@ class LocalNode:
             select.select([child], [], [], _ENDS_WITHIN_S)
             os.close(child)
 
+    def ask_to_leave(self) -> None:
+        """Have it leave as `stop` does, without waiting for that."""
+        self._process.terminate()
+
+    def has_ended_within(self, seconds: float) -> bool:
+        """Wait until it has ended by itself, so long at most."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def ask_to_end(self) -> None:
         """Have it end at once, whatever runs there; `wait_until_ended` is to follow."""
         # The second signal takes back the patience of the first; two of the same could be merged into one.

@@ -1,0 +1,1 @@
+"""Machines of other clusters, Dask's and Ray's, as nodes of a session."""
