@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.daemons import HANDOFF, Daemon, Daemons
+from tests.docs.quotes import check_quoted
 from tests.hosts.network import KEY, Host, HostNetwork
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
@@ -61,6 +62,7 @@ def test_only_the_port_of_the_service_is_necessary(pair: tuple[Host, Host], daem
     assert seen(pair[0], first) == seen(pair[1], second) == ["n1", "n2"]
     for log in (first.log(), second.log()):
         assert log.count("bus unreachable") == 1
+        check_quoted("ports.md", "WARNING bus unreachable", log)
         assert "member down" not in log
 
 
@@ -73,6 +75,7 @@ def test_node_that_can_only_connect_outwards_is_a_member(pair: tuple[Host, Host]
 
     assert seen(pair[0], first) == seen(pair[1], second) == ["n1", "n2"]
     assert second.log().count("unreachable for a member") == 1
+    check_quoted("ports.md", "WARNING unreachable for a member", second.log())
     assert "member down" not in first.log() + second.log()
 
 
