@@ -85,7 +85,7 @@ class Reader:
                 continue
             seen = self._do(fence)
             if following.language == "text":
-                _compare(page, fence, following, seen)
+                compare(page, fence, following, seen)
 
     def _do(self, fence: Fence) -> str:
         if Path(fence.title).suffix:
@@ -138,7 +138,8 @@ def run_command(line: str, folder: Path, variables: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def _compare(page: str, fence: Fence, wanted: Fence, seen: str) -> None:
+def compare(page: str, fence: Fence, wanted: Fence, seen: str) -> None:
+    """Fail unless the block behind a fence is what that has printed."""
     shown = (wanted.text, seen)
     if wanted.title == EXAMPLE:
         shown = (NUMBER.sub("#", wanted.text), NUMBER.sub("#", seen))

@@ -14,6 +14,7 @@ from tests.docs.reader import paste_programs, read_page
 #: Pages whose commands need another machine, a clone or minutes, by the test that runs them.
 COMMANDS_RUN_BY = {
     "README.md": "test_readme.py",
+    "deployment/by-hand.md": "test_by_hand.py",
     "examples.md": "test_examples.py",
     "scheduling.md": "test_scheduling.py",
     "understanding.md": "test_understanding.py",
