@@ -172,7 +172,18 @@ def test_commands_that_need_more_end_with_one_line(system: str, words: list[str]
 def test_help_on_windows_lists_commands_that_work_there() -> None:
     commands = command_on("windows", "--help").stdout.partition("Commands:\n")[2]
 
-    assert [line.split()[0] for line in commands.splitlines() if line[2:3].isalpha()] == ["render", "keygen"]
+    assert [line.split()[0] for line in commands.splitlines() if line[2:3].isalpha()] == [
+        "render",
+        "keygen",
+        "manifest",
+    ]
+
+
+def test_a_manifest_can_be_made_on_windows() -> None:
+    done = command_on("windows", "manifest", "kubernetes", "--image", "handoff:1", "--env", "LEVEL=3")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kind: StatefulSet" in done.stdout
 
 
 @pytest.mark.processes

@@ -6,7 +6,7 @@ from handoff_actors.errors import UnsupportedPlatform
 from handoff_actors.platforms import check_sessions_run_here
 
 #: Commands that need neither a node nor a session.
-_ANYWHERE: Final = frozenset({"render", "keygen"})
+_ANYWHERE: Final = frozenset({"render", "keygen", "manifest"})
 
 
 def runs_here(command: str) -> bool:
