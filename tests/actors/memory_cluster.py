@@ -213,13 +213,25 @@ class MemoryCluster:
         self._members: dict[str, Member] = {}
         self._scope = AsyncExitStack()
 
-    async def start_node(self, name: str, seeds: Sequence[str] = (), cpu: float = 1) -> NodeActor:
+    async def start_node(
+        self,
+        name: str,
+        seeds: Sequence[str] = (),
+        cpu: float = 1,
+        *,
+        workers: int | None = None,
+    ) -> NodeActor:
         place = self.ether.place(name)
         member = Member(name, open_network=lambda _: place)
         self._members[name] = member
         self._scope.push_async_callback(member.close)
         node = self.nodes[name] = await host_node(
-            member, {"cpu": cpu}, name=name, listen="tcp://127.0.0.1:0", seeds=seeds
+            member,
+            {"cpu": cpu} if cpu else {},
+            name=name,
+            workers=workers,
+            listen="tcp://127.0.0.1:0",
+            seeds=seeds,
         )
         return node
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol, assert_never
 
@@ -30,7 +30,7 @@ from handoff_actors.errors import NodeLost
 from handoff_actors.ids import Resources
 from handoff_actors.transport.endpoint import Link, Network
 from handoff_actors.wire.messages.directions import FromNode, ToNode
-from handoff_actors.wire.messages.members import Advert, Beat, Goodbye, RunProgress, Welcome
+from handoff_actors.wire.messages.members import Advert, Backlog, Beat, Goodbye, RunProgress, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,12 @@ class Connections:
         name: str,
         listener: ConnectionListener,
         progress_of_runs: Callable[[], list[RunProgress]] = list,
+        backlogs: Callable[[], list[Backlog]] = list,
     ) -> None:
-        """Introduce this side by `name`; nodes are told the progress of its runs."""
+        """Introduce this side by `name`; nodes are told the progress of its runs, and those that start others what waits."""
         self._name = name
         self._progress_of_runs = progress_of_runs
+        self._backlogs = backlogs
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         #: The nodes by name. A node in this process is reached over memory, others over sockets.
@@ -194,10 +196,8 @@ class Connections:
                 self._links[number] = open_link(network, address, self._name, listener, within_s)
             case CloseLink(number):
                 self._links.pop(number).close()
-            case RenewLeases(numbers):
-                beat = Beat(self._progress_of_runs())
-                for number in numbers:
-                    self._links[number].send(beat)
+            case RenewLeases(numbers, to_starters):
+                self._beat(numbers, to_starters)
             case ReportUnreachable(name, incarnation, reason):
                 del self._nodes[name]
                 self._listener.member_unreachable(name, incarnation, reason)
@@ -205,6 +205,12 @@ class Connections:
                 self._listener.member_reported(advert)
             case _:
                 assert_never(effect)
+
+    def _beat(self, numbers: Sequence[int], to_starters: Sequence[int]) -> None:
+        beat = Beat(self._progress_of_runs())
+        with_backlogs = Beat(beat.runs, self._backlogs()) if to_starters else beat
+        for number in numbers:
+            self._links[number].send(with_backlogs if number in to_starters else beat)
 
     def _crashed(self, error: Exception) -> LinksMachine:
         log.critical("bug in the connections: all are lost and made anew", exc_info=error)

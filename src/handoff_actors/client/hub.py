@@ -98,7 +98,7 @@ class Hub:
         own_name = f"app-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
         self._memory = MemoryNetwork()
         self._member = Member(own_name, self, self._credentials, self._open_network)
-        self._connections = Connections(own_name, self, self.runs.progress)
+        self._connections = Connections(own_name, self, self.runs.progress, self.runs.backlogs)
         self._values = AppValues(own_name, self)
 
     async def close(self) -> None:

@@ -25,6 +25,7 @@ from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.events import RoomFreed
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.scheduling.backlog import backlogs
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions
@@ -33,7 +34,7 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, RunId
 from handoff_actors.text import repr_of
-from handoff_actors.wire.messages.members import Advert, RunProgress
+from handoff_actors.wire.messages.members import Advert, Backlog, RunProgress
 from handoff_actors.wire.messages.runs import Output
 from handoff_actors.wire.payload import decode
 
@@ -81,6 +82,8 @@ class RunRegistry:
         self._known: WeakValueDictionary[RunId, RunnerActor] = WeakValueDictionary()
         #: Names of the nodes that a run may use; None: all.
         self._allowed: dict[RunId, Collection[str] | None] = {}
+        #: Runs that may not use every node.
+        self._limited: set[RunId] = set()
         #: Code by value has its globals in common within a session.
         self._session = secrets.token_hex(8)
         self._durations = Durations()
@@ -167,6 +170,8 @@ class RunRegistry:
         )
 
     def _usable(self, run: RunId, options: RunOptions) -> list[NodeUp]:
+        if options.nodes is not None:
+            self._limited.add(run)
         # A nested run needs to know of all nodes, and knows which ones it may use.
         allowed = self._allowed[run] = None if options.parent is not None else options.nodes
         return [up for up in self._cluster.ups() if allowed is None or up.name in allowed]
@@ -213,11 +218,23 @@ class RunRegistry:
         runners = sorted(self._runs.values(), key=lambda runner: runner.view.remaining == 0)
         return [runner.view.progress(runner.run) for runner in runners[:MOST_RUNS_TOLD]]
 
+    def backlogs(self) -> list[Backlog]:
+        """Tell what waits for nodes with room, for nodes that can start others."""
+        ready = (
+            entry
+            for run, runner in self._runs.items()
+            # A run that may only use certain nodes has no use for another.
+            if runner.is_going_on and run not in self._limited
+            for entry in runner.view.waiting()
+        )
+        return backlogs(ready, self._load)
+
     def forget(self, run: RunId) -> None:
         """Drop a run of which no node holds anything any more."""
         self._load.forget(run)
         self._runs.pop(run, None)
         self._allowed.pop(run, None)
+        self._limited.discard(run)
 
     def close(self) -> None:
         """End all runs at once, since their session has ended."""
@@ -225,6 +242,7 @@ class RunRegistry:
             runner.close()
         self._runs.clear()
         self._allowed.clear()
+        self._limited.clear()
         self._load = _new_load()
 
     def node_event(self, event: NodeUp | NodeDown) -> None:

@@ -28,6 +28,9 @@ class NodeUp(Struct, frozen=True):
     most_workers: int = sys.maxsize
     #: Why the node should not be used while another one can be; "" where it may.
     out_of_use: str = ""
+    #: Capabilities of a node that it could have started, and seconds after which that one would begin to drain.
+    can_start: Resources = field(default_factory=dict)
+    can_start_for_s: float | None = None
 
 
 class NodeDown(Struct, frozen=True):

@@ -267,3 +267,20 @@ def test_nodes_are_listed_by_name() -> None:
 
     assert machine.adverts() == [A, b, c]
     assert [node.name for node in machine.ups()] == ["a", "b", "c"]
+
+
+def test_nodes_without_workers_are_told_what_waits() -> None:
+    machine = machine_with_a()
+    machine.handle(NodeAdded(replace(advert("starter"), workers=0), "at-starter"), 1.0)
+
+    assert machine.wake(BEAT_S) == [RenewLeases((1, 2), (2,))]
+
+
+def test_runs_hear_what_a_node_can_start() -> None:
+    machine = machine_with_a()
+
+    changed = replace(A, seq=2, can_start={"cpu": 4.0}, can_start_for_s=3600.0)
+    (heard,) = machine.handle(NodeChanged(changed), 1.0)
+
+    assert isinstance(heard, NodeUp)
+    assert (heard.can_start, heard.can_start_for_s) == ({"cpu": 4.0}, 3600.0)

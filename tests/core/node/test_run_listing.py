@@ -1,8 +1,16 @@
-from handoff_actors.core.node.events import PeerConnected, WorkerUp
+from handoff_actors.core.node.events import PeerConnected, PeerLost, WorkerUp
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.ids import PeerId, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Ref
-from handoff_actors.wire.messages.members import Beat, ListMembers, ListRuns, RunProgress, Runs, ServedRun
+from handoff_actors.wire.messages.members import (
+    Backlog,
+    Beat,
+    ListMembers,
+    ListRuns,
+    RunProgress,
+    Runs,
+    ServedRun,
+)
 from handoff_actors.wire.messages.runs import Assign, Close
 from tests.core.builders import (
     RUN,
@@ -103,3 +111,18 @@ def test_messages_to_the_shell_are_none_of_the_machines() -> None:
 
     assert replies(node.handle(said(ListMembers()), 1.0)) == []
     assert served(node) == []
+
+
+def test_what_waits_is_what_each_client_that_is_there_has_told_last() -> None:
+    node = started_node()
+    node.handle(PeerConnected(NEIGHBOUR, name="neighbour"), 1.0)
+    first, second, third = (Backlog(count, {"cpu": 1.0}) for count in (1, 2, 3))
+    node.handle(said(Beat(backlogs=[first])), 1.0)
+    node.handle(said(Beat(backlogs=[second])), 2.0)
+    node.handle(said(Beat(backlogs=[third]), NEIGHBOUR), 2.0)
+    assert node.backlogs == [second, third]
+
+    node.handle(PeerLost(NEIGHBOUR), 3.0)
+    node.handle(said(Beat()), 3.0)
+
+    assert node.backlogs == []

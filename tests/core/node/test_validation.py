@@ -16,7 +16,7 @@ from handoff_actors.ids import PeerId, Resources, RunId
 from handoff_actors.text import MAX_NAME_BYTES
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Template
-from handoff_actors.wire.messages.members import Advert, Beat, Hello, Left, Redeclare
+from handoff_actors.wire.messages.members import Advert, Backlog, Beat, Hello, Left, Redeclare
 from handoff_actors.wire.messages.runs import Assign
 
 SOUND: list[Resources] = [{}, {"cpu": 0.0}, {"cpu": 0.5, "memory": 1e15, "gpu": MAX_GPUS}]
@@ -46,6 +46,8 @@ def messages_with(resources: Resources) -> list[ToNode]:
         Redeclare(resources),
         Hello(1, "", "", "", advert(resources, {})),
         Hello(1, "", "", "", advert({}, resources)),
+        Hello(1, "", "", "", replace(advert({}, {}), can_start=resources)),
+        Beat(backlogs=[Backlog(1, resources)]),
     ]
 
 
@@ -88,7 +90,7 @@ def test_printable_names_are_taken(name: str) -> None:
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_other_names_are_refused_wherever_they_are(name: str) -> None:
     amounts = {name: 1.0}
-    for unsound in ({"name": name}, {"capabilities": amounts}, {"spare": amounts}):
+    for unsound in ({"name": name}, {"capabilities": amounts}, {"spare": amounts}, {"can_start": amounts}):
         with pytest.raises(RemoteProtocolError):
             check_advert(replace(SOUND_ADVERT, **unsound))
     with pytest.raises(RemoteProtocolError):

@@ -128,3 +128,9 @@ def test_runs_that_are_left_are_the_largest_set_without_a_way_out(
     assert deadlocked(nodes, stuck) == stuck
     for run in waiting.keys() - stuck.keys():
         assert run not in deadlocked(nodes, {**stuck, run: waiting[run]})
+
+
+def test_node_without_workers_runs_no_coroutine_either() -> None:
+    facts = NodeFacts({}, 0, 0, "3.11")
+
+    assert not Room(facts, []).could_start("alloc", Want({}, is_async=True))

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from handoff_actors.core.nodes import NodeDown
+from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.events import (
     Cancel,
     MessageFromNode,
@@ -497,3 +497,27 @@ def test_run_on_certain_nodes_alone_asks_for_no_other() -> None:
     now, probe = begin_to_wait(run)
 
     assert not wants_node(answer(run, probe, waits(), now=now))
+
+
+def test_run_whose_ancestors_hold_all_waits_for_a_node_that_can_be_started() -> None:
+    run = nested_run(allocation_timeout_s=10.0)
+    starter = NodeUp("alloc", "at-alloc", {}, {}, 0, can_start={"cpu": 1.0})
+    run.handle(starter, 0.0)
+    now, question = next_probe(run)
+    (to_a, to_starter) = probes(answer(run, question, now=now))
+    assert (to_a[0], to_starter[0]) == ("a", "alloc")
+    answer(run, to_a[1], waits(), now=now)
+    nothing = Probed(
+        RUN,
+        to_a[1].round,
+        is_active=False,
+        capabilities={},
+        workers=0,
+        most_workers=0,
+        ancestors=[],
+        waiting=[],
+    )
+
+    run.handle(MessageFromNode("alloc", nothing), now)
+
+    assert explained(run) == {}

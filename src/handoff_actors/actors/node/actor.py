@@ -11,6 +11,7 @@ from typing import assert_never
 
 from handoff_actors.actors.driver import Driver
 from handoff_actors.actors.handshake import NameInUse
+from handoff_actors.actors.node.adverts import NOTHING_STARTABLE, StartableNodes, make_advert
 from handoff_actors.actors.node.cluster_view import ClusterView
 from handoff_actors.actors.node.door import Door
 from handoff_actors.actors.node.host.memory import MemoryWatch
@@ -63,12 +64,12 @@ from handoff_actors.core.node.validation import Introductions
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
 from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError, reason_of
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
-from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
 from handoff_actors.wire.messages.members import (
     Advert,
+    Backlog,
     Follow,
     Hello,
     Joined,
@@ -79,7 +80,6 @@ from handoff_actors.wire.messages.members import (
     Refused,
 )
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
-from handoff_actors.wire.versions import VERSION
 from handoff_actors.workers.pool.pool import WorkerPool
 from handoff_actors.workers.protocol import Surroundings, answer_packet
 
@@ -100,6 +100,8 @@ class NodeActor:
 
     #: The end of a node that has crashed; `close` awaits it.
     _ending: asyncio.Task[None] | None = None
+    #: The nodes that it could have started.
+    startable = NOTHING_STARTABLE
 
     def __init__(
         self,
@@ -201,30 +203,18 @@ class NodeActor:
 
     def advert(self) -> Advert:
         """Make the next advert."""
-        state = self.advertised
-        return Advert(
-            name=self.name,
-            incarnation=self.incarnation,
-            seq=next(self._seq),
-            address=self.address,
-            bus=self.bus,
-            capabilities=state.capabilities,
-            spare=state.spare,
-            workers=state.workers,
-            running=state.running,
-            queued=state.queued,
-            stored=state.stored,
-            leaving=state.leaving,
-            view=self._cluster.view(),
-            version=VERSION,
-            python=PYTHON,
-            busy=state.busy,
-            waiting_claims=state.waiting_claims,
-            most_workers=state.most_workers,
-            rank=self.rank,
-            unreachable=self._cluster.unreachable(),
-            out_of_use=state.out_of_use,
-        )
+        return make_advert(self, next(self._seq), self._cluster)
+
+    def start_others(self, startable: StartableNodes) -> None:
+        """Advertise from now on that it could have such nodes started."""
+        if startable != self.startable:
+            self.startable = startable
+            self._cluster.announce(self.advert())
+
+    @property
+    def backlogs(self) -> list[Backlog]:
+        """The functions that wait for nodes with room, as all apps have last told them."""
+        return self._machine.backlogs
 
     def raise_rank(self, rank: int) -> None:
         """Take this rank among nodes of its name from now on, and advertise it."""

@@ -103,6 +103,8 @@ class RenewLeases(Struct, frozen=True):
     """Send a `Beat` over each of these links."""
 
     links: Sequence[int]
+    #: Those of them to nodes without workers, which are there to start others, and are told what waits.
+    to_starters: Sequence[int] = ()
 
 
 class ReportUnreachable(Struct, frozen=True):
@@ -155,6 +157,8 @@ class _Node(Struct):
                 advert.waiting_claims,
                 advert.most_workers,
                 advert.out_of_use,
+                can_start=advert.can_start,
+                can_start_for_s=advert.can_start_for_s,
             )
         return self.latest
 
@@ -198,7 +202,8 @@ class LinksMachine:
             self._beat_at = None
         if self._beat_at is not None and now >= self._beat_at:
             self._beat_at = now + self._beat_s
-            effects.append(RenewLeases(tuple(self._names)))
+            starters = tuple(node.link for node in self._nodes.values() if not node.advert.workers)
+            effects.append(RenewLeases(tuple(self._names), starters))
         return effects
 
     @property

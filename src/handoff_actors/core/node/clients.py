@@ -1,7 +1,7 @@
 """The peers of a node, their leases, and the runs that belong to each."""
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct, field
 
@@ -10,7 +10,7 @@ from handoff_actors.core.node.scheduling.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import Job, OwnModules, Ref, Template, Ticket
-from handoff_actors.wire.messages.members import RunProgress
+from handoff_actors.wire.messages.members import Backlog, RunProgress
 from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Assign, Fetched
 
@@ -38,6 +38,8 @@ class Client(Struct):
     runs: set[RunId] = field(default_factory=set)
     #: Assignments rejected while an older connection still owned the run.
     refused: "dict[RunId, ClientRun]" = field(default_factory=dict)
+    #: Its functions that wait for nodes with room, as it has last told them.
+    backlogs: Sequence[Backlog] = ()
 
 
 class FetchedValue(Struct, frozen=True):
@@ -231,6 +233,14 @@ class Clients:
             if state is not None and state.peer == peer:
                 state.dag_name, state.progress = progress.dag_name, progress
 
+    def note_backlogs(self, peer: PeerId, backlogs: Sequence[Backlog]) -> None:
+        """Note what waits at a peer, for nodes with room."""
+        self._peers[peer].backlogs = backlogs
+
+    def backlogs(self) -> list[Backlog]:
+        """List what waits at all peers."""
+        return [backlog for state in self._peers.values() for backlog in state.backlogs]
+
     def is_displaced(self, run: RunId, peer: PeerId) -> bool:
         """True if the run belongs to an older connection than this one. That connection must then have been lost."""
         state = self._runs.get(run)
@@ -286,6 +296,7 @@ class Clients:
         if state is None:
             return []
         state.is_gone, state.has_left, state.lease_ends_at = True, has_left, None
+        state.backlogs = ()
         self._depart(peer, state)
         return [run for run in sorted(state.runs) if not self.is_ending(run)]
 

@@ -56,7 +56,7 @@ from handoff_actors.core.resources import ResourceLedger
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.jobs import Job, Ref, Ticket
-from handoff_actors.wire.messages.members import Beat, Goodbye, ListRuns, Redeclare, Redeclared
+from handoff_actors.wire.messages.members import Backlog, Beat, Goodbye, ListRuns, Redeclare, Redeclared
 from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import (
     Assign,
@@ -181,6 +181,11 @@ class NodeMachine:
         return len(self._clients)
 
     @property
+    def backlogs(self) -> list[Backlog]:
+        """The functions that wait for nodes with room, as all clients have last told them."""
+        return self._clients.backlogs()
+
+    @property
     def spilled_nbytes(self) -> int:
         """Bytes of all values that have been moved to disk so far."""
         return self._spill_policy.spilled_nbytes
@@ -295,8 +300,9 @@ class NodeMachine:
                 return [Reply(event.peer, Redeclared())]
             case Goodbye():
                 return self._endings.peer_gone(event.peer, now, has_left=True)
-            case Beat(runs):
+            case Beat(runs, backlogs):
                 self._clients.note_progress(event.peer, runs)
+                self._clients.note_backlogs(event.peer, backlogs)
                 return []
             case ListRuns():
                 return [Reply(event.peer, overview(self._clients, self._scheduler, self._inputs))]

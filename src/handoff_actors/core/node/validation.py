@@ -13,8 +13,8 @@ from handoff_actors.ids import Incarnation, PeerId, Resources
 from handoff_actors.text import MAX_NAME_BYTES, is_name
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Call, Job, Template
-from handoff_actors.wire.messages.members import Advert, Hello, Left, Redeclare
-from handoff_actors.wire.messages.nested import Probe
+from handoff_actors.wire.messages.members import Advert, Backlog, Beat, Hello, Left, Redeclare
+from handoff_actors.wire.messages.nested import Probe, Want
 from handoff_actors.wire.messages.runs import Assign
 
 #: More GPUs than any machine has, and each is an entry in a list.
@@ -37,8 +37,9 @@ def check_message(message: ToNode) -> None:
             _check_names("capability", capabilities)
             _check_resources("capability", capabilities)
         case Probe():
-            for want in message.wants:
-                _check_resources("a nested run needs", want.cost)
+            _check_costs("a nested run needs", message.wants)
+        case Beat():
+            _check_costs("a function that waits needs", message.backlogs)
         case Hello() if message.advert is not None:
             check_advert(message.advert)
         case _:
@@ -85,11 +86,16 @@ def check_advert(advert: Advert) -> None:
         if address and not is_address(address):
             raise RemoteProtocolError(f"node {advert.name!r} is at {address!r}, which is no address")
     resources = [*advert.capabilities, *advert.spare]
-    if sum(len(text.encode()) for text in (advert.name, *texts, *resources)) > MAX_ADVERT_BYTES:
+    if (
+        sum(len(text.encode()) for text in (advert.name, *texts, *resources, *advert.can_start))
+        > MAX_ADVERT_BYTES
+    ):
         raise RemoteProtocolError(
             f"the advert of node {advert.name!r} is longer than {MAX_ADVERT_BYTES} bytes"
         )
     _check_names(f"node {advert.name!r} offers", resources)
+    _check_names(f"node {advert.name!r} can start", advert.can_start)
+    _check_resources(f"node {advert.name!r} can start", advert.can_start)
     _check_resources(f"node {advert.name!r} offers", advert.capabilities)
     _check_resources(f"node {advert.name!r} has to spare", advert.spare)
 
@@ -187,6 +193,11 @@ def _check_names(what: str, resources: Iterable[str]) -> None:
     for resource in resources:
         if not is_name(resource):
             raise RemoteProtocolError(f"{what} {resource[:MAX_NAME_BYTES]!r}, which is no name of a resource")
+
+
+def _check_costs(what: str, entries: Iterable[Want | Backlog]) -> None:
+    for entry in entries:
+        _check_resources(what, entry.cost)
 
 
 def _check_resources(what: str, resources: Resources) -> None:

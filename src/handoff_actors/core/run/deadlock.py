@@ -74,7 +74,7 @@ class Room:
     def could_start(self, name: str, want: Want) -> bool:
         """True if such a function could start on this node, whose name is given."""
         facts = self._facts
-        if facts.is_leaving or (want.nodes and name not in want.nodes):
+        if facts.is_leaving or not facts.workers or (want.nodes and name not in want.nodes):
             return False
         if want.python not in {"", facts.python}:
             return False

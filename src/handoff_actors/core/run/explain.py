@@ -108,7 +108,7 @@ def _relayed_inputs(index: Index, plan: Plan, state: RunState) -> dict[str, str]
 def _why_not(node: NodeState, need: RequirementClass, target: str | None, *, is_declined: bool) -> str:
     if target not in {None, node.name}:
         return f"the function is to run on {repr_of(target)}"
-    if unusable := _why_unusable(node):
+    if node.workers and (unusable := _why_unusable(node)):
         return unusable
     if not node.could_ever_hold(need):
         return node.shortfall(need)

@@ -259,7 +259,9 @@ class RunMachine:
             self.scheduler.add_node(node)
             self._observing.joined(event)
         offers_the_same = not is_new and (
-            node.capabilities == event.capabilities and node.is_leaving == event.leaving
+            node.capabilities == event.capabilities
+            and node.is_leaving == event.leaving
+            and node.offer.can_start == event.can_start
         )
         node.update_offer(event)
         self.scheduler.avoidance.offer_changed(node)

@@ -238,9 +238,7 @@ class NestedRun:
         if not self._told or self._has_more_ancestors():
             return [*self._ask_all(now)]
         self._facts = {
-            name: NodeFacts(
-                answer.capabilities, answer.workers, answer.most_workers, node.python, node.leaving
-            )
+            name: _facts_of(answer, node)
             for name, answer in self._answers.items()
             for node in (self._members[name],)
         }
@@ -306,6 +304,13 @@ class NestedRun:
         need, target = self._scheduler.needs.of[index], self._scheduler.target_of(index)
         nodes = self._nodes if target is None else [target]
         return Want(need.cost, need.is_async, nodes or [], need.python)
+
+
+def _facts_of(answer: Probed, node: NodeUp) -> NodeFacts:
+    """The facts of a node, or of one that it would start, where it is there for that."""
+    if node.can_start and not answer.workers:
+        return NodeFacts(node.can_start, 1, 1, node.python, node.leaving)
+    return NodeFacts(answer.capabilities, answer.workers, answer.most_workers, node.python, node.leaving)
 
 
 def _label(holding: Holding) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec import Struct
 
 from handoff_actors.core.run.nested_run import NestedRun
+from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, FAILED, Failure, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
@@ -160,6 +161,10 @@ class RunView:
     def story(self, index: Index) -> Story:
         """Tell what has happened to the function, and why."""
         return self._stories.story_of(index)
+
+    def waiting(self) -> list[tuple[RequirementClass, int]]:
+        """Count the functions that are ready and that any node with room might run, by class."""
+        return self._scheduler.waiting()
 
     # --- Values -------------------------------------------------------------------------------------------------
 

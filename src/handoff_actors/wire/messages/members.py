@@ -56,8 +56,10 @@ class Advert(Message, frozen=True):
     out_of_use: OutOfUse = ""
     #: Seconds until it begins to drain, as its machine is lent to it for a time only; None: no end is known.
     ends_in_s: float | None = None
-    #: Capabilities of a node that it could have started for functions that wait; none: it can start no node.
+    #: Capabilities of a node that it could have started for functions that wait; none: it can start no node now.
     can_start: Resources = field(default_factory=dict)
+    #: Seconds after which such a node would begin to drain; None: no end is known.
+    can_start_for_s: float | None = None
 
 
 class RunProgress(Message, frozen=True):
@@ -81,6 +83,8 @@ class Backlog(Message, frozen=True):
 
     count: Count
     cost: Resources
+    #: Seconds that such a function usually takes; None: unknown.
+    usual_s: float | None = None
 
 
 #: The most of them in one message: the sender adds the rest to the last.

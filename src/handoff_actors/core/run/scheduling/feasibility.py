@@ -1,5 +1,6 @@
 """Detection of functions that no node of the cluster could ever run.
 
+A node that could be started on demand counts as one that is there: it may wait in a queue of its own for hours.
 A node that leaves counts as none. But as long as it runs functions of the run, the run goes on, and the time in which
 another node has to join for the other functions begins when these have ended.
 """
@@ -39,6 +40,13 @@ class _Demand(Struct):
         """True if the node could run such functions, were it to stay."""
         return self.target in {None, node.name} and node.could_ever_hold(self.need)
 
+    def is_met_by(self, node: NodeState) -> bool:
+        """True if the node could run such functions now or later, or have another one started that could."""
+        if node.is_leaving:
+            return False
+        # Nobody knows the name of a node that is yet to be started.
+        return self.could_run_on(node) or (self.target is None and node.could_start_for(self.need))
+
 
 class Feasibility:
     """Checks that each function has a node that could run it, or gets one within the allocation timeout."""
@@ -74,7 +82,7 @@ class Feasibility:
         """Check every demand again after nodes have changed."""
         self._seen_names |= nodes.keys()
         for demand in self._demands:
-            met = any(not node.is_leaving and demand.could_run_on(node) for node in nodes.values())
+            met = any(map(demand.is_met_by, nodes.values()))
             if met or not self._is_unfinished(demand):
                 demand.unmet_since = None
             elif demand.unmet_since is None:
@@ -154,7 +162,9 @@ class Feasibility:
             reason = f"needs {_left_need(demand.need, leaving)}, and no other that does has joined{waited}"
         else:
             reason = f"needs {_unmet_need(demand.need, nodes)}, and none that does has joined{waited}"
-        offers = {name: node.capabilities for name, node in nodes.items()}
+        if demand.target is None:
+            reason += _why_none_is_started(demand.need, nodes)
+        offers = {name: node.capabilities for name, node in nodes.items() if node.workers}
         leaves = [name for name, node in nodes.items() if node.is_leaving]
         return AllocationError(function_id, demand.need.cost, offers, reason, leaving=leaves)
 
@@ -184,6 +194,14 @@ def _left_need(need: RequirementClass, leaving: list[NodeState]) -> str:
     if len(leaving) == 1:
         return f"{what}; node {names}, which {that}, leaves the cluster"
     return f"{what}; nodes {names}, which {that.replace('offers', 'offer')}, leave the cluster"
+
+
+def _why_none_is_started(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
+    """Say why nodes that start others start none for a function."""
+    starters = [node for node in nodes.values() if not node.workers and not node.is_leaving]
+    return "".join(
+        f"; node {escape_name(repr(node.name))} {escape_name(node.shortfall(need))}" for node in starters
+    )
 
 
 def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:

@@ -81,7 +81,10 @@ class NodeState:
         """True if the node takes work."""
         offer = self.offer
         # A suspect's functions may be well, but no more are sent.
-        return not (self.load.is_paused or offer.leaving or offer.suspect or self.has_crashed)
+        return (
+            not (self.load.is_paused or offer.leaving or offer.suspect or self.has_crashed)
+            and offer.workers > 0
+        )
 
     @property
     def is_out_of_use(self) -> bool:
@@ -100,7 +103,13 @@ class NodeState:
 
     def could_ever_hold(self, need: RequirementClass) -> bool:
         """True if the node could run such functions if nothing else were claimed there."""
-        return self.has_python_for(need) and holds(self.offer.capabilities, need.cost)
+        offer = self.offer
+        return offer.workers > 0 and self.has_python_for(need) and holds(offer.capabilities, need.cost)
+
+    def could_start_for(self, need: RequirementClass) -> bool:
+        """True if the node could have another one started that could run such functions."""
+        can_start = self.offer.can_start
+        return bool(can_start) and self.has_python_for(need) and holds(can_start, need.cost)
 
     def has_python_for(self, need: RequirementClass) -> bool:
         """True if the node's Python can load the code of such functions."""
@@ -108,12 +117,23 @@ class NodeState:
 
     def shortfall(self, need: RequirementClass) -> str:
         """Say, for people, why the node could never run such a function."""
+        if not self.workers:
+            return self._standing_of_starter(need)
         if self.has_python_for(need):
             return f"offers {self.capabilities}, which is less than {need.cost}"
         return (
             f"runs Python {escape_name(self.python)}, and this function's code, or a value that it takes,"
             f" was pickled by value with {need.python}"
         )
+
+    def _standing_of_starter(self, need: RequirementClass) -> str:
+        if self.is_out_of_use:
+            return f"starts no nodes: {self.offer.out_of_use}"
+        if not self.offer.can_start:
+            return "starts no further nodes now, and runs no functions itself"
+        if self.could_start_for(need):
+            return f"starts nodes that offer {self.offer.can_start} for functions that wait, and runs none itself"
+        return f"starts only nodes that offer {self.offer.can_start}, which is less than {need.cost}"
 
     # --- Room ---------------------------------------------------------------------------------------------------
 
@@ -272,6 +292,11 @@ class NodeState:
     def leading(self) -> Iterable[RequirementClass]:
         """The classes of the functions that are no followers."""
         return [need for index, need in self.sent.items() if index not in self.followers]
+
+    def count_by_class(self) -> Iterable[tuple[RequirementClass, int]]:
+        """The number of this run's functions there that are no followers, by class."""
+        numbers = {need.number: need for need in self.sent.values()}
+        return [(numbers[number], count) for number, count in self.counts.items() if number in numbers]
 
     def _count_slots(self, need: RequirementClass, others: Resources) -> int:
         if not need.cost:

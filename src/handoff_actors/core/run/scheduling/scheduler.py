@@ -5,6 +5,7 @@ node that may queue a few more, so that no worker ever waits for a message; othe
 dependents may be sent with it, see `core.run.scheduling.fusion`.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
@@ -185,6 +186,16 @@ class Scheduler:
         # Functions that wait for another node than the one where they have failed keep no room from others.
         lanes = (lane for lane in self._ready.lanes() if not lane.destination.failed_on)
         return {lane.destination.need.number for lane in lanes}
+
+    def waiting(self) -> list[tuple[RequirementClass, int]]:
+        """Count the functions that are ready, that any node may run, and that the run may send now, by class."""
+        counts: list[tuple[RequirementClass, int]] = []
+        left = sys.maxsize if self._max_concurrency is None else self._max_concurrency - self.in_flight
+        for lane in self._ready.lanes():
+            if lane.destination.target is None and left > 0:
+                counts.append((lane.destination.need, min(len(lane), left)))
+                left -= len(lane)
+        return counts
 
     def is_outdated(self, index: Index) -> bool:
         """True if a serialize hook was sent to work for a node other than the one now chosen for its consumer."""

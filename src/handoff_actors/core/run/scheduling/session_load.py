@@ -42,6 +42,9 @@ class RunOnNode(Protocol):
     def leading(self) -> Iterable[RequirementClass]:
         """The classes of the functions that are no followers."""
 
+    def count_by_class(self) -> Iterable[tuple[RequirementClass, int]]:
+        """The number of those that are no followers, by class."""
+
     def may_have_waiting(self) -> bool:
         """True if some of them may have to wait there, and have not been asked back."""
 
@@ -198,6 +201,20 @@ class NodeLoad:
                 waiting = max(waiting, ceil(-self.free(resource) / amount - TOLERANCE))
         return max(0, waiting)
 
+    def queued(self) -> Iterator[tuple[RequirementClass, int]]:
+        """Count the functions of the session that have to wait here, by class."""
+        counts: dict[RequirementKey, tuple[RequirementClass, int]] = {}
+        for state in self.states.values():
+            for need, count in state.count_by_class():
+                counts[need.key] = (need, count + (counts[need.key][1] if need.key in counts else 0))
+        # Those of one class that go leave room for others: none is counted twice.
+        counted = 0
+        for need, count in counts.values():
+            waiting = min(count, self.waiting(need) - counted)
+            if waiting > 0:
+                counted += waiting
+                yield need, waiting
+
     def most_at_once(self, need: RequirementClass) -> int:
         """The number of functions of that class that the node's processes can run at once, whatever they claim."""
         if need.is_async:
@@ -280,6 +297,12 @@ class SessionLoad:
         if count > len(self._changes):
             return None
         return [self._changes[-1 - back] for back in range(count)]
+
+    def queued(self) -> Iterator[tuple[RequirementClass, int]]:
+        """Count the functions of the session that wait in the queues of nodes, by class."""
+        for load in self.nodes.values():
+            if load.is_overloaded:
+                yield from load.queued()
 
     # --- Runs ---------------------------------------------------------------------------------------------------
 
@@ -375,4 +398,5 @@ def _offers_the_same(one: NodeUp, other: NodeUp) -> bool:
         and one.suspect == other.suspect
         and one.out_of_use == other.out_of_use
         and one.address == other.address
+        and one.can_start == other.can_start
     )
