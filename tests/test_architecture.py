@@ -51,6 +51,7 @@ MAY_CATCH_EVERYTHING = {
 #: Seeds are asked on after the first of them has answered, until `close`. A task group around the block of `async with` would
 #: wrap the errors that the user's code raises there.
 MAY_START_BARE_TASKS = {
+    "actors/join_files/meeting.py",
     "actors/joining.py",
     "actors/node/actor.py",
     "client/api.py",

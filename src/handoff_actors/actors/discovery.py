@@ -173,6 +173,14 @@ class Discovery:
         self.seek(seeds)
         await self._joining.join(seeds, wait_s)
 
+    async def ask(self, addresses: Sequence[str]) -> None:
+        """Find the cluster by any of these addresses now, and don't come back to them. Raises as `join` does."""
+        await self._joining.join(addresses, is_refusal_final=True)
+
+    def introduce_to(self, address: str) -> None:
+        """Introduce this process to the node at an address, and hear of the members that it knows."""
+        self._joining.introduce(address)
+
     def seek(self, seeds: Sequence[str]) -> None:
         """Look for the cluster at these addresses from time to time."""
         self._seeds |= dict.fromkeys(seeds)

@@ -58,6 +58,7 @@ class Joining:
         self._is_closed = False
         #: The node in this process is not to take the name of another.
         self._is_joining = False
+        self._is_refusal_final = False
         self._name_in_use: NameInUse | None = None
         #: Those that are going on, by address.
         self._introductions: dict[str, Introduction] = {}
@@ -67,17 +68,22 @@ class Joining:
         self._found: dict[str, dict[str, str]] = {}
         self._refusals: LruCache[str, str] = LruCache(MOST_REFUSALS)
 
-    async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
+    async def join(
+        self, seeds: Sequence[str], wait_s: float = 0.0, *, is_refusal_final: bool = False
+    ) -> None:
         """Find the cluster by any of these addresses; while nodes are silent, try again for `wait_s` seconds.
+
+        With `is_refusal_final` no node is waited for at an address where no process listens.
 
         Raises NameInUse if the node in this process has the name of another, ConnectionFailed if no node but this one
         answers, AuthenticationError or VersionMismatch if no node answers and one refuses.
         """
         self._is_joining = True
+        self._is_refusal_final = is_refusal_final
         try:
             failed = await self._ask_until_answered(seeds, wait_s)
         finally:
-            self._is_joining = False
+            self._is_joining = self._is_refusal_final = False
         if self._name_in_use is not None:
             raise self._name_in_use
         if failed:
@@ -120,6 +126,7 @@ class Joining:
                 CONNECT_S,
                 introduction.own,
                 is_joining=self._is_joining,
+                is_refusal_final=self._is_refusal_final,
             )
         return introduction
 

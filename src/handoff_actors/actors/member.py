@@ -3,12 +3,16 @@
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Final, Protocol
 
 from handoff_actors.actors.discovery import AnnouncedNode, Discovery, MembershipListener
+from handoff_actors.actors.join_files.directory import JoinDirectory
+from handoff_actors.actors.join_files.meeting import Meeting
+from handoff_actors.actors.join_files.threads import in_own_thread
 from handoff_actors.addresses import advertised, bus_addresses, check_bind
+from handoff_actors.core.cluster.join_files import JoinEntry
 from handoff_actors.core.cluster.membership_events import Source
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index, RunId
@@ -70,6 +74,7 @@ class Member:
         self._network: Network | None = None
         self._discovery: Discovery | None = None
         self._seeds: dict[str, None] = {}
+        self._meeting: Meeting | None = None
         self.node: HostedNode | None = None
         #: The node serves at an address only because its own workers need one.
         self._is_for_workers = False
@@ -131,6 +136,14 @@ class Member:
         other = key.also_accepted
         return node.address, key.text(), None if other is None else other.text()
 
+    async def adopt_key_of(self, directory: JoinDirectory) -> None:
+        """Use the key that is kept in a join directory, unless this process was given one, or is to use none.
+
+        Raises JoinDirectoryError, InvalidKeyError.
+        """
+        if self._credentials.cluster_key is None and not self._credentials.is_insecure:
+            self.adopt(Credentials(await in_own_thread(directory.key)))
+
     def adopt(self, credentials: Credentials) -> None:
         """Use these from now on, unless sockets are open that show others."""
         if self._network is None:
@@ -148,11 +161,13 @@ class Member:
             return
         if node.address:
             # The discovery announces the node: one that announces none takes its place, where there is a cluster.
-            is_alone = not (self._seeds or self.members())
+            is_alone = not (self._seeds or self._meeting or self.members())
             self._replace_discovery(
                 None if is_alone else Discovery(self.network(), self._name, self._listener)
             )
             self._is_for_workers = False
+        if self._meeting is not None:
+            await self._meeting.withdraw()
         await node.close()
         self.node = None
 
@@ -161,6 +176,28 @@ class Member:
 
         Raises InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch.
         """
+        discovery = self._open_to_others()
+        self._seeds |= dict.fromkeys(seeds)
+        await discovery.join(seeds, wait_s)
+
+    async def meet(self, directory: JoinDirectory, wait_s: float = 0.0) -> None:
+        """Find the cluster by the files that its members keep in a directory; the node of this process, if any, keeps one, too.
+
+        A node may be alone. A process without one waits `wait_s` seconds for a member that answers.
+        Raises JoinDirectoryError, InvalidKeyError, ConnectionFailed, AuthenticationError, VersionMismatch.
+        """
+        self._open_to_others()
+        if self._meeting is not None:
+            await self._meeting.close()
+        self._meeting = Meeting(directory, self)
+        await self._meeting.begin(wait_s, may_be_alone=self.node is not None)
+
+    async def withdraw(self) -> None:
+        """Remove the file by which others would find the node of this process, if it keeps one: it leaves."""
+        if self._meeting is not None:
+            await self._meeting.withdraw()
+
+    def _open_to_others(self) -> Discovery:
         if self._is_for_workers and self.node is not None:
             # Its address is good for this machine only, so the cluster must not hear of the node.
             self.node.advertise_as("", "")
@@ -170,8 +207,38 @@ class Member:
             self._discovery = Discovery(self.network(), self._name, self._listener)
             if self.node is not None:
                 self.node.fetch_over(self.network())
-        self._seeds |= dict.fromkeys(seeds)
-        await self._discovery.join(seeds, wait_s)
+        return self._discovery
+
+    # --- See Participant ----------------------------------------------------------------------------------------
+
+    def join_entry(self) -> JoinEntry | None:
+        """See Participant."""
+        if self.node is None or not self.node.address or self._is_for_workers:
+            return None
+        [cluster, *_] = self.clusters()
+        return JoinEntry(self.node.name, self.node.address, self.node.incarnation, cluster)
+
+    def clusters(self) -> Collection[str]:
+        """See Participant."""
+        key = self._credentials.key()
+        accepted = [] if key is None else [key, *([key.also_accepted] if key.also_accepted else [])]
+        return [one.derive("join file")[:8].hex() for one in accepted] or ["insecure"]
+
+    def known_members(self) -> Collection[str]:
+        """See Participant."""
+        return [advert.incarnation for advert in self.members()]
+
+    async def ask_for_cluster(self, addresses: Sequence[str]) -> None:
+        """See Participant."""
+        if self._discovery is not None:
+            await self._discovery.ask(addresses)
+
+    def introduce_to(self, address: str) -> None:
+        """See Participant."""
+        if self._discovery is not None:
+            self._discovery.introduce_to(address)
+
+    # --- The cluster --------------------------------------------------------------------------------------------
 
     def members(self) -> list[Advert]:
         """The latest advert of every other member, by name."""
@@ -234,6 +301,8 @@ class Member:
 
     async def close(self) -> None:
         """End at once, without leaving processes, sockets or files."""
+        if self._meeting is not None:
+            await self._meeting.close()
         if self._discovery is not None:
             self._discovery.close()
         if self.node is not None:

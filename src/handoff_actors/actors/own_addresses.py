@@ -6,6 +6,7 @@ import socket
 from typing import Final
 
 from handoff_actors.actors.interfaces import is_of_this_machine
+from handoff_actors.actors.join_files.threads import in_own_thread
 from handoff_actors.actors.member import Member
 from handoff_actors.addresses import TcpAddress, ip_of, is_loopback, split_address, split_advertised
 from handoff_actors.errors import ConnectionFailed, HandoffError, InvalidAddressError
@@ -15,6 +16,9 @@ log = logging.getLogger(__name__)
 
 #: Any port: resolving needs one.
 _SOME_PORT: Final = 1
+_LOOPBACK: Final = "127.0.0.1"
+#: An address of another network, for documentation (RFC 5737), which nobody has.
+_SOMEWHERE: Final = "198.51.100.1"
 
 
 async def address_to_bind(member: Member, listen: str) -> str:
@@ -64,6 +68,39 @@ async def check_advertised(member: Member, advertise: str) -> None:
             "the name to advertise could not be checked; others need to resolve it",
             extra={"advertise": advertise, "reason": error.reason},
         )
+
+
+async def reachable_host() -> str:
+    """Return the IP address at which other machines most likely reach this one: that of its own name, or else of its way out.
+
+    An address and no name, as compute nodes may not know the names of login nodes. On a machine without a network it is that
+    of the loopback.
+    """
+    return await in_own_thread(lambda: _address_of_name() or _address_of_way_out() or _LOOPBACK)
+
+
+def _address_of_name() -> str | None:
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return None
+    # IPv4 first: what listens at all addresses may have to do without IPv6.
+    hosts = [str(host) for family, _, _, _, (host, *_) in sorted(found, key=lambda one: one[0])]
+    # Debian's /etc/hosts has the host's own name as a loopback address, and a name server may know an old one.
+    return next(
+        (host for host in hosts if not is_loopback(str(TcpAddress(host, 1))) and is_of_this_machine(host)),
+        None,
+    )
+
+
+def _address_of_way_out() -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: the kernel only chooses a way.
+            probe.connect((_SOMEWHERE, _SOME_PORT))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
 
 
 def _is_interface(name: str) -> bool:

@@ -3,7 +3,6 @@
 import errno
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
 import click
 
@@ -15,6 +14,8 @@ from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
 from handoff_actors.cli.log_options import log_options
 from handoff_actors.cli.metrics import serving_pages
+from handoff_actors.cli.options.join import JoinOptions, join_options
+from handoff_actors.cli.options.memory import with_memory_options
 from handoff_actors.cli.output.announcing import announce
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
@@ -25,17 +26,16 @@ from handoff_actors.cli.parameters import (
     NODE_NAME,
     Seconds,
     credentials_options,
-    join_option,
-    join_wait_option,
 )
 from handoff_actors.cli.resources import amounts
 from handoff_actors.client.options import check_resources
-from handoff_actors.core.node.limits import MEMORY_FACTOR
 from handoff_actors.errors import InvalidAddressError
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.wire.messages.members import Advert
+
+LISTEN = "tcp://127.0.0.1:7070"
 
 
 @click.command()
@@ -70,7 +70,10 @@ from handoff_actors.wire.messages.members import Advert
     help="Processes that run functions. [default: one per core, and more where functions claim fractions]",
 )
 @click.option(
-    "--listen", type=LISTEN_ADDRESS, default="tcp://127.0.0.1:7070", show_default=True, metavar="ADDRESS"
+    "--listen",
+    type=LISTEN_ADDRESS,
+    metavar="ADDRESS",
+    help=f"Address to listen at. [default: {LISTEN}; with --join-file any port at all addresses]",
 )
 @click.option(
     "--advertise",
@@ -85,8 +88,9 @@ from handoff_actors.wire.messages.members import Advert
     help="Port for the adverts that members send one another. "
     "[default: the one after that of --listen; on the loopback any that is free]",
 )
-@join_option(help="Address of any member of the cluster to join. Repeatable; one that answers is enough.")
-@join_wait_option
+@join_options(
+    seeds_help="Address of any member of the cluster to join. Repeatable; one that answers is enough."
+)
 @click.option(
     "--may-be-alone",
     is_flag=True,
@@ -104,34 +108,7 @@ from handoff_actors.wire.messages.members import Advert
     metavar="SECONDS",
     help="On shutdown, wait this long for running functions.",
 )
-@click.option(
-    "--store-limit",
-    "store_limit_mb",
-    type=click.FloatRange(min=0),
-    envvar="HANDOFF_STORE_LIMIT",
-    metavar="MB",
-    help="Spill values to disk beyond this much memory. [default: half of the free memory that the store may use at the start]",
-)
-@click.option(
-    "--spill-dir",
-    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-    envvar="HANDOFF_SPILL_DIR",
-    help="Place of the node's directory for spilled values. [default: the directory for temporary files]",
-)
-@click.option(
-    "--store-dir",
-    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-    envvar="HANDOFF_STORE_DIR",
-    help="Place of the node's directory for values. [default: in memory, shared with the node's workers]",
-)
-@click.option(
-    "--memory-factor",
-    type=click.FloatRange(min=0),
-    envvar="HANDOFF_MEMORY_FACTOR",
-    default=MEMORY_FACTOR,
-    show_default=True,
-    help="Kill a function that uses more than this multiple of its claimed memory (0 disables).",
-)
+@with_memory_options
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
@@ -153,18 +130,14 @@ def node(
     memory: float | None,
     others: tuple[tuple[str, float], ...],
     workers: int | None,
-    listen: str,
+    listen: str | None,
     advertise: str | None,
     bus_port: int | None,
-    seeds: tuple[str, ...],
-    join_wait_s: float,
+    join: JoinOptions,
     may_be_alone: bool,
     credentials: Credentials,
     drain_s: float,
-    store_limit_mb: float | None,
-    spill_dir: Path | None,
-    store_dir: Path | None,
-    memory_factor: float,
+    memory_options: MemoryOptions,
     metrics_port: int | None,
     metrics_host: str,
     as_json: bool,
@@ -174,14 +147,18 @@ def node(
     Prints one line once the node serves. On the signal, the node waits for running functions; a second signal ends it
     at once.
     """
-    _check_addresses(listen, advertise, seeds)
+    if join.file is None:
+        listen = listen or LISTEN
+    if listen is not None:
+        _check_addresses(listen, advertise, join)
     capabilities = _capabilities(cpu, memory, others)
     options = DaemonOptions(
-        *(name, capabilities, workers, listen, advertise, bus_port, seeds, join_wait_s),
+        *(name, capabilities, workers, listen, advertise, bus_port, join.seeds, join.wait_s),
         may_be_alone=may_be_alone,
+        join_file=join.file,
         drain_s=drain_s,
         credentials=credentials,
-        memory=_memory_options(store_limit_mb, spill_dir, memory_factor, store_dir),
+        memory=memory_options,
     )
     with ExitStack() as closing:
         _serve(options, _announcer(closing, metrics_port, metrics_host, as_json=as_json))
@@ -213,22 +190,15 @@ def _capabilities(
         raise click.UsageError(str(error)) from error
 
 
-def _memory_options(
-    limit_mb: float | None, spill_dir: Path | None, factor: float, store_dir: Path | None
-) -> MemoryOptions:
-    try:
-        return MemoryOptions(limit_mb, spill_dir, factor, store_dir)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def _check_addresses(listen: str, advertise: str | None, seeds: tuple[str, ...]) -> None:
-    try:
-        # The bus has a port of its own at the same host.
-        advertised(listen, listen, advertise)
-    except InvalidAddressError as error:
-        raise click.UsageError(f"--advertise: {error}") from error
-    far = next((seed for seed in seeds if not is_loopback(seed)), None)
+def _check_addresses(listen: str, advertise: str | None, join: JoinOptions) -> None:
+    # With a join directory the node finds out by itself what to advertise.
+    if advertise is not None or join.file is None:
+        try:
+            # The bus has a port of its own at the same host.
+            advertised(listen, listen, advertise)
+        except InvalidAddressError as error:
+            raise click.UsageError(f"--advertise: {error}") from error
+    far = next((seed for seed in join.seeds if not is_loopback(seed)), None)
     if far is not None and is_loopback(listen):
         raise click.UsageError(
             f"the members at {far} can't reach a node at {listen}; "

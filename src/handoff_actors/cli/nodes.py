@@ -8,24 +8,25 @@ import uvloop
 from rich.console import Console
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
+from handoff_actors.cli.monitor.finding import find_cluster
 from handoff_actors.cli.monitor.standing import complaints, fields, plain_picture
 from handoff_actors.cli.monitor.tables import node_table, run_table
+from handoff_actors.cli.options.join import JoinOptions, join_options
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import credentials_options, join_option, join_wait_option
+from handoff_actors.cli.parameters import credentials_options
 from handoff_actors.transport.credentials import Credentials
 
 
 @click.command()
-@join_option(required=True, help="Address of any member of the cluster.")
-@join_wait_option
+@join_options(required=True, seeds_help="Address of any member of the cluster.")
 @credentials_options
 @json_option
-def nodes(seeds: tuple[str, ...], join_wait_s: float, credentials: Credentials, as_json: bool) -> None:
+def nodes(join: JoinOptions, credentials: Credentials, as_json: bool) -> None:
     """Show every member of a cluster: its resources, those to spare, its functions, and the runs that it serves."""
     with one_line_errors():
-        members = uvloop.run(_members(seeds, join_wait_s, credentials))
+        members = uvloop.run(_members(join, credentials))
     if as_json:
         click.echo(to_json([fields(member) for member in members], indent=2))
     elif sys.stdout.isatty():
@@ -34,9 +35,9 @@ def nodes(seeds: tuple[str, ...], join_wait_s: float, credentials: Credentials, 
         click.echo(plain_picture(members))
 
 
-async def _members(seeds: Sequence[str], join_wait_s: float, credentials: Credentials) -> list[MonitoredNode]:
+async def _members(join: JoinOptions, credentials: Credentials) -> list[MonitoredNode]:
     async with ClusterMonitor("handoff nodes", credentials) as monitor:
-        await monitor.join(seeds, join_wait_s)
+        await find_cluster(monitor, join)
         return await monitor.take()
 
 

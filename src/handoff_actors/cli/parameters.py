@@ -1,7 +1,7 @@
 """Options that several commands have, and the types of their values."""
 
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from math import isfinite
 from typing import Any
 
@@ -131,27 +131,6 @@ AMOUNT = Amount()
 NODE_NAME = NodeNameType()
 VARIABLE = VariableType()
 
-join_option = partial(
-    click.option,
-    "--join",
-    "seeds",
-    metavar="ADDRESS",
-    type=ADDRESS,
-    multiple=True,
-    envvar="HANDOFF_SEEDS",
-    show_envvar=True,
-)
-join_wait_option = click.option(
-    "--join-wait",
-    "join_wait_s",
-    metavar="SECONDS",
-    type=Seconds(min=0),
-    default=0,
-    show_default=True,
-    envvar="HANDOFF_JOIN_WAIT",
-    show_envvar=True,
-    help="Wait this long for one of the members to join to be up.",
-)
 _key_option = click.option(
     "--key-file",
     "key",

@@ -1,12 +1,13 @@
 """`handoff run`: execute a DAG and print its results."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, get_args
 
 import click
 import uvloop
 
+from handoff_actors.cli.options.join import JoinOptions, join_options
 from handoff_actors.cli.output.failures import TracedFailure, remote_traceback
 from handoff_actors.cli.output.options import json_option
 from handoff_actors.cli.output.outcome import Outcome
@@ -17,8 +18,6 @@ from handoff_actors.cli.parameters import (
     VARIABLE,
     Seconds,
     credentials_options,
-    join_option,
-    join_wait_option,
 )
 from handoff_actors.cli.targets.command import TargetCommand, target_arguments
 from handoff_actors.cli.targets.loading import load_dag
@@ -40,8 +39,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=TargetCommand)
 @target_arguments
-@join_option(help="Address of any member of the cluster to use. [default: a node within this process]")
-@join_wait_option
+@join_options(seeds_help="Address of any member of the cluster to use. [default: a node within this process]")
 @click.option("--max-retries", type=click.IntRange(min=0), default=3, show_default=True)
 @click.option("--max-concurrency", type=click.IntRange(min=1), help="Most functions in flight at a time.")
 @click.option(
@@ -107,8 +105,7 @@ if TYPE_CHECKING:
 def run(
     target: str,
     arguments: tuple[str, ...],
-    seeds: tuple[str, ...],
-    join_wait_s: float,
+    join: JoinOptions,
     max_retries: int,
     max_concurrency: int | None,
     timeout: float | None,
@@ -146,8 +143,8 @@ def run(
     if as_json:
         reserve_stdout()
     with _recorded_failures(records), silence() if quiet else nullcontext():
-        dag = load_dag(target, arguments, for_cluster=bool(seeds))
-        outcome, functions = _run(dag, _session(seeds, join_wait_s, credentials), wanted, options)
+        dag = load_dag(target, arguments, for_cluster=bool(join))
+        outcome, functions = _run(dag, _session(join, credentials), wanted, options)
     is_written = _are_written(records, outcome.dag_id, functions)
     _print_and_exit(outcome, as_json=as_json, is_quiet=quiet, is_written=is_written)
 
@@ -161,9 +158,9 @@ def _print_and_exit(outcome: Outcome, *, as_json: bool, is_quiet: bool, is_writt
     click.get_current_context().exit(0 if is_written and not outcome.failures else 1)
 
 
-def _session(seeds: Sequence[str], join_wait_s: float, credentials: Credentials) -> Session:
+def _session(join: JoinOptions, credentials: Credentials) -> Session:
     key, insecure = credentials.cluster_key, credentials.is_insecure
-    return Session(seeds, key=key, insecure=insecure, join_wait=join_wait_s)
+    return Session(join.seeds, key=key, insecure=insecure, join_wait=join.wait_s, join_file=join.file)
 
 
 def _run(

@@ -10,17 +10,18 @@ import click
 import uvloop
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
+from handoff_actors.cli.monitor.finding import find_cluster
 from handoff_actors.cli.monitor.standing import fields, plain_picture, summary
+from handoff_actors.cli.options.join import JoinOptions, join_options
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import Seconds, credentials_options, join_option, join_wait_option
+from handoff_actors.cli.parameters import Seconds, credentials_options
 from handoff_actors.transport.credentials import Credentials
 
 
 @click.command()
-@join_option(required=True, help="Address of any member of the cluster.")
-@join_wait_option
+@join_options(required=True, seeds_help="Address of any member of the cluster.")
 @credentials_options
 @click.option(
     "--interval",
@@ -34,8 +35,7 @@ from handoff_actors.transport.credentials import Credentials
 @click.option("--once", is_flag=True, help="Print the state once and end.")
 @json_option
 def top(
-    seeds: tuple[str, ...],
-    join_wait_s: float,
+    join: JoinOptions,
     credentials: Credentials,
     interval_s: float,
     once: bool,
@@ -46,19 +46,18 @@ def top(
     When piped, or with --json, each update is written below the one before.
     """
     with one_line_errors():
-        uvloop.run(_watch(seeds, join_wait_s, credentials, None if once else interval_s, as_json=as_json))
+        uvloop.run(_watch(join, credentials, None if once else interval_s, as_json=as_json))
 
 
 async def _watch(
-    seeds: Sequence[str],
-    join_wait_s: float,
+    join: JoinOptions,
     credentials: Credentials,
     interval_s: float | None,
     *,
     as_json: bool,
 ) -> None:
     async with ClusterMonitor("handoff top", credentials) as monitor, AsyncExitStack() as closing:
-        await monitor.join(seeds, join_wait_s)
+        await find_cluster(monitor, join)
         ending = asyncio.Event()
         show = _written(as_json=as_json)
         if interval_s is not None and sys.stdout.isatty() and not as_json:

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
@@ -135,13 +136,20 @@ async def register_local_node(
     seeds: Sequence[str] = (),
     workers: int | None = None,
     join_wait: float | None = None,
+    join_file: str | os.PathLike[str] | None = None,
 ) -> LocalNodeHandle:
     """Start a node in this process, for the default session. `Session.register_local_node` has arguments and errors.
 
     :returns: A handle with the node's `name`, `address` and `capabilities`, which can `close` it.
     """
     return await _session().register_local_node(
-        capabilities, name=name, listen=listen, seeds=seeds, workers=workers, join_wait=join_wait
+        capabilities,
+        name=name,
+        listen=listen,
+        seeds=seeds,
+        workers=workers,
+        join_wait=join_wait,
+        join_file=join_file,
     )
 
 

@@ -16,6 +16,7 @@ from handoff_actors.actors.app.runner import Buffer
 from handoff_actors.actors.app.values import AppValues
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.fetcher import FetchFailure
+from handoff_actors.actors.join_files.directory import JoinDirectory
 from handoff_actors.actors.member import Member, open_zeromq
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.host.capabilities import own_capabilities
@@ -147,6 +148,7 @@ class Hub:
         listen: str | None,
         seeds: Sequence[str],
         join_wait_s: float = 0.0,
+        join_file: str | os.PathLike[str] | None = None,
     ) -> NodeActor:
         """Start a node in this process, and wait until it and the members that it finds can be used.
 
@@ -156,12 +158,12 @@ class Hub:
             await self.end_node(self.node)
         self._start_again = partial(
             self.start_node, capabilities, name=name, workers=workers, listen=listen, seeds=seeds,
-            join_wait_s=join_wait_s,
+            join_wait_s=join_wait_s, join_file=join_file,
         )  # fmt: skip
         member, closings = self._member, self.closings
         node = await host_node(
             member, capabilities, name=name, workers=workers, listen=listen, seeds=seeds,
-            join_wait_s=join_wait_s,
+            join_wait_s=join_wait_s, join_file=join_file,
         )  # fmt: skip
         if closings != self.closings:
             # The node was not there yet when all was closed.
@@ -197,6 +199,13 @@ class Hub:
     async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
         """Use the cluster that any of `seeds` belongs to. Raises as `Session.connect` does."""
         await self._member.join(seeds, wait_s)
+        await self._connections.wait_until_settled()
+
+    async def meet(self, join_file: str | os.PathLike[str], wait_s: float = 0.0) -> None:
+        """Use the cluster whose members have files in a directory. Raises as `Session.start` does."""
+        directory = JoinDirectory(join_file)
+        await self._member.adopt_key_of(directory)
+        await self._member.meet(directory, wait_s)
         await self._connections.wait_until_settled()
 
     async def join_surroundings(self, around: Surroundings) -> None:

@@ -33,7 +33,7 @@ from handoff_actors.text import MAX_NAME_BYTES, NAME_RULE, did_you_mean, is_name
 from handoff_actors.transport.credentials import Credentials
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.wire.messages.nested import Ancestor
-from handoff_actors.workers.child.running_job import running_job
+from handoff_actors.workers.child.running_job import is_worker, running_job
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
@@ -265,3 +265,8 @@ def seeds_from_environment() -> tuple[str, ...]:
         return check_seeds([seed.strip() for seed in named if seed.strip()])
     except InvalidAddressError as error:
         raise InvalidAddressError(error.address, f"{error.reason} (HANDOFF_SEEDS)") from None
+
+
+def join_file_from_environment() -> str | None:
+    """The directory that HANDOFF_JOIN_FILE names; None in a function, which is in a cluster already."""
+    return None if is_worker() else os.environ.get("HANDOFF_JOIN_FILE") or None

@@ -23,6 +23,7 @@ from handoff_actors.client.options import (
     check_names,
     check_resources,
     credentials,
+    join_file_from_environment,
     join_wait_from_environment,
     modules_of,
     seeds_from_environment,
@@ -70,6 +71,7 @@ class Session:
         listen: str | None = None,
         workers: int | None = None,
         join_wait: float | None = None,
+        join_file: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         key: str | ClusterKey | None = None,
         on_event: OnEvent | None = None,
@@ -90,6 +92,8 @@ class Session:
         :param workers: Number of its processes for sync functions, as for `register_local_node`.
         :param join_wait: Seconds to wait for one of the seeds to answer, where none is up yet: they are tried, and their names
             resolved, again and again. None: those in HANDOFF_JOIN_WAIT, else 0, which is one try of 5 seconds at most.
+        :param join_file: Directory, on a file system of all machines, in which nodes started with the same `--join-file` have files,
+            by which the session finds them, and the cluster's key. None: that of HANDOFF_JOIN_FILE, unless `seeds` are given.
         :param insecure: Use no key at all, and let the node listen anywhere: any process that reaches it can run any code.
             HANDOFF_INSECURE=1 does the same.
         :param key: Key of the cluster, as an object or as text. None: that of HANDOFF_KEY, or of the file that HANDOFF_KEY_FILE
@@ -106,7 +110,9 @@ class Session:
         """
         self._seeds = seeds_from_environment() if seeds is None else check_seeds(seeds)
         self._join_wait_s = join_wait_from_environment() if join_wait is None else check_join_wait(join_wait)
-        self._is_implicit = not (self._seeds or local_node or key or insecure) and seeds is None
+        self._join_file = join_file_from_environment() if join_file is None and seeds is None else join_file
+        is_explicit = self._seeds or self._join_file or local_node or key or insecure
+        self._is_implicit = not is_explicit and seeds is None
         self._first_node = None if local_node is None else dict(local_node)
         if listen is not None:
             split_address(listen)
@@ -150,8 +156,12 @@ class Session:
                 listen=self._listen,
                 seeds=self._seeds,
                 workers=self._workers,
+                join_file=self._join_file,
             )
-        elif self._seeds:
+            return
+        if self._join_file is not None:
+            await self._hub.meet(self._join_file, self._join_wait_s)
+        if self._seeds:
             await self.connect(self._seeds)
 
     async def close(self) -> None:
@@ -170,6 +180,7 @@ class Session:
         seeds: Sequence[str] = (),
         workers: int | None = None,
         join_wait: float | None = None,
+        join_file: str | os.PathLike[str] | None = None,
     ) -> LocalNodeHandle:
         """Start a node in this process. With an address to listen at, or with seeds, other members may use it, too.
 
@@ -180,6 +191,8 @@ class Session:
         :param seeds: Addresses of any members of a cluster to join.
         :param workers: Number of processes that run sync functions. None: one for each core offered.
         :param join_wait: Seconds to wait for one of the seeds to answer. None: those of the session.
+        :param join_file: Directory in which members find one another, as for `Session`; without `listen` the node is then
+            reachable from other machines.
         :returns: A handle with the node's `name`, `address` and `capabilities`, which can `close` it.
         :raises UnsupportedPlatform: This is not Linux.
         :raises InvalidAddressError: A seed, or `listen`, is no address, or stands for all addresses of this machine.
@@ -198,7 +211,7 @@ class Session:
         await self.start()
         node = await self._hub.start_node(
             check_resources(capabilities), name=name, workers=workers, listen=listen, seeds=seeds,
-            join_wait_s=join_wait_s,
+            join_wait_s=join_wait_s, join_file=join_file,
         )  # fmt: skip
         return LocalNodeHandle(node, self._hub.end_node)
 

@@ -62,7 +62,7 @@ class Executor(futures.Executor):
         cost: Mapping[str, float] | None = None,
         nodes: Collection[str] | None = None,
     ) -> None:
-        """Use a session whose loop is running here, or in the background; the cluster of `seeds`; or that of HANDOFF_SEEDS.
+        """Use a session whose loop is running here, or in the background; the cluster of `seeds`; or that of HANDOFF_SEEDS or HANDOFF_JOIN_FILE.
 
         Within a function the cluster is the one that the function runs on. Without a cluster, the first function starts
         `max_workers` processes here, by default one per core; with one, at most `max_workers` functions are with its nodes at
@@ -81,7 +81,8 @@ class Executor(futures.Executor):
         self._loop = None if session is None else _loop_of(session)
         #: None before the start of what a fork lacks.
         self._owner = None if session is None else _owner()
-        is_given = is_worker() or os.environ.get("HANDOFF_SEEDS") if seeds is None else seeds
+        is_named = os.environ.get("HANDOFF_SEEDS") or os.environ.get("HANDOFF_JOIN_FILE")
+        is_given = is_worker() or is_named if seeds is None else seeds
         is_own_node = session is None and not is_given
         open_session = _own_node(max_workers) if is_own_node else partial(_given, session, seeds)
         self._feed = Feed(

@@ -1,6 +1,7 @@
 """Looks at a cluster from outside: who is there, and which runs each node serves."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import Self
 from msgspec import Struct
 
 from handoff_actors.actors.connections import Connections
+from handoff_actors.actors.join_files.directory import JoinDirectory
 from handoff_actors.actors.member import Member
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.transport.credentials import Credentials
@@ -53,6 +55,13 @@ class ClusterMonitor:
     async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
         """Find the cluster by the address of any member, within `wait_s` seconds. Raises ConnectionFailed, AuthenticationError, VersionMismatch."""
         await self._member.join(seeds, wait_s)
+        await self._connections.wait_until_settled()
+
+    async def meet(self, join_file: str | os.PathLike[str], wait_s: float = 0.0) -> None:
+        """Find the cluster by the files of its members in a directory, as `Member.meet` does, and with the key there."""
+        directory = JoinDirectory(join_file)
+        await self._member.adopt_key_of(directory)
+        await self._member.meet(directory, wait_s)
         await self._connections.wait_until_settled()
 
     async def take(self) -> list[MonitoredNode]:

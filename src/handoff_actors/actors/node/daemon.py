@@ -36,7 +36,8 @@ class DaemonOptions(Struct, frozen=True):
     name: str | None
     capabilities: Resources
     workers: int | None
-    listen: str
+    #: None: with a join directory all addresses and any port, else as `host_node` has it.
+    listen: str | None
     #: HOST or HOST:PORT under which others reach it, where that is not the one it listens at.
     advertise: str | None = None
     #: Port at which its bus listens. None: the one after that of `listen`.
@@ -46,6 +47,8 @@ class DaemonOptions(Struct, frozen=True):
     join_wait_s: float = 0.0
     #: Serve even if none of them has answered by then.
     may_be_alone: bool = False
+    #: Directory in which members find one another.
+    join_file: str | None = None
     drain_s: float = DRAIN_S
     memory: MemoryOptions | None = None
     credentials: Credentials = Credentials()
@@ -93,7 +96,7 @@ async def run_daemon(
                 signalled.cancel()
             manager.stopping(options.drain_s)
             if not node.crashed.done():
-                await _drain(node, options.drain_s, signals)
+                await _drain(member, node, options.drain_s, signals)
         if node.crashed.done():
             reason = node.crashed.result()
             if isinstance(reason, NameInUse):
@@ -107,14 +110,17 @@ async def run_daemon(
         signals.close()
 
 
-async def _drain(node: NodeActor, within_s: float, signals: "_Signals") -> None:
+async def _drain(member: Member, node: NodeActor, within_s: float, signals: "_Signals") -> None:
     log.info("draining", extra={"node": node.name})
     async with asyncio.TaskGroup() as tasks:
+        # Apps that start now should find other members.
+        withdrawing = tasks.create_task(member.withdraw(), name="withdraw")
         leaving = tasks.create_task(node.leave(within_s), name="leave")
         hurry = tasks.create_task(signals.next(), name="second signal")
         await asyncio.wait((leaving, hurry), return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
         hurry.cancel()
+        withdrawing.cancel()
 
 
 async def _started(member: Member, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:
@@ -134,6 +140,7 @@ async def _started(member: Member, options: DaemonOptions, signals: "_Signals") 
                     seeds=options.join,
                     join_wait_s=options.join_wait_s,
                     may_be_alone=options.may_be_alone,
+                    join_file=options.join_file,
                     options=options.memory,
                 )
     except TimeoutError as error:

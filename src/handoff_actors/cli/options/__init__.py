@@ -1,0 +1,1 @@
+"""Options that belong together, each group of them as one value for its command."""
