@@ -165,6 +165,33 @@ async def test_without_workers_the_error_says_so_in_time() -> None:
     assert engine.is_over
 
 
+async def test_the_error_says_why_workers_have_to_wait() -> None:
+    class BusyEngine(ThreadEngine):
+        async def lend(self, nodes: LentNodes) -> None:
+            for worker in ("a", "b"):
+                nodes.expect(worker)
+            nodes.postpone("b", "its cores are in use")
+            await asyncio.Event().wait()
+
+    with pytest.raises(
+        HandoffError,
+        match=r"0.1 s: b: its cores are in use; a did not start one; their threads are busy$",
+    ):
+        async with session_on(BusyEngine([]), 0.1):
+            pass
+
+
+async def test_a_session_is_entered_without_a_worker_that_has_to_wait() -> None:
+    class HalfBusyEngine(ThreadEngine):
+        async def lend(self, nodes: LentNodes) -> None:
+            nodes.expect("busy")
+            nodes.postpone("busy", "its cores are in use")
+            await super().lend(nodes)
+
+    async with asyncio.timeout(WITHIN_S / 5), session_on(HalfBusyEngine(["a"]), WITHIN_S) as session:
+        assert len(await session.discover_nodes()) == 1
+
+
 def test_an_order_does_not_show_its_key() -> None:
     key = ClusterKey.generate().text()
 

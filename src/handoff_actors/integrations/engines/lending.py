@@ -80,6 +80,8 @@ class LentNodes:
         #: Workers whose nodes have been told to join others, which tell the app.
         self._introduced: set[str] = set()
         self._failures: dict[str, HandoffError] = {}
+        #: The reason why each worker that could have a node later has none now.
+        self._postponed: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._is_in_use = False
         self._is_closed = False
@@ -134,6 +136,11 @@ class LentNodes:
             log.warning("no node on a worker", extra={"worker": worker, "reason": str(error)})
         else:
             self._failures[worker] = error
+
+    def postpone(self, worker: str, reason: str) -> None:
+        """Take note that a worker has no node yet, and why: "its cores are in use". The session is entered without it."""
+        self._settle(worker)
+        self._postponed[worker] = reason
 
     def gone(self, worker: str) -> None:
         """Take note that a worker has gone, or has no node any more."""
@@ -191,16 +198,17 @@ class LentNodes:
             )
 
     def _standing(self) -> str:
-        if not self._expected:
+        if not self._expected and not self._postponed:
             return "there is no worker"
-        named = sorted(self._expected)[:_MOST_NAMED]
-        rest = len(self._expected) - len(named)
-        return (
-            f"{', '.join(named)}{f' and {rest} more' if rest else ''} did not start one; {self._engine.hint}"
-        )
+        said = [f"{worker}: {reason}" for worker, reason in sorted(self._postponed.items())][:_MOST_NAMED]
+        named = sorted(self._expected)[: _MOST_NAMED - len(said)]
+        rest = len(self._postponed) + len(self._expected) - len(said) - len(named)
+        silent = [f"{', '.join(named)} did not start one; {self._engine.hint}"] if named else []
+        return "; ".join([*said, *silent, *([f"and {rest} more"] if rest else [])])
 
     def _settle(self, worker: str) -> None:
         self._expected.discard(worker)
+        self._postponed.pop(worker, None)
         self._changed.set()
 
     def _name(self, label: str) -> str:
