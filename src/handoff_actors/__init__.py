@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         new as new,
         task as task,
     )
+    from handoff_actors.integrations.engines.ray import on_ray as on_ray
     from handoff_actors.integrations.executor import Executor as Executor
     from handoff_actors.report.breakdown import Breakdown as Breakdown
     from handoff_actors.report.function_report import FunctionReport as FunctionReport
@@ -137,6 +138,7 @@ _MODULES = {
     ],
     "events": ["OnEvent", "RunEvent"],
     "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new", "task"],
+    "integrations.engines.ray": ["on_ray"],
     "integrations.executor": ["Executor"],
     "report.function_report": ["FunctionReport"],
     "client.run": ["Report", "Results", "Run", "RunFailures", "StoredValue"],
@@ -212,6 +214,7 @@ __all__ = [
     "execute_local",
     "get_result",
     "new",
+    "on_ray",
     "register_local_node",
     "register_node",
     "resources_available",
