@@ -12,7 +12,8 @@ _TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ", re.MULTILINE)
 _OTHERS = (
     (re.compile(r"tcp://[\w.:\[\]-]*\d"), "ADDRESS"),
     (re.compile(r"\b[0-9a-f]{16,32}\b"), "ID"),
-    (re.compile(r"/[\w./-]+/(?=[\w.-]+)"), "DIRECTORY/"),
+    # Files are in other directories.
+    (re.compile(r"(?<![\w.])/[\w./-]+/(?=[\w.-])"), ""),
     (re.compile(r"\bn\d\b"), "NODE"),
     (re.compile(r"(?<![\w.])\d[\d.,]*"), "#"),
 )

@@ -3,6 +3,7 @@
 import pytest
 
 import handoff_actors as handoff
+from tests.docs.quotes import check_quoted
 from tests.faults import functions
 from tests.faults.conftest import OpenSession, StartNode
 from tests.faults.observing import until
@@ -14,7 +15,7 @@ async def test_node_that_fails_everything_is_out_of_use_until_it_does_something_
     start_node: StartNode, open_session: OpenSession
 ) -> None:
     well = start_node("well", "--cpu", "1")
-    start_node("broken", "--cpu", "1", "--join", well.address)
+    broken = start_node("broken", "--cpu", "1", "--join", well.address)
     failing, working, mending = handoff.DAG(), handoff.DAG(), handoff.DAG()
     for number in range(6):
         failing.add_function(
@@ -37,3 +38,5 @@ async def test_node_that_fails_everything_is_out_of_use_until_it_does_something_
 
         assert set(run.allocations.values()) == {"well"}
         await until(session, lambda: reason() == "")
+
+    check_quoted("troubleshooting.md", "ERROR out of use", broken.log())

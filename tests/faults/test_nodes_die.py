@@ -12,6 +12,7 @@ import handoff_actors as handoff
 from handoff_actors.core.cluster.membership import GONE_S, SUSPECT_S
 from tests.cli.command import handoff as command
 from tests.daemons import Daemon
+from tests.docs.quotes import check_quoted
 from tests.faults import functions
 from tests.faults.conftest import OpenSession, StartNode
 from tests.faults.functions import LARGE
@@ -152,6 +153,7 @@ async def test_node_that_was_frozen_for_a_while_has_lost_nothing(
 def frozen_is_shown(member: Daemon) -> bool:
     """The member suspects it about when the app does."""
     member.wait_until(lambda: suspects(member) == ["frozen"])
+    check_quoted("troubleshooting.md", "INFO member suspected", member.log())
     return True
 
 

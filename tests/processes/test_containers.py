@@ -10,6 +10,7 @@ import pytest
 import handoff_actors as handoff
 from tests.control_groups import container
 from tests.daemons import Daemon, Daemons
+from tests.docs.quotes import check_quoted
 
 pytestmark = pytest.mark.processes
 
@@ -59,10 +60,11 @@ async def test_worker_that_the_kernel_kills_for_its_containers_limit_says_so(dae
             await run_on(node, dag)
 
         assert isinstance(caught.value, handoff.WorkerDied), f"{caught.value}\n{node.log()}"
-        assert "container was short of memory" in str(caught.value)
         assert caught.value.memory_was_short
         assert node.process.poll() is None
         node.kill()
+
+    check_quoted("troubleshooting.md", "function 'large' failed", str(caught.value))
 
 
 async def test_values_of_more_than_the_containers_memory_are_spilled(
@@ -117,7 +119,7 @@ async def test_a_node_with_little_shared_memory_and_no_disk_works_and_says_how_t
             await session.execute_distributed(dag)
 
     assert (run.results["only"], caught.value.kind) == (3, "store")
-    assert "values can't be spilled to disk" in node.log()
+    check_quoted("troubleshooting.md", "WARNING values can't be spilled to disk", node.log())
     assert node.terminate() == 0
 
 

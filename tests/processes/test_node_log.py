@@ -13,6 +13,7 @@ import pytest
 import handoff_actors as handoff
 from tests.cli.command import handoff as handoff_command
 from tests.daemons import Daemon, Daemons, environment
+from tests.docs.quotes import check_quoted
 
 pytestmark = pytest.mark.processes
 
@@ -121,7 +122,7 @@ def test_a_peer_of_another_version_is_refused_by_its_name(node: Daemon) -> None:
         check=False,
     )
 
-    assert "refuses n2" in refused.stderr
+    check_quoted("troubleshooting.md", "Error: node n1 refuses n2", refused.stderr)
     told = line(node, "member refused")
     assert (told["peer"], told["times"]) == ("n2", 1)
 

@@ -11,6 +11,7 @@ import pytest
 
 import handoff_actors as handoff
 from tests.daemons import Daemon, Daemons, environment
+from tests.docs.quotes import check_quoted
 
 pytestmark = pytest.mark.processes
 
@@ -83,6 +84,7 @@ async def test_a_node_whose_descriptors_are_taken_serves_those_that_it_knows(dae
         async with handoff.Session([node.address]) as another:
             assert list(await another.discover_nodes()) == ["n1"]
     assert node.log().count("out of descriptors") == 1
+    check_quoted("troubleshooting.md", "ERROR out of descriptors", node.log())
 
 
 def connected_and_out_of_descriptors(node: Daemon, idle: contextlib.ExitStack) -> bool:

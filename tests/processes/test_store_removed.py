@@ -10,6 +10,7 @@ import pytest
 import handoff_actors as handoff
 from handoff_actors.store.directories import MARKER
 from tests.daemons import Daemons
+from tests.docs.quotes import check_quoted
 
 pytestmark = pytest.mark.processes
 
@@ -134,4 +135,5 @@ async def test_spilled_values_that_are_removed_are_made_again(daemons: Daemons, 
 
         assert run.results["length"] == 3 * LARGE
         node.wait_for_log("store lost")
+        check_quoted("troubleshooting.md", "ERROR store lost", node.log())
         await run.release()

@@ -12,6 +12,7 @@ import pytest
 import handoff_actors as handoff
 from handoff_actors.process.interpreter import PYTHON
 from tests.daemons import Daemon, Daemons
+from tests.docs.quotes import check_quoted
 from tests.processes import surroundings
 
 pytestmark = pytest.mark.processes
@@ -129,6 +130,7 @@ async def test_explanation_says_which_python_a_node_runs(pair: Pair) -> None:
         f"runs Python {pair.version}, and this function's code, or a value that it takes,"
         f" was pickled by value with {PYTHON}"
     )
+    check_quoted("troubleshooting.md", "runs Python 3.13", explained[0].nodes["other"])
     assert "which is less than {'cpu': 3.0}" in explained[0].nodes["same"]
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
