@@ -22,12 +22,12 @@ def user_key() -> ClusterKey:
     Raises InvalidKeyError, which names HANDOFF_KEY, if the user has no place for the key, or others could have put one
     there.
     """
-    directory = _state_home() / "handoff"
+    directory = state_home() / "handoff"
     with opened_private(directory, lambda reason: _no_place(directory, reason)) as opened:
         return key_in(opened, directory / _NAME, "this user's own key")
 
 
-def _state_home() -> Path:
+def state_home() -> Path:
     """The directory for programs' state of this user, see the XDG Base Directory Specification."""
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
     if given.is_absolute():

@@ -1,0 +1,1 @@
+"""Nodes on machines that can be reached over SSH: `handoff up`, `handoff down` and `handoff logs`."""
