@@ -10,7 +10,20 @@ from handoff_actors.process.first_signals import INTERRUPTED
 from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.
-COMMANDS = ("node", "nodes", "top", "ping", "run", "render", "up", "down", "logs", "keygen", "manifest", "demo")
+COMMANDS = (
+    "node",
+    "nodes",
+    "top",
+    "ping",
+    "run",
+    "render",
+    "up",
+    "down",
+    "logs",
+    "keygen",
+    "manifest",
+    "demo",
+)
 
 
 class LazyGroup(click.Group):
