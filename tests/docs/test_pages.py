@@ -15,6 +15,7 @@ from tests.docs.reader import paste_programs, read_page
 COMMANDS_RUN_BY = {
     "README.md": "test_readme.py",
     "deployment/by-hand.md": "test_by_hand.py",
+    "deployment/systemd.md": "test_systemd.py",
     "examples.md": "test_examples.py",
     "scheduling.md": "test_scheduling.py",
     "understanding.md": "test_understanding.py",
@@ -64,14 +65,14 @@ def test_few_snippets_are_parts_of_programs() -> None:
     assert len([fence for fence in found if fence.is_part]) <= MOST_PARTS
 
 
-def test_the_service_gives_options_that_there_are() -> None:
-    [unit] = [fence.text for fence in fences("deployment/systemd.md") if fence.language == "ini"]
-    options = re.findall(r" (--[\w-]+)", unit)
-
+def test_the_services_give_options_that_there_are() -> None:
+    units = [fence.text for fence in fences("deployment/systemd.md") if fence.language == "ini"]
     known = {option for parameter in node.params for option in parameter.opts}
 
-    assert options
-    assert known.issuperset(options)
+    for unit in units:
+        options = re.findall(r" (--[\w-]+)", unit)
+        assert options
+        assert known.issuperset(options)
 
 
 def test_commands_that_have_tests_of_their_own_do() -> None:

@@ -1,4 +1,4 @@
-"""The systemd unit in the documentation: what systemd says of it, and whether the command has its options."""
+"""The systemd units in the documentation: what systemd says of them, and whether the command has their options."""
 
 import shlex
 import shutil
@@ -13,39 +13,37 @@ import pytest
 from handoff_actors.actors.node.host.containers import DRAIN_S
 from handoff_actors.cli.node import node
 from tests.daemons import Daemons
+from tests.docs.fences import fences
 
-PAGE = Path(__file__).parents[2] / "docs" / "deployment" / "systemd.md"
-
-
-def unit() -> str:
-    text = PAGE.read_text(encoding="utf-8")
-    return text.partition('```ini title="handoff-node.service"\n')[2].partition("```")[0]
+UNITS = {fence.title: fence.text for fence in fences("deployment/systemd.md") if fence.language == "ini"}
+#: Options that take no value.
+FLAGS = {name for parameter in node.params if getattr(parameter, "is_flag", False) for name in parameter.opts}
 
 
-def service() -> dict[str, str]:
+def service(unit: str) -> dict[str, str]:
     parser = ConfigParser(interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # names have capitals
-    parser.read_string(unit())
+    parser.read_string(UNITS[unit])
     return dict(parser["Service"])
 
 
-def test_the_command_has_the_options_of_the_unit() -> None:
-    words = shlex.split(service()["ExecStart"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_command_has_the_options_of_the_unit(unit: str) -> None:
+    words = shlex.split(service(unit)["ExecStart"].replace("$OPTIONS", ""))
 
     assert [Path(words[0]).name, words[1]] == ["handoff", "node"]
-    options = {name for parameter in node.params for name in parameter.opts}
-    given = words[2:]
-    assert {word for word in given if word.startswith("--")} <= options
     parameters = {name: parameter for parameter in node.params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= set(parameters)
+    given = [word for word in words[2:] if word not in FLAGS]
     for option, value in zip(given[::2], given[1::2], strict=True):
         if option != "--key-file":
-            parameters[option].type.convert(
-                value.replace("%H", "h1"), parameters[option], click.Context(node)
-            )
+            real = value.replace("%H", "h1").replace("%i", "7070")
+            parameters[option].type.convert(real, parameters[option], click.Context(node))
 
 
-def test_systemd_gives_the_node_the_time_that_it_drains() -> None:
-    said = service()
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_gives_the_node_the_time_that_it_drains(unit: str) -> None:
+    said = service(unit)
 
     assert said["Type"] == "notify"
     assert said["KillMode"] == "mixed"
@@ -54,18 +52,21 @@ def test_systemd_gives_the_node_the_time_that_it_drains() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_accepts_the_unit(unit: str, tmp_path: Path) -> None:
     command = tmp_path / "handoff"
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
-    path = tmp_path / "handoff-node.service"
-    path.write_text(unit().replace("/opt/handoff/bin/handoff", str(command)).replace("User=handoff\n", ""))
+    path = tmp_path / unit
+    path.write_text(
+        UNITS[unit].replace("/opt/handoff/bin/handoff", str(command)).replace("User=handoff\n", "")
+    )
 
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True, check=False
     )
 
-    assert "handoff-node.service" not in verified.stderr + verified.stdout
+    assert "handoff-node" not in verified.stderr + verified.stdout
 
 
 @pytest.mark.processes
