@@ -9,7 +9,9 @@ import psutil
 import pytest
 
 from handoff_actors.addresses import bus_addresses, split_address
-from handoff_actors.cli.node import node
+from handoff_actors.cli.node import LISTEN, node
+from handoff_actors.cli.up import up
+from handoff_actors.deploy.kubernetes.settings import KubernetesSettings
 from tests.daemons import HANDOFF, Daemons, environment
 from tests.docs.pages import path_of
 from tests.hosts.network import KEY, HostNetwork
@@ -31,7 +33,7 @@ def rows() -> dict[str, list[str]]:
 def test_ports_and_options_of_the_page_are_those_of_the_command() -> None:
     defaults = node.make_context("node", []).params
     table = rows()
-    listen = split_address(defaults["listen"])
+    listen = split_address(LISTEN)
     [bus, _] = bus_addresses(f"tcp://10.0.0.1:{listen.port}", f"tcp://10.0.0.1:{listen.port}")
 
     assert table["service"][0] == str(listen.port)
@@ -45,6 +47,14 @@ def test_ports_and_options_of_the_page_are_those_of_the_command() -> None:
     ]
     assert named == [["--listen"], ["--bus-port"], ["--metrics-port", "--metrics-host"]]
     assert {option for row in named for option in row} <= {name for each in node.params for name in each.opts}
+
+
+def test_other_ways_have_the_ports_of_the_page() -> None:
+    hosts = up.make_context("up", ["n1"]).params
+    pods = KubernetesSettings(image="registry.example/handoff:1")
+
+    assert {hosts["port"], pods.port} == {split_address(LISTEN).port}
+    assert pods.bus_port == pods.port + 1
 
 
 def listening(pid: int) -> set[tuple[str, int]]:
