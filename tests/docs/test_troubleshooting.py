@@ -152,8 +152,9 @@ async def test_values_that_do_not_fit(daemons: Daemons, tmp_path: Path) -> None:
     with small_file_system(tmp_path, "1m"):
         node = daemons.start("--name", "n1", "--cpu", "1", "--store-limit", "1", "--spill-dir", str(tmp_path))
         dag = handoff.new()
-        for number in range(4):
-            dag.call(bytes, 800_000, id=number, max_retries=0)
+        # The disk is found full while the next ones are made.
+        for number in range(20):
+            dag.call(make_a_value, 800_000, id=number, max_retries=0)
         async with handoff.Session([node.address]) as session:
             with pytest.raises(handoff.FunctionFailed) as caught:
                 await session.execute_distributed(dag, fetch=[])
@@ -161,6 +162,11 @@ async def test_values_that_do_not_fit(daemons: Daemons, tmp_path: Path) -> None:
 
     check_quoted(PAGE, "its result of 20.0 MB can't be stored", caught.value.reason)
     check_quoted(PAGE, "ERROR disk takes no more values", node.log())
+
+
+def make_a_value(nbytes: int) -> bytes:
+    time.sleep(0.02)
+    return bytes(nbytes)
 
 
 def needs_a_module() -> None:
