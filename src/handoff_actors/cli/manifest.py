@@ -118,6 +118,11 @@ def manifest() -> None:
     help="Name of the Secret that has the cluster key as `cluster.key`. [default: NAME-key]",
 )
 @click.option(
+    "--also-accept",
+    is_flag=True,
+    help="Accept members with another key, too, which that Secret has as `also.key`, while the key is replaced.",
+)
+@click.option(
     "--grace",
     "grace_s",
     type=click.IntRange(LEAST_GRACE_S, MOST_GRACE_S),

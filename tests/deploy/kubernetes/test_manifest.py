@@ -25,6 +25,7 @@ FULL = KubernetesSettings(
     gpus=2,
     gpu_resource="amd.com/gpu",
     key_secret="keys.of-batch",
+    also_accept=True,
     grace_s=600,
     port=9000,
     user=None,
@@ -164,6 +165,14 @@ def test_the_key_is_a_file_that_only_the_user_may_read_and_not_in_the_text() -> 
     assert pod(PLAIN)["securityContext"]["fsGroup"] == pod(PLAIN)["securityContext"]["runAsUser"] == 1000
     assert "HANDOFF_KEY" not in variables(PLAIN)
     assert "kubectl create secret generic handoff-key --from-file=cluster.key" in manifest_text(PLAIN)
+
+
+def test_a_second_key_is_accepted_while_the_key_is_replaced() -> None:
+    (volume,) = [volume["secret"] for volume in pod(FULL)["volumes"] if "secret" in volume]
+
+    assert [item["path"] for item in volume["items"]] == ["cluster.key", "also.key"]
+    assert variables(FULL)["HANDOFF_ALSO_ACCEPT"] == "/etc/handoff/also.key"
+    assert "HANDOFF_ALSO_ACCEPT" not in variables(PLAIN)
 
 
 def test_a_platform_may_choose_the_user() -> None:

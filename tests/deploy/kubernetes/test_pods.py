@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from handoff_actors.deploy.kubernetes import KubernetesSettings, manifest_text
+from handoff_actors.transport.keys import ClusterKey
 from tests.control_groups import container as limited
 from tests.deploy.kubernetes.kubelet import Platform, Pod
 from tests.deploy.sandbox import Container, hosts_for_containers
@@ -56,10 +57,11 @@ def pod(directory: Path, ordinal: int) -> Pod:
         memory="512Mi",
         variables={"LEVEL": "$(POD_NAME) $5"},
         user=USERS[ordinal],
+        also_accept=ordinal > 0,
     )
     *_, stateful_set = yaml.safe_load_all(manifest_text(settings))
-    secrets = {f"{NAME}-key": {"cluster.key": KEY["HANDOFF_KEY"] + "\n"}}
-    return Pod(stateful_set, ordinal, secrets, PLATFORMS[ordinal], directory)
+    keys = {"cluster.key": KEY["HANDOFF_KEY"] + "\n", "also.key": ClusterKey.generate().text()}
+    return Pod(stateful_set, ordinal, {f"{NAME}-key": keys}, PLATFORMS[ordinal], directory)
 
 
 def wait_until_ready(made: Pod, running: Container) -> None:

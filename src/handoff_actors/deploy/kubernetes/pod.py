@@ -4,9 +4,11 @@ from typing import Final
 
 from handoff_actors.deploy.kubernetes.settings import POD_NAME, KubernetesSettings
 from handoff_actors.deploy.kubernetes.yaml_text import YamlValue
+from handoff_actors.transport.keys import ALSO_ACCEPT_VARIABLE, KEY_FILE_VARIABLE
 
 KEY_DIRECTORY: Final = "/etc/handoff"
 KEY_FILE: Final = "cluster.key"
+OTHER_KEY_FILE: Final = "also.key"
 #: 0400. As a number, as some versions of YAML read a zero in front as octal, and others don't.
 _OWNER_READS: Final = 0o400
 _PING_S: Final = 8
@@ -97,13 +99,13 @@ def _environment(settings: KubernetesSettings) -> list[YamlValue]:
     variables = {
         # The root can't be written to, and the user may have no home.
         "HOME": "/tmp",  # noqa: S108 - the pod's own
-        "HANDOFF_KEY_FILE": f"{KEY_DIRECTORY}/{KEY_FILE}",
+        KEY_FILE_VARIABLE: f"{KEY_DIRECTORY}/{KEY_FILE}",
         "HANDOFF_SEEDS": f"tcp://{settings.name}:{settings.port}",
-    } | {
-        # Kubernetes replaces $(NAME).
-        name: text.replace("$", "$$")
-        for name, text in settings.variables.items()
     }
+    if settings.also_accept:
+        variables[ALSO_ACCEPT_VARIABLE] = f"{KEY_DIRECTORY}/{OTHER_KEY_FILE}"
+    # Kubernetes replaces $(NAME).
+    variables |= {name: text.replace("$", "$$") for name, text in settings.variables.items()}
     pod_name: YamlValue = {"name": POD_NAME, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     return [pod_name, *({"name": name, "value": text} for name, text in variables.items())]
 
@@ -136,6 +138,7 @@ def _pod_security(settings: KubernetesSettings) -> YamlValue:
 
 
 def _volumes(settings: KubernetesSettings) -> YamlValue:
+    names = (KEY_FILE, OTHER_KEY_FILE) if settings.also_accept else (KEY_FILE,)
     return [
         {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": settings.shared}},
         # Temporary files, and values that are spilled.
@@ -145,7 +148,7 @@ def _volumes(settings: KubernetesSettings) -> YamlValue:
             "secret": {
                 "secretName": settings.secret,
                 "defaultMode": _OWNER_READS,
-                "items": [{"key": KEY_FILE, "path": KEY_FILE}],
+                "items": [{"key": name, "path": name} for name in names],
             },
         },
     ]

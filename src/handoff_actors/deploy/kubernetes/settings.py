@@ -72,6 +72,8 @@ class KubernetesSettings(Struct, frozen=True, kw_only=True):
     gpu_resource: str = "nvidia.com/gpu"
     #: The Secret with the key, as `cluster.key`. None: the name of the cluster, and `-key`.
     key_secret: str | None = None
+    #: That Secret has another key that members may have, as `also.key`.
+    also_accept: bool = False
     grace_s: int = 60
     port: int = 7070
     #: None: the platform gives the user, as OpenShift does.
