@@ -16,6 +16,8 @@ COMMANDS_RUN_BY = {
     "README.md": "test_readme.py",
     "deployment/by-hand.md": "test_by_hand.py",
     "deployment/systemd.md": "test_systemd.py",
+    "deployment/compose.md": "test_containers.py",
+    "deployment/kubernetes.md": "test_containers.py",
     "examples.md": "test_examples.py",
     "scheduling.md": "test_scheduling.py",
     "understanding.md": "test_understanding.py",
