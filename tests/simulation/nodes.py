@@ -20,6 +20,7 @@ from handoff_actors.core.node.events import (
     KillWorker,
     Leave,
     LeaveCompleted,
+    LeaveDue,
     LogDeath,
     LogRetirement,
     LogRunOpened,
@@ -300,6 +301,9 @@ class SimulatedNode:
                 pass
             case LogRetirement() | LogDeath() | LogRunOpened() | LogSpill():
                 self._cluster.faults["retired"] += 1
+            case LeaveDue():
+                self._cluster.faults["ended by itself"] += 1
+                self.timeline.after(0.0, self.leave)
             case LeaveCompleted():
                 self._cluster.faults["left"] += 1
                 self.crash()

@@ -9,11 +9,11 @@ import click
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.daemon import DaemonOptions, serve
 from handoff_actors.actors.node.host.capabilities import own_capabilities
-from handoff_actors.actors.node.host.containers import usual_drain_s
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
 from handoff_actors.cli.log_options import log_options
 from handoff_actors.cli.metrics import serving_pages
+from handoff_actors.cli.options.ending import EndingOptions, with_ending_options
 from handoff_actors.cli.options.join import JoinOptions, join_options
 from handoff_actors.cli.options.memory import with_memory_options
 from handoff_actors.cli.output.announcing import announce
@@ -24,7 +24,6 @@ from handoff_actors.cli.parameters import (
     AMOUNT,
     LISTEN_ADDRESS,
     NODE_NAME,
-    Seconds,
     credentials_options,
 )
 from handoff_actors.cli.resources import amounts
@@ -99,15 +98,7 @@ LISTEN = "tcp://127.0.0.1:7070"
     help="Serve even if none of the members to join has answered, and look for them from then on.",
 )
 @credentials_options
-@click.option(
-    "--drain",
-    "drain_s",
-    type=Seconds(min=0),
-    default=usual_drain_s,
-    show_default="30, 25 on Kubernetes, 8 as the main process of another container",
-    metavar="SECONDS",
-    help="On shutdown, wait this long for running functions.",
-)
+@with_ending_options
 @with_memory_options
 @click.option(
     "--metrics-port",
@@ -136,7 +127,7 @@ def node(
     join: JoinOptions,
     may_be_alone: bool,
     credentials: Credentials,
-    drain_s: float,
+    ending: EndingOptions,
     memory_options: MemoryOptions,
     metrics_port: int | None,
     metrics_host: str,
@@ -145,7 +136,7 @@ def node(
     """Offer this machine to a cluster, until SIGTERM or SIGINT.
 
     Prints one line once the node serves. On the signal, the node waits for running functions; a second signal ends it
-    at once.
+    at once. With --idle or --lifetime it ends so by itself, with exit status 0.
     """
     if join.file is None:
         listen = listen or LISTEN
@@ -156,7 +147,9 @@ def node(
         *(name, capabilities, workers, listen, advertise, bus_port, join.seeds, join.wait_s),
         may_be_alone=may_be_alone,
         join_file=join.file,
-        drain_s=drain_s,
+        drain_s=ending.drain_s,
+        idle_s=ending.idle_s,
+        lifetime_s=ending.lifetime_s,
         credentials=credentials,
         memory=memory_options,
     )

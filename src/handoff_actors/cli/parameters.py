@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import wraps
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,6 +19,8 @@ from handoff_actors.transport.keys import (
     KEY_VARIABLE,
     ClusterKey,
 )
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Address(click.ParamType):  # type: ignore[type-arg]  # generic in late versions of click only
@@ -89,6 +91,26 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+class Duration(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A time span: a number of seconds, or of minutes, hours or days with the unit behind it."""
+
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType."""
+        if isinstance(value, float):
+            return value
+        text = value.strip()
+        number, factor = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
+        try:
+            seconds = float(number) * factor
+        except ValueError:
+            seconds = -1.0
+        if not (isfinite(seconds) and seconds >= 0):
+            self.fail(f"{value!r} is no time span; one looks like 90, 90s, 5m, 1.5h or 2d", param, ctx)
+        return seconds
+
+
 class NodeNameType(click.ParamType):  # type: ignore[type-arg]  # as above
     """The name of a node."""
 
@@ -125,6 +147,7 @@ class KeyFile(click.ParamType):  # type: ignore[type-arg]  # as above
         return [CompletionItem(incomplete, type="file")]
 
 
+DURATION = Duration()
 ADDRESS = Address(check_destination)
 LISTEN_ADDRESS = Address(split_address)
 AMOUNT = Amount()

@@ -40,6 +40,7 @@ from handoff_actors.core.node.events import (
     KillWorker,
     Leave,
     LeaveCompleted,
+    LeaveDue,
     LogDeath,
     LogRetirement,
     LogRunOpened,
@@ -59,6 +60,7 @@ from handoff_actors.core.node.events import (
     SpillValue,
     ValueSpilled,
 )
+from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.validation import Introductions
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
@@ -112,6 +114,7 @@ class NodeActor:
         most_workers: int | None = None,
         lease_s: float = LEASE_S,
         options: MemoryOptions = DEFAULT_OPTIONS,
+        lifetime: Lifetime = FOREVER,
     ) -> None:
         """Make the directories of its store. Raises OSError."""
         self.name = NodeName(name)
@@ -121,12 +124,12 @@ class NodeActor:
         #: Of strangers, and of messages that are not in the protocol.
         self.protocol_errors = ProtocolErrors(name, asyncio.get_running_loop().call_later)
         self.metrics, self._log = NodeMetrics(), NodeLog(name)
-        self._cluster = cluster
+        self._cluster, self._services = cluster, list[Service]()
         self._most_waiting_nbytes = ANSWERS_NBYTES + workers * (1 + MAX_AHEAD) * INLINE_LIMIT
         limits, most_workers = options.limits(), most_workers or workers + MORE_WORKERS
-        self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits)
-        store = ValueStore(self.incarnation, options.spill_dir, limits.store_nbytes, options.store_dir)
-        self._services: list[Service] = []
+        self._machine = NodeMachine(capabilities, workers, most_workers, lease_s, limits, lifetime)
+        spill, keep = options.spill_dir, options.store_dir
+        store = self._store = ValueStore(self.incarnation, spill, limits.store_nbytes, keep)
         watch = self._store_watch = StoreWatch(name, store, self._feed)
         listener = self._listener = WorkerListener(
             name, self._feed, self._kill_worker, self._was_memory_short, self._services, watch, self.metrics
@@ -134,14 +137,13 @@ class NodeActor:
         own, place, disk = ModuleDefinitions(lambda: self._pool.import_path), store.directory, store.disk
         self._pool = WorkerPool(listener, place, INLINE_LIMIT, disk, self._surroundings, own.kept)
         self._input_fetcher = InputFetcher(name, watch, self._feed, self._ask_app, self.metrics, own)
-        self._store = store
-        self._peers: dict[PeerId, Service] = {}
-        self._introductions = Introductions()
+        self._peers, self._introductions = dict[PeerId, Service](), Introductions()
         self._followers = Followers(self._introductions, cluster, self._reply)
         self._greeter = Greeter(self, cluster, self._introductions, lease_s)
         self._seq, self._left = itertools.count(1), asyncio.Event()
-        #: The error that has ended the node, if one has.
+        #: The error that has ended the node, if one has; and the reason for which it should begin to leave by itself, if any.
         self.crashed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self.leave_due: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         #: The node's state in its last advert.
         self.advertised = self._machine.advertisement()
 
@@ -203,7 +205,7 @@ class NodeActor:
 
     def advert(self) -> Advert:
         """Make the next advert."""
-        return make_advert(self, next(self._seq), self._cluster)
+        return make_advert(self, next(self._seq), self._cluster, asyncio.get_running_loop().time())
 
     def start_others(self, startable: StartableNodes) -> None:
         """Advertise from now on that it could have such nodes started."""
@@ -431,10 +433,16 @@ class NodeActor:
                 self._forget_run(run)
             case ForgetPeer(peer, has_left):
                 self._forget_peer(peer, "" if has_left else "its lease has ended")
-            case LeaveCompleted():
-                self._left.set()
+            case LeaveCompleted() | LeaveDue():
+                self._note_end(effect)
             case _:
                 assert_never(effect)
+
+    def _note_end(self, effect: LeaveCompleted | LeaveDue) -> None:
+        if isinstance(effect, LeaveDue):
+            self.leave_due.set_result(effect.reason)
+        else:
+            self._left.set()
 
     def _announce(self, state: Advertise) -> None:
         if state.out_of_use and not self.advertised.out_of_use:

@@ -38,8 +38,8 @@ class AdvertisedNode(Protocol):
     startable: StartableNodes
 
 
-def make_advert(node: AdvertisedNode, seq: int, cluster: ClusterView) -> Advert:
-    """Make an advert of a node, with this number."""
+def make_advert(node: AdvertisedNode, seq: int, cluster: ClusterView, now: float) -> Advert:
+    """Make an advert of a node, with this number, at a time by its machine's clock."""
     state, startable = node.advertised, node.startable
     return Advert(
         name=node.name,
@@ -63,6 +63,7 @@ def make_advert(node: AdvertisedNode, seq: int, cluster: ClusterView) -> Advert:
         rank=node.rank,
         unreachable=cluster.unreachable(),
         out_of_use=state.out_of_use or startable.out_of_order,
+        ends_in_s=None if state.ends_at is None else max(0.0, state.ends_at - now),
         can_start=startable.capabilities,
         can_start_for_s=startable.for_s,
     )

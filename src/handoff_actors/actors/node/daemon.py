@@ -18,6 +18,7 @@ from handoff_actors.actors.node.host.containers import DRAIN_S
 from handoff_actors.actors.node.host.service_manager import ServiceManager
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.core.node.lifetime import Lifetime
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
 from handoff_actors.process.first_signals import ENDING, end_at_first_signal
@@ -50,6 +51,9 @@ class DaemonOptions(Struct, frozen=True):
     #: Directory in which members find one another.
     join_file: str | None = None
     drain_s: float = DRAIN_S
+    #: See `Lifetime.of`.
+    idle_s: float | None = None
+    lifetime_s: float | None = None
     memory: MemoryOptions | None = None
     credentials: Credentials = Credentials()
     #: The id of a process with whose end the daemon ends.
@@ -90,13 +94,11 @@ async def run_daemon(
             return
         with ready(node):
             manager.serving(node.address)
-            async with asyncio.TaskGroup() as tasks:
-                signalled = tasks.create_task(signals.next(), name="first signal")
-                await asyncio.wait((signalled, node.crashed), return_when=asyncio.FIRST_COMPLETED)
-                signalled.cancel()
-            manager.stopping(options.drain_s)
+            await _told_to_leave(node, signals)
+            within_s = _drain_s(options)
+            manager.stopping(within_s)
             if not node.crashed.done():
-                await _drain(member, node, options.drain_s, signals)
+                await _drain(member, node, within_s, signals)
         if node.crashed.done():
             reason = node.crashed.result()
             if isinstance(reason, NameInUse):
@@ -110,8 +112,22 @@ async def run_daemon(
         signals.close()
 
 
+async def _told_to_leave(node: NodeActor, signals: "_Signals") -> None:
+    """Return once a signal has come, the node's time is over, or it has crashed."""
+    async with asyncio.TaskGroup() as tasks:
+        signalled = tasks.create_task(signals.next(), name="first signal")
+        await asyncio.wait((signalled, node.crashed, node.leave_due), return_when=asyncio.FIRST_COMPLETED)
+        signalled.cancel()
+
+
+def _drain_s(options: DaemonOptions) -> float:
+    # See `Lifetime.of`.
+    return options.drain_s if options.lifetime_s is None else min(options.drain_s, options.lifetime_s / 2)
+
+
 async def _drain(member: Member, node: NodeActor, within_s: float, signals: "_Signals") -> None:
-    log.info("draining", extra={"node": node.name})
+    reason = node.leave_due.result() if node.leave_due.done() else "told to stop"
+    log.info("draining", extra={"node": node.name, "reason": reason})
     async with asyncio.TaskGroup() as tasks:
         # Apps that start now should find other members.
         withdrawing = tasks.create_task(member.withdraw(), name="withdraw")
@@ -142,6 +158,7 @@ async def _started(member: Member, options: DaemonOptions, signals: "_Signals") 
                     may_be_alone=options.may_be_alone,
                     join_file=options.join_file,
                     options=options.memory,
+                    lifetime=Lifetime.of(options.idle_s, options.lifetime_s, options.drain_s),
                 )
     except TimeoutError as error:
         if not limit.expired():

@@ -14,6 +14,7 @@ from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.own_addresses import address_to_bind, check_advertised, reachable_host
 from handoff_actors.addresses import TcpAddress, is_loopback, split_address
+from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.errors import ConnectionFailed, HandoffError
 from handoff_actors.ids import Resources
 from handoff_actors.platforms import check_nodes_run_here
@@ -39,6 +40,7 @@ async def host_node(
     may_be_alone: bool = False,
     join_file: str | os.PathLike[str] | None = None,
     options: MemoryOptions | None = None,
+    lifetime: Lifetime = FOREVER,
 ) -> NodeActor:
     """Have a node in this process. It serves others if it is given an address to listen at, seeds to join, or a join directory.
 
@@ -60,7 +62,9 @@ async def host_node(
     own_name = name or _name_of_host()
     usual = workers if workers is not None else max(1, round(capabilities.get("cpu", 1)))
     options = options or MemoryOptions.from_environment()
-    node = NodeActor(own_name, capabilities, usual, member, most_workers=workers, options=options)
+    node = NodeActor(
+        own_name, capabilities, usual, member, most_workers=workers, options=options, lifetime=lifetime
+    )
     async with AsyncExitStack() as on_failure:
         # The node has a store from the first, which must not stay if its address is taken.
         on_failure.push_async_callback(node.close)

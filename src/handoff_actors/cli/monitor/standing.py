@@ -145,6 +145,7 @@ def fields(member: MonitoredNode) -> dict[str, object]:
         "leaving": advert.leaving,
         "suspect": member.is_suspect,
         "out_of_use": advert.out_of_use or None,
+        "ends_in_s": None if advert.ends_in_s is None else round(advert.ends_in_s, 1),
         "unreachable": advert.unreachable,
         "answers": member.runs is not None,
         "version": advert.version,

@@ -366,6 +366,14 @@ class Advertise(Struct, frozen=True):
     most_workers: int
     #: As in `Advert`.
     out_of_use: str = ""
+    #: The time at which the node begins to leave by itself; None: no end is known.
+    ends_at: float | None = None
+
+
+class LeaveDue(Struct, frozen=True):
+    """The node should be told to leave now, for this reason."""
+
+    reason: str
 
 
 class LeaveCompleted(Struct, frozen=True):
@@ -392,4 +400,5 @@ NodeEffect = (
     | ForgetPeer
     | Advertise
     | LeaveCompleted
+    | LeaveDue
 )

@@ -17,7 +17,6 @@ from handoff_actors.core.node.events import (
     InputFetched,
     InputMissing,
     Leave,
-    LeaveCompleted,
     MembersCounted,
     MessageFromPeer,
     NodeEffect,
@@ -42,6 +41,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.failures import failure
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
+from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.lost_values import LostValues
 from handoff_actors.core.node.nested_runs import NestedRuns
@@ -83,6 +83,7 @@ class NodeMachine:
         most_workers: int,
         lease_s: float,
         limits: Limits = NO_LIMITS,
+        lifetime: Lifetime = FOREVER,
     ) -> None:
         self._limits = limits
         self._scheduler = WorkerScheduler(capabilities, workers, most_workers)
@@ -103,7 +104,7 @@ class NodeMachine:
         self._endings = RunEndings(
             self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested
         )
-        self._drain = NodeDrain()
+        self._drain = NodeDrain(lifetime)
         #: There may be jobs that the node can't ever hold.
         self._has_misfits = False
         self._advertiser = Advertiser()
@@ -112,6 +113,7 @@ class NodeMachine:
 
     def start(self, now: float) -> list[NodeEffect]:
         """Start the workers."""
+        self._drain.start(now)
         return [*self._scheduler.start(now), *self._settle(now)]
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeEffect]:
@@ -211,6 +213,7 @@ class NodeMachine:
             self._scheduler.queue.claims(),
             self._scheduler.roster.most,
             self._circuit_breaker.reason,
+            self._drain.ends_at,
         )
 
     def size_of(self, run: RunId, index: Index) -> int | None:
@@ -472,9 +475,7 @@ class NodeMachine:
         effects += self._clients.take_changes()
         effects += self._spill_policy.take_changes(now)
         is_busy = self._drain.has_begun and (self.is_working or self._inputs.nbytes > 0)
-        if self._drain.may_go(now, runs=len(self._clients), is_busy=is_busy):
-            effects.append(LeaveCompleted())
-        return effects
+        return effects + self._drain.effects(now, runs=len(self._clients), is_busy=is_busy)
 
     def _standing(self) -> Standing:
         scheduler = self._scheduler
