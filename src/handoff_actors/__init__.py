@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         new as new,
         task as task,
     )
+    from handoff_actors.integrations.engines.dask import on_dask as on_dask
     from handoff_actors.integrations.engines.ray import on_ray as on_ray
     from handoff_actors.integrations.executor import Executor as Executor
     from handoff_actors.report.breakdown import Breakdown as Breakdown
@@ -138,6 +139,7 @@ _MODULES = {
     ],
     "events": ["OnEvent", "RunEvent"],
     "graph": ["DAG", "Argument", "Constant", "Function", "Handle", "collocated", "new", "task"],
+    "integrations.engines.dask": ["on_dask"],
     "integrations.engines.ray": ["on_ray"],
     "integrations.executor": ["Executor"],
     "report.function_report": ["FunctionReport"],
@@ -214,6 +216,7 @@ __all__ = [
     "execute_local",
     "get_result",
     "new",
+    "on_dask",
     "on_ray",
     "register_local_node",
     "register_node",

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Wait this long for the other workers once a node serves on one of them.
 _GRACE_S: Final = 10.0
+#: Once one of them can't have a node, wait this long for the failures of others: they often lack the same.
+_OTHER_FAILURES_S: Final = 0.5
 #: Seconds for the app to reach a node that serves.
 _REACH_S: Final = 5.0
 #: Addresses that a node is told to join.
@@ -157,15 +159,19 @@ class LentNodes:
         """
         loop = asyncio.get_running_loop()
         limit = loop.time() + within_s
-        is_grace = False
-        while not lending.done() and not self._failures and (self._expected or not self._serving):
-            if self._serving and not is_grace:
-                is_grace = True
+        while not lending.done() and not self._is_settled:
+            if self._failures:
+                limit = min(limit, loop.time() + _OTHER_FAILURES_S)
+            elif self._serving:
                 limit = min(limit, loop.time() + _GRACE_S)
             if not await self._changes_before(limit, lending):
                 break
         self._raise_if_unusable(within_s, lending)
         self._is_in_use = True
+
+    @property
+    def _is_settled(self) -> bool:
+        return not self._expected and bool(self._serving or self._failures)
 
     def close(self) -> None:
         """Use no nodes from now on, as the session is closed."""
@@ -186,7 +192,7 @@ class LentNodes:
         if lending.done():
             lending.result()
         if self._failures:
-            first, *others = self._failures.values()
+            first, *others = (self._failures[worker] for worker in sorted(self._failures))
             if not others:
                 raise first
             named = [str(error) for error in (first, *others)][:_MOST_NAMED]

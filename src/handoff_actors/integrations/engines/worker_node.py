@@ -75,6 +75,11 @@ class WorkerNode:
         self._node.wait_until_ready()
         return self._node.address
 
+    @property
+    def has_ended(self) -> bool:
+        """True once it has ended."""
+        return not self._node.is_running
+
     def has_ended_within(self, seconds: float) -> bool:
         """Wait until it has ended by itself, so long at most."""
         return self._node.has_ended_within(seconds)
