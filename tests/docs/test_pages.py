@@ -10,6 +10,7 @@ from tests.daemons import Daemons
 from tests.docs.fences import Fence, fences
 from tests.docs.pages import PAGES, README
 from tests.docs.reader import paste_programs, read_page
+from tests.integrations.engines.ray_machines import SETTINGS as RAY_SETTINGS
 
 #: Pages whose commands need another machine, a clone or minutes, by the test that runs them.
 COMMANDS_RUN_BY = {
@@ -22,6 +23,8 @@ COMMANDS_RUN_BY = {
     "scheduling.md": "test_scheduling.py",
     "understanding.md": "test_understanding.py",
 }
+#: Pages whose programs need a library that not each Python has.
+NEEDED = {"deployment/ray.md": "ray"}
 #: The most snippets that are only parts of a program.
 MOST_PARTS = 6
 JOBS = """
@@ -43,7 +46,13 @@ def is_program(fence: Fence) -> bool:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("page", [page for page in pages_with("python", "sh") if page != README])
-def test_a_reader_sees_what_the_page_says(page: str, tmp_path: Path, daemons: Daemons) -> None:
+def test_a_reader_sees_what_the_page_says(
+    page: str, tmp_path: Path, daemons: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if page in NEEDED:
+        pytest.importorskip(NEEDED[page], reason=f"{NEEDED[page]} has no wheels for this Python")
+    for name, value in RAY_SETTINGS.items():
+        monkeypatch.setenv(name, value)
     for folder in (tmp_path, tmp_path / "path" / "to"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "jobs.py").write_text(JOBS, encoding="utf-8")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +29,7 @@ import asyncio, sys
 import handoff_actors as handoff
 
 async def main():
-    async with handoff.on_ray(claim={"cpu": 1}) as session:
+    async with handoff.on_ray(cpu=1) as session:
         run = asyncio.create_task(session.execute_distributed(sleeping()))
         print("\\n".join(await session.discover_nodes()), flush=True)
         await run
@@ -129,23 +130,23 @@ async def test_nodes_offer_what_they_claim_of_ray_and_give_it_back(head: RayMach
 
 
 async def test_sessions_with_claims_of_their_own_share_a_ray_node_and_its_gpus(head: RayMachine) -> None:
-    claim = {"cpu": 1, "gpu": 1, "memory": 200}
-    async with handoff.on_ray(claim) as one, handoff.on_ray(claim) as other:
+    share = partial(handoff.on_ray, cpu=1, gpu=1, memory=200)
+    async with share() as one, share() as other:
         offers = [*(await one.discover_nodes()).values(), *(await other.discover_nodes()).values()]
         runs = [
             await session.execute_distributed(calls(1, cost={"gpu": 1}), fetch="all")
             for session in (one, other)
         ]
 
-    assert offers == [claim, claim]
+    assert offers == 2 * [{"cpu": 1, "gpu": 1, "memory": 200}]
     assert {run.results[0][1] for run in runs} == {"0", "1"}
 
 
 async def test_a_connection_that_is_made_for_the_block_ends_with_it(head: RayMachine) -> None:
     await asyncio.to_thread(ray.shutdown)
     try:
-        async with handoff.on_ray({"cpu": 1}) as one:
-            async with handoff.on_ray({"cpu": 1}):
+        async with handoff.on_ray(cpu=1) as one:
+            async with handoff.on_ray(cpu=1):
                 pass
             await one.execute_distributed(calls(1))
 
@@ -160,7 +161,7 @@ async def test_a_busy_ray_node_is_an_error_that_says_so_or_is_used_once_it_is_fr
     with pytest.raises(
         handoff.HandoffError, match=r"Ray has its resources: 0 CPU of 2 CPU are free, and 1 CPU are claimed"
     ):
-        async with handoff.on_ray(timeout=2.5):
+        async with handoff.on_ray(start_timeout=2.5):
             pass
     asyncio.get_running_loop().call_later(0.5, ray.kill, busy)
     async with handoff.on_ray() as session:
@@ -248,7 +249,7 @@ async def test_a_worker_without_the_library_is_an_error_that_names_the_ray_node(
 
 async def test_a_claim_that_no_ray_node_could_ever_meet_is_an_error(head: RayMachine) -> None:
     with pytest.raises(handoff.HandoffError, match="it has 2 CPU in all, and 64 CPU are claimed"):
-        async with handoff.on_ray({"cpu": 64}, timeout=0.5):
+        async with handoff.on_ray(cpu=64, start_timeout=0.5):
             pass
 
 

@@ -16,7 +16,7 @@ def ray_node(total: dict[str, float], free: dict[str, float] | None = None) -> R
 def test_all_of_an_idle_node_is_claimed() -> None:
     node = ray_node({"CPU": 8.0, "GPU": 2.0, "memory": 16.0 * GB, "licence": 3.0})
 
-    assert claim_on(node, None) == RayClaim(
+    assert claim_on(node, {}) == RayClaim(
         {"cpu": 8.0, "gpu": 2.0, "memory": 16_000.0}, {"CPU": 8.0, "GPU": 2.0, "memory": 16 * GB}
     )
 
@@ -26,7 +26,7 @@ def test_of_a_busy_node_whole_cores_and_devices_that_are_free_and_their_share_of
         {"CPU": 8.0, "GPU": 2.0, "memory": 16.0 * GB}, {"CPU": 4.5, "GPU": 1.5, "memory": 16.0 * GB}
     )
 
-    claim = claim_on(node, None)
+    claim = claim_on(node, {})
 
     assert claim == RayClaim(
         {"cpu": 4.0, "gpu": 1.0, "memory": 8_000.0}, {"CPU": 4.0, "GPU": 1.0, "memory": 8 * GB}
@@ -36,16 +36,16 @@ def test_of_a_busy_node_whole_cores_and_devices_that_are_free_and_their_share_of
 def test_no_more_memory_is_claimed_than_is_free() -> None:
     node = ray_node({"CPU": 4.0, "memory": 16.0 * GB}, {"CPU": 4.0, "memory": 3.0 * GB})
 
-    assert claim_on(node, None) == RayClaim({"cpu": 4.0, "memory": 3_000.0}, {"CPU": 4.0, "memory": 3 * GB})
+    assert claim_on(node, {}) == RayClaim({"cpu": 4.0, "memory": 3_000.0}, {"CPU": 4.0, "memory": 3 * GB})
 
 
 @pytest.mark.parametrize(
     ("asked", "claimed"),
     [
-        ({"cpu": 2.0}, {"cpu": 2.0, "memory": 4_000.0}),
-        ({"cpu": 0.5, "memory": 100.0}, {"cpu": 0.5, "memory": 100.0}),
-        ({"gpu": 1.0}, {"gpu": 1.0, "cpu": 8.0, "memory": 16_000.0}),
-        ({"cpu": 1.0, "licence": 2.0}, {"cpu": 1.0, "licence": 2.0, "memory": 2_000.0}),
+        ({"cpu": 2.0, "gpu": 0.0}, {"cpu": 2.0, "gpu": 0.0, "memory": 4_000.0}),
+        ({"cpu": 0.5, "memory": 100.0}, {"cpu": 0.5, "gpu": 2.0, "memory": 100.0}),
+        ({"gpu": 1.0}, {"cpu": 8.0, "gpu": 1.0, "memory": 16_000.0}),
+        ({"cpu": 1.0, "licence": 2.0}, {"cpu": 1.0, "gpu": 2.0, "licence": 2.0, "memory": 2_000.0}),
     ],
 )
 def test_what_is_asked_for_is_claimed_and_offered_and_memory_in_proportion(
@@ -62,7 +62,7 @@ def test_what_is_asked_for_is_claimed_and_offered_and_memory_in_proportion(
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        (None, "it has 0 CPU in all, and 1 CPU are claimed"),
+        ({}, "it has 0 CPU in all, and 1 CPU are claimed"),
         ({"gpu": 1.0}, "it has 0 CPU in all, and 1 CPU are claimed"),
         ({"cpu": 2.0}, "it has 0 CPU in all, and 2 CPU are claimed"),
         (
@@ -71,14 +71,14 @@ def test_what_is_asked_for_is_claimed_and_offered_and_memory_in_proportion(
         ),
     ],
 )
-def test_a_head_without_cores_never_suffices(asked: Resources | None, reason: str) -> None:
+def test_a_head_without_cores_never_suffices(asked: Resources, reason: str) -> None:
     assert claim_on(ray_node({"memory": 4.0 * GB}), asked) == RayLack(reason, is_for_good=True)
 
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        (None, "0.5 CPU of 4 CPU are free, and 1 CPU are claimed"),
+        ({}, "0.5 CPU of 4 CPU are free, and 1 CPU are claimed"),
         ({"cpu": 2.0}, "0.5 CPU of 4 CPU are free, and 2 CPU are claimed"),
         (
             {"cpu": 0.5, "memory": 3_000.0},
@@ -86,7 +86,7 @@ def test_a_head_without_cores_never_suffices(asked: Resources | None, reason: st
         ),
     ],
 )
-def test_a_busy_node_may_suffice_later(asked: Resources | None, reason: str) -> None:
+def test_a_busy_node_may_suffice_later(asked: Resources, reason: str) -> None:
     node = ray_node({"CPU": 4.0, "memory": 4.0 * GB}, {"CPU": 0.5, "memory": 2.0 * GB})
 
     assert claim_on(node, asked) == RayLack(

@@ -1,4 +1,4 @@
-"""Sessions on the machines of a Ray cluster.
+"""`on_ray`: a session whose nodes are on the machines of a Ray cluster.
 
 Each Ray node that is alive gets an actor, which claims cores, GPUs and memory of it and starts a node there with as much. Ray is
 asked for its nodes again and again: those that come later, or become free, get one, too, and so do those that lost theirs.
@@ -7,7 +7,7 @@ asked for its nodes again and again: those that come later, or become free, get 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from handoff_actors.client.options import check_names, check_resources
 from handoff_actors.client.session import Session
@@ -20,44 +20,50 @@ if TYPE_CHECKING:
 
 __all__ = ["on_ray"]
 
-#: Seconds for the first node. Ray starts a process for it, and perhaps makes its environment.
-_USABLE_WITHIN_S: Final = 60.0
-
 
 @asynccontextmanager
 async def on_ray(
-    claim: Mapping[str, float] | None = None,
     *,
+    cpu: float | None = None,
+    gpu: float | None = None,
+    memory: float | None = None,
+    resources: Mapping[str, float] | None = None,
     runtime_env: Mapping[str, Any] | None = None,
-    timeout: float = _USABLE_WITHIN_S,  # noqa: ASYNC109 - the error says why
+    start_timeout: float = 60.0,
     **options: Unpack[LentSessionOptions],
 ) -> AsyncIterator[Session]:
-    """Give a session on the machines of a Ray cluster: one node on each Ray node, and on those that come meanwhile.
+    """Use the machines of a Ray cluster for runs: each Ray node, and each that comes later, has a node while the block lasts.
 
-    The cluster is the one that this process is connected to; else `ray.init()` finds it by RAY_ADDRESS or on this machine, or
-    starts one here for the block. Ray lends what is claimed to nothing else: at the end of the block, or of this process, it is free
-    again, and no process is left there.
+    The cluster is the one that this process is connected to. Else `ray.init()` finds one, by RAY_ADDRESS or on this machine, or
+    starts one here that ends with the block. An actor on each Ray node claims what its node offers, so Ray lends that to nothing
+    else meanwhile. A Ray node that is too busy gets its node once there is room; one that never has as much as is to be claimed
+    gets none. When the block ends, however it does, or this process dies, nothing is left, and the claims are free again.
 
-    :param claim: Resources to claim on each Ray node: cpu in cores, gpu in devices, memory in MB, others by their names in Ray.
-        None: all whole cores and GPUs that are free, and memory in proportion to cores. Nodes that have less in all are not used.
-    :param runtime_env: Ray's runtime environment for the nodes and the functions there. None: that of this process's job.
-    :param timeout: Seconds to wait for a first node.
-    :param options: Options of `Session`: on_event, progress, output, modules_by_value.
-    :raises ImportError: Ray is not installed.
-    :raises HandoffError: Ray can't be used, no Ray node has a node in time, or one of them can't have any.
-    :raises VersionMismatch: A Ray node has a version of handoff_actors that can't be talked to.
+    :param cpu: Cores to claim on each Ray node; None: all whole ones that are free there, one at least.
+    :param gpu: GPUs to claim on each; None: all whole ones that are free. 0: none.
+    :param memory: MB to claim on each; None: the part of Ray's memory there that its claimed cores are of all its cores.
+    :param resources: Other resources to claim on each, by their names in Ray. Functions claim them by the same names.
+    :param runtime_env: Runtime environment, in Ray's sense, for the nodes and the functions there; None: that of this process.
+    :param start_timeout: Seconds to wait for the first node.
+    :param options: Further options of `Session`: on_event, progress, output, modules_by_value.
+    :returns: A context manager for `async with`, which gives the session. It has a key of its own.
+    :raises HandoffError: Ray can't be used, no Ray node has a node in time, or one of those that are there can't have one.
+    :raises VersionMismatch: A Ray node has a version of this library that can't be used.
+    :raises ImportError: Ray is not installed here.
     :raises ValueError: An amount is not allowed.
     """
     check_names("on_ray", options, LentSessionOptions.__annotations__)
-    engine = await asyncio.to_thread(_engine, None if claim is None else check_resources(claim), runtime_env)
-    async with engine.connected(), session_on(engine, timeout, **options) as session:
+    given = {"cpu": cpu, "gpu": gpu, "memory": memory, **(resources or {})}
+    asked = check_resources({name: amount for name, amount in given.items() if amount is not None})
+    engine = await asyncio.to_thread(_engine, asked, runtime_env)
+    async with engine.connected(), session_on(engine, start_timeout, **options) as session:
         yield session
 
 
-def _engine(claim: Resources | None, runtime_env: Mapping[str, Any] | None) -> "RayEngine":
+def _engine(asked: Resources, runtime_env: Mapping[str, Any] | None) -> "RayEngine":
     """Import Ray, which takes a second."""
     try:
         from handoff_actors.integrations.engines.ray_engine import RayEngine  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(f"on_ray needs Ray: {how_to_install('ray')}") from error
-    return RayEngine(claim, runtime_env)
+    return RayEngine(asked, runtime_env)

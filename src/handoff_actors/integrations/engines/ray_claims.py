@@ -48,29 +48,24 @@ class RayLack(Struct, frozen=True):
     is_for_good: bool
 
 
-def claim_on(node: RayNode, asked: Resources | None) -> RayClaim | RayLack:
-    """Choose the claim on a node: `asked`, or all whole cores and GPUs that are free.
+def claim_on(node: RayNode, asked: Resources) -> RayClaim | RayLack:
+    """Choose the claim on a node: as much as is asked for, and of cores and GPUs that are not, all whole ones that are free.
 
     Memory that is not asked for is claimed in proportion to cores, as far as it is free.
     """
-    wanted = asked if asked is not None and "cpu" in asked else {**(asked or {}), "cpu": _cores(node)}
-    if asked is None and (devices := math.floor(node.free.get("GPU", 0.0))):
-        wanted = {**wanted, "gpu": float(devices)}
-    if asked is None or "cpu" not in asked:
-        # A node needs a core for functions that claim nothing.
-        lack = _lack(node, {"cpu": 1.0})
-        if lack is not None:
-            return lack
-    lack = _lack(node, wanted)
+    # A function claims a core unless it says otherwise.
+    lack = _lack(node, {"cpu": 1.0} | asked)
     if lack is not None:
         return lack
-    memory_mb = wanted.get("memory", _share_of_memory_mb(node, wanted["cpu"]))
-    capabilities = {**wanted, "memory": memory_mb}
+    wanted = {"cpu": _whole(node, "CPU")} | asked
+    if "gpu" not in wanted and (devices := _whole(node, "GPU")):
+        wanted["gpu"] = devices
+    capabilities = {"memory": _share_of_memory_mb(node, wanted["cpu"])} | wanted
     return RayClaim(capabilities, _in_ray(capabilities))
 
 
-def _cores(node: RayNode) -> float:
-    return float(math.floor(node.free.get("CPU", 0.0)))
+def _whole(node: RayNode, name: str) -> float:
+    return float(math.floor(node.free.get(name, 0.0)))
 
 
 def _share_of_memory_mb(node: RayNode, cores: float) -> float:

@@ -49,8 +49,8 @@ class RayEngine:
     name = "Ray"
     hint = "Ray has not started its actor there yet: `ray list actors` and the Ray node's logs say more"
 
-    def __init__(self, claim: Resources | None, runtime_env: Mapping[str, Any] | None) -> None:
-        self._claim = claim
+    def __init__(self, asked: Resources, runtime_env: Mapping[str, Any] | None) -> None:
+        self._asked = asked
         self._runtime_env = runtime_env
         self._cluster: RayCluster
         self._nodes: LentNodes
@@ -91,7 +91,7 @@ class RayEngine:
                 self._claim_or_wait(node, seat, now, tasks)
 
     def _claim_or_wait(self, node: RayNode, seat: _Seat, now: float, tasks: asyncio.TaskGroup) -> None:
-        claim = claim_on(node, self._claim)
+        claim = claim_on(node, self._asked)
         if isinstance(claim, RayClaim):
             seat.life = tasks.create_task(self._live(node, seat, claim), name=f"node on {node}")
         elif claim.is_for_good or now - seat.since > _PATIENCE_S:
