@@ -9,7 +9,8 @@ from handoff_actors.cli.output.hosts import print_outcome
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
 from handoff_actors.cli.parameters import Seconds
-from handoff_actors.cli.ssh_options import parallel_option, python_option, ssh_given, ssh_option
+from handoff_actors.cli.ssh_options import parallel_option, python_option, ssh_option
+from handoff_actors.deploy.ssh.conversation import SshCommand
 from handoff_actors.deploy.ssh.down import Down, DownPlan
 from handoff_actors.deploy.ssh.hosts import read_hosts
 from handoff_actors.deploy.ssh.record import UpRecord
@@ -35,7 +36,7 @@ from handoff_actors.deploy.ssh.record import UpRecord
 def down(
     ctx: click.Context,
     hosts: tuple[str, ...],
-    ssh_words: tuple[str, ...] | None,
+    ssh_words: tuple[str, ...],
     python: str,
     *,
     drain_s: float,
@@ -57,7 +58,7 @@ def down(
             for host in named:
                 record.remove(host)
             return
-        plan = DownPlan(named, ssh_given(ssh_words, python), drain_s, parallel)
+        plan = DownPlan(named, SshCommand(ssh_words, python), drain_s, parallel)
         outcomes = asyncio.run(Down(plan, record, print_outcome).run())
     if as_json:
         hosts_json = [

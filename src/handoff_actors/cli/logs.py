@@ -7,7 +7,8 @@ import sys
 import click
 
 from handoff_actors.cli.output.failures import one_line_errors
-from handoff_actors.cli.ssh_options import python_option, ssh_given, ssh_option
+from handoff_actors.cli.ssh_options import python_option, ssh_option
+from handoff_actors.deploy.ssh.conversation import SshCommand
 from handoff_actors.deploy.ssh.down import ssh_for
 from handoff_actors.deploy.ssh.hosts import read_hosts
 from handoff_actors.deploy.ssh.logs import show_log
@@ -29,7 +30,7 @@ from handoff_actors.escaping import escape_text
     metavar="N",
     help="Show so many of the last lines.",
 )
-def logs(host: str, ssh_words: tuple[str, ...] | None, python: str, *, follow: bool, lines: int) -> None:
+def logs(host: str, ssh_words: tuple[str, ...], python: str, *, follow: bool, lines: int) -> None:
     """Show the log of the node that `handoff up` has started on HOST, also of one that has ended by itself."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
@@ -40,5 +41,5 @@ def logs(host: str, ssh_words: tuple[str, ...] | None, python: str, *, follow: b
 
     with one_line_errors():
         (name,) = read_hosts([host])
-        ssh = ssh_for(name, ssh_given(ssh_words, python), UpRecord())
+        ssh = ssh_for(name, SshCommand(ssh_words, python), UpRecord())
         asyncio.run(show_log(ssh, name, lines, follow=follow, show=show))

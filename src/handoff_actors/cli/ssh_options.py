@@ -1,14 +1,8 @@
 """The options of the commands that reach machines over SSH."""
 
 import shlex
-from typing import TYPE_CHECKING, Final
 
 import click
-
-if TYPE_CHECKING:
-    from handoff_actors.deploy.ssh.conversation import SshCommand
-
-_USUAL: Final = "ssh"
 
 
 class SshWords(click.ParamType):  # type: ignore[type-arg]  # generic in late versions of click only
@@ -35,6 +29,7 @@ ssh_option = click.option(
     "--ssh",
     "ssh_words",
     type=SshWords(),
+    default=(),
     metavar="COMMAND",
     help='The ssh to use, with options, for example "ssh -F my_config". [default: ssh; for a host that is up, as it was reached]',
 )
@@ -52,10 +47,3 @@ parallel_option = click.option(
     metavar="N",
     help="Work on so many hosts at once.",
 )
-
-
-def ssh_given(words: tuple[str, ...] | None, python: str) -> "SshCommand | None":
-    """The ssh of these options; None if none was given."""
-    from handoff_actors.deploy.ssh.conversation import SshCommand  # noqa: PLC0415 - most commands reach no other machine
-
-    return SshCommand(words or (_USUAL,), python) if words or python else None

@@ -15,7 +15,7 @@ from handoff_actors.cli.output.hosts import print_outcome
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
 from handoff_actors.cli.parameters import ADDRESS
-from handoff_actors.cli.ssh_options import parallel_option, python_option, ssh_given, ssh_option
+from handoff_actors.cli.ssh_options import parallel_option, python_option, ssh_option
 from handoff_actors.deploy.ssh.conversation import SshCommand
 from handoff_actors.deploy.ssh.founding import MOST_SEEDS
 from handoff_actors.deploy.ssh.hosts import read_hosts
@@ -100,7 +100,7 @@ class UpCommand(click.Command):
 def up(
     ctx: click.Context,
     hosts: tuple[str, ...],
-    ssh_words: tuple[str, ...] | None,
+    ssh_words: tuple[str, ...],
     python: str,
     *,
     install: bool,
@@ -124,7 +124,7 @@ def up(
         plan = UpPlan(
             hosts=read_hosts(hosts),
             key=key,
-            ssh=ssh_given(ssh_words, python) or SshCommand(),
+            ssh=SshCommand(ssh_words or ("ssh",), python),
             port=port,
             advertise=_checked_advertise(advertise),
             join=seeds,

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -21,7 +21,9 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 STARTS_WITHIN_S = 10.0
 #: Where the machines' home directories are. Real ones may have the interpreter of the tests.
 HOMES = "/mnt"
-USERS = {"root": 0, "alice": 40001}
+#: As whom the operator gets in, unless another user is named.
+USER = "root"
+USERS = {USER: 0, "alice": 40001}
 #: Run in a mount namespace of the machine's own.
 BOOT = """
 set -e
@@ -110,10 +112,10 @@ class Machine:
         assert self._server is not None
         return Path("/proc", str(self._server.pid), "root")
 
-    def home(self, user: str = "root") -> Path:
+    def home(self, user: str = USER) -> Path:
         return self.root / HOMES[1:] / user
 
-    def left_in_home(self, user: str = "root") -> list[str]:
+    def left_in_home(self, user: str = USER) -> list[str]:
         home = self.home(user)
         return sorted(path.relative_to(home).as_posix() for path in home.rglob("*"))
 
@@ -147,6 +149,32 @@ class Machine:
                 ):
                     found.append(process)
         return found
+
+    @contextmanager
+    def listening(self, port: int) -> Iterator[None]:
+        """Have another program listen at a port there."""
+        source = f"import socket; one = socket.create_server(('', {port})); print(flush=True); one.accept()"
+        program = subprocess.Popen(
+            [*self.host.prefix, sys.executable, "-c", source], stdout=subprocess.PIPE, text=True
+        )
+        with program:
+            assert program.stdout is not None
+            program.stdout.readline()
+            try:
+                yield
+            finally:
+                program.kill()
+
+    def let_in(self, *rules: str) -> None:
+        """Let nothing in but answers, and what these rules of nftables allow."""
+        allowed = (
+            'iifname "lo" accept',
+            "meta l4proto ipv6-icmp accept",
+            "ct state established,related accept",
+        )
+        lines = ["type filter hook input priority 0", "policy drop", *allowed, *rules]
+        table = "table inet test {\nchain input {\n" + "\n".join(f"{line};" for line in lines) + "\n}\n}\n"
+        subprocess.run([*self.host.prefix, "nft", "-f", "-"], input=table, text=True, check=True)
 
     def nodes(self) -> list[psutil.Process]:
         """Its nodes, without their workers."""
@@ -200,12 +228,21 @@ class Operator:
             f"Host {one.name}\n  HostName {one.address}\nHost {one.name}-6\n  HostName {one.address6}\n"
             for one in machines
         ]
-        common = f"Host *\n  User root\n  IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {self.known_hosts}\n"
+        common = f"Host *\n  User {USER}\n  IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {self.known_hosts}\n"
         self.config.write_text("\n".join([*blocks, common]))
 
     def know(self, *machines: Machine) -> None:
         """Know the host keys of these machines, and no others."""
         self.known_hosts.write_text("".join(machine.known_hosts for machine in machines))
+
+    def know_as(self, machine: Machine, address: str) -> None:
+        """Take the host key of a machine for that of this address, too."""
+        with self.known_hosts.open("a") as file:
+            file.write(machine.known_hosts.splitlines()[0].replace(machine.address, address) + "\n")
+
+    def add(self, block: str) -> None:
+        """Put a block in front of the configuration of ssh."""
+        self.config.write_text(block + self.config.read_text())
 
     def left(self) -> list[str]:
         """All that its commands have left on this machine, except for the files that locks need."""
@@ -217,11 +254,11 @@ class Operator:
     def ssh(self) -> str:
         return f"ssh -F {self.config}"
 
-    def words(self, *words: str, python: str = sys.executable) -> list[str]:
+    def words(self, *words: str, python: str = sys.executable, ssh_options: str = "") -> list[str]:
         """The words of a command of ours on this machine."""
         command, *rest = words
         chosen = ["--python", python] if python and command in {"up", "down", "logs"} else []
-        ssh = ["--ssh", self.ssh] if command in {"up", "down", "logs"} else []
+        ssh = ["--ssh", f"{self.ssh} {ssh_options}"] if command in {"up", "down", "logs"} else []
         return [*self.host.prefix, *HANDOFF, command, *ssh, *chosen, *rest]
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -232,10 +269,11 @@ class Operator:
         *words: str,
         variables: Mapping[str, str] | None = None,
         python: str = sys.executable,
+        ssh_options: str = "",
         timeout_s: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.words(*words, python=python),
+            self.words(*words, python=python, ssh_options=ssh_options),
             env=self.environment(**dict(variables or {})),
             stdin=subprocess.DEVNULL,
             capture_output=True,

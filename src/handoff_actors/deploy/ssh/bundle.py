@@ -27,6 +27,8 @@ WHEEL: Final = f"handoff_actors-{VERSION}-py3-none-any.whl"
 _NAME: Final = re.compile(r"[\w.-]+")
 #: Files with the same time give the same bytes each time.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
+#: Two thirds of the time, for a tenth more to send.
+_QUICK: Final = 1
 _SKIPPED: Final = frozenset({"__pycache__"})
 
 
@@ -74,10 +76,10 @@ def bundle(*, with_dependencies: bool) -> Bundle:
 def _wheel() -> bytes:
     content = io.BytesIO()
     recorded: list[str] = []
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(content, "w") as archive:
 
         def add(name: str, body: bytes) -> None:
-            archive.writestr(zipfile.ZipInfo(name, _TIME), body, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name, _TIME), body, zipfile.ZIP_DEFLATED, _QUICK)
             hashed = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode("ascii")
             recorded.append(f"{name},sha256={hashed},{len(body)}")
 
@@ -115,7 +117,7 @@ def _own_files() -> list[tuple[Path, str]]:
 
 def _packed_dependencies() -> bytes | None:
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(content, "w") as archive:
         for one in _dependencies():
             # Those of a system's packages have no list of their files.
             if one.files is None:
@@ -124,7 +126,10 @@ def _packed_dependencies() -> bytes | None:
                 path = Path(str(file.locate()))
                 if ".." not in file.parts and not _SKIPPED & {*file.parts} and path.is_file():
                     archive.writestr(
-                        zipfile.ZipInfo(file.as_posix(), _TIME), path.read_bytes(), zipfile.ZIP_DEFLATED
+                        zipfile.ZipInfo(file.as_posix(), _TIME),
+                        path.read_bytes(),
+                        zipfile.ZIP_DEFLATED,
+                        _QUICK,
                     )
     return content.getvalue()
 

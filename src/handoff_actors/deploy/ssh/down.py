@@ -21,8 +21,8 @@ class DownPlan(Struct, frozen=True):
     """The options of `down`."""
 
     hosts: Sequence[str]
-    #: None: as `up` has reached them.
-    ssh: SshCommand | None = None
+    #: Empty where it is to be as `up` has reached them.
+    ssh: SshCommand
     drain_s: float = 35.0
     parallel: int = 10
 
@@ -56,12 +56,11 @@ class Down:
         return outcome
 
 
-def ssh_for(host: str, given: SshCommand | None, record: UpRecord) -> SshCommand:
-    """The ssh that was given, else that of the `up` that has started the node there."""
-    if given is not None:
-        return given
+def ssh_for(host: str, given: SshCommand, record: UpRecord) -> SshCommand:
+    """The ssh and the Python that were given; what was not is that of the `up` that has started the node there."""
     entry = record.hosts().get(host)
-    return SshCommand() if entry is None else entry.ssh
+    usual = SshCommand() if entry is None else entry.ssh
+    return SshCommand(given.words or usual.words, given.python or usual.python)
 
 
 async def end_host(ssh: SshCommand, host: str, drain_s: float) -> EndedThere:

@@ -36,7 +36,7 @@ _INSTALLED_S: Final = 900.0
 #: More than the agent waits for a node.
 _SERVES_S: Final = 90.0
 _KEPT_S: Final = 20.0
-_PING_S: Final = 5.0
+_PING_S: Final = 3.0
 _KNOWN_S: Final = 3.0
 _STOP_S: Final = 5.0
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from handoff_actors.deploy.ssh.remote.channel import CommandLink
@@ -15,12 +16,10 @@ NAMES = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "pyt
 _OLDEST = (3, 11)
 #: The interpreter says what it is, before it says what it can import: a broken installation may end it.
 _QUESTION = """
-import json, sys, sysconfig
+import importlib.util, json, sys, sysconfig
 facts = {"python": sys.version.split()[0], "abi": sysconfig.get_config_var("SOABI") or "", "path": sys.executable}
 print(json.dumps(facts), flush=True)
-try:
-    import handoff_actors
-except ImportError:
+if importlib.util.find_spec("handoff_actors") is None:
     sys.exit()
 try:
     import handoff_actors.cli.node
@@ -65,14 +64,17 @@ class Interpreter(NamedTuple):
         )
 
 
-def interpreters(first: Sequence[str], given: str) -> Iterator[str]:
-    """Yield the interpreters to ask: the one that was given alone, else `first`, and all that are in the PATH."""
+def interpreters(ours: Sequence[str], given: str) -> Iterator[str]:
+    """Yield the interpreters to ask: the one that was given and then `ours`, else `ours` and all that are in the PATH."""
     if given:
-        yield sys.executable
+        yield from (sys.executable, *ours)
         return
-    # Names that lead to one file may be different environments.
-    found = [*first, sys.executable, *filter(None, map(shutil.which, NAMES))]
-    yield from dict.fromkeys(found)
+    paths = [Path(path) for path in (*ours, sys.executable, *filter(None, map(shutil.which, NAMES)))]
+    # Links in different directories that lead to one file may be different environments.
+    found: dict[tuple[Path, Path], Path] = {}
+    for path in paths:
+        found.setdefault((path.parent, path.resolve()), path)
+    yield from map(str, found.values())
 
 
 def asked(link: CommandLink, path: str) -> Interpreter | None:

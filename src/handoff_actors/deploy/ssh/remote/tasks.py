@@ -129,10 +129,9 @@ def _interpreter(
     link: CommandLink, request: Mapping[str, Any], made: list[str], undoing: ExitStack
 ) -> Interpreter:
     digest = request["digest"]
-    ours = installed(digest)
-    first = [] if ours is None else [str(ours)]
+    ours = [str(path) for path in (installed(digest),) if path is not None]
     found = []
-    for path in interpreters(first, request["python"]):
+    for path in interpreters(ours, request["python"]):
         one = asked(link, path)
         if one is None or not one.is_late_enough:
             continue

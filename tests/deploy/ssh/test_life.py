@@ -1,0 +1,196 @@
+"""Clusters over time: machines that fail, are started anew, are added, and commands that are cut short or meet."""
+
+import json
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.deploy.ssh.machines import Machine, Operator
+from tests.deploy.ssh.test_up import boot, members
+
+pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
+
+WITHIN_S = 20.0
+
+
+def wait_until(condition: Callable[[], bool], within_s: float = WITHIN_S) -> None:
+    until = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def start(operator: Operator, *words: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        operator.words(*words),
+        env=operator.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def is_clean(machine: Machine) -> bool:
+    return machine.left_in_home() == [] and machine.processes() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_remains_of_an_up_that_is_cut_short(
+    operator: Operator, machines: list[Machine], number: signal.Signals
+) -> None:
+    boot(operator, machines[0])
+    up = start(operator, "up", "m1")
+    wait_until(lambda: machines[0].nodes() != [])
+
+    up.send_signal(number)
+    _, errors = up.communicate(timeout=WITHIN_S)
+
+    if number == signal.SIGINT:
+        assert up.returncode == 130
+        assert errors == "cancelled\n"
+        assert operator.left() == []
+    wait_until(lambda: is_clean(machines[0]))
+
+
+def test_two_that_meet_make_one_cluster(operator: Operator, machines: list[Machine]) -> None:
+    boot(operator, *machines)
+
+    both = [start(operator, "up", "m1", "m2"), start(operator, "up", "m2", "m3")]
+    ended = [up.communicate(timeout=WITHIN_S) for up in both]
+
+    assert [up.returncode for up in both] == [0, 0], ended
+    assert sum(errors.count("m2: node m2 serves") for _, errors in ended) == 1
+    assert sum(errors.count("m2: node m2 was up already") for _, errors in ended) == 1
+    for exports, _ in ended:
+        assert members(operator, exports) == ["m1", "m2", "m3"]
+
+
+def test_hosts_join_what_is_left_of_the_cluster(operator: Operator, machines: list[Machine]) -> None:
+    boot(operator, *machines)
+    operator.handoff("up", "m1", "m2")
+    machines[0].shut_down()
+
+    up = operator.handoff("up", "m1", "m2", "m3", ssh_options="-o ConnectTimeout=1")
+
+    assert up.returncode == 1
+    assert "✗ m1: " in up.stderr
+    assert "✓ m2: node m2 was up already" in up.stderr
+    assert "✓ m3: node m3 serves" in up.stderr
+    assert {"m2", "m3"} <= set(members(operator, up.stdout))
+
+
+def test_node_that_was_killed_is_started_anew_after_its_log_was_read(
+    operator: Operator, machines: list[Machine]
+) -> None:
+    boot(operator, machines[0])
+    operator.handoff("up", "m1", "--", "--log-level", "debug")
+    (node,) = machines[0].nodes()
+    node.kill()
+    wait_until(lambda: machines[0].processes() == [])
+
+    log = operator.handoff("logs", "m1", "-n", "1")
+    again = operator.handoff("up", "m1")
+
+    assert log.returncode == 0
+    assert len(log.stdout.splitlines()) == 1
+    assert "✓ m1: node m1 serves" in again.stderr
+    assert len(machines[0].nodes()) == 1
+
+
+def test_process_that_has_the_number_of_an_earlier_node_is_left_alone(
+    operator: Operator, machines: list[Machine]
+) -> None:
+    boot(operator, machines[0])
+    operator.handoff("up", "m1")
+    operator.handoff("down")
+    operator.handoff("up", "m1")
+    (node,) = machines[0].nodes()
+    record = next(machines[0].home().rglob("node.json"))
+    facts = json.loads(record.read_text())
+    # As after a new start of the machine, when another program has the number.
+    facts["node"][2] = "another boot"
+    record.write_text(json.dumps(facts))
+
+    down = operator.handoff("down")
+
+    assert "no node of `handoff up` was up there" in down.stderr
+    assert node.is_running()
+    assert machines[0].left_in_home() == []
+
+
+def test_down_keeps_hosts_that_it_cannot_reach(operator: Operator, machines: list[Machine]) -> None:
+    boot(operator, *machines[:2])
+    operator.handoff("up", "m1", "m2")
+    machines[0].stop_sshd()
+
+    first = operator.handoff("down")
+    assert first.returncode == 1
+    assert "✗ m1: " in first.stderr
+    assert "✓ m2: its node has ended" in first.stderr
+    assert operator.left() == ["cluster.key", "hosts.json"]
+
+    assert operator.handoff("down", "--forget", "m1").returncode == 0
+    assert operator.left() == []
+    assert operator.handoff("down").stderr == "no host is up\n"
+
+
+def test_node_that_ends_with_its_session_is_a_failure(operator: Operator, machines: list[Machine]) -> None:
+    # As logind does it where KillUserProcesses=yes.
+    killing = "pkill -KILL -f '^[^ ]*python -P -m handoff_actors.cli node'"
+    boot(operator)
+    machines[0].boot(f'ForceCommand /bin/sh -c "$SSH_ORIGINAL_COMMAND"; {killing}')
+    operator.know(machines[0])
+
+    up = operator.handoff("up", "m1")
+
+    assert up.returncode == 1
+    assert "its node ended with the SSH session" in up.stderr
+    wait_until(lambda: is_clean(machines[0]))
+
+
+def test_log_is_followed(operator: Operator, machines: list[Machine]) -> None:
+    boot(operator, *machines[:2])
+    operator.handoff("up", "m1")
+    following = start(operator, "logs", "m1", "-f", "-n", "0")
+    operator.handoff("up", "m2")
+
+    assert following.stdout is not None
+    line = following.stdout.readline()
+    following.send_signal(signal.SIGINT)
+    _, errors = following.communicate(timeout=WITHIN_S)
+
+    assert "member up member='m2'" in line
+    assert following.returncode == 130
+    assert errors == "cancelled\n"
+
+
+def test_key_is_nowhere_to_be_read(operator: Operator, machines: list[Machine]) -> None:
+    boot(operator, machines[0])
+
+    operator.handoff("up", "m1")
+
+    key = (operator.state / "handoff" / "ssh" / "cluster.key").read_text().strip().encode()
+    files = [path for path in machines[0].home().rglob("*") if path.is_file()]
+    assert all(key not in path.read_bytes() for path in files)
+    assert {oct(path.stat().st_mode & 0o077) for path in machines[0].home().rglob("*")} == {"0o0"}
+    for process in machines[0].processes():
+        assert key not in b"".join(part.encode() for part in process.cmdline())
+        assert key.decode() not in process.environ().values()
+
+
+def test_connection_that_stays_for_others_holds_nothing_up(
+    operator: Operator, machines: list[Machine]
+) -> None:
+    boot(operator, machines[0])
+    # Paths of sockets are short.
+    with tempfile.TemporaryDirectory(prefix="h") as place:
+        operator.add(f"Host m1\n  ControlMaster auto\n  ControlPath {place}/%n\n  ControlPersist 1\n")
+
+        up = operator.handoff("up", "m1", timeout_s=15.0)
+
+    assert up.returncode == 0, up.stderr
