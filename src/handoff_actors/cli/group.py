@@ -11,18 +11,8 @@ from handoff_actors.wire.versions import VERSION
 
 #: Each is a function of this name in a module of this name.
 COMMANDS = (
-    "node",
-    "nodes",
-    "top",
-    "ping",
-    "run",
-    "render",
-    "up",
-    "down",
-    "logs",
-    "keygen",
-    "manifest",
-    "demo",
+    *("node", "nodes", "top", "ping", "run", "render"),
+    *("up", "down", "logs", "alloc", "manifest", "keygen", "demo"),
 )
 
 

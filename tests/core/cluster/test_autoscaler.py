@@ -420,3 +420,18 @@ def test_nodes_of_other_jobs_are_none_of_its(stranger: str) -> None:
 
     assert machine.handle(ClusterSeen((), {JobId(stranger): {"cpu": 1.0}}), 1.0) == []
     assert machine.can_start == OFFER
+
+
+def test_nodes_that_work_are_no_proof_that_others_can_be_started() -> None:
+    machine = with_node()
+    now, submissions = 100.0, 0
+    while now < 100.0 + 2 * LONGEST_PAUSE_S:
+        if ON_DEMAND in machine.handle(seen(1, "a"), now):
+            submissions += 1
+            submitted(machine, "b", now=now)
+            gone = {JobId("a"): JobListed("running"), JobId("b"): JobListed("ended", state="FAILED")}
+            assert faults(machine.handle(JobsListed(gone), now)) == ["ended before its node joined"]
+        now += 1.0
+
+    assert submissions < 12
+    assert "job b ended before its node joined" in machine.out_of_order

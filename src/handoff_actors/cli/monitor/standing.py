@@ -9,7 +9,7 @@ from handoff_actors.cli.resources import amounts
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.report.table import count
-from handoff_actors.wire.messages.members import RunProgress, ServedRun
+from handoff_actors.wire.messages.members import Advert, RunProgress, ServedRun
 
 Row = tuple[str, ...]
 
@@ -121,7 +121,8 @@ def complaints(members: Sequence[MonitoredNode]) -> list[str]:
     for member in members:
         advert = member.advert
         if advert.out_of_use:
-            lines.append(f"{advert.name} is out of use: {advert.out_of_use}")
+            trouble = "is out of use" if advert.workers else "starts no nodes"
+            lines.append(f"{advert.name} {trouble}: {advert.out_of_use}")
         if advert.unreachable:
             lines.append(f"{advert.name} can't reach {', '.join(advert.unreachable)}")
         if member.is_suspect:
@@ -146,6 +147,7 @@ def fields(member: MonitoredNode) -> dict[str, object]:
         "suspect": member.is_suspect,
         "out_of_use": advert.out_of_use or None,
         "ends_in_s": None if advert.ends_in_s is None else round(advert.ends_in_s, 1),
+        "can_start": advert.can_start,
         "unreachable": advert.unreachable,
         "answers": member.runs is not None,
         "version": advert.version,
@@ -175,6 +177,13 @@ def node_name(member: MonitoredNode) -> str:
     out_of_use = " (out of use)" if member.advert.out_of_use else ""
     suspect = " (suspect)" if member.is_suspect else ""
     return f"{member.advert.name}{leaving}{out_of_use}{suspect}"
+
+
+def offer_text(advert: Advert) -> str:
+    """The resources of a node, or of those that it could have started."""
+    if advert.can_start and not advert.workers:
+        return f"starts nodes of {amounts(advert.can_start)}"
+    return amounts(advert.capabilities)
 
 
 def served_runs(member: MonitoredNode) -> str:
@@ -217,7 +226,7 @@ def _node_row(member: MonitoredNode) -> Row:
     return (
         node_name(member),
         advert.address,
-        amounts(advert.capabilities),
+        offer_text(advert),
         amounts(advert.spare),
         str(advert.running),
         str(advert.queued),

@@ -15,6 +15,7 @@ from handoff_actors.cli.monitor.standing import (
     RunStanding,
     node_name,
     node_rows,
+    offer_text,
     printable,
     progress_text,
     run_rows,
@@ -70,7 +71,7 @@ def _live_row(member: MonitoredNode) -> Row:
     )
     return (
         node_name(member),
-        ", ".join(shares),
+        ", ".join(shares) or offer_text(advert),
         str(advert.running),
         str(advert.queued),
         str(advert.workers),

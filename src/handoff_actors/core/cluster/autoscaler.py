@@ -11,8 +11,8 @@ while first, as short ones are done by then. Jobs that nobody needs any more are
 lasted as long as a node may be idle; nodes that run end by themselves.
 
 A job was in vain if it ended before its node joined, or, not in good order, soon after. Each such job, and each refusal, doubles
-the pause before the next one; after some in a row members are told that no nodes can be started, and there is one job at a
-time, until a node has proved that they can. Nobody has to intervene: batch systems come back, and preempt jobs as a rule.
+the pause before the next one. After a job in vain there is one at a time, and after some in a row members are told that no nodes
+can be started, until a node has proved that they can. Nobody has to intervene: batch systems come back, and preempt jobs as a rule.
 
 Sources: HyperQueue's automatic allocation, dask-jobqueue's adaptive scaling, and what their users have met: jobs without end
 for functions that no job could run, queues that stay paused, jobs cancelled before they did any work.
@@ -134,6 +134,8 @@ class _Job(Struct):
     is_running: bool = False
     running_since: float = 0.0
     joined_at: float | None = None
+    #: It has shown that jobs start nodes; said once, as one that goes on says nothing about those that follow.
+    has_proved: bool = False
     is_cancelled: bool = False
     is_said_to_be_silent: bool = False
 
@@ -141,8 +143,12 @@ class _Job(Struct):
         """True if its node has yet to get work."""
         return self.joined_at is None or now < self.joined_at + SETTLING_S
 
-    def has_proved(self, now: float) -> bool:
-        return self.joined_at is not None and now >= self.joined_at + PROVEN_S
+    def proves(self, now: float) -> bool:
+        """True for the first time that its node has been there for long enough."""
+        if self.has_proved or self.joined_at is None or now < self.joined_at + PROVEN_S:
+            return False
+        self.has_proved = True
+        return True
 
 
 class Autoscaler:
@@ -241,9 +247,10 @@ class Autoscaler:
 
     def _ended(self, name: JobId, entry: JobListed, now: float) -> LogJob:
         job = self._jobs.pop(name)
-        if job.is_cancelled or job.has_proved(now) or (job.joined_at is not None and entry.is_well):
-            if not job.is_cancelled:
-                self._proved()
+        is_well = entry.is_well and job.joined_at is not None
+        if job.proves(now) or (is_well and not job.has_proved):
+            self._proved()
+        if job.is_cancelled or job.has_proved or is_well:
             return LogJob(name, "ended", entry.state)
         self._in_vain += 1
         self._pause(self._in_vain, now)
@@ -260,8 +267,9 @@ class Autoscaler:
                 job.joined_at = now
                 self._learn(capabilities)
                 effects.append(LogJob(name, "joined"))
-        if any(job.has_proved(now) for job in self._jobs.values()):
-            self._proved()
+        for job in self._jobs.values():
+            if job.proves(now):
+                self._proved()
         return effects
 
     def _learn(self, capabilities: Resources) -> None:
@@ -334,7 +342,7 @@ class Autoscaler:
             return []
         if len(self._jobs) >= self._scale.most:
             return []
-        if self._is_in_doubt and any(job.is_waiting(now) for job in self._jobs.values()):
+        if self._in_vain and not all(job.has_proved for job in self._jobs.values()):
             return []
         kept = sum(job.is_kept and name not in self._seen.leaving for name, job in self._jobs.items())
         if kept < self._scale.least or self._is_short(lacking, now):

@@ -193,7 +193,7 @@ class RunView:
 
     def in_flight(self) -> dict[str, int]:
         """Count the functions that each node of the run has been sent and not yet reported, nodes in order of names."""
-        return {name: len(node.sent) for name, node in self._scheduler.nodes.items()}
+        return {name: len(node.sent) for name, node in self._scheduler.nodes.items() if node.workers}
 
     def node_story(self, name: str) -> Story:
         """Tell what has happened on and to the node in this run, and why."""
