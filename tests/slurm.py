@@ -74,6 +74,7 @@ class SlurmCluster:
         self._controller = controller
         self._closing = ExitStack()
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self._commands: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         for attempt in range(1, STARTS + 1):
@@ -106,7 +107,7 @@ class SlurmCluster:
     ) -> subprocess.Popen[bytes]:
         """Start a command, such as srun, on the login node; its output goes to a file in `directory` of that name."""
         with (self.directory / (log or f"{command[0]}.out")).open("ab") as output:
-            return subprocess.Popen(
+            started = subprocess.Popen(
                 [*self._prefix, *command],
                 env=self.variables(variables),
                 stdin=subprocess.DEVNULL,
@@ -114,6 +115,8 @@ class SlurmCluster:
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
             )
+        self._commands.append(started)
+        return started
 
     def run(
         self, *command: str, variables: Mapping[str, str] | None = None, timeout_s: float = 50.0
@@ -173,13 +176,14 @@ class SlurmCluster:
         """End its jobs and its daemons at once, and remove its directory."""
         # They have nothing outside of the directory. One that is killed may just have started another.
         while left := self.processes():
-            for process in left:
+            for one in left:
                 with suppress(psutil.NoSuchProcess):
-                    process.kill()
+                    one.kill()
             psutil.wait_procs(left, LOOKS_EVERY_S)
-        for daemon in self._daemons:
-            daemon.wait(ENDS_WITHIN_S)
+        for process in (*self._daemons, *self._commands):
+            process.wait(ENDS_WITHIN_S)
         self._daemons.clear()
+        self._commands.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # --- Its daemons --------------------------------------------------------------------------------------------

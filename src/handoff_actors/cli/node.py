@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 import click
+from msgspec.structs import replace
 
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.daemon import DaemonOptions, serve
 from handoff_actors.actors.node.host.capabilities import own_capabilities
+from handoff_actors.actors.node.host.slurm import SlurmTask, show_own_devices, slurm_task
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
 from handoff_actors.cli.log_options import log_options
@@ -41,19 +43,19 @@ LISTEN = "tcp://127.0.0.1:7070"
 @click.option(
     "--name",
     type=NODE_NAME,
-    help="Name of the node, unique in the cluster. [default: made of host name and process id]",
+    help="Name of the node, unique in the cluster. [default: made of host name and process id; in Slurm of machine and job]",
 )
 @click.option(
     "--cpu",
     type=float,
     metavar="CORES",
-    help="Cores to offer. [default: the cores that this process or container may use, at least 1]",
+    help="Cores to offer. [default: the cores that this process, container or task of Slurm may use, at least 1]",
 )
 @click.option(
     "--memory",
     type=float,
     metavar="MB",
-    help="Memory to offer. [default: the memory of this machine or container]",
+    help="Memory to offer. [default: the memory of this machine, container or task of Slurm]",
 )
 @click.option(
     "--resource",
@@ -138,11 +140,11 @@ def node(
     Prints one line once the node serves. On the signal, the node waits for running functions; a second signal ends it
     at once. With --idle or --lifetime it ends so by itself, with exit status 0.
     """
-    if join.file is None:
-        listen = listen or LISTEN
+    listen = listen or (LISTEN if join.file is None else None)
     if listen is not None:
         _check_addresses(listen, advertise, join)
-    capabilities = _capabilities(cpu, memory, others)
+    task = slurm_task()
+    capabilities = _capabilities(task, cpu, memory, others)
     options = DaemonOptions(
         *(name, capabilities, workers, listen, advertise, bus_port, join.seeds, join.wait_s),
         may_be_alone=may_be_alone,
@@ -153,8 +155,18 @@ def node(
         credentials=credentials,
         memory=memory_options,
     )
+    if task is not None:
+        options = _within_slurm(options, task)
     with ExitStack() as closing:
         _serve(options, _announcer(closing, metrics_port, metrics_host, as_json=as_json))
+
+
+def _within_slurm(options: DaemonOptions, task: SlurmTask) -> DaemonOptions:
+    """Complete the options of a node in a job of Slurm."""
+    show_own_devices(task)
+    memory = replace(options.memory or MemoryOptions(), memory_mb=options.capabilities["memory"])
+    lifetime_s = task.ends_in_s if options.lifetime_s is None else options.lifetime_s
+    return replace(options, name=options.name or task.name, lifetime_s=lifetime_s, memory=memory)
 
 
 def _serve(options: DaemonOptions, ready: Callable[[NodeActor], ExitStack]) -> None:
@@ -171,10 +183,10 @@ def _serve(options: DaemonOptions, ready: Callable[[NodeActor], ExitStack]) -> N
 
 
 def _capabilities(
-    cpu: float | None, memory: float | None, others: tuple[tuple[str, float], ...]
+    task: SlurmTask | None, cpu: float | None, memory: float | None, others: tuple[tuple[str, float], ...]
 ) -> Resources:
     given = {"cpu": cpu, "memory": memory, **dict(others)}
-    capabilities = own_capabilities() | {
+    capabilities = own_capabilities(task) | {
         resource: amount for resource, amount in given.items() if amount is not None
     }
     try:

@@ -16,6 +16,7 @@ from handoff_actors.actors.member import Member
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.host.containers import DRAIN_S
 from handoff_actors.actors.node.host.service_manager import ServiceManager
+from handoff_actors.actors.node.host.slurm import is_slurm_task
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.core.node.lifetime import Lifetime
@@ -180,6 +181,9 @@ class _Signals:
         self._seen: asyncio.Queue[None] = asyncio.Queue()
         self._watched: int | None = None
         self._limit: asyncio.Timeout | None = None
+        #: Slurm sends SIGTERM twice at once at the end of a job's time, and again after that of --signal.
+        self._is_repeated_by_system = is_slurm_task()
+        self._is_terminated = False
         # Not as handlers of the loop: when it takes those back, SIGINT raises KeyboardInterrupt wherever the process is.
         self._earlier = {number: signal.signal(number, self._caught) for number in ENDING}
 
@@ -207,7 +211,11 @@ class _Signals:
         finally:
             self._limit = None
 
-    def _caught(self, _number: int, _frame: FrameType | None) -> None:
+    def _caught(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            if self._is_terminated and self._is_repeated_by_system:
+                return
+            self._is_terminated = True
         self._loop.call_soon_threadsafe(self._take)
 
     def _take(self) -> None:

@@ -23,6 +23,8 @@ class MemoryOptions(Struct, frozen=True):
     memory_factor: float = MEMORY_FACTOR
     #: Directory of the values; None: in shared memory, with huge pages where this process may have such.
     store_dir: Path | None = None
+    #: The node's memory, where it may use less than the machine or container has; None: all of that.
+    memory_mb: float | None = None
 
     def __post_init__(self) -> None:
         if self.store_limit_mb is not None and not self.store_limit_mb >= 0:
@@ -47,7 +49,12 @@ class MemoryOptions(Struct, frozen=True):
     def limits(self) -> Limits:
         """Convert to the limits that the core takes, in bytes."""
         limit_mb = self.store_limit_mb
-        nbytes = _half_of_what_is_free(self.store_dir) if limit_mb is None else int(limit_mb * _MEGABYTE)
+        if limit_mb is None:
+            nbytes = _half_of_what_is_free(self.store_dir)
+            if self.memory_mb is not None:
+                nbytes = min(nbytes, int(self.memory_mb * _MEGABYTE / 2))
+        else:
+            nbytes = int(limit_mb * _MEGABYTE)
         return Limits(self.memory_factor, nbytes)
 
 

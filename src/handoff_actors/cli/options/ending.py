@@ -15,7 +15,7 @@ _drain_option = click.option(
     "drain_s",
     type=Seconds(min=0),
     default=usual_drain_s,
-    show_default="30, 25 on Kubernetes, 8 as the main process of another container",
+    show_default="30, 25 on Kubernetes and in Slurm, 8 as the main process of another container",
     metavar="SECONDS",
     help="On shutdown, wait this long for running functions.",
 )
@@ -31,7 +31,7 @@ _lifetime_option = click.option(
     "lifetime_s",
     type=DURATION,
     metavar="SECONDS",
-    help="End after so long at the latest: the node drains in time, and gets no function that takes longer. [default: no limit]",
+    help="End after so long at the latest: the node drains in time, and gets no function that takes longer. [default: none; in Slurm the time limit of the job]",
 )
 
 
