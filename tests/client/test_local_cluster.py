@@ -1,5 +1,6 @@
 import asyncio
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -138,6 +139,22 @@ async def leave_it_running(cluster: handoff.LocalCluster, directory: Path) -> No
         # Returns when the function has opened the other end.
         await asyncio.to_thread(os.close, await asyncio.to_thread(os.open, gate, os.O_WRONLY))
         running.cancel()
+
+
+def test_nodes_can_be_started_from_a_process_with_many_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    opened: list[int] = []
+    try:
+        # select() can't wait for descriptors beyond 1023.
+        while not opened or opened[-1] < 1100:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+        with handoff.LocalCluster(nodes=1) as cluster:
+            cluster.nodes[0].kill()
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_the_async_form_does_the_same() -> None:

@@ -58,7 +58,15 @@ def scheduler(hosts: list[Host], tmp_path: Path) -> Iterator[str]:
     address = f"tcp://{one.address}:8786"
     serve = [sys.executable, "-c", SCHEDULER, "--host", one.address, "--port", "8786", "--no-dashboard"]
     work = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-    offer = ["--resources", "GPU=1", "--memory-limit", "500MB", "--local-directory", str(tmp_path)]
+    offer = [
+        "--resources",
+        "GPU=1",
+        "--memory-limit",
+        "500MB",
+        "--local-directory",
+        str(tmp_path),
+        "--no-nanny",
+    ]
     workers = [
         (host, [*work, *offer, "--host", host.address, "--name", f"w{number}"])
         for number, host in enumerate(others)
@@ -69,7 +77,8 @@ def scheduler(hosts: list[Host], tmp_path: Path) -> Iterator[str]:
             for host, command in [(one, serve), *workers]
         ]
         yield address
-        for process in processes:
+        # Workers whose scheduler has gone look for it before they end.
+        for process in reversed(processes):
             process.terminate()
 
 

@@ -74,8 +74,9 @@ class LocalNode:
     def wait_until_ready(self) -> None:
         """Return once it serves. Raises HandoffError if it does not come to that; then nothing is left of it."""
         with self._pipe as pipe:
-            readable, _, _ = select.select([pipe], [], [], _STARTS_WITHIN_S)
-            said = (pipe.read() if readable else b"") or b'{"error": "what it said is on stderr"}'
+            said = (
+                pipe.read() if _is_readable(pipe.fileno(), _STARTS_WITHIN_S) else b""
+            ) or b'{"error": "what it said is on stderr"}'
         facts = json.loads(said)
         if "error" in facts:
             self.kill()
@@ -94,7 +95,7 @@ class LocalNode:
         self._process.kill()
         self._process.wait()
         for child in children:
-            select.select([child], [], [], _ENDS_WITHIN_S)
+            _is_readable(child, _ENDS_WITHIN_S)
             os.close(child)
 
     def ask_to_leave(self) -> None:
@@ -128,6 +129,13 @@ class LocalNode:
         with suppress(FileNotFoundError):
             return [int(pid) for thread in threads for pid in thread.read_text().split()]
         return []
+
+
+def _is_readable(descriptor: int, within_s: float) -> bool:
+    # select() can't wait for those beyond 1023, which apps with many connections have.
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(within_s * 1000))
 
 
 def _watched(pids: list[int]) -> list[int]:

@@ -16,7 +16,12 @@ from handoff_actors.client.session import Session
 from handoff_actors.errors import HandoffError, VersionMismatch
 from handoff_actors.extras import how_to_install
 from handoff_actors.ids import Resources
-from handoff_actors.integrations.engines.dask_cluster import DaskCluster, DaskWorker
+from handoff_actors.integrations.engines.dask_cluster import (
+    DaskClientClosed,
+    DaskCluster,
+    DaskTaskFailed,
+    DaskWorker,
+)
 from handoff_actors.integrations.engines.dask_worker import (
     NodeReport,
     WorkerFacts,
@@ -166,6 +171,11 @@ class _DaskEngine:
         workers = [worker for worker in await self._cluster.workers() if worker.address not in self._known]
         self._known |= {worker.address for worker in workers}
         chosen = [worker for worker in workers if self._is_chosen(worker)]
+        if not (chosen or self._lending):
+            log.warning(
+                "none of the workers asked for is there",
+                extra={"wanted": sorted(self._only or ()), "there": [str(worker) for worker in workers]},
+            )
         for worker in chosen:
             self._nodes.expect(worker.address)
         for worker in chosen:
@@ -199,7 +209,13 @@ class _DaskEngine:
         for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
             try:
                 await self._have_node(worker)
+            except DaskClientClosed:
+                # Whoever looks for workers says so once for all of them.
+                return
             except HandoffError as error:
+                if isinstance(error, DaskTaskFailed):
+                    # So do those of a worker that has died, which ends this task in a moment.
+                    await asyncio.sleep(2 * _PERIOD_S)
                 self._nodes.failed(worker.address, error)
                 return
             except OSError as error:

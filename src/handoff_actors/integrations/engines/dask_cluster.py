@@ -23,6 +23,14 @@ _CONNECTED: Final = "running"
 _USABLE: Final = frozenset({_CONNECTED, "connecting"})
 
 
+class DaskClientClosed(HandoffError):
+    """A client that can't be used any more."""
+
+
+class DaskTaskFailed(HandoffError):
+    """A task that has raised, or whose workers have died."""
+
+
 class DaskWorker(Struct, frozen=True):
     """A worker of a Dask cluster as its scheduler knows it."""
 
@@ -61,7 +69,7 @@ class DaskCluster:
                 "the Dask client is not connected yet: await it first, or use it with `async with Client(..., asynchronous=True)`"
             )
         if status not in _USABLE:
-            raise HandoffError(f"the Dask client is {status}, so it can't be used any more")
+            raise DaskClientClosed(f"the Dask client is {status}, so it can't be used any more")
 
     def is_connected(self) -> bool:
         """True unless the client is looking for its scheduler. Raises HandoffError if it has given that up."""
@@ -139,12 +147,12 @@ class DaskCluster:
             working = asyncio.run_coroutine_threadsafe(coroutine, loop)
         except RuntimeError as error:
             coroutine.close()
-            raise HandoffError("the loop of the Dask client is closed") from error
+            raise DaskClientClosed("the loop of the Dask client is closed") from error
         return await asyncio.wrap_future(working)
 
 
 async def _settled(future: Any) -> Any:
     error = await future.exception()
     if error is not None:
-        raise HandoffError(f"a task for a node failed: {type(error).__name__}: {error}") from error
+        raise DaskTaskFailed(f"a task for a node failed: {type(error).__name__}: {error}") from error
     return None if future.cancelled() else await future

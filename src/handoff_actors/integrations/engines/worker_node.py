@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from handoff_actors.actors.interfaces import is_of_this_machine
+from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.actors.node.local_node import LocalNode
 from handoff_actors.addresses import TcpAddress, ip_of
 from handoff_actors.ids import Resources
@@ -18,7 +19,6 @@ from handoff_actors.transport.credentials import INSECURE_VARIABLE
 from handoff_actors.transport.keys import ALSO_ACCEPT_VARIABLE, KEY_FILE_VARIABLE, KEY_VARIABLE
 
 _LOOPBACK: Final = "127.0.0.1"
-_STORE_LIMIT_VARIABLE: Final = "HANDOFF_STORE_LIMIT"
 #: They would make the node part of another cluster.
 _FOREIGN_VARIABLES: Final = (
     "HANDOFF_SEEDS",
@@ -108,6 +108,13 @@ def where_to_listen(host: str) -> Mapping[str, str]:
 
 def _environment(order: NodeOrder, variables: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in variables.items() if name not in _FOREIGN_VARIABLES}
-    # Workers of one machine share its memory: each node keeps values in half of its own worker's.
-    limit = {_STORE_LIMIT_VARIABLE: f"{order.capabilities['memory'] / 2:.0f}"}
-    return limit | inherited | {KEY_VARIABLE: order.key}
+    return _store_limit(order, variables) | inherited | {KEY_VARIABLE: order.key}
+
+
+def _store_limit(order: NodeOrder, variables: Mapping[str, str]) -> dict[str, str]:
+    # Workers of one machine share its memory: each node keeps values in half of its own worker's, if so much is free.
+    memory_mb = order.capabilities.get("memory")
+    if memory_mb is None:
+        return {}
+    free_nbytes = MemoryOptions.from_environment(variables).limits().store_nbytes or 0
+    return {"HANDOFF_STORE_LIMIT": f"{min(memory_mb / 2, free_nbytes / 1e6):.0f}"}
