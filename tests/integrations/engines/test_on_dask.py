@@ -281,10 +281,12 @@ async def test_a_worker_without_this_library_is_named_and_how_to_install_it(clie
     module = "handoff_actors.integrations.engines.dask_worker"
 
     def hide(module: str) -> None:
+        __import__(module)
+        sys.modules[f"{module} as it was"] = sys.modules[module]
         sys.modules[module] = None  # type: ignore[assignment]
 
     def show(module: str) -> None:
-        sys.modules.pop(module)
+        sys.modules[module] = sys.modules.pop(f"{module} as it was")
 
     client.run(hide, module)
     try:
