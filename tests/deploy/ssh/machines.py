@@ -178,11 +178,12 @@ class Machine:
 
     def nodes(self) -> list[psutil.Process]:
         """Its nodes, without their workers."""
-        return [
-            one
-            for one in self.processes()
-            if "handoff_actors.cli" in one.cmdline() and "node" in one.cmdline()
-        ]
+        found = []
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if {"handoff_actors.cli", "node"} <= {*process.cmdline()}:
+                    found.append(process)
+        return found
 
     def stop_sshd(self) -> None:
         """End the server that takes connections; those that there are stay."""
@@ -194,13 +195,17 @@ class Machine:
         """End all that runs there, at once."""
         if self._server is None:
             return
-        there = _uts(self._server.pid)
-        while there is not None and (found := [pid for pid in psutil.pids() if _uts(pid) == there]):
-            for pid in found:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._server.wait()
-            time.sleep(0.01)
+        with suppress(FileNotFoundError), Path(f"/proc/{self._server.pid}/ns/uts").open():
+            # While it is open, no other machine's namespace gets the same number.
+            there = _uts(self._server.pid)
+            while found := [pid for pid in psutil.pids() if _is_in(pid, there)]:
+                for pid in found:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                self._server.wait()
+                time.sleep(0.01)
+        self._server.kill()
+        self._server.wait()
         self._server = None
 
     def _wait_for_port(self) -> None:
@@ -301,3 +306,8 @@ def _uts(pid: int) -> Path | None:
     with suppress(OSError):
         return Path(f"/proc/{pid}/ns/uts").readlink()
     return None
+
+
+def _is_in(pid: int, namespace: Path | None) -> bool:
+    """True for a process in a machine's namespace. One that has not got its own yet is in that of the tests."""
+    return namespace is not None and namespace != _uts(os.getpid()) and _uts(pid) == namespace

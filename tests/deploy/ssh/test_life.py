@@ -88,7 +88,7 @@ def test_node_that_was_killed_is_started_anew_after_its_log_was_read(
     operator: Operator, machines: list[Machine]
 ) -> None:
     boot(operator, machines[0])
-    operator.handoff("up", "m1", "--", "--log-level", "debug")
+    operator.handoff("up", "m1")
     (node,) = machines[0].nodes()
     node.kill()
     wait_until(lambda: machines[0].processes() == [])
@@ -106,8 +106,6 @@ def test_process_that_has_the_number_of_an_earlier_node_is_left_alone(
     operator: Operator, machines: list[Machine]
 ) -> None:
     boot(operator, machines[0])
-    operator.handoff("up", "m1")
-    operator.handoff("down")
     operator.handoff("up", "m1")
     (node,) = machines[0].nodes()
     record = next(machines[0].home().rglob("node.json"))

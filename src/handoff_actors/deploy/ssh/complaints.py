@@ -28,6 +28,10 @@ _REMEDIES: Final = (
         r"Permission denied",
         "ssh has to get in without asking: a key in your agent, or in the host's authorized_keys (ssh-copy-id)",
     ),
+    (
+        r"not responding",
+        "the connection broke, and a start that had begun there is undone within two minutes",
+    ),
     (r"Could not resolve hostname", "is it spelled as in ~/.ssh/config or in the DNS?"),
     (r"Connection refused", "is its SSH server up, at that port?"),
     (r"timed out|No route to host|Network is unreachable", "is it up, and reachable from here?"),
@@ -51,11 +55,13 @@ def failure_of_ssh(status: int | None, stderr: str, stdout: str) -> HostFailure:
     """Explain why an ssh has ended before its time, from its exit status and what it, and the other side, have said."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip() and not _NOISE.match(line.strip())]
     remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, stderr)), "")
-    said = lines or [line.strip() for line in stdout.splitlines() if line.strip()]
-    last = escape_name(said[-1][:_MOST]) if said else ""
+    last = escape_name(lines[-1][:_MOST]) if lines else ""
     if status == FAILED:
         reason = last or "ssh could not connect, and did not say why"
         return HostFailure(f"{reason}; {remedy}" if remedy else reason)
+    printed = [line.strip() for line in stdout.splitlines() if line.strip()]
+    # A banner of the server's is among the errors.
+    last = " | ".join([*filter(None, [last]), *(escape_name(line[:_MOST]) for line in printed[-1:])])
     shell = " (it has no /bin/sh, or a login shell that runs no commands)" if status in _NO_SHELL else ""
     return HostFailure(
         f"the login ended with status {status}{shell}, and nothing could be run"

@@ -75,7 +75,7 @@ def install(link: CommandLink, base: Interpreter, digest: str, sent: SentPackage
                 archive.extractall(site)
     else:
         _with_pip(link, directory, python, sent, base)
-    found = asked(link, str(python))
+    found = asked(link, str(python), to_load=True)
     if found is None or found.protocol is None:
         about = "it does not start" if found is None else found.about
         raise AgentRefused(f"what was installed does not work there: {about}")

@@ -22,7 +22,11 @@ print(json.dumps(facts), flush=True)
 if importlib.util.find_spec("handoff_actors") is None:
     sys.exit()
 try:
-    import handoff_actors.cli.node
+    if sys.argv[1:]:
+        import handoff_actors.cli.node
+    lacking = [name for name in ("click", "cloudpickle", "msgpack", "uvloop", "zmq") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ImportError(f"it needs {', '.join(lacking)}")
     from handoff_actors.wire.messages.base import PROTOCOL
     from handoff_actors.wire.versions import VERSION
     found = {"version": VERSION, "protocol": PROTOCOL}
@@ -77,10 +81,14 @@ def interpreters(ours: Sequence[str], given: str) -> Iterator[str]:
     yield from map(str, found.values())
 
 
-def asked(link: CommandLink, path: str) -> Interpreter | None:
-    """Ask an interpreter what it is, and has; None if it does not answer. Raises CommandGone."""
+def asked(link: CommandLink, path: str, *, to_load: bool = False) -> Interpreter | None:
+    """Ask an interpreter what it is, and has; None if it does not answer. Raises CommandGone.
+
+    To find out whether a node can be loaded takes longer than to find all that it needs.
+    """
+    words = ["load"] if to_load else []
     with subprocess.Popen(  # noqa: S603 - this user's own programs
-        [path, "-P", "-c", _QUESTION],
+        [path, "-P", "-c", _QUESTION, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -44,7 +44,9 @@ def session_here() -> LoginSession:
 
 def protection(session: LoginSession) -> tuple[list[str], str]:
     """Return the words to start a node with, and what its user should know. Raises AgentRefused if it would not live."""
-    if not session.is_managed or session.lingers:
+    if not session.is_managed:
+        return [], ""
+    if session.lingers:
         # A scope of the user's manager is not the session's.
         words = ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--"]
         return (words if session.kills else []), ""
