@@ -19,6 +19,7 @@ COMMANDS_RUN_BY = {
     "deployment/systemd.md": "test_systemd.py",
     "deployment/compose.md": "test_containers.py",
     "deployment/kubernetes.md": "test_containers.py",
+    "deployment/ssh.md": "../deploy/ssh/test_page.py",
     "examples.md": "test_examples.py",
     "scheduling.md": "test_scheduling.py",
     "understanding.md": "test_understanding.py",

@@ -255,6 +255,14 @@ class Operator:
             path.name for path in self.state.rglob("*") if path.is_file() and "lock" not in path.name
         )
 
+    def shims(self) -> Path:
+        """A directory with an `ssh` that has this machine's configuration as its own."""
+        program = self._files / "bin" / "ssh"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {self.config} "$@"\n')
+        program.chmod(0o755)
+        return program.parent
+
     @property
     def ssh(self) -> str:
         return f"ssh -F {self.config}"
