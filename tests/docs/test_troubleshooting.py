@@ -90,7 +90,7 @@ def test_keys(node: Daemon, tmp_path: Path) -> None:
     readable.chmod(0o644)
 
     wrong, refused = printed_by(
-        ("ping", node.address, "--key-file", str(other)),
+        ("ping", "--timeout", "20", node.address, "--key-file", str(other)),
         ("nodes", "--join", node.address, "--key-file", str(readable)),
     )
 
