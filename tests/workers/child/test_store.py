@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from handoff_actors.wire.messages.jobs import Job, Ref
+from tests.docs.quotes import check_quoted
 from tests.small_file_system import small_file_system
 from tests.stored import values_in
 from tests.workers.pool_harness import RUN, SYNC, JobFailed, PoolHarness, job, template
@@ -96,7 +97,7 @@ async def test_full_store_is_a_failure_that_names_sizes_and_leaves_nothing(small
         await small_store.call(SYNC, bytes, 2_000_000)
 
     assert caught.value.kind == "store"
-    assert "a result of 2.0 MB: there is no room for it" in caught.value.reason
+    check_quoted("troubleshooting.md", "a result of 20.0 MB: there is no room for it", caught.value.reason)
     assert "1.0 MB of 1.0 MB are free" in caught.value.reason
     assert values_in(small_store.store) == []
     assert await small_store.call(SYNC, bytes, 500_000) > 500_000
