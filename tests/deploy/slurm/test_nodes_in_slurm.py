@@ -104,7 +104,7 @@ def test_a_node_that_slurm_tells_to_end_finishes_its_functions(slurm: SlurmClust
     slurm.ask("scancel", "1")
 
     assert app.wait(20) == 0, slurm.log()
-    assert "killed" not in slurm.read("job.out").lower(), slurm.read("job.out")
+    assert ": Killed" not in slurm.read("job.out"), slurm.read("job.out")
     slurm.wait_until(lambda: not slurm.jobs())
 
 
