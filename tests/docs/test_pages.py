@@ -18,6 +18,7 @@ COMMANDS_RUN_BY = {
     "deployment/by-hand.md": "test_by_hand.py",
     "deployment/systemd.md": "test_systemd.py",
     "deployment/compose.md": "test_containers.py",
+    "deployment/slurm.md": "test_slurm.py",
     "deployment/kubernetes.md": "test_containers.py",
     "deployment/ssh.md": "../deploy/ssh/test_page.py",
     "examples.md": "test_examples.py",
