@@ -136,7 +136,7 @@ def up(
         outcomes, members = _brought_up(plan, record)
     if as_json:
         click.echo(_json(outcomes, members, exports.get(KEY_FILE_VARIABLE)))
-    elif members:
+    elif any(outcome.node for outcome in outcomes):
         _print_exports({"HANDOFF_SEEDS": ",".join(members), **exports})
     if any(outcome.state == "failed" for outcome in outcomes):
         ctx.exit(1)

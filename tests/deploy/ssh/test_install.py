@@ -1,6 +1,7 @@
 """Machines without handoff_actors and without a network beyond: `up --install`, also as a user who is not root."""
 
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -30,8 +31,19 @@ def bare(operator: Operator, machines: list[Machine]) -> Machine:
 
 
 def test_installation_comes_and_goes_with_the_node(operator: Operator, bare: Machine) -> None:
+    theirs = bare.home("alice") / ".local/lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    theirs.mkdir(parents=True)
+    (theirs / "installed_for_alice.py").touch()
+    bare.run(f"chown -R 40001 {HOMES}/alice")
+    had = bare.left_in_home("alice")
+
     up = operator.handoff("up", "alice@m1", "--install", python=SYSTEM_PYTHON)
     assert up.returncode == 0, up.stderr
+    (python,) = bare.home("alice").glob(".cache/handoff/up/m1/*/bin/python")
+    there = "/" / python.relative_to(bare.root)
+    bare.run(
+        f"setpriv --reuid=40001 --clear-groups env HOME={HOMES}/alice {there} -B -c 'import installed_for_alice'"
+    )
     assert members(operator, up.stdout) == ["m1"]
     (node,) = bare.nodes()
     assert {node.uids().real} == {40001}
@@ -44,7 +56,7 @@ def test_installation_comes_and_goes_with_the_node(operator: Operator, bare: Mac
 
     down = operator.handoff("down", python="")
     assert down.returncode == 0, down.stderr
-    assert bare.left_in_home("alice") == []
+    assert bare.left_in_home("alice") == had
 
 
 def test_nothing_remains_of_an_installation_that_fails(operator: Operator, bare: Machine) -> None:

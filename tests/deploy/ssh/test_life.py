@@ -6,10 +6,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.deploy.ssh.machines import Machine, Operator
+from tests.deploy.ssh.machines import HOMES, USER, Machine, Operator
 from tests.deploy.ssh.test_up import boot, members
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
@@ -139,7 +140,7 @@ def test_down_keeps_hosts_that_it_cannot_reach(operator: Operator, machines: lis
 
 def test_node_that_ends_with_its_session_is_a_failure(operator: Operator, machines: list[Machine]) -> None:
     # As logind does it where KillUserProcesses=yes.
-    killing = "pkill -KILL -f '^[^ ]*python -P -m handoff_actors.cli node'"
+    killing = "pkill -KILL --ns $$ --nslist uts -f '^[^ ]*python -P -m handoff_actors.cli node'"
     boot(operator)
     machines[0].boot(f'ForceCommand /bin/sh -c "$SSH_ORIGINAL_COMMAND"; {killing}')
     operator.know(machines[0])
@@ -192,3 +193,35 @@ def test_connection_that_stays_for_others_holds_nothing_up(
         up = operator.handoff("up", "m1", timeout_s=15.0)
 
     assert up.returncode == 0, up.stderr
+
+
+def test_machines_with_one_home_directory_have_a_node_each(
+    operator: Operator, machines: list[Machine], tmp_path: Path
+) -> None:
+    boot(operator, *machines[:2])
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    for machine in machines[:2]:
+        machine.run(f"mount --bind {home} {HOMES}/{USER}")
+
+    up = operator.handoff("up", "m1", "m2")
+    assert members(operator, up.stdout) == ["m1", "m2"]
+
+    operator.handoff("down", "m1")
+    assert len(machines[1].nodes()) == 1
+    assert "m2: its node has ended" in operator.handoff("down").stderr
+    assert [*home.iterdir()] == []
+
+
+def test_node_that_stands_still_is_told_and_can_be_ended(operator: Operator, machines: list[Machine]) -> None:
+    boot(operator, machines[0])
+    operator.handoff("up", "m1")
+    (node,) = machines[0].nodes()
+    node.suspend()
+
+    up = operator.handoff("up", "m1")
+    down = operator.handoff("down", "--drain", "0")
+
+    assert "its node is up since earlier, but this machine gets no answer" in up.stderr
+    assert "it did not end in time, and was killed" in down.stderr
+    assert is_clean(machines[0])

@@ -34,8 +34,8 @@ def test_page_leads_from_nothing_to_a_run_and_back(
     script = "".join(f"{fence.text}echo {shlex.quote(MARK)}\n" for fence, _ in commands)
 
     done = subprocess.run(
-        [*operator.host.prefix, "bash", "-e"],
-        input=script,
+        [*operator.host.prefix, "bash", "-e", "-c", script],
+        stdin=subprocess.DEVNULL,
         env=operator.environment(PATH=f"{operator.shims()}:{BIN}:/usr/bin:/bin"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -45,7 +45,7 @@ def test_page_leads_from_nothing_to_a_run_and_back(
     )
 
     assert done.returncode == 0, done.stdout
-    for (fence, following), seen in zip(commands, done.stdout.split(f"{MARK}\n"), strict=False):
+    for (fence, following), seen in zip(commands, done.stdout.split(f"{MARK}\n")[:-1], strict=True):
         if following.language == "text":
             lines = seen.splitlines(keepends=True)
             in_order = sorted(lines) if lines[0].startswith("✓") else lines

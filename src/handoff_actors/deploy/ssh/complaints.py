@@ -51,14 +51,21 @@ class HostFailure(HandoffError):
     """A host on which a command has failed: why, and what to do."""
 
 
-def failure_of_ssh(status: int | None, stderr: str, stdout: str) -> HostFailure:
-    """Explain why an ssh has ended before its time, from its exit status and what it, and the other side, have said."""
+def failure_of_ssh(status: int | None, stderr: str, stdout: str, *, has_agent: bool) -> HostFailure:
+    """Explain why an ssh has ended before its time, from its exit status and what it, and the other side, have said.
+
+    `has_agent`: the other side had come to run the agent.
+    """
     lines = [line.strip() for line in stderr.splitlines() if line.strip() and not _NOISE.match(line.strip())]
     remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, stderr)), "")
     last = escape_name(lines[-1][:_MOST]) if lines else ""
-    if status == FAILED:
+    if status == FAILED and (last or not has_agent):
         reason = last or "ssh could not connect, and did not say why"
         return HostFailure(f"{reason}; {remedy}" if remedy else reason)
+    if has_agent:
+        return HostFailure(
+            f"the agent there has ended before its time (status {status}): {last or 'it said nothing'}"
+        )
     printed = [line.strip() for line in stdout.splitlines() if line.strip()]
     # A banner of the server's is among the errors.
     last = " | ".join([*filter(None, [last]), *(escape_name(line[:_MOST]) for line in printed[-1:])])

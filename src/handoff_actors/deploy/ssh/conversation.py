@@ -37,7 +37,7 @@ _PYTHON_S: Final = 60.0
 _LONGEST_LINE: Final = 1 << 20
 _NOISE_KEPT: Final = 2000
 #: For the agent to undo what it has begun, once its stdin has ended.
-_UNDOING_S: Final = 15.0
+UNDOING_S: Final = 15.0
 _DYING_S: Final = 2.0
 
 _decoder: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
@@ -59,8 +59,10 @@ class SshCommand(msgspec.Struct, frozen=True):
 class Conversation:
     """The agent on one host, from `async with` on. Raises HostFailure where ssh, the host or the agent fails."""
 
-    def __init__(self, ssh: SshCommand, host: str) -> None:
+    def __init__(self, ssh: SshCommand, host: str, undoing_s: float = UNDOING_S) -> None:
         self._ssh = ssh
+        self._undoing_s = undoing_s
+        self._has_agent = False
         self._host = host
         self._marker = f"handoff-{secrets.token_hex(8)}"
         self._process: asyncio.subprocess.Process | None = None
@@ -78,7 +80,7 @@ class Conversation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._close(_UNDOING_S)
+        await self._close(self._undoing_s)
 
     async def ask(self, request: Mapping[str, object]) -> None:
         """Send a request, or what an answer asked for."""
@@ -143,6 +145,7 @@ class Conversation:
         if found != "python":
             raise HostFailure(_no_python(found.removeprefix("none").strip(), self._ssh.python))
         stdin.write(f"{agent()}\n".encode())
+        self._has_agent = True
 
     async def _said(self, within_s: float) -> str:
         """Return the rest of the next line that begins with the marker."""
@@ -169,7 +172,8 @@ class Conversation:
 
     async def _ended(self) -> HostFailure:
         await _has_ended(self._running, _DYING_S)
-        return failure_of_ssh(self._running.returncode, self._complaints(), escape_text(self._noise))
+        complaints, noise = self._complaints(), escape_text(self._noise)
+        return failure_of_ssh(self._running.returncode, complaints, noise, has_agent=self._has_agent)
 
     def _complaints(self) -> str:
         self._errors.seek(0)

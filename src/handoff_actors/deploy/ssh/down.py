@@ -15,6 +15,7 @@ from handoff_actors.escaping import escape_name
 
 #: For another command's agent there, and a slow disk.
 _MARGIN_S: Final = 180.0
+_LEAVING_S: Final = 0.5
 
 
 class DownPlan(Struct, frozen=True):
@@ -65,7 +66,8 @@ def ssh_for(host: str, given: SshCommand, record: UpRecord) -> SshCommand:
 
 async def end_host(ssh: SshCommand, host: str, drain_s: float) -> EndedThere:
     """End the node on one host, and remove what `up` has made there. Raises HostFailure."""
-    async with Conversation(ssh, host) as agent:
+    # Once it is told, the agent goes on alone.
+    async with Conversation(ssh, host, undoing_s=_LEAVING_S) as agent:
         await agent.ask({"do": "down", "drain_s": drain_s})
         return await agent.answer(EndedThere, drain_s + _MARGIN_S)
 

@@ -256,7 +256,11 @@ async def _advertised(plan: UpPlan, host: str) -> str:
     if "%h" not in plan.advertise:
         return plan.advertise
     asking = await asyncio.create_subprocess_exec(
-        *plan.ssh.words, "-G", "--", host, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        *plan.ssh.words,
+        *("-T", "-G", "--", host),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     output, _ = await asking.communicate()
     for line in output.decode(errors="replace").splitlines():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from handoff_actors.deploy.ssh.remote.channel import AgentRefused, CommandLink
 from handoff_actors.deploy.ssh.remote.interpreters import Interpreter, asked
-from handoff_actors.deploy.ssh.remote.places import install_place, is_whole, mark, remove_installation
+from handoff_actors.deploy.ssh.remote.places import install_place, is_whole, mark, remove, remove_installation
 
 _LOOKS_EVERY_S = 0.2
 #: For an index and a network that are slow.
@@ -75,6 +75,7 @@ def install(link: CommandLink, base: Interpreter, digest: str, sent: SentPackage
                 archive.extractall(site)
     else:
         _with_pip(link, directory, python, sent, base)
+    _let_see_packages(base, _site(link, python))
     found = asked(link, str(python), to_load=True)
     if found is None or found.protocol is None:
         about = "it does not start" if found is None else found.about
@@ -89,6 +90,7 @@ def remove_all() -> list[str]:
     left = (
         [path for path in sorted(place.iterdir()) if not remove_installation(path)] if place.is_dir() else []
     )
+    remove(place)
     return [str(path) for path in left]
 
 
@@ -118,6 +120,12 @@ def _with_pip(
             "name one with --python"
         )
     wheel.unlink()
+
+
+def _let_see_packages(base: Interpreter, site: str) -> None:
+    """Let functions import what the machine's own Python has; packages of the installation go first."""
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in base.packages]
+    Path(site, "handoff_base.pth").write_text("".join(lines), encoding="utf-8")
 
 
 def _site(link: CommandLink, python: Path) -> str:

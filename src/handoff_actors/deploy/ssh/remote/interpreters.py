@@ -17,7 +17,8 @@ _OLDEST = (3, 11)
 #: The interpreter says what it is, before it says what it can import: a broken installation may end it.
 _QUESTION = """
 import importlib.util, json, sys, sysconfig
-facts = {"python": sys.version.split()[0], "abi": sysconfig.get_config_var("SOABI") or "", "path": sys.executable}
+packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+facts = {"python": sys.version.split()[0], "abi": sysconfig.get_config_var("SOABI") or "", "packages": packages}
 print(json.dumps(facts), flush=True)
 if importlib.util.find_spec("handoff_actors") is None:
     sys.exit()
@@ -46,6 +47,8 @@ class Interpreter(NamedTuple):
     python: str
     #: Equal for interpreters that can load the same extension modules.
     abi: str
+    #: The directories of the packages that are installed for it.
+    packages: Sequence[str] = ()
     version: str | None = None
     protocol: int | None = None
     #: Why its handoff_actors can't be used.

@@ -12,7 +12,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from handoff_actors.deploy.ssh.remote.channel import AgentRefused, CommandLink
 LOG = "node.log"
 _RECORD = "node.json"
 _LOCK = "lock"
+#: The file with the directories that were made for those beside it, the innermost first.
+_MADE = ".made"
 #: The file in an installation that says that it is one, and whether it is whole.
 MARKER = ".handoff-install"
 _LOOKS_EVERY_S = 0.1
@@ -36,22 +38,40 @@ def install_place() -> Path:
     return _home_of("XDG_CACHE_HOME", ".cache") / "handoff" / "up" / _machine()
 
 
-def make(place: Path) -> list[str]:
-    """Make a directory, and those above it that are missing; return the paths of those made. Raises OSError."""
+def make(place: Path) -> None:
+    """Make a machine's directory, and those above it that are missing, which are written down there. Raises OSError."""
     missing = []
-    while not place.is_dir():
-        missing.append(place)
-        place = place.parent
-    for directory in reversed(missing):
-        directory.mkdir(mode=0o700, exist_ok=True)
-    return [str(directory) for directory in missing]
+    above = place.parent
+    while not above.is_dir():
+        missing.append(above)
+        above = above.parent
+    with ExitStack() as undoing:
+        for directory in reversed(missing):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            undoing.callback(_remove_directory, directory)
+        if missing:
+            note = place.parent / _MADE
+            undoing.callback(note.unlink, missing_ok=True)
+            note.write_text(json.dumps([str(directory) for directory in missing]), encoding="utf-8")
+        place.mkdir(mode=0o700, exist_ok=True)
+        undoing.pop_all()
 
 
-def remove_made(directories: list[str]) -> None:
-    """Remove directories that `make` has made, innermost first, as far as they are empty."""
-    for directory in sorted(directories, key=len, reverse=True):
-        with suppress(OSError):
-            Path(directory).rmdir()
+def _remove_directory(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def remove(place: Path) -> None:
+    """Remove a machine's directory, if it is empty, and with the last one those above that were made for them."""
+    note = place.parent / _MADE
+    with suppress(OSError, ValueError):
+        place.rmdir()
+        if [*place.parent.iterdir()] == [note]:
+            made = json.loads(note.read_text(encoding="utf-8"))
+            note.unlink()
+            for directory in made:
+                Path(directory).rmdir()
 
 
 class State:
@@ -82,40 +102,38 @@ class State:
                 (self.place / name).unlink()
 
     @contextmanager
-    def locked(self, link: CommandLink, within_s: float) -> Iterator[list[str]]:
-        """Keep other agents away; yields the directories that had to be made. Raises AgentRefused, OSError."""
+    def locked(self, link: CommandLink, within_s: float) -> Iterator[None]:
+        """Keep other agents away. Raises AgentRefused, OSError."""
         until = time.monotonic() + within_s
-        made: list[str] = []
-        while (descriptor := self._lock(made)) is None:
-            if time.monotonic() >= until:
-                raise AgentRefused(
-                    "another `handoff up` or `down` is at work there; wait for its end, and try again"
-                )
-            link.pause(_LOOKS_EVERY_S)
-        try:
-            yield made
-        finally:
-            if not (self.place / _RECORD).exists():
-                with suppress(OSError):
-                    (self.place / _LOCK).unlink()
-                remove_made(made)
-            os.close(descriptor)
+        with ExitStack() as leaving:
+            leaving.callback(remove, self.place)
+            while (descriptor := self._lock()) is None:
+                if time.monotonic() >= until:
+                    raise AgentRefused(
+                        "another `handoff up` or `down` is at work there; wait for its end, and try again"
+                    )
+                link.pause(_LOOKS_EVERY_S)
+            leaving.callback(os.close, descriptor)
+            leaving.callback(self._remove_unused_lock)
+            yield
 
-    def _lock(self, made: list[str]) -> int | None:
-        made += make(self.place)
+    def _remove_unused_lock(self) -> None:
+        if not (self.place / _RECORD).exists():
+            with suppress(OSError):
+                (self.place / _LOCK).unlink()
+
+    def _lock(self) -> int | None:
+        """Return the open lock; None if another agent has it, or is removing it."""
+        make(self.place)
         path = self.place / _LOCK
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with ExitStack() as closing, suppress(BlockingIOError, FileNotFoundError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            closing.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its last owner may have removed it meanwhile.
             if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                closing.pop_all()
                 return descriptor
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except OSError:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
         return None
 
 

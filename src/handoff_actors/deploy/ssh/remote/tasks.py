@@ -15,6 +15,7 @@ from handoff_actors.deploy.ssh.remote.places import (
     State,
     install_place,
     make,
+    remove,
     remove_installation,
     state_place,
 )
@@ -34,7 +35,7 @@ _CHUNK = 1 << 16
 def up(link: CommandLink, request: Mapping[str, Any], umask: int) -> None:
     """Bring a node up, unless it is; leaves nothing of a start that has failed. Raises AgentRefused, CommandGone, OSError."""
     state = State(state_place())
-    with state.locked(link, _LOCKED_S) as made:
+    with state.locked(link, _LOCKED_S):
         earlier = state.read()
         node = Identity.read(earlier.get("node"))
         if node is not None and node.lives:
@@ -45,14 +46,14 @@ def up(link: CommandLink, request: Mapping[str, Any], umask: int) -> None:
             end(node, 0.0)
         with ExitStack() as undoing:
             undoing.callback(_restore, state, earlier)
-            python = _interpreter(link, request, made, undoing)
+            python = _interpreter(link, request, undoing)
             words, note = protection(session_here())
             host = request["listen"] or own_address()
             check_ports(host, request["port"])
             link.say("able", host=host, python=python.python, version=python.version)
             order = link.hear(_ORDERED_S)
             state.clear()
-            record = {"fingerprint": request["fingerprint"], "made": [*earlier.get("made", ()), *made]}
+            record = {"fingerprint": request["fingerprint"]}
 
             def begun(identity: Identity) -> None:
                 state.write(record | {"node": identity, "serves": False})
@@ -74,13 +75,12 @@ def down(link: CommandLink, request: Mapping[str, Any]) -> None:
     if not (state.place.exists() or install_place().exists()):
         link.say("ended", was="nothing", killed=False, left=[])
         return
-    with state.locked(link, _LOCKED_S) as made:
+    with state.locked(link, _LOCKED_S):
         record = state.read()
         node = Identity.read(record.get("node"))
         lives = node is not None and node.lives
         was_killed = node is not None and lives and end(node, request["drain_s"])
         left = remove_all()
-        made += [*record.get("made", ()), *_named(install_place()), *_named(state.place)]
         state.clear()
     was = "running" if lives else "stopped" if record else "nothing"
     link.say("ended", was=was, killed=was_killed, left=left)
@@ -125,9 +125,7 @@ def _restore(state: State, earlier: Mapping[str, Any]) -> None:
         state.write(earlier)
 
 
-def _interpreter(
-    link: CommandLink, request: Mapping[str, Any], made: list[str], undoing: ExitStack
-) -> Interpreter:
+def _interpreter(link: CommandLink, request: Mapping[str, Any], undoing: ExitStack) -> Interpreter:
     digest = request["digest"]
     ours = [str(path) for path in (installed(digest),) if path is not None]
     found = []
@@ -145,7 +143,8 @@ def _interpreter(
     base = next((one for one in found if one.abi == request["abi"]), found[0])
     link.say("needs", abi=base.abi)
     sent = received(link)
-    made += make(install_place())
+    undoing.callback(remove, install_place())
+    make(install_place())
     undoing.callback(remove_installation, install_place() / digest)
     return install(link, base, digest, sent)
 
@@ -155,9 +154,3 @@ def _remedy(request: Mapping[str, Any]) -> str:
         f"Nodes of this cluster need handoff_actors {request['version']} (protocol {request['protocol']}): name a Python "
         "that has it with --python, or have it installed with --install"
     )
-
-
-def _named(place: "os.PathLike[str]") -> list[str]:
-    """The directories of `up` alone above which there are others' files."""
-    path = os.fspath(place)
-    return [path, os.path.dirname(path)]  # noqa: PTH120 - text, as `make` returns it
