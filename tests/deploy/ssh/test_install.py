@@ -1,5 +1,6 @@
 """Machines without handoff_actors and without a network beyond: `up --install`, also as a user who is not root."""
 
+import json
 import subprocess
 import sys
 import sysconfig
@@ -50,6 +51,9 @@ def test_installation_comes_and_goes_with_the_node(operator: Operator, bare: Mac
     assert node.exe().startswith("/usr/bin/python3")
     node.kill()
 
+    # What has ended by itself still has its log.
+    log = operator.handoff("logs", "alice@m1", "-n", "1", python="")
+    assert len(log.stdout.splitlines()) == 1, log.stderr
     # Without the option, and without sending it anew.
     again = operator.handoff("up", "alice@m1", python="")
     assert again.returncode == 0, again.stderr
@@ -69,15 +73,23 @@ def test_nothing_remains_of_an_installation_that_fails(operator: Operator, bare:
     assert bare.left_in_home("alice") == []
 
 
-def test_what_up_has_not_made_stays(operator: Operator, machines: list[Machine]) -> None:
+def test_files_and_processes_that_up_has_not_made_stay(operator: Operator, machines: list[Machine]) -> None:
     boot(operator, machines[0])
     theirs = machines[0].home() / ".cache" / "handoff" / "up" / "m1" / "theirs"
     theirs.mkdir(parents=True)
     (theirs / "file").touch()
+    had = machines[0].left_in_home()
     operator.handoff("up", "m1")
+    (node,) = machines[0].nodes()
+    record = next(machines[0].home().rglob("node.json"))
+    facts = json.loads(record.read_text())
+    # As after a new start of the machine, when another program has the number.
+    facts["node"][2] = "another boot"
+    record.write_text(json.dumps(facts))
 
     down = operator.handoff("down")
 
+    assert "no node of `handoff up` was up there" in down.stderr
     assert "not made by `handoff up`, or not removable, and left there" in down.stderr
-    assert machines[0].left_in_home()[-1] == ".cache/handoff/up/m1/theirs/file"
-    assert len(machines[0].left_in_home()) == 6
+    assert node.is_running()
+    assert machines[0].left_in_home() == had

@@ -1,9 +1,7 @@
 """Clusters over time: machines that fail, are started anew, are added, and commands that are cut short or meet."""
 
-import json
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -85,43 +83,6 @@ def test_hosts_join_what_is_left_of_the_cluster(operator: Operator, machines: li
     assert {"m2", "m3"} <= set(members(operator, up.stdout))
 
 
-def test_node_that_was_killed_is_started_anew_after_its_log_was_read(
-    operator: Operator, machines: list[Machine]
-) -> None:
-    boot(operator, machines[0])
-    operator.handoff("up", "m1")
-    (node,) = machines[0].nodes()
-    node.kill()
-    wait_until(lambda: machines[0].processes() == [])
-
-    log = operator.handoff("logs", "m1", "-n", "1")
-    again = operator.handoff("up", "m1")
-
-    assert log.returncode == 0
-    assert len(log.stdout.splitlines()) == 1
-    assert "✓ m1: node m1 serves" in again.stderr
-    assert len(machines[0].nodes()) == 1
-
-
-def test_process_that_has_the_number_of_an_earlier_node_is_left_alone(
-    operator: Operator, machines: list[Machine]
-) -> None:
-    boot(operator, machines[0])
-    operator.handoff("up", "m1")
-    (node,) = machines[0].nodes()
-    record = next(machines[0].home().rglob("node.json"))
-    facts = json.loads(record.read_text())
-    # As after a new start of the machine, when another program has the number.
-    facts["node"][2] = "another boot"
-    record.write_text(json.dumps(facts))
-
-    down = operator.handoff("down")
-
-    assert "no node of `handoff up` was up there" in down.stderr
-    assert node.is_running()
-    assert machines[0].left_in_home() == []
-
-
 def test_down_keeps_hosts_that_it_cannot_reach(operator: Operator, machines: list[Machine]) -> None:
     boot(operator, *machines[:2])
     operator.handoff("up", "m1", "m2")
@@ -152,49 +113,6 @@ def test_node_that_ends_with_its_session_is_a_failure(operator: Operator, machin
     wait_until(lambda: is_clean(machines[0]))
 
 
-def test_log_is_followed(operator: Operator, machines: list[Machine]) -> None:
-    boot(operator, *machines[:2])
-    operator.handoff("up", "m1")
-    following = start(operator, "logs", "m1", "-f", "-n", "0")
-    operator.handoff("up", "m2")
-
-    assert following.stdout is not None
-    line = following.stdout.readline()
-    following.send_signal(signal.SIGINT)
-    _, errors = following.communicate(timeout=WITHIN_S)
-
-    assert "member up member='m2'" in line
-    assert following.returncode == 130
-    assert errors == "cancelled\n"
-
-
-def test_key_is_nowhere_to_be_read(operator: Operator, machines: list[Machine]) -> None:
-    boot(operator, machines[0])
-
-    operator.handoff("up", "m1")
-
-    key = (operator.state / "handoff" / "ssh" / "cluster.key").read_text().strip().encode()
-    files = [path for path in machines[0].home().rglob("*") if path.is_file()]
-    assert all(key not in path.read_bytes() for path in files)
-    assert {oct(path.stat().st_mode & 0o077) for path in machines[0].home().rglob("*")} == {"0o0"}
-    for process in machines[0].processes():
-        assert key not in b"".join(part.encode() for part in process.cmdline())
-        assert key.decode() not in process.environ().values()
-
-
-def test_connection_that_stays_for_others_holds_nothing_up(
-    operator: Operator, machines: list[Machine]
-) -> None:
-    boot(operator, machines[0])
-    # Paths of sockets are short.
-    with tempfile.TemporaryDirectory(prefix="h") as place:
-        operator.add(f"Host m1\n  ControlMaster auto\n  ControlPath {place}/%n\n  ControlPersist 1\n")
-
-        up = operator.handoff("up", "m1", timeout_s=15.0)
-
-    assert up.returncode == 0, up.stderr
-
-
 def test_machines_with_one_home_directory_have_a_node_each(
     operator: Operator, machines: list[Machine], tmp_path: Path
 ) -> None:
@@ -213,15 +131,25 @@ def test_machines_with_one_home_directory_have_a_node_each(
     assert [*home.iterdir()] == []
 
 
-def test_node_that_stands_still_is_told_and_can_be_ended(operator: Operator, machines: list[Machine]) -> None:
-    boot(operator, machines[0])
+def test_log_is_followed_and_the_key_is_nowhere_to_be_read(
+    operator: Operator, machines: list[Machine]
+) -> None:
+    boot(operator, *machines[:2])
     operator.handoff("up", "m1")
-    (node,) = machines[0].nodes()
-    node.suspend()
+    following = start(operator, "logs", "m1", "-f", "-n", "0")
+    operator.handoff("up", "m2")
 
-    up = operator.handoff("up", "m1")
-    down = operator.handoff("down", "--drain", "0")
+    assert following.stdout is not None
+    line = following.stdout.readline()
+    following.send_signal(signal.SIGINT)
+    _, errors = following.communicate(timeout=WITHIN_S)
 
-    assert "its node is up since earlier, but this machine gets no answer" in up.stderr
-    assert "it did not end in time, and was killed" in down.stderr
-    assert is_clean(machines[0])
+    assert "member up member='m2'" in line
+    assert following.returncode == 130
+    assert errors == "cancelled\n"
+    key = (operator.state / "handoff" / "ssh" / "cluster.key").read_text().strip()
+    paths = [*machines[0].home().rglob("*")]
+    assert all(key.encode() not in path.read_bytes() for path in paths if path.is_file())
+    assert {oct(path.stat().st_mode & 0o077) for path in paths} == {"0o0"}
+    for process in machines[0].processes():
+        assert key not in "".join([*process.cmdline(), *process.environ().values()])

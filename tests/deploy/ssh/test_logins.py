@@ -1,10 +1,11 @@
 """Logins as they are: other shells, banners, users, jump hosts, IPv6, names of ssh's configuration."""
 
 import shutil
+import tempfile
 
 import pytest
 
-from tests.deploy.ssh.machines import Machine, Operator
+from tests.deploy.ssh.machines import USER, Machine, Operator
 from tests.deploy.ssh.test_up import boot, members
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
@@ -41,7 +42,10 @@ def test_hosts_are_reached_as_ssh_reaches_them(operator: Operator, machines: lis
     machines[0].let_in(f"ip saddr {machines[1].address} tcp dport 22 accept", "tcp dport 7070 accept")
     operator.add(f"Host behind\n  HostName {machines[0].address}\n  ProxyJump m2\n")
 
-    up = operator.handoff("up", "behind", "m2-6", "root@m3", "m3", "m3")
+    # The first connection stays for others, and has a socket, whose path has to be short.
+    with tempfile.TemporaryDirectory(prefix="h") as place:
+        operator.add(f"Host m3\n  ControlMaster auto\n  ControlPath {place}/%n\n  ControlPersist 2\n")
+        up = operator.handoff("up", "behind", "m2-6", f"{USER}@m3", "m3", "m3")
 
     assert up.returncode == 0, up.stderr
     assert "node behind serves at tcp://10.83.0.1:7070" in up.stderr
