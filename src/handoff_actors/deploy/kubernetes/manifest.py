@@ -38,6 +38,8 @@ def _service(settings: KubernetesSettings) -> dict[str, YamlValue]:
         "spec": {
             # A name that has the addresses of all pods, of those that aren't ready, too.
             "clusterIP": "None",
+            # A node listens at one address of its pod, of either family where the cluster has both.
+            "ipFamilyPolicy": "PreferDualStack",
             "publishNotReadyAddresses": True,
             "selector": labels(settings),
             "ports": [

@@ -16,6 +16,7 @@ from handoff_actors.deploy.kubernetes.rules import (
     cores_of,
     nbytes_of,
 )
+from handoff_actors.deploy.kubernetes.yaml_text import is_unicode
 from handoff_actors.transport.keys import KEY_VARIABLE
 
 Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
@@ -138,11 +139,13 @@ class KubernetesSettings(Struct, frozen=True, kw_only=True):
             )
 
     def _check_variables(self) -> None:
-        for name in self.variables:
+        for name, text in self.variables.items():
             if not _VARIABLE.fullmatch(name):
                 raise ValueError(
                     f"{name!r} is no name of a variable: that has letters, digits and _, as in LEVEL_2"
                 )
+            if not is_unicode(text):
+                raise ValueError(f"the variable {name} is {text!r}, which is not Unicode text")
             if name == POD_NAME:
                 raise ValueError(f"the variable {POD_NAME} is the manifest's own")
             if name == KEY_VARIABLE:

@@ -21,6 +21,11 @@ def yaml_of(document: Mapping[str, YamlValue]) -> str:
     return "".join(f"{line}\n" for line in _lines(document))
 
 
+def is_unicode(text: str) -> bool:
+    """False for text that no file can hold. An argument that was no UTF-8 has lone surrogates."""
+    return not any(ord(letter) in _SURROGATES for letter in text)
+
+
 def _lines(value: YamlValue) -> Iterator[str]:
     """Write a mapping or a sequence that is not empty."""
     if isinstance(value, Mapping):
@@ -64,8 +69,7 @@ def _scalar(value: YamlValue) -> str:
 def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _NO_TEXTS:
         return text
-    # An argument that was no UTF-8 has lone surrogates.
-    if any(ord(letter) in _SURROGATES for letter in text):
+    if not is_unicode(text):
         raise ValueError(f"{text!r} is not Unicode text")
     return '"' + "".join(map(_letter, text)) + '"'
 
