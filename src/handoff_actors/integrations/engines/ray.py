@@ -50,7 +50,7 @@ async def on_ray(
     :raises HandoffError: Ray can't be used, no Ray node has a node in time, or one of those that are there can't have one.
     :raises VersionMismatch: A Ray node has a version of this library that can't be used.
     :raises ImportError: Ray is not installed here.
-    :raises ValueError: An amount is not allowed.
+    :raises ValueError: An amount, or `runtime_env`, is not allowed.
     """
     check_names("on_ray", options, LentSessionOptions.__annotations__)
     given = {"cpu": cpu, "gpu": gpu, "memory": memory, **(resources or {})}

@@ -3,7 +3,8 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import ray
@@ -61,9 +62,10 @@ class RayActor:
     async def call(self, method: str, *arguments: object) -> Any:
         """Call a method, and wait for what it returns. Raises RayError once the actor is gone."""
         reference = await asyncio.to_thread(self._send, method, arguments)
-        answer = await asyncio.wrap_future(reference.future())
+        answer = reference.future()
+        await _done(answer)
         self.has_answered = True
-        return answer
+        return answer.result()
 
     async def kill(self) -> None:
         """End its process, and the node with it. Does nothing if it has ended."""
@@ -128,6 +130,19 @@ class _Connection:
 
 
 _connection = _Connection()
+
+
+async def _done(future: Future[Any]) -> None:
+    """Return once a future is done. It is not cancelled with this task: Ray Client's thread would fail to set it."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_: object) -> None:
+        # The loop may have been closed meanwhile.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(tell)
+    await done.wait()
 
 
 def _check_connected() -> None:

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final
 
 from msgspec import Struct
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import ActorUnavailableError, RayError, RuntimeEnvSetupError
 
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
@@ -47,7 +47,10 @@ class RayEngine:
     """See `Engine`."""
 
     name = "Ray"
-    hint = "Ray has not started its actor there yet: `ray list actors` and the Ray node's logs say more"
+    hint = (
+        "Ray has not started the actors there yet: they wait for resources that other work got first, or for their environment, "
+        "or their processes fail, of which Ray's output and `ray list actors` say more"
+    )
 
     def __init__(self, asked: Resources, runtime_env: Mapping[str, Any] | None) -> None:
         self._asked = asked
@@ -111,6 +114,12 @@ class RayEngine:
         except HandoffError as error:
             seat.is_barred = True
             self._nodes.failed(str(node), error)
+        except RuntimeEnvSetupError as error:
+            seat.is_barred = True
+            # The other lines are a traceback of Ray's.
+            cause = str(error).strip().rpartition("\n")[2]
+            reason = f"Ray can't make the runtime environment on Ray node {node}: {cause}"
+            self._nodes.failed(str(node), HandoffError(reason))
         except RayError as error:
             self._lost(node, first_line(error))
         finally:
@@ -123,7 +132,7 @@ class RayEngine:
     async def _serve(self, node: RayNode, actor: RayActor, claim: RayClaim) -> None:
         """Start a node with an actor, and return once the node has ended. Raises HandoffError, RayError."""
         worker = str(node)
-        self._check(node, *await self._started(node, actor, claim))
+        self._check(node, *await actor.call("versions"))
         order = self._nodes.order(worker, node.name, claim.capabilities, node.host)
         address, failure = await actor.call("start", order)
         if failure:
@@ -139,27 +148,15 @@ class RayEngine:
                 break
         self._lost(node, "its process has ended")
 
-    async def _started(self, node: RayNode, actor: RayActor, claim: RayClaim) -> tuple[int, str, str, str]:
-        """Return what the actor says of its versions, once it has been started. Raises RayError."""
-        amounts = ", ".join(f"{amount:g} {name}" for name, amount in claim.of_ray.items())
-        reason = (
-            f"its actor, which claims {amounts}, has not been started yet: other work of Ray got them first, or Ray still makes "
-            "its environment"
-        )
-        waiting = asyncio.get_running_loop().call_later(_PATIENCE_S, self._nodes.postpone, str(node), reason)
-        try:
-            found: tuple[int, str, str, str] = await actor.call("versions")
-        finally:
-            waiting.cancel()
-        return found
-
     def _check(self, node: RayNode, protocol: int, version: str, python: str, failure: str) -> None:
         """Raise HandoffError if the library there can't be used."""
         if protocol:
             check_versions(f"Ray node {node}", protocol, version, python)
         if failure:
             found = (
-                f"has handoff_actors {version}, which can't be used" if version else "has no handoff_actors"
+                f"has handoff_actors {version}, which can't be used"
+                if version
+                else "can't import handoff_actors"
             )
             raise HandoffError(
                 f"Ray node {node} {found} ({failure}). Install the version of this process for the Python of Ray's workers "
@@ -168,6 +165,7 @@ class RayEngine:
 
     def _lost(self, node: RayNode, reason: str) -> None:
         self._nodes.gone(str(node))
+        self._nodes.postpone(str(node), f"its last node or actor has ended: {reason}")
         log.warning("no node on a Ray node any more", extra={"ray_node": str(node), "reason": reason})
 
 
