@@ -21,13 +21,20 @@ SETTINGS = {
     "RAY_prestart_worker_first_driver": "0",
 }
 
+_STORES = "HANDOFF_STORE_DIR"
+_NODE = "actors.node.child import main"
+
 
 class RayMachine:
-    """One node of Ray. Without an address it is the head of a cluster."""
+    """One node of Ray. Without an address it is the head of a cluster, with its files in the directory.
 
-    def __init__(
-        self, directory: Path, address: str = "", environment: dict[str, str] | None = None, **options: Any
-    ) -> None:
+    Nodes of sessions keep their values below the directory, too.
+    """
+
+    def __init__(self, directory: Path, address: str = "", **options: Any) -> None:
+        self.directory = directory
+        self.stores = directory / "stores"
+        self.stores.mkdir(exist_ok=True)
         self.address = address or f"127.0.0.1:{_free_port()}"
         where = ["--address", address] if address else ["--head", "--port", self.address.rpartition(":")[2]]
         # Paths of sockets are short.
@@ -35,7 +42,7 @@ class RayMachine:
         named = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *where, *place, *named],
-            env=os.environ | SETTINGS | (environment or {}),
+            env=os.environ | SETTINGS | {_STORES: str(self.stores)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -52,6 +59,17 @@ class RayMachine:
                 return self
         self.close()
         raise AssertionError("".join(lines))
+
+    def nodes(self) -> list[psutil.Process]:
+        """The nodes of sessions that there are on this cluster."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess):
+                if _NODE in " ".join(process.cmdline()) and process.environ().get(_STORES) == str(
+                    self.stores
+                ):
+                    found.append(process)
+        return found
 
     def kill_raylet(self) -> None:
         [raylet] = [process for process in self._processes() if process.name() == "raylet"]

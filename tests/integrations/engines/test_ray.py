@@ -62,7 +62,7 @@ def head() -> Iterator[RayMachine]:
 
 @asynccontextmanager
 async def another(head: RayMachine, **options: Any) -> AsyncIterator[RayMachine]:
-    added = RayMachine(Path(), head.address, **options)
+    added = RayMachine(head.directory, head.address, **options)
     try:
         yield await asyncio.to_thread(added.wait_until_started)
     finally:
@@ -71,27 +71,12 @@ async def another(head: RayMachine, **options: Any) -> AsyncIterator[RayMachine]
 
 @pytest.fixture(autouse=True)
 async def nothing_left(head: RayMachine) -> AsyncIterator[None]:
-    """No process of ours may be left afterwards, nor any file in the shared memory of the machine."""
-    files = stores()
+    """No process of ours may be left afterwards, nor any value."""
     yield
     async with asyncio.timeout(WITHIN_S):
-        while left := nodes_here():
+        while left := head.nodes():
             await asyncio.to_thread(psutil.wait_procs, left, 0.1)
-    assert stores() <= files
-
-
-def stores() -> set[Path]:
-    return set(Path("/dev/shm").glob("handoff*"))
-
-
-def nodes_here() -> list[psutil.Process]:
-    """The processes of nodes that Ray's workers on this machine have started."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "actors.node.child" in " ".join(process.info["cmdline"] or ())
-        and '"name": "ray-' in " ".join(process.info["cmdline"])
-    ]
+    assert list(head.stores.iterdir()) == []
 
 
 def facts() -> tuple[str | None, str | None, str | None]:
@@ -189,7 +174,7 @@ async def test_a_node_that_is_killed_or_whose_actor_is_is_replaced(head: RayMach
     async with handoff.on_ray() as session:
         for is_actor in (False, True):
             known = (await session.discover_nodes()).keys()
-            [node] = nodes_here()
+            [node] = head.nodes()
             (psutil.Process(node.ppid()) if is_actor else node).kill()
             async with asyncio.timeout(WITHIN_S):
                 while not (await session.discover_nodes()).keys() - known:  # noqa: ASYNC110 - nobody is told
@@ -205,7 +190,7 @@ async def test_the_death_of_the_app_ends_its_nodes(head: RayMachine) -> None:
     async with asyncio.timeout(WITHIN_S):
         while not (await app.stdout.readline()).startswith(b"ray-"):
             pass
-    assert nodes_here()
+    assert head.nodes()
 
     app.send_signal(signal.SIGKILL)
     await app.wait()
@@ -226,7 +211,7 @@ async def test_cancelling_the_block_frees_all(head: RayMachine) -> None:
         await is_entered.wait()
         used.cancel()
 
-    assert not nodes_here()
+    assert not head.nodes()
 
 
 def sleeping() -> handoff.DAG:
