@@ -40,6 +40,14 @@ def test_every_page_is_in_the_navigation() -> None:
     )
 
 
+def test_each_way_to_run_nodes_is_found_from_their_overview() -> None:
+    overview = (DOCS / "deployment.md").read_text(encoding="utf-8").partition("## What a node needs")[0]
+
+    linked = re.findall(r"\]\((deployment/[\w-]+\.md)", overview)
+
+    assert set(linked) == {path.relative_to(DOCS).as_posix() for path in (DOCS / "deployment").iterdir()}
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built from a copy, so that nothing is left in the repository."""
