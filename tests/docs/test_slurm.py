@@ -1,13 +1,16 @@
 """The page deployment/slurm.md: its commands, with a real Slurm."""
 
 import json
+import os
 import shlex
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.deploy.slurm.allocations import allocation
 from tests.docs.fences import fences
-from tests.slurm import SlurmCluster, why_not
+from tests.slurm import PATH, SlurmCluster, why_not
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
@@ -54,3 +57,22 @@ def test_nodes_on_demand_come_for_a_run_outlive_a_cancelled_job_and_end() -> Non
         made.end()
         assert f"job ended soon after its node joined job='{first}'" in made.said()
         assert list(made.directory.glob("*.node")) == []
+
+
+def test_nodes_in_one_job_serve_an_app_and_leave() -> None:
+    blocks = [fence for fence in fences(PAGE) if fence.title]
+    files = {fence.title: fence.text for fence in blocks if Path(fence.title).suffix}
+    [commands] = [fence.text for fence in blocks if fence.title == "on the login node"]
+    with SlurmCluster() as cluster:
+        for name, text in files.items():
+            (cluster.directory / name).write_text(text, encoding="utf-8")
+        path = f"{Path(sys.executable).parent}{os.pathsep}{PATH}"
+
+        printed = cluster.ask("bash", "-ec", commands, variables={"PATH": path})
+
+        cluster.wait_until(lambda: not cluster.jobs())
+        nodes = cluster.read("nodes-1.log")
+        assert printed.splitlines()[-1] == "140"
+        assert nodes.count(" serves at ") == nodes.count("draining") == 2
+        assert "Killed" not in nodes
+        assert list(cluster.directory.glob("cluster-*")) == []
