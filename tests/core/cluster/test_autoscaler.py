@@ -310,7 +310,7 @@ def test_after_some_jobs_in_vain_members_hear_that_no_node_can_be_started_and_wh
 
     assert machine.can_start == {}
     assert machine.out_of_order == (
-        "3 jobs in a row were in vain; the latest: job a ended before its node joined: FAILED (NonZeroExitCode)"
+        "jobs were in vain 3 times in a row; the latest: job a ended before its node joined: FAILED (NonZeroExitCode)"
     )
 
 
@@ -435,3 +435,17 @@ def test_nodes_that_work_are_no_proof_that_others_can_be_started() -> None:
 
     assert submissions < 12
     assert "job b ended before its node joined" in machine.out_of_order
+
+
+def test_jobs_that_fail_together_are_one_failure() -> None:
+    machine = autoscaler(most=8)
+    machine.handle(waiting(5), 0.0)
+    submitted(machine, *"abcde", now=0.0)
+
+    ended = {JobId(name): JobListed("ended", state="PREEMPTED") for name in "abcde"}
+    effects = machine.handle(JobsListed(ended), 1.0)
+
+    assert len(faults(effects)) == 5
+    assert machine.can_start == OFFER
+    assert machine.handle(waiting(5), 1.0 + FIRST_PAUSE_S) == [ON_DEMAND]
+    assert submitted(machine, "f", now=10.0) == []

@@ -14,9 +14,9 @@ def test_options_of_the_user_come_after_those_that_they_may_replace() -> None:
 
     options = job.options(is_kept=False)
 
-    assert options[:4] == ["--output=/d/logs/%j.log", "--no-requeue", "--time=2", "--signal=B:TERM@40"]
-    assert options[4:7] == ["-p", "gpu", "--output=x.log"]
-    assert options[7:] == [f"--job-name={job.job_names[0]}", "--nodes=1"]
+    assert options[:3] == ["--output=/d/logs/%j.log", "--no-requeue", "--time=2"]
+    assert options[3:6] == ["-p", "gpu", "--output=x.log"]
+    assert options[6:] == [f"--job-name={job.job_names[0]}", "--nodes=1"]
 
 
 def test_partition_decides_on_the_time_if_none_is_named() -> None:

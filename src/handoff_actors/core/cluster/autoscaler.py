@@ -11,8 +11,8 @@ while first, as short ones are done by then. Jobs that nobody needs any more are
 lasted as long as a node may be idle; nodes that run end by themselves.
 
 A job was in vain if it ended before its node joined, or, not in good order, soon after. Each such job, and each refusal, doubles
-the pause before the next one. After a job in vain there is one at a time, and after some in a row members are told that no nodes
-can be started, until a node has proved that they can. Nobody has to intervene: batch systems come back, and preempt jobs as a rule.
+the pause before the next one; jobs that were submitted before that was known count as one. After a job in vain there is one at a
+time, and after some in a row members are told that no nodes can be started, until a node has proved that they can. Nobody has to intervene: batch systems come back, and preempt jobs as a rule.
 
 Sources: HyperQueue's automatic allocation, dask-jobqueue's adaptive scaling, and what their users have met: jobs without end
 for functions that no job could run, queues that stay paused, jobs cancelled before they did any work.
@@ -131,6 +131,8 @@ class Scale(Struct, frozen=True):
 
 class _Job(Struct):
     is_kept: bool
+    #: The number of failures that had been counted when it was submitted.
+    failures_before: int = 0
     is_running: bool = False
     running_since: float = 0.0
     joined_at: float | None = None
@@ -170,6 +172,7 @@ class Autoscaler:
         self._refusal = ""
         self._refusals = 0
         self._in_vain = 0
+        self._failures = 0
         self._latest_in_vain = ""
         self._next_at = float("-inf")
 
@@ -186,7 +189,7 @@ class Autoscaler:
     def out_of_order(self) -> str:
         """Why no node is started; "" if nothing is wrong."""
         if self._is_in_doubt:
-            return f"{self._in_vain} jobs in a row were in vain; the latest: {self._latest_in_vain}"
+            return f"jobs were in vain {self._in_vain} times in a row; the latest: {self._latest_in_vain}"
         return self._refusal
 
     @property
@@ -231,7 +234,7 @@ class Autoscaler:
         effects: list[AutoscalerEffect] = []
         for name, entry in listed.items():
             if name not in self._jobs and entry.phase != "ended":
-                self._jobs[name] = _Job(entry.is_kept)
+                self._jobs[name] = _Job(entry.is_kept, self._failures)
                 effects.append(LogJob(name, "found", entry.state))
             job = self._jobs.get(name)
             if job is not None and entry.phase == "running" and not job.is_running:
@@ -252,8 +255,11 @@ class Autoscaler:
             self._proved()
         if job.is_cancelled or job.has_proved or is_well:
             return LogJob(name, "ended", entry.state)
-        self._in_vain += 1
-        self._pause(self._in_vain, now)
+        if job.failures_before == self._failures:
+            # Others that were submitted before this was known fail for the same reason.
+            self._failures += 1
+            self._in_vain += 1
+            self._pause(self._in_vain, now)
         when = "before its node joined" if job.joined_at is None else "soon after its node joined"
         self._latest_in_vain = f"job {name} ended {when}: {entry.state}"
         return LogJob(name, f"ended {when}", entry.state, is_fault=True)
@@ -286,7 +292,7 @@ class Autoscaler:
         is_kept = self._submitting is not None and self._submitting.is_kept
         self._submitting = None
         self._refusal, self._refusals = "", 0
-        self._jobs[job] = _Job(is_kept)
+        self._jobs[job] = _Job(is_kept, self._failures)
 
     def _proved(self) -> None:
         self._in_vain, self._latest_in_vain = 0, ""

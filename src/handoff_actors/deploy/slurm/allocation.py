@@ -159,6 +159,8 @@ class _Allocation:
             told.cancel()
 
     async def _watch(self) -> None:
+        # Runs may wait while Slurm takes its time to list jobs.
+        self._advertise()
         while True:
             if clock() >= self._list_at:
                 await self._list()

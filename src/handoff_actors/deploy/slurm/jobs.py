@@ -13,8 +13,6 @@ from msgspec import Struct
 from handoff_actors.core.cluster.autoscaler import JobId
 from handoff_actors.errors import HandoffError
 
-#: Slurm may send its signal up to 60 seconds early or late. The node drains by itself before, if it knows its time.
-_SIGNAL_MARGIN_S: Final = 10.0
 #: Options that `NodeJob` gives by itself, as a prefix of the long one, and the short one.
 _OWN_OPTIONS: Final = {
     "--nodes": "-N",
@@ -60,13 +58,15 @@ class NodeJob(Struct, frozen=True):
         return self.directory / "logs"
 
     def options(self, *, is_kept: bool) -> list[str]:
-        """The options of sbatch. The user's come after those that they may replace."""
+        """The options of sbatch. The user's come after those that they may replace.
+
+        No signal before the end: Slurm sends it up to a minute early, and the node knows when its job ends.
+        """
         limit = [] if self.time_s is None else [f"--time={ceil(self.time_s / 60)}"]
         return [
             f"--output={self.logs}/%j.log",
             "--no-requeue",
             *limit,
-            f"--signal=B:TERM@{ceil(self.drain_s + _SIGNAL_MARGIN_S)}",
             *self.sbatch,
             f"--job-name={self.job_names[is_kept]}",
             "--nodes=1",
