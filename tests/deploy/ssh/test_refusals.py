@@ -54,7 +54,7 @@ def test_hosts_that_ssh_cannot_enter_say_why_and_others_come_up(
 def test_login_that_runs_no_commands_is_named_and_gets_no_key(
     operator: Operator, machines: list[Machine]
 ) -> None:
-    machines[0].boot(shell="/usr/sbin/nologin")
+    machines[0].boot("Banner /etc/passwd", shell="/usr/sbin/nologin")
     machines[1].boot(f"ForceCommand timeout 0.3 cat > {HOMES}/{USER}/heard; echo no shell for you")
     operator.know(*machines[:2])
 

@@ -111,7 +111,17 @@ def _with_pip(
 ) -> None:
     wheel = directory / sent.wheel
     wheel.write_bytes(sent.content)
-    words = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--quiet"]
+    words = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--retries",
+        "1",
+        "--disable-pip-version-check",
+        "--quiet",
+    ]
     done = _run(link, [*words, str(wheel)], _PIP_S)
     if done.code != 0:
         raise AgentRefused(

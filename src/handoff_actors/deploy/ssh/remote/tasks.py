@@ -26,7 +26,7 @@ from handoff_actors.deploy.ssh.remote.start import Order, check_ports, start
 #: An agent of another command may be starting a node, or draining one.
 _LOCKED_S = 90.0
 #: Another host may have to start first.
-_ORDERED_S = 600.0
+_ORDERED_S = 240.0
 _KEPT_S = 60.0
 _FOLLOWS_EVERY_S = 0.25
 _CHUNK = 1 << 16
