@@ -42,7 +42,8 @@ python_option = click.option(
 parallel_option = click.option(
     "--parallel",
     type=click.IntRange(min=1),
-    default=10,
+    # SSH servers, such as a jump host, let ten strangers in at once unless told otherwise (MaxStartups).
+    default=8,
     show_default=True,
     metavar="N",
     help="Work on so many hosts at once.",

@@ -25,7 +25,7 @@ class DownPlan(Struct, frozen=True):
     #: Empty where it is to be as `up` has reached them.
     ssh: SshCommand
     drain_s: float = 35.0
-    parallel: int = 10
+    parallel: int = 8
 
 
 class Down:

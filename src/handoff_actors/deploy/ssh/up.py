@@ -55,7 +55,7 @@ class UpPlan(Struct, frozen=True):
     install: bool = False
     #: False: apps run elsewhere, so that this machine need not reach the nodes.
     checks: bool = True
-    parallel: int = 10
+    parallel: int = 8
     #: More options of `handoff node`.
     options: Sequence[str] = ()
 

@@ -98,15 +98,13 @@ def logs(link: CommandLink, request: Mapping[str, Any]) -> None:
         link.say("log")
         for line in deque(log, request["lines"]):
             link.write(line)
-        while request["follow"]:
+        goes_on = request["follow"]
+        while goes_on:
+            link.pause(_FOLLOWS_EVERY_S)
+            # A new node has a log of its own. What the old one said last is still to be read.
+            goes_on = path.exists() and path.stat().st_ino == os.fstat(log.fileno()).st_ino
             while chunk := log.read(_CHUNK):
                 link.write(chunk)
-            link.pause(_FOLLOWS_EVERY_S)
-            if not path.exists():
-                return
-            # A new node has a log of its own.
-            if path.stat().st_ino != os.fstat(log.fileno()).st_ino:
-                return
 
 
 def _say_running(link: CommandLink, record: Mapping[str, Any], fingerprint: str) -> None:
