@@ -169,6 +169,7 @@ def node_up(
     busy: int = 0,
     waiting_claims: Resources | None = None,
     out_of_use: str = "",
+    ends_at: float | None = None,
 ) -> NodeUp:
     offers = {"cpu": 2.0} if capabilities is None else capabilities
     return NodeUp(
@@ -182,6 +183,7 @@ def node_up(
         busy=busy,
         waiting_claims=waiting_claims or {},
         out_of_use=out_of_use,
+        ends_at=ends_at,
     )
 
 

@@ -19,6 +19,7 @@ from tests.simulation.network import Clock, Timeline
 from tests.simulation.nodes import SimulatedNode
 
 if TYPE_CHECKING:
+    from handoff_actors.core.node.lifetime import Lifetime
     from tests.simulation.apps import App
     from tests.simulation.runs import SimulatedRun
 
@@ -57,6 +58,8 @@ class Cluster:
 
     def __init__(self, random: Random, *, has_faults: bool, trace: list[str] | None) -> None:
         self.random = random
+        #: The limits on the lives of nodes, by name.
+        self.lifetimes: dict[str, Lifetime] = {}
         self.timeline = Timeline()
         self.has_faults = has_faults
         self.nodes: dict[str, SimulatedNode] = {}
@@ -185,7 +188,9 @@ class Cluster:
 
     def publish(self, node: SimulatedNode, state: Advertise) -> None:
         """Send a node's advert to every app; some adverts are lost."""
-        advert = self._adverts[node.incarnation] = _advert(node, state, self.python_of(node.name))
+        advert = self._adverts[node.incarnation] = _advert(
+            node, state, self.python_of(node.name), node.clock.now
+        )
         for app in self.apps:
             if self.has_faults and (node.is_mute or self.random.random() < LOST_ADVERTS):
                 continue
@@ -259,7 +264,7 @@ class Cluster:
         return f"runs that do not end: {runs}; nodes that are not empty: {nodes}"
 
 
-def _advert(node: SimulatedNode, state: Advertise, python: str) -> Advert:
+def _advert(node: SimulatedNode, state: Advertise, python: str, now: float) -> Advert:
     return Advert(
         name=node.name,
         incarnation=node.incarnation,
@@ -280,4 +285,5 @@ def _advert(node: SimulatedNode, state: Advertise, python: str) -> Advert:
         waiting_claims=state.waiting_claims,
         most_workers=state.most_workers,
         out_of_use=state.out_of_use,
+        ends_in_s=None if state.ends_at is None else max(0.0, state.ends_at - now),
     )

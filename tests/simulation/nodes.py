@@ -38,6 +38,7 @@ from handoff_actors.core.node.events import (
     SpillValue,
     ValueSpilled,
 )
+from handoff_actors.core.node.lifetime import FOREVER
 from handoff_actors.core.node.limits import Limits
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.resources import TOLERANCE
@@ -98,9 +99,8 @@ class SimulatedNode:
         self._cluster = cluster
         self._random: Random = cluster.random
         workers = max(1, int(capabilities.get("cpu", 1)))
-        self.machine = NodeMachine(
-            capabilities, workers, most_workers=workers + 4, lease_s=LEASE_S, limits=LIMITS
-        )
+        lifetime = cluster.lifetimes.get(name, FOREVER)
+        self.machine = NodeMachine(capabilities, workers, workers + 4, LEASE_S, LIMITS, lifetime)
         self._events = Line(cluster.timeline)
         self._orders = Line(cluster.timeline)
         #: Copies that the node was asked for, and has not told of, and since when.

@@ -19,6 +19,7 @@ HAPPENS_IN = {
     "cleared": 10,
     "slow": 40,
     "left": 60,
+    "ended by itself": 30,
     "copied": 30,
     "copied late": 5,
     "never copied": 4,

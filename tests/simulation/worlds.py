@@ -8,6 +8,7 @@ from random import Random
 
 from msgspec.structs import replace
 
+from handoff_actors.core.node.lifetime import Lifetime
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES
@@ -30,6 +31,8 @@ SIZES = (1, 3, 6, 12, 12, 25)
 OTHER_PYTHON = "3.13"
 #: The share of worlds with two versions of Python, of their nodes with the other one, of code that is for one only.
 MIXED = 0.4
+#: The share of worlds with nodes that end by themselves, and of their nodes that do.
+LENT = 0.5
 
 
 @dataclass
@@ -64,6 +67,10 @@ def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
     for name, offer in zip(names, offers, strict=True):
         start = partial(cluster.start_node, name, offer)
         cluster.timeline.after(random.choice((0.0, 0.0, random.random())), start)
+    aside = Random(f"lifetimes of {seed}")
+    if has_faults and aside.random() < LENT:
+        # Some stay, which is what runs need.
+        cluster.lifetimes |= {name: _lifetime(aside) for name in names[1:] if aside.random() < LENT}
     aside = Random(f"apart in {seed}")
     if aside.random() < APART:
         part(cluster, names, aside, healed_after_s=world.troubled_s)
@@ -74,6 +81,11 @@ def run_world(seed: int, trace: list[str] | None = None) -> Counter[str]:
         _plan_bugs(world, names)
     cluster.run_until_all_is_over(cluster.timeline.now + world.troubled_s + world.one_by_one_s + LIMIT_S)
     return cluster.faults
+
+
+def _lifetime(random: Random) -> Lifetime:
+    idle_s, drains_after_s = random.choice((None, 1.0, 6.0)), random.choice((None, 0.5, 2.0, 9.0))
+    return Lifetime(idle_s, drains_after_s)
 
 
 def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Resources]) -> None:

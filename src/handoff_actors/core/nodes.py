@@ -31,6 +31,8 @@ class NodeUp(Struct, frozen=True):
     #: Capabilities of a node that it could have started, and seconds after which that one would begin to drain.
     can_start: Resources = field(default_factory=dict)
     can_start_for_s: float | None = None
+    #: The time at which it begins to drain by itself; None: no end is known.
+    ends_at: float | None = None
 
 
 class NodeDown(Struct, frozen=True):

@@ -284,3 +284,20 @@ def test_runs_hear_what_a_node_can_start() -> None:
 
     assert isinstance(heard, NodeUp)
     assert (heard.can_start, heard.can_start_for_s) == ({"cpu": 4.0}, 3600.0)
+
+
+def test_the_end_of_a_node_counts_from_when_its_advert_comes_and_does_not_tremble() -> None:
+    links = LinksMachine()
+    links.handle(NodeAdded(replace(advert("a"), ends_in_s=60.0), "address of a"), 100.0)
+    [up] = links.handle(LinkWelcomed(1, replace(advert("a"), seq=2, ends_in_s=59.0)), 101.3)
+
+    assert isinstance(up, NodeUp)
+    assert up.ends_at == 160.0
+
+    [up] = links.handle(NodeChanged(replace(advert("a"), seq=3, ends_in_s=500.0)), 110.0)
+    assert isinstance(up, NodeUp)
+    assert up.ends_at == 610.0
+
+    [up] = links.handle(NodeChanged(replace(advert("a"), seq=4)), 111.0)
+    assert isinstance(up, NodeUp)
+    assert up.ends_at is None

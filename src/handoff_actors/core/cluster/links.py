@@ -27,6 +27,8 @@ CONNECT_S = 5.0
 RECONNECT_S = 1.0
 #: The link of a node that has left ends by itself within moments; after this time it is closed.
 LEFT_S = 2.0
+#: Two adverts of one end differ by no more than this.
+SAME_END_S = 1.0
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -136,6 +138,8 @@ class _Node(Struct):
     left: tuple[str, float] | None = None
     #: The latest figures that runs were told: the same object for all runs, which count it once.
     latest: NodeUp | None = None
+    #: The time at which it begins to drain by itself; None: no end is known.
+    ends_at: float | None = None
 
     def is_newer(self, advert: Advert) -> bool:
         """True if the advert is a later one of the same incarnation."""
@@ -159,11 +163,16 @@ class _Node(Struct):
                 advert.out_of_use,
                 can_start=advert.can_start,
                 can_start_for_s=advert.can_start_for_s,
+                ends_at=self.ends_at,
             )
         return self.latest
 
-    def set_advert(self, advert: Advert) -> None:
+    def set_advert(self, advert: Advert, now: float) -> None:
         self.advert, self.latest = advert, None
+        ends_at = None if advert.ends_in_s is None else now + advert.ends_in_s
+        # Each advert is on its way for another time, which is no news.
+        if ends_at is None or self.ends_at is None or abs(ends_at - self.ends_at) > SAME_END_S:
+            self.ends_at = ends_at
 
     def set_suspect(self, *, is_suspect: bool) -> None:
         self.is_suspect, self.latest = is_suspect, None
@@ -258,9 +267,9 @@ class LinksMachine:
     def _dispatch(self, event: LinkEvent, now: float) -> list[LinkEffect]:
         match event:
             case NodeAdded(advert, address):
-                return self._added(advert, address)
+                return self._added(advert, address, now)
             case NodeChanged(advert):
-                return self._changed(advert)
+                return self._changed(advert, now)
             case NodeSuspected(name, is_suspect):
                 return self._suspected(name, is_suspect=is_suspect)
             case NodeRemoved(name, reason):
@@ -268,25 +277,26 @@ class LinksMachine:
             case NodeEndAnnounced(name, reason):
                 return self._left(name, reason, now)
             case LinkWelcomed(link, advert):
-                return self._welcomed(link, advert)
+                return self._welcomed(link, advert, now)
             case LinkLost(link, reason):
                 return self._lost(link, reason)
             case _:
                 assert_never(event)
 
-    def _added(self, advert: Advert, address: str) -> list[LinkEffect]:
+    def _added(self, advert: Advert, address: str, now: float) -> list[LinkEffect]:
         known = self._nodes.get(advert.name)
         if known is not None and known.advert.incarnation == advert.incarnation:
-            return self._changed(advert)
+            return self._changed(advert, now)
         effects = self._removed(advert.name, "another node has its name now")
         node = self._nodes[advert.name] = _Node(advert, address, 0)
+        node.set_advert(advert, now)
         return [*effects, self._open(node, CONNECT_S)]
 
-    def _changed(self, advert: Advert) -> list[LinkEffect]:
+    def _changed(self, advert: Advert, now: float) -> list[LinkEffect]:
         node = self._nodes.get(advert.name)
         if node is None or not node.is_newer(advert):
             return []
-        node.set_advert(advert)
+        node.set_advert(advert, now)
         return [node.up()] if node.is_up else []
 
     def _suspected(self, name: str, *, is_suspect: bool) -> list[LinkEffect]:
@@ -309,7 +319,7 @@ class LinksMachine:
         node.left = reason, now + LEFT_S
         return []
 
-    def _welcomed(self, link: int, advert: Advert) -> list[LinkEffect]:
+    def _welcomed(self, link: int, advert: Advert, now: float) -> list[LinkEffect]:
         node = self._nodes.get(self._names.get(link, ""))
         if node is None:
             return []
@@ -317,7 +327,7 @@ class LinksMachine:
             return [ReportMember(advert)]
         # The advert in a welcome is the node's own; one that others have passed on may be older.
         if node.is_newer(advert):
-            node.set_advert(advert)
+            node.set_advert(advert, now)
         node.is_up = True
         return [node.up()]
 

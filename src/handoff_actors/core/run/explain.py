@@ -70,7 +70,7 @@ def _explain_one(
             {index, index if hook is None else hook.consumer}
         )
         nodes = {
-            node.name: _why_not(node, need, target, is_declined=is_declined)
+            node.name: _why_not(node, need, target, scheduler.why_late(index, node), is_declined=is_declined)
             for node in scheduler.nodes.values()
         }
         if target is not None and target not in nodes:
@@ -105,13 +105,17 @@ def _relayed_inputs(index: Index, plan: Plan, state: RunState) -> dict[str, str]
     return {name: f"gets no connection to {holders}: {inputs} comes through the app, which takes longer"}
 
 
-def _why_not(node: NodeState, need: RequirementClass, target: str | None, *, is_declined: bool) -> str:
+def _why_not(
+    node: NodeState, need: RequirementClass, target: str | None, late: str, *, is_declined: bool
+) -> str:
     if target not in {None, node.name}:
         return f"the function is to run on {repr_of(target)}"
     if node.workers and (unusable := _why_unusable(node)):
         return unusable
     if not node.could_ever_hold(need):
         return node.shortfall(need)
+    if late:
+        return late
     if not node.fits(need):
         return f"has {node.spare} and {node.spare_workers} workers to spare, and enough queued"
     if is_declined:

@@ -80,8 +80,9 @@ class RunMachine:
         self._work_stealing = WorkStealing(run, self.scheduler, self.state)
         self.retries = Retries(program.plan, options.max_retries, options.backoff, options.retry_on)
         allowed_s, may_join = options.allocation_timeout_s, options.nodes_may_join
+        needs, time_left = self.scheduler.needs, self.scheduler.time_left
         self.feasibility = Feasibility(
-            program.plan, self.scheduler.needs, self.state, allowed_s, nodes_may_join=may_join
+            program.plan, needs, time_left, self.state, allowed_s, nodes_may_join=may_join
         )
         self._result_fetch = ResultFetch(options.wanted, self.state)
         self._completion = Completion(run)
@@ -262,9 +263,12 @@ class RunMachine:
             node.capabilities == event.capabilities
             and node.is_leaving == event.leaving
             and node.offer.can_start == event.can_start
+            and node.offer.ends_at == event.ends_at
         )
         node.update_offer(event)
         self.scheduler.avoidance.offer_changed(node)
+        if event.ends_at is not None or event.can_start_for_s is not None:
+            self.scheduler.time_left.note_end()
         self._drain.look(node, now)
         if not offers_the_same:
             self.scheduler.drop_reservations_for(node)

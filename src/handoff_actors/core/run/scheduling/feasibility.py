@@ -3,17 +3,22 @@
 A node that could be started on demand counts as one that is there: it may wait in a queue of its own for hours.
 A node that leaves counts as none. But as long as it runs functions of the run, the run goes on, and the time in which
 another node has to join for the other functions begins when these have ended.
+
+A node that ends before a function could counts as none for that function. Functions of one demand may take differently long: as
+long as one that is ready fits, the others wait.
 """
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Final
 
 from msgspec import Struct, field
 
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
-from handoff_actors.core.run.state import SENT, RunState
+from handoff_actors.core.run.scheduling.time_left import TimeLeft
+from handoff_actors.core.run.state import READY, SENT, RunState
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
@@ -55,6 +60,7 @@ class Feasibility:
         self,
         plan: Plan,
         needs: Requirements,
+        time_left: TimeLeft,
         state: RunState,
         allocation_timeout_s: float,
         *,
@@ -62,6 +68,9 @@ class Feasibility:
     ) -> None:
         self._plan = plan
         self._state = state
+        self._time_left = time_left
+        #: The time at which a node may have too little time left for a demand that it meets now.
+        self._look_at: float | None = None
         self._allocation_timeout_s = allocation_timeout_s
         self._nodes_may_join = nodes_may_join
         # Waiting for a node is in vain where none can join.
@@ -81,22 +90,44 @@ class Feasibility:
     def update(self, nodes: Mapping[str, NodeState], now: float) -> None:
         """Check every demand again after nodes have changed."""
         self._seen_names |= nodes.keys()
+        self._look_at = None
         for demand in self._demands:
-            met = any(map(demand.is_met_by, nodes.values()))
-            if met or not self._is_unfinished(demand):
+            if self._is_met(demand, nodes, now) or not self._is_unfinished(demand):
                 demand.unmet_since = None
             elif demand.unmet_since is None:
                 demand.unmet_since = now
 
+    def _is_met(self, demand: _Demand, nodes: Mapping[str, NodeState], now: float) -> bool:
+        """True if some node can run such functions, and has the time for one of those that are ready."""
+        if not self._time_left.is_on:
+            return any(map(demand.is_met_by, nodes.values()))
+        meeting = list(filter(demand.is_met_by, nodes.values()))
+        left_s = self._time_left.most_left_s(meeting, now)
+        if left_s == inf or not meeting:
+            return bool(meeting)
+        longest_s = self._time_left.longest_s(demand.functions)
+        if not self._is_unfinished(demand):
+            return True
+        if longest_s <= left_s:
+            self._look_again(now + max(LOOK_AGAIN_S, left_s - longest_s))
+            return True
+        # Which are ready changes with each function that ends.
+        self._look_again(now + LOOK_AGAIN_S)
+        ready = [index for index in demand.functions if self._state.phase[index] == READY]
+        return not ready or min(map(self._time_left.takes_s, ready)) <= left_s
+
+    def _look_again(self, at: float) -> None:
+        self._look_at = at if self._look_at is None else min(self._look_at, at)
+
     @property
     def wake_at(self) -> float | None:
-        """Earliest time at which an unmet demand times out; None if that is not foreseeable."""
-        since = [
-            demand.unmet_since
+        """Earliest time at which an unmet demand times out, or one that is met may be so no more; None if that is not foreseeable."""
+        times = [
+            demand.unmet_since + self._allowed_s
             for demand in self._demands
             if demand.unmet_since is not None and not demand.is_held
         ]
-        return min(since) + self._allowed_s if since else None
+        return min((*times, *(() if self._look_at is None else (self._look_at,))), default=None)
 
     def unmet(self) -> Iterable[_Demand]:
         """Demands that no present node could meet."""
@@ -104,6 +135,8 @@ class Feasibility:
 
     def timed_out(self, nodes: Mapping[str, NodeState], now: float) -> Iterator[tuple[Index, HandoffError]]:
         """The functions whose demand has been unmet for longer than the allocation timeout, each with its error."""
+        if self._look_at is not None and now >= self._look_at:
+            self.update(nodes, now)
         for demand in self._demands:
             self._hold(demand, nodes, now)
             if demand.is_held or demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
@@ -111,8 +144,11 @@ class Feasibility:
             # Those that are out may end well, or come back.
             again_at = now + max(0.0, LOOK_AGAIN_S - self._allowed_s)
             demand.unmet_since = again_at if self._is_unfinished(demand) else None
+            able = [node for node in nodes.values() if demand.is_met_by(node)]
+            left_s = self._time_left.most_left_s(able, now)
             for index in self._at_home(demand):
-                yield index, self._error(index, demand, nodes)
+                if self._time_left.takes_s(index) > left_s:
+                    yield index, self._error(index, demand, nodes, now)
 
     def _hold(self, demand: _Demand, nodes: Mapping[str, NodeState], now: float) -> None:
         """Let the time begin anew for as long as a node that leaves, and could have met the demand, runs functions."""
@@ -139,7 +175,9 @@ class Feasibility:
     def _is_unfinished(self, demand: _Demand) -> bool:
         return any(map(self._state.is_unfinished, demand.functions))
 
-    def _error(self, index: Index, demand: _Demand, nodes: Mapping[str, NodeState]) -> HandoffError:
+    def _error(
+        self, index: Index, demand: _Demand, nodes: Mapping[str, NodeState], now: float
+    ) -> HandoffError:
         function_id = self._plan.ids[index]
         waited = self._waited()
         if demand.target is not None and demand.target not in nodes and demand.target in self._seen_names:
@@ -155,6 +193,10 @@ class Feasibility:
             return NodeLost(
                 demand.target,
                 f"function {repr_of(function_id)} is pinned to it; it leaves, and no other node of that name has joined{waited}",
+            )
+        elif late := {name: node for name, node in nodes.items() if demand.is_met_by(node)}:
+            reason = (
+                f"{self._time_left.why_none(late, index, now)}; none that has the time has joined{waited}"
             )
         elif demand.target is not None:
             reason = _pinned_shortfall(demand.need, nodes[demand.target])

@@ -1,6 +1,7 @@
 """A node as a run sees it: its offer, the claims of others there, and the functions that this run has sent."""
 
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.resources import ROUNDING, holds, how_many
@@ -85,6 +86,19 @@ class NodeState:
             not (self.load.is_paused or offer.leaving or offer.suspect or self.has_crashed)
             and offer.workers > 0
         )
+
+    def seconds_left(self, now: float) -> float:
+        """The seconds until it begins to drain by itself; infinite where no end is known."""
+        ends_at = self.offer.ends_at
+        return inf if ends_at is None else ends_at - now
+
+    @property
+    def seconds_startable(self) -> float:
+        """The seconds that a node would have which it could have started; none where it can start none."""
+        if not self.offer.can_start:
+            return -inf
+        seconds = self.offer.can_start_for_s
+        return inf if seconds is None else seconds
 
     @property
     def is_out_of_use(self) -> bool:

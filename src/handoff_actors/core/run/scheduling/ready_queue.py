@@ -22,6 +22,8 @@ class Destination(NamedTuple):
     ahead_of: "Destination | None" = None
     #: Names of nodes on which the function has failed; see `core.run.scheduling.avoidance`.
     failed_on: frozenset[str] = frozenset()
+    #: Its length, where nodes may end too soon for it; see `core.run.scheduling.time_left`.
+    length: int = 0
 
 
 #: (negative priority, negative level), lowest first.

@@ -21,6 +21,7 @@ from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sou
 from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING, RequirementClass, Requirements
 from handoff_actors.core.run.scheduling.session_load import Demand, SessionLoad
+from handoff_actors.core.run.scheduling.time_left import QUEUED, TimeLeft
 from handoff_actors.core.run.state import READY, RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.moving_average import smoothed
@@ -50,8 +51,7 @@ class Scheduler:
         max_concurrency: int | None = None,
         parent: Ancestor | None = None,
     ) -> None:
-        self._run = run
-        self._parent = parent
+        self._run, self._parent = run, parent
         self._load = load
         self._program = program
         self._plan = program.plan
@@ -78,6 +78,7 @@ class Scheduler:
         #: The node for which each serialize hook was last sent to work.
         self._hook_made_for: dict[Index, str] = {}
         self._ready = ReadyQueue(self._plan)
+        self.time_left = TimeLeft(self._plan, program.templates, state)
         self.avoidance = Avoidance()
         self._unconstrained = [Destination(need, None) for need in self.needs.classes]
 
@@ -119,12 +120,15 @@ class Scheduler:
         """Start from durations of earlier runs."""
         self.needs.assume(self._program.templates, durations)
         self._ready.assume(self._program.templates, durations)
+        self.time_left.assume(self._program.templates, durations)
 
     def learn(self, index: Index, seconds: float) -> None:
         """Record the duration of a function."""
         need = self.needs.of[index]
         need.seconds = smoothed(need.seconds, seconds, SMOOTHING)
         self._ready.learn(index, seconds)
+        if self.time_left.is_on:
+            self.time_left.learn(index, seconds)
 
     def completed(self, index: Index, node: NodeState) -> None:
         """Take a function that has succeeded off its node."""
@@ -251,8 +255,9 @@ class Scheduler:
         if self._state.phase[index] != READY:
             self._ready.pop(lane)
             return True
-        if self._has_constraints and self._destination(index) != lane.destination:
-            # The node of its producer has been chosen, or lost, since it was queued.
+        may_have_changed = self._has_constraints or self.time_left.is_on
+        if may_have_changed and self._destination(index) != lane.destination:
+            # The node of its producer has been chosen, or lost, since it was queued; or its length is known by now.
             self.push(self._ready.pop(lane)[0])
             return True
         node = self._choose(index, lane.destination)
@@ -280,6 +285,7 @@ class Scheduler:
             len(lane) == 1
             or self._has_constraints
             or self._is_custom_policy
+            or lane.destination.length
             or len(self.nodes) > 1
             or len(self._ready.lanes()) > 1
         ):
@@ -298,15 +304,17 @@ class Scheduler:
     # --- Choosing -----------------------------------------------------------------------------------------------
 
     def _choose(self, index: Index, destination: Destination) -> NodeState | None:
-        need, target, ahead_of, failed_on = destination
+        need, target, ahead_of, failed_on, _ = destination
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
         if target is None and self._is_custom_policy:
-            node = self._place_by_custom_policy(index, need, self._eligible(need, target))
+            eligible = self.time_left.in_time(self._eligible(need, target), index, self._now)
+            node = self._place_by_custom_policy(index, need, eligible)
         elif target is None and self._indexes is not None and self._may_use_indexes and not failed_on:
             node = self._place_among_many(index, need, self._indexes)
         else:
-            node = self._place(index, need, self._eligible(need, target, index))
+            eligible = self.time_left.in_time(self._eligible(need, target, index), index, self._now)
+            node = self._place(index, need, eligible)
         group = self._plan.group_of[index]
         if node is not None and group >= 0:
             self.group_node.setdefault(group, node.name)
@@ -319,10 +327,10 @@ class Scheduler:
     def _place(self, index: Index, need: RequirementClass, nodes: list[NodeState]) -> NodeState | None:
         first = [node for node in nodes if node.fits(need)]
         if not first:
-            queueable = [node for node in nodes if node.may_queue(need)]
+            queueable = [node for node in nodes if self._may_queue(index, need, node)]
             first = sorted(queueable, key=lambda node: queue_rank(node, need))[:1]
         if first and len(nodes) > 1 and (held := self._input_by_node(index)):
-            first = self._with_holders(need, first, held)
+            first = self._with_holders(index, need, first, held)
         if len(first) > 1:
             return self._ask_policy(index, need, first)
         return first[0] if first else None
@@ -332,31 +340,38 @@ class Scheduler:
     ) -> NodeState | None:
         """Choose as `_place` does for `MostSpare`. No node without input of the function beats the roomiest of all."""
         first = indexes.roomiest(need) or indexes.shortest_queue(need)
+        if first is not None and not self.time_left.has_time(first, index, self._now, QUEUED):
+            # The best node ends soon, which few do: a scan finds the best of the others.
+            eligible = self.time_left.in_time(self._eligible(need, None, index), index, self._now)
+            return self._place(index, need, eligible)
         held = self._input_by_node(index)
         if first is None or not held:
             return first
-        return self._ask_policy(index, need, self._with_holders(need, [first], held))
+        return self._ask_policy(index, need, self._with_holders(index, need, [first], held))
 
     def _place_by_custom_policy(
         self, index: Index, need: RequirementClass, nodes: list[NodeState]
     ) -> NodeState | None:
         # The policy is asked even if there is no choice: it may decline.
         fitting = [node for node in nodes if node.fits(need)]
-        candidates = fitting or [node for node in nodes if node.may_queue(need)]
+        candidates = fitting or [node for node in nodes if self._may_queue(index, need, node)]
         return self._ask_policy(index, need, candidates) if candidates else None
 
     def _input_by_node(self, index: Index) -> Mapping[str, int]:
         """Bytes of input by node, for `MostSpare`; empty for other policies, which never wait for the holder of an input."""
         return self.locality.held(index) if isinstance(self._policy, MostSpare) else {}
 
+    def _may_queue(self, index: Index, need: RequirementClass, node: NodeState) -> bool:
+        return node.may_queue(need) and self.time_left.has_time(node, index, self._now, QUEUED)
+
     def _with_holders(
-        self, need: RequirementClass, first: list[NodeState], held: Mapping[str, int]
+        self, index: Index, need: RequirementClass, first: list[NodeState], held: Mapping[str, int]
     ) -> list[NodeState]:
         """Add to some nodes the holders of input that may queue the function, and sort all by name."""
         nodes = {node.name: node for node in first}
         holders = (self.nodes[name] for name in held if name in self.nodes)
         usable = (node for node in holders if node.usable and not node.is_out_of_use)
-        nodes |= {node.name: node for node in usable if node.may_queue(need)}
+        nodes |= {node.name: node for node in usable if self._may_queue(index, need, node)}
         return [nodes[name] for name in sorted(nodes)]
 
     def should_stay(self, index: Index, node: NodeState) -> bool:
@@ -395,7 +410,8 @@ class Scheduler:
     def _reserve(self, consumer: Index, destination: Destination) -> bool:
         """Choose a function's node before its inputs exist, since they are made for that node."""
         need, target = destination.need, destination.target
-        nodes = [node for node in self._eligible(need, target) if node.could_ever_hold(need)]
+        eligible = self.time_left.in_time(self._eligible(need, target), consumer, self._now)
+        nodes = [node for node in eligible if node.could_ever_hold(need)]
         node = self._ask_policy(consumer, need, nodes) if nodes else None
         if node is None:
             return False
@@ -406,16 +422,29 @@ class Scheduler:
         return True
 
     def _destination(self, index: Index) -> Destination:
-        failed_on = self.avoidance.failed_on(index)
+        failed_on, length = self.avoidance.failed_on(index), self.time_left.length(index)
         if not self._has_constraints:
             plain = self._unconstrained[self.needs.of[index].number]
-            return plain._replace(failed_on=failed_on) if failed_on else plain
+            is_plain = not (failed_on or length)
+            return plain if is_plain else plain._replace(failed_on=failed_on, length=length)
         target = self.target_of(index)
         hook = self._plan.hook_of.get(index)
         ahead_of = None
         if hook is not None and hook.consumer not in self.reserved:
             ahead_of = self._destination(hook.consumer)
-        return Destination(self._placing_need(index, target), target, ahead_of, failed_on)
+        return Destination(self._placing_need(index, target), target, ahead_of, failed_on, length)
+
+    def could_go_elsewhere(self, index: Index, node: NodeState) -> bool:
+        """True if a function that is queued on a node could start on another one, and end before that does."""
+        if not self.time_left.is_on:
+            return True
+        need = self.needs.of[index]
+        others = (other for other in self._eligible(need, None) if other is not node and other.fits(need))
+        return any(self.time_left.has_time(other, index, self._now) for other in others)
+
+    def why_late(self, index: Index, node: NodeState) -> str:
+        """Say, for people, why a node ends too soon for a function; "" if it doesn't."""
+        return self.time_left.why_not(node, index, self._now)
 
     def target_of(self, index: Index) -> str | None:
         """The only node that a function can go to now; None if any will do."""

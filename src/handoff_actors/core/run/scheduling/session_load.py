@@ -399,4 +399,5 @@ def _offers_the_same(one: NodeUp, other: NodeUp) -> bool:
         and one.out_of_use == other.out_of_use
         and one.address == other.address
         and one.can_start == other.can_start
+        and one.ends_at == other.ends_at
     )

@@ -106,4 +106,5 @@ class WorkStealing:
             and not self._scheduler.avoidance.is_patient(index, now)
             and self._scheduler.target_of(index) is None
             and not self._scheduler.should_stay(index, node)
+            and self._scheduler.could_go_elsewhere(index, node)
         )
