@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TextIO
 
 from handoff_actors.actors.node.actor import NodeActor
@@ -30,7 +30,9 @@ def main() -> None:
     except (HandoffError, OSError) as error:
         if app.closed:
             raise
-        _report(app, {"error": str(error)})
+        # The app has perhaps ended meanwhile.
+        with suppress(BrokenPipeError):
+            _report(app, {"error": str(error)})
         sys.exit(1)
 
 
