@@ -106,7 +106,10 @@ class _Tasks(Struct, eq=False):
 
     node: str
     worker: str
-    futures: "list[Future[Any]]"
+    #: Of the task that keeps the node.
+    keeping: "list[Future[Any]]"
+    #: Of the task that reports on it.
+    reporting: "list[Future[Any]]"
 
 
 class _DaskEngine:
@@ -129,7 +132,7 @@ class _DaskEngine:
         self._lending: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[_Tasks] = set()
         #: A task that any worker may run.
-        self._wish: Future[Any] | None = None
+        self._wish: list[Future[Any]] = []
 
     async def lend(self, nodes: LentNodes) -> None:
         """See Engine."""
@@ -183,11 +186,10 @@ class _DaskEngine:
 
     async def _want_any(self, *, is_there: bool) -> None:
         """Have a task wait while there is no worker: an adaptive cluster starts one for it."""
-        if is_there and self._wish is not None:
-            wish, self._wish = self._wish, None
-            await self._cluster.cancel([wish])
-        elif not is_there and self._wish is None:
-            self._wish = await self._cluster.submit(_key("worker"), None, str, claims={})
+        if is_there and self._wish:
+            await self._cluster.cancel([self._wish])
+        elif not (is_there or self._wish):
+            await self._cluster.submit(_key("worker"), None, str, claims={}, into=self._wish)
 
     def _is_chosen(self, worker: DaskWorker) -> bool:
         return self._only is None or not self._only.isdisjoint((worker.address, worker.name))
@@ -200,7 +202,7 @@ class _DaskEngine:
         orphans = [tasks for tasks in self._tasks if tasks.worker == address]
         self._tasks.difference_update(orphans)
         # Else they would wait for a worker at this address for ever.
-        await self._cluster.cancel([future for tasks in orphans for future in tasks.futures])
+        await self._cluster.cancel(_futures(orphans))
 
     # --- One worker ---------------------------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ class _DaskEngine:
             raise HandoffError(f"no node can be started on Dask worker {worker}: {said[1]}")
         if said is not None and said[0] == "serves":
             await self._nodes.serves(worker.address, said[1])
-            await self._cluster.result(tasks.futures[0])
+            await self._cluster.result(tasks.keeping[0])
             log.warning("the node on a worker has ended", extra={"worker": str(worker), "node": tasks.node})
         await self._end([tasks])
 
@@ -244,10 +246,9 @@ class _DaskEngine:
             claims = self._claims(worker, facts)
             tasks = await self._order(worker, facts, claims)
             if not await self._is_outrun(worker, tasks, claims):
-                reporting = tasks.futures[1]
-                said: NodeReport | None = await self._cluster.result(reporting)
+                said: NodeReport | None = await self._cluster.result(tasks.reporting[0])
                 # Dask would keep the result as long as the node runs.
-                await self._cluster.cancel([reporting])
+                await self._cluster.cancel([tasks.reporting])
                 return tasks, said
             await self._end([tasks])
 
@@ -278,12 +279,15 @@ class _DaskEngine:
         usual = {"cpu": float(facts["nthreads"]), "memory": facts["memory_mb"]}
         capabilities = usual | self._offer | {_OWN_NAMES.get(name, name): claims[name] for name in claims}
         order = self._nodes.order(worker.address, worker.label, capabilities, worker.host)
-        tasks = _Tasks(order.name, worker.address, [])
+        tasks = _Tasks(order.name, worker.address, [], [])
         self._tasks.add(tasks)
         await self._cluster.call([worker.address], hand_over, order)
-        for purpose, function, claimed in (("node", keep_node, claims), ("report", report, {})):
-            key, task = _key(purpose), as_task(function, order.name)
-            tasks.futures.append(await self._cluster.submit(key, worker.address, loads, task, claims=claimed))
+        for purpose, function, claimed, into in (
+            ("node", keep_node, claims, tasks.keeping),
+            ("report", report, {}, tasks.reporting),
+        ):
+            task = as_task(function, order.name)
+            await self._cluster.submit(_key(purpose), worker.address, loads, task, claims=claimed, into=into)
         return tasks
 
     async def _is_outrun(self, worker: DaskWorker, tasks: _Tasks, claims: Resources) -> bool:
@@ -291,7 +295,7 @@ class _DaskEngine:
         for limit_s in _CLAIM_S if claims else ():
             with suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
-                    await self._cluster.result(tasks.futures[1])
+                    await self._cluster.result(tasks.reporting[0])
                     return False
             facts = await self._facts(worker)
             is_short = any(facts["available"].get(name, 0) < amount for name, amount in claims.items())
@@ -304,7 +308,7 @@ class _DaskEngine:
     async def _end_all(self) -> None:
         try:
             async with asyncio.timeout(_END_S if self._cluster.is_connected() else 0):
-                await self._want_any(is_there=True)
+                await self._cluster.cancel([self._wish])
                 await self._end(list(self._tasks))
         except (TimeoutError, OSError, HandoffError) as error:
             # They end once their workers hear that the tasks are not wanted any more, or end themselves.
@@ -315,11 +319,15 @@ class _DaskEngine:
     async def _end(self, ending: Collection[_Tasks]) -> None:
         if not ending:
             return
-        await self._cluster.cancel([future for tasks in ending for future in tasks.futures])
+        await self._cluster.cancel(_futures(ending))
         there = await self._cluster.addresses()
         workers = [tasks.worker for tasks in ending if tasks.worker in there]
         await self._cluster.call(workers, end_nodes, [tasks.node for tasks in ending])
         self._tasks.difference_update(ending)
+
+
+def _futures(ordered: Collection[_Tasks]) -> "list[list[Future[Any]]]":
+    return [futures for tasks in ordered for futures in (tasks.keeping, tasks.reporting)]
 
 
 def _key(purpose: str) -> str:

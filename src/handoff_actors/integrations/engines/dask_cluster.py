@@ -104,10 +104,11 @@ class DaskCluster:
         function: Callable[..., object],
         *arguments: object,
         claims: Mapping[str, float],
-    ) -> "Future[Any]":
-        """Submit a task for one worker, or for any."""
+        into: "list[Future[Any]]",
+    ) -> None:
+        """Submit a task for one worker, or for any, and append its future to a list. `cancel` finds it there in any case."""
 
-        async def submit() -> "Future[Any]":
+        async def submit() -> None:
             submitted: Future[Any] = self._client.submit(
                 function,
                 *arguments,
@@ -119,18 +120,26 @@ class DaskCluster:
                 priority=_PRIORITY,
                 retries=0,
             )
-            return submitted
+            # Here, as a caller that is cancelled meanwhile would never see it.
+            into.append(submitted)
 
-        return await self._there(submit)
+        await self._there(submit)
 
     async def result(self, future: "Future[Any]") -> Any:
         """Wait for the result of a task; None if the task has been cancelled. Raises HandoffError if it failed."""
         return await self._there(lambda: _settled(future))
 
-    async def cancel(self, futures: Sequence["Future[Any]"]) -> None:
-        """Have tasks not run, or not wanted any more."""
-        if futures:
-            await self._there(lambda: self._client.cancel(list(futures)))
+    async def cancel(self, submitted: "Sequence[list[Future[Any]]]") -> None:
+        """Have the tasks of these lists not run, or not wanted any more, and empty the lists."""
+
+        async def cancel() -> None:
+            futures = [future for some in submitted for future in some]
+            for some in submitted:
+                some.clear()
+            if futures:
+                await self._client.cancel(futures)
+
+        await self._there(cancel)
 
     async def _there(self, work: Callable[[], Awaitable[T]]) -> T:
         """Await on the client's loop. Raises HandoffError if that is no more."""
