@@ -71,10 +71,6 @@ class RayMachine:
                     found.append(process)
         return found
 
-    def kill_raylet(self) -> None:
-        [raylet] = [process for process in self._processes() if process.name() == "raylet"]
-        raylet.kill()
-
     def close(self) -> None:
         """Kill all its processes; those of Ray do not wait for one another."""
         with self._process:

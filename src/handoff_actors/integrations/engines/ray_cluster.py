@@ -1,6 +1,7 @@
 """Ray as this process uses it. All calls that could wait for another process are made in threads."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
@@ -116,7 +117,7 @@ class _Connection:
         with self._lock:
             if not ray.is_initialized():
                 self._users = 0
-                ray.init()
+                _init()
             elif not self._users:
                 return False
             self._users += 1
@@ -130,6 +131,20 @@ class _Connection:
 
 
 _connection = _Connection()
+
+
+def _init() -> None:
+    """Connect, without Ray's warning that it doesn't handle SIGTERM: in a thread it can't, and the program's own handler stays."""
+    logger = logging.getLogger("ray._private.worker")
+    logger.addFilter(_is_no_matter_of_signals)
+    try:
+        ray.init()
+    finally:
+        logger.removeFilter(_is_no_matter_of_signals)
+
+
+def _is_no_matter_of_signals(record: logging.LogRecord) -> bool:
+    return "SIGTERM" not in record.getMessage()
 
 
 async def _done(future: Future[Any]) -> None:

@@ -19,12 +19,12 @@ from handoff_actors.wire.versions import check_versions
 log = logging.getLogger(__name__)
 
 #: Interval at which Ray is asked for its nodes.
-_LOOK_S: Final = 1.0
+_LOOK_S: Final = 0.5
 #: Resources that are in use are waited for so long before the session is entered without the node: those of a session that has
 #: just ended are free a moment later.
-_PATIENCE_S: Final = 2.0
+_PATIENCE_S: Final = 1.0
 #: Pauses before another try with a Ray node that has lost its node, and the life of a node that makes the next pause short again.
-_FIRST_PAUSE_S: Final = 1.0
+_FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 60.0
 _LONG_LIFE_S: Final = 60.0
 #: A node is ended within this time, or its actor is killed, and with it the node.
