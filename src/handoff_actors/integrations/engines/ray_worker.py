@@ -16,7 +16,8 @@ def prepare_environment() -> None:
     if f"{_THREADS}=" not in _first_environment():
         os.environ.pop(_THREADS, None)
     # Else a function that calls `ray.init()` may start a Ray of its own.
-    os.environ.setdefault(_ADDRESS, ray.get_runtime_context().gcs_address)
+    if not os.environ.get(_ADDRESS):
+        os.environ[_ADDRESS] = ray.get_runtime_context().gcs_address
 
 
 def _first_environment() -> str:
