@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from tempfile import TemporaryFile
 from typing import Final
 
 from handoff_actors.core.cluster.autoscaler import JobId, JobListed, JobPhase
@@ -96,25 +97,10 @@ def _environment() -> dict[str, str]:
 async def _run(command: Sequence[str], script: str = "") -> tuple[str, str]:
     """Run a command. Returns its output and what it said on stderr. Raises SlurmError."""
     name = command[0]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
-            # A Ctrl-C at the terminal is for this process alone.
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise SlurmError(
-            name, "not found here. Run this where jobs may be submitted, on a login node"
-        ) from error
-    except OSError as error:
-        raise SlurmError(name, error.strerror or str(error)) from error
+    process = await _started(command, script)
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
-            output, said = await process.communicate(script.encode())
+            output, said = await process.communicate()
     except TimeoutError as error:
         raise SlurmError(name, f"no answer within {_ANSWERS_WITHIN_S:g} s") from error
     finally:
@@ -125,6 +111,30 @@ async def _run(command: Sequence[str], script: str = "") -> tuple[str, str]:
     if process.returncode:
         raise SlurmError(name, text or f"exit status {process.returncode}")
     return output.decode(errors="replace"), text
+
+
+async def _started(command: Sequence[str], script: str) -> asyncio.subprocess.Process:
+    name = command[0]
+    try:
+        # Not a pipe, which could not be written to any more once the command has ended without reading it.
+        with TemporaryFile() as stdin:
+            stdin.write(script.encode())
+            stdin.seek(0)
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=stdin,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=_environment(),
+                # A Ctrl-C at the terminal is for this process alone.
+                start_new_session=True,
+            )
+    except FileNotFoundError as error:
+        raise SlurmError(
+            name, "not found here. Run this where jobs may be submitted, on a login node"
+        ) from error
+    except OSError as error:
+        raise SlurmError(name, error.strerror or str(error)) from error
 
 
 def _on_one_line(text: str, command: str) -> str:
