@@ -173,7 +173,7 @@ def test_function_too_large_for_a_job_starts_none() -> None:
 def test_function_too_long_for_a_job_starts_none() -> None:
     machine = autoscaler(for_s=3600.0)
 
-    assert machine.handle(ClusterSeen([Backlog(3, {"cpu": 1.0}, usual_s=3601.0)]), 1.0) == []
+    assert machine.handle(ClusterSeen([Backlog(3, {"cpu": 1.0}, least_s=3601.0)]), 1.0) == []
 
 
 # --- Nodes that are kept ----------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_function_that_such_a_node_could_not_run_needs_none(cost: Resources) -> 
 
 
 def test_function_that_could_not_end_while_the_node_is_there_needs_none() -> None:
-    backlog = Backlog(10, {"cpu": 4.0}, usual_s=60.0)
+    backlog = Backlog(10, {"cpu": 4.0}, usual_s=600.0, least_s=60.0)
 
     assert needed(backlog, for_s=59.0) == 0
     assert needed(backlog, for_s=60.0) == 10

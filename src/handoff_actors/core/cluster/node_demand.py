@@ -25,7 +25,7 @@ def nodes_needed(
     spare: list[Resources] = []
     for backlog in sorted(backlogs, key=lambda backlog: -_share(backlog, offer)):
         cost = backlog.cost or _A_WORKER
-        is_too_long = for_s is not None and (backlog.usual_s or 0.0) > for_s
+        is_too_long = for_s is not None and backlog.least_s > for_s
         if is_too_long or how_many(offer, cost, 1) == 0:
             continue
         count = _at_once(backlog)

@@ -162,8 +162,8 @@ class RunView:
         """Tell what has happened to the function, and why."""
         return self._stories.story_of(index)
 
-    def waiting(self) -> list[tuple[RequirementClass, int]]:
-        """Count the functions that are ready and that any node with room might run, by class."""
+    def waiting(self) -> list[tuple[RequirementClass, int, float]]:
+        """Count the functions that are ready and that any node with room and so many seconds left might run, by class."""
         return self._scheduler.waiting()
 
     # --- Values -------------------------------------------------------------------------------------------------

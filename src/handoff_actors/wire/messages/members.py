@@ -79,12 +79,14 @@ class RunProgress(Message, frozen=True):
 
 
 class Backlog(Message, frozen=True):
-    """Functions that are ready and wait for a node with room, all with the same claim."""
+    """Functions that are ready and wait for a node with room, all with the same claim, and equally long."""
 
     count: Count
     cost: Resources
     #: Seconds that such a function usually takes; None: unknown.
     usual_s: float | None = None
+    #: Seconds that a node must have left to be sent one; 0.0: unknown.
+    least_s: float = 0.0
 
 
 #: The most of them in one message: the sender adds the rest to the last.

@@ -275,7 +275,21 @@ def test_backlog_says_how_long_its_functions_take() -> None:
     run.handle(completed("a", done(0, ran_s=3.0)), 3.0)
 
     (waiting,) = backlogs_of(run, load)
-    assert (waiting.count, waiting.usual_s) == (18, 3.0)
+    assert (waiting.count, waiting.usual_s, waiting.least_s) == (18, 3.0, 3.0)
+
+
+def test_functions_whose_time_limits_differ_are_backlogs_of_their_own() -> None:
+    functions = [
+        Function("short", [], code, cost={"cpu": 1}),
+        Function("long", [], code, cost={"cpu": 2}, timeout=3600),
+        Function("longer", [], code, cost={"cpu": 4}, timeout=7200),
+    ]
+
+    assert [(backlog.cost["cpu"], backlog.least_s) for backlog in waiting_run(*functions)] == [
+        (1.0, 0.0),
+        (2.0, 3600.0),
+        (4.0, 7200.0),
+    ]
 
 
 def test_claims_beyond_what_a_message_carries_are_added_to_the_last() -> None:

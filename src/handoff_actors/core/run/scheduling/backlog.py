@@ -13,29 +13,32 @@ from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.wire.messages.members import MOST_BACKLOGS, Backlog
 
+#: A claim, and the seconds that a node must have left.
+_Key = tuple[tuple[tuple[str, float], ...], float]
 #: Any node runs about as many coroutines at once, if they claim nothing.
 ONE: Final = 1
 
 
-def backlogs(ready: Iterable[tuple[RequirementClass, int]], load: SessionLoad) -> list[Backlog]:
-    """Sum up what waits, by claim: the `ready` functions of all runs, and those on nodes."""
-    found: dict[tuple[tuple[str, float], ...], Backlog] = {}
-    for need, count in [*ready, *load.queued()]:
-        _add(found, need, count)
+def backlogs(ready: Iterable[tuple[RequirementClass, int, float]], load: SessionLoad) -> list[Backlog]:
+    """Sum up what waits, by claim and by the seconds that a node must have left: what is `ready` of all runs, and what is on nodes."""
+    found: dict[_Key, Backlog] = {}
+    queued = ((need, count, need.seconds or 0.0) for need, count in load.queued())
+    for need, count, least_s in [*ready, *queued]:
+        _add(found, need, count, least_s)
     return _at_most(list(found.values()), MOST_BACKLOGS)
 
 
-def _add(found: dict[tuple[tuple[str, float], ...], Backlog], need: RequirementClass, count: int) -> None:
+def _add(found: "dict[_Key, Backlog]", need: RequirementClass, count: int, least_s: float) -> None:
     if need.is_async and not need.cost:
         count = min(count, ONE)
-    key = need.key[0]
+    key = need.key[0], least_s
     known = found.get(key)
-    found[key] = _merged(known or Backlog(0, need.cost, 0.0), count, need.seconds)
+    found[key] = _merged(known or Backlog(0, need.cost, 0.0, least_s), count, need.seconds)
 
 
 def _merged(one: Backlog, count: int, usual_s: float | None) -> Backlog:
     longest_s = None if one.usual_s is None or usual_s is None else max(one.usual_s, usual_s)
-    return Backlog(one.count + count, one.cost, longest_s)
+    return replace(one, count=one.count + count, usual_s=longest_s)
 
 
 def _at_most(entries: list[Backlog], most: int) -> list[Backlog]:
@@ -47,5 +50,6 @@ def _at_most(entries: list[Backlog], most: int) -> list[Backlog]:
             resource: max(last.cost.get(resource, 0.0), entry.cost.get(resource, 0.0))
             for resource in [*last.cost, *entry.cost]
         }
-        kept[-1] = replace(_merged(last, entry.count, entry.usual_s), cost=cost)
+        merged = _merged(last, entry.count, entry.usual_s)
+        kept[-1] = replace(merged, cost=cost, least_s=max(last.least_s, entry.least_s))
     return kept

@@ -191,13 +191,19 @@ class Scheduler:
         lanes = (lane for lane in self._ready.lanes() if not lane.destination.failed_on)
         return {lane.destination.need.number for lane in lanes}
 
-    def waiting(self) -> list[tuple[RequirementClass, int]]:
-        """Count the functions that are ready, that any node may run, and that the run may send now, by class."""
-        counts: list[tuple[RequirementClass, int]] = []
+    def waiting(self) -> list[tuple[RequirementClass, int, float]]:
+        """Count the functions that are ready, that any node may run, and that the run may send now, by class.
+
+        With the seconds that a node must have left for them: their time limit, or what they usually take.
+        """
+        counts: list[tuple[RequirementClass, int, float]] = []
         left = sys.maxsize if self._max_concurrency is None else self._max_concurrency - self.in_flight
         for lane in self._ready.lanes():
             if lane.destination.target is None and left > 0:
-                counts.append((lane.destination.need, min(len(lane), left)))
+                need = lane.destination.need
+                limit_s = self._program.templates[self._plan.template_of[lane.first]].timeout
+                least_s = (need.seconds or 0.0) if limit_s is None else limit_s
+                counts.append((need, min(len(lane), left), least_s))
                 left -= len(lane)
         return counts
 
