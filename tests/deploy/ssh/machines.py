@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -61,6 +62,9 @@ class Machine:
         self._files = files
         self._key = key
         self._server: subprocess.Popen[bytes] | None = None
+        #: The namespace of its host name, which is its processes' own. While it is open, no other one gets its number.
+        self._namespace: Path | None = None
+        self._kept: IO[bytes] | None = None
 
     def boot(self, *config: str, shell: str = "/bin/sh", variables: Mapping[str, str] | None = None) -> None:
         """Start its SSH server, with more lines of sshd_config. The home directories are new ones."""
@@ -100,6 +104,8 @@ class Machine:
                 start_new_session=True,
             )
         self._wait_for_port()
+        self._namespace = _uts(self._server.pid)
+        self._kept = Path(f"/proc/{self._server.pid}/ns/uts").open("rb")  # noqa: SIM115 - `shut_down` closes it
 
     @property
     def known_hosts(self) -> str:
@@ -138,13 +144,11 @@ class Machine:
 
     def processes(self) -> list[psutil.Process]:
         """All that runs there but its SSH servers."""
-        assert self._server is not None
-        there = _uts(self._server.pid)
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if (
-                    _uts(process.pid) == there
+                    _is_in(process.pid, self._namespace)
                     and not process.name().startswith("sshd")
                     and process.status() != "zombie"
                 ):
@@ -198,18 +202,17 @@ class Machine:
         """End all that runs there, at once."""
         if self._server is None:
             return
-        with suppress(FileNotFoundError), Path(f"/proc/{self._server.pid}/ns/uts").open():
-            # While it is open, no other machine's namespace gets the same number.
-            there = _uts(self._server.pid)
-            while found := [pid for pid in psutil.pids() if _is_in(pid, there)]:
-                for pid in found:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                self._server.wait()
-                time.sleep(0.01)
+        while found := [pid for pid in psutil.pids() if _is_in(pid, self._namespace)]:
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._server.poll()
+            time.sleep(0.01)
         self._server.kill()
         self._server.wait()
         self._server = None
+        if self._kept is not None:
+            self._kept.close()
 
     def _wait_for_port(self) -> None:
         assert self._server is not None
