@@ -5,7 +5,7 @@ import logging
 import socket
 from typing import Final
 
-from handoff_actors.actors.interfaces import is_of_this_machine
+from handoff_actors.actors.interfaces import first_address, is_of_this_machine
 from handoff_actors.actors.join_files.threads import in_own_thread
 from handoff_actors.actors.member import Member
 from handoff_actors.addresses import TcpAddress, ip_of, is_loopback, split_address, split_advertised
@@ -71,12 +71,15 @@ async def check_advertised(member: Member, advertise: str) -> None:
 
 
 async def reachable_host() -> str:
-    """Return the IP address at which other machines most likely reach this one: that of its own name, or else of its way out.
+    """Return the IP address at which other machines most likely reach this one: of its own name, its way out, or its first card.
 
     An address and no name, as compute nodes may not know the names of login nodes. On a machine without a network it is that
     of the loopback.
     """
-    return await in_own_thread(lambda: _address_of_name() or _address_of_way_out() or _LOOPBACK)
+    return await in_own_thread(
+        # Compute nodes often have no way out.
+        lambda: _address_of_name() or _address_of_way_out() or first_address() or _LOOPBACK
+    )
 
 
 def _address_of_name() -> str | None:
