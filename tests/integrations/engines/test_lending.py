@@ -1,6 +1,7 @@
 """Sessions on workers of other clusters: an engine of threads in this process stands for one of machines."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -213,3 +214,38 @@ def test_an_order_does_not_show_its_key() -> None:
 )
 def test_a_node_listens_where_others_reach_its_machine(host: str, options: dict[str, str]) -> None:
     assert where_to_listen(host) == options
+
+
+async def test_a_node_that_the_app_can_not_reach_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("handoff_actors.actors.joining.CONNECT_S", 0.2)
+    monkeypatch.setattr("handoff_actors.integrations.engines.lending._REACH_S", 0.0)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
+        engine = UnreachableEngine(address)
+
+        with pytest.raises(
+            HandoffError, match=f"Thread worker a serves at {address}, and this process can't"
+        ):
+            async with session_on(engine, WITHIN_S):
+                pass
+
+    assert engine.is_usable is False
+
+
+class UnreachableEngine:
+    """One worker, whose node serves where the app can't connect to it."""
+
+    name = "Thread"
+    hint = "their threads are busy"
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.is_usable: bool | None = None
+
+    async def lend(self, nodes: LentNodes) -> None:
+        nodes.expect("a")
+        self.is_usable = await nodes.serves("a", self._address)
+        await asyncio.Event().wait()

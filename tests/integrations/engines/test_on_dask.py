@@ -301,13 +301,17 @@ async def test_a_worker_without_this_library_is_named_and_how_to_install_it(clie
 
 
 async def test_a_client_that_is_closed_in_the_block_takes_the_nodes_with_it(
-    cluster: LocalCluster, client: Client
+    cluster: LocalCluster, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = await asyncio.to_thread(Client, cluster.scheduler_address, set_as_default=False)
 
     async with handoff.on_dask(own):
         await asyncio.to_thread(own.close)
+        async with asyncio.timeout(10):
+            while "no nodes are taken on any more" not in caplog.text:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.05)
 
+    assert "the Dask client is clos" in caplog.records[-1].reason  # type: ignore[attr-defined]
     await asyncio.to_thread(until, lambda: not rest_on(client))
     with pytest.raises(HandoffError, match="client is closed"):
         async with handoff.on_dask(own):

@@ -210,7 +210,8 @@ class _DaskEngine:
         """Keep a node on a worker, again if it ends by itself."""
         for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
             try:
-                await self._have_node(worker)
+                if not await self._have_node(worker):
+                    return
             except DaskClientClosed:
                 # Whoever looks for workers says so once for all of them.
                 return
@@ -227,16 +228,24 @@ class _DaskEngine:
             await asyncio.sleep(pause_s)
             self._nodes.expect(worker.address)
 
-    async def _have_node(self, worker: DaskWorker) -> None:
-        """Have a node on a worker until it ends. Raises HandoffError if there can't be one, OSError if the worker doesn't answer."""
+    async def _have_node(self, worker: DaskWorker) -> bool:
+        """Have a node on a worker until it ends; return False at once if this process can't use it.
+
+        Raises HandoffError if there can't be one, OSError if the worker doesn't answer.
+        """
         tasks, said = await self._started(worker)
         if said is not None and said[0] == "failed":
             raise HandoffError(f"no node can be started on Dask worker {worker}: {said[1]}")
+        is_usable = True
         if said is not None and said[0] == "serves":
-            await self._nodes.serves(worker.address, said[1])
-            await self._cluster.result(tasks.keeping[0])
-            log.warning("the node on a worker has ended", extra={"worker": str(worker), "node": tasks.node})
+            is_usable = await self._nodes.serves(worker.address, said[1])
+            if is_usable:
+                await self._cluster.result(tasks.keeping[0])
+                log.warning(
+                    "the node on a worker has ended", extra={"worker": str(worker), "node": tasks.node}
+                )
         await self._end([tasks])
+        return is_usable
 
     async def _started(self, worker: DaskWorker) -> tuple[_Tasks, NodeReport | None]:
         """Start a node on a worker, and return the report on it; None if its tasks have been cancelled."""

@@ -78,11 +78,19 @@ class DaskCluster:
 
     async def addresses(self) -> frozenset[str]:
         """Return the addresses of all workers. Raises OSError if the scheduler doesn't answer."""
-        return frozenset(await self._there(self._client.scheduler.ncores))
+
+        async def ask() -> Any:
+            return await self._client.scheduler.ncores()
+
+        return frozenset(await self._there(ask))
 
     async def workers(self) -> list[DaskWorker]:
         """Return the facts that the scheduler has about its workers. Raises OSError if it doesn't answer."""
-        identity: Any = await self._there(self._client.scheduler.identity)
+
+        async def ask() -> Any:
+            return await self._client.scheduler.identity()
+
+        identity = await self._there(ask)
         return [
             DaskWorker(address, str(facts.get("name", address)), dict(facts.get("resources") or {}))
             for address, facts in identity["workers"].items()

@@ -108,10 +108,10 @@ class LentNodes:
             self._introduced.add(worker)
         return NodeOrder(self._name(label), capabilities, self._key.text(), host, seeds)
 
-    async def serves(self, worker: str, address: str) -> None:
-        """Use a worker's node, which serves at an address. If this process can't reach it, that is a failure."""
+    async def serves(self, worker: str, address: str) -> bool:
+        """Use a worker's node, which serves at an address. Returns False if this process can't reach it, which is a failure."""
         if self._is_closed:
-            return
+            return False
         try:
             # Seeds are asked for ever, and workers may come and go for days: one that joins the others is found by itself.
             if worker not in self._introduced:
@@ -128,6 +128,8 @@ class LentNodes:
             log.info("node on a worker", extra={"worker": worker, "address": address})
             self._settle(worker)
             self._serving[worker] = address
+            return True
+        return False
 
     def failed(self, worker: str, error: HandoffError) -> None:
         """Take note that a worker can't have a node. The session can't be entered; later, the log says so."""
