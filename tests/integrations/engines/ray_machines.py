@@ -22,6 +22,7 @@ SETTINGS = {
 }
 
 _STORES = "HANDOFF_STORE_DIR"
+_STOPS_WITHIN_S = 5.0
 _NODE = "actors.node.child import main"
 
 
@@ -72,8 +73,13 @@ class RayMachine:
         return found
 
     def close(self) -> None:
-        """Kill all its processes; those of Ray do not wait for one another."""
+        """End it as `ray stop` does, and kill what is left."""
         with self._process:
+            raylets = [process for process in self._processes() if process.name() == "raylet"]
+            for raylet in raylets:
+                # It tells the head, which otherwise counts on it for a quarter of a minute.
+                raylet.terminate()
+            psutil.wait_procs(raylets, _STOPS_WITHIN_S)
             while processes := self._processes():
                 for process in processes:
                     with suppress(psutil.NoSuchProcess):

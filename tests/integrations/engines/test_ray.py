@@ -24,6 +24,8 @@ from tests.integrations.engines.ray_machines import SETTINGS, RayMachine  # noqa
 pytestmark = pytest.mark.processes
 
 WITHIN_S = 40.0
+#: The resources of the head, in Ray's names.
+OFFER = {"CPU": 2.0, "GPU": 2.0}
 APP = """
 import asyncio, sys
 import handoff_actors as handoff
@@ -71,11 +73,13 @@ async def another(head: RayMachine, **options: Any) -> AsyncIterator[RayMachine]
 
 @pytest.fixture(autouse=True)
 async def nothing_left(head: RayMachine) -> AsyncIterator[None]:
-    """No process of ours may be left afterwards, nor any value."""
+    """No process of ours may be left afterwards, no claim, nor any value."""
     yield
     async with asyncio.timeout(WITHIN_S):
         while left := head.nodes():
             await asyncio.to_thread(psutil.wait_procs, left, 0.1)
+        while not OFFER.items() <= ray.available_resources().items():  # noqa: ASYNC110 - Ray tells nobody
+            await asyncio.sleep(0.05)
     assert list(head.stores.iterdir()) == []
 
 
@@ -109,9 +113,6 @@ async def test_nodes_offer_what_they_claim_of_ray_and_give_it_back(head: RayMach
     assert {address for _, _, address in run.results.values()} == {address}
     assert (free.get("CPU", 0), free.get("GPU", 0)) == (0, 0)
     assert ray.is_initialized()
-    async with asyncio.timeout(WITHIN_S):
-        while ray.available_resources().get("CPU") != 2:  # noqa: ASYNC110 - Ray tells nobody
-            await asyncio.sleep(0.05)
 
 
 async def test_sessions_with_claims_of_their_own_share_a_ray_node_and_its_gpus(head: RayMachine) -> None:
@@ -158,12 +159,11 @@ class BusyActor:
         pass
 
 
-async def test_a_ray_node_that_comes_later_is_used_and_may_die(head: RayMachine) -> None:
+async def test_a_ray_node_that_comes_later_is_used_and_may_go(head: RayMachine) -> None:
     async with handoff.on_ray() as session:
         async with another(head, num_cpus=1):
             await number_of_nodes(session, 2)
             await session.execute_distributed(calls(6))
-        # All its processes have been killed, and Ray knows only after a quarter of a minute.
         await number_of_nodes(session, 1)
         run = await session.execute_distributed(calls(2))
 
@@ -229,17 +229,6 @@ async def test_a_worker_without_the_library_is_an_error_that_names_the_ray_node(
 
     with pytest.raises(handoff.HandoffError, match=r"Ray node \S+ \(\w{8}\) can't import handoff_actors"):
         async with handoff.on_ray(runtime_env={"env_vars": {"PYTHONPATH": str(tmp_path)}}):
-            pass
-
-
-async def test_an_environment_that_ray_can_not_make_is_an_error_that_names_the_ray_node(
-    head: RayMachine,
-) -> None:
-    with pytest.raises(
-        handoff.HandoffError,
-        match=r"Ray can't make the runtime environment on Ray node \S+ \(\w{8}\): \w+Error",
-    ):
-        async with handoff.on_ray(runtime_env={"conda": "no-such-environment"}):
             pass
 
 
