@@ -1,6 +1,7 @@
 """Claims on Ray nodes: all that is free, or what was asked for."""
 
 import pytest
+from msgspec.structs import replace
 
 from handoff_actors.ids import Resources
 from handoff_actors.integrations.engines.ray_claims import RayClaim, RayLack, RayNode, claim_on
@@ -92,3 +93,9 @@ def test_a_busy_node_may_suffice_later(asked: Resources, reason: str) -> None:
     assert claim_on(node, asked) == RayLack(
         f"other work of Ray has its resources: {reason}", is_for_good=False
     )
+
+
+def test_a_node_that_is_going_to_be_removed_is_not_claimed() -> None:
+    node = replace(ray_node({"CPU": 4.0, "memory": 4.0 * GB}), is_draining=True)
+
+    assert claim_on(node, {}) == RayLack("Ray is going to remove it", is_for_good=True)

@@ -48,6 +48,10 @@ class HandoffNode:
         while not self.is_over and not self.node.has_ended_within(1.0):
             pass
 
+    def drain(self) -> None:
+        """Have the node leave once its functions have ended, and hand its values on."""
+        self.node.drain()
+
     def end(self) -> None:
         """End the node at once; return when nothing of it is left."""
         self.is_over = True

@@ -26,6 +26,8 @@ class RayNode(Struct, frozen=True):
     host: str
     total: Mapping[str, float]
     free: Mapping[str, float]
+    #: Ray is going to remove it.
+    is_draining: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.id[:8]})"
@@ -53,6 +55,8 @@ def claim_on(node: RayNode, asked: Resources) -> RayClaim | RayLack:
 
     Memory that is not asked for is claimed in proportion to cores, as far as it is free.
     """
+    if node.is_draining:
+        return RayLack("Ray is going to remove it", is_for_good=True)
     # A function claims a core unless it says otherwise.
     lack = _lack(node, {"cpu": 1.0} | asked)
     if lack is not None:

@@ -168,7 +168,7 @@ def _check_connected() -> None:
 
 def _nodes() -> list[RayNode]:
     _check_connected()
-    free = _free()
+    free, draining = _standing()
     return [
         RayNode(
             id=node["NodeID"],
@@ -176,26 +176,30 @@ def _nodes() -> list[RayNode]:
             host=node["NodeManagerAddress"],
             total=node["Resources"],
             free=free.get(node["NodeID"], {}),
+            is_draining=node["NodeID"] in draining,
         )
         for node in ray.nodes()
         if node["Alive"]
     ]
 
 
-def _free() -> dict[str, dict[str, float]]:
-    """The free resources of each node. They lag by some tenths of a second."""
+def _standing() -> tuple[dict[str, dict[str, float]], list[str]]:
+    """The free resources of each node, which lag by some tenths of a second, and the nodes that are to be removed."""
     if ray_client.is_connected():
         # Only a process within the cluster can see them.
-        found: dict[str, dict[str, float]] = ray.get(ray.remote(num_cpus=0)(_free_here).remote())
+        found: tuple[dict[str, dict[str, float]], list[str]] = ray.get(
+            ray.remote(num_cpus=0)(_standing_here).remote()
+        )
         return found
-    return _free_here()
+    return _standing_here()
 
 
-def _free_here() -> dict[str, dict[str, float]]:
-    from ray._private.state import available_resources_per_node  # noqa: PLC0415 - by value, it has no globals
+def _standing_here() -> tuple[dict[str, dict[str, float]], list[str]]:
+    from ray._private.state import available_resources_per_node, state  # noqa: PLC0415 - by value, it has no globals
 
-    found: dict[str, dict[str, float]] = available_resources_per_node()
-    return found
+    # Earlier versions of Ray have no such method.
+    draining: dict[str, int] = getattr(state, "get_draining_nodes", dict)()
+    return available_resources_per_node(), list(draining)
 
 
 def first_line(error: BaseException) -> str:

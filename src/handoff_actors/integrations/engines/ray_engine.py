@@ -37,6 +37,8 @@ class _Seat(Struct):
     since: float
     #: The task that starts its node, and waits for the node's end.
     life: asyncio.Task[None] | None = None
+    #: The actor whose node serves.
+    actor: RayActor | None = None
     pause_s: float = _FIRST_PAUSE_S
     not_before: float = 0.0
     #: No node can ever be there.
@@ -90,6 +92,9 @@ class RayEngine:
                 self._nodes.expect(str(node))
         for node in alive:
             seat = self._seats[node.id]
+            if node.is_draining and seat.actor is not None and not seat.is_barred:
+                seat.is_barred = True
+                tasks.create_task(_drain(seat.actor), name=f"drain {node}")
             if seat.life is None and not seat.is_barred and now >= seat.not_before:
                 self._claim_or_wait(node, seat, now, tasks)
 
@@ -108,7 +113,7 @@ class RayEngine:
         try:
             actor = await self._cluster.start_actor(node, claim)
             try:
-                await self._serve(node, actor, claim)
+                await self._serve(node, seat, actor, claim)
             finally:
                 await _end(actor)
         except HandoffError as error:
@@ -123,13 +128,13 @@ class RayEngine:
         except RayError as error:
             self._lost(node, first_line(error))
         finally:
-            seat.life = None
+            seat.life = seat.actor = None
             if clock() - began > _LONG_LIFE_S:
                 seat.pause_s = _FIRST_PAUSE_S
             seat.not_before = clock() + seat.pause_s
             seat.pause_s = min(2 * seat.pause_s, _LONGEST_PAUSE_S)
 
-    async def _serve(self, node: RayNode, actor: RayActor, claim: RayClaim) -> None:
+    async def _serve(self, node: RayNode, seat: _Seat, actor: RayActor, claim: RayClaim) -> None:
         """Start a node with an actor, and return once the node has ended. Raises HandoffError, RayError."""
         worker = str(node)
         self._check(node, *await actor.call("versions"))
@@ -138,6 +143,7 @@ class RayEngine:
         if failure:
             raise HandoffError(f"Ray node {worker} could not start a node: {failure}")
         await self._nodes.serves(worker, address)
+        seat.actor = actor
         while True:
             try:
                 await actor.call("wait")
@@ -167,6 +173,11 @@ class RayEngine:
         self._nodes.gone(str(node))
         self._nodes.postpone(str(node), f"its last node or actor has ended: {reason}")
         log.warning("no node on a Ray node any more", extra={"ray_node": str(node), "reason": reason})
+
+
+async def _drain(actor: RayActor) -> None:
+    with suppress(RayError):
+        await actor.call("drain")
 
 
 async def _end(actor: RayActor) -> None:
