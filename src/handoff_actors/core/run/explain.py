@@ -113,7 +113,7 @@ def _why_not(
     if node.workers and (unusable := _why_unusable(node)):
         return unusable
     if not node.could_ever_hold(need):
-        return node.shortfall(need)
+        return (late if node.could_start_for(need) else "") or node.shortfall(need)
     if late:
         return late
     if not node.fits(need):

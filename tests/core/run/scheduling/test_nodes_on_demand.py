@@ -35,6 +35,7 @@ def starter(
     out_of_use: str = "",
     leaving: bool = False,
     python: str = "",
+    for_s: float | None = None,
 ) -> NodeUp:
     """A node without capabilities and workers, that can have others started."""
     return NodeUp(
@@ -47,6 +48,7 @@ def starter(
         python=python,
         out_of_use=out_of_use,
         can_start=can_start,
+        can_start_for_s=for_s,
     )
 
 
@@ -134,6 +136,23 @@ def test_allocation_timeout_begins_when_no_further_node_can_be_started() -> None
     assert run.wake_at == 110.0
     (end,) = ends(run.wake(110.0))
     assert "; node 'alloc' starts no nodes: 3 jobs in a row ended" in str(end.error)
+
+
+def test_function_that_takes_longer_than_a_node_would_be_there_ends_the_run_as_before() -> None:
+    run = run_with(starter(for_s=55.0), function=Function("f", [], code, timeout=600.0))
+
+    assert str(error_of(run)) == (
+        "function 'f' may take 600 s by its time limit, and the nodes that could run it end sooner ('alloc' in 55 s); "
+        "none that has the time has joined within allocation_timeout=10 s"
+        "; node 'alloc' starts nodes that offer {'cpu': 4.0, 'memory': 8000.0} for functions that wait, and runs none itself. "
+        "The nodes there are: none"
+    )
+
+
+def test_function_that_a_node_would_be_there_for_waits() -> None:
+    run = run_with(starter(for_s=601.0), function=Function("f", [], code, timeout=600.0))
+
+    assert run.wake(ALLOWED_S) == []
 
 
 @pytest.mark.parametrize("leaves", [True, False])
@@ -275,7 +294,7 @@ def test_backlog_says_how_long_its_functions_take() -> None:
     run.handle(completed("a", done(0, ran_s=3.0)), 3.0)
 
     (waiting,) = backlogs_of(run, load)
-    assert (waiting.count, waiting.usual_s, waiting.least_s) == (18, 3.0, 3.0)
+    assert (waiting.count, waiting.usual_s, waiting.least_s) == (18, 3.0, 0.0)
 
 
 def test_functions_whose_time_limits_differ_are_backlogs_of_their_own() -> None:

@@ -22,7 +22,7 @@ ONE: Final = 1
 def backlogs(ready: Iterable[tuple[RequirementClass, int, float]], load: SessionLoad) -> list[Backlog]:
     """Sum up what waits, by claim and by the seconds that a node must have left: what is `ready` of all runs, and what is on nodes."""
     found: dict[_Key, Backlog] = {}
-    queued = ((need, count, need.seconds or 0.0) for need, count in load.queued())
+    queued = ((need, count, 0.0) for need, count in load.queued())
     for need, count, least_s in [*ready, *queued]:
         _add(found, need, count, least_s)
     return _at_most(list(found.values()), MOST_BACKLOGS)

@@ -92,11 +92,10 @@ class NodeState:
         ends_at = self.offer.ends_at
         return inf if ends_at is None else ends_at - now
 
-    @property
-    def seconds_startable(self) -> float:
-        """The seconds that a node would have which it could have started; none where it can start none."""
-        if not self.offer.can_start:
-            return -inf
+    def seconds_offered(self, now: float) -> float:
+        """The seconds that a function has: on this node, or on one that it starts if it runs none itself."""
+        if self.workers:
+            return self.seconds_left(now)
         seconds = self.offer.can_start_for_s
         return inf if seconds is None else seconds
 

@@ -194,16 +194,14 @@ class Scheduler:
     def waiting(self) -> list[tuple[RequirementClass, int, float]]:
         """Count the functions that are ready, that any node may run, and that the run may send now, by class.
 
-        With the seconds that a node must have left for them: their time limit, or what they usually take.
+        With the seconds that a node must have left for them.
         """
         counts: list[tuple[RequirementClass, int, float]] = []
         left = sys.maxsize if self._max_concurrency is None else self._max_concurrency - self.in_flight
         for lane in self._ready.lanes():
             if lane.destination.target is None and left > 0:
-                need = lane.destination.need
-                limit_s = self._program.templates[self._plan.template_of[lane.first]].timeout
-                least_s = (need.seconds or 0.0) if limit_s is None else limit_s
-                counts.append((need, min(len(lane), left), least_s))
+                least_s = self.time_left.takes_s(lane.first)
+                counts.append((lane.destination.need, min(len(lane), left), least_s))
                 left -= len(lane)
         return counts
 

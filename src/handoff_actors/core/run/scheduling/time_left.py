@@ -86,7 +86,7 @@ class TimeLeft:
 
     def has_time(self, node: NodeState, index: Index, now: float, multiple: float = 1.0) -> bool:
         """True if the function can end before the node does."""
-        return not self.is_on or multiple * self.takes_s(index) <= node.seconds_left(now)
+        return not self.is_on or multiple * self.takes_s(index) <= node.seconds_offered(now)
 
     def in_time(self, nodes: list[NodeState], index: Index, now: float) -> list[NodeState]:
         """The nodes of these on which the function can end before they do."""
@@ -94,9 +94,7 @@ class TimeLeft:
 
     def most_left_s(self, nodes: Collection[NodeState], now: float) -> float:
         """The seconds that one of these nodes, or one that it starts, has left at most."""
-        # Those without workers are there only to start others.
-        own = (node.seconds_left(now) for node in nodes if node.workers)
-        return max((*own, *(node.seconds_startable for node in nodes)), default=-inf)
+        return max((node.seconds_offered(now) for node in nodes), default=-inf)
 
     # --- For people ---------------------------------------------------------------------------------------------
 
@@ -104,12 +102,14 @@ class TimeLeft:
         """Say why a function is not sent to a node that ends; "" if it may be."""
         if self.has_time(node, index, now):
             return ""
-        return f"ends in {exact(round(node.seconds_left(now), 1))} s, and the function {self._takes(index)}"
+        ends = "ends" if node.workers else "starts nodes that end"
+        left = exact(round(node.seconds_offered(now), 1))
+        return f"{ends} in {left} s, and the function {self._takes(index)}"
 
     def why_none(self, nodes: Mapping[str, NodeState], index: Index, now: float) -> str:
         """Say that these nodes, which could run a function otherwise, end too soon."""
         ends = ", ".join(
-            f"{escape_name(repr(name))} in {exact(round(node.seconds_left(now), 1))} s"
+            f"{escape_name(repr(name))} in {exact(round(node.seconds_offered(now), 1))} s"
             for name, node in sorted(nodes.items())
         )
         return f"{self._takes(index)}, and the nodes that could run it end sooner ({ends})"
