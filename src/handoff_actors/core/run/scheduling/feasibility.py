@@ -250,7 +250,9 @@ def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
     """Say which requirements of a function no node meets."""
     incompatible = [node for node in nodes.values() if not node.has_python_for(need)]
     if not incompatible:
-        return f"{need.cost or 'a node'}, which no node offers{_meant(need, nodes)}"
+        if not need.cost:
+            return "a node that runs functions"
+        return f"{need.cost}, which no node offers{_meant(need, nodes)}"
     versions = ", ".join(
         f"{escape_name(node.name)} runs Python {escape_name(node.python)}" for node in incompatible
     )
