@@ -40,6 +40,8 @@ class _Demand(Struct):
     unmet_since: float | None = None
     #: A node that could run them leaves, and still runs functions of the run: see above.
     is_held: bool = False
+    #: The kinds of its functions, once some node has an end.
+    kinds: frozenset[int] = frozenset()
 
     def could_run_on(self, node: NodeState) -> bool:
         """True if the node could run such functions, were it to stay."""
@@ -105,11 +107,13 @@ class Feasibility:
         left_s = self._time_left.most_left_s(meeting, now)
         if left_s == inf or not meeting:
             return bool(meeting)
-        longest_s = self._time_left.longest_s(demand.functions)
-        if not self._is_unfinished(demand):
-            return True
+        if not demand.kinds:
+            demand.kinds = frozenset(map(self._plan.template_of.__getitem__, demand.functions))
+        longest_s = self._time_left.longest_s(demand.kinds)
         if longest_s <= left_s:
             self._look_again(now + max(LOOK_AGAIN_S, left_s - longest_s))
+            return True
+        if not self._is_unfinished(demand):
             return True
         # Which are ready changes with each function that ends.
         self._look_again(now + LOOK_AGAIN_S)

@@ -312,12 +312,12 @@ class Scheduler:
         if ahead_of is not None and not self._reserve(self._plan.hook_of[index].consumer, ahead_of):
             return None
         if target is None and self._is_custom_policy:
-            eligible = self.time_left.in_time(self._eligible(need, target), index, self._now)
+            eligible = self._in_time(self._eligible(need, target), index)
             node = self._place_by_custom_policy(index, need, eligible)
         elif target is None and self._indexes is not None and self._may_use_indexes and not failed_on:
             node = self._place_among_many(index, need, self._indexes)
         else:
-            eligible = self.time_left.in_time(self._eligible(need, target, index), index, self._now)
+            eligible = self._in_time(self._eligible(need, target, index), index)
             node = self._place(index, need, eligible)
         group = self._plan.group_of[index]
         if node is not None and group >= 0:
@@ -331,7 +331,9 @@ class Scheduler:
     def _place(self, index: Index, need: RequirementClass, nodes: list[NodeState]) -> NodeState | None:
         first = [node for node in nodes if node.fits(need)]
         if not first:
-            queueable = [node for node in nodes if self._may_queue(index, need, node)]
+            queueable = [node for node in nodes if node.may_queue(need)]
+            if self.time_left.is_on:
+                queueable = [node for node in queueable if self._may_queue(index, need, node)]
             first = sorted(queueable, key=lambda node: queue_rank(node, need))[:1]
         if first and len(nodes) > 1 and (held := self._input_by_node(index)):
             first = self._with_holders(index, need, first, held)
@@ -344,10 +346,10 @@ class Scheduler:
     ) -> NodeState | None:
         """Choose as `_place` does for `MostSpare`. No node without input of the function beats the roomiest of all."""
         first = indexes.roomiest(need) or indexes.shortest_queue(need)
-        if first is not None and not self.time_left.has_time(first, index, self._now, QUEUED):
+        time_left = self.time_left
+        if time_left.is_on and first and not time_left.has_time(first, index, self._now, QUEUED):
             # The best node ends soon, which few do: a scan finds the best of the others.
-            eligible = self.time_left.in_time(self._eligible(need, None, index), index, self._now)
-            return self._place(index, need, eligible)
+            return self._place(index, need, self._in_time(self._eligible(need, None, index), index))
         held = self._input_by_node(index)
         if first is None or not held:
             return first
@@ -364,6 +366,9 @@ class Scheduler:
     def _input_by_node(self, index: Index) -> Mapping[str, int]:
         """Bytes of input by node, for `MostSpare`; empty for other policies, which never wait for the holder of an input."""
         return self.locality.held(index) if isinstance(self._policy, MostSpare) else {}
+
+    def _in_time(self, nodes: list[NodeState], index: Index) -> list[NodeState]:
+        return self.time_left.in_time(nodes, index, self._now) if self.time_left.is_on else nodes
 
     def _may_queue(self, index: Index, need: RequirementClass, node: NodeState) -> bool:
         return node.may_queue(need) and self.time_left.has_time(node, index, self._now, QUEUED)
@@ -414,7 +419,7 @@ class Scheduler:
     def _reserve(self, consumer: Index, destination: Destination) -> bool:
         """Choose a function's node before its inputs exist, since they are made for that node."""
         need, target = destination.need, destination.target
-        eligible = self.time_left.in_time(self._eligible(need, target), consumer, self._now)
+        eligible = self._in_time(self._eligible(need, target), consumer)
         nodes = [node for node in eligible if node.could_ever_hold(need)]
         node = self._ask_policy(consumer, need, nodes) if nodes else None
         if node is None:
@@ -426,7 +431,8 @@ class Scheduler:
         return True
 
     def _destination(self, index: Index) -> Destination:
-        failed_on, length = self.avoidance.failed_on(index), self.time_left.length(index)
+        failed_on = self.avoidance.failed_on(index)
+        length = self.time_left.length(index) if self.time_left.is_on else 0
         if not self._has_constraints:
             plain = self._unconstrained[self.needs.of[index].number]
             is_plain = not (failed_on or length)

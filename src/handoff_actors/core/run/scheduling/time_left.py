@@ -68,14 +68,13 @@ class TimeLeft:
         """The seconds that a node must have left for a function."""
         return self._of_kind(self._plan.template_of[index])
 
-    def longest_s(self, functions: Collection[Index]) -> float:
-        """The seconds that the longest of these functions takes."""
-        kinds = set(map(self._plan.template_of.__getitem__, functions))
+    def longest_s(self, kinds: Collection[int]) -> float:
+        """The seconds that the longest of the functions of these kinds takes."""
         return max(map(self._of_kind, kinds), default=0.0)
 
     def length(self, index: Index) -> int:
-        """The length of a function, as far as it matters for where it may go: 0 as long as no node has an end."""
-        seconds = self.takes_s(index) if self.is_on else 0.0
+        """The length of a function, as far as it matters for where it may go; 0 fits before any end."""
+        seconds = self.takes_s(index)
         return 0 if seconds <= _SHORTEST_S else 1 + ceil(_STEPS_PER_DOUBLING * log2(seconds / _SHORTEST_S))
 
     def _of_kind(self, kind: int) -> float:
@@ -90,7 +89,7 @@ class TimeLeft:
 
     def in_time(self, nodes: list[NodeState], index: Index, now: float) -> list[NodeState]:
         """The nodes of these on which the function can end before they do."""
-        return [node for node in nodes if self.has_time(node, index, now)] if self.is_on else nodes
+        return [node for node in nodes if self.has_time(node, index, now)]
 
     def most_left_s(self, nodes: Collection[NodeState], now: float) -> float:
         """The seconds that one of these nodes, or one that it starts, has left at most."""
