@@ -77,9 +77,9 @@ def scheduler(hosts: list[Host], tmp_path: Path) -> Iterator[str]:
             for host, command in [(one, serve), *workers]
         ]
         yield address
-        # Workers whose scheduler has gone look for it before they end.
+        # A worker that is told to end while its scheduler ends may not come to that.
         for process in reversed(processes):
-            process.terminate()
+            process.kill()
 
 
 def test_nodes_are_reached_at_the_addresses_of_their_workers(hosts: list[Host], scheduler: str) -> None:
