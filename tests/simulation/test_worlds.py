@@ -19,7 +19,7 @@ HAPPENS_IN = {
     "cleared": 10,
     "slow": 40,
     "left": 60,
-    "ended by itself": 30,
+    "ended by itself": 16,
     "copied": 30,
     "copied late": 5,
     "never copied": 4,
