@@ -174,8 +174,8 @@ def test_help_on_windows_lists_commands_that_work_there() -> None:
 
     assert [line.split()[0] for line in commands.splitlines() if line[2:3].isalpha()] == [
         "render",
-        "keygen",
         "manifest",
+        "keygen",
     ]
 
 

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 _NAME: Final = "handoff-actors"
 
@@ -30,6 +29,8 @@ def command(extra: str, origin: dict[str, Any] | None) -> str:
     requirement = f"{_NAME}[{extra}]"
     match origin:
         case {"url": str(url), "dir_info": dict(facts)}:
+            from urllib.request import url2pathname  # noqa: PLC0415 - it takes long, and most programs lack nothing
+
             folder = Path(url2pathname(urlsplit(url).path))
             return _from_folder(folder, extra, is_editable=bool(facts.get("editable")))
         case {"url": str(url), "vcs_info": {"vcs": str(kind), "commit_id": str(commit)}}:

@@ -92,7 +92,7 @@ def test_session_of_a_cluster_takes_the_options_of_sessions(cluster: handoff.Loc
 def test_options_of_a_clusters_session_are_those_of_sessions() -> None:
     hints = get_type_hints(handoff.Session.__init__)
 
-    are_the_clusters = {"seeds", "join_wait", "key", "insecure", "return"}
+    are_the_clusters = {"seeds", "join_file", "join_wait", "key", "insecure", "return"}
 
     assert get_type_hints(SessionOptions) == {
         name: hint for name, hint in hints.items() if name not in are_the_clusters
