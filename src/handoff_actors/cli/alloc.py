@@ -12,10 +12,17 @@ import click
 import uvloop
 
 from handoff_actors.actors.node.actor import NodeActor
-from handoff_actors.cli.log_options import log_options
+from handoff_actors.cli.options.log import log_options
+from handoff_actors.cli.options.parameters import (
+    AMOUNT,
+    DURATION,
+    LISTEN_ADDRESS,
+    NODE_NAME,
+    Duration,
+    Seconds,
+)
 from handoff_actors.cli.output.announcing import announce
 from handoff_actors.cli.output.failures import one_line_errors
-from handoff_actors.cli.parameters import AMOUNT, DURATION, LISTEN_ADDRESS, NODE_NAME, Duration, Seconds
 from handoff_actors.cli.resources import amounts
 from handoff_actors.client.options import check_resources
 from handoff_actors.core.cluster.autoscaler import Scale

@@ -4,12 +4,12 @@ import asyncio
 
 import click
 
+from handoff_actors.cli.options.parameters import Seconds
+from handoff_actors.cli.options.ssh import parallel_option, python_option, ssh_option
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.hosts import print_outcome
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import Seconds
-from handoff_actors.cli.ssh_options import parallel_option, python_option, ssh_option
 from handoff_actors.deploy.ssh.conversation import SshCommand
 from handoff_actors.deploy.ssh.down import Down, DownPlan
 from handoff_actors.deploy.ssh.hosts import read_hosts

@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from handoff_actors.cli.options.ssh import python_option, ssh_option
 from handoff_actors.cli.output.failures import one_line_errors
-from handoff_actors.cli.ssh_options import python_option, ssh_option
 from handoff_actors.deploy.ssh.conversation import SshCommand
 from handoff_actors.deploy.ssh.down import ssh_for
 from handoff_actors.deploy.ssh.hosts import read_hosts

@@ -13,21 +13,21 @@ from handoff_actors.actors.node.host.capabilities import own_capabilities
 from handoff_actors.actors.node.host.slurm import SlurmTask, show_own_devices, slurm_task
 from handoff_actors.actors.node.limits import MemoryOptions
 from handoff_actors.addresses import MAX_PORT, advertised, is_loopback
-from handoff_actors.cli.log_options import log_options
 from handoff_actors.cli.metrics import serving_pages
 from handoff_actors.cli.options.ending import EndingOptions, with_ending_options
 from handoff_actors.cli.options.join import JoinOptions, join_options
+from handoff_actors.cli.options.log import log_options
 from handoff_actors.cli.options.memory import with_memory_options
-from handoff_actors.cli.output.announcing import announce
-from handoff_actors.cli.output.failures import one_line_errors
-from handoff_actors.cli.output.json_values import to_json
-from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import (
+from handoff_actors.cli.options.parameters import (
     AMOUNT,
     LISTEN_ADDRESS,
     NODE_NAME,
     credentials_options,
 )
+from handoff_actors.cli.output.announcing import announce
+from handoff_actors.cli.output.failures import one_line_errors
+from handoff_actors.cli.output.json_values import to_json
+from handoff_actors.cli.output.options import json_option
 from handoff_actors.cli.resources import amounts
 from handoff_actors.client.options import check_resources
 from handoff_actors.errors import InvalidAddressError

@@ -12,10 +12,10 @@ from handoff_actors.cli.monitor.finding import find_cluster
 from handoff_actors.cli.monitor.standing import complaints, fields, plain_picture
 from handoff_actors.cli.monitor.tables import node_table, run_table
 from handoff_actors.cli.options.join import JoinOptions, join_options
+from handoff_actors.cli.options.parameters import credentials_options
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import credentials_options
 from handoff_actors.transport.credentials import Credentials
 
 

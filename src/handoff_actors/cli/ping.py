@@ -6,9 +6,9 @@ import click
 
 from handoff_actors.actors.member import open_zeromq
 from handoff_actors.actors.ping import Pong, ping as ask
+from handoff_actors.cli.options.parameters import ADDRESS, Seconds, credentials_options
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import ADDRESS, Seconds, credentials_options
 from handoff_actors.escaping import escape_name
 from handoff_actors.transport.credentials import Credentials
 

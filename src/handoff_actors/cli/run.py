@@ -8,17 +8,17 @@ import click
 import uvloop
 
 from handoff_actors.cli.options.join import JoinOptions, join_options
+from handoff_actors.cli.options.parameters import (
+    VARIABLE,
+    Seconds,
+    credentials_options,
+)
 from handoff_actors.cli.output.failures import TracedFailure, remote_traceback
 from handoff_actors.cli.output.options import json_option
 from handoff_actors.cli.output.outcome import Outcome
 from handoff_actors.cli.output.progress import print_failures
 from handoff_actors.cli.output.records import ON_STDERR, Records
 from handoff_actors.cli.output.streams import reserve_stdout, result_stream, silence
-from handoff_actors.cli.parameters import (
-    VARIABLE,
-    Seconds,
-    credentials_options,
-)
 from handoff_actors.cli.targets.command import TargetCommand, target_arguments
 from handoff_actors.cli.targets.loading import load_dag
 from handoff_actors.client.execute_options import ExecuteOptions

@@ -13,10 +13,10 @@ from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, Monitored
 from handoff_actors.cli.monitor.finding import find_cluster
 from handoff_actors.cli.monitor.standing import fields, plain_picture, summary
 from handoff_actors.cli.options.join import JoinOptions, join_options
+from handoff_actors.cli.options.parameters import Seconds, credentials_options
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import Seconds, credentials_options
 from handoff_actors.transport.credentials import Credentials
 
 

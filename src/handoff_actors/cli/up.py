@@ -10,12 +10,12 @@ from typing import Any, Final
 import click
 
 from handoff_actors.addresses import MAX_PORT, split_advertised
+from handoff_actors.cli.options.parameters import ADDRESS
+from handoff_actors.cli.options.ssh import parallel_option, python_option, ssh_option
 from handoff_actors.cli.output.failures import one_line_errors
 from handoff_actors.cli.output.hosts import print_outcome
 from handoff_actors.cli.output.json_values import to_json
 from handoff_actors.cli.output.options import json_option
-from handoff_actors.cli.parameters import ADDRESS
-from handoff_actors.cli.ssh_options import parallel_option, python_option, ssh_option
 from handoff_actors.deploy.ssh.conversation import SshCommand
 from handoff_actors.deploy.ssh.founding import MOST_SEEDS
 from handoff_actors.deploy.ssh.hosts import read_hosts

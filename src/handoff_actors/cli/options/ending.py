@@ -8,7 +8,7 @@ import click
 from msgspec import Struct
 
 from handoff_actors.actors.node.host.containers import usual_drain_s
-from handoff_actors.cli.parameters import DURATION, Seconds
+from handoff_actors.cli.options.parameters import DURATION, Seconds
 
 _drain_option = click.option(
     "--drain",

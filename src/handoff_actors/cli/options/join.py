@@ -7,7 +7,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from handoff_actors.cli.parameters import ADDRESS, Seconds
+from handoff_actors.cli.options.parameters import ADDRESS, Seconds
 
 _join_wait_option = click.option(
     "--join-wait",
