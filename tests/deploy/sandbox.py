@@ -153,8 +153,7 @@ class Container:
         yield f"mount -t tmpfs -o mode=755 tmpfs {quoted(self._root)}; cd {quoted(self._root)}"
         yield "mkdir -p usr etc dev proc sys run .old; mkdir -m 1777 tmp; mkdir -m 700 home"
         yield "for link in bin sbin lib lib32 lib64; do [ ! -L /$link ] || cp -P /$link $link; done"
-        for place in ("/usr", *SOFTWARE):
-            yield bound(place, place, "ro")
+        yield bound("/usr", "/usr", "ro")
         yield "mount -t proc proc proc; mount --rbind /sys sys; mount -o remount,bind,ro sys"
         for device in DEVICES:
             yield f"touch dev/{device}; mount --bind /dev/{device} dev/{device}"
@@ -171,6 +170,9 @@ class Container:
         is_given = any(mount.target == shared.target for mount in specification.mounts)
         for mount in (*(() if is_given else (shared,)), *specification.mounts):
             yield mounted(mount)
+        # Above the others: a clone may be in /tmp.
+        for place in SOFTWARE:
+            yield bound(place, place, "ro")
         yield f"hostname {quoted(specification.hostname)}"
         yield "pivot_root . .old; umount -l /.old; rmdir /.old; cd /"
         if specification.is_read_only:
