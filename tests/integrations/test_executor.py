@@ -320,9 +320,12 @@ async def test_hundreds_of_coroutines_run_at_once_on_one_core(chunksize: int) ->
         assert await asyncio.to_thread(list, results) == list(range(300))
 
 
-def test_coroutines_run_at_once_on_each_node_of_a_cluster(daemons: Daemons) -> None:
-    n1, _ = daemons.cluster(2, "--cpu", "1")
-    with handoff.Executor(seeds=[n1.address], nodes=["n2"]) as executor:
+def test_coroutines_run_at_once_on_each_node_of_a_cluster() -> None:
+    # Its nodes import this project's modules. Others would be sent all that a long session of tests has loaded.
+    with (
+        handoff.LocalCluster(nodes=2, cpu=1) as cluster,
+        handoff.Executor(seeds=cluster.seeds, nodes=["n2"]) as executor,
+    ):
         futures = [executor.submit(meet, number, 100) for number in range(100)]
 
         assert [future.result() for future in futures] == list(range(100))
