@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from handoff_actors.wire.versions import VERSION
 from tests.cli.command import handoff
 
 pytestmark = pytest.mark.processes
@@ -55,8 +56,9 @@ def test_what_kubernetes_would_refuse_is_refused_with_the_option_and_an_example(
     assert said in " ".join(refused.stderr.split())
 
 
-def test_an_image_is_asked_for() -> None:
-    refused = handoff("manifest", "kubernetes")
+def test_without_options_the_image_is_the_one_that_a_clone_makes() -> None:
+    ended = handoff("manifest", "kubernetes")
 
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "Missing option '--image'" in refused.stderr
+    *_, found = yaml.safe_load_all(ended.stdout)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert found["spec"]["template"]["spec"]["containers"][0]["image"] == f"handoff:{VERSION}"

@@ -17,10 +17,13 @@ from handoff_actors.deploy.kubernetes.rules import (
     nbytes_of,
 )
 from handoff_actors.deploy.kubernetes.settings import LEAST_GRACE_S, MOST_GRACE_S, PullPolicy
+from handoff_actors.wire.versions import VERSION
 
 #: Ports below need a right that the pods don't have; the one after is the bus's.
 _LEAST_PORT, _MOST_PORT = 1024, 65534
 _MOST_USER = 2**31 - 1
+#: With a tag other than latest, Kubernetes takes an image that a machine has already.
+_IMAGE = f"handoff:{VERSION}"
 
 
 class _Checked(click.ParamType):  # type: ignore[type-arg]  # generic in late versions of click only
@@ -63,8 +66,9 @@ def manifest() -> None:
 @click.option(
     "--image",
     type=_Checked(check_image),
-    required=True,
-    help="Image of the nodes, with handoff_actors and the packages of your functions.",
+    default=_IMAGE,
+    help="Image of the nodes, with handoff_actors and the packages of your functions. "
+    f"[default: {_IMAGE}, as `docker build --tag {_IMAGE} .` makes it in a clone]",
 )
 @click.option(
     "--name",
