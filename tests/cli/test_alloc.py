@@ -1,5 +1,7 @@
 """The command line of `handoff alloc`. Allocations themselves: tests/deploy/slurm/test_allocation.py."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -24,12 +26,17 @@ def test_mistakes_are_found_before_slurm_is_asked() -> None:
     assert "cpu" in complaint("--cpu", "-1")
 
 
-def test_where_slurm_is_not_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_slurm_is_not_the_error_says_so_and_nothing_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
 
-    done = CliRunner().invoke(main, ["alloc", "slurm", "--join-file", "/nowhere/join"])
+    done = CliRunner().invoke(main, ["alloc", "slurm"])
 
     assert (done.exit_code, done.output) == (
         1,
         "Error: sbatch: not found here. Run this where jobs may be submitted, on a login node\n",
     )
+    assert list(tmp_path.iterdir()) == []

@@ -33,6 +33,7 @@ from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.process.first_signals import end_at_first_signal
 from handoff_actors.transport.credentials import Credentials
+from handoff_actors.transport.user_key import state_home
 
 _RANGE: Final = pattern(r"(?:(?P<least>[0-9]+)\.\.)?(?P<most>[0-9]+)")
 #: Jobs that end so soon are of no use.
@@ -90,11 +91,11 @@ def alloc() -> None:
     "--join-file",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    required=True,
     envvar="HANDOFF_JOIN_FILE",
     show_envvar=True,
     metavar="DIR",
-    help="Directory that all machines share, in which members find one another, with the cluster's key and the jobs' logs.",
+    help="Directory that all machines share, in which members find one another, with the cluster's key and the jobs' logs. "
+    "[default: ~/.local/state/handoff/slurm]",
 )
 @click.option(
     "--time",
@@ -178,7 +179,7 @@ def alloc() -> None:
 @click.argument("sbatch", nargs=-1, type=click.UNPROCESSED)
 def slurm(
     limits: tuple[int, int],
-    directory: Path,
+    directory: Path | None,
     time_s: float | None,
     idle_s: float,
     cpu: float | None,
@@ -203,7 +204,7 @@ def slurm(
     drain_s = min(drain_s, time_s / 2) if time_s is not None else drain_s
     job = NodeJob(
         name,
-        directory.expanduser().absolute(),
+        _shared(directory),
         python,
         time_s,
         idle_s,
@@ -220,6 +221,15 @@ def slurm(
         uvloop.run(
             allocate(options, _credentials(), lambda node, expected: _announced(node, expected, options))
         )
+
+
+def _shared(directory: Path | None) -> Path:
+    """The join directory, by default one of this user's own: homes are mostly shared."""
+    if directory is not None:
+        return directory.expanduser().absolute()
+    with one_line_errors():
+        return state_home() / "handoff" / "slurm"
+    raise AssertionError
 
 
 def _offer(cpu: float | None, memory: float | None, others: tuple[tuple[str, float], ...]) -> Resources:
