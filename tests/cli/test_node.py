@@ -235,7 +235,7 @@ def test_seeds_come_from_the_environment_too(daemons: Daemons) -> None:
 
     second = daemons.start("--name", "n2", variables={"HANDOFF_SEEDS": f"{first.address}, "})
 
-    assert "member='n1'" in second.log()
+    second.wait_for_log("member='n1'")
 
 
 def test_node_whose_address_is_taken_leaves_no_store(daemons: Daemons, tmp_path: Path) -> None:

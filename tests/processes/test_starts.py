@@ -93,7 +93,7 @@ def test_what_a_dead_node_has_left_is_removed_and_logged(daemons: Daemons, tmp_p
     node = daemons.start("--cpu", "1", "--spill-dir", str(tmp_path))
 
     node.wait_until(lambda: not (tmp_path / DEAD).exists())
-    assert f"removing {tmp_path / DEAD}, which a node that was killed has left behind" in node.log()
+    node.wait_for_log(f"removing {tmp_path / DEAD}, which a node that was killed has left behind")
 
 
 def test_app_says_nothing_of_what_a_dead_node_has_left(tmp_path: Path) -> None:

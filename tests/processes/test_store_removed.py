@@ -73,7 +73,7 @@ async def test_store_that_is_removed_between_runs_is_made_anew(daemons: Daemons)
         await run.release()
 
     assert node.store.stat().st_mode & 0o777 == 0o700
-    assert "RemoveIPC" in node.log()
+    node.wait_for_log("RemoveIPC")
     assert node.terminate() == 0
     assert node.leftovers() == []
 

@@ -480,4 +480,4 @@ def test_without_the_extra_there_are_probes_and_no_metrics(daemons: Daemons, tmp
     status, _, body = ask(address_of(node), ASKING)
     assert status == 501
     assert body.startswith(b"metrics need prometheus_client: ")
-    assert "no metrics are served, only probes" in node.log()
+    node.wait_for_log("no metrics are served, only probes")
