@@ -18,11 +18,7 @@ from distributed import Client, LocalCluster
 import handoff_actors as handoff
 from handoff_actors.errors import HandoffError, VersionMismatch
 
-pytestmark = [
-    pytest.mark.processes,
-    # Dask's own: sockets of its pages that it doesn't close, and coroutines of clients that it doesn't await.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.processes
 
 SIZE = 2
 THREADS = {"threads_per_worker": 1, "dashboard_address": ":0"}
@@ -318,14 +314,16 @@ async def test_a_client_that_is_closed_in_the_block_takes_the_nodes_with_it(
             pass
 
 
-async def test_only_a_client_of_dasks_that_is_connected_will_do() -> None:
+async def test_only_a_client_of_dasks_that_is_connected_will_do(cluster: LocalCluster) -> None:
     with pytest.raises(TypeError, match=r"client='tcp://127.0.0.1:8786': it must be a distributed.Client"):
         async with handoff.on_dask("tcp://127.0.0.1:8786"):  # type: ignore[arg-type]
             pass
-    client = Client("tcp://127.0.0.1:8786", asynchronous=True, set_as_default=False)
+    client = Client(cluster.scheduler_address, asynchronous=True, set_as_default=False)
     with pytest.raises(HandoffError, match="not connected yet: await it"):
         async with handoff.on_dask(client):
             pass
+    async with client:
+        """One that never was connected could not be closed either."""
 
 
 async def test_without_dask_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
