@@ -25,7 +25,7 @@ from handoff_actors.core.node.spill_policy import QUIET_S, RETRY_S
 from handoff_actors.ids import PeerId
 from handoff_actors.wire.messages.jobs import Ref, Ticket
 from handoff_actors.wire.messages.members import Beat
-from handoff_actors.wire.messages.runs import Close, Copy
+from handoff_actors.wire.messages.runs import Close, Copy, Failed
 from tests.core.builders import (
     FIRST_WORKER,
     LEASE_S,
@@ -34,6 +34,7 @@ from tests.core.builders import (
     done,
     exited,
     job,
+    replies,
     said,
     started_node,
     template,
@@ -78,7 +79,23 @@ def test_a_death_is_told_with_the_function_that_ran_and_for_how_long() -> None:
     node = started_node()
     node.handle(said(assign([job(0)])), 1.0)
 
-    assert logged(node.handle(exited(), 3.5)) == [LogDeath(exited(), "", [(RUN, Ticket(0, 1))], 2.5)]
+    effects = node.handle(exited(), 3.5)
+
+    assert logged(effects) == [LogDeath(exited(), "", [(RUN, Ticket(0, 1))], 2.5)]
+    (failed,) = replies(effects)
+    assert isinstance(failed, Failed)
+    assert failed.ran_s == 2.5
+
+
+def test_a_function_whose_worker_is_killed_for_its_time_limit_has_run_for_so_long() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)], [template(timeout=1.0)])), 1.0)
+    node.wake(2.0)
+
+    (failed,) = replies(node.handle(exited(), 2.25))
+
+    assert isinstance(failed, Failed)
+    assert (failed.kind, failed.ran_s) == ("timeout", 1.25)
 
 
 def test_a_death_with_several_functions_is_told_once() -> None:

@@ -138,7 +138,8 @@ class AttemptReports:
     def exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
         """Report what a worker that has ended takes with it."""
         effects: list[NodeEffect] = []
-        deaths = self._deaths(event, now)
+        ran_s = self._ran_s(event.worker, now)
+        deaths = self._deaths(event, ran_s)
         lost_jobs, separated = self._scheduler.exited(event.worker, now)
         for lost in lost_jobs:
             run, job = self._clients.live(lost.run), lost.job
@@ -153,16 +154,20 @@ class AttemptReports:
                 case _:
                     assert_never(lost.kind)
             self._circuit_breaker.failed(lost.run, job.index, lost.kind, reason, now)
-            effects.append(Reply(run.peer, death(lost.run, job, lost.kind, reason, event)))
+            effects.append(Reply(run.peer, death(lost.run, job, lost.kind, reason, event, ran_s or 0.0)))
         effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in separated]
         return [*effects, *self._report_separated(separated), *deaths]
 
-    def _deaths(self, event: WorkerExited, now: float) -> list[NodeEffect]:
+    def _ran_s(self, worker: WorkerId, now: float) -> float | None:
+        """The seconds for which a worker has run its function; None if it had none, or several at once."""
+        state = self._scheduler.roster.workers[worker]
+        return now - state.last_message_at if state.held and not state.is_async else None
+
+    def _deaths(self, event: WorkerExited, ran_s: float | None) -> list[NodeEffect]:
         state = self._scheduler.roster.workers[event.worker]
         if state.is_retiring or state.verdict not in {None, "memory"}:
             return []
         held = [(run, Ticket(index, one.job.attempt)) for (run, index), one in state.held.items()]
-        ran_s = now - state.last_message_at if held and not state.is_async else None
         return [LogDeath(event, state.reason, held, ran_s)]
 
     def unfit(self, event: WorkerUnfit) -> list[NodeEffect]:

@@ -25,10 +25,10 @@ def failure(
     return Failed(run, job.index, job.attempt, kind, error, reason, lost, None, None, ran_s, traces)
 
 
-def death(run: RunId, job: Job, kind: FailureKind, reason: str, end: WorkerExited) -> Failed:
+def death(run: RunId, job: Job, kind: FailureKind, reason: str, end: WorkerExited, ran_s: float) -> Failed:
     """The message about an attempt whose worker has ended."""
     return Failed(
-        run, job.index, job.attempt, kind, b"", reason, None, end.signal, end.exit_code, 0.0, end.traces
+        run, job.index, job.attempt, kind, b"", reason, None, end.signal, end.exit_code, ran_s, end.traces
     )
 
 

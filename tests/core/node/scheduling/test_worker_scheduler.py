@@ -39,11 +39,11 @@ def test_function_that_was_alone_when_its_worker_died_is_to_blame() -> None:
     node = started_node()
     node.handle(said(assign([job(0)])), 1.0)
 
-    effects = node.handle(exited(signal=None), 1.1)
+    effects = node.handle(exited(signal=None), 1.5)
 
     assert effects[0] == DiscardValue(RUN, 0, 1)
     reason = "the worker that ran it died by exit code 3"
-    assert replies(effects) == [Failed(RUN, 0, 1, "worker", b"", reason, None, None, 3, 0.0)]
+    assert replies(effects) == [Failed(RUN, 0, 1, "worker", b"", reason, None, None, 3, 0.5)]
 
 
 def test_functions_that_shared_a_worker_that_died_run_again_each_alone() -> None:
