@@ -70,6 +70,26 @@ def test_timeout_that_is_no_time_is_refused(timeout: float) -> None:
         check_message(Assign(RunId(1), [template({}, timeout)], []))
 
 
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_times_that_cannot_be_are_refused_wherever_they_are(seconds: float) -> None:
+    plain = advert({}, {})
+    for message in (
+        Hello(1, "", "", "", replace(plain, ends_in_s=seconds)),
+        Hello(1, "", "", "", replace(plain, can_start_for_s=seconds)),
+        Beat(backlogs=[Backlog(1, {}, usual_s=seconds)]),
+        Beat(backlogs=[Backlog(1, {}, least_s=seconds)]),
+    ):
+        with pytest.raises(RemoteProtocolError, match=rf"{seconds} s"):
+            check_message(message)
+
+
+def test_claims_that_wait_may_be_of_more_gpus_than_a_machine_has() -> None:
+    plain = advert({}, {})
+    check_advert(replace(plain, waiting_claims={"gpu": 2 * MAX_GPUS}))
+    with pytest.raises(RemoteProtocolError, match="nan of 'gpu'"):
+        check_advert(replace(plain, waiting_claims={"gpu": float("nan")}))
+
+
 def test_what_carries_no_amounts_is_taken() -> None:
     check_message(Beat())
     check_message(Hello(1, "", "", "", None))

@@ -40,6 +40,9 @@ def check_message(message: ToNode) -> None:
             _check_costs("a nested run needs", message.wants)
         case Beat():
             _check_costs("a function that waits needs", message.backlogs)
+            for backlog in message.backlogs:
+                _check_seconds("a function that waits usually takes", backlog.usual_s)
+                _check_seconds("a function that waits needs", backlog.least_s)
         case Hello() if message.advert is not None:
             check_advert(message.advert)
         case _:
@@ -98,6 +101,9 @@ def check_advert(advert: Advert) -> None:
     _check_resources(f"node {advert.name!r} can start", advert.can_start)
     _check_resources(f"node {advert.name!r} offers", advert.capabilities)
     _check_resources(f"node {advert.name!r} has to spare", advert.spare)
+    _check_amounts(f"node {advert.name!r} has waiting claims of", advert.waiting_claims)
+    _check_seconds(f"node {advert.name!r} ends in", advert.ends_in_s)
+    _check_seconds(f"node {advert.name!r} can start nodes for", advert.can_start_for_s)
 
 
 def check_left(message: Left) -> None:
@@ -201,8 +207,17 @@ def _check_costs(what: str, entries: Iterable[Want | Backlog]) -> None:
 
 
 def _check_resources(what: str, resources: Resources) -> None:
-    for resource, amount in resources.items():
-        if not (isfinite(amount) and amount >= 0):
-            raise RemoteProtocolError(f"{what} {amount} of {resource!r}")
+    _check_amounts(what, resources)
     if resources.get("gpu", 0.0) > MAX_GPUS:
         raise RemoteProtocolError(f"{what} {resources['gpu']} of 'gpu'")
+
+
+def _check_amounts(what: str, amounts: Resources) -> None:
+    for resource, amount in amounts.items():
+        if not (isfinite(amount) and amount >= 0):
+            raise RemoteProtocolError(f"{what} {amount} of {resource!r}")
+
+
+def _check_seconds(what: str, seconds: float | None) -> None:
+    if seconds is not None and not (isfinite(seconds) and seconds >= 0):
+        raise RemoteProtocolError(f"{what} {seconds} s")
