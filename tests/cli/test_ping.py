@@ -28,8 +28,8 @@ def test_a_node_that_serves_answers(daemons: Daemons) -> None:
     assert 0 < facts.pop("milliseconds") < 3000
     assert facts.pop("incarnation")
     assert facts == {"name": "n1", "address": node.address, "ready": True, "reason": None}
-    # Probes come every few seconds.
-    assert "INFO" not in node.log()
+    # Probes come every few seconds. What nodes of other tests have left, it may remove as it starts.
+    assert not re.search("INFO (?!removing)", node.log())
 
 
 def test_a_node_whose_loop_stands_still_does_not_answer(daemons: Daemons) -> None:
