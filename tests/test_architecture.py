@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,6 @@ MACHINE_TRACES = re.compile(
 )
 
 source_files = sorted(SOURCE.rglob("*.py"))
-each_source_file = pytest.mark.parametrize(
-    "path", source_files, ids=[path.relative_to(SOURCE).as_posix() for path in source_files]
-)
 
 #: First words that leave the subject of a docstring to be guessed: pronouns, clauses that stand for a noun, quantities.
 NO_FIRST_WORDS = (
@@ -87,12 +85,18 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 DocumentedNode = FunctionNode | ast.ClassDef | ast.Module
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), path.name)
 
 
+@cache
+def nodes_in(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(path)))
+
+
 def classes_in(path: Path) -> Iterator[ast.ClassDef]:
-    return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef))
+    return (node for node in nodes_in(path) if isinstance(node, ast.ClassDef))
 
 
 def assigned_in(path: Path) -> Iterator[str]:
@@ -103,7 +107,7 @@ def assigned_in(path: Path) -> Iterator[str]:
 
 
 def calls_in(path: Path) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+    return (node for node in nodes_in(path) if isinstance(node, ast.Call))
 
 
 def lines_of_code(function: FunctionNode) -> int:
@@ -127,12 +131,17 @@ def starts_bare_task(call: ast.Call) -> bool:
 
 
 def docstrings_in(path: Path) -> Iterator[str]:
-    documented = (node for node in ast.walk(tree_of(path)) if isinstance(node, DocumentedNode))
+    documented = (node for node in nodes_in(path) if isinstance(node, DocumentedNode))
     return filter(None, map(ast.get_docstring, documented))
 
 
 def place(path: Path) -> str:
     return path.relative_to(SOURCE).as_posix()
+
+
+def offences(find: Callable[[Path], Collection[object]]) -> dict[str, Collection[object]]:
+    """What `find` finds in each source file, where that is anything."""
+    return {place(path): found for path in source_files if (found := find(path))}
 
 
 def may_have_namesake(places: list[str]) -> bool:
@@ -162,55 +171,52 @@ def test_imports_point_one_way() -> None:
     assert linted.returncode == 0, linted.stdout
 
 
-@each_source_file
-def test_files_stay_short(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
+def test_files_stay_short() -> None:
+    lengths = {place(path): len(path.read_text(encoding="utf-8").splitlines()) for path in source_files}
 
-    assert lines <= FILE_LINES
-
-
-@each_source_file
-def test_functions_stay_short(path: Path) -> None:
-    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, FunctionNode)]
-
-    too_long = {node.name: lines_of_code(node) for node in functions if lines_of_code(node) > FUNCTION_LINES}
-
-    assert too_long == {}
+    assert {name: lines for name, lines in lengths.items() if lines > FILE_LINES} == {}
 
 
-@each_source_file
-def test_only_the_command_line_prints(path: Path) -> None:
-    prints = [call.lineno for call in calls_in(path) if ast.unparse(call.func) == "print"]
+def test_functions_stay_short() -> None:
+    def too_long(path: Path) -> dict[str, int]:
+        functions = [node for node in nodes_in(path) if isinstance(node, FunctionNode)]
+        return {node.name: lines_of_code(node) for node in functions if lines_of_code(node) > FUNCTION_LINES}
 
-    assert prints == [] or place(path).startswith("cli/")
-
-
-@each_source_file
-def test_errors_are_caught_by_name(path: Path) -> None:
-    handlers = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ExceptHandler)]
-
-    too_broad = [handler.lineno for handler in handlers if catches_everything(handler)]
-
-    assert too_broad == [] or place(path) in MAY_CATCH_EVERYTHING
+    assert offences(too_long) == {}
 
 
-@each_source_file
-def test_every_task_has_an_owner(path: Path) -> None:
-    bare = [call.lineno for call in calls_in(path) if starts_bare_task(call)]
+def test_only_the_command_line_prints() -> None:
+    def prints(path: Path) -> list[int]:
+        return [call.lineno for call in calls_in(path) if ast.unparse(call.func) == "print"]
 
-    assert bare == [] or place(path) in MAY_START_BARE_TASKS
+    assert {name: lines for name, lines in offences(prints).items() if not name.startswith("cli/")} == {}
 
 
-@each_source_file
-def test_parts_are_structs(path: Path) -> None:
-    dataclasses = {
-        node.name
-        for node in classes_in(path)
-        for decorator in node.decorator_list
-        if ast.unparse(decorator).startswith("dataclass")
-    }
+def test_errors_are_caught_by_name() -> None:
+    def too_broad(path: Path) -> list[int]:
+        handlers = [node for node in nodes_in(path) if isinstance(node, ast.ExceptHandler)]
+        return [handler.lineno for handler in handlers if catches_everything(handler)]
 
-    assert dataclasses <= MAY_BE_DATACLASSES
+    assert offences(too_broad).keys() == MAY_CATCH_EVERYTHING
+
+
+def test_every_task_has_an_owner() -> None:
+    def bare(path: Path) -> list[int]:
+        return [call.lineno for call in calls_in(path) if starts_bare_task(call)]
+
+    assert offences(bare).keys() == MAY_START_BARE_TASKS
+
+
+def test_parts_are_structs() -> None:
+    def dataclasses(path: Path) -> set[str]:
+        return {
+            node.name
+            for node in classes_in(path)
+            for decorator in node.decorator_list
+            if ast.unparse(decorator).startswith("dataclass")
+        } - MAY_BE_DATACLASSES
+
+    assert offences(dataclasses) == {}
 
 
 def test_no_class_name_stands_for_two_things() -> None:
@@ -226,22 +232,20 @@ def test_no_class_name_stands_for_two_things() -> None:
     assert aliases == set()
 
 
-@each_source_file
-def test_events_are_named_behind_their_module(path: Path) -> None:
-    imports = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)]
+def test_events_are_named_behind_their_module() -> None:
+    def by_name(path: Path) -> set[str]:
+        imports = [node for node in nodes_in(path) if isinstance(node, ast.ImportFrom)]
+        events = [node for node in imports if node.module == "handoff_actors.events"]
+        return {alias.name for node in events for alias in node.names} - EVENTS_WITHOUT_NAMESAKES
 
-    by_name = {
-        alias.name for node in imports if node.module == "handoff_actors.events" for alias in node.names
-    }
-
-    assert by_name <= EVENTS_WITHOUT_NAMESAKES
+    assert offences(by_name) == {}
 
 
-@each_source_file
-def test_docstrings_begin_with_a_subject_or_a_verb(path: Path) -> None:
-    unclear = [text.splitlines()[0] for text in docstrings_in(path) if LEAVES_THE_SUBJECT_OPEN.match(text)]
+def test_docstrings_begin_with_a_subject_or_a_verb() -> None:
+    def unclear(path: Path) -> list[str]:
+        return [text.splitlines()[0] for text in docstrings_in(path) if LEAVES_THE_SUBJECT_OPEN.match(text)]
 
-    assert unclear == []
+    assert offences(unclear) == {}
 
 
 @pytest.mark.parametrize(
@@ -258,31 +262,27 @@ def test_first_words_are_compared_whole(text: str, *, is_unclear: bool) -> None:
     assert (LEAVES_THE_SUBJECT_OPEN.match(text) is not None) == is_unclear
 
 
-@each_source_file
-def test_phases_change_in_one_place(path: Path) -> None:
-    targets = (
-        target
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Assign | ast.AugAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-    )
+def test_phases_change_in_one_place() -> None:
+    def changes(path: Path) -> list[int]:
+        targets = (
+            target
+            for node in nodes_in(path)
+            if isinstance(node, ast.Assign | ast.AugAssign)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if not isinstance(target, ast.Name)
+        )
+        return [target.lineno for target in targets if re.search(r"\bphase(\[|$)", ast.unparse(target))]
 
-    changes = [
-        target.lineno
-        for target in targets
-        if re.search(r"\bphase(\[|$)", ast.unparse(target)) is not None and not isinstance(target, ast.Name)
-    ]
-
-    assert changes == [] or place(path) == "core/run/state.py"
+    assert offences(changes).keys() == {"core/run/state.py"}
 
 
-@each_source_file
-def test_a_run_is_looked_at_through_its_view(path: Path) -> None:
+def test_a_run_is_looked_at_through_its_view() -> None:
     insides = re.compile(r"\bmachine\.(?!view\b)(state|scheduler|retries|feasibility)\b")
 
-    opened = [line for line in path.read_text(encoding="utf-8").splitlines() if insides.search(line)]
+    def opened(path: Path) -> list[str]:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if insides.search(line)]
 
-    assert opened == [] or place(path).startswith("core/run/")
+    assert [name for name in offences(opened) if not name.startswith("core/run/")] == []
 
 
 def test_nothing_names_a_machine_or_a_registry() -> None:
