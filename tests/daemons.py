@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -56,12 +57,7 @@ class Daemon:
         )
         #: Every process that it has had, as far as `family` was asked for.
         self._family: set[psutil.Process] = set()
-        ready = self.read_line()
-        if not ready:
-            said = self.log()
-            self.close()
-            raise AssertionError(f"the daemon ended before it served:\n{said}")
-        facts = json.loads(ready)
+        facts = self._facts()
         self.name: str = facts["name"]
         self.address: str = facts["address"]
         self.bus: str = facts["bus"]
@@ -71,6 +67,18 @@ class Daemon:
         self.health: str = facts.get("health", "")
         #: The directory of its values, which exists as long as the node lives.
         self.store = _store_of(self.process.pid, f"handoff-{facts['incarnation']}")
+
+    def _facts(self) -> dict[str, Any]:
+        """What it says once it serves. If it comes to another end, nothing is left of it."""
+        ready = self.read_line()
+        with suppress(json.JSONDecodeError):
+            facts: dict[str, Any] = json.loads(ready)
+            return facts
+        assert self.process.stdout is not None
+        # An error has several lines.
+        said = ready + self.process.stdout.read() + self.log()
+        self.close()
+        raise AssertionError(f"the daemon ended before it served:\n{said}")
 
     def stored(self) -> list[Path]:
         """The node's values in memory, without spare files and the marker of the directory."""
