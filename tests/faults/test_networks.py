@@ -18,8 +18,13 @@ from tests.hosts.network import Host, HostNetwork
 
 pytestmark = [pytest.mark.hosts, pytest.mark.processes, pytest.mark.timeout(120)]
 
-#: Without a key, so that a link stands after as few words as it can where each of them takes long.
-VARIABLES = {"PYTHONPATH": os.pathsep.join(sys.path), "HANDOFF_INSECURE": "1"}
+#: Without a key, so that a link stands after as few words as it can where each of them takes long; where a word may be lost three
+#: times, one try to join is not enough.
+VARIABLES = {
+    "PYTHONPATH": os.pathsep.join(sys.path),
+    "HANDOFF_INSECURE": "1",
+    "HANDOFF_JOIN_WAIT": "30",
+}
 #: One that stays well, and one for each way to be cut off.
 NODES = 5
 #: Less than makes a member suspect plus what TCP takes to come back, and more than makes it count as gone.
