@@ -200,7 +200,9 @@ async def test_function_sees_the_handlers_of_any_python_program(harness: PoolHar
         "import json, signal; print(json.dumps({str(int(number)): str(signal.getsignal(number))"
         f" for number in signal.valid_signals() - {set(map(int, OWN | {signal.SIGINT}))}}}))"
     )
-    program = await asyncio.create_subprocess_exec(sys.executable, "-c", fresh, stdout=subprocess.PIPE)
+    # Shells have what they start in the background ignore signals, as `nohup` does, and with it all of these tests.
+    env = ["env", "--default-signal"]
+    program = await asyncio.create_subprocess_exec(*env, sys.executable, "-c", fresh, stdout=subprocess.PIPE)
     expected, _ = await program.communicate()
 
     with ignored(signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
