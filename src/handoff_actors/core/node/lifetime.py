@@ -39,7 +39,8 @@ class NodeEnd:
         self._idle_since: float | None = None
         #: The time at which its lifetime is over; None: no end is known, or it has not started.
         self.ends_at: float | None = None
-        self._is_over = False
+        #: Most nodes never leave by themselves, and all are asked after each event.
+        self._is_settled = lifetime == FOREVER
 
     def start(self, now: float) -> None:
         """Let the time begin."""
@@ -49,7 +50,7 @@ class NodeEnd:
     @property
     def wake_at(self) -> float | None:
         """The next time at which it may have to leave."""
-        if self._is_over:
+        if self._is_settled:
             return None
         times = (self._idle_until, self.ends_at)
         return min((time for time in times if time is not None), default=None)
@@ -61,13 +62,15 @@ class NodeEnd:
 
     def reason(self, now: float, *, runs: int) -> str:
         """Return why the node should begin to leave now, once; "" as long as it need not. Called after each event."""
+        if self._is_settled:
+            return ""
         if runs:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
         if self.wake_at is None or now < self.wake_at:
             return ""
-        self._is_over = True
+        self._is_settled = True
         if self.ends_at is not None and now >= self.ends_at:
             return "its lifetime is over"
         return f"it has served no run for {exact(self._lifetime.idle_s or 0.0)} s"

@@ -131,7 +131,9 @@ class Feasibility:
             for demand in self._demands
             if demand.unmet_since is not None and not demand.is_held
         ]
-        return min((*times, *(() if self._look_at is None else (self._look_at,))), default=None)
+        if self._look_at is not None:
+            times.append(self._look_at)
+        return min(times) if times else None
 
     def unmet(self) -> Iterable[_Demand]:
         """Demands that no present node could meet."""
