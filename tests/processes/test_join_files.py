@@ -25,6 +25,13 @@ async def main():
         print(sorted(nodes))
 asyncio.run(main())
 """
+CONNECTED = """
+import asyncio, sys, handoff_actors as h
+async def main():
+    await h.connect(join_file=sys.argv[1])
+    print(sorted(await h.discover_nodes()))
+asyncio.run(main())
+"""
 NONE: Mapping[str, str] = {}
 WAIT = ("--join-wait", "30")
 
@@ -65,6 +72,7 @@ def test_nodes_apps_and_commands_need_neither_address_nor_key(daemons: Daemons, 
 
     assert members(directory, others) == ["j1", "j2"]
     assert app(HANDOFF_JOIN_FILE=directory, **others).communicate(timeout=30) == ("[3]\n", "")
+    assert app(directory, source=CONNECTED, **others).communicate(timeout=30) == ("['j1', 'j2']\n", "")
     assert first.terminate() == 0
     assert members(directory, others) == ["j2"]
     assert second.terminate() == 0

@@ -175,19 +175,26 @@ async def resources_available(name: str, cost: Mapping[str, float]) -> bool:
 
 
 @inside_hidden
-async def connect(seeds: Sequence[str], *, join_wait: float | None = None) -> None:
+async def connect(
+    seeds: Sequence[str] = (),
+    *,
+    join_wait: float | None = None,
+    join_file: str | os.PathLike[str] | None = None,
+) -> None:
     """Use a cluster without offering a node. One seed that answers is enough.
 
     :param seeds: Addresses of any members, such as "tcp://10.0.0.1:7070".
     :param join_wait: Seconds to wait for one of them to answer. None: those in HANDOFF_JOIN_WAIT, else 0, which is one try of
         5 seconds at most.
+    :param join_file: Directory in which nodes started with the same `--join-file` have files, by which they are found.
     :raises InvalidAddressError: A seed is no address.
-    :raises ConnectionFailed: No seed answers.
+    :raises ConnectionFailed: No seed answers, and none of the members in the directory.
+    :raises HandoffError: The directory can't be used.
     :raises AuthenticationError: The seeds hold another key.
     :raises VersionMismatch: The seeds run a version that can't be talked to.
     :raises ValueError: `join_wait` is no number of seconds.
     """
-    await _session().connect(seeds, join_wait=join_wait)
+    await _session().connect(seeds, join_wait=join_wait, join_file=join_file)
 
 
 @overload

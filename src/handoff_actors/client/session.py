@@ -216,20 +216,32 @@ class Session:
         return LocalNodeHandle(node, self._hub.end_node)
 
     @inside_hidden
-    async def connect(self, seeds: Sequence[str], *, join_wait: float | None = None) -> None:
+    async def connect(
+        self,
+        seeds: Sequence[str] = (),
+        *,
+        join_wait: float | None = None,
+        join_file: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Use the cluster that any of `seeds` belongs to, without offering a node. One seed that answers is enough.
 
         :param seeds: Addresses of any members, such as "tcp://10.0.0.1:7070".
         :param join_wait: Seconds to wait for one of them to answer. None: those of the session.
+        :param join_file: Directory by which members are found, as for `Session`. The key there is used unless the session was
+            given another, or talks to a cluster already.
         :raises InvalidAddressError: A seed is no address.
-        :raises ConnectionFailed: No seed answers.
+        :raises ConnectionFailed: No seed answers, and none of the members in the directory.
+        :raises HandoffError: The directory can't be used.
         :raises AuthenticationError: The seeds hold another key.
         :raises VersionMismatch: The seeds run a version that can't be talked to.
         :raises ValueError: `join_wait` is no number of seconds.
         """
         checked, join_wait_s = check_seeds(seeds), self._join_wait(join_wait)
         await self.start()
-        await self._hub.join(checked, join_wait_s)
+        if join_file is not None:
+            await self._hub.meet(join_file, join_wait_s)
+        if checked:
+            await self._hub.join(checked, join_wait_s)
 
     @inside_hidden
     async def register_node(self, name: str, capabilities: Mapping[str, float]) -> None:
