@@ -30,6 +30,14 @@ async def test_a_node_of_an_app_is_not_started_with_such_addresses() -> None:
             await session.connect(["tcp://10.0.0.1:0"])
 
 
+async def test_a_session_does_not_connect_to_nothing() -> None:
+    async with handoff.Session(()) as session:
+        with pytest.raises(ValueError, match="name an address of a member, or a join_file"):
+            await session.connect()
+        with pytest.raises(ValueError, match="name an address of a member, or a join_file"):
+            await session.connect([])
+
+
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5", True])
 async def test_time_to_wait_for_seeds_that_is_none_is_an_error(seconds: Any) -> None:
     with pytest.raises(ValueError, match="join_wait="):

@@ -192,7 +192,7 @@ async def connect(
     :raises HandoffError: The directory can't be used.
     :raises AuthenticationError: The seeds hold another key.
     :raises VersionMismatch: The seeds run a version that can't be talked to.
-    :raises ValueError: `join_wait` is no number of seconds.
+    :raises ValueError: There is neither a seed nor a directory, or `join_wait` is no number of seconds.
     """
     await _session().connect(seeds, join_wait=join_wait, join_file=join_file)
 

@@ -234,9 +234,11 @@ class Session:
         :raises HandoffError: The directory can't be used.
         :raises AuthenticationError: The seeds hold another key.
         :raises VersionMismatch: The seeds run a version that can't be talked to.
-        :raises ValueError: `join_wait` is no number of seconds.
+        :raises ValueError: There is neither a seed nor a directory, or `join_wait` is no number of seconds.
         """
         checked, join_wait_s = check_seeds(seeds), self._join_wait(join_wait)
+        if not checked and join_file is None:
+            raise ValueError("there is no cluster to connect to: name an address of a member, or a join_file")
         await self.start()
         if join_file is not None:
             await self._hub.meet(join_file, join_wait_s)

@@ -39,7 +39,7 @@ class NodeEnd:
         self._idle_since: float | None = None
         #: The time at which its lifetime is over; None: no end is known, or it has not started.
         self.ends_at: float | None = None
-        #: Most nodes never leave by themselves, and all are asked after each event.
+        #: There is nothing more to say. Most nodes never leave by themselves, and all are asked after each event.
         self._is_settled = lifetime == FOREVER
 
     def start(self, now: float) -> None:
