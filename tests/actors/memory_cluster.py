@@ -200,8 +200,8 @@ class Place:
             isinstance(message, Published) and self.ether.are_parted(frozenset({self.name, name}))
         )
 
-    def close(self) -> None:
-        """Nothing: whoever has opened something closes it, and this is called from another thread."""
+    async def close(self) -> None:
+        """Nothing: whoever has opened something closes it."""
 
 
 class MemoryCluster:

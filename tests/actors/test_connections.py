@@ -73,7 +73,7 @@ async def app() -> AsyncIterator[App]:
     made = App()
     yield made
     made.connections.close()
-    made.network.close()
+    await made.network.close()
 
 
 @pytest.fixture(autouse=True)

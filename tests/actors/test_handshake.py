@@ -1,7 +1,7 @@
 """The client's side of the handshake, with nodes that answer and others that don't."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -35,10 +35,10 @@ class Asking:
 
 
 @pytest.fixture(params=["memory://n", "tcp://127.0.0.1:0"])
-def place(request: pytest.FixtureRequest) -> Iterator[tuple[Network, str]]:
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Network, str]]:
     network = MemoryNetwork() if request.param.startswith("memory") else ZmqNetwork()
     yield network, request.param
-    network.close()
+    await network.close()
 
 
 @pytest.fixture(autouse=True)

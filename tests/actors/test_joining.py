@@ -117,7 +117,7 @@ async def cluster(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     made = Cluster()
     yield made
     made.joining.close()
-    made.network.close()
+    await made.network.close()
 
 
 @pytest.fixture

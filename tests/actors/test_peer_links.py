@@ -21,7 +21,7 @@ RELAY = "app:1"
 async def network() -> AsyncIterator[MemoryNetwork]:
     network = MemoryNetwork()
     yield network
-    network.close()
+    await network.close()
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
+import zmq
 
 import handoff_actors as handoff
 from tests.daemons import HANDOFF, Daemon, Daemons, environment
@@ -101,3 +103,21 @@ async def test_node_of_an_app_is_gone_when_its_session_closes(daemons: Daemons) 
                 pass
 
     assert seconds_until(lambda: list(seen_by(first)) == ["n1"]) < AT_ONCE_S
+
+
+async def test_sockets_are_closed_in_the_thread_that_uses_them(
+    daemons: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two threads that use one socket at the same time crash libzmq, and the process with it.
+    closed_in: list[int] = []
+    close = zmq.Socket.close
+
+    def seen(socket: zmq.Socket[bytes], linger: int | None = None) -> None:
+        closed_in.append(threading.get_ident())
+        close(socket, linger)
+
+    monkeypatch.setattr(zmq.Socket, "close", seen)
+    async with handoff.Session([daemons.start("--cpu", "1").address]) as session:
+        await session.discover_nodes()
+
+    assert set(closed_in) == {threading.get_ident()}

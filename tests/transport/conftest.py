@@ -2,7 +2,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 import uvloop
@@ -16,10 +16,10 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @pytest.fixture
-def zmq_network() -> Iterator[ZmqNetwork]:
+async def zmq_network() -> AsyncIterator[ZmqNetwork]:
     network = ZmqNetwork()
     yield network
-    network.close()
+    await network.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Place:
 
 
 @pytest.fixture(params=["memory", "memory-encoded", "tcp", "tcp-with-key", "ipc"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     kind = request.param
     network = network_of(kind)
     if kind in {"tcp", "tcp-with-key"}:
@@ -40,7 +40,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         yield Place(network, folder + "a", folder + "b", folder + "c", folder + "no/such/folder")
     else:
         yield Place(network, "memory://a", "memory://b", "memory://c")
-    network.close()
+    await network.close()
 
 
 def network_of(kind: str) -> Network:
@@ -215,7 +215,7 @@ async def test_closed_ends_ignore_what_is_sent(place: Place) -> None:
     pair.link.send(Gone(7))
     pair.service.send(pair.peer, Gone(7))
     publisher.publish(advert_of("a"))
-    place.network.close()
+    await place.network.close()
     await asyncio.sleep(0)
 
     assert pair.service_side.bursts == []

@@ -1,7 +1,7 @@
 """The peers that are admitted, and those that are not, where there is a key."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import zmq
@@ -23,7 +23,7 @@ Networks = Callable[[ClusterKey | None], ZmqNetwork]
 
 
 @pytest.fixture
-def networks() -> Iterator[Networks]:
+async def networks() -> AsyncIterator[Networks]:
     """Makes networks by their keys."""
     made: list[ZmqNetwork] = []
 
@@ -33,7 +33,7 @@ def networks() -> Iterator[Networks]:
 
     yield network_with
     for network in made:
-        network.close()
+        await network.close()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Replacing a cluster's key while its members run: the old one, the new one with the old, the new one."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +23,12 @@ REACHES = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2)]
 
 
 @pytest.fixture
-def networks() -> Iterator[list[ZmqNetwork]]:
+async def networks() -> AsyncIterator[list[ZmqNetwork]]:
     """One network for each step."""
     made = [ZmqNetwork(key) for key in STEPS]
     yield made
     for network in made:
-        network.close()
+        await network.close()
 
 
 @pytest.mark.parametrize(("ours", "theirs"), REACHES)
@@ -109,7 +109,7 @@ async def test_stranger_is_refused_within_seconds_by_members_with_several_keys(
             networks[1].link(service.address, client_side, connect_timeout=60)
             await client_side.until(lambda: client_side.refused_reasons)
     finally:
-        stranger.close()
+        await stranger.close()
 
 
 async def test_port_that_is_shared_by_the_sockets_of_one_node_is_taken_for_others(

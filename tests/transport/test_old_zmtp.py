@@ -31,7 +31,7 @@ ATTACKS = {
 async def network(request: pytest.FixtureRequest) -> AsyncIterator[ZmqNetwork]:
     made = ZmqNetwork(request.param)
     yield made
-    made.close()
+    await made.close()
 
 
 def connect(address: str) -> socket.socket:

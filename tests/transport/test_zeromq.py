@@ -315,13 +315,13 @@ async def test_close_leaves_no_descriptor_and_no_thread() -> None:
     process = psutil.Process()
     warm_up = ZmqNetwork()
     await open_everything(warm_up)
-    warm_up.close()
+    await warm_up.close()
     descriptors, threads = process.num_fds(), process.num_threads()
 
     for _ in range(5):
         network = ZmqNetwork()
         await open_everything(network)
-        network.close()
+        await network.close()
 
     # The system may count a thread for a moment after it has been joined, here and above.
     await Recorder().until(lambda: process.num_threads() <= threads, meanwhile=threading.enumerate)
@@ -345,7 +345,7 @@ async def test_close_waits_half_a_second_at_most_for_who_does_not_read(
     if closes_first:
         link.close()
     began = time.monotonic()
-    network.close()
+    await network.close()
 
     assert time.monotonic() - began < 0.5
     assert client.lost_reasons == []

@@ -1,6 +1,5 @@
 """A process as a member of a cluster: its node if it has one, its sockets, and its view of the others."""
 
-import asyncio
 import errno
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -308,8 +307,7 @@ class Member:
         if self.node is not None:
             await self.node.close()
         if self._network is not None:
-            # ZeroMQ waits a moment for messages still to be sent.
-            await asyncio.to_thread(self._network.close)
+            await self._network.close()
 
     def _open(
         self, node: HostedNode, listen: str, advertise: str | None = None, bus_port: int | None = None

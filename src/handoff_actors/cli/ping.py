@@ -51,7 +51,7 @@ async def _ask(addresses: tuple[str, ...], credentials: Credentials, within_s: f
     try:
         return await ask(network, addresses, within_s)
     finally:
-        network.close()
+        await network.close()
 
 
 def _line_of(pong: Pong) -> str:

@@ -119,7 +119,7 @@ class Hub:
             self.runs.close()
             self._values.close()
             self._connections.close()
-            self._memory.close()
+            await self._memory.close()
             if self._start_of_node is not None:
                 self._start_of_node.cancel()
                 await asyncio.wait([self._start_of_node])

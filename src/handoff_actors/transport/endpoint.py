@@ -182,5 +182,8 @@ class Network(Protocol):
     def subscriber(self, handler: Callable[[list[OnBus]], None]) -> Subscriber:
         """Make a subscriber that passes bursts of messages to `handler`."""
 
-    def close(self) -> None:
-        """Close everything that was opened. Takes half a second at most, if a peer does not read its last messages."""
+    async def close(self) -> None:
+        """Close everything that was opened. Takes half a second at most, if a peer does not read its last messages.
+
+        All of it is closed at once, in the thread of the loop, which is the only one to use it.
+        """

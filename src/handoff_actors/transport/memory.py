@@ -93,7 +93,7 @@ class MemoryNetwork:
         self._subscribers.append(subscriber)
         return subscriber
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """See `Network.close`."""
         for link in list(self._links):
             link.close()

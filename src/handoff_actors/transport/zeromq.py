@@ -1,5 +1,6 @@
 """Opens links, services and the bus over ZeroMQ."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -161,14 +162,14 @@ class ZmqNetwork:
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUS_FRAME_BYTES)
         return self._keep(ZmqSubscriber(socket, handler, self._resolver, self._curve, self._opened.discard))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """See `Network.close`."""
         for opened in list(self._opened):
             opened.close()
         # term() waits for what lingers, and has been seen to hang (libzmq issue 2586): an app must end regardless.
         terminator = threading.Thread(target=self._context.term, name="handoff-zmq-term", daemon=True)
         terminator.start()
-        terminator.join(CLOSE_LIMIT_S)
+        await asyncio.to_thread(terminator.join, CLOSE_LIMIT_S)
         if terminator.is_alive():
             log.warning("ZeroMQ did not close in time", extra={"limit_s": CLOSE_LIMIT_S})
 

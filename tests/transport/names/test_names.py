@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -36,11 +36,11 @@ class Names:
 
 
 @pytest.fixture
-def names() -> Iterator[Names]:
+async def names() -> AsyncIterator[Names]:
     names = Names()
     yield names
     names.ends.set()
-    names.network.close()
+    await names.network.close()
 
 
 @pytest.fixture

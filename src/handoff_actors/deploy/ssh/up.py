@@ -86,7 +86,7 @@ class Up:
             async with asyncio.TaskGroup() as tasks:
                 hosts = [tasks.create_task(self._host(host), name=host) for host in self._plan.hosts]
         finally:
-            self._network.close()
+            await self._network.close()
         return [task.result() for task in hosts]
 
     async def _host(self, host: str) -> HostOutcome:
