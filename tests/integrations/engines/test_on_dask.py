@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster
 
 import handoff_actors as handoff
 from handoff_actors.errors import HandoffError, VersionMismatch
+from handoff_actors.integrations.engines.dask_worker import end_nodes
 
 pytestmark = pytest.mark.processes
 
@@ -184,6 +185,28 @@ async def test_a_cancellation_at_any_moment_leaves_nothing(client: Client, after
             await use()
 
     assert await asyncio.to_thread(rest_on, client) == []
+
+
+async def test_nodes_that_are_ending_already_are_waited_for(client: Client) -> None:
+    async def begin_to_end(dask_worker: Any) -> list[str]:
+        from handoff_actors.integrations.engines import dask_worker as module  # noqa: PLC0415 - in the worker
+
+        names = list(module._lent)
+        ending = asyncio.create_task(module.end_nodes(names))
+        await asyncio.sleep(0)
+        ending.cancel()
+        return names
+
+    async with handoff.on_dask(client):
+        orders = await asyncio.to_thread(client.run, begin_to_end)
+        await asyncio.to_thread(client.run, end_nodes, [*chain.from_iterable(orders.values())])
+
+        assert sorted(name.rpartition("-")[0] for name in chain.from_iterable(orders.values())) == [
+            "dask-0",
+            "dask-1",
+        ]
+        workers = await asyncio.to_thread(client.run, os.getpid)
+        assert [*map(children_of, workers.values())] == [[]] * SIZE
 
 
 async def test_a_worker_that_is_killed_takes_its_node_with_it_and_the_next_one_is_taken_on() -> None:

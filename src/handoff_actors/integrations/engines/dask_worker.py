@@ -102,12 +102,14 @@ def hand_over(order: NodeOrder) -> None:
 async def end_nodes(names: Sequence[str]) -> None:
     """End these nodes as far as they are in this process. Returns when nothing of them is left here."""
     with _change:
-        ending = [_lent.pop(name) for name in names if name in _lent]
-        for lent in ending:
+        for lent in [_lent[name] for name in names if name in _lent]:
             lent.is_over = True
+            # The task of one that is kept forgets it at the end: an app whose first request was cut short asks again.
+            if not lent.is_kept:
+                del _lent[lent.order.name]
         _change.notify_all()
     # The loop is Dask's, and must not be held up.
-    await asyncio.to_thread(_wait_for, lambda: not any(lent.is_kept for lent in ending), _END_S)
+    await asyncio.to_thread(_wait_for, lambda: _lent.keys().isdisjoint(names), _END_S)
 
 
 # --- Tasks ------------------------------------------------------------------------------------------------------

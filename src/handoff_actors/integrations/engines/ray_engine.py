@@ -181,9 +181,12 @@ async def _drain(actor: RayActor) -> None:
 
 
 async def _end(actor: RayActor) -> None:
-    if actor.has_answered:
-        with suppress(RayError, TimeoutError):
-            async with asyncio.timeout(_END_S):
-                await actor.call("end")
-    with suppress(RayError):
-        await actor.kill()
+    try:
+        if actor.has_answered:
+            with suppress(RayError, TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    await actor.call("end")
+    finally:
+        # Even if this is cancelled.
+        with suppress(RayError):
+            await actor.kill()
