@@ -14,6 +14,7 @@ from handoff_actors.core.node.events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
+    ForgetValues,
     InputFetched,
     InputMissing,
     KeepValue,
@@ -291,6 +292,11 @@ class SimulatedNode:
                 self._results.pop((run, index, attempt), None)
             case ForgetRun(run):
                 self._forget(run)
+            case ForgetValues(run, stored, fetches):
+                for index in stored:
+                    del self._store[run, index]
+                for index in fetches:
+                    del self._fetching[run, index]
             case Advertise():
                 self.seq += 1
                 self._cluster.publish(self, effect)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -90,8 +90,8 @@ class ValueStore:
         places = sorted({shared, parent, disk_parent})
         threading.Thread(target=_remove_orphans, args=[places], name="handoff orphans", daemon=True).start()
         self._views: dict[Key, memoryview] = {}
-        #: Values that are being written to disk.
-        self._leaving: set[Key] = set()
+        #: Values that are being written to disk, and the number of each write.
+        self._leaving: dict[Key, int] = {}
         self._numbers = itertools.count(1)
         #: Runs that have files here; a worker that has died may have left unreported files of its runs.
         self._runs: set[RunId] = set()
@@ -188,42 +188,83 @@ class ValueStore:
             done("" if self._has_disk else NO_DISK)
             return
         key, source = (run, index), self.path(run, index)
-        target = self.disk / f"{source.name}.spilled{next(self._numbers)}"
-        self._leaving.add(key)
+        number = self._leaving[key] = next(self._numbers)
+        target = self.disk / f"{source.name}.spilled{number}"
         copying = asyncio.get_running_loop().run_in_executor(
-            None, copy, source, target, lambda: key in self._leaving
+            None, copy, source, target, lambda: self._leaving.get(key) == number
         )
-        copying.add_done_callback(lambda _: self._spilled(key, target, copying, done))
+        copying.add_done_callback(lambda _: self._spilled(key, number, target, copying, done))
 
     def _spilled(
-        self, key: Key, target: Path, copying: "asyncio.Future[int]", done: Callable[[str], None]
+        self,
+        key: Key,
+        number: int,
+        target: Path,
+        copying: "asyncio.Future[int]",
+        done: Callable[[str], None],
     ) -> None:
         source = self.path(*key)
         error = None if copying.cancelled() else copying.exception()
-        if copying.cancelled() or key not in self._leaving:
+        if copying.cancelled() or self._leaving.get(key) != number:
+            # Not even the inode tells: a dropped value's file may be the next one's of that name.
             target.unlink(missing_ok=True)
         elif isinstance(error, OSError):
-            self._leaving.discard(key)
+            del self._leaving[key]
             done(complaint(error, self.disk))
         elif not source.exists():
             target.unlink(missing_ok=True)
-            self._leaving.discard(key)
+            del self._leaving[key]
             done("somebody has removed it from the store")
         elif source.stat().st_ino != copying.result():
             # The value has been made anew meanwhile.
             target.unlink()
             self.spill(*key, done)
         else:
-            self._leaving.discard(key)
+            del self._leaving[key]
             link = source.with_name(f"{source.name}.link")
             link.symlink_to(target)
             link.rename(source)
             self._views.pop(key, None)
             done("")
 
+    def drop(self, run: RunId, indices: Iterable[Index]) -> None:
+        """Drop values of a run that goes on. Their names are free at once; a thread removes what is large."""
+        removals: list[Path] = []
+        views: list[memoryview] = []
+        for index in indices:
+            self._leaving.pop((run, index), None)
+            view = self._views.pop((run, index), None)
+            if view is not None:
+                views.append(view)
+            removals += self._take_away(self.path(run, index))
+        if removals:
+            removal = asyncio.get_running_loop().run_in_executor(None, self._remove_all, removals, views)
+            removal.add_done_callback(lambda _: self._tidy_later())
+
+    def _take_away(self, path: Path) -> list[Path]:
+        """Free the name of a value. Returns what is left to remove."""
+        left: list[Path] = []
+        with suppress(FileNotFoundError):
+            if path.is_symlink():
+                target = path.readlink()
+                # Functions can make links there, too.
+                left += [target] if target.parent == self.disk else []
+                path.unlink()
+            elif path.stat().st_size < recycling.LEAST_NBYTES:
+                path.unlink()
+            else:
+                left.append(self._renamed(path))
+        with suppress(FileNotFoundError):
+            # A package, which a worker has unpacked.
+            left.append(self._renamed(self.disk / f"{path.name}.unpacked"))
+        return left
+
+    def _renamed(self, path: Path) -> Path:
+        return path.rename(path.with_name(f"{path.name}.dropped{next(self._numbers)}"))
+
     def forget(self, run: RunId) -> None:
         """Drop everything of a run. Freeing much memory takes a while, so a thread does it."""
-        self._leaving = {key for key in self._leaving if key[0] != run}
+        self._leaving = {key: number for key, number in self._leaving.items() if key[0] != run}
         views = self._take_views(run)
         if run not in self._runs and not self._worker_has_died:
             # Most runs are small: a thread would take longer than all the rest of their end.
@@ -265,15 +306,19 @@ class ValueStore:
         for directory in (self.directory, self.disk):
             with suppress(FileNotFoundError), os.scandir(directory) as entries:
                 for entry in entries:
-                    if not entry.name.startswith(prefix):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        # A package of the run, which a worker has unpacked.
-                        shutil.rmtree(entry.path, ignore_errors=True)
-                    else:
+                    if entry.name.startswith(prefix):
                         self._drop(Path(entry.path))
 
+    def _remove_all(self, paths: Iterable[Path], views: list[memoryview]) -> None:
+        views.clear()
+        for path in paths:
+            self._drop(path)
+
     def _drop(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            # A package of the run, which a worker has unpacked.
+            shutil.rmtree(path, ignore_errors=True)
+            return
         with suppress(FileNotFoundError):
             is_in_memory = path.parent == self.directory
             if not (is_in_memory and recycling.set_aside(path, self._most_spare_nbytes)):

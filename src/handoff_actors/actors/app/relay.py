@@ -16,10 +16,10 @@ from handoff_actors.core.cluster.relays import (
     EndRelay,
     RefusePiece,
     RelayEffect,
+    RelayKey,
     Relays,
     SendPiece,
     TellOfRelay,
-    ValueKey,
 )
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.core.run.events import RelayBegun
@@ -54,7 +54,7 @@ class ValueRelay:
         self._send = send
         self._relays = Relays()
         self._runs: dict[RunId, RunnerActor] = {}
-        self._passages: dict[ValueKey, _Passage] = {}
+        self._passages: dict[RelayKey, _Passage] = {}
         #: Pairs of nodes, each with the one that holds values first, that the log has a line about.
         self._logged: set[tuple[str, str]] = set()
 
@@ -99,7 +99,7 @@ class ValueRelay:
 
     # --- From holders -------------------------------------------------------------------------------------------
 
-    def _begin(self, value: ValueKey) -> None:
+    def _begin(self, value: RelayKey) -> None:
         run, index, version = value
         passage, addresses = _Passage(self._runs[run]), self._addresses()
         self._passages[value] = passage
@@ -109,7 +109,7 @@ class ValueRelay:
         # Without holders `done` has been called, and the passage is over.
         passage.request = request
 
-    def _land(self, value: ValueKey, passage: _Passage, request: int, nbytes: int) -> Landing:
+    def _land(self, value: RelayKey, passage: _Passage, request: int, nbytes: int) -> Landing:
         """Raise OSError where there is no room."""
         passage.landing = self._make_room(nbytes)
         passage.source = self._fetcher.current_holder(request) or ""
@@ -124,16 +124,16 @@ class ValueRelay:
         except MemoryError as error:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
 
-    def _received(self, value: ValueKey, nbytes: int, received: int) -> None:
+    def _received(self, value: RelayKey, nbytes: int, received: int) -> None:
         self._perform(self._relays.received(value, received, nbytes))
 
-    def _restarted(self, value: ValueKey, passage: _Passage) -> None:
+    def _restarted(self, value: RelayKey, passage: _Passage) -> None:
         if passage.landing is not None:
             passage.landing.abandon()
             passage.landing = None
         self._perform(self._relays.restarted(value))
 
-    def _done(self, value: ValueKey, passage: _Passage, landed: Landing | FetchFailure) -> None:
+    def _done(self, value: RelayKey, passage: _Passage, landed: Landing | FetchFailure) -> None:
         if not isinstance(landed, FetchFailure):
             self._perform(self._relays.completed(value))
         elif self._passages.get(value) is passage:
@@ -141,7 +141,7 @@ class ValueRelay:
             reason = f"the app could not fetch it either: {landed.reason}"
             self._perform(self._relays.failed(value, landed.kind, reason))
 
-    def _drop(self, value: ValueKey) -> None:
+    def _drop(self, value: RelayKey) -> None:
         passage = self._passages.pop(value)
         self._fetcher.cancel(passage.request)
         if passage.landing is not None:
@@ -161,7 +161,7 @@ class ValueRelay:
             answer = Chunk(wanted.request, wanted.offset, send.nbytes, piece)
         self._send(send.node, answer)
 
-    def _tell(self, node: str, value: ValueKey) -> None:
+    def _tell(self, node: str, value: RelayKey) -> None:
         passage = self._passages[value]
         names = {address: name for name, address in self._addresses().items()}
         holder = names.get(passage.source, "")

@@ -25,8 +25,8 @@ from handoff_actors.actors.node.peers.greeter import Greeter
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
 from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.actors.node.undeliverable import instead_of
+from handoff_actors.actors.node.value_server import ValueServer
 from handoff_actors.actors.node.worker_listener import WorkerListener
-from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
 from handoff_actors.core.node.crash import crash_report
 from handoff_actors.core.node.events import (
     Advertise,
@@ -36,6 +36,7 @@ from handoff_actors.core.node.events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
+    ForgetValues,
     KeepValue,
     KillWorker,
     Leave,
@@ -64,7 +65,7 @@ from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.validation import Introductions
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
-from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError, reason_of
+from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError
 from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Resources, RunId, WorkerId
 from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
@@ -117,8 +118,7 @@ class NodeActor:
         lifetime: Lifetime = FOREVER,
     ) -> None:
         """Make the directories of its store. Raises OSError."""
-        self.name = NodeName(name)
-        self.rank = time.time_ns()
+        self.name, self.rank = NodeName(name), time.time_ns()
         self.incarnation = Incarnation(f"{self.rank:016x}{secrets.token_hex(4)}")
         self.address = self.bus = ""
         #: Of strangers, and of messages that are not in the protocol.
@@ -134,6 +134,7 @@ class NodeActor:
         listener = self._listener = WorkerListener(
             name, self._feed, self._kill_worker, self._was_memory_short, self._services, watch, self.metrics
         )
+        self._values = ValueServer(name, self._machine, watch)
         own, place, disk = ModuleDefinitions(lambda: self._pool.import_path), store.directory, store.disk
         self._pool = WorkerPool(listener, place, INLINE_LIMIT, disk, self._surroundings, own.kept)
         self._input_fetcher = InputFetcher(name, watch, self._feed, self._ask_app, self.metrics, own)
@@ -267,13 +268,7 @@ class NodeActor:
 
     def stored_value(self, run: RunId, index: Index) -> memoryview | None:
         """The bytes of a value in its store, mapped; for a session in the same process."""
-        return self._view(run, index)
-
-    def _view(self, run: RunId, index: Index) -> memoryview | None:
-        view = self._store.view(run, index)
-        if view is None and self._machine.size_of(run, index) is not None:
-            self._store_watch.check(run, index)
-        return view
+        return self._values.view(run, index)
 
     # The pool and the watch are made after the listener that asks for them.
 
@@ -330,7 +325,7 @@ class NodeActor:
             case _ if peer not in self._peers:
                 service.send(peer, Refused("say Hello first"))
             case Fetch():
-                self._send_chunk(peer, message, service)
+                self._values.answer(message, peer, service)
             case Chunk() | Gone():
                 self._input_fetcher.heard(peer, message)
             case ListMembers():
@@ -380,22 +375,6 @@ class NodeActor:
         self._log.peer_connected(peer, name, is_own=not has_lease)
         self._feed(PeerConnected(peer, has_lease, name))
 
-    def _send_chunk(self, peer: PeerId, wanted: Fetch, service: Service) -> None:
-        try:
-            chunk = self._chunk(wanted)
-        except OSError as error:
-            # The value is not lost, and who wants it will ask again.
-            log.warning("value can't be read now", extra={"node": self.name, "reason": reason_of(error)})
-        else:
-            service.send(peer, chunk)
-
-    def _chunk(self, wanted: Fetch) -> Chunk | Gone:
-        view = self._view(wanted.run, wanted.index)
-        if view is None or not self._machine.has_version(wanted.run, wanted.index, wanted.version):
-            return Gone(wanted.request)
-        piece = view[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
-        return Chunk(wanted.request, wanted.offset, len(view), piece)
-
     # --- What the machine wants ---------------------------------------------------------------------------------
 
     def _perform(self, effect: NodeEffect) -> None:  # noqa: C901, PLR0912 - one table
@@ -429,8 +408,8 @@ class NodeActor:
                 self._pool.recall(worker)
             case CancelCoroutine(worker, run, index, attempt):
                 self._pool.cancel(worker, run, index, attempt)
-            case ForgetRun(run):
-                self._forget_run(run)
+            case ForgetRun() | ForgetValues():
+                self._forget(effect)
             case ForgetPeer(peer, has_left):
                 self._forget_peer(peer, "" if has_left else "its lease has ended")
             case LeaveCompleted() | LeaveDue():
@@ -452,7 +431,12 @@ class NodeActor:
         self.advertised = state
         self._cluster.announce(self.advert())
 
-    def _forget_run(self, run: RunId) -> None:
+    def _forget(self, effect: ForgetRun | ForgetValues) -> None:
+        run = effect.run
+        if isinstance(effect, ForgetValues):
+            self._input_fetcher.give_up(run, effect.fetches)
+            self._store.drop(run, effect.stored)
+            return
         self._log.run_closed(run)
         self._input_fetcher.forget(run)
         self._pool.forget(run)

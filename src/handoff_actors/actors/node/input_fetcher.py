@@ -1,7 +1,7 @@
 """Brings inputs into a node's store, from other nodes and from apps."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -143,6 +143,13 @@ class InputFetcher:
         """Nothing comes from an app any more."""
         for holder in (APP_HOLDER + peer.hex(), APP_HOLDER + peer.hex() + _RELAY):
             self._fetcher.holder_lost(holder, reason)
+
+    def give_up(self, run: RunId, indices: Sequence[Index]) -> None:
+        """Bring these values no more."""
+        under_way = self._requests.get(run, {})
+        self._fetcher.cancel(*(under_way.pop(index) for index in indices if index in under_way))
+        for index in indices:
+            self._modules.pop((run, index), None)
 
     def forget(self, run: RunId) -> None:
         """Bring nothing more for a run."""

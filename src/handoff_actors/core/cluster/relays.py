@@ -21,7 +21,7 @@ from handoff_actors.wire.messages.values import Fetch
 MOST_KEPT_NBYTES: Final = 256_000_000
 
 #: The run, the function, and the version as in `Ref`.
-ValueKey = tuple[RunId, Index, int]
+RelayKey = tuple[RunId, Index, int]
 _RESTARTED: Final = "its holder was lost on the way"
 _DROPPED: Final = "the app doesn't keep the value any more"
 
@@ -29,14 +29,14 @@ _DROPPED: Final = "the app doesn't keep the value any more"
 class BeginRelay(Struct, frozen=True):
     """Fetch a value from its holders."""
 
-    value: ValueKey
+    value: RelayKey
 
 
 class SendPiece(Struct, frozen=True):
     """Send a node the piece that it has asked for, which is here."""
 
     node: str
-    value: ValueKey
+    value: RelayKey
     wanted: Fetch
     #: The size of the whole value.
     nbytes: int
@@ -54,13 +54,13 @@ class TellOfRelay(Struct, frozen=True):
     """Tell the run that a value is on its way through the app, to a node that gets it for the first time."""
 
     node: str
-    value: ValueKey
+    value: RelayKey
 
 
 class EndRelay(Struct, frozen=True):
     """Drop a value, or what there is of it."""
 
-    value: ValueKey
+    value: RelayKey
 
 
 RelayEffect = BeginRelay | SendPiece | RefusePiece | TellOfRelay | EndRelay
@@ -85,7 +85,7 @@ class Relays:
 
     def __init__(self) -> None:
         #: The value that was asked for last at the end.
-        self._values: dict[ValueKey, _RelayedValue] = {}
+        self._values: dict[RelayKey, _RelayedValue] = {}
         #: Runs that have ended, whose values may still have to be copied off nodes that leave.
         self._ended: set[RunId] = set()
 
@@ -132,7 +132,7 @@ class Relays:
 
     # --- What comes from holders --------------------------------------------------------------------------------
 
-    def received(self, value: ValueKey, received: int, nbytes: int) -> list[RelayEffect]:
+    def received(self, value: RelayKey, received: int, nbytes: int) -> list[RelayEffect]:
         """Take note that the first `received` of the `nbytes` bytes of a value are here."""
         relayed = self._values.get(value)
         if relayed is None:
@@ -140,13 +140,13 @@ class Relays:
         relayed.received, relayed.nbytes = received, nbytes
         return self._serve(value, relayed)
 
-    def completed(self, value: ValueKey) -> list[RelayEffect]:
+    def completed(self, value: RelayKey) -> list[RelayEffect]:
         """Take note that all of a value is here."""
         if value in self._values:
             self._values[value].is_complete = True
         return self._trim()
 
-    def restarted(self, value: ValueKey) -> list[RelayEffect]:
+    def restarted(self, value: RelayKey) -> list[RelayEffect]:
         """Take note that a value comes from the beginning again, from another holder."""
         relayed = self._values.get(value)
         if relayed is None:
@@ -158,7 +158,7 @@ class Relays:
         relayed.askers = {asker: False for asker in relayed.askers if asker not in served}
         return _refuse(refused, _RESTARTED)
 
-    def failed(self, value: ValueKey, kind: MissingKind, reason: str) -> list[RelayEffect]:
+    def failed(self, value: RelayKey, kind: MissingKind, reason: str) -> list[RelayEffect]:
         """Take note that a value can't be had."""
         relayed = self._values.pop(value, None)
         return [] if relayed is None else _refuse(relayed.waiting, "" if kind == "input" else reason)
@@ -179,7 +179,7 @@ class Relays:
     def _kept_nbytes(self) -> int:
         return sum(relayed.nbytes for relayed in self._values.values())
 
-    def _serve(self, value: ValueKey, relayed: _RelayedValue) -> list[RelayEffect]:
+    def _serve(self, value: RelayKey, relayed: _RelayedValue) -> list[RelayEffect]:
         effects: list[RelayEffect] = []
         waiting, relayed.waiting = relayed.waiting, []
         for node, wanted in waiting:
@@ -207,7 +207,7 @@ class Relays:
                 effects.append(self._drop(value))
         return effects
 
-    def _drop(self, value: ValueKey) -> RelayEffect:
+    def _drop(self, value: RelayKey) -> RelayEffect:
         del self._values[value]
         return EndRelay(value)
 

@@ -336,6 +336,14 @@ class CheckValue(Struct, frozen=True):
     index: Index
 
 
+class ForgetValues(Struct, frozen=True):
+    """Drop stored values of a run that goes on, and cancel fetches."""
+
+    run: RunId
+    stored: Sequence[Index]
+    fetches: Sequence[Index]
+
+
 class ForgetRun(Struct, frozen=True):
     """Drop a run's values, its fetches and its templates on workers."""
 
@@ -396,6 +404,7 @@ NodeEffect = (
     | DiscardValue
     | SpillValue
     | CheckValue
+    | ForgetValues
     | ForgetRun
     | ForgetPeer
     | Advertise

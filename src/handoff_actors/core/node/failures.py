@@ -1,11 +1,28 @@
 """A node's messages about attempts that failed."""
 
-from handoff_actors.core.node.events import WorkerExited
+from handoff_actors.core.node.events import (
+    MessageFromPeer,
+    NodeEffect,
+    Reply,
+    ReportProtocolError,
+    WorkerExited,
+)
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.ids import Index, RunId
 from handoff_actors.text import exact
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Template, Traces
-from handoff_actors.wire.messages.runs import Failed, FailureKind
+from handoff_actors.wire.messages.nested import Probe
+from handoff_actors.wire.messages.runs import (
+    Assign,
+    Close,
+    Copy,
+    Drop,
+    Failed,
+    FailureKind,
+    Recall,
+    Rejected,
+    Stop,
+)
 
 MEGABYTE = 1e6
 
@@ -52,3 +69,15 @@ def how_it_ended(event: WorkerExited) -> str:
     """The reason given for an attempt whose worker died."""
     how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
     return f"the worker that ran it died by {how}"
+
+
+def rejection(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
+    """Report a message that is not in the protocol, to its run too."""
+    effects: list[NodeEffect] = [ReportProtocolError(event.peer, reason)]
+    match event.message:
+        case Assign(run) | Copy(run) | Recall(run) | Stop(run) | Drop(run) | Close(run) | Probe(run):
+            effects.append(Reply(event.peer, Rejected(run, reason)))
+        case _:
+            # No run waits for it.
+            pass
+    return effects

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct, field
 
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages.jobs import Assembled, Call, Job, Ref, Ticket
+from handoff_actors.wire.messages.jobs import Assembled, Call, Job, Ref, Ticket, ValueKey
 
 
 class _Waiting(Struct, eq=False):
@@ -153,6 +153,17 @@ class Inputs:
         inputs = self._runs.get(run)
         return 0 if inputs is None else sum(inputs.here.values())
 
+    def holds_up_to(self, run: RunId, key: ValueKey) -> bool:
+        """True if a value is here, and its version is no later than the given one; 0 stands for any."""
+        inputs = self._runs.get(run)
+        return inputs is not None and key.index in inputs.here and _covers(key, inputs.versions[key.index])
+
+    def fetches_up_to(self, run: RunId, key: ValueKey) -> bool:
+        """True if a value is being fetched, and its version is no later than the given one; 0 stands for any."""
+        inputs = self._runs.get(run)
+        coming = None if inputs is None else inputs.fetching.get(key.index)
+        return coming is not None and _covers(key, coming.version)
+
     def lose(self, run: RunId, index: Index) -> None:
         """Drop a value that is not here any more."""
         inputs = self._runs.get(run)
@@ -184,6 +195,10 @@ class Inputs:
     def _note(self, inputs: _RunInputs, index: Index, nbytes: int, version: int) -> None:
         self.nbytes += nbytes - inputs.here.get(index, 0)
         inputs.here[index], inputs.versions[index] = nbytes, version
+
+
+def _covers(key: ValueKey, version: int) -> bool:
+    return key.version == 0 or version <= key.version
 
 
 def stored_inputs(job: Job) -> list[Ref]:

@@ -6,12 +6,13 @@ belongs to ends. A function is waiting for inputs, then queued, then given to a 
 workers that are gone are ignored. A message that is not in the protocol changes nothing, and its run hears `Rejected`.
 """
 
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from handoff_actors.core.node.advertiser import Advertiser, Standing
 from handoff_actors.core.node.attempt_reports import AttemptReports
 from handoff_actors.core.node.circuit_breaker import CircuitBreaker
 from handoff_actors.core.node.clients import ClientRun, Clients
+from handoff_actors.core.node.dropped_values import DroppedValues
 from handoff_actors.core.node.events import (
     Advertise,
     InputFetched,
@@ -25,7 +26,6 @@ from handoff_actors.core.node.events import (
     PeerConnected,
     PeerLost,
     Reply,
-    ReportProtocolError,
     SpillFailed,
     SpillValue,
     StoreLost,
@@ -39,11 +39,12 @@ from handoff_actors.core.node.events import (
     WorkerUnfit,
     WorkerUp,
 )
-from handoff_actors.core.node.failures import failure
+from handoff_actors.core.node.failures import rejection
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.lost_values import LostValues
+from handoff_actors.core.node.missing_values import missing_reports
 from handoff_actors.core.node.nested_runs import NestedRuns
 from handoff_actors.core.node.node_drain import NodeDrain
 from handoff_actors.core.node.run_endings import RunEndings
@@ -63,14 +64,11 @@ from handoff_actors.wire.messages.runs import (
     Close,
     Copied,
     Copy,
+    Drop,
     Recall,
     Recalled,
-    Rejected,
     Stop,
 )
-
-if TYPE_CHECKING:
-    from handoff_actors.wire.messages.directions import FromNode
 
 
 class NodeMachine:
@@ -92,6 +90,7 @@ class NodeMachine:
         self._clients = Clients(lease_s)
         self._circuit_breaker = CircuitBreaker()
         self._lost_values = LostValues(self._clients, self._inputs, self._spill_policy)
+        self._dropped_values = DroppedValues(self._clients, self._inputs, self._spill_policy)
         self._reports = AttemptReports(
             self._clients,
             self._scheduler,
@@ -273,7 +272,7 @@ class NodeMachine:
         try:
             return self._act_on(event, now)
         except RemoteProtocolError as error:
-            return _reject(event, str(error))
+            return rejection(event, str(error))
 
     def _act_on(  # noqa: C901 - one table
         self, event: MessageFromPeer, now: float
@@ -288,10 +287,8 @@ class NodeMachine:
             case Recall(run, tickets, room):
                 at_most = self._clients.may_give_back(event.peer, room, now)
                 return self._recall(event.peer, run, tickets, at_most, now)
-            case Stop(run):
-                return self._endings.stop(event.peer, run, now)
-            case Close(run):
-                return self._endings.close(event.peer, run, now)
+            case Drop() | Stop() | Close():
+                return self._let_go(event.peer, event.message, now)
             case Probe():
                 return self._nested.probe(event.peer, event.message)
             case Identified():
@@ -363,6 +360,17 @@ class NodeMachine:
         reports: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
         return [*reports, *run.fetches(message.run, missing, now)]
 
+    def _let_go(self, peer: PeerId, message: Drop | Stop | Close, now: float) -> list[NodeEffect]:
+        match message:
+            case Drop():
+                return self._dropped_values.drop(peer, message)
+            case Stop(run):
+                return self._endings.stop(peer, run, now)
+            case Close(run):
+                return self._endings.close(peer, run, now)
+            case _:
+                assert_never(message)
+
     def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
         templates = self._scheduler.templates.get(run)
         if templates is None:
@@ -427,15 +435,10 @@ class NodeMachine:
         run = self._clients.live(event.run)
         if run is None:
             return []
-        lost = None if event.kind == "store" else event.index
-        reports: list[FromNode] = [
-            failure(event.run, job, event.kind, event.reason, lost=lost) for job in jobs
-        ]
         for job in jobs:
             self._circuit_breaker.failed(event.run, job.index, event.kind, event.reason, now)
-        behind = [ticket for job in jobs for ticket in tickets_of(job)[1:]]
-        reports += [Recalled(event.run, behind, is_separated=True)] if behind else []
-        reports += [Copied(event.run, [], [event.index])] if is_copy else []
+        run.fetching_since.pop(event.index, None)
+        reports = missing_reports(event.run, event.index, jobs, event.kind, event.reason, is_copy=is_copy)
         return [Reply(run.peer, message) for message in reports]
 
     def _sampled(self, event: WorkersSampled) -> list[NodeEffect]:
@@ -487,14 +490,3 @@ class NodeMachine:
             scheduler.queue.waiting_runs > 0,
             self._circuit_breaker.reason,
         )
-
-
-def _reject(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
-    effects: list[NodeEffect] = [ReportProtocolError(event.peer, reason)]
-    match event.message:
-        case Assign(run) | Copy(run) | Recall(run) | Stop(run) | Close(run) | Probe(run):
-            effects.append(Reply(event.peer, Rejected(run, reason)))
-        case _:
-            # No run waits for it.
-            pass
-    return effects

@@ -26,6 +26,7 @@ from handoff_actors.wire.messages.runs import (
     Copied,
     Copy,
     Crashed,
+    Drop,
     Failed,
     Output,
     Recall,
@@ -50,6 +51,7 @@ ToNode = (
     | Recall
     | Copy
     | Stop
+    | Drop
     | Close
     | Probe
     | Identified

@@ -136,6 +136,14 @@ class Ticket(Message, frozen=True):
     attempt: Attempt
 
 
+class ValueKey(Message, frozen=True):
+    """The identity of one value: a later life of its slot may have another value."""
+
+    index: Index
+    #: The attempt that made it; 0: any attempt's.
+    version: Count = 0
+
+
 class Printed(Message, frozen=True, tag=5):
     """A piece of a function's printed output: often a line, with its end."""
 

@@ -7,7 +7,17 @@ from msgspec import field
 
 from handoff_actors.ids import Attempt, Index, Resources, RunId
 from handoff_actors.wire.messages.base import Count, DagName, Message
-from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Ref, Said, Template, Ticket, Traces
+from handoff_actors.wire.messages.jobs import (
+    NO_TRACES,
+    Done,
+    Job,
+    Ref,
+    Said,
+    Template,
+    Ticket,
+    Traces,
+    ValueKey,
+)
 from handoff_actors.wire.messages.nested import Ancestor
 
 #: Why an attempt failed: see `Failed`.
@@ -89,6 +99,17 @@ class Stop(Message, frozen=True, tag=23):
     """
 
     run: RunId
+
+
+class Drop(Message, frozen=True, tag=25):
+    """Has a node forget values of a run that nobody will ask for any more. Not answered.
+
+    A value that was made by a later attempt stays: its slot has been used again. A value that is being fetched is given up, and
+    an attempt that waits for it fails.
+    """
+
+    run: RunId
+    values: list[ValueKey]
 
 
 class Completed(Message, frozen=True, tag=32):
