@@ -278,6 +278,28 @@ class WorkerDied(FunctionFailed):
     """The worker that ran the function died, again and again. `signal` or `exit_code` says how, the last time."""
 
 
+class FunctionCancelled(HandoffError):
+    """A function was cancelled through its handle before it had a result."""
+
+    def __init__(self, function_id: FunctionId) -> None:
+        super().__init__(f"function {repr_of(function_id)} was cancelled")
+        #: Id of the function.
+        self.function_id = function_id
+
+
+class ValueLost(HandoffError):
+    """A value is lost with its node and can't be made again: the run has forgotten what it was made from."""
+
+    def __init__(self, function_id: FunctionId, reason: str = "") -> None:
+        why = reason or (
+            "no node has it any more, and the run has forgotten what it was made from; values that a long chain of functions"
+            " depends on can be kept on nodes by name: await run.keep(handle, name, ttl)"
+        )
+        super().__init__(f"the value of function {repr_of(function_id)} is lost: {why}")
+        #: Id of the function that made it.
+        self.function_id = function_id
+
+
 class DependencyFailed(HandoffError):
     """A function did not run, since one that it depends on has failed. `__cause__` is the error of that one."""
 

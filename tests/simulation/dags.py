@@ -10,7 +10,7 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
 from handoff_actors.graph.argument import Collocated
 from handoff_actors.ids import Index, Resources
-from handoff_actors.wire.messages.jobs import Ref, Template
+from handoff_actors.wire.messages.jobs import Assembled, Ref, Template
 from handoff_actors.wire.messages.runs import FailureKind
 from tests.simulation.symbols import PACK, UNPACK, Code, encode_constants, make_code, values_of
 
@@ -72,7 +72,7 @@ def make_work(
         dag = _made_alike(dag)
     plan = Plan.compile(dag)
     constants: dict[Index, bytes] = {}
-    encoded: list[bytes | Ref] = []
+    encoded: list[bytes | Ref | Assembled] = []
     for extra_args, _ in plan.constants:
         value = encode_constants(extra_args)
         if random.random() < 0.5:

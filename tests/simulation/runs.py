@@ -11,6 +11,8 @@ from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
     FunctionObserved,
+    FunctionsEnded,
+    FunctionsForgotten,
     NodeJoinObserved,
     NodeLeaveObserved,
     RecordResults,
@@ -143,6 +145,8 @@ class SimulatedRun:
                 | NodeJoinObserved()
                 | NodeLeaveObserved()
                 | RecordResults()
+                | FunctionsEnded()
+                | FunctionsForgotten()
             ):
                 pass
             case RunEnded():

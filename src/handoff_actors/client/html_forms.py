@@ -36,7 +36,7 @@ def run_form(view: "RunView", shown: Shown, report: "Report") -> str:
 def _result_row(view: "RunView", function_id: FunctionId, value: str) -> Sequence[str]:
     index = view.plan.index_of[function_id]
     size = nbytes(view.result_nbytes(index)) if view.is_done(index) else ""
-    ran, attempts = seconds(view.ran_s[index]), view.attempt[index]
+    ran, attempts = seconds(view.ran_s[index]), view.tries(index)
     return str_of(function_id), value, view.node[index] or "", str(attempts), ran, size
 
 

@@ -35,6 +35,7 @@ class Fold:
         functions: Mapping[FunctionId, Function],
         order: Iterable[FunctionId],
         index_of: Mapping[FunctionId, Index],
+        first_hook: Index,
         *,
         ignore_cost: bool,
     ) -> None:
@@ -49,6 +50,7 @@ class Fold:
         self.hook_templates: list[int] = []
         self._functions = functions
         self._index_of = index_of
+        self._first_hook = first_hook
         self._ignore_cost = ignore_cost
         inline_ids = [function_id for function_id in order if functions[function_id].type == "inline"]
         _check_inline_sizes([functions[function_id] for function_id in inline_ids])
@@ -164,7 +166,7 @@ class Fold:
     def _add_hook(
         self, code: Callable[..., object], producer_id: FunctionId, consumer: "_Consumer", position: int
     ) -> Index:
-        index = len(self._index_of) + len(self.hooks)
+        index = self._first_hook + len(self.hooks)
         self.hooks.append(Hook(index, self._index_of[producer_id], consumer.index))
         self.hook_templates.append(self._template(code, retry_on=consumer.retry_on))
         self.hook_ids.append(HookId("serialize", producer_id, consumer.id, position))

@@ -2,14 +2,17 @@
 
 Regular functions have the indices 0, 1, ... in the order of adding. Inline functions are folded into those that
 use them and have no index. Serialize hooks are functions of their own and come after the regular ones.
+
+The plan of a run may grow, by the plans of further graphs: see `core.run.growth`. Functions of such a graph may take results
+of functions that the run has already. In the graph's own plan these are numbered from `OUTER` on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, islice
 from operator import attrgetter, ne
 from typing import TYPE_CHECKING, Final, Self, TypeGuard
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Handle
@@ -29,12 +32,14 @@ __all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "NodeOf", "Plan", "TemplateS
 _STREAM_OPTIONS: Final = ("init", "parallelism", "batch_size", "batch_timeout")
 _NO_STREAM: Final = (None, 1, None, None)
 _stream_options = attrgetter(*_STREAM_OPTIONS)
+#: The index of the first function in `Plan.outer`: no plan has as many of its own.
+OUTER: Final = 1 << 40
 #: Ids that an error about an unknown one lists, if none is near.
 _IDS_LISTED: Final = 5
 
 
-class Plan(Struct, frozen=True):
-    """A compiled DAG, as a run uses it. Lists are by index, unless a line says otherwise; none may change."""
+class Plan(Struct):
+    """A compiled DAG, as a run uses it. Lists are by index, unless a line says otherwise; only `core.run.growth` changes them."""
 
     dag_id: FunctionId
     #: Serialize hooks have a `HookId`.
@@ -47,7 +52,7 @@ class Plan(Struct, frozen=True):
     #: The distinct functions whose results it needs, also through inline ones, in the order of first use.
     producers: list[tuple[Index, ...]]
     #: The inverse of `producers`.
-    dependents: list[tuple[Index, ...]]
+    dependents: list[Collection[Index]]
     #: Functions on the longest path from it to a sink, both included.
     bottom_level: list[int]
     priority: list[int]
@@ -78,33 +83,56 @@ class Plan(Struct, frozen=True):
     hooks: list[Hook]
     #: By the hook's own index.
     hook_of: dict[Index, Hook]
+    #: Functions of the run that are not in this graph and whose results its functions take.
+    outer: list[FunctionId] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, dag_id: FunctionId) -> Self:
+        """Make the plan of a run that has no function yet."""
+        return cls(
+            dag_id, [], {}, 0, [], [], [], [], [], [], [], [], [], set(), [], [], [], [], {}, {}, [], [], {}
+        )
 
     @classmethod
     def compile(cls, dag: "DAG", *, local: bool = False) -> Self:
         """Validate and compile; `local` ignores costs and placements. Raises DagError, also for an input."""
-        functions = dag.functions
-        order = dependency_order(functions)
+        return cls.of(dag.functions, dag.id, local=local)
+
+    @classmethod
+    def of(
+        cls,
+        functions: Mapping[FunctionId, Function],
+        dag_id: FunctionId,
+        outer: Iterable[FunctionId] = (),
+        *,
+        local: bool = False,
+    ) -> Self:
+        """Validate and compile functions, which may take results of `outer` ones. Raises DagError."""
+        outer_of = {function_id: OUTER + place for place, function_id in enumerate(outer)}
+        order = dependency_order(functions, outer_of)
         roots = collocation_roots(functions)
         regular = _regular_functions(functions.values())
         check_calls(functions.values())
         index_of = {function.id: index for index, function in enumerate(regular)}
-        fold = Fold(functions, order, index_of, ignore_cost=local)
+        known = index_of | outer_of if outer_of else index_of
+        fold = Fold(functions, order, known, len(index_of), ignore_cost=local)
         args = [fold.args_of(function) for function in regular]
         hooks = fold.hooks
         consumers = [regular[hook.consumer] for hook in hooks]
         producers = _producers(args, hooks)
         indices = [*index_of.values(), *(hook.index for hook in hooks)]
-        dependents = _invert(producers, indices)
+        own = producers if not outer_of else [_without_outer(taken) for taken in producers]
+        dependents = _invert(own, indices)
         groups = [] if local else _groups(regular, roots, index_of)
         return cls(
-            dag_id=dag.id,
+            dag_id=dag_id,
             ids=[*index_of, *fold.hook_ids],
             index_of=index_of,
             size=len(producers),
             args=[*args, *((hook.producer, NodeOf(hook.producer), NodeOf(hook.consumer)) for hook in hooks)],
             producers=producers,
             dependents=dependents,
-            bottom_level=_bottom_levels(producers, _index_order(order, index_of, hooks)),
+            bottom_level=_bottom_levels(own, _index_order(order, index_of, hooks)),
             priority=[int(function.priority) for function in (*regular, *consumers)],
             template_of=[*map(fold.template_of, regular), *fold.hook_templates],
             templates=fold.templates,
@@ -120,6 +148,7 @@ class Plan(Struct, frozen=True):
             sinks=[index for index, readers in zip(indices, dependents, strict=True) if not readers],
             hooks=hooks,
             hook_of={hook.index: hook for hook in hooks},
+            outer=list(outer_of),
         )
 
     def id_of(self, given: FunctionId) -> FunctionId:
@@ -227,7 +256,11 @@ def _is_distinct_results(args: tuple[ArgSpec, ...]) -> TypeGuard[tuple[Index, ..
     return len(set(args)) == len(args)
 
 
-def _invert(producers: Sequence[tuple[Index, ...]], indices: Sequence[Index]) -> list[tuple[Index, ...]]:
+def _without_outer(producers: tuple[Index, ...]) -> tuple[Index, ...]:
+    return tuple([producer for producer in producers if producer < OUTER])
+
+
+def _invert(producers: Sequence[tuple[Index, ...]], indices: Sequence[Index]) -> list[Collection[Index]]:
     # Most functions have few dependents, or none: tuples take half as much as lists, an empty one nothing. Counting
     # anew would make new ints, of 28 bytes each; those in `indices` are shared.
     dependents: list[list[Index] | None] = [None] * len(producers)

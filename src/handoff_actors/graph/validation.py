@@ -3,7 +3,7 @@
 Everything is linear in functions and arguments, and nothing recurses: graphs may be as deep as they are large.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from handoff_actors.errors import CycleError, InvalidFunctionError, MissingFunctionError
 from handoff_actors.graph.argument import Collocated
@@ -12,10 +12,12 @@ from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 
 
-def dependency_order(functions: Mapping[FunctionId, Function]) -> list[FunctionId]:
+def dependency_order(
+    functions: Mapping[FunctionId, Function], outer: Collection[FunctionId] = ()
+) -> list[FunctionId]:
     """List every id after its producers, in the order of adding if that is such an order.
 
-    Raises MissingFunctionError and CycleError.
+    Functions in `outer` are there already. Raises MissingFunctionError and CycleError.
     """
     place_of = {function_id: place for place, function_id in enumerate(functions)}
     is_ordered = True
@@ -23,11 +25,12 @@ def dependency_order(functions: Mapping[FunctionId, Function]) -> list[FunctionI
         try:
             places = [place_of[arg] for arg in function.args]
         except KeyError:
-            places = [_place(function, producer_id, place_of) for producer_id in producer_ids(function)]
+            inner = (producer_id for producer_id in producer_ids(function) if producer_id not in outer)
+            places = [_place(function, producer_id, place_of) for producer_id in inner]
         for producer_place in places:
             if producer_place >= place:
                 is_ordered = False
-    return list(functions) if is_ordered else _sort(functions)
+    return list(functions) if is_ordered else _sort(functions, outer)
 
 
 def collocation_roots(functions: Mapping[FunctionId, Function]) -> dict[FunctionId, FunctionId]:
@@ -67,11 +70,13 @@ def _partner(member: Function, place: Collocated, functions: Mapping[FunctionId,
     return partner
 
 
-def _sort(functions: Mapping[FunctionId, Function]) -> list[FunctionId]:
+def _sort(functions: Mapping[FunctionId, Function], outer: Collection[FunctionId]) -> list[FunctionId]:
     unmet: dict[FunctionId, int] = {}
     consumers: dict[FunctionId, list[FunctionId]] = {function_id: [] for function_id in functions}
     for function in functions.values():
-        producers = dict.fromkeys(producer_ids(function))
+        producers = dict.fromkeys(
+            producer_id for producer_id in producer_ids(function) if producer_id not in outer
+        )
         unmet[function.id] = len(producers)
         for producer_id in producers:
             consumers[producer_id].append(function.id)
@@ -95,7 +100,7 @@ def _find_cycle(
     place_in_path: dict[FunctionId, int] = {}
     while current not in place_in_path:
         place_in_path[current] = len(place_in_path)
-        current = next(producer for producer in producer_ids(functions[current]) if unmet[producer])
+        current = next(producer for producer in producer_ids(functions[current]) if unmet.get(producer))
     cycle = list(place_in_path)[place_in_path[current] :]
     members = set(cycle)
     added_first = next(function_id for function_id in functions if function_id in members)

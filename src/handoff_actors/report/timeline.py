@@ -78,7 +78,7 @@ class Timeline:
 
     def has(self, index: Index) -> bool:
         """Tell whether the function is done and was not reused."""
-        return self._view.is_done(index) and self._view.attempt[index] > 0
+        return self._view.is_done(index) and self._view.tries(index) > 0
 
     def is_async(self, index: Index) -> bool:
         """Tell whether the function shared its worker with others."""
@@ -115,7 +115,7 @@ class Timeline:
         free_at = min(max(arrived_at, self._has_room_at(index)), started_at)
         heard_at = min(max(self._inputs_heard_at(index), inputs_at), ready_at)
         again_s = ready_at - heard_at
-        first_s = 0.0 if self._view.attempt[index] > 1 else again_s
+        first_s = 0.0 if self._view.tries(index) > 1 else again_s
         return Breakdown(
             inputs_s=inputs_at,
             retries_s=again_s - first_s,

@@ -550,7 +550,7 @@ def test_exponential_backoff_never_overflows() -> None:
         now = wake_at
         run.wake(now)
 
-    assert run.view.attempt[0] == 3000
+    assert run.view.tries(0) == 3000
 
 
 def _unreachable(index: int, attempt: int, lost: int, node: str = "b") -> MessageFromNode:
@@ -581,7 +581,7 @@ def test_value_whose_holder_cannot_be_reached_is_not_lost_and_its_function_is_tr
         run.check()
     run.handle(completed("b", done(1, attempt=attempts[-1])), now)
 
-    assert run.view.attempt[0] == 1
+    assert run.view.tries(0) == 1
     assert run.view.is_done(1)
 
 

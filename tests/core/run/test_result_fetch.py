@@ -91,7 +91,7 @@ def test_value_whose_holder_cannot_be_reached_is_fetched_again_after_pauses() ->
     run.handle(ResultFetchFailed(0, "no answer", is_unreachable=True), now)
 
     assert tries == [0] * (len(UNREACHABLE_PAUSES_S) + 1)
-    assert run.view.attempt[0] == 1
+    assert run.view.tries(0) == 1
     assert isinstance(error_of(run), NodeLost)
 
 

@@ -26,7 +26,7 @@ def test_view_follows_the_run() -> None:
     assert view.counts() == FunctionCounts(total=2, done=1, retried=1, failed=0)
     assert sorted(view.in_flight()) == list(view.in_flight()) == ["a", "b"]
     assert sum(view.in_flight().values()) == 1
-    assert (view.attempt[0], view.finished_at[0], view.inline) == (2, 2.0, {0: b"v"})
+    assert (view.tries(0), view.finished_at[0], view.inline) == (2, 2.0, {0: b"v"})
 
 
 def test_attempts_that_were_repeated_are_told_from_functions_that_failed() -> None:

@@ -22,6 +22,8 @@ from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
     FunctionObserved,
+    FunctionsEnded,
+    FunctionsForgotten,
     FunctionsRefused,
     MessageFromNode,
     NodeJoinObserved,
@@ -316,6 +318,8 @@ class RunnerActor:
                     self._observer.observed(effect)
             case RecordResults(indices):
                 self._record(indices)
+            case FunctionsEnded() | FunctionsForgotten():
+                pass
             case TellOfRoom():
                 self._host.tell_of_room()
             case StartNode():

@@ -21,8 +21,8 @@ class Completion:
         self.is_reported = False
         self.is_let_go = False
         self._is_forgotten = False
-        #: Nodes that have been sent something of this run and have not closed it.
-        self._open: set[str] = set()
+        #: Nodes that have been sent something of this run and have not closed it. Only this changes it.
+        self.open: set[str] = set()
         self._closing: set[str] = set()
         #: Nodes that have been told to stop it, and those that have.
         self._stopping: set[str] = set()
@@ -35,7 +35,7 @@ class Completion:
 
     def sent_to(self, name: str) -> None:
         """Note that a node has something of this run."""
-        self._open.add(name)
+        self.open.add(name)
 
     def stopped(self, name: str) -> None:
         """Note that a node has no function of this run any more."""
@@ -43,7 +43,7 @@ class Completion:
 
     def closed(self, name: str) -> None:
         """Note that a node has nothing of this run any more."""
-        for nodes in (self._open, self._closing, self._stopping, self._stopped):
+        for nodes in (self.open, self._closing, self._stopping, self._stopped):
             nodes.discard(name)
 
     @property
@@ -54,7 +54,7 @@ class Completion:
 
     def close_at(self, name: str) -> list[RunEffect]:
         """Close the run at a node that has nothing more to do with it."""
-        if name not in self._open or name in self._closing:
+        if name not in self.open or name in self._closing:
             return []
         self._closing.add(name)
         return [SendToNode(name, Close(self._run))]
@@ -67,17 +67,17 @@ class Completion:
         assert self.outcome is not None
         has_failed = self.outcome.error is not None
         is_kept = not (self.is_let_go or self.outcome.cancelled)
-        staying = self._open & set(holders) if is_kept else set()
+        staying = self.open & set(holders) if is_kept else set()
         if has_failed:
             staying -= set(leaving)
-        effects = self._close_at(self._open - self._closing - staying)
+        effects = self._close_at(self.open - self._closing - staying)
         if has_failed:
             effects += self._stop_at(staying - self._stopping)
-        are_done = self._open <= self._stopped if has_failed else not (self.outcome.cancelled and self._open)
+        are_done = self.open <= self._stopped if has_failed else not (self.outcome.cancelled and self.open)
         if not self.is_reported and are_done:
             self.is_reported = True
             effects.append(self.outcome)
-        if self.is_reported and not self._open and not self._is_forgotten:
+        if self.is_reported and not self.open and not self._is_forgotten:
             self._is_forgotten = True
             effects.append(RunForgotten())
         return effects

@@ -100,6 +100,17 @@ class Drain:
             return False
         return self._state.is_available(lost)
 
+    def is_copying(self, index: Index) -> bool:
+        """Tell whether a node has been asked for a copy of the value, and has not answered."""
+        return index in self._copying
+
+    def forget(self, index: Index) -> None:
+        """Move a value no more that nobody needs; it must not be on its way."""
+        self._todo.pop(index, None)
+        self._unaware.pop(index, None)
+        if self._refused:
+            self._refused = {refusal for refusal in self._refused if refusal[0] != index}
+
     @property
     def leaving(self) -> Collection[str]:
         """Names of the nodes that leave and still have to do with the run."""
@@ -145,7 +156,7 @@ class Drain:
             node = min(
                 usable, key=lambda node: (node.is_out_of_use, self._nbytes.get(node.name, 0), node.name)
             )
-            ref = self._scheduler.sources.ref(index)
+            ref = self._scheduler.sources.ref(index, node.name)
             self._nbytes[node.name] = self._nbytes.get(node.name, 0) + ref.nbytes
             self._copying[index] = node.name
             batches.setdefault(node.name, []).append(ref)

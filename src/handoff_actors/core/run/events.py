@@ -1,17 +1,21 @@
 """Events that the machine of a run takes, and effects that it returns."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.state import Transfer
 from handoff_actors.errors import HandoffError
-from handoff_actors.ids import Attempt, Index, Resources
+from handoff_actors.ids import Attempt, FunctionId, Index, Resources
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.nested import Identified, Probe
-from handoff_actors.wire.messages.runs import Assign, Close, Copy, Recall, Stop
+from handoff_actors.wire.messages.runs import Assign, CancelJobs, Close, Copy, Drop, Recall, Stop
+
+NOTHING_REFUSED: Final[Mapping[Index, HandoffError]] = MappingProxyType({})
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -69,6 +73,43 @@ class RoomFreed(Struct, frozen=True):
     """Nodes may have room for functions of this run, or for some that wait elsewhere. See `SessionLoad.runs_to_tell`."""
 
 
+class Grow(Struct, frozen=True):
+    """The run is given further functions, of which those in the outer ones of their plan are there already."""
+
+    #: Numbered by itself.
+    program: Program
+    #: Functions that the app has handles of, by their indices in that program; so for the following.
+    held: Collection[Index]
+    #: Indices of values that the app itself has for them.
+    app_values: Collection[Index] = ()
+    #: Functions that can't be sent, each with the reason.
+    refused: Mapping[Index, HandoffError] = NOTHING_REFUSED
+    #: How many functions deep they were added within functions.
+    depth: int = 0
+
+
+class LetGo(Struct, frozen=True):
+    """The app has no handles of these functions any more."""
+
+    ids: Sequence[FunctionId]
+
+
+class WantResults(Struct, frozen=True):
+    """The app wants the values of these functions, now or as soon as they are done. Answered as for `FetchResult`."""
+
+    ids: Sequence[FunctionId]
+
+
+class CancelFunctions(Struct, frozen=True):
+    """The app wants these functions not to run, or to stop, and with them all that depend on them."""
+
+    ids: Sequence[FunctionId]
+
+
+class EndGrowth(Struct, frozen=True):
+    """Nothing will be added to the run any more: it is over once all of its functions are."""
+
+
 RunMachineEvent = (
     NodeUp
     | NodeDown
@@ -80,6 +121,11 @@ RunMachineEvent = (
     | Cancel
     | Release
     | RoomFreed
+    | Grow
+    | LetGo
+    | WantResults
+    | CancelFunctions
+    | EndGrowth
 )
 
 # --- Effects ----------------------------------------------------------------------------------------------------
@@ -89,7 +135,7 @@ class SendToNode(Struct, frozen=True):
     """Say something to a node."""
 
     name: str
-    message: Assign | Recall | Copy | Stop | Close | Probe | Identified
+    message: Assign | Recall | CancelJobs | Copy | Drop | Stop | Close | Probe | Identified
 
 
 class FetchResult(Struct, frozen=True):
@@ -166,6 +212,20 @@ class RecordResults(Struct, frozen=True):
     indices: Sequence[Index]
 
 
+class FunctionsEnded(Struct, frozen=True):
+    """These functions, which the app has handles of, have ended, well or not."""
+
+    indices: Sequence[Index]
+
+
+class FunctionsForgotten(Struct, frozen=True):
+    """Nobody needs these functions any more: other functions may have their indices from now on."""
+
+    indices: Sequence[Index]
+    #: Indices of values that the app itself has, and that no function takes any more.
+    app_values: Sequence[Index]
+
+
 class RunEnded(Struct, frozen=True):
     """The run is over. `cause` is the user's own exception, encoded, or b""."""
 
@@ -189,5 +249,14 @@ class StartNode(Struct, frozen=True):
 #: Effects that only observers of the run need.
 Observation = FunctionObserved | TransferObserved | RelayObserved | NodeJoinObserved | NodeLeaveObserved
 RunEffect = (
-    SendToNode | FetchResult | Observation | RecordResults | TellOfRoom | StartNode | RunEnded | RunForgotten
+    SendToNode
+    | FetchResult
+    | Observation
+    | RecordResults
+    | FunctionsEnded
+    | FunctionsForgotten
+    | TellOfRoom
+    | StartNode
+    | RunEnded
+    | RunForgotten
 )

@@ -84,7 +84,7 @@ def _explain_one(
         plan.ids[producer] for producer in plan.producers[index] if not state.is_available(producer)
     )
     return Explanation(
-        plan.ids[index], where, waits_for, need.cost, state.node[index], state.attempt[index], nodes, story
+        plan.ids[index], where, waits_for, need.cost, state.node[index], state.tries(index), nodes, story
     )
 
 

@@ -6,7 +6,7 @@ concerned: then whatever depends on the function fails behind it, everything els
 """
 
 from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import assert_never
 
 from handoff_actors.core.run.completion import Completion
@@ -87,10 +87,23 @@ class Failures:
         else:
             heappush(self._resting, (now + pause_s, index))
 
+    def rests_no_more(self, index: Index) -> None:
+        """Have a function not be tried again after its pause."""
+        self._resting = [entry for entry in self._resting if entry[1] != index]
+        heapify(self._resting)
+
+    def lost_for_good(self, now: float) -> None:
+        """End the functions whose values are lost and can't be made again."""
+        lost, self._recovery.lost_for_good = self._recovery.lost_for_good, []
+        self.refused(lost, now)
+
     # --- Attempts -----------------------------------------------------------------------------------------------
 
     def attempt_failed(self, failed: Failed, name: str, now: float) -> None:
         """Take the failure of the latest attempt at a function, which is off the node's books."""
+        if failed.index in self._state.cancelled:
+            self._recovery.cancel(failed.index, now)
+            return
         match failed.kind:
             case "input":
                 cause = NO_CAUSE
@@ -149,7 +162,7 @@ class Failures:
         index = failed.index
         story = self._stories.of_failure(index, name, now, failed.reason)
         self._observing.function("failed", index, name, failed.reason)
-        attempts = self._state.attempt[index]
+        attempts = self._state.tries(index)
         not_retried = self._retries.reason_against_retry(failed) if self._retries.has_left(index) else ""
         error = function_failed(failed, self._plan.ids[index], name, attempts, story, not_retried)
         self._failed_for_good(index, Failure(error, failed.error, failed.ran_s), now)
@@ -157,7 +170,7 @@ class Failures:
     def sent_in_vain(self, index: Index, reason: str, now: float, cause: int) -> None:
         """Take the loss of an attempt's node or input; `cause` is the departure that says so."""
         node = self._state.node[index] or ""
-        if self._retries.may_retry_after_loss(index):
+        if index in self._state.cancelled or self._retries.may_retry_after_loss(index):
             self._observing.function("lost", index, node, reason)
             self._recovery.again(index, now, cause)
         else:

@@ -15,7 +15,11 @@ from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.events import (
     Cancel,
+    CancelFunctions,
+    EndGrowth,
     FunctionsRefused,
+    Grow,
+    LetGo,
     MessageFromNode,
     RelayBegun,
     Release,
@@ -26,8 +30,10 @@ from handoff_actors.core.run.events import (
     RunEnded,
     RunMachineEvent,
     TellOfRoom,
+    WantResults,
 )
 from handoff_actors.core.run.failures import Failures
+from handoff_actors.core.run.growth import Growth
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
@@ -93,6 +99,7 @@ class RunMachine:
             run, self.scheduler, self._recovery, self._result_fetch, self._completion, self._stories
         )
         self._failures = self._make_failures()
+        self._growth = self._make_growth()
         self._nested = NestedRun(run, program.plan, self.scheduler, options)
         #: The read-only view for code outside of `core.run`.
         self.view = RunView(program.plan, self.state, self.scheduler, self._stories, self._nested)
@@ -125,6 +132,22 @@ class RunMachine:
             self._stories,
             self._observing,
             end_run=self._options.on_failure == "stop",
+        )
+
+    def _make_growth(self) -> Growth:
+        return Growth(
+            self._run,
+            self._program,
+            self.state,
+            self.scheduler,
+            self.feasibility,
+            self.retries,
+            self._recovery,
+            self._drain,
+            self._failures,
+            self._result_fetch,
+            self._completion,
+            is_open=self._options.is_open,
         )
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
@@ -188,12 +211,31 @@ class RunMachine:
                 self._fail(error, cancelled=error is None)
             case Release():
                 self._completion.is_let_go = True
+            case Grow() | LetGo() | WantResults() | CancelFunctions() | EndGrowth():
+                self._grow(event, now)
             case RoomFreed():
                 # To place what is ready, and to recall what waits, is done after each event.
                 pass
             case _:
                 assert_never(event)
         return self._settle(now)
+
+    def _grow(self, event: Grow | LetGo | WantResults | CancelFunctions | EndGrowth, now: float) -> None:
+        if self._completion.outcome is not None:
+            return
+        match event:
+            case Grow():
+                self._growth.add(event, now)
+            case LetGo(ids):
+                self._growth.let_go(ids)
+            case WantResults(ids):
+                self._growth.want(ids, now)
+            case CancelFunctions(ids):
+                self._effects += self._growth.cancel(ids, now)
+            case EndGrowth():
+                self._growth.is_open = False
+            case _:
+                assert_never(event)
 
     def wake(self, now: float) -> list[RunEffect]:
         """End the run, or rests, whose time is up."""
@@ -215,6 +257,7 @@ class RunMachine:
             self._work_stealing.wake_at,
             self._nested.ask_at,
             self._failures.wake_at,
+            self._growth.wake_at,
         )
         return min((time for time in timers if time is not None), default=None)
 
@@ -230,6 +273,7 @@ class RunMachine:
             self._check_that_it_moves()
 
     def _check_that_it_moves(self) -> None:
+        self._growth.check()
         self.state.check()
         sent = sum(phase == SENT for phase in self.state.phase)
         assert sent == self.scheduler.in_flight, f"{sent} are sent, {self.scheduler.in_flight} are counted"
@@ -239,6 +283,7 @@ class RunMachine:
             self._failures.wake_at is not None,
             any(True for _ in self.feasibility.unmet()),
             self.scheduler.has_ready and self.scheduler.nodes,
+            self._growth.is_open and self.state.remaining == 0,
         )
         assert any(reasons), "the run has stopped without an end"
 
@@ -361,6 +406,10 @@ class RunMachine:
         index, state = entry.index, self.state
         if not state.is_sent(index, entry.attempt, node.name):
             return
+        if index in state.cancelled:
+            self.scheduler.returned(index, node)
+            self._recovery.cancel(index, now)
+            return
         self.scheduler.completed(index, node)
         if self._plan.hooks and self.scheduler.is_outdated(index):
             cause = self._stories.note("value lost", index, node.name, now, MADE_FOR_ANOTHER_NODE)
@@ -462,15 +511,18 @@ class RunMachine:
         if self._nested.is_on:
             self._settle_nested(now)
         if self._completion.outcome is None:
+            self._failures.lost_for_good(now)
             self._failures.refused(self.feasibility.timed_out(self.scheduler.nodes, now), now)
             if (
                 self._completion.outcome is None
                 and self.state.remaining == 0
-                and not self._result_fetch.pending
+                and not (self._result_fetch.pending or self._growth.is_open)
             ):
                 self._options.durations.learn(self._program.templates, self._plan.template_of, self.state)
                 self._completion.decide(RunEnded(None))
         self._effects += self._drain.settle(now)
+        if self._growth.is_on and self._completion.outcome is None:
+            self._effects += self._growth.settle(now, self._recording.due)
         if self._completion.outcome is None:
             messages = self.scheduler.dispatch(now, self._observing.sent if self._observing.is_on else None)
             messages += self._work_stealing.recalls(now)

@@ -30,7 +30,7 @@ class Observing:
     def function(self, kind: FunctionChange, index: Index, node: str, reason: str = "") -> None:
         """Tell that something has happened to a function."""
         if self.is_on:
-            self._observations.append(FunctionObserved(kind, index, node, self._state.attempt[index], reason))
+            self._observations.append(FunctionObserved(kind, index, node, self._state.tries(index), reason))
 
     def sent(self, observed: FunctionObserved) -> None:
         """Tell that a function leaves for a node."""

@@ -34,6 +34,8 @@ class RunOptions(Struct, frozen=True):
     allocation_timeout_s: float = 10.0
     #: False where no further node can join: waiting for one is in vain.
     nodes_may_join: bool = True
+    #: True for a run to which functions may be added, until it is told that nothing more comes.
+    is_open: bool = False
     #: True if `Observed` effects are wanted.
     observe: bool = False
     #: True if `Record` effects are wanted.

@@ -13,11 +13,13 @@ from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, READY, WAITING, Failure, PhaseEvent, RunState
 from handoff_actors.core.run.story import NO_CAUSE, StoryLog
+from handoff_actors.errors import FunctionCancelled, HandoffError, ValueLost
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.text import repr_of
 
-#: Said of what a serialize hook has made.
+#: Said of a function that the app has cancelled, and of what a serialize hook has made.
+CANCELLED = "it was cancelled"
 MADE_FOR_ANOTHER_NODE = "it was made for a node where it is not needed"
 
 
@@ -41,6 +43,8 @@ class Recovery:
         self._result_fetch = result_fetch
         self._stories = stories
         self._observing = observing
+        #: Functions whose values are lost for good, until the failure of each has been dealt with.
+        self.lost_for_good: list[tuple[Index, HandoffError]] = []
 
     def make_ready(self, index: Index, now: float) -> None:
         """Make a function ready, as all of its inputs are there."""
@@ -49,16 +53,19 @@ class Recovery:
 
     def again(self, index: Index, now: float, cause: int = NO_CAUSE) -> None:
         """Put a function that has come back where its inputs want it; `cause` is the departure that it came back with."""
+        if index in self._state.cancelled:
+            self.cancel(index, now)
+            return
         self._state.change(index, PhaseEvent.RESTED)
         failed = self._state.failure_before(index) if self._state.failures else None
         if failed is not None:
-            self._fail_behind(failed, [index], now)
+            self.fail_behind(failed, [index], now)
             return
         missing = self._state.count_missing(index)
         # While it was out it seemed not to need its inputs any more, so that nobody has made lost ones again.
         spoilt = self._spoilt_inputs(index)
         if spoilt:
-            self._make_again(spoilt, now, self._needed_for(index), cause)
+            self._undo_lost(spoilt, now, self._needed_for(index), cause)
         elif missing == 0:
             self.make_ready(index, now)
 
@@ -69,13 +76,19 @@ class Recovery:
         """
         self._state.set_failed(index, failure, now)
         self._result_fetch.give_up(index)
-        self._fail_behind(index, self._in_vain_without(index), now)
+        self.fail_behind(index, self._in_vain_without(index), now)
+
+    def cancel(self, index: Index, now: float) -> None:
+        """End a function that is with no node and is not wanted any more."""
+        self._observing.function("failed", index, "", CANCELLED)
+        self.fail(index, Failure(FunctionCancelled(self._plan.ids[index])), now)
 
     def _in_vain_without(self, index: Index) -> list[Index]:
         hooks = [producer for producer in self._plan.producers[index] if producer in self._plan.hook_of]
         return [*self._plan.dependents[index], *hooks]
 
-    def _fail_behind(self, failed: Index, others: Iterable[Index], now: float) -> None:
+    def fail_behind(self, failed: Index, others: Iterable[Index], now: float) -> None:
+        """End functions that wait for the result of one that has failed, and whatever waits for theirs."""
         state, reason = self._state, f"function {repr_of(self._plan.ids[failed])} has failed"
         pending = list(others)
         while pending:
@@ -95,20 +108,24 @@ class Recovery:
             return NO_CAUSE
         for holder in list(stored.holders):
             self._state.remove_holder(index, holder)
-        return self._make_again([index], now, reason, NO_CAUSE)
+        return self._undo_lost([index], now, reason, NO_CAUSE)
 
     def lose_all_of(self, name: str, now: float, reason: str = "", cause: int = NO_CAUSE) -> None:
         """Take all values off a node, which has none of this run any more."""
         held = self._state.held_by(name)
         lost = [index for index in held if self._state.remove_holder(index, name)]
-        self._make_again(lost, now, reason, cause)
+        self._undo_lost(lost, now, reason, cause)
 
     def make_hooks_again(self, now: float) -> None:
         """Run serialize hooks again that have worked for a node which their consumer will not run on."""
         outdated = [hook.index for hook in self._plan.hooks if self._is_outdated(hook.index)]
-        self._make_again(outdated, now, MADE_FOR_ANOTHER_NODE, NO_CAUSE)
+        self._undo_lost(outdated, now, MADE_FOR_ANOTHER_NODE, NO_CAUSE)
 
-    def _make_again(self, lost: Iterable[Index], now: float, reason: str, cause: int) -> int:
+    def make_again(self, lost: Iterable[Index], now: float) -> None:
+        """Make values again that nobody has any more, as they are needed again."""
+        self._undo_lost(lost, now, "nobody has it any more, and it is needed again", NO_CAUSE)
+
+    def _undo_lost(self, lost: Iterable[Index], now: float, reason: str, cause: int) -> int:
         """Undo what has been lost and is still needed, and so on for what that was made from.
 
         `reason` and `cause` say how it was lost. The answer is the departure of the value that was undone last.
@@ -123,9 +140,12 @@ class Recovery:
                 "value lost", index, self._state.node[index] or "", now, reason, cause
             )
             self._state.undo(index)
+            if self._state.is_cut(index):
+                self._end_cut(index)
+                continue
             failed = self._state.failure_before(index) if self._state.failures else None
             if failed is not None:
-                self._fail_behind(failed, [index], now)
+                self.fail_behind(failed, [index], now)
                 continue
             for dependent in self._plan.dependents[index]:
                 self._input_lost(dependent, now, number)
@@ -136,6 +156,12 @@ class Recovery:
             # The function may need a node's results that no other function needed any more.
             self._feasibility.update(self._scheduler.nodes, now)
         return number
+
+    def _end_cut(self, index: Index) -> None:
+        """End a function whose value is lost and can't be made again, as what it was made from has been forgotten."""
+        error = ValueLost(self._plan.ids[index])
+        self._observing.function("failed", index, "", str(error))
+        self.lost_for_good.append((index, error))
 
     def _is_needed(self, index: Index) -> bool:
         return self._result_fetch.lacks(index) or self._state.is_needed(index)
@@ -158,5 +184,4 @@ class Recovery:
         if phase == READY:
             self._stories.note("input lost", index, "", now, cause=cause)
         if phase in {WAITING, READY}:
-            self._state.change(index, PhaseEvent.INPUT_LOST)
-            self._state.count_missing(index)
+            self._state.set_input_lost(index)

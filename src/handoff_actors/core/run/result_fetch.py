@@ -15,7 +15,7 @@ class ResultFetch:
     """Fetches stored values into the app, in order and within a window of bytes."""
 
     def __init__(self, wanted: Collection[Index], state: RunState) -> None:
-        self._wanted = frozenset(wanted)
+        self._wanted = set(wanted)
         self._state = state
         #: On their way or about to be, or being made again for that.
         self.pending: set[Index] = set()
@@ -28,6 +28,17 @@ class ResultFetch:
     def lacks(self, index: Index) -> bool:
         """Tell whether the app wants the value and does not have it."""
         return index in self._wanted and index not in self._here
+
+    def want(self, index: Index) -> bool:
+        """Want a value from now on. True if it is to be fetched, unless it is inline or here."""
+        self._wanted.add(index)
+        return index not in self._here and index not in self.pending
+
+    def forget(self, index: Index) -> None:
+        """Want a value no more, which nobody needs."""
+        self.give_up(index)
+        self._wanted.discard(index)
+        self._here.discard(index)
 
     def bring(self, index: Index) -> None:
         """Fetch a value, again if it was on its way already."""

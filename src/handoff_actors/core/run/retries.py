@@ -80,6 +80,11 @@ class Retries:
         tries = self._unreached[index]
         return UNREACHABLE_PAUSES_S[tries - 1] if tries <= len(UNREACHABLE_PAUSES_S) else None
 
+    def forget(self, index: Index) -> None:
+        """Forget a function that is no more in the plan."""
+        for counted in (self._failures, self._deaths, self._losses, self._unreached):
+            counted.pop(index, None)
+
     def may_continue_after_crash(self) -> bool:
         """Count one more node that has crashed under the run. True if the run may continue."""
         self._node_crashes += 1

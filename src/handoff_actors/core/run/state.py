@@ -5,7 +5,9 @@ list is a bug of ours and raises. On the normal path a function waits for its in
 
     WAITING --INPUTS_DONE--> READY --DISPATCHED--> SENT --COMPLETED--> DONE
 
-One that has failed for good, or depends on one that has, is FAILED (GIVEN_UP), and stays so.
+One that has failed for good, or depends on one that has, is FAILED (GIVEN_UP), and stays so. In a run that grows, the index
+of a function that is over and that nobody needs any more is FREE (FORGOTTEN), until another function has it (ADDED); attempts
+of the two are never confused, as their numbers go on.
 
 Everything else is a departure. An attempt that ends without a value comes back (RETURNED), rests until the run has decided
 about it or its pause is over, and then waits for its inputs anew (RESTED). A function that is ready waits again if an
@@ -17,7 +19,9 @@ A value is inline (its bytes are here), or stored on the nodes that hold it.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -31,8 +35,8 @@ from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.runs import Fetched, WorkerRetired
 
-WAITING, READY, SENT, RESTING, DONE, FAILED = range(6)
-PHASE_NAMES: Final = ("WAITING", "READY", "SENT", "RESTING", "DONE", "FAILED")
+WAITING, READY, SENT, RESTING, DONE, FAILED, FREE = range(7)
+PHASE_NAMES: Final = ("WAITING", "READY", "SENT", "RESTING", "DONE", "FAILED", "FREE")
 
 
 class PhaseEvent(IntEnum):
@@ -56,6 +60,10 @@ class PhaseEvent(IntEnum):
     REUSED = 7
     #: The run has decided not to try it again, or one that it depends on has failed.
     GIVEN_UP = 8
+    #: Nobody needs the function, or its value, any more.
+    FORGOTTEN = 9
+    #: A function that the run has been given has this index from now on.
+    ADDED = 10
 
 
 #: By phase: the events that may happen in it, and the phase that follows.
@@ -75,8 +83,9 @@ TRANSITIONS: Final[Mapping[int, Mapping[PhaseEvent, int]]] = {
     },
     SENT: {PhaseEvent.COMPLETED: DONE, PhaseEvent.RETURNED: RESTING},
     RESTING: {PhaseEvent.RESTED: WAITING, PhaseEvent.GIVEN_UP: FAILED},
-    DONE: {PhaseEvent.VALUE_LOST: WAITING},
-    FAILED: {},
+    DONE: {PhaseEvent.VALUE_LOST: WAITING, PhaseEvent.FORGOTTEN: FREE},
+    FAILED: {PhaseEvent.FORGOTTEN: FREE},
+    FREE: {PhaseEvent.ADDED: WAITING},
 }
 
 #: No byte: storing it as a phase raises ValueError, so that a legal change costs no comparison.
@@ -100,6 +109,8 @@ class StoredResult(Struct):
     nbytes: int
     #: Names of the nodes that have it, the one that made it first; `APP` where it comes from a journal.
     holders: list[str] = field(default_factory=list)
+    #: Names of the nodes that have been told where it is, and may have it: only in a run that forgets values.
+    told: set[str] = field(default_factory=set)
 
 
 class Transfer(Struct, frozen=True):
@@ -127,16 +138,28 @@ class RunState:
     """The state of every function of one run."""
 
     def __init__(self, plan: Plan) -> None:
-        size = plan.size
         self._plan = plan
         #: Read anywhere, written only by `change` and by the three setters of the normal path.
-        self.phase = bytearray(size)
-        self.remaining = size
+        self.phase = bytearray()
+        #: Functions that the run has been given so far, and those of them that have yet to end.
+        self.added = self.remaining = 0
+        #: Functions that were forgotten after they had been done, had failed, or had been skipped since others failed.
+        self.forgotten: Counter[int] = Counter()
         #: Inputs that are not done.
-        self.missing = [len(producers) for producers in plan.producers]
-        self.attempt = array("l", bytes(8 * size))
+        self.missing: list[int] = []
+        self.attempt = array("l")
+        #: The number of the last attempt at an earlier function with the same index; only in a run that grows.
+        self.earlier_attempts: dict[Index, int] = {}
+        #: Functions whose inputs have been forgotten although their values may be lost.
+        self.cut: set[Index] = set()
+        #: Functions that are to end without a value, and were with a node when that was decided.
+        self.cancelled: set[Index] = set()
+        #: Functions that may stand in the queue of ready ones although they are not ready, or more than once.
+        self.requeued: set[Index] = set()
+        #: Functions whose end, or return from it, has yet to be looked at; None in a run that forgets nothing.
+        self.changed: list[Index] | None = None
         #: The node that it was sent to last.
-        self.node: list[str | None] = [None] * size
+        self.node: list[str | None] = []
         self.inline: dict[Index, bytes] = {}
         self.stored: dict[Index, StoredResult] = {}
         self._held_by: dict[str, set[Index]] = {}
@@ -145,11 +168,9 @@ class RunState:
         #: Functions that depend on one of these, each with the first that failed.
         self.failed_behind: dict[Index, Index] = {}
         # For the report.
-        self.worker = array("l", bytes(8 * size))
-        self.ready_at = array("d", bytes(8 * size))
-        self.sent_at = array("d", bytes(8 * size))
-        self.finished_at = array("d", bytes(8 * size))
-        self.ran_s = array("d", bytes(8 * size))
+        self.worker = array("l")
+        self.ready_at, self.sent_at = array("d"), array("d")
+        self.finished_at, self.ran_s = array("d"), array("d")
         #: Bytes of stored input that had to move, where there were any.
         self.moved: dict[Index, int] = {}
         #: Every transfer of a stored value that a node has told of, or that the app has made, in the order of hearing.
@@ -164,6 +185,55 @@ class RunState:
         self.out_of_reach: set[tuple[Index, str]] = set()
         #: Reasons why workers were retired, by the function that has left something behind.
         self.retired: dict[Index, str] = {}
+        self.add(range(plan.size))
+
+    # --- Functions that come and go -----------------------------------------------------------------------------
+
+    def add(self, indices: Sequence[Index]) -> None:
+        """Take functions that are in the plan by now: first those whose indices were free, then those with new ones."""
+        phase, producers = self.phase, self._plan.producers
+        reused = indices[: bisect_left(indices, True, key=len(phase).__le__)]
+        for index in reused:
+            self.change(index, PhaseEvent.ADDED)
+            self.earlier_attempts[index] = self.attempt[index]
+            self.missing[index] = len(producers[index])
+        count = len(indices) - len(reused)
+        if count:
+            phase.extend(bytes(count))
+            self.missing += map(len, producers[len(self.missing) :])
+            zeros = bytes(8 * count)
+            for numbers in (
+                self.attempt,
+                self.worker,
+                self.ready_at,
+                self.sent_at,
+                self.finished_at,
+                self.ran_s,
+            ):
+                numbers.frombytes(zeros)
+            self.node += [None] * count
+        self.added += len(indices)
+        self.remaining += len(indices)
+
+    def forget(self, index: Index) -> None:
+        """Forget a function that is over, and its value. Its index may be that of another one from now on."""
+        outcome = FREE if index in self.failed_behind else self.phase[index]
+        self.forgotten[outcome] += 1
+        self.change(index, PhaseEvent.FORGOTTEN)
+        self.lose_holders(index)
+        for facts in (self.stored, self.inline, self.failures, self.failed_behind, self.moved, self.retired):
+            facts.pop(index, None)
+        if self._relays:
+            self._relays = {relay for relay in self._relays if relay[0] != index}
+            self.out_of_reach = {each for each in self.out_of_reach if each[0] != index}
+        self.cancelled.discard(index)
+        self.cut.discard(index)
+        self.node[index] = None
+        self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = self.ran_s[index] = 0.0
+
+    def tries(self, index: Index) -> int:
+        """Count the attempts at a function. Attempts at earlier functions with the same index don't count."""
+        return self.attempt[index] - self.earlier_attempts.get(index, 0)
 
     # --- Phases -------------------------------------------------------------------------------------------------
 
@@ -216,6 +286,8 @@ class RunState:
             self.add_holder(index, node)
         else:
             self.inline[index] = value
+        if self.changed is not None:
+            self.changed.append(index)
 
     def set_reused(self, index: Index, reused: ReusedResult, now: float) -> None:
         """Note that the function was done before the run began."""
@@ -229,9 +301,12 @@ class RunState:
                 self.add_holder(index, APP)
         else:
             self.inline[index] = reused.value
+        if self.changed is not None:
+            self.changed.append(index)
 
     def set_failed(self, index: Index, end: Failure | Index, now: float) -> None:
         """Note that the function ends without a value: with a failure of its own, or behind the one that is named."""
+        self._note_requeued(index)
         self.change(index, PhaseEvent.GIVEN_UP)
         self.remaining -= 1
         self.finished_at[index] = now
@@ -240,17 +315,29 @@ class RunState:
             self.ran_s[index] = end.ran_s
         else:
             self.failed_behind[index] = end
+        if self.changed is not None:
+            self.changed.append(index)
+
+    def set_input_lost(self, index: Index) -> None:
+        """Note that an input of the function can't be had any more."""
+        self._note_requeued(index)
+        self.change(index, PhaseEvent.INPUT_LOST)
+        self.count_missing(index)
+
+    def _note_requeued(self, index: Index) -> None:
+        if self.changed is not None and self.phase[index] == READY:
+            self.requeued.add(index)
 
     def undo(self, index: Index) -> None:
         """Note that a value is lost and must be made again."""
         self.change(index, PhaseEvent.VALUE_LOST)
-        stored = self.stored.get(index)
-        for node in list(stored.holders) if stored is not None else ():
-            self.remove_holder(index, node)
+        self.lose_holders(index)
         self.stored.pop(index, None)
         self.inline.pop(index, None)
         self.remaining += 1
         self.count_missing(index)
+        if self.changed is not None:
+            self.changed.append(index)
 
     def _illegal(self, index: Index, event: PhaseEvent) -> AssertionError:
         phase = PHASE_NAMES[self.phase[index]]
@@ -278,8 +365,12 @@ class RunState:
         )
 
     def version_of(self, index: Index) -> int:
-        """Return the attempt that made the value of a serialize hook, which is for one node; 0 for any other value."""
-        return self.attempt[index] if index in self._plan.hook_of else 0
+        """Return the attempt whose value is meant: that of a serialize hook is for one node; 0 if any attempt's will do.
+
+        In a run that forgets values, another attempt's may be that of another function.
+        """
+        is_certain = self.changed is not None or index in self._plan.hook_of
+        return self.attempt[index] if is_certain else 0
 
     def note_fetched(self, node: str, fetched: Iterable[Fetched], now: float) -> None:
         """Note the values that a node has fetched. Their times are late by the message delay."""
@@ -316,7 +407,7 @@ class RunState:
 
     def is_reused(self, index: Index) -> bool:
         """Tell whether the function is done without having been sent."""
-        return self.phase[index] == DONE and self.attempt[index] == 0
+        return self.phase[index] == DONE and self.tries(index) == 0
 
     def add_holder(self, index: Index, node: str) -> None:
         """Add a node to those that have a stored value."""
@@ -332,6 +423,12 @@ class RunState:
         self._held_by[node].discard(index)
         return not stored.holders
 
+    def lose_holders(self, index: Index) -> None:
+        """Take all nodes off those that have a stored value."""
+        stored = self.stored.get(index)
+        for node in list(stored.holders) if stored is not None else ():
+            self.remove_holder(index, node)
+
     def held_by(self, node: str) -> list[Index]:
         """List the stored values that a node has, in order."""
         return sorted(self._held_by.get(node, ()))
@@ -345,6 +442,10 @@ class RunState:
         missing = sum(not self.is_available(producer) for producer in self._plan.producers[index])
         self.missing[index] = missing
         return missing
+
+    def is_cut(self, index: Index) -> bool:
+        """Tell whether the value of the function can't be made again, as what it was made from has been forgotten."""
+        return index in self.cut
 
     def is_lost(self, index: Index) -> bool:
         """Tell whether the function is done and its value has no holder left."""
@@ -390,6 +491,7 @@ class RunState:
         failed = [index for index, phase in enumerate(self.phase) if phase == FAILED]
         assert failed == sorted([*self.failures, *self.failed_behind])
         available = [self.is_available(index) for index in range(len(self.phase))]
+        assert self.added == sum(phase != FREE for phase in self.phase) + self.forgotten.total()
         for index, phase in enumerate(self.phase):
             missing = sum(not available[producer] for producer in self._plan.producers[index])
             if phase in {WAITING, READY}:

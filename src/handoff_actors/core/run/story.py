@@ -99,6 +99,8 @@ class Departure(Struct):
     at: float
     what: Departed
     index: Index
+    #: None where it is about a node. In a run that grows, other functions may have the same index later.
+    function_id: FunctionId
     attempt: Attempt
     node: str
     reason: str
@@ -136,7 +138,8 @@ class StoryLog:
                 now,
                 what,
                 index,
-                state.attempt[index],
+                self._plan.ids[index],
+                state.tries(index),
                 node,
                 reason[:MOST_OF_A_REASON],
                 cause,
@@ -149,7 +152,9 @@ class StoryLog:
     def note_node(self, what: Departed, name: str, now: float, reason: str = "") -> int:
         """Note that a node is lost or leaves. The answer is a number to refer to this as a cause."""
         return self._keep(
-            Departure(now, what, _NO_FUNCTION, 0, name, reason[:MOST_OF_A_REASON], NO_CAUSE, name, 0.0, 0.0)
+            Departure(
+                now, what, _NO_FUNCTION, None, 0, name, reason[:MOST_OF_A_REASON], NO_CAUSE, name, 0.0, 0.0
+            )
         )
 
     def _keep(self, departure: Departure) -> int:
@@ -168,19 +173,23 @@ class StoryLog:
         """Sort the departures by function, each list in the order of time."""
         found: dict[Index, list[Departure]] = {}
         for departure in self._kept:
-            found.setdefault(departure.index, []).append(departure)
-        found.pop(_NO_FUNCTION, None)
+            if self._is_of(departure, departure.index):
+                found.setdefault(departure.index, []).append(departure)
         return found
+
+    def _is_of(self, departure: Departure, index: Index) -> bool:
+        """True if it is about the function that has the index now."""
+        return departure.index == index != _NO_FUNCTION and departure.function_id == self._plan.ids[index]
 
     def has_departed(self, index: Index) -> bool:
         """Tell whether a departure of the function is kept."""
-        return any(departure.index == index for departure in self._kept)
+        return any(self._is_of(departure, index) for departure in self._kept)
 
     def story_of(self, index: Index, departures: Sequence[Departure] | None = None) -> Story:
         """Tell the story of a function; `departures` are its own, for a caller that has sorted them."""
         if departures is None:
-            departures = [departure for departure in self._kept if departure.index == index]
-        entries = [*self._entries_of_attempts(index, departures), *self._latest_attempt(index)]
+            departures = [departure for departure in self._kept if self._is_of(departure, index)]
+        entries = [*self._entries_of_attempts(departures), *self._latest_attempt(index)]
         return self._story(entries)
 
     def of_failure(self, index: Index, node: str, now: float, reason: str) -> Story | None:
@@ -195,9 +204,7 @@ class StoryLog:
         entries = [
             entry
             for index in dict.fromkeys(departure.index for departure in departures)
-            for entry in self._entries_of_attempts(
-                index, [each for each in departures if each.index == index]
-            )
+            for entry in self._entries_of_attempts([each for each in departures if each.index == index])
         ]
         for index, node in enumerate(self._state.node):
             if node == name and not self._state.is_reused(index):
@@ -209,40 +216,45 @@ class StoryLog:
         in_order = sorted(dict.fromkeys(entries), key=lambda entry: entry.at_s)
         return Story(tuple(in_order), self.dropped)
 
-    def _entries_of_attempts(self, index: Index, departures: Sequence[Departure]) -> Iterator[StoryEntry]:
+    def _entries_of_attempts(self, departures: Sequence[Departure]) -> Iterator[StoryEntry]:
         for departure in departures:
             if departure.attempt:
-                yield self._step("sent", index, departure.attempt, departure.ran_on, departure.sent_at)
+                yield self._step(
+                    "sent", departure.function_id, departure.attempt, departure.ran_on, departure.sent_at
+                )
             if departure.attempt and departure.done_at:
-                yield self._step("done", index, departure.attempt, departure.ran_on, departure.done_at)
+                yield self._step(
+                    "done", departure.function_id, departure.attempt, departure.ran_on, departure.done_at
+                )
             yield self._entry(departure)
 
     def _latest_attempt(self, index: Index) -> Iterator[StoryEntry]:
         """Tell what the state's arrays say of a function."""
-        state = self._state
-        phase, attempt, node = state.phase[index], state.attempt[index], state.node[index] or ""
+        state, function_id = self._state, self._plan.ids[index]
+        phase, attempt, node = state.phase[index], state.tries(index), state.node[index] or ""
         if state.is_reused(index):
-            yield self._step("reused", index, attempt, node, state.finished_at[index])
+            yield self._step("reused", function_id, attempt, node, state.finished_at[index])
             return
         if phase == READY:
-            yield self._step("ready", index, attempt + 1, "", state.ready_at[index])
+            yield self._step("ready", function_id, attempt + 1, "", state.ready_at[index])
         elif phase in {SENT, DONE}:
             # A member of a fused group is sent before its inputs are there.
             ready_at = min(state.ready_at[index], state.sent_at[index])
-            yield self._step("ready", index, attempt, "", ready_at)
-            yield self._step("sent", index, attempt, node, state.sent_at[index])
+            yield self._step("ready", function_id, attempt, "", ready_at)
+            yield self._step("sent", function_id, attempt, node, state.sent_at[index])
         if phase == DONE:
-            yield self._step("done", index, attempt, node, state.finished_at[index])
+            yield self._step("done", function_id, attempt, node, state.finished_at[index])
 
-    def _step(self, what: NormalStep, index: Index, attempt: Attempt, node: str, at: float) -> StoryEntry:
-        return StoryEntry(self._since_began(at), what, self._plan.ids[index], attempt, node)
+    def _step(
+        self, what: NormalStep, function_id: FunctionId, attempt: Attempt, node: str, at: float
+    ) -> StoryEntry:
+        return StoryEntry(self._since_began(at), what, function_id, attempt, node)
 
     def _entry(self, departure: Departure) -> StoryEntry:
-        function_id = None if departure.index == _NO_FUNCTION else self._plan.ids[departure.index]
         return StoryEntry(
             self._since_began(departure.at),
             departure.what,
-            function_id,
+            departure.function_id,
             departure.attempt,
             departure.node,
             departure.reason,

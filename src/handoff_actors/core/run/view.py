@@ -11,7 +11,7 @@ from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, FAILED, Failure, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.members import RunProgress
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ class RunView:
     #: The node that each function was sent to last.
     node: Final[Sequence[str | None]]
     #: The number of times each function has been sent to a node; 0 for one that was reused.
-    attempt: Final[Sequence[Attempt]]
     #: The process id of the worker that ran it.
     worker: Final[Sequence[int]]
     ready_at: Final[Sequence[float]]
@@ -79,7 +78,6 @@ class RunView:
     ) -> None:
         self.plan = plan
         self.node = state.node
-        self.attempt = state.attempt
         self.worker = state.worker
         self.ready_at = state.ready_at
         self.sent_at = state.sent_at
@@ -151,6 +149,10 @@ class RunView:
     def is_reused(self, index: Index) -> bool:
         """Tell whether the function was done before the run began."""
         return self._state.is_reused(index)
+
+    def tries(self, index: Index) -> int:
+        """Count the attempts at the function."""
+        return self._state.tries(index)
 
     def explain(self) -> "list[Explanation]":
         """Explain why each function that is not done is where it is, in the order of the plan."""

@@ -20,6 +20,7 @@ from handoff_actors.wire.messages.members import (
 from handoff_actors.wire.messages.nested import Identified, Identify, Probe, Probed
 from handoff_actors.wire.messages.runs import (
     Assign,
+    CancelJobs,
     Close,
     Closed,
     Completed,
@@ -49,6 +50,7 @@ ToNode = (
     | Beat
     | Assign
     | Recall
+    | CancelJobs
     | Copy
     | Stop
     | Drop

@@ -5,6 +5,7 @@ queue of such a node, or for room there, but not for long: the other nodes may b
 been the function's. Source of the idea: Spark's and Slurm's exclusion of nodes, per task and per job.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from handoff_actors.core.run.scheduling.node_state import NodeState
@@ -56,6 +57,11 @@ class Avoidance:
         if self._failed_on:
             self._failed_on.pop(index, None)
             self._patient_until.pop(index, None)
+
+    def remove(self, indices: Iterable[Index]) -> None:
+        """Forget functions that are no more in the plan."""
+        for index in indices:
+            self.succeeded(index)
 
     def failed_on(self, index: Index) -> frozenset[str]:
         """The names of the nodes on which a function has failed."""

@@ -1,6 +1,6 @@
 """Sizes and locations of stored inputs: the bytes that would have to move for a function to run on a node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from handoff_actors.core.run.scheduling.placement import Need
@@ -25,7 +25,7 @@ class DataLocality:
         hook = self._plan.hook_of.get(index)
         return self._plan.producers[index] if hook is None else (hook.producer,)
 
-    def dependents_of(self, index: Index) -> Sequence[Index]:
+    def dependents_of(self, index: Index) -> Collection[Index]:
         """The functions that take a value."""
         return self._plan.dependents[index]
 

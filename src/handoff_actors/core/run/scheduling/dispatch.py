@@ -1,8 +1,9 @@
 """Bookkeeping of the functions that have been sent to nodes, and the content of the messages that send them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from handoff_actors.core.run.events import FunctionObserved
+from handoff_actors.core.run.part import Part
 from handoff_actors.core.run.scheduling.fusion import Fusion
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
@@ -33,14 +34,24 @@ class Dispatch:
         self._fusion = Fusion(program, state, needs) if may_fuse else None
         #: The next member after each member of a fused group that is on a node.
         self._follower: dict[Index, Index] = {}
-        self._with_calls = {
-            index
-            for index, specs in enumerate(self._plan.args)
-            if any(type(spec) is CallSpec for spec in specs)
-        }
+        self._with_calls: set[Index] = set()
         self._observe: Callable[[FunctionObserved], None] | None = None
         self._now = 0.0
         self.in_flight = 0
+        self.add(Part.whole(self._plan))
+
+    def add(self, part: Part) -> None:
+        """Take functions that are in the plan by now."""
+        args = self._plan.args
+        self._with_calls.update(
+            index for index in part.indices if any(type(spec) is CallSpec for spec in args[index])
+        )
+        if self._fusion is not None:
+            self._fusion.add(part)
+
+    def remove(self, indices: Iterable[Index]) -> None:
+        """Forget functions that are no more in the plan."""
+        self._with_calls.difference_update(indices)
 
     def begin(self, now: float, observe: Callable[[FunctionObserved], None] | None) -> None:
         """Set the time, and the observer, of the functions that are sent from now on."""
@@ -92,5 +103,5 @@ class Dispatch:
         self.in_flight += 1
         attempt = self._state.set_sent(index, node.name, self._now)
         if self._observe is not None:
-            self._observe(FunctionObserved("assigned", index, node.name, attempt))
+            self._observe(FunctionObserved("assigned", index, node.name, self._state.tries(index)))
         return attempt

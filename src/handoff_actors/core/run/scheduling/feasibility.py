@@ -27,6 +27,8 @@ from handoff_actors.text import exact, near, repr_of
 
 #: Functions that run on a node which could not take them any more are looked at again after this time, at least.
 LOOK_AGAIN_S: Final = 1.0
+#: Functions of one demand, before those that are over are left out.
+LEAST_COMPACTED: Final = 1024
 _USUAL_RESOURCES: Final = frozenset({"cpu", "memory", "gpu"})
 
 
@@ -40,6 +42,10 @@ class _Demand(Struct):
     unmet_since: float | None = None
     #: A node that could run them leaves, and still runs functions of the run: see above.
     is_held: bool = False
+    #: The number of functions at which those that are over are left out; 0: it is new.
+    compact_at: int = 0
+    #: A node was known to do for it when it was last looked at.
+    is_met: bool = False
     #: The kinds of its functions, once some node has an end.
     kinds: frozenset[int] = frozenset()
 
@@ -77,24 +83,47 @@ class Feasibility:
         self._nodes_may_join = nodes_may_join
         # Waiting for a node is in vain where none can join.
         self._allowed_s = allocation_timeout_s if nodes_may_join else 0.0
-        demands: dict[tuple[int, str | None], _Demand] = {}
-        for index, target in enumerate(plan.node_of):
-            group = plan.group_of[index]
-            # One node has to do for a whole group, though not for all of it at once.
-            need = needs.of[index] if group < 0 else needs.peak_of_group[group]
-            demand = demands.get((need.number, target))
-            if demand is None:
-                demand = demands[need.number, target] = _Demand(need, target)
-            demand.functions.append(index)
-        self._demands = list(demands.values())
+        self._needs = needs
+        self._demand_of: dict[tuple[int, str | None], _Demand] = {}
+        self._demands: list[_Demand] = []
         self._seen_names: set[str] = set()
+        self.add(range(plan.size))
+
+    def add(self, indices: Iterable[Index]) -> bool:
+        """Take functions that are in the plan by now. True if `update` is to be called, as no node is known to do for some."""
+        touched: dict[int, _Demand] = {}
+        for index in indices:
+            key = need, target = self._key(index)
+            demand = self._demand_of.get((need.number, target))
+            if demand is None:
+                demand = self._demand_of[need.number, target] = _Demand(*key)
+                self._demands.append(demand)
+            demand.functions.append(index)
+            touched[id(demand)] = demand
+        for demand in touched.values():
+            demand.kinds = frozenset()
+            if demand.compact_at <= len(demand.functions):
+                self._compact(demand)
+        return not all(demand.is_met for demand in touched.values())
+
+    def _key(self, index: Index) -> tuple[RequirementClass, str | None]:
+        group = self._plan.group_of[index]
+        # One node has to do for a whole group, though not for all of it at once.
+        need = self._needs.of[index] if group < 0 else self._needs.peak_of_group[group]
+        return need, self._plan.node_of[index]
+
+    def _compact(self, demand: _Demand) -> None:
+        if demand.compact_at:
+            demand.functions = array("l", sorted(set(self._unfinished(demand))))
+        demand.compact_at = max(LEAST_COMPACTED, 2 * len(demand.functions))
 
     def update(self, nodes: Mapping[str, NodeState], now: float) -> None:
         """Check every demand again after nodes have changed."""
         self._seen_names |= nodes.keys()
         self._look_at = None
         for demand in self._demands:
-            if self._is_met(demand, nodes, now) or not self._is_unfinished(demand):
+            demand.is_met = self._is_met(demand, nodes, now)
+            if demand.is_met or not self._is_unfinished(demand):
                 demand.unmet_since = None
             elif demand.unmet_since is None:
                 demand.unmet_since = now
@@ -117,7 +146,7 @@ class Feasibility:
             return True
         # Which are ready changes with each function that ends.
         self._look_again(now + LOOK_AGAIN_S)
-        ready = [index for index in demand.functions if self._state.phase[index] == READY]
+        ready = [index for index in self._unfinished(demand) if self._state.phase[index] == READY]
         return not ready or min(map(self._time_left.takes_s, ready)) <= left_s
 
     def _look_again(self, at: float) -> None:
@@ -173,13 +202,20 @@ class Feasibility:
 
     def _at_home(self, demand: _Demand) -> Iterator[Index]:
         """The functions that have not ended and are on no node."""
-        state = self._state
-        return (
-            index for index in demand.functions if state.is_unfinished(index) and state.phase[index] != SENT
-        )
+        return (index for index in self._unfinished(demand) if self._state.phase[index] != SENT)
 
     def _is_unfinished(self, demand: _Demand) -> bool:
-        return any(map(self._state.is_unfinished, demand.functions))
+        return any(True for _ in self._unfinished(demand))
+
+    def _unfinished(self, demand: _Demand) -> Iterator[Index]:
+        """The functions of a demand that have yet to end. In a run that grows, others may have the indices of those that have."""
+        unfinished = filter(self._state.is_unfinished, demand.functions)
+        key = (demand.need, demand.target)
+        return (
+            (index for index in unfinished if self._key(index) == key)
+            if self._state.earlier_attempts
+            else unfinished
+        )
 
     def _error(
         self, index: Index, demand: _Demand, nodes: Mapping[str, NodeState], now: float

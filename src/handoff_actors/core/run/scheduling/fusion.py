@@ -7,8 +7,9 @@ then on, so that blame, time limits and retries are as certain as without fusion
 fusion, for the same idea.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
+from handoff_actors.core.run.part import Part, put
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.requirements import OVERHEAD_S, RequirementClass, Requirements
@@ -29,8 +30,18 @@ class Fusion:
         self._plan = program.plan
         self._state = state
         self._needs = needs
+        self._templates = program.templates
+        self._may_fuse_template: list[bool] = []
+
+    def add(self, part: Part) -> None:
+        """Take functions that are in the plan by now."""
         # Coroutines run concurrently anyway, and a time limit needs to know when its function began.
-        self._may_fuse_template = [not t.is_async and t.timeout is None for t in program.templates]
+        templates = map(self._templates.__getitem__, part.templates)
+        put(
+            self._may_fuse_template,
+            part.templates,
+            [not each.is_async and each.timeout is None for each in templates],
+        )
 
     def fused_behind(self, head: Index, node: NodeState) -> list[Index]:
         """Choose the functions to fuse behind one that is sent to a node, in the order in which they are to run."""
@@ -51,7 +62,7 @@ class Fusion:
                         break
         return members[1:]
 
-    def _makes_any_ready(self, dependents: Sequence[Index]) -> bool:
+    def _makes_any_ready(self, dependents: Collection[Index]) -> bool:
         """True if a dependent lacks only this input. In wide graphs most functions have no such dependent."""
         return 1 in map(self._state.missing.__getitem__, dependents)
 
@@ -64,7 +75,7 @@ class Fusion:
             self._may_fuse_template[plan.template_of[index]]
             and plan.group_of[index] < 0
             and index not in plan.hook_of
-            and self._state.attempt[index] <= 1
+            and self._state.tries(index) <= 1
         )
 
     def _can_fuse(self, index: Index, head: Index, node: NodeState, fused: set[Index]) -> bool:
@@ -74,7 +85,7 @@ class Fusion:
             state.missing[index] <= len(fused)
             and self._claims_the_same(self._needs.of[index], self._needs.of[head], node, len(fused))
             and state.phase[index] == WAITING
-            and state.attempt[index] == 0
+            and state.tries(index) == 0
             and state.missing[index] == sum(map(fused.__contains__, producers))
             and plan.node_of[index] in (None, node.name)
             and plan.priority[index] >= plan.priority[head]

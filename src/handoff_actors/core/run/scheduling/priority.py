@@ -7,10 +7,11 @@ If all functions are of one kind, seconds would not change the order, and nothin
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from math import inf
 
+from handoff_actors.core.run.part import Part, put
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
@@ -52,6 +53,18 @@ class Priority:
                 self._unknown.discard(kind)
                 self._probes.add(index)
         return inf if index in self._probes else self.level[index]
+
+    def add(self, part: Part) -> None:
+        """Take functions that are in the plan by now. From then on levels stay as they are, and new ones are by hops."""
+        self._counts.clear()
+        self._unknown.clear()
+        if self.level is not self._plan.bottom_level:
+            levels = self.level = [*map(float, self.level)]
+            put(levels, part.indices, [float(self._plan.bottom_level[index]) for index in part.indices])
+
+    def remove(self, indices: Iterable[Index]) -> None:
+        """Forget functions that are no more in the plan."""
+        self._probes.difference_update(indices)
 
     def assume(self, seconds: Mapping[int, float | None]) -> None:
         """Start from durations of earlier runs, by kind; None if unknown."""

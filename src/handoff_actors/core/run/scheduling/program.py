@@ -1,7 +1,5 @@
 """A plan with its code and constants encoded, as a run sends them to nodes."""
 
-from collections.abc import Sequence
-
 from msgspec import Struct, field
 
 from handoff_actors.core.run.scheduling.node_state import NodeState
@@ -33,16 +31,18 @@ class Sources(Struct):
     #: Nodes that have been chosen for functions that are not ready yet.
     reserved: dict[Index, str] = field(default_factory=dict)
 
-    def value(self, index: Index) -> bytes | Ref | Earlier:
-        """A result, inline or by its holders. If the function is not done, an earlier member of the fused group returns it."""
+    def value(self, index: Index, name: str) -> bytes | Ref | Earlier:
+        """A result for a node, inline or by its holders. If the function is not done, an earlier member of the fused group returns it."""
         inline = self.state.inline.get(index)
         if inline is not None:
             return inline
-        return self.ref(index) if index in self.state.stored else Earlier(index)
+        return self.ref(index, name) if index in self.state.stored else Earlier(index)
 
-    def ref(self, index: Index) -> Ref:
-        """A reference to a stored value and its holders."""
+    def ref(self, index: Index, name: str) -> Ref:
+        """A reference, for a node, to a stored value and its holders."""
         stored = self.state.stored[index]
+        if self.state.changed is not None:
+            stored.told.add(name)
         nodes = (self.nodes.get(holder) for holder in stored.holders)
         addresses = [node.address for node in nodes if node is not None]
         # Messages happen to spell the app's name in the same way.
@@ -59,7 +59,7 @@ class Program(Struct, frozen=True):
 
     plan: Plan
     templates: list[Template]
-    constants: Sequence[bytes | Ref | Assembled]
+    constants: list[bytes | Ref | Assembled]
     values: list[bytes | Ref]
     affinity: PythonAffinity = NO_AFFINITY
 
@@ -83,7 +83,7 @@ class Program(Struct, frozen=True):
 
     def _resolve(self, spec: ArgSpec, index: Index, node: NodeState, sources: Sources) -> Arg:
         if isinstance(spec, int):
-            return self.values[~spec] if spec < 0 else sources.value(spec)
+            return self.values[~spec] if spec < 0 else sources.value(spec, node.name)
         if isinstance(spec, NodeOf):
             return Text(node.name if spec.index == index else sources.node_of(spec.index) or node.name)
         args = [self._resolve(part, index, node, sources) for part in spec.args]

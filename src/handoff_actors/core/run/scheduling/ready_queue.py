@@ -1,9 +1,10 @@
 """The queue of functions whose inputs are ready, the most urgent first."""
 
 from collections.abc import Callable, Collection, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
+from handoff_actors.core.run.part import Part
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.priority import Priority
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
@@ -77,6 +78,21 @@ class ReadyLane:
             heappop(self._keys)
         return key, index
 
+    def withdraw(self, index: Index) -> None:
+        """Remove a function, which takes as long as the lane is."""
+        for key, alike in list(self._by_key.items()):
+            left = [other for other in alike if other != index]
+            if len(left) < len(alike):
+                self._size -= len(alike) - len(left)
+                # What was a heap in order may be none any more.
+                heapify(left)
+                if left:
+                    self._by_key[key] = left
+                else:
+                    del self._by_key[key]
+                    self._keys.remove(key)
+                    heapify(self._keys)
+
     def reorder(self, level: Callable[[Index], float]) -> None:
         """Sort all functions by new levels."""
         before, self._by_key = self._by_key, {}
@@ -120,6 +136,21 @@ class ReadyQueue:
         if not lane:
             del self._lanes[lane.destination]
         return index, (priority, self._priority.version, level)
+
+    def add(self, part: Part) -> None:
+        """Take functions that are in the plan by now; none of them is ready yet."""
+        self._priority.add(part)
+
+    def remove(self, indices: Collection[Index]) -> None:
+        """Forget functions that are no more in the plan, wherever they are still in a lane."""
+        self._priority.remove(indices)
+
+    def withdraw(self, index: Index) -> None:
+        """Take a function out of all lanes."""
+        for lane in list(self._lanes.values()):
+            lane.withdraw(index)
+            if not lane:
+                del self._lanes[lane.destination]
 
     def lanes(self) -> Collection[ReadyLane]:
         """All lanes that are not empty."""

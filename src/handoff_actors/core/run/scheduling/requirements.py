@@ -1,14 +1,15 @@
 """Requirements of functions, in classes: functions of one class are interchangeable for placement."""
 
+import operator
 from collections.abc import Callable, Sequence
-from operator import add
 
 from msgspec import Struct
 
+from handoff_actors.core.run.part import Part, put
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
-from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Resources
+from handoff_actors.graph.plan import OUTER, Plan
+from handoff_actors.ids import Index, Resources
 from handoff_actors.wire.messages.jobs import Template
 
 #: A node is sent about this much work more than it can start at once, beside what lasts for a round trip, so that it never
@@ -59,22 +60,32 @@ class Requirements:
     def __init__(self, plan: Plan, affinity: PythonAffinity = NO_AFFINITY) -> None:
         self.classes: list[RequirementClass] = []
         self._numbers: dict[RequirementKey, RequirementClass] = {}
-        self._of_template = [
+        self._of_template: list[RequirementClass] = []
+        #: The class of each function.
+        self.of: list[RequirementClass] = []
+        #: By collocated group: the sum of its members' claims, and the largest claim, which a node must offer at least.
+        self.sum_of_group: list[RequirementClass] = []
+        self.peak_of_group: list[RequirementClass] = []
+        self.add(plan, Part.whole(plan), plan, affinity)
+
+    def add(self, plan: Plan, part: Part, added: Plan, affinity: PythonAffinity) -> None:
+        """Take functions that are in the plan by now; `added` and `affinity` are about them alone, as numbered by themselves."""
+        classes = [
             self._class(
                 template.cost,
                 affinity.python * (number in affinity.templates),
                 # Coroutines share a process, and so an environment: one with its own runs as sync functions do.
                 is_async=template.is_async and template.environment is None,
             )
-            for number, template in enumerate(plan.templates)
+            for number, template in enumerate(added.templates)
         ]
-        #: The class of each function.
-        self.of = [self._of_template[template] for template in plan.template_of]
-        if affinity.may_bind_other_functions(plan):
-            self._bind_other_functions(plan, affinity)
-        #: By collocated group: the sum of its members' claims, and the largest claim, which a node must offer at least.
-        self.sum_of_group = [self._of_group(plan, members, add) for members in plan.groups]
-        self.peak_of_group = [self._of_group(plan, members, max) for members in plan.groups]
+        put(self._of_template, part.templates, classes)
+        put(self.of, part.indices, map(classes.__getitem__, added.template_of))
+        if affinity.may_bind_other_functions(added):
+            self._bind_other_functions(part.indices, added, affinity)
+        members = [plan.groups[group] for group in part.groups]
+        put(self.sum_of_group, part.groups, [self._of_group(plan, each, operator.add) for each in members])
+        put(self.peak_of_group, part.groups, [self._of_group(plan, each, max) for each in members])
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
         """Start from durations of earlier runs, for classes of which all templates have one."""
@@ -86,14 +97,14 @@ class Requirements:
             if len(sure) == len(seconds):
                 need.seconds = max(sure)
 
-    def _bind_other_functions(self, plan: Plan, affinity: PythonAffinity) -> None:
-        for index, need in enumerate(self.of):
-            if not need.python and affinity.binds(plan, index):
+    def _bind_other_functions(self, indices: Sequence[Index], added: Plan, affinity: PythonAffinity) -> None:
+        for place, index in enumerate(indices):
+            if not self.of[index].python and affinity.binds(added, place):
                 self._bind(index, affinity.python)
-        for hook in plan.hooks:
+        for hook in added.hooks:
             # A serialize hook runs on the node of the producer whose result it takes.
-            if self.of[hook.index].python:
-                self._bind(hook.producer, affinity.python)
+            if self.of[indices[hook.index]].python and hook.producer < OUTER:
+                self._bind(indices[hook.producer], affinity.python)
 
     def _bind(self, index: int, python: str) -> None:
         need = self.of[index]

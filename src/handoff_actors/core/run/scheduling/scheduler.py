@@ -6,10 +6,11 @@ dependents may be sent with it, see `core.run.scheduling.fusion`.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
+from handoff_actors.core.run.part import Part
 from handoff_actors.core.run.scheduling.avoidance import Avoidance
 from handoff_actors.core.run.scheduling.data_locality import DataLocality
 from handoff_actors.core.run.scheduling.dispatch import Dispatch
@@ -23,6 +24,7 @@ from handoff_actors.core.run.scheduling.requirements import SMOOTHING, Requireme
 from handoff_actors.core.run.scheduling.session_load import Demand, SessionLoad
 from handoff_actors.core.run.scheduling.time_left import QUEUED, TimeLeft
 from handoff_actors.core.run.state import READY, RunState
+from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index, RunId
 from handoff_actors.moving_average import smoothed
 from handoff_actors.text import dag_name_of
@@ -32,6 +34,11 @@ from handoff_actors.wire.messages.runs import Assign, Failed
 
 #: Up to this many nodes are scanned for each function, which costs less than keeping indexes of them.
 MAX_SCANNED_NODES = 8
+
+
+def has_constraints(plan: Plan) -> bool:
+    """True if not every function of a plan may go wherever others with its requirements may."""
+    return any(plan.node_of) or bool(plan.groups) or bool(plan.hooks)
 
 
 class Scheduler:
@@ -80,6 +87,7 @@ class Scheduler:
         self._ready = ReadyQueue(self._plan)
         self.time_left = TimeLeft(self._plan, program.templates, state)
         self.avoidance = Avoidance()
+        self._has_constraints = has_constraints(self._plan)
         self._unconstrained = [Destination(need, None) for need in self.needs.classes]
 
     @property
@@ -109,6 +117,35 @@ class Scheduler:
     def end(self) -> None:
         """Take part no more: nothing is sent from now on."""
         self._load.end(self._run)
+
+    # --- Functions that come and go -----------------------------------------------------------------------------
+
+    def add(self, part: Part, added: Program) -> None:
+        """Take functions that are in the plan by now."""
+        self.needs.add(self._plan, part, added.plan, added.affinity)
+        self._dispatch.add(part)
+        self._ready.add(part)
+        self.time_left.forget(part.new_templates)
+        for group in part.groups:
+            self.group_node.pop(group, None)
+        self._unconstrained += [
+            Destination(need, None) for need in self.needs.classes[len(self._unconstrained) :]
+        ]
+        self._has_constraints = self._has_constraints or has_constraints(added.plan)
+
+    def remove(self, indices: Collection[Index]) -> None:
+        """Forget functions that are over."""
+        self._dispatch.remove(indices)
+        self._ready.remove(indices)
+        self.avoidance.remove(indices)
+        self.declined_by_policy.difference_update(indices)
+        requeued = self._state.requeued
+        for index in indices:
+            self._hook_made_for.pop(index, None)
+            self.sources.reserved.pop(index, None)
+            if index in requeued:
+                requeued.discard(index)
+                self._ready.withdraw(index)
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
@@ -243,10 +280,6 @@ class Scheduler:
             )
             for name, batch in batches.items()
         ]
-
-    @cached_property
-    def _has_constraints(self) -> bool:
-        return any(self._plan.node_of) or bool(self._plan.groups) or bool(self._plan.hooks)
 
     @cached_property
     def dag_name(self) -> str:

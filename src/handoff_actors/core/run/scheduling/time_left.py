@@ -8,7 +8,7 @@ before it are taken to last as long as it does.
 All of that costs nothing as long as no node has an end.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil, inf, log2
 from typing import Final
 
@@ -37,7 +37,7 @@ class TimeLeft:
     def __init__(self, plan: Plan, templates: Sequence[Template], state: RunState) -> None:
         self._plan = plan
         self._state = state
-        self._limits = [template.timeout for template in templates]
+        self._templates = templates
         self._usual: dict[int, float] = {}
         #: True once some node has an end.
         self.is_on = False
@@ -47,6 +47,11 @@ class TimeLeft:
         for kind, template in enumerate(templates):
             if (usual_s := durations.of(template.digest)) is not None:
                 self._usual[kind] = usual_s
+
+    def forget(self, kinds: Iterable[int]) -> None:
+        """Forget how long functions of these kinds take: others have their numbers now."""
+        for kind in kinds:
+            self._usual.pop(kind, None)
 
     def note_end(self) -> None:
         """Take note that some node has an end. From then on durations matter."""
@@ -78,7 +83,7 @@ class TimeLeft:
         return 0 if seconds <= _SHORTEST_S else 1 + ceil(_STEPS_PER_DOUBLING * log2(seconds / _SHORTEST_S))
 
     def _of_kind(self, kind: int) -> float:
-        limit_s = self._limits[kind]
+        limit_s = self._templates[kind].timeout
         return self._usual.get(kind, 0.0) if limit_s is None else limit_s
 
     # --- Nodes --------------------------------------------------------------------------------------------------
@@ -115,5 +120,5 @@ class TimeLeft:
 
     def _takes(self, index: Index) -> str:
         takes = exact(round(self.takes_s(index), 1))
-        limit_s = self._limits[self._plan.template_of[index]]
+        limit_s = self._templates[self._plan.template_of[index]].timeout
         return f"usually takes {takes} s" if limit_s is None else f"may take {takes} s by its time limit"

@@ -1,0 +1,211 @@
+"""Growth gives a run further functions while it goes on, and has it forget those that nobody needs any more.
+
+A run is open as long as functions may be added to it. What was added is never removed before it is over, and takes only
+what was there before, so that the graph stays acyclic by construction.
+"""
+
+from collections.abc import Collection, Iterable
+
+from handoff_actors.core.run.cancelling import cancel_functions
+from handoff_actors.core.run.completion import Completion
+from handoff_actors.core.run.drain import Drain
+from handoff_actors.core.run.events import FunctionsEnded, FunctionsForgotten, Grow, RunEffect, SendToNode
+from handoff_actors.core.run.failures import Failures
+from handoff_actors.core.run.growing_program import GrowingProgram
+from handoff_actors.core.run.recovery import Recovery
+from handoff_actors.core.run.result_fetch import ResultFetch
+from handoff_actors.core.run.retention import Retention
+from handoff_actors.core.run.retries import Retries
+from handoff_actors.core.run.scheduling.feasibility import Feasibility
+from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.state import DONE, FAILED, FREE, RunState
+from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.wire.messages.jobs import ValueKey
+from handoff_actors.wire.messages.runs import Drop
+
+#: What nodes have fetched is reported up to this many times, in a run that forgets.
+MOST_TRANSFERS = 10_000
+
+
+class Growth:
+    """The functions of one run as they come and go."""
+
+    #: The time at which there is something more to forget.
+    wake_at: float | None = None
+
+    def __init__(
+        self,
+        run: RunId,
+        program: Program,
+        state: RunState,
+        scheduler: Scheduler,
+        feasibility: Feasibility,
+        retries: Retries,
+        recovery: Recovery,
+        drain: Drain,
+        failures: Failures,
+        result_fetch: ResultFetch,
+        completion: Completion,
+        *,
+        is_open: bool,
+    ) -> None:
+        self._run = run
+        self._plan = program.plan
+        self._program = GrowingProgram(program)
+        self._state = state
+        self._scheduler = scheduler
+        self._feasibility = feasibility
+        self._retries = retries
+        self._recovery = recovery
+        self._drain = drain
+        self._failures = failures
+        self._result_fetch = result_fetch
+        self._completion = completion
+        self.retention = Retention(program.plan, state)
+        #: Functions may be added.
+        self.is_open = is_open
+        #: Functions that nobody needs, whose indices still stand in something that is under way.
+        self._postponed: list[Index] = []
+        if is_open:
+            self.retention.begin()
+
+    @property
+    def is_on(self) -> bool:
+        """True for a run that forgets what is not needed any more."""
+        return self.retention.is_on
+
+    # --- More ---------------------------------------------------------------------------------------------------
+
+    def add(self, grow: Grow, now: float) -> None:
+        """Add functions; those that need nothing more are ready at once."""
+        part = self._program.add(grow.program, grow.app_values, grow.depth)
+        indices = part.indices
+        self._state.add(indices)
+        self._scheduler.add(part, grow.program)
+        self.retention.added(indices, [indices[place] for place in grow.held])
+        must_look = self._feasibility.add(indices)
+        lost: list[Index] = []
+        for index in indices:
+            lost += self._begin(index, now)
+        if lost:
+            self._recovery.make_again(lost, now)
+        if must_look:
+            self._feasibility.update(self._scheduler.nodes, now)
+        if grow.refused:
+            errors = [(indices[place], error) for place, error in grow.refused.items()]
+            self._failures.refused(errors, now)
+
+    def _begin(self, index: Index, now: float) -> Collection[Index]:
+        """Put a new function where its inputs want it. Returns those of its inputs that are lost."""
+        state, producers = self._state, self._plan.producers[index]
+        if not producers:
+            self._recovery.make_ready(index, now)
+            return ()
+        failed = state.failure_before(index) if state.failures else None
+        if failed is not None:
+            self._recovery.fail_behind(failed, [index], now)
+        elif state.count_missing(index) == 0:
+            self._recovery.make_ready(index, now)
+        else:
+            return [producer for producer in producers if state.is_lost(producer)]
+        return ()
+
+    def want(self, ids: Iterable[FunctionId], now: float) -> None:
+        """Bring values into the app, as soon as they are there."""
+        for index in self._known(ids):
+            if not self._result_fetch.want(index) or index not in self._state.stored:
+                continue
+            if self._state.is_lost(index):
+                self._recovery.make_again([index], now)
+            else:
+                self._result_fetch.bring(index)
+
+    def _known(self, ids: Iterable[FunctionId]) -> list[Index]:
+        found = map(self._plan.index_of.get, ids)
+        return [index for index in found if index is not None]
+
+    # --- Less ---------------------------------------------------------------------------------------------------
+
+    def let_go(self, ids: Iterable[FunctionId]) -> None:
+        """Take note that the app has no handles of these functions any more."""
+        self.retention.let_go(self._known(ids))
+
+    def cancel(self, ids: Iterable[FunctionId], now: float) -> list[SendToNode]:
+        """Cancel functions."""
+        found = self._known(ids)
+        return cancel_functions(self._run, found, self._state, self._recovery, self._failures, now)
+
+    def settle(self, now: float, spared: Collection[Index]) -> list[RunEffect]:
+        """Forget what nobody needs any more, except for `spared`: those that are yet to be recorded."""
+        self.wake_at = None
+        effects: list[RunEffect] = []
+        ended = [
+            index
+            for index in self._state.changed or ()
+            if self._state.phase[index] in {DONE, FAILED} and self.retention.is_held(index)
+        ]
+        if ended:
+            effects.append(FunctionsEnded(ended))
+        unneeded, values = self.retention.settle()
+        if self._postponed:
+            unneeded = [*self._postponed, *unneeded]
+            self._postponed = []
+        if unneeded:
+            kept = {index for index in unneeded if index in spared or self._drain.is_copying(index)}
+            self._postponed += [index for index in unneeded if index in kept]
+            unneeded = [index for index in unneeded if index not in kept]
+            if not kept.isdisjoint(spared):
+                self.wake_at = now
+        if unneeded or values:
+            effects += self._forget(unneeded, values)
+        return effects
+
+    def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
+        drops: dict[str, list[ValueKey]] = {}
+        for index in (*indices, *values):
+            self._drop_value(index, drops)
+        for index in indices:
+            self._forget_function(index)
+        self._scheduler.remove(indices)
+        removed = self._program.remove(indices)
+        for template in removed.templates:
+            for node in self._scheduler.nodes.values():
+                node.templates.discard(template)
+        told = dict.fromkeys(drops)
+        if removed.app_values or removed.templates:
+            told |= dict.fromkeys(self._completion.open)
+        keys = [ValueKey(index, 0) for index in removed.app_values]
+        effects: list[RunEffect] = [
+            SendToNode(name, Drop(self._run, drops.get(name, []) + keys, removed.templates))
+            for name in told
+            if name in self._scheduler.nodes and name in self._completion.open
+        ]
+        transfers = self._state.transfers
+        if len(transfers) > 2 * MOST_TRANSFERS:
+            del transfers[:-MOST_TRANSFERS]
+        effects.append(FunctionsForgotten(indices, removed.app_values))
+        return effects
+
+    def _drop_value(self, index: Index, drops: dict[str, list[ValueKey]]) -> None:
+        stored = self._state.stored.get(index)
+        if stored is None:
+            return
+        key = ValueKey(index, self._state.version_of(index))
+        for name in dict.fromkeys([*stored.holders, *sorted(stored.told)]):
+            drops.setdefault(name, []).append(key)
+        self._state.lose_holders(index)
+        stored.told.clear()
+        self._drain.forget(index)
+        self._result_fetch.forget(index)
+
+    def _forget_function(self, index: Index) -> None:
+        self._state.forget(index)
+        self._retries.forget(index)
+        self._drain.forget(index)
+        self._result_fetch.forget(index)
+
+    def check(self) -> None:
+        """Assert that what is forgotten is gone, and nothing else."""
+        for index, phase in enumerate(self._state.phase):
+            assert (phase == FREE) == (self._plan.ids[index] is None), f"{index} is half forgotten"
