@@ -79,6 +79,8 @@ class Growth:
 
     def add(self, grow: Grow, now: float) -> None:
         """Add functions; those that need nothing more are ready at once."""
+        if not self.is_on:
+            self.retention.begin()
         part = self._program.add(grow.program, grow.app_values, grow.depth)
         indices = part.indices
         self._state.add(indices)

@@ -52,8 +52,17 @@ class Retention:
         return self._state.changed is not None
 
     def begin(self) -> None:
-        """Forget from now on what is not needed. To be called before the run has a function."""
+        """Forget from now on what is not needed. Functions that the run has already are held for good."""
+        plan, phase = self._plan, self._state.phase
         self._state.changed = []
+        self._held.update(range(plan.size))
+        for index in range(plan.size):
+            plan.dependents[index] = dict.fromkeys(plan.dependents[index])
+            if phase[index] >= DONE:
+                self._over.add(index)
+                continue
+            for producer in plan.producers[index]:
+                self._takers[producer] = self._takers.get(producer, 0) + 1
 
     def is_held(self, index: Index) -> bool:
         """True as long as the app has a handle of the function."""

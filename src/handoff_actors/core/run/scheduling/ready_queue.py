@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Collection, Sequence
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.part import Part, put
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.priority import Priority
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
@@ -26,6 +26,10 @@ class Destination(NamedTuple):
     #: Its length, where nodes may end too soon for it; see `core.run.scheduling.time_left`.
     length: int = 0
 
+
+#: The bits of an entry in a lane that are the index of a function; those above say which was there first, where indices don't.
+INDEX_BITS: Final = 32
+INDEX: Final = (1 << INDEX_BITS) - 1
 
 #: (negative priority, negative level), lowest first.
 Key = tuple[int, float]
@@ -49,7 +53,7 @@ class ReadyLane:
     @property
     def first(self) -> Index:
         """The most urgent function of the lane."""
-        return self._by_key[self._keys[0]][0]
+        return self._by_key[self._keys[0]][0] & INDEX
 
     @property
     def order(self) -> tuple[Key, Index]:
@@ -57,15 +61,15 @@ class ReadyLane:
         key = self._keys[0]
         return key, self._by_key[key][0]
 
-    def push(self, key: Key, index: Index) -> None:
-        """Add a function."""
+    def push(self, key: Key, entry: int) -> None:
+        """Add a function, whose index is in the lower bits of the entry. Of those with equal keys the lowest entry goes first."""
         self._size += 1
         alike = self._by_key.get(key)
         if alike is None:
-            self._by_key[key] = [index]
+            self._by_key[key] = [entry]
             heappush(self._keys, key)
         else:
-            heappush(alike, index)
+            heappush(alike, entry)
 
     def pop(self) -> tuple[Key, Index]:
         """Remove and return the most urgent function, with its key."""
@@ -76,12 +80,12 @@ class ReadyLane:
         if not alike:
             del self._by_key[key]
             heappop(self._keys)
-        return key, index
+        return key, index & INDEX
 
     def withdraw(self, index: Index) -> None:
         """Remove a function, which takes as long as the lane is."""
         for key, alike in list(self._by_key.items()):
-            left = [other for other in alike if other != index]
+            left = [other for other in alike if other & INDEX != index]
             if len(left) < len(alike):
                 self._size -= len(alike) - len(left)
                 # What was a heap in order may be none any more.
@@ -99,8 +103,8 @@ class ReadyLane:
         self._keys.clear()
         self._size = 0
         for (priority, _), alike in before.items():
-            for index in alike:
-                self.push((priority, -level(index)), index)
+            for entry in alike:
+                self.push((priority, -level(entry & INDEX)), entry)
 
 
 class ReadyQueue:
@@ -110,13 +114,17 @@ class ReadyQueue:
         self._plan = plan
         self._priority = Priority(plan)
         self._lanes: dict[Destination, ReadyLane] = {}
+        #: By index: the place of the function among all that the run was given; empty as long as indices say that.
+        self._places: list[int] = []
+        self._count = plan.size
 
     def push(self, index: Index, destination: Destination) -> None:
         """Add a function."""
         lane = self._lanes.get(destination)
         if lane is None:
             lane = self._lanes[destination] = ReadyLane(destination)
-        lane.push((-self._plan.priority[index], -self._priority.of(index)), index)
+        entry = self._places[index] << INDEX_BITS | index if self._places else index
+        lane.push((-self._plan.priority[index], -self._priority.of(index)), entry)
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
         """Start from durations of earlier runs. To be called before any function is ready."""
@@ -140,6 +148,11 @@ class ReadyQueue:
     def add(self, part: Part) -> None:
         """Take functions that are in the plan by now; none of them is ready yet."""
         self._priority.add(part)
+        if not self._places:
+            self._places = [*range(self._count)]
+        after = self._count + len(part.indices)
+        put(self._places, part.indices, range(self._count, after))
+        self._count = after
 
     def remove(self, indices: Collection[Index]) -> None:
         """Forget functions that are no more in the plan, wherever they are still in a lane."""
