@@ -76,6 +76,41 @@ class LocalExecuteOptions(TypedDict, total=False):
     modules_by_value: Sequence[ModuleType | str]
 
 
+class OpenRunOptions(TypedDict, total=False):
+    """The options of `Session.open_run`: those of a run that are not about a graph as a whole."""
+
+    #: Rule that chooses nodes: a name, or an object of your own.
+    allocation_strategy: str | Policy
+    #: Number of further attempts for a function that raises.
+    max_retries: int
+    #: Number of functions in flight at most.
+    max_concurrency: int | None
+    #: Seconds after which the run ends with RunTimeout.
+    timeout: float | None
+    #: Names of the only nodes to use.
+    nodes: Collection[str] | None
+    #: Callback for each change of the run.
+    on_event: OnEvent | None
+    #: Pauses between attempts: first seconds, factor, longest seconds.
+    retry_backoff: Backoff | None
+    #: Exception classes, or a function of the exception, that allow further attempts.
+    retry_on: RetryOn
+    #: "stop": the first function that fails for good ends the run; "continue": only what depends on it.
+    on_failure: OnFailure
+    #: Seconds to wait for a node that could run a function, before AllocationError.
+    allocation_timeout: float
+    #: Show progress: always, never, or, with None, on a terminal once the run lasts.
+    progress: bool | None
+    #: Bring printed lines and log records home; "raw": without escapes.
+    output: OutputOption
+    #: Environment variables for all functions.
+    env_vars: Mapping[str, str] | None
+    #: Working directory for all functions.
+    working_dir: str | PurePath | None
+    #: Modules whose code is sent along.
+    modules_by_value: Sequence[ModuleType | str]
+
+
 class ExecuteOptions(LocalExecuteOptions, total=False):
     """The options of `Session.execute_distributed` as a type: for functions of yours that pass on `**options: Unpack[ExecuteOptions]`.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from types import ModuleType
@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
-from handoff_actors.actors.app.encoding import Encoded, encode_program
+from handoff_actors.actors.app.encoding import APP_VALUES, Encoded, encode_program
 from handoff_actors.actors.app.journal import resumption_from
 from handoff_actors.actors.app.runner import RunHost, RunnerActor
 from handoff_actors.actors.driver import clock
@@ -19,6 +19,7 @@ from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.actors.offload import offload
 from handoff_actors.client import instrumentation
 from handoff_actors.client.event_callbacks import EventCallback, EventObserver
+from handoff_actors.client.open_run import GoingRun
 from handoff_actors.client.options import RunSettings
 from handoff_actors.client.run import Run
 from handoff_actors.core.nodes import NodeDown, NodeUp
@@ -32,7 +33,7 @@ from handoff_actors.display.options import DisplayOptions
 from handoff_actors.display.run_display import RunDisplay
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import FunctionId, RunId
+from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.members import Advert, Backlog, RunProgress
 from handoff_actors.wire.messages.runs import Output
@@ -41,6 +42,10 @@ from handoff_actors.wire.payload import decode
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
 
+
+#: Encodes the plan of functions that are added to a run.
+EncodePart = Callable[[Plan, Index], Coroutine[Any, Any, Encoded]]
+Began = Callable[[RunnerActor, EncodePart], None]
 
 #: Runs of which nodes are told the progress, with each beat.
 MOST_RUNS_TOLD = 100
@@ -90,14 +95,19 @@ class RunRegistry:
         self._load = _new_load()
         self._will_tell_of_room = False
 
-    async def execute(self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool) -> Run:
-        """Run a plan to its end. Raises the error that ended it, once no node has anything of it any more."""
+    async def execute(
+        self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool, began: Began | None = None
+    ) -> Run:
+        """Run a plan to its end. Raises the error that ended it, once no node has anything of it any more.
+
+        With `began`, which is called as soon as the run goes on, functions may be added to it.
+        """
         run = RunId(secrets.randbits(62))
         async with AsyncExitStack() as on_failure:
             # The run may have ended well by then: no one else would let go of its values.
             on_failure.push_async_exit(partial(self._give_up, run))
             try:
-                runner = await self._execute(run, plan, settings, nodes_may_join=nodes_may_join)
+                runner = await self._execute(run, plan, settings, began, nodes_may_join=nodes_may_join)
             except HandoffError as error:
                 failed = self._known.get(run)
                 if failed is not None:
@@ -106,6 +116,27 @@ class RunRegistry:
                 raise
             on_failure.pop_all()
         return Run(runner)
+
+    async def open(self, dag_id: FunctionId, settings: RunSettings, *, nodes_may_join: bool) -> GoingRun:
+        """Begin a run to which functions may be added, and that goes on until it is told that nothing more comes."""
+        begun: asyncio.Future[GoingRun] = asyncio.get_running_loop().create_future()
+        plan = Plan.empty(dag_id)
+
+        def began(runner: RunnerActor, encode: EncodePart) -> None:
+            if not begun.done():
+                begun.set_result(GoingRun(runner, encode, task))
+
+        execution = self.execute(plan, settings, nodes_may_join=nodes_may_join, began=began)
+        task = asyncio.create_task(execution, name="open run")
+        # If it ends before it has begun, there is an error.
+        task.add_done_callback(lambda _: begun.cancel())
+        try:
+            return await begun
+        except asyncio.CancelledError:
+            if task.done():
+                task.result()
+            task.cancel()
+            raise
 
     async def _give_up(self, run: RunId, kind: type[BaseException] | None, *_: object) -> None:
         runner = self._runs.get(run)
@@ -117,7 +148,7 @@ class RunRegistry:
             await runner.until_forgotten()
 
     async def _execute(
-        self, run: RunId, plan: Plan, settings: RunSettings, *, nodes_may_join: bool
+        self, run: RunId, plan: Plan, settings: RunSettings, began: Began | None, *, nodes_may_join: bool
     ) -> RunnerActor:
         closings = self._cluster.closings
         plan = settings.surrounded(plan)
@@ -126,7 +157,7 @@ class RunRegistry:
         options = settings.options(
             plan, self._durations, self._load, observe=observe, nodes_may_join=nodes_may_join
         )
-        options = replace(options, may_start_node=self._cluster.may_start_node)
+        options = replace(options, may_start_node=self._cluster.may_start_node, is_open=began is not None)
         modules = settings.modules()
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
@@ -152,12 +183,36 @@ class RunRegistry:
             watch.runner = self._runs[run] = self._known[run] = runner
             usable = self._usable(run, options)
             shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(resumption.reused))
+            if began is not None:
+                # Once the runner has started, which takes no turn of the loop.
+                encode = partial(
+                    self._encode_part, settings=settings, log_level=seen.log_level(), modules=modules
+                )
+                asyncio.get_running_loop().call_soon(began, runner, encode)
             async with shown:
                 await runner.execute(usable, resumption.reused)
             return runner
 
+    async def _encode_part(
+        self,
+        plan: Plan,
+        first_index: Index,
+        *,
+        settings: RunSettings,
+        log_level: int | None,
+        modules: Sequence[ModuleType],
+    ) -> Encoded:
+        """Encode functions that are added. What can't be encoded is refused, and ends nothing else."""
+        settings = replace(settings, on_failure="continue")
+        return await self._encode(settings.surrounded(plan), settings, log_level, modules, first_index)
+
     async def _encode(
-        self, plan: Plan, settings: RunSettings, log_level: int | None, modules: Sequence[ModuleType]
+        self,
+        plan: Plan,
+        settings: RunSettings,
+        log_level: int | None,
+        modules: Sequence[ModuleType],
+        first_index: Index = APP_VALUES,
     ) -> Encoded:
         return await encode_program(
             plan,
@@ -167,6 +222,7 @@ class RunRegistry:
             self._session,
             retry_on=settings.retry_on,
             may_refuse=settings.on_failure == "continue",
+            first_index=first_index,
         )
 
     def _usable(self, run: RunId, options: RunOptions) -> list[NodeUp]:

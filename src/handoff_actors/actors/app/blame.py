@@ -1,10 +1,28 @@
 """The functions that a part of a plan belongs to, for errors about the part."""
 
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import cached_property
 
 from handoff_actors.graph.plan import CallSpec, NodeOf, Plan
 from handoff_actors.ids import FunctionId, Index
+from handoff_actors.wire.messages.jobs import Ref, Template
+
+
+def users_of_package(plan: Plan, templates: Iterable[Template], index: Index) -> set[Index]:
+    """Return the functions that need a directory, or modules, of which the app has this value."""
+    blame = Blame(plan)
+    needing = [
+        template.number for template in templates if index in {ref.index for ref in _packages_of(template)}
+    ]
+    return {user for number in needing for user in blame.users(PlanPart.TEMPLATE, number)}
+
+
+def _packages_of(template: Template) -> Iterator[Ref]:
+    if template.environment is not None and template.environment.package is not None:
+        yield template.environment.package
+    if template.modules is not None:
+        yield template.modules.definitions
 
 
 class PlanPart(Enum):
@@ -27,7 +45,7 @@ class Blame:
 
     def users(self, part: PlanPart, number: int) -> list[Index]:
         """List the functions that use the part."""
-        return self._users[part, number]
+        return self._users.get((part, number), [])
 
     @cached_property
     def _users(self) -> dict[tuple[PlanPart, int], list[Index]]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -36,6 +36,8 @@ from handoff_actors.wire.payload import Payload, encode, encode_call, encode_cod
 from handoff_actors.wire.pickling import PositionOf, has_code
 from handoff_actors.workers.child.running_job import is_worker
 
+#: The index of the first value that the app has for a run, such as a large constant: no run has as many functions.
+APP_VALUES: Final = 1 << 40
 #: Stand-ins for what can't be encoded.
 NO_CODE = (b"", False, b"")
 NO_VALUE = encode(None)
@@ -61,7 +63,8 @@ class Encoded(Struct, frozen=True):
     definitions: dict[Index, Callable[[], bytes]]
     #: Functions of which something can't be encoded, with the error that says what.
     refused: dict[Index, HandoffError]
-    blame: Blame
+    #: The index of the next value that the app has for the run.
+    next_index: Index
 
 
 class _Parts(Struct):
@@ -90,19 +93,27 @@ async def encode_program(
     *,
     retry_on: RetryOn = None,
     may_refuse: bool = False,
+    first_index: Index = APP_VALUES,
 ) -> Encoded:
     """The program of a plan; `by_value` are modules that nodes may lack, `session` at most 16 characters.
 
-    `retry_on` is the rule of functions without one of their own.
+    `retry_on` is the rule of functions without one of their own, `first_index` that of the first value that stays in the app.
     Raises SerializationError, which names the function; with `may_refuse` such functions are `refused`, and none raises.
     """
-    encoder = _Encoder(plan, inline_limit, log_level, by_value, session, retry_on, may_refuse=may_refuse)
+    encoder = _Encoder(
+        plan, inline_limit, log_level, by_value, session, retry_on, first_index, may_refuse=may_refuse
+    )
     await encoder.encode()
     program = Program(
         plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.affinity()
     )
     return Encoded(
-        program, encoder.large, encoder.directories, encoder.definitions, encoder.refused, encoder.blame
+        program,
+        encoder.large,
+        encoder.directories,
+        encoder.definitions,
+        encoder.refused,
+        encoder.next_index,
     )
 
 
@@ -115,6 +126,7 @@ class _Encoder:
         by_value: Sequence[ModuleType],
         session: str,
         retry_on: RetryOn,
+        first_index: Index,
         *,
         may_refuse: bool,
     ) -> None:
@@ -122,7 +134,7 @@ class _Encoder:
         self._retry_on = retry_on
         #: Rules of `retry_on`, encoded, by identity.
         self._rules: dict[int, bytes] = {}
-        self.blame = Blame(plan)
+        self._blame = Blame(plan)
         self._may_refuse = may_refuse
         self.refused: dict[Index, HandoffError] = {}
         self._inline_limit = inline_limit
@@ -132,7 +144,7 @@ class _Encoder:
         self._environments: dict[Environment, TemplateEnvironment] = {}
         #: Code is not the same in two runs where it imports from a directory: that may have changed in between.
         self._salt = b""
-        self._next_index = plan.size
+        self.next_index = first_index
         self.large: dict[Index, bytes | memoryview] = {}
         #: Values among them with code by value.
         self._native_parts: set[Index] = set()
@@ -356,8 +368,8 @@ class _Encoder:
                 templates[number] = replace(template, digest=digest, modules=modules)
 
     def _take_index(self) -> Index:
-        self._next_index += 1
-        return self._next_index - 1
+        self.next_index += 1
+        return self.next_index - 1
 
     def _by_value_modules(self) -> AbstractContextManager[object]:
         # Not for longer than one encoding: other runs encode in between.
@@ -374,8 +386,8 @@ class _Encoder:
                 return encode_it(*parts)
         except SerializationError as error:
             if not self._may_refuse:
-                raise _not_sendable(self.blame.first(*part), what, error) from error
-            for index in self.blame.users(*part):
+                raise _not_sendable(self._blame.first(*part), what, error) from error
+            for index in self._blame.users(*part):
                 refusal = _not_sendable(self._plan.ids[index], what, error)
                 refusal.__cause__ = error
                 self.refused.setdefault(index, refusal)

@@ -35,13 +35,23 @@ class Packages:
     ) -> None:
         #: How each is made, and what is said if that fails.
         self._makers: dict[Index, tuple[Callable[[], bytes], Callable[[BaseException], str]]] = {}
+        self.add(directories, definitions)
+        self._packed = packed
+        #: Callbacks of nodes that asked while one is being made.
+        self._waiting: dict[Index, list[Callable[[], None]]] = {}
+
+    def add(
+        self, directories: Mapping[Index, Path], definitions: Mapping[Index, Callable[[], bytes]]
+    ) -> None:
+        """Take further directories and modules."""
         for index, directory in directories.items():
             self._makers[index] = partial(_pack, directory), partial(_directory_refusal, directory)
         for index, define in definitions.items():
             self._makers[index] = define, _definitions_refusal
-        self._packed = packed
-        #: Callbacks of nodes that asked while one is being made.
-        self._waiting: dict[Index, list[Callable[[], None]]] = {}
+
+    def forget(self, index: Index) -> None:
+        """Forget one that no function needs any more."""
+        self._makers.pop(index, None)
 
     def pack(self, index: Index, then: Callable[[], None], failed: Callable[[Index, str], None]) -> bool:
         """Make one unless that has been done, then call `then`. Returns False if there is nothing to make.

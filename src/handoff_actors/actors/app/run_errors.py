@@ -28,6 +28,10 @@ class RunErrors:
             error = self._of[index] = self._make(index)
         return error
 
+    def forget(self, index: Index) -> None:
+        """Forget the error of a function that is forgotten."""
+        self._of.pop(index, None)
+
     def load_beside(self, cause: bytes, then: Callable[[], None]) -> bool:
         """Load an exception in a thread, if that may take long, and call `then` on the loop; False if it need not be."""
         # Others not, as the main thread may be importing the module of the exception's class.

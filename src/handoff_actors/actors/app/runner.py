@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
-from handoff_actors.actors.app.blame import PlanPart
+from handoff_actors.actors.app.blame import Blame, users_of_package
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.failure_log import log_failures
 from handoff_actors.actors.app.journal import Entry, Journal
 from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.run_errors import RunErrors
+from handoff_actors.actors.app.run_growth import RunGrowth
 from handoff_actors.actors.app.splitting import Unsent, split
 from handoff_actors.actors.driver import Driver, clock
 from handoff_actors.actors.fetcher import FetchFailure
@@ -47,6 +48,7 @@ from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.state import APP, Transfer
 from handoff_actors.errors import (
     EnvironmentFailed,
+    FunctionCancelled,
     HandoffError,
     SerializationError,
 )
@@ -54,7 +56,7 @@ from handoff_actors.events import OnEvent
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of, str_of
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
-from handoff_actors.wire.messages.jobs import Ref, Said, Template
+from handoff_actors.wire.messages.jobs import Said
 from handoff_actors.wire.messages.runs import Assign, Close, Recalled
 from handoff_actors.wire.payload import decode
 
@@ -128,7 +130,8 @@ class RunnerActor:
     ) -> None:
         self.run = run
         self.plan = encoded.program.plan
-        self._encoded = encoded
+        self._program = encoded.program
+        self._refused = encoded.refused
         #: Values in the app: large constants, packed directories, definitions of modules, and results fetched from nodes.
         self.values: dict[Index, Buffer] = {**encoded.large, **in_app}
         self._packages = Packages(encoded.directories, encoded.definitions, self.values.__setitem__)
@@ -146,6 +149,9 @@ class RunnerActor:
         #: Of callers that wait for stored values.
         self._fetches: set[asyncio.Future[Buffer]] = set()
         self._driver: Driver[RunMachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
+        self.growth = RunGrowth(
+            self.view, self.values, self._packages, self.errors, self._driver.feed, self._give_up
+        )
         if journal is not None:
             journal.on_failure = lambda failure: self._driver.feed(Cancel(_as_ours(failure)))
         #: Wakes the callers that wait for one value.
@@ -162,7 +168,7 @@ class RunnerActor:
         self.started_at = clock()
         if self._observer is not None:
             self._observer.began()
-        self._driver.start(lambda now: self.machine.start(now, nodes, reused, self._encoded.refused))
+        self._driver.start(lambda now: self.machine.start(now, nodes, reused, self._refused))
         try:
             end = await asyncio.shield(self._finished)
         except asyncio.CancelledError:
@@ -284,14 +290,7 @@ class RunnerActor:
 
     def _not_packed(self, index: Index, reason: str) -> None:
         """End the functions that need a directory or modules which some node lacks, and which can't be sent there."""
-        needing = [
-            template.number
-            for template in self._encoded.program.templates
-            if index in (package.index for package in _packages_of(template))
-        ]
-        concerned = {
-            user for number in needing for user in self._encoded.blame.users(PlanPart.TEMPLATE, number)
-        }
+        concerned = users_of_package(self.plan, self._program.templates, index)
         nodes = self.view.node
         # First those that are out: one of them has shown it.
         in_order = sorted(concerned, key=lambda user: (nodes[user] is None, user))
@@ -318,8 +317,10 @@ class RunnerActor:
                     self._observer.observed(effect)
             case RecordResults(indices):
                 self._record(indices)
-            case FunctionsEnded() | FunctionsForgotten():
-                pass
+            case FunctionsEnded(indices):
+                self.growth.ended(indices)
+            case FunctionsForgotten():
+                self.growth.forgotten(effect)
             case TellOfRoom():
                 self._host.tell_of_room()
             case StartNode():
@@ -339,7 +340,7 @@ class RunnerActor:
         except SerializationError as error:
             if not isinstance(message, Assign):
                 raise
-            unsent = Unsent(self.plan, self._encoded.blame)
+            unsent = Unsent(self.plan, Blame(self.plan))
             self._send_parts(name, message, error, unsent)
             if unsent.refused:
                 self._driver.feed(FunctionsRefused(unsent.refused))
@@ -422,6 +423,7 @@ class RunnerActor:
                 # What this process's own node holds is mapped at once.
                 transfer = Transfer(index, APP, nbytes, began_at, clock())
                 self._driver.feed(ResultFetched(index, transfer if was_on_its_way else None))
+                self.growth.arrived(index)
 
         self._give_up[index] = self._host.fetch(self.run, index, nbytes, holders, done)
 
@@ -441,6 +443,9 @@ class RunnerActor:
             if self._observer is not None:
                 self._observer.ended(end, raised)
             log_failures(self.run, self.view)
+            self.growth.over(
+                raised if raised is not None or not end.cancelled else FunctionCancelled(self.plan.dag_id)
+            )
         self._wake_waiters()
 
     def _set_forgotten(self) -> None:
@@ -490,10 +495,3 @@ def _as_ours(error: BaseException) -> HandoffError:
     ours = HandoffError(f"the run can't go on: {type(error).__name__}: {str_of(error)}")
     ours.__cause__ = error
     return ours
-
-
-def _packages_of(template: Template) -> Iterator[Ref]:
-    if template.environment is not None and template.environment.package is not None:
-        yield template.environment.package
-    if template.modules is not None:
-        yield template.modules.definitions

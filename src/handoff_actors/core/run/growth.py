@@ -138,8 +138,8 @@ class Growth:
         found = self._known(ids)
         return cancel_functions(self._run, found, self._state, self._recovery, self._failures, now)
 
-    def settle(self, now: float, spared: Collection[Index]) -> list[RunEffect]:
-        """Forget what nobody needs any more, except for `spared`: those that are yet to be recorded."""
+    def settle(self, now: float, *, is_watched: bool) -> list[RunEffect]:
+        """Forget what nobody needs any more; `is_watched`: not before what has happened to it has been told, or recorded."""
         self.wake_at = None
         effects: list[RunEffect] = []
         ended = [
@@ -150,17 +150,16 @@ class Growth:
         if ended:
             effects.append(FunctionsEnded(ended))
         unneeded, values = self.retention.settle()
+        if is_watched and unneeded:
+            self.wake_at = now
+        due = self._postponed if is_watched else [*self._postponed, *unneeded]
+        self._postponed = [index for index in due if self._drain.is_copying(index)]
         if self._postponed:
-            unneeded = [*self._postponed, *unneeded]
-            self._postponed = []
-        if unneeded:
-            kept = {index for index in unneeded if index in spared or self._drain.is_copying(index)}
-            self._postponed += [index for index in unneeded if index in kept]
-            unneeded = [index for index in unneeded if index not in kept]
-            if not kept.isdisjoint(spared):
-                self.wake_at = now
-        if unneeded or values:
-            effects += self._forget(unneeded, values)
+            due = [index for index in due if not self._drain.is_copying(index)]
+        if is_watched:
+            self._postponed += unneeded
+        if due or values:
+            effects += self._forget(due, values)
         return effects
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:

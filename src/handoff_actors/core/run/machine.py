@@ -522,7 +522,9 @@ class RunMachine:
                 self._completion.decide(RunEnded(None))
         self._effects += self._drain.settle(now)
         if self._growth.is_on and self._completion.outcome is None:
-            self._effects += self._growth.settle(now, self._recording.due)
+            self._effects += self._growth.settle(
+                now, is_watched=self._observing.is_on or self._recording.is_on
+            )
         if self._completion.outcome is None:
             messages = self.scheduler.dispatch(now, self._observing.sent if self._observing.is_on else None)
             messages += self._work_stealing.recalls(now)

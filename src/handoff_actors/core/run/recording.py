@@ -26,11 +26,6 @@ class Recording:
         if self.is_on and not is_to_come and index not in self._hooks:
             self._due.append(index)
 
-    @property
-    def due(self) -> Collection[Index]:
-        """The functions to record after this event."""
-        return self._due
-
     def take(self) -> list[RunEffect]:
         """Drain the functions not yet recorded."""
         if not self._due:

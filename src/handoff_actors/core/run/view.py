@@ -8,7 +8,7 @@ from msgspec import Struct
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import DONE, FAILED, Failure, RunState, Transfer
+from handoff_actors.core.run.state import DONE, FAILED, FREE, Failure, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index, RunId
@@ -102,9 +102,11 @@ class RunView:
 
     def counts(self) -> FunctionCounts:
         """Count the functions by how far they are."""
-        total, state, departures = self.plan.size, self._state, self._stories.counts
-        failed, skipped = len(state.failures), len(state.failed_behind)
+        state, departures, forgotten = self._state, self._stories.counts, self._state.forgotten
+        failed = len(state.failures) + forgotten[FAILED]
+        skipped = len(state.failed_behind) + forgotten[FREE]
         retried = departures["retried"] + departures["worker lost"]
+        total = state.added
         return FunctionCounts(total, total - state.remaining - failed - skipped, retried, failed, skipped)
 
     def progress(self, run: RunId) -> RunProgress:

@@ -1,0 +1,100 @@
+"""The functions of a run that come and go while it goes on, as its app sees them."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from handoff_actors.actors.app.encoding import APP_VALUES, Encoded
+from handoff_actors.actors.app.packages import Packages
+from handoff_actors.actors.app.run_errors import RunErrors
+from handoff_actors.core.run.events import FunctionsForgotten, Grow, RunMachineEvent
+from handoff_actors.core.run.view import RunView
+from handoff_actors.errors import HandoffError
+from handoff_actors.ids import FunctionId, Index
+
+Buffer = bytes | memoryview
+
+
+class GrowthListener(Protocol):
+    """Hears what becomes of the functions that an app has handles of."""
+
+    def functions_ended(self, ids: Sequence[FunctionId]) -> None:
+        """Take note that functions have ended, well or not; perhaps not for the first time."""
+
+    def value_arrived(self, function_id: FunctionId) -> None:
+        """Take note that a stored value is in the app."""
+
+    def run_over(self, error: HandoffError | None) -> None:
+        """Take note that the run is over; without an error all functions have ended, or were cancelled."""
+
+
+class RunGrowth:
+    """Adds functions to one run, and lets go of what is forgotten."""
+
+    def __init__(
+        self,
+        view: RunView,
+        values: dict[Index, Buffer],
+        packages: Packages,
+        errors: RunErrors,
+        feed: Callable[[RunMachineEvent], None],
+        fetches: dict[Index, Callable[[], None]],
+    ) -> None:
+        self._view = view
+        self._values = values
+        self._packages = packages
+        self._errors = errors
+        self.feed = feed
+        self.listener: GrowthListener | None = None
+        #: The index of the next value that the app will have for the run.
+        self.next_index: Index = APP_VALUES
+        #: By value: gives up the fetch of it.
+        self._fetches = fetches
+
+    def add(self, encoded: Encoded, held: Collection[Index]) -> None:
+        """Add functions; `held` are those that the app has handles of, as numbered in their own plan."""
+        self.next_index = encoded.next_index
+        self._values |= encoded.large
+        self._packages.add(encoded.directories, encoded.definitions)
+        app_values = [*encoded.large, *encoded.directories, *encoded.definitions]
+        self.feed(Grow(encoded.program, held, app_values, encoded.refused))
+
+    def ended(self, indices: Sequence[Index]) -> None:
+        """Tell that functions have ended."""
+        if self.listener is not None:
+            ids = self._view.plan.ids
+            self.listener.functions_ended([ids[index] for index in indices])
+
+    def arrived(self, index: Index) -> None:
+        """Tell that a stored value is in the app."""
+        if self.listener is not None:
+            self.listener.value_arrived(self._view.plan.ids[index])
+
+    def forgotten(self, effect: FunctionsForgotten) -> None:
+        """Let go of the values and errors of functions that are forgotten."""
+        for index in effect.indices:
+            self._values.pop(index, None)
+            self._errors.forget(index)
+            give_up = self._fetches.pop(index, None)
+            if give_up is not None:
+                give_up()
+        for index in effect.app_values:
+            self._values.pop(index, None)
+            self._packages.forget(index)
+
+    def over(self, error: HandoffError | None) -> None:
+        """Tell that the run is over."""
+        if self.listener is not None:
+            self.listener.run_over(error)
+
+    # --- What has become of a function --------------------------------------------------------------------------
+
+    def error_of(self, function_id: FunctionId) -> HandoffError | None:
+        """Return the error of a function, once it has failed."""
+        index = self._view.plan.index_of.get(function_id)
+        return self._errors.of(index) if index is not None and self._view.has_failed(index) else None
+
+    def encoded(self, function_id: FunctionId) -> Buffer | None:
+        """Return the encoded value of a function that is done; None for a stored one that is not in the app."""
+        index = self._view.plan.index(function_id)
+        inline = self._view.inline.get(index)
+        return self._values.get(index) if inline is None else inline

@@ -1,0 +1,467 @@
+"""A run to which functions are added while it goes on, as its user sees it."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+
+from msgspec import Struct
+
+from handoff_actors.actors.app.encoding import Encoded
+from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.client.run_handle import HandleState, RunHandle
+from handoff_actors.client.tracebacks import inside_hidden
+from handoff_actors.core.run.events import CancelFunctions, EndGrowth, LetGo, WantResults
+from handoff_actors.errors import (
+    DuplicateFunctionError,
+    FunctionCancelled,
+    HandoffError,
+    InvalidFunctionError,
+    NodeLost,
+    SerializationError,
+)
+from handoff_actors.graph.argument import Collocated, Handle
+from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.function import Function, producer_ids
+from handoff_actors.graph.growing_dag import GrowingDAG, outer_ids, renamed
+from handoff_actors.graph.parameters import check_calls
+from handoff_actors.graph.plan import Plan
+from handoff_actors.ids import FunctionId, Index
+from handoff_actors.text import repr_of
+from handoff_actors.wire.payload import decode
+
+if TYPE_CHECKING:
+    from handoff_actors.client.run import Run
+    from handoff_actors.core.run.explain import Explanation
+    from handoff_actors.core.run.story import Story
+    from handoff_actors.report.report import Report
+
+ResultT = TypeVar("ResultT")
+
+#: Functions that are added to the run at once: encoding them holds the loop for a few milliseconds.
+PART_SIZE: Final = 400
+
+
+class GoingRun(Struct, frozen=True):
+    """A run that has begun and takes functions."""
+
+    runner: RunnerActor
+    #: Encodes the plan of further functions; the first value that stays in the app has the given index.
+    encode: Callable[[Plan, Index], Coroutine[Any, Any, Encoded]]
+    #: Ends with the run.
+    task: "asyncio.Task[Run]"
+
+
+class OpenRun:
+    """A run to which functions may be added. Use it with `async with`: leaving the block waits for all of them.
+
+    A function that fails ends the run, or itself and what depends on it alone, as `on_failure` says. An exception that
+    leaves the block cancels the run. Methods are for the loop of the run; from other threads `call`, `call_each`, `add`
+    and `cancel` may be used, too.
+    """
+
+    def __init__(self, begin: Callable[[], Awaitable[GoingRun]], max_pending: int | None = None) -> None:
+        """For `Session.open_run` and `handoff.open_run`."""
+        if max_pending is not None and max_pending < 1:
+            raise ValueError(f"max_pending={repr_of(max_pending)}: it must be 1 or more, or None")
+        self._begin = begin
+        self._max_pending = max_pending
+        self._calls = GrowingDAG()
+        #: The functions of graphs that are added as a whole.
+        self._graphs: deque[dict[FunctionId, Function]] = deque()
+        #: Handles of functions that have yet to end.
+        self._unfinished: dict[FunctionId, RunHandle[Any]] = {}
+        #: Handles whose stored values somebody waits for.
+        self._wanting: dict[FunctionId, RunHandle[Any]] = {}
+        #: Functions that are with the run and have yet to end.
+        self._pending = 0
+        #: How often functions that are not with the run yet take the result of each that is.
+        self._taken: dict[FunctionId, int] = {}
+        self._released: deque[FunctionId] = deque()
+        self._cancelled: list[FunctionId] = []
+        self._graph_count = 0
+        self._error: HandoffError | None = None
+        self._is_closing = False
+        self._is_woken = False
+        self._thread = 0
+
+    # --- Life ---------------------------------------------------------------------------------------------------
+
+    @inside_hidden
+    async def __aenter__(self) -> Self:
+        self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._going = await self._begin()
+        self._going.runner.growth.listener = self
+        self._feeding = self.loop.create_task(self._feed(), name="functions of an open run")
+        return self
+
+    @inside_hidden
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_closing = True
+        if error is not None:
+            self._going.task.cancel()
+        self._wake()
+        try:
+            # Its values stay as long as this object does.
+            self._ended = await self._going.task
+        except asyncio.CancelledError:
+            if error is None:
+                raise
+        except HandoffError:
+            # What ended the block is most often what ended the run.
+            if error is None:
+                raise
+        finally:
+            self._feeding.cancel()
+
+    @property
+    def is_over(self) -> bool:
+        """True once the run has ended."""
+        return self._error is not None
+
+    async def abandon(self) -> None:
+        """Cancel the run, if it still goes on, and return once nothing of it is left."""
+        self._is_closing = True
+        self._going.task.cancel()
+        self._feeding.cancel()
+        await asyncio.wait([self._going.task, self._feeding])
+        if not self._going.task.cancelled():
+            # Those who had handles have heard of it.
+            self._going.task.exception()
+
+    # --- Calls --------------------------------------------------------------------------------------------------
+
+    @overload
+    def call(
+        self, fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any
+    ) -> RunHandle[ResultT]: ...
+    @overload
+    def call(self, fn: Callable[..., ResultT], *args: object, **options: Any) -> RunHandle[ResultT]: ...
+    def call(self, fn: Callable[..., Any], *args: object, **options: Any) -> RunHandle[Any]:
+        """Add a call of `fn` and return its handle at once.
+
+        Arguments and options (`id`, `cost`, `timeout`, `max_retries`, `priority`, `node`, ...) are those of `DAG.call`. Handles
+        of this run among the arguments stand for results, whether they are there yet or not.
+
+        :raises HandoffError: The run is over, or is about to be.
+        :raises InvalidFunctionError: An option is not allowed, or `fn` can't take these arguments.
+        :raises DuplicateFunctionError: A function of the run has that id.
+        """
+        self._check_open()
+        if "id" in options and self._has(options["id"]):
+            raise DuplicateFunctionError(options["id"])
+        plain = self._calls.call(fn, *args, **options)
+        function = self._calls.functions[plain.id]
+        try:
+            check_calls((function,))
+            self._check_place(function)
+        except BaseException:
+            self._calls.remove(plain.id)
+            raise
+        self._count_taken(function, 1)
+        return self._new_handle(plain.id)
+
+    def call_each(
+        self, fn: Callable[..., Any], items: Iterable[object], **options: Any
+    ) -> list[RunHandle[Any]]:
+        """Add a call `fn(item)` for each item; return the handles in that order. Options and errors are those of `call`."""
+        return [self.call(fn, item, **options) for item in items]
+
+    def add(self, dag: DAG) -> Mapping[FunctionId, RunHandle[Any]]:
+        """Add all functions of a graph. Return a handle for each but inline ones, by its id or handle in the graph.
+
+        Where the run has a function of one of these ids already, all of them get another id there.
+
+        :raises HandoffError: The run is over, or is about to be.
+        :raises DagError: The graph is not valid.
+        """
+        self._check_open()
+        dag.validate()
+        self._graph_count += 1
+        functions = dict(dag.functions)
+        if any(map(self._has, functions)):
+            functions = renamed(functions, self._graph_count)
+        self._graphs.append(functions)
+        regular = [
+            (own, new)
+            for own, new in zip(dag.functions, functions.values(), strict=True)
+            if new.type == "regular"
+        ]
+        return Handles({own: self._new_handle(new.id) for own, new in regular})
+
+    def _check_open(self) -> None:
+        if self._error is not None:
+            raise HandoffError(f"the run is over: {self._error}") from self._error
+        if self._is_closing or not self._thread:
+            raise HandoffError(
+                "functions are added within the block of an open run: async with handoff.open_run() as run"
+            )
+
+    def _check_place(self, function: Function) -> None:
+        if isinstance(function.node, Collocated) and function.node.id not in self._calls:
+            reason = (
+                "it can be collocated only with a function that is added at the same time: use run.add(dag)"
+            )
+            raise InvalidFunctionError(function.id, reason)
+
+    def _has(self, function_id: FunctionId) -> bool:
+        return function_id in self._unfinished or function_id in self._going.runner.plan.index_of
+
+    def _new_handle(self, function_id: FunctionId) -> RunHandle[Any]:
+        handle: RunHandle[Any] = RunHandle(function_id, self._calls, self, HandleState())
+        self._unfinished[function_id] = handle
+        self._wake()
+        return handle
+
+    # --- Waiting ------------------------------------------------------------------------------------------------
+
+    async def as_completed(self, handles: Iterable[RunHandle[Any]]) -> AsyncIterator[RunHandle[Any]]:
+        """Give the handles one after the other, each once its function has ended, well or not."""
+        ended: asyncio.Queue[RunHandle[Any]] = asyncio.Queue()
+        waited_for = list(handles)
+        for handle in waited_for:
+            handle.add_done_callback(ended.put_nowait)
+        try:
+            for _ in range(len(waited_for)):
+                yield await ended.get()
+        finally:
+            for handle in waited_for:
+                handle.remove_done_callback(ended.put_nowait)
+
+    async def room(self) -> None:
+        """Wait until fewer functions than `max_pending` have yet to end. Calls beyond wait in the app, not encoded."""
+        while not self._has_room():
+            self._room.clear()
+            await self._room.wait()
+
+    def _has_room(self) -> bool:
+        waiting = self._pending + len(self._calls)
+        return self._max_pending is None or waiting < self._max_pending
+
+    def cancel(self, *handles: RunHandle[Any]) -> int:
+        """Cancel functions, wherever they are, and what depends on them. Return how many had yet to end.
+
+        Running ones are stopped as at their time limit. Handles are cancelled at once.
+        """
+        cancelled = 0
+        for handle in handles:
+            if not handle.done():
+                cancelled += 1
+                self._cancelled.append(handle.id)
+                handle.end(FunctionCancelled(handle.id))
+        if cancelled:
+            self._wake()
+        return cancelled
+
+    # --- What has become of it ----------------------------------------------------------------------------------
+
+    @property
+    def dag_id(self) -> FunctionId:
+        """The id of the run's graph, as for `get_result` and `explain`."""
+        return self._going.runner.plan.dag_id
+
+    @property
+    def report(self) -> "Report":
+        """The report on the functions that are there: those that have not ended, and those that handles refer to."""
+        from handoff_actors.report.report import Report  # noqa: PLC0415 - few programs want one
+
+        return Report(self._going.runner.view, self._going.runner.started_at)
+
+    def explain(self, function_id: FunctionId) -> "Explanation | None":
+        """Explain why a function, named by its id or handle, is where it is. Returns None for one that has ended."""
+        wanted = self._going.runner.plan.id_of(function_id)
+        return next((each for each in self._going.runner.explain() if each.function_id == wanted), None)
+
+    def story(self, function_id: FunctionId) -> "Story":
+        """Tell what has happened to a function, named by its id or handle. Raises KeyError for one that is not there."""
+        view = self._going.runner.view
+        return view.story(view.plan.index(function_id))
+
+    # --- For handles --------------------------------------------------------------------------------------------
+
+    def encoded(self, function_id: FunctionId) -> bytes | memoryview | None:
+        """Return the encoded value of a function that is done; None for a stored one that is not in the app."""
+        return self._going.runner.growth.encoded(function_id)
+
+    def decode(self, function_id: FunctionId, encoded: bytes | memoryview) -> Any:
+        """Decode the value of a function. Raises SerializationError, which names it."""
+        try:
+            return decode(encoded)
+        except SerializationError as error:
+            reason = f"the result of function {repr_of(function_id)}: {error}"
+            raise SerializationError(reason, function_id) from error
+
+    def want(self, handle: RunHandle[Any]) -> None:
+        """Have the stored value of a function that is done fetched; wakes those who wait for it."""
+        if handle.id not in self._wanting:
+            self._wanting[handle.id] = handle
+            if self._going.runner.is_going_on:
+                self._going.runner.feed(WantResults([handle.id]))
+            else:
+                self.loop.create_task(self._fetch_after_the_end(handle), name="value of an open run")
+
+    async def _fetch_after_the_end(self, handle: RunHandle[Any]) -> None:
+        runner = self._going.runner
+        index = runner.plan.index(handle.id)
+        try:
+            await runner.fetch(index)
+        except LookupError as error:
+            node = runner.view.node[index] or ""
+            handle.end(NodeLost(node, f"the result of function {repr_of(handle.id)} is gone: {error}"))
+        self.value_arrived(handle.id)
+
+    def let_go(self, function_id: FunctionId) -> None:
+        """Take note that there is no handle of a function any more. May be called in any thread."""
+        self._released.append(function_id)
+        self._wake()
+
+    # --- What the run says: see GrowthListener ------------------------------------------------------------------
+
+    def functions_ended(self, ids: Sequence[FunctionId]) -> None:
+        """See GrowthListener."""
+        growth = self._going.runner.growth
+        for function_id in ids:
+            handle = self._unfinished.pop(function_id, None)
+            if handle is not None:
+                self._pending -= 1
+            else:
+                # The value of one that was done may have been lost since.
+                handle = self._wanting.get(function_id)
+            if handle is None or handle.cancelled():
+                continue
+            error = growth.error_of(function_id)
+            if error is None:
+                handle.state.encoded = growth.encoded(function_id)
+            else:
+                self._wanting.pop(function_id, None)
+            handle.end(error)
+        if self._has_room():
+            self._room.set()
+        if len(self._calls):
+            self._wake()
+
+    def value_arrived(self, function_id: FunctionId) -> None:
+        """See GrowthListener."""
+        handle = self._wanting.pop(function_id, None)
+        if handle is not None:
+            handle.state.encoded = self.encoded(function_id)
+            handle.state.wake()
+
+    def run_over(self, error: HandoffError | None) -> None:
+        """See GrowthListener."""
+        self._error = error or HandoffError("it has ended")
+        unfinished, self._unfinished = self._unfinished, {}
+        wanting, self._wanting = self._wanting, {}
+        for handle in unfinished.values():
+            if not handle.done():
+                # Whoever leaves the block gets the error.
+                handle.state.is_retrieved = True
+                handle.end(error or FunctionCancelled(handle.id))
+        for handle in wanting.values():
+            # Whoever waits asks again.
+            handle.state.wake()
+        self._pending = 0
+        self._going.runner.growth.listener = None
+        self._room.set()
+        self._wake()
+
+    # --- Feeding ------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._is_woken or not self._thread:
+            return
+        self._is_woken = True
+        if threading.get_ident() == self._thread:
+            self._changed.set()
+            return
+        # A loop that has ended has no use for it.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._changed.set)
+
+    async def _feed(self) -> None:
+        """Bring calls, graphs and what is let go to the run, in order."""
+        runner = self._going.runner
+        while runner.is_going_on:
+            self._changed.clear()
+            self._is_woken = False
+            await self._feed_functions()
+            self._feed_rest(runner)
+            if self._is_closing and not len(self._calls) and not self._graphs:
+                runner.feed(EndGrowth())
+            await self._changed.wait()
+
+    async def _feed_functions(self) -> None:
+        while self._graphs or len(self._calls):
+            # Graphs take results of no other function, so that any order will do.
+            if self._graphs:
+                await self._add(self._graphs.popleft())
+                continue
+            most = (
+                PART_SIZE if self._max_pending is None else min(PART_SIZE, self._max_pending - self._pending)
+            )
+            if most <= 0:
+                return
+            await self._add(self._calls.take(most))
+
+    async def _add(self, functions: dict[FunctionId, Function]) -> None:
+        growth = self._going.runner.growth
+        self._pending += sum(function.type == "regular" for function in functions.values())
+        plan = Plan.of(functions, self.dag_id, outer_ids(functions))
+        encoded = await self._going.encode(plan, growth.next_index)
+        # Hooks come after the functions, and nobody has handles of them.
+        growth.add(encoded, range(len(plan.index_of)))
+        for function in functions.values():
+            self._count_taken(function, -1)
+
+    def _count_taken(self, function: Function, by: int) -> None:
+        for producer_id in producer_ids(function):
+            taken = self._taken.get(producer_id, 0) + by
+            if taken > 0:
+                self._taken[producer_id] = taken
+            else:
+                self._taken.pop(producer_id, None)
+
+    def _feed_rest(self, runner: RunnerActor) -> None:
+        if self._cancelled:
+            cancelled, self._cancelled = self._cancelled, []
+            runner.feed(CancelFunctions(cancelled))
+        if self._released:
+            count = len(self._released)
+            released = [self._released.popleft() for _ in range(count)]
+            kept = [function_id for function_id in released if self._taken.get(function_id)]
+            self._released.extend(kept)
+            runner.feed(LetGo([function_id for function_id in released if function_id not in kept]))
+
+
+class Handles(Mapping[FunctionId, RunHandle[Any]]):
+    """Handles of the functions of a graph that was added to a run, by their ids or handles in the graph."""
+
+    def __init__(self, handles: dict[FunctionId, RunHandle[Any]]) -> None:
+        self._handles = handles
+
+    def __getitem__(self, function_id: FunctionId) -> RunHandle[Any]:
+        return self._handles[function_id.id if isinstance(function_id, Handle) else function_id]
+
+    def __iter__(self) -> Iterator[FunctionId]:
+        return iter(self._handles)
+
+    def __len__(self) -> int:
+        return len(self._handles)

@@ -1,0 +1,55 @@
+"""A DAG whose functions go to a run while further ones are added."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+
+from handoff_actors.graph.argument import Argument, Collocated, Constant
+from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.function import Function, producer_ids
+from handoff_actors.ids import FunctionId
+
+
+class GrowingDAG(DAG):
+    """A DAG whose functions are taken off it, the oldest first. Handles of functions that were taken stay arguments."""
+
+    def take(self, most: int) -> dict[FunctionId, Function]:
+        """Take functions off the DAG, up to so many, in the order of adding."""
+        if len(self._functions) <= most:
+            taken, self._functions = self._functions, {}
+            return taken
+        ids = list(islice(self._functions, most))
+        return {function_id: self._functions.pop(function_id) for function_id in ids}
+
+    def remove(self, function_id: FunctionId) -> None:
+        """Take back a function that was added."""
+        del self._functions[function_id]
+
+
+def renamed(functions: Mapping[FunctionId, Function], number: int) -> dict[FunctionId, Function]:
+    """Give the functions of a valid graph other ids, made from their own and a number."""
+    new = {own: f"{own}@{number}" if isinstance(own, str) else (own, number) for own in functions}
+
+    def renamed_arg(arg: FunctionId) -> FunctionId:
+        if isinstance(arg, Argument):
+            return replace(arg, id=new[arg.id])
+        return arg if isinstance(arg, Constant) else new[arg]
+
+    def renamed_function(function: Function) -> Function:
+        node = function.node
+        if isinstance(node, Collocated):
+            node = Collocated(new[node.id])
+        args = tuple(map(renamed_arg, function.args))
+        return replace(function, id=new[function.id], args=args, node=node)
+
+    return {new[own]: renamed_function(function) for own, function in functions.items()}
+
+
+def outer_ids(functions: dict[FunctionId, Function]) -> list[FunctionId]:
+    """List the functions whose results these take and that are not among them."""
+    found: dict[FunctionId, None] = {}
+    for function in functions.values():
+        for producer_id in producer_ids(function):
+            if producer_id not in functions:
+                found[producer_id] = None
+    return list(found)
