@@ -32,7 +32,8 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.nodes import NodeUp
-from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, RunMachineEvent, SendToNode
+from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, SendToNode
+from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.durations import Durations

@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from handoff_actors import events as events
     from handoff_actors.actors.node.local_node import LocalNode as LocalNode
     from handoff_actors.client.api import (
+        call as call,
         connect as connect,
         discover_nodes as discover_nodes,
         execute as execute,
         execute_distributed as execute_distributed,
         execute_local as execute_local,
         get_result as get_result,
+        map as map,
+        open_run as open_run,
         register_local_node as register_local_node,
         register_node as register_node,
         resources_available as resources_available,
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
     from handoff_actors.client.execute_options import (
         ExecuteOptions as ExecuteOptions,
         LocalExecuteOptions as LocalExecuteOptions,
+        OpenRunOptions as OpenRunOptions,
     )
     from handoff_actors.client.local_cluster import LocalCluster as LocalCluster
     from handoff_actors.client.local_node_handle import LocalNodeHandle as LocalNodeHandle
+    from handoff_actors.client.open_run import OpenRun as OpenRun
     from handoff_actors.client.policy import NodeView as NodeView, Policy as Policy
     from handoff_actors.client.run import (
         Report as Report,
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
         RunFailures as RunFailures,
         StoredValue as StoredValue,
     )
+    from handoff_actors.client.run_handle import RunHandle as RunHandle
     from handoff_actors.client.session import Session as Session
     from handoff_actors.core.run.explain import Explanation as Explanation
     from handoff_actors.core.run.scheduling.placement import Need as Need
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
         DependencyFailed as DependencyFailed,
         DuplicateFunctionError as DuplicateFunctionError,
         EnvironmentFailed as EnvironmentFailed,
+        FunctionCancelled as FunctionCancelled,
         FunctionFailed as FunctionFailed,
         HandoffError as HandoffError,
         InsecureAddressError as InsecureAddressError,
@@ -65,6 +72,7 @@ if TYPE_CHECKING:
         SerializationError as SerializationError,
         UnguardedStart as UnguardedStart,
         UnsupportedPlatform as UnsupportedPlatform,
+        ValueLost as ValueLost,
         VersionMismatch as VersionMismatch,
         WorkerDied as WorkerDied,
     )
@@ -91,12 +99,15 @@ if TYPE_CHECKING:
 _MODULES = {
     "actors.node.local_node": ["LocalNode"],
     "client.api": [
+        "call",
         "connect",
         "discover_nodes",
         "execute",
         "execute_distributed",
         "execute_local",
         "get_result",
+        "map",
+        "open_run",
         "register_local_node",
         "register_node",
         "resources_available",
@@ -106,7 +117,9 @@ _MODULES = {
     "client.local_cluster": ["LocalCluster"],
     "core.run.explain": ["Explanation"],
     "client.local_node_handle": ["LocalNodeHandle"],
-    "client.execute_options": ["ExecuteOptions", "LocalExecuteOptions"],
+    "client.execute_options": ["ExecuteOptions", "LocalExecuteOptions", "OpenRunOptions"],
+    "client.open_run": ["OpenRun"],
+    "client.run_handle": ["RunHandle"],
     "client.policy": ["NodeView", "Policy"],
     "core.run.scheduling.placement": ["Need"],
     "core.run.story": ["Story", "StoryEntry"],
@@ -119,6 +132,7 @@ _MODULES = {
         "DependencyFailed",
         "DuplicateFunctionError",
         "EnvironmentFailed",
+        "FunctionCancelled",
         "FunctionFailed",
         "HandoffError",
         "InsecureAddressError",
@@ -134,6 +148,7 @@ _MODULES = {
         "SerializationError",
         "UnguardedStart",
         "UnsupportedPlatform",
+        "ValueLost",
         "VersionMismatch",
         "WorkerDied",
     ],
@@ -170,6 +185,7 @@ __all__ = [
     "Executor",
     "Explanation",
     "Function",
+    "FunctionCancelled",
     "FunctionFailed",
     "FunctionReport",
     "Handle",
@@ -188,6 +204,8 @@ __all__ = [
     "NodeLost",
     "NodeView",
     "OnEvent",
+    "OpenRun",
+    "OpenRunOptions",
     "Policy",
     "RemoteError",
     "RemoteTraceback",
@@ -196,6 +214,7 @@ __all__ = [
     "Run",
     "RunEvent",
     "RunFailures",
+    "RunHandle",
     "RunTimeout",
     "SerializationError",
     "Session",
@@ -204,9 +223,11 @@ __all__ = [
     "StoryEntry",
     "UnguardedStart",
     "UnsupportedPlatform",
+    "ValueLost",
     "VersionMismatch",
     "WorkerDied",
     "__version__",
+    "call",
     "collocated",
     "connect",
     "discover_nodes",
@@ -215,9 +236,11 @@ __all__ = [
     "execute_distributed",
     "execute_local",
     "get_result",
+    "map",
     "new",
     "on_dask",
     "on_ray",
+    "open_run",
     "register_local_node",
     "register_node",
     "resources_available",

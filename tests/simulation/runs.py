@@ -23,12 +23,12 @@ from handoff_actors.core.run.events import (
     RunEffect,
     RunEnded,
     RunForgotten,
-    RunMachineEvent,
     SendToNode,
     StartNode,
     TellOfRoom,
     TransferObserved,
 )
+from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.retries import MAX_NODE_CRASHES

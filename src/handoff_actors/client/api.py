@@ -3,15 +3,17 @@
 import asyncio
 import atexit
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
 from handoff_actors.client.blocking import run_blocking
-from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOptions
+from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOptions, OpenRunOptions
 from handoff_actors.client.local_node_handle import LocalNodeHandle
+from handoff_actors.client.open_run import OpenRun
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
+from handoff_actors.client.session_calls import AHEAD
 from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.dag import DAG
@@ -66,6 +68,42 @@ def _session() -> Session:
     if default is None:
         default = _defaults[loop] = _Default()
     return default.session
+
+
+@overload
+async def call(fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any) -> ResultT: ...
+@overload
+async def call(fn: Callable[..., ResultT], *args: object, **options: Any) -> ResultT: ...
+@inside_hidden
+async def call(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
+    """Call a function on a node and return its result. `Session.call` has options and errors."""
+    return await _session().call(fn, *args, **options)
+
+
+def map(  # noqa: A001 - the name that users know
+    fn: Callable[..., Any],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: bool = False,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> AsyncGenerator[Any, None]:
+    """Call a function for each item of a source: `async for y in handoff.map(f, xs)`. `Session.map` has arguments and errors."""
+    return _session().map(
+        fn, *sources, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead, **options
+    )
+
+
+def open_run(
+    *, session: Session | None = None, max_pending: int | None = None, **options: Unpack[OpenRunOptions]
+) -> OpenRun:
+    """Return a run to which functions are added while it goes on: `async with handoff.open_run() as run`.
+
+    :param session: Session to use; None: the default one of this event loop.
+    :param max_pending: Number of functions that have yet to end at most, as for `Session.open_run`.
+    :param options: Options of `Session.open_run`, which has their meanings and the errors raised.
+    """
+    return (session or _session()).open_run(max_pending=max_pending, **options)
 
 
 @inside_hidden

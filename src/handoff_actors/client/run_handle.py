@@ -4,20 +4,39 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.errors import FunctionCancelled, HandoffError
 from handoff_actors.graph.argument import Handle
+from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
-
-if TYPE_CHECKING:
-    from handoff_actors.client.open_run import OpenRun
 
 log = logging.getLogger(__name__)
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 _NOTHING: Final = object()
+
+
+class HandleOwner(Protocol):
+    """The run of a handle."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def encoded(self, function_id: FunctionId) -> bytes | memoryview | None:
+        """Return the encoded value of a function that is done; None for a stored one that is not in the app."""
+
+    def decode(self, function_id: FunctionId, encoded: bytes | memoryview) -> Any:
+        """Decode the value of a function. Raises SerializationError, which names it."""
+
+    def want(self, handle: "RunHandle[Any]") -> None:
+        """Have the stored value of a function that is done fetched; wakes those who wait for it."""
+
+    def cancel(self, *handles: "RunHandle[Any]") -> int:
+        """Cancel functions, and what depends on them. Return how many had yet to end."""
+
+    def let_go(self, function_id: FunctionId) -> None:
+        """Take note that there is no handle of a function any more. May be called in any thread."""
 
 
 class HandleState:
@@ -53,7 +72,7 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
     and `as_completed`. Cancelling whoever awaits it never cancels the function; `cancel` does.
     """
 
-    run: "OpenRun"
+    run: HandleOwner
     state: HandleState
 
     def __await__(self) -> Generator[Any, None, ResultT_co]:

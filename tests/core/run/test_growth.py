@@ -12,7 +12,6 @@ from handoff_actors.core.run.events import (
     FetchResult,
     FunctionsEnded,
     FunctionsForgotten,
-    Grow,
     LetGo,
     RecordResults,
     ResultFetched,
@@ -22,6 +21,7 @@ from handoff_actors.core.run.events import (
     SendToNode,
     WantResults,
 )
+from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.state import DONE, FREE, READY, SENT

@@ -7,10 +7,10 @@ from handoff_actors.core.run.events import (
     Cancel,
     MessageFromNode,
     RunEffect,
-    RunMachineEvent,
     SendToNode,
     StartNode,
 )
+from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.nested_run import FIRST_PAUSE_S, MAX_LISTED
 from handoff_actors.errors import AllocationError, FunctionFailed

@@ -37,12 +37,12 @@ from handoff_actors.core.run.events import (
     RunEffect,
     RunEnded,
     RunForgotten,
-    RunMachineEvent,
     SendToNode,
     StartNode,
     TellOfRoom,
     TransferObserved,
 )
+from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.state import APP, Transfer

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.completion import Completion
-from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded, RunMachineEvent
+from handoff_actors.core.run.events import MessageFromNode, RunEffect, RunEnded
+from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.runs import Closed

@@ -1,21 +1,17 @@
 """Events that the machine of a run takes, and effects that it returns."""
 
-from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
-from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.state import Transfer
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, FunctionId, Index, Resources
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import Assign, CancelJobs, Close, Copy, Drop, Recall, Stop
-
-NOTHING_REFUSED: Final[Mapping[Index, HandoffError]] = MappingProxyType({})
 
 # --- Events -----------------------------------------------------------------------------------------------------
 
@@ -73,21 +69,6 @@ class RoomFreed(Struct, frozen=True):
     """Nodes may have room for functions of this run, or for some that wait elsewhere. See `SessionLoad.runs_to_tell`."""
 
 
-class Grow(Struct, frozen=True):
-    """The run is given further functions, of which those in the outer ones of their plan are there already."""
-
-    #: Numbered by itself.
-    program: Program
-    #: Functions that the app has handles of, by their indices in that program; so for the following.
-    held: Collection[Index]
-    #: Indices of values that the app itself has for them.
-    app_values: Collection[Index] = ()
-    #: Functions that can't be sent, each with the reason.
-    refused: Mapping[Index, HandoffError] = NOTHING_REFUSED
-    #: How many functions deep they were added within functions.
-    depth: int = 0
-
-
 class LetGo(Struct, frozen=True):
     """The app has no handles of these functions any more."""
 
@@ -110,7 +91,8 @@ class EndGrowth(Struct, frozen=True):
     """Nothing will be added to the run any more: it is over once all of its functions are."""
 
 
-RunMachineEvent = (
+#: All but `Grow`: see `core.run.grow`.
+PlainRunEvent = (
     NodeUp
     | NodeDown
     | MessageFromNode
@@ -121,7 +103,6 @@ RunMachineEvent = (
     | Cancel
     | Release
     | RoomFreed
-    | Grow
     | LetGo
     | WantResults
     | CancelFunctions

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable
 from handoff_actors.core.run.cancelling import cancel_functions
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.drain import Drain
-from handoff_actors.core.run.events import FunctionsEnded, FunctionsForgotten, Grow, RunEffect, SendToNode
+from handoff_actors.core.run.events import FunctionsEnded, FunctionsForgotten, RunEffect, SendToNode
 from handoff_actors.core.run.failures import Failures
+from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.growing_program import GrowingProgram
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch

@@ -18,7 +18,6 @@ from handoff_actors.core.run.events import (
     CancelFunctions,
     EndGrowth,
     FunctionsRefused,
-    Grow,
     LetGo,
     MessageFromNode,
     RelayBegun,
@@ -28,11 +27,11 @@ from handoff_actors.core.run.events import (
     RoomFreed,
     RunEffect,
     RunEnded,
-    RunMachineEvent,
     TellOfRoom,
     WantResults,
 )
 from handoff_actors.core.run.failures import Failures
+from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.growth import Growth
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
