@@ -12,7 +12,7 @@ from handoff_actors.core.cluster.autoscaler import (
     SETTLING_S,
     Autoscaler,
     AutoscalerEffect,
-    CancelJobs,
+    CancelBatchJobs,
     ClusterSeen,
     JobId,
     JobListed,
@@ -213,7 +213,7 @@ def test_pending_jobs_that_nobody_needs_are_cancelled_once_that_has_lasted() -> 
 
     assert machine.handle(waiting(2), 1.0) == []
     assert machine.handle(waiting(2), IDLE_S) == []
-    assert machine.handle(waiting(2), 1.0 + IDLE_S)[-1] == CancelJobs(
+    assert machine.handle(waiting(2), 1.0 + IDLE_S)[-1] == CancelBatchJobs(
         [JobId("c")], "nothing waits for a node any more"
     )
     assert machine.handle(waiting(2), 2.0 + IDLE_S) == []
@@ -247,9 +247,11 @@ def test_the_end_cancels_what_is_pending_and_what_would_never_end_by_itself() ->
         submitted(machine, name, now=70.0)
     machine.handle(listed(a="running", b="running", c="pending"), 80.0)
 
-    assert machine.stop(cancel_running=False) == [CancelJobs([JobId("a"), JobId("c")], "this command ends")]
+    assert machine.stop(cancel_running=False) == [
+        CancelBatchJobs([JobId("a"), JobId("c")], "this command ends")
+    ]
     assert machine.stop(cancel_running=True) == [
-        CancelJobs([JobId("a"), JobId("b"), JobId("c")], "this command ends")
+        CancelBatchJobs([JobId("a"), JobId("b"), JobId("c")], "this command ends")
     ]
     assert autoscaler().stop(cancel_running=True) == []
 

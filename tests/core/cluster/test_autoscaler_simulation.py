@@ -9,7 +9,7 @@ from handoff_actors.core.cluster.autoscaler import (
     LONGEST_PAUSE_S,
     Autoscaler,
     AutoscalerEffect,
-    CancelJobs,
+    CancelBatchJobs,
     ClusterSeen,
     JobId,
     JobListed,
@@ -123,7 +123,7 @@ class World(Struct):
             match effect:
                 case SubmitJob(is_kept):
                     self._submit(is_kept=is_kept)
-                case CancelJobs(names):
+                case CancelBatchJobs(names):
                     for name in names:
                         assert not self.jobs[name].is_kept
                         self.jobs[name].is_over = True

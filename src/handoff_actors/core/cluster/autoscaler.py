@@ -99,7 +99,7 @@ class SubmitJob(Struct, frozen=True):
     is_kept: bool
 
 
-class CancelJobs(Struct, frozen=True):
+class CancelBatchJobs(Struct, frozen=True):
     """Cancel jobs."""
 
     jobs: Sequence[JobId]
@@ -115,7 +115,7 @@ class LogJob(Struct, frozen=True):
     is_fault: bool = False
 
 
-AutoscalerEffect = SubmitJob | CancelJobs | LogJob
+AutoscalerEffect = SubmitJob | CancelBatchJobs | LogJob
 
 
 class Scale(Struct, frozen=True):
@@ -221,14 +221,14 @@ class Autoscaler:
                 assert_never(event)
         return [*effects, *self._silent(now), *self._cancel(now), *self._submit(now)]
 
-    def stop(self, *, cancel_running: bool) -> list[CancelJobs]:
+    def stop(self, *, cancel_running: bool) -> list[CancelBatchJobs]:
         """End: cancel what is pending, and what would run on without anything to do; nothing else is to be handled."""
         ended = [
             name
             for name, job in self._jobs.items()
             if not job.is_cancelled and (cancel_running or job.is_kept or not job.is_running)
         ]
-        return [CancelJobs(ended, "this command ends")] if ended else []
+        return [CancelBatchJobs(ended, "this command ends")] if ended else []
 
     def _listed(self, listed: Mapping[JobId, JobListed], now: float) -> list[AutoscalerEffect]:
         effects: list[AutoscalerEffect] = []
@@ -336,7 +336,7 @@ class Autoscaler:
         cancelled = pending[-surplus:]
         for name in cancelled:
             self._jobs[name].is_cancelled = True
-        return [CancelJobs(cancelled, "nothing waits for a node any more")]
+        return [CancelBatchJobs(cancelled, "nothing waits for a node any more")]
 
     def _submit(self, now: float) -> list[AutoscalerEffect]:
         lacking = self._balance(now)

@@ -22,7 +22,7 @@ from handoff_actors.core.cluster.autoscaler import (
     Autoscaler,
     AutoscalerEffect,
     AutoscalerEvent,
-    CancelJobs,
+    CancelBatchJobs,
     ClusterSeen,
     JobId,
     JobsListed,
@@ -214,7 +214,7 @@ class _Allocation:
         match effect:
             case SubmitJob(is_kept):
                 return await self._submit(is_kept=is_kept)
-            case CancelJobs(jobs, reason):
+            case CancelBatchJobs(jobs, reason):
                 log.info("jobs cancelled", extra={"jobs": ", ".join(jobs), "reason": reason})
                 await self._cancel(effect)
             case LogJob():
@@ -232,7 +232,7 @@ class _Allocation:
         log.info("job submitted", extra={"job": job, "is_kept": is_kept})
         return JobSubmitted(job)
 
-    async def _cancel(self, effect: CancelJobs) -> None:
+    async def _cancel(self, effect: CancelBatchJobs) -> None:
         running = [job for job in effect.jobs if self._autoscaler.jobs[job]]
         pending = [job for job in effect.jobs if not self._autoscaler.jobs[job]]
         try:
