@@ -25,7 +25,7 @@ with atheris.instrument_imports():
     from handoff_actors.wire.codec import FROM_NODE, ON_BUS, TO_NODE, decode, encode
     from handoff_actors.wire.messages.jobs import Arg, Call, Done, Job, Ref, Template, Text, Ticket
     from handoff_actors.wire.messages.members import Advert, Hello, Joined, Published, Redeclare
-    from handoff_actors.wire.messages.runs import Assign, Completed, Recall
+    from handoff_actors.wire.messages.runs import Assign, CancelJobs, Completed, Recall
     from handoff_actors.wire.messages.values import Chunk, Fetch
 
 
@@ -60,7 +60,7 @@ def seed(corpus: Path) -> None:
         [Hello(1, "0", "3.11", "n", advert), Assign(RunId(5), [template], [Job(3, 1, 0, args, None)])],
         [Recall(RunId(5), [Ticket(3, 1)], room=1), Fetch(1, RunId(5), 3, 0, 1000), Redeclare({"gpu": 0.5})],
         [Chunk(1, 0, 4, memoryview(b"data")), Completed(RunId(5), [Done(3, 1, b"value", 9, 0.1)], {})],
-        [Joined(advert), Published(advert)],
+        [CancelJobs(RunId(5), [Ticket(3, 1)]), Joined(advert), Published(advert)],
     ]
     corpus.mkdir(exist_ok=True)
     for number, messages in enumerate(frames):

@@ -40,7 +40,7 @@ from handoff_actors.wire.messages.members import (
     Runs,
     Welcome,
 )
-from handoff_actors.wire.messages.runs import Assign, Close, Closed, Recall, Recalled, Rejected
+from handoff_actors.wire.messages.runs import Assign, CancelJobs, Close, Closed, Recall, Recalled, Rejected
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION
 from tests.daemons import Daemon, Daemons
@@ -239,6 +239,8 @@ HOSTILE: list[tuple[ToNode, ...]] = [
     (Redeclare({"cpu": -1.0}),),
     (Redeclare({"cpu": float("nan"), "gpu": 1e18}),),
     (Recall(RunId(7), [Ticket(-1, -1), Ticket(0, 1)], room=1), Close(RunId(8))),
+    (CancelJobs(RunId(7), [Ticket(-1, -1), Ticket(0, 1)]), CancelJobs(RunId(-1), [Ticket(2**62, 2**62)])),
+    (Assign(RunId(7), [TEMPLATE], [JOB]), CancelJobs(RunId(7), [Ticket(0, 1), Ticket(0, 1), Ticket(0, 2)])),
     (Fetch(0, RunId(-1), -1, 2**63, 2**63),),
     (Chunk(1, 2**63, 2**63, memoryview(b"x")), Chunk(1, 0, 0, memoryview(b"")), Gone(1)),
     (HELLO, HELLO, Assign(RunId(7), [TEMPLATE], [JOB]), HELLO, Close(RunId(7))),
@@ -299,6 +301,7 @@ async def test_work_for_another_members_run_changes_nothing(node: Daemon, peer: 
             peer.ask,
             HELLO,
             Recall(number, [Ticket(0, 1)], room=1),
+            CancelJobs(number, [Ticket(0, 1), Ticket(1, 1)]),
             Close(number),
             Assign(number, [TEMPLATE], [JOB]),
         )

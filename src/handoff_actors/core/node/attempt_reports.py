@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from handoff_actors.core.node.cancelling import not_run
 from handoff_actors.core.node.circuit_breaker import CircuitBreaker
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import (
@@ -21,15 +22,16 @@ from handoff_actors.core.node.events import (
     WorkersSampled,
     WorkerUnfit,
 )
-from handoff_actors.core.node.failures import death, failure, how_it_ended, no_room, too_long
+from handoff_actors.core.node.failures import CANCELLED, death, failure, how_it_ended, no_room, too_long
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.lost_values import LostValues
 from handoff_actors.core.node.scheduling.fair_queue import tickets_of
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
+from handoff_actors.core.node.scheduling.worker_state import HeldJob
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.ids import Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket
-from handoff_actors.wire.messages.runs import Completed, Output, Recalled, Started, WorkerRetired
+from handoff_actors.wire.messages.runs import Completed, Output, Started, WorkerRetired
 
 
 class AttemptReports:
@@ -116,13 +118,15 @@ class AttemptReports:
         kind, error, reason = event.kind, event.error, event.reason
         if held.verdict == "timeout":
             kind, error, reason = "timeout", b"", too_long(run.templates[held.job.template])
+        elif held.verdict == "cancelled":
+            kind, error, reason = "cancelled", b"", CANCELLED
         if self._lost_values.is_cause_of(kind, now):
             kind, error, reason = "input", b"", f"the store of its node was removed: {reason}"
         failed = failure(
             event.run, held.job, kind, reason, error=error, ran_s=event.ran_s, traces=event.traces
         )
         self._circuit_breaker.failed(event.run, event.index, kind, reason, now)
-        separated = self._report_separated((event.run, ticket) for ticket in behind)
+        separated = self._report_separated(behind)
         # A file may be gone without its directory.
         checks = stored_inputs(held.job) if kind == "input" else []
         return [
@@ -133,7 +137,8 @@ class AttemptReports:
 
     def recalled(self, event: WorkerRecalled, now: float) -> list[NodeEffect]:
         """Queue again what a worker has given back without starting it."""
-        return self._report_separated(self._scheduler.recalled(event.worker, event.jobs, now))
+        separated, killed = self._scheduler.recalled(event.worker, event.jobs, now)
+        return [*self._report_separated(separated), *killed]
 
     def exited(self, event: WorkerExited, now: float) -> list[NodeEffect]:
         """Report what a worker that has ended takes with it."""
@@ -151,11 +156,13 @@ class AttemptReports:
                     reason = too_long(run.templates[job.template])
                 case "memory" | "worker":
                     reason = lost.reason or how_it_ended(event)
+                case "cancelled":
+                    reason = CANCELLED
                 case _:
                     assert_never(lost.kind)
             self._circuit_breaker.failed(lost.run, job.index, lost.kind, reason, now)
             effects.append(Reply(run.peer, death(lost.run, job, lost.kind, reason, event, ran_s or 0.0)))
-        effects += [DiscardValue(run, ticket.index, ticket.attempt) for run, ticket in separated]
+        effects += [DiscardValue(held.lane.run, held.job.index, held.job.attempt) for held in separated]
         return [*effects, *self._report_separated(separated), *deaths]
 
     def _ran_s(self, worker: WorkerId, now: float) -> float | None:
@@ -193,16 +200,17 @@ class AttemptReports:
             return LogRetirement(worker, reason)
         return Reply(client_run.peer, WorkerRetired(run, ticket.index, ticket.attempt, reason))
 
-    def _report_separated(self, members: Iterable[tuple[RunId, Ticket]]) -> list[NodeEffect]:
-        """Report to runs the members that no longer run as part of their fused group."""
-        by_run: dict[RunId, list[Ticket]] = {}
-        for run, ticket in members:
-            by_run.setdefault(run, []).append(ticket)
-        client_runs = ((self._clients.live(run), run, tickets) for run, tickets in by_run.items())
+    def _report_separated(self, members: Iterable[HeldJob]) -> list[NodeEffect]:
+        """Report to runs the members that no longer run as part of their fused group, and jobs that they have cancelled."""
+        by_run: dict[RunId, list[tuple[Ticket, bool]]] = {}
+        for held in members:
+            by_run.setdefault(held.lane.run, []).append((held.ticket, held.verdict is not None))
+        client_runs = ((self._clients.live(run), run, attempts) for run, attempts in by_run.items())
         return [
-            Reply(client_run.peer, Recalled(run, tickets, is_separated=True))
-            for client_run, run, tickets in client_runs
+            Reply(client_run.peer, report)
+            for client_run, run, attempts in client_runs
             if client_run is not None
+            for report in not_run(run, attempts)
         ]
 
     def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:

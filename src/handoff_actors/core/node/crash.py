@@ -13,7 +13,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.ids import RunId
 from handoff_actors.text import encodable, shortened, str_of
-from handoff_actors.wire.messages.runs import Assign, Close, Copy, Crashed, Recall, Stop
+from handoff_actors.wire.messages.runs import Assign, CancelJobs, Close, Copy, Crashed, Recall, Stop
 
 #: Characters of the reason that others are told.
 MOST_REASON = 1000
@@ -28,7 +28,9 @@ def crash_report(error: Exception, event: NodeEvent | None) -> Crashed:
 def _run_of(event: NodeEvent | None) -> RunId | None:
     """The run that an event is about; None where that can't be told."""
     match event:
-        case MessageFromPeer(_, Assign(run) | Copy(run) | Recall(run) | Stop(run) | Close(run)):
+        case MessageFromPeer(
+            _, Assign(run) | Copy(run) | Recall(run) | CancelJobs(run) | Stop(run) | Close(run)
+        ):
             return run
         case (
             WorkerDone(run=run)

@@ -10,10 +10,11 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.ids import Index, RunId
 from handoff_actors.text import exact
-from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Template, Traces
+from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, Template, Ticket, Traces
 from handoff_actors.wire.messages.nested import Probe
 from handoff_actors.wire.messages.runs import (
     Assign,
+    CancelJobs,
     Close,
     Copy,
     Drop,
@@ -25,11 +26,13 @@ from handoff_actors.wire.messages.runs import (
 )
 
 MEGABYTE = 1e6
+#: The reason given for an attempt that its run has cancelled.
+CANCELLED = "cancelled by the app"
 
 
 def failure(
     run: RunId,
-    job: Job,
+    job: Job | Ticket,
     kind: FailureKind,
     reason: str,
     *,
@@ -75,7 +78,16 @@ def rejection(event: MessageFromPeer, reason: str) -> list[NodeEffect]:
     """Report a message that is not in the protocol, to its run too."""
     effects: list[NodeEffect] = [ReportProtocolError(event.peer, reason)]
     match event.message:
-        case Assign(run) | Copy(run) | Recall(run) | Stop(run) | Drop(run) | Close(run) | Probe(run):
+        case (
+            Assign(run)
+            | Copy(run)
+            | Recall(run)
+            | CancelJobs(run)
+            | Stop(run)
+            | Drop(run)
+            | Close(run)
+            | Probe(run)
+        ):
             effects.append(Reply(event.peer, Rejected(run, reason)))
         case _:
             # No run waits for it.

@@ -1,6 +1,6 @@
 """The stored values of a node, and the jobs that wait for values still to be fetched."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct, field
 
@@ -105,8 +105,13 @@ class Inputs:
         if inputs is None:
             return []
         coming = inputs.fetching.pop(index, _Coming(0))
-        waiting = (inputs.waiting.pop(job_index, None) for job_index in coming.jobs)
-        return [entry.job for entry in waiting if entry is not None]
+        # A job that was taken back may have come again, or another one in its slot, which needs other values.
+        affected = [
+            job
+            for job in dict.fromkeys(coming.jobs)
+            if job in inputs.waiting and index in inputs.waiting[job].missing
+        ]
+        return [inputs.waiting.pop(job).job for job in affected]
 
     def made(self, run: RunId, index: Index, attempt: int, nbytes: int) -> None:
         """Add a result that was made here."""
@@ -119,15 +124,14 @@ class Inputs:
             return []
         return [Ticket(entry.job.index, entry.job.attempt) for entry in inputs.waiting.values()]
 
-    def take_back(self, run: RunId, wanted: set[tuple[Index, int]], at_most: int) -> list[Job]:
-        """Remove attempts that wait for values, up to `at_most`. Returns their jobs; what is being fetched still arrives."""
+    def take_back(
+        self, run: RunId, is_wanted: Callable[[Job], bool], at_most: int | None = None
+    ) -> list[Job]:
+        """Remove wanted jobs that wait for values, up to `at_most`. Returns them; what is being fetched still arrives."""
         inputs = self._runs.get(run)
         if inputs is None:
             return []
-        taken = [
-            entry.job for entry in inputs.waiting.values() if (entry.job.index, entry.job.attempt) in wanted
-        ]
-        del taken[at_most:]
+        taken = [entry.job for entry in inputs.waiting.values() if is_wanted(entry.job)][:at_most]
         for job in taken:
             del inputs.waiting[job.index]
         return taken

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from handoff_actors.core.node.advertiser import Advertiser, Standing
 from handoff_actors.core.node.attempt_reports import AttemptReports
+from handoff_actors.core.node.cancelling import Cancelling
 from handoff_actors.core.node.circuit_breaker import CircuitBreaker
 from handoff_actors.core.node.clients import ClientRun, Clients
 from handoff_actors.core.node.dropped_values import DroppedValues
@@ -61,6 +62,7 @@ from handoff_actors.wire.messages.members import Backlog, Beat, Goodbye, ListRun
 from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import (
     Assign,
+    CancelJobs,
     Close,
     Copied,
     Copy,
@@ -99,6 +101,7 @@ class NodeMachine:
             self._circuit_breaker,
             self._lost_values,
         )
+        self._cancelling = Cancelling(self._clients, self._scheduler, self._inputs)
         self._nested = NestedRuns(self._clients, self._scheduler, self._inputs)
         self._endings = RunEndings(
             self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested
@@ -287,7 +290,7 @@ class NodeMachine:
             case Recall(run, tickets, room):
                 at_most = self._clients.may_give_back(event.peer, room, now)
                 return self._recall(event.peer, run, tickets, at_most, now)
-            case Drop() | Stop() | Close():
+            case CancelJobs() | Drop() | Stop() | Close():
                 return self._let_go(event.peer, event.message, now)
             case Probe():
                 return self._nested.probe(event.peer, event.message)
@@ -360,8 +363,12 @@ class NodeMachine:
         reports: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
         return [*reports, *run.fetches(message.run, missing, now)]
 
-    def _let_go(self, peer: PeerId, message: Drop | Stop | Close, now: float) -> list[NodeEffect]:
+    def _let_go(
+        self, peer: PeerId, message: CancelJobs | Drop | Stop | Close, now: float
+    ) -> list[NodeEffect]:
         match message:
+            case CancelJobs():
+                return self._cancelling.cancel(peer, message, now)
             case Drop():
                 return self._dropped_values.drop(peer, message)
             case Stop(run):
@@ -393,8 +400,7 @@ class NodeMachine:
         self, peer: PeerId, run: RunId, tickets: list[Ticket], at_most: int, now: float
     ) -> list[NodeEffect]:
         wanted = {(ticket.index, ticket.attempt) for ticket in tickets}
-        jobs = self._scheduler.queue.take_back(run, wanted, at_most)
-        jobs += self._inputs.take_back(run, wanted, at_most - len(jobs))
+        jobs = self._cancelling.take_back(run, lambda job: (job.index, job.attempt) in wanted, at_most)
         self._clients.gave_back(peer, len(jobs), now)
         return [Reply(peer, Recalled(run, [ticket for job in jobs for ticket in tickets_of(job)]))]
 

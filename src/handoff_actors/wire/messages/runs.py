@@ -101,6 +101,17 @@ class Stop(Message, frozen=True, tag=23):
     run: RunId
 
 
+class CancelJobs(Message, frozen=True, tag=26):
+    """Ends these attempts: those that wait are dropped, running ones are stopped as at their time limit.
+
+    Each is answered by `Failed` of kind "cancelled", or by what it had come to before; attempts that have ended, or were
+    never here, are ignored. Members of a fused group behind a cancelled one are given back by `Recalled`.
+    """
+
+    run: RunId
+    jobs: list[Ticket]
+
+
 class Drop(Message, frozen=True, tag=25):
     """Has a node forget values of a run that nobody will ask for any more. Not answered.
 
@@ -143,8 +154,8 @@ class Failed(Message, frozen=True, tag=33):
     attempt: Attempt
     #: "exception", "timeout", "serialization", "environment" (the node can't provide it), "worker" (it died), "input" (no
     #: holder had it), "unreachable" (a holder of an input can't be reached from the node), "store" (there is no room for the
-    #: result), "memory" (killed because of the memory that it used), "cancelled" (a coroutine was cancelled from within),
-    #: "deadlock" (a nested run waited for what its ancestors hold).
+    #: result), "memory" (killed because of the memory that it used), "cancelled" (by the app, see `CancelJobs`, or a coroutine
+    #: from within), "deadlock" (a nested run waited for what its ancestors hold).
     kind: FailureKind
     #: The encoded exception, or b"" where there is none.
     error: bytes
@@ -164,7 +175,7 @@ class Recalled(Message, frozen=True, tag=34):
 
     run: RunId
     jobs: list[Ticket]
-    #: True: sent without a `Recall`, for members of a fused group that the node has split.
+    #: True: sent without a `Recall`, for members of a fused group that the node has split or given up.
     is_separated: bool = False
 
 

@@ -7,12 +7,12 @@ as urgent in the order in which they came, which is the order that their run wan
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 
 from msgspec import Struct, field
 
-from handoff_actors.ids import Attempt, Index, Resources, RunId
+from handoff_actors.ids import Resources, RunId
 from handoff_actors.moving_average import smoothed
 from handoff_actors.wire.messages.jobs import Job, Template, Ticket
 
@@ -150,13 +150,15 @@ class FairQueue:
         """The number of jobs that wait for a sync worker."""
         return sum(len(lane.jobs) for run in self._turns for lane in self.lanes(run) if not lane.is_async)
 
-    def take_back(self, run: RunId, wanted: Container[tuple[Index, Attempt]], at_most: int) -> list[Job]:
-        """Remove and return the jobs of these attempts that still wait, up to `at_most`."""
+    def take_back(
+        self, run: RunId, is_wanted: Callable[[Job], bool], at_most: int | None = None
+    ) -> list[Job]:
+        """Remove and return the wanted jobs of a run that still wait, up to `at_most`; None: all of them."""
         taken: list[Job] = []
         for lane in self._lanes.get(run, {}).values():
             stay: deque[Job] = deque()
             for job in lane.jobs:
-                if len(taken) < at_most and (job.index, job.attempt) in wanted:
+                if (at_most is None or len(taken) < at_most) and is_wanted(job):
                     taken.append(job)
                 else:
                     stay.append(job)

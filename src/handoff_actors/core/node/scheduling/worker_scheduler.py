@@ -6,11 +6,17 @@ with a time limit, and suspects, are given singly, so that it is known when they
 The async worker runs many coroutines of many runs, each under a claim of its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
-from typing import assert_never
 
 from handoff_actors.core.node.events import CancelCoroutine, NodeEffect, RecallWorker, RunJobs, WorkersSampled
+from handoff_actors.core.node.scheduling.cancelled_jobs import (
+    cancelled_groups,
+    held_among,
+    is_first,
+    is_running_cancelled,
+    loss_of,
+)
 from handoff_actors.core.node.scheduling.fair_queue import FairQueue, JobLane
 from handoff_actors.core.node.scheduling.idle_guard import is_to_be_judged, restless
 from handoff_actors.core.node.scheduling.memory_guard import overgrown
@@ -19,7 +25,6 @@ from handoff_actors.core.node.scheduling.worker_state import (
     CancelReason,
     HeldJob,
     Key,
-    LossKind,
     LostJob,
     WorkerState,
 )
@@ -88,7 +93,7 @@ class WorkerScheduler:
 
     def failed(
         self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, now: float
-    ) -> tuple[HeldJob | None, list[Ticket]]:
+    ) -> tuple[HeldJob | None, list[HeldJob]]:
         """Take a failed job off a worker, with the rest of its fused group. Returns None if the worker did not hold it."""
         state = self.roster.workers.get(worker)
         held = state.held.get((run, index)) if state else None
@@ -97,41 +102,42 @@ class WorkerScheduler:
         self._take_from(state, (run, index))
         state.latest = run, Ticket(index, attempt)
         behind = [] if held.head is None else list(state.fused_group(held.head))
-        for ticket in behind:
-            self._take_from(state, (run, ticket.index))
+        for member in behind:
+            self._take_from(state, (run, member.job.index))
         state.is_held_up = False
         self._message_received(state, now)
         return held, behind
 
     def recalled(
         self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float
-    ) -> list[tuple[RunId, Ticket]]:
-        """Queue the jobs that a worker gives back, in front. Returns members of fused groups whose head it keeps."""
+    ) -> tuple[list[HeldJob], list[NodeEffect]]:
+        """Queue the jobs that a worker gives back, in front. A cancelled job that it keeps is running: it is stopped.
+
+        Returns the jobs that are not queued: members of fused groups whose head it keeps, cancelled jobs and their groups.
+        """
         state = self.roster.workers.get(worker)
         if state is None:
-            return []
+            return [], []
         state.recalled, state.is_held_up = False, True
         back: dict[JobLane, list[Job]] = {}
-        separated: list[tuple[RunId, Ticket]] = []
+        separated: list[HeldJob] = []
         heads: set[Key] = set()
-        for run, ticket in tickets:
-            held = state.held.get((run, ticket.index))
-            if held is None or held.job.attempt != ticket.attempt:
-                continue
-            self._take_from(state, (run, ticket.index))
-            if run not in self.templates:
-                continue
-            if held.head is None or held.head is held.job:
-                heads.add((run, ticket.index))
-                back.setdefault(held.lane, []).append(held.job)
-            elif (run, held.head.index) not in heads:
-                separated.append((run, ticket))
+        cancelled = cancelled_groups(state)
+        for held in self._given_back(state, tickets):
+            run, head = held.lane.run, held.head or held.job
+            if id(head) in cancelled:
+                separated.append(held)
+            elif head is held.job:
+                heads.add((run, head.index))
+                back.setdefault(held.lane, []).append(head)
+            elif (run, head.index) not in heads:
+                separated.append(held)
         for lane, jobs in back.items():
             self.queue.put_back(lane, jobs)
         self._message_received(state, now)
-        return separated
+        return separated, [self.roster.kill(state, "cancelled")] if is_running_cancelled(state) else []
 
-    def exited(self, worker: WorkerId, now: float) -> tuple[list[LostJob], list[tuple[RunId, Ticket]]]:
+    def exited(self, worker: WorkerId, now: float) -> tuple[list[LostJob], list[HeldJob]]:
         """Remove a worker that has ended. Its jobs are queued again, but for the one that killed it or exceeded its time limit.
 
         Returns the lost jobs, and the members of fused groups: their inputs may have gone with the worker.
@@ -139,18 +145,18 @@ class WorkerScheduler:
         state = self.roster.left(worker, now)
         alone = len(state.held) == 1
         lost_jobs: list[LostJob] = []
-        separated: list[tuple[RunId, Ticket]] = []
+        separated: list[HeldJob] = []
         # Backwards, since each that is queued again goes in front.
         for (run, _), held in reversed(state.held.items()):
             if held.claim is not None:
                 self.ledger.release(held.claim)
             if run not in self.templates:
                 continue
-            kind = _loss_of(held, state, is_alone=alone)
+            kind = loss_of(held, state, is_alone=alone)
             if kind is not None:
                 lost_jobs.append(LostJob(held.job, run, kind, state.reason))
             elif held.head is not None:
-                separated.append((run, Ticket(held.job.index, held.job.attempt)))
+                separated.append(held)
             else:
                 self._queue_again(run, held, suspect=state.verdict in {None, "memory"})
         if state.claim is not None:
@@ -170,6 +176,20 @@ class WorkerScheduler:
                     effects += self._cancel(state, state.held[key], key, "closed", now)
             elif state.verdict is None:
                 effects.append(self.roster.kill(state, "closed"))
+        return effects
+
+    def cancel(self, run: RunId, tickets: Iterable[Ticket], now: float) -> list[NodeEffect]:
+        """Begin to end these attempts, as far as workers hold them. See `core.node.cancelling`."""
+        effects: list[NodeEffect] = []
+        for state, held in held_among(self.roster.workers.values(), run, tickets):
+            key = (run, held.job.index)
+            if state.is_async:
+                effects += self._cancel(state, held, key, "cancelled", now)
+                continue
+            self._begin_to_cancel(state, held, key, "cancelled", now)
+            if not state.recalled and state.verdict is None:
+                state.recalled = True
+                effects.append(RecallWorker(state.worker))
         return effects
 
     def end_overgrown(self, sample: WorkersSampled, factor: float) -> list[NodeEffect]:
@@ -402,6 +422,15 @@ class WorkerScheduler:
         if held.claim is not None:
             self.ledger.release(held.claim)
 
+    def _given_back(self, state: WorkerState, tickets: Iterable[tuple[RunId, Ticket]]) -> Iterator[HeldJob]:
+        """Take jobs off a worker that gives them back. Yields those whose runs go on."""
+        for run, ticket in tickets:
+            held = state.held.get((run, ticket.index))
+            if held is not None and held.job.attempt == ticket.attempt:
+                self._take_from(state, (run, ticket.index))
+                if run in self.templates:
+                    yield held
+
     def _message_received(self, state: WorkerState, now: float) -> None:
         state.last_message_at = now
         if state.held or state.is_async:
@@ -428,9 +457,13 @@ class WorkerScheduler:
         if state is None or held is None or held.job.attempt != attempt or state.verdict is not None:
             return []
         if not state.is_async:
-            return [self.roster.kill(state, "timeout")]
+            if held.verdict is None:
+                return [self.roster.kill(state, "timeout")]
+            return [self.roster.kill(state, "cancelled")] if is_first(state, held) else []
         if held.verdict is None:
             return self._cancel(state, held, key, "timeout", now)
+        if now < held.killed_at:
+            return []
         # The function was cancelled and did not stop: its worker is killed, the other coroutines start again.
         return [self.roster.kill(state, "closed")]
 
@@ -439,21 +472,11 @@ class WorkerScheduler:
     ) -> list[NodeEffect]:
         if held.verdict is not None:
             return []
-        held.verdict = verdict
-        heappush(self._deadlines, (now + CANCEL_GRACE_S, state.worker, key[0], key[1], held.job.attempt))
+        self._begin_to_cancel(state, held, key, verdict, now)
         return [CancelCoroutine(state.worker, key[0], key[1], held.job.attempt)]
 
-
-def _loss_of(held: HeldJob, state: WorkerState, *, is_alone: bool) -> LossKind | None:
-    """Say why a job is lost with its worker; None where it runs again."""
-    match held.verdict or state.verdict:
-        case "timeout":
-            return "timeout"
-        case "memory":
-            return "memory" if is_alone else None
-        case None:
-            return "worker" if is_alone else None
-        case "closed" | "idle" | "retired":
-            return None
-        case verdict:
-            assert_never(verdict)
+    def _begin_to_cancel(
+        self, state: WorkerState, held: HeldJob, key: Key, verdict: CancelReason, now: float
+    ) -> None:
+        held.verdict, held.killed_at = verdict, now + CANCEL_GRACE_S
+        heappush(self._deadlines, (held.killed_at, state.worker, *key, held.job.attempt))

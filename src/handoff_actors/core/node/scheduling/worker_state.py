@@ -12,13 +12,13 @@ from handoff_actors.ids import Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Job, Ticket
 
 Key = tuple[RunId, Index]
-#: Why a job is being cancelled: it has run for too long, or its run is over here.
-CancelReason = Literal["timeout", "closed"]
+#: Why a job is being cancelled: it has run for too long, its run is over here, or its run wants it no more.
+CancelReason = Literal["timeout", "closed", "cancelled"]
 #: Why a worker is being killed: for a job as above, because it is not needed, because of the memory that it uses, or because
 #: of what a job has left behind in it.
-KillReason = Literal["timeout", "closed", "idle", "memory", "retired"]
+KillReason = Literal["timeout", "closed", "cancelled", "idle", "memory", "retired"]
 #: Why a job is lost with its worker: "worker" where that died under it.
-LossKind = Literal["timeout", "memory", "worker"]
+LossKind = Literal["timeout", "memory", "worker", "cancelled"]
 
 #: A worker that holds several jobs and has been silent for this many seconds is slower than was estimated.
 SILENCE_S = 0.01
@@ -33,8 +33,14 @@ class HeldJob(Struct, eq=False):
     claim: Claim | None = None
     #: The first job of its fused group, where that has more members.
     head: Job | None = None
-    #: Why it is being cancelled.
+    #: Why it is being cancelled, and when its worker is killed unless it has ended.
     verdict: CancelReason | None = None
+    killed_at: float = inf
+
+    @property
+    def ticket(self) -> Ticket:
+        """Return its attempt."""
+        return Ticket(self.job.index, self.job.attempt)
 
 
 class WorkerState(Struct, eq=False):
@@ -70,11 +76,11 @@ class WorkerState(Struct, eq=False):
     #: True if it gets no more jobs, and ends with those that it has.
     is_retiring: bool = False
 
-    def fused_group(self, head: Job) -> Iterator[Ticket]:
-        """The attempts of a fused group that it still holds."""
+    def fused_group(self, head: Job) -> Iterator[HeldJob]:
+        """The members of a fused group that it still holds."""
         for held in self.held.values():
             if held.head is head:
-                yield Ticket(held.job.index, held.job.attempt)
+                yield held
 
     def held_groups(self) -> int:
         """The number of jobs that it holds, where a fused group counts as one."""
