@@ -14,6 +14,7 @@ from handoff_actors.core.node.events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
+    ForgetTemplates,
     ForgetValues,
     InputFetched,
     InputMissing,
@@ -297,6 +298,9 @@ class SimulatedNode:
                     del self._store[run, index]
                 for index in fetches:
                     del self._fetching[run, index]
+            case ForgetTemplates():
+                # Workers here are given them with each function.
+                pass
             case Advertise():
                 self.seq += 1
                 self._cluster.publish(self, effect)

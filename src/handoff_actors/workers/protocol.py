@@ -97,9 +97,11 @@ def queue_jobs(run: RunId, jobs: "Sequence[Job]") -> QueueJobs:
 
 
 class DropTemplates(NamedTuple):
-    """The run is over: its templates are not needed any more."""
+    """Templates of a run are not needed any more."""
 
     run: RunId
+    #: None: all, as the run is over.
+    numbers: Sequence[int] | None = None
     tag: int = 3
 
 

@@ -36,6 +36,7 @@ from handoff_actors.core.node.events import (
     FetchInput,
     ForgetPeer,
     ForgetRun,
+    ForgetTemplates,
     ForgetValues,
     KeepValue,
     KillWorker,
@@ -408,7 +409,7 @@ class NodeActor:
                 self._pool.recall(worker)
             case CancelCoroutine(worker, run, index, attempt):
                 self._pool.cancel(worker, run, index, attempt)
-            case ForgetRun() | ForgetValues():
+            case ForgetRun() | ForgetValues() | ForgetTemplates():
                 self._forget(effect)
             case ForgetPeer(peer, has_left):
                 self._forget_peer(peer, "" if has_left else "its lease has ended")
@@ -431,16 +432,21 @@ class NodeActor:
         self.advertised = state
         self._cluster.announce(self.advert())
 
-    def _forget(self, effect: ForgetRun | ForgetValues) -> None:
-        run = effect.run
-        if isinstance(effect, ForgetValues):
-            self._input_fetcher.give_up(run, effect.fetches)
-            self._store.drop(run, effect.stored)
-            return
-        self._log.run_closed(run)
-        self._input_fetcher.forget(run)
-        self._pool.forget(run)
-        self._store.forget(run)
+    def _forget(self, effect: ForgetRun | ForgetValues | ForgetTemplates) -> None:
+        match effect:
+            case ForgetValues(run, stored, fetches):
+                self._input_fetcher.give_up(run, fetches)
+                self._store.drop(run, stored)
+            case ForgetTemplates(run, numbers, modules):
+                self._pool.forget_templates(run, numbers)
+                self._input_fetcher.forget_modules(run, modules)
+            case ForgetRun(run):
+                self._log.run_closed(run)
+                self._input_fetcher.forget(run)
+                self._pool.forget(run)
+                self._store.forget(run)
+            case _:
+                assert_never(effect)
 
     def _reply(self, peer: PeerId, message: FromNode) -> None:
         self.metrics.reported(message)

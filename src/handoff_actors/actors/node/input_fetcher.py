@@ -151,6 +151,10 @@ class InputFetcher:
         for index in indices:
             self._modules.pop((run, index), None)
 
+    def forget_modules(self, run: RunId, keys: Sequence[bytes]) -> None:
+        """Note that a run needs these sets of modules no more."""
+        self._definitions.forget(run, keys)
+
     def forget(self, run: RunId) -> None:
         """Bring nothing more for a run."""
         self._fetcher.cancel(*self._requests.pop(run, {}).values())

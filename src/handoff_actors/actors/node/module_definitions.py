@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -71,9 +71,12 @@ class ModuleDefinitions:
         """Keep definitions that were brought here."""
         self.kept[key] = definitions
 
-    def forget(self, run: RunId) -> None:
-        """Note that a run is over."""
-        if not self._used.pop(run, None) or len(self.kept) <= _UNUSED_KEPT:
+    def forget(self, run: RunId, keys: Iterable[bytes] | None = None) -> None:
+        """Note that a run needs sets of modules no more; None: all of its sets, as it is over."""
+        used_by_run = self._used.pop(run, set())
+        if keys is not None:
+            self._used[run] = used_by_run.difference(keys)
+        if not used_by_run or len(self.kept) <= _UNUSED_KEPT:
             return
         used = set[bytes]().union(*self._used.values())
         unused = [key for key in self.kept if key not in used]

@@ -59,6 +59,8 @@ class ClientRun(Struct):
     dag_name: str = ""
     progress: RunProgress | None = None
     templates: dict[int, Template] = field(default_factory=dict)
+    #: Numbers of those that the run needs no more, and jobs here still use.
+    dropped_templates: set[int] = field(default_factory=set)
     #: The function that has begun the run and waits for it; None for a run that an app has begun.
     parent: Ancestor | None = None
     #: The run is over, and what it has left is being cleared away, or has been but for its values, if it `keeps_values`.
@@ -94,6 +96,26 @@ class ClientRun(Struct):
         self.packages_here.clear()
         self.packages.clear()
         self.learn(list(self.templates.values()))
+
+    def lose_package(self, index: Index) -> None:
+        """Take note that a value is gone from the store, which may have been a package."""
+        if index in self.packages_here:
+            self.packages_here.discard(index)
+            self.packages.clear()
+            self.learn(list(self.templates.values()))
+
+    def forget_templates(self, numbers: Iterable[int]) -> list[bytes]:
+        """Drop templates. Returns the keys of the sets of modules that no other one needs."""
+        former = {modules.key for modules in self.modules.values()}
+        for number in numbers:
+            del self.templates[number]
+            self.packages.pop(number, None)
+        self.dropped_templates.difference_update(numbers)
+        needed = {ref.index for template in self.templates.values() for ref in _packages_of(template)}
+        self.directories = {index: path for index, path in self.directories.items() if index in needed}
+        self.modules = {index: modules for index, modules in self.modules.items() if index in needed}
+        self.packages_here &= needed
+        return sorted(former - {modules.key for modules in self.modules.values()})
 
     def _need(self, template: int, package: Ref) -> None:
         if package.index not in self.packages_here:
@@ -136,6 +158,12 @@ class ClientRun(Struct):
             Fetched(entry.index, entry.nbytes, entry.ended_at - entry.began_at, now - entry.ended_at)
             for entry in fetched
         ]
+
+
+def _packages_of(template: Template) -> list[Ref]:
+    environment, modules = template.environment, template.modules
+    packages = [] if environment is None or environment.package is None else [environment.package]
+    return packages if modules is None else [*packages, modules.definitions]
 
 
 class Clients:

@@ -344,6 +344,15 @@ class ForgetValues(Struct, frozen=True):
     fetches: Sequence[Index]
 
 
+class ForgetTemplates(Struct, frozen=True):
+    """Drop templates of a run that goes on, on workers too, and sets of modules that no other template of it needs."""
+
+    run: RunId
+    numbers: Sequence[int]
+    #: Their keys.
+    modules: Sequence[bytes]
+
+
 class ForgetRun(Struct, frozen=True):
     """Drop a run's values, its fetches and its templates on workers."""
 
@@ -405,6 +414,7 @@ NodeEffect = (
     | SpillValue
     | CheckValue
     | ForgetValues
+    | ForgetTemplates
     | ForgetRun
     | ForgetPeer
     | Advertise

@@ -117,12 +117,14 @@ class Inputs:
         """Add a result that was made here."""
         self._note(self._runs.setdefault(run, _RunInputs()), index, nbytes, attempt)
 
+    def jobs(self, run: RunId) -> list[Job]:
+        """The jobs that wait for values."""
+        inputs = self._runs.get(run)
+        return [] if inputs is None else [entry.job for entry in inputs.waiting.values()]
+
     def waiting(self, run: RunId) -> list[Ticket]:
         """The attempts that wait for values."""
-        inputs = self._runs.get(run)
-        if inputs is None:
-            return []
-        return [Ticket(entry.job.index, entry.job.attempt) for entry in inputs.waiting.values()]
+        return [Ticket(job.index, job.attempt) for job in self.jobs(run)]
 
     def take_back(
         self, run: RunId, is_wanted: Callable[[Job], bool], at_most: int | None = None

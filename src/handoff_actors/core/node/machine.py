@@ -13,7 +13,7 @@ from handoff_actors.core.node.attempt_reports import AttemptReports
 from handoff_actors.core.node.cancelling import Cancelling
 from handoff_actors.core.node.circuit_breaker import CircuitBreaker
 from handoff_actors.core.node.clients import ClientRun, Clients
-from handoff_actors.core.node.dropped_values import DroppedValues
+from handoff_actors.core.node.drops import Drops
 from handoff_actors.core.node.events import (
     Advertise,
     InputFetched,
@@ -92,7 +92,7 @@ class NodeMachine:
         self._clients = Clients(lease_s)
         self._circuit_breaker = CircuitBreaker()
         self._lost_values = LostValues(self._clients, self._inputs, self._spill_policy)
-        self._dropped_values = DroppedValues(self._clients, self._inputs, self._spill_policy)
+        self._drops = Drops(self._clients, self._scheduler, self._inputs, self._spill_policy)
         self._reports = AttemptReports(
             self._clients,
             self._scheduler,
@@ -370,7 +370,7 @@ class NodeMachine:
             case CancelJobs():
                 return self._cancelling.cancel(peer, message, now)
             case Drop():
-                return self._dropped_values.drop(peer, message)
+                return self._drops.drop(peer, message)
             case Stop(run):
                 return self._endings.stop(peer, run, now)
             case Close(run):

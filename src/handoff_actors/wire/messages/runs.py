@@ -113,10 +113,10 @@ class CancelJobs(Message, frozen=True, tag=26):
 
 
 class Drop(Message, frozen=True, tag=25):
-    """Has a node forget values of a run that nobody will ask for any more. Not answered.
+    """Has a node forget values of a run that nobody will ask for any more, and templates of no further function. Not answered.
 
     A value that was made by a later attempt stays: its slot has been used again. A value that is being fetched is given up, and
-    an attempt that waits for it fails.
+    an attempt that waits for it fails. A template that is sent again has a new number.
     """
 
     run: RunId

@@ -30,7 +30,7 @@ class JobContext:
             case DefineModules():
                 self.templates.define_modules(message)
             case DropTemplates():
-                self.templates.forget(message.run)
+                self.templates.forget(message.run, message.numbers)
                 self._mappings.let_go()
             case ExposeDevices():
                 self.devices.announced = message.devices

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -146,8 +146,23 @@ class LoadedTemplates:
         """Give the run's templates by number."""
         return self._runs[run]
 
-    def forget(self, run: int) -> None:
-        """Drop the run's templates; jobs that are already queued keep theirs."""
+    def forget(self, run: int, numbers: Sequence[int] | None = None) -> None:
+        """Drop some of the run's templates, or all. Jobs that are already queued keep theirs."""
+        if numbers is None:
+            self._forget_run(run)
+        else:
+            templates = self._runs[run]
+            for number in numbers:
+                del templates[number]
+            used = {template.environment for template in templates.values()}
+            known = self._environments.get(run, [])
+            known[:] = [environment for environment in known if environment in used]
+        if self._freed >= _LITTER_NBYTES:
+            # Functions and their globals refer to one another.
+            self._freed = 0
+            gc.collect()
+
+    def _forget_run(self, run: int) -> None:
         self._runs.pop(run, None)
         self._environments.pop(run, None)
         session = self._session_of.pop(run, "")
@@ -157,10 +172,6 @@ class LoadedTemplates:
             if session not in self._recent:
                 leave(namespaces)
             del namespaces
-        if self._freed >= _LITTER_NBYTES:
-            # Functions and their globals refer to one another.
-            self._freed = 0
-            gc.collect()
 
     def _namespaces_of(self, session: str) -> Namespaces:
         known = self._namespaces.get(session)

@@ -229,6 +229,15 @@ class WorkerPool:
             if worker.templates.pop(run, None) is not None:
                 worker.pipe.write(_encode(DropTemplates(run)))
 
+    def forget_templates(self, run: RunId, numbers: Sequence[int]) -> None:
+        """Drop some of a run's templates everywhere. No job may use them."""
+        for worker in self._workers.values():
+            known = worker.templates.get(run, set())
+            gone = sorted(known.intersection(numbers))
+            if gone:
+                known.difference_update(gone)
+                worker.pipe.write(_encode(DropTemplates(run, gone)))
+
     def hold(self) -> None:
         """Hold messages to workers until `flush`; otherwise they leave at the end of this tick of the loop."""
         self._is_held = True

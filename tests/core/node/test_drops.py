@@ -1,11 +1,13 @@
-"""A run has a node forget single values while it goes on, and uses their indices again."""
+"""A run has a node forget single values and templates while it goes on, and uses the indices of values again."""
 
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from handoff_actors.core.node.events import (
     FetchInput,
+    ForgetTemplates,
     ForgetValues,
     InputFetched,
     InputMissing,
@@ -19,7 +21,16 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.limits import Limits
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.ids import Index, PeerId, RunId
-from handoff_actors.wire.messages.jobs import Ref, Ticket, ValueKey
+from handoff_actors.wire.messages.jobs import (
+    Arg,
+    Call,
+    OwnModules,
+    Ref,
+    Template,
+    TemplateEnvironment,
+    Ticket,
+    ValueKey,
+)
 from handoff_actors.wire.messages.runs import Copied, Copy, Drop, Failed, Recall, Recalled, Stop
 from tests.core.builders import (
     RUN,
@@ -28,9 +39,11 @@ from tests.core.builders import (
     exited,
     gives,
     job,
+    rejection,
     replies,
     said,
     started_node,
+    template,
     worker_done,
 )
 
@@ -234,3 +247,89 @@ def test_fetch_that_has_failed_leaves_nothing_to_drop() -> None:
     effects = node.handle(drop(5), 2.0)
 
     assert not any(isinstance(effect, ForgetValues | Reply) for effect in effects)
+
+
+# --- Templates ------------------------------------------------------------------------------------------------------
+
+
+def drop_templates(*numbers: int) -> MessageFromPeer:
+    return said(Drop(RUN, [], list(numbers)))
+
+
+def forgotten(effects: Sequence[NodeEffect]) -> list[ForgetTemplates]:
+    return [effect for effect in effects if isinstance(effect, ForgetTemplates)]
+
+
+def test_template_that_no_job_uses_is_forgotten_and_may_come_again_with_other_code() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0), job(1, number=1)], [template(), template(1)])), 1.0)
+    node.handle(worker_done(done(0)), 1.1)
+    node.handle(worker_done(done(1)), 1.2)
+
+    effects = node.handle(drop_templates(1, 9), 2.0)
+    again = node.handle(said(assign([job(2, number=1)], [template(1, {"cpu": 0.5})])), 2.1)
+
+    assert forgotten(effects) == [ForgetTemplates(RUN, [1], [])]
+    assert gives(again) == [(1, [2])]
+    assert rejection(node.handle(said(assign([job(3)], [template(0, {"cpu": 0.5})])), 2.2))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [[], [Ref(5, LARGE, [HOLDER])], [Call(0, [Call(1, [], None)], None)]],
+    ids=["queued", "waiting", "called"],
+)
+def test_template_that_a_job_uses_is_forgotten_with_later_ones(args: list[Arg]) -> None:
+    node = started_node()
+    number = 0 if args and isinstance(args[0], Call) else 1
+    templates = [template(), template(1), template(2)]
+    node.handle(said(assign([job(0), job(1, number=number, args=args)], templates)), 1.0)
+
+    early = node.handle(drop_templates(1), 2.0)
+    node.handle(worker_done(done(0)), 2.1)
+    node.handle(InputFetched(RUN, Index(5), LARGE), 2.2)
+    running = node.handle(drop_templates(), 2.3)
+    node.handle(worker_done(done(1)), 2.4)
+    late = node.handle(drop_templates(2), 2.5)
+
+    assert forgotten(early) == forgotten(running) == []
+    assert forgotten(late) == [ForgetTemplates(RUN, [1, 2], [])]
+
+
+def test_packages_of_forgotten_templates_are_forgotten() -> None:
+    node = started_node()
+    code_of = [packed(number, package) for number, package in ((0, 7), (1, 8), (2, 8))]
+    node.handle(said(assign([job(number, number=number) for number in range(3)], code_of)), 1.0)
+    for index in (7, 8, 17, 18):
+        node.handle(InputFetched(RUN, Index(index), LARGE), 1.1)
+    for number in range(3):
+        node.handle(worker_done(done(number)), 1.2)
+
+    first = node.handle(drop_templates(0, 1), 2.0)
+    second = node.handle(drop_templates(2), 2.1)
+    effects = node.handle(said(assign([job(3, number=3)], [packed(3, 8)])), 2.2)
+
+    assert forgotten(first) == [ForgetTemplates(RUN, [0, 1], [b"key 7"])]
+    assert forgotten(second) == [ForgetTemplates(RUN, [2], [b"key 8"])]
+    # They are still in the store: the run drops their values.
+    assert gives(effects) == [(1, [3])]
+
+
+def test_package_whose_value_was_dropped_is_fetched_again() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)], [packed(0, 7)])), 1.0)
+    for index in (7, 17):
+        node.handle(InputFetched(RUN, Index(index), LARGE), 1.1)
+    node.handle(worker_done(done(0)), 1.2)
+    node.handle(drop(7), 2.0)
+
+    effects = node.handle(said(assign([job(1)], [])), 2.1)
+
+    assert fetches(effects) == [(7, 0)]
+
+
+def packed(number: int, package: int) -> Template:
+    """A template with a packed directory, and modules of the app's own."""
+    modules = OwnModules(f"key {package}".encode(), {"own": b"digest"}, Ref(package + 10, LARGE, [""]))
+    environment = TemplateEnvironment({}, b"/app", Ref(package, LARGE, [""]))
+    return replace(template(number), environment=environment, modules=modules)
