@@ -214,8 +214,7 @@ class AttemptReports:
         ]
 
     def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:
-        if not counts:
+        if not (counts and self._inputs.made(run, entry.index, entry.attempt, nbytes)):
             return DiscardValue(run, entry.index, entry.attempt)
-        self._inputs.made(run, entry.index, entry.attempt, nbytes)
         self._spill_policy.put((run, entry.index), nbytes)
         return KeepValue(run, entry.index, entry.attempt)

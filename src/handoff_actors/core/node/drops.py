@@ -36,6 +36,17 @@ class Drops:
         effects = self._drop_values(message.run, run, message.values) if message.values else []
         return effects + self._drop_templates(message.run, run, message.templates)
 
+    def replace(self, run: RunId, state: ClientRun, job: Job) -> list[NodeEffect]:
+        """Give up fetches of former values of what a job will make: one that ended later would take the new one's place."""
+        fetching = self._inputs.fetching(run)
+        indices = [member.index for member in (job, *job.then) if member.index in fetching]
+        if not indices:
+            return []
+        reports = [
+            report for index in indices for report in self._give_up(run, state, index, "it is made anew")
+        ]
+        return [ForgetValues(run, [], indices), *reports]
+
     def _drop_values(self, run: RunId, state: ClientRun, keys: Iterable[ValueKey]) -> list[NodeEffect]:
         stored: list[Index] = []
         coming: list[Index] = []
@@ -49,14 +60,16 @@ class Drops:
                 state.lose_package(index)
             if self._inputs.fetches_up_to(run, key):
                 coming.append(index)
-                state.fetching_since.pop(index, None)
-                is_copy = self._inputs.take_copy(run, index)
-                jobs = self._inputs.lost(run, index)
-                given_up = missing_reports(
-                    run, index, jobs, "input", "its run has dropped it", is_copy=is_copy
-                )
-                reports += [Reply(state.peer, report) for report in given_up]
+                reports += self._give_up(run, state, index, "its run has dropped it")
         return [ForgetValues(run, stored, coming), *reports] if stored or coming else []
+
+    def _give_up(self, run: RunId, state: ClientRun, index: Index, reason: str) -> list[NodeEffect]:
+        """Wait no more for a value that is being fetched."""
+        state.fetching_since.pop(index, None)
+        is_copy = self._inputs.take_copy(run, index)
+        jobs = self._inputs.lost(run, index)
+        reports = missing_reports(run, index, jobs, "input", reason, is_copy=is_copy)
+        return [Reply(state.peer, report) for report in reports]
 
     def _drop_templates(self, run: RunId, state: ClientRun, numbers: Iterable[int]) -> list[NodeEffect]:
         """Forget templates. One that a job still uses stays until the run drops others: the job is one that it has given up."""

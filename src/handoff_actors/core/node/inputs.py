@@ -1,6 +1,6 @@
 """The stored values of a node, and the jobs that wait for values still to be fetched."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from msgspec import Struct, field
 
@@ -10,14 +10,15 @@ from handoff_actors.wire.messages.jobs import Assembled, Call, Job, Ref, Ticket,
 
 class _Waiting(Struct, eq=False):
     job: Job
-    missing: set[Index]
+    #: The values that it waits for, each with its version as in `Ref`.
+    missing: dict[Index, int]
 
 
 class _Coming(Struct):
     #: As in `Ref`.
     version: int
-    #: The jobs that wait for it.
-    jobs: list[Index] = field(default_factory=list)
+    #: The jobs that wait for it, and some that have been taken back.
+    jobs: list[_Waiting] = field(default_factory=list)
 
 
 class _RunInputs(Struct):
@@ -35,7 +36,7 @@ class _RunInputs(Struct):
         """True if the value is here, in a version that will do."""
         return ref.index in self.here and ref.version in {0, self.versions[ref.index]}
 
-    def begin(self, ref: Ref, *jobs: Index) -> bool:
+    def begin(self, ref: Ref, *jobs: _Waiting) -> bool:
         """Note that a value is to be fetched. True if a fetch must be started, replacing one of another version."""
         coming = self.fetching.setdefault(ref.index, _Coming(-1))
         coming.jobs += jobs
@@ -43,6 +44,10 @@ class _RunInputs(Struct):
             return False
         coming.version = ref.version
         return True
+
+    def still_waiting(self, coming: _Coming) -> list[_Waiting]:
+        """The jobs that wait for a value: another job of such an index may wait for others."""
+        return [entry for entry in coming.jobs if self.waiting.get(entry.job.index) is entry]
 
 
 class Inputs:
@@ -63,8 +68,8 @@ class Inputs:
         missing = [refs[index] for index in sorted(refs) if not inputs.has(refs[index])]
         if not missing:
             return None
-        inputs.waiting[job.index] = _Waiting(job, {ref.index for ref in missing})
-        return [ref for ref in missing if inputs.begin(ref, job.index)]
+        waiting = inputs.waiting[job.index] = _Waiting(job, {ref.index: ref.version for ref in missing})
+        return [ref for ref in missing if inputs.begin(ref, waiting)]
 
     def await_copies(self, run: RunId, values: list[Ref]) -> tuple[list[Index], list[Ref]]:
         """Note values that are to be held here. Returns those that are here already, and those that must be fetched from now on."""
@@ -74,6 +79,11 @@ class Inputs:
         here = [ref.index for ref in values if ref.index not in inputs.copies]
         return here, [ref for ref in missing if inputs.begin(ref)]
 
+    def fetching(self, run: RunId) -> Collection[Index]:
+        """The values that are being fetched."""
+        inputs = self._runs.get(run)
+        return () if inputs is None else inputs.fetching.keys()
+
     def take_copy(self, run: RunId, index: Index) -> bool:
         """True, once, for a value that was asked for by `Copy`."""
         inputs = self._runs.get(run)
@@ -82,40 +92,42 @@ class Inputs:
         inputs.copies.discard(index)
         return True
 
-    def arrived(self, run: RunId, index: Index, nbytes: int) -> list[Job]:
-        """Add a value that was fetched. Returns the jobs that wait for nothing more."""
+    def arrived(self, run: RunId, index: Index, nbytes: int) -> tuple[list[Job], list[Job]]:
+        """Add a value that was fetched. Returns the jobs that wait for nothing more, and those that want another version of it."""
         inputs = self._runs.get(run)
-        if inputs is None:
-            return []
-        coming = inputs.fetching.pop(index, _Coming(0))
+        if inputs is None or index not in inputs.fetching:
+            return [], []
+        coming = inputs.fetching.pop(index)
         self._note(inputs, index, nbytes, coming.version)
         ready: list[Job] = []
-        for job_index in coming.jobs:
-            waiting = inputs.waiting.get(job_index)
-            if waiting is None:
+        outdated: list[Job] = []
+        for waiting in inputs.still_waiting(coming):
+            if waiting.missing.pop(index) not in {0, coming.version}:
+                outdated.append(waiting.job)
+            elif not waiting.missing:
+                ready.append(waiting.job)
+            else:
                 continue
-            waiting.missing.discard(index)
-            if not waiting.missing:
-                ready.append(inputs.waiting.pop(job_index).job)
-        return ready
+            del inputs.waiting[waiting.job.index]
+        return ready, outdated
 
     def lost(self, run: RunId, index: Index) -> list[Job]:
         """Give up a value that can't be fetched. Returns the jobs that can't run without it."""
         inputs = self._runs.get(run)
         if inputs is None:
             return []
-        coming = inputs.fetching.pop(index, _Coming(0))
-        # A job that was taken back may have come again, or another one in its slot, which needs other values.
-        affected = [
-            job
-            for job in dict.fromkeys(coming.jobs)
-            if job in inputs.waiting and index in inputs.waiting[job].missing
-        ]
-        return [inputs.waiting.pop(job).job for job in affected]
+        jobs = [entry.job for entry in inputs.still_waiting(inputs.fetching.pop(index, _Coming(0)))]
+        for job in jobs:
+            del inputs.waiting[job.index]
+        return jobs
 
-    def made(self, run: RunId, index: Index, attempt: int, nbytes: int) -> None:
-        """Add a result that was made here."""
-        self._note(self._runs.setdefault(run, _RunInputs()), index, nbytes, attempt)
+    def made(self, run: RunId, index: Index, attempt: int, nbytes: int) -> bool:
+        """Add a result that was made here. False if the value of a later attempt is here, which stays."""
+        inputs = self._runs.setdefault(run, _RunInputs())
+        if inputs.versions.get(index, 0) > attempt:
+            return False
+        self._note(inputs, index, nbytes, attempt)
+        return True
 
     def jobs(self, run: RunId) -> list[Job]:
         """The jobs that wait for values."""
@@ -194,7 +206,7 @@ class Inputs:
             assert run.copies <= run.fetching.keys(), "a value is to be copied here and is not being fetched"
             for waiting in run.waiting.values():
                 assert waiting.missing, f"{waiting.job} waits for nothing"
-                assert waiting.missing <= run.fetching.keys(), (
+                assert waiting.missing.keys() <= run.fetching.keys(), (
                     f"{waiting.job} waits for a value that is not being fetched"
                 )
 

@@ -327,20 +327,26 @@ class NodeMachine:
             self._scheduler.nested.add(message.run)
         self._scheduler.templates[message.run] = run.templates
         run.learn(message.templates, self._clients.importable(now))
+        return self._accept(message.run, run, message.jobs, now)
+
+    def _accept(self, run: RunId, state: ClientRun, jobs: list[Job], now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
         ready: list[Job] = []
-        for job in message.jobs:
-            if job.attempt <= run.attempts.get(job.index, 0):
+        is_fetching = bool(self._inputs.fetching(run))
+        for job in jobs:
+            if job.attempt <= state.attempts.get(job.index, 0):
                 continue
-            run.attempts[job.index] = job.attempt
+            state.attempts[job.index] = job.attempt
             if job.then:
-                run.attempts.update((member.index, member.attempt) for member in job.then)
-            missing = self._missing_inputs(message.run, run, job)
+                state.attempts.update((member.index, member.attempt) for member in job.then)
+            if is_fetching:
+                effects += self._drops.replace(run, state, job)
+            missing = self._missing_inputs(run, state, job)
             if missing is None:
                 ready.append(job)
             else:
-                effects += run.fetches(message.run, missing, now)
-        self._enqueue(message.run, ready)
+                effects += state.fetches(run, missing, now)
+        self._enqueue(run, ready)
         return effects
 
     def _missing_inputs(self, run: RunId, state: ClientRun, job: Job) -> list[Ref] | None:
@@ -390,12 +396,6 @@ class NodeMachine:
                 self._has_misfits |= self._never_holds(lane)
             queue.add(lane, job)
 
-    def _arrived(self, run: RunId, index: Index, nbytes: int) -> None:
-        # A value without bytes is a package that was here already.
-        if nbytes and self._clients.get(run) is not None:
-            self._spill_policy.put((run, index), nbytes)
-        self._enqueue(run, self._inputs.arrived(run, index, nbytes))
-
     def _recall(
         self, peer: PeerId, run: RunId, tickets: list[Ticket], at_most: int, now: float
     ) -> list[NodeEffect]:
@@ -426,14 +426,24 @@ class NodeMachine:
     # --- Values that come -----------------------------------------------------------------------------------------
 
     def _input_fetched(self, event: InputFetched, now: float) -> list[NodeEffect]:
+        if event.index not in self._inputs.fetching(event.run):
+            return []
         is_copy = self._inputs.take_copy(event.run, event.index)
-        self._arrived(event.run, event.index, event.nbytes)
+        # A value without bytes is a package that was here already.
+        if event.nbytes and self._clients.get(event.run) is not None:
+            self._spill_policy.put((event.run, event.index), event.nbytes)
+        ready, outdated = self._inputs.arrived(event.run, event.index, event.nbytes)
+        self._enqueue(event.run, ready)
         run = self._clients.live(event.run)
-        if run is not None:
-            run.arrived(event.index, event.nbytes, now)
-            if event.is_importable:
-                self._clients.can_import(run.modules[event.index].key, now)
-        return [Reply(run.peer, Copied(event.run, [event.index], []))] if is_copy and run is not None else []
+        if run is None:
+            return []
+        run.arrived(event.index, event.nbytes, now)
+        if event.is_importable:
+            self._clients.can_import(run.modules[event.index].key, now)
+        reason = "its node was asked for another version of it"
+        reports = missing_reports(event.run, event.index, outdated, "input", reason, is_copy=False)
+        reports += [Copied(event.run, [event.index], [])] if is_copy else []
+        return [Reply(run.peer, message) for message in reports]
 
     def _input_missing(self, event: InputMissing, now: float) -> list[NodeEffect]:
         is_copy = self._inputs.take_copy(event.run, event.index)
