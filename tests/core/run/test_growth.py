@@ -397,7 +397,7 @@ def test_templates_that_no_function_has_any_more_are_forgotten(monkeypatch: pyte
             if isinstance(effect, SendToNode) and isinstance(effect.message, Drop)
         ]
 
-    assert told == [Drop(RUN, [], [number]) for number in (0, 1, 0)]
+    assert told == [Drop(RUN, [], [number]) for number in (0, 1, 2)]
 
 
 def test_values_of_the_app_are_dropped_with_the_functions_that_took_them() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,7 +11,6 @@ from handoff_actors.core.run.events import (
     SendToNode,
     StartNode,
 )
-from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.nested_run import FIRST_PAUSE_S, MAX_LISTED
 from handoff_actors.errors import AllocationError, FunctionFailed
@@ -45,6 +45,9 @@ from tests.core.builders import (
     recalled,
     run_of,
 )
+
+if TYPE_CHECKING:
+    from handoff_actors.core.run.grow import RunMachineEvent
 
 PARENT = Ancestor(RunId(1), 4, 2)
 GRANDPARENT = Ancestor(RunId(2), 0, 1)

@@ -21,6 +21,9 @@ from handoff_actors.wire.messages.jobs import Template
 LEVELS_PER_DEPTH = 1 << 20
 #: Templates that no function of the run has any more, and that are kept for those to come.
 MOST_IDLE_TEMPLATES = 256
+#: In the place of those that were removed.
+NO_TEMPLATE = Template(0, b"", True, b"", False, False, {}, None)
+NO_TEMPLATE_SPEC = TemplateSpec(len, False, False, {}, None)
 
 
 class Removed(Struct, frozen=True):
@@ -130,7 +133,9 @@ class GrowingProgram:
         number = next(iter(self._idle))
         del self._idle[number], self._users[number]
         del self._number_of[_key(self._program.templates[number])]
-        self._templates.give_back(number)
+        # Its number is not given to another: nodes may still have attempts that they have not heard the end of.
+        self._program.templates[number] = NO_TEMPLATE
+        self._plan.templates[number] = NO_TEMPLATE_SPEC
         return number
 
 

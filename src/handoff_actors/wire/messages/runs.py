@@ -125,16 +125,6 @@ class Drop(Message, frozen=True, tag=25):
     templates: list[Count] = field(default_factory=list)
 
 
-class CancelJobs(Message, frozen=True, tag=31):
-    """Ends these attempts: those that wait are dropped, running ones are stopped as at their time limit.
-
-    Each is answered by `Failed` of kind "cancelled", or by what it had come to before.
-    """
-
-    run: RunId
-    jobs: list[Ticket]
-
-
 class Completed(Message, frozen=True, tag=32):
     """Reports functions that succeeded."""
 
