@@ -139,17 +139,17 @@ class Growth:
         found = self._known(ids)
         return cancel_functions(self._run, found, self._state, self._recovery, self._failures, now)
 
+    def ended(self) -> list[RunEffect]:
+        """Tell which of the functions that the app has handles of have ended in this event."""
+        state, is_held = self._state, self.retention.is_held
+        ended = [
+            index for index in state.changed or () if state.phase[index] in {DONE, FAILED} and is_held(index)
+        ]
+        return [FunctionsEnded(ended)] if ended else []
+
     def settle(self, now: float, *, is_watched: bool) -> list[RunEffect]:
         """Forget what nobody needs any more; `is_watched`: not before what has happened to it has been told, or recorded."""
         self.wake_at = None
-        effects: list[RunEffect] = []
-        ended = [
-            index
-            for index in self._state.changed or ()
-            if self._state.phase[index] in {DONE, FAILED} and self.retention.is_held(index)
-        ]
-        if ended:
-            effects.append(FunctionsEnded(ended))
         unneeded, values = self.retention.settle()
         if is_watched and unneeded:
             self.wake_at = now
@@ -159,9 +159,7 @@ class Growth:
             due = [index for index in due if not self._drain.is_copying(index)]
         if is_watched:
             self._postponed += unneeded
-        if due or values:
-            effects += self._forget(due, values)
-        return effects
+        return self._forget(due, values) if due or values else []
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
         drops: dict[str, list[ValueKey]] = {}

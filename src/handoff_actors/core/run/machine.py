@@ -512,6 +512,8 @@ class RunMachine:
         if self._completion.outcome is None:
             self._failures.lost_for_good(now)
             self._failures.refused(self.feasibility.timed_out(self.scheduler.nodes, now), now)
+            if self._growth.is_on:
+                self._effects += self._growth.ended()
             if (
                 self._completion.outcome is None
                 and self.state.remaining == 0
