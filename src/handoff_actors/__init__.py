@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from handoff_actors.integrations.executor import Executor as Executor
     from handoff_actors.report.breakdown import Breakdown as Breakdown
     from handoff_actors.report.function_report import FunctionReport as FunctionReport
+    from handoff_actors.skip import SKIP as SKIP
     from handoff_actors.transport.keys import ClusterKey as ClusterKey
 
     __version__: str
@@ -161,6 +162,7 @@ _MODULES = {
     "client.run": ["Report", "Results", "Run", "RunFailures", "StoredValue"],
     "client.session": ["Session"],
     "report.breakdown": ["Breakdown"],
+    "skip": ["SKIP"],
     "transport.keys": ["ClusterKey"],
 }
 #: Rooms whose modules can't be imported there.
@@ -169,6 +171,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "DAG",
+    "SKIP",
     "AllocationError",
     "Argument",
     "AuthenticationError",

@@ -9,10 +9,11 @@ from handoff_actors.core.resources import holds
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
 from handoff_actors.graph.argument import Collocated
+from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.ids import Index, Resources
 from handoff_actors.wire.messages.jobs import Assembled, Ref, Template
 from handoff_actors.wire.messages.runs import FailureKind
-from tests.simulation.symbols import PACK, UNPACK, Code, encode_constants, make_code, values_of
+from tests.simulation.symbols import PACK, RETURNED, UNPACK, Code, encode_constants, make_code
 
 COSTS: Sequence[dict[str, float]] = (
     {"cpu": 1},
@@ -29,6 +30,8 @@ COSTS: Sequence[dict[str, float]] = (
 Mishap = FailureKind | Literal["slow", "crash"]
 MISHAPS: Sequence[Mishap] = ("exception", "exception", "slow", "crash", "store", "serialization")
 LARGE_NBYTES = 1_000_000
+#: The share of runs with functions that are skipped, or run on other conditions than the success of their inputs.
+GATED = 0.4
 
 
 @dataclass
@@ -45,13 +48,13 @@ class Conduct:
 
 @dataclass
 class Work:
-    """The program of one run, and the values that it must end with."""
+    """The program of one run, and the DAG that it is made from."""
 
     program: Program
     conducts: dict[Index, Conduct]
     #: Large constants, by index.
     constants: dict[Index, bytes]
-    values: dict[Hashable, bytes]
+    dag: DAG
 
 
 def make_work(
@@ -63,13 +66,16 @@ def make_work(
     is_calm: bool,
     is_long: bool,
     are_alike: bool,
+    gates: Random,
 ) -> Work:
-    """Make up a run. Its costs are those that `offers` can meet, nearly always; if all functions are alike, they are fused."""
+    """Make up a run; `gates` is for what decides whether functions run. Its costs are those that `offers` can meet, nearly always; if all functions are alike, they are fused."""
     possible = [cost for cost in COSTS if any(holds(offer, cost) for offer in offers)]
     costs = COSTS if random.random() < 0.05 else [*possible, {"cpu": 0.25}]
     dag = _make_dag(random, size, nodes, costs)
     if are_alike:
         dag = _made_alike(dag)
+    if gates.random() < GATED:
+        dag = _gated(gates, dag)
     plan = Plan.compile(dag)
     constants: dict[Index, bytes] = {}
     encoded: list[bytes | Ref | Assembled] = []
@@ -85,13 +91,13 @@ def make_work(
     if are_alike and random.random() < 0.7:
         usual_s = 0.0002
     conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
-    return Work(Program(plan, _templates_of(plan), encoded, []), conducts, constants, values_of(dag))
+    return Work(Program(plan, _templates_of(plan), encoded, []), conducts, constants, dag)
 
 
 def work_of(dag: DAG, conducts: dict[Index, Conduct]) -> Work:
     """Make a run of a DAG without constants."""
     plan = Plan.compile(dag)
-    return Work(Program(plan, _templates_of(plan), [], []), conducts, {}, values_of(dag))
+    return Work(Program(plan, _templates_of(plan), [], []), conducts, {}, dag)
 
 
 def _templates_of(plan: Plan) -> list[Template]:
@@ -105,6 +111,8 @@ def _templates_of(plan: Plan) -> list[Template]:
             spec.as_list,
             spec.cost,
             spec.timeout,
+            run_if=spec.run_if,
+            conditions=spec.conditions,
         )
         for number, spec in enumerate(plan.templates)
     ]
@@ -144,6 +152,26 @@ def _made_alike(dag: DAG) -> DAG:
         alike.add_function(replace(function, code=code, cost=cost, args=args, timeout=None, priority=0))
         previous = [function.id]
     return alike
+
+
+def _gated(random: Random, dag: DAG) -> DAG:
+    """Give some of the functions conditions and other results to run on, and have some skip others."""
+    gated = DAG(dag.id)
+    share = random.choice((0.1, 0.3, 0.5))
+    for function in dag.functions.values():
+        made = function
+        if random.random() < share / 2:
+            is_async = made.code is not None and is_coroutine_code(made.code)
+            made = replace(made, code=make_code(random.choice(sorted(RETURNED)), is_async=is_async))
+        earlier = list(gated.functions)[-8:]
+        if made.type == "regular" and earlier and random.random() < share:
+            conditions = random.sample(earlier, min(len(earlier), random.choice((1, 1, 2))))
+            made = replace(made, when=conditions)
+        if made.type == "regular" and random.random() < share:
+            is_for_failures = bool(made.args) and random.random() < 0.3
+            made = replace(made, run_if="failure" if is_for_failures else "always")
+        gated.add_function(made)
+    return gated
 
 
 def _make_function(

@@ -4,17 +4,19 @@ What a serialize hook makes also names the node that it was made for, in clear, 
 the digest leaves names out, since they depend on where functions happened to run.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from handoff_actors.graph import DAG, Argument, Function
+from handoff_actors.graph import Function
+from handoff_actors.skip import ENCODED_SKIP, FALSE_VALUES
 from handoff_actors.wire.messages.jobs import (
     Arg,
     Assembled,
     Call,
     Constants,
     Earlier,
+    FailedInput,
     Job,
     Ref,
     Template,
@@ -22,6 +24,12 @@ from handoff_actors.wire.messages.jobs import (
 )
 
 MADE_FOR = b"@"
+#: Stands for the error of an input.
+FAILED_INPUT = b"failed"
+#: A false value of which only workers know that it is false.
+EMPTY = b"empty"
+#: What code of these names returns, whatever it is given.
+RETURNED = {"skip": ENCODED_SKIP, "no": b"\x80\x05\x89.", "empty": EMPTY}
 
 Code = Callable[..., object]
 
@@ -49,31 +57,22 @@ def digest(name: str, values: Iterable[bytes]) -> bytes:
     return made.hexdigest().encode()
 
 
-def values_of(dag: DAG) -> dict[Hashable, bytes]:
-    """The value of every function, straight from the definitions. Producers have been added first."""
-    values: dict[Hashable, bytes] = {}
-    for function in dag.functions.values():
-        taken = [_argument(arg, values) for arg in function.args]
-        values[function.id] = digest(_name(function), [*taken, *_constants(function.extra_args)])
-    return values
+def made_by(name: str, values: Iterable[bytes]) -> bytes:
+    """Give what the code of that name makes of these values."""
+    return RETURNED.get(name) or digest(name, values)
 
 
-def _argument(arg: Hashable, values: Mapping[Hashable, bytes]) -> bytes:
-    if not isinstance(arg, Argument):
-        return values[arg]
-    value = values[arg.id]
-    if arg.serialize is not None:
-        value = digest("pack", [value])
-    return value if arg.deserialize is None else digest("unpack", [value])
+def is_true(value: bytes) -> bool:
+    return value not in FALSE_VALUES and value != EMPTY
 
 
-def _name(function: Function) -> str:
+def name_of(function: Function) -> str:
     assert function.code is not None
     return function.code.__name__
 
 
-def _constants(extra_args: Iterable[object]) -> list[bytes]:
-    return [encode_constants(extra_args)] if extra_args else []
+def constants_of(function: Function) -> list[bytes]:
+    return [encode_constants(function.extra_args)] if function.extra_args else []
 
 
 def encode_constants(extra_args: Iterable[object]) -> bytes:
@@ -94,9 +93,17 @@ class Evaluation:
     def result(self) -> bytes:
         return self._call(self.job.template, self.job.args, self.job.constants)
 
-    def _call(self, number: int, args: Iterable[Arg], constants: Constants) -> bytes:
-        name = self.templates[number].code.decode()
-        values = [self._resolve(arg) for arg in args]
+    def _call(self, number: int, args: Sequence[Arg], constants: Constants) -> bytes:
+        template = self.templates[number]
+        name = template.code.decode()
+        given = len(args) - template.conditions
+        if not all(is_true(self._resolve(condition)) for condition in args[given:]):
+            return ENCODED_SKIP
+        values = [self._resolve(arg) for arg in args[:given]]
+        in_place = {FAILED_INPUT, ENCODED_SKIP}.intersection(values if template.run_if == "success" else ())
+        if in_place:
+            assert number != self.job.template or FAILED_INPUT not in in_place, f"{self.job} lacks an input"
+            return next(value for value in values if value in in_place)
         if name == "unpack":
             value, _, target = values
             assert target.decode() == self.node, (
@@ -110,7 +117,7 @@ class Evaluation:
         assert not isinstance(constants, Assembled), "the simulator makes none"
         if constants is not None:
             values.append(self._resolve(constants))
-        return digest(name, values)
+        return made_by(name, values)
 
     def _resolve(self, arg: Arg) -> bytes:
         match arg:
@@ -120,6 +127,8 @@ class Evaluation:
                 return self._call(template, args, constants)
             case Text(text):
                 return text.encode()
+            case FailedInput():
+                return FAILED_INPUT
             case Earlier(index):
                 return self._unwrap(self.earlier[index])
             case _:

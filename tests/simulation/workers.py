@@ -16,6 +16,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.scheduling.worker_scheduler import CANCEL_GRACE_S
 from handoff_actors.ids import Index, Resources, RunId, WorkerId
+from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.wire.messages.jobs import Done, Job, Ticket
 from handoff_actors.wire.messages.runs import FailureKind
 from tests.simulation.dags import Conduct
@@ -155,7 +156,8 @@ class SimulatedWorker:
     def _end_well(self, task: Task, conduct: Conduct) -> None:
         del self.running[task.key]
         task.earlier[task.job.index] = task.value
-        value = self._host.store_result(task) if conduct.is_large else task.value
+        is_large = conduct.is_large and task.value != ENCODED_SKIP
+        value = self._host.store_result(task) if is_large else task.value
         done = Done(task.job.index, task.job.attempt, value, 1000 + self.worker, conduct.duration_s)
         self._sink.send(WorkerDone(self.worker, task.give.run, [done]))
         self._start()

@@ -103,6 +103,7 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             is_calm=random.random() < 0.6,
             is_long=world.is_long,
             are_alike=are_alike,
+            gates=Random(f"gates of {world.seed + number}"),
         )
         if cluster.pythons:
             work.program = _with_native_parts(aside, work.program)

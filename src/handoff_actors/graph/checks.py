@@ -155,6 +155,13 @@ def _is_place(value: object) -> bool:
     return isinstance(value, str) and is_name(value)
 
 
+def _is_when(value: object) -> bool:
+    conditions = value if isinstance(value, list) else [value]
+    return bool(conditions) and not any(
+        isinstance(each, Argument | Constant | bool) or not _is_hashable(each) for each in conditions
+    )
+
+
 def _is_inclusion(value: object) -> bool:
     return value in ("variadic", "as_list") or isinstance(value, Skeleton)
 
@@ -187,6 +194,8 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
         "None or a mapping of names to strings as os.environ may have them, of 2 MiB at most",
     ),
     ("working_dir", None, is_directory_name, "None or the path of a directory, of 4096 characters at most"),
+    ("run_if", "success", ("success", "always", "failure").__contains__, "'success', 'always' or 'failure'"),
+    ("when", None, _is_when, "None, the handle or id of a function, or a list of them"),
     ("init", None, callable, "None or a callable"),
     ("parallelism", 1, partial(_is_whole_from, 1), "a whole number of 1 or more"),
     ("batch_size", None, partial(_is_whole_from, 1), "None or a whole number of 1 or more"),
@@ -206,8 +215,21 @@ _NOT_OF_INLINE = (
     "retry_on",
     "env_vars",
     "working_dir",
+    "run_if",
+    "when",
 )
-_NOT_OF_INPUT = ("args", "extra_args", "kwargs", "cost", "code", "init", "env_vars", "working_dir")
+_NOT_OF_INPUT = (
+    "args",
+    "extra_args",
+    "kwargs",
+    "cost",
+    "code",
+    "init",
+    "env_vars",
+    "working_dir",
+    "run_if",
+    "when",
+)
 
 
 def _check_options(function: Function) -> None:
@@ -233,7 +255,7 @@ def _check_code(function: Function, name: str, code: object) -> None:
 def _refuse(function: Function, names: Iterable[str], why: str) -> None:
     for name in names:
         value = getattr(function, name)
-        if value is not None and value not in ((), {}):
+        if value is not None and value not in ((), {}, "success"):
             raise InvalidFunctionError(function.id, f"{why}, so it has no {name} of its own")
 
 

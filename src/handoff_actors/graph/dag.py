@@ -13,7 +13,7 @@ from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunct
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.containers import PLAIN
-from handoff_actors.graph.function import ArgumentInclusion, Code, Function, FunctionType
+from handoff_actors.graph.function import ArgumentInclusion, Code, Conditions, Function, FunctionType, RunIf
 from handoff_actors.graph.parameters import OPTIONS, check_calls, options_of, parameter_names
 from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_flat, is_result
 from handoff_actors.graph.task import options_of_task
@@ -69,6 +69,8 @@ class DAG:
             raise DuplicateFunctionError(function.id)
         if isinstance(function.node, Collocated):
             function = replace(function, node=Collocated(self._id_for(function.id, function.node.id)))
+        if function.when is not None:
+            function = replace(function, when=self._conditions(function.id, function.when))
         if function.extra_args or function.kwargs or not all(map(_is_plain, function.args)):
             function = self._with_results(function)
         check_function(function)
@@ -106,6 +108,8 @@ class DAG:
         argument_inclusion: ArgumentInclusion = ...,
         env_vars: Mapping[str, str] | None = ...,
         working_dir: str | PurePath | None = ...,
+        run_if: RunIf = ...,
+        when: Conditions = ...,
         init: Code | None = ...,
         parallelism: int = ...,
         batch_size: int | None = ...,
@@ -131,6 +135,8 @@ class DAG:
         argument_inclusion: ArgumentInclusion = ...,
         env_vars: Mapping[str, str] | None = ...,
         working_dir: str | PurePath | None = ...,
+        run_if: RunIf = ...,
+        when: Conditions = ...,
         init: Code | None = ...,
         parallelism: int = ...,
         batch_size: int | None = ...,
@@ -283,6 +289,11 @@ class DAG:
                 " value that a run of the other has given, run.results[handle]",
             )
         return arg.id
+
+    def _conditions(self, function_id: FunctionId, when: Conditions) -> Conditions:
+        if isinstance(when, list) or (isinstance(when, tuple) and any(map(is_result, map(type, when)))):
+            return [self._id_for(function_id, condition) for condition in when]
+        return self._id_for(function_id, when)
 
     def _options(self, fn: Code | None, count: int, keywords: dict[str, Any]) -> dict[str, Any]:
         if self._ambiguous[0] is not fn:

@@ -14,7 +14,7 @@ from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Constant
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.graph.environment import Environment
-from handoff_actors.graph.function import ArgumentInclusion, Function, producer_ids
+from handoff_actors.graph.function import ArgumentInclusion, Function, RunIf, conditions_of, producer_ids
 from handoff_actors.graph.placing import Skeleton
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
 from handoff_actors.ids import FunctionId, Index, Resources
@@ -66,7 +66,10 @@ class Fold:
         """Fold the arguments of a regular function."""
         index_of = self._index_of
         try:
-            return tuple([index_of[arg] for arg in function.args])
+            args = [index_of[arg] for arg in function.args]
+            if function.when is not None:
+                args += [index_of[condition] for condition in conditions_of(function)]
+            return tuple(args)
         except KeyError:
             return self._fold_consumer(function)
 
@@ -84,6 +87,8 @@ class Fold:
                     function.timeout,
                     Environment.of(function.env_vars, function.working_dir),
                     function.retry_on,
+                    function.run_if,
+                    len(conditions_of(function)),
                 ),
             )
         return self._last_number
@@ -110,7 +115,11 @@ class Fold:
             consumer.calls[inline.id] = CallSpec(
                 self._inline_template(inline), args, self._inline_constants(inline)
             )
-        return self._fold_args(function, consumer, count())
+        conditions = [
+            consumer.calls[condition] if condition in consumer.calls else self._index_of[condition]
+            for condition in conditions_of(function)
+        ]
+        return (*self._fold_args(function, consumer, count()), *conditions)
 
     def _inlines_within(self, function: Function) -> list[Function]:
         """List the inline functions behind the function's arguments, producers first."""
@@ -180,6 +189,8 @@ class Fold:
         timeout: float | None = None,
         environment: Environment | None = None,
         retry_on: RetryOn = None,
+        run_if: RunIf = "success",
+        conditions: int = 0,
     ) -> int:
         assert code is not None, "only inputs have no code, and they have no plan"
         # Each access to a method makes a new object for the same thing.
@@ -187,7 +198,8 @@ class Fold:
         rule_key = retry_on if isinstance(retry_on, tuple) else id(retry_on)
         is_placed = isinstance(inclusion, Skeleton)
         kind = "placed" if is_placed else inclusion
-        key = (code_key, kind, timeout, frozenset(cost.items()) if cost else None, environment, rule_key)
+        claims = frozenset(cost.items()) if cost else None
+        key = (code_key, kind, timeout, claims, environment, rule_key, run_if, conditions)
         number = self._template_numbers.get(key)
         if number is None:
             number = self._template_numbers[key] = len(self.templates)
@@ -203,6 +215,8 @@ class Fold:
                     environment,
                     retry_on,
                     placed_from=0 if is_placed else None,
+                    run_if=run_if,
+                    conditions=conditions,
                 )
             )
         return number
@@ -224,6 +238,8 @@ def _are_alike(one: Function, other: Function) -> bool:
         and one.env_vars == other.env_vars
         and one.working_dir == other.working_dir
         and one.retry_on is other.retry_on
+        and one.run_if == other.run_if
+        and (one.when is other.when or len(conditions_of(one)) == len(conditions_of(other)))
     )
 
 

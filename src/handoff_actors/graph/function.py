@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import PurePath
-from typing import Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Argument, Collocated, Constant
@@ -14,6 +14,9 @@ from handoff_actors.text import repr_of
 
 FunctionType = Literal["regular", "inline", "input"]
 ArgumentInclusion = Literal["variadic", "as_list"]
+RunIf = Literal["success", "always", "failure"]
+#: The id of a function, or its handle; a list of several.
+Conditions: TypeAlias = FunctionId | list[FunctionId]
 Code = Callable[..., object]
 
 _NOT_PLAIN_IDS = frozenset({Argument, Constant})
@@ -63,6 +66,12 @@ class Function:
     env_vars: Mapping[str, str] | None = None
     #: The directory in which it runs, and from which it imports; None: the run's setting.
     working_dir: str | PurePath | None = None
+    #: "always": the function runs once all functions that it takes from have ended, well or not, and gets the error in place
+    #: of a failed one's result, and `SKIP` in place of a skipped one's. "failure": so it does if at least one has failed.
+    run_if: RunIf = "success"
+    #: A function, or a list of several, by id or handle: the function is skipped, and its result is `SKIP`, unless
+    #: the results of all of them are true.
+    when: Conditions = None
     #: Streams only: called once per worker; makes the state that `code` is given first.
     init: Code | None = None
     #: Streams only: workers of this stage.
@@ -84,6 +93,8 @@ class Function:
             self.cost = dict(self.cost)
         if self.env_vars and isinstance(self.env_vars, Mapping):
             self.env_vars = dict(self.env_vars)
+        if type(self.when) is list:
+            self.when = list(self.when)
 
 
 class TaskOptions(TypedDict, total=False):
@@ -100,6 +111,7 @@ class TaskOptions(TypedDict, total=False):
     argument_inclusion: ArgumentInclusion
     env_vars: Mapping[str, str] | None
     working_dir: str | PurePath | None
+    run_if: RunIf
     init: Code | None
     parallelism: int
     batch_size: int | None
@@ -112,15 +124,23 @@ class FunctionOptions(TaskOptions, total=False):
     id: FunctionId
     extra_args: Sequence[object]
     kwargs: Mapping[str, object]
+    when: Conditions
+
+
+def conditions_of(function: Function) -> list[FunctionId]:
+    """List the ids of the functions whose results have to be true, in order."""
+    when = function.when
+    return [] if when is None else when if isinstance(when, list) else [when]
 
 
 def producer_ids(function: Function) -> Sequence[FunctionId]:
-    """List the ids whose results the function takes, in order, with repetitions."""
+    """List the ids whose results the function takes, in order, with repetitions; its conditions come last."""
     if _NOT_PLAIN_IDS.isdisjoint(map(type, function.args)):
-        return function.args
-    return [
+        return function.args if function.when is None else [*function.args, *conditions_of(function)]
+    taken = [
         arg.id if isinstance(arg, Argument) else arg for arg in function.args if not isinstance(arg, Constant)
     ]
+    return taken + conditions_of(function)
 
 
 def _as_tuple(function_id: FunctionId, name: str, values: Iterable[object]) -> tuple[object, ...]:

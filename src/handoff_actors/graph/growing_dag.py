@@ -6,7 +6,7 @@ from itertools import islice
 
 from handoff_actors.graph.argument import Argument, Collocated, Constant
 from handoff_actors.graph.dag import DAG
-from handoff_actors.graph.function import Function, producer_ids
+from handoff_actors.graph.function import Function, conditions_of, producer_ids
 from handoff_actors.ids import FunctionId
 
 
@@ -40,7 +40,8 @@ def renamed(functions: Mapping[FunctionId, Function], number: int) -> dict[Funct
         if isinstance(node, Collocated):
             node = Collocated(new[node.id])
         args = tuple(map(renamed_arg, function.args))
-        return replace(function, id=new[function.id], args=args, node=node)
+        when: list[FunctionId] = [new[condition] for condition in conditions_of(function)]
+        return replace(function, id=new[function.id], args=args, node=node, when=when or None)
 
     return {new[own]: renamed_function(function) for own, function in functions.items()}
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeGuard
 from msgspec import Struct, field
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import Handle
+from handoff_actors.graph.argument import Constant, Handle
 from handoff_actors.graph.fold import Fold
 from handoff_actors.graph.function import Function
 from handoff_actors.graph.parameters import check_calls
@@ -200,6 +200,9 @@ def _regular_functions(functions: Iterable[Function]) -> list[Function]:
         ):
             raise _is_for_streams(function)
         if function.type == "regular":
+            if function.run_if == "failure" and all(isinstance(arg, Constant) for arg in function.args):
+                reason = 'has run_if="failure", and takes no result of a function that could fail'
+                raise InvalidFunctionError(function.id, reason)
             regular.append(function)
         elif function.type == "input":
             reason = (
@@ -221,7 +224,7 @@ def _is_for_streams(function: Function) -> InvalidFunctionError:
 
 
 def _producers(args: Sequence[tuple[ArgSpec, ...]], hooks: Sequence[Hook]) -> list[tuple[Index, ...]]:
-    producers = [_results_within(specs) for specs in args]
+    producers = [results_within(specs) for specs in args]
     # A hook waits for all inputs of its consumer, so that by then the consumer's node can be chosen.
     producer_of = {hook.index: hook.producer for hook in hooks}
     for hook in hooks:
@@ -230,7 +233,8 @@ def _producers(args: Sequence[tuple[ArgSpec, ...]], hooks: Sequence[Hook]) -> li
     return producers
 
 
-def _results_within(args: tuple[ArgSpec, ...]) -> tuple[Index, ...]:
+def results_within(args: tuple[ArgSpec, ...]) -> tuple[Index, ...]:
+    """List the distinct results that args are made from, also through inline functions, in the order of first use."""
     if _is_distinct_results(args):
         return args
     found: dict[Index, None] = {}

@@ -6,6 +6,7 @@ from typing import NamedTuple, Union
 from msgspec import Struct
 
 from handoff_actors.graph.environment import Environment
+from handoff_actors.graph.function import RunIf
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn
 
@@ -45,6 +46,9 @@ class TemplateSpec(Struct, frozen=True):
     retry_on: RetryOn = None
     #: Args from this position on take the places of the placeholders among the constants; None: there are none.
     placed_from: int | None = None
+    run_if: RunIf = "success"
+    #: So many of the last args are conditions.
+    conditions: int = 0
 
 
 class Hook(Struct, frozen=True):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from handoff_actors.errors import CycleError, InvalidFunctionError, MissingFunctionError
 from handoff_actors.graph.argument import Collocated
-from handoff_actors.graph.function import Function, producer_ids
+from handoff_actors.graph.function import Function, conditions_of, producer_ids
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 
@@ -24,6 +24,8 @@ def dependency_order(
     for place, function in enumerate(functions.values()):
         try:
             places = [place_of[arg] for arg in function.args]
+            if function.when is not None:
+                places += [place_of[condition] for condition in conditions_of(function)]
         except KeyError:
             inner = (producer_id for producer_id in producer_ids(function) if producer_id not in outer)
             places = [_place(function, producer_id, place_of) for producer_id in inner]

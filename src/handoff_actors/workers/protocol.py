@@ -79,6 +79,10 @@ class DefineTemplate(NamedTuple):
     retry_on: bytes
     #: Args from this position on are parts of the constants; None: there are none.
     placed_from: int | None = None
+    #: Functions are called with SKIP, and with errors, in place of results.
+    runs_anyway: bool = False
+    #: So many of the last args are conditions.
+    conditions: int = 0
     tag: int = 1
 
 
@@ -317,8 +321,10 @@ CallRow: TypeAlias = "tuple[Literal[2], int, Sequence[ArgRow], ConstantsRow]"
 TextRow: TypeAlias = tuple[Literal[3], str]
 #: `Earlier`: tag, index.
 EarlierRow: TypeAlias = tuple[Literal[4], Index]
+#: `FailedInput`: tag, error.
+FailedInputRow: TypeAlias = tuple[Literal[9], bytes]
 #: bytes: an encoded value.
-ArgRow: TypeAlias = "bytes | RefRow | CallRow | TextRow | EarlierRow"
+ArgRow: TypeAlias = "bytes | RefRow | CallRow | TextRow | EarlierRow | FailedInputRow"
 
 ARG_TAG: Final = 0
 REF: Final = 1
@@ -331,6 +337,8 @@ TEXT: Final = 3
 TEXT_VALUE: Final = 1
 EARLIER: Final = 4
 EARLIER_INDEX: Final = 1
+FAILED_INPUT: Final = 9
+FAILED_INPUT_ERROR: Final = 1
 ASSEMBLED: Final = 8
 ASSEMBLED_REST: Final = 1
 ASSEMBLED_PARTS: Final = 2

@@ -271,6 +271,8 @@ class _Encoder:
             self._session,
             retry_on=self._rule(number, spec),
             placed_from=spec.placed_from,
+            run_if=spec.run_if,
+            conditions=spec.conditions,
         )
 
     def _rule(self, number: int, spec: TemplateSpec) -> bytes:

@@ -8,7 +8,7 @@ from handoff_actors.core.run.events import RunEnded
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import DependencyFailed, HandoffError, SerializationError, UnguardedStart
 from handoff_actors.ids import Index
-from handoff_actors.wire.exceptions import decode_exception, loads_at_once
+from handoff_actors.wire.exceptions import decode_exception, encode_exception, loads_at_once
 
 
 class RunErrors:
@@ -31,6 +31,10 @@ class RunErrors:
     def forget(self, index: Index) -> None:
         """Forget the error of a function that is forgotten."""
         self._of.pop(index, None)
+
+    def encoded(self, index: Index) -> bytes:
+        """Return the error of a function, and what led to it, for a function that runs anyway."""
+        return encode_exception(self.of(index))
 
     def load_beside(self, cause: bytes, then: Callable[[], None]) -> bool:
         """Load an exception in a thread, if that may take long, and call `then` on the loop; False if it need not be."""
@@ -75,10 +79,14 @@ class RunErrors:
         own = self._view.failures.get(index)
         if own is not None:
             return self._with_cause(own.error, own.cause)
-        ids, failed = self._view.plan.ids, self._view.failed_behind[index]
-        cause = self.of(failed)
+        hook, failed = self._view.plan.hook_of.get(index), self._view.failed_behind[index]
+        if hook is not None and self._view.has_failed(hook.producer):
+            # It has worked for nobody: what its consumer lacks is the result of its producer.
+            return self.of(hook.producer)
+        ids, cause = self._view.plan.ids, self.of(failed)
         first_line, _, _ = str(cause).partition("\n")
-        error = DependencyFailed(ids[index], ids[failed], f"{type(cause).__name__}: {first_line}")
+        reason = f"{type(cause).__name__}: {first_line}"
+        error = DependencyFailed(ids[index], ids[failed], reason)
         error.__cause__ = cause
         return error
 

@@ -168,7 +168,8 @@ class RunnerActor:
         self.started_at = clock()
         if self._observer is not None:
             self._observer.began()
-        self._driver.start(lambda now: self.machine.start(now, nodes, reused, self._refused))
+        refused, error_of = self._refused, self.errors.encoded
+        self._driver.start(lambda now: self.machine.start(now, nodes, reused, refused, error_of))
         try:
             end = await asyncio.shield(self._finished)
         except asyncio.CancelledError:

@@ -81,7 +81,7 @@ def _explain_one(
         reasons = {name: nested.why_not(index, name) for name in scheduler.nodes}
         nodes |= {name: reason for name, reason in reasons.items() if reason}
     waits_for = tuple(
-        plan.ids[producer] for producer in plan.producers[index] if not state.is_available(producer)
+        plan.ids[producer] for producer in plan.producers[index] if state.awaits(index, producer)
     )
     return Explanation(
         plan.ids[index], where, waits_for, need.cost, state.node[index], state.tries(index), nodes, story

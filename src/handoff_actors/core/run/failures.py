@@ -1,8 +1,8 @@
 """Decides what a failed attempt means: another try, or the end of the function, or of the whole run.
 
 An exception and a time limit cost a retry; the loss of a worker, a node or an input does not, within bounds. A function
-that gets no further try has failed for good. That ends the run, unless failures are to end only the functions
-concerned: then whatever depends on the function fails behind it, everything else goes on, and the run ends well.
+that gets no further try has failed for good. That ends the run, after the functions that run in any case (see
+`core.run.stopping`), unless failures are to end only the functions concerned: then whatever depends on the function fails behind it, everything else goes on, and the run ends well.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,6 +27,7 @@ from handoff_actors.errors import (
     WorkerDied,
 )
 from handoff_actors.graph.plan import Plan
+from handoff_actors.graph.run_if import run_if_of
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.runs import Failed
@@ -62,6 +63,10 @@ class Failures:
         self._stories = stories
         self._observing = observing
         self._end_run = end_run
+        #: The end of the run, once all functions have ended that run in any case; None while it goes on.
+        self.outcome: RunEnded | None = None
+        #: The others have yet to be cancelled.
+        self.must_stop_others = False
         #: Functions that rest before their next try, soonest first.
         self._resting: list[tuple[float, Index]] = []
         #: Results that are to be fetched once more, soonest first.
@@ -213,11 +218,16 @@ class Failures:
                 self._failed_for_good(index, Failure(error), now)
 
     def _failed_for_good(self, index: Index, failure: Failure, now: float) -> None:
-        if self._end_run:
+        if not self._end_run or self.outcome is not None:
+            self._recovery.fail(index, failure, now)
+        elif any(
+            run_if_of(self._plan, other) != "success" for other in self._state.unfinished() if other != index
+        ):
+            self.outcome, self.must_stop_others = RunEnded(failure.error, failure.cause), True
+            self._recovery.fail(index, failure, now)
+        else:
             self._state.set_failed(index, failure, now)
             self._completion.decide(RunEnded(failure.error, failure.cause))
-        else:
-            self._recovery.fail(index, failure, now)
 
 
 def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> HandoffError:

@@ -230,4 +230,6 @@ def _key(template: Template) -> object:
         template.retry_on,
         template.placed_from,
         template.session,
+        template.run_if,
+        template.conditions,
     )

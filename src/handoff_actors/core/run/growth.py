@@ -86,6 +86,7 @@ class Growth:
         indices = part.indices
         self._state.add(indices)
         self._scheduler.add(part, grow.program)
+        self._recovery.skipping.add(part)
         self.retention.added(indices, [indices[place] for place in grow.held])
         must_look = self._feasibility.add(indices)
         lost: list[Index] = []

@@ -7,7 +7,7 @@ unfinished function, or the caller, still needs them. A failure that nothing can
 to close it, and the run is over when all of them have, or are gone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Self, assert_never
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
@@ -47,6 +47,7 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import SENT, WAITING, PhaseEvent, RunState
+from handoff_actors.core.run.stopping import stop_others
 from handoff_actors.core.run.story import RECALLED, SEPARATED, STOLEN, StoryLog
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
@@ -93,6 +94,7 @@ class RunMachine:
         self._completion = Completion(run)
         self._stories = StoryLog(program.plan, self.state)
         self._observing = Observing(self.state, is_on=options.observe)
+        self._recording = Recording(self._plan, self.state, self._result_fetch, is_on=options.is_journaled)
         self._recovery = self._make_recovery()
         self._drain = Drain(
             run, self.scheduler, self._recovery, self._result_fetch, self._completion, self._stories
@@ -104,9 +106,6 @@ class RunMachine:
         self.view = RunView(program.plan, self.state, self.scheduler, self._stories, self._nested)
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
-        self._recording = Recording(
-            self.state, self._result_fetch, program.plan.hook_of, is_on=options.is_journaled
-        )
 
     def _make_recovery(self) -> Recovery:
         return Recovery(
@@ -117,6 +116,7 @@ class RunMachine:
             self._result_fetch,
             self._stories,
             self._observing,
+            self._recording,
         )
 
     def _make_failures(self) -> Failures:
@@ -170,12 +170,14 @@ class RunMachine:
         nodes: Iterable[NodeUp] = (),
         reused: Mapping[Index, ReusedResult] | None = None,
         refused: Mapping[Index, HandoffError] | None = None,
+        error_of: Callable[[Index], bytes] | None = None,
     ) -> list[RunEffect]:
         """Send out what is ready; nodes known from the start share it from the start.
 
         Functions that run must have the inputs that are `reused`: see `core.run.resumption`. Those in `refused` can't be
-        sent, for that reason.
+        sent, for that reason. `error_of` encodes the error of a function that has failed, for one that runs anyway.
         """
+        self.scheduler.sources.error_of = error_of or self.scheduler.sources.error_of
         self._stories.began_at = now
         self.scheduler.begin()
         for index, earlier in (reused or {}).items():
@@ -415,10 +417,11 @@ class RunMachine:
             self.state.change(index, PhaseEvent.RETURNED)
             self._recovery.again(index, now, cause)
             return
-        self.scheduler.learn(index, entry.ran_s)
         state.set_done(index, entry, node.name, now)
+        if index not in state.skipped:
+            self.scheduler.learn(index, entry.ran_s)
         if self._observing.is_on:
-            self._observing.function("completed", index, node.name)
+            self._observing.completed(index, node.name)
         if self._recording.is_on:
             self._recording.note(index)
         if state.stored:
@@ -505,6 +508,12 @@ class RunMachine:
         if self._nested.error is not None:
             self._fail(self._nested.error)
 
+    def _end_if_done(self) -> None:
+        failed, is_busy = self._failures.outcome, bool(self._result_fetch.pending or self._growth.is_open)
+        if self.state.remaining == 0 and (failed or not is_busy):
+            self._options.durations.learn(self._program.templates, self._plan.template_of, self.state)
+            self._completion.decide(failed or RunEnded(None))
+
     def _settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
         if self._nested.is_on:
@@ -512,15 +521,12 @@ class RunMachine:
         if self._completion.outcome is None:
             self._failures.lost_for_good(now)
             self._failures.refused(self.feasibility.timed_out(self.scheduler.nodes, now), now)
+            self._effects += stop_others(
+                self._run, self._plan, self.state, self._recovery, self._failures, now
+            )
             if self._growth.is_on:
                 self._effects += self._growth.ended()
-            if (
-                self._completion.outcome is None
-                and self.state.remaining == 0
-                and not (self._result_fetch.pending or self._growth.is_open)
-            ):
-                self._options.durations.learn(self._program.templates, self._plan.template_of, self.state)
-                self._completion.decide(RunEnded(None))
+            self._end_if_done()
         self._effects += self._drain.settle(now)
         if self._growth.is_on and self._completion.outcome is None:
             self._effects += self._growth.settle(

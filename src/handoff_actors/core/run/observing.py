@@ -1,7 +1,7 @@
 """Observations of a run for `on_event` and integrations. A run without observers makes none."""
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import Final, assert_never
 
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
@@ -18,6 +18,9 @@ from handoff_actors.core.run.state import RunState, Transfer
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.runs import Fetched, Started, WorkerRetired
 
+#: Said of a function that was sent.
+SKIPPED_BY_WORKER: Final = "a condition was false, an input was skipped, or it has returned SKIP"
+
 
 class Observing:
     """Collects what is to be told among the effects of a run."""
@@ -31,6 +34,11 @@ class Observing:
         """Tell that something has happened to a function."""
         if self.is_on:
             self._observations.append(FunctionObserved(kind, index, node, self._state.tries(index), reason))
+
+    def completed(self, index: Index, node: str) -> None:
+        """Tell that an attempt has ended with a value."""
+        is_skipped = index in self._state.skipped
+        self.function("skipped" if is_skipped else "completed", index, node, SKIPPED_BY_WORKER * is_skipped)
 
     def sent(self, observed: FunctionObserved) -> None:
         """Tell that a function leaves for a node."""

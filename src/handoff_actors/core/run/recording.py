@@ -1,30 +1,45 @@
 """A journal may record a function once it is done and its value is inline, in the app, or not wanted there."""
 
-from collections.abc import Collection
-
 from handoff_actors.core.run.events import RecordResults, RunEffect
 from handoff_actors.core.run.result_fetch import ResultFetch
-from handoff_actors.core.run.state import DONE, RunState
+from handoff_actors.core.run.state import DONE, FAILED, RunState
+from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
 
 class Recording:
     """Collects the functions to record after each event."""
 
-    def __init__(
-        self, state: RunState, result_fetch: ResultFetch, hooks: Collection[Index], *, is_on: bool
-    ) -> None:
+    def __init__(self, plan: Plan, state: RunState, result_fetch: ResultFetch, *, is_on: bool) -> None:
+        self._plan = plan
         self._state = state
         self._result_fetch = result_fetch
-        self._hooks = hooks
+        #: Functions whose results are not recorded, since those of functions that have failed would change them.
+        self._after_failure: set[Index] = set()
         self.is_on = is_on
         self._due: list[Index] = []
 
     def note(self, index: Index) -> None:
         """Note that a function is done, or that its value has been fetched into the app."""
         is_to_come = index in self._state.stored and self._result_fetch.lacks(index)
-        if self.is_on and not is_to_come and index not in self._hooks:
+        if (
+            self.is_on
+            and not is_to_come
+            and index not in self._plan.hook_of
+            and not self._is_after_failure(index)
+        ):
             self._due.append(index)
+
+    def _is_after_failure(self, index: Index) -> bool:
+        """Tell whether a result is made from the failure of another function: it would be another once that has succeeded."""
+        state = self._state
+        if not state.failures:
+            return False
+        producers = self._plan.producers[index]
+        is_after = any(state.phase[each] == FAILED or each in self._after_failure for each in producers)
+        if is_after:
+            self._after_failure.add(index)
+        return is_after
 
     def take(self) -> list[RunEffect]:
         """Drain the functions not yet recorded."""

@@ -8,9 +8,11 @@ Nothing is made again from a function that has failed for good: what depends on 
 from collections.abc import Iterable
 
 from handoff_actors.core.run.observing import Observing
+from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.skipping import Skipping
 from handoff_actors.core.run.state import DONE, READY, WAITING, Failure, PhaseEvent, RunState
 from handoff_actors.core.run.story import NO_CAUSE, StoryLog
 from handoff_actors.errors import FunctionCancelled, HandoffError, ValueLost
@@ -35,6 +37,7 @@ class Recovery:
         result_fetch: ResultFetch,
         stories: StoryLog,
         observing: Observing,
+        recording: Recording,
     ) -> None:
         self._plan = plan
         self._state = state
@@ -45,11 +48,23 @@ class Recovery:
         self._observing = observing
         #: Functions whose values are lost for good, until the failure of each has been dealt with.
         self.lost_for_good: list[tuple[Index, HandoffError]] = []
+        self.skipping = Skipping(plan, state, observing, recording)
 
     def make_ready(self, index: Index, now: float) -> None:
-        """Make a function ready, as all of its inputs are there."""
-        self._state.set_ready(index, now)
-        self._scheduler.push(index)
+        """Make a function ready, as all of its inputs have ended; or skip it, and so on for those behind it."""
+        if not self.skipping.may_skip(index):
+            self._state.set_ready(index, now)
+            self._scheduler.push(index)
+            return
+        pending = [index]
+        while pending:
+            index = pending.pop()
+            behind = self.skipping.skip(index, now)
+            if behind is None:
+                self._state.set_ready(index, now)
+                self._scheduler.push(index)
+            else:
+                pending += behind
 
     def again(self, index: Index, now: float, cause: int = NO_CAUSE) -> None:
         """Put a function that has come back where its inputs want it; `cause` is the departure that it came back with."""
@@ -94,6 +109,11 @@ class Recovery:
         while pending:
             index = pending.pop()
             if state.phase[index] not in {WAITING, READY}:
+                continue
+            if state.failure_before(index) is None:
+                # It can do without that input.
+                if state.phase[index] == WAITING and state.count_missing(index) == 0:
+                    self.make_ready(index, now)
                 continue
             state.set_failed(index, failed, now)
             self._result_fetch.give_up(index)

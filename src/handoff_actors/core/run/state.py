@@ -10,7 +10,8 @@ of a function that is over and that nobody needs any more is FREE (FORGOTTEN), u
 of the two are never confused, as their numbers go on.
 
 Everything else is a departure. An attempt that ends without a value comes back (RETURNED), rests until the run has decided
-about it or its pause is over, and then waits for its inputs anew (RESTED). A function that is ready waits again if an
+about it or its pause is over, and then waits for its inputs anew (RESTED). A function that is to be skipped is done
+without an attempt (SKIPPED), and its value is SKIP. A function that is ready waits again if an
 input is lost (INPUT_LOST); one that has been sent is left alone, since its node may have the input already. A value that
 is lost and still needed is made again (VALUE_LOST). A member of a fused group is sent while it waits, because its
 inputs are made in the same group; one whose value a journal has never runs (REUSED).
@@ -30,7 +31,9 @@ from msgspec import Struct, field
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
+from handoff_actors.graph.run_if import tolerates
 from handoff_actors.ids import Index
+from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.runs import Fetched, WorkerRetired
@@ -64,6 +67,8 @@ class PhaseEvent(IntEnum):
     FORGOTTEN = 9
     #: A function that the run has been given has this index from now on.
     ADDED = 10
+    #: Its result is SKIP, since one of its inputs is, or a condition is false.
+    SKIPPED = 11
 
 
 #: By phase: the events that may happen in it, and the phase that follows.
@@ -73,6 +78,7 @@ TRANSITIONS: Final[Mapping[int, Mapping[PhaseEvent, int]]] = {
         PhaseEvent.DISPATCHED: SENT,
         PhaseEvent.INPUT_LOST: WAITING,
         PhaseEvent.REUSED: DONE,
+        PhaseEvent.SKIPPED: DONE,
         PhaseEvent.GIVEN_UP: FAILED,
     },
     READY: {
@@ -163,6 +169,8 @@ class RunState:
         self.inline: dict[Index, bytes] = {}
         self.stored: dict[Index, StoredResult] = {}
         self._held_by: dict[str, set[Index]] = {}
+        #: Functions whose value is SKIP: they were skipped, or have returned it.
+        self.skipped: set[Index] = set()
         #: Functions that have failed for good, in that order.
         self.failures: dict[Index, Failure] = {}
         #: Functions that depend on one of these, each with the first that failed.
@@ -217,7 +225,8 @@ class RunState:
 
     def forget(self, index: Index) -> None:
         """Forget a function that is over, and its value. Its index may be that of another one from now on."""
-        outcome = FREE if index in self.failed_behind else self.phase[index]
+        was_skipped = index in self.failed_behind or index in self.skipped
+        outcome = FREE if was_skipped else self.phase[index]
         self.forgotten[outcome] += 1
         self.change(index, PhaseEvent.FORGOTTEN)
         self.lose_holders(index)
@@ -226,8 +235,8 @@ class RunState:
         if self._relays:
             self._relays = {relay for relay in self._relays if relay[0] != index}
             self.out_of_reach = {each for each in self.out_of_reach if each[0] != index}
-        self.cancelled.discard(index)
-        self.cut.discard(index)
+        for indices in (self.cancelled, self.cut, self.skipped):
+            indices.discard(index)
         self.node[index] = None
         self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = self.ran_s[index] = 0.0
 
@@ -286,6 +295,18 @@ class RunState:
             self.add_holder(index, node)
         else:
             self.inline[index] = value
+            if value == ENCODED_SKIP:
+                self.skipped.add(index)
+        if self.changed is not None:
+            self.changed.append(index)
+
+    def set_skipped(self, index: Index, now: float) -> None:
+        """Note that the function does not run, and that its value is SKIP."""
+        self.change(index, PhaseEvent.SKIPPED)
+        self.remaining -= 1
+        self.finished_at[index] = now
+        self.inline[index] = ENCODED_SKIP
+        self.skipped.add(index)
         if self.changed is not None:
             self.changed.append(index)
 
@@ -301,6 +322,8 @@ class RunState:
                 self.add_holder(index, APP)
         else:
             self.inline[index] = reused.value
+            if reused.value == ENCODED_SKIP:
+                self.skipped.add(index)
         if self.changed is not None:
             self.changed.append(index)
 
@@ -334,6 +357,7 @@ class RunState:
         self.lose_holders(index)
         self.stored.pop(index, None)
         self.inline.pop(index, None)
+        self.skipped.discard(index)
         self.remaining += 1
         self.count_missing(index)
         if self.changed is not None:
@@ -406,8 +430,8 @@ class RunState:
             self.cut_off[node].difference_update(stored.holders)
 
     def is_reused(self, index: Index) -> bool:
-        """Tell whether the function is done without having been sent."""
-        return self.phase[index] == DONE and self.tries(index) == 0
+        """Tell whether the function is done without having been sent, and was not skipped."""
+        return self.phase[index] == DONE and self.tries(index) == 0 and index not in self.skipped
 
     def add_holder(self, index: Index, node: str) -> None:
         """Add a node to those that have a stored value."""
@@ -438,14 +462,20 @@ class RunState:
         return {node for node, held in self._held_by.items() if held}
 
     def count_missing(self, index: Index) -> int:
-        """Count afresh the inputs that can't be had."""
-        missing = sum(not self.is_available(producer) for producer in self._plan.producers[index])
+        """Count afresh the inputs that can't be had, without those that have failed and that it can do without."""
+        missing = sum(self.awaits(index, producer) for producer in self._plan.producers[index])
         self.missing[index] = missing
         return missing
 
     def is_cut(self, index: Index) -> bool:
         """Tell whether the value of the function can't be made again, as what it was made from has been forgotten."""
         return index in self.cut
+
+    def awaits(self, index: Index, producer: Index) -> bool:
+        """Tell whether the function waits for this input, or for ever lacks it."""
+        if self.is_available(producer):
+            return False
+        return not (self.phase[producer] == FAILED and tolerates(self._plan, index, producer))
 
     def is_lost(self, index: Index) -> bool:
         """Tell whether the function is done and its value has no holder left."""
@@ -469,12 +499,11 @@ class RunState:
         It lacks an input for ever, or it is a serialize hook that has no consumer any more.
         """
         hook = self._plan.hook_of.get(index)
-        needed = (
-            self._plan.producers[index] if hook is None else (*self._plan.producers[index], hook.consumer)
-        )
-        for other in needed:
-            if self.phase[other] == FAILED:
-                return self.failed_behind.get(other, other)
+        if hook is not None and self.phase[hook.consumer] == FAILED:
+            return self.failed_behind.get(hook.consumer, hook.consumer)
+        for producer in self._plan.producers[index]:
+            if self.phase[producer] == FAILED and not tolerates(self._plan, index, producer):
+                return self.failed_behind.get(producer, producer)
         return None
 
     def is_unfinished(self, index: Index) -> bool:
@@ -490,16 +519,16 @@ class RunState:
         assert self.remaining == sum(phase < DONE for phase in self.phase)
         failed = [index for index, phase in enumerate(self.phase) if phase == FAILED]
         assert failed == sorted([*self.failures, *self.failed_behind])
-        available = [self.is_available(index) for index in range(len(self.phase))]
         assert self.added == sum(phase != FREE for phase in self.phase) + self.forgotten.total()
         for index, phase in enumerate(self.phase):
-            missing = sum(not available[producer] for producer in self._plan.producers[index])
+            missing = sum(self.awaits(index, producer) for producer in self._plan.producers[index])
             if phase in {WAITING, READY}:
                 assert self.missing[index] == missing, (
                     f"{index} lacks {missing} inputs, not {self.missing[index]}"
                 )
                 assert (phase == READY) == (missing == 0), f"{index} lacks {missing} inputs in phase {phase}"
                 assert self.failure_before(index) is None, f"{index} waits for one that has failed"
+            assert (index in self.skipped) == (self.inline.get(index) == ENCODED_SKIP)
             assert (index in self.inline or index in self.stored) == (phase == DONE), (
                 f"{index}: value and phase differ"
             )

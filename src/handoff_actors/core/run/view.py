@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
 
 
-#: The end of a function; "skipped": it did not run, since one that it depends on has failed.
+#: The end of a function; "skipped": it did not run, since one that it depends on has failed or was skipped, or since a condition
+#: of it is false; or it has returned SKIP.
 FunctionOutcome = Literal["done", "reused", "failed", "skipped", "unfinished"]
 
 
@@ -31,7 +32,7 @@ class FunctionCounts(Struct, frozen=True):
     retried: int
     #: Functions that have failed for good.
     failed: int = 0
-    #: Functions that depend on these, and so never run.
+    #: Functions that depend on these, and so never run, and those whose result is SKIP.
     skipped: int = 0
 
     @property
@@ -104,7 +105,7 @@ class RunView:
         """Count the functions by how far they are."""
         state, departures, forgotten = self._state, self._stories.counts, self._state.forgotten
         failed = len(state.failures) + forgotten[FAILED]
-        skipped = len(state.failed_behind) + forgotten[FREE]
+        skipped = len(state.failed_behind) + len(state.skipped) + forgotten[FREE]
         retried = departures["retried"] + departures["worker lost"]
         total = state.added
         return FunctionCounts(total, total - state.remaining - failed - skipped, retried, failed, skipped)
@@ -142,6 +143,8 @@ class RunView:
 
     def outcome(self, index: Index) -> FunctionOutcome:
         """Say how the function has ended, if it has."""
+        if index in self._state.skipped:
+            return "skipped"
         if self.is_done(index):
             return "reused" if self.is_reused(index) else "done"
         if index in self.failures:

@@ -1,6 +1,6 @@
 """Functions, attempts and their outcomes, as parts of messages about runs."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -51,8 +51,15 @@ class Earlier(Message, frozen=True, tag=4):
     index: Index
 
 
+class FailedInput(Message, frozen=True, tag=9):
+    """An argument that is the error of a function that has failed: its consumer runs in any case."""
+
+    #: As in `Failed`.
+    error: bytes
+
+
 #: bytes: an encoded inline value.
-Arg = bytes | Text | Ref | Call | Earlier
+Arg = bytes | Text | Ref | Call | Earlier | FailedInput
 
 
 class TemplateEnvironment(Message, frozen=True):
@@ -107,6 +114,11 @@ class Template(Message, frozen=True):
     #: Args from this position on are parts of the constants: they come last among the parts, and last first. None: there are
     #: none.
     placed_from: Count | None = None
+    #: "success": functions are skipped where an input was. Others are called with SKIP in its place, and with the errors of
+    #: inputs that have failed.
+    run_if: Literal["success", "always", "failure"] = "success"
+    #: So many of the last args are conditions: unless all are true, the function is skipped, and its result is SKIP.
+    conditions: Count = 0
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, assert_never
 
 from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError, UnguardedStart
+from handoff_actors.skip import SKIP
 from handoff_actors.text import MOST_OF_REASON, encodable, shortened
 from handoff_actors.wire.code.namespaces import enter
-from handoff_actors.wire.exceptions import describe_exception, encode_exception
+from handoff_actors.wire.exceptions import decode_exception, describe_exception, encode_exception
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
 from handoff_actors.workers.child.loading import refusal_behind
@@ -25,14 +26,18 @@ from handoff_actors.workers.protocol import (
     CALL_TEMPLATE,
     EARLIER,
     EARLIER_INDEX,
+    FAILED_INPUT,
+    FAILED_INPUT_ERROR,
     REF,
     REF_INDEX,
     TEXT,
     TEXT_VALUE,
     ArgRow,
     AssembledRow,
+    CallRow,
     ConstantsRow,
     EarlierRow,
+    FailedInputRow,
     RefRow,
     TextRow,
     WorkerFailureKind,
@@ -48,6 +53,14 @@ _MOST_OF_RULE: Final = 500
 
 class UserRaised(Exception):
     """User code raised `error`; wrapped so that it is never mistaken for an error of ours."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+class InputFailed(Exception):
+    """An input of an inline function has failed, with this error: it is not called."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -87,25 +100,26 @@ class Evaluation:
         args: Sequence[ArgRow],
         constants: ConstantsRow,
     ) -> Any:
-        """Call the code and give its result. Suspends only in `finish`.
+        """Call the code and give its result; SKIP if it is to be skipped. Suspends only in `finish`.
 
-        Raises UserRaised, SerializationError, InputNotStored.
+        Raises UserRaised, SerializationError, InputNotStored; and InputFailed, of a template that does not run anyway.
         """
         template = templates[number]
+        if template.conditions:
+            given = len(args) - template.conditions
+            if not await self._are_true(run, templates, args[given:]):
+                return SKIP
+            args = args[:given]
         enter(template.namespaces)
         code = template.code.load()
-        values = []
+        values, runs_anyway = [], template.runs_anyway
         for arg in args:
-            if isinstance(arg, bytes):
-                values.append(decode(arg))
-            elif arg[ARG_TAG] == CALL:
-                inner_args, inner_constants = arg[CALL_ARGS], arg[CALL_CONSTANTS]
-                values.append(
-                    await self.call(run, templates, arg[CALL_TEMPLATE], inner_args, inner_constants)
-                )
-                self._restore()
-            else:
-                values.append(self._value(run, arg))
+            value = (
+                decode(arg) if isinstance(arg, bytes) else await self._value(run, templates, arg, runs_anyway)
+            )
+            if value is SKIP and not runs_anyway:
+                return SKIP
+            values.append(value)
         extra_args, kwargs = (
             self._constants(run, constants, values, template.placed_from) if constants else ((), {})
         )
@@ -116,20 +130,59 @@ class Evaluation:
             if hasattr(type(result), "__await__"):
                 result = await self._finish(result)
         except BaseException as error:  # noqa: BLE001 - not even sys.exit() in a user's code ends the worker
-            if self._forks.is_fork:
-                end_fork(error)
-            raise UserRaised(error) from None
+            raise self._raised(error) from None
         if self._forks.is_fork:
             end_fork()
         return result
 
-    def _value(self, run: int, arg: RefRow | EarlierRow | TextRow) -> Any:
+    def _raised(self, error: BaseException) -> UserRaised:
+        if self._forks.is_fork:
+            end_fork(error)
+        return UserRaised(error)
+
+    async def _are_true(
+        self, run: int, templates: dict[int, LoadedTemplate], conditions: Sequence[ArgRow]
+    ) -> bool:
+        for arg in conditions:
+            value = decode(arg) if isinstance(arg, bytes) else await self._value(run, templates, arg, False)
+            try:
+                # A `__bool__` may be the user's.
+                is_true = self._prepare()(bool, value)
+            except BaseException as error:  # noqa: BLE001 - as in `call`
+                raise self._raised(error) from None
+            self._restore()
+            if not is_true:
+                return False
+        return True
+
+    async def _value(
+        self,
+        run: int,
+        templates: dict[int, LoadedTemplate],
+        arg: "RefRow | CallRow | TextRow | EarlierRow | FailedInputRow",
+        runs_anyway: bool,
+    ) -> Any:
+        """Give an argument; for functions that run anyway, an error in place of a value. Others: raises InputFailed."""
+        try:
+            if arg[ARG_TAG] != CALL:
+                return self._given(run, arg)
+            value = await self.call(run, templates, arg[CALL_TEMPLATE], arg[CALL_ARGS], arg[CALL_CONSTANTS])
+        except InputFailed as failed:
+            if not runs_anyway:
+                raise
+            return failed.error
+        self._restore()
+        return value
+
+    def _given(self, run: int, arg: RefRow | TextRow | EarlierRow | FailedInputRow) -> Any:
         if arg[ARG_TAG] == REF:
             return self._store.read(run, arg[REF_INDEX])
         if arg[ARG_TAG] == EARLIER:
             return self._earlier_result(run, arg[EARLIER_INDEX])
         if arg[ARG_TAG] == TEXT:
             return arg[TEXT_VALUE]
+        if arg[ARG_TAG] == FAILED_INPUT:
+            raise InputFailed(decode_exception(arg[FAILED_INPUT_ERROR]))
         assert_never(arg)
 
     def _earlier_result(self, run: int, index: int) -> Any:

@@ -51,7 +51,8 @@ class LoadedTemplate:
     """A run's template."""
 
     __slots__ = (
-        "as_list", "claims_memory", "code", "environment", "modules", "namespaces", "placed_from", "retry_on", "sends_output", "threads"
+        "as_list", "claims_memory", "code", "conditions", "environment", "modules", "namespaces", "placed_from", "retry_on",
+        "runs_anyway", "sends_output", "threads",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,8 @@ class LoadedTemplate:
         namespaces: Namespaces,
         modules: JobModules | None,
         retry_on: LoadedCode | None,
+        runs_anyway: bool,
+        conditions: int,
     ) -> None:
         self.code = code
         self.as_list = as_list
@@ -83,6 +86,10 @@ class LoadedTemplate:
         self.modules = modules
         #: None: the default rule.
         self.retry_on = retry_on
+        #: Functions are called with SKIP, and with errors, in place of results.
+        self.runs_anyway = runs_anyway
+        #: So many of the last args are conditions.
+        self.conditions = conditions
 
     def reason_against_retry(self, error: BaseException) -> str:
         """Return "" if `retry_on` allows another try after a user's exception; else why not. Never raises."""
@@ -133,6 +140,8 @@ class LoadedTemplates:
             namespaces=self._namespaces_of(message.session),
             modules=None if message.modules is None else self._modules.get(message.modules),
             retry_on=LoadedCode(by_reference=False, encoded=message.retry_on) if message.retry_on else None,
+            runs_anyway=message.runs_anyway,
+            conditions=message.conditions,
         )
 
     def define_modules(self, message: DefineModules) -> None:

@@ -443,6 +443,8 @@ def _definition(run: RunId, template: Template, code: bytes | None, modules: byt
         code=code,
         as_list=template.as_list,
         placed_from=template.placed_from,
+        runs_anyway=template.run_if != "success",
+        conditions=template.conditions,
         claims_memory="memory" in template.cost,
         threads=max(1, int(template.cost.get("cpu", 1))),
         log_level=template.log_level,

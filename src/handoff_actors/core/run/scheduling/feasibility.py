@@ -21,7 +21,8 @@ from handoff_actors.core.run.scheduling.time_left import TimeLeft
 from handoff_actors.core.run.state import READY, SENT, RunState
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.escaping import escape_name
-from handoff_actors.graph.plan import Plan
+from handoff_actors.graph.plan import Plan, results_within
+from handoff_actors.graph.run_if import conditions_among, run_if_of, tolerates
 from handoff_actors.ids import Index
 from handoff_actors.text import exact, near, repr_of
 
@@ -182,7 +183,7 @@ class Feasibility:
             able = [node for node in nodes.values() if demand.is_met_by(node)]
             left_s = self._time_left.most_left_s(able, now)
             for index in self._at_home(demand):
-                if self._time_left.takes_s(index) > left_s:
+                if self._time_left.takes_s(index) > left_s and not self._may_be_skipped(index):
                     yield index, self._error(index, demand, nodes, now)
 
     def _hold(self, demand: _Demand, nodes: Mapping[str, NodeState], now: float) -> None:
@@ -203,6 +204,28 @@ class Feasibility:
     def _at_home(self, demand: _Demand) -> Iterator[Index]:
         """The functions that have not ended and are on no node."""
         return (index for index in self._unfinished(demand) if self._state.phase[index] != SENT)
+
+    def _may_be_skipped(self, index: Index) -> bool:
+        """True if it is not known yet whether the function will run: it has a condition to come, or one before it has."""
+        plan, state = self._plan, self._state
+        pending, seen = [index], {index}
+        while pending:
+            waiting = pending.pop()
+            producers = plan.producers[waiting]
+            decide = (
+                producers
+                if run_if_of(plan, waiting) == "failure"
+                else results_within(conditions_among(plan, waiting))
+            )
+            # A serialize hook is made ready for the node that is looked for here.
+            hooks = plan.hook_of
+            if any(state.is_unfinished(hooks[each].producer if each in hooks else each) for each in decide):
+                return True
+            for producer in producers:
+                if producer not in seen and not tolerates(plan, waiting, producer):
+                    seen.add(producer)
+                    pending.append(producer)
+        return False
 
     def _is_unfinished(self, demand: _Demand) -> bool:
         return any(True for _ in self._unfinished(demand))

@@ -74,6 +74,7 @@ class Fusion:
         return (
             self._may_fuse_template[plan.template_of[index]]
             and plan.group_of[index] < 0
+            and plan.templates[plan.template_of[index]].run_if != "failure"
             and index not in plan.hook_of
             and self._state.tries(index) <= 1
         )

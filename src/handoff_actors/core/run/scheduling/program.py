@@ -1,10 +1,12 @@
 """A plan with its code and constants encoded, as a run sends them to nodes."""
 
+from collections.abc import Callable
+
 from msgspec import Struct, field
 
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
-from handoff_actors.core.run.state import APP, RunState
+from handoff_actors.core.run.state import APP, FAILED, RunState
 from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import (
@@ -14,6 +16,7 @@ from handoff_actors.wire.messages.jobs import (
     Call,
     Constants,
     Earlier,
+    FailedInput,
     Job,
     Rank,
     Ref,
@@ -30,12 +33,19 @@ class Sources(Struct):
     nodes: dict[str, NodeState] = field(default_factory=dict)
     #: Nodes that have been chosen for functions that are not ready yet.
     reserved: dict[Index, str] = field(default_factory=dict)
+    #: Gives the encoded error of a function that has failed.
+    error_of: Callable[[Index], bytes] = lambda _: b""
 
-    def value(self, index: Index, name: str) -> bytes | Ref | Earlier:
-        """A result for a node, inline or by its holders. If the function is not done, an earlier member of the fused group returns it."""
+    def value(self, index: Index, name: str) -> bytes | Ref | Earlier | FailedInput:
+        """A result for a node, inline or by its holders; or the error of a function that has failed.
+
+        If the function has not ended, an earlier member of the fused group returns it.
+        """
         inline = self.state.inline.get(index)
         if inline is not None:
             return inline
+        if self.state.phase[index] == FAILED:
+            return FailedInput(self.error_of(index))
         return self.ref(index, name) if index in self.state.stored else Earlier(index)
 
     def ref(self, index: Index, name: str) -> Ref:

@@ -1,0 +1,25 @@
+"""A failure that ends a run has functions run first that do so in any case: clean-up, notification.
+
+Everything else is cancelled. These functions are sent as their inputs end, and with the last of them the run ends with the error
+of the failure.
+"""
+
+from handoff_actors.core.run.cancelling import cancel_functions
+from handoff_actors.core.run.events import SendToNode
+from handoff_actors.core.run.failures import Failures
+from handoff_actors.core.run.recovery import Recovery
+from handoff_actors.core.run.state import RunState
+from handoff_actors.graph.plan import Plan
+from handoff_actors.graph.run_if import run_if_of
+from handoff_actors.ids import RunId
+
+
+def stop_others(
+    run: RunId, plan: Plan, state: RunState, recovery: Recovery, failures: Failures, now: float
+) -> list[SendToNode]:
+    """Cancel all but the functions that run in any case, if a failure has just ended the run; return what nodes must be told."""
+    if not failures.must_stop_others:
+        return []
+    failures.must_stop_others = False
+    others = [index for index in state.unfinished() if run_if_of(plan, index) == "success"]
+    return cancel_functions(run, others, state, recovery, failures, now)
