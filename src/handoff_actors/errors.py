@@ -279,7 +279,7 @@ class WorkerDied(FunctionFailed):
 
 
 class FunctionCancelled(HandoffError):
-    """A function was cancelled through its handle before it had a result."""
+    """A function was cancelled before it had a result: through its handle, or because another one's failure ends its run."""
 
     def __init__(self, function_id: FunctionId) -> None:
         super().__init__(f"function {repr_of(function_id)} was cancelled")

@@ -120,7 +120,10 @@ class Failed(RunEvent, frozen=True, kw_only=True):
 
 
 class Skipped(RunEvent, frozen=True, kw_only=True):
-    """A function will not run, since one that it depends on has failed; the run goes on."""
+    """A function will not run, for this `reason`: one that it depends on has failed or was skipped, or a condition is false.
+
+    `attempt` is above 0 where that showed in the worker; a function that has returned `SKIP` counts as skipped, too.
+    """
 
     kind: ClassVar[str] = "skipped"
 

@@ -34,7 +34,7 @@ class FunctionReport:
     sent_at: float = 0.0
     #: The parts of the time until `finished_at`.
     time: Breakdown = NOTHING
-    #: Its end: "done", "reused", "failed" (for good), "skipped" (it depends on one that has failed) or "unfinished".
+    #: Its end: "done", "reused", "failed" (for good), "skipped" (see `events.Skipped`) or "unfinished".
     outcome: str = "done"
     #: Why a worker was retired after it: what it has left behind there; "" where none was.
     retired: str = ""

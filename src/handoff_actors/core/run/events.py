@@ -128,7 +128,7 @@ class FetchResult(Struct, frozen=True):
     holders: Sequence[str]
 
 
-#: The `kind` of the public event that tells of it: "failed" is for good, "skipped" is behind one that has failed, "lost" is
+#: The `kind` of the public event that tells of it: "failed" is for good, "skipped" has not run, "lost" is
 #: with its worker, its node or an input.
 FunctionChange = Literal[
     "assigned",

@@ -1,7 +1,7 @@
 """A run takes over functions of an earlier run that are recorded as done and are still the same functions.
 
 A function's fingerprint is made of its id, its code, its variables and directory, how its arguments are put together, its
-constants, and the fingerprints of the functions whose results it takes; so whatever has changed is run again, with all
+constants, and the fingerprints of the functions whose results it takes, conditions included; so whatever has changed is run again, with all
 that follows from it. What it costs, where it may run and how often it is tried don't count.
 """
 
@@ -86,6 +86,9 @@ def _call(
         b"" if constants < 0 else digests.constants[constants],
         len(args).to_bytes(4, "little"),
     ]
+    run_if, conditions = plan.templates[template].run_if, plan.templates[template].conditions
+    if run_if != "success" or conditions:
+        parts += (b"run if", run_if.encode(), conditions.to_bytes(4, "little"))
     environment = plan.templates[template].environment
     if environment is not None:
         parts += (b"environment", repr((environment.env_vars, environment.working_dir)).encode())
