@@ -95,6 +95,7 @@ def test_each_message_to_a_worker_arrives_as_it_was_sent() -> None:
         DefineModules(b"set", "s1", {"app": b"digest"}, b"definitions"),
         QueueJobs(RUN, ()),
         DropTemplates(RUN),
+        DropTemplates(RUN, (1, 2)),
         ExposeDevices("0,1"),
         ExposeDevices(None),
         GiveBackJobs(),

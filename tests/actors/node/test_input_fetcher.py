@@ -9,9 +9,9 @@ from handoff_actors.actors.node.input_fetcher import InputFetcher
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.node.store_watch import StoreWatch
-from handoff_actors.core.cluster.transfers import MAX_TRANSFERS
+from handoff_actors.core.cluster.transfers import CHUNK_NBYTES, MAX_TRANSFERS
 from handoff_actors.core.node.events import FetchInput, InputFetched, InputMissing, NodeEvent
-from handoff_actors.ids import PeerId, RunId
+from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.store.files import ValueStore
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
@@ -94,3 +94,22 @@ async def test_app_that_is_gone_relays_nothing_more(inputs: Inputs) -> None:
         (100, "unreachable"),
         (3, "unreachable"),
     ]
+
+
+def sizes_in(directory: Path) -> list[int]:
+    return [path.stat().st_size for path in directory.rglob(f"{RUN:016x}*")]
+
+
+async def test_value_that_is_given_up_never_comes_and_leaves_nothing(inputs: Inputs, tmp_path: Path) -> None:
+    large = 2 * CHUNK_NBYTES
+    inputs.fetcher.fetch(FetchInput(PEER, RUN, Index(3), large, ("",), version=2), OWN)
+    first, *_ = inputs.asked
+    inputs.fetcher.heard(PEER, Chunk(first.request, 0, large, memoryview(bytes(CHUNK_NBYTES))))
+
+    inputs.fetcher.give_up(RUN, [Index(3), Index(4)])
+    inputs.fetcher.heard(PEER, Chunk(first.request, CHUNK_NBYTES, large, memoryview(bytes(CHUNK_NBYTES))))
+    inputs.fetch(3, "")
+    inputs.answer(inputs.asked[-1], b"abc")
+
+    assert inputs.events == [InputFetched(RUN, 3, 3)]
+    assert sizes_in(tmp_path) == [3]

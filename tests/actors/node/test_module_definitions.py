@@ -102,3 +102,16 @@ async def test_what_no_run_uses_is_dropped_when_it_is_much(definitions: ModuleDe
     definitions.forget(RunId(99))
 
     assert list(definitions.kept) == [keys[0], *keys[3:]]
+
+
+async def test_what_a_run_that_goes_on_uses_no_more_is_dropped_when_it_is_much(
+    definitions: ModuleDefinitions,
+) -> None:
+    keys = [bytes([number]) for number in range(2 + module_definitions._UNUSED_KEPT)]
+    for key in keys:
+        await are_needed(definitions, modules_with(key, missing=key), 1)
+        definitions.keep(key, key)
+
+    definitions.forget(RunId(1), keys[1:])
+
+    assert list(definitions.kept) == [keys[0], *keys[3:]]

@@ -181,6 +181,20 @@ def test_run_is_asked_for_the_id_of_a_function_that_waits() -> None:
     assert probe(node, PARENT).waiting == [WaitingRun(NESTED, [CPU], [held(label="'parent'")])]
 
 
+def test_run_is_asked_again_where_another_function_has_the_index() -> None:
+    node = node_with_a_parent()
+    probe(node, PARENT)
+    node.handle(said(Identified(RUN, 0, "'parent'")), 1.0)
+    node.handle(worker_done(done(0)), 1.1)
+    node.handle(said(assign([job(0, attempt=2)], [])), 1.2)
+
+    effects = node.handle(said(Probe(NESTED, 1, [Ancestor(RUN, 0, 2)], [CPU]), SESSION), 1.3)
+
+    assert Reply(APP, Identify(RUN, 0)) in effects
+    [waiting] = probe(node, Ancestor(RUN, 0, 2)).waiting
+    assert [holding.label for holding in waiting.holdings] == [""]
+
+
 def test_ids_that_nobody_asked_for_are_ignored() -> None:
     node = node_with_a_parent()
     node.handle(said(Identified(RUN, 0, "too early")), 1.0)

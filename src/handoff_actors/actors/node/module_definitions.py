@@ -47,7 +47,7 @@ class ModuleDefinitions:
         self.kept: dict[bytes, bytes] = {}
         self._used: dict[RunId, set[bytes]] = {}
         #: When a set of modules was found to be importable here.
-        self._same_since: dict[bytes, float] = {}
+        self._same_since: LruCache[bytes, float] = LruCache(_UNUSED_KEPT)
         self._found: LruCache[str, _Found] = LruCache(_FOUND_KEPT)
 
     def need(self, run: RunId, modules: OwnModules, then: Compared) -> None:
@@ -57,7 +57,7 @@ class ModuleDefinitions:
         """
         key = modules.key
         self._used.setdefault(run, set()).add(key)
-        if time.monotonic() - self._same_since.get(key, -_HOLDS_S) < _HOLDS_S:
+        if time.monotonic() - (self._same_since.get(key) or -_HOLDS_S) < _HOLDS_S:
             then(are_needed=False, are_importable=True)
         elif all(name in self._found for name in modules.sources) or key in self.kept:
             self._compared(key, then, are_same=self._are_same(modules, self._import_path()))
@@ -94,10 +94,10 @@ class ModuleDefinitions:
 
     def _compared(self, key: bytes, then: Compared, *, are_same: bool) -> None:
         if are_same:
-            self._same_since[key] = time.monotonic()
+            self._same_since.put(key, time.monotonic())
             self.kept.pop(key, None)
         else:
-            self._same_since.pop(key, None)
+            self._same_since.put(key, -_HOLDS_S)
         has_definitions = key in self.kept
         if has_definitions:
             self.kept[key] = self.kept.pop(key)

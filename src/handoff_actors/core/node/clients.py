@@ -18,6 +18,8 @@ from handoff_actors.wire.messages.runs import Assign, Fetched
 FILLED_S = 0.03
 #: A service begins hundreds of runs in a second, for each of which files would be looked at.
 IMPORTABLE_FOR_S = 0.1
+#: Fetches that are reported together, as the next function succeeds: beyond that they are not reported.
+MOST_FETCHED = 10_000
 #: Closed runs whose late messages are still recognised as such.
 REMEMBERED_RUNS = 1024
 
@@ -148,7 +150,7 @@ class ClientRun(Struct):
             }
             self.packages = {number: refs for number, refs in missing.items() if refs}
         # A value without bytes is a package that was here already.
-        if began_at is not None and nbytes:
+        if began_at is not None and nbytes and len(self.fetched) < MOST_FETCHED:
             self.fetched.append(FetchedValue(index, nbytes, began_at, now))
 
     def take_fetched(self, now: float) -> list[Fetched]:

@@ -12,7 +12,7 @@ from handoff_actors.core.node.events import NodeEffect, Reply
 from handoff_actors.core.node.inputs import Inputs
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.scheduling.worker_state import HeldJob, WorkerState
-from handoff_actors.ids import Index, PeerId, RunId
+from handoff_actors.ids import Attempt, Index, PeerId, RunId
 from handoff_actors.wire.messages.jobs import Job
 from handoff_actors.wire.messages.nested import (
     Ancestor,
@@ -41,8 +41,9 @@ class NestedRuns:
         self._scheduler = scheduler
         self._inputs = inputs
         self._waiting: dict[RunId, _Known] = {}
-        #: The ids of functions that wait for nested runs, or have waited; "" where the run has not said them yet.
-        self._labels: dict[RunId, dict[Index, str]] = {}
+        #: The ids of functions that wait for nested runs, or have waited, each with the attempt for which the run was asked:
+        #: a later one may be at another function. "" where the run has not said them yet.
+        self._labels: dict[RunId, dict[Index, tuple[Attempt, str]]] = {}
 
     def probe(self, peer: PeerId, probe: Probe) -> list[NodeEffect]:
         """Remember a probe, and answer it."""
@@ -76,7 +77,8 @@ class NestedRuns:
         state = self._clients.live(message.run)
         asked = self._labels.get(message.run)
         if state is not None and state.peer == peer and asked is not None and message.index in asked:
-            asked[message.index] = message.label
+            attempt, _ = asked[message.index]
+            asked[message.index] = attempt, message.label
 
     def forget_run(self, run: RunId) -> None:
         """Drop a run that is over here."""
@@ -108,9 +110,10 @@ class NestedRuns:
         if state.is_async and claim is None:
             return None
         run, job = held.lane.run, held.job
+        attempt, label = self._labels.get(run, {}).get(job.index, (job.attempt, ""))
         return Holding(
             _ancestor(run, job),
-            self._labels.get(run, {}).get(job.index, ""),
+            label if attempt == job.attempt else "",
             {} if claim is None else claim.amounts,
             [] if claim is None else list(claim.devices),
             not state.is_async,
@@ -120,11 +123,11 @@ class NestedRuns:
         """Ask for the ids of functions, each once."""
         effects: list[NodeEffect] = []
         for _, job in held:
-            run, index = job.lane.run, job.job.index
+            run, index, attempt = job.lane.run, job.job.index, job.job.attempt
             state = self._clients.live(run)
             labels = self._labels.setdefault(run, {}) if state is not None else {}
-            if state is not None and index not in labels:
-                labels[index] = ""
+            if state is not None and labels.get(index, (0, ""))[0] != attempt:
+                labels[index] = attempt, ""
                 effects.append(Reply(state.peer, Identify(run, index)))
         return effects
 

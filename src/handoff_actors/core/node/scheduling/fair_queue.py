@@ -23,6 +23,8 @@ OVERHEAD_S = 0.00001
 MAX_BATCH = 256
 #: To wait for the next job costs a worker 0.6 ms, which shows where jobs take no longer than this.
 BRIEF_S = 0.1
+#: Lanes of one run beyond which empty ones are dropped: each new time limit or claim makes one.
+LANES_KEPT = 64
 #: Weight of the latest durations in a lane's estimate.
 SMOOTHING = 0.3
 
@@ -99,6 +101,8 @@ class FairQueue:
         lanes = self._lanes.setdefault(run, {})
         lane = lanes.get(key)
         if lane is None:
+            if len(lanes) >= LANES_KEPT:
+                _drop_an_empty_one(lanes)
             lane = lanes[key] = JobLane(run, key, dict(template.cost), is_async, template.timeout, suspect)
         return lane
 
@@ -113,6 +117,8 @@ class FairQueue:
 
     def put_back(self, lane: JobLane, jobs: Iterable[Job]) -> None:
         """Queue jobs, in their order, before those of their lane that are no more urgent."""
+        # It may have been dropped while a worker held all of its jobs.
+        lane = self._lanes.setdefault(lane.run, {}).setdefault(lane.key, lane)
         for job in reversed(list(jobs)):
             lane.jobs.insert(bisect_left(lane.jobs, job.rank, key=_rank), job)
         self._turns[lane.run] = None
@@ -179,6 +185,13 @@ class FairQueue:
         """Assert that turns and lanes agree."""
         waiting = {run for run, lanes in self._lanes.items() if any(lane.jobs for lane in lanes.values())}
         assert waiting == set(self._turns), f"{waiting} have jobs, {set(self._turns)} have turns"
+
+
+def _drop_an_empty_one(lanes: dict[LaneKey, JobLane]) -> None:
+    """Drop the empty lane that has not had its turn for longest."""
+    empty = next((key for key, lane in lanes.items() if not lane.jobs), None)
+    if empty is not None:
+        del lanes[empty]
 
 
 def tickets_of(job: Job) -> list[Ticket]:

@@ -7,7 +7,7 @@ The async worker runs many coroutines of many runs, each under a claim of its ow
 """
 
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from handoff_actors.core.node.events import CancelCoroutine, NodeEffect, RecallWorker, RunJobs, WorkersSampled
 from handoff_actors.core.node.scheduling.cancelled_jobs import (
@@ -38,6 +38,8 @@ MAX_COROUTINES = 4096
 CANCEL_GRACE_S = 0.5
 #: A job that has waited for its claim this long goes before all others that want the same resources.
 STARVED_S = 1.0
+#: Time limits of jobs that have ended may be among so many.
+DEADLINES_KEPT = 1024
 #: Seconds that one lane may keep a worker while other runs wait.
 TURN_S = 0.02
 
@@ -57,6 +59,8 @@ class WorkerScheduler:
         self.nested: set[RunId] = set()
         #: (when, worker, run, index, attempt) of time limits.
         self._deadlines: list[tuple[float, WorkerId, RunId, Index, Attempt]] = []
+        #: The number of them at which those of jobs that have ended are dropped.
+        self._most_deadlines = DEADLINES_KEPT
 
     # --- What happens -------------------------------------------------------------------------------------------
 
@@ -449,7 +453,20 @@ class WorkerScheduler:
 
     def _set_deadline(self, state: WorkerState, lane: JobLane, job: Job, now: float) -> None:
         if lane.timeout is not None:
+            if len(self._deadlines) >= self._most_deadlines:
+                self._drop_deadlines()
             heappush(self._deadlines, (now + lane.timeout, state.worker, lane.run, job.index, job.attempt))
+
+    def _drop_deadlines(self) -> None:
+        """Drop the time limits of jobs that have ended: many short ones may have long limits."""
+        held = {
+            (state.worker, *key, one.job.attempt)
+            for state in self.roster.workers.values()
+            for key, one in state.held.items()
+        }
+        self._deadlines = [entry for entry in self._deadlines if entry[1:] in held]
+        heapify(self._deadlines)
+        self._most_deadlines = max(DEADLINES_KEPT, 2 * len(self._deadlines))
 
     def _time_is_up(self, worker: WorkerId, key: Key, attempt: Attempt, now: float) -> list[NodeEffect]:
         state = self.roster.workers.get(worker)
