@@ -42,8 +42,8 @@ class HostedNode(AnnouncedNode, Protocol):
     def fetch_over(self, network: Network) -> None:
         """Fetch values from other nodes over this network."""
 
-    def stored_value(self, run: RunId, index: Index) -> memoryview | None:
-        """The bytes of a value in the node's store; None if it is not there."""
+    def stored_value(self, run: RunId, index: Index, version: int = 0) -> memoryview | None:
+        """The bytes of a value in the node's store; None if it is not there in this version, which is as in `Ref`."""
 
     async def close(self) -> None:
         """End the node at once, without leaving processes, sockets or files."""

@@ -265,9 +265,10 @@ class Hub:
         nbytes: int,
         holders: list[str],
         done: Callable[[Buffer | FetchFailure], None],
+        version: int = 0,
     ) -> Callable[[], None]:
         """See RunHost."""
-        return self._values.fetch(run, index, nbytes, holders, done)
+        return self._values.fetch(run, index, nbytes, holders, done, version)
 
     def run_ended(self, run: RunId) -> None:
         """See RunHost."""

@@ -82,8 +82,9 @@ class RunHost(Protocol):
         nbytes: int,
         holders: list[str],
         done: Callable[[Buffer | FetchFailure], None],
+        version: int = 0,
     ) -> Callable[[], None]:
-        """Fetch a value from nodes, by their names. Returns a function that gives up the fetch."""
+        """Fetch a value from nodes, by their names; `version` is as in `Ref`. Returns a function that gives up the fetch."""
 
     def run_ended(self, run: RunId) -> None:
         """Keep nothing that only functions of the run would need."""

@@ -27,8 +27,8 @@ class StoreOwner(Protocol):
     def name(self) -> str:
         """Name of the node."""
 
-    def stored_value(self, run: RunId, index: Index) -> memoryview | None:
-        """The bytes of a value in its store, mapped; None if it has none."""
+    def stored_value(self, run: RunId, index: Index, version: int = 0) -> memoryview | None:
+        """The bytes of a value in its store, mapped; None if it has none of this version, which is as in `Ref`."""
 
 
 class ValueHost(Protocol):
@@ -68,11 +68,12 @@ class AppValues:
         nbytes: int,
         holders: list[str],
         done: Callable[[Buffer | FetchFailure], None],
+        version: int = 0,
     ) -> Callable[[], None]:
         """See RunHost. A value of this process's own node is mapped, which calls `done` at once."""
         node = self._host.node
         if node is not None and node.name in holders:
-            view = node.stored_value(run, index)
+            view = node.stored_value(run, index, version)
             if view is not None:
                 done(view)
                 return lambda: None
@@ -89,7 +90,7 @@ class AppValues:
             done(landing.buffer.toreadonly() if isinstance(landing, MemoryLanding) else landing)
 
         reachable = [addresses[holder] for holder in holders if holder in addresses]
-        request = self._fetcher.fetch(run, index, nbytes, reachable, land, landed)
+        request = self._fetcher.fetch(run, index, nbytes, reachable, land, landed, version)
         return lambda: self._fetcher.cancel(request)
 
     def serve(self, name: str, wanted: Fetch, run: RunnerActor | None) -> None:
@@ -97,7 +98,7 @@ class AppValues:
         buffer = None if run is None else run.values.get(wanted.index)
         node = self._host.node
         if buffer is None and node is not None:
-            buffer = node.stored_value(wanted.run, wanted.index)
+            buffer = node.stored_value(wanted.run, wanted.index, wanted.version)
         if buffer is None:
             if run is None or wanted.index >= run.plan.size:
                 self._host.send(name, Gone(wanted.request))

@@ -267,9 +267,9 @@ class NodeActor:
         """True if no run, job or claim is left."""
         return self._machine.is_idle
 
-    def stored_value(self, run: RunId, index: Index) -> memoryview | None:
-        """The bytes of a value in its store, mapped; for a session in the same process."""
-        return self._values.view(run, index)
+    def stored_value(self, run: RunId, index: Index, version: int = 0) -> memoryview | None:
+        """The bytes of a value in its store, mapped; for a session in the same process. `version` is as in `Ref`."""
+        return self._values.view(run, index, version)
 
     # The pool and the watch are made after the listener that asks for them.
 

@@ -21,10 +21,12 @@ class ValueServer:
         self._machine = machine
         self._store_watch = store_watch
 
-    def view(self, run: RunId, index: Index) -> memoryview | None:
-        """The bytes of a value, mapped; None if it is not here."""
+    def view(self, run: RunId, index: Index, version: int) -> memoryview | None:
+        """The bytes of a value, mapped; None if it is not here in this version, which is as in `Ref`."""
+        if not self._machine.has_version(run, index, version):
+            return None
         view = self._store_watch.store.view(run, index)
-        if view is None and self._machine.size_of(run, index) is not None:
+        if view is None:
             self._store_watch.check(run, index)
         return view
 
@@ -39,8 +41,8 @@ class ValueServer:
             service.send(peer, chunk)
 
     def _chunk(self, wanted: Fetch) -> Chunk | Gone:
-        view = self.view(wanted.run, wanted.index)
-        if view is None or not self._machine.has_version(wanted.run, wanted.index, wanted.version):
+        view = self.view(wanted.run, wanted.index, wanted.version)
+        if view is None:
             return Gone(wanted.request)
         piece = view[wanted.offset : wanted.offset + min(wanted.length, CHUNK_NBYTES)]
         return Chunk(wanted.request, wanted.offset, len(view), piece)
