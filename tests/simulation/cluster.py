@@ -17,6 +17,7 @@ from handoff_actors.wire.messages.members import Advert
 from tests.simulation.dags import Conduct
 from tests.simulation.network import Clock, Timeline
 from tests.simulation.nodes import SimulatedNode
+from tests.simulation.symbols import StoredBytes
 
 if TYPE_CHECKING:
     from handoff_actors.core.node.lifetime import Lifetime
@@ -226,15 +227,15 @@ class Cluster:
 
     def value_at(
         self, holder: str, peer: PeerId, run: RunId, index: Index, version: int, asker: SimulatedNode
-    ) -> bytes | None:
+    ) -> StoredBytes | None:
         """The answer of `holder` to a node that asks for a value; the app that sent the function is ""."""
         if holder:
-            node = self._addresses[holder]
-            return node.value(run, index) if node.machine.has_version(run, index, version) else None
+            return self._addresses[holder].stored(run, index, version)
         link = asker.links.get(peer)
         if link is None or not (link.is_up and link.app.is_alive):
             return None
-        return link.app.runs[run].work.constants.get(index)
+        constant = link.app.runs[run].work.constants.get(index)
+        return None if constant is None else StoredBytes(constant, 0)
 
     def conduct_of(self, key: tuple[RunId, Index]) -> Conduct:
         run, index = key

@@ -52,7 +52,7 @@ from handoff_actors.wire.messages.runs import Completed, Copied, Copy, Failed, R
 from tests.simulation.dags import LARGE_NBYTES, Conduct
 from tests.simulation.network import Channel, Clock, Line, Timeline
 from tests.simulation.relays import relayed
-from tests.simulation.symbols import Evaluation
+from tests.simulation.symbols import Evaluation, StoredBytes
 from tests.simulation.workers import Key, SimulatedWorker, Task, shares_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SimulatedNode:
         self.copying: dict[tuple[PeerId, RunId, Index], float] = {}
         self._workers: dict[WorkerId, SimulatedWorker] = {}
         self._inboxes: dict[WorkerId, Channel[NodeEvent]] = {}
-        self._store: dict[Key, bytes] = {}
+        self._store: dict[Key, StoredBytes] = {}
         self._results: dict[tuple[RunId, Index, Attempt], bytes] = {}
         #: One transfer for each value, the one asked for last.
         self._fetching: dict[Key, FetchInput] = {}
@@ -253,13 +253,24 @@ class SimulatedNode:
         return LARGE_NBYTES
 
     def value(self, run: RunId, index: Index) -> bytes | None:
-        return self._store.get((run, index)) if self.is_alive else None
+        stored = self.stored(run, index)
+        return None if stored is None else stored.value
+
+    def stored(self, run: RunId, index: Index, version: int = 0) -> StoredBytes | None:
+        """A value that its machine says is here, in this version."""
+        if not (self.is_alive and self.machine.has_version(run, index, version)):
+            return None
+        stored = self._store.get((run, index))
+        assert stored is None or version in {0, stored.version}, f"{self.name} has {stored}, not {version}"
+        return stored
 
     def _look_up(self, run: RunId, ref: Ref) -> bytes:
         assert (run, ref.index) in self._store, (
             f"{self.name} runs a function of {run} without its input {ref}"
         )
-        return self._store[run, ref.index]
+        value, version = self._store[run, ref.index]
+        assert ref.version in {0, version}, f"{self.name} gives a function of {run} {version} for {ref}"
+        return value
 
     # --- What the machine decides -------------------------------------------------------------------------------
 
@@ -288,7 +299,7 @@ class SimulatedNode:
                 )
                 self.timeline.after(self.takes_s(delay_s), lambda: self._in_turn(lambda: self._fetch(effect)))
             case KeepValue(run, index, attempt):
-                self._store[run, index] = self._results.pop((run, index, attempt))
+                self._store[run, index] = StoredBytes(self._results.pop((run, index, attempt)), attempt)
             case DiscardValue(run, index, attempt):
                 self._results.pop((run, index, attempt), None)
             case ForgetRun(run):
@@ -388,7 +399,7 @@ class SimulatedNode:
                 return
         answer = relayed(self._cluster, self, fetch) if apart else "input"
         match answer:
-            case bytes():
+            case StoredBytes():
                 self._fetched(fetch, answer)
             case "later":
                 self.timeline.after(WAIT_S, lambda: self._in_turn(lambda: self._fetch(fetch)))
@@ -397,7 +408,8 @@ class SimulatedNode:
                 reason = f"{list(fetch.holders)} do not have it"
                 self._handle(InputMissing(fetch.run, fetch.index, reason, answer))
 
-    def _fetched(self, fetch: FetchInput, value: bytes) -> None:
+    def _fetched(self, fetch: FetchInput, value: StoredBytes) -> None:
+        assert fetch.version in {0, value.version}, f"{self.name} fetches {fetch} and gets {value}"
         del self._fetching[fetch.run, fetch.index]
         self._store[fetch.run, fetch.index] = value
         self._handle(InputFetched(fetch.run, fetch.index, fetch.nbytes))
@@ -411,6 +423,8 @@ class SimulatedNode:
 
     def check(self) -> None:
         self.machine.check()
+        for run, index in self._store:
+            assert self.machine.has_version(run, index, 0), f"{self.name} has forgotten {index} of {run}"
         ledger = self.machine.ledger
         for resource, claimed in ledger.claimed.items():
             allowed = max(ledger.totals.get(resource, 0.0), min(self._allowed.get(resource, 0.0), claimed))

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Literal
 
 from handoff_actors.core.node.events import FetchInput
 from handoff_actors.core.run.events import RelayBegun
+from tests.simulation.symbols import StoredBytes
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
     from tests.simulation.nodes import SimulatedNode
     from tests.simulation.runs import SimulatedRun
 
-Answer = bytes | Literal["input", "unreachable", "later"]
+Answer = StoredBytes | Literal["input", "unreachable", "later"]
 
 #: The share of worlds with such pairs, and of their pairs.
 APART = 0.4
@@ -42,7 +43,7 @@ def relayed(cluster: "Cluster", node: "SimulatedNode", fetch: FetchInput) -> Ans
     answers: list[Answer] = []
     for name in run.machine.view.holders(fetch.index):
         answers.append(_from(name, run, node, fetch))
-        if isinstance(answers[-1], bytes):
+        if isinstance(answers[-1], StoredBytes):
             cluster.faults["relayed"] += 1
             return answers[-1]
     return "later" if "later" in answers else "unreachable" if "unreachable" in answers else "input"
@@ -55,9 +56,7 @@ def _from(name: str, run: "SimulatedRun", node: "SimulatedNode", fetch: FetchInp
         return "unreachable"
     if not source.path.is_clear:
         return "later"
-    if not source.node.machine.has_version(fetch.run, fetch.index, fetch.version):
-        return "input"
-    value = source.node.value(fetch.run, fetch.index)
+    value = source.node.stored(fetch.run, fetch.index, fetch.version)
     if value is None:
         return "input"
     run.handle(RelayBegun(fetch.index, name, node.name))

@@ -7,6 +7,7 @@ the digest leaves names out, since they depend on where functions happened to ru
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from handoff_actors.graph import Function
 from handoff_actors.skip import ENCODED_SKIP, FALSE_VALUES
@@ -32,6 +33,13 @@ EMPTY = b"empty"
 RETURNED = {"skip": ENCODED_SKIP, "no": b"\x80\x05\x89.", "empty": EMPTY}
 
 Code = Callable[..., object]
+
+
+class StoredBytes(NamedTuple):
+    """A value in a store, with the attempt that made it; 0: an app holds it."""
+
+    value: bytes
+    version: int
 
 
 def make_code(name: str, *, is_async: bool) -> Code:
