@@ -1,5 +1,8 @@
 """Bookkeeping of functions that are done does not grow with their number."""
 
+import gc
+import sys
+
 import pytest
 
 from handoff_actors.core.node import clients
@@ -8,8 +11,8 @@ from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.scheduling.fair_queue import LANES_KEPT, FairQueue
 from handoff_actors.core.node.scheduling.worker_scheduler import DEADLINES_KEPT
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages.jobs import Ref, Ticket
-from handoff_actors.wire.messages.runs import Completed
+from handoff_actors.wire.messages.jobs import Arg, Ref, Ticket, ValueKey
+from handoff_actors.wire.messages.runs import Completed, Drop
 from tests.core.builders import (
     FIRST_WORKER,
     RUN,
@@ -23,6 +26,52 @@ from tests.core.builders import (
     template,
     worker_done,
 )
+
+CALLS = 300
+LARGE = 100_000
+
+
+class EndlessRun:
+    """A run that takes its functions one after another, with a new template and a new claim each.
+
+    Each function takes what the last one has made, and a value from elsewhere, which it must fetch. The run drops what no
+    function will take any more, and uses its indices again.
+    """
+
+    def __init__(self, node: NodeMachine) -> None:
+        self._node = node
+        self._attempt = 0
+
+    def call(self) -> None:
+        attempt = self._attempt = self._attempt + 1
+        index, former = 10 + attempt % 2, 10 + (attempt - 1) % 2
+        node, number = self._node, Index(attempt)
+        elsewhere = Ref(Index(5), LARGE, ["elsewhere"], attempt)
+        args: list[Arg] = [elsewhere, *([Ref(former, LARGE, [], attempt - 1)] if attempt > 1 else [])]
+        templates = [template(number, {"memory": float(attempt)})]
+        node.handle(said(assign([job(index, attempt=attempt, number=number, args=args)], templates)), 1.0)
+        node.handle(InputFetched(RUN, Index(5), LARGE), 1.0)
+        node.handle(worker_done(done(index, attempt=attempt, value=LARGE)), 1.0)
+        dropped = [ValueKey(5, attempt), ValueKey(former, attempt - 1)]
+        node.handle(said(Drop(RUN, dropped, [number])), 1.0)
+        node.check()
+
+
+def test_nothing_grows_with_the_number_of_functions_that_are_done() -> None:
+    node = started_node({"memory": 1e9})
+    run = EndlessRun(node)
+    # Caches and tables reach their sizes.
+    for _ in range(2 * LANES_KEPT):
+        run.call()
+    gc.collect()
+    before = sys.getallocatedblocks()
+
+    for _ in range(CALLS):
+        run.call()
+    gc.collect()
+
+    assert sys.getallocatedblocks() - before < CALLS / 4
+    assert node.advertisement().stored == LARGE
 
 
 def run_one(node: NodeMachine, attempt: int, number: int = 0) -> None:
