@@ -6,8 +6,7 @@ import random
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from itertools import pairwise
 
 import psutil
@@ -23,9 +22,9 @@ from handoff_actors.ids import RunId
 from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.transport.curve import Curve
 from handoff_actors.transport.user_key import user_key
-from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, PIECE_BYTES, decode, encode, join
+from handoff_actors.wire.codec import FROM_NODE, MAX_FRAME_BYTES, PIECE_BYTES, decode, encode
 from handoff_actors.wire.messages.base import PROTOCOL
-from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Job, Ref, Template, Ticket
 from handoff_actors.wire.messages.members import (
     Advert,
@@ -45,45 +44,19 @@ from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.wire.versions import VERSION
 from tests.daemons import Daemon, Daemons
 from tests.processes import functions
+from tests.processes.raw_peer import HELLO, RawPeer, connected_to
 
 pytestmark = pytest.mark.processes
 
 SEED = 20240607
-ANSWERS_WITHIN_MS = 15_000
 LARGE = 3_000_000
 #: More than a node of this size needs for itself, and far less than what the frames below announce.
 MAY_GROW_BYTES = 200_000_000
 
-HELLO = Hello(PROTOCOL, VERSION, PYTHON, "peer", None)
 TEMPLATE = Template(
     0, b"d", by_reference=True, code=b"builtins:int", is_async=False, as_list=False, cost={}, timeout=None
 )
 JOB = Job(0, 1, 0, [], None)
-
-
-@dataclass
-class RawPeer:
-    """Says to a node what a link of ours would never say."""
-
-    socket: "zmq.Socket[bytes]"
-
-    def say(self, *messages: ToNode) -> None:
-        self.socket.send(encode(messages))
-
-    def messages(self) -> Iterator[FromNode]:
-        """Every message of the node, however many share a frame."""
-        while True:
-            yield from decode(self.socket.recv(), FROM_NODE)
-
-    def ask(self, *messages: ToNode) -> FromNode:
-        """The last thing that the node says up to its answer to `ListMembers`, but for that answer."""
-        self.say(*messages, ListMembers())
-        received: list[FromNode] = []
-        while not any(isinstance(message, Members) for message in received):
-            frame, *pieces = self.socket.recv_multipart()
-            # A large chunk comes as a frame of its own, behind the one that says so.
-            received += join(frame, memoryview(pieces[0]), FROM_NODE) if pieces else decode(frame, FROM_NODE)
-        return [message for message in received if not isinstance(message, Members)][-1]
 
 
 @pytest.fixture
@@ -94,16 +67,6 @@ def node(daemons: Daemons) -> Iterator[Daemon]:
     assert daemon.terminate() == 0
     assert "bug" not in daemon.log()
     assert "Traceback" not in daemon.log()
-
-
-@contextmanager
-def connected_to(node: Daemon) -> Iterator[RawPeer]:
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
-        dealer.linger = 0
-        dealer.rcvtimeo = ANSWERS_WITHIN_MS
-        Curve(user_key()).protect_client(dealer)
-        dealer.connect(node.address)
-        yield RawPeer(dealer)
 
 
 @pytest.fixture
