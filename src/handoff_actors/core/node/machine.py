@@ -9,6 +9,7 @@ workers that are gone are ignored. A message that is not in the protocol changes
 from typing import assert_never
 
 from handoff_actors.core.node.advertiser import Advertiser, Standing
+from handoff_actors.core.node.arrivals import Arrivals
 from handoff_actors.core.node.attempt_reports import AttemptReports
 from handoff_actors.core.node.cancelling import Cancelling
 from handoff_actors.core.node.circuit_breaker import CircuitBreaker
@@ -45,7 +46,6 @@ from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.lost_values import LostValues
-from handoff_actors.core.node.missing_values import missing_reports
 from handoff_actors.core.node.nested_runs import NestedRuns
 from handoff_actors.core.node.node_drain import NodeDrain
 from handoff_actors.core.node.run_endings import RunEndings
@@ -92,6 +92,7 @@ class NodeMachine:
         self._clients = Clients(lease_s)
         self._circuit_breaker = CircuitBreaker()
         self._lost_values = LostValues(self._clients, self._inputs, self._spill_policy)
+        self._arrivals = Arrivals(self._clients, self._inputs, self._spill_policy, self._circuit_breaker)
         self._drops = Drops(self._clients, self._scheduler, self._inputs, self._spill_policy)
         self._reports = AttemptReports(
             self._clients,
@@ -254,7 +255,7 @@ class NodeMachine:
             case ValueSpilled() | SpillFailed() | StoreLost() | ValueMissing():
                 return self._store_changed(event, now)
             case InputMissing():
-                return self._input_missing(event, now)
+                return self._arrivals.missing(event, now)
             case PeerConnected(peer, has_lease, name):
                 self._clients.connected(peer, now, name, has_lease=has_lease)
                 return []
@@ -423,39 +424,12 @@ class NodeMachine:
     def _never_holds(self, lane: JobLane) -> bool:
         return not self._scheduler.ledger.could_ever_hold(lane.cost)
 
-    # --- Values that come -----------------------------------------------------------------------------------------
+    # --- Values and workers ------------------------------------------------------------------------------------
 
     def _input_fetched(self, event: InputFetched, now: float) -> list[NodeEffect]:
-        if event.index not in self._inputs.fetching(event.run):
-            return []
-        is_copy = self._inputs.take_copy(event.run, event.index)
-        # A value without bytes is a package that was here already.
-        if event.nbytes and self._clients.get(event.run) is not None:
-            self._spill_policy.put((event.run, event.index), event.nbytes)
-        ready, outdated = self._inputs.arrived(event.run, event.index, event.nbytes)
+        ready, reports = self._arrivals.fetched(event, now)
         self._enqueue(event.run, ready)
-        run = self._clients.live(event.run)
-        if run is None:
-            return []
-        run.arrived(event.index, event.nbytes, now)
-        if event.is_importable:
-            self._clients.can_import(run.modules[event.index].key, now)
-        reason = "its node was asked for another version of it"
-        reports = missing_reports(event.run, event.index, outdated, "input", reason, is_copy=False)
-        reports += [Copied(event.run, [event.index], [])] if is_copy else []
-        return [Reply(run.peer, message) for message in reports]
-
-    def _input_missing(self, event: InputMissing, now: float) -> list[NodeEffect]:
-        is_copy = self._inputs.take_copy(event.run, event.index)
-        jobs = self._inputs.lost(event.run, event.index)
-        run = self._clients.live(event.run)
-        if run is None:
-            return []
-        for job in jobs:
-            self._circuit_breaker.failed(event.run, job.index, event.kind, event.reason, now)
-        run.fetching_since.pop(event.index, None)
-        reports = missing_reports(event.run, event.index, jobs, event.kind, event.reason, is_copy=is_copy)
-        return [Reply(run.peer, message) for message in reports]
+        return reports
 
     def _sampled(self, event: WorkersSampled) -> list[NodeEffect]:
         overgrown = self._scheduler.end_overgrown(event, self._limits.memory_factor)
