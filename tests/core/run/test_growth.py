@@ -197,6 +197,7 @@ def test_a_function_stays_as_long_as_a_stored_value_may_have_to_be_made_again_fr
     effects = then(run, completed("a", done(1, value=10**6)))
     # Its value is of no use, until that of y is lost.
     assert drops(effects) == {"a": [ValueKey(0, 1)]}
+    assert FunctionsForgotten([], [], [0]) in effects
     assert forgotten(effects) == []
     assert sorted(forgotten(then(run, LetGo(["y"])))) == [0, 1]
 
@@ -408,7 +409,7 @@ def test_values_of_the_app_are_dropped_with_the_functions_that_took_them() -> No
     effects = then(run, LetGo(["x"]))
 
     assert drops(effects) == {"a": [ValueKey(10**9, 0)]}
-    assert FunctionsForgotten([0], [10**9]) in effects
+    assert FunctionsForgotten([0], [10**9], []) in effects
 
 
 def test_what_is_to_be_recorded_is_forgotten_after_that() -> None:

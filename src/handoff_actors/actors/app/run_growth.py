@@ -73,8 +73,9 @@ class RunGrowth:
     def forgotten(self, effect: FunctionsForgotten) -> None:
         """Let go of the values and errors of functions that are forgotten."""
         for index in effect.indices:
-            self._values.pop(index, None)
             self._errors.forget(index)
+        for index in (*effect.indices, *effect.values):
+            self._values.pop(index, None)
             give_up = self._fetches.pop(index, None)
             if give_up is not None:
                 give_up()

@@ -205,6 +205,8 @@ class FunctionsForgotten(Struct, frozen=True):
     indices: Sequence[Index]
     #: Indices of values that the app itself has, and that no function takes any more.
     app_values: Sequence[Index]
+    #: Functions that are kept as part of others' lineage, of which nobody needs the stored values.
+    values: Sequence[Index] = ()
 
 
 class RunEnded(Struct, frozen=True):

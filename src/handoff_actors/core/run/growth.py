@@ -185,7 +185,7 @@ class Growth:
         transfers = self._state.transfers
         if len(transfers) > 2 * MOST_TRANSFERS:
             del transfers[:-MOST_TRANSFERS]
-        effects.append(FunctionsForgotten(indices, removed.app_values))
+        effects.append(FunctionsForgotten(indices, removed.app_values, values))
         return effects
 
     def _drop_value(self, index: Index, drops: dict[str, list[ValueKey]]) -> None:
