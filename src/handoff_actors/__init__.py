@@ -94,6 +94,10 @@ if TYPE_CHECKING:
     from handoff_actors.report.function_report import FunctionReport as FunctionReport
     from handoff_actors.skip import SKIP as SKIP
     from handoff_actors.transport.keys import ClusterKey as ClusterKey
+    from handoff_actors.workers.child.current_function import (
+        CurrentFunction as CurrentFunction,
+        current as current,
+    )
 
     __version__: str
 
@@ -164,9 +168,10 @@ _MODULES = {
     "report.breakdown": ["Breakdown"],
     "skip": ["SKIP"],
     "transport.keys": ["ClusterKey"],
+    "workers.child.current_function": ["CurrentFunction", "current"],
 }
 #: Rooms whose modules can't be imported there.
-_NOT_ON_WINDOWS = ("actors.", "client.", "integrations.")
+_NOT_ON_WINDOWS = ("actors.", "client.", "integrations.", "workers.")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
@@ -179,6 +184,7 @@ __all__ = [
     "ClusterKey",
     "ConnectionFailed",
     "Constant",
+    "CurrentFunction",
     "CycleError",
     "DagError",
     "DependencyFailed",
@@ -233,6 +239,7 @@ __all__ = [
     "call",
     "collocated",
     "connect",
+    "current",
     "discover_nodes",
     "events",
     "execute",

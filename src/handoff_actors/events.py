@@ -9,7 +9,7 @@ Their types tell them apart:
             print(event.function_id, event.reason)
 """
 
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from msgspec import Struct
 
@@ -160,6 +160,32 @@ class NodeLeft(RunEvent, frozen=True, kw_only=True):
     """A node no longer takes part in the run: it is gone."""
 
     kind: ClassVar[str] = "node_left"
+
+
+class FunctionProgressed(RunEvent, frozen=True, kw_only=True):
+    """A running function has told how far it is, with `handoff.current().set_progress()`.
+
+    At most about ten a second come from each function; the last one comes before the function's end.
+    """
+
+    kind: ClassVar[str] = "progressed"
+
+    #: In a unit of the function's own.
+    done: float
+    #: The amount that will have been done in the end; None: the function does not know.
+    total: float | None = None
+
+
+class ValueEmitted(RunEvent, frozen=True, kw_only=True):
+    """A running function has emitted a value, with `handoff.current().emit()`.
+
+    The values of an attempt come in order and before its end, also where that fails and another attempt follows.
+    """
+
+    kind: ClassVar[str] = "emitted"
+
+    #: None, with a `reason`, where the value can't be decoded here.
+    value: Any
 
 
 class Output(RunEvent, frozen=True, kw_only=True):

@@ -37,14 +37,15 @@ def busy(cluster: handoff.LocalCluster, gate: Path) -> Iterator[None]:
     """Meanwhile each node runs one function of a run."""
 
     def wait_at(path: str) -> bytes:
+        handoff.current().set_progress(3, 10)
         with open(path, "rb") as shut:  # noqa: PTH123 - this is for the node
             fcntl.flock(shut, fcntl.LOCK_SH)
         return bytes(100_000)
 
     dag = handoff.DAG("nightly\n\x1b[2J")
     dag.call(int, id="quick")
-    for _ in range(2):
-        dag.call(wait_at, str(gate), cost={"cpu": 1})
+    for number in range(2):
+        dag.call(wait_at, str(gate), cost={"cpu": 1}, id=f"fit {number}")
     with gate.open("wb") as shut:
         fcntl.flock(shut, fcntl.LOCK_EX)
         app = Thread(target=cluster.run_sync, args=(dag,))
@@ -59,9 +60,10 @@ def shown(cluster: handoff.LocalCluster) -> list[dict[str, Any]]:
 
 
 def serves_one(node: dict[str, Any]) -> bool:
-    """True for a node that runs one function, and that the app has told of its progress."""
-    return [run["running"] for run in node["runs"]] == [node["running"]] == [1] and bool(
-        node["runs"][0]["progress"]
+    """True for a node that runs one function, and that the app has told of its progress, and of the function's id."""
+    return [run["running"] for run in node["runs"]] == [node["running"]] == [1] and all(
+        run["progress"] and [function for function in run["reporting"] if function["function"]]
+        for run in node["runs"]
     )
 
 
@@ -73,7 +75,11 @@ def test_nodes_say_whose_runs_they_serve(cluster: handoff.LocalCluster, tmp_path
         piped = command("nodes", "--join", cluster.seeds[1]).stdout
 
     [first], [second] = (node["runs"] for node in nodes)
+    reporting = [function for served in (first, second) for function in served.pop("reporting")]
     assert first == second
+    assert sorted(reporting, key=repr) == [
+        {"function": f"'fit {number}'", "done": 3, "total": 10} for number in range(2)
+    ]
     assert (first["running"], first["queued"], first["stored"], first["closing"]) == (1, 0, 0, False)
     assert first["owner"].startswith(f"app-{os.uname().nodename}-{os.getpid()}-")
     assert first["dag"] == "nightly\n\x1b[2J"
@@ -82,6 +88,11 @@ def test_nodes_say_whose_runs_they_serve(cluster: handoff.LocalCluster, tmp_path
     assert header.split() == ["run", "dag", "of", "nodes", "done", "running", "queued", "stored", "bytes"]
     dag = r"nightly\n\x1b[2J"
     assert row.split() == [first["run"], dag, first["owner"], "n1,", "n2", "1/3", "2", "0", "0"]
+    header, *rows = piped.split("\n\n")[2].splitlines()
+    assert header.split() == ["function", "run", "node", "done"]
+    assert sorted(row.split()[-4:] for row in rows) == [
+        [f"n{number}", "3/10", "(30", "%)"] for number in (1, 2)
+    ]
 
 
 def test_a_node_that_does_not_answer_is_shown_without_its_runs(cluster: handoff.LocalCluster) -> None:
@@ -113,7 +124,7 @@ def test_top_follows_runs_and_nodes(
     start_top(terminal, cluster)
     idle = terminal.wait_for("2 nodes, 0 runs, 0 running, 0 queued; spare cpu 2, memory 2000 of cpu 2")
     with busy(cluster, tmp_path / "gate"):
-        shown = ("cpu 0/1, memory 1000/1000", r"nightly\n\x1b[2J", "1/3", "n1, n2")
+        shown = ("cpu 0/1, memory 1000/1000", r"nightly\n\x1b[2J", "1/3", "n1, n2", "'fit 1'", "3/10 (30 %)")
         working = terminal.wait_for("1 run, 2 running", *shown)
     terminal.wait_for("0 runs, 0 running")
     cluster.nodes[1].kill()

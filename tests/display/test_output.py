@@ -203,7 +203,7 @@ async def test_names_of_nodes_are_shown_as_letters() -> None:
     async with handoff.Session(seeds=(), local_node={"cpu": 1}) as session:
         run = await session.execute_distributed(dag)
 
-    view = ProgressView(run._holdings.runner, list, 0.0, 0)
+    view = ProgressView(run._holdings.runner, list, list, 0.0, 0)
     view.latest = RunSnapshot(FunctionCounts(1, 0, 0, 0), [NodeSnapshot(f"n\n{HOSTILE}", 1, 2)])
 
     assert view.doings(1) == rf"n\n{SHOWN}: 1 running 2 queued"

@@ -63,6 +63,23 @@ async def main():
 asyncio.run(main())
 """
 
+#: Two functions that report their progress, and wait at the gate.
+REPORTING = """
+import fcntl, sys
+import handoff_actors as handoff
+
+def report(path, *progress):
+    handoff.current().set_progress(*progress)
+    with open(path, "rb") as shut:
+        fcntl.flock(shut, fcntl.LOCK_SH)
+
+dag = handoff.DAG("training")
+dag.call(report, sys.argv[1], 3, 10, id="fit")
+dag.call(report, sys.argv[1], 1234, id="load")
+with handoff.LocalCluster(nodes=1, cpu=2) as cluster:
+    cluster.run_sync(dag)
+"""
+
 
 class App:
     """A program that runs `APP`, and the gate that its functions wait at."""
@@ -134,6 +151,16 @@ def test_a_terminal_has_a_live_bar_and_what_is_printed_goes_above_it(app: App, t
     waiting = sorted(line for line in lines if line.endswith("waiting"))
     # Which of the two goes first to which node differs from app to app.
     assert waiting in (["[n1 0] waiting", "[n2 1] waiting"], ["[n1 1] waiting", "[n2 0] waiting"])
+
+
+def test_functions_that_report_have_lines_below_the_bar(app: App, terminal: Terminal) -> None:
+    (app.directory / "app.py").write_text(REPORTING)
+    terminal.start(app.command(), environment(), columns=110)
+    live = terminal.wait_for("0/2 done, 2 running", "fit: 3/10 (30 %)", "load: 1234")
+    app.open_gate()
+    terminal.wait_for("training: done in ", "exit status 0")
+
+    assert re.search(r"/s, \d+:\d\d left", live), "a part of a function counts"
 
 
 def test_runs_at_once_share_the_display(app: App, terminal: Terminal) -> None:

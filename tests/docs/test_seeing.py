@@ -10,7 +10,7 @@ from handoff_actors import events
 from tests.docs.pages import DOCS, snippets
 from tests.docs.programs import run_program
 
-_, TRAINING, WATCHED = snippets("seeing.md", "python")
+_, TRAINING, REPORTING, WATCHED = snippets("seeing.md", "python")
 
 PROGRAM = """
 import asyncio
@@ -41,6 +41,17 @@ def test_the_snippets_do_what_the_page_says() -> None:
     assert done.stderr.count(f"{logged}\n") == 2
     assert re.search(r"^fold-1 took [\d.e-]+$", done.stdout, re.MULTILINE)
     assert "training finished\n" in done.stdout
+
+
+@pytest.mark.processes
+def test_functions_report_as_the_page_says() -> None:
+    done = run_parts(REPORTING)
+
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("fit {")] == [
+        f"fit {{'epoch': {epoch}, 'loss': {1 / (1 + epoch)}}}" for epoch in range(3)
+    ]
+    assert "fit 3 of 3" in lines
 
 
 def test_every_event_has_its_row() -> None:

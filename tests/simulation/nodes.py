@@ -38,6 +38,7 @@ from handoff_actors.core.node.events import (
     RunJobs,
     SpawnWorker,
     SpillValue,
+    TellId,
     ValueSpilled,
 )
 from handoff_actors.core.node.lifetime import FOREVER
@@ -317,8 +318,8 @@ class SimulatedNode:
                 self._cluster.publish(self, effect)
             case ForgetPeer(peer):
                 self._forget_peer(peer)
-            case CheckValue():
-                # Nobody removes anything here.
+            case CheckValue() | TellId():
+                # Nobody removes anything here, or asks for an id.
                 pass
             case LogRetirement() | LogDeath() | LogRunOpened() | LogSpill():
                 self._cluster.faults["retired"] += 1

@@ -27,9 +27,21 @@ def template(
     as_list: bool = False,
     log_level: int | None = None,
     cost: Resources | None = None,
+    sends_values: bool = False,
 ) -> Template:
     digest, by_reference, encoded = encode_code(code)
-    return Template(number, digest, by_reference, encoded, False, as_list, cost or {}, None, log_level)
+    return Template(
+        number,
+        digest,
+        by_reference,
+        encoded,
+        False,
+        as_list,
+        cost or {},
+        None,
+        log_level,
+        sends_values=sends_values,
+    )
 
 
 def job(index: int, *args: Any, number: int = 0, attempt: int = 1) -> Job:
@@ -47,7 +59,7 @@ class PoolHarness:
 
     def __init__(self, store: Path, inline_limit: int = 64 * 1024, disk: Path | None = None) -> None:
         self.store = store
-        self.pool = WorkerPool(self, store, inline_limit, disk)
+        self.pool = WorkerPool(self, store, inline_limit, disk, node="n1")
         self.events: list[tuple[Any, ...]] = []
         self.pids: dict[int, int] = {}
         self.exits: dict[int, tuple[int | None, int | None]] = {}
@@ -61,6 +73,8 @@ class PoolHarness:
         self.last_traces: dict[int, Traces] = {}
         #: Output of functions, in order.
         self.said: list[Said] = []
+        #: Functions that have asked for their ids.
+        self.asked: list[JobKey] = []
         self._changed = asyncio.Event()
         self._indices = itertools.count(1_000_000)
 
@@ -98,6 +112,10 @@ class PoolHarness:
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         self.said += said
+        self._changed.set()
+
+    def id_asked(self, key: JobKey) -> None:
+        self.asked.append(key)
         self._changed.set()
 
     def worker_exited(

@@ -21,6 +21,7 @@ from handoff_actors.wire.messages.jobs import (
     Text,
 )
 from handoff_actors.workers import protocol
+from handoff_actors.workers.output_protocol import output_part, pack_dropped, pack_logged, pack_printed
 from handoff_actors.workers.protocol import (
     CancelJob,
     DefineModules,
@@ -51,10 +52,6 @@ from handoff_actors.workers.protocol import (
     from_answer,
     from_worker,
     from_zygote,
-    output_part,
-    pack_dropped,
-    pack_logged,
-    pack_printed,
     queue_jobs,
     to_worker,
     to_zygote,
@@ -218,7 +215,7 @@ def test_output_arrives_as_the_structs_that_the_app_gets() -> None:
 
 @pytest.mark.parametrize("disk", [None, Path("/disk")])
 def test_a_zygote_is_told_its_settings_in_its_arguments(disk: Path | None) -> None:
-    settings = ZygoteSettings(4, Path("/store"), disk, 65536, 5, 1 << 37, 6)
+    settings = ZygoteSettings(4, Path("/store"), disk, "n1", 65536, 5, 1 << 37, 6)
 
     assert ZygoteSettings.parse(settings.arguments()) == settings
 

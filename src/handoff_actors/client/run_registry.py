@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from handoff_actors.actors.app.encoding import APP_VALUES, Encoded, encode_program
 from handoff_actors.actors.app.journal import resumption_from
+from handoff_actors.actors.app.listening import Listening
 from handoff_actors.actors.app.runner import RunHost, RunnerActor
 from handoff_actors.actors.driver import clock
 from handoff_actors.actors.node.actor import INLINE_LIMIT
@@ -158,11 +159,11 @@ class RunRegistry:
             plan, self._durations, self._load, observe=observe, nodes_may_join=nodes_may_join
         )
         options = replace(options, may_start_node=self._cluster.may_start_node, is_open=began is not None)
-        modules = settings.modules()
+        modules, listening = settings.modules(), seen.listening(is_observed=observe)
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
         async with callback as notify, instrumentation.watch(plan) as watch, resuming as resumption:
-            encoded = await self._encode(watch.plan, settings, seen.log_level(), modules)
+            encoded = await self._encode(watch.plan, settings, listening, modules)
             watching = watch.observer(notify)
             on_event = None if watching is None else EventObserver(watching, plan.dag_id)
             machine = await offload(
@@ -185,9 +186,7 @@ class RunRegistry:
             shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(resumption.reused))
             if began is not None:
                 # Once the runner has started, which takes no turn of the loop.
-                encode = partial(
-                    self._encode_part, settings=settings, log_level=seen.log_level(), modules=modules
-                )
+                encode = partial(self._encode_part, settings=settings, listening=listening, modules=modules)
                 asyncio.get_running_loop().call_soon(began, runner, encode)
             async with shown:
                 await runner.execute(usable, resumption.reused)
@@ -199,25 +198,25 @@ class RunRegistry:
         first_index: Index,
         *,
         settings: RunSettings,
-        log_level: int | None,
+        listening: Listening,
         modules: Sequence[ModuleType],
     ) -> Encoded:
         """Encode functions that are added. What can't be encoded is refused, and ends nothing else."""
         settings = replace(settings, on_failure="continue")
-        return await self._encode(settings.surrounded(plan), settings, log_level, modules, first_index)
+        return await self._encode(settings.surrounded(plan), settings, listening, modules, first_index)
 
     async def _encode(
         self,
         plan: Plan,
         settings: RunSettings,
-        log_level: int | None,
+        listening: Listening,
         modules: Sequence[ModuleType],
         first_index: Index = APP_VALUES,
     ) -> Encoded:
         return await encode_program(
             plan,
             INLINE_LIMIT,
-            log_level,
+            listening,
             (*modules, *self._modules_by_value),
             self._session,
             retry_on=settings.retry_on,

@@ -16,6 +16,7 @@ from handoff_actors.display.snapshot import ProgressView
 
 _WIDTH: Final = 30
 _NODES: Final = 8
+_REPORTS: Final = 4
 #: With more runs than that at once, the others are only counted.
 _MOST_BARS: Final = 6
 
@@ -80,9 +81,9 @@ class Bars:
 
 
 def _row(view: ProgressView) -> RenderableType:
-    functions = view.latest.functions
     row = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=max(1, functions.total), completed=functions.ended, width=_WIDTH)
+    bar = ProgressBar(total=max(1, view.latest.functions.total), completed=view.latest.ended, width=_WIDTH)
     row.add_row(Text(view.name), bar, Text(f"{view.counts()}, {view.speed()}"))
-    doings = Text(f"  {view.doings(_NODES)}", style="dim", no_wrap=True, overflow="ellipsis")
-    return Group(row, doings)
+    lines = [view.doings(_NODES), *view.reports(_REPORTS)]
+    texts = [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
+    return Group(row, *texts)

@@ -15,6 +15,7 @@ from handoff_actors.notebooks import notebook_shell
 LINES_EVERY_S: Final = 10.0
 _NODES_IN_LINES: Final = 4
 _MOST_NODES: Final = 8
+_MOST_REPORTS: Final = 4
 
 
 class Lines:
@@ -29,7 +30,7 @@ class Lines:
         for view in views:
             if now >= self._next_at.get(view, 0.0):
                 self._next_at[view] = now + LINES_EVERY_S
-                _write_line(f"{view.name}: {view.counts()}, {view.speed()}; {view.doings(_NODES_IN_LINES)}")
+                _write_line(_line_about(view, _NODES_IN_LINES))
 
     def end(self, view: ProgressView) -> None:
         """See Canvas."""
@@ -49,8 +50,7 @@ class Notebook:
     def draw(self, views: Sequence[ProgressView]) -> None:
         """See Canvas."""
         for view in views:
-            text = f"{view.name}: {view.counts()}, {view.speed()}; {view.doings(_MOST_NODES)}"
-            self._put(view, text)
+            self._put(view, _line_about(view, _MOST_NODES))
 
     def end(self, view: ProgressView) -> None:
         """See Canvas."""
@@ -67,12 +67,21 @@ class Notebook:
         from IPython.display import display  # noqa: PLC0415
 
         functions = view.latest.functions
-        bar = f'<progress value="{functions.ended}" max="{max(1, functions.total)}"></progress>'
+        bar = f'<progress value="{view.latest.ended:g}" max="{max(1, functions.total)}"></progress>'
         data = {"text/plain": text, "text/html": f"<div>{bar} {html.escape(text)}</div>"}
         if view not in self._shown:
             self._shown[view] = view.context.run(display, data, raw=True, display_id=True)
         else:
             view.context.run(self._shown[view].update, data, raw=True)
+
+
+def _line_about(view: ProgressView, nodes: int) -> str:
+    parts = [
+        f"{view.name}: {view.counts()}, {view.speed()}",
+        view.doings(nodes),
+        *view.reports(_MOST_REPORTS),
+    ]
+    return "; ".join(parts)
 
 
 def _write_line(line: str) -> None:

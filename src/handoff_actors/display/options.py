@@ -1,15 +1,21 @@
 """Options for what an app shows of a run."""
 
 import logging
-from typing import Literal, TypeAlias
+import os
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from handoff_actors.actors.app.listening import Listening
 from handoff_actors.events import OnEvent
 from handoff_actors.text import repr_of
 
 #: The values of `output`, as `Session.execute_distributed` describes them.
 OutputOption: TypeAlias = bool | Literal["raw"] | None
+
+
+VARIABLE: Final = "HANDOFF_PROGRESS"
+_MEANS: Final = {"0": False, "1": True}
 
 
 class DisplayOptions(Struct, frozen=True):
@@ -24,9 +30,22 @@ class DisplayOptions(Struct, frozen=True):
     def __post_init__(self) -> None:
         check_output(self.output)
 
-    def log_level(self) -> int | None:
-        """The level from which log records are sent to the app: that of the app itself; None if none are sent."""
-        return None if self.output is False else logging.getLogger().level
+    def listening(self, *, is_observed: bool) -> Listening:
+        """Choose what nodes send while functions run; `is_observed` if events of the run are wanted.
+
+        Log records are sent from the level of the app's own root logger on.
+        """
+        is_shown = self.progress or (self.progress is None and wanted_by_environment() is not False)
+        return Listening(
+            None if self.output is False else logging.getLogger().level,
+            values=is_observed,
+            progress=is_observed or is_shown,
+        )
+
+
+def wanted_by_environment() -> bool | None:
+    """Read HANDOFF_PROGRESS: False for 0, True for 1, None for anything else."""
+    return _MEANS.get(os.environ.get(VARIABLE, ""))
 
 
 def check_output(output: object) -> None:

@@ -19,7 +19,7 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index
 from handoff_actors.text import str_of
 from handoff_actors.token_bucket import TokenBucket
-from handoff_actors.wire.messages.jobs import Dropped, Logged, Printed, Said
+from handoff_actors.wire.messages.jobs import Dropped, Logged, OutputPart, Printed
 
 #: Bytes that the functions of one run may print beyond their rate, and bytes per second.
 BURST_NBYTES: Final = 1024 * 1024
@@ -55,7 +55,7 @@ class OutputPrinter:
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._reported_at)
         self.has_written = False
 
-    def output_received(self, node: str, said: Sequence[Said]) -> None:
+    def output_received(self, node: str, said: Sequence[OutputPart]) -> None:
         """Write lines that functions on a node have printed or logged."""
         for part in said:
             match part:

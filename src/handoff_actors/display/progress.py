@@ -1,7 +1,6 @@
 """The progress of a run is shown if the user wants it, or once the run has taken a while."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -9,6 +8,8 @@ from typing import Final
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.display.canvases import LINES, canvas
 from handoff_actors.display.display import Canvas, display
+from handoff_actors.display.function_progress import FunctionProgress
+from handoff_actors.display.options import wanted_by_environment
 from handoff_actors.display.snapshot import ProgressView
 from handoff_actors.wire.messages.members import Advert
 
@@ -16,8 +17,6 @@ from handoff_actors.wire.messages.members import Advert
 LIVE_AFTER_S: Final = 0.5
 #: or a line.
 LINES_AFTER_S: Final = 5.0
-VARIABLE: Final = "HANDOFF_PROGRESS"
-_MEANS: Final = {"0": False, "1": True}
 
 
 class ProgressDisplay:
@@ -27,12 +26,14 @@ class ProgressDisplay:
         self,
         runner: RunnerActor,
         adverts: Callable[[], Iterable[Advert]],
+        reports: Callable[[], list[FunctionProgress]],
         wanted: bool | None,
         *,
         done_before: int,
     ) -> None:
         self._runner = runner
         self._adverts = adverts
+        self._reports = reports
         self._wanted = wanted
         self._done_before = done_before
         self._began_at = 0.0
@@ -73,11 +74,8 @@ class ProgressDisplay:
         return True
 
     def _show(self) -> ProgressView:
-        view = self._view = ProgressView(self._runner, self._adverts, self._began_at, self._done_before)
+        view = self._view = ProgressView(
+            self._runner, self._adverts, self._reports, self._began_at, self._done_before
+        )
         display.show(view, self._canvas)
         return view
-
-
-def wanted_by_environment() -> bool | None:
-    """Read HANDOFF_PROGRESS: False for 0, True for 1, None for anything else."""
-    return _MEANS.get(os.environ.get(VARIABLE, ""))

@@ -11,6 +11,7 @@ from handoff_actors.display.display import display
 from handoff_actors.display.options import DisplayOptions
 from handoff_actors.display.printing import OutputPrinter
 from handoff_actors.display.progress import ProgressDisplay
+from handoff_actors.display.reports import ReportListener
 from handoff_actors.events import RunEvent
 from handoff_actors.wire.messages.members import Advert
 
@@ -32,10 +33,10 @@ class RunDisplay:
     ) -> None:
         """Have `adverts` of the nodes; so many functions are `reused`."""
         self._printing = OutputPrinter(runner.plan, tell, is_raw=seen.output == "raw")
-        if seen.output is not False:
-            runner.printing = self._printing
+        listener = ReportListener(runner.view, tell, None if seen.output is False else self._printing)
+        runner.printing = listener
         self._runner = runner
-        self._progress = ProgressDisplay(runner, adverts, seen.progress, done_before=reused)
+        self._progress = ProgressDisplay(runner, adverts, listener.running, seen.progress, done_before=reused)
 
     async def __aenter__(self) -> Self:
         self._progress.start()

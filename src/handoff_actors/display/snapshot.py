@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Final, NamedTuple
 
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.core.run.view import FunctionCounts
+from handoff_actors.display.function_progress import FunctionProgress, progress_text
 from handoff_actors.escaping import escape_name
 from handoff_actors.report.table import count, seconds
 from handoff_actors.text import str_of
@@ -36,14 +37,23 @@ class RunSnapshot(NamedTuple):
 
     functions: FunctionCounts
     nodes: list[NodeSnapshot]
+    #: Functions that run and have reported progress.
+    reports: Sequence[FunctionProgress] = ()
 
     @property
     def running(self) -> int:
         """Functions that run."""
         return sum(node.running for node in self.nodes)
 
+    @property
+    def ended(self) -> float:
+        """Functions that have ended; one that runs counts by the share of it that is done."""
+        return self.functions.ended + sum(report.fraction for report in self.reports)
 
-def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> RunSnapshot:
+
+def look_at(
+    runner: RunnerActor, adverts: Iterable[Advert], reports: Sequence[FunctionProgress]
+) -> RunSnapshot:
     """Take a snapshot of a run, in its own loop."""
     view = runner.view
     busy = {advert.name: advert.running for advert in adverts}
@@ -52,7 +62,7 @@ def look_at(runner: RunnerActor, adverts: Iterable[Advert]) -> RunSnapshot:
         # A node says how many functions run there, not whose they are.
         running = min(in_flight, busy.get(name, 0))
         nodes.append(NodeSnapshot(name, running, in_flight - running))
-    return RunSnapshot(view.counts(), nodes)
+    return RunSnapshot(view.counts(), nodes, reports)
 
 
 class ProgressView:
@@ -62,18 +72,20 @@ class ProgressView:
         self,
         runner: RunnerActor,
         adverts: Callable[[], Iterable[Advert]],
+        reports: Callable[[], Sequence[FunctionProgress]],
         began_at: float,
         done_before: int,
     ) -> None:
         """Show a run that began at `began_at` on the monotonic clock, with `done_before` functions done already."""
         self._runner = runner
         self._adverts = adverts
+        self._reports = reports
         self._loop = asyncio.get_running_loop()
         self._began_at = began_at
-        self._history = deque([(began_at, done_before)])
+        self._history: deque[tuple[float, float]] = deque([(began_at, done_before)])
         self.context: Context = copy_context()
         self.name = _shortened(escape_name(str_of(runner.plan.dag_id)))
-        self.latest = look_at(runner, adverts())
+        self.latest = look_at(runner, adverts(), reports())
         #: The outcome, "done", "failed" or "cancelled"; "" while the run goes on.
         self.outcome = ""
         self._ended_at = 0.0
@@ -87,7 +99,7 @@ class ProgressView:
     def look(self) -> None:
         """Take a snapshot."""
         if not self.outcome:
-            self.latest = look_at(self._runner, self._adverts())
+            self.latest = look_at(self._runner, self._adverts(), self._reports())
 
     def end(self, outcome: str) -> None:
         """Take the last snapshot."""
@@ -96,7 +108,7 @@ class ProgressView:
 
     def rate(self) -> float:
         """Return the functions per second of the last 15 seconds."""
-        now, ended = time.monotonic(), self.latest.functions.ended
+        now, ended = time.monotonic(), self.latest.ended
         self._history.append((now, ended))
         while len(self._history) > 2 and self._history[1][0] < now - _WINDOW_S:  # noqa: PLR2004 - two make a span
             self._history.popleft()
@@ -117,13 +129,23 @@ class ProgressView:
         rate = self.rate()
         if not rate:
             return "? left"
-        left_s = (self.latest.functions.total - self.latest.functions.ended) / rate
+        left_s = (self.latest.functions.total - self.latest.ended) / rate
         return f"{rate:.{0 if rate >= 10 else 1}f}/s, {_clock(left_s)} left"  # noqa: PLR2004 - two digits do
 
     def last_line(self) -> str:
         """Return the line that stays when the run has ended."""
         took = seconds(self._ended_at - self._began_at)
         return f"{self.name}: {self.outcome} in {took}, {self.counts()}"
+
+    def reports(self, most: int) -> list[str]:
+        """Say how far functions are that have reported it, naming `most` of them."""
+        reports = self.latest.reports
+        shown = [
+            f"{_shortened(escape_name(str_of(report.function_id)))}: {progress_text(report.done, report.total)}"
+            for report in reports[:most]
+        ]
+        more = [count(len(reports) - most, "more function")] if len(reports) > most else []
+        return [*shown, *more]
 
     def doings(self, most: int) -> str:
         """Say what the nodes do, naming `most` of them."""

@@ -83,6 +83,8 @@ class DefineTemplate(NamedTuple):
     runs_anyway: bool = False
     #: So many of the last args are conditions.
     conditions: int = 0
+    #: The app wants values that its functions emit.
+    sends_values: bool = False
     tag: int = 1
 
 
@@ -203,7 +205,7 @@ class JobsGivenBack(NamedTuple):
 
 
 class JobsPrinted(NamedTuple):
-    """Functions that are about to end have output on the node's pipe, to be read before their ends."""
+    """Functions that are about to end have output or reports on the node's pipe, to be read before their ends."""
 
     #: Each with the number of its lines that were dropped.
     dropped: Sequence[tuple[JobKey, int]]
@@ -264,12 +266,14 @@ class ZygoteSettings(NamedTuple):
     store: Path
     #: For values that the store has no room for.
     disk: Path | None
+    #: The name of the node.
+    node: str
     inline_limit: int
     #: Descriptor of the pipe that carries output of functions.
     pipe: int
     #: See `process_trees`.
     tree: int
-    #: Descriptor of the channel over which workers ask how to reach the cluster.
+    #: Descriptor of the channel over which workers ask their node, see `pool.questions`.
     questions: int
 
     def arguments(self) -> list[str]:
@@ -278,6 +282,7 @@ class ZygoteSettings(NamedTuple):
             str(self.channel),
             str(self.store),
             str(self.disk or ""),
+            self.node,
             str(self.inline_limit),
             str(self.pipe),
             str(self.tree),
@@ -287,10 +292,10 @@ class ZygoteSettings(NamedTuple):
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "ZygoteSettings":
         """Undo `arguments`."""
-        channel, store, disk, *numbers = arguments
+        channel, store, disk, node, *numbers = arguments
         inline_limit, pipe, tree, questions = map(int, numbers)
         return cls(
-            int(channel), Path(store), Path(disk) if disk else None, inline_limit, pipe, tree, questions
+            int(channel), Path(store), Path(disk) if disk else None, node, inline_limit, pipe, tree, questions
         )
 
 
@@ -354,44 +359,6 @@ JOB_CONSTANTS: Final = 4
 JOB_THEN: Final = 5
 
 
-# --- Output, on the pipe that all workers of a node share -------------------------------------------------------------
-
-
-def pack_printed(key: JobKey, text: str, *, is_error: bool) -> bytes:
-    """Encode a `Printed` of `wire.messages`, and the run that it belongs to."""
-    run, index, attempt = key
-    return _pack((run, (5, index, attempt, is_error, text)))
-
-
-def pack_logged(
-    key: JobKey,
-    *,
-    name: str,
-    level: int,
-    message: str,
-    path: str,
-    line: int,
-    function: str,
-    created: float,
-    error: str,
-) -> bytes:
-    """Encode a `Logged` of `wire.messages`, and the run that it belongs to."""
-    run, index, attempt = key
-    return _pack((run, (6, index, attempt, name, level, message, path, line, function, created, error)))
-
-
-def pack_dropped(key: JobKey, lines: int) -> bytes:
-    """Encode a `Dropped` of `wire.messages`, and the run that it belongs to."""
-    run, index, attempt = key
-    return _pack((run, (7, index, attempt, lines)))
-
-
-def output_part(row: Row) -> tuple[RunId, Row]:
-    """Give the run that a row on the pipe belongs to, and the row of its `Said`."""
-    run, said = row
-    return run, said
-
-
 # --- Rows and bytes ---------------------------------------------------------------------------------------------------
 
 _pack: "Callable[[Row], bytes]" = msgpack.packb
@@ -452,6 +419,29 @@ def from_worker(row: Row) -> FromWorker:
 def zygote_packet(message: ToZygote | ProcessEnded) -> bytes:
     """Encode a packet of the zygote's channel."""
     return _pack(message)
+
+
+def id_question(key: JobKey) -> bytes:
+    """Encode a worker's question for the id of a function that it runs."""
+    return _pack(key)
+
+
+def from_id_question(packet: bytes) -> JobKey:
+    """Undo `id_question`."""
+    run, index, attempt = msgpack.unpackb(packet)
+    return run, index, attempt
+
+
+def id_answer(function_id: str | int) -> bytes:
+    """Encode the answer to `id_question`."""
+    return _pack((function_id,))
+
+
+def from_id_answer(packet: bytes) -> str | int:
+    """Undo `id_answer`."""
+    [function_id] = msgpack.unpackb(packet)
+    known: str | int = function_id
+    return known
 
 
 def answer_packet(known: Surroundings | None) -> bytes:

@@ -12,6 +12,7 @@ from handoff_actors.cli.monitor.screen import Screen
 from handoff_actors.cli.monitor.standing import (
     complaints,
     fields,
+    function_rows,
     plain_picture,
     run_rows,
     standings,
@@ -20,7 +21,7 @@ from handoff_actors.cli.monitor.standing import (
 from handoff_actors.cli.monitor.tables import live_node_table, live_run_table, node_table, run_table
 from handoff_actors.cli.node import _ready_line
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages.members import Advert, RunProgress, ServedRun
+from handoff_actors.wire.messages.members import Advert, RunningFunction, RunProgress, ServedRun
 
 #: Sets the title, clears the screen, begins a line of its own and turns what follows around.
 HOSTILE = "\x1b]0;title\x07\x1b[2J\n\u202e"
@@ -47,6 +48,22 @@ MEMBER = MonitoredNode(
     ADVERT,
     is_suspect=True,
     runs=[ServedRun(RunId(1), f"o{HOSTILE}", 1, 0, 0, closing=False, dag_name=f"d{HOSTILE}")],
+)
+REPORTING = MonitoredNode(
+    ADVERT,
+    is_suspect=False,
+    runs=[
+        ServedRun(
+            RunId(1),
+            "app",
+            2,
+            0,
+            0,
+            closing=False,
+            dag_name=f"d{HOSTILE}",
+            reporting=[RunningFunction(f"f{HOSTILE}", 412, 1000), RunningFunction("", 7.5, None)],
+        )
+    ],
 )
 
 
@@ -127,6 +144,26 @@ def test_the_screen_shows_names_as_letters(monkeypatch: pytest.MonkeyPatch) -> N
     screen._members = [MEMBER]
 
     assert_harmless(drawn(screen._picture()), "n", "r", "o")
+
+
+def test_functions_that_report_are_shown_with_their_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    screen = Screen(lambda: None)
+    screen._members = [REPORTING]
+
+    rows = function_rows([REPORTING])
+    picture = plain_picture([REPORTING]).split("\n\n")[-1]
+    live = drawn(screen._picture())
+
+    assert [row[-1] for row in rows] == ["412/1000 (41 %)", "7.5"]
+    assert_harmless(picture, "f", "d", "n")
+    assert picture.splitlines()[0].split() == ["function", "run", "node", "done"]
+    assert_harmless(live, "f", "n")
+    assert "412/1000 (41 %)" in live
+    assert fields(REPORTING)["runs"][0]["reporting"] == [  # type: ignore[index]
+        {"function": f"f{HOSTILE}", "done": 412, "total": 1000},
+        {"function": None, "done": 7.5, "total": None},
+    ]
 
 
 def test_progress_of_a_run_is_the_furthest_that_a_node_has_been_told() -> None:

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
@@ -12,13 +13,16 @@ from handoff_actors.core.run.events import (
     StartNode,
 )
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.nested_run import FIRST_PAUSE_S, MAX_LISTED
+from handoff_actors.core.run.nested_run import FIRST_PAUSE_S, MAX_LISTED, identified
 from handoff_actors.errors import AllocationError, FunctionFailed
 from handoff_actors.graph import Function
-from handoff_actors.ids import Resources, RunId
+from handoff_actors.ids import FunctionId, Resources, RunId
+from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.nested import (
     MAX_ANCESTORS,
+    MAX_ID,
+    MAX_INT,
     MAX_LABEL,
     MAX_WANTS,
     Ancestor,
@@ -445,8 +449,26 @@ def test_any_run_tells_the_id_of_a_function() -> None:
 
     (told,) = run.handle(MessageFromNode("a", Identify(RUN, 0)), 1.0)
 
-    assert told == SendToNode("a", Identified(RUN, 0, repr("f" * 300)[:MAX_LABEL]))
+    assert told == SendToNode("a", Identified(RUN, 0, repr_of("f" * 300, MAX_LABEL), "f" * 300))
     assert run.handle(MessageFromNode("a", Identify(RUN, 7)), 1.0) == []
+
+
+@pytest.mark.parametrize("plain", ["fit", "ü" * MAX_ID, 0, -5, MAX_INT - 1])
+def test_an_id_that_a_message_can_have_is_told_as_it_is(plain: str | int) -> None:
+    told = identified(RUN, 3, plain)
+
+    assert (told.index, told.exact_id) == (3, plain)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Identified) == told
+
+
+@pytest.mark.parametrize(
+    "other", [("fit", 3), None, True, 1.5, "f" * (MAX_ID + 1), "\udcff", MAX_INT, -MAX_INT]
+)
+def test_any_other_id_is_told_as_text(other: FunctionId) -> None:
+    told = identified(RUN, 3, other)
+
+    assert told == Identified(RUN, 3, repr_of(other, MAX_LABEL))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Identified) == told
 
 
 def test_deadlock_of_a_nested_run_is_not_retried() -> None:

@@ -29,6 +29,23 @@ def test_view_follows_the_run() -> None:
     assert (view.tries(0), view.finished_at[0], view.inline) == (2, 2.0, {0: b"v"})
 
 
+def test_only_an_attempt_that_is_out_is_in_flight() -> None:
+    run = started(Function("x", [], code), Function("y", ["x"], code))
+    run.handle(node_up("a"), 1.0)
+    view = run.view
+
+    first = [
+        view.is_in_flight(index, attempt) for index, attempt in ((0, 1), (0, 2), (1, 1), (-1, 1), (2, 1))
+    ]
+    run.handle(failed("a", 0), 1.1)
+    second = [view.is_in_flight(0, attempt) for attempt in (1, 2)]
+    run.handle(completed("a", done(0, attempt=2)), 1.2)
+
+    assert first == [True, False, False, False, False]
+    assert second == [False, True]
+    assert not view.is_in_flight(0, 2)
+
+
 def test_attempts_that_were_repeated_are_told_from_functions_that_failed() -> None:
     run = started(Function("x", [], code), max_retries=1)
     run.handle(node_up("a"), 1.0)

@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from handoff_actors.workers.child.records import send_records
-from handoff_actors.workers.protocol import output_part
+from handoff_actors.workers.output_protocol import output_part
 
 KEY = (7, 1, 1)
 

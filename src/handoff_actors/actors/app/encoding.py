@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from handoff_actors.actors.app.blame import Blame, PlanPart
+from handoff_actors.actors.app.listening import SILENT, Listening
 from handoff_actors.actors.app.own_modules import OWN_MODULES
 from handoff_actors.actors.app.sharing import (
     ConstantsSpec,
@@ -87,7 +88,7 @@ class _Parts(Struct):
 async def encode_program(
     plan: Plan,
     inline_limit: int,
-    log_level: int | None = None,
+    listening: Listening = SILENT,
     by_value: Sequence[ModuleType] = (),
     session: str = "",
     *,
@@ -101,7 +102,7 @@ async def encode_program(
     Raises SerializationError, which names the function; with `may_refuse` such functions are `refused`, and none raises.
     """
     encoder = _Encoder(
-        plan, inline_limit, log_level, by_value, session, retry_on, first_index, may_refuse=may_refuse
+        plan, inline_limit, listening, by_value, session, retry_on, first_index, may_refuse=may_refuse
     )
     await encoder.encode()
     program = Program(
@@ -122,7 +123,7 @@ class _Encoder:
         self,
         plan: Plan,
         inline_limit: int,
-        log_level: int | None,
+        listening: Listening,
         by_value: Sequence[ModuleType],
         session: str,
         retry_on: RetryOn,
@@ -138,7 +139,7 @@ class _Encoder:
         self._may_refuse = may_refuse
         self.refused: dict[Index, HandoffError] = {}
         self._inline_limit = inline_limit
-        self._log_level = log_level
+        self._listening = listening
         self._by_value = by_value
         self._session = session
         self._environments: dict[Environment, TemplateEnvironment] = {}
@@ -266,13 +267,15 @@ class _Encoder:
             spec.as_list,
             spec.cost,
             spec.timeout,
-            self._log_level,
+            self._listening.log_level,
             environment,
             self._session,
             retry_on=self._rule(number, spec),
             placed_from=spec.placed_from,
             run_if=spec.run_if,
             conditions=spec.conditions,
+            sends_values=self._listening.values,
+            sends_progress=self._listening.progress,
         )
 
     def _rule(self, number: int, spec: TemplateSpec) -> bytes:

@@ -60,6 +60,7 @@ from handoff_actors.core.node.events import (
     SpawnWorker,
     SpillFailed,
     SpillValue,
+    TellId,
     ValueSpilled,
 )
 from handoff_actors.core.node.lifetime import FOREVER, Lifetime
@@ -137,7 +138,7 @@ class NodeActor:
         )
         self._values = ValueServer(name, self._machine, watch)
         own, place, disk = ModuleDefinitions(lambda: self._pool.import_path), store.directory, store.disk
-        self._pool = WorkerPool(listener, place, INLINE_LIMIT, disk, self._surroundings, own.kept)
+        self._pool = WorkerPool(listener, place, INLINE_LIMIT, disk, self._surroundings, own.kept, name)
         self._input_fetcher = InputFetcher(name, watch, self._feed, self._ask_app, self.metrics, own)
         self._peers, self._introductions = dict[PeerId, Service](), Introductions()
         self._followers = Followers(self._introductions, cluster, self._reply)
@@ -405,10 +406,8 @@ class NodeActor:
                 self._pool.kill(worker)
             case LogRetirement() | LogDeath() | LogRunOpened() | LogSpill():
                 self._log.told(effect)
-            case RecallWorker(worker):
-                self._pool.recall(worker)
-            case CancelCoroutine(worker, run, index, attempt):
-                self._pool.cancel(worker, run, index, attempt)
+            case RecallWorker() | CancelCoroutine() | TellId():
+                self._tell_worker(effect)
             case ForgetRun() | ForgetValues() | ForgetTemplates():
                 self._forget(effect)
             case ForgetPeer(peer, has_left):
@@ -417,6 +416,15 @@ class NodeActor:
                 self._note_end(effect)
             case _:
                 assert_never(effect)
+
+    def _tell_worker(self, effect: RecallWorker | CancelCoroutine | TellId) -> None:
+        match effect:
+            case RecallWorker(worker):
+                self._pool.recall(worker)
+            case CancelCoroutine(worker, run, index, attempt):
+                self._pool.cancel(worker, run, index, attempt)
+            case TellId(run, index, attempt, function_id):
+                self._pool.tell_id((run, index, attempt), function_id)
 
     def _note_end(self, effect: LeaveCompleted | LeaveDue) -> None:
         if isinstance(effect, LeaveDue):

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.core.node.events import (
+    IdAsked,
     NodeEvent,
     OutputReceived,
     WorkerDone,
@@ -21,6 +22,7 @@ from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.transport.endpoint import Service
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket, Traces
 from handoff_actors.wire.messages.runs import FAILURE_KINDS
+from handoff_actors.workers.protocol import JobKey
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,10 @@ class WorkerListener:
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """See WorkerEvents."""
         self._feed(OutputReceived(run, said))
+
+    def id_asked(self, key: JobKey) -> None:
+        """See WorkerEvents."""
+        self._feed(IdAsked(*key))
 
     def worker_exited(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces

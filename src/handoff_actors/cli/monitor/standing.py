@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.resources import amounts
+from handoff_actors.display.function_progress import progress_text as progress_of
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Resources
 from handoff_actors.report.table import count
@@ -25,6 +26,8 @@ NODE_COLUMNS: Row = (
     "runs",
 )
 RUN_COLUMNS: Row = ("run", "dag", "of", "nodes", "done", "running", "queued", "stored bytes")
+
+FUNCTION_COLUMNS: Row = ("function", "run", "node", "done")
 
 
 class RunStanding(Struct):
@@ -59,6 +62,21 @@ def run_rows(members: Sequence[MonitoredNode]) -> list[Row]:
             str(standing.stored),
         )
         for run, standing in standings(members).items()
+    ]
+
+
+def function_rows(members: Sequence[MonitoredNode]) -> list[Row]:
+    """A row for each function that runs and has reported its progress, under FUNCTION_COLUMNS."""
+    return [
+        (
+            function.label or "?",
+            served.dag_name or run_name(served),
+            member.advert.name,
+            progress_of(function.done, function.total),
+        )
+        for member in members
+        for served in member.runs or ()
+        for function in served.reporting
     ]
 
 
@@ -105,12 +123,13 @@ def plain(columns: Row, rows: Sequence[Row]) -> str:
 
 
 def plain_picture(members: Sequence[MonitoredNode]) -> str:
-    """Format all nodes, what is wrong with them, and all runs if there are any, as text."""
-    runs, wrong = run_rows(members), complaints(members)
+    """Format all nodes, what is wrong with them, all runs, and functions that report progress, if there are any, as text."""
+    runs, wrong, functions = run_rows(members), complaints(members), function_rows(members)
     pictures = [
         plain(NODE_COLUMNS, node_rows(members)),
         *(["\n".join(wrong)] if wrong else []),
         *([plain(RUN_COLUMNS, runs)] if runs else []),
+        *([plain(FUNCTION_COLUMNS, functions)] if functions else []),
     ]
     return "\n\n".join(pictures)
 
@@ -201,6 +220,10 @@ def _run_fields(served: ServedRun) -> dict[str, object]:
         "queued": served.queued,
         "stored": served.stored,
         "closing": served.closing,
+        "reporting": [
+            {"function": function.label or None, "done": function.done, "total": function.total}
+            for function in served.reporting
+        ],
     }
 
 

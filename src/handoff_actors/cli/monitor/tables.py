@@ -9,6 +9,7 @@ from rich.table import Table
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
 from handoff_actors.cli.monitor.standing import (
+    FUNCTION_COLUMNS,
     NODE_COLUMNS,
     RUN_COLUMNS,
     Row,
@@ -23,7 +24,20 @@ from handoff_actors.cli.monitor.standing import (
 )
 
 #: Columns of text; the others are numbers.
-_TEXTS = {"name", "address", "capabilities", "spare", "spare of offered", "run", "dag", "of", "nodes", "done"}
+_TEXTS = {
+    "name",
+    "address",
+    "capabilities",
+    "spare",
+    "spare of offered",
+    "run",
+    "dag",
+    "of",
+    "nodes",
+    "done",
+    "function",
+    "node",
+}
 _GIVE_WAY = {"spare of offered", "of", "nodes"}
 _SPARED_WIDTH = 24
 
@@ -61,6 +75,11 @@ def live_run_table(runs: Sequence[tuple[str, RunStanding]]) -> Table:
         for run, it in runs
     ]
     return _filled(Table(box=box.SIMPLE), columns, rows, is_cut=True)
+
+
+def live_function_table(rows: Sequence[Row]) -> Table:
+    """Make a table of functions that report progress, a line for each."""
+    return _filled(Table(box=box.SIMPLE), FUNCTION_COLUMNS, rows, is_cut=True)
 
 
 def _live_row(member: MonitoredNode) -> Row:

@@ -1,6 +1,6 @@
 """Reports about attempts: whether a result is kept, and what the run is told."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import assert_never
 
 from handoff_actors.core.node.cancelling import not_run
@@ -30,8 +30,8 @@ from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.scheduling.worker_state import HeldJob
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.ids import Index, RunId, WorkerId
-from handoff_actors.wire.messages.jobs import Done, Said, Ticket
-from handoff_actors.wire.messages.runs import Completed, Output, Started, WorkerRetired
+from handoff_actors.wire.messages.jobs import Done, Ticket
+from handoff_actors.wire.messages.runs import Completed, Started, WorkerRetired
 
 
 class AttemptReports:
@@ -62,11 +62,6 @@ class AttemptReports:
                 tickets = [ticket for job in effect.jobs for ticket in tickets_of(job)]
                 reports.append(Reply(run.peer, Started(effect.run, tickets)))
         return reports
-
-    def said(self, run: RunId, said: Sequence[Said]) -> list[NodeEffect]:
-        """Forward what functions have printed or logged."""
-        state = self._clients.live(run)
-        return [] if state is None else [Reply(state.peer, Output(run, list(said)))]
 
     def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
         """Report jobs that a worker has finished."""

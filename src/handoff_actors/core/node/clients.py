@@ -81,10 +81,14 @@ class ClientRun(Struct):
     #: Those that are here: jobs need not ask for them again.
     packages_here: set[Index] = field(default_factory=set)
 
+    #: Its app wants the progress of its functions.
+    sends_progress: bool = False
+
     def learn(self, templates: Iterable[Template], importable: Collection[bytes] = ()) -> None:
         """Store templates, which the run's jobs refer to. `importable` are keys of modules that workers can import."""
         for template in templates:
             self.templates[template.number] = template
+            self.sends_progress |= template.sends_progress
             environment, modules = template.environment, template.modules
             if environment is not None and environment.package is not None:
                 self._need(template.number, environment.package)

@@ -87,10 +87,18 @@ class WorkerExited(Struct, frozen=True):
 
 
 class OutputReceived(Struct, frozen=True):
-    """Functions of one run have printed or logged something."""
+    """Functions of one run have printed, logged or reported something."""
 
     run: RunId
     said: Sequence[Said]
+
+
+class IdAsked(Struct, frozen=True):
+    """A function that a worker runs asks for its id; to be answered by `TellId`."""
+
+    run: RunId
+    index: Index
+    attempt: Attempt
 
 
 class WorkerUnfit(Struct, frozen=True):
@@ -183,6 +191,7 @@ NodeEvent = (
     | WorkerExited
     | WorkerUnfit
     | OutputReceived
+    | IdAsked
     | WorkersSampled
     | InputFetched
     | InputMissing
@@ -246,6 +255,15 @@ class KillWorker(Struct, frozen=True):
     """End a worker, whatever it does; answered by `WorkerExited`."""
 
     worker: WorkerId
+
+
+class TellId(Struct, frozen=True):
+    """Tell the id of a function to the worker that asked; None: it can't be had."""
+
+    run: RunId
+    index: Index
+    attempt: Attempt
+    function_id: str | int | None
 
 
 class LogRetirement(Struct, frozen=True):
@@ -407,6 +425,7 @@ NodeEffect = (
     | RecallWorker
     | CancelCoroutine
     | KillWorker
+    | TellId
     | LogEffect
     | FetchInput
     | KeepValue

@@ -17,6 +17,7 @@ from handoff_actors.core.node.clients import ClientRun, Clients
 from handoff_actors.core.node.drops import Drops
 from handoff_actors.core.node.events import (
     Advertise,
+    IdAsked,
     InputFetched,
     InputMissing,
     Leave,
@@ -42,6 +43,8 @@ from handoff_actors.core.node.events import (
     WorkerUp,
 )
 from handoff_actors.core.node.failures import rejection
+from handoff_actors.core.node.function_ids import FunctionIds
+from handoff_actors.core.node.function_reports import FunctionReports
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
@@ -53,6 +56,7 @@ from handoff_actors.core.node.run_listing import overview
 from handoff_actors.core.node.scheduling.fair_queue import JobLane, tickets_of
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.spill_policy import SpillPolicy
+from handoff_actors.core.node.store_changes import StoreChanges
 from handoff_actors.core.node.validation import check_jobs, check_message
 from handoff_actors.core.resources import ResourceLedger
 from handoff_actors.errors import RemoteProtocolError
@@ -103,9 +107,14 @@ class NodeMachine:
             self._lost_values,
         )
         self._cancelling = Cancelling(self._clients, self._scheduler, self._inputs)
-        self._nested = NestedRuns(self._clients, self._scheduler, self._inputs)
+        self._ids = FunctionIds(self._clients, self._scheduler.roster)
+        self._function_reports = FunctionReports(self._clients, self._scheduler.roster, self._ids)
+        self._nested = NestedRuns(self._clients, self._scheduler, self._inputs, self._ids)
         self._endings = RunEndings(
             self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested
+        )
+        self._store_changes = StoreChanges(
+            self._clients, self._spill_policy, self._lost_values, self._endings
         )
         self._drain = NodeDrain(lifetime)
         #: There may be jobs that the node can't ever hold.
@@ -244,8 +253,8 @@ class NodeMachine:
                 return []
             case WorkerExited():
                 return self._reports.exited(event, now)
-            case OutputReceived(run, said):
-                return self._reports.said(run, said)
+            case OutputReceived() | IdAsked():
+                return self._function_reports.take(event)
             case WorkerUnfit():
                 return self._reports.unfit(event)
             case WorkersSampled():
@@ -253,7 +262,7 @@ class NodeMachine:
             case InputFetched():
                 return self._input_fetched(event, now)
             case ValueSpilled() | SpillFailed() | StoreLost() | ValueMissing():
-                return self._store_changed(event, now)
+                return self._store_changes.changed(event, now)
             case InputMissing():
                 return self._arrivals.missing(event, now)
             case PeerConnected(peer, has_lease, name):
@@ -296,8 +305,7 @@ class NodeMachine:
             case Probe():
                 return self._nested.probe(event.peer, event.message)
             case Identified():
-                self._nested.identified(event.peer, event.message)
-                return []
+                return self._ids.identified(event.peer, event.message)
             case Redeclare(capabilities):
                 self._scheduler.ledger.redeclare(capabilities)
                 self._has_misfits = True
@@ -434,24 +442,6 @@ class NodeMachine:
     def _sampled(self, event: WorkersSampled) -> list[NodeEffect]:
         overgrown = self._scheduler.end_overgrown(event, self._limits.memory_factor)
         return [*overgrown, *self._reports.restless(event)]
-
-    def _store_changed(
-        self, event: ValueSpilled | SpillFailed | StoreLost | ValueMissing, now: float
-    ) -> list[NodeEffect]:
-        match event:
-            case ValueSpilled(run, index):
-                self._spill_policy.written((run, index), now)
-            case SpillFailed(run, index, reason):
-                self._spill_policy.refused((run, index), reason, now)
-                # Functions that go on need the room more than an error that somebody may look at.
-                return [effect for run in self._clients.stopped() for effect in self._endings.end(run, now)]
-            case StoreLost(in_memory):
-                self._lost_values.store_lost(now, in_memory=in_memory)
-            case ValueMissing(run, index):
-                self._lost_values.missing(run, index)
-            case _:
-                assert_never(event)
-        return []
 
     # --- After each event ---------------------------------------------------------------------------------------
 

@@ -9,16 +9,15 @@ from msgspec import Struct
 
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import NodeEffect, Reply
+from handoff_actors.core.node.function_ids import FunctionIds
 from handoff_actors.core.node.inputs import Inputs
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.scheduling.worker_state import HeldJob, WorkerState
-from handoff_actors.ids import Attempt, Index, PeerId, RunId
+from handoff_actors.ids import PeerId, RunId
 from handoff_actors.wire.messages.jobs import Job
 from handoff_actors.wire.messages.nested import (
     Ancestor,
     Holding,
-    Identified,
-    Identify,
     Probe,
     Probed,
     WaitingRun,
@@ -36,21 +35,21 @@ class _Known(Struct, frozen=True):
 class NestedRuns:
     """The latest `Probe` of each nested run whose ancestors hold something here."""
 
-    def __init__(self, clients: Clients, scheduler: WorkerScheduler, inputs: Inputs) -> None:
+    def __init__(
+        self, clients: Clients, scheduler: WorkerScheduler, inputs: Inputs, ids: FunctionIds
+    ) -> None:
         self._clients = clients
         self._scheduler = scheduler
         self._inputs = inputs
+        self._ids = ids
         self._waiting: dict[RunId, _Known] = {}
-        #: The ids of functions that wait for nested runs, or have waited, each with the attempt for which the run was asked:
-        #: a later one may be at another function. "" where the run has not said them yet.
-        self._labels: dict[RunId, dict[Index, tuple[Attempt, str]]] = {}
 
     def probe(self, peer: PeerId, probe: Probe) -> list[NodeEffect]:
         """Remember a probe, and answer it."""
         run = probe.run
         self._waiting.pop(run, None)
         held = list(self._held(probe.ancestors))
-        effects = self._identify(held)
+        effects = [effect for _, job in held for effect in self._ids.ask(job)]
         reported: list[WaitingRun] = []
         if probe.wants:
             # In the order of their latest probes, the present one last.
@@ -72,18 +71,9 @@ class NestedRuns:
         )
         return [*effects, Reply(peer, answer)]
 
-    def identified(self, peer: PeerId, message: Identified) -> None:
-        """Take the id of a function."""
-        state = self._clients.live(message.run)
-        asked = self._labels.get(message.run)
-        if state is not None and state.peer == peer and asked is not None and message.index in asked:
-            attempt, _ = asked[message.index]
-            asked[message.index] = attempt, message.label
-
     def forget_run(self, run: RunId) -> None:
         """Drop a run that is over here."""
         self._waiting.pop(run, None)
-        self._labels.pop(run, None)
 
     def forget_peer(self, peer: PeerId) -> None:
         """Drop the runs of a peer that is gone."""
@@ -110,26 +100,13 @@ class NestedRuns:
         if state.is_async and claim is None:
             return None
         run, job = held.lane.run, held.job
-        attempt, label = self._labels.get(run, {}).get(job.index, (job.attempt, ""))
         return Holding(
             _ancestor(run, job),
-            label if attempt == job.attempt else "",
+            "" if held.identity is None else held.identity.label,
             {} if claim is None else claim.amounts,
             [] if claim is None else list(claim.devices),
             not state.is_async,
         )
-
-    def _identify(self, held: Iterable[tuple[WorkerState, HeldJob]]) -> list[NodeEffect]:
-        """Ask for the ids of functions, each once."""
-        effects: list[NodeEffect] = []
-        for _, job in held:
-            run, index, attempt = job.lane.run, job.job.index, job.job.attempt
-            state = self._clients.live(run)
-            labels = self._labels.setdefault(run, {}) if state is not None else {}
-            if state is not None and labels.get(index, (0, ""))[0] != attempt:
-                labels[index] = attempt, ""
-                effects.append(Reply(state.peer, Identify(run, index)))
-        return effects
 
     def _ancestors_of(self, held: Iterable[tuple[WorkerState, HeldJob]]) -> list[Ancestor]:
         """The functions that wait for the runs of these jobs."""

@@ -24,11 +24,13 @@ from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.errors import AllocationError
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Index, RunId
-from handoff_actors.text import exact
+from handoff_actors.ids import FunctionId, Index, RunId
+from handoff_actors.text import encodable, exact, repr_of
 from handoff_actors.wire.messages.directions import AboutRun
 from handoff_actors.wire.messages.nested import (
     MAX_ANCESTORS,
+    MAX_ID,
+    MAX_INT,
     MAX_LABEL,
     MAX_WANTS,
     Holding,
@@ -145,8 +147,7 @@ class NestedRun:
         """Answer a node that asks for the id of a function."""
         if isinstance(message, Probed) or not 0 <= message.index < len(self._plan.ids):
             return []
-        label = repr(self._plan.ids[message.index])[:MAX_LABEL]
-        return [SendToNode(name, Identified(self._run, message.index, label))]
+        return [SendToNode(name, identified(self._run, message.index, self._plan.ids[message.index]))]
 
     def settle(self, now: float, *, is_over: bool, is_busy: bool) -> list[SendToNode | StartNode]:
         """Send what is due. `is_busy` if the run waits for something else than the start of functions."""
@@ -304,6 +305,16 @@ class NestedRun:
         need, target = self._scheduler.needs.of[index], self._scheduler.target_of(index)
         nodes = self._nodes if target is None else [target]
         return Want(need.cost, need.is_async, nodes or [], need.python)
+
+
+def identified(run: RunId, index: Index, function_id: FunctionId) -> Identified:
+    """Tell the id of a function: as text for people, and as it is where a message can have it."""
+    known: str | int | None = None
+    if (type(function_id) is int and abs(function_id) < MAX_INT) or (
+        type(function_id) is str and len(function_id) <= MAX_ID and encodable(function_id) == function_id
+    ):
+        known = function_id
+    return Identified(run, index, repr_of(function_id, MAX_LABEL), known)
 
 
 def _facts_of(answer: Probed, node: NodeUp) -> NodeFacts:

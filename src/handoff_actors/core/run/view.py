@@ -11,7 +11,7 @@ from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, FAILED, FREE, Failure, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Index, RunId
+from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.wire.messages.members import RunProgress
 
 if TYPE_CHECKING:
@@ -126,6 +126,13 @@ class RunView:
     def is_done(self, index: Index) -> bool:
         """Tell whether the function has a value, even if that has been lost since and is not needed."""
         return self._state.phase[index] == DONE
+
+    def is_in_flight(self, index: Index, attempt: Attempt) -> bool:
+        """Tell whether this attempt is out at a node, and has not ended."""
+        state = self._state
+        return (
+            state.is_sent(index, attempt, state.node[index] or "") if 0 <= index < self.plan.size else False
+        )
 
     @property
     def failures(self) -> Mapping[Index, Failure]:

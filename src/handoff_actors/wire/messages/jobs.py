@@ -119,6 +119,10 @@ class Template(Message, frozen=True):
     run_if: Literal["success", "always", "failure"] = "success"
     #: So many of the last args are conditions: unless all are true, the function is skipped, and its result is SKIP.
     conditions: Count = 0
+    #: Values that its functions emit are sent to the app.
+    sends_values: bool = False
+    #: Their progress is sent to the app; the node has it in any case.
+    sends_progress: bool = False
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the
@@ -191,8 +195,28 @@ class Dropped(Message, frozen=True, tag=7):
     lines: Count
 
 
-#: Output of functions while they run.
-Said = Printed | Logged | Dropped
+class Progressed(Message, frozen=True, tag=9):
+    """The progress of a function, in a unit of its own."""
+
+    index: Index
+    attempt: Attempt
+    done: int | float
+    #: None: the function does not know.
+    total: int | float | None
+
+
+class Emitted(Message, frozen=True, tag=10):
+    """A value that a function has emitted, encoded."""
+
+    index: Index
+    attempt: Attempt
+    value: bytes
+
+
+#: What functions print and log.
+OutputPart = Printed | Logged | Dropped
+#: What functions say while they run: their output, and what they report.
+Said = OutputPart | Progressed | Emitted
 
 
 class Done(Message, frozen=True):

@@ -7,6 +7,7 @@ from msgspec import Meta, field
 
 from handoff_actors.ids import Resources, RunId
 from handoff_actors.wire.messages.base import Count, DagName, Message, Name
+from handoff_actors.wire.messages.nested import Label
 
 #: Names in `Advert.unreachable`: every member receives every advert.
 MOST_UNREACHABLE: Final = 16
@@ -94,6 +95,21 @@ MOST_BACKLOGS: Final = 32
 Backlogs = Annotated[list[Backlog], Meta(max_length=MOST_BACKLOGS)]
 
 
+class RunningFunction(Message, frozen=True):
+    """A function that runs and has reported its progress."""
+
+    #: Its id, as `repr` shows it; "" where the client has not told it yet.
+    label: Label
+    #: In a unit of its own.
+    done: int | float
+    #: None: unknown.
+    total: int | float | None
+
+
+#: The most of them in one `ServedRun`.
+MOST_RUNNING: Final = 32
+
+
 class ServedRun(Message, frozen=True):
     """A run, as seen by one node that serves it."""
 
@@ -111,6 +127,8 @@ class ServedRun(Message, frozen=True):
     dag_name: DagName = ""
     #: As the client has told it last; None where it has not yet.
     progress: RunProgress | None = None
+    #: Functions of the run that run here and have reported their progress, at least some.
+    reporting: Annotated[list[RunningFunction], Meta(max_length=MOST_RUNNING)] = field(default_factory=list)
 
 
 class Hello(Message, frozen=True, tag=10):

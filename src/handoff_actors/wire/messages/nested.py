@@ -11,10 +11,14 @@ from handoff_actors.wire.messages.base import Count, Message, Name
 MAX_ANCESTORS = 256
 #: Kinds of functions that a run may wait for. A run that waits for more of them is never found to wait for ever.
 MAX_WANTS = 1024
-#: Length of a function's id in messages.
+#: Length of a function's id in messages, as text for people, and where it is a string that functions ask for.
 MAX_LABEL = 200
+MAX_ID = 10_000
+#: Ids that are smaller numbers are sent as they are.
+MAX_INT = 2**63
 
 Label = Annotated[str, Meta(max_length=MAX_LABEL)]
+ExactId = Annotated[str, Meta(max_length=MAX_ID)] | int | None
 
 
 class Ancestor(Message, frozen=True):
@@ -92,7 +96,7 @@ class Probed(Message, frozen=True, tag=48):
 
 
 class Identify(Message, frozen=True, tag=49):
-    """Asks a run for the id of a function that waits for a nested run. Answered by `Identified`."""
+    """Asks a run for the id of a running function: it waits for a nested run, has reported progress, or wants to know."""
 
     run: RunId
     index: Index
@@ -105,3 +109,5 @@ class Identified(Message, frozen=True, tag=22):
     index: Index
     #: As `repr` shows it, cut where it is longer.
     label: Label
+    #: The id itself; None if it is no string or number, or a long one.
+    exact_id: ExactId = None

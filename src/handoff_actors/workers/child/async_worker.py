@@ -68,6 +68,8 @@ MOST_OF_NAMES: Final = 200
 _running: ContextVar[JobKey] = ContextVar("_running")
 #: The same, where its output is sent to the app.
 _printing: ContextVar[JobKey] = ContextVar("_printing")
+#: True where the values that it emits are.
+_is_sending_values: ContextVar[bool] = ContextVar("_is_sending_values")
 
 
 class AsyncWorker:
@@ -107,7 +109,12 @@ class AsyncWorker:
         """Run jobs; the process ends with its channel."""
         self._output.follow()
         send_records(self._output)
-        answer_with(lambda: _running.get(None))
+        answer_with(
+            lambda: _running.get(None),
+            self._tasks.__contains__,
+            lambda: _is_sending_values.get(False),
+            self._output.reports,
+        )
         self._loop.add_reader(self._data, self._read)
         take_interrupts(self._interrupt)
         # When the loop runs, with what it has changed itself.
@@ -192,6 +199,8 @@ class AsyncWorker:
         _running.set(key)
         if templates[job[JOB_TEMPLATE]].sends_output:
             _printing.set(key)
+        if templates[job[JOB_TEMPLATE]].sends_values:
+            _is_sending_values.set(True)
         isolate_decimals()
         modules = templates[job[JOB_TEMPLATE]].modules
         self._modules.enter(modules)

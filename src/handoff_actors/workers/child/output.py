@@ -17,8 +17,10 @@ from time import monotonic
 from typing import Any, Final
 
 from handoff_actors.token_bucket import TokenBucket
+from handoff_actors.workers.child.reports import JobReports
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.protocol import JobKey, pack_dropped, pack_printed
+from handoff_actors.workers.output_protocol import pack_dropped, pack_printed
+from handoff_actors.workers.protocol import JobKey
 
 #: Gives the job that owns the output written now; None: no job does, or its app does not want it.
 CurrentJob = Callable[[], JobKey | None]
@@ -49,8 +51,9 @@ class OutputCapture:
         self._within: set[tuple[JobKey, bool]] = set()
         #: Dropped lines of each function that has printed since its last `end`.
         self._dropped: dict[JobKey, int] = {}
-        #: Something may have been printed since `end`.
+        #: Something may have been printed or reported since `end`.
         self.has_news = False
+        self.reports = JobReports(pipe, self._announce)
 
     def follow(self) -> None:
         """Capture the output of this process from now on."""
@@ -58,7 +61,8 @@ class OutputCapture:
         sys.stderr = self._followed(sys.stderr, is_error=True)
 
     def end(self, key: JobKey) -> int | None:
-        """End a function's output; gives how many of its lines were dropped, or None where none were for its app."""
+        """End a function's output; gives how many of its lines were dropped, or None where nothing was sent."""
+        self.reports.end(key)
         for stream in self._streams:
             stream.flush()
         for is_error in (False, True):
@@ -88,8 +92,7 @@ class OutputCapture:
 
     def send(self, key: JobKey, packed: bytes, lines: int) -> None:
         """Send one encoded part of the output to the app, or count its lines as dropped."""
-        dropped = self._dropped.setdefault(key, 0)
-        self.has_news = True
+        dropped = self._announce(key)
         may_send = len(packed) <= PIPE_BUF and self._bucket.take(len(packed), monotonic())
         if may_send and self._is_sent(packed):
             if dropped:
@@ -100,6 +103,11 @@ class OutputCapture:
     def current(self) -> JobKey | None:
         """Give the job that owns the output written now, if its app wants it."""
         return self._current_job()
+
+    def _announce(self, key: JobKey) -> int:
+        """Note that something of a job is on the pipe, for its end; gives how many of its lines have been dropped."""
+        self.has_news = True
+        return self._dropped.setdefault(key, 0)
 
     def _report_dropped(self, key: JobKey, dropped: int) -> None:
         if self._is_sent(pack_dropped(key, dropped)):

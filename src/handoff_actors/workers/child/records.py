@@ -5,7 +5,8 @@ from typing import Final
 
 from handoff_actors.text import encodable, shortened
 from handoff_actors.workers.child.output import OutputCapture
-from handoff_actors.workers.protocol import JobKey, pack_logged
+from handoff_actors.workers.output_protocol import pack_logged
+from handoff_actors.workers.protocol import JobKey
 
 #: A record is one write, which must fit PIPE_BUF (4096), and a character may have four bytes: so its message, its
 #: traceback, and each of its names are shortened to this.

@@ -1,28 +1,54 @@
-"""The job that runs now, for runs that its function begins: see `core.run.nested_run`."""
+"""The job that runs now, for runs that its function begins (see `core.run.nested_run`), and for `handoff.current()`."""
 
+import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from handoff_actors.workers.protocol import JobKey
+
+if TYPE_CHECKING:
+    from handoff_actors.workers.child.reports import JobReports
+
+
+class WorkerJobs(NamedTuple):
+    """A worker's answers to the code of its jobs."""
+
+    #: Gives the job of the code that calls it; None while there is none.
+    running: Callable[[], JobKey | None]
+    #: Tells whether a job has not ended yet.
+    is_running: Callable[[JobKey], bool]
+    #: Tells whether the app of the code that calls it wants emitted values.
+    sends_values: Callable[[], bool]
+    reports: "JobReports"
+    pid: int
 
 
 class _ThisWorker:
     """The worker that this process is, if it is one."""
 
-    #: Gives the job of the code that calls it; None while there is none.
-    ask: Callable[[], JobKey | None] | None = None
+    jobs: WorkerJobs | None = None
 
 
 def running_job() -> JobKey | None:
     """The job that the calling code belongs to; None outside of workers, and in processes that functions have started anew."""
-    ask = _ThisWorker.ask
-    return None if ask is None else ask()
+    return None if _ThisWorker.jobs is None else _ThisWorker.jobs.running()
+
+
+def worker_jobs() -> WorkerJobs | None:
+    """Give the answers of this worker to the code of its jobs; None outside of workers."""
+    return _ThisWorker.jobs
 
 
 def is_worker() -> bool:
     """True in a worker, and in processes that its functions have forked."""
-    return _ThisWorker.ask is not None
+    return _ThisWorker.jobs is not None
 
 
-def answer_with(ask: Callable[[], JobKey | None]) -> None:
-    """Be a worker whose running job `ask` gives."""
-    _ThisWorker.ask = ask
+def answer_with(
+    running: Callable[[], JobKey | None],
+    is_running: Callable[[JobKey], bool],
+    sends_values: Callable[[], bool],
+    reports: "JobReports",
+) -> None:
+    """Be a worker whose running job `running` gives."""
+    _ThisWorker.jobs = WorkerJobs(running, is_running, sends_values, reports, os.getpid())

@@ -1,26 +1,45 @@
-"""Asks the node of this worker how to reach the cluster around it, for runs that its functions begin."""
+"""Asks the node of this worker how to reach the cluster around it, and for the ids of functions.
+
+A question goes over a channel that all workers of the node share. The answer to how the cluster is reached is the same for
+all, and comes back on that channel; the id of a function comes over a socket of the asker's own, sent along with the question.
+"""
 
 import os
 import select
+import socket
 from typing import Final
 
-from handoff_actors.workers.protocol import Surroundings, from_answer
+from handoff_actors.workers.protocol import (
+    JobKey,
+    Surroundings,
+    from_answer,
+    from_id_answer,
+    id_question,
+)
 
 #: A node answers at once, unless the app that it is in holds up its loop.
 _WITHIN_MS: Final = 10_000
 _MOST_NBYTES: Final = 4096
+#: Of an id: four bytes for each character, and its envelope.
+_MOST_OF_ID_NBYTES: Final = 64 * 1024
 
 
 class _Channel:
     """The worker's end of the channel, see `workers.pool.questions`."""
 
     descriptor: int | None = None
+    node = ""
 
 
-def ask_over(descriptor: int) -> None:
-    """Use this channel, in this process and in its forks."""
+def ask_over(descriptor: int, node: str) -> None:
+    """Use this channel to the node of that name, in this process and in its forks."""
     os.set_inheritable(descriptor, False)
-    _Channel.descriptor = descriptor
+    _Channel.descriptor, _Channel.node = descriptor, node
+
+
+def node_name() -> str:
+    """The name of this worker's node."""
+    return _Channel.node
 
 
 def surroundings() -> Surroundings | None:
@@ -30,9 +49,30 @@ def surroundings() -> Surroundings | None:
     # Not with a socket object: it may be set to a default time limit, and then the descriptor of all workers is changed.
     try:
         os.write(_Channel.descriptor, b"?")
-        poll = select.poll()
-        poll.register(_Channel.descriptor, select.POLLIN)
-        answer = os.read(_Channel.descriptor, _MOST_NBYTES) if poll.poll(_WITHIN_MS) else b""
+        answer = os.read(_Channel.descriptor, _MOST_NBYTES) if _is_readable(_Channel.descriptor) else b""
     except OSError:
         return None
     return from_answer(answer) if answer else None
+
+
+def function_id_of(key: JobKey) -> str | int | None:
+    """Ask for the id of a function, and wait. None: the node or the app does not answer, or the function has ended."""
+    if _Channel.descriptor is None:
+        return None
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        try:
+            with theirs, socket.socket(fileno=os.dup(_Channel.descriptor)) as channel:
+                # The program may have set a default time limit; see above.
+                channel.setblocking(True)
+                socket.send_fds(channel, [id_question(key)], [theirs.fileno()])
+            answer = ours.recv(_MOST_OF_ID_NBYTES) if _is_readable(ours.fileno()) else b""
+        except OSError:
+            return None
+    return from_id_answer(answer) if answer else None
+
+
+def _is_readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(_WITHIN_MS))

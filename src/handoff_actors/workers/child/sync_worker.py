@@ -113,7 +113,10 @@ class SyncWorker:
         """Run jobs; the process ends with its channels."""
         self._output.follow()
         send_records(self._output)
-        answer_with(self._running_job)
+        reports = self._output.reports
+        answer_with(
+            self._running_job, lambda key: key == self._running_job(), self._is_sending_values, reports
+        )
         self._poll.register(self._data, select.POLLIN)
         self._poll.register(self._control, select.POLLIN)
         self._listen_by_signal()
@@ -217,6 +220,9 @@ class SyncWorker:
     def _printing_job(self) -> JobKey | None:
         """Give the job that owns the output written now, if its app wants it."""
         return self._running_job() if self._current is not None and self._current[0].sends_output else None
+
+    def _is_sending_values(self) -> bool:
+        return self._current is not None and self._current[0].sends_values
 
     def _running_job(self) -> JobKey | None:
         if self._current is None:

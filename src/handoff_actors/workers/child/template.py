@@ -52,7 +52,7 @@ class LoadedTemplate:
 
     __slots__ = (
         "as_list", "claims_memory", "code", "conditions", "environment", "modules", "namespaces", "placed_from", "retry_on",
-        "runs_anyway", "sends_output", "threads",
+        "runs_anyway", "sends_output", "sends_values", "threads",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,7 @@ class LoadedTemplate:
         claims_memory: bool,
         threads: int,
         sends_output: bool,
+        sends_values: bool,
         environment: JobEnvironment | None,
         namespaces: Namespaces,
         modules: JobModules | None,
@@ -80,6 +81,8 @@ class LoadedTemplate:
         self.threads = threads
         #: The app wants the output of its functions.
         self.sends_output = sends_output
+        #: The app wants the values that its functions emit.
+        self.sends_values = sends_values
         self.environment = environment
         #: The globals of code by value of its session.
         self.namespaces = namespaces
@@ -136,6 +139,7 @@ class LoadedTemplates:
             claims_memory=message.claims_memory,
             threads=message.threads,
             sends_output=message.log_level is not None,
+            sends_values=message.sends_values,
             environment=self._environment(message),
             namespaces=self._namespaces_of(message.session),
             modules=None if message.modules is None else self._modules.get(message.modules),

@@ -235,7 +235,7 @@ def main() -> None:
     channel = socket.socket(fileno=settings.channel)
     # Workers inherit it by being forked; processes that users' functions start must not.
     os.set_inheritable(settings.pipe, False)
-    ask_over(settings.questions)
+    ask_over(settings.questions, settings.node)
     Zygote(channel, settings).serve()
     # The node waits for this end, and to take all modules apart first would take as long as all before.
     os._exit(0)

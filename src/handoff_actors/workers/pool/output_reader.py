@@ -1,4 +1,4 @@
-"""The node's end of the pipe that carries the output of functions on their way to the app."""
+"""The node's end of the pipe that carries the output and the reports of functions on their way to the app."""
 
 import asyncio
 import fcntl
@@ -12,9 +12,10 @@ import msgspec
 
 from handoff_actors.ids import RunId
 from handoff_actors.token_bucket import TokenBucket
-from handoff_actors.wire.messages.jobs import Dropped, Said
+from handoff_actors.wire.messages.jobs import Dropped, Emitted, Progressed, Said
+from handoff_actors.workers.output_protocol import EmittedPiece, emitted_piece, output_part
 from handoff_actors.workers.pool.forks import keep_from_forks
-from handoff_actors.workers.protocol import Row, RowReader, output_part
+from handoff_actors.workers.protocol import Row, RowReader
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class OutputReader:
         with suppress(OSError):
             fcntl.fcntl(self._read_end, fcntl.F_SETPIPE_SZ, _PIPE_NBYTES)
         self._reader = RowReader()
+        #: The pieces so far of values that have not arrived whole, by run and number.
+        self._pieces: dict[tuple[RunId, int], list[bytes]] = {}
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, self._loop.time())
         self._resuming: asyncio.TimerHandle | None = None
         self._is_open = True
@@ -60,6 +63,14 @@ class OutputReader:
         """Read everything that has arrived, before a message that comes after it is handled."""
         while self._is_open and self._take():
             pass
+
+    def forget(self, run: RunId) -> None:
+        """Drop values of a run that will never arrive whole."""
+        self._pieces = {key: pieces for key, pieces in self._pieces.items() if key[0] != run}
+
+    def worker_ended(self, pid: int) -> None:
+        """Drop values that a worker has not sent whole."""
+        self._pieces = {key: pieces for key, pieces in self._pieces.items() if key[1] >> 32 != pid}
 
     def close(self) -> None:
         """Stop reading and close the pipe."""
@@ -92,15 +103,32 @@ class OutputReader:
             self._loop.remove_reader(self._read_end)
             return False
         has_room = self._bucket.tokens(self._loop.time()) > 0
-        self._bucket.overdraw(len(received))
+        printed_nbytes = len(received)
         by_run: dict[RunId, list[Said]] = {}
         for run, row in map(output_part, self._reader.rows(received)):
-            said = _said(row, has_room=has_room)
+            piece = emitted_piece(row)
+            if piece is None:
+                said = _said(row, has_room=has_room)
+            else:
+                # Workers limit what they emit themselves.
+                printed_nbytes -= len(piece.piece)
+                said = self._whole(run, piece)
             if said is not None:
                 by_run.setdefault(run, []).append(said)
+        self._bucket.overdraw(printed_nbytes)
         for run, of_run in by_run.items():
             self._said(run, of_run)
         return True
+
+    def _whole(self, run: RunId, piece: EmittedPiece) -> Emitted | None:
+        """Give an emitted value if this was its last piece."""
+        key = (run, piece.number)
+        pieces = self._pieces.setdefault(key, [])
+        pieces.append(piece.piece)
+        if not piece.is_last:
+            return None
+        del self._pieces[key]
+        return Emitted(piece.function, piece.attempt, b"".join(pieces))
 
 
 def _said(row: Row, *, has_room: bool) -> Said | None:
@@ -110,7 +138,7 @@ def _said(row: Row, *, has_room: bool) -> Said | None:
         # Output behind it must not be lost for what one line or record has in it.
         log.warning("output of a function can't be read", extra={"reason": str(error)})
         return None
-    if has_room or isinstance(said, Dropped):
+    if has_room or isinstance(said, Dropped | Progressed):
         return said
     lines = 1 if not hasattr(said, "text") else said.text.count("\n") or 1
     return Dropped(said.index, said.attempt, lines)

@@ -17,7 +17,8 @@ from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.lru import LruCache
 from handoff_actors.process.open_files import with_reserve
 from handoff_actors.store import directories
-from handoff_actors.wire.messages.jobs import NO_TRACES, Call, Done, Dropped, Job, Said, Template, Traces
+from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Dropped, Job, Said, Template, Traces
+from handoff_actors.workers.pool.definitions import definition_of, templates_used
 from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.pool.output_reader import OutputReader
 from handoff_actors.workers.pool.pipe import Pipe
@@ -31,7 +32,6 @@ from handoff_actors.workers.protocol import (
     RECALL_BYTE,
     CancelJob,
     DefineModules,
-    DefineTemplate,
     DropTemplates,
     ExposeDevices,
     FromWorker,
@@ -89,7 +89,10 @@ class WorkerEvents(Protocol):
         """A job has left the worker in a state that can't be mended; a sync worker ends, an async one goes on for now."""
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
-        """Functions have printed or logged this; comes before their ends."""
+        """Functions have printed, logged or reported this; comes before their ends."""
+
+    def id_asked(self, key: JobKey) -> None:
+        """A function that runs asks for its id; to be answered by `WorkerPool.tell_id`."""
 
     def worker_exited(
         self, worker: WorkerId, signal: int | None, exit_code: int | None, traces: Traces
@@ -129,10 +132,11 @@ class WorkerPool:
         disk: Path | None = None,
         surroundings: Callable[[], bytes] = bytes,
         definitions: Mapping[bytes, bytes] = _NO_DEFINITIONS,
+        node: str = "",
     ) -> None:
-        """Start nothing yet. `surroundings` gives the answer to workers that ask for the cluster; b"": there is none."""
+        """Start nothing yet. `node` is its name; `surroundings` gives the answer to workers that ask for the cluster; b"": there is none."""
         self._events = events
-        self._surroundings = surroundings
+        self._surroundings, self._node = surroundings, node
         self._questions: Questions | None = None
         self._store = store
         #: For values that the store has no room for.
@@ -156,7 +160,7 @@ class WorkerPool:
         """
         for directory in self._directories():
             directories.adopt(directory)
-        self._questions = Questions(self._surroundings)
+        self._questions = Questions(self._surroundings, self._events.id_asked)
         self._zygote = self._start_zygote()
 
     @property
@@ -228,6 +232,15 @@ class WorkerPool:
         for worker in self._workers.values():
             if worker.templates.pop(run, None) is not None:
                 worker.pipe.write(_encode(DropTemplates(run)))
+        if self._output_reader is not None:
+            self._output_reader.forget(run)
+        if self._questions is not None:
+            self._questions.forget(run)
+
+    def tell_id(self, key: JobKey, function_id: str | int | None) -> None:
+        """Answer `id_asked`; None: the id can't be had."""
+        if self._questions is not None:
+            self._questions.tell_id(key, function_id)
 
     def forget_templates(self, run: RunId, numbers: Sequence[int]) -> None:
         """Drop some of a run's templates everywhere. No job may use them."""
@@ -305,6 +318,7 @@ class WorkerPool:
         zygote = ZygoteLink(
             self._store,
             self._disk,
+            self._node,
             self._inline_limit,
             reader.write_end,
             self._questions.fileno(),
@@ -327,11 +341,11 @@ class WorkerPool:
         self, to: _Worker, run: RunId, templates: Mapping[int, Template], jobs: Sequence[Job]
     ) -> None:
         known = to.templates.setdefault(run, set())
-        for number in _templates_used(jobs) - known:
+        for number in templates_used(jobs) - known:
             template = templates[number]
             code = None if template.digest in to.codes else template.code
             modules = None if template.modules is None else self._define_modules(to, template)
-            definition = _encode(_definition(run, template, code, modules))
+            definition = _encode(definition_of(run, template, code, modules))
             known.add(number)
             # The worker counts the same uses.
             if to.codes.get(template.digest) is None:
@@ -426,35 +440,11 @@ class WorkerPool:
         ended.pipe.close()
         if self._output_reader is not None:
             self._output_reader.drain()
+            self._output_reader.worker_ended(ended.pid or 0)
         if ended.control is not None:
             ended.control.close()
         del self._workers[worker]
         self._events.worker_exited(worker, signal, exit_code, traces)
-
-
-def _definition(run: RunId, template: Template, code: bytes | None, modules: bytes | None) -> DefineTemplate:
-    environment = template.environment
-    package = None if environment is None else environment.package
-    return DefineTemplate(
-        run=run,
-        number=template.number,
-        digest=template.digest,
-        by_reference=template.by_reference,
-        code=code,
-        as_list=template.as_list,
-        placed_from=template.placed_from,
-        runs_anyway=template.run_if != "success",
-        conditions=template.conditions,
-        claims_memory="memory" in template.cost,
-        threads=max(1, int(template.cost.get("cpu", 1))),
-        log_level=template.log_level,
-        variables=None if environment is None else environment.variables,
-        directory=b"" if environment is None else environment.directory,
-        package=None if package is None else package.index,
-        session=template.session,
-        modules=modules,
-        retry_on=template.retry_on,
-    )
 
 
 def _merge_done(messages: list[FromWorker]) -> list[FromWorker]:
@@ -469,23 +459,6 @@ def _merge_done(messages: list[FromWorker]) -> list[FromWorker]:
         else:
             merged.append(message)
     return merged
-
-
-def _templates_used(jobs: Sequence[Job]) -> set[int]:
-    used: set[int] = set()
-    for job in jobs:
-        used.add(job.template)
-        for arg in job.args:
-            if type(arg) is Call:
-                used |= _templates_called(arg)
-        if job.then:
-            used |= _templates_used(job.then)
-    return used
-
-
-def _templates_called(call: Call) -> set[int]:
-    inner = (_templates_called(arg) for arg in call.args if type(arg) is Call)
-    return {call.template}.union(*inner)
 
 
 def _run_chunks(run: RunId, jobs: Sequence[Job]) -> Iterator[tuple[bytes, list[JobKey]]]:

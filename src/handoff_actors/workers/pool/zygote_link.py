@@ -47,6 +47,7 @@ class ZygoteLink:
         self,
         store: Path,
         disk: Path | None,
+        node: str,
         inline_limit: int,
         pipe: int,
         questions: int,
@@ -65,7 +66,7 @@ class ZygoteLink:
         try:
             with theirs:
                 settings = ZygoteSettings(
-                    theirs.fileno(), store, disk, inline_limit, pipe, self.tree, questions
+                    theirs.fileno(), store, disk, node, inline_limit, pipe, self.tree, questions
                 )
                 self._process = _start(settings, self.import_path)
                 # Where a function has started this node, what ends the function leaves the zygote to end by itself.

@@ -5,8 +5,8 @@ room unused, more are started, and killed again once they have been idle for a w
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
-from handoff_actors.core.node.scheduling.worker_state import KillReason, WorkerState
-from handoff_actors.ids import Resources, RunId, WorkerId
+from handoff_actors.core.node.scheduling.worker_state import HeldJob, KillReason, WorkerState
+from handoff_actors.ids import Index, Resources, RunId, WorkerId
 
 #: Workers beyond the usual number end after so long without work.
 IDLE_S = 5.0
@@ -161,6 +161,11 @@ class WorkerRoster:
                 for resource, amount in claim.amounts.items():
                     others[resource] = others.get(resource, 0.0) + amount
         return others
+
+    def held(self, run: RunId, index: Index) -> HeldJob | None:
+        """Find the job of a function that some worker holds."""
+        jobs = (state.held.get((run, index)) for state in self.workers.values())
+        return next(filter(None, jobs), None)
 
     def has(self, run: RunId) -> bool:
         """True if some worker holds a job of a run."""

@@ -9,7 +9,8 @@ from msgspec import Struct, field
 from handoff_actors.core.node.scheduling.fair_queue import JobLane
 from handoff_actors.core.resources import Claim
 from handoff_actors.ids import Index, RunId, WorkerId
-from handoff_actors.wire.messages.jobs import Job, Ticket
+from handoff_actors.wire.messages.jobs import Job, Progressed, Ticket
+from handoff_actors.wire.messages.nested import Identified
 
 Key = tuple[RunId, Index]
 #: Why a job is being cancelled: it has run for too long, its run is over here, or its run wants it no more.
@@ -36,6 +37,11 @@ class HeldJob(Struct, eq=False):
     #: Why it is being cancelled, and when its worker is killed unless it has ended.
     verdict: CancelReason | None = None
     killed_at: float = inf
+    #: The function's id, once its run has told it, and whether that has been asked.
+    identity: Identified | None = None
+    is_id_asked: bool = False
+    #: How far it is, as it has last reported.
+    progress: Progressed | None = None
 
     @property
     def ticket(self) -> Ticket:
