@@ -69,7 +69,7 @@ async def test_calls_take_results_and_handles_are_futures(session: Session) -> N
         nested = run.call(sum, [one, three])
 
         assert await nested == 4
-        assert await asyncio.gather(one, three, one) == [1, 3, 1]
+        assert list(await asyncio.gather(one, three, one)) == [1, 3, 1]
         done, pending = await asyncio.wait([one, three])  # type: ignore[type-var]  # they need not be futures
         assert (done, pending) == ({one, three}, set())
         assert await asyncio.wait_for(three, 5) == 3
