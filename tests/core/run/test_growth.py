@@ -35,7 +35,7 @@ from handoff_actors.graph import DAG, Argument, Function, Plan
 from handoff_actors.graph.argument import Constant
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.wire.messages.jobs import Ref, Template, Ticket, ValueKey
-from handoff_actors.wire.messages.runs import CancelJobs, Drop
+from handoff_actors.wire.messages.runs import CancelJobs, Copy, Drop
 from tests.core.builders import (
     RUN,
     assigned,
@@ -510,3 +510,24 @@ def test_errors_of_dependents_name_what_was_cancelled() -> None:
     assert issubclass(ValueLost, HandoffError)
     assert FunctionCancelled("x").function_id == "x"
     assert "run.keep" in str(ValueLost("x"))
+
+
+def test_values_of_a_run_that_grows_are_copied_off_a_node_that_leaves() -> None:
+    run = open_run("a", "b")
+    grow(run, call("x", node="a"))
+    then(run, completed("a", done(0, value=10**6)))
+
+    effects = then(run, node_up("a", workers=4, leaving=True))
+
+    assert SendToNode("b", Copy(RUN, [Ref(0, 10**6, ["address of a"], 1)])) in effects
+
+
+def test_value_that_comes_too_late_to_count_is_dropped() -> None:
+    run = open_run()
+    grow(run, call("x"))
+    then(run, CancelFunctions(["x"]))
+
+    effects = then(run, completed("a", done(0, value=10**6)))
+    again = then(run, completed("a", done(0, value=10**6), done(5, value=b"small")))
+
+    assert drops(effects) == drops(again) == {"a": [ValueKey(0, 1)]}

@@ -22,7 +22,7 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import DONE, FAILED, FREE, RunState
 from handoff_actors.ids import FunctionId, Index, RunId
-from handoff_actors.wire.messages.jobs import ValueKey
+from handoff_actors.wire.messages.jobs import Done, ValueKey
 from handoff_actors.wire.messages.runs import Drop
 
 #: What nodes have fetched is reported up to this many times, in a run that forgets.
@@ -147,6 +147,12 @@ class Growth:
             index for index in state.changed or () if state.phase[index] in {DONE, FAILED} and is_held(index)
         ]
         return [FunctionsEnded(ended)] if ended else []
+
+    def unused(self, name: str, entry: Done) -> list[SendToNode]:
+        """Drop what an attempt has stored on a node that does not count any more."""
+        if not (self.is_on and isinstance(entry.value, int)):
+            return []
+        return [SendToNode(name, Drop(self._run, [ValueKey(entry.index, entry.attempt)]))]
 
     def settle(self, now: float, *, is_watched: bool) -> list[RunEffect]:
         """Forget what nobody needs any more; `is_watched`: not before what has happened to it has been told, or recorded."""

@@ -406,13 +406,16 @@ class RunMachine:
     def _completed(self, node: NodeState, entry: Done, now: float) -> None:
         index, state = entry.index, self.state
         if not state.is_sent(index, entry.attempt, node.name):
+            self._effects += self._growth.unused(node.name, entry)
             return
         if index in state.cancelled:
+            self._effects += self._growth.unused(node.name, entry)
             self.scheduler.returned(index, node)
             self._recovery.cancel(index, now)
             return
         self.scheduler.completed(index, node)
         if self._plan.hooks and self.scheduler.is_outdated(index):
+            self._effects += self._growth.unused(node.name, entry)
             cause = self._stories.note("value lost", index, node.name, now, MADE_FOR_ANOTHER_NODE)
             self.state.change(index, PhaseEvent.RETURNED)
             self._recovery.again(index, now, cause)

@@ -393,8 +393,12 @@ class RunState:
 
         In a run that forgets values, another attempt's may be that of another function.
         """
-        is_certain = self.changed is not None or index in self._plan.hook_of
+        is_certain = self.changed is not None or self.is_for_one_node(index)
         return self.attempt[index] if is_certain else 0
+
+    def is_for_one_node(self, index: Index) -> bool:
+        """True for the value of a serialize hook, which no other node can use."""
+        return index in self._plan.hook_of
 
     def note_fetched(self, node: str, fetched: Iterable[Fetched], now: float) -> None:
         """Note the values that a node has fetched. Their times are late by the message delay."""
