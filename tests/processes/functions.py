@@ -42,6 +42,10 @@ async def wait_for_ever(*_: object) -> None:
     await asyncio.Event().wait()
 
 
+async def process_id_of_coroutine() -> int:
+    return os.getpid()
+
+
 async def block_the_loop(path: str) -> None:
     announce(path)
     time.sleep(600)  # noqa: ASYNC251 - a user's mistake, which must not cost more than its own run

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import handoff_actors as handoff
+from tests.workers.functions import wait_forever
 
 ALLOCATION_TIMEOUT_S = 0.7
 
@@ -50,6 +51,12 @@ def parent(seeds: Sequence[str], claim: dict[str, float] | None = None, **option
 
 async def async_parent(seeds: Sequence[str], claim: dict[str, float] | None = None, **options: Any) -> int:
     return await run_within(seeds, claim, **options)
+
+
+async def announced_parent(path: str) -> None:
+    """Await a nested run whose function announces itself and never ends."""
+    dag = handoff.DAG().add_function(handoff.Function("child", [], wait_forever, extra_args=[path]))
+    await handoff.execute_distributed(dag, progress=False)
 
 
 def blocking_parent(claim: dict[str, float] | None = None) -> int:
