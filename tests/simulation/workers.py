@@ -88,6 +88,8 @@ class SimulatedWorker:
         self._is_async = is_async
         self._is_alive = True
         self._pending: deque[Task] = deque()
+        #: Recalls that it has not answered, since the function that it runs lets nothing else happen.
+        self._unanswered = 0
         self.running: dict[Key, Task] = {}
 
     def come_up(self) -> None:
@@ -102,8 +104,16 @@ class SimulatedWorker:
         self._start()
 
     def give_back(self) -> None:
-        if not self._is_alive:
-            return
+        self._unanswered += 1
+        if not any(self._host.conduct_of(key).is_stubborn for key in self.running):
+            self._answer()
+
+    def _answer(self) -> None:
+        for _ in range(self._unanswered if self._is_alive else 0):
+            self._give_back()
+        self._unanswered = 0
+
+    def _give_back(self) -> None:
         jobs = [(task.give.run, Ticket(task.job.index, task.job.attempt)) for task in self._pending]
         self._pending.clear()
         self._sink.send(WorkerRecalled(self.worker, jobs))
@@ -133,6 +143,10 @@ class SimulatedWorker:
             duration_s = SLOW_S if is_slow else conduct.duration_s
             task.began_at = self._host.clock.now
             self._host.timeline.after(self._host.takes_s(duration_s), lambda task=task: self._end(task))  # type: ignore[misc]
+            # It takes the next function before it looks for recalls.
+            self._answer()
+        if not self.running:
+            self._answer()
 
     def _end(self, task: Task) -> None:
         if self.running.get(task.key) is not task:
