@@ -1,6 +1,6 @@
 """`SKIP`, the result of a function that was skipped, and the encoded values that a condition may have to skip one."""
 
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 
 class SkipType:
@@ -27,8 +27,8 @@ class SkipType:
 
 
 #: The result of a function that was skipped: false, and the same object in every process. A function that returns it counts
-#: as skipped, too.
-SKIP: Final = SkipType()
+#: as skipped, too. To type checkers it is Any, as it takes the place of results of any type.
+SKIP: Final[Any] = SkipType()
 
 #: The encoding of `SKIP`, as `wire.payload` makes it: the core knows values by their bytes alone.
 ENCODED_SKIP: Final = (

@@ -143,7 +143,18 @@ def worker_failed(
 def program_of(*functions: Function) -> Program:
     plan = Plan.compile(DAG("dag").add_functions(functions))
     templates = [
-        Template(number, b"", True, b"code", spec.is_async, spec.as_list, spec.cost, spec.timeout)
+        Template(
+            number,
+            b"",
+            True,
+            b"code",
+            spec.is_async,
+            spec.as_list,
+            spec.cost,
+            spec.timeout,
+            run_if=spec.run_if,
+            conditions=spec.conditions,
+        )
         for number, spec in enumerate(plan.templates)
     ]
     constants = [repr(constant).encode() for constant in plan.constants]

@@ -96,6 +96,8 @@ class Growth:
             self._recovery.make_again(lost, now)
         if must_look:
             self._feasibility.update(self._scheduler.nodes, now)
+        # Nothing more is to run but what does in any case.
+        self._failures.must_stop_others = self._failures.outcome is not None
         if grow.refused:
             errors = [(indices[place], error) for place, error in grow.refused.items()]
             self._failures.refused(errors, now)
