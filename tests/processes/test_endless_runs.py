@@ -4,14 +4,17 @@ import asyncio
 import gc
 import sys
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from handoff_actors.client.open_run import OpenRun
-from handoff_actors.client.run_handle import RunHandle
 from handoff_actors.core.run import retention
 from tests.processes.app import App
 from tests.workers.functions import same
+
+if TYPE_CHECKING:
+    from handoff_actors.client.run_handle import RunHandle
 
 pytestmark = pytest.mark.processes
 

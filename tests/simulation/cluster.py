@@ -237,9 +237,10 @@ class Cluster:
         constant = link.app.runs[run].work.constants.get(index)
         return None if constant is None else StoredBytes(constant, 0)
 
-    def conduct_of(self, key: tuple[RunId, Index]) -> Conduct:
+    def conduct_of(self, key: tuple[RunId, Index], attempt: int) -> tuple[Conduct, int]:
+        """How an attempt at a function goes, and the number of the attempt."""
         run, index = key
-        return self.runs[run].work.conducts[index]
+        return self.runs[run].conduct_of(index, attempt)
 
     # --- The end ------------------------------------------------------------------------------------------------
 

@@ -77,34 +77,42 @@ def make_work(
     if gates.random() < GATED:
         dag = _gated(gates, dag)
     plan = Plan.compile(dag)
-    constants: dict[Index, bytes] = {}
+    encoded, constants = encoded_constants(random, plan, plan.size)
+    usual_s = random.choice((0.1, 1.0, 2.0) if is_long else (0.0002, 0.02, 0.1, 0.3))
+    if are_alike and random.random() < 0.7:
+        usual_s = 0.0002
+    conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
+    return Work(Program(plan, templates_of(plan), encoded, []), conducts, constants, dag)
+
+
+def work_of(dag: DAG, conducts: dict[Index, Conduct]) -> Work:
+    """Make a run of a DAG without constants."""
+    plan = Plan.compile(dag)
+    return Work(Program(plan, templates_of(plan), [], []), conducts, {}, dag)
+
+
+def encoded_constants(
+    random: Random, plan: Plan, first_index: Index
+) -> tuple[list[bytes | Ref | Assembled], dict[Index, bytes]]:
+    """The constants of a plan as they are sent, and those of them that the app itself has, by index."""
+    large: dict[Index, bytes] = {}
     encoded: list[bytes | Ref | Assembled] = []
     for extra_args, _ in plan.constants:
         value = encode_constants(extra_args)
         if random.random() < 0.5:
             encoded.append(value)
         else:
-            index = plan.size + len(constants)
-            constants[index] = value
+            index = first_index + len(large)
+            large[index] = value
             encoded.append(Ref(index, LARGE_NBYTES, [""]))
-    usual_s = random.choice((0.1, 1.0, 2.0) if is_long else (0.0002, 0.02, 0.1, 0.3))
-    if are_alike and random.random() < 0.7:
-        usual_s = 0.0002
-    conducts = {index: _make_conduct(random, usual_s, is_calm=is_calm) for index in range(plan.size)}
-    return Work(Program(plan, _templates_of(plan), encoded, []), conducts, constants, dag)
+    return encoded, large
 
 
-def work_of(dag: DAG, conducts: dict[Index, Conduct]) -> Work:
-    """Make a run of a DAG without constants."""
-    plan = Plan.compile(dag)
-    return Work(Program(plan, _templates_of(plan), [], []), conducts, {}, dag)
-
-
-def _templates_of(plan: Plan) -> list[Template]:
+def templates_of(plan: Plan) -> list[Template]:
     return [
         Template(
             number,
-            bytes([number]),
+            spec.code.__name__.encode(),
             True,
             spec.code.__name__.encode(),
             spec.is_async,

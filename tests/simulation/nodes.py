@@ -230,8 +230,8 @@ class SimulatedNode:
 
     # --- What its workers need ----------------------------------------------------------------------------------
 
-    def conduct_of(self, key: Key) -> Conduct:
-        return self._cluster.conduct_of(key)
+    def conduct_of(self, key: Key, attempt: int) -> tuple[Conduct, int]:
+        return self._cluster.conduct_of(key, attempt)
 
     def begin(self, task: Task) -> bytes:
         running = [other for worker in self._workers.values() for other in worker.running.values()]

@@ -47,7 +47,7 @@ from handoff_actors.graph.run_if import run_if_of, tolerates
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.wire.messages.runs import Assign, Failed
-from tests.simulation.dags import Work
+from tests.simulation.dags import Conduct, Work
 from tests.simulation.network import Clock
 from tests.simulation.nodes import WAIT_S
 from tests.simulation.oracle import Oracle
@@ -126,6 +126,10 @@ class SimulatedRun:
             f"an input is missing for no reason: {failed}"
         )
         self._failures[self.work.program.plan.ids[failed.index], failed.kind] += 1
+
+    def conduct_of(self, index: Index, attempt: int) -> tuple[Conduct, int]:
+        """How an attempt at a function goes, and the number of the attempt."""
+        return self.work.conducts[index], attempt
 
     # --- What the machine decides -------------------------------------------------------------------------------
 

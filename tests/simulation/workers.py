@@ -59,7 +59,7 @@ class Host(Protocol):
     #: The longest delay of its timers lately.
     longest_lag_s: float
 
-    def conduct_of(self, key: Key) -> Conduct: ...
+    def conduct_of(self, key: Key, attempt: int) -> tuple[Conduct, int]: ...
 
     def takes_s(self, usual_s: float) -> float: ...
 
@@ -105,7 +105,7 @@ class SimulatedWorker:
 
     def give_back(self) -> None:
         self._unanswered += 1
-        if not any(self._host.conduct_of(key).is_stubborn for key in self.running):
+        if not any(self._is_stubborn(task) for task in self.running.values()):
             self._answer()
 
     def _answer(self) -> None:
@@ -118,9 +118,13 @@ class SimulatedWorker:
         self._pending.clear()
         self._sink.send(WorkerRecalled(self.worker, jobs))
 
+    def _is_stubborn(self, task: Task) -> bool:
+        conduct, _ = self._host.conduct_of(task.key, task.job.attempt)
+        return conduct.is_stubborn
+
     def cancel(self, key: Key) -> None:
         task = self.running.get(key)
-        if task is not None and not self._host.conduct_of(key).is_stubborn:
+        if task is not None and not self._is_stubborn(task):
             self._end_badly(task, "cancelled")
 
     def die(self, signal: int | None = 9) -> None:
@@ -138,8 +142,8 @@ class SimulatedWorker:
             assert task.key not in self.running, f"{task.key} runs twice in worker {self.worker}"
             self.running[task.key] = task
             task.value = self._host.begin(task)
-            conduct = self._host.conduct_of(task.key)
-            is_slow = conduct.mishaps.get(task.job.attempt) == "slow"
+            conduct, number = self._host.conduct_of(task.key, task.job.attempt)
+            is_slow = conduct.mishaps.get(number) == "slow"
             duration_s = SLOW_S if is_slow else conduct.duration_s
             task.began_at = self._host.clock.now
             self._host.timeline.after(self._host.takes_s(duration_s), lambda task=task: self._end(task))  # type: ignore[misc]
@@ -152,8 +156,8 @@ class SimulatedWorker:
         if self.running.get(task.key) is not task:
             return
         self._check_time_limit(task)
-        conduct = self._host.conduct_of(task.key)
-        match conduct.mishaps.get(task.job.attempt):
+        conduct, number = self._host.conduct_of(task.key, task.job.attempt)
+        match conduct.mishaps.get(number):
             case None | "slow":
                 self._end_well(task, conduct)
             case "crash":

@@ -14,12 +14,14 @@ from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
+from handoff_actors.graph import Plan
 from handoff_actors.ids import Resources, RunId
 from handoff_actors.wire.messages.jobs import Template
 from tests.simulation.apps import App
 from tests.simulation.cluster import PYTHON, Cluster
-from tests.simulation.dags import make_work
+from tests.simulation.dags import Work, make_work
 from tests.simulation.faults import CAPABILITIES, FAULTS, meet_a_bug
+from tests.simulation.growing import GrowingRun, plain
 from tests.simulation.relays import APART, part
 from tests.simulation.runs import SimulatedRun
 
@@ -31,6 +33,8 @@ SIZES = (1, 3, 6, 12, 12, 25)
 OTHER_PYTHON = "3.13"
 #: The share of worlds with two versions of Python, of their nodes with the other one, of code that is for one only.
 MIXED = 0.4
+#: The share of runs that are given their functions while they go on.
+GROWING = 0.3
 #: The share of worlds with nodes that end by themselves, and of their nodes that do.
 LENT = 0.5
 
@@ -126,9 +130,23 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
         if options.max_concurrency == 1:
             in_all_s = sum(conduct.duration_s for conduct in work.conducts.values())
             world.one_by_one_s = max(world.one_by_one_s, in_all_s)
-        run = cluster.runs[number] = SimulatedRun(number, work, options, app, cluster)
+        run = cluster.runs[number] = _made_run(number, work, options, app, world)
         starts_after_s = random.choice((0.1, random.random() * world.troubled_s))
         cluster.timeline.after(starts_after_s, partial(app.start, run))
+
+
+def _made_run(number: RunId, work: Work, options: RunOptions, app: App, world: World) -> SimulatedRun:
+    aside = Random(f"growth of {world.seed + number}")
+    if world.cluster.pythons or aside.random() >= GROWING:
+        return SimulatedRun(number, work, options, app, world.cluster)
+    dag = plain(work.dag)
+    plan = Plan.compile(dag)
+    conducts = {
+        plan.index_of[function_id]: work.conducts[index]
+        for function_id, index in work.program.plan.index_of.items()
+    }
+    work = Work(work.program, conducts, {}, dag)
+    return GrowingRun(number, work, options, app, world.cluster, world.troubled_s)
 
 
 def _with_native_parts(random: Random, program: Program) -> Program:

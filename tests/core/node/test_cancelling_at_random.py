@@ -125,8 +125,8 @@ class World:
 
     # --- What its workers need
 
-    def conduct_of(self, key: Key) -> Conduct:
-        return self.conducts[key[1]]
+    def conduct_of(self, key: Key, attempt: int) -> tuple[Conduct, int]:
+        return self.conducts[key[1]], attempt
 
     def takes_s(self, usual_s: float) -> float:
         return usual_s

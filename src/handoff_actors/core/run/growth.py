@@ -216,5 +216,7 @@ class Growth:
 
     def check(self) -> None:
         """Assert that what is forgotten is gone, and nothing else."""
+        if self.is_on and not (self._state.changed or self._postponed):
+            self.retention.check()
         for index, phase in enumerate(self._state.phase):
             assert (phase == FREE) == (self._plan.ids[index] is None), f"{index} is half forgotten"

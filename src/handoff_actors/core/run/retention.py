@@ -11,11 +11,11 @@ the oldest first: a value behind the cut that is lost after all can't be made ag
 Source of the idea: reference counting with lineage in Ray ("Ownership", NSDI 2021), and its bound on lineage.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final
 
-from handoff_actors.core.run.state import DONE, FAILED, RunState
+from handoff_actors.core.run.state import DONE, FAILED, FREE, RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
@@ -100,6 +100,15 @@ class Retention:
         unneeded, values = self._unneeded, self._unneeded_values
         self._unneeded, self._unneeded_values = [], []
         return unneeded, [index for index in values if index in self._lineage]
+
+    def check(self) -> None:
+        """Assert that the books agree with one another. To be called when nothing is left to settle."""
+        taken: Counter[Index] = Counter()
+        for index, phase in enumerate(self._state.phase):
+            assert (index in self._over) == (DONE <= phase < FREE), f"{index} is over, or it is not"
+            if phase < DONE:
+                taken.update(self._plan.producers[index])
+        assert self._takers == taken, f"results are taken by {dict(taken)}, not by {self._takers}"
 
     # --- Who takes what -----------------------------------------------------------------------------------------
 
