@@ -12,6 +12,8 @@ from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     CancelFunctions,
     EndGrowth,
+    FetchResult,
+    FunctionObserved,
     FunctionsEnded,
     FunctionsForgotten,
     LetGo,
@@ -23,8 +25,8 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.state import DONE, FREE
-from handoff_actors.errors import FunctionCancelled, HandoffError, ValueLost
+from handoff_actors.core.run.state import DONE, FAILED, FREE
+from handoff_actors.errors import AllocationError, FunctionCancelled, HandoffError, ValueLost
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.graph.function import producer_ids
 from handoff_actors.graph.growing_dag import outer_ids
@@ -68,7 +70,9 @@ class GrowingRun(SimulatedRun):
         self._cancelled: set[FunctionId] = set()
         self._let_go: set[FunctionId] = set()
         self._next_value = APP_VALUES
-        self._values = Oracle(whole, ()).values
+        self._failed: set[FunctionId] = set()
+        self._fetches: dict[Index, FetchResult] = {}
+        self._oracle = Oracle(whole, ())
 
     def start(self, nodes: Sequence[NodeUp]) -> None:
         super().start(nodes)
@@ -138,6 +142,8 @@ class GrowingRun(SimulatedRun):
                         earlier = state.earlier_attempts.get(member.index, 0)
                         function_id = self.machine.view.plan.ids[member.index]
                         self._sent[member.index, member.attempt] = function_id, member.attempt - earlier
+            case FunctionObserved(("failed" | "skipped"), index):
+                self._note_failed(index)
             case FunctionsEnded(indices):
                 for index in indices:
                     self._look_at_value(index, self.machine.state.inline.get(index))
@@ -146,14 +152,27 @@ class GrowingRun(SimulatedRun):
                 self._done.difference_update(indices)
                 for index in indices:
                     self._in_app.pop(index, None)
+                    self._fetches.pop(index, None)
+            case FetchResult(index):
+                self._fetches[index] = effect
             case _:
                 pass
         super().carry_out(effect)
+
+    def _note_failed(self, index: Index) -> None:
+        if self.machine.state.phase[index] == FAILED:
+            self._failed.add(self.machine.view.plan.ids[index])
+            self._oracle = Oracle(self._whole, self._failed)
 
     def handle(self, event: RunMachineEvent) -> None:
         super().handle(event)
         if isinstance(event, ResultFetched):
             self._look_at_value(event.index, self._in_app.get(event.index))
+
+    def _fetch_result(self, effect: FetchResult) -> None:
+        # The fetch of a value that is forgotten is given up.
+        if self._fetches.get(effect.index) is effect:
+            super()._fetch_result(effect)
 
     def _check_that_they_may_run(self, message: Assign) -> None:
         pass
@@ -176,7 +195,7 @@ class GrowingRun(SimulatedRun):
         if value is None or state.phase[index] != DONE:
             return
         function_id = self.machine.view.plan.ids[index]
-        expected = self._values.get(function_id)
+        expected = self._oracle.values.get(function_id)
         made = value.partition(MADE_FOR)[0]
         assert expected is None or made in expected, f"{function_id} came to {value!r}, not {expected!r}"
 
@@ -196,6 +215,10 @@ class GrowingRun(SimulatedRun):
                 return function_id in self._cancelled
             case ValueLost():
                 return self._cluster.has_faults
+            case AllocationError(need=need):
+                node = self._whole.functions[error.function_id].node
+                pin = node if isinstance(node, str) else None
+                return self._cluster.has_faults or not self._cluster.could_hold(need, pin, is_native=False)
             case _:
                 # As of a run of the whole graph: its indices are others.
                 own, self.work.program = self.work.program, Program(self._plan, [], [], [])

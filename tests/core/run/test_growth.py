@@ -177,6 +177,14 @@ def test_a_stored_value_is_dropped_wherever_it_may_be() -> None:
     assert forgotten(effects) == [0]
 
 
+def test_a_value_that_is_reported_twice_stays() -> None:
+    run = open_run()
+    grow(run, call("x"))
+    then(run, completed("a", done(0, value=10**6)))
+
+    assert drops(then(run, completed("a", done(0, value=10**6)))) == {}
+
+
 def test_references_name_the_attempt_that_has_made_the_value() -> None:
     run = open_run()
     grow(run, call("x"))

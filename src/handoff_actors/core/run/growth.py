@@ -20,7 +20,7 @@ from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import DONE, FAILED, FREE, RunState
+from handoff_actors.core.run.state import DONE, FAILED, FREE, WAITING, RunState
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Done, ValueKey
 from handoff_actors.wire.messages.runs import Drop
@@ -105,6 +105,9 @@ class Growth:
     def _begin(self, index: Index, now: float) -> Collection[Index]:
         """Put a new function where its inputs want it. Returns those of its inputs that are lost."""
         state, producers = self._state, self._plan.producers[index]
+        if state.phase[index] != WAITING:
+            # It was skipped, or has failed, behind another one of these, or what it takes was.
+            return ()
         if not producers:
             self._recovery.make_ready(index, now)
             return ()
@@ -142,7 +145,7 @@ class Growth:
         found = self._known(ids)
         return cancel_functions(self._run, found, self._state, self._recovery, self._failures, now)
 
-    def ended(self) -> list[RunEffect]:
+    def _ended(self) -> list[RunEffect]:
         """Tell which of the functions that the app has handles of have ended in this event."""
         state, is_held = self._state, self.retention.is_held
         ended = [
@@ -152,13 +155,18 @@ class Growth:
 
     def unused(self, name: str, entry: Done) -> list[SendToNode]:
         """Drop what an attempt has stored on a node that does not count any more."""
+        index, stored = entry.index, self._state.stored.get(entry.index)
         if not (self.is_on and isinstance(entry.value, int)):
             return []
-        return [SendToNode(name, Drop(self._run, [ValueKey(entry.index, entry.attempt)]))]
+        if stored is not None and self._state.attempt[index] == entry.attempt:
+            # It has been said twice.
+            return []
+        return [SendToNode(name, Drop(self._run, [ValueKey(index, entry.attempt)]))]
 
     def settle(self, now: float, *, is_watched: bool) -> list[RunEffect]:
-        """Forget what nobody needs any more; `is_watched`: not before what has happened to it has been told, or recorded."""
+        """Tell what has ended, and forget what nobody needs any more; `is_watched`: not before what has happened to it has been told, or recorded."""
         self.wake_at = None
+        ended = self._ended()
         unneeded, values = self.retention.settle()
         if is_watched and unneeded:
             self.wake_at = now
@@ -168,7 +176,7 @@ class Growth:
             due = [index for index in due if not self._drain.is_copying(index)]
         if is_watched:
             self._postponed += unneeded
-        return self._forget(due, values) if due or values else []
+        return [*ended, *self._forget(due, values)] if due or values else ended
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
         drops: dict[str, list[ValueKey]] = {}

@@ -528,13 +528,10 @@ class RunMachine:
                 self._run, self._plan, self.state, self._recovery, self._failures, now
             )
             if self._growth.is_on:
-                self._effects += self._growth.ended()
+                is_watched = self._observing.is_on or self._recording.is_on
+                self._effects += self._growth.settle(now, is_watched=is_watched)
             self._end_if_done()
         self._effects += self._drain.settle(now)
-        if self._growth.is_on and self._completion.outcome is None:
-            self._effects += self._growth.settle(
-                now, is_watched=self._observing.is_on or self._recording.is_on
-            )
         if self._completion.outcome is None:
             messages = self.scheduler.dispatch(now, self._observing.sent if self._observing.is_on else None)
             messages += self._work_stealing.recalls(now)
