@@ -340,3 +340,11 @@ def test_whatever_is_recorded_the_run_ends_having_run_the_rest(
 
     assert ran == set(range(plan.size)) - set(taken)
     assert set(range(len(kinds))) - recorded.keys() <= ran
+
+
+def test_what_a_function_runs_on_is_part_of_its_fingerprint() -> None:
+    before = [Function("a", [], code), Function("x", ["a"], code), Function("y", ["a"], code)]
+
+    assert changed_by(
+        before, [before[0], Function("x", ["a"], code, run_if="always"), Function("y", [], code, when="a")]
+    ) == {"x", "y"}
