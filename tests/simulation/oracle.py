@@ -18,13 +18,14 @@ Values = set[bytes] | None
 class Oracle:
     """Tells the values of one run.
 
-    One that has failed may have had a value before, and others may have taken that.
+    One that has failed may have had a value before, and others may have taken that. `failed` may be None: any may have.
     """
 
-    def __init__(self, dag: DAG, failed: Collection[Hashable]) -> None:
+    def __init__(self, dag: DAG, failed: Collection[Hashable] | None) -> None:
         self._dag = dag
-        self._failed = failed
-        self._failed_hooks = {failed_id.producer for failed_id in failed if isinstance(failed_id, HookId)}
+        self._failed = dag.functions if failed is None else failed
+        hooks = {failed_id.producer for failed_id in failed or () if isinstance(failed_id, HookId)}
+        self._failed_hooks = dag.functions if failed is None else hooks
         #: Producers have been added first.
         self.values: dict[Hashable, Values] = {}
         for function in dag.functions.values():

@@ -23,6 +23,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.part import Part
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.state import DONE, FREE, READY, SENT
 from handoff_actors.errors import (
@@ -65,7 +66,18 @@ def part_of(*functions: Function, outer: Iterable[FunctionId] = (), digest: byte
     dag = DAG("part").add_functions(functions)
     plan = Plan.of(dag.functions, "part", outer)
     templates = [
-        Template(number, digest, True, b"code", spec.is_async, spec.as_list, spec.cost, spec.timeout)
+        Template(
+            number,
+            digest,
+            True,
+            b"code",
+            spec.is_async,
+            spec.as_list,
+            spec.cost,
+            spec.timeout,
+            run_if=spec.run_if,
+            conditions=spec.conditions,
+        )
         for number, spec in enumerate(plan.templates)
     ]
     values = [repr(value).encode() for value in plan.values]
@@ -539,3 +551,61 @@ def test_value_that_comes_too_late_to_count_is_dropped() -> None:
     again = then(run, completed("a", done(0, value=10**6), done(5, value=b"small")))
 
     assert drops(effects) == drops(again) == {"a": [ValueKey(0, 1)]}
+
+
+# --- Functions that are skipped, or run in any case -------------------------------------------------------------------
+
+
+def test_function_is_skipped_by_what_was_there_before_and_is_forgotten_as_others_are() -> None:
+    run = open_run()
+    grow(run, call("no"))
+    then(run, completed("a", done(0, value=b"\x80\x05\x89.")))
+
+    effects = grow(run, call("x", when="no"), call("y", "x"), outer=["no"])
+    gone = then(run, LetGo(["no", "x", "y"]))
+
+    assert ended(effects) == [1, 2]
+    assert assigned(effects) == []
+    assert sorted(forgotten(gone)) == [0, 1, 2]
+    assert run.state.skipped == set()
+    assert run.view.counts().skipped == 2
+
+
+def test_number_of_a_template_with_conditions_may_be_used_again_by_one_without() -> None:
+    run = open_run()
+    skipping = run._recovery.skipping
+    grow(run, call("c"), call("x", when="c"))
+    number = run.view.plan.template_of[1]
+    assert number in skipping._templates
+
+    run.view.plan.templates[number] = run.view.plan.templates[run.view.plan.template_of[0]]
+    skipping.add(Part.whole(run.view.plan))
+
+    assert number not in skipping._templates
+
+
+def test_function_that_is_added_behind_a_failure_gets_its_error() -> None:
+    run = open_run()
+    grow(run, call("bad"))
+    then(run, failed("a", 0))
+
+    effects = grow(run, call("clean", "bad", run_if="always"), outer=["bad"])
+
+    assert assigned(effects) == [("a", [1])]
+
+
+def test_functions_that_are_added_to_a_run_that_cleans_up_are_cancelled() -> None:
+    run = open_run(on_failure="stop")
+    grow(run, call("bad"), call("clean", "bad", run_if="always"))
+    then(run, failed("a", 0))
+
+    effects = grow(run, call("late"))
+    last = then(run, completed("a", done(1)))
+
+    assert assigned(effects) == []
+    assert [type(failure.error).__name__ for failure in run.view.failures.values()] == [
+        "FunctionFailed",
+        "FunctionCancelled",
+    ]
+    assert run._completion.outcome is not None
+    assert last
