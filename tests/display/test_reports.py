@@ -167,4 +167,9 @@ def test_progress_is_asked_for_where_it_may_be_shown(
 
     listening = DisplayOptions(progress=progress, output=False).listening(is_observed=is_observed)
 
-    assert (listening.progress, listening.values, listening.log_level) == (wanted, is_observed, None)
+    assert (listening.progress, listening.values, listening.log_level) == (wanted, False, None)
+
+
+def test_values_are_asked_for_by_an_on_event_alone() -> None:
+    assert DisplayOptions(on_event=print).listening(is_observed=True).values
+    assert not DisplayOptions().listening(is_observed=True).values

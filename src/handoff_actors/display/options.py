@@ -38,7 +38,7 @@ class DisplayOptions(Struct, frozen=True):
         is_shown = self.progress or (self.progress is None and wanted_by_environment() is not False)
         return Listening(
             None if self.output is False else logging.getLogger().level,
-            values=is_observed,
+            values=self.on_event is not None,
             progress=is_observed or is_shown,
         )
 

@@ -309,6 +309,20 @@ def test_a_function_whose_node_is_gone_can_not_report() -> None:
     os.close(write_end)
 
 
+async def test_the_latest_progress_of_a_coroutine_that_waits_is_sent(harness: PoolHarness) -> None:
+    async def progress() -> None:
+        for step in range(100):
+            handoff.current().set_progress(step)
+        await asyncio.sleep(600)
+
+    harness.pool.give(ASYNC, RUN, {0: template(progress)}, [job(5)], None)
+    await harness.until(lambda: Progressed(5, 1, 99, None) in harness.said)
+
+    assert len(harness.said) < 10
+    harness.pool.cancel(ASYNC, *KEY)
+    await harness.end_of(5)
+
+
 @BOTH
 async def test_the_last_progress_comes_before_the_end(harness: PoolHarness, worker: WorkerId) -> None:
     def progress() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import operator
 import os
 import socket
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -80,7 +80,7 @@ class AsyncWorker:
     ) -> None:
         self._data = data
         self._outbox = WorkerOutbox(data, tail)
-        self._output = OutputCapture(pipe, tail, lambda: _printing.get(None))
+        self._output = OutputCapture(pipe, tail, lambda: _printing.get(None), self._call_later)
         self._state = ProcessState()
         # Coroutines that run at the same time share the state.
         self._evaluation = Evaluation(
@@ -124,6 +124,10 @@ class AsyncWorker:
             # A user's own task that raises one of these stops the loop; it must not stop the other jobs.
             with suppress(SystemExit, KeyboardInterrupt):
                 self._loop.run_forever()
+
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call a function later; in any thread of a function's."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, call)
 
     def _abandon(self) -> None:
         """In a fork that a user's function made: the channel and the jobs are its parent's alone."""

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any, Final
 
 from handoff_actors.token_bucket import TokenBucket
-from handoff_actors.workers.child.reports import JobReports
+from handoff_actors.workers.child.reports import CallLater, JobReports
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.output_protocol import pack_dropped, pack_printed
 from handoff_actors.workers.protocol import JobKey
@@ -40,7 +40,9 @@ _PATIENCE_MS: Final = 1000
 class OutputCapture:
     """The output of one worker."""
 
-    def __init__(self, pipe: int, tail: Tail, current_job: CurrentJob) -> None:
+    def __init__(
+        self, pipe: int, tail: Tail, current_job: CurrentJob, later: CallLater | None = None
+    ) -> None:
         self._pipe = pipe
         self._tail = tail
         self._current_job = current_job
@@ -53,7 +55,7 @@ class OutputCapture:
         self._dropped: dict[JobKey, int] = {}
         #: Something may have been printed or reported since `end`.
         self.has_news = False
-        self.reports = JobReports(pipe, self._announce)
+        self.reports = JobReports(pipe, self._announce, later)
 
     def follow(self) -> None:
         """Capture the output of this process from now on."""

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from select import POLLOUT, poll
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.payload import encode
 from handoff_actors.workers.output_protocol import pack_emitted, pack_progressed
 from handoff_actors.workers.protocol import JobKey
+
+CallLater = Callable[[float, Callable[[], None]], object]
 
 #: Reports of progress that a function sends at once, and per second. The last one is kept for the report that all is done.
 PROGRESS_BURST: Final = 3
@@ -37,6 +40,8 @@ class _Progress:
         self.bucket = TokenBucket(PROGRESS_BURST, PROGRESS_RATE, time.monotonic())
         #: What has not been sent, encoded; b"": nothing.
         self.unsent = b""
+        #: It will be sent after a while, unless that happens before.
+        self.is_due = False
 
     def may_send(self, *, is_complete: bool) -> bool:
         """Tell whether it is time for another report, and count it."""
@@ -48,26 +53,34 @@ class _Progress:
 
 
 class JobReports:
-    """The reports of one worker's functions. `announce` is called before the first one of a job."""
+    """The reports of one worker's functions. `announce` is called before the first one of a job.
 
-    def __init__(self, pipe: int, announce: Callable[[JobKey], object]) -> None:
+    `later` calls a function after so many seconds, in any thread; None: this worker can't, as it has no event loop.
+    """
+
+    def __init__(
+        self, pipe: int, announce: Callable[[JobKey], object], later: CallLater | None = None
+    ) -> None:
         self._pipe = pipe
         self._announce = announce
+        self._later = later
         self._progress: dict[JobKey, _Progress] = {}
         self._bucket = TokenBucket(BURST_NBYTES, RATE_NBYTES, time.monotonic())
         self._numbers = itertools.count()
 
     def set_progress(self, key: JobKey, done: float, total: float | None) -> None:
-        """Report how far a job is: at once, or with its end unless a later report comes before that."""
+        """Report how far a job is: at once, after a while, or at last with its end, unless a later report comes before that."""
         progress = self._progress.get(key)
         if progress is None:
             progress = self._progress[key] = _Progress()
             self._announce(key)
         progress.unsent = pack_progressed(key, done, total)
-        if progress.may_send(is_complete=total is not None and done >= total) and self._is_sent(
-            progress.unsent
-        ):
+        is_complete = total is not None and done >= total
+        if progress.may_send(is_complete=is_complete) and self._is_sent(progress.unsent):
             progress.unsent = b""
+        elif self._later is not None and not progress.is_due:
+            progress.is_due = True
+            self._later(2 / PROGRESS_RATE, partial(self._send_due, key))
 
     def emit(self, key: JobKey, value: Any) -> None:
         """Send a value; waits while there is no room. Raises SerializationError, ValueError, HandoffError."""
@@ -93,6 +106,14 @@ class JobReports:
             # A worker whose node is gone ends next.
             with suppress(HandoffError):
                 self._write(progress.unsent)
+
+    def _send_due(self, key: JobKey) -> None:
+        progress = self._progress.get(key)
+        if progress is not None:
+            progress.is_due = False
+            if progress.unsent and self._is_sent(progress.unsent):
+                progress.bucket.overdraw(1)
+                progress.unsent = b""
 
     def _wait_for_turn(self, nbytes: int) -> None:
         missing = -self._bucket.tokens(time.monotonic())
