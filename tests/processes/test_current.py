@@ -150,3 +150,26 @@ async def test_a_function_of_a_nested_run_is_another_one(cluster: handoff.LocalC
         run = await session.execute_distributed(dag)
 
     assert run.results["around"] == ("around", "within", True)
+
+
+def name_itself(number: int) -> Any:
+    function = handoff.current()
+    function.set_progress(number)
+    function.emit(number)
+    return function.id
+
+
+async def test_functions_of_an_open_run_are_told_apart_where_they_take_one_anothers_places(
+    cluster: handoff.LocalCluster,
+) -> None:
+    seen: list[events.RunEvent] = []
+    named: dict[int, Any] = {}
+    async with cluster.session() as session, session.open_run(on_event=seen.append) as run:
+        for number in range(60):
+            named[number] = await run.call(name_itself, number)
+
+    emitted = [event for event in seen if isinstance(event, events.ValueEmitted)]
+    assert len(set(named.values())) == 60
+    assert {event.value: event.function_id for event in emitted} == named
+    progressed = [event for event in seen if isinstance(event, events.FunctionProgressed)]
+    assert {event.done: event.function_id for event in progressed} == named
