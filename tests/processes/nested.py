@@ -65,6 +65,83 @@ def blocking_parent(claim: dict[str, float] | None = None) -> int:
     return total(run)
 
 
+async def blocking_coroutine(claim: dict[str, float] | None = None) -> int:
+    """Wait for coroutines while the event loop stands still."""
+    dag = handoff.new()
+    for number in range(3):
+        dag.call(async_leaf, number, cost=claim)
+    return total(handoff.run_sync(dag, progress=False))
+
+
+async def coroutine_with_an_executor(claim: dict[str, float] | None = None) -> int:
+    with handoff.Executor(cost=claim) as executor:
+        return sum(executor.map(async_leaf, range(3)))
+
+
+def descend(levels: int, claim: dict[str, float]) -> int:
+    """Count the levels to the bottom, each within a run of the one above."""
+    if levels == 0:
+        return 0
+    dag = handoff.new()
+    below = dag.call(descend, levels - 1, claim, cost=claim)
+    return 1 + int(handoff.run_sync(dag, progress=False).results[below.id])
+
+
+async def async_descend(levels: int, claim: dict[str, float]) -> int:
+    if levels == 0:
+        return 0
+    dag = handoff.new()
+    below = dag.call(async_descend, levels - 1, claim, cost=claim)
+    run = await handoff.execute_distributed(dag, progress=False)
+    return 1 + int(run.results[below.id])
+
+
+async def calling_coroutine(levels: int, claim: dict[str, float]) -> int:
+    """Count the levels to the bottom by calls on the own run of the event loop's session."""
+    if levels == 0:
+        return 0
+    return 1 + int(await handoff.call(calling_coroutine, levels - 1, claim, cost=claim))
+
+
+def opening_parent(claim: dict[str, float]) -> int:
+    """Add functions to a run one after the other."""
+
+    async def main() -> int:
+        number = 0
+        async with handoff.open_run() as run:
+            for _ in range(3):
+                number = await run.call(leaf, number, cost=claim)
+        return number
+
+    return asyncio.run(main())
+
+
+async def open_runs_of_the_session() -> int:
+    """Count the runs that the session of the event loop goes on with for calls of functions."""
+    from handoff_actors.client.api import _session  # noqa: PLC0415 - it has no other door
+
+    runs = _session()._calls._runs
+    while runs:  # noqa: ASYNC110 - their ends tell nobody
+        await asyncio.sleep(0.001)
+    return len(runs)
+
+
+def parent_of_long_ones(levels: int, announcement: Path) -> float:
+    """Wait for a function that takes a minute, some levels deeper."""
+    function = parent_of_long_ones if levels else hold
+    dag = handoff.new()
+    below = dag.call(function, levels - 1 if levels else 60.0, announcement, cost={"cpu": 1.0})
+    return float(handoff.run_sync(dag, progress=False).results[below.id])
+
+
+async def async_parent_of_long_ones(levels: int, announcement: Path) -> float:
+    function = async_parent_of_long_ones if levels else hold
+    dag = handoff.new()
+    below = dag.call(function, levels - 1 if levels else 60.0, announcement, cost={"cpu": 1.0})
+    run = await handoff.execute_distributed(dag, progress=False)
+    return float(run.results[below.id])
+
+
 def threaded_parent(seeds: Sequence[str], claim: dict[str, float] | None = None) -> int:
     """Submit functions by an executor, whose session is in a thread of its own."""
     with handoff.Executor(seeds=seeds) as executor:

@@ -1,4 +1,7 @@
-"""Functions that begin runs on the cluster that they run on, and wait: each ends with right values or with an error."""
+"""Functions that begin runs on the cluster that they run on, and wait: each ends with right values or with an error.
+
+A function that waits lends its slot and its cpu. What needs its memory or its GPU, which it holds, ends with an error.
+"""
 
 import asyncio
 import pickle
@@ -15,6 +18,8 @@ from tests.processes import nested
 pytestmark = pytest.mark.processes
 
 CPU = {"cpu": 1.0}
+#: More than half of what the node has.
+MEMORY = {"memory": 600.0}
 #: Far below what a test may take, and above what any of these runs should.
 TIMEOUT_S = 10.0
 
@@ -65,27 +70,58 @@ async def deadlock(session: handoff.Session, *args: Any, **kwargs: Any) -> hando
     return error.__cause__
 
 
+# --- What functions lend --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [nested.descend, nested.async_descend])
+def test_runs_go_fifty_levels_deep_on_one_core(function: Callable[..., Any]) -> None:
+    with handoff.LocalCluster(nodes=1, cpu=1, memory=4000) as cluster:
+        dag = handoff.new()
+        bottom = dag.call(function, 50, CPU, cost=CPU)
+
+        assert cluster.run_sync(dag, progress=False, timeout=60).results[bottom.id] == 50
+
+
 @pytest.mark.parametrize("parent", [nested.parent, nested.async_parent])
-async def test_runs_whose_parents_hold_every_core_end_with_an_error(
+async def test_runs_whose_parents_claim_every_core_get_right_values(
     cluster: handoff.LocalCluster, session: handoff.Session, parent: Callable[..., Any]
 ) -> None:
-    error = await deadlock(session, parent, cluster.seeds, CPU, copies=4, cost=CPU)
-
-    assert error.function_id in {"leaf0", "leaf1", "leaf2"}
-    assert error.need == CPU
-    (names,) = error.held_by.values()
-    assert len(names) == 2
-    assert set(names) <= {"'p0'", "'p1'", "'p2'", "'p3'"}
-    assert "Session(local_node=...)" in str(error)
-    assert pickle.loads(pickle.dumps(error)).held_by == error.held_by
+    assert await outcome(session, parent, cluster.seeds, CPU, copies=4, cost=CPU) == [6] * 4
+    assert await outcome(session, parent, cluster.seeds, {"cpu": 2.0}, cost={"cpu": 2.0}) == [6]
 
 
-async def test_runs_whose_parents_have_every_worker_end_with_an_error() -> None:
+async def test_runs_whose_parents_have_every_worker_get_right_values() -> None:
     # Claims of other tests have led to more workers than the usual ones.
     async with handoff.LocalCluster(nodes=1, cpu=2) as cluster, cluster.session() as session:
-        error = await deadlock(session, nested.parent, cluster.seeds, copies=4)
+        assert await outcome(session, nested.parent, cluster.seeds, copies=4) == [6] * 4
+
+
+async def test_runs_for_which_no_further_worker_may_start_end_with_an_error() -> None:
+    # A worker for a function in place of one that waits needs more memory than that.
+    async with (
+        handoff.LocalCluster(nodes=1, cpu=1, memory=20) as cluster,
+        cluster.session() as session,
+    ):
+        error = await deadlock(session, nested.parent, cluster.seeds)
 
     assert "needs a worker" in str(error)
+    assert "handoff.Subgraph" in str(error)
+
+
+@pytest.mark.parametrize("parent", [nested.blocking_coroutine, nested.coroutine_with_an_executor])
+async def test_coroutine_that_holds_up_its_event_loop_gets_the_values_of_coroutines(
+    session: handoff.Session, parent: Callable[..., Any]
+) -> None:
+    assert await outcome(session, parent, CPU, copies=3, cost=CPU) == [6] * 3
+
+
+async def test_calls_of_functions_lend_what_their_functions_claim(session: handoff.Session) -> None:
+    both = {"cpu": 2.0}
+
+    assert await outcome(session, nested.calling_coroutine, 5, both, cost=both) == [5]
+    assert await outcome(session, nested.opening_parent, both, cost=both) == [3]
+    # Functions share the session of their event loop, and each run for calls ends with its function.
+    assert await outcome(session, nested.open_runs_of_the_session) == [0]
 
 
 async def test_implicit_cluster_of_a_function_counts_as_an_explicit_one(
@@ -94,41 +130,54 @@ async def test_implicit_cluster_of_a_function_counts_as_an_explicit_one(
     seeds = {"HANDOFF_SEEDS": cluster.seeds[0]}
 
     assert await outcome(session, nested.blocking_parent, CPU, env_vars=seeds) == [6]
-    await deadlock(session, nested.blocking_parent, CPU, env_vars=seeds, copies=2, cost=CPU)
+    assert await outcome(session, nested.blocking_parent, CPU, env_vars=seeds, copies=2, cost=CPU) == [6] * 2
+    await deadlock(session, nested.blocking_parent, MEMORY, env_vars=seeds, cost=MEMORY)
 
 
-@pytest.mark.parametrize("claim", ["gpu", "memory"])
-async def test_claims_of_any_resource_count(
-    cluster: handoff.LocalCluster, session: handoff.Session, claim: str
+# --- What they hold -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parent", [nested.parent, nested.async_parent])
+@pytest.mark.parametrize("cost", [{"gpu": 1.0}, MEMORY])
+async def test_memory_and_devices_are_not_lent(
+    cluster: handoff.LocalCluster,
+    session: handoff.Session,
+    parent: Callable[..., Any],
+    cost: dict[str, float],
 ) -> None:
-    cost = {"gpu": {"gpu": 1.0}, "memory": {"memory": 600.0}}[claim]
+    error = await deadlock(session, parent, cluster.seeds, cost, cost=CPU | cost)
 
-    error = await deadlock(session, nested.parent, cluster.seeds, cost, cost=cost)
-
+    assert error.function_id in {"leaf0", "leaf1", "leaf2"}
     assert error.held_by == {"n1": ["'p0'"]}
     assert error.need == cost
+    assert "handoff.Subgraph" in str(error)
+    assert pickle.loads(pickle.dumps(error)).held_by == error.held_by
+
+
+async def test_run_that_names_no_cluster_has_no_second_claim_on_what_its_function_holds(
+    session: handoff.Session,
+) -> None:
+    await deadlock(session, nested.blocking_parent, MEMORY, cost=MEMORY)
 
 
 async def test_inner_run_that_is_pinned_to_the_node_of_its_ancestor_ends_with_an_error(
     cluster: handoff.LocalCluster, session: handoff.Session
 ) -> None:
-    both = {"cpu": 2.0}
-
-    await deadlock(session, nested.parent, cluster.seeds, CPU, node="n1", cost=both)
-    await deadlock(session, nested.async_parent, cluster.seeds, CPU, nodes=["n1"], cost=both)
+    await deadlock(session, nested.parent, cluster.seeds, MEMORY, node="n1", cost=MEMORY)
+    await deadlock(session, nested.async_parent, cluster.seeds, MEMORY, nodes=["n1"], cost=MEMORY)
 
 
 async def test_chain_of_three_levels_names_all_of_them(
     cluster: handoff.LocalCluster, session: handoff.Session
 ) -> None:
     with pytest.raises(handoff.FunctionFailed) as caught:
-        await outcome(session, nested.grandparent, cluster.seeds, CPU, cost=CPU)
+        await outcome(session, nested.grandparent, cluster.seeds, {"memory": 400.0}, cost={"memory": 400.0})
 
     assert (caught.value.function_id, caught.value.kind, caught.value.attempts) == ("p0", "deadlock", 1)
     child = caught.value.__cause__
     assert isinstance(child, handoff.FunctionFailed)
     assert (child.function_id, child.kind, child.attempts) == ("child", "deadlock", 1)
-    assert "'child' (cpu 1, a worker), function 'p0' (cpu 1, a worker)" in str(child)
+    assert "'child' (memory 400, a worker), function 'p0' (memory 400, a worker)" in str(child)
 
 
 @pytest.mark.parametrize(
@@ -175,15 +224,16 @@ async def test_ordinary_function_is_waited_for_longer_than_the_allocation_timeou
 async def test_inner_explain_says_who_holds_what_it_waits_for(
     cluster: handoff.LocalCluster, session: handoff.Session
 ) -> None:
-    (why,) = await outcome(session, nested.explaining_parent, cluster.seeds, {"cpu": 2.0}, cost=CPU)
+    (why,) = await outcome(session, nested.explaining_parent, cluster.seeds, CPU | MEMORY, cost=CPU | MEMORY)
 
-    assert why == "lacks free cpu, held until runs of their own have ended by function 'p0' (cpu 1, a worker)"
+    holder = "function 'p0' (memory 600, a worker)"
+    assert why == f"lacks free memory, held until runs of their own have ended by {holder}"
 
 
 async def test_function_may_go_on_without_its_inner_run(
     cluster: handoff.LocalCluster, session: handoff.Session
 ) -> None:
-    gone_on = await outcome(session, nested.careful_parent, cluster.seeds, {"cpu": 2.0}, cost=CPU)
+    gone_on = await outcome(session, nested.careful_parent, cluster.seeds, MEMORY, cost=MEMORY)
 
     assert gone_on == ["leaf0 {'n1': [\"'p0'\"]}"]
 
@@ -193,15 +243,34 @@ async def test_cancelled_outer_run_leaves_no_inner_one(
 ) -> None:
     dag = handoff.new()
     dag.call(
-        nested.async_parent, cluster.seeds, {"cpu": 2.0}, id="p0", cost=CPU, kwargs={"allocation_timeout": 60}
+        nested.async_parent, cluster.seeds, MEMORY, id="p0", cost=MEMORY, kwargs={"allocation_timeout": 60}
     )
     running = asyncio.create_task(session.execute_distributed(dag, progress=False))
-    await until_spare(session, {"cpu": 2.0}, is_spare=False)
+    await until_spare(session, {"memory": 1000.0}, is_spare=False)
 
     running.cancel()
     await asyncio.wait([running])
 
     assert await outcome(session, nested.parent, cluster.seeds, CPU, cost=CPU) == [6]
+
+
+@pytest.mark.parametrize("parent", [nested.parent_of_long_ones, nested.async_parent_of_long_ones])
+async def test_cancelled_function_ends_its_inner_runs_at_once(
+    session: handoff.Session, tmp_path: Path, parent: Callable[..., Any]
+) -> None:
+    dag = handoff.new()
+    dag.call(parent, 2, tmp_path / "runs", cost=CPU)
+    running = asyncio.create_task(session.execute_distributed(dag, progress=False))
+    async with asyncio.timeout(10):
+        while not (tmp_path / "runs").exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.01)
+
+    running.cancel()
+    await asyncio.wait([running])
+
+    # Far below the lease of the inner run's session.
+    async with asyncio.timeout(2):
+        await until_spare(session, {"cpu": 2.0})
 
 
 # --- Runs that name no cluster ----------------------------------------------------------------------------------
@@ -226,10 +295,8 @@ async def test_key_of_the_cluster_is_had_when_it_is_needed_and_stands_nowhere_be
     assert set(secrets) <= {"HANDOFF_KEY"}
 
 
-async def test_runs_that_name_no_cluster_get_nodes_of_their_own_where_they_would_wait_for_ever(
-    session: handoff.Session,
-) -> None:
-    assert len(await outcome(session, nested.implicit_parent, CPU, copies=4, cost=CPU)) == 4
+async def test_runs_that_name_no_cluster_need_no_nodes_of_their_own(session: handoff.Session) -> None:
+    assert await outcome(session, nested.implicit_parent, CPU, copies=4, cost=CPU) == [["n1"]] * 4
     assert await outcome(session, nested.implicit_executor, copies=4) == [6] * 4
 
 

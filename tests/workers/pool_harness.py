@@ -12,6 +12,7 @@ from handoff_actors.ids import Resources, RunId, WorkerId
 from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.messages.jobs import Arg, Done, Job, Said, Template, Traces
 from handoff_actors.wire.payload import decode, encode, encode_call, encode_code
+from handoff_actors.workers.nested_waits import WaitChanged
 from handoff_actors.workers.pool.pool import WorkerPool
 from handoff_actors.workers.protocol import JobKey, WorkerFailureKind
 
@@ -65,6 +66,7 @@ class PoolHarness:
         self.exits: dict[int, tuple[int | None, int | None]] = {}
         self.unfit: dict[int, tuple[JobKey, str]] = {}
         self.recalls: list[list[JobKey]] = []
+        self.waits: list[WaitChanged] = []
         #: By index: a job that ended well, or (kind, error, reason) of one that did not.
         self.done: dict[int, Done] = {}
         self.failed: dict[int, tuple[WorkerFailureKind, bytes, str]] = {}
@@ -109,6 +111,10 @@ class PoolHarness:
     def worker_unfit(self, worker: WorkerId, run: RunId, index: int, attempt: int, reason: str) -> None:
         self.unfit[worker] = ((run, index, attempt), reason)
         self._record("unfit", worker)
+
+    def wait_changed(self, change: WaitChanged) -> None:
+        self.waits.append(change)
+        self._changed.set()
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         self.said += said

@@ -31,6 +31,7 @@ from handoff_actors.workers.protocol import (
     ForkWorker,
     FromWorker,
     GiveBackJobs,
+    ImportForNestedRuns,
     JobFailed,
     JobKey,
     JobsDone,
@@ -128,7 +129,7 @@ def test_each_message_from_a_worker_arrives_as_it_was_sent() -> None:
     assert {*map(type, sent)} == {*get_args(FromWorker)}
 
 
-@pytest.mark.parametrize("sent", [ForkWorker(WorkerId(3)), KillGroup(WorkerId(3))])
+@pytest.mark.parametrize("sent", [ForkWorker(WorkerId(3)), KillGroup(WorkerId(3)), ImportForNestedRuns()])
 def test_each_message_to_the_zygote_arrives_as_it_was_sent(sent: ToZygote) -> None:
     received = to_zygote(zygote_packet(sent))
 

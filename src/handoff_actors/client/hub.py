@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from types import ModuleType
 
@@ -195,6 +195,11 @@ class Hub:
     def is_in_cluster(self) -> bool:
         """True if runs may use nodes of other processes."""
         return self._member.is_open
+
+    def is_elsewhere(self, nodes: Collection[str] | None) -> bool:
+        """See Cluster."""
+        own = {self.node.name} if self.node is not None else set()
+        return self.is_in_cluster and (nodes is None or not own.issuperset(nodes))
 
     async def join(self, seeds: Sequence[str], wait_s: float = 0.0) -> None:
         """Use the cluster that any of `seeds` belongs to. Raises as `Session.connect` does."""

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.client.nested_wait import FunctionWait
 from handoff_actors.client.run_handle import HandleState, RunHandle
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.core.run.events import CancelFunctions, EndGrowth, LetGo, WantResults
@@ -62,6 +63,8 @@ class GoingRun(Struct, frozen=True):
     encode: Callable[[Plan, Index], Coroutine[Any, Any, Encoded]]
     #: Ends with the run.
     task: "asyncio.Task[Run]"
+    #: The wait of the function that has begun it, if it is within one: as long as some function of the run has yet to end.
+    wait: FunctionWait
 
 
 class OpenRun:
@@ -353,6 +356,8 @@ class OpenRun:
             else:
                 self._wanting.pop(function_id, None)
             handle.end(error)
+        if not self._unfinished:
+            self._going.wait.end()
         if self._has_room():
             self._room.set()
         if len(self._calls):
@@ -367,6 +372,7 @@ class OpenRun:
 
     def run_over(self, error: HandoffError | None) -> None:
         """See GrowthListener."""
+        self._going.wait.end()
         self._error = error or HandoffError("it has ended")
         unfinished, self._unfinished = self._unfinished, {}
         wanting, self._wanting = self._wanting, {}
@@ -402,6 +408,8 @@ class OpenRun:
         while runner.is_going_on:
             self._changed.clear()
             self._is_woken = False
+            if self._unfinished:
+                self._going.wait.begin()
             await self._feed_functions()
             self._feed_rest(runner)
             if self._is_closing and not len(self._calls) and not self._graphs:

@@ -166,7 +166,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             observe=observe,
             is_journaled=self.journal is not None or self.on_result is not None,
             nodes=None if self.nodes is None else frozenset(self.nodes),
-            parent=_calling_function(),
+            parent=calling_function(),
             durations=durations,
             load=load,
         )
@@ -206,7 +206,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
         return frozenset(wanted)
 
 
-def _calling_function() -> Ancestor | None:
+def calling_function() -> Ancestor | None:
     """The function that this code runs in; None in an app."""
     job = running_job()
     return None if job is None else Ancestor(*job)

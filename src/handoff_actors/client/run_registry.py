@@ -20,8 +20,9 @@ from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.actors.offload import offload
 from handoff_actors.client import instrumentation
 from handoff_actors.client.event_callbacks import EventCallback, EventObserver
+from handoff_actors.client.nested_wait import FunctionWait
 from handoff_actors.client.open_run import GoingRun
-from handoff_actors.client.options import RunSettings
+from handoff_actors.client.options import RunSettings, calling_function
 from handoff_actors.client.run import Run
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.events import RoomFreed
@@ -64,6 +65,9 @@ class Cluster(RunHost, Protocol):
     @property
     def may_start_node(self) -> bool:
         """True if a run that would wait for ever may have a node in this process."""
+
+    def is_elsewhere(self, nodes: Collection[str] | None) -> bool:
+        """True if a run may use nodes of other processes; `nodes`: the only ones that it may use."""
 
     @property
     def closings(self) -> int:
@@ -122,10 +126,11 @@ class RunRegistry:
         """Begin a run to which functions may be added, and that goes on until it is told that nothing more comes."""
         begun: asyncio.Future[GoingRun] = asyncio.get_running_loop().create_future()
         plan = Plan.empty(dag_id)
+        wait = FunctionWait(calling_function(), is_elsewhere=self._cluster.is_elsewhere(settings.nodes))
 
         def began(runner: RunnerActor, encode: EncodePart) -> None:
             if not begun.done():
-                begun.set_result(GoingRun(runner, encode, task))
+                begun.set_result(GoingRun(runner, encode, task, wait))
 
         execution = self.execute(plan, settings, nodes_may_join=nodes_may_join, began=began)
         task = asyncio.create_task(execution, name="open run")
@@ -188,7 +193,7 @@ class RunRegistry:
                 # Once the runner has started, which takes no turn of the loop.
                 encode = partial(self._encode_part, settings=settings, listening=listening, modules=modules)
                 asyncio.get_running_loop().call_soon(began, runner, encode)
-            async with shown:
+            async with shown, self._wait(options):
                 await runner.execute(usable, resumption.reused)
             return runner
 
@@ -204,6 +209,11 @@ class RunRegistry:
         """Encode functions that are added. What can't be encoded is refused, and ends nothing else."""
         settings = replace(settings, on_failure="continue")
         return await self._encode(settings.surrounded(plan), settings, listening, modules, first_index)
+
+    def _wait(self, options: RunOptions) -> FunctionWait:
+        """The wait of the function that has begun a run. For an open run, `OpenRun` says when."""
+        is_elsewhere = self._cluster.is_elsewhere(options.nodes)
+        return FunctionWait(None if options.is_open else options.parent, is_elsewhere=is_elsewhere)
 
     async def _encode(
         self,

@@ -4,11 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 from handoff_actors.client.open_run import OpenRun
 from handoff_actors.client.run_handle import RunHandle
 from handoff_actors.text import repr_of
+from handoff_actors.workers.child.running_job import is_worker, running_job
+from handoff_actors.workers.protocol import JobKey
 
 #: Items that are mapped ahead of the one whose result is taken.
 AHEAD: Final = 2048
@@ -22,20 +25,50 @@ class SessionCalls:
     def __init__(self, open_run: Callable[[], Awaitable[OpenRun]]) -> None:
         """`open_run` begins a run."""
         self._open_run = open_run
-        self._run: OpenRun | None = None
+        #: By the function that the calls are in; None: they are in an app.
+        self._runs: dict[JobKey | None, OpenRun] = {}
         self._opening = asyncio.Lock()
+        #: The tasks of each function that make calls.
+        self._callers: dict[JobKey, set[asyncio.Task[Any]]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> OpenRun:
-        """Return the session's own run, which goes on until the session is closed."""
-        if self._run is None or self._run.is_over:
+        """Return the session's own run, which goes on until the session is closed. Within functions each has one, until it ends."""
+        job = running_job()
+        if job is not None:
+            self._end_with_function(job)
+        if (run := self._going_on(job)) is None:
             async with self._opening:
-                if self._run is None or self._run.is_over:
-                    self._run = await self._open_run()
-        return self._run
+                if (run := self._going_on(job)) is None:
+                    run = self._runs[job] = await self._open_run()
+        return run
+
+    def _going_on(self, job: JobKey | None) -> OpenRun | None:
+        run = self._runs.get(job)
+        return None if run is None or run.is_over else run
+
+    def _end_with_function(self, job: JobKey) -> None:
+        task = asyncio.current_task()
+        callers = self._callers.setdefault(job, set())
+        if task is not None and task not in callers:
+            callers.add(task)
+            task.add_done_callback(partial(self._caller_ended, job))
+
+    def _caller_ended(self, job: JobKey, task: asyncio.Task[Any]) -> None:
+        callers = self._callers[job]
+        callers.discard(task)
+        if callers:
+            return
+        del self._callers[job]
+        run = self._runs.pop(job, None)
+        if run is not None:
+            ending = task.get_loop().create_task(run.abandon(), name="end of a function's calls")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
     async def call(self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]) -> Any:
         """Call `fn` on a node and return its result. Cancelled, it cancels the call."""
-        run = self._run if self._run is not None and not self._run.is_over else await self.run()
+        run = (None if is_worker() else self._going_on(None)) or await self.run()
         handle = run.call(fn, *args, **options)
         try:
             return await handle
@@ -75,9 +108,11 @@ class SessionCalls:
 
     async def close(self) -> None:
         """End the run, and all calls with it."""
-        if self._run is not None:
-            run, self._run = self._run, None
+        while self._runs:
+            _, run = self._runs.popitem()
             await run.abandon()
+        if self._ending:
+            await asyncio.wait(self._ending)
 
 
 class _Ahead:

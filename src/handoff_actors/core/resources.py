@@ -17,6 +17,7 @@ TOLERANCE = 1e-9
 #: Sums may be off by this much.
 ROUNDING = 1e-6
 GPU = "gpu"
+CPU = "cpu"
 
 
 class Claim(Struct, frozen=True, eq=False):
@@ -25,6 +26,8 @@ class Claim(Struct, frozen=True, eq=False):
     amounts: Resources
     #: Numbers of the GPU devices that it owns or shares.
     devices: tuple[int, ...]
+    #: The claim that this is the rest of, while its cpu is lent to others.
+    whole: "Claim | None" = None
 
 
 class ResourceLedger:
@@ -93,6 +96,21 @@ class ResourceLedger:
         if not self._claims:
             self.claimed = dict.fromkeys(self.totals, 0.0)
             self._set_up_devices()
+
+    def lend_cpu(self, claim: Claim) -> Claim:
+        """Release the cpu of a claim. Returns the rest, which takes its place until `take_back`."""
+        self.release(claim)
+        rest = {resource: amount for resource, amount in claim.amounts.items() if resource != CPU}
+        lent = Claim(rest, claim.devices, claim)
+        self.hold(lent)
+        return lent
+
+    def take_back(self, lent: Claim) -> Claim:
+        """Undo `lend_cpu`. Where others have the cpu, claims exceed the totals, and nothing fits until some have ended."""
+        assert lent.whole is not None, f"{lent} has lent nothing"
+        self.release(lent)
+        self.hold(lent.whole)
+        return lent.whole
 
     def redeclare(self, totals: Mapping[str, float]) -> None:
         """Change the totals. Claims stay: if they exceed the new totals, nothing fits until they end."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 from handoff_actors.client.blocking import loop_factory
@@ -41,7 +42,8 @@ class LoopThread:
         self._abort = abort
         #: Done when `main` is, and never with an exception.
         self.end: Future[None] = Future()
-        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        # Within a coroutine function, runs have to know the function that begins them.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._live,), name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread. Raises RuntimeError when the interpreter is ending."""

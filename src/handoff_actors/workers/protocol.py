@@ -241,7 +241,13 @@ class KillGroup(NamedTuple):
     tag: int = 2
 
 
-ToZygote = ForkWorker | KillGroup
+class ImportForNestedRuns(NamedTuple):
+    """Import what functions that begin runs need, so that the workers that are forked from now on share it."""
+
+    tag: int = 3
+
+
+ToZygote = ForkWorker | KillGroup | ImportForNestedRuns
 
 
 class ProcessEnded(NamedTuple):
@@ -383,7 +389,9 @@ _FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
     **_by_tag(WorkerReady, JobsDone, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled),
     JobFailed._field_defaults["tag"]: _checked_failure,
 }
-_TO_ZYGOTE: Final[Mapping[int, Callable[[Row], ToZygote]]] = _by_tag(ForkWorker, KillGroup)
+_TO_ZYGOTE: Final[Mapping[int, Callable[[Row], ToZygote]]] = _by_tag(
+    ForkWorker, KillGroup, ImportForNestedRuns
+)
 _FROM_ZYGOTE: Final[Mapping[int, Callable[[Row], ProcessEnded]]] = _by_tag(ProcessEnded)
 
 

@@ -3,6 +3,7 @@ import pytest
 from handoff_actors.core.node.events import PeerConnected, Reply, WorkerUp
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.nested_runs import MAX_REPORTED
+from handoff_actors.core.node.scheduling.lending import MOST_LENT
 from handoff_actors.ids import PeerId, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.members import Goodbye
@@ -73,8 +74,8 @@ def test_nested_run_learns_what_its_ancestor_holds() -> None:
         3,
         is_active=False,
         capabilities={"cpu": 2.0, "gpu": 1.0},
-        workers=2,
-        most_workers=4,
+        workers=2 + MOST_LENT,
+        most_workers=4 + MOST_LENT,
         ancestors=[],
         waiting=[WaitingRun(NESTED, [CPU], [held()])],
     )

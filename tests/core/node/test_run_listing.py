@@ -1,4 +1,4 @@
-from handoff_actors.core.node.events import PeerConnected, PeerLost, WorkerUp
+from handoff_actors.core.node.events import NestedWaitBegan, PeerConnected, PeerLost, WorkerUp
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.ids import PeerId, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Ref
@@ -48,6 +48,14 @@ def test_a_run_has_what_runs_what_waits_and_what_is_stored() -> None:
     node.handle(said(assign([job(3, args=[Ref(9, 10, ["x"])])], [])), 1.0)
 
     assert served(node) == [ServedRun(RUN, "", running=1, queued=2, stored=1000, closing=False)]
+
+
+def test_functions_that_wait_for_runs_of_their_own_are_counted() -> None:
+    node = started_node()
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(NestedWaitBegan(RUN, 0, 1), 1.0)
+
+    assert served(node) == [ServedRun(RUN, "", running=1, queued=0, stored=0, closing=False, waiting=1)]
 
 
 def test_what_a_worker_holds_beyond_the_first_waits() -> None:

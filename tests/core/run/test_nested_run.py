@@ -14,6 +14,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.nested_run import FIRST_PAUSE_S, MAX_LISTED, identified
+from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.errors import AllocationError, FunctionFailed
 from handoff_actors.graph import Function
 from handoff_actors.ids import FunctionId, Resources, RunId
@@ -34,10 +35,11 @@ from handoff_actors.wire.messages.nested import (
     WaitingRun,
     Want,
 )
-from handoff_actors.wire.messages.runs import Assign, Started
+from handoff_actors.wire.messages.runs import Assign, Recall, Started
 from tests.core.builders import (
     CLOSED,
     RUN,
+    assigned,
     async_code,
     code,
     completed,
@@ -58,6 +60,7 @@ GRANDPARENT = Ancestor(RunId(2), 0, 1)
 LEAF = Function("leaf", [], code, cost={"cpu": 1})
 CPU = Want({"cpu": 1.0}, is_async=False)
 CLAIM: Resources = {"cpu": 1.0}
+NO_MEMORY: Resources = {}
 
 
 def nested_run(*functions: Function, parent: Ancestor | None = PARENT, **changes: object) -> RunMachine:
@@ -96,12 +99,13 @@ def answer(
     is_active: bool = False,
     ancestors: Sequence[Ancestor] = (),
     cpu: float = 1.0,
+    memory: Resources = NO_MEMORY,
 ) -> list[RunEffect]:
     message = Probed(
         RUN,
         probe.round,
         is_active=is_active,
-        capabilities={"cpu": cpu},
+        capabilities={"cpu": cpu, **memory},
         workers=1,
         most_workers=9,
         ancestors=list(ancestors),
@@ -482,20 +486,6 @@ def test_deadlock_of_a_nested_run_is_not_retried() -> None:
     assert (error.kind, error.attempts) == ("deadlock", 1)
 
 
-def test_run_that_may_have_a_node_asks_for_one_as_soon_as_it_is_stuck_and_goes_on_there() -> None:
-    run = nested_run(may_start_node=True)
-    now, probe = begin_to_wait(run)
-
-    effects = answer(run, probe, waits(), now=now)
-    run.handle(node_up("own", {"cpu": 1.0}), now + 0.1)
-    again, _ = run.wake_at, run.wake(now + 5)
-
-    assert wants_node(effects)
-    assert probes(effects) == [("a", Probe(RUN, probe.round + 1, [], []))]
-    assert ends(effects) == []
-    assert again is not None
-
-
 def test_run_that_may_have_a_node_asks_for_one_when_the_only_one_leaves() -> None:
     run = nested_run(may_start_node=True)
 
@@ -507,14 +497,18 @@ def test_run_that_may_have_a_node_asks_for_one_when_the_only_one_leaves() -> Non
     assert not wants_node(run.wake(1.0))
 
 
-def test_run_that_gets_no_node_ends_as_one_that_may_not_have_any() -> None:
+def test_run_whose_ancestors_hold_what_it_needs_gets_no_node_of_its_own() -> None:
     run = nested_run(may_start_node=True, allocation_timeout_s=3.0)
     now, probe = begin_to_wait(run)
-    assert wants_node(answer(run, probe, waits(), now=now))
 
+    # A node within the function would offer the same memory and devices of the machine once more.
+    assert not wants_node(answer(run, probe, waits(), now=now))
+    run = nested_run(may_start_node=True, allocation_timeout_s=3.0)
     find_out(run)
 
-    assert isinstance(error_of(run), AllocationError)
+    error = error_of(run)
+    assert isinstance(error, AllocationError)
+    assert "handoff.Subgraph" in str(error)
 
 
 def test_run_on_certain_nodes_alone_asks_for_no_other() -> None:
@@ -546,3 +540,58 @@ def test_run_whose_ancestors_hold_all_waits_for_a_node_that_can_be_started() -> 
     run.handle(MessageFromNode("alloc", nothing), now)
 
     assert explained(run) == {}
+
+
+# --- Functions that wait where they can't start, while others have room --------------------------------------------
+
+
+def run_of_two_nodes(**spare_on_b: float) -> tuple[RunMachine, float, dict[str, Probe]]:
+    """A nested run whose function waits on node a, before the answers to a round of all nodes."""
+    leaf = Function("leaf", [], code, cost={"cpu": 1, "memory": 300})
+    run = run_of(leaf, parent=PARENT, policy=POLICIES["most_spare"])
+    offer = {"cpu": 1.0, "memory": 1000.0}
+    # The queue of b wants more memory than there is.
+    crowded = node_up("b", offer, spare=spare_on_b, waiting_claims={"memory": 1200.0})
+    run.start(0.0, [node_up("a", offer), crowded])
+    assert list(run.scheduler.nodes["a"].sent) == [0]
+    now, question = next_probe(run)
+    return run, now, dict(probes(answer(run, question, now=now)))
+
+
+def test_function_is_recalled_that_would_fit_on_a_node_whose_queue_waits_for_something_else() -> None:
+    run, now, asked = run_of_two_nodes(cpu=1.0, memory=400.0)
+
+    answer(run, asked["a"], waits(), now=now)
+    effects = answer(run, asked["b"], now=now, name="b", memory={"memory": 1000.0})
+    moved = run.handle(recalled("a", 0), now + 0.1)
+
+    assert SendToNode("a", Recall(RUN, [Ticket(0, 1)], 1)) in effects
+    assert assigned(moved) == [("b", [0])]
+    # Once.
+    assert not any(isinstance(effect, SendToNode) and isinstance(effect.message, Recall) for effect in moved)
+
+
+def test_function_stays_where_it_waits_as_long_as_no_node_has_room_for_it() -> None:
+    run, now, asked = run_of_two_nodes(cpu=1.0, memory=200.0)
+
+    answer(run, asked["a"], waits(), now=now)
+
+    assert answer(run, asked["b"], now=now, name="b", memory={"memory": 1000.0}) == []
+
+
+def test_function_that_is_pinned_stays_where_it_waits() -> None:
+    run = run_of(Function("leaf", [], code, cost=CLAIM, node="a"), parent=PARENT)
+    run.start(0.0, [node_up("a"), node_up("b")])
+    now, question = next_probe(run)
+    asked = dict(probes(answer(run, question, now=now)))
+
+    answer(run, asked["a"], now=now)
+
+    assert answer(run, asked["b"], now=now, name="b") == []
+
+
+def test_nothing_is_recalled_from_a_node_that_is_gone_or_has_been_asked() -> None:
+    run, _, _ = run_of_two_nodes(cpu=1.0, memory=400.0)
+    run.scheduler.nodes["a"].recall_sent(1)
+
+    assert run._work_stealing.recall({"a": [0], "gone": [0]}) == []

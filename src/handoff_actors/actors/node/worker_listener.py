@@ -9,6 +9,8 @@ from handoff_actors.actors.node.metrics import NodeMetrics
 from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.core.node.events import (
     IdAsked,
+    NestedWaitBegan,
+    NestedWaitEnded,
     NodeEvent,
     OutputReceived,
     WorkerDone,
@@ -22,6 +24,7 @@ from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.transport.endpoint import Service
 from handoff_actors.wire.messages.jobs import Done, Said, Ticket, Traces
 from handoff_actors.wire.messages.runs import FAILURE_KINDS
+from handoff_actors.workers.nested_waits import WaitChanged
 from handoff_actors.workers.protocol import JobKey
 
 log = logging.getLogger(__name__)
@@ -98,6 +101,11 @@ class WorkerListener:
     def worker_unfit(self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, reason: str) -> None:
         """See WorkerEvents."""
         self._feed(WorkerUnfit(worker, run, index, attempt, reason))
+
+    def wait_changed(self, change: WaitChanged) -> None:
+        """See WorkerEvents."""
+        event = NestedWaitBegan if change.has_begun else NestedWaitEnded
+        self._feed(event(*change.key, change.may_hold_up_loop))
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """See WorkerEvents."""

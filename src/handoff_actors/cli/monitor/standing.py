@@ -41,6 +41,13 @@ class RunStanding(Struct):
     running: int = 0
     queued: int = 0
     stored: int = 0
+    #: The functions among the running ones that wait for runs of their own.
+    waiting: int = 0
+
+    @property
+    def running_text(self) -> str:
+        """The number of functions that run, and of those that wait."""
+        return f"{self.running}, {self.waiting} wait" if self.waiting else str(self.running)
 
 
 def node_rows(members: Sequence[MonitoredNode]) -> list[Row]:
@@ -57,7 +64,7 @@ def run_rows(members: Sequence[MonitoredNode]) -> list[Row]:
             standing.owner,
             ", ".join(standing.nodes),
             progress_text(standing.progress),
-            str(standing.running),
+            standing.running_text,
             str(standing.queued),
             str(standing.stored),
         )
@@ -90,6 +97,7 @@ def standings(members: Sequence[MonitoredNode]) -> dict[str, RunStanding]:
             standing.nodes.append(member.advert.name)
             standing.progress = _furthest(standing.progress, served.progress)
             standing.running += served.running
+            standing.waiting += served.waiting
             standing.queued += served.queued
             standing.stored += served.stored
     return found
@@ -217,6 +225,7 @@ def _run_fields(served: ServedRun) -> dict[str, object]:
         "owner": served.owner,
         "progress": None if served.progress is None else _progress_fields(served.progress),
         "running": served.running,
+        "waiting": served.waiting,
         "queued": served.queued,
         "stored": served.stored,
         "closing": served.closing,

@@ -66,7 +66,7 @@ def live_run_table(runs: Sequence[tuple[str, RunStanding]]) -> Table:
         (
             it.dag_name or run,
             progress_text(it.progress),
-            str(it.running),
+            it.running_text,
             str(it.queued),
             decimal(it.stored),
             ", ".join(it.nodes),

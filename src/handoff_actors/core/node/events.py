@@ -115,6 +115,26 @@ class WorkerUnfit(Struct, frozen=True):
     reason: str
 
 
+class NestedWaitBegan(Struct, frozen=True):
+    """A function has begun a run on the cluster, and waits for it."""
+
+    run: RunId
+    index: Index
+    attempt: Attempt
+    #: It is a coroutine that may hold up its event loop meanwhile: a thread of its own has begun the run.
+    may_hold_up_loop: bool = False
+
+
+class NestedWaitEnded(Struct, frozen=True):
+    """A run that a function has begun is over, so that the function goes on. Comes once for each `NestedWaitBegan`."""
+
+    run: RunId
+    index: Index
+    attempt: Attempt
+    #: As when it began.
+    may_hold_up_loop: bool = False
+
+
 class WorkersSampled(Struct, frozen=True):
     """Memory and CPU time were measured: of each worker with the processes it has started, and memory of the machine."""
 
@@ -190,6 +210,8 @@ NodeEvent = (
     | WorkerRecalled
     | WorkerExited
     | WorkerUnfit
+    | NestedWaitBegan
+    | NestedWaitEnded
     | OutputReceived
     | IdAsked
     | WorkersSampled

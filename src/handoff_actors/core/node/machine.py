@@ -23,6 +23,8 @@ from handoff_actors.core.node.events import (
     Leave,
     MembersCounted,
     MessageFromPeer,
+    NestedWaitBegan,
+    NestedWaitEnded,
     NodeEffect,
     NodeEvent,
     OutputReceived,
@@ -248,11 +250,9 @@ class NodeMachine:
                 return self._reports.failed(event, now)
             case WorkerRecalled():
                 return self._reports.recalled(event, now)
-            case WorkerUp(worker, pid):
-                self._scheduler.worker_up(worker, pid, now)
-                return []
-            case WorkerExited():
-                return self._reports.exited(event, now)
+            case WorkerExited(worker):
+                ended = self._endings.attempts_on(worker)
+                return [*self._reports.exited(event, now), *self._endings.end_nested(ended, now)]
             case OutputReceived() | IdAsked():
                 return self._function_reports.take(event)
             case WorkerUnfit():
@@ -265,17 +265,29 @@ class NodeMachine:
                 return self._store_changes.changed(event, now)
             case InputMissing():
                 return self._arrivals.missing(event, now)
-            case PeerConnected(peer, has_lease, name):
-                self._clients.connected(peer, now, name, has_lease=has_lease)
-                return []
             case PeerLost(peer):
                 return self._endings.peer_gone(peer, now)
+            case _:
+                self._note(event, now)
+                return []
+
+    def _note(
+        self,
+        event: WorkerUp | NestedWaitBegan | NestedWaitEnded | PeerConnected | MembersCounted | Leave,
+        now: float,
+    ) -> None:
+        """Take note of an event that has no effects by itself."""
+        match event:
+            case WorkerUp(worker, pid):
+                self._scheduler.worker_up(worker, pid, now)
+            case NestedWaitBegan() | NestedWaitEnded():
+                self._scheduler.lending.handle(event)
+            case PeerConnected(peer, has_lease, name):
+                self._clients.connected(peer, now, name, has_lease=has_lease)
             case MembersCounted(members):
                 self._advertiser.count(members)
-                return []
             case Leave():
                 self._drain.begin()
-                return []
             case _:
                 assert_never(event)
 

@@ -58,14 +58,15 @@ class NestedRuns:
             if own:
                 self._waiting[run] = _Known(peer, probe)
                 reported.append(WaitingRun(run, probe.wants, own))
+        self._scheduler.lending.limit()
         roster = self._scheduler.roster
         answer = Probed(
             run,
             probe.round,
             roster.has(run) or bool(self._inputs.waiting(run)),
             dict(self._scheduler.ledger.totals),
-            max(roster.size, roster.usual),
-            roster.most,
+            max(roster.size, roster.usual) + roster.most_lent,
+            roster.most + roster.most_lent,
             self._ancestors_of(held),
             reported,
         )
@@ -97,7 +98,7 @@ class NestedRuns:
     def _holding(self, state: WorkerState, held: HeldJob) -> Holding | None:
         """The resources that a job keeps from others; None if there are none."""
         claim = held.claim if state.is_async else state.claim
-        if state.is_async and claim is None:
+        if state.is_async and (claim is None or not claim.amounts):
             return None
         run, job = held.lane.run, held.job
         return Holding(

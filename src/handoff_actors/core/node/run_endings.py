@@ -4,13 +4,16 @@ A run that is closed, or whose client has gone, ends with all that it has here. 
 end, and its values stay until it is closed. Both take until no worker holds a job of it any more.
 """
 
+from collections.abc import Callable, Collection
+
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import ForgetRun, NodeEffect, Reply
 from handoff_actors.core.node.inputs import Inputs
 from handoff_actors.core.node.nested_runs import NestedRuns
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.spill_policy import SpillPolicy
-from handoff_actors.ids import PeerId, RunId
+from handoff_actors.ids import PeerId, RunId, WorkerId
+from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Closed, Stopped
 
 
@@ -65,7 +68,27 @@ class RunEndings:
         self._scheduler.nested.discard(run)
         # A run that was stopped before has none.
         self._scheduler.templates.pop(run, None)
-        return self._scheduler.stop_run(run, now)
+        effects = self._scheduler.stop_run(run, now)
+        return [*effects, *self._end_nested(lambda parent: parent.run == run, now)]
+
+    def attempts_on(self, worker: WorkerId) -> set[Ancestor]:
+        """The attempts that a worker holds, while any of them may wait for a run."""
+        if not self._scheduler.nested:
+            return set()
+        held = self._scheduler.roster.workers[worker].held
+        return {Ancestor(run, index, job.job.attempt) for (run, index), job in held.items()}
+
+    def end_nested(self, ended: Collection[Ancestor], now: float) -> list[NodeEffect]:
+        """End the runs that these attempts have begun, as they have ended before them."""
+        return self._end_nested(lambda parent: parent in ended, now) if ended else []
+
+    def _end_nested(self, is_over: Callable[[Ancestor], bool], now: float) -> list[NodeEffect]:
+        effects: list[NodeEffect] = []
+        for run in sorted(self._scheduler.nested):
+            state = self._clients.live(run)
+            if state is not None and state.parent is not None and is_over(state.parent):
+                effects += self.end(run, now)
+        return effects
 
     def finish(self) -> list[NodeEffect]:
         """Clear away the runs that are over and have no job with a worker any more."""

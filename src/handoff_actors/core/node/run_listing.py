@@ -11,11 +11,12 @@ from handoff_actors.wire.messages.members import MOST_RUNNING, RunningFunction, 
 
 def overview(clients: Clients, scheduler: WorkerScheduler, inputs: Inputs) -> Runs:
     """List every run, in the order in which they came."""
-    running, held = Counter[RunId](), Counter[RunId]()
+    running, held, waiting = Counter[RunId](), Counter[RunId](), Counter[RunId]()
     reporting: dict[RunId, list[RunningFunction]] = {}
     for state in scheduler.roster.workers.values():
         for position, ((run, _), job) in enumerate(state.held.items()):
             held[run] += 1
+            waiting[run] += job.nested_runs > 0
             # A sync worker runs the first of what it holds.
             running[run] += state.is_async or position == 0
             if job.progress is not None:
@@ -34,6 +35,7 @@ def overview(clients: Clients, scheduler: WorkerScheduler, inputs: Inputs) -> Ru
                 state.dag_name,
                 state.progress,
                 reporting.get(run, [])[:MOST_RUNNING],
+                waiting[run],
             )
             for run, state in clients.all_runs()
         ]

@@ -1,7 +1,7 @@
 """Nested runs that wait for one another: which of them could never go on.
 
-A function that waits for a nested run keeps what it has claimed, and its worker, until that run has ended. Everything else
-on a node comes free sooner or later. So a nested run can go on if one of the functions that it waits for could start
+A function that waits for a nested run keeps what it has claimed, but for its cpu, and its worker process until that run has
+ended. Everything else on a node comes free sooner or later. So a nested run can go on if one of the functions that it waits for could start
 somewhere if only those claims were left. Then its ancestors can end, too, and what they hold comes free for others.
 Repeating that until nothing changes leaves the runs that wait for ever: each of them needs what ancestors of these runs hold.
 """

@@ -506,6 +506,7 @@ class RunMachine:
         is_resting = self._failures.wake_at is not None
         is_busy = bool(is_resting or self._result_fetch.pending or any(self.feasibility.unmet()))
         self._effects += self._nested.settle(now, is_over=is_over, is_busy=is_busy)
+        self._effects += self._work_stealing.recall(self._nested.take_misplaced())
         if not is_over and self.feasibility.is_left_alone(self.scheduler.nodes):
             self._effects += self._nested.left_alone()
         if self._nested.error is not None:

@@ -1,7 +1,8 @@
 """Watch over a nested run, which a function of another run has begun and waits for, so that it never waits for ever.
 
-Its ancestors keep their claims and workers until it has ended. Functions that need just these could never start. Only the
-nodes know who holds what, so a nested run that hears nothing for a while asks them in rounds:
+Its ancestors lend their cpu and their slots, and keep what else they claim until it has ended. Functions that need just
+that could never start; nor could any where no node can have another worker. Only the nodes know who holds what, so a nested
+run that hears nothing for a while asks them in rounds:
 
     MOVING --quiet--> ASKING --no function runs--> WAITING --all nodes have answered--> deadlocked? ask again later
        ^                 |                            |
@@ -9,14 +10,15 @@ nodes know who holds what, so a nested run that hears nothing for a while asks t
 
 While it is WAITING, the nodes of its ancestors tell others of it. `core.run.deadlock` judges the answers of one round. A
 run that is deadlocked in each round for the allocation timeout ends with an AllocationError; ordinary functions that hold
-what it needs never lead to one, however long they run. A run that a function has begun without naming a cluster first gets
-a node of its own (`StartNode`), as it would have had outside of any cluster.
+what it needs never lead to one, however long they run. A run that a function has begun without naming a cluster gets a node
+of its own (`StartNode`) where the nodes leave that it could use, as it would have had outside of any cluster.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from handoff_actors.core.nodes import NodeUp
+from handoff_actors.core.resources import holds
 from handoff_actors.core.run.deadlock import NestedWait, NodeFacts, Room, deadlocked, holdings_on
 from handoff_actors.core.run.events import SendToNode, StartNode
 from handoff_actors.core.run.options import RunOptions
@@ -55,8 +57,8 @@ LEAST_ROUNDS: Final = 2
 MIN_PAUSE_S: Final = 0.02
 
 _ADVICE: Final = (
-    "Run the inner graph in the app, or on a node of its own within the function (Session(local_node=...)), or begin it in "
-    "a coroutine without a cost; or offer more workers or resources"
+    "Let the function return handoff.Subgraph(dag, result=handle) instead of waiting: it holds nothing meanwhile. Or run the "
+    "inner graph in the app, or on a node of its own within the function (Session(local_node=...)); or offer more resources"
 )
 
 
@@ -96,6 +98,8 @@ class NestedRun:
         self._stuck: dict[RunId, NestedWait] = {}
         #: The nodes as they have answered in that round.
         self._facts: dict[str, NodeFacts] = {}
+        #: The functions that should wait elsewhere, according to that round, by the node on which they wait.
+        self._misplaced: dict[str, list[Index]] = {}
         #: Number of rounds in a row that have found it deadlocked.
         self._agreeing = 0
         #: True between a report of an attempt and the next `settle`.
@@ -127,6 +131,11 @@ class NestedRun:
                 # A function that comes back unstarted has not moved: it may be sent to and fro for ever.
                 pass
 
+    def take_misplaced(self) -> dict[str, list[Index]]:
+        """Drain the functions that should be recalled, by the node on which they wait."""
+        misplaced, self._misplaced = self._misplaced, {}
+        return misplaced
+
     def left_alone(self) -> list[StartNode]:
         """Ask for a node of its own, since those leave that could run the functions; in vain the second time.
 
@@ -149,20 +158,20 @@ class NestedRun:
             return []
         return [SendToNode(name, identified(self._run, message.index, self._plan.ids[message.index]))]
 
-    def settle(self, now: float, *, is_over: bool, is_busy: bool) -> list[SendToNode | StartNode]:
+    def settle(self, now: float, *, is_over: bool, is_busy: bool) -> list[SendToNode]:
         """Send what is due. `is_busy` if the run waits for something else than the start of functions."""
         if is_over:
             self.ask_at = None
-            return [*self._withdraw()]
+            return self._withdraw()
         if self._has_moved:
             self._has_moved = False
             self._pause_s = FIRST_PAUSE_S
-            return [*self._hope(now)]
+            return self._hope(now)
         if self.ask_at is None:
             return [] if self._unanswered else self._end_round(now)
         if now < self.ask_at:
             return []
-        return [*(self._hope(now) if is_busy else self._begin_round(now))]
+        return self._hope(now) if is_busy else self._begin_round(now)
 
     def _end_of_patience(self) -> AllocationError:
         index, want = self._waiting()[0]
@@ -233,33 +242,55 @@ class NestedRun:
         probe = Probe(self._run, self._round, list(self._ancestors), wants)
         return [SendToNode(name, probe) for name in names]
 
-    def _end_round(self, now: float) -> list[SendToNode | StartNode]:
+    def _end_round(self, now: float) -> list[SendToNode]:
         if any(answer.is_active for answer in self._answers.values()):
-            return [*self._hope(now)]
+            return self._hope(now)
         if not self._told or self._has_more_ancestors():
-            return [*self._ask_all(now)]
+            return self._ask_all(now)
         self._facts = {
             name: _facts_of(answer, node)
             for name, answer in self._answers.items()
             for node in (self._members[name],)
         }
         self._stuck = self._judge()
+        self._misplaced = {} if self._stuck else self._find_misplaced()
         self._rest(now)
         if not self._stuck:
             # It is not withdrawn: others may need to know what its ancestors hold while it waits.
             self._hopeful_at, self._agreeing = now, 0
             return []
         self._agreeing += 1
-        if self._may_start_node:
-            # At once, as a node too many does no harm. It will be a node like any other, or its start has failed.
-            self._may_start_node = False
-            return [StartNode(), *self._hope(now)]
         patient_until = self._hopeful_at + self._allowed_s
         if self._agreeing >= LEAST_ROUNDS and now >= patient_until:
             self.error = self._end_of_patience()
-            return [*self._withdraw()]
+            return self._withdraw()
         self.ask_at = max(now + MIN_PAUSE_S, min(now + self._pause_s, patient_until))
         return []
+
+    def _find_misplaced(self) -> dict[str, list[Index]]:
+        """The functions that wait on a node while another one has what they claim, by the node.
+
+        Work stealing takes that to be taken by the functions that are queued there. Those may wait for what ancestors hold, of this
+        run or of others, and so for ever if nothing else starts.
+        """
+        waiting = {
+            name: [
+                index for index in node.sent if index not in node.followers and self._fits_beside(index, name)
+            ]
+            for name, node in self._scheduler.nodes.items()
+        }
+        return {name: indices for name, indices in waiting.items() if indices}
+
+    def _fits_beside(self, index: Index, name: str) -> bool:
+        """True if a function that waits on a node would fit on another one now, as that has advertised last."""
+        if self._scheduler.target_of(index) is not None:
+            return False
+        want = self._want_of(index)
+        return any(
+            holds(node.load.offer.spare, want.cost) and Room(facts, ()).could_start(other, want)
+            for other, node in self._scheduler.nodes.items()
+            if other != name and (facts := self._facts.get(other)) is not None
+        )
 
     def _has_more_ancestors(self) -> bool:
         """Take the ancestors that the nodes have named. True if there are new ones, whose nodes have yet to be told."""

@@ -129,6 +129,8 @@ class ServedRun(Message, frozen=True):
     progress: RunProgress | None = None
     #: Functions of the run that run here and have reported their progress, at least some.
     reporting: Annotated[list[RunningFunction], Meta(max_length=MOST_RUNNING)] = field(default_factory=list)
+    #: The functions among those that run here that wait for runs of their own, and lend their slots and cpu meanwhile.
+    waiting: Count = 0
 
 
 class Hello(Message, frozen=True, tag=10):

@@ -56,7 +56,7 @@ class Probe(Message, frozen=True, tag=21):
 
 
 class Holding(Message, frozen=True):
-    """The resources that a function holds on a node while it waits for a nested run."""
+    """The resources that a function holds on a node while it waits for a nested run: all that it claims, but for its cpu."""
 
     function: Ancestor
     #: The function's id, as `repr` shows it; "" if it is not known yet.
@@ -64,7 +64,7 @@ class Holding(Message, frozen=True):
     cost: Resources
     #: Numbers of the GPU devices that it owns or shares.
     devices: list[Count]
-    #: It keeps a sync worker busy.
+    #: It has a sync worker, one of those that the node may have.
     has_worker: bool
 
 
@@ -85,9 +85,9 @@ class Probed(Message, frozen=True, tag=48):
     #: The node runs functions of the run, or fetches inputs of them.
     is_active: bool
     capabilities: Resources
-    #: Sync workers that the node has, or always replaces.
+    #: Sync workers that the node has, always replaces, or may have in place of those whose functions wait.
     workers: Count
-    #: Sync workers that it may have where claims leave room.
+    #: Sync workers that it may have in all where claims leave room.
     most_workers: Count
     #: Ancestors of those in the `Probe` that run here.
     ancestors: list[Ancestor]

@@ -114,6 +114,7 @@ class AsyncWorker:
             self._tasks.__contains__,
             lambda: _is_sending_values.get(False),
             self._output.reports,
+            runs_coroutines=True,
         )
         self._loop.add_reader(self._data, self._read)
         take_interrupts(self._interrupt)

@@ -1,6 +1,7 @@
 """The job that runs now, for runs that its function begins (see `core.run.nested_run`), and for `handoff.current()`."""
 
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,8 @@ class _ThisWorker:
     """The worker that this process is, if it is one."""
 
     jobs: WorkerJobs | None = None
+    #: The thread of the event loop that runs coroutines; None in a sync worker.
+    loop_thread: int | None = None
 
 
 def running_job() -> JobKey | None:
@@ -44,11 +47,19 @@ def is_worker() -> bool:
     return _ThisWorker.jobs is not None
 
 
+def is_beside_coroutines() -> bool:
+    """True in a thread that a coroutine has started, and may wait for without leaving the event loop to others."""
+    return _ThisWorker.loop_thread not in {None, threading.get_ident()}
+
+
 def answer_with(
     running: Callable[[], JobKey | None],
     is_running: Callable[[JobKey], bool],
     sends_values: Callable[[], bool],
     reports: "JobReports",
+    *,
+    runs_coroutines: bool = False,
 ) -> None:
-    """Be a worker whose running job `running` gives."""
+    """Be a worker whose running job `running` gives, in its main thread."""
     _ThisWorker.jobs = WorkerJobs(running, is_running, sends_values, reports, os.getpid())
+    _ThisWorker.loop_thread = threading.get_ident() if runs_coroutines else None

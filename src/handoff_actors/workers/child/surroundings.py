@@ -1,4 +1,4 @@
-"""Asks the node of this worker how to reach the cluster around it, and for the ids of functions.
+"""Asks the node of this worker how to reach the cluster around it, for the ids of functions, and tells it which ones wait.
 
 A question goes over a channel that all workers of the node share. The answer to how the cluster is reached is the same for
 all, and comes back on that channel; the id of a function comes over a socket of the asker's own, sent along with the question.
@@ -7,8 +7,10 @@ all, and comes back on that channel; the id of a function comes over a socket of
 import os
 import select
 import socket
+from contextlib import suppress
 from typing import Final
 
+from handoff_actors.workers.nested_waits import QUESTION, WaitChanged
 from handoff_actors.workers.protocol import (
     JobKey,
     Surroundings,
@@ -48,11 +50,18 @@ def surroundings() -> Surroundings | None:
         return None
     # Not with a socket object: it may be set to a default time limit, and then the descriptor of all workers is changed.
     try:
-        os.write(_Channel.descriptor, b"?")
+        os.write(_Channel.descriptor, QUESTION)
         answer = os.read(_Channel.descriptor, _MOST_NBYTES) if _is_readable(_Channel.descriptor) else b""
     except OSError:
         return None
     return from_answer(answer) if answer else None
+
+
+def tell_of_wait(change: WaitChanged) -> None:
+    """Tell the node that a function waits for a run of its own, or goes on. Nothing happens where the node is gone."""
+    if _Channel.descriptor is not None:
+        with suppress(OSError):
+            os.write(_Channel.descriptor, change.packet())
 
 
 def function_id_of(key: JobKey) -> str | int | None:

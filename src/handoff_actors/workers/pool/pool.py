@@ -18,6 +18,7 @@ from handoff_actors.lru import LruCache
 from handoff_actors.process.open_files import with_reserve
 from handoff_actors.store import directories
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Dropped, Job, Said, Template, Traces
+from handoff_actors.workers.nested_waits import WaitChanged
 from handoff_actors.workers.pool.definitions import definition_of, templates_used
 from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.pool.output_reader import OutputReader
@@ -87,6 +88,9 @@ class WorkerEvents(Protocol):
 
     def worker_unfit(self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, reason: str) -> None:
         """A job has left the worker in a state that can't be mended; a sync worker ends, an async one goes on for now."""
+
+    def wait_changed(self, change: WaitChanged) -> None:
+        """A function begins to wait for a run of its own, or goes on."""
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """Functions have printed, logged or reported this; comes before their ends."""
@@ -160,7 +164,7 @@ class WorkerPool:
         """
         for directory in self._directories():
             directories.adopt(directory)
-        self._questions = Questions(self._surroundings, self._events.id_asked)
+        self._questions = Questions(self._surroundings, self._events.id_asked, self._wait_changed)
         self._zygote = self._start_zygote()
 
     @property
@@ -386,6 +390,11 @@ class WorkerPool:
                     self._events.worker_recalled(worker, [*message.jobs, *taken_back])
                 case _:
                     assert_never(message)
+
+    def _wait_changed(self, change: WaitChanged) -> None:
+        if self._zygote is not None:
+            self._zygote.prepare_for_nested_runs()
+        self._events.wait_changed(change)
 
     def _failed(self, worker: WorkerId, failed: JobFailed) -> None:
         traces = Traces(failed.peak_nbytes, printed=failed.printed, not_retried=failed.not_retried)

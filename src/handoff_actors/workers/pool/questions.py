@@ -1,8 +1,9 @@
-"""The node's end of the channel over which its workers ask how to reach its cluster, and for the ids of functions.
+"""The node's end of the channel over which its workers ask for its cluster and for ids, and tell which functions wait.
 
 All workers share one channel. Each that asks for the cluster does so with a byte and takes the next answer, as all answers
 say the same. The cluster's key goes this way when a function needs it, and stands in no argument, variable or file. Along with
-the question for an id comes a socket for the answer, as that is for one worker only, and has to be asked for in turn.
+the question for an id comes a socket for the answer, as that is for one worker only, and has to be asked for in turn. What else
+comes is a `WaitChanged`.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from handoff_actors.ids import RunId
+from handoff_actors.workers.nested_waits import QUESTION, WaitChanged
 from handoff_actors.workers.protocol import JobKey, from_id_question, id_answer
 
 _MOST_QUESTIONS: Final = 64
@@ -19,11 +21,17 @@ _MOST_NBYTES: Final = 64
 
 
 class Questions:
-    """An open channel; `answer` makes what is answered, at once. `id_asked` is to lead to `tell_id`."""
+    """An open channel; `answer` makes what is answered, at once. `id_asked` is to lead to `tell_id`, and `told` takes what workers tell."""
 
-    def __init__(self, answer: Callable[[], bytes], id_asked: Callable[[JobKey], None]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[], bytes],
+        id_asked: Callable[[JobKey], None],
+        told: Callable[[WaitChanged], None],
+    ) -> None:
         self._answer = answer
         self._id_asked = id_asked
+        self._told = told
         #: The sockets of those who wait for an id.
         self._askers: dict[JobKey, list[socket.socket]] = {}
         self._loop = asyncio.get_running_loop()
@@ -67,5 +75,7 @@ class Questions:
                     key = from_id_question(question)
                     self._askers.setdefault(key, []).append(socket.socket(fileno=descriptors[0]))
                     self._id_asked(key)
-                else:
+                elif question == QUESTION:
                     self._ours.send(self._answer())
+                else:
+                    self._told(WaitChanged.parse(question))

@@ -19,6 +19,7 @@ from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.process_trees import end_tree, new_tree, set_tag, tag_of_worker
 from handoff_actors.workers.protocol import (
     ForkWorker,
+    ImportForNestedRuns,
     KillGroup,
     ProcessEnded,
     ToZygote,
@@ -80,6 +81,7 @@ class ZygoteLink:
         #: Requests that the channel had no room for, with the sockets that go with them.
         self._unsent: deque[tuple[bytes, Sequence[socket.socket]]] = deque()
         self.is_running = True
+        self._is_prepared_for_nested_runs = False
 
     def spawn(self, worker: WorkerId, channels: Sequence[socket.socket]) -> None:
         """Ask for a worker; `channels`, its ends of them, are closed here once they are sent."""
@@ -88,6 +90,12 @@ class ZygoteLink:
     def kill(self, worker: WorkerId) -> None:
         """Ask for the end of a worker; it may have ended already."""
         self._request(KillGroup(worker), ())
+
+    def prepare_for_nested_runs(self) -> None:
+        """Ask for workers that have imported what functions need to begin runs, as those that wait may begin many."""
+        if not self._is_prepared_for_nested_runs:
+            self._is_prepared_for_nested_runs = True
+            self._request(ImportForNestedRuns(), ())
 
     async def close(self) -> None:
         """Have the zygote kill its workers, remove the store and end; returns when it has."""

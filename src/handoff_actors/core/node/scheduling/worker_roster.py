@@ -1,7 +1,8 @@
 """The number of workers of a node: the usual one, more while claims leave room unused, and replacements for those that died.
 
 There are as many sync workers as whole cores; where claims of fractions, or of other things than cores, would leave
-room unused, more are started, and killed again once they have been idle for a while.
+room unused, more are started, and killed again once they have been idle for a while. So are workers in place of those
+whose functions wait for nested runs.
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
@@ -21,8 +22,11 @@ class WorkerRoster:
     def __init__(self, usual: int, most: int) -> None:
         self.workers: dict[WorkerId, WorkerState] = {}
         self.usual = usual
-        #: Sync workers that are running or starting, and are not being killed.
+        #: Sync workers that are running or starting, are not being killed, and don't lend their slots.
         self.size = 0
+        #: Sync workers that lend their slots and are not being killed, and how many of these slots others may have.
+        self.lent = 0
+        self.most_lent = 0
         #: Sync workers that there may be at most.
         self.most = most
         #: Idle sync workers, and since when.
@@ -54,20 +58,22 @@ class WorkerRoster:
         self.size += not is_async
         return SpawnWorker(worker, is_async)
 
-    def spawn_for(self, wanted: int) -> list[SpawnWorker]:
-        """Start enough workers for `wanted` more jobs, up to the maximum."""
+    def spawn_for(self, wanted: int, *, have_claims: bool) -> list[SpawnWorker]:
+        """Start enough workers for `wanted` more jobs, up to the maximum; for jobs without claims, up to the usual number."""
         if self._respawn_at is not None:
             return []
-        count = min(self.most - self.size, wanted - self.starting)
+        most = (self.most if have_claims else self.usual) - max(0, self.lent - self.most_lent)
+        count = min(most - self.size, wanted - self.starting)
         return [self.spawn(is_async=False) for _ in range(count)]
 
     def keep_size(self, now: float) -> list[SpawnWorker]:
         """Replace workers that are gone, unless this is the pause after failed starts."""
         if self._respawn_at is not None and now >= self._respawn_at:
             self._respawn_at = None
-        if self.size >= self.usual or self._respawn_at is not None:
+        missing = self.usual - self.size - self.lent
+        if missing <= 0 or self._respawn_at is not None:
             return []
-        return [self.spawn(is_async=False) for _ in range(self.usual - self.size)]
+        return [self.spawn(is_async=False) for _ in range(missing)]
 
     def started(self, worker: WorkerId, pid: int, now: float) -> None:
         """Note that a worker is ready."""
@@ -86,7 +92,7 @@ class WorkerRoster:
         state = self.workers.pop(worker)
         if state.is_retiring:
             self.retiring = [other for other in self.retiring if other is not state]
-        self.size -= not state.is_async and state.verdict is None
+        self._leave_out(state)
         self.idle.pop(worker, None)
         if state.pid is None:
             self._failed_starts += 1
@@ -95,10 +101,25 @@ class WorkerRoster:
 
     def kill(self, state: WorkerState, verdict: KillReason) -> KillWorker:
         """Kill a worker, whatever it does."""
-        self.size -= not state.is_async and state.verdict is None
+        self._leave_out(state)
         state.verdict = verdict
         self.idle.pop(state.worker, None)
         return KillWorker(state.worker)
+
+    def lend_slot(self, state: WorkerState) -> None:
+        """Let another worker run in place of a sync worker, whose job waits."""
+        if state.verdict is None:
+            self.size, self.lent = self.size - 1, self.lent + 1
+
+    def take_slot_back(self, state: WorkerState) -> None:
+        """Count a worker again. If there are more than usual now, some end once they have been idle for a while."""
+        if state.verdict is None:
+            self.size, self.lent = self.size + 1, self.lent - 1
+
+    def _leave_out(self, state: WorkerState) -> None:
+        """Count a worker no more that ends or has ended, unless that was done when it was killed."""
+        if state.verdict is None and not state.is_async:
+            self.size, self.lent = self.size - (not state.lends_slot), self.lent - state.lends_slot
 
     def retire(self, state: WorkerState) -> list[KillWorker]:
         """Give a worker no more jobs: kill a sync worker, whose jobs have not started, or an idle one, and any other later."""
@@ -109,6 +130,12 @@ class WorkerRoster:
             self.retiring.append(state)
             return []
         return [self.kill(state, "retired")]
+
+    def retire_if_replaced(self, state: WorkerState) -> None:
+        """Give an async worker no more jobs if there is another one."""
+        if len(self.async_workers()) > 1:
+            state.is_retiring = True
+            self.retiring.append(state)
 
     def kill_retired(self) -> list[KillWorker]:
         """Kill retiring workers that have nothing to do any more."""
@@ -136,15 +163,16 @@ class WorkerRoster:
         return None
 
     def async_worker(self) -> WorkerState | None:
-        """The async worker, unless there is none or it is to end."""
-        return next(
-            (
-                state
-                for state in self.workers.values()
-                if state.is_async and state.verdict is None and not state.is_retiring
-            ),
-            None,
-        )
+        """The async worker, unless there is none, it is to end, or a coroutine may hold up its event loop."""
+        return next(iter(self.async_workers()), None)
+
+    def async_workers(self) -> list[WorkerState]:
+        """The workers that may be given coroutines; more than one only for a while, after the loop of one was held up."""
+        return [
+            state
+            for state in self.workers.values()
+            if state.is_async and state.verdict is None and not (state.is_retiring or state.loop_holders)
+        ]
 
     @property
     def may_spawn(self) -> bool:
@@ -166,6 +194,16 @@ class WorkerRoster:
         """Find the job of a function that some worker holds."""
         jobs = (state.held.get((run, index)) for state in self.workers.values())
         return next(filter(None, jobs), None)
+
+    def check(self) -> None:
+        """Assert that the sums are right."""
+        staying = [state for state in self.workers.values() if not state.is_async and state.verdict is None]
+        lent = [state for state in staying if state.lends_slot]
+        assert (self.size, self.lent) == (len(staying) - len(lent), len(lent)), "the workers are miscounted"
+        for state in self.workers.values():
+            waiting = [held for held in state.held.values() if held.nested_runs]
+            assert state.waiting == len(waiting), "jobs that wait are miscounted"
+            assert state.loop_holders == sum(held.loop_holders for held in waiting), "a loop is not held up"
 
     def has(self, run: RunId) -> bool:
         """True if some worker holds a job of a run."""

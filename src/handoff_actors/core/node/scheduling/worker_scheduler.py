@@ -19,6 +19,7 @@ from handoff_actors.core.node.scheduling.cancelled_jobs import (
 )
 from handoff_actors.core.node.scheduling.fair_queue import FairQueue, JobLane
 from handoff_actors.core.node.scheduling.idle_guard import is_to_be_judged, restless
+from handoff_actors.core.node.scheduling.lending import Lending
 from handoff_actors.core.node.scheduling.memory_guard import overgrown
 from handoff_actors.core.node.scheduling.worker_roster import WorkerRoster
 from handoff_actors.core.node.scheduling.worker_state import (
@@ -51,6 +52,7 @@ class WorkerScheduler:
         self.ledger = ResourceLedger(totals)
         self.queue = FairQueue()
         self.roster = WorkerRoster(usual, most)
+        self.lending = Lending(self.ledger, self.roster)
         #: Every lane whose head has been blocked for lack of room, and some that are blocked no longer.
         self._blocked: dict[JobLane, None] = {}
         #: The templates of open runs; jobs of other runs do not run again.
@@ -198,6 +200,7 @@ class WorkerScheduler:
 
     def end_overgrown(self, sample: WorkersSampled, factor: float) -> list[NodeEffect]:
         """Kill workers that use too much memory."""
+        self.lending.sampled(sample)
         effects: list[NodeEffect] = []
         for state, reason in overgrown(self.roster.workers.values(), sample, factor):
             state.reason = reason
@@ -275,18 +278,15 @@ class WorkerScheduler:
         return running, queued + len(self.queue)
 
     def busy(self) -> int:
-        """The number of sync jobs that run or wait; a fused group counts as one, as its runner counts it."""
+        """The number of sync jobs that run or are queued; a fused group counts as one, as its runner counts it."""
         held = sum(state.held_groups() for state in self.roster.workers.values() if not state.is_async)
-        return held + self.queue.waiting_sync()
+        return held - self.roster.lent + self.queue.waiting_sync()
 
     def check(self) -> None:
         """Assert every invariant."""
         self.ledger.check()
         self.queue.check()
-        staying = [
-            state for state in self.roster.workers.values() if not state.is_async and state.verdict is None
-        ]
-        assert self.roster.size == len(staying), "the workers are miscounted"
+        self.roster.check()
         for state in self.roster.workers.values():
             assert state.is_async or len({key[0] for key in state.held}) <= 1, (
                 "a sync worker serves one run at a time"
@@ -348,7 +348,7 @@ class WorkerScheduler:
         if state.pid is None:
             return False
         jobs: list[Job] = []
-        while lane.jobs and len(state.held) < MAX_COROUTINES and self.ledger.fits(lane.cost):
+        while lane.jobs and len(state.held) - state.waiting < MAX_COROUTINES and self.ledger.fits(lane.cost):
             job = lane.jobs.popleft()
             claim = self.ledger.claim(lane.cost) if lane.cost else None
             state.held[lane.run, job.index] = HeldJob(job, lane, claim)
@@ -380,7 +380,7 @@ class WorkerScheduler:
         effects: list[NodeEffect] = []
         for state in self.roster.workers.values():
             lane = state.lane
-            if lane is None or not lane.jobs or not state.held or state.verdict:
+            if lane is None or not lane.jobs or not state.held or state.verdict or state.lends_slot:
                 continue
             if state.recalled or state.is_held_up:
                 continue
@@ -393,13 +393,11 @@ class WorkerScheduler:
         return effects
 
     def _make_room(self, lane: JobLane, devices: tuple[int, ...] | None, effects: list[NodeEffect]) -> None:
-        """Start workers where claims leave room that no idle worker can use."""
-        if not lane.cost:
-            return
+        """Start workers where claims leave room that no idle worker can use, or slots are lent."""
         if devices is not None and self.roster.idle and not self.roster.starting:
             # All idle ones are bound to other devices, and no unbound one is starting.
             effects.append(self.roster.kill(self.roster.workers[next(iter(self.roster.idle))], "idle"))
-        effects += self.roster.spawn_for(self.ledger.how_many_fit(lane.cost, len(lane.jobs)))
+        effects += self.lending.spawn_for(lane.cost, len(lane.jobs))
 
     def _may_go_before(self, starved: JobLane | None, lane: JobLane) -> bool:
         """True if a lane claims nothing that the starved one waits for, or belongs to a nested run."""
@@ -423,6 +421,8 @@ class WorkerScheduler:
 
     def _take_from(self, state: WorkerState, key: Key) -> None:
         held = state.held.pop(key)
+        if held.nested_runs:
+            self.lending.take_back(state, held)
         if held.claim is not None:
             self.ledger.release(held.claim)
 

@@ -42,6 +42,9 @@ class HeldJob(Struct, eq=False):
     is_id_asked: bool = False
     #: How far it is, as it has last reported.
     progress: Progressed | None = None
+    #: The number of nested runs that it waits for, and of those of them that may hold up its worker's event loop.
+    nested_runs: int = 0
+    loop_holders: int = 0
 
     @property
     def ticket(self) -> Ticket:
@@ -81,6 +84,10 @@ class WorkerState(Struct, eq=False):
     quiet_at: float = -inf
     #: True if it gets no more jobs, and ends with those that it has.
     is_retiring: bool = False
+    #: The number of its jobs that wait for nested runs.
+    waiting: int = 0
+    #: The number of nested runs of its jobs that may hold up its event loop: it gets no more coroutines meanwhile.
+    loop_holders: int = 0
 
     def fused_group(self, head: Job) -> Iterator[HeldJob]:
         """The members of a fused group that it still holds."""
@@ -92,6 +99,11 @@ class WorkerState(Struct, eq=False):
         """The number of jobs that it holds, where a fused group counts as one."""
         heads = {id(held.head) for held in self.held.values() if held.head is not None}
         return len(heads) + sum(held.head is None for held in self.held.values())
+
+    @property
+    def lends_slot(self) -> bool:
+        """True if another worker may run in place of this one, whose job waits."""
+        return self.waiting > 0 and not self.is_async
 
     @property
     def claimed_memory_mb(self) -> float | None:

@@ -5,6 +5,7 @@ empty. A recall is worth its messages if the functions that wait would take a wh
 the node has not reported for longer than that average explains.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from handoff_actors.core.run.events import SendToNode
@@ -57,6 +58,20 @@ class WorkStealing:
                 node.recall_sent(len(tickets))
                 room = max(rooms.values()) + len(tickets)
                 effects.append(SendToNode(node.name, Recall(self._run, tickets, room)))
+        return effects
+
+    def recall(self, misplaced: Mapping[str, Sequence[Index]]) -> list[SendToNode]:
+        """Recall functions from the nodes on which they wait, and which they avoid from now on."""
+        effects: list[SendToNode] = []
+        for name, indices in misplaced.items():
+            node = self._scheduler.nodes.get(name)
+            if node is None or node.recalling:
+                continue
+            for index in indices:
+                self._scheduler.avoidance.failed(index, name)
+            tickets = [Ticket(index, self._state.attempt[index]) for index in indices if index in node.sent]
+            node.recall_sent(len(tickets))
+            effects.append(SendToNode(name, Recall(self._run, tickets, len(tickets))))
         return effects
 
     def _may_scan(self, now: float) -> bool:
