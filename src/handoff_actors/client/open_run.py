@@ -140,6 +140,12 @@ class OpenRun:
         """True once the run has ended."""
         return self._error is not None
 
+    def finish(self) -> None:
+        """Take no more functions, and let the run end once those that it has are done. Nobody waits for that."""
+        self._is_closing = True
+        self._going.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._wake()
+
     async def abandon(self) -> None:
         """Cancel the run, if it still goes on, and return once nothing of it is left."""
         self._is_closing = True

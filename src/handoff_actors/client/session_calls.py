@@ -30,7 +30,6 @@ class SessionCalls:
         self._opening = asyncio.Lock()
         #: The tasks of each function that make calls.
         self._callers: dict[JobKey, set[asyncio.Task[Any]]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> OpenRun:
         """Return the session's own run, which goes on until the session is closed. Within functions each has one, until it ends."""
@@ -62,9 +61,7 @@ class SessionCalls:
         del self._callers[job]
         run = self._runs.pop(job, None)
         if run is not None:
-            ending = task.get_loop().create_task(run.abandon(), name="end of a function's calls")
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            run.finish()
 
     async def call(self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]) -> Any:
         """Call `fn` on a node and return its result. Cancelled, it cancels the call."""
@@ -111,8 +108,6 @@ class SessionCalls:
         while self._runs:
             _, run = self._runs.popitem()
             await run.abandon()
-        if self._ending:
-            await asyncio.wait(self._ending)
 
 
 class _Ahead:
