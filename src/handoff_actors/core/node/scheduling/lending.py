@@ -72,7 +72,11 @@ class Lending:
 
     def spawn_for(self, cost: Resources, jobs: int) -> list[SpawnWorker]:
         """Start workers for jobs that claim `cost`, as far as that fits and as slots are free or lent."""
-        self.limit()
+        if self._roster.lent:
+            self.limit()
+        elif not cost:
+            # The usual workers are replaced in any case.
+            return []
         return self._roster.spawn_for(self._ledger.how_many_fit(cost, jobs), have_claims=bool(cost))
 
     def limit(self) -> None:
