@@ -3,10 +3,10 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from handoff_actors.actors.app.sharing import position_of_placeholder
 from handoff_actors.graph import DAG, ArgSpec, Argument, CallSpec, Constant, NodeOf, Plan
 from handoff_actors.graph.placing import Placeholder, Skeleton
 from handoff_actors.wire.payload import decode_call, encode_call
+from handoff_actors.wire.placeholders import position_of_placeholder
 
 #: The node of each function, by id; inline functions run on the node of their consumer.
 Nodes = Mapping[Hashable, str]

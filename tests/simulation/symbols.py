@@ -19,6 +19,7 @@ from handoff_actors.wire.messages.jobs import (
     Earlier,
     FailedInput,
     Job,
+    Listed,
     Ref,
     Template,
     Text,
@@ -139,6 +140,8 @@ class Evaluation:
                 return FAILED_INPUT
             case Earlier(index):
                 return self._unwrap(self.earlier[index])
+            case Assembled() | Listed():
+                raise AssertionError("the simulator makes none")
             case _:
                 return self._unwrap(arg)
 

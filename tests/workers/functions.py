@@ -28,6 +28,14 @@ def same(value: Any) -> Any:
     return value
 
 
+def pair(left: Any, right: Any) -> tuple[Any, Any]:
+    return left, right
+
+
+def kinds_of(items: list[Any]) -> list[str]:
+    return [type(item).__name__ for item in items]
+
+
 def process_id() -> int:
     return os.getpid()
 

@@ -33,6 +33,7 @@ from handoff_actors.workers.protocol import (
     GiveBackJobs,
     ImportForNestedRuns,
     JobFailed,
+    JobGrew,
     JobKey,
     JobsDone,
     JobsGivenBack,
@@ -112,6 +113,7 @@ def test_each_message_from_a_worker_arrives_as_it_was_sent() -> None:
     sent: list[FromWorker] = [
         WorkerReady(123),
         JobsDone(RUN, (done_row(5, 2, b"value", 123, 0.5), done_row(6, 1, 70_000, 123, 0.25))),
+        JobGrew(RUN, done_row(7, 1, b"value", 123, 0.5), b"growth"),
         *(
             JobFailed(KEY, kind, b"", "why", 0.5, 1024, "printed", "rule")
             for kind in get_args(WorkerFailureKind)

@@ -3,12 +3,16 @@
 from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle, collocated
 from handoff_actors.graph.dag import DAG, new
 from handoff_actors.graph.function import Function, FunctionOptions
+from handoff_actors.graph.growths import GROWTHS
+from handoff_actors.graph.parts import Parts
 from handoff_actors.graph.plan import Plan
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.graph.task import task
 
 __all__ = [
     "DAG",
+    "GROWTHS",
     "ArgSpec",
     "Argument",
     "CallSpec",
@@ -20,7 +24,9 @@ __all__ = [
     "Hook",
     "HookId",
     "NodeOf",
+    "Parts",
     "Plan",
+    "Subgraph",
     "TemplateSpec",
     "collocated",
     "new",

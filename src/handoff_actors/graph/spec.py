@@ -11,13 +11,13 @@ from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn
 
 
-class NodeOf(Struct, frozen=True):
+class NodeOf(Struct, frozen=True, array_like=True, tag=1):
     """An argument that is the name of the node where the function `index` has run, or will run."""
 
     index: Index
 
 
-class CallSpec(Struct, frozen=True):
+class CallSpec(Struct, frozen=True, array_like=True, tag=2):
     """An argument that is computed in the consumer's worker."""
 
     template: int
@@ -51,7 +51,7 @@ class TemplateSpec(Struct, frozen=True):
     conditions: int = 0
 
 
-class Hook(Struct, frozen=True):
+class Hook(Struct, frozen=True, array_like=True):
     """A serialize hook: function `index` runs on the node of `producer`, once that of `consumer` is chosen."""
 
     index: Index

@@ -30,7 +30,7 @@ _PICKLING: Final = (
 _KNOWN: Final = ("builtins", "handoff_actors.", "tblib.")
 
 #: args, fields by the names of their descriptors, `__dict__`.
-Parts = tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
+ExceptionParts = tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
 
 
 class UnsentPart:
@@ -71,7 +71,7 @@ def pickles_itself(kind: type[BaseException]) -> bool:
     return False
 
 
-def parts_of(error: BaseException) -> Parts:
+def parts_of(error: BaseException) -> ExceptionParts:
     """Take an exception apart. None of its own methods is called."""
     fields: dict[str, Any] = {}
     for name, descriptor in _descriptors(type(error)):
@@ -173,7 +173,7 @@ def group_made(
     return group
 
 
-def restore(error: BaseException, parts: Parts) -> None:
+def restore(error: BaseException, parts: ExceptionParts) -> None:
     """Give an exception its state. None of its own methods is called."""
     args, fields, own = parts
     kind = type(error)

@@ -32,7 +32,7 @@ from handoff_actors.text import (
 )
 from handoff_actors.wire.code.by_value_pickler import PROTOCOL
 from handoff_actors.wire.exception_parts import (
-    Parts,
+    ExceptionParts,
     UnsentPart,
     add_note,
     cause_of,
@@ -206,7 +206,7 @@ class _Table:
             self._spare_nbytes -= len(self._kinds[kind])
         return self._kinds[kind]
 
-    def _parts_encoded(self, parts: Parts) -> Payload:
+    def _parts_encoded(self, parts: ExceptionParts) -> Payload:
         try:
             return encode(parts, None, self._reference)
         except SerializationError:
@@ -265,7 +265,7 @@ class _Table:
         return all(self._is_harmless(member, depth + 1) for member in members)
 
 
-def _note(parts: Parts, note: str) -> None:
+def _note(parts: ExceptionParts, note: str) -> None:
     _, _, own = parts
     notes = own.get("__notes__", [])
     own["__notes__"] = [*notes, note] if type(notes) is list else [note]

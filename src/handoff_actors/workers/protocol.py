@@ -178,6 +178,16 @@ class JobsDone(NamedTuple):
     tag: int = 2
 
 
+class JobGrew(NamedTuple):
+    """An attempt that ended well, with more than a plain value. The worker does not start the rest of its fused group."""
+
+    run: RunId
+    row: DoneRow
+    #: An encoded `Additions` of `wire.messages`.
+    growth: bytes
+    tag: int = 7
+
+
 class JobFailed(NamedTuple):
     """An attempt that did not end well; the worker goes on."""
 
@@ -221,7 +231,7 @@ class WorkerSpoiled(NamedTuple):
     tag: int = 6
 
 
-FromWorker = WorkerReady | JobsDone | JobFailed | JobsGivenBack | JobsPrinted | WorkerSpoiled
+FromWorker = WorkerReady | JobsDone | JobGrew | JobFailed | JobsGivenBack | JobsPrinted | WorkerSpoiled
 
 
 # --- Node and zygote --------------------------------------------------------------------------------------------------
@@ -334,8 +344,12 @@ TextRow: TypeAlias = tuple[Literal[3], str]
 EarlierRow: TypeAlias = tuple[Literal[4], Index]
 #: `FailedInput`: tag, error.
 FailedInputRow: TypeAlias = tuple[Literal[9], bytes]
+#: `Listed`: tag, encoded list, parts as (index, nbytes).
+ListedRow: TypeAlias = tuple[Literal[12], bytes, Sequence[tuple[Index, int]]]
 #: bytes: an encoded value.
-ArgRow: TypeAlias = "bytes | RefRow | CallRow | TextRow | EarlierRow | FailedInputRow"
+ArgRow: TypeAlias = (
+    "bytes | RefRow | CallRow | TextRow | EarlierRow | FailedInputRow | AssembledRow | ListedRow"
+)
 
 ARG_TAG: Final = 0
 REF: Final = 1
@@ -350,6 +364,9 @@ EARLIER: Final = 4
 EARLIER_INDEX: Final = 1
 FAILED_INPUT: Final = 9
 FAILED_INPUT_ERROR: Final = 1
+LISTED: Final = 12
+LISTED_ITEMS: Final = 1
+LISTED_PARTS: Final = 2
 ASSEMBLED: Final = 8
 ASSEMBLED_REST: Final = 1
 ASSEMBLED_PARTS: Final = 2
@@ -386,7 +403,7 @@ _TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = _by_tag(
     DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob, DefineModules
 )
 _FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
-    **_by_tag(WorkerReady, JobsDone, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled),
+    **_by_tag(WorkerReady, JobsDone, JobGrew, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled),
     JobFailed._field_defaults["tag"]: _checked_failure,
 }
 _TO_ZYGOTE: Final[Mapping[int, Callable[[Row], ToZygote]]] = _by_tag(

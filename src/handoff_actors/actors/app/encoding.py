@@ -20,7 +20,6 @@ from handoff_actors.actors.app.sharing import (
     ConstantsSpec,
     SharedParts,
     TakenOut,
-    position_of_placeholder,
 )
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
@@ -35,6 +34,7 @@ from handoff_actors.wire.code.by_value import is_any_sent_by_value, is_sent_by_v
 from handoff_actors.wire.messages.jobs import Assembled, OwnModules, Ref, Template, TemplateEnvironment
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
 from handoff_actors.wire.pickling import PositionOf, has_code
+from handoff_actors.wire.placeholders import position_of_placeholder
 from handoff_actors.workers.child.running_job import is_worker
 
 #: The index of the first value that the app has for a run, such as a large constant: no run has as many functions.

@@ -18,6 +18,7 @@ from handoff_actors.errors import SerializationError
 from handoff_actors.graph.placing import Placeholder
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.payload import Payload, encode
+from handoff_actors.wire.placeholders import position_of_placeholder
 
 if TYPE_CHECKING:
     from handoff_actors.ids import Index
@@ -153,11 +154,6 @@ class TakenOut:
     def are_entangled(self) -> bool:
         """True if something is in several parts, or in one and in the rest: the function has to get it as one object."""
         return self._shared.are_entangled(self.parts, self._left)
-
-
-def position_of_placeholder(part: object) -> int | None:
-    """Leave out placeholders, whose results come last among the parts, and last first; see `wire.pickling.PositionOf`."""
-    return ~part.position if type(part) is Placeholder else None
 
 
 def may_change(part: object) -> bool:

@@ -29,7 +29,7 @@ from handoff_actors.core.node.scheduling.fair_queue import tickets_of
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.scheduling.worker_state import HeldJob
 from handoff_actors.core.node.spill_policy import SpillPolicy
-from handoff_actors.ids import Index, RunId, WorkerId
+from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, Ticket
 from handoff_actors.wire.messages.runs import Completed, Started, WorkerRetired
 
@@ -65,17 +65,41 @@ class AttemptReports:
 
     def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
         """Report jobs that a worker has finished."""
+        if event.done[0].additions is not None:
+            return self._grew(event, event.done[0], now)
         accepted = self._scheduler.finished(event.worker, event.run, event.done, now)
-        run = self._clients.live(event.run)
         stored = [entry for entry in event.done if isinstance(entry.value, int)]
         effects: list[NodeEffect] = []
         kept = self._take_in(stored, accepted, event.run, effects, now) if stored else accepted
+        return self._completed(event.run, kept, effects, now)
+
+    def _grew(self, event: WorkerDone, entry: Done, now: float) -> list[NodeEffect]:
+        """Report a job that has ended with a graph, or in parts: it comes alone."""
+        accepted, behind = self._scheduler.grew(event.worker, event.run, entry, now)
+        effects = self._report_separated(behind)
+        parts = [] if entry.additions is None else entry.additions.parts
+        nbytes = sum(part.nbytes for part in parts)
+        run = self._clients.live(event.run)
+        if accepted and nbytes and run is not None and not self._spill_policy.has_room(nbytes):
+            refusal = no_room(event.run, entry, nbytes, self._spill_policy)
+            self._circuit_breaker.failed(event.run, entry.index, refusal.kind, refusal.reason, now)
+            effects.append(Reply(run.peer, refusal))
+            accepted = []
+        counts = bool(accepted) and run is not None
+        for part in parts:
+            effects.append(self._stored(event.run, part.index, entry.attempt, part.nbytes, counts=counts))
+        return self._completed(event.run, accepted, effects, now)
+
+    def _completed(
+        self, run_id: RunId, kept: list[Done], effects: list[NodeEffect], now: float
+    ) -> list[NodeEffect]:
+        run = self._clients.live(run_id)
         if kept:
             self._circuit_breaker.succeeded()
         if run is not None and kept:
-            others = self._scheduler.roster.claimed_by_others(event.run) if len(self._clients) > 1 else {}
+            others = self._scheduler.roster.claimed_by_others(run_id) if len(self._clients) > 1 else {}
             fetched = run.take_fetched(now) if run.fetched else []
-            effects.append(Reply(run.peer, Completed(event.run, kept, others, fetched)))
+            effects.append(Reply(run.peer, Completed(run_id, kept, others, fetched)))
         return effects
 
     def _take_in(
@@ -101,7 +125,8 @@ class AttemptReports:
                 refusal = no_room(run, entry, entry.value, self._spill_policy)
                 self._circuit_breaker.failed(run, entry.index, refusal.kind, refusal.reason, now)
                 effects.append(Reply(client_run.peer, refusal))
-            effects.append(self._stored(run, entry, entry.value, counts=entry.index in counting - refused))
+            counts = entry.index in counting - refused
+            effects.append(self._stored(run, entry.index, entry.attempt, entry.value, counts=counts))
         return [entry for entry in accepted if entry.index not in refused] if refused else accepted
 
     def failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
@@ -208,8 +233,8 @@ class AttemptReports:
             for report in not_run(run, attempts)
         ]
 
-    def _stored(self, run: RunId, entry: Done, nbytes: int, *, counts: bool) -> NodeEffect:
-        if not (counts and self._inputs.made(run, entry.index, entry.attempt, nbytes)):
-            return DiscardValue(run, entry.index, entry.attempt)
-        self._spill_policy.put((run, entry.index), nbytes)
-        return KeepValue(run, entry.index, entry.attempt)
+    def _stored(self, run: RunId, index: Index, attempt: Attempt, nbytes: int, *, counts: bool) -> NodeEffect:
+        if not (counts and self._inputs.made(run, index, attempt, nbytes)):
+            return DiscardValue(run, index, attempt)
+        self._spill_policy.put((run, index), nbytes)
+        return KeepValue(run, index, attempt)

@@ -227,7 +227,7 @@ def stored_inputs(job: Job) -> list[Ref]:
             # Most are a small value itself, or made earlier in the same fused group.
             if type(part) is Ref:
                 refs.append(part)
-            elif type(part) is Call:
+            elif type(part) is Call or type(part) is Assembled:
                 refs += _stored_inputs_of(part)
         constants = member.constants
         if constants is not None and not isinstance(constants, bytes):

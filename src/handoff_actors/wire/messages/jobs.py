@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
+from handoff_actors.graph.spec import ArgSpec, Hook
 from handoff_actors.ids import Attempt, Index, Resources
 from handoff_actors.wire.messages.base import Count, Digest, Message, Name
 
@@ -58,8 +59,24 @@ class FailedInput(Message, frozen=True, tag=9):
     error: bytes
 
 
+class StoredPart(Message, frozen=True):
+    """A stored value beside a result: an item of it, or an argument of functions that it stands for."""
+
+    #: Its index among the values of the run, which nothing else ever has.
+    index: Index
+    nbytes: Count
+
+
+class Listed(Message, frozen=True, tag=12):
+    """An argument that is a list of which the function gets only references to the parts."""
+
+    #: The encoded list, where a position in `parts` stands for each part.
+    items: bytes
+    parts: list[StoredPart]
+
+
 #: bytes: an encoded inline value.
-Arg = bytes | Text | Ref | Call | Earlier | FailedInput
+Arg = bytes | Text | Ref | Call | Earlier | FailedInput | Assembled | Listed
 
 
 class TemplateEnvironment(Message, frozen=True):
@@ -219,6 +236,61 @@ OutputPart = Printed | Logged | Dropped
 Said = OutputPart | Progressed | Emitted
 
 
+#: Indices of parts are random numbers from here on: worker processes choose them without knowing of one another.
+PARTS = 1 << 62
+
+
+class GrownTemplate(Message, frozen=True):
+    """A template of an expansion."""
+
+    #: Identifies the template, with all that it says.
+    key: Digest
+    #: The qualified name of its code, for people.
+    name: str
+    #: None: the worker has sent it before in this run.
+    template: Template | None = None
+
+
+class Expansion(Message, frozen=True):
+    """A compiled DAG, of which the fields that are named as those of `graph.plan.Plan` mean the same. Indices are its own."""
+
+    #: The function whose result is the parent's.
+    result: Index
+    args: list[tuple[ArgSpec, ...]]
+    producers: list[tuple[Index, ...]]
+    dependents: list[tuple[Index, ...]]
+    bottom_level: list[int]
+    template_of: list[Count]
+    templates: list[GrownTemplate]
+    constants_of: list[int]
+    #: Encoded (extra_args, kwargs), or a part: of this attempt, or of a result that the parent was given in parts.
+    constants: list[bytes | Ref] = field(default_factory=list)
+    #: Encoded values, or parts.
+    values: list[bytes | Ref] = field(default_factory=list)
+    #: Only those that are not 0.
+    priority: dict[Index, int] = field(default_factory=dict)
+    #: Only those that are pinned.
+    node_of: dict[Index, str] = field(default_factory=dict)
+    groups: list[tuple[Index, ...]] = field(default_factory=list)
+    max_retries: dict[Index, int] = field(default_factory=dict)
+    retry_backoff: dict[Index, tuple[float, float, float]] = field(default_factory=dict)
+    hooks: list[Hook] = field(default_factory=list)
+    #: The minor version of Python that wrote code by value, and the numbers of the templates, constants and values with some.
+    python: str = ""
+    native_templates: list[Count] = field(default_factory=list)
+    native_constants: list[Count] = field(default_factory=list)
+    native_values: list[Count] = field(default_factory=list)
+
+
+class Additions(Message, frozen=True):
+    """The outcome of an attempt besides a plain value."""
+
+    #: The graph that stands for the result; `Done.value` is b"" then.
+    expansion: Expansion | None = None
+    #: Stored values that belong to the attempt. Without an expansion they are left out of `Done.value`, in this order.
+    parts: list[StoredPart] = field(default_factory=list)
+
+
 class Done(Message, frozen=True):
     """The success of one attempt."""
 
@@ -230,6 +302,8 @@ class Done(Message, frozen=True):
     worker: int
     #: Seconds that the user's code ran.
     ran_s: float
+    #: None for a plain value.
+    additions: Additions | None = None
 
 
 class Traces(Message, frozen=True):

@@ -19,6 +19,7 @@ from handoff_actors.wire.code.namespaces import enter
 from handoff_actors.workers.child.evaluation import Evaluation, JobFailure, UserRaised, failure
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
+from handoff_actors.workers.child.outcome import JobOutcome
 from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.child.own_modules import ModulesInUse
 from handoff_actors.workers.child.process.forks import ForkGuard, end_fork
@@ -94,9 +95,9 @@ class AsyncWorker:
         self._loop = self._subprocesses.new_event_loop()
         self._loop.set_task_factory(self._make_task)
         Threads().limit(1)
-        self._tasks: dict[JobKey, asyncio.Task[bytes | int]] = {}
+        self._tasks: dict[JobKey, asyncio.Task[JobOutcome]] = {}
         #: Tasks that SIGINT has cancelled.
-        self._interrupted: set[asyncio.Task[bytes | int]] = set()
+        self._interrupted: set[asyncio.Task[JobOutcome]] = set()
         #: A result is being encoded and stored, which SIGINT does not interrupt.
         self._is_keeping = False
         #: When the present jobs began, the first of which found none.
@@ -199,7 +200,7 @@ class AsyncWorker:
         self._tasks[key] = task
         task.add_done_callback(partial(self._ended, key, templates[job[JOB_TEMPLATE]], perf_counter()))
 
-    async def _evaluate(self, key: JobKey, templates: dict[int, LoadedTemplate], job: JobRow) -> bytes | int:
+    async def _evaluate(self, key: JobKey, templates: dict[int, LoadedTemplate], job: JobRow) -> JobOutcome:
         run, index, attempt = key
         _running.set(key)
         if templates[job[JOB_TEMPLATE]].sends_output:
@@ -269,7 +270,7 @@ class AsyncWorker:
             self._spoil(key, damage_reason(self._state.damage))
 
     def _ended(
-        self, key: JobKey, template: LoadedTemplate, started: float, task: asyncio.Task[bytes | int]
+        self, key: JobKey, template: LoadedTemplate, started: float, task: asyncio.Task[JobOutcome]
     ) -> None:
         del self._tasks[key]
         seconds = perf_counter() - started
@@ -295,7 +296,7 @@ class AsyncWorker:
         else:
             self._outbox.failed(key, failed, seconds)
 
-    def _failure(self, task: asyncio.Task[bytes | int], template: LoadedTemplate) -> JobFailure | None:
+    def _failure(self, task: asyncio.Task[JobOutcome], template: LoadedTemplate) -> JobFailure | None:
         failed = _failure(task, template)
         was_interrupted = task in self._interrupted
         self._interrupted.discard(task)
@@ -306,7 +307,7 @@ def _name_of(task: asyncio.Task[Any]) -> str:
     return getattr(task.get_coro(), "__qualname__", None) or task.get_name()
 
 
-def _failure(task: asyncio.Task[bytes | int], template: LoadedTemplate) -> JobFailure | None:
+def _failure(task: asyncio.Task[JobOutcome], template: LoadedTemplate) -> JobFailure | None:
     """Describe why a task failed; None if it did not."""
     if task.cancelled():
         return _CANCELLED

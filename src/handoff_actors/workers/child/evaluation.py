@@ -1,9 +1,17 @@
 """Run a job: decode or compute its arguments, call its code, encode its result."""
 
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from handoff_actors.errors import AllocationError, FunctionFailed, SerializationError, UnguardedStart
+from handoff_actors.errors import (
+    AllocationError,
+    DagError,
+    FunctionFailed,
+    SerializationError,
+    UnguardedStart,
+)
+from handoff_actors.ids import RunId
 from handoff_actors.skip import SKIP
 from handoff_actors.text import MOST_OF_REASON, encodable, shortened
 from handoff_actors.wire.code.namespaces import enter
@@ -11,6 +19,7 @@ from handoff_actors.wire.exceptions import decode_exception, describe_exception,
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
 from handoff_actors.workers.child.loading import refusal_behind
+from handoff_actors.workers.child.outcome import JobOutcome
 from handoff_actors.workers.child.process.forks import ForkGuard, end_fork
 from handoff_actors.workers.child.process.state import CodeCaller
 from handoff_actors.workers.child.read_only import advise_on_read_only
@@ -18,6 +27,7 @@ from handoff_actors.workers.child.store import InputNotStored, StoreFailed, Work
 from handoff_actors.workers.child.template import LoadedTemplate
 from handoff_actors.workers.protocol import (
     ARG_TAG,
+    ASSEMBLED,
     ASSEMBLED_PARTS,
     ASSEMBLED_REST,
     CALL,
@@ -28,6 +38,9 @@ from handoff_actors.workers.protocol import (
     EARLIER_INDEX,
     FAILED_INPUT,
     FAILED_INPUT_ERROR,
+    LISTED,
+    LISTED_ITEMS,
+    LISTED_PARTS,
     REF,
     REF_INDEX,
     TEXT,
@@ -38,10 +51,16 @@ from handoff_actors.workers.protocol import (
     ConstantsRow,
     EarlierRow,
     FailedInputRow,
+    ListedRow,
     RefRow,
     TextRow,
     WorkerFailureKind,
 )
+
+if TYPE_CHECKING:
+    from handoff_actors.workers.child.expansion import GrowthEncoder
+
+_GRAPH: Final = "handoff_actors.graph.growths"
 
 #: Awaits an awaitable that a user's function returned.
 Finish = Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]]
@@ -89,6 +108,7 @@ class Evaluation:
         self._prepare = prepare
         self._restore = restore
         self._forks = forks
+        self._growths: GrowthEncoder | None = None
         #: Results of earlier members of the running fused group: encoded, or the attempt that has stored it.
         self.earlier: dict[int, bytes | int] = {}
 
@@ -159,7 +179,7 @@ class Evaluation:
         self,
         run: int,
         templates: dict[int, LoadedTemplate],
-        arg: "RefRow | CallRow | TextRow | EarlierRow | FailedInputRow",
+        arg: "RefRow | CallRow | TextRow | EarlierRow | FailedInputRow | AssembledRow | ListedRow",
         runs_anyway: bool,
     ) -> Any:
         """Give an argument; for functions that run anyway, an error in place of a value. Others: raises InputFailed."""
@@ -167,6 +187,10 @@ class Evaluation:
             if arg[ARG_TAG] != CALL:
                 return self._given(run, arg)
             value = await self.call(run, templates, arg[CALL_TEMPLATE], arg[CALL_ARGS], arg[CALL_CONSTANTS])
+            if is_growth(value):
+                raise SerializationError(
+                    f"{value!r} was returned by an inline function or a hook: only regular functions return one"
+                )
         except InputFailed as failed:
             if not runs_anyway:
                 raise
@@ -174,7 +198,9 @@ class Evaluation:
         self._restore()
         return value
 
-    def _given(self, run: int, arg: RefRow | TextRow | EarlierRow | FailedInputRow) -> Any:
+    def _given(
+        self, run: int, arg: RefRow | TextRow | EarlierRow | FailedInputRow | AssembledRow | ListedRow
+    ) -> Any:
         if arg[ARG_TAG] == REF:
             return self._store.read(run, arg[REF_INDEX])
         if arg[ARG_TAG] == EARLIER:
@@ -183,6 +209,14 @@ class Evaluation:
             return arg[TEXT_VALUE]
         if arg[ARG_TAG] == FAILED_INPUT:
             raise InputFailed(decode_exception(arg[FAILED_INPUT_ERROR]))
+        if arg[ARG_TAG] == ASSEMBLED:
+            rest = arg[ASSEMBLED_REST]
+            assert isinstance(rest, bytes), "the rest of a list in parts is inline"
+            return decode(rest, [self._store.read(run, part[REF_INDEX]) for part in arg[ASSEMBLED_PARTS]])
+        if arg[ARG_TAG] == LISTED:
+            from handoff_actors.graph.parts import PartRef  # noqa: PLC0415 - see `is_growth`
+
+            return decode(arg[LISTED_ITEMS], [PartRef(index, nbytes) for index, nbytes in arg[LISTED_PARTS]])
         assert_never(arg)
 
     def _earlier_result(self, run: int, index: int) -> Any:
@@ -210,16 +244,28 @@ class Evaluation:
         extra_args, kwargs = self._store.read(run, constants[REF_INDEX], parts)
         return extra_args, kwargs
 
-    def keep(self, run: int, index: int, attempt: int, result: Any) -> bytes | int:
+    def keep(self, run: int, index: int, attempt: int, result: Any) -> JobOutcome:
         """Give the encoded result, or the number of its bytes that are now in the store.
 
-        Raises SerializationError, StoreFailed.
+        Raises SerializationError, StoreFailed, and DagError for a subgraph that can't be run.
         """
+        if is_growth(result):
+            if self._growths is None:
+                from handoff_actors.workers.child.expansion import GrowthEncoder  # noqa: PLC0415 - see `is_growth`
+
+                self._growths = GrowthEncoder(self._store, self._inline_limit)
+            return self._growths.encode(RunId(run), attempt, result)
         payload = encode(result)
         if payload.nbytes <= self._inline_limit:
             return payload.to_bytes()
         self._store.write(run, index, attempt, payload)
         return payload.nbytes
+
+
+def is_growth(result: object) -> bool:
+    """True for a subgraph or a list in parts."""
+    # Workers start without the graph's modules, which take 10 ms to import: user code that makes such a result has them.
+    return _GRAPH in sys.modules and type(result) in sys.modules[_GRAPH].GROWTHS
 
 
 def failure(error: BaseException, template: LoadedTemplate) -> JobFailure:
@@ -242,6 +288,13 @@ def failure(error: BaseException, template: LoadedTemplate) -> JobFailure:
 
 
 def _described(error: BaseException) -> tuple[WorkerFailureKind, bytes, str]:
+    if isinstance(error, DagError):
+        # Of a subgraph. A second try would be refused the same.
+        return (
+            "serialization",
+            encode_exception(error),
+            f"the subgraph that it returned can't be run: {error}",
+        )
     if isinstance(error, SerializationError):
         error = refusal_behind(error) or error
         return "serialization", encode_exception(error), str(error)

@@ -11,11 +11,13 @@ import msgpack
 
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.workers.child.evaluation import JobFailure
+from handoff_actors.workers.child.outcome import Grown, JobOutcome
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.protocol import (
     DoneRow,
     FromWorker,
     JobFailed,
+    JobGrew,
     JobKey,
     JobsDone,
     JobsGivenBack,
@@ -53,8 +55,12 @@ class WorkerOutbox:
         self._add(WorkerReady(self._pid))
         self.flush()
 
-    def done(self, run: RunId, index: Index, attempt: Attempt, value: bytes | int, seconds: float) -> None:
+    def done(self, run: RunId, index: Index, attempt: Attempt, value: JobOutcome, seconds: float) -> None:
         """Add an attempt that succeeded."""
+        if isinstance(value, Grown):
+            row = done_row(index, attempt, value.value, self._pid, seconds)
+            self._add(JobGrew(run, row, value.growth))
+            return
         if run != self._run:
             self._run, self._rows = run, []
             self._messages.append(JobsDone(run, self._rows))

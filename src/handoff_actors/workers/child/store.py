@@ -78,6 +78,10 @@ class WorkerStore:
         finally:
             os.close(descriptor)
 
+    def discard(self, run: int, index: int, attempt: int) -> None:
+        """Remove what `write` has written."""
+        give_up_room(self._directory / f"{value_name(run, index)}.{attempt}", self._disk)
+
     def unpack(self, run: int, index: int) -> Path:
         """Give the directory with the contents of a stored archive; the first worker to ask makes it.
 

@@ -24,6 +24,7 @@ from handoff_actors.workers.child.environments import Environments
 from handoff_actors.workers.child.evaluation import Evaluation, failure
 from handoff_actors.workers.child.job_context import JobContext
 from handoff_actors.workers.child.outbox import WorkerOutbox
+from handoff_actors.workers.child.outcome import Grown, JobOutcome
 from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.child.process.forks import ForkGuard
 from handoff_actors.workers.child.process.interrupts import take_interrupts
@@ -179,7 +180,7 @@ class SyncWorker:
                 self._end_output((run, index, attempt))
             self._outbox.done(run, index, attempt, value, ended - started)
             if is_behind or job[JOB_THEN]:
-                earlier[index] = value if isinstance(value, bytes) else attempt
+                self._note_for_fused_group(index, attempt, value)
         code = template.code
         code.seconds = peak_smoothed(code.seconds, ended - started, DECAY)
         if self._is_due(ended):
@@ -244,8 +245,14 @@ class SyncWorker:
         if dropped is not None:
             self._outbox.printed(key, dropped)
 
+    def _note_for_fused_group(self, index: int, attempt: int, value: JobOutcome) -> None:
+        if isinstance(value, Grown):
+            self._skip_fused_group()
+        else:
+            self._evaluation.earlier[index] = value if isinstance(value, bytes) else attempt
+
     def _skip_fused_group(self) -> None:
-        """Drop the rest of the fused group of a job that has failed."""
+        """Drop the rest of the fused group of a job that has no plain value."""
         while self._queue and self._queue[0][5]:
             self._queue.popleft()
 

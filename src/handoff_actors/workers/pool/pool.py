@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import starmap
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
@@ -24,6 +23,7 @@ from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.pool.output_reader import OutputReader
 from handoff_actors.workers.pool.pipe import Pipe
 from handoff_actors.workers.pool.questions import Questions
+from handoff_actors.workers.pool.reports import entries_of, merge_done
 from handoff_actors.workers.pool.zygote_link import ZygoteLink
 from handoff_actors.workers.process_trees import end_tree
 from handoff_actors.workers.protocol import (
@@ -38,6 +38,7 @@ from handoff_actors.workers.protocol import (
     FromWorker,
     GiveBackJobs,
     JobFailed,
+    JobGrew,
     JobKey,
     JobsDone,
     JobsGivenBack,
@@ -371,10 +372,10 @@ class WorkerPool:
     # --- Receiving
 
     def _received(self, worker: WorkerId, messages: list[FromWorker]) -> None:
-        for message in _merge_done(messages):
+        for message in merge_done(messages):
             match message:
-                case JobsDone():
-                    self._events.worker_done(worker, message.run, list(starmap(Done, message.rows)))
+                case JobsDone() | JobGrew():
+                    self._events.worker_done(worker, message.run, entries_of(message))
                 case JobsPrinted():
                     self._printed(message)
                 case WorkerReady():
@@ -454,20 +455,6 @@ class WorkerPool:
             ended.control.close()
         del self._workers[worker]
         self._events.worker_exited(worker, signal, exit_code, traces)
-
-
-def _merge_done(messages: list[FromWorker]) -> list[FromWorker]:
-    """Join reports of one run that follow one another."""
-    if len(messages) == 1:
-        return messages
-    merged: list[FromWorker] = []
-    for message in messages:
-        last = merged[-1] if merged else None
-        if isinstance(message, JobsDone) and isinstance(last, JobsDone) and message.run == last.run:
-            merged[-1] = JobsDone(message.run, [*last.rows, *message.rows])
-        else:
-            merged.append(message)
-    return merged
 
 
 def _run_chunks(run: RunId, jobs: Sequence[Job]) -> Iterator[tuple[bytes, list[JobKey]]]:

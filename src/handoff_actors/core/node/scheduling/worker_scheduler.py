@@ -114,6 +114,17 @@ class WorkerScheduler:
         self._message_received(state, now)
         return held, behind
 
+    def grew(self, worker: WorkerId, run: RunId, entry: Done, now: float) -> tuple[list[Done], list[HeldJob]]:
+        """Take a job off a worker that has ended with more than a plain value, with the rest of its fused group."""
+        state = self.roster.workers.get(worker)
+        held = state.held.get((run, entry.index)) if state else None
+        behind: list[HeldJob] = []
+        if state is not None and held is not None and held.head and held.job.attempt == entry.attempt:
+            behind = [member for member in state.fused_group(held.head) if member is not held]
+            for member in behind:
+                self._take_from(state, (run, member.job.index))
+        return self.finished(worker, run, [entry], now), behind
+
     def recalled(
         self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float
     ) -> tuple[list[HeldJob], list[NodeEffect]]:

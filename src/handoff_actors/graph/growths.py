@@ -1,0 +1,8 @@
+"""The kinds of results that are more than a plain value."""
+
+from typing import Final
+
+from handoff_actors.graph.parts import Parts
+from handoff_actors.graph.subgraph import Subgraph
+
+GROWTHS: Final = frozenset({Parts, Subgraph})

@@ -1,0 +1,252 @@
+"""Encode what a function has returned in place of a plain result: a graph, or a list in parts."""
+
+import secrets
+from functools import partial
+from typing import Any, Final, Self
+
+import msgspec
+
+from handoff_actors.errors import SerializationError
+from handoff_actors.graph.environment import Environment, os_bytes
+from handoff_actors.graph.naming import code_name
+from handoff_actors.graph.parts import PartRef, Parts
+from handoff_actors.graph.plan import Plan, TemplateSpec
+from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.lru import LruCache
+from handoff_actors.process.interpreter import PYTHON
+from handoff_actors.retry_on import reason_against_retry
+from handoff_actors.text import repr_of
+from handoff_actors.wire.messages.jobs import (
+    PARTS,
+    Additions,
+    Expansion,
+    GrownTemplate,
+    Ref,
+    StoredPart,
+    Template,
+    TemplateEnvironment,
+)
+from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
+from handoff_actors.wire.pickling import has_code
+from handoff_actors.wire.placeholders import position_of_placeholder
+from handoff_actors.workers.child.outcome import Grown
+from handoff_actors.workers.child.store import WorkerStore
+
+#: Runs whose templates a worker remembers, and templates of each.
+_RUNS_KEPT: Final = 16
+_TEMPLATES_KEPT: Final = 256
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class _KnownTemplate(msgspec.Struct, frozen=True):
+    #: Keeps the code alive, whose identity it is known by.
+    spec: TemplateSpec
+    key: bytes
+    name: str
+    template: Template
+    is_native: bool
+
+
+class GrowthEncoder:
+    """Encodes subgraphs and parts against one store; the code of each template is encoded once per run."""
+
+    def __init__(self, store: WorkerStore, inline_limit: int) -> None:
+        self._store = store
+        self._inline_limit = inline_limit
+        self._runs: LruCache[RunId, LruCache[object, _KnownTemplate]] = LruCache(_RUNS_KEPT)
+
+    def encode(self, run: RunId, attempt: Attempt, result: Subgraph[Any] | Parts[Any]) -> Grown:
+        """Encode a result; large parts of it are in the store then. Raises SerializationError, StoreFailed, DagError."""
+        with _StoredParts(self._store, run, attempt) as parts:
+            if isinstance(result, Parts):
+                return self._listed(result, parts)
+            return Grown(b"", _encode(Additions(self._expansion(run, attempt, result, parts), parts.stored)))
+
+    def _listed(self, result: Parts[Any], parts: "_StoredParts") -> Grown:
+        items: list[Any] = []
+        for item in result.items:
+            payload = encode(item)
+            ref = parts.keep(payload) if payload.nbytes > self._inline_limit else None
+            items.append(item if ref is None else PartRef(ref.index, ref.nbytes))
+        position_of = {ref.index: position for position, ref in enumerate(parts.stored)}
+        value = encode(
+            items, position_of=lambda part: position_of[part.index] if type(part) is PartRef else None
+        )
+        return Grown(value.to_bytes(), _encode(Additions(None, parts.stored)))
+
+    def _expansion(
+        self, run: RunId, attempt: Attempt, result: Subgraph[Any], parts: "_StoredParts"
+    ) -> Expansion:
+        plan = Plan.compile(result.dag)
+        templates = self._templates(run, plan, with_code=attempt > 1)
+        encoder = _PlanEncoder(plan, parts, self._inline_limit)
+        constants = [encoder.constants(number) for number in range(len(plan.constants))]
+        values = [encoder.value(number) for number in range(len(plan.values))]
+        native = [number for number, known in enumerate(templates) if known[1]]
+        has_native = native or encoder.native_constants or encoder.native_values
+        return Expansion(
+            result=plan.index_of[result.result],
+            args=plan.args,
+            producers=plan.producers,
+            dependents=plan.dependents,
+            bottom_level=plan.bottom_level,
+            template_of=plan.template_of,
+            templates=[grown for grown, _ in templates],
+            constants_of=plan.constants_of,
+            constants=constants,
+            values=values,
+            priority={index: priority for index, priority in enumerate(plan.priority) if priority},
+            node_of={index: node for index, node in enumerate(plan.node_of) if node is not None},
+            groups=plan.groups,
+            max_retries=plan.max_retries,
+            retry_backoff=plan.retry_backoff,
+            hooks=plan.hooks,
+            python=PYTHON if has_native else "",
+            native_templates=native,
+            native_constants=encoder.native_constants,
+            native_values=encoder.native_values,
+        )
+
+    def _templates(self, run: RunId, plan: Plan, *, with_code: bool) -> list[tuple[GrownTemplate, bool]]:
+        known = self._runs.get(run)
+        if known is None:
+            known = LruCache[object, _KnownTemplate](_TEMPLATES_KEPT)
+            self._runs.put(run, known)
+        grown: list[tuple[GrownTemplate, bool]] = []
+        for number, spec in enumerate(plan.templates):
+            key = _identity(spec)
+            template = known.get(key)
+            is_new = template is None
+            if template is None:
+                template = _encoded_template(plan, number, spec)
+                known.put(key, template)
+            carried = template.template if is_new or with_code else None
+            grown.append((GrownTemplate(template.key, template.name, carried), template.is_native))
+        return grown
+
+
+class _PlanEncoder:
+    """Encodes the constants and values of one plan."""
+
+    def __init__(self, plan: Plan, parts: "_StoredParts", inline_limit: int) -> None:
+        self._plan = plan
+        self._parts = parts
+        self._inline_limit = inline_limit
+        self.native_constants: list[int] = []
+        self.native_values: list[int] = []
+
+    def constants(self, number: int) -> bytes | Ref:
+        is_placed = number in self._plan.placed
+        try:
+            payload = encode_call(
+                *self._plan.constants[number],
+                position_of_placeholder if is_placed else None,
+                "args" if is_placed else "extra_args",
+            )
+        except SerializationError as error:
+            index = self._plan.constants_of.index(number) if number in self._plan.constants_of else 0
+            raise _not_sendable(self._plan, index, "its arguments", error) from error
+        return self._placed(payload, number, self.native_constants)
+
+    def value(self, number: int) -> bytes | Ref:
+        value = self._plan.values[number]
+        if type(value) is PartRef:
+            return Ref(value.index, value.nbytes, [])
+        try:
+            payload = encode(value)
+        except SerializationError as error:
+            index = next((index for index, args in enumerate(self._plan.args) if ~number in args), 0)
+            raise _not_sendable(self._plan, index, "one of its arguments", error) from error
+        return self._placed(payload, number, self.native_values)
+
+    def _placed(self, payload: Payload, number: int, native: list[int]) -> bytes | Ref:
+        if payload.nbytes > self._inline_limit:
+            return self._parts.keep(payload)
+        encoded = payload.to_bytes()
+        if has_code(encoded):
+            native.append(number)
+        return encoded
+
+
+class _StoredParts:
+    """The parts of one attempt that are in the store."""
+
+    def __init__(self, store: WorkerStore, run: RunId, attempt: Attempt) -> None:
+        self._store = store
+        self._run = run
+        self._attempt = attempt
+        self.stored: list[StoredPart] = []
+
+    def keep(self, payload: Payload) -> Ref:
+        """Store a value of its own. Raises StoreFailed."""
+        index = PARTS + secrets.randbits(61)
+        self._store.write(self._run, index, self._attempt, payload)
+        self.stored.append(StoredPart(index, payload.nbytes))
+        return Ref(index, payload.nbytes, [])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for part in self.stored:
+                self._store.discard(self._run, part.index, self._attempt)
+
+
+def _identity(spec: TemplateSpec) -> object:
+    code: Any = spec.code
+    bound = getattr(code, "__self__", None), getattr(code, "__func__", None)
+    return (
+        id(code) if None in bound else tuple(map(id, bound)),
+        spec.as_list,
+        tuple(spec.cost.items()) if spec.cost else None,
+        spec.timeout,
+        spec.environment,
+        spec.retry_on if isinstance(spec.retry_on, tuple) else id(spec.retry_on),
+        spec.placed_from,
+    )
+
+
+def _encoded_template(plan: Plan, number: int, spec: TemplateSpec) -> _KnownTemplate:
+    try:
+        digest, by_reference, code = encode_code(spec.code)
+        rule = b""
+        if spec.retry_on is not None:
+            _, _, rule = encode_code(partial(reason_against_retry, spec.retry_on))
+    except SerializationError as error:
+        index = plan.template_of.index(number) if number in plan.template_of else 0
+        raise _not_sendable(plan, index, "its code", error) from error
+    template = Template(
+        number=0,
+        digest=digest,
+        by_reference=by_reference,
+        code=code,
+        is_async=spec.is_async,
+        as_list=spec.as_list,
+        cost=spec.cost,
+        timeout=spec.timeout,
+        environment=None if spec.environment is None else _environment(spec.environment),
+        retry_on=rule,
+        placed_from=spec.placed_from,
+    )
+    # Few workers need it, and it takes 3 ms to import.
+    from hashlib import blake2b  # noqa: PLC0415
+
+    key = blake2b(_encode(template), digest_size=16, person=b"template").digest()
+    is_native = not by_reference and has_code(code)
+    return _KnownTemplate(spec, key, code_name(spec.code), template, is_native)
+
+
+def _environment(asked_for: Environment) -> TemplateEnvironment:
+    variables = {os_bytes(name): os_bytes(value) for name, value in asked_for.env_vars}
+    directory = b"" if asked_for.working_dir is None else os_bytes(str(asked_for.working_dir))
+    return TemplateEnvironment(variables, directory)
+
+
+def _not_sendable(plan: Plan, index: Index, what: str, error: SerializationError) -> SerializationError:
+    function_id = plan.ids[index]
+    return SerializationError(
+        f"function {repr_of(function_id)} of the subgraph that it returned: {what} can't be sent to a node: {error}"
+    )
