@@ -300,6 +300,22 @@ class ValueLost(HandoffError):
         self.function_id = function_id
 
 
+class TooManyFunctions(HandoffError):
+    """A function has returned a graph beyond the number of functions that functions may add to a run."""
+
+    def __init__(self, function_id: FunctionId, code: str, limit: int) -> None:
+        super().__init__(
+            f"function {repr_of(function_id)} ({code}) has returned a Subgraph with which functions would have added more than"
+            f" max_functions={limit:,} functions to the run: if it does not go on for ever, run it with a higher max_functions"
+        )
+        #: Id of the function that grows.
+        self.function_id = function_id
+        #: Name of its code.
+        self.code = code
+        #: The bound.
+        self.limit = limit
+
+
 class DependencyFailed(HandoffError):
     """A function did not run, since one that it depends on has failed. `__cause__` is the error of that one."""
 

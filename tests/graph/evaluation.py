@@ -5,6 +5,7 @@ from typing import Any
 
 from handoff_actors.graph import DAG, ArgSpec, Argument, CallSpec, Constant, NodeOf, Plan
 from handoff_actors.graph.placing import Placeholder, Skeleton
+from handoff_actors.graph.spec import ListOf
 from handoff_actors.wire.payload import decode_call, encode_call
 from handoff_actors.wire.placeholders import position_of_placeholder
 
@@ -64,6 +65,8 @@ def values_of_plan(plan: Plan, nodes: Nodes) -> dict[Hashable, Any]:
         match spec:
             case NodeOf(index):
                 return nodes[plan.ids[index]]
+            case ListOf(index):
+                return results[index]
             case CallSpec(template, args, constants):
                 return call(template, args, constants)
             case _:

@@ -75,7 +75,7 @@ async def test_subgraph_arrives_compiled(harness: PoolHarness, worker: Any, code
     assert expansion.result == 2
     assert expansion.args == [(~0, ~1), (~1, ~2), (0, 1)]
     assert [decode(value) for value in expansion.values if isinstance(value, bytes)] == [0, 4, 8]
-    assert (expansion.producers, expansion.dependents) == ([(), (), (0, 1)], [(2,), (2,), ()])
+    assert (expansion.producers, expansion.dependents) == ([(), (), (0, 1)], [[2], [2], []])
     assert (expansion.bottom_level, expansion.template_of) == ([2, 2, 1], [0, 0, 1])
     assert [grown.name for grown in expansion.templates] == ["halves", "add"]
     recursive, add = (grown.template for grown in expansion.templates)

@@ -35,6 +35,12 @@ class Argument:
     deserialize: Callable[..., object] | None = None
 
 
+class ItemsOf(Argument):
+    """The result of `id` as a list in which references stand for its parts, see `Parts`: for functions that expand over it."""
+
+    __slots__ = ()
+
+
 class Constant(Struct, frozen=True, eq=False):
     """An argument that is passed as it is, where an id would stand for a result."""
 

@@ -11,12 +11,12 @@ from types import MethodType
 from msgspec import Struct
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Constant
+from handoff_actors.graph.argument import Argument, Constant, ItemsOf
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.graph.environment import Environment
 from handoff_actors.graph.function import ArgumentInclusion, Function, RunIf, conditions_of, producer_ids
 from handoff_actors.graph.placing import Skeleton
-from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
+from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, ListOf, NodeOf, TemplateSpec
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn
 
@@ -164,8 +164,10 @@ class Fold:
             if arg.serialize is not None:
                 spec = CallSpec(self._template(arg.serialize), (spec, source, target), -1)
         else:
-            spec = self._index_of[arg.id]
-            source = NodeOf(spec)
+            index = self._index_of[arg.id]
+            if isinstance(arg, ItemsOf):
+                return ListOf(index)
+            spec, source = index, NodeOf(index)
             if arg.serialize is not None:
                 spec = self._add_hook(arg.serialize, arg.id, consumer, position)
         if arg.deserialize is not None:

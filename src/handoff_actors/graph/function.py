@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Literal, TypeAlias, TypedDict
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Collocated, Constant
+from handoff_actors.graph.argument import Argument, Collocated, Constant, ItemsOf
 from handoff_actors.graph.placing import Skeleton
 from handoff_actors.ids import FunctionId
 from handoff_actors.retry_on import RetryOn
@@ -19,7 +19,7 @@ RunIf = Literal["success", "always", "failure"]
 Conditions: TypeAlias = FunctionId | list[FunctionId]
 Code = Callable[..., object]
 
-_NOT_PLAIN_IDS = frozenset({Argument, Constant})
+_NOT_PLAIN_IDS = frozenset({Argument, Constant, ItemsOf})
 
 
 @dataclass(slots=True)

@@ -6,6 +6,17 @@ from handoff_actors.attributes import own_attribute
 from handoff_actors.text import str_of
 
 
+class CodeName:
+    """Stands for code that is elsewhere, and of which only the name is known."""
+
+    def __init__(self, name: str) -> None:
+        self.__qualname__ = name
+
+    def __call__(self, *_: object) -> object:
+        """Raise RuntimeError: the code is not here."""
+        raise RuntimeError(f"the code of {self.__qualname__} is where functions run, not here")
+
+
 def code_name(code: object) -> str:
     """Return the name of a callable, as its author knows it."""
     code = _unwrapped(code)

@@ -5,7 +5,7 @@ from typing import Generic, Never, TypeVar
 
 from msgspec import Struct
 
-from handoff_actors.ids import FunctionId, Index
+from handoff_actors.ids import Index
 from handoff_actors.text import repr_of
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
@@ -16,12 +16,6 @@ class PartRef(Struct, frozen=True):
 
     index: Index
     nbytes: int
-
-
-class ItemsOf(Struct, frozen=True):
-    """An argument that is the result of a function as a list, in which a `PartRef` stands for each large part."""
-
-    id: FunctionId
 
 
 class Parts(Generic[ItemT_co]):

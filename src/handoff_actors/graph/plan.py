@@ -19,7 +19,7 @@ from handoff_actors.graph.argument import Constant, Handle
 from handoff_actors.graph.fold import Fold
 from handoff_actors.graph.function import Function
 from handoff_actors.graph.parameters import check_calls
-from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, NodeOf, TemplateSpec
+from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, ListOf, NodeOf, TemplateSpec
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import near, repr_of
@@ -27,7 +27,7 @@ from handoff_actors.text import near, repr_of
 if TYPE_CHECKING:
     from handoff_actors.graph.dag import DAG
 
-__all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "NodeOf", "Plan", "TemplateSpec"]
+__all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "ListOf", "NodeOf", "Plan", "TemplateSpec"]
 
 _STREAM_OPTIONS: Final = ("init", "parallelism", "batch_size", "batch_timeout")
 _NO_STREAM: Final = (None, 1, None, None)
@@ -247,6 +247,8 @@ def results_within(args: tuple[ArgSpec, ...]) -> tuple[Index, ...]:
             if id(spec) not in entered:
                 entered.add(id(spec))
                 pending.extend(reversed(spec.args))
+        elif isinstance(spec, ListOf):
+            found[spec.index] = None
         elif isinstance(spec, int) and spec >= 0:
             found[spec] = None
     return tuple(found)

@@ -17,6 +17,12 @@ class NodeOf(Struct, frozen=True, array_like=True, tag=1):
     index: Index
 
 
+class ListOf(Struct, frozen=True, array_like=True, tag=3):
+    """An argument that is the result of the function `index`, with a reference in place of each of its parts."""
+
+    index: Index
+
+
 class CallSpec(Struct, frozen=True, array_like=True, tag=2):
     """An argument that is computed in the consumer's worker."""
 
@@ -27,7 +33,7 @@ class CallSpec(Struct, frozen=True, array_like=True, tag=2):
 
 
 #: An int of 0 or more: the result of that function; a negative one: value number ~i of `Plan.values`.
-ArgSpec = Union[Index, NodeOf, CallSpec]  # noqa: UP007 - CallSpec refers to it by a string
+ArgSpec = Union[Index, NodeOf, ListOf, CallSpec]  # noqa: UP007 - CallSpec refers to it by a string
 
 
 class TemplateSpec(Struct, frozen=True):

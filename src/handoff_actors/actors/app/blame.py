@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import cached_property
 
-from handoff_actors.graph.plan import CallSpec, NodeOf, Plan
+from handoff_actors.graph.plan import CallSpec, Plan
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.wire.messages.jobs import Ref, Template
 
@@ -61,6 +61,6 @@ class Blame:
                 for spec in call.args:
                     if isinstance(spec, CallSpec):
                         pending.append(spec)
-                    elif not isinstance(spec, NodeOf) and spec < 0:
+                    elif isinstance(spec, int) and spec < 0:
                         found.setdefault((PlanPart.VALUE, ~spec), []).append(index)
         return found

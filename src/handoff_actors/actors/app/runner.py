@@ -13,6 +13,7 @@ from handoff_actors.actors.app.failure_log import log_failures
 from handoff_actors.actors.app.journal import Entry, Journal
 from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
+from handoff_actors.actors.app.parted_results import fetch_whole
 from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.actors.app.run_growth import RunGrowth
 from handoff_actors.actors.app.splitting import Unsent, split
@@ -277,7 +278,7 @@ class RunnerActor:
             elif not answer.done():
                 answer.set_result(value)
 
-        give_up = self._host.fetch(self.run, index, nbytes, holders, done)
+        give_up = fetch_whole(self._host, self.view, self.run, index, nbytes, holders, done)
         self._fetches.add(answer)
         try:
             return await answer
@@ -427,7 +428,7 @@ class RunnerActor:
                 self._driver.feed(ResultFetched(index, transfer if was_on_its_way else None))
                 self.growth.arrived(index)
 
-        self._give_up[index] = self._host.fetch(self.run, index, nbytes, holders, done)
+        self._give_up[index] = fetch_whole(self._host, self.view, self.run, index, nbytes, holders, done)
 
     def _finish(self, end: RunEnded) -> None:
         if not self.errors.load_beside(end.cause, partial(self._finish_now, end)):

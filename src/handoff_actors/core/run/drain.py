@@ -164,7 +164,7 @@ class Drain:
             self._todo[index] = None
 
     def _is_for_all(self, index: Index) -> bool:
-        return not self._state.is_for_one_node(index)
+        return not self._state.is_for_one_node(index) and index not in self._state.parted
 
     def _is_at_risk(self, index: Index) -> bool:
         stored = self._state.stored.get(index)

@@ -113,7 +113,8 @@ class Failures:
             case "input":
                 cause = NO_CAUSE
                 if failed.lost is not None and not self._drain.is_unaware(failed):
-                    cause = self._recovery.lose(failed.lost, now, f"node {name!r} found it nowhere")
+                    lost = self._state.parted.owner(failed.lost)
+                    cause = self._recovery.lose(lost, now, f"node {name!r} found it nowhere")
                 number = self._stories.note("input lost", failed.index, name, now, failed.reason, cause)
                 self.sent_in_vain(failed.index, failed.reason, now, number)
             case "unreachable":
@@ -131,7 +132,8 @@ class Failures:
 
     def _input_unreachable(self, failed: Failed, name: str, now: float) -> None:
         """Try a function again whose input is where its node can't get at it: the value is not lost before its holders are."""
-        index, lost, ids = failed.index, failed.lost, self._plan.ids
+        index, ids = failed.index, self._plan.ids
+        lost = None if failed.lost is None else self._state.parted.owner(failed.lost)
         number = self._stories.note("input lost", index, name, now, failed.reason)
         pause_s = self._retries.pause_before_next_reach(index)
         holders = [] if lost is None else self._state.note_out_of_reach(lost, name)

@@ -6,6 +6,7 @@ numbers for templates, constants and values. Templates, which many additions hav
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -13,8 +14,8 @@ from msgspec.structs import replace
 from handoff_actors.core.run.numbering import Numbering
 from handoff_actors.core.run.part import Part, put
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, Hook, NodeOf, Plan, TemplateSpec
-from handoff_actors.ids import Index
+from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, Hook, ListOf, NodeOf, Plan, TemplateSpec
+from handoff_actors.ids import FunctionId, Index
 from handoff_actors.wire.messages.jobs import Template
 
 #: What is added from within a function goes before what was there, whose paths are shorter than this.
@@ -53,14 +54,106 @@ class GrowingProgram:
         self._idle: dict[int, None] = {}
         #: By index. Functions that the run has begun with are never removed.
         self._part_of: dict[Index, Part] = {}
+        #: What has been removed since `remove` was last called.
+        self._removed = Removed()
 
     def add(self, added: Program, app_values: Collection[Index], depth: int) -> Part:
         """Add a program. Raises KeyError for an outer function that is unknown."""
+        outer = [self._plan.index_of[function_id] for function_id in added.plan.outer]
+        return self._place(added, self._indices.take(added.plan.size), outer, app_values, depth)
+
+    def step_at(self, index: Index) -> int:
+        """Count the graphs that have taken the place of a function so far, with one that is about to."""
+        part = self._part_of.get(index)
+        return 1 + (part.step if part is not None and part.parent == index else 0)
+
+    def expand(self, added: Program, parent: Index, result: Index, outer: list[Index]) -> Part:
+        """Add a program of which the function `result` takes the place of `parent`, with all that depends on that.
+
+        `outer` are the functions that stand for those of its plan.
+        """
+        plan, step = self._plan, self.step_at(parent)
+        indices = self._indices.take(added.plan.size - 1)
+        indices.insert(result, parent)
+        left, dependents = self._part_of.get(parent), plan.dependents[parent]
+        self._unplace(parent)
+        depth = 1 + plan.bottom_level[parent] // LEVELS_PER_DEPTH
+        part = self._place(added, indices, outer, (), depth)
+        part.parent, part.step = parent, step
+        part.within = left.within if left is not None and left.parent == parent else left
+        plan.dependents[parent] = dict.fromkeys([*dependents, *plan.dependents[parent]])
+        if left is not None:
+            self._leave(left, self._removed)
+        return part
+
+    def with_added(self, indices: Iterable[Index]) -> list[Index]:
+        """List functions, each followed by those that it has added and that are in the plan still, and so on."""
+        found: list[Index] = []
+        pending = list(indices)[::-1]
+        while pending:
+            index = pending.pop()
+            found.append(index)
+            part = self._part_of.get(index)
+            if part is not None and part.parent == index:
+                pending += [
+                    other for other in part.indices if other != index and self._was_added_with(other, part)
+                ]
+        return found
+
+    def _was_added_with(self, index: Index, part: Part) -> bool:
+        its = self._part_of.get(index)
+        return its is part or (its is not None and its.parent == index and its.within is part)
+
+    def _unplace(self, index: Index) -> None:
+        """Take out of the plan what only some functions have, since its index is to be that of another one."""
+        plan = self._plan
+        plan.max_retries.pop(index, None)
+        plan.retry_backoff.pop(index, None)
+        for hook in [hook for hook in plan.hooks if hook.consumer == index]:
+            self._remove_hook(hook.index)
+        group = plan.group_of[index]
+        if group >= 0:
+            plan.groups[group] = tuple(member for member in plan.groups[group] if member != index)
+
+    def copy(self, index: Index, function_id: FunctionId) -> Index:
+        """Add a function that is as another one, apart from its id."""
+        plan, (copied,) = self._plan, self._indices.take(1)
+        plan.size = max(plan.size, copied + 1)
+        columns: tuple[list[Any], ...] = (
+            plan.args,
+            plan.producers,
+            plan.bottom_level,
+            plan.priority,
+            plan.template_of,
+            plan.constants_of,
+            plan.node_of,
+        )
+        for column in columns:
+            put(column, [copied], [column[index]])
+        put(plan.ids, [copied], [function_id])
+        put(plan.group_of, [copied], [-1])
+        put(plan.dependents, [copied], [{}])
+        plan.index_of[function_id] = copied
+        for producer in plan.producers[copied]:
+            dependents_of(plan, producer)[copied] = None
+        part = self._part_of.get(index)
+        if part is not None:
+            self._part_of[copied] = part
+            part.left += 1
+        return copied
+
+    def _place(
+        self,
+        added: Program,
+        indices: list[Index],
+        outer: list[Index],
+        app_values: Collection[Index],
+        depth: int,
+    ) -> Part:
         plan = added.plan
-        outer = [self._plan.index_of[function_id] for function_id in plan.outer]
         new: list[int] = []
         part = Part(
-            self._indices.take(plan.size),
+            indices,
             [self._template(*each, new) for each in zip(added.templates, plan.templates, strict=True)],
             self._constants.take(len(added.constants)),
             self._values.take(len(added.values)),
@@ -90,7 +183,7 @@ class GrowingProgram:
 
     def remove(self, indices: Iterable[Index]) -> Removed:
         """Remove functions."""
-        gone = Removed()
+        gone, self._removed = self._removed, Removed()
         plan = self._plan
         for index in indices:
             plan.index_of.pop(plan.ids[index], None)
@@ -99,12 +192,14 @@ class GrowingProgram:
             plan.max_retries.pop(index, None)
             plan.retry_backoff.pop(index, None)
             self._remove_hook(index)
-            part = self._part_of.pop(index)
-            part.left -= 1
-            if part.left == 0:
-                self._remove_part(part, gone)
+            self._leave(self._part_of.pop(index), gone)
             self._indices.give_back(index)
         return gone
+
+    def _leave(self, part: Part, gone: Removed) -> None:
+        part.left -= 1
+        if part.left == 0:
+            self._remove_part(part, gone)
 
     def _remove_hook(self, index: Index) -> None:
         hook = self._plan.hook_of.pop(index, None)
@@ -168,7 +263,7 @@ class _Placing:
         put(plan.group_of, indices, (part.groups[group] if group >= 0 else -1 for group in added.group_of))
         put(plan.groups, part.groups, map(self._results, added.groups))
         self._place_few()
-        if added.outer:
+        if self._outer:
             self._link_outer(producers)
 
     def _place_few(self) -> None:
@@ -186,10 +281,7 @@ class _Placing:
         for index, taken in zip(self._indices, producers, strict=True):
             for producer in taken:
                 if producer in outer:
-                    dependents = self._plan.dependents[producer]
-                    if not isinstance(dependents, dict):
-                        dependents = self._plan.dependents[producer] = dict.fromkeys(dependents)
-                    dependents[index] = None
+                    dependents_of(self._plan, producer)[index] = None
 
     def _result(self, index: Index) -> Index:
         return self._indices[index] if index < OUTER else self._outer[index - OUTER]
@@ -209,7 +301,17 @@ class _Placing:
             return CallSpec(template, self._args(spec.args), self._constants(spec.constants))
         if isinstance(spec, NodeOf):
             return NodeOf(self._result(spec.index))
+        if isinstance(spec, ListOf):
+            return ListOf(self._result(spec.index))
         return self._result(spec) if spec >= 0 else ~self._part.values[~spec]
+
+
+def dependents_of(plan: Plan, index: Index) -> dict[Index, None]:
+    """Return the dependents of a function in a form that can be changed."""
+    dependents = plan.dependents[index]
+    if not isinstance(dependents, dict):
+        dependents = plan.dependents[index] = dict.fromkeys(dependents)
+    return dependents
 
 
 def _key(template: Template) -> object:

@@ -4,15 +4,17 @@ A run is open as long as functions may be added to it. What was added is never r
 what was there before, so that the graph stays acyclic by construction.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from handoff_actors.core.run.cancelling import cancel_functions
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.events import FunctionsEnded, FunctionsForgotten, RunEffect, SendToNode
+from handoff_actors.core.run.expanding import Expanding
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.growing_program import GrowingProgram
+from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.retention import Retention
@@ -20,7 +22,8 @@ from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import DONE, FAILED, FREE, WAITING, RunState
+from handoff_actors.core.run.state import DONE, FAILED, FREE, RunState
+from handoff_actors.core.run.story import StoryLog
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Done, ValueKey
 from handoff_actors.wire.messages.runs import Drop
@@ -48,8 +51,11 @@ class Growth:
         failures: Failures,
         result_fetch: ResultFetch,
         completion: Completion,
+        stories: StoryLog,
+        observing: Observing,
         *,
         is_open: bool,
+        max_functions: int,
     ) -> None:
         self._run = run
         self._plan = program.plan
@@ -70,6 +76,20 @@ class Growth:
         self._postponed: list[Index] = []
         if is_open:
             self.retention.begin()
+        self.expanding = Expanding(
+            program,
+            self._program,
+            state,
+            scheduler,
+            feasibility,
+            retries,
+            recovery,
+            failures,
+            self.retention,
+            stories,
+            observing,
+            max_functions,
+        )
 
     @property
     def is_on(self) -> bool:
@@ -89,11 +109,7 @@ class Growth:
         self._recovery.skipping.add(part)
         self.retention.added(indices, [indices[place] for place in grow.held])
         must_look = self._feasibility.add(indices)
-        lost: list[Index] = []
-        for index in indices:
-            lost += self._begin(index, now)
-        if lost:
-            self._recovery.make_again(lost, now)
+        self._recovery.begin(indices, now)
         if must_look:
             self._feasibility.update(self._scheduler.nodes, now)
         # Nothing more is to run but what does in any case.
@@ -101,24 +117,6 @@ class Growth:
         if grow.refused:
             errors = [(indices[place], error) for place, error in grow.refused.items()]
             self._failures.refused(errors, now)
-
-    def _begin(self, index: Index, now: float) -> Collection[Index]:
-        """Put a new function where its inputs want it. Returns those of its inputs that are lost."""
-        state, producers = self._state, self._plan.producers[index]
-        if state.phase[index] != WAITING:
-            # It was skipped, or has failed, behind another one of these, or what it takes was.
-            return ()
-        if not producers:
-            self._recovery.make_ready(index, now)
-            return ()
-        failed = state.failure_before(index) if state.failures else None
-        if failed is not None:
-            self._recovery.fail_behind(failed, [index], now)
-        elif state.count_missing(index) == 0:
-            self._recovery.make_ready(index, now)
-        else:
-            return [producer for producer in producers if state.is_lost(producer)]
-        return ()
 
     def want(self, ids: Iterable[FunctionId], now: float) -> None:
         """Bring values into the app, as soon as they are there."""
@@ -141,8 +139,8 @@ class Growth:
         self.retention.let_go(self._known(ids))
 
     def cancel(self, ids: Iterable[FunctionId], now: float) -> list[SendToNode]:
-        """Cancel functions."""
-        found = self._known(ids)
+        """Cancel functions, and those that they have added."""
+        found = self._program.with_added(self._known(ids))
         return cancel_functions(self._run, found, self._state, self._recovery, self._failures, now)
 
     def _ended(self) -> list[RunEffect]:
@@ -208,9 +206,10 @@ class Growth:
         stored = self._state.stored.get(index)
         if stored is None:
             return
-        key = ValueKey(index, self._state.version_of(index))
+        parts = self._state.parted.of(index)
+        keys = [ValueKey(part.index, 0) for part in parts] or [ValueKey(index, self._state.version_of(index))]
         for name in dict.fromkeys([*stored.holders, *sorted(stored.told)]):
-            drops.setdefault(name, []).append(key)
+            drops.setdefault(name, []).extend(keys)
         self._state.lose_holders(index)
         stored.told.clear()
         self._drain.forget(index)

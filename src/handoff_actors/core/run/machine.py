@@ -146,7 +146,10 @@ class RunMachine:
             self._failures,
             self._result_fetch,
             self._completion,
+            self._stories,
+            self._observing,
             is_open=self._options.is_open,
+            max_functions=self._options.max_functions,
         )
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
@@ -413,6 +416,8 @@ class RunMachine:
             self.scheduler.returned(index, node)
             self._recovery.cancel(index, now)
             return
+        if entry.additions is not None and self._growth.expanding.take(entry, node, now):
+            return
         self.scheduler.completed(index, node)
         if self._plan.hooks and self.scheduler.is_outdated(index):
             self._effects += self._growth.unused(node.name, entry)
@@ -454,7 +459,8 @@ class RunMachine:
     def _note_copies(self, index: Index, node: NodeState) -> None:
         """Note that a function's inputs are on its node, and fetch its value if the app wants that."""
         for producer in self.scheduler.locality.inputs_of(index):
-            self.state.add_holder(producer, node.name)
+            if producer not in self.state.parted:
+                self.state.add_holder(producer, node.name)
         if index in self.state.stored:
             self._drain.made(index, node.name)
         if index in self.state.stored and self._result_fetch.lacks(index):

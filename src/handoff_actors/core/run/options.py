@@ -1,7 +1,7 @@
 """Options of a run."""
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct, field
 
@@ -15,6 +15,9 @@ from handoff_actors.wire.messages.nested import Ancestor
 
 #: "stop": the first function that fails for good ends the run. "continue": only itself, and what depends on it.
 OnFailure = Literal["stop", "continue"]
+
+#: A run in which functions add functions without end is ended.
+MAX_FUNCTIONS: Final = 10_000_000
 
 
 class RunOptions(Struct, frozen=True):
@@ -36,6 +39,8 @@ class RunOptions(Struct, frozen=True):
     nodes_may_join: bool = True
     #: True for a run to which functions may be added, until it is told that nothing more comes.
     is_open: bool = False
+    #: Functions that functions of the run may add to it, altogether.
+    max_functions: int = MAX_FUNCTIONS
     #: True if `Observed` effects are wanted.
     observe: bool = False
     #: True if `Record` effects are wanted.

@@ -25,6 +25,11 @@ class Part(Struct, eq=False):
     new_templates: Collection[int] = ()
     #: Its functions that have not been removed.
     left: int = 0
+    #: The function that has returned it, and how often one at that index has returned a graph; -1: none has.
+    parent: Index = -1
+    step: int = 0
+    #: The part that the parent belonged to before.
+    within: "Part | None" = None
 
     @classmethod
     def whole(cls, plan: Plan) -> Self:
@@ -36,7 +41,7 @@ class Part(Struct, eq=False):
 
 def put(into: list[T], places: Sequence[int], items: Iterable[T]) -> None:
     """Set items at places, of which those beyond the end follow each other."""
-    if places and places[0] == len(into):
+    if places and places[0] == len(into) and places[-1] == len(into) + len(places) - 1:
         into.extend(items)
         return
     for place, item in zip(places, items, strict=True):

@@ -5,7 +5,7 @@ sent may get along without: its node may have the value already, or gives the fu
 Nothing is made again from a function that has failed for good: what depends on it fails behind it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.recording import Recording
@@ -65,6 +65,32 @@ class Recovery:
                 self._scheduler.push(index)
             else:
                 pending += behind
+
+    def begin(self, indices: Iterable[Index], now: float) -> None:
+        """Put new functions where their inputs want them."""
+        lost: list[Index] = []
+        for index in indices:
+            lost += self._begin(index, now)
+        if lost:
+            self.make_again(lost, now)
+
+    def _begin(self, index: Index, now: float) -> Collection[Index]:
+        """Put a new function where its inputs want it. Returns those of its inputs that are lost."""
+        state, producers = self._state, self._plan.producers[index]
+        if state.phase[index] != WAITING:
+            # It was skipped, or has failed, behind another one of these, or what it takes was.
+            return ()
+        if not producers:
+            self.make_ready(index, now)
+            return ()
+        failed = state.failure_before(index) if state.failures else None
+        if failed is not None:
+            self.fail_behind(failed, [index], now)
+        elif state.count_missing(index) == 0:
+            self.make_ready(index, now)
+        else:
+            return [producer for producer in producers if state.is_lost(producer)]
+        return ()
 
     def again(self, index: Index, now: float, cause: int = NO_CAUSE) -> None:
         """Put a function that has come back where its inputs want it; `cause` is the departure that it came back with."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct
 
-from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
+from handoff_actors.graph.plan import ArgSpec, CallSpec, ListOf, NodeOf, Plan
 from handoff_actors.ids import Index
 
 #: Makes one digest of several byte strings.
@@ -97,6 +97,8 @@ def _call(
             parts += (b"call", *_call(plan, digests, made, spec.template, spec.args, spec.constants))
         elif isinstance(spec, NodeOf):
             parts.append(b"name of a node")
+        elif isinstance(spec, ListOf):
+            parts += (b"list", made[spec.index])
         else:
             parts += (b"constant", digests.values[~spec]) if spec < 0 else (b"result", made[spec])
     return parts

@@ -77,6 +77,18 @@ class Retention:
                 takers[producer] = takers.get(producer, 0) + 1
                 self._needed_again(producer)
 
+    def expanded(self, producers: Iterable[Index]) -> None:
+        """Take note that a function has another one's index from now on, and its inputs of before are taken by no one there."""
+        if not self.is_on:
+            return
+        for producer in producers:
+            left = self._takers[producer] - 1
+            if left:
+                self._takers[producer] = left
+            else:
+                del self._takers[producer]
+            self._to_look_at.append(producer)
+
     def let_go(self, indices: Iterable[Index]) -> None:
         """Take note that the app has no handle of these functions any more."""
         for index in indices:

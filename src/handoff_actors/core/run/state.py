@@ -5,7 +5,8 @@ list is a bug of ours and raises. On the normal path a function waits for its in
 
     WAITING --INPUTS_DONE--> READY --DISPATCHED--> SENT --COMPLETED--> DONE
 
-One that has failed for good, or depends on one that has, is FAILED (GIVEN_UP), and stays so. In a run that grows, the index
+An attempt may end with a graph (EXPANDED): then its index is that of the function whose result is to be its own, which waits
+for its inputs. One that has failed for good, or depends on one that has, is FAILED (GIVEN_UP), and stays so. In a run that grows, the index
 of a function that is over and that nobody needs any more is FREE (FORGOTTEN), until another function has it (ADDED); attempts
 of the two are never confused, as their numbers go on.
 
@@ -28,6 +29,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from handoff_actors.core.run.parted_values import PartedValues
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
@@ -35,7 +37,7 @@ from handoff_actors.graph.run_if import tolerates
 from handoff_actors.ids import Index
 from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.text import repr_of
-from handoff_actors.wire.messages.jobs import Done
+from handoff_actors.wire.messages.jobs import Done, StoredPart
 from handoff_actors.wire.messages.runs import Fetched, WorkerRetired
 
 WAITING, READY, SENT, RESTING, DONE, FAILED, FREE = range(7)
@@ -69,6 +71,8 @@ class PhaseEvent(IntEnum):
     ADDED = 10
     #: Its result is SKIP, since one of its inputs is, or a condition is false.
     SKIPPED = 11
+    #: An attempt has ended with a graph: another function, whose result is to be this one's, has its index from now on.
+    EXPANDED = 12
 
 
 #: By phase: the events that may happen in it, and the phase that follows.
@@ -87,7 +91,11 @@ TRANSITIONS: Final[Mapping[int, Mapping[PhaseEvent, int]]] = {
         PhaseEvent.REUSED: DONE,
         PhaseEvent.GIVEN_UP: FAILED,
     },
-    SENT: {PhaseEvent.COMPLETED: DONE, PhaseEvent.RETURNED: RESTING},
+    SENT: {
+        PhaseEvent.COMPLETED: DONE,
+        PhaseEvent.RETURNED: RESTING,
+        PhaseEvent.EXPANDED: WAITING,
+    },
     RESTING: {PhaseEvent.RESTED: WAITING, PhaseEvent.GIVEN_UP: FAILED},
     DONE: {PhaseEvent.VALUE_LOST: WAITING, PhaseEvent.FORGOTTEN: FREE},
     FAILED: {PhaseEvent.FORGOTTEN: FREE},
@@ -156,6 +164,7 @@ class RunState:
         self.attempt = array("l")
         #: The number of the last attempt at an earlier function with the same index; only in a run that grows.
         self.earlier_attempts: dict[Index, int] = {}
+        self.parted = PartedValues()
         #: Functions whose inputs have been forgotten although their values may be lost.
         self.cut: set[Index] = set()
         #: Functions that are to end without a value, and were with a node when that was decided.
@@ -223,6 +232,18 @@ class RunState:
         self.added += len(indices)
         self.remaining += len(indices)
 
+    def set_expanded(self, index: Index) -> None:
+        """Note that another function, which is in the plan by now, has this index; its result is that of the one before."""
+        self.change(index, PhaseEvent.EXPANDED)
+        self.earlier_attempts[index] = self.attempt[index]
+        self.ready_at[index] = 0.0
+
+    def set_owner(self, index: Index, node: str, parts: Sequence[StoredPart], now: float) -> None:
+        """Note that a function that was added just now is done: it has made these parts."""
+        self.set_reused(index, ReusedResult(node, sum(part.nbytes for part in parts)), now)
+        self.add_holder(index, node)
+        self.parted.put(index, parts)
+
     def forget(self, index: Index) -> None:
         """Forget a function that is over, and its value. Its index may be that of another one from now on."""
         was_skipped = index in self.failed_behind or index in self.skipped
@@ -237,6 +258,7 @@ class RunState:
             self.out_of_reach = {each for each in self.out_of_reach if each[0] != index}
         for indices in (self.cancelled, self.cut, self.skipped):
             indices.discard(index)
+        self.parted.forget([index])
         self.node[index] = None
         self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = self.ran_s[index] = 0.0
 
@@ -290,7 +312,9 @@ class RunState:
         self.remaining -= 1
         self.finished_at[index], self.ran_s[index], self.worker[index] = now, done.ran_s, done.worker
         value = done.value
-        if isinstance(value, int):
+        if done.additions is not None:
+            self._set_parts(index, done, node)
+        elif isinstance(value, int):
             self.stored[index] = StoredResult(value, [])
             self.add_holder(index, node)
         else:
@@ -309,6 +333,19 @@ class RunState:
         self.skipped.add(index)
         if self.changed is not None:
             self.changed.append(index)
+
+    def _set_parts(self, index: Index, done: Done, node: str) -> None:
+        assert done.additions is not None
+        parts = done.additions.parts
+        if done.additions.expansion is None:
+            assert isinstance(done.value, bytes)
+            if not parts:
+                self.inline[index] = done.value
+                return
+            self.parted.lists[index] = done.value
+        self.stored[index] = StoredResult(sum(part.nbytes for part in parts), [])
+        self.add_holder(index, node)
+        self.parted.put(index, parts)
 
     def set_reused(self, index: Index, reused: ReusedResult, now: float) -> None:
         """Note that the function was done before the run began."""

@@ -12,6 +12,7 @@ from handoff_actors.core.run.state import DONE, FAILED, FREE, Failure, RunState,
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.wire.messages.jobs import StoredPart
 from handoff_actors.wire.messages.members import RunProgress
 
 if TYPE_CHECKING:
@@ -133,6 +134,11 @@ class RunView:
         return (
             state.is_sent(index, attempt, state.node[index] or "") if 0 <= index < self.plan.size else False
         )
+
+    def parts(self, index: Index) -> tuple[bytes, Sequence[StoredPart]] | None:
+        """Return the list that a function has returned, encoded without its parts, and the parts; None where it has none."""
+        items = self._state.parted.lists.get(index)
+        return None if items is None else (items, self._state.parted.of(index))
 
     @property
     def failures(self) -> Mapping[Index, Failure]:

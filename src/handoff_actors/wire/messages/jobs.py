@@ -1,5 +1,6 @@
 """Functions, attempts and their outcomes, as parts of messages about runs."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from msgspec import Meta, field
@@ -258,7 +259,7 @@ class Expansion(Message, frozen=True):
     result: Index
     args: list[tuple[ArgSpec, ...]]
     producers: list[tuple[Index, ...]]
-    dependents: list[tuple[Index, ...]]
+    dependents: list[Collection[Index]]
     bottom_level: list[int]
     template_of: list[Count]
     templates: list[GrownTemplate]

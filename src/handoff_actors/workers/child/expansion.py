@@ -206,6 +206,8 @@ def _identity(spec: TemplateSpec) -> object:
         spec.environment,
         spec.retry_on if isinstance(spec.retry_on, tuple) else id(spec.retry_on),
         spec.placed_from,
+        spec.run_if,
+        spec.conditions,
     )
 
 
@@ -230,6 +232,8 @@ def _encoded_template(plan: Plan, number: int, spec: TemplateSpec) -> _KnownTemp
         environment=None if spec.environment is None else _environment(spec.environment),
         retry_on=rule,
         placed_from=spec.placed_from,
+        run_if=spec.run_if,
+        conditions=spec.conditions,
     )
     # Few workers need it, and it takes 3 ms to import.
     from hashlib import blake2b  # noqa: PLC0415

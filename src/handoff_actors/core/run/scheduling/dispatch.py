@@ -49,6 +49,11 @@ class Dispatch:
         if self._fusion is not None:
             self._fusion.add(part)
 
+    def copied(self, index: Index, copy: Index) -> None:
+        """Take a function that is as another one."""
+        if index in self._with_calls:
+            self._with_calls.add(copy)
+
     def remove(self, indices: Iterable[Index]) -> None:
         """Forget functions that are no more in the plan."""
         self._with_calls.difference_update(indices)

@@ -7,7 +7,7 @@ from msgspec import Struct, field
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.core.run.state import APP, FAILED, RunState
-from handoff_actors.graph.plan import ArgSpec, CallSpec, NodeOf, Plan
+from handoff_actors.graph.plan import ArgSpec, CallSpec, ListOf, NodeOf, Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import (
     FIRST,
@@ -18,8 +18,10 @@ from handoff_actors.wire.messages.jobs import (
     Earlier,
     FailedInput,
     Job,
+    Listed,
     Rank,
     Ref,
+    StoredPart,
     Template,
     Text,
 )
@@ -36,7 +38,7 @@ class Sources(Struct):
     #: Gives the encoded error of a function that has failed.
     error_of: Callable[[Index], bytes] = lambda _: b""
 
-    def value(self, index: Index, name: str) -> bytes | Ref | Earlier | FailedInput:
+    def value(self, index: Index, name: str) -> bytes | Ref | Earlier | FailedInput | Assembled:
         """A result for a node, inline or by its holders; or the error of a function that has failed.
 
         If the function has not ended, an earlier member of the fused group returns it.
@@ -46,7 +48,25 @@ class Sources(Struct):
             return inline
         if self.state.phase[index] == FAILED:
             return FailedInput(self.error_of(index))
+        if index in self.state.parted.lists:
+            return Assembled(
+                self.state.parted.lists[index],
+                [self._part_ref(index, part, name) for part in self.state.parted.of(index)],
+            )
         return self.ref(index, name) if index in self.state.stored else Earlier(index)
+
+    def items(self, index: Index, name: str) -> Arg:
+        """A result as `value` gives it, with references to its parts in place of these."""
+        items = self.state.parted.lists.get(index)
+        return self.value(index, name) if items is None else Listed(items, [*self.state.parted.of(index)])
+
+    def part(self, ref: Ref, name: str) -> Ref:
+        """A reference, for a node, to a part of a value as it is now; `ref` as it is if it is none."""
+        found = self.state.parted.find(ref.index)
+        return ref if found is None else self._part_ref(*found, name)
+
+    def _part_ref(self, owner: Index, part: StoredPart, name: str) -> Ref:
+        return Ref(part.index, part.nbytes, self.ref(owner, name).holders)
 
     def ref(self, index: Index, name: str) -> Ref:
         """A reference, for a node, to a stored value and its holders."""
@@ -88,16 +108,21 @@ class Program(Struct, frozen=True):
         for spec in plan.args[index]:
             value = inline.get(spec) if type(spec) is int else None
             args.append(self._resolve(spec, index, node, sources) if value is None else value)
-        constants = self._constants(plan.constants_of[index])
+        constants = self._constants(plan.constants_of[index], node, sources)
         return Job(index, attempt, plan.template_of[index], args, constants, then, rank)
 
     def _resolve(self, spec: ArgSpec, index: Index, node: NodeState, sources: Sources) -> Arg:
         if isinstance(spec, int):
-            return self.values[~spec] if spec < 0 else sources.value(spec, node.name)
+            if spec >= 0:
+                return sources.value(spec, node.name)
+            value = self.values[~spec]
+            return sources.part(value, node.name) if type(value) is Ref else value
+        if isinstance(spec, ListOf):
+            return sources.items(spec.index, node.name)
         if isinstance(spec, NodeOf):
             return Text(node.name if spec.index == index else sources.node_of(spec.index) or node.name)
         args = [self._resolve(part, index, node, sources) for part in spec.args]
-        return Call(spec.template, args, self._constants(spec.constants))
+        return Call(spec.template, args, self._constants(spec.constants, node, sources))
 
     def templates_of(self, index: Index) -> list[int]:
         """Numbers of the templates that a function uses, including those of inline calls among its arguments."""
@@ -109,8 +134,11 @@ class Program(Struct, frozen=True):
             calls += [spec for spec in call.args if isinstance(spec, CallSpec)]
         return used
 
-    def _constants(self, number: int) -> Constants:
-        return None if number < 0 else self.constants[number]
+    def _constants(self, number: int, node: NodeState, sources: Sources) -> Constants:
+        if number < 0:
+            return None
+        constants = self.constants[number]
+        return sources.part(constants, node.name) if type(constants) is Ref else constants
 
 
 class AssignBatch(Struct):

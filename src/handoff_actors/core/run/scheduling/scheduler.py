@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
-from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.part import Part, put
 from handoff_actors.core.run.scheduling.avoidance import Avoidance
 from handoff_actors.core.run.scheduling.data_locality import DataLocality
 from handoff_actors.core.run.scheduling.dispatch import Dispatch
@@ -132,6 +132,12 @@ class Scheduler:
             Destination(need, None) for need in self.needs.classes[len(self._unconstrained) :]
         ]
         self._has_constraints = self._has_constraints or has_constraints(added.plan)
+
+    def copied(self, index: Index, copy: Index) -> None:
+        """Take a function that is as another one."""
+        put(self.needs.of, [copy], [self.needs.of[index]])
+        self._dispatch.copied(index, copy)
+        self._ready.add(Part([copy], (), (), (), ()))
 
     def remove(self, indices: Collection[Index]) -> None:
         """Forget functions that are over."""

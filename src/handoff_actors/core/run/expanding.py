@@ -1,0 +1,162 @@
+"""Expansion adds the graph that a function has returned to its run.
+
+The function whose result is to be the parent's takes the parent's index: whatever depends on the parent, and every handle of
+it, is the new function's without a change, so that a chain of expansions at the end of one another takes constant memory.
+The functions beside it get indices of their own.
+
+Large arguments of the new functions are parts of a value in the store of the node where the parent ran. They belong to a copy
+of the parent, which counts as done, and runs again if the node is lost before they are needed no more.
+"""
+
+from typing import Final
+
+from handoff_actors.core.run.expanded_program import (
+    ExpandedPrograms,
+    Parent,
+    UnknownTemplate,
+    check_expansion,
+    owner_id,
+)
+from handoff_actors.core.run.failures import Failures
+from handoff_actors.core.run.growing_program import GrowingProgram, dependents_of
+from handoff_actors.core.run.observing import Observing
+from handoff_actors.core.run.recovery import Recovery
+from handoff_actors.core.run.retention import Retention
+from handoff_actors.core.run.retries import Retries
+from handoff_actors.core.run.scheduling.feasibility import Feasibility
+from handoff_actors.core.run.scheduling.node_state import NodeState
+from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.scheduling.scheduler import Scheduler
+from handoff_actors.core.run.state import RunState
+from handoff_actors.core.run.story import StoryLog
+from handoff_actors.errors import HandoffError, RemoteProtocolError, TooManyFunctions, ValueLost
+from handoff_actors.graph.naming import short_code_name
+from handoff_actors.ids import Index
+from handoff_actors.wire.messages.jobs import Done, Expansion
+
+#: Said of a function whose graph refers to code that has not arrived.
+_CODE_MISSING: Final = "the code of its graph was not sent along"
+_OTHER_GRAPH: Final = (
+    "its node was lost with arguments that it had made for the functions that it added, and called again it has returned "
+    "another graph"
+)
+
+
+class Expanding:
+    """The graphs that functions of one run have returned."""
+
+    def __init__(
+        self,
+        program: Program,
+        growing: GrowingProgram,
+        state: RunState,
+        scheduler: Scheduler,
+        feasibility: Feasibility,
+        retries: Retries,
+        recovery: Recovery,
+        failures: Failures,
+        retention: Retention,
+        stories: StoryLog,
+        observing: Observing,
+        max_functions: int,
+    ) -> None:
+        self._program = program
+        self._plan = program.plan
+        self._growing = growing
+        self._state = state
+        self._scheduler = scheduler
+        self._feasibility = feasibility
+        self._retries = retries
+        self._recovery = recovery
+        self._failures = failures
+        self._retention = retention
+        self._stories = stories
+        self._observing = observing
+        self._max_functions = max_functions
+        self._programs = ExpandedPrograms(state.parted)
+        #: Functions that were added so far.
+        self._count = 0
+
+    def take(self, entry: Done, node: NodeState, now: float) -> bool:
+        """Take the graph of an attempt that is out at a node. False if the attempt counts as done now, with all its parts."""
+        index = entry.index
+        expansion = None if entry.additions is None else entry.additions.expansion
+        if expansion is None:
+            return False
+        try:
+            if index in self._state.parted:
+                return self._made_parts_again(entry, node, now)
+            self._add(entry, expansion, node, now)
+        except UnknownTemplate:
+            self._scheduler.returned(index, node)
+            number = self._stories.note("recalled", index, node.name, now, _CODE_MISSING)
+            self._recovery.again(index, now, number)
+        except (RemoteProtocolError, TooManyFunctions) as error:
+            self._fail(index, error, node, now)
+        return True
+
+    def _fail(self, index: Index, error: HandoffError, node: NodeState, now: float) -> None:
+        self._scheduler.returned(index, node)
+        self._observing.function("failed", index, node.name, str(error))
+        self._failures.refused([(index, error)], now)
+
+    def _made_parts_again(self, entry: Done, node: NodeState, now: float) -> bool:
+        """Tell whether a copy of a parent has returned another graph than the parent, which is the end of it."""
+        assert entry.additions is not None
+        if len(entry.additions.parts) == len(self._state.parted.of(entry.index)):
+            return False
+        self._fail(entry.index, ValueLost(self._plan.ids[entry.index], _OTHER_GRAPH), node, now)
+        return True
+
+    def _add(self, entry: Done, expansion: Expansion, node: NodeState, now: float) -> None:
+        index, plan = entry.index, self._plan
+        check_expansion(expansion)
+        self._check_bound(index, expansion)
+        parent = self._parent(index)
+        templates = self._programs.templates_of(expansion, parent)
+        if entry.additions is not None and entry.additions.parts:
+            self._copy(entry, parent, node, now)
+        added, outer = self._programs.make(expansion, templates, parent)
+        self._count += len(expansion.producers)
+        self._scheduler.completed(index, node)
+        self._scheduler.learn(index, entry.ran_s)
+        before = plan.producers[index]
+        for producer in before:
+            dependents_of(plan, producer).pop(index, None)
+        self._scheduler.remove([index])
+        part = self._growing.expand(added, index, expansion.result, outer)
+        fresh = [each for each in part.indices if each != index]
+        self._state.add(fresh)
+        self._state.set_expanded(index)
+        self._scheduler.add(part, added)
+        self._retries.forget(index)
+        self._retention.expanded(before)
+        self._retention.added(part.indices, ())
+        must_look = self._feasibility.add(part.indices)
+        self._recovery.begin(part.indices, now)
+        if must_look:
+            self._feasibility.update(self._scheduler.nodes, now)
+
+    def _check_bound(self, index: Index, expansion: Expansion) -> None:
+        if self._count + len(expansion.producers) > self._max_functions:
+            code = self._plan.templates[self._plan.template_of[index]].code
+            raise TooManyFunctions(self._plan.ids[index], short_code_name(code), self._max_functions)
+
+    def _parent(self, index: Index) -> Parent:
+        plan, number = self._plan, self._plan.template_of[index]
+        return Parent(
+            plan.ids[index],
+            self._program.templates[number],
+            plan.priority[index],
+            self._growing.step_at(index),
+        )
+
+    def _copy(self, entry: Done, parent: Parent, node: NodeState, now: float) -> None:
+        """Add a function that has what the parent has made, and can make it again."""
+        assert entry.additions is not None
+        owner = self._growing.copy(entry.index, owner_id(parent))
+        self._state.add([owner])
+        self._scheduler.copied(entry.index, owner)
+        self._feasibility.add([owner])
+        self._retention.added([owner], ())
+        self._state.set_owner(owner, node.name, entry.additions.parts, now)
