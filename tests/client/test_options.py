@@ -46,6 +46,7 @@ def test_signature_is_as_programs_expect() -> None:
         "env_vars": None,
         "working_dir": None,
         "modules_by_value": (),
+        "max_functions": 10_000_000,
     }
 
 

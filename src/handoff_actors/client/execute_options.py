@@ -74,6 +74,8 @@ class LocalExecuteOptions(TypedDict, total=False):
     working_dir: str | PurePath | None
     #: Modules whose code is sent along.
     modules_by_value: Sequence[ModuleType | str]
+    #: Number of functions that functions of the run may add.
+    max_functions: int
 
 
 class OpenRunOptions(TypedDict, total=False):
@@ -109,6 +111,8 @@ class OpenRunOptions(TypedDict, total=False):
     working_dir: str | PurePath | None
     #: Modules whose code is sent along.
     modules_by_value: Sequence[ModuleType | str]
+    #: Number of functions that functions of the run may add.
+    max_functions: int
 
 
 class ExecuteOptions(LocalExecuteOptions, total=False):

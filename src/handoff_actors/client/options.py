@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from handoff_actors.addresses import check_seeds
 from handoff_actors.client.policy import Policy, UserPolicy
 from handoff_actors.core.node.validation import MAX_OFFER_BYTES
-from handoff_actors.core.run.options import OnFailure, RunOptions
+from handoff_actors.core.run.options import MAX_FUNCTIONS, OnFailure, RunOptions
 from handoff_actors.core.run.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES, PlacementPolicy
@@ -82,6 +82,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
     env_vars: Mapping[str, str] | None = None
     working_dir: str | PurePath | None = None
     modules_by_value: Sequence[ModuleType | str] = ()
+    max_functions: int = MAX_FUNCTIONS
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -90,6 +91,8 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"max_concurrency={repr_of(self.max_concurrency)}: it must be 1 or more, or None"
             )
+        if self.max_functions < 0:
+            raise ValueError(f"max_functions={repr_of(self.max_functions)}: it must be 0 or more")
         if self.timeout is not None and self.timeout <= 0:
             raise ValueError(f"timeout={repr_of(self.timeout)}: it must be more than 0 seconds, or None")
         if self.allocation_timeout < 0:
@@ -160,6 +163,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             retry_on=self.retry_on,
             backoff=NO_BACKOFF if self.retry_backoff is None else self.retry_backoff,
             max_concurrency=self.max_concurrency,
+            max_functions=self.max_functions,
             timeout_s=self.timeout,
             allocation_timeout_s=self.allocation_timeout,
             nodes_may_join=nodes_may_join,

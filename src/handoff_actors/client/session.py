@@ -45,7 +45,7 @@ from handoff_actors.client.run import Run
 from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_source
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.core.resources import holds
-from handoff_actors.core.run.options import OnFailure
+from handoff_actors.core.run.options import MAX_FUNCTIONS, OnFailure
 from handoff_actors.core.run.retries import Backoff
 from handoff_actors.display.options import DisplayOptions, OutputOption
 from handoff_actors.errors import HandoffError
@@ -397,6 +397,7 @@ class Session:
         env_vars: Mapping[str, str] | None = None,
         working_dir: str | PurePath | None = None,
         modules_by_value: Sequence[ModuleType | str] = (),
+        max_functions: int = MAX_FUNCTIONS,
     ) -> Run:
         """Run a DAG on the nodes of the cluster, and on those that join meanwhile, and return once it has ended.
 
@@ -434,11 +435,13 @@ class Session:
         :param working_dir: Directory that functions run in and can import from: a path on each node, or a directory here,
             which is sent to nodes that lack it.
         :param modules_by_value: Modules, or their names, whose code is sent along, so that nodes need not have them.
+        :param max_functions: Number of functions that functions of the run may add with `Subgraph`, altogether.
         :raises DagError: The graph is invalid.
         :raises UnsupportedPlatform: There is no cluster, and this is not Linux.
         :raises AllocationError: No node could ever hold a function, for `allocation_timeout` seconds.
         :raises FunctionFailed: A function has raised at each attempt; the cause is its own exception.
         :raises WorkerDied: A function has ended its worker process at each attempt.
+        :raises TooManyFunctions: Functions have added more than `max_functions` functions.
         :raises NodeLost: The run needs a node, or a result on one, that is gone.
         :raises RunTimeout: `timeout` is over.
         :raises SerializationError: Code, an argument or a result can't be pickled, or not be loaded elsewhere.
@@ -453,7 +456,7 @@ class Session:
             timeout=timeout, nodes=nodes, fetch=fetch, on_event=on_event, retry_backoff=retry_backoff,
             retry_on=retry_on, on_failure=on_failure, allocation_timeout=allocation_timeout, journal=journal,
             on_result=on_result, progress=progress, output=output, env_vars=env_vars, working_dir=working_dir,
-            modules_by_value=modules_by_value,
+            modules_by_value=modules_by_value, max_functions=max_functions,
         )  # fmt: skip
         return await self._execute(dag, settings)
 
