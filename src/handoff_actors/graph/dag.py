@@ -14,6 +14,7 @@ from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.containers import PLAIN
 from handoff_actors.graph.function import ArgumentInclusion, Code, Conditions, Function, FunctionType, RunIf
+from handoff_actors.graph.mapping import NONE_GIVEN, MappedHandle, mapped, source_of
 from handoff_actors.graph.parameters import OPTIONS, check_calls, options_of, parameter_names
 from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_flat, is_result
 from handoff_actors.graph.task import options_of_task
@@ -179,6 +180,43 @@ class DAG:
         self.add_function(Function(function_id, taken, fn, **keywords))
         return Handle(function_id, self)
 
+    def map(self, fn: Callable[..., Any], over: object, **options: Any) -> MappedHandle[Any]:
+        """Add a call of `fn` for each item of a list, and return a handle that stands for the list of the results, in order.
+
+        Over a handle, the calls are added by a function of the graph, once the list is there (see `Subgraph`). Chains,
+        `dag.map(a, over=xs).map(b)`, are wired item by item, and what has been begun is finished first: the second stage of
+        one item runs before the first of another one. Large items stay where they were made, see `Parts`.
+
+        :param fn: Function, or coroutine function; it is given one item.
+        :param over: List (any iterable), of values and handles; or the handle of a result that is a list.
+        :param options: As of `call`, for each call; others are passed to `fn` by name. `id` is that of the list.
+        :raises InvalidFunctionError: `over` is no list, belongs to another DAG, or an option is not allowed.
+        """
+        return mapped(self, "map", fn, over, options)
+
+    def filter(self, fn: Callable[..., Any], over: object, **options: Any) -> MappedHandle[Any]:
+        """Add a call of `fn` for each item of a list; the handle stands for the list of items for which it returns what is true.
+
+        Parameters and errors are those of `map`.
+        """
+        return mapped(self, "filter", fn, over, options)
+
+    def reduce(
+        self, fn: Callable[..., Any], over: object, *, initial: object = NONE_GIVEN, **options: Any
+    ) -> Handle[Any]:
+        """Make one value of all items of a list by a function of two: `dag.reduce(operator.add, over=parts)`.
+
+        `fn` must be associative: neighbours are combined in order, in a tree, by functions that take up to eight of them, as
+        soon as these are there. It need not be commutative.
+
+        :param fn: Function, or coroutine function, of two values that returns one.
+        :param over: As of `map`.
+        :param initial: Goes before the first item. Without it, an empty list fails the function with a TypeError.
+        :param options: As of `call`, for each function of the tree.
+        :raises InvalidFunctionError: As for `map`.
+        """
+        return source_of(self, over).reduce(fn, initial=initial, **options)
+
     def validate(self) -> None:
         """Check the graph as a whole, in linear time.
 
@@ -282,6 +320,8 @@ class DAG:
             return replace(arg, id=self._id_for(function_id, arg.id))
         if not isinstance(arg, Handle):
             return arg
+        if isinstance(arg, MappedHandle):
+            arg.chain.take()
         if arg.dag is not self:
             raise InvalidFunctionError(
                 function_id,
@@ -305,8 +345,14 @@ class DAG:
         check_id(function_id)
         return options_of(function_id, fn, count, keywords)
 
+    def _withdraw(self, function_id: FunctionId) -> None:
+        """Take out the function of a list that is not to be made."""
+        self._functions.pop(function_id, None)
+
     def _fresh_id(self, fn: Code | None) -> str:
-        name = _name_of(fn)
+        return self._fresh_name(_name_of(fn))
+
+    def _fresh_name(self, name: str) -> str:
         while True:
             count = self._calls_by_name.get(name, 0) + 1
             self._calls_by_name[name] = count

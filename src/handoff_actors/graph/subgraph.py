@@ -1,14 +1,12 @@
 """Subgraphs, which functions return in order to go on as a graph of further functions."""
 
-from typing import TYPE_CHECKING, Final, Generic, Never, TypeVar
+from typing import Final, Generic, Never, TypeVar
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Handle
+from handoff_actors.graph.interfaces import AnyDag
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
-
-if TYPE_CHECKING:
-    from handoff_actors.graph.dag import DAG
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
@@ -27,7 +25,7 @@ class Subgraph(Generic[ResultT_co]):
 
     __slots__ = ("dag", "result")
 
-    def __init__(self, dag: "DAG", result: Handle[ResultT_co] | FunctionId) -> None:
+    def __init__(self, dag: AnyDag, result: Handle[ResultT_co] | FunctionId) -> None:
         """Check that `result` is a regular function of `dag`.
 
         :param dag: The functions to add. It must not change afterwards.
@@ -42,6 +40,9 @@ class Subgraph(Generic[ResultT_co]):
                 f"Subgraph takes a DAG and a handle of it, Subgraph(dag, result=handle), not {repr_of(dag)}"
             )
         function_id: FunctionId = result.id if isinstance(result, Handle) else result
+        if isinstance(result, Handle) and result.dag is dag:
+            # A list of results may be made only where something takes it.
+            dag._id_for(function_id, result)  # noqa: SLF001 - it is of this room
         if isinstance(result, Handle) and result.dag is not dag:
             raise InvalidFunctionError(
                 function_id,

@@ -153,13 +153,15 @@ class Growth:
 
     def unused(self, name: str, entry: Done) -> list[SendToNode]:
         """Drop what an attempt has stored on a node that does not count any more."""
-        index, stored = entry.index, self._state.stored.get(entry.index)
-        if not (self.is_on and isinstance(entry.value, int)):
+        index, state = entry.index, self._state
+        is_said_twice = state.phase[index] == DONE and state.attempt[index] == entry.attempt
+        if not self.is_on or is_said_twice:
             return []
-        if stored is not None and self._state.attempt[index] == entry.attempt:
-            # It has been said twice.
-            return []
-        return [SendToNode(name, Drop(self._run, [ValueKey(index, entry.attempt)]))]
+        parts = () if entry.additions is None else entry.additions.parts
+        values = [ValueKey(part.index, 0) for part in parts]
+        if isinstance(entry.value, int):
+            values.append(ValueKey(index, entry.attempt))
+        return [SendToNode(name, Drop(self._run, values))] if values else []
 
     def settle(self, now: float, *, is_watched: bool) -> list[RunEffect]:
         """Tell what has ended, and forget what nobody needs any more; `is_watched`: not before what has happened to it has been told, or recorded."""

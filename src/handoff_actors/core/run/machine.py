@@ -408,13 +408,8 @@ class RunMachine:
 
     def _completed(self, node: NodeState, entry: Done, now: float) -> None:
         index, state = entry.index, self.state
-        if not state.is_sent(index, entry.attempt, node.name):
-            self._effects += self._growth.unused(node.name, entry)
-            return
-        if index in state.cancelled:
-            self._effects += self._growth.unused(node.name, entry)
-            self.scheduler.returned(index, node)
-            self._recovery.cancel(index, now)
+        if not state.is_sent(index, entry.attempt, node.name) or index in state.cancelled:
+            self._unused(entry, node, now)
             return
         if entry.additions is not None and self._growth.expanding.take(entry, node, now):
             return
@@ -435,6 +430,13 @@ class RunMachine:
         if state.stored:
             self._note_copies(index, node)
         self._fire(index, now)
+
+    def _unused(self, entry: Done, node: NodeState, now: float) -> None:
+        """Take the value of an attempt that does not count any more, or whose function has been cancelled."""
+        self._effects += self._growth.unused(node.name, entry)
+        if self.state.is_sent(entry.index, entry.attempt, node.name):
+            self.scheduler.returned(entry.index, node)
+            self._recovery.cancel(entry.index, now)
 
     def _fire(self, index: Index, now: float) -> None:
         state = self.state

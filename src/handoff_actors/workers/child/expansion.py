@@ -79,7 +79,7 @@ class GrowthEncoder:
     def _expansion(
         self, run: RunId, attempt: Attempt, result: Subgraph[Any], parts: "_StoredParts"
     ) -> Expansion:
-        plan = Plan.compile(result.dag)
+        plan = Plan.of(result.dag.functions, result.dag.id)
         templates = self._templates(run, plan, with_code=attempt > 1)
         encoder = _PlanEncoder(plan, parts, self._inline_limit)
         constants = [encoder.constants(number) for number in range(len(plan.constants))]

@@ -1,0 +1,383 @@
+"""Maps over the items of a list: one that is known when the graph is made, or the result of a function.
+
+Over a list that is known, each item gets functions of its own at once. Over a result, a function of the graph takes the list
+once it is there and returns a `Subgraph` with the functions of all items. Either way the stages of a chain of maps are wired
+item by item, and later stages have higher priorities: what has been begun is finished first.
+
+The list of all results is the result of one more function, in the order of the items. It is left out where nothing takes it,
+as between two stages of a chain.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from functools import reduce
+from typing import Any, Final, Literal, TypeVar
+
+from msgspec import Struct
+
+from handoff_actors.errors import InvalidFunctionError
+from handoff_actors.graph.argument import Collocated, Handle, ItemsOf
+from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.graph.function import Code, Function
+from handoff_actors.graph.interfaces import AnyDag
+from handoff_actors.graph.placing import holds_result
+from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.ids import FunctionId
+from handoff_actors.text import type_name_of
+
+ItemT_co = TypeVar("ItemT_co", covariant=True)
+
+#: `reduce` gives each function so many items, results of others among them.
+ARITY: Final = 8
+
+
+class _Absence(Enum):
+    """Marks of what is not there."""
+
+    #: An item that a filter has left out.
+    DROPPED = 1
+    #: No initial value was given.
+    NONE_GIVEN = 2
+
+
+DROPPED: Final = _Absence.DROPPED
+NONE_GIVEN: Final = _Absence.NONE_GIVEN
+
+
+class Stage(Struct, frozen=True):
+    """A function that is called for each item."""
+
+    kind: Literal["map", "filter"]
+    code: Code
+    #: As of `DAG.call`.
+    options: dict[str, Any]
+
+
+class Reduction(Struct, frozen=True):
+    """A function of two that makes one value of all items."""
+
+    code: Code
+    initial: object
+    options: dict[str, Any]
+
+
+class _Skipping:
+    """Calls a function, but for items that were left out."""
+
+    def __init__(self, code: Code) -> None:
+        self.__wrapped__: Any = code
+
+    def __call__(self, item: object, /, *args: object, **kwargs: object) -> object:
+        return item if item is DROPPED else self.__wrapped__(item, *args, **kwargs)
+
+
+class _SkippingAsync:
+    """Does the same for a coroutine function."""
+
+    def __init__(self, code: Code) -> None:
+        self.__wrapped__: Any = code
+
+    async def __call__(self, item: object, /, *args: object, **kwargs: object) -> object:
+        return item if item is DROPPED else await self.__wrapped__(item, *args, **kwargs)
+
+
+class _Folding:
+    """Makes one value of neighbouring items. The last one raises TypeError if there is none."""
+
+    def __init__(self, code: Code, *, is_last: bool) -> None:
+        self.__wrapped__: Any = code
+        self._is_last = is_last
+
+    def __call__(self, items: list[Any]) -> object:
+        left = _left_of(items, is_last=self._is_last)
+        return reduce(self.__wrapped__, left) if left else DROPPED
+
+
+class _FoldingAsync:
+    """Does the same with a coroutine function."""
+
+    def __init__(self, code: Code, *, is_last: bool) -> None:
+        self.__wrapped__: Any = code
+        self._is_last = is_last
+
+    async def __call__(self, items: list[Any]) -> object:
+        left = _left_of(items, is_last=self._is_last)
+        value = left[0] if left else DROPPED
+        for item in left[1:]:
+            value = await self.__wrapped__(value, item)
+        return value
+
+
+def _left_of(items: Iterable[Any], *, is_last: bool) -> list[Any]:
+    left = [item for item in items if item is not DROPPED]
+    if is_last and not left:
+        raise TypeError("reduce of no items, with no initial value: give it one, reduce(f, initial=0)")
+    return left
+
+
+class _Expanding:
+    """Takes a list and returns the graph of its items."""
+
+    def __init__(
+        self, make_dag: Callable[[], AnyDag], stages: Sequence[Stage], reduction: Reduction | None
+    ) -> None:
+        self._make_dag = make_dag
+        self._stages = stages
+        self._reduction = reduction
+        self.__wrapped__ = stages[-1].code if reduction is None else reduction.code
+
+    def __call__(self, items: Iterable[object]) -> Subgraph[Any]:
+        dag = self._make_dag()
+        handles = add_items(dag, items, self._stages)
+        if self._reduction is None:
+            return Subgraph(dag, add_list(dag, handles, "list"))
+        return Subgraph(dag, add_reduction(dag, handles, self._reduction, len(self._stages)))
+
+
+def kept(flag: object, item: object) -> object:
+    """Return the item, or the mark of one that is left out."""
+    return item if flag is not DROPPED and flag else DROPPED
+
+
+def listed(items: list[object]) -> list[object]:
+    """Return the items that were not left out."""
+    return [item for item in items if item is not DROPPED]
+
+
+def add_items(
+    dag: AnyDag, items: Iterable[object], stages: Sequence[Stage], first: int = 0, *, may_lack: bool = False
+) -> list[Handle[Any]]:
+    """Add the functions of each item to a graph. Returns what stands for the items after the last stage.
+
+    `first` stages have been added already, and with `may_lack` one of them was a filter.
+    """
+    codes: list[tuple[Stage, Code, dict[str, Any]]] = []
+    for number, stage in enumerate(stages, first):
+        code = stage.code
+        if may_lack:
+            code = _SkippingAsync(code) if is_coroutine_code(code) else _Skipping(code)
+        may_lack = may_lack or stage.kind == "filter"
+        codes.append((stage, code, _with_priority(stage.options, number)))
+    found: list[Any] = []
+    for item in items:
+        value = item
+        for stage, code, options in codes:
+            result = dag.call(code, value, **options)
+            value = result if stage.kind == "map" else dag.call(kept, result, value, type="inline")
+        found.append(value)
+    return found
+
+
+def add_list(dag: AnyDag, items: Sequence[Handle[Any]], function_id: FunctionId) -> FunctionId:
+    """Add the function whose result is the list of all items."""
+    ids = [item.id for item in items]
+    dag.add_function(Function(function_id, ids, listed, argument_inclusion="as_list"))
+    return function_id
+
+
+def add_reduction(dag: AnyDag, items: Sequence[object], reduction: Reduction, stage: int) -> Handle[Any]:
+    """Add the functions that make one value of all items: a tree, each of whose functions takes neighbours in order."""
+    fold: Any = _FoldingAsync if is_coroutine_code(reduction.code) else _Folding
+    options = _with_priority(reduction.options, stage)
+    inner = {name: value for name, value in options.items() if name != "id"}
+    level = [*items] if reduction.initial is NONE_GIVEN else [reduction.initial, *items]
+    folding = fold(reduction.code, is_last=False)
+    while len(level) > ARITY:
+        starts = range(0, len(level), ARITY)
+        level = [dag.call(folding, level[start : start + ARITY], **inner) for start in starts]
+    return dag.call(fold(reduction.code, is_last=True), level, **options)
+
+
+def _with_priority(options: dict[str, Any], stage: int) -> dict[str, Any]:
+    return {**options, "priority": options.get("priority", 0) + stage} if stage else options
+
+
+class _Chain:
+    """Stages over a list."""
+
+    def __init__(
+        self,
+        dag: AnyDag,
+        function_id: FunctionId,
+        source: Handle[Any] | None,
+        stages: Sequence[Stage],
+        items: Sequence[Handle[Any]],
+        reduction: Reduction | None = None,
+    ) -> None:
+        self.dag = dag
+        self.id = function_id
+        #: The result that is the list; None where that is known.
+        self.source = source
+        #: From the source on, or from the known list on.
+        self.stages = stages
+        #: What stands for the items of a known list after the last stage.
+        self.items = items
+        self.reduction = reduction
+        #: The only chain that goes on from this one, while nothing takes the list of this one.
+        self.after: _Chain | None = None
+        self.is_taken = False
+
+    def add(self) -> None:
+        """Add the function whose result is the list, or what was made of it."""
+        if self.source is None:
+            add_list(self.dag, self.items, self.id)
+        else:
+            code = _Expanding(type(self.dag), self.stages, self.reduction)
+            self.dag.add_function(Function(self.id, [ItemsOf(self.source.id)], code))
+
+    def extend(
+        self, function_id: FunctionId, stages: Sequence[Stage], reduction: Reduction | None
+    ) -> "_Chain":
+        """Go on from the items of this chain."""
+        may_share = self.source is None or not (self.is_taken or self.after is not None)
+        if not may_share:
+            self.take()
+            return _Chain(self.dag, function_id, Handle(self.id, self.dag), stages, (), reduction)
+        if self.source is None:
+            may_lack = any(stage.kind == "filter" for stage in self.stages)
+            items = add_items(self.dag, self.items, stages, len(self.stages), may_lack=may_lack)
+            after = _Chain(self.dag, function_id, None, [*self.stages, *stages], items)
+        else:
+            after = _Chain(self.dag, function_id, self.source, [*self.stages, *stages], (), reduction)
+            self.after = after
+        if not self.is_taken:
+            self.dag._withdraw(self.id)  # noqa: SLF001 - a part of it
+        return after
+
+    def take(self) -> None:
+        """Have the function whose result is the list, since something takes it."""
+        if self.is_taken:
+            return
+        self.is_taken = True
+        if self.id in self.dag.functions:
+            return
+        self.add()
+        # Its stages are not to be done twice: what has gone on from it goes on from its list.
+        after, self.after = self.after, None
+        count = len(self.stages)
+        while after is not None:
+            after.source, after.stages = Handle(self.id, self.dag), after.stages[count:]
+            if after.id in self.dag.functions:
+                self.dag._withdraw(after.id)  # noqa: SLF001 - a part of it
+                after.add()
+            after = after.after
+
+
+class MappedHandle(Handle[list[ItemT_co]], frozen=True, eq=False):
+    """The results of a map, item by item: as an argument, the list of them, in order.
+
+    A list that only a further `map`, `filter` or `reduce` takes is not made, and has no result of its own.
+    """
+
+    chain: _Chain
+
+    def map(self, fn: Callable[..., Any], **options: Any) -> "MappedHandle[Any]":
+        """Call a function for each item, as soon as that is there. See `DAG.map`."""
+        return _extended(self.chain, "map", fn, options)
+
+    def filter(self, fn: Callable[..., Any], **options: Any) -> "MappedHandle[ItemT_co]":
+        """Leave out the items for which a function returns what is false. See `DAG.filter`."""
+        return _extended(self.chain, "filter", fn, options)
+
+    def reduce(self, fn: Callable[..., Any], *, initial: object = NONE_GIVEN, **options: Any) -> Handle[Any]:
+        """Make one value of all items. See `DAG.reduce`."""
+        reduction = Reduction(_checked(self.chain.dag, fn, options, 2), initial, options)
+        chain = self.chain
+        if chain.source is None:
+            made = add_reduction(chain.dag, chain.items, reduction, len(chain.stages))
+            if not chain.is_taken:
+                chain.dag._withdraw(chain.id)  # noqa: SLF001 - a part of it
+            return made
+        function_id = options.pop("id", None) or chain.dag._fresh_id(fn)  # noqa: SLF001 - a part of it
+        after = chain.extend(function_id, (), reduction)
+        after.add()
+        return Handle(function_id, chain.dag)
+
+
+def mapped(
+    dag: AnyDag, kind: Literal["map", "filter"], fn: Callable[..., Any], over: object, options: dict[str, Any]
+) -> MappedHandle[Any]:
+    """Add a map or a filter to a graph; see `DAG.map`."""
+    if isinstance(over, MappedHandle):
+        _check_dag(dag, over)
+        return _extended(over.chain, kind, fn, options)
+    function_id, options = _id_of(dag, kind, options)
+    stage = Stage(kind, _checked(dag, fn, options, 1), options)
+    if isinstance(over, Handle):
+        _check_dag(dag, over)
+        _check_is_sendable(function_id, options)
+        chain = _Chain(dag, function_id, over, [stage], ())
+    else:
+        items = add_items(dag, _items(function_id, over), [stage])
+        chain = _Chain(dag, function_id, None, [stage], items)
+    chain.add()
+    return MappedHandle(function_id, dag, chain)
+
+
+def source_of(dag: AnyDag, over: object) -> MappedHandle[Any]:
+    """Return a handle for the items of a list as they are, to be reduced."""
+    if isinstance(over, MappedHandle):
+        _check_dag(dag, over)
+        return over
+    function_id, _ = _id_of(dag, "items", {})
+    if isinstance(over, Handle):
+        _check_dag(dag, over)
+        chain = _Chain(dag, function_id, over, (), ())
+    else:
+        chain = _Chain(dag, function_id, None, (), _items(function_id, over))
+    return MappedHandle(function_id, dag, chain)
+
+
+def _extended(
+    chain: _Chain, kind: Literal["map", "filter"], fn: Callable[..., Any], options: dict[str, Any]
+) -> MappedHandle[Any]:
+    function_id, options = _id_of(chain.dag, kind, options)
+    stage = Stage(kind, _checked(chain.dag, fn, options, 1), options)
+    if chain.source is not None:
+        _check_is_sendable(function_id, options)
+    after = chain.extend(function_id, [stage], None)
+    after.add()
+    return MappedHandle(function_id, chain.dag, after)
+
+
+def _id_of(dag: AnyDag, kind: str, options: dict[str, Any]) -> tuple[FunctionId, dict[str, Any]]:
+    if "id" not in options:
+        return dag._fresh_name(kind), options  # noqa: SLF001 - a part of it
+    return options["id"], {name: value for name, value in options.items() if name != "id"}
+
+
+def _checked(dag: AnyDag, fn: Callable[..., Any], options: dict[str, Any], count: int) -> Callable[..., Any]:
+    """Raise InvalidFunctionError for code or options that can't be those of the functions of items."""
+    own = {name: value for name, value in options.items() if name != "id"}
+    scratch = type(dag)()
+    if _refers_to_others(own):
+        return fn
+    scratch.call(fn, *([None] * count), **own)
+    scratch.validate()
+    return fn
+
+
+def _check_is_sendable(function_id: FunctionId, options: dict[str, Any]) -> None:
+    if _refers_to_others(options):
+        raise InvalidFunctionError(
+            function_id,
+            "it is a map over a result, whose functions are added when that is there: its options and keyword arguments can't "
+            "refer to other functions; have a function put what they need into the items",
+        )
+
+
+def _refers_to_others(options: dict[str, Any]) -> bool:
+    return holds_result(list(options.values())) or isinstance(options.get("node"), Collocated)
+
+
+def _check_dag(dag: AnyDag, over: Handle[Any]) -> None:
+    if over.dag is not dag:
+        raise InvalidFunctionError(over.id, "it is mapped over in another DAG than its own")
+
+
+def _items(function_id: FunctionId, over: object) -> list[Any]:
+    if isinstance(over, str | bytes) or not isinstance(over, Iterable):
+        raise InvalidFunctionError(
+            function_id, f"over must be a list of items or a handle, not a {type_name_of(over)}"
+        )
+    return list(over)
