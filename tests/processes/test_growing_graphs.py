@@ -1,0 +1,121 @@
+"""Functions that return graphs, and maps over results, on real nodes and workers."""
+
+import operator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import handoff_actors as handoff
+from tests.processes import growing
+from tests.processes.app import App, single
+
+pytestmark = pytest.mark.processes
+
+
+async def test_recursion_gives_its_result_to_whatever_takes_it(app: App) -> None:
+    values = np.random.default_rng(1).permutation(200_000)
+    dag = handoff.DAG()
+    ordered = dag.call(growing.quicksort, values)
+    length = dag.call(growing.how_many, ordered)
+
+    run = await app.run(dag, fetch=[ordered])
+
+    assert np.array_equal(run.results[ordered], np.arange(200_000))
+    assert run.results[length] == 200_000
+    await run.release()
+    await app.until_idle()
+
+
+@pytest.mark.parametrize("code", [growing.count_down, growing.count_down_later])
+async def test_chain_of_graphs_leaves_one_function(app: App, code: Any) -> None:
+    run = await app.run(single(code, 100))
+
+    assert run.results["only"] == "done"
+    assert len(run.report) == 1
+
+
+async def test_functions_of_a_graph_are_tried_again_and_their_parent_is_not(app: App, tmp_path: Path) -> None:
+    noted = str(tmp_path / "noted")
+
+    assert await app.call(growing.with_a_child_that_fails, noted, 2) == 42
+
+    assert [Path(name).stat().st_size for name in (noted, f"{noted}.child")] == [1, 3]  # noqa: ASYNC240
+
+
+async def test_failure_in_a_graph_names_the_function_and_fails_the_parent(app: App, tmp_path: Path) -> None:
+    dag = single(growing.with_a_child_that_fails, str(tmp_path / "noted"), 9)
+
+    run = await app.run(dag, max_retries=0, on_failure="continue")
+
+    error = run.failures["only"]
+    assert isinstance(error, handoff.DependencyFailed)
+    assert error.failed_id == "only/0"
+    assert isinstance(run.failures["only/0"].__cause__, ValueError)
+
+
+async def test_growth_without_end_is_ended(app: App) -> None:
+    with pytest.raises(
+        handoff.TooManyFunctions, match=r"\(without_end\).* max_functions=50 functions"
+    ) as caught:
+        await app.call(growing.without_end, 0, max_functions=50)
+
+    assert str(caught.value.function_id).startswith("only/0/0/0")
+
+
+async def test_lambdas_grow_too(app: App) -> None:
+    def twice(value: int) -> Any:
+        dag = handoff.DAG()
+        return handoff.Subgraph(dag, result=dag.call(lambda x: 2 * x, value))
+
+    assert await app.call(twice, 21) == 42
+
+
+async def test_open_runs_grow_from_within(app: App) -> None:
+    async with app.session.open_run() as run:
+        handle = run.call(growing.count_down, 20)
+        several = run.call_each(growing.all_of, [3, 0])
+
+        assert await handle == "done"
+        assert [await each for each in several] == [[0, 1, 4], []]
+    await app.until_idle()
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+async def test_maps_over_results(app: App, count: int) -> None:
+    dag = handoff.DAG()
+    listed = dag.call(growing.numbers, count)
+    squares = dag.map(growing.square, over=listed)
+    total = squares.filter(lambda number: number % 2 == 1).reduce(operator.add, initial=0)
+    length = dag.call(growing.how_many, squares)
+
+    run = await app.run(dag)
+
+    assert run.results[total] == sum(number**2 for number in range(count) if number % 2)
+    assert run.results[length] == count
+    await app.until_idle()
+
+
+async def test_parts_stay_where_they_were_made(app: App) -> None:
+    dag = handoff.DAG()
+    frames = dag.call(growing.frames, 5, 20_000)
+    firsts = dag.map(growing.first, over=frames)
+    length = dag.call(growing.how_many, frames)
+
+    run = await app.run(dag)
+
+    assert run.results[firsts] == [0, 1, 2, 3, 4]
+    assert run.results[length] == 5
+    assert len(app.stored_files()) == 5
+    await run.release()
+    await app.until_idle()
+
+
+async def test_list_in_parts_is_put_together_in_the_app(app: App) -> None:
+    run = await app.run(single(growing.frames, 3, 20_000))
+
+    assert [len(frame) for frame in run.results["only"]] == [20_000] * 3
+    assert [int(frame[0]) for frame in run.results["only"]] == [0, 1, 2]
+    await run.release()
+    await app.until_idle()
