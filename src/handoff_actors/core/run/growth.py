@@ -154,8 +154,10 @@ class Growth:
     def unused(self, name: str, entry: Done) -> list[SendToNode]:
         """Drop what an attempt has stored on a node that does not count any more."""
         index, state = entry.index, self._state
-        is_said_twice = state.phase[index] == DONE and state.attempt[index] == entry.attempt
-        if not self.is_on or is_said_twice:
+        if not (self.is_on and 0 <= index < len(state.phase)):
+            return []
+        if state.phase[index] == DONE and state.attempt[index] == entry.attempt:
+            # It has been said twice.
             return []
         parts = () if entry.additions is None else entry.additions.parts
         values = [ValueKey(part.index, 0) for part in parts]
