@@ -609,3 +609,13 @@ def test_functions_that_are_added_to_a_run_that_cleans_up_are_cancelled() -> Non
     ]
     assert run._completion.outcome is not None
     assert last
+
+
+def test_report_that_is_heard_twice_drops_no_value() -> None:
+    run = open_run()
+    grow(run, call("x"), call("y", "x"))
+    then(run, completed("a", done(0, value=1_000_000)))
+
+    effects = then(run, completed("a", done(0, value=1_000_000)))
+
+    assert drops(effects) == {}
