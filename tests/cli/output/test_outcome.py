@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -25,6 +26,15 @@ def test_summary_counts_functions_by_node() -> None:
     outcome = Outcome("dag", {}, {"a": REPORT, "b": REPORT})
 
     assert outcome.summary() == "2 function(s) in 1.250 s on n1 (2)"
+
+
+def test_summary_counts_what_was_reused_and_skipped_and_names_no_node_for_it() -> None:
+    reused = replace(REPORT, attempts=0, outcome="reused")
+    skipped = replace(REPORT, node="", attempts=0, outcome="skipped")
+
+    summary = Outcome("dag", {}, {"a": REPORT, "b": reused, "c": skipped, "d": skipped}).summary()
+
+    assert summary == "4 function(s), 1 of them reused, 2 of them skipped, in 1.250 s on n1 (2)"
 
 
 #: Clears the screen, begins a line of its own and turns what follows around.

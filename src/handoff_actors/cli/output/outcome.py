@@ -70,10 +70,11 @@ class Outcome:
         """Time of the run, and number of functions by node."""
         entries = list(self.functions.values())
         took = max((entry.finished_at for entry in entries), default=0.0)
-        shares = Counter(entry.node for entry in entries)
+        shares = Counter(entry.node for entry in entries if entry.node)
         nodes = ", ".join(f"{escape_name(node)} ({count})" for node, count in sorted(shares.items()))
-        reused = sum(entry.attempts == 0 for entry in entries)
-        sparing = f", {reused} of them reused," if reused else ""
+        outcomes = Counter(entry.outcome for entry in entries)
+        spared = [f"{outcomes[each]} of them {each}" for each in ("reused", "skipped") if outcomes[each]]
+        sparing = f", {', '.join(spared)}," if spared else ""
         return f"{len(entries)} function(s){sparing} in {took:.3f} s on {nodes}"
 
     def json(self) -> str:
