@@ -19,6 +19,7 @@ from handoff_actors.core.run.events import (
     LetGo,
     ResultFetched,
     RunEffect,
+    RunEnded,
     SendToNode,
     WantResults,
 )
@@ -46,6 +47,8 @@ PARTS = (1, 1, 2, 5)
 #: What an app does with a handle, beside letting it go.
 CANCELLED = 0.03
 WANTED = 0.3
+#: All that was on its way when a run ended has come so soon, where nothing goes wrong.
+ARRIVED_S = 0.5
 #: The first value that an app has by itself, as in apps.
 APP_VALUES = 1 << 40
 
@@ -70,6 +73,8 @@ class GrowingRun(SimulatedRun):
         self._cancelled: set[FunctionId] = set()
         self._let_go: set[FunctionId] = set()
         self._next_value = APP_VALUES
+        #: Those that no function takes any more.
+        self._forgotten_values: set[Index] = set()
         self._failed: set[FunctionId] = set()
         self._fetches: dict[Index, FetchResult] = {}
         self._oracle = Oracle(whole, ())
@@ -133,7 +138,7 @@ class GrowingRun(SimulatedRun):
         function_id, _ = self._sent[failed.index, failed.attempt]
         self._failures[function_id, failed.kind] += 1
 
-    def carry_out(self, effect: RunEffect) -> None:
+    def carry_out(self, effect: RunEffect) -> None:  # noqa: C901 - one table
         match effect:
             case SendToNode(_, Assign() as message):
                 state = self.machine.state
@@ -147,7 +152,8 @@ class GrowingRun(SimulatedRun):
             case FunctionsEnded(indices):
                 for index in indices:
                     self._look_at_value(index, self.machine.state.inline.get(index))
-            case FunctionsForgotten(indices):
+            case FunctionsForgotten(indices, app_values):
+                self._forgotten_values.update(app_values)
                 self._cluster.faults["forgotten"] += len(indices)
                 self._done.difference_update(indices)
                 for index in indices:
@@ -189,6 +195,22 @@ class GrowingRun(SimulatedRun):
             left = {index for index, phase in enumerate(state.phase) if phase != FREE}
             # What has happened to these has yet to be told.
             assert left <= set(self.machine._growth._postponed), f"{left} are not forgotten"
+
+    def _look_at_the_end(self, end: RunEnded) -> None:
+        super()._look_at_the_end(end)
+        if not self._cluster.has_faults:
+            self._cluster.timeline.after(ARRIVED_S, self._look_at_nodes)
+
+    def _look_at_nodes(self) -> None:
+        """Nothing that is forgotten is left on any node, nor is what has not counted."""
+        state = self.machine.state
+        for node in self._cluster.nodes.values():
+            for index, version in node.versions_of(self.number):
+                if index >= APP_VALUES:
+                    assert index not in self._forgotten_values, f"{node.name} still has constant {index}"
+                    continue
+                assert state.phase[index] != FREE, f"{node.name} still has {index}, which is forgotten"
+                assert version == state.attempt[index], f"{node.name} has {version} of {index}"
 
     def _look_at_value(self, index: Index, value: bytes | None) -> None:
         state = self.machine.state

@@ -265,6 +265,10 @@ class SimulatedNode:
         assert stored is None or version in {0, stored.version}, f"{self.name} has {stored}, not {version}"
         return stored
 
+    def versions_of(self, run: RunId) -> list[tuple[Index, int]]:
+        """The values of a run in its store."""
+        return [(index, stored.version) for (of, index), stored in self._store.items() if of == run]
+
     def _look_up(self, run: RunId, ref: Ref) -> bytes:
         assert (run, ref.index) in self._store, (
             f"{self.name} runs a function of {run} without its input {ref}"
