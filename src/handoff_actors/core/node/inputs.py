@@ -94,9 +94,7 @@ class Inputs:
 
     def arrived(self, run: RunId, index: Index, nbytes: int) -> tuple[list[Job], list[Job]]:
         """Add a value that was fetched. Returns the jobs that wait for nothing more, and those that want another version of it."""
-        inputs = self._runs.get(run)
-        if inputs is None or index not in inputs.fetching:
-            return [], []
+        inputs = self._runs[run]
         coming = inputs.fetching.pop(index)
         self._note(inputs, index, nbytes, coming.version)
         ready: list[Job] = []
