@@ -49,6 +49,7 @@ MAY_CATCH_EVERYTHING = {
 }
 #: Files where a task may live outside a task group: the default session has no caller whose scope it could live in, and
 #: users' coroutines are kept, cancelled and reported one by one. A node that has crashed ends itself, and `close` awaits that.
+#: An object of `per_worker` is made for whoever waits for it, and cancelled by the last of them that gives up.
 #: Seeds are asked on after the first of them has answered, until `close`. A task group around the block of `async with` would
 #: wrap the errors that the user's code raises there.
 MAY_START_BARE_TASKS = {
@@ -59,6 +60,7 @@ MAY_START_BARE_TASKS = {
     "client/hub.py",
     "integrations/engines/lending.py",
     "workers/child/async_worker.py",
+    "workers/child/shared_object_cache.py",
 }
 TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
 #: Classes that users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as

@@ -28,7 +28,7 @@ from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode
-from handoff_actors.wire.messages.jobs import FIRST, Arg, Done, Job, Rank, Template, Ticket
+from handoff_actors.wire.messages.jobs import FIRST, Arg, Done, Job, Rank, Template, Ticket, WarmObject
 from handoff_actors.wire.messages.runs import (
     Assign,
     Closed,
@@ -154,6 +154,9 @@ def program_of(*functions: Function) -> Program:
             spec.timeout,
             run_if=spec.run_if,
             conditions=spec.conditions,
+            warm=None
+            if spec.warm is None
+            else WarmObject(spec.warm.name.encode(), spec.warm.name, spec.warm.idle_s),
         )
         for number, spec in enumerate(plan.templates)
     ]

@@ -1,6 +1,6 @@
 import pytest
 
-from handoff_actors.core.resources import ResourceLedger
+from handoff_actors.core.resources import ResourceLedger, summed
 
 
 def test_ten_claims_of_a_tenth_fit_and_an_eleventh_does_not() -> None:
@@ -79,3 +79,31 @@ def test_claims_beyond_redeclared_totals_keep_everything_else_out() -> None:
     assert ledger.spare() == {"cpu": 0}
     ledger.release(claim)
     assert ledger.spare() == {"cpu": 2}
+
+
+def test_claims_are_made_all_or_none() -> None:
+    ledger = ResourceLedger({"cpu": 2.0, "gpu": 1.0})
+
+    assert ledger.claim_all([{"cpu": 1.0}, {"gpu": 1.0}, {"cpu": 2.0}]) is None
+    assert len(ledger) == 0
+    claims = ledger.claim_all([{"cpu": 1.0}, {"gpu": 1.0}])
+    assert claims is not None
+    assert [claim.devices for claim in claims] == [(), (0,)]
+    ledger.check()
+
+
+def test_what_would_fit_is_told_without_a_change() -> None:
+    ledger = ResourceLedger({"cpu": 2.0, "gpu": 2.0})
+    first, second = ledger.claim({"gpu": 1.0}), ledger.claim({"gpu": 1.0, "cpu": 1.0})
+
+    assert not ledger.would_fit([{"gpu": 1.0}], [])
+    assert ledger.would_fit([{"gpu": 1.0}, {"cpu": 1.0}], [first])
+    assert not ledger.would_fit([{"gpu": 1.0}, {"cpu": 2.0}], [first])
+    assert ledger.would_fit([{"gpu": 2.0}, {"cpu": 2.0}], [first, second])
+    assert ledger.claimed == {"cpu": 1.0, "gpu": 2.0}
+    ledger.check()
+
+
+def test_amounts_are_summed_by_resource() -> None:
+    assert summed({"cpu": 1.0}, {}, {"gpu": 1.0, "cpu": 0.5}) == {"cpu": 1.5, "gpu": 1.0}
+    assert summed() == {}

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -209,6 +209,11 @@ class Cluster:
         self.faults[fault] += 1
         self.calm_at = max(self.calm_at, self.timeline.now + for_s)
 
+    def note_given_up(self, objects: Collection[bytes]) -> None:
+        """Count a worker that is ended with objects."""
+        if objects:
+            self.faults["objects given up"] += 1
+
     def new_peer(self) -> PeerId:
         self._peers += 1
         return PeerId(b"peer %d" % self._peers)
@@ -288,4 +293,5 @@ def _advert(node: SimulatedNode, state: Advertise, python: str, now: float) -> A
         most_workers=state.most_workers,
         out_of_use=state.out_of_use,
         ends_in_s=None if state.ends_at is None else max(0.0, state.ends_at - now),
+        warm=list(state.warm),
     )

@@ -7,11 +7,12 @@ from typing import Literal
 
 from handoff_actors.core.resources import holds
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
+from handoff_actors.graph import DAG, Argument, Function, Plan, collocated, per_worker
 from handoff_actors.graph.argument import Collocated
 from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.graph.spec import WarmSpec
 from handoff_actors.ids import Index, Resources
-from handoff_actors.wire.messages.jobs import Assembled, Ref, Template
+from handoff_actors.wire.messages.jobs import Assembled, Ref, Template, WarmObject
 from handoff_actors.wire.messages.runs import FailureKind
 from tests.simulation.symbols import PACK, RETURNED, UNPACK, Code, encode_constants, make_code
 
@@ -32,6 +33,8 @@ MISHAPS: Sequence[Mishap] = ("exception", "exception", "slow", "crash", "store",
 LARGE_NBYTES = 1_000_000
 #: The share of runs with functions that are skipped, or run on other conditions than the success of their inputs.
 GATED = 0.4
+#: Seconds for which objects stay in workers unused.
+IDLE_S = (0.02, 1.0, 600.0)
 
 
 @dataclass
@@ -67,8 +70,9 @@ def make_work(
     is_long: bool,
     are_alike: bool,
     gates: Random,
+    objects: Random | None = None,
 ) -> Work:
-    """Make up a run; `gates` is for what decides whether functions run. Its costs are those that `offers` can meet, nearly always; if all functions are alike, they are fused."""
+    """Make up a run; `gates` is for what decides whether functions run, `objects` for those that workers keep. Its costs are those that `offers` can meet, nearly always; if all functions are alike, they are fused."""
     possible = [cost for cost in COSTS if any(holds(offer, cost) for offer in offers)]
     costs = COSTS if random.random() < 0.05 else [*possible, {"cpu": 0.25}]
     dag = _make_dag(random, size, nodes, costs)
@@ -76,6 +80,8 @@ def make_work(
         dag = _made_alike(dag)
     if gates.random() < GATED:
         dag = _gated(gates, dag)
+    if objects is not None:
+        dag = _with_objects(objects, dag, [{}, *possible])
     plan = Plan.compile(dag)
     encoded, constants = encoded_constants(random, plan, plan.size)
     usual_s = random.choice((0.1, 1.0, 2.0) if is_long else (0.0002, 0.02, 0.1, 0.3))
@@ -121,9 +127,14 @@ def templates_of(plan: Plan) -> list[Template]:
             spec.timeout,
             run_if=spec.run_if,
             conditions=spec.conditions,
+            warm=None if spec.warm is None else _warm_object(spec.warm, spec.cost),
         )
         for number, spec in enumerate(plan.templates)
     ]
+
+
+def _warm_object(warm: WarmSpec, cost: Resources) -> WarmObject:
+    return WarmObject(f"{warm.name} {sorted(cost.items())}".encode(), warm.name, warm.idle_s)
 
 
 def _make_conduct(random: Random, usual_s: float, *, is_calm: bool) -> Conduct:
@@ -148,6 +159,20 @@ def _make_dag(random: Random, size: int, nodes: Sequence[str], all_costs: Sequen
             _make_function(random, number, dag, random.choice(kinds), costs, nodes, has_oddities)
         )
     return dag
+
+
+def _with_objects(random: Random, dag: DAG, costs: Sequence[Resources]) -> DAG:
+    models = [
+        per_worker(
+            make_code("load", is_async=False), number, cost=random.choice(costs), idle=random.choice(IDLE_S)
+        )
+        for number in random.sample(range(4), 2)
+    ]
+    made = DAG(dag.id)
+    for function in dag.functions.values():
+        taken = random.sample(models, random.choice((0, 0, 1, 1, 2)))
+        made.add_function(replace(function, args=[*function.args, *taken]))
+    return made
 
 
 def _made_alike(dag: DAG) -> DAG:

@@ -235,14 +235,18 @@ class SimulatedNode:
 
     def begin(self, task: Task) -> bytes:
         running = [other for worker in self._workers.values() for other in worker.running.values()]
-        for resource in task.cost:
-            used = sum(other.cost.get(resource, 0.0) for other in running)
+        claims = [claim for worker in self._workers.values() for claim in worker.claims()]
+        for resource in sorted({resource for claim in claims for resource in claim}):
+            used = sum(claim.get(resource, 0.0) for claim in claims)
             allowed = self._allowed.get(resource, 0.0)
             assert used <= allowed + TOLERANCE, f"{self.name}: {used} of {allowed} {resource} are in use"
         if not self._is_redeclared:
             shares = shares_of(running)
             assert all(share <= 1 + TOLERANCE for share in shares.values()), f"devices are shared: {shares}"
         run = task.give.run
+        workers = [worker for worker in self._workers.values() if worker.running.get(task.key) is task]
+        if any(task.objects.keys() & worker.objects.keys() for worker in workers):
+            self._cluster.faults["objects found"] += 1
         if task.is_behind:
             self._cluster.faults["ran in a fused group"] += 1
         look_up = partial(self._look_up, run)
@@ -297,6 +301,7 @@ class SimulatedNode:
                 self._after_a_moment(lambda: self._workers[worker].cancel((run, index)))
             case KillWorker(worker):
                 self._after_a_moment(self._workers[worker].die)
+                self._cluster.note_given_up(self._workers[worker].objects)
             case FetchInput():
                 self._fetching[effect.run, effect.index] = effect
                 delay_s = self._random.choice(

@@ -4,10 +4,10 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from itertools import product
 from math import prod
 
-from handoff_actors.graph import DAG, Argument, Function, HookId
+from handoff_actors.graph import DAG, Argument, Function, HookId, PerWorker
 from handoff_actors.graph.function import conditions_of
 from handoff_actors.skip import ENCODED_SKIP
-from tests.simulation.symbols import FAILED_INPUT, constants_of, is_true, made_by, name_of
+from tests.simulation.symbols import FAILED_INPUT, constants_of, encode_constants, is_true, made_by, name_of
 
 #: A function with more combinations of inputs is not looked at, and nor is what depends on it.
 MOST_COMBINATIONS = 300
@@ -61,7 +61,11 @@ class Oracle:
 
     def _has_inline(self, args: Iterable[Hashable]) -> bool:
         ids = (arg.id if isinstance(arg, Argument) else arg for arg in args)
-        return any(self._dag.functions[function_id].type == "inline" for function_id in ids)
+        return any(
+            self._dag.functions[function_id].type == "inline"
+            for function_id in ids
+            if not isinstance(function_id, PerWorker)
+        )
 
     def _options(self, function_id: Hashable) -> Values:
         values = self.values[function_id]
@@ -70,6 +74,8 @@ class Oracle:
         return values | {FAILED_INPUT} if function_id in self._failed else values
 
     def _argument(self, arg: Hashable, function: Function) -> Values:
+        if isinstance(arg, PerWorker):
+            return {made_by(arg.load.__name__, [encode_constants(arg.args)])}
         if not isinstance(arg, Argument):
             return self._options(arg)
         options = self._options(arg.id)

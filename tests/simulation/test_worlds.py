@@ -31,6 +31,8 @@ HAPPENS_IN = {
     "a bug": 40,
     "relayed": 20,
     "not even relayed": 5,
+    "objects found": 25,
+    "objects given up": 30,
 }
 #: Test functions that share them.
 PARTS = 16

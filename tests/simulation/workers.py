@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from handoff_actors.core.node.events import (
     NodeEvent,
+    ObjectMade,
     RunJobs,
     WorkerDone,
     WorkerExited,
@@ -14,6 +17,7 @@ from handoff_actors.core.node.events import (
     WorkerRecalled,
     WorkerUp,
 )
+from handoff_actors.core.node.scheduling.warm_copy import WarmNeed, warm_needs
 from handoff_actors.core.node.scheduling.worker_scheduler import CANCEL_GRACE_S
 from handoff_actors.ids import Index, Resources, RunId, WorkerId
 from handoff_actors.skip import ENCODED_SKIP
@@ -41,6 +45,12 @@ class Task:
     earlier: dict[int, bytes] = field(default_factory=dict)
     value: bytes = b""
     began_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        #: The objects that it takes, by key.
+        self.objects = {
+            need.key: need for need in warm_needs(replace(self.job, then=()), self.give.templates)
+        }
 
     @property
     def key(self) -> Key:
@@ -91,6 +101,16 @@ class SimulatedWorker:
         #: Recalls that it has not answered, since the function that it runs lets nothing else happen.
         self._unanswered = 0
         self.running: dict[Key, Task] = {}
+        #: The objects that it keeps.
+        self.objects: dict[bytes, WarmNeed] = {}
+
+    def claims(self) -> list[Resources]:
+        """The claims of what it runs, and of the objects that it has or is making."""
+        objects = dict(self.objects)
+        for task in self.running.values():
+            objects |= task.objects
+        costs = [task.cost for task in self.running.values()]
+        return [*costs, *(need.cost for need in objects.values())]
 
     def come_up(self) -> None:
         if self._is_alive:
@@ -134,6 +154,7 @@ class SimulatedWorker:
         self._is_alive = False
         self._pending.clear()
         self.running.clear()
+        self.objects.clear()
         self._sink.send(WorkerExited(self.worker, signal, None if signal else 1))
 
     def _start(self) -> None:
@@ -157,13 +178,22 @@ class SimulatedWorker:
             return
         self._check_time_limit(task)
         conduct, number = self._host.conduct_of(task.key, task.job.attempt)
-        match conduct.mishaps.get(number):
+        mishap = conduct.mishaps.get(number)
+        if mishap in {None, "slow"} or task.job.attempt % 2:
+            self._keep_objects(task)
+        match mishap:
             case None | "slow":
                 self._end_well(task, conduct)
             case "crash":
                 self.die(signal=11)
-            case mishap:
+            case _:
                 self._end_badly(task, mishap)
+
+    def _keep_objects(self, task: Task) -> None:
+        for key, need in task.objects.items():
+            if key not in self.objects:
+                self.objects[key] = need
+                self._sink.send(ObjectMade(self.worker, key, 1_000_000))
 
     def _check_time_limit(self, task: Task) -> None:
         timeout = task.give.templates[task.job.template].timeout
@@ -195,6 +225,9 @@ def shares_of(tasks: Sequence[Task]) -> dict[int, float]:
     """The share of each GPU that running functions were given."""
     shares: dict[int, float] = {}
     for task in tasks:
+        if any("gpu" in need.cost for need in task.objects.values()):
+            # Which of the devices are those of its objects is not told apart.
+            continue
         for device in task.give.devices or ():
             shares[device] = shares.get(device, 0.0) + min(1.0, task.cost.get("gpu", 0.0))
     return shares

@@ -35,6 +35,8 @@ OTHER_PYTHON = "3.13"
 MIXED = 0.4
 #: The share of runs that are given their functions while they go on.
 GROWING = 0.3
+#: The share of worlds with objects that workers keep.
+KEEPING = 0.3
 #: The share of worlds with nodes that end by themselves, and of their nodes that do.
 LENT = 0.5
 
@@ -94,6 +96,7 @@ def _lifetime(random: Random) -> Lifetime:
 
 def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Resources]) -> None:
     random, cluster = world.random, world.cluster
+    has_objects = Random(f"objects in {world.seed}").random() < KEEPING
     for _ in range(random.choice((1, 1, 2, 3))):
         number = RunId(len(cluster.runs) + 1)
         pins = [*names, "nowhere"] if random.random() < 0.03 else names
@@ -108,6 +111,7 @@ def _plan_runs(world: World, app: App, names: Sequence[str], offers: Sequence[Re
             is_long=world.is_long,
             are_alike=are_alike,
             gates=Random(f"gates of {world.seed + number}"),
+            objects=Random(f"objects of {world.seed + number}") if has_objects else None,
         )
         if cluster.pythons:
             work.program = _with_native_parts(aside, work.program)

@@ -116,6 +116,9 @@ class PoolHarness:
         self.waits.append(change)
         self._changed.set()
 
+    def object_made(self, worker: WorkerId, key: bytes, nbytes: int) -> None:
+        self._record("made", worker, key)
+
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         self.said += said
         self._changed.set()

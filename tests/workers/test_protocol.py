@@ -39,6 +39,7 @@ from handoff_actors.workers.protocol import (
     JobsGivenBack,
     JobsPrinted,
     KillGroup,
+    ObjectKept,
     ProcessEnded,
     QueueJobs,
     RowReader,
@@ -121,6 +122,7 @@ def test_each_message_from_a_worker_arrives_as_it_was_sent() -> None:
         JobsGivenBack((KEY, KEY)),
         JobsPrinted(((KEY, 3),)),
         WorkerSpoiled(KEY, "why"),
+        ObjectKept(b"key", 5),
     ]
     stream = b"".join(map(msgpack.packb, sent))
 

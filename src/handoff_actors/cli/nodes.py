@@ -9,7 +9,7 @@ from rich.console import Console
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
 from handoff_actors.cli.monitor.finding import find_cluster
-from handoff_actors.cli.monitor.standing import complaints, fields, plain_picture
+from handoff_actors.cli.monitor.standing import complaints, fields, kept_objects, plain_picture
 from handoff_actors.cli.monitor.tables import node_table, run_table
 from handoff_actors.cli.options.join import JoinOptions, join_options
 from handoff_actors.cli.options.parameters import credentials_options
@@ -44,7 +44,7 @@ async def _members(join: JoinOptions, credentials: Credentials) -> list[Monitore
 def _print_tables(members: Sequence[MonitoredNode]) -> None:
     console = Console()
     console.print(node_table(members))
-    for complaint in complaints(members):
-        console.print(complaint, markup=False, highlight=False)
+    for line in (*complaints(members), *kept_objects(members)):
+        console.print(line, markup=False, highlight=False)
     if any(member.runs for member in members):
         console.print(run_table(members))

@@ -1,10 +1,12 @@
 """Changes of the nodes that runs may use, as the links report them to every run."""
 
 import sys
+from collections.abc import Sequence
 
 from msgspec import Struct, field
 
 from handoff_actors.ids import Resources
+from handoff_actors.wire.messages.members import WarmCopies
 
 
 class NodeUp(Struct, frozen=True):
@@ -33,6 +35,8 @@ class NodeUp(Struct, frozen=True):
     can_start_for_s: float | None = None
     #: The time at which it begins to drain by itself; None: no end is known.
     ends_at: float | None = None
+    #: Objects of `per_worker` that its workers have.
+    warm: Sequence[WarmCopies] = ()
 
 
 class NodeDown(Struct, frozen=True):

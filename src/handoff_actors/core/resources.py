@@ -5,7 +5,7 @@ fraction shares one. Amounts are floats, so sums are compared with a tolerance, 
 to exact zeros rather than to what rounding left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, floor
 
 from msgspec import Struct
@@ -112,6 +112,28 @@ class ResourceLedger:
         self.hold(lent.whole)
         return lent.whole
 
+    def would_fit(self, costs: Sequence[Mapping[str, float]], released: Sequence[Claim]) -> bool:
+        """True if claims of all these costs would fit once those of `released` are."""
+        for claim in released:
+            self.release(claim)
+        made = self.claim_all(costs)
+        for claim in made or ():
+            self.release(claim)
+        for claim in released:
+            self.hold(claim)
+        return made is not None
+
+    def claim_all(self, costs: Sequence[Mapping[str, float]]) -> list[Claim] | None:
+        """Claim all these costs, or none of them if they don't all fit."""
+        made: list[Claim] = []
+        for cost in costs:
+            if not self.fits(cost):
+                for claim in made:
+                    self.release(claim)
+                return None
+            made.append(self.claim(cost))
+        return made
+
     def redeclare(self, totals: Mapping[str, float]) -> None:
         """Change the totals. Claims stay: if they exceed the new totals, nothing fits until they end."""
         self.totals = dict(totals)
@@ -147,6 +169,15 @@ class ResourceLedger:
         for device in claim.devices:
             if device < len(self._devices):
                 self._devices[device] += sign * share
+
+
+def summed(*amounts: Mapping[str, float]) -> Resources:
+    """The sum of amounts, by resource."""
+    total: Resources = {}
+    for each in amounts:
+        for resource, amount in each.items():
+            total[resource] = total.get(resource, 0.0) + amount
+    return total
 
 
 def holds(totals: Mapping[str, float], cost: Mapping[str, float]) -> bool:

@@ -1,6 +1,6 @@
 """Arguments that a function may take besides plain ids, and its placement beside another function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Never, Self, TypeVar
 
@@ -92,3 +92,36 @@ class Handle(Struct, Generic[ResultT_co], frozen=True, eq=False):
 
     def __repr__(self) -> str:
         return f"Handle(id={repr_of(self.id)})"
+
+
+class PerWorker(Struct, Generic[ResultT_co], frozen=True, eq=False):
+    """An object that each worker makes for itself; made by `per_worker`.
+
+    As an argument of a function it stands for what `load` has returned in the function's worker.
+    """
+
+    #: For people: the call that makes it, shortened.
+    name: str
+    #: Makes it, from these arguments.
+    load: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    #: Claimed while it is in a worker.
+    cost: Mapping[str, float]
+    #: Seconds for which it stays in a worker that runs no function with it.
+    idle: float
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def __reduce__(self) -> Never:
+        raise TypeError(
+            f"{self!r} is made in workers, and was not found here: pass it as an argument, by itself or within"
+            f" {LOOKED_INTO}, with one among the first {MOST_SEARCHED:,} members"
+        )
+
+    def __repr__(self) -> str:
+        return f"<per_worker {self.name}>"

@@ -166,6 +166,7 @@ def _is_inclusion(value: object) -> bool:
     return value in ("variadic", "as_list") or isinstance(value, Skeleton)
 
 
+_COST_RULE = f"None or a mapping of names to numbers of 0 or more, such as {{'cpu': 1}} (gpu: whole if above 1; {NAME_RULE})"
 #: Field, default, the check that any other value must pass, and that check in words.
 _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ("type", "regular", ("regular", "inline", "input").__contains__, "'regular', 'inline' or 'input'"),
@@ -173,7 +174,7 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
         "cost",
         None,
         _is_cost,
-        f"None or a mapping of names to numbers of 0 or more, such as {{'cpu': 1}} (gpu: whole if above 1; {NAME_RULE})",
+        _COST_RULE,
     ),
     ("node", None, _is_place, f"None, the name of a node, or collocated(function_id) ({NAME_RULE})"),
     ("max_retries", None, partial(_is_whole_from, 0), "None or a whole number of 0 or more"),
@@ -242,14 +243,24 @@ def _check_options(function: Function) -> None:
 
 
 def _check_code(function: Function, name: str, code: object) -> None:
-    if not callable(code):
+    if fault := code_fault(name, code):
         hint = "; pass the function itself, dag.call(f, 3), not what it returns, dag.call(f(3))"
-        raise InvalidFunctionError(
-            function.id, f"{name} must be a callable, not {repr_of(code)}{'' if code is None else hint}"
-        )
+        is_a_value = code is not None and not callable(code)
+        raise InvalidFunctionError(function.id, f"{fault}{hint if is_a_value else ''}")
+
+
+def code_fault(name: str, code: object) -> str:
+    """Say why this can't be the code of a function; "" if it can."""
+    if not callable(code):
+        return f"{name} must be a callable, not {repr_of(code)}"
     if _is_generator_code(code):
-        reason = f"{name} is a generator function, and generators cannot travel; return a list of the items"
-        raise InvalidFunctionError(function.id, reason)
+        return f"{name} is a generator function, and generators cannot travel; return a list of the items"
+    return ""
+
+
+def cost_fault(cost: object) -> str:
+    """Say why this can't be a claim; "" if it can."""
+    return "" if _is_cost(cost) else f"cost must be {_COST_RULE}, not {repr_of(cost)}"
 
 
 def _refuse(function: Function, names: Iterable[str], why: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 from uuid import uuid4
 
 from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
+from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle, PerWorker
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.containers import PLAIN
 from handoff_actors.graph.function import ArgumentInclusion, Code, Conditions, Function, FunctionType, RunIf
@@ -160,11 +160,17 @@ class DAG:
 
         Handles (and each `Argument`) among the arguments stand for results, also within containers; everything else is
         passed as it is. Type checkers don't check the types of arguments, as results and containers of them may stand for
-        any. Keywords that are options of `Function` (`cost`, `timeout`, ...) are taken as such, all others are passed to
+        any. Those that a `functools.partial` binds are arguments, too. Keywords that are options of `Function` (`cost`, `timeout`, ...) are taken as such, all others are passed to
         `fn`; `kwargs={...}` passes to `fn` what has the name of an option. The default `id` is the name of `fn` with a
         number, as in "load-1". Raises DuplicateFunctionError, and InvalidFunctionError, also for a keyword that is both an
         option and a parameter of `fn`.
         """
+        if isinstance(fn, partial) and holds_result((*fn.args, *fn.keywords.values())):
+            # What it binds is to be found among the arguments.
+            bound = {name: value for name, value in fn.keywords.items() if name not in keywords}
+            keywords = {**keywords, "kwargs": {**bound, **keywords.get("kwargs", {})}}
+            args = (*fn.args, *args)
+            fn = fn.func
         if keywords:
             keywords = self._options(fn, len(args), keywords)
         of_task = options_of_task(fn)
@@ -176,7 +182,7 @@ class DAG:
             if isinstance(arg, Handle):
                 taken.append(self._id_for(function_id, arg))
             else:
-                taken.append(arg if isinstance(arg, Argument | Constant) else Constant(arg))
+                taken.append(arg if isinstance(arg, Argument | Constant | PerWorker) else Constant(arg))
         self.add_function(Function(function_id, taken, fn, **keywords))
         return Handle(function_id, self)
 

@@ -11,12 +11,12 @@ from types import MethodType
 from msgspec import Struct
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Constant, ItemsOf
+from handoff_actors.graph.argument import Argument, Constant, ItemsOf, PerWorker
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.graph.environment import Environment
 from handoff_actors.graph.function import ArgumentInclusion, Function, RunIf, conditions_of, producer_ids
 from handoff_actors.graph.placing import Skeleton
-from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, ListOf, NodeOf, TemplateSpec
+from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, ListOf, NodeOf, TemplateSpec, WarmSpec
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn
 
@@ -61,6 +61,8 @@ class Fold:
         self._last_number = 0
         self._value_numbers: dict[int, int] = {}
         self._constants_of_inline: dict[FunctionId, int] = {}
+        #: The calls that make objects of `per_worker`, by identity of these and by environment. They are kept alive.
+        self._warm_calls: dict[tuple[int, Environment | None], tuple[PerWorker[object], CallSpec]] = {}
 
     def args_of(self, function: Function) -> tuple[ArgSpec, ...]:
         """Fold the arguments of a regular function."""
@@ -108,7 +110,8 @@ class Fold:
         return len(self.constants) - 1
 
     def _fold_consumer(self, function: Function) -> tuple[ArgSpec, ...]:
-        consumer = _Consumer(function.id, self._index_of[function.id], {}, function.retry_on)
+        environment = Environment.of(function.env_vars, function.working_dir)
+        consumer = _Consumer(function.id, self._index_of[function.id], {}, function.retry_on, environment)
         inner_positions = count(len(function.args))
         for inline in self._inlines_within(function):
             args = self._fold_args(inline, consumer, inner_positions)
@@ -151,9 +154,35 @@ class Fold:
                 specs.append(~self._value(arg.value))
             elif isinstance(arg, Argument):
                 specs.append(self._fold_hooks(arg, consumer, position))
+            elif isinstance(arg, PerWorker):
+                specs.append(self._warm_call(arg, consumer.environment))
             else:
                 specs.append(consumer.calls[arg] if arg in consumer.calls else self._index_of[arg])
         return tuple(specs)
+
+    def _warm_call(self, made: PerWorker[object], environment: Environment | None) -> CallSpec:
+        key = (id(made), environment)
+        if key not in self._warm_calls:
+            kwargs = dict(made.kwargs)
+            constants = -1
+            if made.args or kwargs:
+                constants = len(self.constants)
+                self.constants.append((made.args, kwargs))
+            self._warm_calls[key] = made, CallSpec(len(self.templates), (), constants)
+            self.templates.append(
+                TemplateSpec(
+                    made.load,
+                    is_coroutine_code(made.load),
+                    as_list=False,
+                    cost={}
+                    if self._ignore_cost
+                    else {name: float(amount) for name, amount in made.cost.items()},
+                    timeout=None,
+                    environment=environment,
+                    warm=WarmSpec(made.name, made.idle, made.args, kwargs),
+                )
+            )
+        return self._warm_calls[key][1]
 
     def _fold_hooks(self, arg: Argument, consumer: "_Consumer", position: int) -> ArgSpec:
         spec: ArgSpec
@@ -251,6 +280,7 @@ class _Consumer(Struct):
     #: The inline functions behind its arguments, as far as they are folded.
     calls: dict[FunctionId, CallSpec]
     retry_on: RetryOn
+    environment: Environment | None
 
 
 def _check_inline_sizes(inlines: Sequence[Function]) -> None:

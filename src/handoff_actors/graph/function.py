@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Literal, TypeAlias, TypedDict
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Collocated, Constant, ItemsOf
+from handoff_actors.graph.argument import Argument, Collocated, Constant, ItemsOf, PerWorker
 from handoff_actors.graph.placing import Skeleton
 from handoff_actors.ids import FunctionId
 from handoff_actors.retry_on import RetryOn
@@ -19,7 +19,7 @@ RunIf = Literal["success", "always", "failure"]
 Conditions: TypeAlias = FunctionId | list[FunctionId]
 Code = Callable[..., object]
 
-_NOT_PLAIN_IDS = frozenset({Argument, Constant, ItemsOf})
+_NOT_PLAIN_IDS = frozenset({Argument, Constant, ItemsOf, PerWorker})
 
 
 @dataclass(slots=True)
@@ -34,7 +34,8 @@ class Function:
 
     #: Unique in its DAG.
     id: FunctionId
-    #: Ids whose results are taken, in order; an id may occur twice. Also `Argument`, `Constant` and `Handle`.
+    #: Ids whose results are taken, in order; an id may occur twice. Also `Argument`, `Constant`,
+    #: `Handle` and what `per_worker` returns.
     args: Sequence[FunctionId]
     #: Sync or async; None only for an input.
     code: Code | None
@@ -138,7 +139,9 @@ def producer_ids(function: Function) -> Sequence[FunctionId]:
     if _NOT_PLAIN_IDS.isdisjoint(map(type, function.args)):
         return function.args if function.when is None else [*function.args, *conditions_of(function)]
     taken = [
-        arg.id if isinstance(arg, Argument) else arg for arg in function.args if not isinstance(arg, Constant)
+        arg.id if isinstance(arg, Argument) else arg
+        for arg in function.args
+        if not isinstance(arg, Constant | PerWorker)
     ]
     return taken + conditions_of(function)
 

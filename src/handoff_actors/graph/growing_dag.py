@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 
-from handoff_actors.graph.argument import Argument, Collocated, Constant
+from handoff_actors.graph.argument import Argument, Collocated, Constant, PerWorker
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function, conditions_of, producer_ids
 from handoff_actors.ids import FunctionId
@@ -33,7 +33,7 @@ def renamed(functions: Mapping[FunctionId, Function], number: int) -> dict[Funct
     def renamed_arg(arg: FunctionId) -> FunctionId:
         if isinstance(arg, Argument):
             return replace(arg, id=new[arg.id])
-        return arg if isinstance(arg, Constant) else new[arg]
+        return arg if isinstance(arg, Constant | PerWorker) else new[arg]
 
     def renamed_function(function: Function) -> Function:
         node = function.node

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import MOST_SEARCHED, Argument, Constant, Handle
+from handoff_actors.graph.argument import MOST_SEARCHED, Argument, Constant, Handle, PerWorker
 from handoff_actors.graph.containers import PLAIN, Container, container_of
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import type_name_of
@@ -75,8 +75,8 @@ def _is_found_in(values: Collection[object]) -> bool:
 
 @lru_cache(1024)
 def is_result(kind: type) -> bool:
-    """True if values of this type stand for results."""
-    return issubclass(kind, Handle | Argument)
+    """True if values of this type stand for results, or for objects that workers make."""
+    return issubclass(kind, Handle | Argument | PerWorker)
 
 
 class Placing:

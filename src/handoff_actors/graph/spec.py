@@ -36,6 +36,18 @@ class CallSpec(Struct, frozen=True, array_like=True, tag=2):
 ArgSpec = Union[Index, NodeOf, ListOf, CallSpec]  # noqa: UP007 - CallSpec refers to it by a string
 
 
+class WarmSpec(Struct, frozen=True):
+    """The code of a template makes an object that stays in its worker: see `per_worker`."""
+
+    #: For people.
+    name: str
+    #: Seconds for which it stays unused.
+    idle_s: float
+    #: The arguments of the code.
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+
+
 class TemplateSpec(Struct, frozen=True):
     """The properties that many functions share, stored once for all of them."""
 
@@ -55,6 +67,8 @@ class TemplateSpec(Struct, frozen=True):
     run_if: RunIf = "success"
     #: So many of the last args are conditions.
     conditions: int = 0
+    #: None: a call makes a result, of its own.
+    warm: WarmSpec | None = None
 
 
 class Hook(Struct, frozen=True, array_like=True):

@@ -85,6 +85,10 @@ class DefineTemplate(NamedTuple):
     conditions: int = 0
     #: The app wants values that its functions emit.
     sends_values: bool = False
+    #: Identifies the object that it makes and that stays in the worker; None: it makes results.
+    warm: bytes | None = None
+    #: The name of that object, for people.
+    warm_name: str = ""
     tag: int = 1
 
 
@@ -231,7 +235,19 @@ class WorkerSpoiled(NamedTuple):
     tag: int = 6
 
 
-FromWorker = WorkerReady | JobsDone | JobGrew | JobFailed | JobsGivenBack | JobsPrinted | WorkerSpoiled
+class ObjectKept(NamedTuple):
+    """The worker has made an object that it keeps; comes before the end of the job that needed it."""
+
+    #: As in `DefineTemplate.warm`.
+    warm: bytes
+    #: Memory that the process has taken up meanwhile; 0 where that is not known.
+    nbytes: int
+    tag: int = 8
+
+
+FromWorker = (
+    WorkerReady | JobsDone | JobGrew | JobFailed | JobsGivenBack | JobsPrinted | WorkerSpoiled | ObjectKept
+)
 
 
 # --- Node and zygote --------------------------------------------------------------------------------------------------
@@ -403,7 +419,9 @@ _TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = _by_tag(
     DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob, DefineModules
 )
 _FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
-    **_by_tag(WorkerReady, JobsDone, JobGrew, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled),
+    **_by_tag(
+        WorkerReady, JobsDone, JobGrew, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled, ObjectKept
+    ),
     JobFailed._field_defaults["tag"]: _checked_failure,
 }
 _TO_ZYGOTE: Final[Mapping[int, Callable[[Row], ToZygote]]] = _by_tag(

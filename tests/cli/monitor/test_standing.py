@@ -21,7 +21,7 @@ from handoff_actors.cli.monitor.standing import (
 from handoff_actors.cli.monitor.tables import live_node_table, live_run_table, node_table, run_table
 from handoff_actors.cli.node import _ready_line
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages.members import Advert, RunningFunction, RunProgress, ServedRun
+from handoff_actors.wire.messages.members import Advert, RunningFunction, RunProgress, ServedRun, WarmCopies
 
 #: Sets the title, clears the screen, begins a line of its own and turns what follows around.
 HOSTILE = "\x1b]0;title\x07\x1b[2J\n\u202e"
@@ -110,6 +110,22 @@ def test_nodes_that_are_well_have_no_complaints() -> None:
 
     assert complaints([member]) == []
     assert (fields(member)["out_of_use"], fields(member)["unreachable"]) == (None, [])
+
+
+def test_objects_that_workers_keep_are_shown() -> None:
+    kept = [WarmCopies(b"key", "load('w.pt')", 2, 1_000_000_000), WarmCopies(b"other", f"m{HOSTILE}", 1, 0)]
+    member = MonitoredNode(replace(ADVERT, warm=kept), is_suspect=False, runs=())
+
+    _, lines = plain_picture([member]).split("\n\n")
+
+    assert lines.splitlines() == [
+        f"n{SHOWN} keeps load('w.pt') in 2 workers, 1000 MB",
+        f"n{SHOWN} keeps m{SHOWN} in 1 worker, 0 MB",
+    ]
+    assert fields(member)["objects"] == [
+        {"name": "load('w.pt')", "workers": 2, "bytes": 1_000_000_000},
+        {"name": f"m{HOSTILE}", "workers": 1, "bytes": 0},
+    ]
 
 
 def test_columns_are_as_wide_as_what_is_shown() -> None:

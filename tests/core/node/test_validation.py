@@ -15,8 +15,17 @@ from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import PeerId, Resources, RunId
 from handoff_actors.text import MAX_NAME_BYTES
 from handoff_actors.wire.messages.directions import ToNode
-from handoff_actors.wire.messages.jobs import Template
-from handoff_actors.wire.messages.members import Advert, Backlog, Beat, Hello, Left, Redeclare
+from handoff_actors.wire.messages.jobs import Template, WarmObject
+from handoff_actors.wire.messages.members import (
+    MOST_WARM,
+    Advert,
+    Backlog,
+    Beat,
+    Hello,
+    Left,
+    Redeclare,
+    WarmCopies,
+)
 from handoff_actors.wire.messages.runs import Assign
 
 SOUND: list[Resources] = [{}, {"cpu": 0.0}, {"cpu": 0.5, "memory": 1e15, "gpu": MAX_GPUS}]
@@ -129,6 +138,16 @@ def test_unreachable_members_have_names() -> None:
         check_advert(replace(SOUND_ADVERT, unreachable=["m", "\x1b[2J"]))
 
 
+def test_objects_are_kept_for_a_time_and_have_names_that_can_be_printed() -> None:
+    sound = WarmObject(b"key", "load('w.pt')", 0.0)
+    check_message(Assign(RunId(1), [replace(template({}), warm=sound)], []))
+    for unsound in (replace(sound, idle_s=-1.0), replace(sound, name="ü"), replace(sound, name="\x1b[2J")):
+        with pytest.raises(RemoteProtocolError, match="the object of template 0"):
+            check_message(Assign(RunId(1), [replace(template({}), warm=unsound)], []))
+    with pytest.raises(RemoteProtocolError, match="can't be printed"):
+        check_advert(replace(SOUND_ADVERT, warm=[WarmCopies(b"", "\x1b[2J", 1, 0)]))
+
+
 def test_rank_that_no_other_could_exceed_is_refused() -> None:
     check_advert(replace(SOUND_ADVERT, rank=MAX_RANK))
     with pytest.raises(RemoteProtocolError, match="has the rank"):
@@ -183,6 +202,7 @@ def test_what_a_node_may_be_told_to_offer_fits_an_advert() -> None:
             bus=address,
             unreachable=[longest] * 4,
             out_of_use="ü" * 200,
+            warm=[WarmCopies(b"", "w" * 64, 1, 0)] * MOST_WARM,
         )
     )
 

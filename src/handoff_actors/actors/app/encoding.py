@@ -26,12 +26,21 @@ from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
 from handoff_actors.errors import HandoffError, SerializationError
 from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.plan import Plan, TemplateSpec
+from handoff_actors.graph.spec import WarmSpec
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.retry_on import RetryOn, reason_against_retry
 from handoff_actors.text import repr_of
 from handoff_actors.wire.code.by_value import is_any_sent_by_value, is_sent_by_value, sent_by_value
-from handoff_actors.wire.messages.jobs import Assembled, OwnModules, Ref, Template, TemplateEnvironment
+from handoff_actors.wire.digest import Digester, digest_of
+from handoff_actors.wire.messages.jobs import (
+    Assembled,
+    OwnModules,
+    Ref,
+    Template,
+    TemplateEnvironment,
+    WarmObject,
+)
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
 from handoff_actors.wire.pickling import PositionOf, has_code
 from handoff_actors.wire.placeholders import position_of_placeholder
@@ -171,7 +180,7 @@ class _Encoder:
                 modules = self._modules_of_code[key] = set()
                 codes[key] = self._named(
                     (PlanPart.TEMPLATE, number),
-                    "its code",
+                    "its code" if spec.warm is None else f"the code of {spec.warm.name}",
                     NO_CODE,
                     encode_code,
                     spec.code,
@@ -276,7 +285,18 @@ class _Encoder:
             conditions=spec.conditions,
             sends_values=self._listening.values,
             sends_progress=self._listening.progress,
+            warm=None if spec.warm is None else self._warm_object(spec, spec.warm),
         )
+
+    def _warm_object(self, spec: TemplateSpec, warm: WarmSpec) -> WarmObject:
+        digest, environment = Digester().digest, spec.environment or Environment()
+        key = digest_of(
+            self._session.encode(),
+            digest(spec.code),
+            digest((warm.args, warm.kwargs)),
+            repr((environment.env_vars, environment.working_dir, sorted(spec.cost.items()))).encode(),
+        )
+        return WarmObject(key, warm.name, warm.idle_s)
 
     def _rule(self, number: int, spec: TemplateSpec) -> bytes:
         """The rule of `retry_on` for functions of a template, as `Template` has it."""

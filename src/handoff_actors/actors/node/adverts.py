@@ -66,4 +66,5 @@ def make_advert(node: AdvertisedNode, seq: int, cluster: ClusterView, now: float
         ends_in_s=None if state.ends_at is None else max(0.0, state.ends_at - now),
         can_start=startable.capabilities,
         can_start_for_s=startable.for_s,
+        warm=list(state.warm),
     )

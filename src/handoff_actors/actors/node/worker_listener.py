@@ -12,6 +12,7 @@ from handoff_actors.core.node.events import (
     NestedWaitBegan,
     NestedWaitEnded,
     NodeEvent,
+    ObjectMade,
     OutputReceived,
     WorkerDone,
     WorkerExited,
@@ -106,6 +107,10 @@ class WorkerListener:
         """See WorkerEvents."""
         event = NestedWaitBegan if change.has_begun else NestedWaitEnded
         self._feed(event(*change.key, change.may_hold_up_loop))
+
+    def object_made(self, worker: WorkerId, key: bytes, nbytes: int) -> None:
+        """See WorkerEvents."""
+        self._feed(ObjectMade(worker, key, nbytes))
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """See WorkerEvents."""

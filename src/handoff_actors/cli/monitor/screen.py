@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
-from handoff_actors.cli.monitor.standing import complaints, function_rows, standings, summary
+from handoff_actors.cli.monitor.standing import complaints, function_rows, kept_objects, standings, summary
 from handoff_actors.cli.monitor.tables import live_function_table, live_node_table, live_run_table
 from handoff_actors.report.table import count
 
@@ -25,7 +25,7 @@ _FRAME_LINES: Final = 4
 #: Summary and help.
 _TEXT_LINES: Final = 2
 _LEAST_ROWS: Final = 1
-_MOST_COMPLAINTS: Final = 3
+_MOST_LINES: Final = 3
 #: Lines of the terminal for each function that reports progress.
 _HEIGHT_PER_FUNCTION: Final = 5
 
@@ -80,16 +80,16 @@ class Screen:
         if self._members is None:
             return Text("looking...")
         nodes, runs = self._members, list(standings(self._members).items())
-        wrong = complaints(nodes)[:_MOST_COMPLAINTS]
+        lines = [*complaints(nodes), *kept_objects(nodes)][:_MOST_LINES]
         functions = function_rows(nodes)[: self._console.height // _HEIGHT_PER_FUNCTION]
-        used = _TEXT_LINES + len(wrong) + (_FRAME_LINES + len(functions) if functions else 0)
+        used = _TEXT_LINES + len(lines) + (_FRAME_LINES + len(functions) if functions else 0)
         room = self._console.height - used - _FRAME_LINES * (2 if runs else 1)
         shown_runs = min(len(runs), max(_LEAST_ROWS, room - len(nodes), room // 3))
         shown_nodes = min(len(nodes), max(_LEAST_ROWS, room - shown_runs))
         return Group(
             Text(summary(nodes), no_wrap=True, overflow="ellipsis"),
             live_node_table(nodes[:shown_nodes]),
-            *(Text(complaint, no_wrap=True, overflow="ellipsis") for complaint in wrong),
+            *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
             *([live_run_table(runs[:shown_runs])] if runs else []),
             *([live_function_table(functions)] if functions else []),
             Text(_help(len(nodes) - shown_nodes, len(runs) - shown_runs), style="dim"),

@@ -1,6 +1,7 @@
 """The state of a cluster's nodes and runs, as rows for people and as fields for programs."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -13,6 +14,7 @@ from handoff_actors.report.table import count
 from handoff_actors.wire.messages.members import Advert, RunProgress, ServedRun
 
 Row = tuple[str, ...]
+_MEGABYTE: Final = 1e6
 
 NODE_COLUMNS: Row = (
     "name",
@@ -131,11 +133,12 @@ def plain(columns: Row, rows: Sequence[Row]) -> str:
 
 
 def plain_picture(members: Sequence[MonitoredNode]) -> str:
-    """Format all nodes, what is wrong with them, all runs, and functions that report progress, if there are any, as text."""
-    runs, wrong, functions = run_rows(members), complaints(members), function_rows(members)
+    """Format all nodes, what is wrong with them, what workers keep, all runs, and functions that report progress, if any, as text."""
+    runs, functions = run_rows(members), function_rows(members)
+    lines = [*complaints(members), *kept_objects(members)]
     pictures = [
         plain(NODE_COLUMNS, node_rows(members)),
-        *(["\n".join(wrong)] if wrong else []),
+        *(["\n".join(lines)] if lines else []),
         *([plain(RUN_COLUMNS, runs)] if runs else []),
         *([plain(FUNCTION_COLUMNS, functions)] if functions else []),
     ]
@@ -157,6 +160,18 @@ def complaints(members: Sequence[MonitoredNode]) -> list[str]:
     return list(map(escape_name, lines))
 
 
+def kept_objects(members: Sequence[MonitoredNode]) -> list[str]:
+    """Say in a line for each object of `per_worker` how many workers of which node keep it."""
+    return [
+        escape_name(
+            f"{member.advert.name} keeps {kept.name} in {count(kept.copies, 'worker')},"
+            f" {kept.nbytes / _MEGABYTE:.0f} MB"
+        )
+        for member in members
+        for kept in member.advert.warm
+    ]
+
+
 def fields(member: MonitoredNode) -> dict[str, object]:
     """The fields of a node, for programs."""
     advert = member.advert
@@ -176,6 +191,9 @@ def fields(member: MonitoredNode) -> dict[str, object]:
         "ends_in_s": None if advert.ends_in_s is None else round(advert.ends_in_s, 1),
         "can_start": advert.can_start,
         "unreachable": advert.unreachable,
+        "objects": [
+            {"name": kept.name, "workers": kept.copies, "bytes": kept.nbytes} for kept in advert.warm
+        ],
         "answers": member.runs is not None,
         "version": advert.version,
         "python": advert.python,

@@ -13,6 +13,7 @@ from handoff_actors.core.node.events import (
     LogDeath,
     LogRetirement,
     NodeEffect,
+    ObjectMade,
     Reply,
     RunJobs,
     WorkerDone,
@@ -21,11 +22,13 @@ from handoff_actors.core.node.events import (
     WorkerRecalled,
     WorkersSampled,
     WorkerUnfit,
+    WorkerUp,
 )
 from handoff_actors.core.node.failures import CANCELLED, death, failure, how_it_ended, no_room, too_long
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
 from handoff_actors.core.node.lost_values import LostValues
 from handoff_actors.core.node.scheduling.fair_queue import tickets_of
+from handoff_actors.core.node.scheduling.idle_guard import restless
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.scheduling.worker_state import HeldJob
 from handoff_actors.core.node.spill_policy import SpillPolicy
@@ -63,6 +66,17 @@ class AttemptReports:
                 reports.append(Reply(run.peer, Started(effect.run, tickets)))
         return reports
 
+    def changed(self, event: WorkerUp | ObjectMade, now: float) -> list[NodeEffect]:
+        """Note that a worker is ready, or keeps one more object."""
+        match event:
+            case WorkerUp(worker, pid):
+                self._scheduler.worker_up(worker, pid, now)
+            case ObjectMade(worker, key, nbytes):
+                self._scheduler.warm.made(worker, key, nbytes)
+            case _:
+                assert_never(event)
+        return []
+
     def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
         """Report jobs that a worker has finished."""
         if event.done[0].additions is not None:
@@ -97,7 +111,7 @@ class AttemptReports:
         if kept:
             self._circuit_breaker.succeeded()
         if run is not None and kept:
-            others = self._scheduler.roster.claimed_by_others(run_id) if len(self._clients) > 1 else {}
+            others = self._scheduler.warm.claimed_by_others(run_id) if len(self._clients) > 1 else {}
             fetched = run.take_fetched(now) if run.fetched else []
             effects.append(Reply(run.peer, Completed(run_id, kept, others, fetched)))
         return effects
@@ -208,7 +222,7 @@ class AttemptReports:
     def restless(self, sample: WorkersSampled) -> list[NodeEffect]:
         """Retire idle workers in which something runs on, and tell the runs of their latest functions."""
         effects: list[NodeEffect] = []
-        for state, reason in self._scheduler.restless(sample):
+        for state, reason in restless(self._scheduler.roster.workers.values(), sample):
             assert state.latest is not None, "only workers that have run something are judged"
             effects += self._scheduler.retire(state.worker)
             effects.append(self._tell_of_retirement(state.worker, *state.latest, reason))

@@ -8,6 +8,7 @@ from msgspec import Struct
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, OwnModules, Said, Template, Ticket, Traces
+from handoff_actors.wire.messages.members import WarmCopies
 from handoff_actors.wire.messages.runs import FailureKind
 
 # --- Events -----------------------------------------------------------------------------------------------------
@@ -135,6 +136,15 @@ class NestedWaitEnded(Struct, frozen=True):
     may_hold_up_loop: bool = False
 
 
+class ObjectMade(Struct, frozen=True):
+    """A worker has made an object that it keeps, for a function that it is running: see `WarmObject`."""
+
+    worker: WorkerId
+    key: bytes
+    #: Memory that its process has taken up meanwhile.
+    nbytes: int
+
+
 class WorkersSampled(Struct, frozen=True):
     """Memory and CPU time were measured: of each worker with the processes it has started, and memory of the machine."""
 
@@ -212,6 +222,7 @@ NodeEvent = (
     | WorkerUnfit
     | NestedWaitBegan
     | NestedWaitEnded
+    | ObjectMade
     | OutputReceived
     | IdAsked
     | WorkersSampled
@@ -425,6 +436,7 @@ class Advertise(Struct, frozen=True):
     out_of_use: str = ""
     #: The time at which the node begins to leave by itself; None: no end is known.
     ends_at: float | None = None
+    warm: Sequence[WarmCopies] = ()
 
 
 class LeaveDue(Struct, frozen=True):

@@ -27,6 +27,7 @@ from handoff_actors.core.node.events import (
     NestedWaitEnded,
     NodeEffect,
     NodeEvent,
+    ObjectMade,
     OutputReceived,
     PeerConnected,
     PeerLost,
@@ -171,10 +172,9 @@ class NodeMachine:
 
     @property
     def is_idle(self) -> bool:
-        """True if no run, job or claim is left."""
-        return (
-            len(self._clients) == 0 and len(self._scheduler.queue) == 0 and len(self._scheduler.ledger) == 0
-        )
+        """True if no run, job or claim is left, but for objects that no function uses."""
+        claims = len(self._scheduler.ledger) - len(self._scheduler.warm.unused_claims())
+        return len(self._clients) == 0 and len(self._scheduler.queue) == 0 and claims == 0
 
     @property
     def is_working(self) -> bool:
@@ -217,7 +217,7 @@ class NodeMachine:
         waiting_for_input = self._inputs.waiting_jobs()
         return Advertise(
             self.capabilities,
-            self._scheduler.ledger.spare(),
+            self._scheduler.warm.spare(),
             self._scheduler.roster.usual,
             running,
             queued + waiting_for_input,
@@ -228,6 +228,7 @@ class NodeMachine:
             self._scheduler.roster.most,
             self._circuit_breaker.reason,
             self._drain.ends_at,
+            self._scheduler.warm.copies() if self._scheduler.warm else [],
         )
 
     def size_of(self, run: RunId, index: Index) -> int | None:
@@ -250,6 +251,8 @@ class NodeMachine:
                 return self._reports.failed(event, now)
             case WorkerRecalled():
                 return self._reports.recalled(event, now)
+            case WorkerUp() | ObjectMade():
+                return self._reports.changed(event, now)
             case WorkerExited(worker):
                 ended = self._endings.attempts_on(worker)
                 return [*self._reports.exited(event, now), *self._endings.end_nested(ended, now)]
@@ -407,15 +410,9 @@ class NodeMachine:
 
     def _enqueue(self, run: RunId, jobs: list[Job]) -> None:
         templates = self._scheduler.templates.get(run)
-        if templates is None:
-            return
-        queue = self._scheduler.queue
-        number, lane = -1, None
-        for job in jobs:
-            if job.template != number or lane is None:
-                number, lane = job.template, queue.lane(run, templates[job.template])
-                self._has_misfits |= self._never_holds(lane)
-            queue.add(lane, job)
+        if templates is not None:
+            lanes = self._scheduler.queue.add_all(run, templates, jobs)
+            self._has_misfits |= any(map(self._never_holds, lanes))
 
     def _recall(
         self, peer: PeerId, run: RunId, tickets: list[Ticket], at_most: int, now: float
@@ -442,7 +439,7 @@ class NodeMachine:
         return effects
 
     def _never_holds(self, lane: JobLane) -> bool:
-        return not self._scheduler.ledger.could_ever_hold(lane.cost)
+        return not self._scheduler.ledger.could_ever_hold(lane.needs)
 
     # --- Values and workers ------------------------------------------------------------------------------------
 
@@ -475,7 +472,7 @@ class NodeMachine:
     def _standing(self) -> Standing:
         scheduler = self._scheduler
         return (
-            scheduler.ledger.claimed,
+            scheduler.warm.claimed(),
             scheduler.ledger.totals,
             self._drain.has_begun,
             len(scheduler.roster.idle),

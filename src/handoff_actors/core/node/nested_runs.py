@@ -13,6 +13,7 @@ from handoff_actors.core.node.function_ids import FunctionIds
 from handoff_actors.core.node.inputs import Inputs
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.scheduling.worker_state import HeldJob, WorkerState
+from handoff_actors.core.resources import summed
 from handoff_actors.ids import PeerId, RunId
 from handoff_actors.wire.messages.jobs import Job
 from handoff_actors.wire.messages.nested import (
@@ -97,15 +98,19 @@ class NestedRuns:
 
     def _holding(self, state: WorkerState, held: HeldJob) -> Holding | None:
         """The resources that a job keeps from others; None if there are none."""
-        claim = held.claim if state.is_async else state.claim
-        if state.is_async and (claim is None or not claim.amounts):
+        own = held.claim if state.is_async else state.claim
+        warm = [state.warm[need.key].claim for need in held.lane.warm]
+        claims = [
+            claim for claim in (own, *warm) if claim is not None and (claim.amounts or not state.is_async)
+        ]
+        if state.is_async and not claims:
             return None
         run, job = held.lane.run, held.job
         return Holding(
             _ancestor(run, job),
             "" if held.identity is None else held.identity.label,
-            {} if claim is None else claim.amounts,
-            [] if claim is None else list(claim.devices),
+            summed(*(claim.amounts for claim in claims)),
+            [*dict.fromkeys(device for claim in claims for device in claim.devices)],
             not state.is_async,
         )
 

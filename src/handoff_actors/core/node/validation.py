@@ -19,8 +19,9 @@ from handoff_actors.wire.messages.runs import Assign
 
 #: More GPUs than any machine has, and each is an entry in a list.
 MAX_GPUS = 1024.0
-#: Of all text in an advert: every member keeps one of every other, and sends them all on request.
-MAX_ADVERT_BYTES = 6144
+#: Of all text in an advert: every member keeps one of every other, and sends them all on request. A sixth is for the names
+#: of objects, of which there are few and short ones.
+MAX_ADVERT_BYTES = 7168
 #: Of the names of all resources of a node. An advert has them twice, beside a name, addresses and versions.
 MAX_OFFER_BYTES = 1500
 #: Of the rank of a node, which others must be able to exceed. Nanoseconds since 1970 exceed it in 2116.
@@ -79,6 +80,7 @@ def check_advert(advert: Advert) -> None:
         advert.bus,
         advert.out_of_use,
         *advert.unreachable,
+        *(copies.name for copies in advert.warm),
     )
     if not all(map(str.isprintable, texts)):
         raise RemoteProtocolError(f"node {advert.name!r} says what can't be printed: {texts!r}")
@@ -190,6 +192,11 @@ def _new_templates(templates: Iterable[Template], known: Mapping[int, Template])
 
 def _check_template(template: Template) -> None:
     _check_resources(f"template {template.number} costs", template.cost)
+    warm = template.warm
+    if warm is not None:
+        _check_seconds(f"the object of template {template.number} stays for", warm.idle_s)
+        if not (warm.name.isascii() and warm.name.isprintable()):
+            raise RemoteProtocolError(f"the object of template {template.number} is called {warm.name!a}")
     timeout = template.timeout
     if timeout is not None and not (isfinite(timeout) and timeout > 0):
         raise RemoteProtocolError(f"template {template.number} has a timeout of {timeout} s")

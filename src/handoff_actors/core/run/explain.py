@@ -1,7 +1,7 @@
 """The reasons why each unfinished function of a run is where it is."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.scheduling.node_state import NodeState
@@ -34,6 +34,8 @@ class Explanation:
     nodes: dict[str, str]
     #: The story of the function so far; empty if no fault is in it.
     story: Story
+    #: The objects of `per_worker` that it needs, by name, and the nodes with workers that have them.
+    warm: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def explain(
@@ -83,9 +85,16 @@ def _explain_one(
     waits_for = tuple(
         plan.ids[producer] for producer in plan.producers[index] if state.awaits(index, producer)
     )
+    function_id, warm = plan.ids[index], _warm(index, plan, scheduler)
     return Explanation(
-        plan.ids[index], where, waits_for, need.cost, state.node[index], state.tries(index), nodes, story
+        function_id, where, waits_for, need.cost, state.node[index], state.tries(index), nodes, story, warm
     )
+
+
+def _warm(index: Index, plan: Plan, scheduler: Scheduler) -> dict[str, tuple[str, ...]]:
+    specs = (plan.templates[number].warm for number in sorted(scheduler.needs.warm.get(index, ())))
+    names = [spec.name for spec in specs if spec is not None]
+    return dict(zip(names, map(tuple, map(sorted, scheduler.locality.warm_at(index))), strict=True))
 
 
 def _relayed_inputs(index: Index, plan: Plan, state: RunState) -> dict[str, str]:

@@ -334,4 +334,5 @@ def _key(template: Template) -> object:
         template.session,
         template.run_if,
         template.conditions,
+        template.warm,
     )

@@ -102,6 +102,17 @@ class OwnModules(Message, frozen=True):
     definitions: Ref
 
 
+class WarmObject(Message, frozen=True):
+    """The code of a template makes an object that stays in its worker, for all calls with the same key."""
+
+    #: Identifies session, code, arguments, environment and claim.
+    key: Digest
+    #: For people.
+    name: Annotated[str, Meta(max_length=64)]
+    #: Seconds for which it stays unused.
+    idle_s: float
+
+
 class Template(Message, frozen=True):
     """The properties that many functions of a run share; sent to a node once, before the first function that uses them."""
 
@@ -141,6 +152,8 @@ class Template(Message, frozen=True):
     sends_values: bool = False
     #: Their progress is sent to the app; the node has it in any case.
     sends_progress: bool = False
+    #: Claims `cost` as long as the object is in a worker, where it isn't None.
+    warm: WarmObject | None = None
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the

@@ -6,13 +6,27 @@ from typing import Annotated, Final
 from msgspec import Meta, field
 
 from handoff_actors.ids import Resources, RunId
-from handoff_actors.wire.messages.base import Count, DagName, Message, Name
+from handoff_actors.wire.messages.base import Count, DagName, Digest, Message, Name
 from handoff_actors.wire.messages.nested import Label
 
 #: Names in `Advert.unreachable`: every member receives every advert.
 MOST_UNREACHABLE: Final = 16
 UnreachableNames = Annotated[list[Name], Meta(max_length=MOST_UNREACHABLE)]
 OutOfUse = Annotated[str, Meta(max_length=200)]
+
+
+#: Entries of `Advert.warm`.
+MOST_WARM: Final = 16
+
+
+class WarmCopies(Message, frozen=True):
+    """An object that workers of a node keep, one copy each: see `WarmObject`."""
+
+    key: Digest
+    name: Annotated[str, Meta(max_length=64)]
+    copies: Count
+    #: Memory that their processes have taken up while they were made, in bytes, as far as it is known.
+    nbytes: Count
 
 
 class Advert(Message, frozen=True):
@@ -61,6 +75,8 @@ class Advert(Message, frozen=True):
     can_start: Resources = field(default_factory=dict)
     #: Seconds after which such a node would begin to drain; None: no end is known.
     can_start_for_s: float | None = None
+    #: Objects that workers keep, the one used last first. Claims of those that no function uses are spare.
+    warm: Annotated[list[WarmCopies], Meta(max_length=MOST_WARM)] = field(default_factory=list)
 
 
 class RunProgress(Message, frozen=True):

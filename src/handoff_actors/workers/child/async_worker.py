@@ -33,6 +33,7 @@ from handoff_actors.workers.child.process.state import (
 from handoff_actors.workers.child.process.subprocesses import Subprocesses
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
+from handoff_actors.workers.child.shared_object_cache import SharedObjectCache
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.child.template import LoadedTemplate
@@ -65,8 +66,8 @@ LEFT_TASKS_GRACE_S: Final = 0.5
 AWAITED_IN_FORK: Final = "a process that a coroutine function has forked can't await: end it with os._exit(), or fork in a function without async"
 #: Characters of their names that a reason shows.
 MOST_OF_NAMES: Final = 200
-#: The job of the current coroutine.
-_running: ContextVar[JobKey] = ContextVar("_running")
+#: The job of the current coroutine; None in one that makes an object for several.
+_running: ContextVar[JobKey | None] = ContextVar("_running")
 #: The same, where its output is sent to the app.
 _printing: ContextVar[JobKey] = ContextVar("_printing")
 #: True where the values that it emits are.
@@ -83,12 +84,13 @@ class AsyncWorker:
         self._outbox = WorkerOutbox(data, tail)
         self._output = OutputCapture(pipe, tail, lambda: _printing.get(None), self._call_later)
         self._state = ProcessState()
+        self._modules = ModulesInUse()
+        warm = SharedObjectCache(self._made, self._modules, partial(_running.set, None))
         # Coroutines that run at the same time share the state.
         self._evaluation = Evaluation(
-            store, inline_limit, _finish, _directly, _nothing, ForkGuard(self._abandon)
+            store, inline_limit, _finish, _directly, _nothing, ForkGuard(self._abandon), warm
         )
         self._mappings = store.mappings
-        self._modules = ModulesInUse()
         self._job_context = JobContext(self._mappings, _nothing)
         self._reader = RowReader()
         self._subprocesses = Subprocesses(lambda: _running.get(None))
@@ -254,6 +256,11 @@ class AsyncWorker:
                 f"it left {len(running)} asyncio tasks running that went on when they were cancelled ({names}); "
                 "await the tasks that it creates, and let them end when they are cancelled",
             )
+
+    def _made(self, key: bytes, nbytes: int) -> None:
+        if not self._outbox:
+            self._loop.call_soon(self._outbox.flush)
+        self._outbox.made(key, nbytes)
 
     def _spoil(self, key: JobKey, reason: str) -> None:
         if not self._is_spoiled:

@@ -15,10 +15,12 @@ from handoff_actors.ids import RunId
 from handoff_actors.skip import SKIP
 from handoff_actors.text import MOST_OF_REASON, encodable, shortened
 from handoff_actors.wire.code.namespaces import enter
+from handoff_actors.wire.exception_parts import add_note
 from handoff_actors.wire.exceptions import decode_exception, describe_exception, encode_exception
 from handoff_actors.wire.payload import WAYS_TO_A_MODULE, decode, decode_call, encode
 from handoff_actors.workers.child.environments import EnvironmentUnavailable
 from handoff_actors.workers.child.loading import refusal_behind
+from handoff_actors.workers.child.object_cache import ObjectCache
 from handoff_actors.workers.child.outcome import JobOutcome
 from handoff_actors.workers.child.process.forks import ForkGuard, end_fork
 from handoff_actors.workers.child.process.state import CodeCaller
@@ -97,6 +99,7 @@ class Evaluation:
         prepare: Callable[[], CodeCaller],
         restore: Callable[[], None],
         forks: ForkGuard,
+        objects: ObjectCache,
     ) -> None:
         """`prepare` is called right before user code, and gives what calls that.
 
@@ -109,6 +112,7 @@ class Evaluation:
         self._restore = restore
         self._forks = forks
         self._growths: GrowthEncoder | None = None
+        self._objects = objects
         #: Results of earlier members of the running fused group: encoded, or the attempt that has stored it.
         self.earlier: dict[int, bytes | int] = {}
 
@@ -155,6 +159,22 @@ class Evaluation:
             end_fork()
         return result
 
+    async def _inner_call(self, run: int, templates: dict[int, LoadedTemplate], call: CallRow) -> Any:
+        number, args, constants = call[CALL_TEMPLATE], call[CALL_ARGS], call[CALL_CONSTANTS]
+        template = templates[number]
+        if template.warm is None:
+            return await self.call(run, templates, number, args, constants)
+
+        async def make() -> Any:
+            try:
+                return await self.call(run, templates, number, args, constants)
+            except UserRaised as raised:
+                note = f"Raised while {template.warm_name} was made, an object of per_worker that the function takes."
+                add_note(raised.error, note)
+                raise
+
+        return await self._objects.get(template, make)
+
     def _raised(self, error: BaseException) -> UserRaised:
         if self._forks.is_fork:
             end_fork(error)
@@ -186,7 +206,7 @@ class Evaluation:
         try:
             if arg[ARG_TAG] != CALL:
                 return self._given(run, arg)
-            value = await self.call(run, templates, arg[CALL_TEMPLATE], arg[CALL_ARGS], arg[CALL_CONSTANTS])
+            value = await self._inner_call(run, templates, arg)
             if is_growth(value):
                 raise SerializationError(
                     f"{value!r} was returned by an inline function or a hook: only regular functions return one"

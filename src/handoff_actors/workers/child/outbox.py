@@ -22,6 +22,7 @@ from handoff_actors.workers.protocol import (
     JobsDone,
     JobsGivenBack,
     JobsPrinted,
+    ObjectKept,
     WorkerReady,
     WorkerSpoiled,
     done_row,
@@ -83,6 +84,10 @@ class WorkerOutbox:
     def spoiled(self, key: JobKey, reason: str) -> None:
         """Add that a job has left this worker in a state that can't be mended."""
         self._add(WorkerSpoiled(key, reason))
+
+    def made(self, key: bytes, nbytes: int) -> None:
+        """Add that this worker has made an object that it keeps."""
+        self._add(ObjectKept(key, nbytes))
 
     def flush(self) -> None:
         """Send everything; waits while the node does not read. Ends the process if the node is gone."""

@@ -23,6 +23,7 @@ from handoff_actors.workers.child import heap
 from handoff_actors.workers.child.environments import Environments
 from handoff_actors.workers.child.evaluation import Evaluation, failure
 from handoff_actors.workers.child.job_context import JobContext
+from handoff_actors.workers.child.object_cache import ObjectCache
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.outcome import Grown, JobOutcome
 from handoff_actors.workers.child.output import OutputCapture
@@ -89,8 +90,9 @@ class SyncWorker:
         self._current: _Entry | None = None
         self._output = OutputCapture(pipe, tail, self._printing_job)
         self._state = state = ProcessState()
+        forks, cache = ForkGuard(self._abandon), ObjectCache(self._outbox.made)
         self._evaluation = Evaluation(
-            store, inline_limit, self._finish_now, state.prepare, self._put_back, ForkGuard(self._abandon)
+            store, inline_limit, self._finish_now, state.prepare, self._put_back, forks, cache
         )
         self._mappings = store.mappings
         self._heap = heap.Heap(perf_counter())

@@ -52,7 +52,7 @@ class LoadedTemplate:
 
     __slots__ = (
         "as_list", "claims_memory", "code", "conditions", "environment", "modules", "namespaces", "placed_from", "retry_on",
-        "runs_anyway", "sends_output", "sends_values", "threads",
+        "runs_anyway", "sends_output", "sends_values", "threads", "warm", "warm_name",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,8 @@ class LoadedTemplate:
         retry_on: LoadedCode | None,
         runs_anyway: bool,
         conditions: int,
+        warm: bytes | None,
+        warm_name: str,
     ) -> None:
         self.code = code
         self.as_list = as_list
@@ -93,6 +95,9 @@ class LoadedTemplate:
         self.runs_anyway = runs_anyway
         #: So many of the last args are conditions.
         self.conditions = conditions
+        #: Identifies the object that the code makes and that stays here, and its name; None: it makes results.
+        self.warm = warm
+        self.warm_name = warm_name
 
     def reason_against_retry(self, error: BaseException) -> str:
         """Return "" if `retry_on` allows another try after a user's exception; else why not. Never raises."""
@@ -146,6 +151,8 @@ class LoadedTemplates:
             retry_on=LoadedCode(by_reference=False, encoded=message.retry_on) if message.retry_on else None,
             runs_anyway=message.runs_anyway,
             conditions=message.conditions,
+            warm=message.warm,
+            warm_name=message.warm_name,
         )
 
     def define_modules(self, message: DefineModules) -> None:

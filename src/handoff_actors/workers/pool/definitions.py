@@ -33,6 +33,8 @@ def definition_of(
         modules=modules,
         retry_on=template.retry_on,
         sends_values=template.sends_values,
+        warm=None if template.warm is None else template.warm.key,
+        warm_name="" if template.warm is None else template.warm.name,
     )
 
 

@@ -43,6 +43,7 @@ from handoff_actors.workers.protocol import (
     JobsDone,
     JobsGivenBack,
     JobsPrinted,
+    ObjectKept,
     ProcessEnded,
     WorkerFailureKind,
     WorkerReady,
@@ -92,6 +93,9 @@ class WorkerEvents(Protocol):
 
     def wait_changed(self, change: WaitChanged) -> None:
         """A function begins to wait for a run of its own, or goes on."""
+
+    def object_made(self, worker: WorkerId, key: bytes, nbytes: int) -> None:
+        """The worker has made an object that it keeps; comes before the end of the attempt that needed it."""
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """Functions have printed, logged or reported this; comes before their ends."""
@@ -371,7 +375,7 @@ class WorkerPool:
 
     # --- Receiving
 
-    def _received(self, worker: WorkerId, messages: list[FromWorker]) -> None:
+    def _received(self, worker: WorkerId, messages: list[FromWorker]) -> None:  # noqa: C901 - one table
         for message in merge_done(messages):
             match message:
                 case JobsDone() | JobGrew():
@@ -383,6 +387,8 @@ class WorkerPool:
                     self._events.worker_up(worker, message.pid)
                 case JobFailed():
                     self._failed(worker, message)
+                case ObjectKept(warm, nbytes):
+                    self._events.object_made(worker, warm, nbytes)
                 case WorkerSpoiled(key, reason):
                     self._events.worker_unfit(worker, *key, reason)
                 case JobsGivenBack():

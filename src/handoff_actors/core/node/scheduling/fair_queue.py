@@ -7,14 +7,16 @@ as urgent in the order in which they came, which is the order that their run wan
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 
 from msgspec import Struct, field
 
+from handoff_actors.core.node.scheduling.warm_copy import WarmNeed, warm_needs
+from handoff_actors.core.resources import summed
 from handoff_actors.ids import Resources, RunId
 from handoff_actors.moving_average import smoothed
-from handoff_actors.wire.messages.jobs import Job, Template, Ticket
+from handoff_actors.wire.messages.jobs import Call, Job, Template, Ticket
 
 #: A worker is given more than one job only where that is about this much work.
 BATCH_S = 0.002
@@ -42,11 +44,18 @@ class JobLane(Struct, eq=False):
     timeout: float | None
     #: A worker died with one of these among others: each now runs alone, to find out which one kills workers.
     suspect: bool
+    #: The objects that their worker must have.
+    warm: tuple[WarmNeed, ...] = ()
     jobs: deque[Job] = field(default_factory=deque)
     #: Average seconds per job, once known.
     seconds: float | None = None
     #: Since when the head has waited for room.
     blocked_since: float | None = None
+
+    @property
+    def needs(self) -> Resources:
+        """The claims of a job and of all objects that it needs."""
+        return summed(self.cost, *(need.cost for need in self.warm)) if self.warm else self.cost
 
     @property
     def depth(self) -> int:
@@ -66,7 +75,7 @@ class JobLane(Struct, eq=False):
         self.seconds = smoothed(self.seconds, seconds, SMOOTHING)
 
 
-LaneKey = tuple[tuple[tuple[str, float], ...], bool, float | None, bool]
+LaneKey = tuple[tuple[tuple[str, float], ...], bool, float | None, bool, tuple[bytes, ...]]
 
 
 class FairQueue:
@@ -90,20 +99,25 @@ class FairQueue:
         """True if all jobs that wait claim the same and are of one run."""
         return len(self._turns) == 1 and len(self.lanes(next(iter(self._turns)))) == 1
 
-    def lane(self, run: RunId, template: Template, *, suspect: bool = False) -> JobLane:
-        """The lane for jobs of `template`.
+    def lane(
+        self, run: RunId, template: Template, *, suspect: bool = False, warm: tuple[WarmNeed, ...] = ()
+    ) -> JobLane:
+        """The lane for jobs of `template` that need these objects.
 
         A suspect coroutine function runs alone too, hence on a sync worker; so does one with an environment of its own,
         as a process has one only.
         """
         is_async = template.is_async and not suspect and template.environment is None
-        key = (tuple(sorted(template.cost.items())), is_async, template.timeout, suspect)
+        keys = tuple([need.key for need in warm])
+        key = (tuple(sorted(template.cost.items())), is_async, template.timeout, suspect, keys)
         lanes = self._lanes.setdefault(run, {})
         lane = lanes.get(key)
         if lane is None:
             if len(lanes) >= LANES_KEPT:
                 _drop_an_empty_one(lanes)
-            lane = lanes[key] = JobLane(run, key, dict(template.cost), is_async, template.timeout, suspect)
+            lane = lanes[key] = JobLane(
+                run, key, dict(template.cost), is_async, template.timeout, suspect, warm
+            )
         return lane
 
     def add(self, lane: JobLane, job: Job) -> None:
@@ -114,6 +128,19 @@ class FairQueue:
         else:
             jobs.append(job)
         self._turns[lane.run] = None
+
+    def add_all(self, run: RunId, templates: Mapping[int, Template], jobs: Iterable[Job]) -> list[JobLane]:
+        """Queue jobs, each in its lane. Returns these lanes."""
+        lanes: list[JobLane] = []
+        number, lane = -1, None
+        for job in jobs:
+            # Most have no calls among their arguments, and so need no objects.
+            warm = warm_needs(job, templates) if job.then or Call in map(type, job.args) else ()
+            if job.template != number or lane is None or warm != lane.warm:
+                number, lane = job.template, self.lane(run, templates[job.template], warm=warm)
+                lanes.append(lane)
+            self.add(lane, job)
+        return lanes
 
     def put_back(self, lane: JobLane, jobs: Iterable[Job]) -> None:
         """Queue jobs, in their order, before those of their lane that are no more urgent."""
@@ -148,7 +175,8 @@ class FairQueue:
         claims: Resources = {}
         for run in self._turns:
             for lane in self.lanes(run):
-                for resource, amount in lane.cost.items():
+                # Coroutines share the objects of their worker.
+                for resource, amount in (lane.cost if lane.is_async else lane.needs).items():
                     claims[resource] = claims.get(resource, 0.0) + amount * len(lane.jobs)
         return claims
 

@@ -36,14 +36,18 @@ def overgrown(
     found = [
         (state, reason) for state in busy if (reason := _beyond_claim(state, state.claimed_memory_mb, factor))
     ]
-    is_short = sample.available_nbytes < SHORT_SHARE * sample.total_nbytes
     # The worker that has just been ended may have been the whole excess.
-    if found or not is_short or any(state.verdict == "memory" for state in workers):
+    if found or not is_short(sample) or any(state.verdict == "memory" for state in workers):
         return found
     largest = max(busy, key=lambda state: state.used_nbytes, default=None)
     if largest is None or largest.used_nbytes < SLACK_NBYTES:
         return []
     return [(largest, _too_large(largest, sample))]
+
+
+def is_short(sample: WorkersSampled) -> bool:
+    """True if the machine is short of memory."""
+    return sample.available_nbytes < SHORT_SHARE * sample.total_nbytes
 
 
 def _beyond_claim(state: WorkerState, claimed_mb: float | None, factor: float) -> str:

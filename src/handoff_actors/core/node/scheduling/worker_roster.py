@@ -47,7 +47,7 @@ class WorkerRoster:
         """The time at which a worker has been idle for too long, or may be started again."""
         times = [] if self._respawn_at is None else [self._respawn_at]
         if self.idle and self.size > self.usual:
-            times.append(min(self.idle.values()) + IDLE_S)
+            times += [since + IDLE_S for _, since in self._without_objects()]
         return min(times, default=None)
 
     def spawn(self, *, is_async: bool) -> SpawnWorker:
@@ -146,17 +146,22 @@ class WorkerRoster:
         return [self.kill(state, "retired") for state in ready if state.verdict is None]
 
     def kill_idle(self, now: float) -> list[KillWorker]:
-        """Kill workers beyond the usual number that have been idle for a while."""
-        long_idle = [self.workers[worker] for worker, since in self.idle.items() if now >= since + IDLE_S]
+        """Kill workers beyond the usual number that have been idle for a while, and keep no objects."""
+        long_idle = [state for state, since in self._without_objects() if now >= since + IDLE_S]
         surplus = max(0, self.size - self.usual)
         return [self.kill(state, "idle") for state in long_idle[:surplus]]
+
+    def _without_objects(self) -> list[tuple[WorkerState, float]]:
+        idle = ((self.workers[worker], since) for worker, since in self.idle.items())
+        return [(state, since) for state, since in idle if not state.warm]
 
     def pick_idle(self, devices: tuple[int, ...] | None) -> WorkerState | None:
         """Return an idle sync worker that may use `devices`: bound to just these, or to none yet.
 
-        The first one that was started: where few are needed it is always the same, with its imports and its heap.
+        The first one that was started: where few are needed it is always the same, with its imports and its heap. Those
+        that keep objects come last.
         """
-        for worker in sorted(self.idle):
+        for worker in sorted(self.idle, key=lambda worker: (bool(self.workers[worker].warm), worker)):
             bound = self.workers[worker].devices
             if devices is None or bound is None or bound == devices:
                 return self.workers[worker]
@@ -195,6 +200,21 @@ class WorkerRoster:
         jobs = (state.held.get((run, index)) for state in self.workers.values())
         return next(filter(None, jobs), None)
 
+    def load(self) -> tuple[int, int]:
+        """The number of jobs that run, and of those that wait in workers."""
+        running = waiting = 0
+        for state in self.workers.values():
+            now_running = len(state.held) if state.is_async else min(1, len(state.held))
+            running += now_running
+            waiting += len(state.held) - now_running
+        return running, waiting
+
+    def count_claims(self) -> int:
+        """The number of claims that jobs hold."""
+        claims = sum(state.claim is not None for state in self.workers.values())
+        held = (held for state in self.workers.values() for held in state.held.values())
+        return claims + sum(one.claim is not None for one in held)
+
     def check(self) -> None:
         """Assert that the sums are right."""
         staying = [state for state in self.workers.values() if not state.is_async and state.verdict is None]
@@ -204,6 +224,11 @@ class WorkerRoster:
             waiting = [held for held in state.held.values() if held.nested_runs]
             assert state.waiting == len(waiting), "jobs that wait are miscounted"
             assert state.loop_holders == sum(held.loop_holders for held in waiting), "a loop is not held up"
+            assert state.is_async or len({key[0] for key in state.held}) <= 1, (
+                "a sync worker serves one run at a time"
+            )
+            assert state.is_async or state.held or state.claim is None, "an idle worker holds a claim"
+            assert state.worker not in self.idle or not state.held, "an idle worker holds a job"
 
     def has(self, run: RunId) -> bool:
         """True if some worker holds a job of a run."""

@@ -18,9 +18,10 @@ from handoff_actors.core.node.scheduling.cancelled_jobs import (
     loss_of,
 )
 from handoff_actors.core.node.scheduling.fair_queue import FairQueue, JobLane
-from handoff_actors.core.node.scheduling.idle_guard import is_to_be_judged, restless
+from handoff_actors.core.node.scheduling.idle_guard import is_to_be_judged
 from handoff_actors.core.node.scheduling.lending import Lending
-from handoff_actors.core.node.scheduling.memory_guard import overgrown
+from handoff_actors.core.node.scheduling.memory_guard import is_short, overgrown
+from handoff_actors.core.node.scheduling.warm_objects import WarmObjects
 from handoff_actors.core.node.scheduling.worker_roster import WorkerRoster
 from handoff_actors.core.node.scheduling.worker_state import (
     CancelReason,
@@ -53,6 +54,8 @@ class WorkerScheduler:
         self.queue = FairQueue()
         self.roster = WorkerRoster(usual, most)
         self.lending = Lending(self.ledger, self.roster)
+        #: The objects that workers keep.
+        self.warm = WarmObjects(self.ledger, self.roster)
         #: Every lane whose head has been blocked for lack of room, and some that are blocked no longer.
         self._blocked: dict[JobLane, None] = {}
         #: The templates of open runs; jobs of other runs do not run again.
@@ -86,7 +89,7 @@ class WorkerScheduler:
             held = state.held.get((run, entry.index))
             if held is None or held.job.attempt != entry.attempt:
                 continue
-            self._take_from(state, (run, entry.index))
+            self._take_from(state, (run, entry.index), now)
             accepted.append(entry)
             lane = held.lane
             seconds += entry.ran_s
@@ -105,11 +108,11 @@ class WorkerScheduler:
         held = state.held.get((run, index)) if state else None
         if state is None or held is None or held.job.attempt != attempt:
             return None, []
-        self._take_from(state, (run, index))
+        self._take_from(state, (run, index), now)
         state.latest = run, Ticket(index, attempt)
         behind = [] if held.head is None else list(state.fused_group(held.head))
         for member in behind:
-            self._take_from(state, (run, member.job.index))
+            self._take_from(state, (run, member.job.index), now)
         state.is_held_up = False
         self._message_received(state, now)
         return held, behind
@@ -122,7 +125,7 @@ class WorkerScheduler:
         if state is not None and held is not None and held.head and held.job.attempt == entry.attempt:
             behind = [member for member in state.fused_group(held.head) if member is not held]
             for member in behind:
-                self._take_from(state, (run, member.job.index))
+                self._take_from(state, (run, member.job.index), now)
         return self.finished(worker, run, [entry], now), behind
 
     def recalled(
@@ -140,7 +143,7 @@ class WorkerScheduler:
         separated: list[HeldJob] = []
         heads: set[Key] = set()
         cancelled = cancelled_groups(state)
-        for held in self._given_back(state, tickets):
+        for held in self._given_back(state, tickets, now):
             run, head = held.lane.run, held.head or held.job
             if id(head) in cancelled:
                 separated.append(held)
@@ -178,6 +181,7 @@ class WorkerScheduler:
                 self._queue_again(run, held, suspect=state.verdict in {None, "memory"})
         if state.claim is not None:
             self.ledger.release(state.claim)
+        self.warm.left(state)
         return lost_jobs, separated
 
     def stop_run(self, run: RunId, now: float) -> list[NodeEffect]:
@@ -210,9 +214,11 @@ class WorkerScheduler:
         return effects
 
     def end_overgrown(self, sample: WorkersSampled, factor: float) -> list[NodeEffect]:
-        """Kill workers that use too much memory."""
+        """Kill workers that use too much memory; where the machine is short of it, first those that only keep objects."""
         self.lending.sampled(sample)
         effects: list[NodeEffect] = []
+        if factor and is_short(sample) and (unneeded := self.warm.give_up_longest_unused()):
+            return [*unneeded]
         for state, reason in overgrown(self.roster.workers.values(), sample, factor):
             state.reason = reason
             effects.append(self.roster.kill(state, "memory"))
@@ -222,10 +228,6 @@ class WorkerScheduler:
         """Let a worker run no further jobs. Those that it holds are queued again when it has ended."""
         state = self.roster.workers.get(worker)
         return [] if state is None else [*self.roster.retire(state)]
-
-    def restless(self, sample: WorkersSampled) -> list[tuple[WorkerState, str]]:
-        """The idle workers in which something runs on, each with the reason to retire it."""
-        return restless(self.roster.workers.values(), sample)
 
     @property
     def is_to_be_sampled(self) -> bool:
@@ -250,7 +252,8 @@ class WorkerScheduler:
                 starved = self._most_starved(now)
         if self.queue.is_of_one_lane and not self.roster.starting:
             effects += self._refill(starved, now, is_ahead=True)
-        return effects
+        # Some may have been killed, to make room.
+        return effects + self.roster.keep_size(now)
 
     def wake(self, now: float) -> list[NodeEffect]:
         """Act on time limits, silent workers and idle workers."""
@@ -262,6 +265,7 @@ class WorkerScheduler:
             if state.may_be_stuck and now >= self._recalls_at(state):
                 state.recalled = True
                 effects.append(RecallWorker(state.worker))
+        effects += self.warm.wake(now)
         effects += self.roster.kill_idle(now)
         return effects
 
@@ -270,9 +274,7 @@ class WorkerScheduler:
         """The time of the next time limit, silence or idleness to act on."""
         times = [self._deadlines[0][0]] if self._deadlines else []
         times += [self._recalls_at(state) for state in self.roster.workers.values() if state.may_be_stuck]
-        roster = self.roster.wake_at
-        if roster is not None:
-            times.append(roster)
+        times += [at for at in (self.roster.wake_at, self.warm.wake_at) if at is not None]
         return min(times, default=None)
 
     def _recalls_at(self, state: WorkerState) -> float:
@@ -281,12 +283,8 @@ class WorkerScheduler:
 
     def load(self) -> tuple[int, int]:
         """The number of jobs that run, and of those that wait."""
-        running = queued = 0
-        for state in self.roster.workers.values():
-            now_running = len(state.held) if state.is_async else min(1, len(state.held))
-            running += now_running
-            queued += len(state.held) - now_running
-        return running, queued + len(self.queue)
+        running, waiting = self.roster.load()
+        return running, waiting + len(self.queue)
 
     def busy(self) -> int:
         """The number of sync jobs that run or are queued; a fused group counts as one, as its runner counts it."""
@@ -295,19 +293,9 @@ class WorkerScheduler:
 
     def check(self) -> None:
         """Assert every invariant."""
-        self.ledger.check()
-        self.queue.check()
-        self.roster.check()
-        for state in self.roster.workers.values():
-            assert state.is_async or len({key[0] for key in state.held}) <= 1, (
-                "a sync worker serves one run at a time"
-            )
-            assert state.is_async or state.held or state.claim is None, "an idle worker holds a claim"
-            assert state.worker not in self.roster.idle or not state.held, "an idle worker holds a job"
-        claims = sum(state.claim is not None for state in self.roster.workers.values())
-        claims += sum(
-            held.claim is not None for state in self.roster.workers.values() for held in state.held.values()
-        )
+        for part in (self.ledger, self.queue, self.roster, self.warm):
+            part.check()
+        claims = self.roster.count_claims() + self.warm.count_claims()
         assert claims == len(self.ledger), (
             f"{claims} claims are accounted for, the ledger has {len(self.ledger)}"
         )
@@ -324,10 +312,7 @@ class WorkerScheduler:
 
     def _start_lane(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
         if lane.cost and not self.ledger.fits(lane.cost):
-            if lane.blocked_since is None:
-                lane.blocked_since = now
-                self._blocked[lane] = None
-            return False
+            return self._is_blocked(lane, now, effects)
         started = (
             self._start_async(lane, now, effects) if lane.is_async else self._start_sync(lane, now, effects)
         )
@@ -335,20 +320,44 @@ class WorkerScheduler:
             lane.blocked_since = None
         return started
 
+    def _is_blocked(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
+        if lane.blocked_since is None:
+            lane.blocked_since = now
+            self._blocked[lane] = None
+        effects += self.warm.make_room_for(lane)
+        return False
+
+    def _start_warm(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
+        state = self.warm.lend(lane, now)
+        if state is not None:
+            self._lend(state, lane, now, effects)
+            return True
+        if not self.ledger.fits(lane.needs):
+            return self._is_blocked(lane, now, effects)
+        # No worker is idle, or they are all bound to other devices.
+        devices = self.ledger.devices_for(lane.needs) if GPU in lane.needs else None
+        self._make_room(lane, devices, effects)
+        return False
+
     def _start_sync(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
+        if lane.warm:
+            return self._start_warm(lane, now, effects)
         devices = self.ledger.devices_for(lane.cost) if GPU in lane.cost else None
         state = self.roster.pick_idle(devices)
         if state is None:
             self._make_room(lane, devices, effects)
             return False
-        del self.roster.idle[state.worker]
-        state.lane, state.lent_at, state.last_message_at = lane, now, now
-        state.used_before_nbytes = state.used_nbytes
         state.claim = self.ledger.claim(lane.cost) if lane.cost else None
         if devices is not None:
             state.devices = devices
-        self._give(state, lane, now, effects)
+        self._lend(state, lane, now, effects)
         return True
+
+    def _lend(self, state: WorkerState, lane: JobLane, now: float, effects: list[NodeEffect]) -> None:
+        del self.roster.idle[state.worker]
+        state.lane, state.lent_at, state.last_message_at = lane, now, now
+        state.used_before_nbytes = state.used_nbytes
+        self._give(state, lane, now, effects)
 
     def _start_async(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
         state = self.roster.async_worker()
@@ -356,8 +365,10 @@ class WorkerScheduler:
             if self.roster.may_spawn:
                 effects.append(self.roster.spawn(is_async=True))
             return False
-        if state.pid is None:
+        if state.pid is None or len(state.held) >= MAX_COROUTINES:
             return False
+        if lane.warm and not self.warm.have(state, lane, now):
+            return self._is_blocked(lane, now, effects)
         jobs: list[Job] = []
         while lane.jobs and len(state.held) - state.waiting < MAX_COROUTINES and self.ledger.fits(lane.cost):
             job = lane.jobs.popleft()
@@ -368,10 +379,9 @@ class WorkerScheduler:
             if claim is not None and claim.devices:
                 # Coroutines share one environment, so each set of devices goes out on its own.
                 break
-        if jobs:
-            devices = claim.devices if claim is not None and claim.devices else None
-            effects.append(RunJobs(state.worker, lane.run, self.templates[lane.run], jobs, devices))
-        return bool(jobs)
+        devices = self.warm.devices(state, lane, claim)
+        effects.append(RunJobs(state.worker, lane.run, self.templates[lane.run], jobs, devices))
+        return True
 
     def _give(self, state: WorkerState, lane: JobLane, now: float, effects: list[NodeEffect]) -> None:
         sharers = 1 + len(self.roster.idle)
@@ -383,7 +393,7 @@ class WorkerScheduler:
             for member in job.then:
                 state.held[lane.run, member.index] = HeldJob(member, lane, None, head)
             self._set_deadline(state, lane, job, now)
-        devices = state.claim.devices if state.claim is not None and GPU in state.claim.amounts else None
+        devices = self.warm.devices(state, lane, state.claim)
         effects.append(RunJobs(state.worker, lane.run, self.templates[lane.run], jobs, devices))
 
     def _refill(self, starved: JobLane | None, now: float, *, is_ahead: bool = False) -> list[NodeEffect]:
@@ -405,10 +415,13 @@ class WorkerScheduler:
 
     def _make_room(self, lane: JobLane, devices: tuple[int, ...] | None, effects: list[NodeEffect]) -> None:
         """Start workers where claims leave room that no idle worker can use, or slots are lent."""
-        if devices is not None and self.roster.idle and not self.roster.starting:
+        bound = None if devices is None or self.roster.starting else self.roster.pick_idle(None)
+        if bound is not None and (not bound.warm or self.roster.size >= self.roster.most):
             # All idle ones are bound to other devices, and no unbound one is starting.
-            effects.append(self.roster.kill(self.roster.workers[next(iter(self.roster.idle))], "idle"))
-        effects += self.lending.spawn_for(lane.cost, len(lane.jobs))
+            effects.append(self.roster.kill(bound, "idle"))
+        # What is claimed for objects alone asks for no more copies of them than there are usual workers.
+        most = len(lane.jobs) if lane.cost or self.roster.lent else int(bound is not None)
+        effects += self.lending.spawn_for(lane.needs, most)
 
     def _may_go_before(self, starved: JobLane | None, lane: JobLane) -> bool:
         """True if a lane claims nothing that the starved one waits for, or belongs to a nested run."""
@@ -416,7 +429,7 @@ class WorkerScheduler:
             starved is None
             or lane is starved
             or lane.run in self.nested
-            or lane.cost.keys().isdisjoint(starved.cost)
+            or lane.needs.keys().isdisjoint(starved.needs)
         )
 
     def _most_starved(self, now: float) -> JobLane | None:
@@ -424,25 +437,29 @@ class WorkerScheduler:
         starved = [
             lane
             for lane in self._blocked
-            if now - (lane.blocked_since or now) > STARVED_S and self.ledger.could_ever_hold(lane.cost)
+            if now - (lane.blocked_since or now) > STARVED_S and self.ledger.could_ever_hold(lane.needs)
         ]
         return min(starved, key=lambda lane: lane.blocked_since or 0.0, default=None)
 
     # --- Ending -------------------------------------------------------------------------------------------------
 
-    def _take_from(self, state: WorkerState, key: Key) -> None:
+    def _take_from(self, state: WorkerState, key: Key, now: float) -> None:
         held = state.held.pop(key)
         if held.nested_runs:
             self.lending.take_back(state, held)
         if held.claim is not None:
             self.ledger.release(held.claim)
+        if held.lane.warm:
+            self.warm.ended(state, held.lane, now)
 
-    def _given_back(self, state: WorkerState, tickets: Iterable[tuple[RunId, Ticket]]) -> Iterator[HeldJob]:
+    def _given_back(
+        self, state: WorkerState, tickets: Iterable[tuple[RunId, Ticket]], now: float
+    ) -> Iterator[HeldJob]:
         """Take jobs off a worker that gives them back. Yields those whose runs go on."""
         for run, ticket in tickets:
             held = state.held.get((run, ticket.index))
             if held is not None and held.job.attempt == ticket.attempt:
-                self._take_from(state, (run, ticket.index))
+                self._take_from(state, (run, ticket.index), now)
                 if run in self.templates:
                     yield held
 
@@ -459,7 +476,8 @@ class WorkerScheduler:
 
     def _queue_again(self, run: RunId, held: HeldJob, *, suspect: bool) -> None:
         template = self.templates[run][held.job.template]
-        lane = self.queue.lane(run, template, suspect=suspect or held.lane.suspect)
+        suspect = suspect or held.lane.suspect
+        lane = self.queue.lane(run, template, suspect=suspect, warm=held.lane.warm)
         self.queue.put_back(lane, [held.job])
 
     def _set_deadline(self, state: WorkerState, lane: JobLane, job: Job, now: float) -> None:

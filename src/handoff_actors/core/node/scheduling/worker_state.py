@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from handoff_actors.core.node.scheduling.fair_queue import JobLane
+from handoff_actors.core.node.scheduling.warm_copy import WarmCopy
 from handoff_actors.core.resources import Claim
 from handoff_actors.ids import Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Job, Progressed, Ticket
@@ -88,6 +89,8 @@ class WorkerState(Struct, eq=False):
     waiting: int = 0
     #: The number of nested runs of its jobs that may hold up its event loop: it gets no more coroutines meanwhile.
     loop_holders: int = 0
+    #: The objects that it keeps, or is making, by key.
+    warm: dict[bytes, WarmCopy] = field(default_factory=dict)
 
     def fused_group(self, head: Job) -> Iterator[HeldJob]:
         """The members of a fused group that it still holds."""
@@ -100,6 +103,10 @@ class WorkerState(Struct, eq=False):
         heads = {id(held.head) for held in self.held.values() if held.head is not None}
         return len(heads) + sum(held.head is None for held in self.held.values())
 
+    def is_using(self, key: bytes) -> bool:
+        """True if a job that it holds needs this object."""
+        return any(need.key == key for held in self.held.values() for need in held.lane.warm)
+
     @property
     def lends_slot(self) -> bool:
         """True if another worker may run in place of this one, whose job waits."""
@@ -107,8 +114,9 @@ class WorkerState(Struct, eq=False):
 
     @property
     def claimed_memory_mb(self) -> float | None:
-        """The memory in MB that its jobs claim together; None where some of them claim none."""
+        """The memory in MB that its jobs, and the objects that it keeps, claim together; None where some of them claim none."""
         claims = [held.claim for held in self.held.values()] if self.is_async else [self.claim]
+        claims += [copy.claim for copy in self.warm.values()]
         amounts = [claim.amounts.get("memory", 0.0) if claim is not None else 0.0 for claim in claims]
         return sum(amounts) if amounts and all(amounts) else None
 

@@ -31,9 +31,9 @@ def backlogs(ready: Iterable[tuple[RequirementClass, int, float]], load: Session
 def _add(found: "dict[_Key, Backlog]", need: RequirementClass, count: int, least_s: float) -> None:
     if need.is_async and not need.cost:
         count = min(count, ONE)
-    key = need.key[0], least_s
+    key = (*need.key[0], *need.key[3]), least_s
     known = found.get(key)
-    found[key] = _merged(known or Backlog(0, need.cost, 0.0, least_s), count, need.seconds)
+    found[key] = _merged(known or Backlog(0, need.least, 0.0, least_s), count, need.seconds)
 
 
 def _merged(one: Backlog, count: int, usual_s: float | None) -> Backlog:

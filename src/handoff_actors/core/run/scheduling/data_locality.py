@@ -3,22 +3,32 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from handoff_actors.core.run.scheduling.placement import Need
+from handoff_actors.core.run.scheduling.placement import MOVE_NBYTES, Need
+from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
+from handoff_actors.core.run.scheduling.warm_nodes import WarmNodes
 from handoff_actors.core.run.state import RunState
-from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
 #: Counts more than any load of a node.
 IN_VAIN_NBYTES: Final = 10**15
+#: An object of `per_worker` counts as much as input of this size: as long as a node has a core to spare, or next to none
+#: wait there, functions go to where it is.
+WARM_NBYTES: Final = MOVE_NBYTES
 
 
 class DataLocality:
     """The stored inputs of all functions of a run."""
 
-    def __init__(self, plan: Plan, state: RunState) -> None:
-        self._plan = plan
+    def __init__(
+        self, program: Program, state: RunState, needed: Mapping[Index, Collection[int]], nodes: WarmNodes
+    ) -> None:
+        """`needed` are the templates of the objects that functions need, and `nodes` have them."""
+        self._plan = program.plan
         self._state = state
+        self._templates = program.templates
+        self._needed = needed
+        self._nodes = nodes
 
     def inputs_of(self, index: Index) -> Sequence[Index]:
         """Producers of the values that a function takes. A serialize hook waits for more than these."""
@@ -34,6 +44,9 @@ class DataLocality:
         nbytes, held = self._input_sizes(index)
         if self._state.cut_off:
             self._count_relayed(index, held)
+        if index in self._needed:
+            nbytes += WARM_NBYTES * len(self._needed[index])
+            self._count_warm(index, held)
         return Need(self._plan.ids[index], need.cost, nbytes, held, need.is_async)
 
     def held(self, index: Index) -> Mapping[str, int]:
@@ -41,7 +54,23 @@ class DataLocality:
         held = self._input_sizes(index)[1]
         if self._state.cut_off:
             self._count_relayed(index, held)
+        if index in self._needed:
+            self._count_warm(index, held)
         return held
+
+    def sent(self, index: Index, name: str) -> None:
+        """Note that a function is being sent to a node."""
+        if index in self._needed:
+            self._nodes.sent(name, self._keys(index))
+        self.count_moved_bytes(index, name)
+
+    def warm_at(self, index: Index) -> list[Collection[str]]:
+        """The nodes that have each of the objects that a function needs."""
+        return [self._nodes.with_object(key) for key in self._keys(index)]
+
+    def _keys(self, index: Index) -> list[bytes]:
+        warm = (self._templates[number].warm for number in sorted(self._needed.get(index, ())))
+        return [made.key for made in warm if made is not None]
 
     def count_moved_bytes(self, index: Index, name: str) -> None:
         """Count the stored input that a node must fetch for a function that is being sent there."""
@@ -61,6 +90,11 @@ class DataLocality:
                 for holder in stored.holders:
                     held[holder] = held.get(holder, 0) + stored.nbytes
         return total, held
+
+    def _count_warm(self, index: Index, held: dict[str, int]) -> None:
+        for names in self.warm_at(index):
+            for name in names:
+                held[name] = held.get(name, 0) + WARM_NBYTES
 
     def _count_relayed(self, index: Index, held: dict[str, int]) -> None:
         """Count bytes twice that would have to go through the app, and without end where that has failed."""

@@ -273,7 +273,7 @@ class Feasibility:
             reason += _why_none_is_started(demand.need, nodes)
         offers = {name: node.capabilities for name, node in nodes.items() if node.workers}
         leaves = [name for name, node in nodes.items() if node.is_leaving]
-        return AllocationError(function_id, demand.need.cost, offers, reason, leaving=leaves)
+        return AllocationError(function_id, demand.need.least, offers, reason, leaving=leaves)
 
     def _waited(self) -> str:
         given = f"allocation_timeout={exact(self._allocation_timeout_s)} s"
@@ -290,14 +290,14 @@ def _leaving(demand: _Demand, nodes: Mapping[str, NodeState]) -> list[NodeState]
 def _pinned_shortfall(need: RequirementClass, node: NodeState) -> str:
     """Say why the node that a function is pinned to can't run it."""
     if node.has_python_for(need):
-        return f"needs {need.cost} of node {node.name!r}, which offers less"
+        return f"needs {need.least} of node {node.name!r}, which offers less"
     return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
 
 
 def _left_need(need: RequirementClass, leaving: list[NodeState]) -> str:
     """Say what a function needs, and which nodes that offer it leave."""
     names = " and ".join(escape_name(repr(node.name)) for node in leaving)
-    what, that = (need.cost, "offers it") if need.cost else ("a node", "could run it")
+    what, that = (need.least, "offers it") if need.least else ("a node", "could run it")
     if len(leaving) == 1:
         return f"{what}; node {names}, which {that}, leaves the cluster"
     return f"{what}; nodes {names}, which {that.replace('offers', 'offer')}, leave the cluster"
@@ -315,14 +315,14 @@ def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
     """Say which requirements of a function no node meets."""
     incompatible = [node for node in nodes.values() if not node.has_python_for(need)]
     if not incompatible:
-        if not need.cost:
+        if not need.least:
             return "a node that runs functions"
-        return f"{need.cost}, which no node offers{_meant(need, nodes)}"
+        return f"{need.least}, which no node offers{_meant(need, nodes)}"
     versions = ", ".join(
         f"{escape_name(node.name)} runs Python {escape_name(node.python)}" for node in incompatible
     )
     return (
-        f"{need.cost or 'a node'} with Python {need.python}, since its code, or a value that it takes, was pickled"
+        f"{need.least or 'a node'} with Python {need.python}, since its code, or a value that it takes, was pickled"
         f" by value, which no node offers ({versions})"
     )
 
@@ -332,7 +332,7 @@ def _meant(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
     offered = {name for node in nodes.values() for name in node.capabilities} | _USUAL_RESOURCES
     questions = [
         f"{escape_name(found[0])} for {escape_name(resource)}"
-        for resource in sorted(need.cost)
+        for resource in sorted(need.least)
         if resource not in offered and (found := near(resource, sorted(offered)))
     ]
     return f" (did you mean {', '.join(questions)}?)" if questions else ""

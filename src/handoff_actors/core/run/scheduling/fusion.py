@@ -91,6 +91,7 @@ class Fusion:
             and plan.node_of[index] in (None, node.name)
             and plan.priority[index] >= plan.priority[head]
             and self._is_fusible(index)
+            and self._needs.warm.get(index) == self._needs.warm.get(head)
             and (not state.stored or state.stored.keys().isdisjoint(producers))
         )
 

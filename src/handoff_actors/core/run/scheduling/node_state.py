@@ -117,12 +117,12 @@ class NodeState:
     def could_ever_hold(self, need: RequirementClass) -> bool:
         """True if the node could run such functions if nothing else were claimed there."""
         offer = self.offer
-        return offer.workers > 0 and self.has_python_for(need) and holds(offer.capabilities, need.cost)
+        return offer.workers > 0 and self.has_python_for(need) and holds(offer.capabilities, need.least)
 
     def could_start_for(self, need: RequirementClass) -> bool:
         """True if the node could have another one started that could run such functions."""
         can_start = self.offer.can_start
-        return bool(can_start) and self.has_python_for(need) and holds(can_start, need.cost)
+        return bool(can_start) and self.has_python_for(need) and holds(can_start, need.least)
 
     def has_python_for(self, need: RequirementClass) -> bool:
         """True if the node's Python can load the code of such functions."""
@@ -133,7 +133,7 @@ class NodeState:
         if not self.workers:
             return self._standing_of_starter(need)
         if self.has_python_for(need):
-            return f"offers {self.capabilities}, which is less than {need.cost}"
+            return f"offers {self.capabilities}, which is less than {need.least}"
         return (
             f"runs Python {escape_name(self.python)}, and this function's code, or a value that it takes,"
             f" was pickled by value with {need.python}"
@@ -146,7 +146,7 @@ class NodeState:
             return "starts no further nodes now, and runs no functions itself"
         if self.could_start_for(need):
             return f"starts nodes that offer {self.offer.can_start} for functions that wait, and runs none itself"
-        return f"starts only nodes that offer {self.offer.can_start}, which is less than {need.cost}"
+        return f"starts only nodes that offer {self.offer.can_start}, which is less than {need.least}"
 
     # --- Room ---------------------------------------------------------------------------------------------------
 

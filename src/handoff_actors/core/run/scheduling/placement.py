@@ -19,7 +19,7 @@ class Need(Struct, frozen=True):
     function_id: FunctionId
     #: The claim: cpu in cores, memory in MB, gpu in devices, others in units of their own.
     cost: Resources
-    #: Bytes of its stored input.
+    #: Bytes of its stored input. An object of `per_worker` counts as 100 MB, here and below.
     input_nbytes: int
     #: Bytes of its stored input that each node holds, by node name; negative where they would have to go through the app.
     held: Mapping[str, int]

@@ -1,14 +1,15 @@
 """Requirements of functions, in classes: functions of one class are interchangeable for placement."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
+from handoff_actors.core.resources import summed
 from handoff_actors.core.run.part import Part, put
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
-from handoff_actors.graph.plan import OUTER, Plan
+from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, Plan
 from handoff_actors.ids import Index, Resources
 from handoff_actors.wire.messages.jobs import Template
 
@@ -22,8 +23,9 @@ MAX_AHEAD = 4096
 SMOOTHING = 0.3
 
 
-#: A claim in order, whether functions are async, and their version of Python.
-RequirementKey = tuple[tuple[tuple[str, float], ...], bool, str]
+NO_CLAIM: Resources = {}
+#: A claim in order, whether functions are async, their version of Python, and the claims of their objects in order.
+RequirementKey = tuple[tuple[tuple[str, float], ...], bool, str, tuple[tuple[str, float], ...]]
 
 
 class RequirementClass(Struct, eq=False):
@@ -37,11 +39,21 @@ class RequirementClass(Struct, eq=False):
     #: The only minor version of Python that can run them; "": any. See `core.run.scheduling.python_affinity`.
     python: str = ""
     #: Equal for classes of different runs that need the same.
-    key: RequirementKey = ((), False, "")
+    key: RequirementKey = ((), False, "", ())
     claims_no_cpu: bool = False
+    #: The claims of the objects of `per_worker` that such functions need. Sync functions have a copy each, whose claim is
+    #: part of `cost`; coroutines share one.
+    warm: Resources = {}
+    #: The claim without objects, and with them: what a node must offer.
+    own: Resources = {}
+    least: Resources = {}
 
     def __post_init__(self) -> None:
-        self.key = (tuple(sorted(self.cost.items())), self.is_async, self.python)
+        self.own = self.least = self.cost
+        self.key = _key(self.own, self.warm, self.python, is_async=self.is_async)
+        if self.warm:
+            self.least = summed(self.own, self.warm)
+            self.cost = self.own if self.is_async else self.least
         self.claims_no_cpu = "cpu" not in self.cost
 
     def ahead(self, round_trip_s: float) -> int:
@@ -63,6 +75,8 @@ class Requirements:
         self._of_template: list[RequirementClass] = []
         #: The class of each function.
         self.of: list[RequirementClass] = []
+        #: Templates of the objects of `per_worker` that functions need, where they need any.
+        self.warm: dict[Index, frozenset[int]] = {}
         #: By collocated group: the sum of its members' claims, and the largest claim, which a node must offer at least.
         self.sum_of_group: list[RequirementClass] = []
         self.peak_of_group: list[RequirementClass] = []
@@ -81,11 +95,12 @@ class Requirements:
         ]
         put(self._of_template, part.templates, classes)
         put(self.of, part.indices, map(classes.__getitem__, added.template_of))
+        self._add_warm(plan, part, added)
         if affinity.may_bind_other_functions(added):
             self._bind_other_functions(part.indices, added, affinity)
         members = [plan.groups[group] for group in part.groups]
-        put(self.sum_of_group, part.groups, [self._of_group(plan, each, operator.add) for each in members])
-        put(self.peak_of_group, part.groups, [self._of_group(plan, each, max) for each in members])
+        put(self.sum_of_group, part.groups, [self._of_group(each, operator.add) for each in members])
+        put(self.peak_of_group, part.groups, [self._of_group(each, max) for each in members])
 
     def assume(self, templates: Sequence[Template], durations: Durations) -> None:
         """Start from durations of earlier runs, for classes of which all templates have one."""
@@ -108,24 +123,66 @@ class Requirements:
 
     def _bind(self, index: int, python: str) -> None:
         need = self.of[index]
-        self.of[index] = self._class(need.cost, python, is_async=need.is_async)
+        self.of[index] = self._class(need.own, python, need.warm, is_async=need.is_async)
 
-    def _class(self, cost: Resources, python: str, *, is_async: bool) -> RequirementClass:
-        key = (tuple(sorted(cost.items())), is_async, python)
+    def _add_warm(self, plan: Plan, part: Part, added: Plan) -> None:
+        if self.warm:
+            # Indices are used again.
+            for index in part.indices:
+                self.warm.pop(index, None)
+        for place, needed in _warm_of(added).items():
+            index, numbers = part.indices[place], frozenset(map(part.templates.__getitem__, needed))
+            self.warm[index] = numbers
+            self.of[index] = self._with_warm(plan, self.of[index], numbers)
+
+    def _with_warm(self, plan: Plan, need: RequirementClass, numbers: Iterable[int]) -> RequirementClass:
+        warm = summed(*(plan.templates[number].cost for number in sorted(numbers)))
+        return self._class(need.own, need.python, warm, is_async=need.is_async)
+
+    def _class(
+        self, own: Resources, python: str, warm: Resources = NO_CLAIM, *, is_async: bool
+    ) -> RequirementClass:
+        key = _key(own, warm, python, is_async=is_async)
         need = self._numbers.get(key)
         if need is None:
             need = self._numbers[key] = RequirementClass(
-                len(self.classes), dict(cost), is_async, None, python
+                len(self.classes), dict(own), is_async, None, python, warm=dict(warm)
             )
             self.classes.append(need)
         return need
 
-    def _of_group(
-        self, plan: Plan, members: Sequence[int], combine: Callable[[float, float], float]
-    ) -> RequirementClass:
+    def _of_group(self, members: Sequence[int], combine: Callable[[float, float], float]) -> RequirementClass:
         total: Resources = {}
         for member in members:
-            for resource, amount in plan.templates[plan.template_of[member]].cost.items():
+            for resource, amount in self.of[member].least.items():
                 total[resource] = combine(total.get(resource, 0.0), amount)
         python = next((need.python for need in map(self.of.__getitem__, members) if need.python), "")
         return self._class(total, python, is_async=False)
+
+
+def _key(own: Resources, warm: Resources, python: str, *, is_async: bool) -> RequirementKey:
+    return tuple(sorted(own.items())), is_async, python, tuple(sorted(warm.items()))
+
+
+def _warm_of(plan: Plan) -> dict[Index, frozenset[int]]:
+    """The templates of the objects that functions need, also in inline functions among their arguments."""
+    templates = {number for number, spec in enumerate(plan.templates) if spec.warm is not None}
+    if not templates:
+        return {}
+    return {
+        index: frozenset(needed)
+        for index, args in enumerate(plan.args)
+        if (needed := templates.intersection(_templates_called(args)))
+    }
+
+
+def _templates_called(args: Iterable[ArgSpec]) -> set[int]:
+    pending = [spec for spec in args if isinstance(spec, CallSpec)]
+    # Shared calls are entered once: paths through diamonds of them are far more than calls.
+    entered: dict[int, int] = {}
+    while pending:
+        call = pending.pop()
+        if id(call) not in entered:
+            entered[id(call)] = call.template
+            pending += [spec for spec in call.args if isinstance(spec, CallSpec)]
+    return set(entered.values())

@@ -70,7 +70,7 @@ class Scheduler:
         may_fuse = max_concurrency is None and not (is_custom or isinstance(policy, LoadBalanced))
         self._max_concurrency = max_concurrency
         self.needs = Requirements(self._plan, program.affinity)
-        self.locality = DataLocality(self._plan, state)
+        self.locality = DataLocality(program, state, self.needs.warm, load.warm)
         #: `reserved` are the nodes chosen for functions whose inputs are made for one node.
         self.sources = Sources(state)
         #: All nodes that the run knows, in the order of their names.
@@ -341,7 +341,7 @@ class Scheduler:
     def _send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
         if index in self._plan.hook_of:
             self._hook_made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
-        self.locality.count_moved_bytes(index, node.name)
+        self.locality.sent(index, node.name)
         self._dispatch.send(index, node, batch, rank)
 
     # --- Choosing -----------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from typing import Protocol
 from zlib import crc32
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
-from handoff_actors.core.resources import ROUNDING, TOLERANCE, how_many
+from handoff_actors.core.resources import ROUNDING, TOLERANCE, holds, how_many
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, RequirementKey
+from handoff_actors.core.run.scheduling.warm_nodes import WarmNodes
 from handoff_actors.ids import Resources, RunId
 
 #: Coroutines that one node is sent at once, if their claims allow it.
@@ -181,8 +182,10 @@ class NodeLoad:
         """True if one more function of that class could start at once."""
         if not need.is_async:
             offer = self.offer
-            if self.busy + self.others_busy >= (offer.most_workers if need.cost else offer.workers):
+            if self.busy + self.others_busy >= (offer.most_workers if need.own else offer.workers):
                 return False
+        elif need.warm and not holds(self.offer.capabilities, need.least):
+            return False
         for resource, amount in need.cost.items():  # noqa: SIM110 - a loop is faster, and this runs for every function
             if amount > self.free(resource) + TOLERANCE:
                 return False
@@ -190,6 +193,8 @@ class NodeLoad:
 
     def room(self, need: RequirementClass) -> int:
         """The number of further functions of that class that could start at once."""
+        if need.warm and not holds(self.offer.capabilities, need.least):
+            return 0
         most = self.most_at_once(need) - (self.coroutines if need.is_async else self.all_busy)
         return how_many({resource: self.free(resource) for resource in need.cost}, need.cost, max(0, most))
 
@@ -220,7 +225,7 @@ class NodeLoad:
         if need.is_async:
             return MAX_COROUTINES
         # A node starts more workers than the usual ones only for functions that claim something.
-        return min(MAX_SLOTS, self.offer.most_workers) if need.cost else self.offer.workers
+        return min(MAX_SLOTS, self.offer.most_workers) if need.own else self.offer.workers
 
     def check(self) -> None:
         """Assert that the sums are those of the runs."""
@@ -243,6 +248,8 @@ class SessionLoad:
         self.nodes: dict[str, NodeLoad] = {}
         #: Functions that have been sent so far.
         self.sent = 0
+        #: The nodes where objects of `per_worker` are.
+        self.warm = WarmNodes()
         #: True if room may have become free that some run has not been told of.
         self.is_freed = False
         #: Runs that have found no room, by what for.
@@ -276,6 +283,7 @@ class SessionLoad:
         if load is not None and load.offer is event:
             return False
         self.is_freed = True
+        self.warm.heard(event.name, (copies.key for copies in event.warm))
         if load is None:
             self.nodes[event.name] = NodeLoad(event, self)
             return True
@@ -284,6 +292,7 @@ class SessionLoad:
     def node_down(self, name: str) -> None:
         """Drop a node that is gone."""
         self.nodes.pop(name, None)
+        self.warm.gone(name)
         self.is_freed = True
 
     def changed(self, name: str) -> None:
