@@ -14,7 +14,16 @@ from handoff_actors.graph.spec import WarmSpec
 from handoff_actors.ids import Index, Resources
 from handoff_actors.wire.messages.jobs import Assembled, Ref, Template, WarmObject
 from handoff_actors.wire.messages.runs import FailureKind
-from tests.simulation.symbols import PACK, RETURNED, UNPACK, Code, encode_constants, make_code
+from tests.simulation.symbols import (
+    GROW,
+    PACK,
+    RETURNED,
+    UNPACK,
+    Code,
+    encode_constants,
+    make_code,
+    name_of,
+)
 
 COSTS: Sequence[dict[str, float]] = (
     {"cpu": 1},
@@ -31,10 +40,14 @@ COSTS: Sequence[dict[str, float]] = (
 Mishap = FailureKind | Literal["slow", "crash"]
 MISHAPS: Sequence[Mishap] = ("exception", "exception", "slow", "crash", "store", "serialization")
 LARGE_NBYTES = 1_000_000
+#: The first value that an app has by itself, as in apps: indices beyond those of a run's functions are those of functions to come.
+APP_VALUES = 1 << 40
 #: The share of runs with functions that are skipped, or run on other conditions than the success of their inputs.
 GATED = 0.4
 #: Seconds for which objects stay in workers unused.
 IDLE_S = (0.02, 1.0, 600.0)
+#: The share of runs with functions that return graphs.
+GROWING = 0.3
 
 
 @dataclass
@@ -82,8 +95,10 @@ def make_work(
         dag = _gated(gates, dag)
     if objects is not None:
         dag = _with_objects(objects, dag, [{}, *possible])
+    if gates.random() < GROWING:
+        dag = _growing(gates, dag)
     plan = Plan.compile(dag)
-    encoded, constants = encoded_constants(random, plan, plan.size)
+    encoded, constants = encoded_constants(random, plan, APP_VALUES)
     usual_s = random.choice((0.1, 1.0, 2.0) if is_long else (0.0002, 0.02, 0.1, 0.3))
     if are_alike and random.random() < 0.7:
         usual_s = 0.0002
@@ -205,6 +220,19 @@ def _gated(random: Random, dag: DAG) -> DAG:
             made = replace(made, run_if="failure" if is_for_failures else "always")
         gated.add_function(made)
     return gated
+
+
+def _growing(random: Random, dag: DAG) -> DAG:
+    """Have some of the functions return graphs."""
+    growing = DAG(dag.id)
+    share = random.choice((0.1, 0.5))
+    for function in dag.functions.values():
+        made = function
+        if made.type == "regular" and name_of(made) not in RETURNED and random.random() < share:
+            is_async = made.code is not None and is_coroutine_code(made.code)
+            made = replace(made, code=make_code(GROW, is_async=is_async))
+        growing.add_function(made)
+    return growing
 
 
 def _make_function(

@@ -27,7 +27,7 @@ from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.state import DONE, FAILED, FREE
-from handoff_actors.errors import AllocationError, FunctionCancelled, HandoffError, ValueLost
+from handoff_actors.errors import AllocationError, FunctionCancelled, FunctionFailed, HandoffError, ValueLost
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.graph.function import producer_ids
 from handoff_actors.graph.growing_dag import outer_ids
@@ -35,7 +35,7 @@ from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.runs import Assign, Failed
 from tests.simulation.dags import Conduct, Work, encoded_constants, templates_of
 from tests.simulation.oracle import Oracle
-from tests.simulation.runs import SimulatedRun
+from tests.simulation.runs import COSTS_A_RETRY, SimulatedRun
 from tests.simulation.symbols import MADE_FOR
 
 if TYPE_CHECKING:
@@ -191,7 +191,8 @@ class GrowingRun(SimulatedRun):
     def check(self) -> None:
         super().check()
         plan, state = self.machine.view.plan, self.machine.state
-        if self.end is None and state.remaining == 0 and self._let_go.issuperset(plan.index_of):
+        known = plan.index_of.keys() & self._whole.functions.keys()
+        if self.end is None and state.remaining == 0 and self._let_go.issuperset(known):
             left = {index for index, phase in enumerate(state.phase) if phase != FREE}
             # What has happened to these has yet to be told.
             assert left <= set(self.machine._growth._postponed), f"{left} are not forgotten"
@@ -236,6 +237,10 @@ class GrowingRun(SimulatedRun):
             case FunctionCancelled(function_id=function_id):
                 return function_id in self._cancelled
             case ValueLost():
+                return self._cluster.has_faults
+            case FunctionFailed(function_id=function_id) if function_id not in self._plan.index_of:
+                return any(self._failures[function_id, kind] for kind in COSTS_A_RETRY)
+            case AllocationError(function_id=function_id) if function_id not in self._plan.index_of:
                 return self._cluster.has_faults
             case AllocationError(need=need):
                 node = self._whole.functions[error.function_id].node

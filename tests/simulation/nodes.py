@@ -257,6 +257,10 @@ class SimulatedNode:
         self._results[run, index, task.job.attempt] = task.value
         return LARGE_NBYTES
 
+    def store_part(self, task: Task, index: Index, value: bytes) -> None:
+        self._cluster.faults["large arguments"] += 1
+        self._results[task.give.run, index, task.job.attempt] = value
+
     def value(self, run: RunId, index: Index) -> bytes | None:
         stored = self.stored(run, index)
         return None if stored is None else stored.value

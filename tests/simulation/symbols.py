@@ -34,6 +34,9 @@ EMPTY = b"empty"
 RETURNED = {"skip": ENCODED_SKIP, "no": b"\x80\x05\x89.", "empty": EMPTY}
 
 Code = Callable[..., object]
+#: Code of this name returns a graph, of which a worker knows only the value that it is made of.
+GROW = "grow"
+GRAPH_OF = b"graph of "
 
 
 class StoredBytes(NamedTuple):
@@ -68,7 +71,19 @@ def digest(name: str, values: Iterable[bytes]) -> bytes:
 
 def made_by(name: str, values: Iterable[bytes]) -> bytes:
     """Give what the code of that name makes of these values."""
+    if name == GROW:
+        return _result_of_graph(digest(name, values))
     return RETURNED.get(name) or digest(name, values)
+
+
+def grown_names(value: bytes) -> tuple[str, str, str]:
+    """The code of the three functions of a graph, the last of which takes the results of the others: see `graphs`."""
+    return GROW if value[0] < ord("4") else "left", "right", GROW if value[1] < ord("4") else "joined"
+
+
+def _result_of_graph(value: bytes) -> bytes:
+    left, right, joined = grown_names(value)
+    return made_by(joined, [made_by(left, [value]), made_by(right, [value])])
 
 
 def is_true(value: bytes) -> bool:
@@ -126,7 +141,7 @@ class Evaluation:
         assert not isinstance(constants, Assembled), "the simulator makes none"
         if constants is not None:
             values.append(self._resolve(constants))
-        return made_by(name, values)
+        return GRAPH_OF + digest(name, values) if name == GROW else made_by(name, values)
 
     def _resolve(self, arg: Arg) -> bytes:
         match arg:

@@ -29,6 +29,7 @@ HAPPENS_IN = {
     "of another Python": 20,
     "another life answered": 3,
     "a bug": 40,
+    "large arguments": 8,
     "relayed": 20,
     "not even relayed": 5,
     "objects found": 25,

@@ -24,7 +24,9 @@ from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.wire.messages.jobs import Done, Job, Ticket
 from handoff_actors.wire.messages.runs import FailureKind
 from tests.simulation.dags import Conduct
+from tests.simulation.graphs import additions_of, part_for
 from tests.simulation.network import Clock, Timeline
+from tests.simulation.symbols import GRAPH_OF
 
 Key = tuple[RunId, Index]
 #: Seconds that a function takes that is far too slow.
@@ -81,6 +83,10 @@ class Host(Protocol):
         """Keep a large result until the node has decided about it."""
         ...
 
+    def store_part(self, task: Task, index: Index, value: bytes) -> None:
+        """Do the same for a part of one."""
+        ...
+
 
 class MessageSink(Protocol):
     """The channel from a worker to its node."""
@@ -111,6 +117,8 @@ class SimulatedWorker:
             objects |= task.objects
         costs = [task.cost for task in self.running.values()]
         return [*costs, *(need.cost for need in objects.values())]
+        #: Names of the code that it has sent along with graphs.
+        self._known: dict[RunId, set[str]] = {}
 
     def come_up(self) -> None:
         if self._is_alive:
@@ -203,6 +211,9 @@ class SimulatedWorker:
 
     def _end_well(self, task: Task, conduct: Conduct) -> None:
         del self.running[task.key]
+        if task.value.startswith(GRAPH_OF):
+            self._end_with_graph(task, conduct)
+            return
         task.earlier[task.job.index] = task.value
         is_large = conduct.is_large and task.value != ENCODED_SKIP
         value = self._host.store_result(task) if is_large else task.value
@@ -210,14 +221,30 @@ class SimulatedWorker:
         self._sink.send(WorkerDone(self.worker, task.give.run, [done]))
         self._start()
 
+    def _end_with_graph(self, task: Task, conduct: Conduct) -> None:
+        run, job, value = task.give.run, task.job, task.value.removeprefix(GRAPH_OF)
+        part = part_for(run, job.index, job.attempt) if value[2] < ord("8") else None
+        if part is not None:
+            self._host.store_part(task, part.index, value)
+        if job.attempt > 1:
+            self._known[run] = set()
+        additions = additions_of(value, part, self._known.setdefault(run, set()))
+        done = Done(job.index, job.attempt, b"", 1000 + self.worker, conduct.duration_s, additions)
+        self._sink.send(WorkerDone(self.worker, run, [done]))
+        self._skip_group()
+        self._start()
+
+    def _skip_group(self) -> None:
+        while self._pending and self._pending[0].is_behind and not self._is_async:
+            self._pending.popleft()
+
     def _end_badly(self, task: Task, kind: FailureKind) -> None:
         del self.running[task.key]
         run, index = task.key
         self._sink.send(
             WorkerFailed(self.worker, run, index, task.job.attempt, kind, b"error", "as planned", 0.0)
         )
-        while self._pending and self._pending[0].is_behind and not self._is_async:
-            self._pending.popleft()
+        self._skip_group()
         self._start()
 
 

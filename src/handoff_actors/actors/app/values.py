@@ -100,7 +100,7 @@ class AppValues:
         if buffer is None and node is not None:
             buffer = node.stored_value(wanted.run, wanted.index, wanted.version)
         if buffer is None:
-            if run is None or wanted.index >= run.plan.size:
+            if run is None or not (wanted.index < run.plan.size or run.view.holders(wanted.index)):
                 self._host.send(name, Gone(wanted.request))
             else:
                 self._make_relay().wanted(name, wanted, run)

@@ -160,7 +160,8 @@ class Growth:
             # It has been said twice.
             return []
         parts = () if entry.additions is None else entry.additions.parts
-        values = [ValueKey(part.index, 0) for part in parts]
+        # Reports may come twice: what counts already is in use.
+        values = [ValueKey(part.index, 0) for part in parts if state.parted.find(part.index) is None]
         if isinstance(entry.value, int):
             values.append(ValueKey(index, entry.attempt))
         return [SendToNode(name, Drop(self._run, values))] if values else []
@@ -178,7 +179,12 @@ class Growth:
             due = [index for index in due if not self._drain.is_copying(index)]
         if is_watched:
             self._postponed += unneeded
-        return [*ended, *self._forget(due, values)] if due or values else ended
+        if not (due or values):
+            return ended
+        if not (self.is_open or self._state.remaining):
+            # What kept the run from its end, a value on its way, may be forgotten now.
+            self.wake_at = now
+        return [*ended, *self._forget(due, values)]
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
         drops: dict[str, list[ValueKey]] = {}

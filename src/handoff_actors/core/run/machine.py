@@ -288,6 +288,7 @@ class RunMachine:
             any(True for _ in self.feasibility.unmet()),
             self.scheduler.has_ready and self.scheduler.nodes,
             self._growth.is_open and self.state.remaining == 0,
+            self._growth.wake_at is not None,
         )
         assert any(reasons), "the run has stopped without an end"
 

@@ -440,16 +440,15 @@ class RunState:
     def note_fetched(self, node: str, fetched: Iterable[Fetched], now: float) -> None:
         """Note the values that a node has fetched. Their times are late by the message delay."""
         for entry in fetched:
-            ended_at = now - entry.ended_s_ago
-            self.transfers.append(
-                Transfer(entry.index, node, entry.nbytes, ended_at - entry.took_s, ended_at)
-            )
+            ended_at, owner = now - entry.ended_s_ago, self.parted.owner(entry.index)
+            self.transfers.append(Transfer(owner, node, entry.nbytes, ended_at - entry.took_s, ended_at))
             if node in self.cut_off and (entry.index, node) not in self._relays:
-                self._note_direct(entry.index, node)
+                self._note_direct(owner, node)
 
     def note_relay(self, index: Index, holder: str, node: str) -> int:
         """Note that a value goes from one node to another through the app. The answer is its size."""
-        stored = self.stored.get(index)
+        found = self.parted.find(index)
+        stored = self.stored.get(index) if found is None else found[1]
         nbytes = 0 if stored is None else stored.nbytes
         self.relayed[holder, node] = self.relayed.get((holder, node), 0) + nbytes
         self._relays.add((index, node))

@@ -193,8 +193,8 @@ class RunView:
         return self._state.is_available(index)
 
     def holders(self, index: Index) -> tuple[str, ...]:
-        """Name the nodes that have a stored value, the one that made it first; none for any other value."""
-        stored = self._state.stored.get(index)
+        """Name the nodes that have a stored value, or a part of one, the one that made it first; none for any other value."""
+        stored = self._state.stored.get(self._state.parted.owner(index))
         return () if stored is None else tuple(stored.holders)
 
     def stored_nbytes(self, index: Index) -> int:
