@@ -109,6 +109,8 @@ class SimulatedWorker:
         self.running: dict[Key, Task] = {}
         #: The objects that it keeps.
         self.objects: dict[bytes, WarmNeed] = {}
+        #: Names of the code that it has sent along with graphs.
+        self._known: dict[RunId, set[str]] = {}
 
     def claims(self) -> list[Resources]:
         """The claims of what it runs, and of the objects that it has or is making."""
@@ -117,8 +119,6 @@ class SimulatedWorker:
             objects |= task.objects
         costs = [task.cost for task in self.running.values()]
         return [*costs, *(need.cost for need in objects.values())]
-        #: Names of the code that it has sent along with graphs.
-        self._known: dict[RunId, set[str]] = {}
 
     def come_up(self) -> None:
         if self._is_alive:
