@@ -95,7 +95,8 @@ async def test_a_model_is_loaded_once_in_each_worker_over_several_runs(app: App)
     await app.until_idle()
     [copies] = app.node.advert().warm
     assert (copies.name, copies.copies) == ("load(20000000)", len(first | later))
-    assert NBYTES * 0.9 < copies.nbytes / copies.copies < NBYTES * 2
+    # While it is made there are two of it, and the heap may keep the room of the other one.
+    assert NBYTES * 0.9 < copies.nbytes / copies.copies < NBYTES * 3
 
 
 async def test_other_arguments_make_another_object(app: App) -> None:
