@@ -250,7 +250,8 @@ class SimulatedRun:
         for job in message.jobs:
             run_if = run_if_of(plan, job.index)
             has_stopped = self.options.on_failure == "stop" and bool(state.failures)
-            may_run = not has_stopped or run_if != "success" or job.index in self._ended
+            is_for_all_cases = run_if != "success" or job.index in state.added_anyway
+            may_run = not has_stopped or is_for_all_cases or job.index in self._ended
             assert may_run, f"{job} is sent after the failure"
             self._cluster.faults["ran in any case"] += run_if != "success"
             self._cluster.faults["ran after the failure of its run"] += has_stopped

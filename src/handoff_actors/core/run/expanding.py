@@ -31,6 +31,7 @@ from handoff_actors.core.run.state import RunState
 from handoff_actors.core.run.story import StoryLog
 from handoff_actors.errors import HandoffError, RemoteProtocolError, TooManyFunctions, ValueLost
 from handoff_actors.graph.naming import short_code_name
+from handoff_actors.graph.run_if import run_if_of
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Done, Expansion
 
@@ -120,6 +121,7 @@ class Expanding:
         self._count += len(expansion.producers)
         self._scheduler.completed(index, node)
         self._scheduler.learn(index, entry.ran_s)
+        goes_on_anyway = index in self._state.added_anyway or run_if_of(plan, index) != "success"
         before = plan.producers[index]
         for producer in before:
             dependents_of(plan, producer).pop(index, None)
@@ -128,6 +130,8 @@ class Expanding:
         fresh = [each for each in part.indices if each != index]
         self._state.add(fresh)
         self._state.set_expanded(index)
+        if goes_on_anyway:
+            self._state.added_anyway.update(part.indices)
         self._scheduler.add(part, added)
         self._retries.forget(index)
         self._retention.expanded(before)

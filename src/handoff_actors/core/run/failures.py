@@ -223,7 +223,9 @@ class Failures:
         if not self._end_run or self.outcome is not None:
             self._recovery.fail(index, failure, now)
         elif any(
-            run_if_of(self._plan, other) != "success" for other in self._state.unfinished() if other != index
+            run_if_of(self._plan, other) != "success" or other in self._state.added_anyway
+            for other in self._state.unfinished()
+            if other != index
         ):
             self.outcome, self.must_stop_others = RunEnded(failure.error, failure.cause), True
             self._recovery.fail(index, failure, now)

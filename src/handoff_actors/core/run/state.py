@@ -165,6 +165,8 @@ class RunState:
         #: The number of the last attempt at an earlier function with the same index; only in a run that grows.
         self.earlier_attempts: dict[Index, int] = {}
         self.parted = PartedValues()
+        #: Functions that were added by functions that run in any case.
+        self.added_anyway: set[Index] = set()
         #: Functions whose inputs have been forgotten although their values may be lost.
         self.cut: set[Index] = set()
         #: Functions that are to end without a value, and were with a node when that was decided.
@@ -256,7 +258,7 @@ class RunState:
         if self._relays:
             self._relays = {relay for relay in self._relays if relay[0] != index}
             self.out_of_reach = {each for each in self.out_of_reach if each[0] != index}
-        for indices in (self.cancelled, self.cut, self.skipped):
+        for indices in (self.cancelled, self.cut, self.skipped, self.added_anyway):
             indices.discard(index)
         self.parted.forget([index])
         self.node[index] = None

@@ -11,7 +11,12 @@ from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.graph.run_if import run_if_of
-from handoff_actors.ids import RunId
+from handoff_actors.ids import Index, RunId
+
+
+def runs_anyway(plan: Plan, state: RunState, index: Index) -> bool:
+    """Tell whether a function runs in any case, or was added by one that does."""
+    return run_if_of(plan, index) != "success" or index in state.added_anyway
 
 
 def stop_others(
@@ -21,5 +26,5 @@ def stop_others(
     if not failures.must_stop_others:
         return []
     failures.must_stop_others = False
-    others = [index for index in state.unfinished() if run_if_of(plan, index) == "success"]
+    others = [index for index in state.unfinished() if not runs_anyway(plan, state, index)]
     return cancel_functions(run, others, state, recovery, failures, now)
