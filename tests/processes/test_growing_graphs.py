@@ -119,3 +119,13 @@ async def test_list_in_parts_is_put_together_in_the_app(app: App) -> None:
     assert [int(frame[0]) for frame in run.results["only"]] == [0, 1, 2]
     await run.release()
     await app.until_idle()
+
+
+async def test_journal_has_the_result_of_a_function_that_has_grown(app: App, tmp_path: Path) -> None:
+    noted, journal = str(tmp_path / "noted"), tmp_path / "journal"
+    dag = single(growing.with_a_child_that_fails, noted, 0)
+
+    first, second = [await app.run_one(dag, journal=journal) for _ in range(2)]
+
+    assert (first, second) == (42, 42)
+    assert [Path(name).stat().st_size for name in (noted, f"{noted}.child")] == [1, 1]  # noqa: ASYNC240

@@ -111,8 +111,12 @@ class Journal:
         return resumption
 
     def record(self, entries: Sequence[Entry]) -> None:
-        """Have these functions written soon, and after all that were recorded before."""
-        self._pending += entries
+        """Have these functions written soon, and after all that were recorded before.
+
+        Functions that other functions have added are left out: the result of the one that was there from the start is
+        recorded, and stands for theirs.
+        """
+        self._pending += [entry for entry in entries if entry.index < len(self._keys)]
         if self._writing is not None or self.failure is not None:
             return
         if len(self._pending) >= COMMIT_ROWS:
