@@ -288,15 +288,18 @@ class FunctionCancelled(HandoffError):
 
 
 class ValueLost(HandoffError):
-    """A value is lost with its node and can't be made again: the run has forgotten what it was made from."""
+    """A value is lost with its node and can't be made again.
 
-    def __init__(self, function_id: FunctionId, reason: str = "") -> None:
+    The run has forgotten what it was made from, or it is a value of another run, or one that was put or kept on nodes.
+    """
+
+    def __init__(self, function_id: FunctionId, reason: str = "", subject: str = "") -> None:
         why = reason or (
             "no node has it any more, and the run has forgotten what it was made from; values that a long chain of functions"
             " depends on can be kept on nodes by name: await run.keep(handle, name, ttl)"
         )
-        super().__init__(f"the value of function {repr_of(function_id)} is lost: {why}")
-        #: Id of the function that made it.
+        super().__init__(f"{subject or f'the value of function {repr_of(function_id)}'} is lost: {why}")
+        #: Id of the function that made it; the name of a value that was kept, "" of one that was put.
         self.function_id = function_id
 
 

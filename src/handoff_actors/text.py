@@ -43,6 +43,14 @@ def check_node_name(name: str | None) -> None:
         raise ValueError(f"name={name[:MAX_NAME_BYTES]!r}: {NAME_RULE}")
 
 
+def check_kept_name(name: object) -> None:
+    """Raise ValueError unless a value may be kept under this name."""
+    if not (isinstance(name, str) and is_name(name)):
+        raise ValueError(
+            f"name={name!r}: a value is kept under 1 to {MAX_NAME_BYTES} bytes of printable text"
+        )
+
+
 def encodable(text: str) -> str:
     r"""Return the text with lone surrogates as `repr` shows them, as in \udcff; all else can be encoded."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -185,3 +185,12 @@ def test_code_of_another_python_is_refused_and_both_are_named(monkeypatch: pytes
             load()
         assert "code that was pickled by value with Python 3.99, and this is Python 3." in str(caught.value)
         assert "VersionMismatch" not in str(caught.value)
+
+
+def test_code_is_found_in_a_mapped_pickle_too() -> None:
+    pieces, _ = pickled(lambda: None)
+    encoded = b"".join(bytes(piece) for piece in pieces)
+
+    assert has_code(encoded)
+    assert has_code(memoryview(encoded))
+    assert not has_code(memoryview(b"plain"))

@@ -11,7 +11,7 @@ from handoff_actors.client.blocking import run_blocking
 from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOptions, OpenRunOptions
 from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.open_run import OpenRun
-from handoff_actors.client.run import Run
+from handoff_actors.client.run import Run, StoredValue
 from handoff_actors.client.session import Session
 from handoff_actors.client.session_calls import AHEAD
 from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
@@ -251,6 +251,24 @@ async def get_result(
 async def get_result(dag_id: FunctionId, function_id: FunctionId, timeout: float = 5.0) -> Any:  # noqa: ASYNC109 - as asyncio's own
     """Return the value of a function as soon as it is done. `Session.get_result` has arguments and errors."""
     return await _session().get_result(dag_id, function_id, timeout)
+
+
+@inside_hidden
+async def put(value: object) -> StoredValue:
+    """Place a value on a node once, as an argument of many functions and runs. `Session.put` has the details."""
+    return await _session().put(value)
+
+
+@inside_hidden
+async def kept(name: str) -> StoredValue:
+    """Return the value that nodes of the cluster keep under a name. `Session.kept` has the details."""
+    return await _session().kept(name)
+
+
+@inside_hidden
+async def drop_kept(name: str) -> None:
+    """Have all nodes drop the value that they keep under a name. `Session.drop_kept` has the details."""
+    await _session().drop_kept(name)
 
 
 async def shutdown() -> None:

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from types import ModuleType
 
-from handoff_actors.actors.app.runner import Buffer
+from handoff_actors.actors.app.foreign_arguments import FoundValue
+from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.app.values import AppValues
 from handoff_actors.actors.connections import Connections
 from handoff_actors.actors.fetcher import FetchFailure
@@ -22,6 +23,7 @@ from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.host.capabilities import own_capabilities
 from handoff_actors.actors.node.hosting import host_node
 from handoff_actors.client.forks import Owner
+from handoff_actors.client.kept_client import KeptClient
 from handoff_actors.client.run_registry import RunRegistry
 from handoff_actors.client.standing import SessionStanding
 from handoff_actors.core.nodes import NodeDown, NodeUp
@@ -33,6 +35,7 @@ from handoff_actors.transport.endpoint import Network
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.transport.memory import MemoryNetwork
 from handoff_actors.wire.messages.directions import FromNode, ToNode
+from handoff_actors.wire.messages.kept import KeptAnswer
 from handoff_actors.wire.messages.members import Advert, Redeclare, Redeclared
 from handoff_actors.wire.messages.nested import Identify, Probed
 from handoff_actors.wire.messages.runs import (
@@ -101,6 +104,7 @@ class Hub:
         self._member = Member(own_name, self, self._credentials, self._open_network)
         self._connections = Connections(own_name, self, self.runs.progress, self.runs.backlogs)
         self._values = AppValues(own_name, self)
+        self.kept = KeptClient(self, self._values.offered)
 
     async def close(self) -> None:
         """Cancel all runs, leave the cluster, and end the node of this process. Nothing is left behind."""
@@ -117,6 +121,7 @@ class Hub:
                 await asyncio.wait([runner.forgotten for runner in runners], timeout=CLOSE_S)
         finally:
             self.runs.close()
+            self.kept.close()
             self._values.close()
             self._connections.close()
             await self._memory.close()
@@ -275,6 +280,11 @@ class Hub:
         """See RunHost."""
         return self._values.fetch(run, index, nbytes, holders, done, version)
 
+    async def keep(self, value: FoundValue, name: str, ttl_s: float) -> None:
+        """See RunHost."""
+        self.check_process()
+        await self.kept.keep(value, name, ttl_s)
+
     def run_ended(self, run: RunId) -> None:
         """See RunHost."""
         self._values.run_ended(run)
@@ -342,6 +352,7 @@ class Hub:
         self.runs.node_event(event)
         if isinstance(event, NodeDown):
             self._values.node_gone(event.name, event.reason)
+            self.kept.node_gone(event.name)
 
     def message_received(self, name: str, message: FromNode) -> None:  # noqa: C901 - one table
         """See ConnectionListener."""
@@ -370,6 +381,8 @@ class Hub:
                 serve = partial(self._values.serve, name, message, runner)
                 if runner is None or not runner.pack(message.index, serve):
                     serve()
+            case KeptAnswer():
+                self.kept.heard(name, message)
             case Output():
                 self.runs.said(name, message)
             case Redeclared():

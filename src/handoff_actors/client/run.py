@@ -5,19 +5,23 @@ import os
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Never, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Never, Protocol, TypeVar, overload
 
+from handoff_actors.actors.app.foreign_arguments import ForeignArgument, FoundValue
 from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.actors.app.runner_source import RunnerSource
 from handoff_actors.client.forks import Owner
 from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.core.run.story import Story
-from handoff_actors.errors import HandoffError, NodeLost, SerializationError
+from handoff_actors.errors import HandoffError, NodeLost, SerializationError, ValueLost
 from handoff_actors.escaping import escape_name
 from handoff_actors.events import RunEvent
-from handoff_actors.graph.argument import Handle
+from handoff_actors.graph.argument import LOOKED_INTO, Handle
+from handoff_actors.graph.dag import DAG, set_latest_run
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.report import Report
-from handoff_actors.text import brief_repr_of, repr_of, str_of
+from handoff_actors.text import brief_repr_of, check_kept_name, repr_of, str_of
+from handoff_actors.time_spans import seconds_in
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
@@ -64,6 +68,39 @@ class Holdings:
             return StoredValue(self, function_id, node, view.stored_nbytes(index))
         return self._decode(function_id, encoded)
 
+    @property
+    def host(self) -> object:
+        """See `ValueOwner`."""
+        return self.runner.host
+
+    def find(self, function_id: FunctionId) -> FoundValue:
+        """Find a value for another run. Raises KeyError, ValueLost, and the function's error if it has failed."""
+        runner, index = self.runner, self.runner.plan.index(function_id)
+        view, plan = runner.view, runner.plan
+        function_id = plan.ids[index]
+        if not view.is_done(index):
+            self.get(function_id)
+        source = RunnerSource(runner, index)
+        subject = (
+            f"the value of function {repr_of(function_id)} in an earlier run of DAG {repr_of(plan.dag_id)}"
+        )
+        on_nodes = any(source.holders())
+        encoded = None if on_nodes else view.inline.get(index) or runner.values.get(index)
+        if not on_nodes and encoded is None:
+            reason = "that run has been released" if runner.is_released else "the nodes that had it are gone"
+            raise ValueLost(function_id, reason, subject)
+        return FoundValue(runner.run, source, encoded, function_id, subject, self)
+
+    def value_of(self, function_id: FunctionId) -> "StoredValue | None":
+        """Return a result as an argument of functions of other runs; None if there is none."""
+        view, index = self.runner.view, self.runner.plan.find(function_id)
+        if index is None or not view.is_done(index):
+            return None
+        node = (*view.holders(index), "")[0]
+        inline = view.inline.get(index)
+        nbytes = view.stored_nbytes(index) if inline is None else len(inline)
+        return StoredValue(self, self.runner.plan.ids[index], node, nbytes)
+
     async def fetch(self, function_id: FunctionId) -> Any:
         """Return a value, fetched from a node if it is not here. Raises KeyError for an unknown id, NodeLost if no node has it any more."""
         index = self.runner.plan.index(function_id)
@@ -106,15 +143,33 @@ class Holdings:
         return value
 
 
-class StoredValue:
-    """A result that is still on the node that made it. `await` it, or use `Run.fetch`, to fetch it."""
+class ValueOwner(Protocol):
+    """The owner of values, which stay where they are for as long as it is referred to."""
+
+    @property
+    def host(self) -> object:
+        """The session that has them."""
+
+    async def fetch(self, function_id: FunctionId) -> Any:
+        """Return a value, fetched from a node if it is not here."""
+
+    def find(self, function_id: FunctionId) -> FoundValue:
+        """Find a value for a run. Raises ValueLost."""
+
+
+class StoredValue(ForeignArgument):
+    """A value that is on a node. `await` it to fetch it; for a result, `Run.fetch` does so, too.
+
+    It may be an argument of functions of later runs of the same session, by itself or within containers, as handles are: its
+    bytes don't go through the app, and a node that has it takes no copy.
+    """
 
     # Without a dict nobody looks within it for the part that can't be pickled.
     __slots__ = ("__weakref__", "_holdings", "function_id", "nbytes", "node")
 
-    def __init__(self, holdings: Holdings, function_id: FunctionId, node: str, nbytes: int) -> None:
+    def __init__(self, holdings: ValueOwner, function_id: FunctionId, node: str, nbytes: int) -> None:
         self._holdings = holdings
-        #: Id of the function whose result it is.
+        #: Id of the function whose result it is; the name of a value that is kept, and "" of one that was put.
         self.function_id = function_id
         #: Name of a node that has it.
         self.node = node
@@ -128,9 +183,19 @@ class StoredValue:
     async def _fetched(self) -> Any:
         return await self._holdings.fetch(self.function_id)
 
+    def find(self, host: object) -> FoundValue:
+        """Find the value for another run. See `ForeignArgument`."""
+        if self._holdings.host is not host:
+            raise TypeError(
+                f"{self!r}, the value of {repr_of(self.function_id)}, belongs to another session: fetch the value first"
+                " (await it), or use one session"
+            )
+        return self._holdings.find(self.function_id)
+
     def __reduce__(self) -> Never:
         raise TypeError(
-            "a StoredValue belongs to its run: fetch the value first (await it), or put both functions into one DAG"
+            "a StoredValue belongs to its session, and was not found here: pass it as an argument, by itself or within"
+            f" {LOOKED_INTO}; elsewhere fetch the value first (await it)"
         )
 
     def __repr__(self) -> str:
@@ -281,6 +346,25 @@ class Run:
         """
         return await self._holdings.fetch(function_id)
 
+    async def keep(self, function_id: FunctionId, name: str, ttl: float | str = "1d") -> None:
+        """Have the nodes that hold a result keep it under a name, beyond this run, this session and this process.
+
+        `Session.kept` finds it, in any app of the same cluster. A value that is in this process alone is brought to a node.
+        It is dropped once its time is over, by `Session.drop_kept`, or with the last node that has it; a node that leaves
+        hands it to nobody. A later value of the same name takes its place.
+
+        :param function_id: Id of the function, or its handle.
+        :param name: Name for the value: at most 255 bytes of printable text.
+        :param ttl: Time for which it is kept, in seconds, or as text such as "12h" or "7d".
+        :raises KeyError: There is no such function, or it was not done.
+        :raises HandoffError: The function has failed: its own error, or a DependencyFailed.
+        :raises ValueLost: No node has the value any more, or none could take it.
+        :raises ValueError: `name` or `ttl` is not allowed.
+        """
+        ttl_s = seconds_in("ttl", ttl)
+        check_kept_name(name)
+        await self._holdings.runner.host.keep(self._holdings.find(function_id), name, ttl_s)
+
     async def release(self) -> None:
         """Have nodes drop the results that were not fetched, and return once they have."""
         self._holdings.release()
@@ -335,6 +419,11 @@ class Run:
         from handoff_actors.client.html_forms import run_form  # noqa: PLC0415 - see Results
 
         return run_form(self._holdings.runner.view, self._holdings.shown, self.report)
+
+
+def note_run(dag: DAG, run: Run) -> None:
+    """Have handles of a DAG stand for the results of a run in other DAGs, for as long as anything of the run is referred to."""
+    set_latest_run(dag, run._holdings)  # noqa: SLF001 - users of a Run need not see it
 
 
 def _brief(mapping: Mapping[FunctionId, object], shown: Callable[[FunctionId], str]) -> str:

@@ -12,9 +12,11 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from handoff_actors.actors.app.encoding import APP_VALUES, Encoded, encode_program
+from handoff_actors.actors.app.foreign_arguments import ForeignArgument
 from handoff_actors.actors.app.journal import resumption_from
 from handoff_actors.actors.app.listening import Listening
-from handoff_actors.actors.app.runner import RunHost, RunnerActor
+from handoff_actors.actors.app.run_host import RunHost
+from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.actors.driver import clock
 from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.actors.offload import offload
@@ -158,6 +160,7 @@ class RunRegistry:
     ) -> RunnerActor:
         closings = self._cluster.closings
         plan = settings.surrounded(plan)
+        self._find_foreign_values(plan)
         seen = settings.seen(self._seen)
         observe = seen.on_event is not None or instrumentation.is_on()
         options = settings.options(
@@ -214,6 +217,15 @@ class RunRegistry:
         """The wait of the function that has begun a run. For an open run, `OpenRun` says when."""
         is_elsewhere = self._cluster.is_elsewhere(options.nodes)
         return FunctionWait(None if options.is_open else options.parent, is_elsewhere=is_elsewhere)
+
+    def _find_foreign_values(self, plan: Plan) -> None:
+        """Take values of other runs into a plan, before anything else is done. Raises ValueLost and TypeError.
+
+        The plan no longer refers to the arguments themselves, else each run would keep the one before it alive.
+        """
+        for number, value in enumerate(plan.values):
+            if isinstance(value, ForeignArgument):
+                plan.values[number] = value.find(self._cluster)
 
     async def _encode(
         self,

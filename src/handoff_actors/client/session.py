@@ -41,8 +41,9 @@ from handoff_actors.client.options import (
     with_checked_names,
 )
 from handoff_actors.client.policy import Policy
-from handoff_actors.client.run import Run
+from handoff_actors.client.run import Run, note_run
 from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_source
+from handoff_actors.client.session_values import SessionValues
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.core.resources import holds
 from handoff_actors.core.run.options import MAX_FUNCTIONS, OnFailure
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT")
 
 
-class Session:
+class Session(SessionValues):
     """A connection to a cluster, and the runs that an app has there. Use it with `async with`.
 
     Runs that go on at the same time share the nodes fairly, within one session and between sessions.
@@ -513,7 +514,9 @@ class Session:
         if local:
             node = self._hub.node or await self.register_local_node(own_capabilities())
             settings = replace(settings, nodes=[node.name])
-        return await self._hub.runs.execute(plan, settings, nodes_may_join=self._hub.is_in_cluster)
+        run = await self._hub.runs.execute(plan, settings, nodes_may_join=self._hub.is_in_cluster)
+        note_run(dag, run)
+        return run
 
     def _join_wait(self, seconds: float | None) -> float:
         return self._join_wait_s if seconds is None else check_join_wait(seconds)

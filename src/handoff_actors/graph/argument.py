@@ -48,6 +48,12 @@ class Constant(Struct, frozen=True, eq=False):
     value: object
 
 
+class RunValue:
+    """The base of values of other runs: an argument by reference, and looked for wherever handles are."""
+
+    __slots__ = ()
+
+
 class Collocated(Struct, frozen=True):
     """A placement: the node on which the function `id` runs."""
 

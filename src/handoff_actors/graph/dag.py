@@ -1,16 +1,17 @@
 """A graph of functions, built up one by one."""
 
 import inspect
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Protocol, Self, TypeVar, overload
 from uuid import uuid4
 
 from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle, PerWorker
+from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle, PerWorker, RunValue
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.containers import PLAIN
 from handoff_actors.graph.function import ArgumentInclusion, Code, Conditions, Function, FunctionType, RunIf
@@ -24,6 +25,17 @@ from handoff_actors.retry_on import RetryOn
 from handoff_actors.text import repr_of, str_of
 
 ResultT = TypeVar("ResultT")
+
+
+class RunValues(Protocol):
+    """The values of a run."""
+
+    def value_of(self, function_id: FunctionId) -> RunValue | None:
+        """Return the value of a function; None if it has none."""
+
+
+def _no_run() -> None:
+    return None
 
 
 class DAG:
@@ -42,6 +54,8 @@ class DAG:
         self._no_kwargs: Mapping[str, object] = {}
         #: The code that was called last, and those of its parameters that are called as options are.
         self._ambiguous: tuple[Code | None, frozenset[str]] = None, frozenset()
+        #: Gives the values of the latest run by the ids of functions, for as long as its `Run` is referred to.
+        self._latest_run: Callable[[], RunValues | None] = _no_run
 
     @property
     def functions(self) -> Mapping[FunctionId, Function]:
@@ -69,7 +83,7 @@ class DAG:
         if function.id in self._functions:
             raise DuplicateFunctionError(function.id)
         if isinstance(function.node, Collocated):
-            function = replace(function, node=Collocated(self._id_for(function.id, function.node.id)))
+            function = replace(function, node=Collocated(self._own_id(function.id, function.node.id)))
         if function.when is not None:
             function = replace(function, when=self._conditions(function.id, function.when))
         if function.extra_args or function.kwargs or not all(map(_is_plain, function.args)):
@@ -179,7 +193,7 @@ class DAG:
         function_id = keywords.pop("id") if "id" in keywords else self._fresh_id(fn)
         taken: list[FunctionId] = []
         for arg in args:
-            if isinstance(arg, Handle):
+            if isinstance(arg, Handle | RunValue):
                 taken.append(self._id_for(function_id, arg))
             else:
                 taken.append(arg if isinstance(arg, Argument | Constant | PerWorker) else Constant(arg))
@@ -291,6 +305,8 @@ class DAG:
         values = [
             arg.value if type(arg) is Constant else arg for arg in function.args if not is_result(type(arg))
         ]
+        # By itself one needs no place among others.
+        values = [value for value in values if not isinstance(value, RunValue)]
         values += function.extra_args
         if isinstance(function.kwargs, Mapping):
             values += function.kwargs.values()
@@ -323,7 +339,20 @@ class DAG:
 
     def _id_for(self, function_id: FunctionId, arg: FunctionId) -> FunctionId:
         if isinstance(arg, Argument):
-            return replace(arg, id=self._id_for(function_id, arg.id))
+            return replace(arg, id=self._own_id(function_id, arg.id))
+        if isinstance(arg, RunValue):
+            return Constant(arg)
+        if isinstance(arg, Handle) and arg.dag is not self:
+            value = _value_of_run(arg)
+            return self._own_id(function_id, arg) if value is None else Constant(value)
+        return arg.id if isinstance(arg, Handle) else arg
+
+    def _own_id(self, function_id: FunctionId, arg: FunctionId) -> FunctionId:
+        """Return the id that a handle stands for; any other id as it is."""
+        if isinstance(arg, RunValue):
+            raise InvalidFunctionError(
+                function_id, f"{repr_of(arg)} is of another run: pass it as an argument, without hooks"
+            )
         if not isinstance(arg, Handle):
             return arg
         if isinstance(arg, MappedHandle):
@@ -331,8 +360,8 @@ class DAG:
         if arg.dag is not self:
             raise InvalidFunctionError(
                 function_id,
-                f"{repr_of(arg)} belongs to another DAG, {repr_of(arg.dag_id)}: add both functions to one DAG, or pass the"
-                " value that a run of the other has given, run.results[handle]",
+                f"{repr_of(arg)} belongs to another DAG, {repr_of(arg.dag_id)}, of which no run is referred to that has its"
+                " value: add both functions to one DAG, or run the other first and keep its Run",
             )
         return arg.id
 
@@ -375,6 +404,17 @@ def new() -> DAG:
 def _is_plain(arg: FunctionId) -> bool:
     """True if an arg certainly is, and holds, no handle."""
     return type(arg) in PLAIN or (type(arg) is Constant and is_flat(arg.value))
+
+
+def set_latest_run(dag: DAG, values: RunValues) -> None:
+    """Have handles of a DAG stand for the values of a run in other DAGs, for as long as `values` are referred to."""
+    dag._latest_run = weakref.ref(values)  # noqa: SLF001 - users of a DAG need not see it
+
+
+def _value_of_run(handle: Handle[object]) -> RunValue | None:
+    """The value that the latest run of a handle's own DAG has for it; None if there is none, or nobody refers to the run."""
+    values = handle.dag._latest_run() if isinstance(handle.dag, DAG) else None  # noqa: SLF001 - as above
+    return None if values is None else values.value_of(handle.id)
 
 
 def _name_of(fn: object) -> str:

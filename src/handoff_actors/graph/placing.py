@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import MOST_SEARCHED, Argument, Constant, Handle, PerWorker
+from handoff_actors.graph.argument import MOST_SEARCHED, Argument, Constant, Handle, PerWorker, RunValue
 from handoff_actors.graph.containers import PLAIN, Container, container_of
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import type_name_of
@@ -76,7 +76,7 @@ def _is_found_in(values: Collection[object]) -> bool:
 @lru_cache(1024)
 def is_result(kind: type) -> bool:
     """True if values of this type stand for results, or for objects that workers make."""
-    return issubclass(kind, Handle | Argument | PerWorker)
+    return issubclass(kind, Handle | Argument | PerWorker | RunValue)
 
 
 class Placing:
@@ -147,7 +147,7 @@ class Placing:
 
     def _result(self, result: object) -> Placeholder:
         function_id = self._id_for(self._function_id, result)
-        if isinstance(function_id, Argument):
+        if isinstance(function_id, Argument | Constant):
             return self._place(function_id)
         return self._place_once(function_id)
 

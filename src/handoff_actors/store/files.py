@@ -179,6 +179,27 @@ class ValueStore:
         replace = partial(self._views.pop, (run, index), None)
         return FileLanding(descriptor, self.directory / name, self.path(run, index), self.disk, replace)
 
+    def link(self, source: Key, run: RunId, index: Index) -> int:
+        """Give a value that is here a second name, under which it stays without the first. Returns its size in bytes.
+
+        Raises OSError where that can't be done.
+        """
+        self._runs.add(run)
+        self._views.pop((run, index), None)
+        self._link(self.path(*source), self.path(run, index))
+        return self.path(run, index).stat().st_size
+
+    def _link(self, source: Path, name: Path) -> None:
+        """Have `name` be the same value as `source`, in place of whatever it is."""
+        fresh = name.with_name(f"{name.name}.link")
+        if source.is_symlink():
+            on_disk = self.disk / f"{name.name}.spilled{next(self._numbers)}"
+            os.link(source.readlink(), on_disk)
+            fresh.symlink_to(on_disk)
+        else:
+            os.link(source, fresh)
+        fresh.rename(name)
+
     def spill(self, run: RunId, index: Index, done: Callable[[str], None]) -> None:
         """Move a value to disk. `done("")` reports success, `done(reason)` failure.
 
@@ -221,10 +242,15 @@ class ValueStore:
             self.spill(*key, done)
         else:
             del self._leaving[key]
+            sharers = _links_of(source)
             link = source.with_name(f"{source.name}.link")
             link.symlink_to(target)
             link.rename(source)
-            self._views.pop(key, None)
+            for sharer in sharers:
+                self._link(source, sharer)
+            replaced = {source, *sharers}
+            for other in [other for other in self._views if self.path(*other) in replaced]:
+                del self._views[other]
             done("")
 
     def drop(self, run: RunId, indices: Iterable[Index]) -> None:
@@ -341,6 +367,17 @@ class ValueStore:
 
     def _attempt_path(self, run: RunId, index: Index, attempt: Attempt) -> Path:
         return self.directory / f"{run:016x}-{index}.{attempt}"
+
+
+def _links_of(path: Path) -> list[Path]:
+    """The other names of a value in memory, without those that are about to be removed."""
+    facts = path.stat()
+    if facts.st_nlink == 1:
+        return []
+    with os.scandir(path.parent) as entries:
+        return [
+            Path(entry.path) for entry in entries if entry.inode() == facts.st_ino and entry.name != path.name
+        ]
 
 
 def memory_directory() -> Path:

@@ -29,7 +29,8 @@ _SET_LEASE: Final[int | None] = getattr(fcntl, "F_SETLEASE", None)
 def set_aside(path: Path, most_nbytes: int = MOST_NBYTES) -> bool:
     """Keep the file of a dropped value, unless enough are kept; False if the file has stayed in its place."""
     facts = path.lstat()
-    if _SET_LEASE is None or facts.st_size < LEAST_NBYTES or path.is_symlink():
+    # A file with another name is the value of another run, too.
+    if _SET_LEASE is None or facts.st_size < LEAST_NBYTES or facts.st_nlink > 1 or path.is_symlink():
         return False
     if facts.st_size + sum(size for _, size in _spares(path.parent)) > most_nbytes:
         return False

@@ -83,8 +83,10 @@ def unpickled_without_constructors(
     return _ConstructorFreeUnpickler(data, buffers, parts).load()
 
 
-def has_code(encoded: bytes) -> bool:
+def has_code(encoded: bytes | memoryview) -> bool:
     """True if a pickle contains code by value, which only the same minor version of Python can load."""
+    if isinstance(encoded, memoryview):
+        encoded = bytes(encoded[:_SEARCHED_NBYTES])
     return encoded.find(_MARK, 0, _SEARCHED_NBYTES) >= 0
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from handoff_actors.actors.app.blame import Blame, PlanPart
+from handoff_actors.actors.app.foreign_arguments import FoundValue
 from handoff_actors.actors.app.listening import SILENT, Listening
 from handoff_actors.actors.app.own_modules import OWN_MODULES
 from handoff_actors.actors.app.sharing import (
@@ -21,6 +22,7 @@ from handoff_actors.actors.app.sharing import (
     SharedParts,
     TakenOut,
 )
+from handoff_actors.core.run.foreign_values import ForeignValue, ForeignValues
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
 from handoff_actors.errors import HandoffError, SerializationError
@@ -115,7 +117,12 @@ async def encode_program(
     )
     await encoder.encode()
     program = Program(
-        plan, encoder.parts.templates, encoder.parts.constants, encoder.parts.values, encoder.parts.affinity()
+        plan,
+        encoder.parts.templates,
+        encoder.parts.constants,
+        encoder.parts.values,
+        encoder.parts.affinity(),
+        encoder.foreign,
     )
     return Encoded(
         program,
@@ -149,8 +156,7 @@ class _Encoder:
         self.refused: dict[Index, HandoffError] = {}
         self._inline_limit = inline_limit
         self._listening = listening
-        self._by_value = by_value
-        self._session = session
+        self._by_value, self._session = by_value, session
         self._environments: dict[Environment, TemplateEnvironment] = {}
         #: Code is not the same in two runs where it imports from a directory: that may have changed in between.
         self._salt = b""
@@ -169,6 +175,7 @@ class _Encoder:
         #: Numbers of the templates whose code refers to some.
         self._own_code: set[int] = set()
         self.parts = _Parts()
+        self.foreign = ForeignValues()
 
     async def encode(self) -> None:
         plan, parts = self._plan, self.parts
@@ -192,6 +199,9 @@ class _Encoder:
         await self._encode_constants()
         for number, value in enumerate(plan.values):
             part = PlanPart.VALUE, number
+            if isinstance(value, FoundValue):
+                parts.values.append(self._foreign_value(number, value))
+                continue
             payload = self._named(part, "one of its arguments", NO_VALUE, encode, value, "argument")
             parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
             await breathe(number)
@@ -338,16 +348,28 @@ class _Encoder:
         # How large it is shows once it has been packed, if that has to be.
         return TemplateEnvironment(variables, os_bytes(str(directory)), Ref(index, 0, [""]))
 
-    def _place(self, encoded: bytes, number: int, by_value: set[int]) -> bytes | Ref:
+    def _place(self, encoded: bytes | memoryview, number: int, by_value: set[int]) -> bytes | Ref:
         if has_code(encoded):
             by_value.add(number)
         if len(encoded) <= self._inline_limit:
-            return encoded
+            return bytes(encoded)
         index = self._take_index()
         self.large[index] = encoded
         if self._own:
             self._own_used |= OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
         return Ref(index, len(encoded), [""])
+
+    def _foreign_value(self, number: int, found: FoundValue) -> bytes | Ref:
+        encoded = found.encoded
+        if encoded is not None:
+            return self._place(encoded, number, self.parts.native_values)
+        self._plan.values[number] = None
+        users = self._blame.users(PlanPart.VALUE, number)
+        foreign = ForeignValue(
+            self._take_index(), found.run, found.source, users, found.function_id, found.subject, found.owner
+        )
+        self.foreign.add(foreign)
+        return foreign.ref()
 
     def _note_own_code(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> None:
         _, by_reference, encoded = code

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from handoff_actors.actors.app.blame import Blame, users_of_package
 from handoff_actors.actors.app.encoding import Encoded
@@ -16,6 +16,7 @@ from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.parted_results import fetch_whole
 from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.actors.app.run_growth import RunGrowth
+from handoff_actors.actors.app.run_host import Buffer, OutputSink, RunHost
 from handoff_actors.actors.app.splitting import Unsent, split
 from handoff_actors.actors.driver import Driver, clock
 from handoff_actors.actors.fetcher import FetchFailure
@@ -57,7 +58,6 @@ from handoff_actors.events import OnEvent
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of, str_of
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
-from handoff_actors.wire.messages.jobs import Said
 from handoff_actors.wire.messages.runs import Assign, Close, Recalled
 from handoff_actors.wire.payload import decode
 
@@ -67,48 +67,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Buffer = bytes | memoryview
-
-
-class RunHost(Protocol):
-    """The part of its session that a run needs."""
-
-    def send(self, name: str, message: ToNode) -> None:
-        """Send a message to a node."""
-
-    def fetch(
-        self,
-        run: RunId,
-        index: Index,
-        nbytes: int,
-        holders: list[str],
-        done: Callable[[Buffer | FetchFailure], None],
-        version: int = 0,
-    ) -> Callable[[], None]:
-        """Fetch a value from nodes, by their names; `version` is as in `Ref`. Returns a function that gives up the fetch."""
-
-    def run_ended(self, run: RunId) -> None:
-        """Keep nothing that only functions of the run would need."""
-
-    def forget(self, run: RunId) -> None:
-        """Forget a run of which no node holds anything any more."""
-
-    def tell_of_room(self) -> None:
-        """Give `RoomFreed` to the runs that the session's load names, once no machine is at work."""
-
-    def node_wanted(self) -> None:
-        """Start a node in this process, unless there is one: without it a run would wait for ever."""
-
-
-class OutputSink(Protocol):
-    """Receives what functions print and log."""
-
-    def output_received(self, node: str, said: Sequence[Said]) -> None:
-        """Take what functions on a node have printed and logged."""
-
-    def end(self) -> None:
-        """Note that nothing more comes."""
-
 
 class RunnerActor:
     """One run."""
@@ -116,6 +74,8 @@ class RunnerActor:
     #: Why its results could not be handed to `on_result`.
     _refusal: HandoffError | None = None
     _is_closed = False
+    #: True once nodes may drop the stored values.
+    is_released = False
     _has_crashed = False
     started_at = 0.0
 
@@ -140,7 +100,7 @@ class RunnerActor:
         self.machine = machine
         self.view = machine.view
         self.printing: OutputSink | None = None
-        self._host = host
+        self.host = self._host = host
         self._observer = None if on_event is None else Observer(self.view, on_event)
         self._journal = journal
         self._on_result = on_result
@@ -197,6 +157,7 @@ class RunnerActor:
 
     def release(self) -> None:
         """Let go of the stored values, which no one will ask for any more."""
+        self.is_released = True
         self._driver.feed(Release())
 
     def give_up(self) -> None:
@@ -439,6 +400,8 @@ class RunnerActor:
             if self._refusal is not None and end.error is None and not end.cancelled:
                 end = RunEnded(self._refusal)
             self._finished.set_result(end)
+            # No function will need values of other runs any more: else each run would keep the one before it alive.
+            self._program.foreign.clear()
             self._host.run_ended(self.run)
             if self.printing is not None:
                 self.printing.end()

@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from handoff_actors.actors.app.runner import Buffer, RunnerActor
+from handoff_actors.actors.app.run_host import Buffer
+from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.actors.fetcher import Fetcher, FetchFailure
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.cluster.transfers import CHUNK_NBYTES
@@ -58,6 +59,8 @@ class AppValues:
         self._links: PeerLinks | None = None
         #: None until a node asks for a value of another one.
         self._relay: ValueRelay | None = None
+        #: Values that nodes are to keep and have not fetched yet, by their run numbers.
+        self.offered: dict[RunId, Buffer] = {}
         #: Of nodes that have been asked for values.
         self._address_of: dict[str, str] = {}
 
@@ -95,7 +98,7 @@ class AppValues:
 
     def serve(self, name: str, wanted: Fetch, run: RunnerActor | None) -> None:
         """Send a node a piece of a value: one of the run's, one of this app's own node, or one of a node that it can't reach."""
-        buffer = None if run is None else run.values.get(wanted.index)
+        buffer = self.offered.get(wanted.run) if run is None else run.values.get(wanted.index)
         node = self._host.node
         if buffer is None and node is not None:
             buffer = node.stored_value(wanted.run, wanted.index, wanted.version)

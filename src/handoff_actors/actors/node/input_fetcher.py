@@ -1,5 +1,6 @@
 """Brings inputs into a node's store, from other nodes and from apps."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,14 +14,17 @@ from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.actors.peer_links import PeerLinks
 from handoff_actors.core.cluster.transfers import APP_HOLDER
 from handoff_actors.core.node.events import FetchInput, InputFetched, InputMissing, NodeEvent, ValueSpilled
+from handoff_actors.errors import reason_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.store.files import Landing
 from handoff_actors.transport.endpoint import Network
+from handoff_actors.wire.messages.jobs import ValueOf
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 if TYPE_CHECKING:
     from handoff_actors.wire.messages.jobs import OwnModules
 
+log = logging.getLogger(__name__)
 
 #: What an app holds does not queue behind what it has to get from others first: for that it counts as another holder.
 _RELAY: Final = "/relay"
@@ -58,11 +62,24 @@ class InputFetcher:
         """Begin to bring a value here, in place of any that is on its way under the same name."""
         if wanted.directory and Path(os.fsdecode(wanted.directory)).is_dir():
             self._feed(InputFetched(wanted.run, wanted.index, 0))
+        elif wanted.is_here and wanted.source is not None and self._link(wanted, wanted.source):
+            pass
         elif wanted.modules is not None:
             self._modules[wanted.run, wanted.index] = wanted.modules
             self._definitions.need(wanted.run, wanted.modules, partial(self._compared, wanted, own_address))
         else:
             self._fetch(wanted, own_address)
+
+    def _link(self, wanted: FetchInput, source: ValueOf) -> bool:
+        """Have the file of another run's value as this value, too. False if that can't be."""
+        key = source.run, source.index
+        try:
+            nbytes = self._store.link(key, wanted.run, wanted.index)
+        except OSError as error:
+            log.warning("value can't be linked", extra={"node": self._name, "reason": reason_of(error)})
+            return False
+        self._feed(InputFetched(wanted.run, wanted.index, nbytes, shared_with=key))
+        return True
 
     def _compared(
         self, wanted: FetchInput, own_address: str, *, are_needed: bool, are_importable: bool
@@ -99,14 +116,15 @@ class InputFetcher:
             self._feed(InputMissing(run, index, why, landed.kind))
 
         land = partial(self._land, run, index)
+        source = wanted.source or ValueOf(run, index, wanted.version)
         request = self._fetcher.fetch(
-            run,
-            index,
+            source.run,
+            source.index,
             wanted.nbytes,
             holders,
             land,
             done,
-            wanted.version,
+            source.version,
             relay="" if app in holders else app + _RELAY,
             cut_off=cut_off,
         )

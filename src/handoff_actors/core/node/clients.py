@@ -1,7 +1,7 @@
 """The peers of a node, their leases, and the runs that belong to each."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from msgspec import Struct, field
 
@@ -9,7 +9,7 @@ from handoff_actors.core.node.events import FetchInput, ForgetPeer, LogRunOpened
 from handoff_actors.core.node.scheduling.fair_queue import tickets_of
 from handoff_actors.ids import Index, PeerId, RunId
 from handoff_actors.lru import LruCache
-from handoff_actors.wire.messages.jobs import Job, OwnModules, Ref, Template, Ticket
+from handoff_actors.wire.messages.jobs import Job, OwnModules, Ref, Template, Ticket, ValueOf
 from handoff_actors.wire.messages.members import Backlog, RunProgress
 from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Assign, Fetched
@@ -132,15 +132,29 @@ class ClientRun(Struct):
         used = {member.template for member in (job, *job.then)}
         return [ref for number in sorted(used & self.packages.keys()) for ref in self.packages[number]]
 
-    def fetches(self, run: RunId, missing: Iterable[Ref], now: float) -> list[FetchInput]:
-        """Begin to fetch values."""
+    def fetches(
+        self, run: RunId, missing: Iterable[Ref], now: float, is_here: Callable[[ValueOf], bool]
+    ) -> list[FetchInput]:
+        """Begin to fetch values. `is_here` tells whether one of another run is in the store."""
         effects: list[FetchInput] = []
         for ref in missing:
             self.fetching_since[ref.index] = now
             directory, modules = self.directories.get(ref.index, b""), self.modules.get(ref.index)
             holders = tuple(ref.holders)
+            source = ref.source
             effects.append(
-                FetchInput(self.peer, run, ref.index, ref.nbytes, holders, directory, ref.version, modules)
+                FetchInput(
+                    self.peer,
+                    run,
+                    ref.index,
+                    ref.nbytes,
+                    holders,
+                    directory,
+                    ref.version,
+                    modules,
+                    source,
+                    is_here=source is not None and is_here(source),
+                )
             )
         return effects
 

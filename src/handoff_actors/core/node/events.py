@@ -7,7 +7,17 @@ from msgspec import Struct
 
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode, ToNode
-from handoff_actors.wire.messages.jobs import NO_TRACES, Done, Job, OwnModules, Said, Template, Ticket, Traces
+from handoff_actors.wire.messages.jobs import (
+    NO_TRACES,
+    Done,
+    Job,
+    OwnModules,
+    Said,
+    Template,
+    Ticket,
+    Traces,
+    ValueOf,
+)
 from handoff_actors.wire.messages.members import WarmCopies
 from handoff_actors.wire.messages.runs import FailureKind
 
@@ -165,6 +175,8 @@ class InputFetched(Struct, frozen=True):
     nbytes: int
     #: Nothing was brought, as workers import modules of the same sources by themselves.
     is_importable: bool = False
+    #: The value of another run whose file it is, too; None: it has a file of its own.
+    shared_with: tuple[RunId, Index] | None = None
 
 
 class InputMissing(Struct, frozen=True):
@@ -355,6 +367,10 @@ class FetchInput(Struct, frozen=True):
     version: int = 0
     #: Where workers would import the same sources, nothing need be brought; None: in any case.
     modules: OwnModules | None = None
+    #: The name by which the holders have it; None: the same.
+    source: ValueOf | None = None
+    #: It is in the store under that name.
+    is_here: bool = False
 
 
 class KeepValue(Struct, frozen=True):

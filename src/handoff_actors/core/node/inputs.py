@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from msgspec import Struct, field
 
 from handoff_actors.ids import Index, RunId
-from handoff_actors.wire.messages.jobs import Assembled, Call, Job, Ref, Ticket, ValueKey
+from handoff_actors.wire.messages.jobs import Assembled, Call, Job, Ref, Ticket, ValueKey, ValueOf
 
 
 class _Waiting(Struct, eq=False):
@@ -158,6 +158,10 @@ class Inputs:
         """True if a stored value is the one that this attempt made; version 0 stands for any attempt."""
         inputs = self._runs.get(run)
         return inputs is not None and inputs.has(Ref(index, 0, [], version))
+
+    def is_here(self, value: ValueOf) -> bool:
+        """True if a value is here under the name that its own run has for it."""
+        return self.has_version(value.run, value.index, value.version)
 
     def size(self, run: RunId, index: Index) -> int | None:
         """The size in bytes of a stored value; None where it is not here."""

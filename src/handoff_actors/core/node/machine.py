@@ -49,6 +49,7 @@ from handoff_actors.core.node.failures import rejection
 from handoff_actors.core.node.function_ids import FunctionIds
 from handoff_actors.core.node.function_reports import FunctionReports
 from handoff_actors.core.node.inputs import Inputs, stored_inputs
+from handoff_actors.core.node.kept_values import KeptValues
 from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.limits import NO_LIMITS, Limits
 from handoff_actors.core.node.lost_values import LostValues
@@ -65,6 +66,7 @@ from handoff_actors.core.resources import ResourceLedger
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.jobs import Job, Ref, Ticket
+from handoff_actors.wire.messages.kept import DropKept, FindKept, Keep
 from handoff_actors.wire.messages.members import Backlog, Beat, Goodbye, ListRuns, Redeclare, Redeclared
 from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import (
@@ -99,7 +101,10 @@ class NodeMachine:
         self._clients = Clients(lease_s)
         self._circuit_breaker = CircuitBreaker()
         self._lost_values = LostValues(self._clients, self._inputs, self._spill_policy)
-        self._arrivals = Arrivals(self._clients, self._inputs, self._spill_policy, self._circuit_breaker)
+        self._kept = KeptValues(self._inputs, self._spill_policy)
+        self._arrivals = Arrivals(
+            self._clients, self._inputs, self._spill_policy, self._circuit_breaker, self._kept
+        )
         self._drops = Drops(self._clients, self._scheduler, self._inputs, self._spill_policy)
         self._reports = AttemptReports(
             self._clients,
@@ -114,7 +119,7 @@ class NodeMachine:
         self._function_reports = FunctionReports(self._clients, self._scheduler.roster, self._ids)
         self._nested = NestedRuns(self._clients, self._scheduler, self._inputs, self._ids)
         self._endings = RunEndings(
-            self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested
+            self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested, self._kept
         )
         self._store_changes = StoreChanges(
             self._clients, self._spill_policy, self._lost_values, self._endings
@@ -139,7 +144,7 @@ class NodeMachine:
 
     def wake(self, now: float) -> list[NodeEffect]:
         """Act on leases, time limits and other deadlines that have passed."""
-        effects = self._scheduler.wake(now)
+        effects = [*self._scheduler.wake(now), *self._kept.wake(now)]
         self._circuit_breaker.wake(now)
         for peer in self._clients.lapsed(now):
             effects += self._endings.peer_gone(peer, now)
@@ -155,6 +160,7 @@ class NodeMachine:
             self._spill_policy.wake_at,
             self._circuit_breaker.wake_at,
             self._drain.wake_at,
+            self._kept.wake_at,
             self._advertiser.wake_at,
         )
         return min(time for time in times if time is not None)
@@ -317,6 +323,8 @@ class NodeMachine:
                 return self._recall(event.peer, run, tickets, at_most, now)
             case CancelJobs() | Drop() | Stop() | Close():
                 return self._let_go(event.peer, event.message, now)
+            case Keep() | FindKept() | DropKept():
+                return self._kept.received(event.peer, event.message, now)
             case Probe():
                 return self._nested.probe(event.peer, event.message)
             case Identified():
@@ -369,7 +377,7 @@ class NodeMachine:
             if missing is None:
                 ready.append(job)
             else:
-                effects += state.fetches(run, missing, now)
+                effects += state.fetches(run, missing, now, self._inputs.is_here)
         self._enqueue(run, ready)
         return effects
 
@@ -391,7 +399,7 @@ class NodeMachine:
         self._scheduler.templates[message.run] = run.templates
         here, missing = self._inputs.await_copies(message.run, message.values)
         reports: list[NodeEffect] = [Reply(peer, Copied(message.run, here, []))] if here else []
-        return [*reports, *run.fetches(message.run, missing, now)]
+        return [*reports, *run.fetches(message.run, missing, now, self._inputs.is_here)]
 
     def _let_go(
         self, peer: PeerId, message: CancelJobs | Drop | Stop | Close, now: float
@@ -466,7 +474,7 @@ class NodeMachine:
         effects += self._advertiser.speak(self._standing(), self.advertisement, now)
         effects += self._clients.take_changes()
         effects += self._spill_policy.take_changes(now)
-        is_busy = self._drain.has_begun and (self.is_working or self._inputs.nbytes > 0)
+        is_busy = self._drain.has_begun and (self.is_working or self._inputs.nbytes > self._kept.nbytes)
         return effects + self._drain.effects(now, runs=len(self._clients), is_busy=is_busy)
 
     def _standing(self) -> Standing:

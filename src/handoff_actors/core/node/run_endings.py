@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import ForgetRun, NodeEffect, Reply
 from handoff_actors.core.node.inputs import Inputs
+from handoff_actors.core.node.kept_values import KeptValues
 from handoff_actors.core.node.nested_runs import NestedRuns
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.spill_policy import SpillPolicy
@@ -27,7 +28,9 @@ class RunEndings:
         inputs: Inputs,
         spill_policy: SpillPolicy,
         nested: NestedRuns,
+        kept: KeptValues,
     ) -> None:
+        self._kept = kept
         self._clients = clients
         self._scheduler = scheduler
         self._inputs = inputs
@@ -57,7 +60,8 @@ class RunEndings:
         """End all runs of a peer that is gone; `has_left`: it has said so."""
         self._nested.forget_peer(peer)
         ended = self._clients.leave(peer, has_left=has_left)
-        return [effect for run in ended for effect in self.end(run, now)]
+        dropped = self._kept.peer_gone(peer)
+        return [*dropped, *(effect for run in ended for effect in self.end(run, now))]
 
     def end(self, run: RunId, now: float, *, keeps_values: bool = False) -> list[NodeEffect]:
         """End a run. What is left of it, but for values to keep, is cleared away once no worker holds any of its jobs."""

@@ -39,6 +39,9 @@ class SpillPolicy:
         self.nbytes = 0
         #: Sizes in bytes; the most recently used is last.
         self._sizes: dict[Key, int] = {}
+        #: Values with the file of another, and the other way round: each file is counted once.
+        self._first_of: dict[Key, Key] = {}
+        self._sharers: dict[Key, list[Key]] = {}
         #: True while the value is being written to disk.
         self._leaving: Key | None = None
         #: Why the disk took no more, and when to try again.
@@ -69,19 +72,28 @@ class SpillPolicy:
         """True if one more value can be kept: in memory, or on a disk that takes values."""
         return not self.refusal or self.limit_nbytes is None or self.nbytes + nbytes <= self.limit_nbytes
 
-    def put(self, key: Key, nbytes: int) -> None:
-        """Add a value to memory."""
+    def put(self, key: Key, nbytes: int, shared_with: Key | None = None) -> None:
+        """Add a value to memory; `shared_with` is the value whose file it has, too."""
         self._remove(key)
+        if shared_with is not None:
+            first = self._first_of.get(shared_with, shared_with)
+            if first in self._sizes:
+                self._first_of[key] = first
+                self._sharers.setdefault(first, []).append(key)
+            return
         self._sizes[key] = nbytes
         self.nbytes += nbytes
 
     def use(self, key: Key) -> None:
         """Mark a value as used by a function."""
+        key = self._first_of.get(key, key)
         if key in self._sizes:
             self._sizes[key] = self._sizes.pop(key)
 
     def written(self, key: Key, now: float) -> None:
-        """Remove a value that has been written to disk."""
+        """Remove a value that has been written to disk, and those that share its file."""
+        for sharer in self._sharers.pop(key, ()):
+            del self._first_of[sharer]
         nbytes = self._sizes.get(key, 0)
         self.spilled_nbytes += nbytes
         spell = self._begin(now)
@@ -100,7 +112,7 @@ class SpillPolicy:
 
     def forget(self, run: RunId) -> None:
         """Remove the values of a run."""
-        for key in [key for key in self._sizes if key[0] == run]:
+        for key in [key for key in (*self._sizes, *self._first_of) if key[0] == run]:
             self._remove(key)
         if not self.is_over:
             self.refusal = ""
@@ -111,7 +123,7 @@ class SpillPolicy:
 
     def is_in_memory(self, key: Key) -> bool:
         """True unless a value has been written to disk."""
-        return key in self._sizes
+        return key in self._sizes or key in self._first_of
 
     def next_to_leave(self, now: float) -> Key | None:
         """Choose the value to write to disk now, if any; answered by `written` or `refused`, or not if its run ends first."""
@@ -139,6 +151,8 @@ class SpillPolicy:
     def check(self) -> None:
         """Assert that the bytes are counted right."""
         assert self.nbytes == sum(self._sizes.values())
+        assert self._sharers.keys() <= self._sizes.keys(), "a file is shared that is not in memory"
+        assert sum(map(len, self._sharers.values())) == len(self._first_of)
         assert self._leaving is None or self._leaving in self._sizes, "a value is being written that is gone"
 
     def _begin(self, now: float) -> _Spell:
@@ -160,6 +174,20 @@ class SpillPolicy:
         return LogSpill(change, self.nbytes, self.limit_nbytes or 0, values, nbytes, seconds, reason)
 
     def _remove(self, key: Key) -> None:
-        self.nbytes -= self._sizes.pop(key, 0)
+        first = self._first_of.pop(key, None)
+        if first is not None:
+            self._sharers[first].remove(key)
+            return
+        nbytes = self._sizes.pop(key, 0)
+        sharers = self._sharers.pop(key, None)
+        if sharers:
+            # The file stays under the other names.
+            heir, *others = sharers
+            self._sizes[heir] = nbytes
+            del self._first_of[heir]
+            self._first_of.update(dict.fromkeys(others, heir))
+            self._sharers[heir] = others
+        else:
+            self.nbytes -= nbytes
         if key == self._leaving:
             self._leaving = None

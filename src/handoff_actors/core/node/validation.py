@@ -4,7 +4,7 @@ Peers are members, but a bug or malice may be behind their messages, and the mac
 """
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 
 from handoff_actors.addresses import check_destination
@@ -13,6 +13,7 @@ from handoff_actors.ids import Incarnation, PeerId, Resources
 from handoff_actors.text import MAX_NAME_BYTES, is_name
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Call, Job, Template
+from handoff_actors.wire.messages.kept import Keep
 from handoff_actors.wire.messages.members import Advert, Backlog, Beat, Hello, Left, Redeclare
 from handoff_actors.wire.messages.nested import Probe, Want
 from handoff_actors.wire.messages.runs import Assign
@@ -40,10 +41,9 @@ def check_message(message: ToNode) -> None:
         case Probe():
             _check_costs("a nested run needs", message.wants)
         case Beat():
-            _check_costs("a function that waits needs", message.backlogs)
-            for backlog in message.backlogs:
-                _check_seconds("a function that waits usually takes", backlog.usual_s)
-                _check_seconds("a function that waits needs", backlog.least_s)
+            _check_backlogs(message.backlogs)
+        case Keep():
+            _check_kept(message)
         case Hello() if message.advert is not None:
             check_advert(message.advert)
         case _:
@@ -177,6 +177,23 @@ def _check_call(job: Job, call: Call, templates: Mapping[int, Template]) -> None
         if inner.template not in templates:
             raise _unknown_template(job, inner.template)
         pending += [arg for arg in inner.args if type(arg) is Call]
+
+
+def _check_backlogs(backlogs: Sequence[Backlog]) -> None:
+    _check_costs("a function that waits needs", backlogs)
+    for backlog in backlogs:
+        _check_seconds("a function that waits usually takes", backlog.usual_s)
+        _check_seconds("a function that waits needs", backlog.least_s)
+
+
+def _check_kept(message: Keep) -> None:
+    if message.name and not is_name(message.name):
+        raise RemoteProtocolError(
+            f"a value is to be kept as {message.name[:MAX_NAME_BYTES]!r}, which is no name"
+        )
+    if message.value.index:
+        raise RemoteProtocolError(f"a value is to be kept with the index {message.value.index}, and not 0")
+    _check_seconds("a value is to be kept for", message.ttl_s)
 
 
 def _unknown_template(job: Job, number: int) -> RemoteProtocolError:

@@ -12,6 +12,7 @@ from typing import assert_never
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.events import ResultFetchFailed, RunEnded
+from handoff_actors.core.run.foreign_values import ForeignValue
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
@@ -111,12 +112,7 @@ class Failures:
             return
         match failed.kind:
             case "input":
-                cause = NO_CAUSE
-                if failed.lost is not None and not self._drain.is_unaware(failed):
-                    lost = self._state.parted.owner(failed.lost)
-                    cause = self._recovery.lose(lost, now, f"node {name!r} found it nowhere")
-                number = self._stories.note("input lost", failed.index, name, now, failed.reason, cause)
-                self.sent_in_vain(failed.index, failed.reason, now, number)
+                self._input_lost(failed, name, now)
             case "unreachable":
                 self._input_unreachable(failed, name, now)
             case "worker":
@@ -130,6 +126,31 @@ class Failures:
             case _:
                 assert_never(failed.kind)
 
+    def _input_lost(self, failed: Failed, name: str, now: float) -> None:
+        foreign = self._state.foreign.get(failed.lost)
+        if foreign is not None:
+            self._foreign_value_lost(failed, name, foreign, now)
+            return
+        cause = NO_CAUSE
+        if failed.lost is not None and not self._drain.is_unaware(failed):
+            lost = self._state.parted.owner(failed.lost)
+            cause = self._recovery.lose(lost, now, f"node {name!r} found it nowhere")
+        number = self._stories.note("input lost", failed.index, name, now, failed.reason, cause)
+        self.sent_in_vain(failed.index, failed.reason, now, number)
+
+    def _foreign_value_lost(self, failed: Failed, name: str, foreign: ForeignValue, now: float) -> None:
+        index = failed.index
+        number = self._stories.note("input lost", index, name, now, failed.reason)
+        if foreign.source.holders() and self._retries.may_retry_after_loss(index):
+            self._observing.function("lost", index, name, failed.reason)
+            self._recovery.again(index, now, number)
+        else:
+            self._observing.function("failed", index, name, failed.reason)
+            error = foreign.lost(
+                f"no node has it any more, and function {repr_of(self._plan.ids[index])} needs it"
+            )
+            self._failed_for_good(index, Failure(error), now)
+
     def _input_unreachable(self, failed: Failed, name: str, now: float) -> None:
         """Try a function again whose input is where its node can't get at it: the value is not lost before its holders are."""
         index, ids = failed.index, self._plan.ids
@@ -137,10 +158,17 @@ class Failures:
         number = self._stories.note("input lost", index, name, now, failed.reason)
         pause_s = self._retries.pause_before_next_reach(index)
         holders = [] if lost is None else self._state.note_out_of_reach(lost, name)
+        foreign = self._state.foreign.get(lost)
+        if foreign is not None:
+            holders = list(foreign.source.holders())
         if pause_s is None:
             self._observing.function("failed", index, name, failed.reason)
             error = out_of_reach(
-                name, holders, ids[index], None if lost is None else ids[lost], failed.reason
+                name,
+                holders,
+                ids[index],
+                foreign.function_id if foreign else None if lost is None else ids[lost],
+                failed.reason,
             )
             self._failed_for_good(index, Failure(error), now)
         else:

@@ -158,12 +158,13 @@ class GrowingProgram:
             self._constants.take(len(added.constants)),
             self._values.take(len(added.values)),
             self._groups.take(len(plan.groups)),
-            app_values,
+            [*app_values, *(value.index for value in added.foreign)],
             new,
             plan.size,
         )
         put(self._program.constants, part.constants, added.constants)
         put(self._program.values, part.values, added.values)
+        self._program.foreign.adopt(added.foreign, part.indices)
         self._part_of |= dict.fromkeys(part.indices, part)
         _Placing(self._plan, plan, outer, part).place_all(depth)
         return part
@@ -223,6 +224,8 @@ class GrowingProgram:
         while len(self._idle) > MOST_IDLE_TEMPLATES:
             gone.templates.append(self._remove_template())
         gone.app_values.extend(part.app_values)
+        for index in part.app_values:
+            self._program.foreign.remove(index)
 
     def _remove_template(self) -> int:
         number = next(iter(self._idle))

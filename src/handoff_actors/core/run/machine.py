@@ -78,6 +78,7 @@ class RunMachine:
         self._plan = program.plan
         self._options = options
         self.state = RunState(program.plan)
+        self.state.foreign = program.foreign
         self._load = options.load
         self.scheduler = Scheduler(
             run, program, self.state, options.policy, options.load, options.max_concurrency, options.parent
@@ -428,7 +429,7 @@ class RunMachine:
             self._observing.completed(index, node.name)
         if self._recording.is_on:
             self._recording.note(index)
-        if state.stored:
+        if state.stored or state.foreign:
             self._note_copies(index, node)
         self._fire(index, now)
 
@@ -464,6 +465,7 @@ class RunMachine:
         for producer in self.scheduler.locality.inputs_of(index):
             if producer not in self.state.parted:
                 self.state.add_holder(producer, node.name)
+        self.state.foreign.note_copies(index, node.name)
         if index in self.state.stored:
             self._drain.made(index, node.name)
         if index in self.state.stored and self._result_fetch.lacks(index):

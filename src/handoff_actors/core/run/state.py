@@ -29,6 +29,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from handoff_actors.core.run.foreign_values import ForeignValues
 from handoff_actors.core.run.parted_values import PartedValues
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.errors import HandoffError
@@ -204,6 +205,8 @@ class RunState:
         self.out_of_reach: set[tuple[Index, str]] = set()
         #: Reasons why workers were retired, by the function that has left something behind.
         self.retired: dict[Index, str] = {}
+        #: Values of other runs.
+        self.foreign = ForeignValues()
         self.add(range(plan.size))
 
     # --- Functions that come and go -----------------------------------------------------------------------------

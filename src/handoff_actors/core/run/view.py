@@ -12,7 +12,7 @@ from handoff_actors.core.run.state import DONE, FAILED, FREE, Failure, RunState,
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, Index, RunId
-from handoff_actors.wire.messages.jobs import StoredPart
+from handoff_actors.wire.messages.jobs import Ref, StoredPart
 from handoff_actors.wire.messages.members import RunProgress
 
 if TYPE_CHECKING:
@@ -94,6 +94,12 @@ class RunView:
         self._scheduler = scheduler
         self._stories = stories
         self._nested = nested
+
+    def ref(self, index: Index) -> Ref:
+        """Refer to a value that is stored on nodes; without holders if it is not."""
+        if index in self._state.stored:
+            return self._scheduler.sources.located(index)
+        return Ref(index, 0, [])
 
     # --- Functions ----------------------------------------------------------------------------------------------
 

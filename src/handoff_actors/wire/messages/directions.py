@@ -1,5 +1,6 @@
 """The messages by direction: to a node, from a node, on the bus."""
 
+from handoff_actors.wire.messages.kept import DropKept, FindKept, Keep, KeptAnswer
 from handoff_actors.wire.messages.members import (
     Beat,
     Follow,
@@ -58,6 +59,9 @@ ToNode = (
     | Probe
     | Identified
     | Fetch
+    | Keep
+    | FindKept
+    | DropKept
     | Question
     | Redeclare
     | Goodbye
@@ -82,5 +86,18 @@ AboutRun = (
     | Identify
 )
 #: Messages from a node to the peers that are connected to it.
-FromNode = AboutRun | Output | Welcome | Refused | Fetch | Chunk | Gone | Members | Redeclared | Runs | OnBus
+FromNode = (
+    AboutRun
+    | Output
+    | Welcome
+    | Refused
+    | Fetch
+    | Chunk
+    | Gone
+    | KeptAnswer
+    | Members
+    | Redeclared
+    | Runs
+    | OnBus
+)
 AnyMessage = ToNode | FromNode

@@ -6,8 +6,17 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from handoff_actors.graph.spec import ArgSpec, Hook
-from handoff_actors.ids import Attempt, Index, Resources
+from handoff_actors.ids import Attempt, Index, Resources, RunId
 from handoff_actors.wire.messages.base import Count, Digest, Message, Name
+
+
+class ValueOf(Message, frozen=True):
+    """The name of a stored value: the run that has made it, and its index there."""
+
+    run: RunId
+    index: Index
+    #: As in `Ref`.
+    version: Count = 0
 
 
 class Ref(Message, frozen=True, tag=1):
@@ -19,6 +28,8 @@ class Ref(Message, frozen=True, tag=1):
     holders: list[str]
     #: The attempt that made it, where no other attempt's value will do; 0: any attempt's will.
     version: Count = 0
+    #: The name by which the holders have it, where another run has made it; None: it is of the same run.
+    source: ValueOf | None = None
 
 
 class Assembled(Message, frozen=True, tag=8):

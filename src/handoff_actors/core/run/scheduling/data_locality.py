@@ -74,7 +74,7 @@ class DataLocality:
 
     def count_moved_bytes(self, index: Index, name: str) -> None:
         """Count the stored input that a node must fetch for a function that is being sent there."""
-        if self._state.stored:
+        if self._state.stored or self._state.foreign:
             nbytes, held = self._input_sizes(index)
             moved = nbytes - held.get(name, 0)
             if moved:
@@ -89,6 +89,8 @@ class DataLocality:
                 total += stored.nbytes
                 for holder in stored.holders:
                     held[holder] = held.get(holder, 0) + stored.nbytes
+        if self._state.foreign:
+            total += self._state.foreign.add_sizes(index, held)
         return total, held
 
     def _count_warm(self, index: Index, held: dict[str, int]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
+from handoff_actors.core.run.foreign_values import ForeignValues
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.core.run.state import APP, FAILED, RunState
@@ -70,9 +71,13 @@ class Sources(Struct):
 
     def ref(self, index: Index, name: str) -> Ref:
         """A reference, for a node, to a stored value and its holders."""
-        stored = self.state.stored[index]
         if self.state.changed is not None:
-            stored.told.add(name)
+            self.state.stored[index].told.add(name)
+        return self.located(index)
+
+    def located(self, index: Index) -> Ref:
+        """A reference to a stored value and its holders, for whoever has it under another name."""
+        stored = self.state.stored[index]
         nodes = (self.nodes.get(holder) for holder in stored.holders)
         addresses = [node.address for node in nodes if node is not None]
         # Messages happen to spell the app's name in the same way.
@@ -92,6 +97,7 @@ class Program(Struct, frozen=True):
     constants: list[bytes | Ref | Assembled]
     values: list[bytes | Ref]
     affinity: PythonAffinity = NO_AFFINITY
+    foreign: ForeignValues = field(default_factory=ForeignValues)
 
     def job(
         self,
@@ -115,8 +121,7 @@ class Program(Struct, frozen=True):
         if isinstance(spec, int):
             if spec >= 0:
                 return sources.value(spec, node.name)
-            value = self.values[~spec]
-            return sources.part(value, node.name) if type(value) is Ref else value
+            return self._value(~spec, node, sources)
         if isinstance(spec, ListOf):
             return sources.items(spec.index, node.name)
         if isinstance(spec, NodeOf):
@@ -133,6 +138,10 @@ class Program(Struct, frozen=True):
             used.append(call.template)
             calls += [spec for spec in call.args if isinstance(spec, CallSpec)]
         return used
+
+    def _value(self, number: int, node: NodeState, sources: Sources) -> bytes | Ref:
+        value = self.values[number]
+        return sources.part(self.foreign.current(value), node.name) if type(value) is Ref else value
 
     def _constants(self, number: int, node: NodeState, sources: Sources) -> Constants:
         if number < 0:

@@ -1,0 +1,197 @@
+"""Values that nodes keep: under a name for other apps, and for one session."""
+
+import asyncio
+import gc
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import handoff_actors as handoff
+from tests.daemons import Daemon, Daemons
+from tests.processes import functions
+from tests.processes.app import App
+
+pytestmark = pytest.mark.processes
+
+LARGE = 3_000_000
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[Daemon]]:
+    """Each test leaves it as it has found it."""
+    daemons = Daemons()
+    members = [start(daemons, "n1")]
+    members += [start(daemons, "n2", "--join", members[0].address)]
+    yield members
+    daemons.close()
+
+
+def start(daemons: Daemons, name: str, *options: str) -> Daemon:
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "HANDOFF_CHECK": "1"}
+    return daemons.start("--name", name, "--cpu", "1", "--memory", "1000", *options, variables=variables)
+
+
+@pytest.fixture
+async def session(cluster: list[Daemon]) -> AsyncIterator[handoff.Session]:
+    async with handoff.Session(seeds=[cluster[0].address]) as session, asyncio.timeout(20):
+        yield session
+
+
+async def until_nothing_is_stored(session: handoff.Session) -> None:
+    connections = session._hub._connections
+    while any(advert.stored for advert in connections.adverts()):
+        await connections._next_change()
+
+
+async def array_on(session: handoff.Session, node: str, value: int = 3) -> handoff.Run:
+    dag = handoff.DAG("earlier")
+    made = dag.call(functions.array, value, id="made", node=node)
+    dag.call(functions.total, made, id="total", node=node)
+    return await session.execute_distributed(dag)
+
+
+async def total_of(session: handoff.Session, value: Any, **options: Any) -> int:
+    dag = handoff.DAG()
+    total = dag.call(functions.total, value, **options)
+    return int((await session.execute_distributed(dag)).results[total])
+
+
+async def test_a_kept_value_outlives_its_run_and_its_app(cluster: list[Daemon]) -> None:
+    async with handoff.Session(seeds=[cluster[0].address]) as first:
+        run = await array_on(first, "n2")
+        await run.keep("made", "ones", ttl="1h")
+
+    async with handoff.Session(seeds=[cluster[1].address]) as second:
+        kept = await second.kept("ones")
+        received = second.received_bytes()
+        assert await total_of(second, kept) == LARGE
+        assert await total_of(second, [kept][0], node="n1") == LARGE
+        assert second.received_bytes() - received < LARGE / 10
+        assert isinstance(kept, handoff.StoredValue)
+        assert (kept.node, kept.function_id) == ("n2", "ones")
+        assert kept.nbytes > LARGE
+        assert (await kept).sum() == LARGE
+        await second.drop_kept("ones")
+
+
+async def test_a_dropped_value_is_gone_from_the_node(session: handoff.Session, cluster: list[Daemon]) -> None:
+    run = await array_on(session, "n1")
+    await run.keep("made", "dropped", ttl=3600)
+    await run.release()
+
+    await session.drop_kept("dropped")
+
+    with pytest.raises(KeyError, match="no node keeps a value under the name 'dropped'"):
+        await session.kept("dropped")
+    with pytest.raises(KeyError, match="dropped"):
+        await session.drop_kept("dropped")
+    await until_nothing_is_stored(session)
+
+
+async def test_an_unknown_name_is_an_error_with_names_that_are_near(session: handoff.Session) -> None:
+    run = await array_on(session, "n1")
+    await run.keep("made", "weights")
+
+    with pytest.raises(KeyError, match="'weight'; did you mean 'weights'"):
+        await session.kept("weight")
+
+    await session.drop_kept("weights")
+
+
+async def test_a_value_is_dropped_when_its_time_is_over(session: handoff.Session) -> None:
+    run = await array_on(session, "n1")
+    await run.keep("made", "short", ttl=0.2)
+    kept = await session.kept("short")
+    await run.release()
+
+    while await is_kept(session, "short"):
+        pass
+
+    with pytest.raises(handoff.ValueLost, match="the value kept as 'short' is lost"):
+        await kept
+
+
+async def is_kept(session: handoff.Session, name: str) -> bool:
+    try:
+        await session.kept(name)
+    except KeyError:
+        return False
+    return True
+
+
+async def test_a_later_value_of_a_name_takes_its_place_on_all_nodes(session: handoff.Session) -> None:
+    first, second = await array_on(session, "n1"), await array_on(session, "n2", 2)
+    await first.keep("made", "replaced")
+
+    await second.keep("made", "replaced")
+
+    kept = await session.kept("replaced")
+    assert kept.node == "n2"
+    assert await total_of(session, kept) == 2_000_000
+    await session.drop_kept("replaced")
+    assert not await is_kept(session, "replaced")
+
+
+async def test_a_small_result_is_brought_to_a_node(session: handoff.Session) -> None:
+    run = await array_on(session, "n1")
+    await run.keep("total", "small")
+
+    kept = await session.kept("small")
+
+    assert await kept == LARGE
+    dag = handoff.DAG()
+    same = dag.call(lambda value: value + 1, kept)
+    assert (await session.execute_distributed(dag)).results[same] == LARGE + 1
+    await session.drop_kept("small")
+
+
+async def test_names_and_times_are_checked(session: handoff.Session) -> None:
+    run = await array_on(session, "n1")
+
+    with pytest.raises(ValueError, match="ttl='soon': it is a number of seconds, or text such as"):
+        await run.keep("made", "x", ttl="soon")
+    with pytest.raises(ValueError, match="name='': a value is kept under"):
+        await run.keep("made", "")
+    with pytest.raises(KeyError, match="no function 'mode'"):
+        await run.keep("mode", "x")
+
+
+async def test_a_value_is_put_once_for_many_runs(session: handoff.Session) -> None:
+    stored = await session.put(functions.array(3))
+    assert stored.nbytes > LARGE
+    received = session.received_bytes()
+
+    assert [await total_of(session, stored), await total_of(session, stored)] == [LARGE, LARGE]
+
+    assert session.received_bytes() - received < LARGE / 10
+    assert (await stored).sum() == LARGE
+    del stored
+    gc.collect()
+    await until_nothing_is_stored(session)
+
+
+async def test_a_small_value_that_was_put_is_an_argument_and_a_value(app: App) -> None:
+    stored = await app.session.put({"a": 1})
+
+    assert await app.call(lambda value: value["a"], stored) == 1
+    assert await stored == {"a": 1}
+    assert repr(stored) == f"StoredValue(node={app.node.name!r}, nbytes={stored.nbytes})"
+    del stored
+    gc.collect()
+
+
+async def test_a_value_that_was_put_ends_with_its_session(cluster: list[Daemon]) -> None:
+    async with handoff.Session(seeds=[cluster[0].address]) as session:
+        stored = await session.put(functions.array(3))
+        assert stored.nbytes > LARGE
+
+    async with handoff.Session(seeds=[cluster[0].address]) as other, asyncio.timeout(5):
+        await until_nothing_is_stored(other)
+
+
+async def test_what_cannot_be_pickled_cannot_be_put(session: handoff.Session) -> None:
+    with pytest.raises(handoff.SerializationError):
+        await session.put(asyncio.get_running_loop())
