@@ -206,6 +206,37 @@ async def test_values_of_the_apps_own_node_are_shared(app: App) -> None:
     assert len(await earlier.results["made"]) == LARGE
 
 
+async def test_an_open_run_takes_values_of_earlier_runs_and_gives_its_own_to_others(
+    session: handoff.Session,
+) -> None:
+    earlier = await array_on(session, "n1")
+    released = await array_on(session, "n1")
+    gone = released.results["made"]
+    await released.release()
+
+    async with session.open_run(on_failure="continue") as run:
+        received = session.received_bytes()
+        doubled = run.call(lambda array: array + array, earlier.results["made"])
+        assert await run.call(functions.total, [doubled][0]) == 2 * LARGE
+        dag = handoff.DAG()
+        total = dag.call(functions.total, doubled)
+        later = await session.execute_distributed(dag)
+        assert later.results[total] == 2 * LARGE
+        async with session.open_run() as other:
+            assert await other.call(functions.total, doubled) == 2 * LARGE
+        assert session.received_bytes() - received < LARGE / 10
+        with pytest.raises(handoff.ValueLost, match="that run has been released"):
+            await run.call(functions.total, gone)
+
+
+async def test_a_handle_of_an_open_run_without_a_value_yet_is_refused(session: handoff.Session) -> None:
+    async with session.open_run() as run:
+        made = run.call(functions.array, 3)
+        with pytest.raises(handoff.InvalidFunctionError, match="belongs to another DAG"):
+            handoff.DAG().call(functions.total, made)
+        await made
+
+
 class Hidden:
     def __init__(self, value: object) -> None:
         self.value = value

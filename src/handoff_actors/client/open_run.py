@@ -22,6 +22,7 @@ from msgspec import Struct
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.nested_wait import FunctionWait
+from handoff_actors.client.open_run_values import OpenRunValue
 from handoff_actors.client.run_handle import HandleState, RunHandle
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.core.run.events import CancelFunctions, EndGrowth, LetGo, WantResults
@@ -239,6 +240,10 @@ class OpenRun:
         self._unfinished[function_id] = handle
         self._wake()
         return handle
+
+    def value_of(self, handle: RunHandle[Any]) -> OpenRunValue:
+        """See HandleOwner."""
+        return OpenRunValue(handle, self._going.runner)
 
     # --- Waiting ------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Never, Protocol, TypeVar, overload
 
 from handoff_actors.actors.app.foreign_arguments import ForeignArgument, FoundValue
 from handoff_actors.actors.app.runner import RunnerActor
-from handoff_actors.actors.app.runner_source import RunnerSource
+from handoff_actors.actors.app.runner_source import found_value
 from handoff_actors.client.forks import Owner
 from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.core.run.story import Story
-from handoff_actors.errors import HandoffError, NodeLost, SerializationError, ValueLost
+from handoff_actors.errors import HandoffError, NodeLost, SerializationError
 from handoff_actors.escaping import escape_name
 from handoff_actors.events import RunEvent
 from handoff_actors.graph.argument import LOOKED_INTO, Handle
@@ -80,16 +80,7 @@ class Holdings:
         function_id = plan.ids[index]
         if not view.is_done(index):
             self.get(function_id)
-        source = RunnerSource(runner, index)
-        subject = (
-            f"the value of function {repr_of(function_id)} in an earlier run of DAG {repr_of(plan.dag_id)}"
-        )
-        on_nodes = any(source.holders())
-        encoded = None if on_nodes else view.inline.get(index) or runner.values.get(index)
-        if not on_nodes and encoded is None:
-            reason = "that run has been released" if runner.is_released else "the nodes that had it are gone"
-            raise ValueLost(function_id, reason, subject)
-        return FoundValue(runner.run, source, encoded, function_id, subject, self)
+        return found_value(runner, function_id, f"an earlier run of DAG {repr_of(plan.dag_id)}", self)
 
     def value_of(self, function_id: FunctionId) -> "StoredValue | None":
         """Return a result as an argument of functions of other runs; None if there is none."""

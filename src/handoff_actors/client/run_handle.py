@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.errors import FunctionCancelled, HandoffError
-from handoff_actors.graph.argument import Handle
+from handoff_actors.graph.argument import Handle, RunValue
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 
@@ -34,6 +34,9 @@ class HandleOwner(Protocol):
 
     def cancel(self, *handles: "RunHandle[Any]") -> int:
         """Cancel functions, and what depends on them. Return how many had yet to end."""
+
+    def value_of(self, handle: "RunHandle[Any]") -> RunValue:
+        """Return the value of a function that is done as an argument of functions of other runs."""
 
     def let_go(self, function_id: FunctionId) -> None:
         """Take note that there is no handle of a function any more. May be called in any thread."""
@@ -74,6 +77,10 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
 
     run: HandleOwner
     state: HandleState
+
+    def value_elsewhere(self) -> RunValue | None:
+        """Return the value as an argument of functions of other runs; None unless the function is done."""
+        return self.run.value_of(self) if self.state.is_done and self.state.error is None else None
 
     def __await__(self) -> Generator[Any, None, ResultT_co]:
         return self._result().__await__()

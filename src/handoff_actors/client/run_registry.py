@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from handoff_actors.actors.app.blame import Blame, PlanPart
 from handoff_actors.actors.app.encoding import APP_VALUES, Encoded, encode_program
 from handoff_actors.actors.app.foreign_arguments import ForeignArgument
 from handoff_actors.actors.app.journal import resumption_from
@@ -35,7 +36,7 @@ from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.display.options import DisplayOptions
 from handoff_actors.display.run_display import RunDisplay
-from handoff_actors.errors import HandoffError
+from handoff_actors.errors import HandoffError, ValueLost
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of
@@ -110,6 +111,7 @@ class RunRegistry:
         With `began`, which is called as soon as the run goes on, functions may be added to it.
         """
         run = RunId(secrets.randbits(62))
+        self._find_foreign_values(plan)
         async with AsyncExitStack() as on_failure:
             # The run may have ended well by then: no one else would let go of its values.
             on_failure.push_async_exit(partial(self._give_up, run))
@@ -160,7 +162,6 @@ class RunRegistry:
     ) -> RunnerActor:
         closings = self._cluster.closings
         plan = settings.surrounded(plan)
-        self._find_foreign_values(plan)
         seen = settings.seen(self._seen)
         observe = seen.on_event is not None or instrumentation.is_on()
         options = settings.options(
@@ -211,21 +212,34 @@ class RunRegistry:
     ) -> Encoded:
         """Encode functions that are added. What can't be encoded is refused, and ends nothing else."""
         settings = replace(settings, on_failure="continue")
-        return await self._encode(settings.surrounded(plan), settings, listening, modules, first_index)
+        refused = self._find_foreign_values(plan, may_refuse=True)
+        encoded = await self._encode(settings.surrounded(plan), settings, listening, modules, first_index)
+        encoded.refused.update(refused)
+        return encoded
 
     def _wait(self, options: RunOptions) -> FunctionWait:
         """The wait of the function that has begun a run. For an open run, `OpenRun` says when."""
         is_elsewhere = self._cluster.is_elsewhere(options.nodes)
         return FunctionWait(None if options.is_open else options.parent, is_elsewhere=is_elsewhere)
 
-    def _find_foreign_values(self, plan: Plan) -> None:
+    def _find_foreign_values(self, plan: Plan, *, may_refuse: bool = False) -> dict[Index, HandoffError]:
         """Take values of other runs into a plan, before anything else is done. Raises ValueLost and TypeError.
 
-        The plan no longer refers to the arguments themselves, else each run would keep the one before it alive.
+        With `may_refuse` none raises, and the functions concerned are returned with their errors. The plan no longer refers to
+        the arguments themselves, else each run would keep the one before it alive.
         """
+        refused: dict[Index, HandoffError] = {}
         for number, value in enumerate(plan.values):
             if isinstance(value, ForeignArgument):
-                plan.values[number] = value.find(self._cluster)
+                try:
+                    plan.values[number] = value.find(self._cluster)
+                except (ValueLost, TypeError) as error:
+                    if not may_refuse:
+                        raise
+                    plan.values[number] = None
+                    ours = error if isinstance(error, ValueLost) else HandoffError(str(error))
+                    refused |= dict.fromkeys(Blame(plan).users(PlanPart.VALUE, number), ours)
+        return refused
 
     async def _encode(
         self,

@@ -84,6 +84,12 @@ class Handle(Struct, Generic[ResultT_co], frozen=True, eq=False):
         dag_id: FunctionId = own_attribute(self.dag, "id")
         return dag_id
 
+    def value_elsewhere(self) -> RunValue | None:
+        """Return the value as an argument of functions of other runs; None if no run is referred to that has it."""
+        latest_run = own_attribute(self.dag, "latest_run", None)
+        values = None if latest_run is None else latest_run()
+        return None if values is None else values.value_of(self.id)
+
     def __copy__(self) -> Self:
         return self
 

@@ -55,7 +55,7 @@ class DAG:
         #: The code that was called last, and those of its parameters that are called as options are.
         self._ambiguous: tuple[Code | None, frozenset[str]] = None, frozenset()
         #: Gives the values of the latest run by the ids of functions, for as long as its `Run` is referred to.
-        self._latest_run: Callable[[], RunValues | None] = _no_run
+        self.latest_run: Callable[[], RunValues | None] = _no_run
 
     @property
     def functions(self) -> Mapping[FunctionId, Function]:
@@ -343,7 +343,7 @@ class DAG:
         if isinstance(arg, RunValue):
             return Constant(arg)
         if isinstance(arg, Handle) and arg.dag is not self:
-            value = _value_of_run(arg)
+            value = arg.value_elsewhere()
             return self._own_id(function_id, arg) if value is None else Constant(value)
         return arg.id if isinstance(arg, Handle) else arg
 
@@ -408,13 +408,7 @@ def _is_plain(arg: FunctionId) -> bool:
 
 def set_latest_run(dag: DAG, values: RunValues) -> None:
     """Have handles of a DAG stand for the values of a run in other DAGs, for as long as `values` are referred to."""
-    dag._latest_run = weakref.ref(values)  # noqa: SLF001 - users of a DAG need not see it
-
-
-def _value_of_run(handle: Handle[object]) -> RunValue | None:
-    """The value that the latest run of a handle's own DAG has for it; None if there is none, or nobody refers to the run."""
-    values = handle.dag._latest_run() if isinstance(handle.dag, DAG) else None  # noqa: SLF001 - as above
-    return None if values is None else values.value_of(handle.id)
+    dag.latest_run = weakref.ref(values)
 
 
 def _name_of(fn: object) -> str:

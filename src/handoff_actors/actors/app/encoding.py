@@ -89,6 +89,7 @@ class _Parts(Struct):
     native_templates: set[int] = field(default_factory=set)
     native_constants: set[int] = field(default_factory=set)
     native_values: set[int] = field(default_factory=set)
+    foreign: ForeignValues = field(default_factory=ForeignValues)
 
     def affinity(self) -> PythonAffinity:
         """These numbers, as the core has them."""
@@ -122,7 +123,7 @@ async def encode_program(
         encoder.parts.constants,
         encoder.parts.values,
         encoder.parts.affinity(),
-        encoder.foreign,
+        encoder.parts.foreign,
     )
     return Encoded(
         program,
@@ -175,7 +176,6 @@ class _Encoder:
         #: Numbers of the templates whose code refers to some.
         self._own_code: set[int] = set()
         self.parts = _Parts()
-        self.foreign = ForeignValues()
 
     async def encode(self) -> None:
         plan, parts = self._plan, self.parts
@@ -368,7 +368,7 @@ class _Encoder:
         foreign = ForeignValue(
             self._take_index(), found.run, found.source, users, found.function_id, found.subject, found.owner
         )
-        self.foreign.add(foreign)
+        self.parts.foreign.add(foreign)
         return foreign.ref()
 
     def _note_own_code(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> None:

@@ -1,7 +1,10 @@
 """The values of a run, for other runs of the same session."""
 
+from handoff_actors.actors.app.foreign_arguments import FoundValue
 from handoff_actors.actors.app.runner import RunnerActor
-from handoff_actors.ids import Index
+from handoff_actors.errors import ValueLost
+from handoff_actors.ids import FunctionId, Index
+from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.jobs import Ref
 
 
@@ -28,3 +31,16 @@ class RunnerSource:
             holders = [*ref.holders, ""] if self._is_there else []
             return Ref(ref.index, ref.nbytes, holders, ref.version)
         return ref
+
+
+def found_value(runner: RunnerActor, function_id: FunctionId, whose: str, owner: object) -> FoundValue:
+    """Find the value of a function that is done; `whose` names its run, for errors. Raises ValueLost."""
+    index = runner.plan.index(function_id)
+    source = RunnerSource(runner, index)
+    subject = f"the value of function {repr_of(function_id)} in {whose}"
+    on_nodes = any(source.holders())
+    encoded = None if on_nodes else runner.view.inline.get(index) or runner.values.get(index)
+    if not on_nodes and encoded is None:
+        reason = "that run has been released" if runner.is_released else "the nodes that had it are gone"
+        raise ValueLost(function_id, reason, subject)
+    return FoundValue(runner.run, source, encoded, function_id, subject, owner)

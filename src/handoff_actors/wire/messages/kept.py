@@ -20,7 +20,7 @@ class KeptEntry(Message, frozen=True):
     left_s: float
 
 
-class Keep(Message, frozen=True, tag=26):
+class Keep(Message, frozen=True, tag=62):
     """Asks a node to keep a value, which it may have or else fetches. Answered by `KeptAnswer` once it has it."""
 
     #: The sender's own number for this.
@@ -36,14 +36,14 @@ class Keep(Message, frozen=True, tag=26):
     ttl_s: float
 
 
-class FindKept(Message, frozen=True, tag=27):
+class FindKept(Message, frozen=True, tag=63):
     """Asks for the values that a node keeps under a name; "" asks for all. Answered by `KeptAnswer`."""
 
     request: Count
     name: Name
 
 
-class DropKept(Message, frozen=True, tag=28):
+class DropKept(Message, frozen=True, tag=64):
     """Ends the keeping of values, all of a name or one by its number. Answered by `KeptAnswer`, which names them."""
 
     request: Count
@@ -53,7 +53,7 @@ class DropKept(Message, frozen=True, tag=28):
     run: RunId
 
 
-class KeptAnswer(Message, frozen=True, tag=53):
+class KeptAnswer(Message, frozen=True, tag=65):
     """Names values that a node keeps, or has dropped."""
 
     request: Count
