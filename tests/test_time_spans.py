@@ -1,6 +1,6 @@
 import pytest
 
-from handoff_actors.time_spans import seconds_in
+from handoff_actors.time_spans import is_time_span, seconds_in
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,8 @@ def test_spans_are_numbers_of_seconds_or_text_with_a_unit(span: object, seconds:
 def test_anything_else_is_refused(span: object) -> None:
     with pytest.raises(ValueError, match=r"ttl=.*: it is a number of seconds, or text such as"):
         seconds_in("ttl", span)
+
+
+def test_a_span_can_be_checked_without_an_error() -> None:
+    assert is_time_span("30d")
+    assert not is_time_span("soon")

@@ -24,3 +24,12 @@ def seconds_in(option: str, span: object) -> float:
             f'{option}={span!r}: it is a number of seconds, or text such as "30s", "15m", "12h" or "7d"'
         )
     return seconds
+
+
+def is_time_span(value: object) -> bool:
+    """True if `seconds_in` takes this."""
+    try:
+        seconds_in("", value)
+    except ValueError:
+        return False
+    return True

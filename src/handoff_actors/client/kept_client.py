@@ -195,7 +195,9 @@ class KeptValueOwner:
         """See ValueOwner."""
         if not self.holders():
             raise ValueLost(self._name, "the nodes that had it are gone", self._subject)
-        return FoundValue(self._run, self, None, self._name, self._subject, self)
+        return FoundValue(
+            self._run, self, None, self._name, self._subject, self, f"kept {self._run:016x}".encode()
+        )
 
     async def fetch(self, _: object) -> Any:
         """See ValueOwner."""

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
+from handoff_actors.actors.app.caching import cached_functions
 from handoff_actors.addresses import check_seeds
 from handoff_actors.client.policy import Policy, UserPolicy
 from handoff_actors.core.node.validation import MAX_OFFER_BYTES
@@ -155,9 +156,11 @@ class RunSettings(Struct, frozen=True, kw_only=True):
         self, plan: Plan, durations: Durations, load: SessionLoad, *, observe: bool, nodes_may_join: bool
     ) -> RunOptions:
         """The options as the run machine takes them. Raises ValueError, TypeError."""
+        cached = cached_functions(plan)
         return RunOptions(
             policy=self._policy(),
-            wanted=self._wanted(plan),
+            # What is cached has to be here to be written.
+            wanted=self._wanted(plan).union(cached),
             max_retries=self.max_retries,
             on_failure=self.on_failure,
             retry_on=self.retry_on,
@@ -168,7 +171,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             allocation_timeout_s=self.allocation_timeout,
             nodes_may_join=nodes_may_join,
             observe=observe,
-            is_journaled=self.journal is not None or self.on_result is not None,
+            is_journaled=self.journal is not None or self.on_result is not None or bool(cached),
             nodes=None if self.nodes is None else frozenset(self.nodes),
             parent=calling_function(),
             durations=durations,

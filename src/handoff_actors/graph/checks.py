@@ -16,6 +16,7 @@ from handoff_actors.graph.placing import Skeleton
 from handoff_actors.ids import FunctionId
 from handoff_actors.retry_on import is_retry_on
 from handoff_actors.text import NAME_RULE, is_name, repr_of, str_of
+from handoff_actors.time_spans import is_time_span
 
 _BACKOFF_PARTS = 3
 _FAR_BELOW_OVERFLOW = 1e300
@@ -187,6 +188,7 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ),
     ("timeout", None, _is_positive, "None or a number of seconds above 0"),
     ("priority", 0, _is_priority, "a whole number of less than 1e9 either way"),
+    ("cache", None, is_time_span, 'None, a number of seconds above 0, or text such as "12h" or "30d"'),
     ("argument_inclusion", "variadic", _is_inclusion, "'variadic' or 'as_list'"),
     (
         "env_vars",
@@ -214,6 +216,7 @@ _NOT_OF_INLINE = (
     "max_retries",
     "retry_backoff",
     "retry_on",
+    "cache",
     "env_vars",
     "working_dir",
     "run_if",
@@ -225,6 +228,7 @@ _NOT_OF_INPUT = (
     "kwargs",
     "cost",
     "code",
+    "cache",
     "init",
     "env_vars",
     "working_dir",

@@ -19,6 +19,7 @@ from handoff_actors.graph.placing import Skeleton
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, ListOf, NodeOf, TemplateSpec, WarmSpec
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn
+from handoff_actors.time_spans import seconds_in
 
 #: Calls nest as deep as inline functions and hooks do, in messages and on the stack of a worker; msgspec gives up
 #: below 500, and Python's own stack holds 1,000 frames.
@@ -91,6 +92,7 @@ class Fold:
                     function.retry_on,
                     function.run_if,
                     len(conditions_of(function)),
+                    function.cache,
                 ),
             )
         return self._last_number
@@ -222,6 +224,7 @@ class Fold:
         retry_on: RetryOn = None,
         run_if: RunIf = "success",
         conditions: int = 0,
+        cache: float | str | None = None,
     ) -> int:
         assert code is not None, "only inputs have no code, and they have no plan"
         # Each access to a method makes a new object for the same thing.
@@ -230,7 +233,7 @@ class Fold:
         is_placed = isinstance(inclusion, Skeleton)
         kind = "placed" if is_placed else inclusion
         claims = frozenset(cost.items()) if cost else None
-        key = (code_key, kind, timeout, claims, environment, rule_key, run_if, conditions)
+        key = (code_key, kind, timeout, claims, environment, rule_key, run_if, conditions, cache)
         number = self._template_numbers.get(key)
         if number is None:
             number = self._template_numbers[key] = len(self.templates)
@@ -248,6 +251,7 @@ class Fold:
                     placed_from=0 if is_placed else None,
                     run_if=run_if,
                     conditions=conditions,
+                    cache_s=None if cache is None else seconds_in("cache", cache),
                 )
             )
         return number
@@ -270,6 +274,7 @@ def _are_alike(one: Function, other: Function) -> bool:
         and one.working_dir == other.working_dir
         and one.retry_on is other.retry_on
         and one.run_if == other.run_if
+        and one.cache == other.cache
         and (one.when is other.when or len(conditions_of(one)) == len(conditions_of(other)))
     )
 

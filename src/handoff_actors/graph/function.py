@@ -61,6 +61,9 @@ class Function:
     timeout: float | None = None
     #: Higher runs first, among functions that are ready.
     priority: int = 0
+    #: Seconds, or text such as "12h" or "30d", for which a result is used again wherever the same code is given the same
+    #: inputs; None: it is not. For functions of graphs that are run as a whole.
+    cache: float | str | None = None
     #: "as_list": the results of args arrive as one list. A `Skeleton`, where the DAG has found handles within arguments.
     argument_inclusion: ArgumentInclusion | Skeleton = "variadic"
     #: Environment variables while the function runs, added to the run's.
@@ -109,6 +112,7 @@ class TaskOptions(TypedDict, total=False):
     retry_on: RetryOn
     timeout: float | None
     priority: int
+    cache: float | str | None
     argument_inclusion: ArgumentInclusion
     env_vars: Mapping[str, str] | None
     working_dir: str | PurePath | None

@@ -69,6 +69,8 @@ class TemplateSpec(Struct, frozen=True):
     conditions: int = 0
     #: None: a call makes a result, of its own.
     warm: WarmSpec | None = None
+    #: Seconds for which results are cached; None: they are not.
+    cache_s: float | None = None
 
 
 class Hook(Struct, frozen=True, array_like=True):

@@ -21,6 +21,8 @@ class FoundValue(Struct, frozen=True):
     subject: str
     #: The value stays where it is for as long as this is referred to.
     owner: object
+    #: The same for values that the same code has made of the same inputs, as far as that is known.
+    fingerprint: bytes
 
 
 class ForeignArgument(RunValue):

@@ -4,12 +4,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, closing
-from typing import TYPE_CHECKING, Final
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct, field
 
-from handoff_actors.actors.app.encoding import breathe
+from handoff_actors.actors.app.caching import CachedRun
+from handoff_actors.actors.app.digests import digests_of
 from handoff_actors.core.run.resumption import (
     Digests,
     JournalRow,
@@ -21,7 +22,7 @@ from handoff_actors.core.run.resumption import (
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.text import encodable, repr_of
-from handoff_actors.wire.digest import Digester, digest_of
+from handoff_actors.wire.digest import digest_of
 
 #: What is done is committed within so many seconds, or sooner, once there is so much of it.
 COMMIT_S: Final = 0.05
@@ -44,11 +45,25 @@ class Entry(Struct, frozen=True):
     value: Buffer | None
 
 
-class JournalResumption(Struct):
-    """Results that a run takes over from its journal, and the open journal."""
+class Recorder(Protocol):
+    """Records what a run does."""
 
-    #: Records what the run itself does; None without a journal.
-    journal: "Journal | None" = None
+    #: Told why nothing more can be recorded.
+    on_failure: Callable[[BaseException], None]
+
+    @property
+    def fingerprints(self) -> Sequence[bytes]:
+        """The fingerprints of the run's functions, by index."""
+
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Have these functions recorded."""
+
+
+class JournalResumption(Struct):
+    """Results that a run takes over from its journal, or from the cache, and the open journal."""
+
+    #: Records what the run itself does; None without a journal and cached functions.
+    journal: "Recorder | None" = None
     reused: dict[Index, ReusedResult] = field(default_factory=dict)
     #: Encoded values that are too large to be inline.
     in_app: dict[Index, Buffer] = field(default_factory=dict)
@@ -66,6 +81,27 @@ class JournalResumption(Struct):
             self.in_app[index] = value
 
 
+class Records:
+    """The journal and the cached functions of one run, or one of them."""
+
+    def __init__(self, journal: "Journal | None", cached: CachedRun) -> None:
+        self._journal = journal
+        self._cached = cached
+        self.on_failure: Callable[[BaseException], None] = lambda _: None
+
+    @property
+    def fingerprints(self) -> Sequence[bytes]:
+        """See Recorder."""
+        return self._cached.fingerprints
+
+    def record(self, entries: Sequence[Entry]) -> None:
+        """See Recorder."""
+        self._cached.record(entries)
+        if self._journal is not None:
+            self._journal.on_failure = self.on_failure
+            self._journal.record(entries)
+
+
 class Journal:
     """The journal of one run, open."""
 
@@ -74,7 +110,7 @@ class Journal:
         self._thread = thread
         self._loop = asyncio.get_running_loop()
         self._keys: Sequence[bytes] = []
-        self._fingerprints: Sequence[bytes] = []
+        self.fingerprints: Sequence[bytes] = []
         self._names: Sequence[str] = []
         self._pending: list[Entry] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -87,7 +123,7 @@ class Journal:
     async def resume(self, plan: Plan, wanted: Collection[Index], inline_limit: int) -> JournalResumption:
         """Find out what need not run. Raises JournalError."""
         # On the loop: it calls users' code, which need not be made for threads.
-        digests = await _digests(plan)
+        digests = await digests_of(plan)
         return await self._loop.run_in_executor(
             self._thread, self._look_up, plan, digests, frozenset(wanted), inline_limit
         )
@@ -99,11 +135,11 @@ class Journal:
             digests.ids,
             [encodable(repr_of(function_id, ID_LENGTH)) for function_id in plan.ids],
         )
-        self._fingerprints = fingerprints(plan, digests, digest_of)
+        self.fingerprints = fingerprints(plan, digests, digest_of)
         by_key = self._file.recorded()
         recorded = {index: by_key[key] for index, key in enumerate(self._keys) if key in by_key}
         resumption = JournalResumption(self)
-        for index in reusable(plan, self._fingerprints, recorded, wanted):
+        for index in reusable(plan, self.fingerprints, recorded, wanted):
             record = recorded.get(index)
             has_value = record is not None and record.has_value
             value = self._file.value(self._keys[index]) if has_value else None
@@ -148,7 +184,7 @@ class Journal:
         return JournalRow(
             self._keys[index],
             self._names[index],
-            self._fingerprints[index],
+            self.fingerprints[index],
             entry.node,
             entry.nbytes,
             entry.value,
@@ -169,12 +205,26 @@ class Journal:
 async def resumption_from(
     path: str | os.PathLike[str] | None, plan: Plan, wanted: Collection[Index], inline_limit: int
 ) -> AsyncIterator[JournalResumption]:
-    """Open a run's journal and give what the run takes over from it; nothing without a path. Raises JournalError."""
-    if path is None:
-        yield JournalResumption()
-        return
-    async with open_journal(path) as journal:
-        yield await journal.resume(plan, wanted, inline_limit)
+    """Open a run's journal, if it has one, and give what the run takes over from it and from the cache.
+
+    Raises JournalError, and HandoffError where the cache can't be trusted.
+    """
+    cached = await CachedRun.of(plan)
+    async with AsyncExitStack() as stack:
+        journal = None if path is None else await stack.enter_async_context(open_journal(path))
+        resumption = JournalResumption()
+        if journal is not None:
+            resumption = await journal.resume(plan, wanted, inline_limit)
+        if cached is not None:
+            stack.push_async_callback(cached.flush)
+            resumption.journal = Records(journal, cached)
+            for index, value in (await cached.find(resumption.reused)).items():
+                resumption.add(index, Recorded(b"", "", len(value), has_value=True), value, inline_limit)
+            for hook in plan.hooks:
+                # What it makes is for a function that does not run.
+                if hook.consumer in resumption.reused:
+                    resumption.reused.setdefault(hook.index, ReusedResult("", 0))
+        yield resumption
 
 
 @asynccontextmanager
@@ -199,19 +249,3 @@ async def open_journal(path: str | os.PathLike[str]) -> AsyncIterator[Journal]:
         closed = loop.run_in_executor(thread, opened.close)
         thread.shutdown(wait=False)
         await asyncio.shield(closed)
-
-
-async def _digests(plan: Plan) -> Digests:
-    digester = Digester()
-    ids = await _each(plan.ids, digester.digest)
-    templates = await _each([template.code for template in plan.templates], digester.digest)
-    constants = await _each(plan.constants, digester.digest)
-    return Digests(ids, templates, constants, await _each(plan.values, digester.digest))
-
-
-async def _each(values: Sequence[object], digest: Callable[[object], bytes]) -> list[bytes]:
-    found: list[bytes] = []
-    for number, value in enumerate(values):
-        found.append(digest(value))
-        await breathe(number)
-    return found

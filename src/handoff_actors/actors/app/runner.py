@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from handoff_actors.actors.app.blame import Blame, users_of_package
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.failure_log import log_failures
-from handoff_actors.actors.app.journal import Entry, Journal
+from handoff_actors.actors.app.journal import Entry, Recorder
 from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.parted_results import fetch_whole
@@ -87,7 +87,7 @@ class RunnerActor:
         in_app: Mapping[Index, Buffer],
         host: RunHost,
         on_event: OnEvent | None,
-        journal: Journal | None = None,
+        journal: Recorder | None = None,
         on_result: Callable[[FunctionId, Any], object] | None = None,
     ) -> None:
         self.run = run
@@ -159,6 +159,10 @@ class RunnerActor:
         """Let go of the stored values, which no one will ask for any more."""
         self.is_released = True
         self._driver.feed(Release())
+
+    def fingerprint(self, index: Index) -> bytes:
+        """The fingerprint of a function; b"" in a run without a journal and without cached functions."""
+        return b"" if self._journal is None else self._journal.fingerprints[index]
 
     def give_up(self) -> None:
         """Let go of everything: nobody will have the run. It may have ended, or not even have been started."""

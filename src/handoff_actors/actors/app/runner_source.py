@@ -1,11 +1,17 @@
 """The values of a run, for other runs of the same session."""
 
+from typing import Final
+
 from handoff_actors.actors.app.foreign_arguments import FoundValue
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.errors import ValueLost
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import repr_of
+from handoff_actors.wire.digest import digest_of
 from handoff_actors.wire.messages.jobs import Ref
+
+#: To digest more would hold up the event loop.
+_DIGESTED_NBYTES: Final = 2**20
 
 
 class RunnerSource:
@@ -43,4 +49,11 @@ def found_value(runner: RunnerActor, function_id: FunctionId, whose: str, owner:
     if not on_nodes and encoded is None:
         reason = "that run has been released" if runner.is_released else "the nodes that had it are gone"
         raise ValueLost(function_id, reason, subject)
-    return FoundValue(runner.run, source, encoded, function_id, subject, owner)
+    fingerprint = runner.fingerprint(index)
+    if not fingerprint:
+        # Another run of the same functions may have made something else, as far as is known.
+        name = f"{runner.run:016x}-{index}.{source.ref().version}".encode()
+        fingerprint = name
+        if encoded is not None and len(encoded) <= _DIGESTED_NBYTES:
+            fingerprint = digest_of(bytes(encoded))
+    return FoundValue(runner.run, source, encoded, function_id, subject, owner, fingerprint)
