@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import LetGo
-from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.foreign_values import ForeignValue
+from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.retries import MAX_LOSSES, UNREACHABLE_PAUSES_S
 from handoff_actors.core.run.scheduling.program import Program

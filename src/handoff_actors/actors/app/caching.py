@@ -29,11 +29,11 @@ class DoneEntry(Protocol):
 
     @property
     def index(self) -> Index:
-        """Its index."""
+        """The function's index."""
 
     @property
     def value(self) -> bytes | memoryview | None:
-        """Its encoded value."""
+        """The encoded value."""
 
 
 def cached_functions(plan: Plan) -> dict[Index, float]:

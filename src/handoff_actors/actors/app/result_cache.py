@@ -78,9 +78,8 @@ class ResultCache:
                 file.write(value)
             os.utime(fresh, (now, now + ttl_s))
             fresh.rename(self._path(fingerprint))
-        except BaseException:
+        finally:
             fresh.unlink(missing_ok=True)
-            raise
 
     def prune(self) -> None:
         """Remove what has expired, if that has not been done for a while. Raises OSError."""

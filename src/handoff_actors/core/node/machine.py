@@ -102,9 +102,7 @@ class NodeMachine:
         self._circuit_breaker = CircuitBreaker()
         self._lost_values = LostValues(self._clients, self._inputs, self._spill_policy)
         self._kept = KeptValues(self._inputs, self._spill_policy)
-        self._arrivals = Arrivals(
-            self._clients, self._inputs, self._spill_policy, self._circuit_breaker, self._kept
-        )
+        self._arrivals = self._make_arrivals()
         self._drops = Drops(self._clients, self._scheduler, self._inputs, self._spill_policy)
         self._reports = AttemptReports(
             self._clients,
@@ -118,9 +116,7 @@ class NodeMachine:
         self._ids = FunctionIds(self._clients, self._scheduler.roster)
         self._function_reports = FunctionReports(self._clients, self._scheduler.roster, self._ids)
         self._nested = NestedRuns(self._clients, self._scheduler, self._inputs, self._ids)
-        self._endings = RunEndings(
-            self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested, self._kept
-        )
+        self._endings = self._make_endings()
         self._store_changes = StoreChanges(
             self._clients, self._spill_policy, self._lost_values, self._endings
         )
@@ -128,6 +124,14 @@ class NodeMachine:
         #: There may be jobs that the node can't ever hold.
         self._has_misfits = False
         self._advertiser = Advertiser()
+
+    def _make_arrivals(self) -> Arrivals:
+        return Arrivals(self._clients, self._inputs, self._spill_policy, self._circuit_breaker, self._kept)
+
+    def _make_endings(self) -> RunEndings:
+        return RunEndings(
+            self._clients, self._scheduler, self._inputs, self._spill_policy, self._nested, self._kept
+        )
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
