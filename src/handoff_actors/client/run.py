@@ -312,7 +312,7 @@ class Run:
 
     @property
     def reused(self) -> set[FunctionId]:
-        """The ids of functions whose results came from the journal. Their reports show no attempt."""
+        """The ids of functions whose results came from the journal or the cache. Their reports show no attempt."""
         view = self._holdings.runner.view
         return {function_id for function_id, index in view.plan.index_of.items() if view.is_reused(index)}
 
