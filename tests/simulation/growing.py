@@ -25,8 +25,8 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.state import DONE, FAILED, FREE
 from handoff_actors.errors import AllocationError, FunctionCancelled, FunctionFailed, HandoffError, ValueLost
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.graph.function import producer_ids

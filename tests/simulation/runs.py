@@ -31,8 +31,8 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.phases import DONE, FAILED
 from handoff_actors.core.run.retries import MAX_NODE_CRASHES
-from handoff_actors.core.run.state import DONE, FAILED
 from handoff_actors.errors import (
     AllocationError,
     FunctionFailed,

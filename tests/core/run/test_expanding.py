@@ -16,7 +16,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.expanded_program import child_id
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.state import DONE, FREE, WAITING
+from handoff_actors.core.run.phases import DONE, FREE, WAITING
 from handoff_actors.errors import (
     DependencyFailed,
     FunctionCancelled,

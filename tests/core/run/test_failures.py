@@ -18,10 +18,10 @@ from handoff_actors.core.run.events import (
     SendToNode,
 )
 from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.phases import DONE, FAILED, SENT, WAITING
 from handoff_actors.core.run.retries import MAX_LOSSES, MAX_WORKER_DEATHS, UNREACHABLE_PAUSES_S
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES
-from handoff_actors.core.run.state import DONE, FAILED, SENT, WAITING
 from handoff_actors.errors import (
     AllocationError,
     EnvironmentFailed,

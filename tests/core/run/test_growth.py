@@ -24,8 +24,8 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.phases import DONE, FREE, READY, SENT
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.state import DONE, FREE, READY, SENT
 from handoff_actors.errors import (
     FunctionCancelled,
     HandoffError,

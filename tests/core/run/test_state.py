@@ -2,8 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from handoff_actors.core.run.resumption import ReusedResult
-from handoff_actors.core.run.state import (
+from handoff_actors.core.run.phases import (
     DONE,
     FAILED,
     FREE,
@@ -13,10 +12,10 @@ from handoff_actors.core.run.state import (
     SENT,
     TRANSITIONS,
     WAITING,
-    Failure,
     PhaseEvent,
-    RunState,
 )
+from handoff_actors.core.run.resumption import ReusedResult
+from handoff_actors.core.run.state import Failure, RunState
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph import Function
 from tests.core.builders import code, done, program_of

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from handoff_actors.core.run.events import SendToNode
 from handoff_actors.core.run.failures import Failures
+from handoff_actors.core.run.phases import RESTING, SENT
 from handoff_actors.core.run.recovery import Recovery
-from handoff_actors.core.run.state import RESTING, SENT, RunState
+from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.runs import CancelJobs

@@ -8,18 +8,22 @@ elsewhere has nothing more to do with the run, which is then closed there.
 """
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.events import RunEffect, SendToNode
+from handoff_actors.core.run.phases import SENT
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import SENT, RunState
 from handoff_actors.core.run.story import StoryLog
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.runs import Copied, Copy, Failed
+
+if TYPE_CHECKING:
+    from handoff_actors.core.run.state import RunState
 
 
 class Drain:

@@ -15,6 +15,7 @@ from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.growing_program import GrowingProgram
 from handoff_actors.core.run.observing import Observing
+from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.retention import Retention
@@ -22,7 +23,7 @@ from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import DONE, FAILED, FREE, RunState
+from handoff_actors.core.run.state import RunState
 from handoff_actors.core.run.story import StoryLog
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Done, ValueKey

@@ -36,6 +36,7 @@ from handoff_actors.core.run.growth import Growth
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.phases import SENT, WAITING, PhaseEvent
 from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import MADE_FOR_ANOTHER_NODE, Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
@@ -46,7 +47,7 @@ from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
-from handoff_actors.core.run.state import SENT, WAITING, PhaseEvent, RunState
+from handoff_actors.core.run.state import RunState
 from handoff_actors.core.run.stopping import stop_others
 from handoff_actors.core.run.story import RECALLED, SEPARATED, STOLEN, StoryLog
 from handoff_actors.core.run.view import RunView

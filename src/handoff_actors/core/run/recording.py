@@ -1,8 +1,9 @@
 """A journal may record a function once it is done and its value is inline, in the app, or not wanted there."""
 
 from handoff_actors.core.run.events import RecordResults, RunEffect
+from handoff_actors.core.run.phases import DONE, FAILED
 from handoff_actors.core.run.result_fetch import ResultFetch
-from handoff_actors.core.run.state import DONE, FAILED, RunState
+from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 

@@ -8,12 +8,13 @@ Nothing is made again from a function that has failed for good: what depends on 
 from collections.abc import Collection, Iterable
 
 from handoff_actors.core.run.observing import Observing
+from handoff_actors.core.run.phases import DONE, READY, WAITING, PhaseEvent
 from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.skipping import Skipping
-from handoff_actors.core.run.state import DONE, READY, WAITING, Failure, PhaseEvent, RunState
+from handoff_actors.core.run.state import Failure, RunState
 from handoff_actors.core.run.story import NO_CAUSE, StoryLog
 from handoff_actors.errors import FunctionCancelled, HandoffError, ValueLost
 from handoff_actors.graph.plan import Plan

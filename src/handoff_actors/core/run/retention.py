@@ -15,7 +15,8 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final
 
-from handoff_actors.core.run.state import DONE, FAILED, FREE, RunState
+from handoff_actors.core.run.phases import DONE, FAILED, FREE
+from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 

@@ -6,8 +6,9 @@ there was none. A condition whose value is not one of the few that are known to 
 
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.phases import FAILED, WAITING
 from handoff_actors.core.run.recording import Recording
-from handoff_actors.core.run.state import FAILED, WAITING, RunState
+from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.graph.run_if import conditions_among, run_if_of, tolerates
 from handoff_actors.ids import Index

@@ -1,36 +1,31 @@
 """The state of every function of a run: its phase, its attempts, and where its value is.
 
-`TRANSITIONS` is the whole life of a function, and `RunState` consults it at each change: an event that a phase does not
-list is a bug of ours and raises. On the normal path a function waits for its inputs, is ready, is sent, and is done:
-
-    WAITING --INPUTS_DONE--> READY --DISPATCHED--> SENT --COMPLETED--> DONE
-
-An attempt may end with a graph (EXPANDED): then its index is that of the function whose result is to be its own, which waits
-for its inputs. One that has failed for good, or depends on one that has, is FAILED (GIVEN_UP), and stays so. In a run that grows, the index
-of a function that is over and that nobody needs any more is FREE (FORGOTTEN), until another function has it (ADDED); attempts
-of the two are never confused, as their numbers go on.
-
-Everything else is a departure. An attempt that ends without a value comes back (RETURNED), rests until the run has decided
-about it or its pause is over, and then waits for its inputs anew (RESTED). A function that is to be skipped is done
-without an attempt (SKIPPED), and its value is SKIP. A function that is ready waits again if an
-input is lost (INPUT_LOST); one that has been sent is left alone, since its node may have the input already. A value that
-is lost and still needed is made again (VALUE_LOST). A member of a fused group is sent while it waits, because its
-inputs are made in the same group; one whose value a journal has never runs (REUSED).
-
-A value is inline (its bytes are here), or stored on the nodes that hold it.
+A value is inline (its bytes are here), or stored on the nodes that hold it. See `core.run.phases` for the life of a function.
 """
 
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import IntEnum
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct, field
 
 from handoff_actors.core.run.foreign_values import ForeignValues
 from handoff_actors.core.run.parted_values import PartedValues
+from handoff_actors.core.run.phases import (
+    DONE,
+    FAILED,
+    FREE,
+    NEXT,
+    ON_COMPLETED,
+    ON_DISPATCHED,
+    ON_INPUTS_DONE,
+    PHASE_NAMES,
+    READY,
+    SENT,
+    WAITING,
+    PhaseEvent,
+)
 from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.plan import Plan
@@ -40,79 +35,6 @@ from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.jobs import Done, StoredPart
 from handoff_actors.wire.messages.runs import Fetched, WorkerRetired
-
-WAITING, READY, SENT, RESTING, DONE, FAILED, FREE = range(7)
-PHASE_NAMES: Final = ("WAITING", "READY", "SENT", "RESTING", "DONE", "FAILED", "FREE")
-
-
-class PhaseEvent(IntEnum):
-    """A reason for a function to change its phase."""
-
-    #: All of its inputs can be had.
-    INPUTS_DONE = 0
-    #: Sent to a node.
-    DISPATCHED = 1
-    #: An attempt has ended with a value.
-    COMPLETED = 2
-    #: An attempt has ended without one: it failed, was recalled, or its worker, its node or an input was lost.
-    RETURNED = 3
-    #: The run has decided to try again, and the pause before that is over.
-    RESTED = 4
-    #: One of its inputs can't be had any more.
-    INPUT_LOST = 5
-    #: Lost: no member holds the value any more, and a function or the app needs it.
-    VALUE_LOST = 6
-    #: A journal has its value from an earlier run.
-    REUSED = 7
-    #: The run has decided not to try it again, or one that it depends on has failed.
-    GIVEN_UP = 8
-    #: Nobody needs the function, or its value, any more.
-    FORGOTTEN = 9
-    #: A function that the run has been given has this index from now on.
-    ADDED = 10
-    #: Its result is SKIP, since one of its inputs is, or a condition is false.
-    SKIPPED = 11
-    #: An attempt has ended with a graph: another function, whose result is to be this one's, has its index from now on.
-    EXPANDED = 12
-
-
-#: By phase: the events that may happen in it, and the phase that follows.
-TRANSITIONS: Final[Mapping[int, Mapping[PhaseEvent, int]]] = {
-    WAITING: {
-        PhaseEvent.INPUTS_DONE: READY,
-        PhaseEvent.DISPATCHED: SENT,
-        PhaseEvent.INPUT_LOST: WAITING,
-        PhaseEvent.REUSED: DONE,
-        PhaseEvent.SKIPPED: DONE,
-        PhaseEvent.GIVEN_UP: FAILED,
-    },
-    READY: {
-        PhaseEvent.DISPATCHED: SENT,
-        PhaseEvent.INPUT_LOST: WAITING,
-        PhaseEvent.REUSED: DONE,
-        PhaseEvent.GIVEN_UP: FAILED,
-    },
-    SENT: {
-        PhaseEvent.COMPLETED: DONE,
-        PhaseEvent.RETURNED: RESTING,
-        PhaseEvent.EXPANDED: WAITING,
-    },
-    RESTING: {PhaseEvent.RESTED: WAITING, PhaseEvent.GIVEN_UP: FAILED},
-    DONE: {PhaseEvent.VALUE_LOST: WAITING, PhaseEvent.FORGOTTEN: FREE},
-    FAILED: {PhaseEvent.FORGOTTEN: FREE},
-    FREE: {PhaseEvent.ADDED: WAITING},
-}
-
-#: No byte: storing it as a phase raises ValueError, so that a legal change costs no comparison.
-_ILLEGAL: Final = 256
-#: The same table by event, then by phase: one look-up for each change.
-_NEXT: Final = tuple(
-    tuple(TRANSITIONS[phase].get(event, _ILLEGAL) for phase in range(len(PHASE_NAMES)))
-    for event in PhaseEvent
-)
-_ON_INPUTS_DONE = _NEXT[PhaseEvent.INPUTS_DONE]
-_ON_DISPATCHED = _NEXT[PhaseEvent.DISPATCHED]
-_ON_COMPLETED = _NEXT[PhaseEvent.COMPLETED]
 
 #: Among the holders of a value: the app itself.
 APP = ""
@@ -277,7 +199,7 @@ class RunState:
         """Change the phase of a function as the table says. Raises AssertionError if it lists no such event."""
         phase = self.phase
         try:
-            phase[index] = _NEXT[event][phase[index]]
+            phase[index] = NEXT[event][phase[index]]
         except ValueError:
             raise self._illegal(index, event) from None
 
@@ -287,7 +209,7 @@ class RunState:
         """Note that all inputs of the function can be had."""
         phase = self.phase
         try:
-            phase[index] = _ON_INPUTS_DONE[phase[index]]
+            phase[index] = ON_INPUTS_DONE[phase[index]]
         except ValueError:
             raise self._illegal(index, PhaseEvent.INPUTS_DONE) from None
         self.ready_at[index] = now
@@ -296,7 +218,7 @@ class RunState:
         """Note that the function leaves for a node. The answer is the number of this attempt."""
         phase = self.phase
         try:
-            phase[index] = _ON_DISPATCHED[phase[index]]
+            phase[index] = ON_DISPATCHED[phase[index]]
         except ValueError:
             raise self._illegal(index, PhaseEvent.DISPATCHED) from None
         self.node[index] = node
@@ -311,7 +233,7 @@ class RunState:
         """Note that the function has a value, inline or stored on the node."""
         phase = self.phase
         try:
-            phase[index] = _ON_COMPLETED[phase[index]]
+            phase[index] = ON_COMPLETED[phase[index]]
         except ValueError:
             raise self._illegal(index, PhaseEvent.COMPLETED) from None
         self.remaining -= 1

@@ -12,7 +12,8 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from handoff_actors.core.run.state import DONE, READY, SENT, RunState
+from handoff_actors.core.run.phases import DONE, READY, SENT
+from handoff_actors.core.run.state import RunState
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index

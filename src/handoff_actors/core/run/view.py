@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec import Struct
 
 from handoff_actors.core.run.nested_run import NestedRun
+from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import DONE, FAILED, FREE, Failure, RunState, Transfer
+from handoff_actors.core.run.state import Failure, RunState, Transfer
 from handoff_actors.core.run.story import Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, Index, RunId

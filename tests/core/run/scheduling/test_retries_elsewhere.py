@@ -2,9 +2,9 @@
 
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.machine import RunMachine
+from handoff_actors.core.run.phases import READY
 from handoff_actors.core.run.scheduling.avoidance import NOWHERE, PATIENCE_S, Avoidance
 from handoff_actors.core.run.scheduling.placement import POLICIES, FirstAvailable
-from handoff_actors.core.run.state import READY
 from handoff_actors.graph import Function
 from handoff_actors.ids import Index
 from tests.core.builders import assigned, code, completed, done, failed, node_up, run_of, started
