@@ -41,7 +41,7 @@ class GrowingProgram:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._plan = program.plan
+        self.plan = self._plan = program.plan
         self._indices = Numbering(program.plan.size)
         self._constants = Numbering(len(program.constants))
         self._values = Numbering(len(program.values))

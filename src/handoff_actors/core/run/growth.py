@@ -14,17 +14,14 @@ from handoff_actors.core.run.expanding import Expanding
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.growing_program import GrowingProgram
-from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.retention import Retention
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
-from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import RunState
-from handoff_actors.core.run.story import StoryLog
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Done, ValueKey
 from handoff_actors.wire.messages.runs import Drop
@@ -42,7 +39,7 @@ class Growth:
     def __init__(
         self,
         run: RunId,
-        program: Program,
+        program: GrowingProgram,
         state: RunState,
         scheduler: Scheduler,
         feasibility: Feasibility,
@@ -52,15 +49,14 @@ class Growth:
         failures: Failures,
         result_fetch: ResultFetch,
         completion: Completion,
-        stories: StoryLog,
-        observing: Observing,
+        retention: Retention,
+        expanding: Expanding,
         *,
         is_open: bool,
-        max_functions: int,
     ) -> None:
         self._run = run
         self._plan = program.plan
-        self._program = GrowingProgram(program)
+        self._program = program
         self._state = state
         self._scheduler = scheduler
         self._feasibility = feasibility
@@ -70,27 +66,14 @@ class Growth:
         self._failures = failures
         self._result_fetch = result_fetch
         self._completion = completion
-        self.retention = Retention(program.plan, state)
+        self.retention = retention
+        self.expanding = expanding
         #: Functions may be added.
         self.is_open = is_open
         #: Functions that nobody needs, whose indices still stand in something that is under way.
         self._postponed: list[Index] = []
         if is_open:
-            self.retention.begin()
-        self.expanding = Expanding(
-            program,
-            self._program,
-            state,
-            scheduler,
-            feasibility,
-            retries,
-            recovery,
-            failures,
-            self.retention,
-            stories,
-            observing,
-            max_functions,
-        )
+            retention.begin()
 
     @property
     def is_on(self) -> bool:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Self, assert_never
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
-from handoff_actors.core.run.completion import Completion
-from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.events import (
     Cancel,
     CancelFunctions,
@@ -30,31 +28,19 @@ from handoff_actors.core.run.events import (
     TellOfRoom,
     WantResults,
 )
-from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
-from handoff_actors.core.run.growth import Growth
-from handoff_actors.core.run.nested_run import NestedRun
-from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
-from handoff_actors.core.run.phases import SENT, WAITING, PhaseEvent
-from handoff_actors.core.run.recording import Recording
-from handoff_actors.core.run.recovery import MADE_FOR_ANOTHER_NODE, Recovery
-from handoff_actors.core.run.result_fetch import ResultFetch
+from handoff_actors.core.run.phases import SENT, WAITING
 from handoff_actors.core.run.resumption import ReusedResult
-from handoff_actors.core.run.retries import MAX_NODE_CRASHES, Retries
-from handoff_actors.core.run.scheduling.feasibility import Feasibility
+from handoff_actors.core.run.retries import MAX_NODE_CRASHES
+from handoff_actors.core.run.run_parts import RunParts
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
-from handoff_actors.core.run.state import RunState
 from handoff_actors.core.run.stopping import stop_others
-from handoff_actors.core.run.story import RECALLED, SEPARATED, STOLEN, StoryLog
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import AboutRun
-from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.nested import Identify, Probed
 from handoff_actors.wire.messages.runs import (
     Closed,
@@ -78,81 +64,28 @@ class RunMachine:
         self._program = program
         self._plan = program.plan
         self._options = options
-        self.state = RunState(program.plan)
-        self.state.foreign = program.foreign
         self._load = options.load
-        self.scheduler = Scheduler(
-            run, program, self.state, options.policy, options.load, options.max_concurrency, options.parent
-        )
-        self.scheduler.assume(options.durations)
-        self._work_stealing = WorkStealing(run, self.scheduler, self.state)
-        self.retries = Retries(program.plan, options.max_retries, options.backoff, options.retry_on)
-        allowed_s, may_join = options.allocation_timeout_s, options.nodes_may_join
-        needs, time_left = self.scheduler.needs, self.scheduler.time_left
-        self.feasibility = Feasibility(
-            program.plan, needs, time_left, self.state, allowed_s, nodes_may_join=may_join
-        )
-        self._result_fetch = ResultFetch(options.wanted, self.state)
-        self._completion = Completion(run)
-        self._stories = StoryLog(program.plan, self.state)
-        self._observing = Observing(self.state, is_on=options.observe)
-        self._recording = Recording(self._plan, self.state, self._result_fetch, is_on=options.is_journaled)
-        self._recovery = self._make_recovery()
-        self._drain = Drain(
-            run, self.scheduler, self._recovery, self._result_fetch, self._completion, self._stories
-        )
-        self._failures = self._make_failures()
-        self._growth = self._make_growth()
-        self._nested = NestedRun(run, program.plan, self.scheduler, options)
+        parts = RunParts(run, program, options)
+        self.state = parts.state
+        self.scheduler = parts.scheduler
+        self.retries = parts.retries
+        self.feasibility = parts.feasibility
+        self._work_stealing = parts.work_stealing
+        self._result_fetch = parts.result_fetch
+        self._completion = parts.completion
+        self._stories = parts.stories
+        self._observing = parts.observing
+        self._recording = parts.recording
+        self._recovery = parts.recovery
+        self._drain = parts.drain
+        self._failures = parts.failures
+        self._growth = parts.growth
+        self._ends = parts.ends
+        self._nested = parts.nested
         #: The read-only view for code outside of `core.run`.
         self.view = RunView(program.plan, self.state, self.scheduler, self._stories, self._nested)
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
-
-    def _make_recovery(self) -> Recovery:
-        return Recovery(
-            self._plan,
-            self.state,
-            self.scheduler,
-            self.feasibility,
-            self._result_fetch,
-            self._stories,
-            self._observing,
-            self._recording,
-        )
-
-    def _make_failures(self) -> Failures:
-        return Failures(
-            self._plan,
-            self.state,
-            self.retries,
-            self._recovery,
-            self._drain,
-            self._result_fetch,
-            self._completion,
-            self._stories,
-            self._observing,
-            end_run=self._options.on_failure == "stop",
-        )
-
-    def _make_growth(self) -> Growth:
-        return Growth(
-            self._run,
-            self._program,
-            self.state,
-            self.scheduler,
-            self.feasibility,
-            self.retries,
-            self._recovery,
-            self._drain,
-            self._failures,
-            self._result_fetch,
-            self._completion,
-            self._stories,
-            self._observing,
-            is_open=self._options.is_open,
-            max_functions=self._options.max_functions,
-        )
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
@@ -186,7 +119,7 @@ class RunMachine:
         self._stories.began_at = now
         self.scheduler.begin()
         for index, earlier in (reused or {}).items():
-            self._take_over(index, earlier, now)
+            self._ends.take_over(index, earlier, now)
         for node in nodes:
             self._node_up(node, now)
         if self._options.timeout_s is not None:
@@ -379,13 +312,13 @@ class RunMachine:
                     self.state.note_fetched(name, fetched, now)
                     self._observing.fetched(name, fetched)
                 for entry in done:
-                    self._completed(node, entry, now)
+                    self._ends.completed(node, entry, now)
             case Failed():
                 if self.state.is_sent(message.index, message.attempt, name):
                     self.scheduler.failed(message, node)
                     self._failures.attempt_failed(message, name, now)
             case Recalled():
-                self._recalled(node, message, now)
+                self._ends.recalled(node, message, now)
             case Copied():
                 self._drain.copied(name, message, now)
             case Started() | WorkerRetired():
@@ -409,69 +342,6 @@ class RunMachine:
         if self._completion.outcome is not None:
             node.clear()
 
-    def _completed(self, node: NodeState, entry: Done, now: float) -> None:
-        index, state = entry.index, self.state
-        if not state.is_sent(index, entry.attempt, node.name) or index in state.cancelled:
-            self._unused(entry, node, now)
-            return
-        if entry.additions is not None and self._growth.expanding.take(entry, node, now):
-            return
-        self.scheduler.completed(index, node)
-        if self._plan.hooks and self.scheduler.is_outdated(index):
-            self._effects += self._growth.unused(node.name, entry)
-            cause = self._stories.note("value lost", index, node.name, now, MADE_FOR_ANOTHER_NODE)
-            self.state.change(index, PhaseEvent.RETURNED)
-            self._recovery.again(index, now, cause)
-            return
-        state.set_done(index, entry, node.name, now)
-        if index not in state.skipped:
-            self.scheduler.learn(index, entry.ran_s)
-        if self._observing.is_on:
-            self._observing.completed(index, node.name)
-        if self._recording.is_on:
-            self._recording.note(index)
-        if state.stored or state.foreign:
-            self._note_copies(index, node)
-        self._fire(index, now)
-
-    def _unused(self, entry: Done, node: NodeState, now: float) -> None:
-        """Take the value of an attempt that does not count any more, or whose function has been cancelled."""
-        self._effects += self._growth.unused(node.name, entry)
-        if self.state.is_sent(entry.index, entry.attempt, node.name):
-            self.scheduler.returned(entry.index, node)
-            self._recovery.cancel(entry.index, now)
-
-    def _fire(self, index: Index, now: float) -> None:
-        state = self.state
-        for dependent in self._plan.dependents[index]:
-            missing = state.missing[dependent] = state.missing[dependent] - 1
-            if missing == 0:
-                phase = state.phase[dependent]
-                if phase == WAITING:
-                    self._recovery.make_ready(dependent, now)
-                elif phase == SENT:
-                    # The function has been sent already, as a member of the same fused group.
-                    state.ready_at[dependent] = now
-
-    def _take_over(self, index: Index, reused: ReusedResult, now: float) -> None:
-        self.state.set_reused(index, reused, now)
-        if reused.is_in_app:
-            self._result_fetch.arrived(index)
-        for dependent in self._plan.dependents[index]:
-            self.state.missing[dependent] -= 1
-        self._observing.function("reused", index, reused.node)
-
-    def _note_copies(self, index: Index, node: NodeState) -> None:
-        """Note that a function's inputs are on its node, and fetch its value if the app wants that."""
-        for producer in self.scheduler.locality.inputs_of(index):
-            if producer not in self.state.parted:
-                self.state.add_holder(producer, node.name)
-        self.state.foreign.note_copies(index, node.name)
-        if index in self.state.stored:
-            self._drain.made(index, node.name)
-        if index in self.state.stored and self._result_fetch.lacks(index):
-            self._result_fetch.bring(index)
-
     def _refused(self, errors: Mapping[Index, HandoffError], now: float) -> None:
         """End functions that can't be sent; those that have been sent in name come off their nodes' books."""
         for index in errors:
@@ -490,23 +360,6 @@ class RunMachine:
     def _relayed(self, event: RelayBegun) -> None:
         nbytes = self.state.note_relay(event.index, event.holder, event.name)
         self._observing.relayed(event, nbytes)
-
-    def _recalled(self, node: NodeState, message: Recalled, now: float) -> None:
-        what, why = RECALLED
-        if message.is_separated:
-            # The node takes more: it only has no use for these as they were sent.
-            what, why = SEPARATED
-        elif node.recalling:
-            what, why = STOLEN
-            node.recall_answered(now, gave_back=bool(message.jobs))
-        elif message.jobs:
-            node.load.is_paused = True
-        for ticket in message.jobs:
-            if self.state.is_sent(ticket.index, ticket.attempt, node.name):
-                self.scheduler.returned(ticket.index, node)
-                number = self._stories.note(what, ticket.index, node.name, now, why)
-                self._observing.function("recalled", ticket.index, node.name)
-                self._recovery.again(ticket.index, now, number)
 
     # --- The end ------------------------------------------------------------------------------------------------
 
@@ -532,6 +385,9 @@ class RunMachine:
 
     def _settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
+        if self._ends.effects:
+            self._effects += self._ends.effects
+            self._ends.effects = []
         if self._nested.is_on:
             self._settle_nested(now)
         if self._completion.outcome is None:

@@ -187,7 +187,7 @@ class Recovery:
                 "value lost", index, self._state.node[index] or "", now, reason, cause
             )
             self._state.undo(index)
-            if self._state.is_cut(index):
+            if index in self._state.cut:
                 self._end_cut(index)
                 continue
             failed = self._state.failure_before(index) if self._state.failures else None

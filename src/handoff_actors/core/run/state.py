@@ -434,10 +434,6 @@ class RunState:
         self.missing[index] = missing
         return missing
 
-    def is_cut(self, index: Index) -> bool:
-        """Tell whether the value of the function can't be made again, as what it was made from has been forgotten."""
-        return index in self.cut
-
     def awaits(self, index: Index, producer: Index) -> bool:
         """Tell whether the function waits for this input, or for ever lacks it."""
         if self.is_available(producer):
