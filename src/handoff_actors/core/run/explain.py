@@ -67,7 +67,7 @@ def _explain_one(
     need = scheduler.needs.of[index]
     nodes: dict[str, str] = {}
     if phase == READY:
-        target = scheduler.target_of(index)
+        target = scheduler.destinations.target_of(index)
         hook = plan.hook_of.get(index)
         is_declined = not scheduler.declined_by_policy.isdisjoint(
             {index, index if hook is None else hook.consumer}

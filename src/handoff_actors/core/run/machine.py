@@ -256,7 +256,7 @@ class RunMachine:
             self.scheduler.time_left.note_end()
         self._drain.look(node, now)
         if not offers_the_same:
-            self.scheduler.drop_reservations_for(node)
+            self.scheduler.destinations.drop_for(node)
             self._recovery.make_hooks_again(now)
             self.feasibility.update(self.scheduler.nodes, now)
 

@@ -283,7 +283,7 @@ class NestedRun:
 
     def _fits_beside(self, index: Index, name: str) -> bool:
         """True if a function that waits on a node would fit on another one now, as that has advertised last."""
-        if self._scheduler.target_of(index) is not None:
+        if self._scheduler.destinations.target_of(index) is not None:
             return False
         want = self._want_of(index)
         return any(
@@ -323,7 +323,7 @@ class NestedRun:
         kinds: dict[tuple[int, str | None], Index] = {}
         for index in self._not_started():
             kinds.setdefault(
-                (self._scheduler.needs.of[index].number, self._scheduler.target_of(index)), index
+                (self._scheduler.needs.of[index].number, self._scheduler.destinations.target_of(index)), index
             )
         return [(index, self._want_of(index)) for index in kinds.values()]
 
@@ -333,7 +333,7 @@ class NestedRun:
         yield from self._scheduler.first_ready()
 
     def _want_of(self, index: Index) -> Want:
-        need, target = self._scheduler.needs.of[index], self._scheduler.target_of(index)
+        need, target = self._scheduler.needs.of[index], self._scheduler.destinations.target_of(index)
         nodes = self._nodes if target is None else [target]
         return Want(need.cost, need.is_async, nodes or [], need.python)
 

@@ -14,6 +14,7 @@ from handoff_actors.core.run.part import Part, put
 from handoff_actors.core.run.phases import READY
 from handoff_actors.core.run.scheduling.avoidance import Avoidance
 from handoff_actors.core.run.scheduling.data_locality import DataLocality
+from handoff_actors.core.run.scheduling.destinations import Destinations
 from handoff_actors.core.run.scheduling.dispatch import Dispatch
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_rank
@@ -25,7 +26,6 @@ from handoff_actors.core.run.scheduling.requirements import SMOOTHING, Requireme
 from handoff_actors.core.run.scheduling.session_load import Demand, SessionLoad
 from handoff_actors.core.run.scheduling.time_left import QUEUED, TimeLeft
 from handoff_actors.core.run.state import RunState
-from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index, RunId
 from handoff_actors.moving_average import smoothed
 from handoff_actors.text import dag_name_of
@@ -35,11 +35,6 @@ from handoff_actors.wire.messages.runs import Assign, Failed
 
 #: Up to this many nodes are scanned for each function, which costs less than keeping indexes of them.
 MAX_SCANNED_NODES = 8
-
-
-def has_constraints(plan: Plan) -> bool:
-    """True if not every function of a plan may go wherever others with its requirements may."""
-    return any(plan.node_of) or bool(plan.groups) or bool(plan.hooks)
 
 
 class Scheduler:
@@ -79,8 +74,6 @@ class Scheduler:
         #: None as long as there are no more than MAX_SCANNED_NODES.
         self._indexes: NodeIndexes | None = None
         self._dispatch = Dispatch(program, state, self.sources, self.needs, may_fuse=may_fuse)
-        #: The node chosen for each collocated group.
-        self.group_node: dict[int, str] = {}
         #: Functions for which the policy, when last asked, chose none of the nodes with room.
         self.declined_by_policy: set[Index] = set()
         #: The node for which each serialize hook was last sent to work.
@@ -88,8 +81,9 @@ class Scheduler:
         self._ready = ReadyQueue(self._plan)
         self.time_left = TimeLeft(self._plan, program.templates, state)
         self.avoidance = Avoidance()
-        self._has_constraints = has_constraints(self._plan)
-        self._unconstrained = [Destination(need, None) for need in self.needs.classes]
+        self.destinations = Destinations(
+            self._plan, state, self.needs, self.sources, self.avoidance, self.time_left
+        )
 
     @property
     def reserved(self) -> dict[Index, str]:
@@ -127,12 +121,7 @@ class Scheduler:
         self._dispatch.add(part)
         self._ready.add(part)
         self.time_left.forget(part.new_templates)
-        for group in part.groups:
-            self.group_node.pop(group, None)
-        self._unconstrained += [
-            Destination(need, None) for need in self.needs.classes[len(self._unconstrained) :]
-        ]
-        self._has_constraints = self._has_constraints or has_constraints(added.plan)
+        self.destinations.add(part, added.plan)
 
     def copied(self, index: Index, copy: Index) -> None:
         """Take a function that is as another one."""
@@ -145,11 +134,11 @@ class Scheduler:
         self._dispatch.remove(indices)
         self._ready.remove(indices)
         self.avoidance.remove(indices)
+        self.destinations.remove(indices)
         self.declined_by_policy.difference_update(indices)
         requeued = self._state.requeued
         for index in indices:
             self._hook_made_for.pop(index, None)
-            self.sources.reserved.pop(index, None)
             if index in requeued:
                 requeued.discard(index)
                 self._ready.withdraw(index)
@@ -158,7 +147,7 @@ class Scheduler:
 
     def push(self, index: Index) -> None:
         """Add a function that is ready."""
-        self._ready.push(index, self._destination(index))
+        self._ready.push(index, self.destinations.of(index))
 
     def assume(self, durations: Durations) -> None:
         """Start from durations of earlier runs."""
@@ -195,29 +184,7 @@ class Scheduler:
         self.avoidance.node_gone(name)
         if self._indexes is not None:
             self._indexes.remove(name)
-        self._drop_reservations(name, lambda _: True)
-
-    def drop_reservations_for(self, node: NodeState) -> None:
-        """Drop the reservations that a node can't honour any more, since it leaves or offers less."""
-        self._drop_reservations(node.name, lambda need: node.is_leaving or not node.could_ever_hold(need))
-
-    def _drop_reservations(self, name: str, is_void: Callable[[RequirementClass], bool]) -> None:
-        peaks = self.needs.peak_of_group
-        self.group_node = {
-            group: node
-            for group, node in self.group_node.items()
-            if node != name or not is_void(peaks[group])
-        }
-        self.sources.reserved = {
-            index: node
-            for index, node in self.reserved.items()
-            if node != name or not is_void(self._minimum_need(index))
-        }
-
-    def _minimum_need(self, index: Index) -> RequirementClass:
-        """The least that a node must offer for a function: enough for every member of its collocated group."""
-        group = self._plan.group_of[index]
-        return self.needs.of[index] if group < 0 else self.needs.peak_of_group[group]
+        self.destinations.node_gone(name)
 
     @property
     def has_ready(self) -> bool:
@@ -299,8 +266,8 @@ class Scheduler:
         if self._state.phase[index] != READY:
             self._ready.pop(lane)
             return True
-        may_have_changed = self._has_constraints or self.time_left.is_on
-        if may_have_changed and self._destination(index) != lane.destination:
+        may_have_changed = self.destinations.has_constraints or self.time_left.is_on
+        if may_have_changed and self.destinations.of(index) != lane.destination:
             # The node of its producer has been chosen, or lost, since it was queued; or its length is known by now.
             self.push(self._ready.pop(lane)[0])
             return True
@@ -327,7 +294,7 @@ class Scheduler:
         """Number of functions of a lane to send to the node of the first: more than one only if there is no choice."""
         if (
             len(lane) == 1
-            or self._has_constraints
+            or self.destinations.has_constraints
             or self._is_custom_policy
             or lane.destination.length
             or len(self.nodes) > 1
@@ -359,9 +326,8 @@ class Scheduler:
         else:
             eligible = self._in_time(self._eligible(need, target, index), index)
             node = self._place(index, need, eligible)
-        group = self._plan.group_of[index]
-        if node is not None and group >= 0:
-            self.group_node.setdefault(group, node.name)
+        if node is not None:
+            self.destinations.place_group(index, node.name)
         return node
 
     @property
@@ -464,25 +430,8 @@ class Scheduler:
         node = self._ask_policy(consumer, need, nodes) if nodes else None
         if node is None:
             return False
-        self.reserved[consumer] = node.name
-        group = self._plan.group_of[consumer]
-        if group >= 0:
-            self.group_node.setdefault(group, node.name)
+        self.destinations.reserve(consumer, node.name)
         return True
-
-    def _destination(self, index: Index) -> Destination:
-        failed_on = self.avoidance.failed_on(index)
-        length = self.time_left.length(index) if self.time_left.is_on else 0
-        if not self._has_constraints:
-            plain = self._unconstrained[self.needs.of[index].number]
-            is_plain = not (failed_on or length)
-            return plain if is_plain else plain._replace(failed_on=failed_on, length=length)
-        target = self.target_of(index)
-        hook = self._plan.hook_of.get(index)
-        ahead_of = None
-        if hook is not None and hook.consumer not in self.reserved:
-            ahead_of = self._destination(hook.consumer)
-        return Destination(self._placing_need(index, target), target, ahead_of, failed_on, length)
 
     def could_go_elsewhere(self, index: Index, node: NodeState) -> bool:
         """True if a function that is queued on a node could start on another one, and end before that does."""
@@ -495,35 +444,6 @@ class Scheduler:
     def why_late(self, index: Index, node: NodeState) -> str:
         """Say, for people, why a node ends too soon for a function; "" if it doesn't."""
         return self.time_left.why_not(node, index, self._now)
-
-    def target_of(self, index: Index) -> str | None:
-        """The only node that a function can go to now; None if any will do."""
-        pinned = self._plan.node_of[index]
-        if pinned is not None:
-            return pinned
-        hook = self._plan.hook_of.get(index)
-        if hook is not None:
-            made_on = self.nodes.get(self._state.node[hook.producer] or "")
-            is_fit = (
-                made_on is not None
-                and not made_on.is_leaving
-                and made_on.has_python_for(self.needs.of[index])
-            )
-            return made_on.name if made_on is not None and is_fit else None
-        return self.reserved.get(index) or self.group_node.get(self._plan.group_of[index])
-
-    def _placing_need(self, index: Index, target: str | None) -> RequirementClass:
-        """The room that a node must have for a function.
-
-        For the first member of a collocated group, room for the whole group, if any node can offer that.
-        """
-        group = self._plan.group_of[index]
-        if group < 0 or target is not None:
-            return self.needs.of[index]
-        whole = self.needs.sum_of_group[group]
-        nodes = self.nodes.values()
-        can_be = any(node.could_ever_hold(whole) for node in nodes if not node.is_leaving)
-        return whole if can_be else self.needs.peak_of_group[group]
 
     def room(self, need: RequirementClass) -> int:
         """Number of functions of a class that could start at once, over all nodes, beside those that are being recalled."""

@@ -119,7 +119,7 @@ class WorkStealing:
         return (
             index not in node.followers
             and not self._scheduler.avoidance.is_patient(index, now)
-            and self._scheduler.target_of(index) is None
+            and self._scheduler.destinations.target_of(index) is None
             and not self._scheduler.should_stay(index, node)
             and self._scheduler.could_go_elsewhere(index, node)
         )
