@@ -1,0 +1,101 @@
+"""The calls that a session makes one by one, and the runs that grow by them."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, TypeVar, Unpack, overload
+from uuid import uuid4
+
+from handoff_actors.client.execute_options import OpenRunOptions
+from handoff_actors.client.open_run import GoingRun, OpenRun
+from handoff_actors.client.options import RunSettings, check_names
+from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_source
+from handoff_actors.client.session_values import SessionValues
+from handoff_actors.client.tracebacks import inside_hidden
+from handoff_actors.workers.child.loading import check_may_start
+
+ResultT = TypeVar("ResultT")
+
+
+class CallingSession(SessionValues):
+    """The part of a session that is about functions without a graph."""
+
+    def __init__(self) -> None:
+        self._calls = SessionCalls(self._begin_own_run)
+
+    @overload
+    async def call(
+        self, fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any
+    ) -> ResultT: ...
+    @overload
+    async def call(self, fn: Callable[..., ResultT], *args: object, **options: Any) -> ResultT: ...
+    @inside_hidden
+    async def call(self, fn: Callable[..., Any], *args: object, **options: Any) -> Any:
+        """Call a function on a node and return its result.
+
+        If the awaiting task is cancelled, so is the call: the function is stopped where it runs.
+
+        :param fn: Function, or coroutine function.
+        :param args: Its arguments.
+        :param options: Options of `DAG.call` (`cost`, `timeout`, `max_retries`, ...), and keyword arguments of `fn`. A function
+            that fails is not tried again unless `max_retries` says so; one whose worker or node is lost is.
+        :raises HandoffError: The function has failed, and this is its error: a FunctionFailed, with the exception as its
+            cause, AllocationError, WorkerDied, NodeLost, or SerializationError.
+        :raises InvalidFunctionError: An option is not allowed, or `fn` can't take these arguments.
+        """
+        return await self._calls.call(fn, args, options)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *sources: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        ahead: int = AHEAD,
+        **options: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """Call a function for each item of a source, on the nodes, and give the results: `async for y in session.map(f, xs)`.
+
+        Items are taken from the source as results are taken, a bounded number ahead, so that it may be endless. Leaving
+        the loop early cancels the calls that are under way, once the generator is closed (see `contextlib.aclosing`).
+
+        :param fn: Function, or coroutine function; it is called with one item of each source.
+        :param sources: Iterables, plain or async. The shortest ends it.
+        :param ordered: Give the results in the order of the items; False: as they come.
+        :param return_exceptions: Give the error of a call in the place of its result; False: raise it.
+        :param ahead: Number of items that are taken from the source before the results of earlier ones are.
+        :param options: As for `call`.
+        :raises TypeError: A source has no items.
+        :raises ValueError: `ahead` is less than 1.
+        :raises HandoffError: As for `call`.
+        """
+        for source in sources:
+            check_source(source)
+        return self._calls.map(
+            fn, sources, options, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead
+        )
+
+    def open_run(self, *, max_pending: int | None = None, **options: Unpack[OpenRunOptions]) -> OpenRun:
+        """Return a run to which functions are added while it goes on: `async with session.open_run() as run`.
+
+        :param max_pending: Number of functions that are with the run and have yet to end at most: further ones wait in the app,
+            and `await run.room()` waits until there is room. None: no limit.
+        :param options: Options of `execute_distributed`, except for those about a graph as a whole: `fetch`, `journal` and
+            `on_result`.
+        :raises ValueError: An option is not allowed.
+        :raises TypeError: There is no such option.
+        """
+        check_names("open_run", options, OpenRunOptions.__annotations__)
+        settings = RunSettings(**options)
+        return OpenRun(partial(self._begin_run, settings), max_pending)
+
+    async def _begin_run(self, settings: RunSettings) -> GoingRun:
+        check_may_start("a run")
+        self._hub.check_process()
+        closings = self._hub.closings
+        await self._ready()
+        self._hub.check_not_closed_since(closings)
+        return await self._hub.runs.open(uuid4().hex, settings, nodes_may_join=self._hub.is_in_cluster)
+
+    async def _begin_own_run(self) -> OpenRun:
+        run = self.open_run(on_failure="continue", max_retries=0, progress=False)
+        return await run.__aenter__()
