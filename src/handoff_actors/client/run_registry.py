@@ -164,10 +164,8 @@ class RunRegistry:
         plan = settings.surrounded(plan)
         seen = settings.seen(self._seen)
         observe = seen.on_event is not None or instrumentation.is_on()
-        options = settings.options(
-            plan, self._durations, self._load, observe=observe, nodes_may_join=nodes_may_join
-        )
-        options = replace(options, may_start_node=self._cluster.may_start_node, is_open=began is not None)
+        options = self._options(settings, plan, observe=observe, nodes_may_join=nodes_may_join)
+        options = replace(options, is_open=began is not None)
         modules, listening = settings.modules(), seen.listening(is_observed=observe)
         resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
@@ -200,6 +198,14 @@ class RunRegistry:
             async with shown, self._wait(options):
                 await runner.execute(usable, resumption.reused)
             return runner
+
+    def _options(
+        self, settings: RunSettings, plan: Plan, *, observe: bool, nodes_may_join: bool
+    ) -> RunOptions:
+        options = settings.options(
+            plan, self._durations, self._load, observe=observe, nodes_may_join=nodes_may_join
+        )
+        return replace(options, may_start_node=self._cluster.may_start_node)
 
     async def _encode_part(
         self,

@@ -141,7 +141,7 @@ class Plan(Struct):
             placed=fold.placed,
             values=fold.values,
             node_of=_pins(regular, groups, len(producers), local=local),
-            group_of=_group_numbers(groups, len(producers)),
+            group_of=group_numbers(groups, len(producers)),
             groups=groups,
             max_retries=_max_retries([*regular, *consumers]),
             retry_backoff=_retry_backoff([*regular, *consumers]),
@@ -316,7 +316,8 @@ def _groups(
     return [tuple(indices) for indices in members.values()]
 
 
-def _group_numbers(groups: Sequence[tuple[Index, ...]], size: int) -> list[int]:
+def group_numbers(groups: Sequence[tuple[Index, ...]], size: int) -> list[int]:
+    """List the number of the collocated group of each index, or -1."""
     group_of = [-1] * size
     for number, members in enumerate(groups):
         for index in members:

@@ -81,7 +81,7 @@ class JournalResumption(Struct):
             self.in_app[index] = value
 
 
-class Records:
+class RunRecords:
     """The journal and the cached functions of one run, or one of them."""
 
     def __init__(self, journal: "Journal | None", cached: CachedRun) -> None:
@@ -217,7 +217,7 @@ async def resumption_from(
             resumption = await journal.resume(plan, wanted, inline_limit)
         if cached is not None:
             stack.push_async_callback(cached.flush)
-            resumption.journal = Records(journal, cached)
+            resumption.journal = RunRecords(journal, cached)
             for index, value in (await cached.find(resumption.reused)).items():
                 resumption.add(index, Recorded(b"", "", len(value), has_value=True), value, inline_limit)
             for hook in plan.hooks:

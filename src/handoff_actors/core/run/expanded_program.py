@@ -13,7 +13,16 @@ from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, Pyth
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.graph.environment import Environment
 from handoff_actors.graph.naming import CodeName
-from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, ListOf, NodeOf, Plan, TemplateSpec
+from handoff_actors.graph.plan import (
+    OUTER,
+    ArgSpec,
+    CallSpec,
+    ListOf,
+    NodeOf,
+    Plan,
+    TemplateSpec,
+    group_numbers,
+)
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import PARTS, Expansion, Ref, Template, TemplateEnvironment
@@ -184,10 +193,6 @@ def _plan_of(
     ids: list[FunctionId] = [child_id(parent.id, step, number) for number in range(size)]
     ids[expansion.result] = parent.id
     regular = size - len(expansion.hooks)
-    group_of = [-1] * size
-    for number, members in enumerate(expansion.groups):
-        for index in members:
-            group_of[index] = number
     priority = expansion.priority
     return Plan(
         dag_id=parent.id,
@@ -209,7 +214,7 @@ def _plan_of(
         placed=set(),
         values=[],
         node_of=[expansion.node_of.get(index) for index in range(size)],
-        group_of=group_of,
+        group_of=group_numbers(expansion.groups, size),
         groups=expansion.groups,
         max_retries=expansion.max_retries,
         retry_backoff=expansion.retry_backoff,

@@ -85,6 +85,24 @@ class RunState:
         #: Inputs that are not done.
         self.missing: list[int] = []
         self.attempt = array("l")
+        self._have_facts_of_growth()
+        #: The node that it was sent to last.
+        self.node: list[str | None] = []
+        self.inline: dict[Index, bytes] = {}
+        self.stored: dict[Index, StoredResult] = {}
+        self._held_by: dict[str, set[Index]] = {}
+        #: Functions whose value is SKIP: they were skipped, or have returned it.
+        self.skipped: set[Index] = set()
+        #: Functions that have failed for good, in that order.
+        self.failures: dict[Index, Failure] = {}
+        #: Functions that depend on one of these, each with the first that failed.
+        self.failed_behind: dict[Index, Index] = {}
+        self._have_facts_for_report()
+        #: Values of other runs.
+        self.foreign = ForeignValues()
+        self.add(range(plan.size))
+
+    def _have_facts_of_growth(self) -> None:
         #: The number of the last attempt at an earlier function with the same index; only in a run that grows.
         self.earlier_attempts: dict[Index, int] = {}
         self.parted = PartedValues()
@@ -98,18 +116,8 @@ class RunState:
         self.requeued: set[Index] = set()
         #: Functions whose end, or return from it, has yet to be looked at; None in a run that forgets nothing.
         self.changed: list[Index] | None = None
-        #: The node that it was sent to last.
-        self.node: list[str | None] = []
-        self.inline: dict[Index, bytes] = {}
-        self.stored: dict[Index, StoredResult] = {}
-        self._held_by: dict[str, set[Index]] = {}
-        #: Functions whose value is SKIP: they were skipped, or have returned it.
-        self.skipped: set[Index] = set()
-        #: Functions that have failed for good, in that order.
-        self.failures: dict[Index, Failure] = {}
-        #: Functions that depend on one of these, each with the first that failed.
-        self.failed_behind: dict[Index, Index] = {}
-        # For the report.
+
+    def _have_facts_for_report(self) -> None:
         self.worker = array("l")
         self.ready_at, self.sent_at = array("d"), array("d")
         self.finished_at, self.ran_s = array("d"), array("d")
@@ -127,9 +135,6 @@ class RunState:
         self.out_of_reach: set[tuple[Index, str]] = set()
         #: Reasons why workers were retired, by the function that has left something behind.
         self.retired: dict[Index, str] = {}
-        #: Values of other runs.
-        self.foreign = ForeignValues()
-        self.add(range(plan.size))
 
     # --- Functions that come and go -----------------------------------------------------------------------------
 
