@@ -161,14 +161,13 @@ class RunRegistry:
         self, run: RunId, plan: Plan, settings: RunSettings, began: Began | None, *, nodes_may_join: bool
     ) -> RunnerActor:
         closings = self._cluster.closings
-        plan = settings.surrounded(plan)
-        seen = settings.seen(self._seen)
+        plan, seen = settings.surrounded(plan), settings.seen(self._seen)
         observe = seen.on_event is not None or instrumentation.is_on()
-        options = self._options(settings, plan, observe=observe, nodes_may_join=nodes_may_join)
-        options = replace(options, is_open=began is not None)
+        may_join, is_open = nodes_may_join, began is not None
+        options = self._options(settings, plan, observe=observe, nodes_may_join=may_join, is_open=is_open)
         modules, listening = settings.modules(), seen.listening(is_observed=observe)
-        resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
+        resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
         async with callback as notify, instrumentation.watch(plan) as watch, resuming as resumption:
             encoded = await self._encode(watch.plan, settings, listening, modules)
             watching = watch.observer(notify)
@@ -200,12 +199,12 @@ class RunRegistry:
             return runner
 
     def _options(
-        self, settings: RunSettings, plan: Plan, *, observe: bool, nodes_may_join: bool
+        self, settings: RunSettings, plan: Plan, *, observe: bool, nodes_may_join: bool, is_open: bool
     ) -> RunOptions:
         options = settings.options(
             plan, self._durations, self._load, observe=observe, nodes_may_join=nodes_may_join
         )
-        return replace(options, may_start_node=self._cluster.may_start_node)
+        return replace(options, may_start_node=self._cluster.may_start_node, is_open=is_open)
 
     async def _encode_part(
         self,

@@ -151,14 +151,9 @@ class RunState:
             phase.extend(bytes(count))
             self.missing += map(len, producers[len(self.missing) :])
             zeros = bytes(8 * count)
-            for numbers in (
-                self.attempt,
-                self.worker,
-                self.ready_at,
-                self.sent_at,
-                self.finished_at,
-                self.ran_s,
-            ):
+            for times in (self.ready_at, self.sent_at, self.finished_at, self.ran_s):
+                times.frombytes(zeros)
+            for numbers in (self.attempt, self.worker):
                 numbers.frombytes(zeros)
             self.node += [None] * count
         self.added += len(indices)
