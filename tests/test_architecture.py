@@ -51,13 +51,16 @@ MAY_CATCH_EVERYTHING = {
 #: users' coroutines are kept, cancelled and reported one by one. A node that has crashed ends itself, and `close` awaits that.
 #: An object of `per_worker` is made for whoever waits for it, and cancelled by the last of them that gives up.
 #: Seeds are asked on after the first of them has answered, until `close`. A task group around the block of `async with` would
-#: wrap the errors that the user's code raises there.
+#: wrap the errors that the user's code raises there. The same holds for an open run, which may outlive the block besides, as a
+#: session's own does: `OpenRun` awaits its tasks.
 MAY_START_BARE_TASKS = {
     "actors/join_files/meeting.py",
     "actors/joining.py",
     "actors/node/actor.py",
     "client/api.py",
     "client/hub.py",
+    "client/open_run.py",
+    "client/run_registry.py",
     "integrations/engines/lending.py",
     "workers/child/async_worker.py",
     "workers/child/shared_object_cache.py",

@@ -183,7 +183,7 @@ class OpenRun:
         try:
             check_calls((function,))
             self._check_place(function)
-        except BaseException:
+        except InvalidFunctionError:
             self._calls.remove(plain.id)
             raise
         self._count_taken(function, 1)

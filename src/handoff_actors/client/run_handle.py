@@ -43,7 +43,7 @@ class HandleOwner(Protocol):
 
 
 class HandleState:
-    """What has become of the function of a handle. All of it is used in the run's loop alone."""
+    """The state of a handle's function, which only the run's loop uses."""
 
     __slots__ = ("callbacks", "encoded", "error", "is_done", "is_retrieved", "value", "waiters")
 

@@ -23,7 +23,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.part import ProgramPart
 from handoff_actors.core.run.phases import DONE, FREE, READY, SENT
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.errors import (
@@ -579,7 +579,7 @@ def test_number_of_a_template_with_conditions_may_be_used_again_by_one_without()
     assert number in skipping._templates
 
     run.view.plan.templates[number] = run.view.plan.templates[run.view.plan.template_of[0]]
-    skipping.add(Part.whole(run.view.plan))
+    skipping.add(ProgramPart.whole(run.view.plan))
 
     assert number not in skipping._templates
 

@@ -200,7 +200,7 @@ class FunctionsEnded(Struct, frozen=True):
 
 
 class FunctionsForgotten(Struct, frozen=True):
-    """Nobody needs these functions any more: other functions may have their indices from now on."""
+    """These functions are needed no more: other functions may have their indices from now on."""
 
     indices: Sequence[Index]
     #: Indices of values that the app itself has, and that no function takes any more.

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from handoff_actors.core.run.numbering import Numbering
-from handoff_actors.core.run.part import Part, put
+from handoff_actors.core.run.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, Hook, ListOf, NodeOf, Plan, TemplateSpec
 from handoff_actors.ids import FunctionId, Index
@@ -28,7 +28,7 @@ NO_TEMPLATE_SPEC = TemplateSpec(len, False, False, {}, None)
 
 
 class Removed(Struct, frozen=True):
-    """What is removed with functions."""
+    """Values and templates that are removed with functions."""
 
     #: Indices of values that the app itself has.
     app_values: list[Index] = field(default_factory=list)
@@ -53,11 +53,11 @@ class GrowingProgram:
         self._users: dict[int, int] = dict.fromkeys(self._number_of.values(), 1)
         self._idle: dict[int, None] = {}
         #: By index. Functions that the run has begun with are never removed.
-        self._part_of: dict[Index, Part] = {}
+        self._part_of: dict[Index, ProgramPart] = {}
         #: What has been removed since `remove` was last called.
         self._removed = Removed()
 
-    def add(self, added: Program, app_values: Collection[Index], depth: int) -> Part:
+    def add(self, added: Program, app_values: Collection[Index], depth: int) -> ProgramPart:
         """Add a program. Raises KeyError for an outer function that is unknown."""
         outer = [self._plan.index_of[function_id] for function_id in added.plan.outer]
         return self._place(added, self._indices.take(added.plan.size), outer, app_values, depth)
@@ -67,7 +67,7 @@ class GrowingProgram:
         part = self._part_of.get(index)
         return 1 + (part.step if part is not None and part.parent == index else 0)
 
-    def expand(self, added: Program, parent: Index, result: Index, outer: list[Index]) -> Part:
+    def expand(self, added: Program, parent: Index, result: Index, outer: list[Index]) -> ProgramPart:
         """Add a program of which the function `result` takes the place of `parent`, with all that depends on that.
 
         `outer` are the functions that stand for those of its plan.
@@ -100,7 +100,7 @@ class GrowingProgram:
                 ]
         return found
 
-    def _was_added_with(self, index: Index, part: Part) -> bool:
+    def _was_added_with(self, index: Index, part: ProgramPart) -> bool:
         its = self._part_of.get(index)
         return its is part or (its is not None and its.parent == index and its.within is part)
 
@@ -149,10 +149,10 @@ class GrowingProgram:
         outer: list[Index],
         app_values: Collection[Index],
         depth: int,
-    ) -> Part:
+    ) -> ProgramPart:
         plan = added.plan
         new: list[int] = []
-        part = Part(
+        part = ProgramPart(
             indices,
             [self._template(*each, new) for each in zip(added.templates, plan.templates, strict=True)],
             self._constants.take(len(added.constants)),
@@ -197,7 +197,7 @@ class GrowingProgram:
             self._indices.give_back(index)
         return gone
 
-    def _leave(self, part: Part, gone: Removed) -> None:
+    def _leave(self, part: ProgramPart, gone: Removed) -> None:
         part.left -= 1
         if part.left == 0:
             self._remove_part(part, gone)
@@ -207,7 +207,7 @@ class GrowingProgram:
         if hook is not None:
             self._plan.hooks.remove(hook)
 
-    def _remove_part(self, part: Part, gone: Removed) -> None:
+    def _remove_part(self, part: ProgramPart, gone: Removed) -> None:
         for number in part.constants:
             self._program.constants[number] = b""
             self._constants.give_back(number)
@@ -240,7 +240,7 @@ class GrowingProgram:
 class _Placing:
     """Puts the functions of one plan into the plan of a run."""
 
-    def __init__(self, plan: Plan, added: Plan, outer: list[Index], part: Part) -> None:
+    def __init__(self, plan: Plan, added: Plan, outer: list[Index], part: ProgramPart) -> None:
         self._plan = plan
         self._added = added
         self._indices = part.indices
@@ -318,7 +318,7 @@ def dependents_of(plan: Plan, index: Index) -> dict[Index, None]:
 
 
 def _key(template: Template) -> object:
-    """What makes a template the same as another one, apart from its number."""
+    """Return a key that templates have in common if they differ in their numbers alone."""
     environment = template.environment
     variables = () if environment is None else (*environment.variables.items(), environment.directory)
     modules = b"" if template.modules is None else template.modules.key

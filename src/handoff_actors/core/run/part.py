@@ -11,7 +11,7 @@ from handoff_actors.ids import Index
 T = TypeVar("T")
 
 
-class Part(Struct, eq=False):
+class ProgramPart(Struct, eq=False):
     """The numbers that a part has in the program of its run, each list in the order of the part's own numbers."""
 
     indices: Sequence[Index]
@@ -29,7 +29,7 @@ class Part(Struct, eq=False):
     parent: Index = -1
     step: int = 0
     #: The part that the parent belonged to before.
-    within: "Part | None" = None
+    within: "ProgramPart | None" = None
 
     @classmethod
     def whole(cls, plan: Plan) -> Self:

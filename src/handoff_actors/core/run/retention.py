@@ -26,7 +26,7 @@ MOST_LINEAGE_NBYTES: Final = 64 << 20
 
 
 class Retention:
-    """What the app and other functions need of each function that is over. Off, it forgets nothing."""
+    """Track what the app and other functions need of each function that is over. Off, it forgets nothing."""
 
     def __init__(self, plan: Plan, state: RunState) -> None:
         self._plan = plan

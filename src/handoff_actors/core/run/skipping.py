@@ -5,7 +5,7 @@ there was none. A condition whose value is not one of the few that are known to 
 """
 
 from handoff_actors.core.run.observing import Observing
-from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.part import ProgramPart
 from handoff_actors.core.run.phases import FAILED, WAITING
 from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.state import RunState
@@ -26,9 +26,9 @@ class Skipping:
         self._recording = recording
         #: Numbers of the templates whose functions may be skipped though none of their inputs was.
         self._templates: set[int] = set()
-        self.add(Part.whole(plan))
+        self.add(ProgramPart.whole(plan))
 
-    def add(self, part: Part) -> None:
+    def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now."""
         for number in part.templates:
             spec = self._plan.templates[number]

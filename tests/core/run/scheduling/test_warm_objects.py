@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.part import ProgramPart
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY
 from handoff_actors.core.run.scheduling.requirements import Requirements
@@ -114,7 +114,9 @@ def test_an_index_that_is_used_again_needs_no_object_of_before() -> None:
     plan = Plan.compile(DAG().add_functions([user(0, model({"gpu": 1}))]))
     needs = Requirements(plan)
 
-    needs.add(plan, Part([0], [1], [], [], []), Plan.compile(DAG().add_functions([user(0)])), NO_AFFINITY)
+    needs.add(
+        plan, ProgramPart([0], [1], [], [], []), Plan.compile(DAG().add_functions([user(0)])), NO_AFFINITY
+    )
 
     assert (needs.warm, needs.of[0].cost) == ({}, {})
 

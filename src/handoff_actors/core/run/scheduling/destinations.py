@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 
-from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.part import ProgramPart
 from handoff_actors.core.run.scheduling.avoidance import Avoidance
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Sources
@@ -43,7 +43,7 @@ class Destinations:
         self.has_constraints = _has_constraints(plan)
         self._unconstrained = [Destination(need, None) for need in needs.classes]
 
-    def add(self, part: Part, added: Plan) -> None:
+    def add(self, part: ProgramPart, added: Plan) -> None:
         """Take functions that are in the plan by now; `added` is the plan of these alone."""
         for group in part.groups:
             self.group_node.pop(group, None)

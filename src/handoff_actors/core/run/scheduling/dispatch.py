@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from handoff_actors.core.run.events import FunctionObserved
-from handoff_actors.core.run.part import Part
+from handoff_actors.core.run.part import ProgramPart
 from handoff_actors.core.run.phases import PhaseEvent
 from handoff_actors.core.run.scheduling.fusion import Fusion
 from handoff_actors.core.run.scheduling.node_state import NodeState
@@ -39,9 +39,9 @@ class Dispatch:
         self._observe: Callable[[FunctionObserved], None] | None = None
         self._now = 0.0
         self.in_flight = 0
-        self.add(Part.whole(self._plan))
+        self.add(ProgramPart.whole(self._plan))
 
-    def add(self, part: Part) -> None:
+    def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now."""
         args = self._plan.args
         self._with_calls.update(

@@ -9,7 +9,7 @@ fusion, for the same idea.
 
 from collections.abc import Collection
 
-from handoff_actors.core.run.part import Part, put
+from handoff_actors.core.run.part import ProgramPart, put
 from handoff_actors.core.run.phases import WAITING
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
@@ -34,7 +34,7 @@ class Fusion:
         self._templates = program.templates
         self._may_fuse_template: list[bool] = []
 
-    def add(self, part: Part) -> None:
+    def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now."""
         # Coroutines run concurrently anyway, and a time limit needs to know when its function began.
         templates = map(self._templates.__getitem__, part.templates)

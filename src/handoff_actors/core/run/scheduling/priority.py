@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from math import inf
 
-from handoff_actors.core.run.part import Part, put
+from handoff_actors.core.run.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
@@ -54,7 +54,7 @@ class Priority:
                 self._probes.add(index)
         return inf if index in self._probes else self.level[index]
 
-    def add(self, part: Part) -> None:
+    def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now. From then on levels stay as they are, and new ones are by hops."""
         self._counts.clear()
         self._unknown.clear()

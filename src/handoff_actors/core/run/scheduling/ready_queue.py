@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-from handoff_actors.core.run.part import Part, put
+from handoff_actors.core.run.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.priority import Priority
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
@@ -145,7 +145,7 @@ class ReadyQueue:
             del self._lanes[lane.destination]
         return index, (priority, self._priority.version, level)
 
-    def add(self, part: Part) -> None:
+    def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now; none of them is ready yet."""
         self._priority.add(part)
         if not self._places:

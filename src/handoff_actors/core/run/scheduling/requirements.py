@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import Struct
 
 from handoff_actors.core.resources import summed
-from handoff_actors.core.run.part import Part, put
+from handoff_actors.core.run.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, Plan
@@ -80,9 +80,9 @@ class Requirements:
         #: By collocated group: the sum of its members' claims, and the largest claim, which a node must offer at least.
         self.sum_of_group: list[RequirementClass] = []
         self.peak_of_group: list[RequirementClass] = []
-        self.add(plan, Part.whole(plan), plan, affinity)
+        self.add(plan, ProgramPart.whole(plan), plan, affinity)
 
-    def add(self, plan: Plan, part: Part, added: Plan, affinity: PythonAffinity) -> None:
+    def add(self, plan: Plan, part: ProgramPart, added: Plan, affinity: PythonAffinity) -> None:
         """Take functions that are in the plan by now; `added` and `affinity` are about them alone, as numbered by themselves."""
         classes = [
             self._class(
@@ -125,7 +125,7 @@ class Requirements:
         need = self.of[index]
         self.of[index] = self._class(need.own, python, need.warm, is_async=need.is_async)
 
-    def _add_warm(self, plan: Plan, part: Part, added: Plan) -> None:
+    def _add_warm(self, plan: Plan, part: ProgramPart, added: Plan) -> None:
         if self.warm:
             # Indices are used again.
             for index in part.indices:

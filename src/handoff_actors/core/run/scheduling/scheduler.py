@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
-from handoff_actors.core.run.part import Part, put
+from handoff_actors.core.run.part import ProgramPart, put
 from handoff_actors.core.run.phases import READY
 from handoff_actors.core.run.scheduling.avoidance import Avoidance
 from handoff_actors.core.run.scheduling.data_locality import DataLocality
@@ -115,7 +115,7 @@ class Scheduler:
 
     # --- Functions that come and go -----------------------------------------------------------------------------
 
-    def add(self, part: Part, added: Program) -> None:
+    def add(self, part: ProgramPart, added: Program) -> None:
         """Take functions that are in the plan by now."""
         self.needs.add(self._plan, part, added.plan, added.affinity)
         self._dispatch.add(part)
@@ -127,7 +127,7 @@ class Scheduler:
         """Take a function that is as another one."""
         put(self.needs.of, [copy], [self.needs.of[index]])
         self._dispatch.copied(index, copy)
-        self._ready.add(Part([copy], (), (), (), ()))
+        self._ready.add(ProgramPart([copy], (), (), (), ()))
 
     def remove(self, indices: Collection[Index]) -> None:
         """Forget functions that are over."""
