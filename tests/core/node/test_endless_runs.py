@@ -9,7 +9,7 @@ from handoff_actors.core.node import clients
 from handoff_actors.core.node.events import InputFetched, WorkerRecalled
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.node.scheduling.fair_queue import LANES_KEPT, FairQueue
-from handoff_actors.core.node.scheduling.worker_scheduler import DEADLINES_KEPT
+from handoff_actors.core.node.scheduling.job_deadlines import DEADLINES_KEPT
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Arg, Ref, Ticket, ValueKey
 from handoff_actors.wire.messages.runs import Completed, Drop
@@ -85,7 +85,7 @@ def test_time_limits_of_functions_that_are_done_are_dropped() -> None:
     for attempt in range(1, 2 * DEADLINES_KEPT):
         run_one(node, attempt)
 
-    assert len(node._scheduler._deadlines) <= DEADLINES_KEPT
+    assert len(node._scheduler._deadlines._heap) <= DEADLINES_KEPT
 
 
 def test_time_limits_of_functions_that_run_are_kept() -> None:
@@ -94,7 +94,7 @@ def test_time_limits_of_functions_that_run_are_kept() -> None:
     for attempt in range(1, 2 * DEADLINES_KEPT):
         run_one(node, attempt)
 
-    assert 51.0 in [deadline[0] for deadline in node._scheduler._deadlines if deadline[3] == 9]
+    assert 51.0 in [deadline[0] for deadline in node._scheduler._deadlines._heap if deadline[3] == 9]
 
 
 def test_lanes_of_claims_that_nothing_waits_for_are_dropped() -> None:

@@ -7,9 +7,9 @@ The async worker runs many coroutines of many runs, each under a claim of its ow
 """
 
 from collections.abc import Iterable, Iterator
-from heapq import heapify, heappop, heappush
 
 from handoff_actors.core.node.events import CancelCoroutine, NodeEffect, RecallWorker, RunJobs, WorkersSampled
+from handoff_actors.core.node.scheduling.blocked_lanes import BlockedLanes
 from handoff_actors.core.node.scheduling.cancelled_jobs import (
     cancelled_groups,
     held_among,
@@ -19,6 +19,7 @@ from handoff_actors.core.node.scheduling.cancelled_jobs import (
 )
 from handoff_actors.core.node.scheduling.fair_queue import FairQueue, JobLane
 from handoff_actors.core.node.scheduling.idle_guard import is_to_be_judged
+from handoff_actors.core.node.scheduling.job_deadlines import JobDeadlines
 from handoff_actors.core.node.scheduling.lending import Lending
 from handoff_actors.core.node.scheduling.memory_guard import is_short, overgrown
 from handoff_actors.core.node.scheduling.warm_objects import WarmObjects
@@ -38,10 +39,6 @@ from handoff_actors.wire.messages.jobs import Done, Job, Template, Ticket
 MAX_COROUTINES = 4096
 #: Time in seconds that a cancelled coroutine may take to clean up before its worker is killed.
 CANCEL_GRACE_S = 0.5
-#: A job that has waited for its claim this long goes before all others that want the same resources.
-STARVED_S = 1.0
-#: Time limits of jobs that have ended may be among so many.
-DEADLINES_KEPT = 1024
 #: Seconds that one lane may keep a worker while other runs wait.
 TURN_S = 0.02
 
@@ -56,16 +53,12 @@ class WorkerScheduler:
         self.lending = Lending(self.ledger, self.roster)
         #: The objects that workers keep.
         self.warm = WarmObjects(self.ledger, self.roster)
-        #: Every lane whose head has been blocked for lack of room, and some that are blocked no longer.
-        self._blocked: dict[JobLane, None] = {}
+        self._blocked = BlockedLanes(self.ledger)
+        self._deadlines = JobDeadlines(self.roster.workers)
         #: The templates of open runs; jobs of other runs do not run again.
         self.templates: dict[RunId, dict[int, Template]] = {}
-        #: Open runs that functions have begun. They go before starved lanes, which may wait for just these functions.
-        self.nested: set[RunId] = set()
-        #: (when, worker, run, index, attempt) of time limits.
-        self._deadlines: list[tuple[float, WorkerId, RunId, Index, Attempt]] = []
-        #: The number of them at which those of jobs that have ended are dropped.
-        self._most_deadlines = DEADLINES_KEPT
+        #: Open runs that functions have begun.
+        self.nested = self._blocked.nested
 
     # --- What happens -------------------------------------------------------------------------------------------
 
@@ -194,7 +187,7 @@ class WorkerScheduler:
                 continue
             if state.is_async:
                 for key in keys:
-                    effects += self._cancel(state, state.held[key], key, "closed", now)
+                    effects += self._cancel(state, state.held[key], "closed", now)
             elif state.verdict is None:
                 effects.append(self.roster.kill(state, "closed"))
         return effects
@@ -203,11 +196,10 @@ class WorkerScheduler:
         """Begin to end these attempts, as far as workers hold them. See `core.node.cancelling`."""
         effects: list[NodeEffect] = []
         for state, held in held_among(self.roster.workers.values(), run, tickets):
-            key = (run, held.job.index)
             if state.is_async:
-                effects += self._cancel(state, held, key, "cancelled", now)
+                effects += self._cancel(state, held, "cancelled", now)
                 continue
-            self._begin_to_cancel(state, held, key, "cancelled", now)
+            self._begin_to_cancel(state, held, "cancelled", now)
             if not state.recalled and state.verdict is None:
                 state.recalled = True
                 effects.append(RecallWorker(state.worker))
@@ -244,12 +236,12 @@ class WorkerScheduler:
         effects += self.roster.keep_size(now)
         if not may_start or not self.queue.waiting_runs:
             return effects
-        starved = self._most_starved(now) if self._blocked else None
+        starved = self._blocked.most_starved(now)
         effects += self._refill(starved, now)
         while self.queue.waiting_runs and self._start_one(starved, now, effects):
             if starved is not None and starved.blocked_since is None:
                 # It has started, and holds up nobody any more.
-                starved = self._most_starved(now)
+                starved = self._blocked.most_starved(now)
         if self.queue.is_of_one_lane and not self.roster.starting:
             effects += self._refill(starved, now, is_ahead=True)
         # Some may have been killed, to make room.
@@ -258,9 +250,8 @@ class WorkerScheduler:
     def wake(self, now: float) -> list[NodeEffect]:
         """Act on time limits, silent workers and idle workers."""
         effects: list[NodeEffect] = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, worker, run, index, attempt = heappop(self._deadlines)
-            effects += self._time_is_up(worker, (run, index), attempt, now)
+        for state, held in self._deadlines.passed(now):
+            effects += self._time_is_up(state, held, now)
         for state in self.roster.workers.values():
             if state.may_be_stuck and now >= self._recalls_at(state):
                 state.recalled = True
@@ -272,10 +263,9 @@ class WorkerScheduler:
     @property
     def wake_at(self) -> float | None:
         """The time of the next time limit, silence or idleness to act on."""
-        times = [self._deadlines[0][0]] if self._deadlines else []
-        times += [self._recalls_at(state) for state in self.roster.workers.values() if state.may_be_stuck]
-        times += [at for at in (self.roster.wake_at, self.warm.wake_at) if at is not None]
-        return min(times, default=None)
+        times = [self._recalls_at(state) for state in self.roster.workers.values() if state.may_be_stuck]
+        others = (self._deadlines.next_at, self.roster.wake_at, self.warm.wake_at)
+        return min([*times, *(at for at in others if at is not None)], default=None)
 
     def _recalls_at(self, state: WorkerState) -> float:
         is_wanted = bool(self.roster.idle) and state.lane is not None and self.ledger.fits(state.lane.cost)
@@ -305,7 +295,7 @@ class WorkerScheduler:
     def _start_one(self, starved: JobLane | None, now: float, effects: list[NodeEffect]) -> bool:
         for run in self.queue.turns():
             for lane in self.queue.lanes(run):
-                if self._may_go_before(starved, lane) and self._start_lane(lane, now, effects):
+                if self._blocked.may_go_before(starved, lane) and self._start_lane(lane, now, effects):
                     self.queue.had_its_turn(lane)
                     return True
         return False
@@ -321,9 +311,7 @@ class WorkerScheduler:
         return started
 
     def _is_blocked(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
-        if lane.blocked_since is None:
-            lane.blocked_since = now
-            self._blocked[lane] = None
+        self._blocked.add(lane, now)
         effects += self.warm.make_room_for(lane)
         return False
 
@@ -373,8 +361,7 @@ class WorkerScheduler:
         while lane.jobs and len(state.held) - state.waiting < MAX_COROUTINES and self.ledger.fits(lane.cost):
             job = lane.jobs.popleft()
             claim = self.ledger.claim(lane.cost) if lane.cost else None
-            state.held[lane.run, job.index] = HeldJob(job, lane, claim)
-            self._set_deadline(state, lane, job, now)
+            self._hold(state, HeldJob(job, lane, claim), now)
             jobs.append(job)
             if claim is not None and claim.devices:
                 # Coroutines share one environment, so each set of devices goes out on its own.
@@ -389,12 +376,16 @@ class WorkerScheduler:
         jobs = [lane.jobs.popleft() for _ in range(min(count, len(lane.jobs)))]
         for job in jobs:
             head = job if job.then else None
-            state.held[lane.run, job.index] = HeldJob(job, lane, None, head)
+            self._hold(state, HeldJob(job, lane, None, head), now)
             for member in job.then:
                 state.held[lane.run, member.index] = HeldJob(member, lane, None, head)
-            self._set_deadline(state, lane, job, now)
         devices = self.warm.devices(state, lane, state.claim)
         effects.append(RunJobs(state.worker, lane.run, self.templates[lane.run], jobs, devices))
+
+    def _hold(self, state: WorkerState, held: HeldJob, now: float) -> None:
+        state.held[held.lane.run, held.job.index] = held
+        if held.lane.timeout is not None:
+            self._deadlines.add(now + held.lane.timeout, state, held)
 
     def _refill(self, starved: JobLane | None, now: float, *, is_ahead: bool = False) -> list[NodeEffect]:
         """Give workers that are about to run dry more jobs of their lane, under the claim that they hold."""
@@ -407,7 +398,7 @@ class WorkerScheduler:
                 continue
             its_turn = self.queue.waiting_runs == 1 or now - state.lent_at < TURN_S
             least = 1 if is_ahead and lane.is_brief else lane.depth // 2
-            if its_turn and self._may_go_before(starved, lane) and len(state.held) <= least:
+            if its_turn and self._blocked.may_go_before(starved, lane) and len(state.held) <= least:
                 self._give(state, lane, now, effects)
                 if not lane.jobs:
                     self.queue.had_its_turn(lane)
@@ -422,24 +413,6 @@ class WorkerScheduler:
         # What is claimed for objects alone asks for no more copies of them than there are usual workers.
         most = len(lane.jobs) if lane.cost or self.roster.lent else int(bound is not None)
         effects += self.lending.spawn_for(lane.needs, most)
-
-    def _may_go_before(self, starved: JobLane | None, lane: JobLane) -> bool:
-        """True if a lane claims nothing that the starved one waits for, or belongs to a nested run."""
-        return (
-            starved is None
-            or lane is starved
-            or lane.run in self.nested
-            or lane.needs.keys().isdisjoint(starved.needs)
-        )
-
-    def _most_starved(self, now: float) -> JobLane | None:
-        self._blocked = {lane: None for lane in self._blocked if lane.jobs and lane.blocked_since is not None}
-        starved = [
-            lane
-            for lane in self._blocked
-            if now - (lane.blocked_since or now) > STARVED_S and self.ledger.could_ever_hold(lane.needs)
-        ]
-        return min(starved, key=lambda lane: lane.blocked_since or 0.0, default=None)
 
     # --- Ending -------------------------------------------------------------------------------------------------
 
@@ -480,49 +453,28 @@ class WorkerScheduler:
         lane = self.queue.lane(run, template, suspect=suspect, warm=held.lane.warm)
         self.queue.put_back(lane, [held.job])
 
-    def _set_deadline(self, state: WorkerState, lane: JobLane, job: Job, now: float) -> None:
-        if lane.timeout is not None:
-            if len(self._deadlines) >= self._most_deadlines:
-                self._drop_deadlines()
-            heappush(self._deadlines, (now + lane.timeout, state.worker, lane.run, job.index, job.attempt))
-
-    def _drop_deadlines(self) -> None:
-        """Drop the time limits of jobs that have ended: many short ones may have long limits."""
-        held = {
-            (state.worker, *key, one.job.attempt)
-            for state in self.roster.workers.values()
-            for key, one in state.held.items()
-        }
-        self._deadlines = [entry for entry in self._deadlines if entry[1:] in held]
-        heapify(self._deadlines)
-        self._most_deadlines = max(DEADLINES_KEPT, 2 * len(self._deadlines))
-
-    def _time_is_up(self, worker: WorkerId, key: Key, attempt: Attempt, now: float) -> list[NodeEffect]:
-        state = self.roster.workers.get(worker)
-        held = state.held.get(key) if state else None
-        if state is None or held is None or held.job.attempt != attempt or state.verdict is not None:
+    def _time_is_up(self, state: WorkerState, held: HeldJob, now: float) -> list[NodeEffect]:
+        if state.verdict is not None:
             return []
         if not state.is_async:
             if held.verdict is None:
                 return [self.roster.kill(state, "timeout")]
             return [self.roster.kill(state, "cancelled")] if is_first(state, held) else []
         if held.verdict is None:
-            return self._cancel(state, held, key, "timeout", now)
+            return self._cancel(state, held, "timeout", now)
         if now < held.killed_at:
             return []
         # The function was cancelled and did not stop: its worker is killed, the other coroutines start again.
         return [self.roster.kill(state, "closed")]
 
     def _cancel(
-        self, state: WorkerState, held: HeldJob, key: Key, verdict: CancelReason, now: float
+        self, state: WorkerState, held: HeldJob, verdict: CancelReason, now: float
     ) -> list[NodeEffect]:
         if held.verdict is not None:
             return []
-        self._begin_to_cancel(state, held, key, verdict, now)
-        return [CancelCoroutine(state.worker, key[0], key[1], held.job.attempt)]
+        self._begin_to_cancel(state, held, verdict, now)
+        return [CancelCoroutine(state.worker, held.lane.run, held.job.index, held.job.attempt)]
 
-    def _begin_to_cancel(
-        self, state: WorkerState, held: HeldJob, key: Key, verdict: CancelReason, now: float
-    ) -> None:
+    def _begin_to_cancel(self, state: WorkerState, held: HeldJob, verdict: CancelReason, now: float) -> None:
         held.verdict, held.killed_at = verdict, now + CANCEL_GRACE_S
-        heappush(self._deadlines, (held.killed_at, state.worker, *key, held.job.attempt))
+        self._deadlines.add(held.killed_at, state, held)
