@@ -53,7 +53,7 @@ from handoff_actors.wire.messages.runs import (
 )
 from handoff_actors.wire.messages.values import Fetch
 from handoff_actors.workers.child.loading import check_may_start
-from handoff_actors.workers.protocol import Surroundings
+from handoff_actors.workers.question_protocol import Surroundings
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 import msgpack
 
 from handoff_actors.ids import Attempt, Index, RunId
-from handoff_actors.workers.protocol import JobKey, Row
+from handoff_actors.workers.protocol import JobKey
+from handoff_actors.workers.rows import Row
 
 _pack: Callable[[Row], bytes] = msgpack.packb
 

@@ -1,23 +1,19 @@
-"""The messages between a node, its zygote and its workers: their fields, and their form on the channels.
+"""The messages between a node and its workers: their fields, and their form on the channels.
 
-A message goes as a MessagePack list of its fields, the last of which is a tag that says which message it is among those of
-its direction; no other module knows a tag or a position. On a worker's data channel messages follow one another without a
-frame; the zygote's channel keeps packets apart. Both ends belong to one installation, so a row that is no message is a bug
-of ours.
+A message goes as a row, a MessagePack list of its fields, the last of which is a tag that says which message it is among those
+of its direction; no other module knows a tag or a position. On a worker's data channel messages follow one another without a
+frame. Both ends belong to one installation, so a row that is no message is a bug of ours.
 
 Structs of `wire.messages` that are part of a message reach a worker as rows, as a worker starts without msgspec; the
 aliases and positions under "Jobs at the worker" describe them. In the other direction a worker makes the rows of `Done`
 and `Said` here, and the node's end makes structs of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
-import msgpack
-
-from handoff_actors.ids import Attempt, Index, RunId, WorkerId
+from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.workers.rows import NOT_A_MESSAGE, Row, by_tag, no_message
 
 if TYPE_CHECKING:
     from handoff_actors.wire.messages.jobs import Job
@@ -32,9 +28,6 @@ CODES_KEPT_NBYTES: Final = 64 * 1024 * 1024
 MODULES_KEPT: Final = 16
 #: Each byte on a sync worker's control channel is a recall. See `GiveBackJobs` for async workers.
 RECALL_BYTE: Final = b"\0"
-
-#: A message, or a part of one, as MessagePack has it; its own end has checked the types.
-Row: TypeAlias = tuple[Any, ...]
 
 JobKey = tuple[RunId, Index, Attempt]
 
@@ -250,97 +243,6 @@ FromWorker = (
 )
 
 
-# --- Node and zygote --------------------------------------------------------------------------------------------------
-
-
-class ForkWorker(NamedTuple):
-    """Fork a worker. Its ends of its channels come along: data and control, or data alone for an async worker."""
-
-    worker: WorkerId
-    tag: int = 1
-
-
-class KillGroup(NamedTuple):
-    """Kill a worker and its process group; no matter if it has ended."""
-
-    worker: WorkerId
-    tag: int = 2
-
-
-class ImportForNestedRuns(NamedTuple):
-    """Import what functions that begin runs need, so that the workers that are forked from now on share it."""
-
-    tag: int = 3
-
-
-ToZygote = ForkWorker | KillGroup | ImportForNestedRuns
-
-
-class ProcessEnded(NamedTuple):
-    """A worker has ended and was reaped."""
-
-    worker: WorkerId
-    #: The signal that ended it, or its exit code; the other is None.
-    signal: int | None
-    exit_code: int | None
-    #: The most memory that it has ever had.
-    peak_nbytes: int
-    #: The last lines that it printed.
-    printed: str
-    tag: int = 1
-
-
-class ZygoteSettings(NamedTuple):
-    """The arguments that a zygote is started with, in front of the entries of `sys.path`."""
-
-    #: Descriptor of its end of the channel.
-    channel: int
-    store: Path
-    #: For values that the store has no room for.
-    disk: Path | None
-    #: The name of the node.
-    node: str
-    inline_limit: int
-    #: Descriptor of the pipe that carries output of functions.
-    pipe: int
-    #: See `process_trees`.
-    tree: int
-    #: Descriptor of the channel over which workers ask their node, see `pool.questions`.
-    questions: int
-
-    def arguments(self) -> list[str]:
-        """Give them as they are in `sys.argv`."""
-        return [
-            str(self.channel),
-            str(self.store),
-            str(self.disk or ""),
-            self.node,
-            str(self.inline_limit),
-            str(self.pipe),
-            str(self.tree),
-            str(self.questions),
-        ]
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> "ZygoteSettings":
-        """Undo `arguments`."""
-        channel, store, disk, node, *numbers = arguments
-        inline_limit, pipe, tree, questions = map(int, numbers)
-        return cls(
-            int(channel), Path(store), Path(disk) if disk else None, node, inline_limit, pipe, tree, questions
-        )
-
-
-class Surroundings(NamedTuple):
-    """The way to the cluster of a worker's node, for runs that its functions begin."""
-
-    address: str
-    #: The text of its key; None: it is insecure.
-    key: str | None
-    #: The text of the other key that members of the cluster may have, if there is one.
-    also_accepted: str | None = None
-
-
 # --- Jobs at the worker -----------------------------------------------------------------------------------------------
 
 # Every function passes here. A NamedTuple for each job and argument would cost 5 to 11 % of what a worker does for a function
@@ -400,13 +302,6 @@ JOB_THEN: Final = 5
 
 # --- Rows and bytes ---------------------------------------------------------------------------------------------------
 
-_pack: "Callable[[Row], bytes]" = msgpack.packb
-
-
-def _by_tag(*messages: type[Any]) -> dict[int, Callable[[Row], Any]]:
-    # `_make` takes twice as long, as it counts the fields.
-    return {message._field_defaults["tag"]: partial(tuple.__new__, message) for message in messages}
-
 
 def _checked_failure(row: Row) -> JobFailed:
     failed: JobFailed = tuple.__new__(JobFailed, row)
@@ -415,110 +310,28 @@ def _checked_failure(row: Row) -> JobFailed:
     return failed
 
 
-_TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = _by_tag(
+_TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = by_tag(
     DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob, DefineModules
 )
 _FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
-    **_by_tag(
+    **by_tag(
         WorkerReady, JobsDone, JobGrew, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled, ObjectKept
     ),
     JobFailed._field_defaults["tag"]: _checked_failure,
 }
-_TO_ZYGOTE: Final[Mapping[int, Callable[[Row], ToZygote]]] = _by_tag(
-    ForkWorker, KillGroup, ImportForNestedRuns
-)
-_FROM_ZYGOTE: Final[Mapping[int, Callable[[Row], ProcessEnded]]] = _by_tag(ProcessEnded)
-
-
-class RowReader:
-    """Splits what arrives on a stream into rows; a row may arrive in pieces."""
-
-    def __init__(self) -> None:
-        self._unpacker = msgpack.Unpacker(max_buffer_size=0, use_list=False)
-
-    def rows(self, received: bytes) -> Iterator[Row]:
-        """Give the rows that are whole now. They must be taken before more is fed."""
-        self._unpacker.feed(received)
-        rows: Iterator[Row] = self._unpacker
-        return rows
 
 
 def to_worker(row: Row) -> ToWorker:
     """Give the message to a worker that a row is. Raises AssertionError if it is none."""
     try:
         return _TO_WORKER[row[-1]](row)
-    except _NOT_A_MESSAGE as error:
-        raise _no_message(row) from error
+    except NOT_A_MESSAGE as error:
+        raise no_message(row) from error
 
 
 def from_worker(row: Row) -> FromWorker:
     """Give the message from a worker that a row is. Raises AssertionError if it is none."""
     try:
         return _FROM_WORKER[row[-1]](row)
-    except _NOT_A_MESSAGE as error:
-        raise _no_message(row) from error
-
-
-def zygote_packet(message: ToZygote | ProcessEnded) -> bytes:
-    """Encode a packet of the zygote's channel."""
-    return _pack(message)
-
-
-def id_question(key: JobKey) -> bytes:
-    """Encode a worker's question for the id of a function that it runs."""
-    return _pack(key)
-
-
-def from_id_question(packet: bytes) -> JobKey:
-    """Undo `id_question`."""
-    run, index, attempt = msgpack.unpackb(packet)
-    return run, index, attempt
-
-
-def id_answer(function_id: str | int) -> bytes:
-    """Encode the answer to `id_question`."""
-    return _pack((function_id,))
-
-
-def from_id_answer(packet: bytes) -> str | int:
-    """Undo `id_answer`."""
-    [function_id] = msgpack.unpackb(packet)
-    known: str | int = function_id
-    return known
-
-
-def answer_packet(known: Surroundings | None) -> bytes:
-    """Encode the answer to a worker that asks how to reach the cluster."""
-    return _pack(known or ())
-
-
-def from_answer(packet: bytes) -> Surroundings | None:
-    """Undo `answer_packet`."""
-    fields = msgpack.unpackb(packet)
-    return Surroundings(*fields) if fields else None
-
-
-def to_zygote(packet: bytes) -> ToZygote:
-    """Decode a packet to the zygote. Raises AssertionError if it is none."""
-    row = msgpack.unpackb(packet, use_list=False)
-    try:
-        return _TO_ZYGOTE[row[-1]](row)
-    except _NOT_A_MESSAGE as error:
-        raise _no_message(row) from error
-
-
-def from_zygote(packet: bytes) -> ProcessEnded:
-    """Decode a packet from the zygote. Raises AssertionError if it is none."""
-    row = msgpack.unpackb(packet, use_list=False)
-    try:
-        return _FROM_ZYGOTE[row[-1]](row)
-    except _NOT_A_MESSAGE as error:
-        raise _no_message(row) from error
-
-
-#: How reading the tag of something else fails.
-_NOT_A_MESSAGE: Final = (IndexError, KeyError, TypeError)
-
-
-def _no_message(row: object) -> AssertionError:
-    return AssertionError(f"no message of the worker protocol: {row!r:.200}")
+    except NOT_A_MESSAGE as error:
+        raise no_message(row) from error

@@ -9,7 +9,8 @@ import pytest
 from handoff_actors.ids import RunId
 from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.tail import Tail
-from handoff_actors.workers.protocol import FromWorker, JobFailed, JobsDone, RowReader, from_worker
+from handoff_actors.workers.protocol import FromWorker, JobFailed, JobsDone, from_worker
+from handoff_actors.workers.rows import RowReader
 
 RUN = RunId(7)
 

@@ -19,7 +19,7 @@ from handoff_actors.workers.child import reports
 from handoff_actors.workers.child.reports import MOST_EMITTED_NBYTES, PROGRESS_BURST, JobReports
 from handoff_actors.workers.output_protocol import output_part
 from handoff_actors.workers.pool.output_reader import OutputReader
-from handoff_actors.workers.protocol import RowReader
+from handoff_actors.workers.rows import RowReader
 from tests.workers.pool_harness import ASYNC, RUN, SYNC, PoolHarness, job, template
 
 KEY = (RUN, 5, 1)

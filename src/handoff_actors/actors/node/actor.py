@@ -86,7 +86,7 @@ from handoff_actors.wire.messages.members import (
 )
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.workers.pool.pool import WorkerPool
-from handoff_actors.workers.protocol import Surroundings, answer_packet
+from handoff_actors.workers.question_protocol import Surroundings, answer_packet
 
 log = logging.getLogger(__name__)
 

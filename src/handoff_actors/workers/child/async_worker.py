@@ -54,10 +54,10 @@ from handoff_actors.workers.protocol import (
     JobKey,
     JobRow,
     QueueJobs,
-    RowReader,
     ToWorker,
     to_worker,
 )
+from handoff_actors.workers.rows import RowReader
 
 #: Time in seconds that tasks which a job has left running may take to clean up when they are cancelled, as much as its node
 #: gives to the job itself.

@@ -11,13 +11,8 @@ from contextlib import suppress
 from typing import Final
 
 from handoff_actors.workers.nested_waits import QUESTION, WaitChanged
-from handoff_actors.workers.protocol import (
-    JobKey,
-    Surroundings,
-    from_answer,
-    from_id_answer,
-    id_question,
-)
+from handoff_actors.workers.protocol import JobKey
+from handoff_actors.workers.question_protocol import Surroundings, from_answer, from_id_answer, id_question
 
 #: A node answers at once, unless the app that it is in holds up its loop.
 _WITHIN_MS: Final = 10_000

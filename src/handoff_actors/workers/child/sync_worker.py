@@ -53,10 +53,10 @@ from handoff_actors.workers.protocol import (
     JobKey,
     JobRow,
     QueueJobs,
-    RowReader,
     ToWorker,
     to_worker,
 )
+from handoff_actors.workers.rows import RowReader
 
 #: A result waits for the next job's only if that job is expected to take less than this,
 _FAST_S: Final = 200e-6

@@ -38,7 +38,7 @@ from handoff_actors.workers.process_trees import (
     tag_of,
     tag_of_worker,
 )
-from handoff_actors.workers.protocol import (
+from handoff_actors.workers.zygote_protocol import (
     ForkWorker,
     ImportForNestedRuns,
     KillGroup,

@@ -15,7 +15,7 @@ from handoff_actors.token_bucket import TokenBucket
 from handoff_actors.wire.messages.jobs import Dropped, Emitted, Progressed, Said
 from handoff_actors.workers.output_protocol import EmittedPiece, emitted_piece, output_part
 from handoff_actors.workers.pool.forks import keep_from_forks
-from handoff_actors.workers.protocol import Row, RowReader
+from handoff_actors.workers.rows import Row, RowReader
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from itertools import islice
 from typing import Final
 
 from handoff_actors.workers.pool.forks import keep_from_forks
-from handoff_actors.workers.protocol import READ_NBYTES, FromWorker, JobKey, RowReader, from_worker
+from handoff_actors.workers.protocol import READ_NBYTES, FromWorker, JobKey, from_worker
+from handoff_actors.workers.rows import RowReader
 
 #: Chunks in one system call (IOV_MAX is 1024).
 _CHUNKS_PER_SEND: Final = 512

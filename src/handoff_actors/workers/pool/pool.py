@@ -44,12 +44,12 @@ from handoff_actors.workers.protocol import (
     JobsGivenBack,
     JobsPrinted,
     ObjectKept,
-    ProcessEnded,
     WorkerFailureKind,
     WorkerReady,
     WorkerSpoiled,
     queue_jobs,
 )
+from handoff_actors.workers.zygote_protocol import ProcessEnded
 
 #: Jobs are written in pieces of about this size at most: a recall takes back those that have not been sent.
 _PIECE_NBYTES: Final = 64 * 1024

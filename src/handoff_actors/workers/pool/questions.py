@@ -14,7 +14,8 @@ from typing import Final
 
 from handoff_actors.ids import RunId
 from handoff_actors.workers.nested_waits import QUESTION, WaitChanged
-from handoff_actors.workers.protocol import JobKey, from_id_question, id_answer
+from handoff_actors.workers.protocol import JobKey
+from handoff_actors.workers.question_protocol import from_id_question, id_answer
 
 _MOST_QUESTIONS: Final = 64
 _MOST_NBYTES: Final = 64

@@ -17,7 +17,7 @@ from handoff_actors.process.standard_descriptors import hold_standard_descriptor
 from handoff_actors.workers import nesting
 from handoff_actors.workers.pool.forks import keep_from_forks
 from handoff_actors.workers.process_trees import end_tree, new_tree, set_tag, tag_of_worker
-from handoff_actors.workers.protocol import (
+from handoff_actors.workers.zygote_protocol import (
     ForkWorker,
     ImportForNestedRuns,
     KillGroup,
