@@ -40,12 +40,17 @@ class RunnerSource:
 
 
 def found_value(runner: RunnerActor, function_id: FunctionId, whose: str, owner: object) -> FoundValue:
-    """Find the value of a function that is done; `whose` names its run, for errors. Raises ValueLost."""
+    """Find the value of a function that is done; `whose` names its run, for errors. Raises ValueLost, and TypeError for parts."""
     index = runner.plan.index(function_id)
     source = RunnerSource(runner, index)
     subject = f"the value of function {repr_of(function_id)} in {whose}"
-    on_nodes = any(source.holders())
+    is_parted = runner.view.parts(index) is not None
+    on_nodes = any(source.holders()) and not is_parted
     encoded = None if on_nodes else runner.view.inline.get(index) or runner.values.get(index)
+    if is_parted and encoded is None:
+        raise TypeError(
+            f"{subject} is a list of parts on nodes, and can be no argument by reference: fetch it first (await it)"
+        )
     if not on_nodes and encoded is None:
         reason = "that run has been released" if runner.is_released else "the nodes that had it are gone"
         raise ValueLost(function_id, reason, subject)
