@@ -152,6 +152,7 @@ def test_values_are_dropped_together() -> None:
     run.state.foreign.clear()
 
     assert len(run.state.foreign) == 0
+    assert repr(run.state.foreign) == "ForeignValues([])"
     assert run.state.foreign.get(FOREIGN) is None
     assert run.state.foreign.current(Ref(FOREIGN, 1, [])) == Ref(FOREIGN, 1, [])
 

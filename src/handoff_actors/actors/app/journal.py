@@ -46,7 +46,7 @@ class Entry(Struct, frozen=True):
 
 
 class Recorder(Protocol):
-    """Records what a run does."""
+    """RunRecords what a run does."""
 
     #: Told why nothing more can be recorded.
     on_failure: Callable[[BaseException], None]
@@ -62,7 +62,7 @@ class Recorder(Protocol):
 class JournalResumption(Struct):
     """Results that a run takes over from its journal, or from the cache, and the open journal."""
 
-    #: Records what the run itself does; None without a journal and cached functions.
+    #: RunRecords what the run itself does; None without a journal and cached functions.
     journal: "Recorder | None" = None
     reused: dict[Index, ReusedResult] = field(default_factory=dict)
     #: Encoded values that are too large to be inline.

@@ -62,6 +62,9 @@ class ForeignValues:
     def __len__(self) -> int:
         return len(self._values)
 
+    def __repr__(self) -> str:
+        return f"ForeignValues({list(self)})"
+
     def add(self, value: ForeignValue) -> None:
         """Add a value."""
         self._values[value.index] = value
