@@ -28,7 +28,7 @@ class DaskCluster:
     """Two worker processes of one thread each."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
 
     async def prepare(self, workload: Workload) -> Execute:
         """Make keys that no graph had before: Dask need not run what it already has under the same key."""
@@ -37,7 +37,7 @@ class DaskCluster:
         keys = [key + suffix for key in workload.expected]
 
         async def execute() -> Mapping[str, object]:
-            results = await asyncio.to_thread(self._client.get, graph, keys)
+            results = await asyncio.to_thread(self.client.get, graph, keys)
             return dict(zip(workload.expected, results, strict=True))
 
         return execute

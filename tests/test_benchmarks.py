@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bare, peers, workloads
+from benchmarks import bare, growing, growing_ours, growing_shapes, peers, workloads
 from benchmarks.__main__ import parse, turns
 from benchmarks.bursts import Case, connected_apps, measure
 from benchmarks.contender import Cluster
@@ -139,3 +139,40 @@ def test_every_app_sends_its_share_of_a_burst() -> None:
         measured = measure(Case(2, "behind", 5, 0.0, 0.0, has_cost=True), apps)
 
     assert sum(measured.by_node.values()) == 5
+
+
+TINY = growing_shapes.Sizes(calls=3, gathered=20, mapped=30, numbers=500, spawned=21)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("open_calls", [growing_ours.embedded, growing_ours.daemon])
+async def test_calls_in_each_shape_return_what_they_should(
+    open_calls: Callable[[], AbstractAsyncContextManager[growing_ours.OurCalls]],
+) -> None:
+    async with open_calls() as calls:
+        for figure in growing_shapes.FIGURES:
+            # It raises for a wrong result.
+            assert await growing_shapes.measure(figure, calls, TINY) > 0
+
+
+@pytest.mark.processes
+def test_a_pool_sorts_and_counts_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ",".join(map(str, TINY))
+
+    growing.main(["quicksort", "tree", "--rounds", "1", "--peers", "pool", "--sizes", sizes])
+
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header == (
+        "| what | unit | ours | daemon | pool | ours against pool | daemon against pool | at least, against pool |"
+    )
+    assert [row.count("|") for row in rows] == [header.count("|")] * 2
+    assert "|  |" not in "".join(rows)
+
+
+def test_a_ratio_of_calls_above_one_says_that_ours_is_better() -> None:
+    medians = {("call", "ours"): 0.2, ("call", "pool"): 0.4, ("map", "ours"): 90.0, ("map", "pool"): 10.0}
+
+    shown = growing.table(medians, ["call", "map"], ["ours", "pool"])
+
+    assert "| 0.2 | 0.4 | 2 | 1 |" in shown
+    assert "| 90 | 10 | 9 | 6 |" in shown
