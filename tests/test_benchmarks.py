@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bare, growing, growing_ours, growing_shapes, peers, workloads
+from benchmarks import bare, growing, growing_ours, growing_shapes, peers, soak, workloads
 from benchmarks.__main__ import parse, turns
 from benchmarks.bursts import Case, connected_apps, measure
 from benchmarks.contender import Cluster
@@ -176,3 +176,19 @@ def test_a_ratio_of_calls_above_one_says_that_ours_is_better() -> None:
 
     assert "| 0.2 | 0.4 | 2 | 1 |" in shown
     assert "| 90 | 10 | 9 | 6 |" in shown
+
+
+@pytest.mark.processes
+def test_a_service_under_load_is_watched(capsys: pytest.CaptureFixture[str]) -> None:
+    soak.main(["--minutes", "0.02", "--clients", "3", "--every", "0.5"])
+
+    *_, last, _, summary, grown = capsys.readouterr().out.splitlines()
+    assert all(float(cell.replace(",", "")) > 0 for cell in last.strip("| ").split("|"))
+    assert " 0 failed" in summary
+    assert grown.startswith("growth over the last 80 %: app ")
+
+
+def test_memory_that_grows_only_at_the_beginning_is_flat() -> None:
+    readings = [soak.Reading(second, 0, min(second, 15.0), 7.0, second) for second in range(101)]
+
+    assert soak.growth(readings) == {"app_mb": 0.0, "node_mb": 0.0, "workers_mb": 73.0}

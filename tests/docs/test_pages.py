@@ -28,7 +28,7 @@ COMMANDS_RUN_BY = {
 #: Pages whose programs need a library that not each Python has.
 NEEDED = {"deployment/ray.md": "ray"}
 #: The most snippets that are only parts of a program.
-MOST_PARTS = 6
+MOST_PARTS = 7
 JOBS = """
 import handoff_actors as handoff
 
