@@ -77,6 +77,17 @@ async def test_a_kept_value_outlives_its_run_and_its_app(cluster: list[Daemon]) 
         await second.drop_kept("ones")
 
 
+async def test_results_of_an_open_run_are_kept_once_they_are_there(session: handoff.Session) -> None:
+    async with session.open_run(on_failure="continue", max_retries=0) as run:
+        await run.keep(run.call(functions.array, 3), "open", ttl="1h")
+        assert await run.call(functions.total, await session.kept("open")) == LARGE
+        with pytest.raises(handoff.FunctionFailed):
+            await run.keep(run.call(int, "seven"), "failed")
+        with pytest.raises(ValueError, match="ttl"):
+            await run.keep(run.call(int, "7"), "never", ttl="never")
+    await session.drop_kept("open")
+
+
 async def test_a_dropped_value_is_gone_from_the_node(session: handoff.Session, cluster: list[Daemon]) -> None:
     run = await array_on(session, "n1")
     await run.keep("made", "dropped", ttl=3600)

@@ -9,7 +9,6 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -22,7 +21,7 @@ from msgspec import Struct
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.nested_wait import FunctionWait
-from handoff_actors.client.open_run_values import OpenRunValue
+from handoff_actors.client.open_run_values import Handles, OpenRunValue, keep_result
 from handoff_actors.client.run_handle import HandleState, RunHandle
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.core.run.events import CancelFunctions, EndGrowth, LetGo, WantResults
@@ -34,7 +33,7 @@ from handoff_actors.errors import (
     NodeLost,
     SerializationError,
 )
-from handoff_actors.graph.argument import Collocated, Handle
+from handoff_actors.graph.argument import Collocated
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.graph.growing_dag import GrowingDAG, outer_ids, renamed
@@ -244,6 +243,22 @@ class OpenRun:
     def value_of(self, handle: RunHandle[Any]) -> OpenRunValue:
         """See HandleOwner."""
         return OpenRunValue(handle, self._going.runner)
+
+    @inside_hidden
+    async def keep(self, handle: RunHandle[Any], name: str, ttl: float | str = "1d") -> None:
+        """Have the nodes that hold a result keep it under a name, beyond this run, this session and this process.
+
+        Waits for the result first. As an argument, `await session.kept(name)` depends on nothing that came before it.
+
+        :param handle: The handle of the function.
+        :param name: Name for the value, as for `Run.keep`.
+        :param ttl: Time for which it is kept, in seconds, or as text such as "12h" or "7d".
+        :raises HandoffError: The function has failed, and this is its error.
+        :raises CancelledError: The function was cancelled.
+        :raises ValueLost: No node has the value any more, or none could take it.
+        :raises ValueError: `name` or `ttl` is not allowed.
+        """
+        await keep_result(handle, self._going.runner, name, ttl)
 
     # --- Waiting ------------------------------------------------------------------------------------------------
 
@@ -468,19 +483,3 @@ class OpenRun:
             kept = [function_id for function_id in released if self._taken.get(function_id)]
             self._released.extend(kept)
             runner.feed(LetGo([function_id for function_id in released if function_id not in kept]))
-
-
-class Handles(Mapping[FunctionId, RunHandle[Any]]):
-    """Handles of the functions of a graph that was added to a run, by their ids or handles in the graph."""
-
-    def __init__(self, handles: dict[FunctionId, RunHandle[Any]]) -> None:
-        self._handles = handles
-
-    def __getitem__(self, function_id: FunctionId) -> RunHandle[Any]:
-        return self._handles[function_id.id if isinstance(function_id, Handle) else function_id]
-
-    def __iter__(self) -> Iterator[FunctionId]:
-        return iter(self._handles)
-
-    def __len__(self) -> int:
-        return len(self._handles)

@@ -1,10 +1,16 @@
-"""The results of an open run as arguments of other runs."""
+"""The results of an open run: their handles, and what they are beyond the run."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from handoff_actors.actors.app.foreign_arguments import ForeignArgument, FoundValue
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.actors.app.runner_source import found_value
+from handoff_actors.client.run_handle import RunHandle
 from handoff_actors.graph.argument import Handle
-from handoff_actors.text import repr_of
+from handoff_actors.ids import FunctionId
+from handoff_actors.text import check_kept_name, repr_of
+from handoff_actors.time_spans import seconds_in
 
 
 class OpenRunValue(ForeignArgument):
@@ -23,3 +29,29 @@ class OpenRunValue(ForeignArgument):
                 f"{self._handle!r} belongs to a run of another session: await it, and pass the value, or use one session"
             )
         return found_value(self._runner, self._handle.id, f"an open run, of {repr_of(self._handle)},", self)
+
+
+async def keep_result(handle: RunHandle[Any], runner: RunnerActor, name: str, ttl: float | str) -> None:
+    """Have nodes keep the result of a function under a name. See `OpenRun.keep`."""
+    ttl_s = seconds_in("ttl", ttl)
+    check_kept_name(name)
+    await handle.wait()
+    if handle.cancelled() or handle.exception() is not None:
+        handle.result()
+    await runner.host.keep(OpenRunValue(handle, runner).find(runner.host), name, ttl_s)
+
+
+class Handles(Mapping[FunctionId, RunHandle[Any]]):
+    """Handles of the functions of a graph that was added to a run, by their ids or handles in the graph."""
+
+    def __init__(self, handles: dict[FunctionId, RunHandle[Any]]) -> None:
+        self._handles = handles
+
+    def __getitem__(self, function_id: FunctionId) -> RunHandle[Any]:
+        return self._handles[function_id.id if isinstance(function_id, Handle) else function_id]
+
+    def __iter__(self) -> Iterator[FunctionId]:
+        return iter(self._handles)
+
+    def __len__(self) -> int:
+        return len(self._handles)
