@@ -124,8 +124,9 @@ def test_reduction_keeps_the_order(source: Source, add: Any, count: int) -> None
     total = dag.map(square, over=source(dag, count)).reduce(add)
     words = dag.map(str, over=source(dag, count)).reduce(operator.add, initial=">", id="words")
     plain = dag.reduce(add, over=source(dag, count))
+    mapped = dag.reduce(add, over=dag.map(square, over=source(dag, count)))
 
-    assert value_of(dag, total) == sum(number**2 for number in range(count))
+    assert value_of(dag, total) == value_of(dag, mapped) == sum(number**2 for number in range(count))
     assert value_of(dag, words) == ">" + "".join(map(str, range(count)))
     assert words.id == "words"
     assert value_of(dag, plain) == sum(range(count))

@@ -8,11 +8,14 @@ from msgspec.structs import replace
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import (
     CancelFunctions,
+    EndGrowth,
     FetchResult,
     LetGo,
     MessageFromNode,
+    RelayBegun,
     RunEffect,
     SendToNode,
+    WantResults,
 )
 from handoff_actors.core.run.expanded_program import child_id
 from handoff_actors.core.run.machine import RunMachine
@@ -34,6 +37,7 @@ from handoff_actors.wire.messages.jobs import (
     PARTS,
     Additions,
     Assembled,
+    Call,
     Done,
     Expansion,
     GrownTemplate,
@@ -47,7 +51,7 @@ from handoff_actors.wire.messages.jobs import (
     Ticket,
     ValueKey,
 )
-from handoff_actors.wire.messages.runs import Assign, CancelJobs, Drop, Recalled
+from handoff_actors.wire.messages.runs import Assign, CancelJobs, Completed, Drop, Fetched, Recalled
 from tests.core.builders import (
     RUN,
     assigned,
@@ -591,3 +595,127 @@ def test_dependency_failed_names_the_function_that_was_added() -> None:
 
     error = DependencyFailed("f", run.view.plan.ids[run.state.failed_behind[0]], "why")
     assert error.failed_id == "f/0"
+
+
+def test_code_by_value_stays_on_its_version_of_python() -> None:
+    run = parent_and_dependent()
+    graph = expansion_of(Function("alone", (), code), result="alone", python="3.99", native_templates=[0])
+
+    effects = run.handle(completed("a", grown(0, graph)), 1.0)
+
+    assert assigned(effects) == []
+    assert run.scheduler.needs.of[0].python == "3.99"
+
+
+def test_inline_functions_of_a_graph_take_large_arguments() -> None:
+    run = parent_and_dependent()
+    graph = expansion_of(
+        Function("inner", [Constant("large")], code, type="inline"),
+        Function("outer", ["inner"], code),
+        result="outer",
+        values=[Ref(FIRST.index, 100, [])],
+    )
+
+    effects = run.handle(completed("a", grown(0, graph, FIRST)), 1.0)
+
+    (call,) = jobs(effects)[0].args
+    assert isinstance(call, Call)
+    assert call.args == [Ref(FIRST.index, 100, ["address of a"])]
+    assert run.view.plan.producers[0] == (2,)
+
+
+def test_graph_of_a_function_that_runs_in_any_case_goes_on_after_a_failure() -> None:
+    run = run_of(
+        Function("fails", (), code, max_retries=0),
+        Function("cleans up", (), code, run_if="always"),
+        Function("never", ["fails"], code),
+    )
+    run.start(0.0, [node_up("a", workers=4, capabilities={"cpu": 4.0})])
+    run.handle(completed("a", grown(1, expansion_of(*BOTH, result="both"))), 1.0)
+
+    run.handle(failed("a", 0), 2.0)
+    then = run.handle(completed("a", done(3), done(4)), 3.0)
+    run.handle(completed("a", done(1, attempt=2)), 4.0)
+
+    assert assigned(then) == [("a", [1])]
+    assert isinstance(error_of(run), FunctionFailed)
+
+
+def test_parts_that_go_through_the_app_are_counted_by_their_size() -> None:
+    run = run_of(Function("list", (), code), Function("whole", ["list"], code))
+    run.start(0.0, [node_up("a", workers=4, capabilities={"cpu": 4.0})])
+    run.handle(completed("a", grown(0, None, FIRST, SECOND, value=b"items")), 1.0)
+
+    run.handle(RelayBegun(SECOND.index, "a", "b"), 2.0)
+    fetched = Fetched(FIRST.index, 100, 0.5, 0.0)
+    run.handle(MessageFromNode("a", Completed(RUN, [], {}, [fetched])), 3.0)
+
+    assert [*run.view.holders(SECOND.index)] == ["a"]
+    assert run.view.relayed == {("a", "b"): 200}
+    assert [each.index for each in run.view.transfers] == [0]
+
+
+def test_expanders_of_open_runs_take_lists_by_reference() -> None:
+    run = open_run()
+    grow(run, Function("list", (), code), held=[0])
+    run.handle(completed("a", grown(0, None, FIRST, value=b"items")), 1.0)
+
+    effects = grow(run, Function("expander", [ItemsOf("list")], code), outer=["list"])
+
+    assert jobs(effects)[1].args == [Listed(b"items", [FIRST])]
+
+
+def test_inputs_of_a_parent_are_kept_for_others_that_take_them() -> None:
+    run = open_run()
+    grow(run, Function("before", (), code), held=[0])
+    run.handle(completed("a", done(0)), 1.0)
+    grow(
+        run,
+        Function("f", ["before"], code),
+        Function("other", ["before"], code),
+        outer=["before"],
+        held=[0, 1],
+    )
+    run.handle(LetGo(["before"]), 1.5)
+
+    run.handle(completed("a", grown(1, expansion_of(*BOTH, result="both"))), 2.0)
+    run.check()
+    kept = run.state.phase[0]
+    run.handle(completed("a", done(2)), 3.0)
+
+    assert (kept, run.state.phase[0]) == (DONE, FREE)
+
+
+def test_parts_of_an_attempt_that_does_not_count_are_dropped_where_they_are() -> None:
+    run = open_run()
+    grow(run, Function("f", (), code), held=[0])
+    run.handle(CancelFunctions(["f"]), 1.5)
+    graph = expansion_of(*BOTH, result="both")
+
+    effects = run.handle(completed("a", grown(0, graph, FIRST)), 2.0)
+
+    assert SendToNode("a", Drop(RUN, [ValueKey(FIRST.index, 0)])) in effects
+
+
+def test_report_of_a_graph_that_comes_twice_changes_nothing() -> None:
+    run = open_run()
+    grow(run, Function("f", (), code), held=[0])
+    graph = expansion_of(
+        Function("sum", [Constant("large")], code), result="sum", values=[Ref(FIRST.index, 100, [])]
+    )
+    run.handle(completed("a", grown(0, graph, FIRST)), 2.0)
+
+    assert run.handle(completed("a", grown(0, graph, FIRST)), 2.1) == []
+    run.check()
+
+
+def test_run_ends_though_a_value_that_was_on_its_way_is_let_go() -> None:
+    run = open_run()
+    grow(run, Function("f", (), code), held=[0])
+    run.handle(WantResults(["f"]), 1.0)
+    run.handle(LetGo(["f"]), 1.1)
+    run.handle(EndGrowth(), 1.2)
+
+    effects = run.handle(completed("a", done(0, value=1000)), 2.0)
+
+    assert ends(effects)[0].error is None

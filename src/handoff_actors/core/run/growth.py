@@ -163,12 +163,7 @@ class Growth:
             due = [index for index in due if not self._drain.is_copying(index)]
         if is_watched:
             self._postponed += unneeded
-        if not (due or values):
-            return ended
-        if not (self.is_open or self._state.remaining):
-            # What kept the run from its end, a value on its way, may be forgotten now.
-            self.wake_at = now
-        return [*ended, *self._forget(due, values)]
+        return [*ended, *self._forget(due, values)] if due or values else ended
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
         drops: dict[str, list[ValueKey]] = {}
