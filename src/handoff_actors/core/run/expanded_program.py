@@ -189,8 +189,8 @@ def _plan_of(
     producers: list[tuple[Index, ...]],
     parent: Parent,
 ) -> Plan:
-    size, step = len(producers), parent.step
-    ids: list[FunctionId] = [child_id(parent.id, step, number) for number in range(size)]
+    size = len(producers)
+    ids: list[FunctionId] = [child_id(parent.id, parent.step, number) for number in range(size)]
     ids[expansion.result] = parent.id
     regular = size - len(expansion.hooks)
     priority = expansion.priority
@@ -203,7 +203,7 @@ def _plan_of(
         producers=producers,
         dependents=expansion.dependents,
         bottom_level=expansion.bottom_level,
-        priority=[parent.priority + priority.get(index, 0) for index in range(size)],
+        priority=[parent.priority + expansion.priority.get(index, 0) for index in range(size)],
         template_of=expansion.template_of,
         templates=[
             _spec_of(template, grown.name)
@@ -222,6 +222,7 @@ def _plan_of(
         hooks=expansion.hooks,
         hook_of={hook.index: hook for hook in expansion.hooks},
     )
+
 
 
 def _spec_of(template: Template, name: str) -> TemplateSpec:
