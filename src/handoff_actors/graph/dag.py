@@ -347,7 +347,7 @@ class DAG:
         if isinstance(arg, Handle) and arg.dag is not self:
             value = arg.value_elsewhere()
             return self._own_id(function_id, arg) if value is None else Constant(value)
-        return arg.id if isinstance(arg, Handle) else arg
+        return self._own_id(function_id, arg) if isinstance(arg, Handle) else arg
 
     def _own_id(self, function_id: FunctionId, arg: FunctionId) -> FunctionId:
         """Return the id that a handle stands for; any other id as it is."""
