@@ -158,6 +158,18 @@ async def test_only_large_items_are_parts(harness: PoolHarness) -> None:
     assert decode(done.value, ["first", "second"]) == [b"\0" * 10, "first", b"\2" * 20, "second"]
 
 
+async def test_of_many_items_only_few_travel_with_messages(harness: PoolHarness) -> None:
+    index = harness.start(SYNC, in_parts, *[50_000] * 20, *[1_000] * 20, run=7)
+    await harness.end_of(index)
+
+    done = harness.done[index]
+
+    assert done.additions is not None
+    assert len(done.additions.parts) == 15
+    assert isinstance(done.value, bytes)
+    assert len(done.value) < 300_000
+
+
 async def test_functions_take_lists_whole_or_by_reference(harness: PoolHarness) -> None:
     index = harness.start(SYNC, in_parts, 10, 100_000, run=7)
     await harness.end_of(index)

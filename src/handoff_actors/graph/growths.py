@@ -5,4 +5,4 @@ from typing import Final
 from handoff_actors.graph.parts import Parts
 from handoff_actors.graph.subgraph import Subgraph
 
-GROWTHS: Final = frozenset({Parts, Subgraph})
+GROWTHS: Final[tuple[type, ...]] = (Parts, Subgraph)

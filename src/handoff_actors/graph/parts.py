@@ -21,8 +21,8 @@ class PartRef(Struct, frozen=True):
 class Parts(Generic[ItemT_co]):
     """The return value of a function whose items stay apart: `return handoff.Parts(frames)`.
 
-    The result is a list of the items. Each item of more than 64 KiB is a value of its own in the store of the node that made
-    it: `dag.map(f, over=handle)` sends each function its own item, from node to node, and a function that takes the result
+    The result is a list of the items. Each item of more than 64 KiB (of many: of more than 4 KiB) is a value of its own in the
+    store of the node that made it: `dag.map(f, over=handle)` sends each function its own item, from node to node, and a function that takes the result
     itself gets the list of all items.
     """
 

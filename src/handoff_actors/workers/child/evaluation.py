@@ -285,7 +285,9 @@ class Evaluation:
 def is_growth(result: object) -> bool:
     """True for a subgraph or a list in parts."""
     # Workers start without the graph's modules, which take 10 ms to import: user code that makes such a result has them.
-    return _GRAPH in sys.modules and type(result) in sys.modules[_GRAPH].GROWTHS
+    growths = sys.modules.get(_GRAPH)
+    # Not by a hash: a user's metaclass may have none.
+    return growths is not None and any(type(result) is growth for growth in growths.GROWTHS)
 
 
 def failure(error: BaseException, template: LoadedTemplate) -> JobFailure:

@@ -33,6 +33,10 @@ from handoff_actors.wire.placeholders import position_of_placeholder
 from handoff_actors.workers.child.outcome import Grown
 from handoff_actors.workers.child.store import WorkerStore
 
+#: Values of a graph, or items of a list, that travel with messages have so many bytes together; of further ones only those of
+#: a few kilobytes do.
+_MOST_INLINE_NBYTES: Final = 256 * 1024
+_FEW_NBYTES: Final = 4 * 1024
 #: Runs whose templates a worker remembers, and templates of each.
 _RUNS_KEPT: Final = 16
 _TEMPLATES_KEPT: Final = 256
@@ -59,7 +63,7 @@ class GrowthEncoder:
 
     def encode(self, run: RunId, attempt: Attempt, result: Subgraph[Any] | Parts[Any]) -> Grown:
         """Encode a result; large parts of it are in the store then. Raises SerializationError, StoreFailed, DagError."""
-        with _StoredParts(self._store, run, attempt) as parts:
+        with _StoredParts(self._store, run, attempt, self._inline_limit) as parts:
             if isinstance(result, Parts):
                 return self._listed(result, parts)
             return Grown(b"", _encode(Additions(self._expansion(run, attempt, result, parts), parts.stored)))
@@ -68,7 +72,7 @@ class GrowthEncoder:
         items: list[Any] = []
         for item in result.items:
             payload = encode(item)
-            ref = parts.keep(payload) if payload.nbytes > self._inline_limit else None
+            ref = parts.keep(payload) if parts.are_for(payload.nbytes) else None
             items.append(item if ref is None else PartRef(ref.index, ref.nbytes))
         position_of = {ref.index: position for position, ref in enumerate(parts.stored)}
         value = encode(
@@ -81,7 +85,7 @@ class GrowthEncoder:
     ) -> Expansion:
         plan = Plan.of(result.dag.functions, result.dag.id)
         templates = self._templates(run, plan, with_code=attempt > 1)
-        encoder = _PlanEncoder(plan, parts, self._inline_limit)
+        encoder = _PlanEncoder(plan, parts)
         constants = [encoder.constants(number) for number in range(len(plan.constants))]
         values = [encoder.value(number) for number in range(len(plan.values))]
         native = [number for number, known in enumerate(templates) if known[1]]
@@ -130,10 +134,9 @@ class GrowthEncoder:
 class _PlanEncoder:
     """Encodes the constants and values of one plan."""
 
-    def __init__(self, plan: Plan, parts: "_StoredParts", inline_limit: int) -> None:
+    def __init__(self, plan: Plan, parts: "_StoredParts") -> None:
         self._plan = plan
         self._parts = parts
-        self._inline_limit = inline_limit
         self.native_constants: list[int] = []
         self.native_values: list[int] = []
 
@@ -162,7 +165,7 @@ class _PlanEncoder:
         return self._placed(payload, number, self.native_values)
 
     def _placed(self, payload: Payload, number: int, native: list[int]) -> bytes | Ref:
-        if payload.nbytes > self._inline_limit:
+        if self._parts.are_for(payload.nbytes):
             return self._parts.keep(payload)
         encoded = payload.to_bytes()
         if has_code(encoded):
@@ -173,11 +176,23 @@ class _PlanEncoder:
 class _StoredParts:
     """The parts of one attempt that are in the store."""
 
-    def __init__(self, store: WorkerStore, run: RunId, attempt: Attempt) -> None:
+    def __init__(self, store: WorkerStore, run: RunId, attempt: Attempt, inline_limit: int) -> None:
         self._store = store
         self._run = run
         self._attempt = attempt
+        self._inline_limit = inline_limit
+        #: Of values that are no parts.
+        self._inline_nbytes = 0
         self.stored: list[StoredPart] = []
+
+    def are_for(self, nbytes: int) -> bool:
+        """Tell whether a value is to be a part; if not, it is counted among those that travel with messages."""
+        self._inline_nbytes += nbytes
+        may_travel = self._inline_nbytes <= _MOST_INLINE_NBYTES and nbytes <= self._inline_limit
+        if may_travel or nbytes <= _FEW_NBYTES:
+            return False
+        self._inline_nbytes -= nbytes
+        return True
 
     def keep(self, payload: Payload) -> Ref:
         """Store a value of its own. Raises StoreFailed."""
