@@ -39,6 +39,7 @@ from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.graph.growing_dag import GrowingDAG, outer_ids, renamed
 from handoff_actors.graph.parameters import check_calls
 from handoff_actors.graph.plan import Plan
+from handoff_actors.graph.repeated_calls import RepeatedCalls, function_of, plan_of
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import repr_of
 from handoff_actors.wire.payload import decode
@@ -82,6 +83,7 @@ class OpenRun:
         self._begin = begin
         self._max_pending = max_pending
         self._calls = GrowingDAG()
+        self._repeated = RepeatedCalls()
         #: The functions of graphs that are added as a whole.
         self._graphs: deque[dict[FunctionId, Function]] = deque()
         #: Handles of functions that have yet to end.
@@ -177,6 +179,13 @@ class OpenRun:
         self._check_open()
         if "id" in options and self._has(options["id"]):
             raise DuplicateFunctionError(options["id"])
+        pattern = self._repeated.pattern_of(fn, args, options)
+        if pattern is not None:
+            function_id = self._calls.fresh_id(pattern.name)
+            while self._has(function_id):
+                function_id = self._calls.fresh_id(pattern.name)
+            self._repeated.append(function_id, pattern, fn, args)
+            return self._new_handle(function_id)
         plain = self._calls.call(fn, *args, **options)
         function = self._calls.functions[plain.id]
         try:
@@ -186,6 +195,7 @@ class OpenRun:
             self._calls.remove(plain.id)
             raise
         self._count_taken(function, 1)
+        self._repeated.note(fn, options, function)
         return self._new_handle(plain.id)
 
     def call_each(
@@ -225,7 +235,10 @@ class OpenRun:
             )
 
     def _check_place(self, function: Function) -> None:
-        if isinstance(function.node, Collocated) and function.node.id not in self._calls:
+        if not isinstance(function.node, Collocated):
+            return
+        self._calls.add_functions(map(function_of, self._repeated.take(len(self._repeated))))
+        if function.node.id not in self._calls:
             reason = (
                 "it can be collocated only with a function that is added at the same time: use run.add(dag)"
             )
@@ -282,7 +295,7 @@ class OpenRun:
             await self._room.wait()
 
     def _has_room(self) -> bool:
-        waiting = self._pending + len(self._calls)
+        waiting = self._pending + len(self._calls) + len(self._repeated)
         return self._max_pending is None or waiting < self._max_pending
 
     def cancel(self, *handles: RunHandle[Any]) -> int:
@@ -386,7 +399,7 @@ class OpenRun:
             self._going.wait.end()
         if self._has_room():
             self._room.set()
-        if len(self._calls):
+        if len(self._calls) or len(self._repeated):
             self._wake()
 
     def value_arrived(self, function_id: FunctionId) -> None:
@@ -438,32 +451,52 @@ class OpenRun:
                 self._going.wait.begin()
             await self._feed_functions()
             self._feed_rest(runner)
-            if self._is_closing and not len(self._calls) and not self._graphs:
+            if self._is_closing and not (len(self._calls) or len(self._repeated) or self._graphs):
                 runner.feed(EndGrowth())
             await self._changed.wait()
 
     async def _feed_functions(self) -> None:
-        while self._graphs or len(self._calls):
-            # Graphs take results of no other function, so that any order will do.
-            if self._graphs:
-                await self._add(self._graphs.popleft())
-                continue
-            most = (
-                PART_SIZE if self._max_pending is None else min(PART_SIZE, self._max_pending - self._pending)
-            )
-            if most <= 0:
+        while len(self._repeated) or self._graphs or len(self._calls):
+            # Graphs and repeated calls take results of no other function. Other calls that are there by now may take theirs.
+            graphs, calls = len(self._graphs), len(self._calls)
+            if not await self._feed_repeated(len(self._repeated)):
                 return
-            await self._add(self._calls.take(most))
+            for _ in range(graphs):
+                await self._add(self._graphs.popleft())
+            while calls > 0:
+                functions = self._calls.take(self._most_in_part(calls))
+                if not functions:
+                    return
+                calls -= len(functions)
+                await self._add(functions)
+
+    async def _feed_repeated(self, count: int) -> bool:
+        """Add the first of the repeated calls; False if there was no room for all of them."""
+        while count > 0:
+            most = self._most_in_part(count)
+            if most <= 0:
+                return False
+            part = self._repeated.take(most)
+            count -= len(part)
+            self._pending += len(part)
+            await self._add_plan(plan_of(part, self.dag_id))
+        return True
+
+    def _most_in_part(self, count: int) -> int:
+        most = min(count, PART_SIZE)
+        return most if self._max_pending is None else max(0, min(most, self._max_pending - self._pending))
 
     async def _add(self, functions: dict[FunctionId, Function]) -> None:
-        growth = self._going.runner.growth
         self._pending += sum(function.type == "regular" for function in functions.values())
-        plan = Plan.of(functions, self.dag_id, outer_ids(functions))
+        await self._add_plan(Plan.of(functions, self.dag_id, outer_ids(functions)))
+        for function in functions.values():
+            self._count_taken(function, -1)
+
+    async def _add_plan(self, plan: Plan) -> None:
+        growth = self._going.runner.growth
         encoded = await self._going.encode(plan, growth.next_index)
         # Hooks come after the functions, and nobody has handles of them.
         growth.add(encoded, range(len(plan.index_of)))
-        for function in functions.values():
-            self._count_taken(function, -1)
 
     def _count_taken(self, function: Function, by: int) -> None:
         for producer_id in producer_ids(function):

@@ -378,7 +378,7 @@ class DAG:
             self._ambiguous = fn, OPTIONS & parameter_names(fn)
         if not self._ambiguous[1] and OPTIONS.issuperset(keywords):
             return keywords
-        function_id = keywords.get("id", _name_of(fn))
+        function_id = keywords.get("id", name_of(fn))
         check_id(function_id)
         return options_of(function_id, fn, count, keywords)
 
@@ -387,7 +387,7 @@ class DAG:
         self._functions.pop(function_id, None)
 
     def _fresh_id(self, fn: Code | None) -> str:
-        return self._fresh_name(_name_of(fn))
+        return self._fresh_name(name_of(fn))
 
     def _fresh_name(self, name: str) -> str:
         while True:
@@ -413,7 +413,8 @@ def set_latest_run(dag: DAG, values: RunValues) -> None:
     dag.latest_run = weakref.ref(values)
 
 
-def _name_of(fn: object) -> str:
+def name_of(fn: object) -> str:
+    """Return the name that ids of a function's calls begin with."""
     while isinstance(fn, partial):
         fn = fn.func
     if fn is None:

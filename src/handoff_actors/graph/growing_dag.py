@@ -21,6 +21,10 @@ class GrowingDAG(DAG):
         ids = list(islice(self._functions, most))
         return {function_id: self._functions.pop(function_id) for function_id in ids}
 
+    def fresh_id(self, name: str) -> str:
+        """Return an id that no function here has, and none that was given before."""
+        return self._fresh_name(name)
+
     def remove(self, function_id: FunctionId) -> None:
         """Take back a function that was added."""
         del self._functions[function_id]

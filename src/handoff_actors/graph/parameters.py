@@ -190,6 +190,12 @@ def check_calls(functions: Iterable[Function]) -> None:
         _check_call(function, parameters)
 
 
+def counts_of(code: object) -> range | None:
+    """Return the numbers of plain arguments that a function takes; None where that is not known."""
+    parameters, counts = _parameters_of(code)
+    return None if parameters is None else counts
+
+
 def _parameters_of(code: object) -> tuple[Parameters | None, range]:
     """Give the parameters of a function's code, and the numbers of plain arguments that fit them."""
     if not isinstance(code, FunctionType):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.events import RunEffect, SendToNode
+from handoff_actors.core.run.numbering import discard_all
 from handoff_actors.core.run.phases import SENT
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
@@ -108,12 +109,13 @@ class Drain:
         """Tell whether a node has been asked for a copy of the value, and has not answered."""
         return index in self._copying
 
-    def forget(self, index: Index) -> None:
-        """Move a value no more that nobody needs; it must not be on its way."""
-        self._todo.pop(index, None)
-        self._unaware.pop(index, None)
+    def forget(self, indices: Collection[Index]) -> None:
+        """Move values no more that nobody needs; they must not be on their way."""
+        discard_all(self._todo, indices)
+        discard_all(self._unaware, indices)
         if self._refused:
-            self._refused = {refusal for refusal in self._refused if refusal[0] != index}
+            gone = set(indices)
+            self._refused = {refusal for refusal in self._refused if refusal[0] not in gone}
 
     @property
     def leaving(self) -> Collection[str]:

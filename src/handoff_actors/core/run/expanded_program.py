@@ -193,7 +193,6 @@ def _plan_of(
     ids: list[FunctionId] = [child_id(parent.id, parent.step, number) for number in range(size)]
     ids[expansion.result] = parent.id
     regular = size - len(expansion.hooks)
-    priority = expansion.priority
     return Plan(
         dag_id=parent.id,
         ids=ids,
@@ -222,7 +221,6 @@ def _plan_of(
         hooks=expansion.hooks,
         hook_of={hook.index: hook for hook in expansion.hooks},
     )
-
 
 
 def _spec_of(template: Template, name: str) -> TemplateSpec:

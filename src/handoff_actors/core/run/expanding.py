@@ -133,7 +133,7 @@ class Expanding:
         if goes_on_anyway:
             self._state.added_anyway.update(part.indices)
         self._scheduler.add(part, added)
-        self._retries.forget(index)
+        self._retries.forget([index])
         self._retention.expanded(before)
         self._retention.added(part.indices, ())
         must_look = self._feasibility.add(part.indices)

@@ -167,10 +167,13 @@ class Growth:
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
         drops: dict[str, list[ValueKey]] = {}
-        for index in (*indices, *values):
-            self._drop_value(index, drops)
-        for index in indices:
-            self._forget_function(index)
+        if self._state.stored:
+            for index in (*indices, *values):
+                self._drop_value(index, drops)
+        self._state.forget(indices)
+        self._retries.forget(indices)
+        self._drain.forget(indices)
+        self._result_fetch.forget(indices)
         self._scheduler.remove(indices)
         removed = self._program.remove(indices)
         for template in removed.templates:
@@ -201,14 +204,8 @@ class Growth:
             drops.setdefault(name, []).extend(keys)
         self._state.lose_holders(index)
         stored.told.clear()
-        self._drain.forget(index)
-        self._result_fetch.forget(index)
-
-    def _forget_function(self, index: Index) -> None:
-        self._state.forget(index)
-        self._retries.forget(index)
-        self._drain.forget(index)
-        self._result_fetch.forget(index)
+        self._drain.forget([index])
+        self._result_fetch.forget([index])
 
     def check(self) -> None:
         """Assert that what is forgotten is gone, and nothing else."""

@@ -1,5 +1,8 @@
 """Numbers of things that come and go: those that are free again are given out first."""
 
+from collections.abc import Iterable
+from typing import Any
+
 
 class Numbering:
     """The numbers from 0 on."""
@@ -20,3 +23,14 @@ class Numbering:
     def give_back(self, number: int) -> None:
         """Let a number be taken again."""
         self._free.append(number)
+
+
+def discard_all(facts: dict[int, Any] | set[int], numbers: Iterable[int]) -> None:
+    """Remove what is known about numbers, if anything: of most kinds of facts there are none at all."""
+    if not facts:
+        return
+    if isinstance(facts, set):
+        facts.difference_update(numbers)
+        return
+    for number in numbers:
+        facts.pop(number, None)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from handoff_actors.core.run.events import FetchResult
+from handoff_actors.core.run.numbering import discard_all
 from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index
 
@@ -34,11 +35,10 @@ class ResultFetch:
         self._wanted.add(index)
         return index not in self._here and index not in self.pending
 
-    def forget(self, index: Index) -> None:
-        """Want a value no more, which nobody needs."""
-        self.give_up(index)
-        self._wanted.discard(index)
-        self._here.discard(index)
+    def forget(self, indices: Collection[Index]) -> None:
+        """Want values no more, which nobody needs."""
+        for facts in (self.pending, self._under_way, self._waiting, self._wanted, self._here):
+            discard_all(facts, indices)
 
     def bring(self, index: Index) -> None:
         """Fetch a value, again if it was on its way already."""

@@ -8,7 +8,9 @@ counted for the run as a whole, too, and the bound is low: no run walks through 
 """
 
 from collections import Counter
+from collections.abc import Iterable
 
+from handoff_actors.core.run.numbering import discard_all
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.retry_on import RetryOn, reason_against_retry
@@ -80,10 +82,10 @@ class Retries:
         tries = self._unreached[index]
         return UNREACHABLE_PAUSES_S[tries - 1] if tries <= len(UNREACHABLE_PAUSES_S) else None
 
-    def forget(self, index: Index) -> None:
-        """Forget a function that is no more in the plan."""
+    def forget(self, indices: Iterable[Index]) -> None:
+        """Forget functions that are no more in the plan."""
         for counted in (self._failures, self._deaths, self._losses, self._unreached):
-            counted.pop(index, None)
+            discard_all(counted, indices)
 
     def may_continue_after_crash(self) -> bool:
         """Count one more node that has crashed under the run. True if the run may continue."""

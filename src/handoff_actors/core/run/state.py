@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import Struct, field
 
 from handoff_actors.core.run.foreign_values import ForeignValues
+from handoff_actors.core.run.numbering import discard_all
 from handoff_actors.core.run.parted_values import PartedValues
 from handoff_actors.core.run.phases import (
     DONE,
@@ -171,23 +172,27 @@ class RunState:
         self.add_holder(index, node)
         self.parted.put(index, parts)
 
-    def forget(self, index: Index) -> None:
-        """Forget a function that is over, and its value. Its index may be that of another one from now on."""
-        was_skipped = index in self.failed_behind or index in self.skipped
-        outcome = FREE if was_skipped else self.phase[index]
-        self.forgotten[outcome] += 1
-        self.change(index, PhaseEvent.FORGOTTEN)
-        self.lose_holders(index)
+    def forget(self, indices: Sequence[Index]) -> None:
+        """Forget functions that are over, and their values. Their indices may be those of other ones from now on."""
+        phase, forgotten = self.phase, self.forgotten
+        for index in indices:
+            was_skipped = index in self.failed_behind or index in self.skipped
+            forgotten[FREE if was_skipped else phase[index]] += 1
+            self.change(index, PhaseEvent.FORGOTTEN)
+            self.node[index] = None
+            self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = self.ran_s[index] = 0.0
+        if self.stored:
+            for index in indices:
+                self.lose_holders(index)
         for facts in (self.stored, self.inline, self.failures, self.failed_behind, self.moved, self.retired):
-            facts.pop(index, None)
+            discard_all(facts, indices)
+        for marked in (self.cancelled, self.cut, self.skipped, self.added_anyway):
+            discard_all(marked, indices)
+        self.parted.forget(indices)
         if self._relays:
-            self._relays = {relay for relay in self._relays if relay[0] != index}
-            self.out_of_reach = {each for each in self.out_of_reach if each[0] != index}
-        for indices in (self.cancelled, self.cut, self.skipped, self.added_anyway):
-            indices.discard(index)
-        self.parted.forget([index])
-        self.node[index] = None
-        self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = self.ran_s[index] = 0.0
+            gone = set(indices)
+            self._relays = {relay for relay in self._relays if relay[0] not in gone}
+            self.out_of_reach = {each for each in self.out_of_reach if each[0] not in gone}
 
     def tries(self, index: Index) -> int:
         """Count the attempts at a function. Attempts at earlier functions with the same index don't count."""

@@ -1,0 +1,190 @@
+"""Calls of functions that were called before with the same options: they take no results, and are compiled as one, quickly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Self
+from weakref import ref
+
+import msgspec
+from msgspec import Struct
+
+from handoff_actors.graph.argument import Constant
+from handoff_actors.graph.containers import PLAIN
+from handoff_actors.graph.dag import name_of
+from handoff_actors.graph.function import Code, Function
+from handoff_actors.graph.parameters import counts_of
+from handoff_actors.graph.placing import holds_result
+from handoff_actors.graph.plan import Plan, TemplateSpec
+from handoff_actors.graph.task import options_of_task
+from handoff_actors.ids import FunctionId
+
+#: Options that make a call unlike any other.
+_OF_ITS_OWN = frozenset({"id", "when", "extra_args", "kwargs"})
+#: Functions whose calls are compiled quickly.
+MOST_PATTERNS: Final = 64
+
+
+class CallPattern(Struct, eq=False):
+    """What calls of one function with the same options have in common. It does not keep the function."""
+
+    fn: "ref[Code]"
+    #: What ids of the calls begin with.
+    name: str
+    options: Mapping[str, object]
+    of_task: Mapping[str, object]
+    #: The numbers of arguments that fit; None where that is not known.
+    counts: range | None
+    #: Without its code and arguments.
+    function: Function
+    #: Without its code; None until there is a second call.
+    template: TemplateSpec | None = None
+
+    @classmethod
+    def of(cls, fn: Code, options: Mapping[str, Any], function: Function) -> Self | None:
+        """The pattern of a function that has been added; None if others can't be like it."""
+        is_plain = (
+            function.type == "regular"
+            and (function.node is None or isinstance(function.node, str))
+            and function.argument_inclusion == "variadic"
+            and function.run_if == "success"
+            and not (function.extra_args or function.kwargs or function.when is not None)
+            and all(type(arg) is Constant for arg in function.args)
+        )
+        if not is_plain or not _OF_ITS_OWN.isdisjoint(options):
+            return None
+        # Copies, as programs fill one dict anew for each call.
+        kept = {name: dict(value) if isinstance(value, dict) else value for name, value in options.items()}
+        try:
+            kept_fn = ref(fn)
+        except TypeError:
+            return None
+        stripped = replace(function, args=(), code=None)
+        return cls(kept_fn, name_of(fn), kept, options_of_task(fn), counts_of(fn), stripped)
+
+    def fits(self, fn: Code, args: tuple[object, ...], options: Mapping[str, object]) -> bool:
+        """True if a call with these is like the first one."""
+        return (
+            self.fn() is fn
+            and self.options == options
+            and (self.counts is None or len(args) in self.counts)
+            and options_of_task(fn) is self.of_task
+            and (PLAIN.issuperset(map(type, args)) or _are_values(args))
+        )
+
+
+#: The id of a call, its pattern, its function and arguments.
+RepeatedCall = tuple[FunctionId, CallPattern, Code, tuple[object, ...]]
+
+
+def _are_values(args: tuple[object, ...]) -> bool:
+    return Constant not in map(type, args) and not holds_result(args)
+
+
+class RepeatedCalls:
+    """Calls that are like earlier ones, with other arguments, in the order of adding."""
+
+    def __init__(self) -> None:
+        self._calls: list[RepeatedCall] = []
+        #: By the identity of the function.
+        self._patterns: dict[int, CallPattern] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def pattern_of(
+        self, fn: Code, args: tuple[object, ...], options: Mapping[str, object]
+    ) -> CallPattern | None:
+        """Return the pattern of earlier calls that one with these is like; None if there is none."""
+        pattern = self._patterns.get(id(fn))
+        return pattern if pattern is not None and pattern.fits(fn, args, options) else None
+
+    def note(self, fn: Code, options: Mapping[str, Any], function: Function) -> None:
+        """Take note of a function that has been added otherwise: further ones may be like it."""
+        pattern = CallPattern.of(fn, options, function)
+        if pattern is not None:
+            if len(self._patterns) >= MOST_PATTERNS:
+                self._patterns.clear()
+            self._patterns[id(fn)] = pattern
+
+    def append(
+        self, function_id: FunctionId, pattern: CallPattern, fn: Code, args: tuple[object, ...]
+    ) -> None:
+        """Add a call."""
+        self._calls.append((function_id, pattern, fn, args))
+
+    def take(self, most: int) -> list[RepeatedCall]:
+        """Take calls off, up to so many, the oldest first."""
+        if most >= len(self._calls):
+            taken, self._calls = self._calls, []
+            return taken
+        taken = self._calls[:most]
+        del self._calls[:most]
+        return taken
+
+
+def function_of(call: RepeatedCall) -> Function:
+    """The call as a function of a DAG."""
+    function_id, pattern, code, args = call
+    like = pattern.function
+    return Function(
+        function_id,
+        tuple(map(Constant, args)),
+        code,
+        cost=like.cost,
+        node=like.node,
+        max_retries=like.max_retries,
+        retry_backoff=like.retry_backoff,
+        retry_on=like.retry_on,
+        timeout=like.timeout,
+        priority=like.priority,
+        env_vars=like.env_vars,
+        working_dir=like.working_dir,
+    )
+
+
+def plan_of(calls: Sequence[RepeatedCall], dag_id: FunctionId) -> Plan:
+    """Compile calls."""
+    size = len(calls)
+    plan = Plan.empty(dag_id)
+    plan.size = size
+    plan.ids = [call[0] for call in calls]
+    plan.index_of = {function_id: index for index, function_id in enumerate(plan.ids)}
+    plan.producers, plan.dependents = [()] * size, [()] * size
+    plan.bottom_level, plan.constants_of, plan.group_of = [1] * size, [-1] * size, [-1] * size
+    plan.sinks = list(range(size))
+    templates: dict[CallPattern, int] = {}
+    # By identity: equal values of different types must stay apart, and a shared value is sent once.
+    numbers: dict[int, int] = {}
+    for index, call in enumerate(calls):
+        _, pattern, _, args = call
+        like = pattern.function
+        number = templates.setdefault(pattern, len(templates))
+        if number == len(plan.templates):
+            plan.templates.append(_template_of(call))
+        plan.template_of.append(number)
+        plan.priority.append(int(like.priority))
+        plan.node_of.append(like.node)  # type: ignore[arg-type]  # see `CallPattern.of`
+        plan.args.append(tuple([~numbers.setdefault(id(arg), len(numbers)) for arg in args]))
+        if len(numbers) > len(plan.values):
+            _take_values(args, numbers, plan.values)
+        if like.max_retries is not None:
+            plan.max_retries[index] = int(like.max_retries)
+        if like.retry_backoff is not None:
+            first_s, factor, most_s = like.retry_backoff
+            plan.retry_backoff[index] = float(first_s), float(factor), float(most_s)
+    return plan
+
+
+def _template_of(call: RepeatedCall) -> TemplateSpec:
+    _, pattern, code, _ = call
+    if pattern.template is None:
+        alone = function_of(call)
+        template = Plan.of({alone.id: alone}, None).templates[0]
+        pattern.template = msgspec.structs.replace(template, code=len)
+    return msgspec.structs.replace(pattern.template, code=code)
+
+
+def _take_values(args: tuple[object, ...], numbers: Mapping[int, int], values: list[object]) -> None:
+    for arg in args:
+        if numbers[id(arg)] == len(values):
+            values.append(arg)

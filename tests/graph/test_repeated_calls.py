@@ -1,0 +1,137 @@
+"""Calls that are like earlier ones: the same plan as by the long way, in less time."""
+
+import gc
+import weakref
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handoff_actors.graph.argument import Constant, collocated
+from handoff_actors.graph.growing_dag import GrowingDAG
+from handoff_actors.graph.plan import Plan
+from handoff_actors.graph.repeated_calls import MOST_PATTERNS, RepeatedCalls, function_of, plan_of
+
+
+def double(value: Any, by: Any = 2) -> Any:
+    return value * by
+
+
+def negate(value: Any) -> Any:
+    return -value
+
+
+def noted(fn: Any, *args: Any, **options: Any) -> RepeatedCalls:
+    dag, calls = GrowingDAG(), RepeatedCalls()
+    handle = dag.call(fn, *args, **options)
+    calls.note(fn, options, dag.functions[handle.id])
+    return calls
+
+
+def test_plan_is_the_one_of_the_functions() -> None:
+    calls, shared = RepeatedCalls(), [1, 2]
+    dag = GrowingDAG()
+    options: dict[str, Any] = {
+        "max_retries": 2,
+        "retry_backoff": (1, 2, 3),
+        "cost": {"cpu": 2},
+        "priority": 3,
+    }
+    for fn, given in ((double, options), (negate, {"node": "b"})):
+        calls.note(fn, given, dag.functions[dag.call(fn, 1, **given).id])
+    for number, (fn, given, args) in enumerate(
+        [(double, options, (5,)), (negate, {"node": "b"}, (shared,)), (double, options, (shared, True))]
+    ):
+        pattern = calls.pattern_of(fn, args, given)
+        assert pattern is not None
+        calls.append(f"id-{number}", pattern, fn, args)
+
+    taken = calls.take(10)
+
+    functions = {call[0]: function_of(call) for call in taken}
+    assert plan_of(taken, "dag") == Plan.of(functions, "dag")
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "options"),
+    [
+        (negate, (1,), {}),
+        (double, (), {}),
+        (double, (1,), {"cost": {"cpu": 1}}),
+        (double, (Constant(1),), {}),
+    ],
+)
+def test_other_calls_are_unlike_it(fn: Any, args: Any, options: Any) -> None:
+    assert noted(double, 1).pattern_of(fn, args, options) is None
+
+
+def test_call_with_a_result_is_unlike_it() -> None:
+    dag = GrowingDAG()
+    handle = dag.call(double, 1)
+    calls = RepeatedCalls()
+    calls.note(double, {}, dag.functions[handle.id])
+
+    assert calls.pattern_of(double, ([handle],), {}) is None
+    assert calls.pattern_of(double, (np.zeros(1),), {}) is not None
+
+
+@pytest.mark.parametrize("options", [{"by": 3}, {"id": "own"}, {"run_if": "always"}, {"type": "inline"}])
+def test_no_other_call_is_like_one_with_an_option_of_its_own(options: dict[str, Any]) -> None:
+    assert noted(double, 1, **options).pattern_of(double, (1,), options) is None
+
+
+def test_no_other_call_is_like_a_collocated_one() -> None:
+    dag, calls = GrowingDAG(), RepeatedCalls()
+    options: dict[str, Any] = {"node": collocated(dag.call(double, 1))}
+    calls.note(double, options, dag.functions[dag.call(double, 1, **options).id])
+
+    assert calls.pattern_of(double, (1,), options) is None
+
+
+def test_changed_options_are_other_options() -> None:
+    cost = {"cpu": 1.0}
+    calls = noted(double, 1, cost=cost)
+
+    cost["cpu"] = 2.0
+
+    assert calls.pattern_of(double, (1,), {"cost": cost}) is None
+
+
+def test_functions_are_not_kept() -> None:
+    fn = partial(double, by=3)
+    calls, gone = noted(fn, 1), weakref.ref(fn)
+    pattern = calls.pattern_of(fn, (2,), {})
+    assert pattern is not None
+    calls.append("a", pattern, fn, (2,))
+    plan_of(calls.take(1), "dag")
+
+    del fn
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_patterns_are_bounded() -> None:
+    calls, dag = RepeatedCalls(), GrowingDAG()
+    fns = [partial(double, by=number) for number in range(MOST_PATTERNS + 1)]
+    for fn in fns:
+        calls.note(fn, {}, dag.functions[dag.call(fn, 1).id])
+
+    assert calls.pattern_of(fns[0], (1,), {}) is None
+    assert calls.pattern_of(fns[-1], (1,), {}) is not None
+
+
+def test_function_without_weak_references_has_no_pattern() -> None:
+    assert noted("a".join, ["b"]).pattern_of("a".join, (["b"],), {}) is None
+
+
+def test_calls_are_taken_in_order() -> None:
+    calls = noted(double, 1)
+    pattern = calls.pattern_of(double, (1,), {})
+    assert pattern is not None
+    for number in range(3):
+        calls.append(number, pattern, double, (number,))
+
+    assert [[call[0] for call in calls.take(2)] for _ in range(2)] == [[0, 1], [2]]
+    assert len(calls) == 0
