@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from handoff_actors.errors import SerializationError
-from handoff_actors.integrations.calls import caller_of
+from handoff_actors.integrations.calls import Callers
 from handoff_actors.wire.code import managers
 from handoff_actors.wire.code.captures import Captures
 from handoff_actors.wire.loaded_code import LoadedCode
@@ -322,7 +322,7 @@ def test_code_names_the_modules_that_it_may_import() -> None:
 def test_call_of_an_executor_names_the_modules_of_its_function() -> None:
     modules: set[str] = set()
 
-    encode_code(caller_of(fnmatch.translate, None), modules=modules)
+    encode_code(Callers(None).caller_of(fnmatch.translate), modules=modules)
 
     assert "fnmatch" in modules
 

@@ -179,12 +179,8 @@ class OpenRun:
         self._check_open()
         if "id" in options and self._has(options["id"]):
             raise DuplicateFunctionError(options["id"])
-        pattern = self._repeated.pattern_of(fn, args, options)
-        if pattern is not None:
-            function_id = self._calls.fresh_id(pattern.name)
-            while self._has(function_id):
-                function_id = self._calls.fresh_id(pattern.name)
-            self._repeated.append(function_id, pattern, fn, args)
+        function_id = self._repeated.add(fn, args, options, self._fresh_id)
+        if function_id is not None:
             return self._new_handle(function_id)
         plain = self._calls.call(fn, *args, **options)
         function = self._calls.functions[plain.id]
@@ -246,6 +242,11 @@ class OpenRun:
 
     def _has(self, function_id: FunctionId) -> bool:
         return function_id in self._unfinished or function_id in self._going.runner.plan.index_of
+
+    def _fresh_id(self, name: str) -> FunctionId:
+        while self._has(function_id := self._calls.fresh_id(name)):
+            pass
+        return function_id
 
     def _new_handle(self, function_id: FunctionId) -> RunHandle[Any]:
         handle: RunHandle[Any] = RunHandle(function_id, self._calls, self, HandleState())

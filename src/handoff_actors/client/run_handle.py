@@ -118,6 +118,11 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         state.value, state.encoded = self.run.decode(self.id, encoded), None
         return True
 
+    def is_here(self) -> bool:
+        """Return whether the function is done and its result is in the app, so that `result` gives it."""
+        state = self.state
+        return state.error is None and (state.value is not _NOTHING or (state.is_done and self._load()))
+
     def _raised(self, error: HandoffError) -> BaseException:
         if isinstance(error, FunctionCancelled):
             return asyncio.CancelledError(str(error))

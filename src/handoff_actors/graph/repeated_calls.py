@@ -1,6 +1,6 @@
 """Calls of functions that were called before with the same options: they take no results, and are compiled as one, quickly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
 from weakref import ref
@@ -19,7 +19,8 @@ from handoff_actors.graph.task import options_of_task
 from handoff_actors.ids import FunctionId
 
 #: Options that make a call unlike any other.
-_OF_ITS_OWN = frozenset({"id", "when", "extra_args", "kwargs"})
+_OF_ITS_OWN = frozenset({"id", "when", "kwargs"})
+_EXTRA: Final = "extra_args"
 #: Functions whose calls are compiled quickly.
 MOST_PATTERNS: Final = 64
 
@@ -47,33 +48,44 @@ class CallPattern(Struct, eq=False):
             and (function.node is None or isinstance(function.node, str))
             and function.argument_inclusion == "variadic"
             and function.run_if == "success"
-            and not (function.extra_args or function.kwargs or function.when is not None)
+            and not (function.kwargs or function.when is not None)
             and all(type(arg) is Constant for arg in function.args)
         )
         if not is_plain or not _OF_ITS_OWN.isdisjoint(options):
             return None
         # Copies, as programs fill one dict anew for each call.
-        kept = {name: dict(value) if isinstance(value, dict) else value for name, value in options.items()}
+        kept = {
+            name: dict(value) if isinstance(value, dict) else value
+            for name, value in options.items()
+            if name != _EXTRA
+        }
         try:
             kept_fn = ref(fn)
         except TypeError:
             return None
-        stripped = replace(function, args=(), code=None)
+        stripped = replace(function, args=(), extra_args=(), code=None)
         return cls(kept_fn, name_of(fn), kept, options_of_task(fn), counts_of(fn), stripped)
 
-    def fits(self, fn: Code, args: tuple[object, ...], options: Mapping[str, object]) -> bool:
+    def fits(
+        self,
+        fn: Code,
+        args: tuple[object, ...],
+        extra_args: tuple[object, ...],
+        options: Mapping[str, object],
+    ) -> bool:
         """True if a call with these is like the first one."""
         return (
             self.fn() is fn
             and self.options == options
-            and (self.counts is None or len(args) in self.counts)
+            and (self.counts is None or len(args) + len(extra_args) in self.counts)
             and options_of_task(fn) is self.of_task
             and (PLAIN.issuperset(map(type, args)) or _are_values(args))
+            and not (extra_args and holds_result(extra_args))
         )
 
 
-#: The id of a call, its pattern, its function and arguments.
-RepeatedCall = tuple[FunctionId, CallPattern, Code, tuple[object, ...]]
+#: The id of a call, its pattern, its function, arguments and extra arguments.
+RepeatedCall = tuple[FunctionId, CallPattern, Code, tuple[object, ...], tuple[object, ...]]
 
 
 def _are_values(args: tuple[object, ...]) -> bool:
@@ -91,12 +103,26 @@ class RepeatedCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def pattern_of(
-        self, fn: Code, args: tuple[object, ...], options: Mapping[str, object]
-    ) -> CallPattern | None:
-        """Return the pattern of earlier calls that one with these is like; None if there is none."""
+    def add(
+        self,
+        fn: Code,
+        args: tuple[object, ...],
+        options: Mapping[str, Any],
+        fresh_id: Callable[[str], FunctionId],
+    ) -> FunctionId | None:
+        """Add a call and return its id; None if it is not like an earlier one. `fresh_id` makes an id that begins so."""
         pattern = self._patterns.get(id(fn))
-        return pattern if pattern is not None and pattern.fits(fn, args, options) else None
+        if pattern is None:
+            return None
+        extra_args: tuple[object, ...] = ()
+        if _EXTRA in options:
+            options = dict(options)
+            extra_args = tuple(options.pop(_EXTRA))
+        if not pattern.fits(fn, args, extra_args, options):
+            return None
+        function_id = fresh_id(pattern.name)
+        self._calls.append((function_id, pattern, fn, args, extra_args))
+        return function_id
 
     def note(self, fn: Code, options: Mapping[str, Any], function: Function) -> None:
         """Take note of a function that has been added otherwise: further ones may be like it."""
@@ -105,12 +131,6 @@ class RepeatedCalls:
             if len(self._patterns) >= MOST_PATTERNS:
                 self._patterns.clear()
             self._patterns[id(fn)] = pattern
-
-    def append(
-        self, function_id: FunctionId, pattern: CallPattern, fn: Code, args: tuple[object, ...]
-    ) -> None:
-        """Add a call."""
-        self._calls.append((function_id, pattern, fn, args))
 
     def take(self, most: int) -> list[RepeatedCall]:
         """Take calls off, up to so many, the oldest first."""
@@ -124,12 +144,13 @@ class RepeatedCalls:
 
 def function_of(call: RepeatedCall) -> Function:
     """The call as a function of a DAG."""
-    function_id, pattern, code, args = call
+    function_id, pattern, code, args, extra_args = call
     like = pattern.function
     return Function(
         function_id,
         tuple(map(Constant, args)),
         code,
+        extra_args=extra_args,
         cost=like.cost,
         node=like.node,
         max_retries=like.max_retries,
@@ -156,7 +177,7 @@ def plan_of(calls: Sequence[RepeatedCall], dag_id: FunctionId) -> Plan:
     # By identity: equal values of different types must stay apart, and a shared value is sent once.
     numbers: dict[int, int] = {}
     for index, call in enumerate(calls):
-        _, pattern, _, args = call
+        _, pattern, _, args, extra_args = call
         like = pattern.function
         number = templates.setdefault(pattern, len(templates))
         if number == len(plan.templates):
@@ -167,6 +188,9 @@ def plan_of(calls: Sequence[RepeatedCall], dag_id: FunctionId) -> Plan:
         plan.args.append(tuple([~numbers.setdefault(id(arg), len(numbers)) for arg in args]))
         if len(numbers) > len(plan.values):
             _take_values(args, numbers, plan.values)
+        if extra_args:
+            plan.constants_of[index] = len(plan.constants)
+            plan.constants.append((extra_args, {}))
         if like.max_retries is not None:
             plan.max_retries[index] = int(like.max_retries)
         if like.retry_backoff is not None:
@@ -176,7 +200,7 @@ def plan_of(calls: Sequence[RepeatedCall], dag_id: FunctionId) -> Plan:
 
 
 def _template_of(call: RepeatedCall) -> TemplateSpec:
-    _, pattern, code, _ = call
+    _, pattern, code, *_ = call
     if pattern.template is None:
         alone = function_of(call)
         template = Plan.of({alone.id: alone}, None).templates[0]

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from handoff_actors.errors import SerializationError
 from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.integrations.chaining import check_captures
 from handoff_actors.wire.code.namespaces import current
 from handoff_actors.wire.exceptions import encode_exception
 from handoff_actors.wire.loaded_code import LoadedCode
@@ -24,6 +25,10 @@ T = TypeVar("T")
 
 #: Types that certainly can be encoded and decoded, and cost least as they are.
 _PLAIN: Final = frozenset({int, float, bool, str, bytes, type(None)})
+
+#: Wrapped functions that are kept for further calls, and the size of each at most.
+_CALLERS_KEPT: Final = 64
+_NBYTES_KEPT: Final = 100_000
 
 
 class Kind(IntEnum):
@@ -156,13 +161,42 @@ def _prepared(code: SealedCall, arguments: Sealed) -> CallOutcome | Callable[[],
     return partial(code.open(), *args, **kwargs)
 
 
-def caller_of(fn: Callable[..., object], initializer: Initializer | None) -> Callable[..., object]:
-    """Wrap `fn` for a DAG, so that its outcome is returned and never raised. Raises SerializationError."""
-    modules: set[str] = set()
-    _, by_reference, encoded = encode_code(fn, modules=modules)
-    code = SealedCall(by_reference, encoded, initializer, sorted(modules))
-    # A partial of a plain function is what the DAG checks fastest.
-    return partial(call_async if is_async(fn) else call, code)
+class Callers:
+    """Wraps users' functions for a run, so that their outcomes are returned and never raised."""
+
+    def __init__(self, initializer: Initializer | None) -> None:
+        self._initializer = initializer
+        #: By the identity of a function, since `begin`: what wraps it. The function is kept, so that no other has its identity.
+        self._current: dict[int, tuple[Callable[..., object], Callable[..., object]]] = {}
+        #: By what functions are encoded as: a function that is the same as before is the same code for the run, too.
+        self._known: dict[tuple[bool, bytes, bool], Callable[..., object]] = {}
+
+    def begin(self) -> None:
+        """Take functions as they are now: what they capture may have changed."""
+        self._current.clear()
+
+    def caller_of(self, fn: Callable[..., object]) -> Callable[..., object]:
+        """Return what a run is to call in place of `fn`. Raises SerializationError, and TypeError for a captured future."""
+        current = self._current.get(id(fn))
+        if current is None:
+            check_captures(fn)
+            current = self._current[id(fn)] = fn, self._wrapped(fn)
+        return current[1]
+
+    def _wrapped(self, fn: Callable[..., object]) -> Callable[..., object]:
+        modules: set[str] = set()
+        _, by_reference, encoded = encode_code(fn, modules=modules)
+        key = by_reference, encoded, is_async(fn)
+        known = self._known.get(key)
+        if known is None:
+            code = SealedCall(by_reference, encoded, self._initializer, sorted(modules))
+            # A partial of a plain function is what the DAG checks fastest.
+            known = partial(call_async if is_async(fn) else call, code)
+            if len(self._known) >= _CALLERS_KEPT:
+                self._known.clear()
+            if len(encoded) <= _NBYTES_KEPT:
+                self._known[key] = known
+        return known
 
 
 def is_async(fn: Callable[..., object]) -> bool:
