@@ -91,7 +91,9 @@ def test_call_with_a_result_is_unlike_it() -> None:
     assert is_like(calls, double, (np.zeros(1),), {})
 
 
-@pytest.mark.parametrize("options", [{"by": 3}, {"id": "own"}, {"run_if": "always"}, {"type": "inline"}])
+@pytest.mark.parametrize(
+    "options", [{"by": 3}, {"id": "own"}, {"run_if": "always"}, {"type": "inline"}, {"cache": "1d"}]
+)
 def test_no_other_call_is_like_one_with_an_option_of_its_own(options: dict[str, Any]) -> None:
     assert not is_like(noted(double, 1, **options), double, (1,), options)
 

@@ -6,7 +6,8 @@ from typing import Any, TypeVar, Unpack, overload
 from uuid import uuid4
 
 from handoff_actors.client.execute_options import OpenRunOptions
-from handoff_actors.client.open_run import GoingRun, OpenRun
+from handoff_actors.client.going_run import GoingRun
+from handoff_actors.client.open_run import OpenRun
 from handoff_actors.client.options import RunSettings, check_names
 from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_source
 from handoff_actors.client.session_values import SessionValues

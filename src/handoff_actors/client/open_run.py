@@ -16,11 +16,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
-from msgspec import Struct
-
-from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.runner import RunnerActor
-from handoff_actors.client.nested_wait import FunctionWait
+from handoff_actors.client.going_run import GoingRun
 from handoff_actors.client.open_run_values import Handles, OpenRunValue, keep_result
 from handoff_actors.client.run_handle import HandleState, RunHandle
 from handoff_actors.client.tracebacks import inside_hidden
@@ -40,7 +37,7 @@ from handoff_actors.graph.growing_dag import GrowingDAG, outer_ids, renamed
 from handoff_actors.graph.parameters import check_calls
 from handoff_actors.graph.plan import Plan
 from handoff_actors.graph.repeated_calls import RepeatedCalls, function_of, plan_of
-from handoff_actors.ids import FunctionId, Index
+from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.payload import decode
 
@@ -54,18 +51,6 @@ ResultT = TypeVar("ResultT")
 
 #: Functions that are added to the run at once: encoding them holds the loop for a few milliseconds.
 PART_SIZE: Final = 400
-
-
-class GoingRun(Struct, frozen=True):
-    """A run that has begun and takes functions."""
-
-    runner: RunnerActor
-    #: Encodes the plan of further functions; the first value that stays in the app has the given index.
-    encode: Callable[[Plan, Index], Coroutine[Any, Any, Encoded]]
-    #: Ends with the run.
-    task: "asyncio.Task[Run]"
-    #: The wait of the function that has begun it, if it is within one: as long as some function of the run has yet to end.
-    wait: FunctionWait
 
 
 class OpenRun:
@@ -98,6 +83,8 @@ class OpenRun:
         self._cancelled: list[FunctionId] = []
         self._graph_count = 0
         self._error: HandoffError | None = None
+        #: Its values stay as long as this object does.
+        self._ended: Run | None = None
         self._is_closing = False
         self._is_woken = False
         self._thread = 0
@@ -125,7 +112,6 @@ class OpenRun:
             self._going.task.cancel()
         self._wake()
         try:
-            # Its values stay as long as this object does.
             self._ended = await self._going.task
         except asyncio.CancelledError:
             if error is None:
@@ -136,6 +122,11 @@ class OpenRun:
                 raise
         finally:
             self._feeding.cancel()
+
+    async def release(self) -> None:
+        """Let go of all values of a run that has been left: those that are not in the app are gone."""
+        if self._ended is not None:
+            await self._ended.release()
 
     @property
     def is_over(self) -> bool:

@@ -23,8 +23,8 @@ from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.actors.offload import offload
 from handoff_actors.client import instrumentation
 from handoff_actors.client.event_callbacks import EventCallback, EventObserver
+from handoff_actors.client.going_run import GoingRun
 from handoff_actors.client.nested_wait import FunctionWait
-from handoff_actors.client.open_run import GoingRun
 from handoff_actors.client.options import RunSettings, calling_function
 from handoff_actors.client.run import Run
 from handoff_actors.core.nodes import NodeDown, NodeUp

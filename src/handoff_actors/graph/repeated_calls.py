@@ -48,6 +48,7 @@ class CallPattern(Struct, eq=False):
             and (function.node is None or isinstance(function.node, str))
             and function.argument_inclusion == "variadic"
             and function.run_if == "success"
+            and function.cache is None
             and not (function.kwargs or function.when is not None)
             and all(type(arg) is Constant for arg in function.args)
         )

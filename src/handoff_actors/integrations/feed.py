@@ -164,6 +164,8 @@ class Feed:
             # Calls that were with the run have its error. The next ones get another run, if the session goes on.
             if not has_begun:
                 raise
+        finally:
+            await run.release()
 
     async def _hand_over(self, session: Session, run: OpenRun, tasks: asyncio.TaskGroup) -> None:
         while not run.is_over:
