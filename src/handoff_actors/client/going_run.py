@@ -1,6 +1,5 @@
 """A run that has begun, as what adds functions to it sees it."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 
 if TYPE_CHECKING:
+    import asyncio
+
     from handoff_actors.client.run import Run
 
 

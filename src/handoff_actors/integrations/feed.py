@@ -140,7 +140,7 @@ class Feed:
             self._cancel()
         try:
             async with self._open_session() as session:
-                while not self._is_closing or self.has_work():
+                while await self._until_work():
                     await self._serve_run(session)
         except HandoffError as error:
             # The futures get the error.
@@ -148,6 +148,17 @@ class Feed:
         finally:
             self._serving = None
             self._break("the executor has ended", sys.exception())
+
+    async def _until_work(self) -> bool:
+        """Wait for a call; False if there will be none."""
+        while True:
+            self._changed.clear()
+            self._is_woken = False
+            if self.has_work():
+                return True
+            if self._is_closing:
+                return False
+            await self._changed.wait()
 
     async def _serve_run(self, session: Session) -> None:
         """Have one run until there has been no call for a while, or something ends it."""
