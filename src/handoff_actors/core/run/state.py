@@ -184,10 +184,9 @@ class RunState:
         if self.stored:
             for index in indices:
                 self.lose_holders(index)
-        for facts in (self.stored, self.inline, self.failures, self.failed_behind, self.moved, self.retired):
-            discard_all(facts, indices)
-        for marked in (self.cancelled, self.cut, self.skipped, self.added_anyway):
-            discard_all(marked, indices)
+        facts = (self.stored, self.inline, self.failures, self.failed_behind, self.moved, self.retired)
+        for known in (*facts, self.cancelled, self.cut, self.skipped, self.added_anyway):
+            discard_all(known, indices)
         self.parted.forget(indices)
         if self._relays:
             gone = set(indices)
