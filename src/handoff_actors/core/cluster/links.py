@@ -164,7 +164,7 @@ class _Node(Struct):
                 can_start=advert.can_start,
                 can_start_for_s=advert.can_start_for_s,
                 ends_at=self.ends_at,
-                warm=advert.warm,
+                warm=tuple(advert.warm),
             )
         return self.latest
 
