@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from handoff_actors.escaping import escape_name, escape_text
+from handoff_actors.failure_story import FailureStory
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.text import exact, repr_of
 
@@ -170,42 +171,6 @@ class AllocationError(HandoffError):
         #: By node: the functions, as `repr` shows their ids, that hold what it needs and wait for runs of their own. They are
         #: ancestors of the function, and others that wait for one another with them. Empty if no nested runs are concerned.
         self.held_by = {name: list(functions) for name, functions in held_by.items()}
-
-
-class FailureStoryEntry(Protocol):
-    """One thing that happened to a function before it failed for good: see `handoff_actors.StoryEntry`."""
-
-    @property
-    def at_s(self) -> float:
-        """Seconds since the run began."""
-
-    @property
-    def what(self) -> str:
-        """The kind of entry, for example "retried"."""
-
-    @property
-    def attempt(self) -> int:
-        """The number of the attempt."""
-
-    @property
-    def node(self) -> str:
-        """The name of the node concerned."""
-
-    @property
-    def reason(self) -> str:
-        """The reason, for people."""
-
-    @property
-    def cause(self) -> "FailureStoryEntry | None":
-        """The entry that led to it, if that is known."""
-
-
-class FailureStory(Protocol):
-    """The history of a function until it failed for good: see `handoff_actors.Story`."""
-
-    @property
-    def entries(self) -> Sequence[FailureStoryEntry]:
-        """Entries in the order of time."""
 
 
 class FunctionFailed(HandoffError):
