@@ -57,47 +57,37 @@ class LoadedTemplate:
 
     def __init__(
         self,
+        message: DefineTemplate,
         code: CachedCode,
-        *,
-        as_list: bool,
-        placed_from: int | None,
-        claims_memory: bool,
-        threads: int,
-        sends_output: bool,
-        sends_values: bool,
         environment: JobEnvironment | None,
         namespaces: Namespaces,
         modules: JobModules | None,
-        retry_on: LoadedCode | None,
-        runs_anyway: bool,
-        conditions: int,
-        warm: bytes | None,
-        warm_name: str,
     ) -> None:
         self.code = code
-        self.as_list = as_list
+        self.as_list = message.as_list
         #: Results from here on stand for placeholders within the constants; None: there are none.
-        self.placed_from = placed_from
-        self.claims_memory = claims_memory
+        self.placed_from = message.placed_from
+        self.claims_memory = message.claims_memory
         #: How many threads numerical libraries may start for its functions.
-        self.threads = threads
+        self.threads = message.threads
         #: The app wants the output of its functions.
-        self.sends_output = sends_output
+        self.sends_output = message.log_level is not None
         #: The app wants the values that its functions emit.
-        self.sends_values = sends_values
+        self.sends_values = message.sends_values
         self.environment = environment
         #: The globals of code by value of its session.
         self.namespaces = namespaces
         self.modules = modules
+        rule = message.retry_on
         #: None: the default rule.
-        self.retry_on = retry_on
+        self.retry_on = LoadedCode(by_reference=False, encoded=rule) if rule else None
         #: Functions are called with SKIP, and with errors, in place of results.
-        self.runs_anyway = runs_anyway
+        self.runs_anyway = message.runs_anyway
         #: So many of the last args are conditions.
-        self.conditions = conditions
+        self.conditions = message.conditions
         #: Identifies the object that the code makes and that stays here, and its name; None: it makes results.
-        self.warm = warm
-        self.warm_name = warm_name
+        self.warm = message.warm
+        self.warm_name = message.warm_name
 
     def reason_against_retry(self, error: BaseException) -> str:
         """Return "" if `retry_on` allows another try after a user's exception; else why not. Never raises."""
@@ -138,21 +128,11 @@ class LoadedTemplates:
             log_from(message.log_level)
         self._session_of[message.run] = message.session
         self._runs.setdefault(message.run, {})[message.number] = LoadedTemplate(
+            message,
             code,
-            as_list=message.as_list,
-            placed_from=message.placed_from,
-            claims_memory=message.claims_memory,
-            threads=message.threads,
-            sends_output=message.log_level is not None,
-            sends_values=message.sends_values,
-            environment=self._environment(message),
-            namespaces=self._namespaces_of(message.session),
-            modules=None if message.modules is None else self._modules.get(message.modules),
-            retry_on=LoadedCode(by_reference=False, encoded=message.retry_on) if message.retry_on else None,
-            runs_anyway=message.runs_anyway,
-            conditions=message.conditions,
-            warm=message.warm,
-            warm_name=message.warm_name,
+            self._environment(message),
+            self._namespaces_of(message.session),
+            None if message.modules is None else self._modules.get(message.modules),
         )
 
     def define_modules(self, message: DefineModules) -> None:
