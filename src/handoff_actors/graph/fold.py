@@ -227,13 +227,11 @@ class Fold:
         cache: float | str | None = None,
     ) -> int:
         assert code is not None, "only inputs have no code, and they have no plan"
-        # Each access to a method makes a new object for the same thing.
-        code_key = (id(code.__self__), id(code.__func__)) if isinstance(code, MethodType) else id(code)
         rule_key = retry_on if isinstance(retry_on, tuple) else id(retry_on)
         is_placed = isinstance(inclusion, Skeleton)
         kind = "placed" if is_placed else inclusion
         claims = frozenset(cost.items()) if cost else None
-        key = (code_key, kind, timeout, claims, environment, rule_key, run_if, conditions, cache)
+        key = (_code_key(code), kind, timeout, claims, environment, rule_key, run_if, conditions, cache)
         number = self._template_numbers.get(key)
         if number is None:
             number = self._template_numbers[key] = len(self.templates)
@@ -262,6 +260,11 @@ class Fold:
         if number == len(self.values):
             self.values.append(value)
         return number
+
+
+def _code_key(code: Callable[..., object]) -> object:
+    # Each access to a method makes a new object for the same thing.
+    return (id(code.__self__), id(code.__func__)) if isinstance(code, MethodType) else id(code)
 
 
 def _are_alike(one: Function, other: Function) -> bool:
