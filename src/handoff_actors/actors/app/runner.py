@@ -18,6 +18,7 @@ from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.actors.app.run_growth import RunGrowth
 from handoff_actors.actors.app.run_host import Buffer, OutputSink, RunHost
 from handoff_actors.actors.app.splitting import Unsent, split
+from handoff_actors.actors.app.stored_fetches import StoredFetches
 from handoff_actors.actors.driver import Driver, clock
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.core.nodes import NodeUp
@@ -73,7 +74,6 @@ class RunnerActor:
 
     #: Why its results could not be handed to `on_result`.
     _refusal: HandoffError | None = None
-    _is_closed = False
     #: True once nodes may drop the stored values.
     is_released = False
     _has_crashed = False
@@ -108,8 +108,6 @@ class RunnerActor:
         self._finished: asyncio.Future[RunEnded] = self._loop.create_future()
         self.errors = RunErrors(self.view)
         self._give_up: dict[Index, Callable[[], None]] = {}
-        #: Of callers that wait for stored values.
-        self._fetches: set[asyncio.Future[Buffer]] = set()
         self._driver: Driver[RunMachineEvent, RunEffect] = Driver(self.machine, self._perform, self._crashed)
         self.growth = RunGrowth(
             self.view, self.values, self._packages, self.errors, self._driver.feed, self._give_up
@@ -120,6 +118,7 @@ class RunnerActor:
         self._changed = asyncio.Event()
         #: Set once no node holds anything of the run any more.
         self.forgotten: asyncio.Future[None] = self._loop.create_future()
+        self._fetches = StoredFetches(run, self.view, host, self.forgotten)
 
     async def execute(self, nodes: list[NodeUp], reused: Mapping[Index, ReusedResult]) -> None:
         """Run to the end, except for what is `reused`. Raises what ended it, or CancelledError.
@@ -180,15 +179,13 @@ class RunnerActor:
 
     def close(self) -> None:
         """End the run at once, since its session has ended."""
-        self._is_closed = True
         self._abandon(
             HandoffError("the session was closed before all nodes had confirmed the end of the run")
         )
         for give_up in self._give_up.values():
             give_up()
         self._give_up.clear()
-        for answer in self._fetches:
-            _refuse(answer, "its session has been closed")
+        self._fetches.close()
 
     def explain(self) -> "list[Explanation]":
         """Explain the state of each function that is not done."""
@@ -200,7 +197,7 @@ class RunnerActor:
         if inline is not None:
             return inline
         if index not in self.values:
-            self.values[index] = await self._fetch_stored(index)
+            self.values[index] = await self._fetches.fetch(index)
         return self.values[index]
 
     async def result(self, function_id: FunctionId) -> Buffer:
@@ -218,39 +215,6 @@ class RunnerActor:
                 )
             await self._changed.wait()
         return await self.fetch(index)
-
-    async def _fetch_stored(self, index: Index) -> Buffer:
-        if self._is_closed:
-            raise KeyError("its session has been closed")
-        if self.forgotten.done():
-            raise KeyError("the run has been released")
-        nbytes, holders = self.view.stored_nbytes(index), self.view.holders(index)
-        while True:
-            try:
-                return await self._fetch_from(list(holders), index, nbytes)
-            except KeyError:
-                # It may have been handed over by a node that leaves.
-                known, holders = holders, self.view.holders(index)
-                if self._is_closed or holders in {known, ()}:
-                    raise
-
-    async def _fetch_from(self, holders: list[str], index: Index, nbytes: int) -> Buffer:
-        answer: asyncio.Future[Buffer] = self._loop.create_future()
-
-        def done(value: Buffer | FetchFailure) -> None:
-            if isinstance(value, FetchFailure):
-                _refuse(answer, value.reason)
-            elif not answer.done():
-                answer.set_result(value)
-
-        give_up = fetch_whole(self._host, self.view, self.run, index, nbytes, holders, done)
-        self._fetches.add(answer)
-        try:
-            return await answer
-        finally:
-            self._fetches.discard(answer)
-            if answer.cancelled():
-                give_up()
 
     def pack(self, index: Index, then: Callable[[], None]) -> bool:
         """Pack a directory for a node that lacks it, then call `then`. Returns False if the value is no directory."""
@@ -452,11 +416,6 @@ async def _even_if_cancelled(future: "asyncio.Future[Any]") -> None:
     while not future.done():
         with suppress(asyncio.CancelledError):
             await asyncio.shield(future)
-
-
-def _refuse(answer: asyncio.Future[Buffer], reason: str) -> None:
-    if not answer.done():
-        answer.set_exception(KeyError(reason))
 
 
 def _as_ours(error: BaseException) -> HandoffError:
