@@ -10,7 +10,7 @@ of functions that the run has already. In the graph's own plan these are numbere
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, islice
 from operator import attrgetter, ne
-from typing import TYPE_CHECKING, Final, Self, TypeGuard
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeGuard
 
 from msgspec import Struct, field
 
@@ -108,47 +108,36 @@ class Plan(Struct):
         local: bool = False,
     ) -> Self:
         """Validate and compile functions, which may take results of `outer` ones. Raises DagError."""
-        outer_of = {function_id: OUTER + place for place, function_id in enumerate(outer)}
-        order = dependency_order(functions, outer_of)
-        roots = collocation_roots(functions)
-        regular = _regular_functions(functions.values())
-        check_calls(functions.values())
-        index_of = {function.id: index for index, function in enumerate(regular)}
-        known = index_of | outer_of if outer_of else index_of
-        fold = Fold(functions, order, known, len(index_of), ignore_cost=local)
-        args = [fold.args_of(function) for function in regular]
-        hooks = fold.hooks
-        consumers = [regular[hook.consumer] for hook in hooks]
-        producers = _producers(args, hooks)
-        indices = [*index_of.values(), *(hook.index for hook in hooks)]
-        own = producers if not outer_of else [_without_outer(taken) for taken in producers]
-        dependents = _invert(own, indices)
-        groups = [] if local else _groups(regular, roots, index_of)
+        folded = _folded(functions, outer, local=local)
+        regular, index_of, groups, fold = folded.regular, folded.index_of, folded.groups, folded.fold
+        edges = _edges(folded)
+        consumers = [regular[hook.consumer] for hook in fold.hooks]
+        size = len(edges.producers)
         return cls(
             dag_id=dag_id,
             ids=[*index_of, *fold.hook_ids],
             index_of=index_of,
-            size=len(producers),
-            args=[*args, *((hook.producer, NodeOf(hook.producer), NodeOf(hook.consumer)) for hook in hooks)],
-            producers=producers,
-            dependents=dependents,
-            bottom_level=_bottom_levels(own, _index_order(order, index_of, hooks)),
+            size=size,
+            args=edges.args,
+            producers=edges.producers,
+            dependents=edges.dependents,
+            bottom_level=edges.bottom_level,
             priority=[int(function.priority) for function in (*regular, *consumers)],
             template_of=[*map(fold.template_of, regular), *fold.hook_templates],
             templates=fold.templates,
-            constants_of=[*map(fold.constants_of, regular), *([-1] * len(hooks))],
+            constants_of=[*map(fold.constants_of, regular), *([-1] * len(consumers))],
             constants=fold.constants,
             placed=fold.placed,
             values=fold.values,
-            node_of=_pins(regular, groups, len(producers), local=local),
-            group_of=group_numbers(groups, len(producers)),
+            node_of=_pins(regular, groups, size, local=local),
+            group_of=group_numbers(groups, size),
             groups=groups,
             max_retries=_max_retries([*regular, *consumers]),
             retry_backoff=_retry_backoff([*regular, *consumers]),
-            sinks=[index for index, readers in zip(indices, dependents, strict=True) if not readers],
-            hooks=hooks,
-            hook_of={hook.index: hook for hook in hooks},
-            outer=list(outer_of),
+            sinks=edges.sinks,
+            hooks=fold.hooks,
+            hook_of={hook.index: hook for hook in fold.hooks},
+            outer=list(folded.outer_of),
         )
 
     def id_of(self, given: FunctionId) -> FunctionId:
@@ -187,6 +176,60 @@ class Plan(Struct):
         return (
             f"; it has {', '.join(some)}{', ...' if len(self.index_of) > len(some) else ''}" if some else ""
         )
+
+
+class _Folded(NamedTuple):
+    """Validated functions with their indices, and their arguments folded."""
+
+    #: In the order of their indices.
+    regular: list[Function]
+    index_of: dict[FunctionId, Index]
+    outer_of: dict[FunctionId, Index]
+    #: All functions, each after those whose results it takes.
+    order: Sequence[FunctionId]
+    #: As in `Plan`.
+    groups: list[tuple[Index, ...]]
+    args: list[tuple[ArgSpec, ...]]
+    fold: Fold
+
+
+def _folded(functions: Mapping[FunctionId, Function], outer: Iterable[FunctionId], *, local: bool) -> _Folded:
+    outer_of = {function_id: OUTER + place for place, function_id in enumerate(outer)}
+    order = dependency_order(functions, outer_of)
+    roots = collocation_roots(functions)
+    regular = _regular_functions(functions.values())
+    check_calls(functions.values())
+    index_of = {function.id: index for index, function in enumerate(regular)}
+    known = index_of | outer_of if outer_of else index_of
+    fold = Fold(functions, order, known, len(index_of), ignore_cost=local)
+    args = [fold.args_of(function) for function in regular]
+    groups = [] if local else _groups(regular, roots, index_of)
+    return _Folded(regular, index_of, outer_of, order, groups, args, fold)
+
+
+class _Edges(NamedTuple):
+    """The arguments of functions and hooks, and what follows from these. Lists are by index."""
+
+    args: list[tuple[ArgSpec, ...]]
+    producers: list[tuple[Index, ...]]
+    dependents: list[Collection[Index]]
+    bottom_level: list[int]
+    sinks: list[Index]
+
+
+def _edges(folded: _Folded) -> _Edges:
+    index_of, hooks = folded.index_of, folded.fold.hooks
+    producers = _producers(folded.args, hooks)
+    indices = [*index_of.values(), *(hook.index for hook in hooks)]
+    own = [_without_outer(taken) for taken in producers] if folded.outer_of else producers
+    dependents = _invert(own, indices)
+    return _Edges(
+        [*folded.args, *((hook.producer, NodeOf(hook.producer), NodeOf(hook.consumer)) for hook in hooks)],
+        producers,
+        dependents,
+        _bottom_levels(own, _index_order(folded.order, index_of, hooks)),
+        [index for index, readers in zip(indices, dependents, strict=True) if not readers],
+    )
 
 
 def _regular_functions(functions: Iterable[Function]) -> list[Function]:
