@@ -26,7 +26,7 @@ MOST_PATTERNS: Final = 64
 
 
 class CallPattern(Struct, eq=False):
-    """What calls of one function with the same options have in common. It does not keep the function."""
+    """The properties that calls of one function with the same options have in common. It does not keep the function."""
 
     fn: "ref[Code]"
     #: What ids of the calls begin with.

@@ -1,4 +1,4 @@
-"""What workers ask their node, and what it answers: how the cluster around it is reached, and the ids of functions."""
+"""The questions that workers ask their node, and the answers: how the cluster around it is reached, and ids of functions."""
 
 from collections.abc import Callable
 from typing import NamedTuple
