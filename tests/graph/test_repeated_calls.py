@@ -58,12 +58,14 @@ def test_plan_is_the_one_of_the_functions() -> None:
         (double, options | {"extra_args": [shared]}, (1,)),
     ]
     for fn, given, args in wanted:
-        assert calls.add(fn, args, given, dag.fresh_id) is not None
+        assert (
+            calls.add(fn, args, given, partial(dag.fresh_id, is_taken={"negate-2"}.__contains__)) is not None
+        )
 
     taken = calls.take(10)
 
     functions = {call[0]: function_of(call) for call in taken}
-    assert list(functions) == ["double-2", "negate-2", "double-3", "double-4"]
+    assert list(functions) == ["double-2", "negate-3", "double-3", "double-4"]
     assert plan_of(taken, "dag") == Plan.of(functions, "dag")
 
 
@@ -150,3 +152,15 @@ def test_calls_are_taken_in_order() -> None:
 
     assert [[call[0] for call in calls.take(2)] for _ in range(2)] == [[0, 1], [2]]
     assert len(calls) == 0
+
+
+def test_shared_values_and_templates_are_there_once() -> None:
+    calls, shared = noted(double, 1), [1]
+    for _ in range(2):
+        assert is_like(calls, double, (shared, shared), {})
+        assert is_like(calls, double, (shared,), {})
+        plan = plan_of(calls.take(2), "dag")
+
+    assert plan.values == [shared]
+    assert plan.args == [(-1, -1), (-1,)]
+    assert [template.code for template in plan.templates] == [double]

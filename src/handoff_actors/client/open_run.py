@@ -13,6 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
@@ -20,6 +21,7 @@ from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.going_run import GoingRun
 from handoff_actors.client.open_run_values import Handles, OpenRunValue, keep_result
 from handoff_actors.client.run_handle import HandleState, RunHandle
+from handoff_actors.client.taken_results import TakenResults
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.core.run.events import CancelFunctions, EndGrowth, LetGo, WantResults
 from handoff_actors.errors import (
@@ -32,7 +34,7 @@ from handoff_actors.errors import (
 )
 from handoff_actors.graph.argument import Collocated
 from handoff_actors.graph.dag import DAG
-from handoff_actors.graph.function import Function, producer_ids
+from handoff_actors.graph.function import Function
 from handoff_actors.graph.growing_dag import GrowingDAG, outer_ids, renamed
 from handoff_actors.graph.parameters import check_calls
 from handoff_actors.graph.plan import Plan
@@ -77,8 +79,7 @@ class OpenRun:
         self._wanting: dict[FunctionId, RunHandle[Any]] = {}
         #: Functions that are with the run and have yet to end.
         self._pending = 0
-        #: How often functions that are not with the run yet take the result of each that is.
-        self._taken: dict[FunctionId, int] = {}
+        self._taken = TakenResults()
         self._released: deque[FunctionId] = deque()
         self._cancelled: list[FunctionId] = []
         self._graph_count = 0
@@ -170,7 +171,7 @@ class OpenRun:
         self._check_open()
         if "id" in options and self._has(options["id"]):
             raise DuplicateFunctionError(options["id"])
-        function_id = self._repeated.add(fn, args, options, self._fresh_id)
+        function_id = self._repeated.add(fn, args, options, partial(self._calls.fresh_id, is_taken=self._has))
         if function_id is not None:
             return self._new_handle(function_id)
         plain = self._calls.call(fn, *args, **options)
@@ -181,7 +182,7 @@ class OpenRun:
         except InvalidFunctionError:
             self._calls.remove(plain.id)
             raise
-        self._count_taken(function, 1)
+        self._taken.count(function, 1)
         self._repeated.note(fn, options, function)
         return self._new_handle(plain.id)
 
@@ -233,11 +234,6 @@ class OpenRun:
 
     def _has(self, function_id: FunctionId) -> bool:
         return function_id in self._unfinished or function_id in self._going.runner.plan.index_of
-
-    def _fresh_id(self, name: str) -> FunctionId:
-        while self._has(function_id := self._calls.fresh_id(name)):
-            pass
-        return function_id
 
     def _new_handle(self, function_id: FunctionId) -> RunHandle[Any]:
         handle: RunHandle[Any] = RunHandle(function_id, self._calls, self, HandleState())
@@ -482,21 +478,13 @@ class OpenRun:
         self._pending += sum(function.type == "regular" for function in functions.values())
         await self._add_plan(Plan.of(functions, self.dag_id, outer_ids(functions)))
         for function in functions.values():
-            self._count_taken(function, -1)
+            self._taken.count(function, -1)
 
     async def _add_plan(self, plan: Plan) -> None:
         growth = self._going.runner.growth
         encoded = await self._going.encode(plan, growth.next_index)
         # Hooks come after the functions, and nobody has handles of them.
         growth.add(encoded, range(len(plan.index_of)))
-
-    def _count_taken(self, function: Function, by: int) -> None:
-        for producer_id in producer_ids(function):
-            taken = self._taken.get(producer_id, 0) + by
-            if taken > 0:
-                self._taken[producer_id] = taken
-            else:
-                self._taken.pop(producer_id, None)
 
     def _feed_rest(self, runner: RunnerActor) -> None:
         if self._cancelled:
@@ -505,6 +493,6 @@ class OpenRun:
         if self._released:
             count = len(self._released)
             released = [self._released.popleft() for _ in range(count)]
-            kept = [function_id for function_id in released if self._taken.get(function_id)]
+            kept = [function_id for function_id in released if function_id in self._taken]
             self._released.extend(kept)
             runner.feed(LetGo([function_id for function_id in released if function_id not in kept]))

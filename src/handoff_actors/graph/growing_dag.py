@@ -1,6 +1,6 @@
 """A DAG whose functions go to a run while further ones are added."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -21,9 +21,11 @@ class GrowingDAG(DAG):
         ids = list(islice(self._functions, most))
         return {function_id: self._functions.pop(function_id) for function_id in ids}
 
-    def fresh_id(self, name: str) -> str:
-        """Return an id that no function here has, and none that was given before."""
-        return self._fresh_name(name)
+    def fresh_id(self, name: str, is_taken: Callable[[FunctionId], bool]) -> str:
+        """Return an id that begins with a name, that no function here has, none was given before, and that is not taken."""
+        while is_taken(fresh := self._fresh_name(name)):
+            pass
+        return fresh
 
     def remove(self, function_id: FunctionId) -> None:
         """Take back a function that was added."""

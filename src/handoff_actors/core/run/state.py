@@ -174,10 +174,9 @@ class RunState:
 
     def forget(self, indices: Sequence[Index]) -> None:
         """Forget functions that are over, and their values. Their indices may be those of other ones from now on."""
-        phase, forgotten = self.phase, self.forgotten
         for index in indices:
             was_skipped = index in self.failed_behind or index in self.skipped
-            forgotten[FREE if was_skipped else phase[index]] += 1
+            self.forgotten[FREE if was_skipped else self.phase[index]] += 1
             self.change(index, PhaseEvent.FORGOTTEN)
             self.node[index] = None
             self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = self.ran_s[index] = 0.0
