@@ -28,7 +28,7 @@ from handoff_actors.core.run.events import (
     TellOfRoom,
     TransferObserved,
 )
-from handoff_actors.core.run.grow import RunMachineEvent
+from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.phases import DONE, FAILED
@@ -113,7 +113,9 @@ class SimulatedRun:
 
     def handle(self, event: RunMachineEvent) -> None:
         if self.app.is_alive:
-            self._cluster.note(f"run {self.number}", event)
+            # The code of a plan is shown with its place in memory.
+            noted = f"Grow({event.program.plan.ids})" if isinstance(event, Grow) else event
+            self._cluster.note(f"run {self.number}", noted)
             self._cluster.drive(self, self.machine, partial(self.machine.handle, event), self.carry_out)
 
     def cancel(self) -> None:
