@@ -4,7 +4,9 @@ A run is open as long as functions may be added to it. What was added is never r
 what was there before, so that the graph stays acyclic by construction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import NamedTuple
 
 from handoff_actors.core.run.cancelling import cancel_functions
 from handoff_actors.core.run.completion import Completion
@@ -22,12 +24,21 @@ from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import RunState
+from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Done, ValueKey
 from handoff_actors.wire.messages.runs import Drop
 
 #: What nodes have fetched is reported up to this many times, in a run that forgets.
 MOST_TRANSFERS = 10_000
+
+
+class GrowthBooks(NamedTuple):
+    """What is known about the functions of a run that grows."""
+
+    program: GrowingProgram
+    retention: Retention
+    expanding: Expanding
 
 
 class Growth:
@@ -39,7 +50,7 @@ class Growth:
     def __init__(
         self,
         run: RunId,
-        program: GrowingProgram,
+        plan: Plan,
         state: RunState,
         scheduler: Scheduler,
         feasibility: Feasibility,
@@ -49,14 +60,12 @@ class Growth:
         failures: Failures,
         result_fetch: ResultFetch,
         completion: Completion,
-        retention: Retention,
-        expanding: Expanding,
+        make_books: Callable[[], GrowthBooks],
         *,
         is_open: bool,
     ) -> None:
         self._run = run
-        self._plan = program.plan
-        self._program = program
+        self._plan = plan
         self._state = state
         self._scheduler = scheduler
         self._feasibility = feasibility
@@ -66,32 +75,41 @@ class Growth:
         self._failures = failures
         self._result_fetch = result_fetch
         self._completion = completion
-        self.retention = retention
-        self.expanding = expanding
+        self._make_books = make_books
         #: Functions may be added.
         self.is_open = is_open
         #: Functions that nobody needs, whose indices still stand in something that is under way.
         self._postponed: list[Index] = []
         if is_open:
-            retention.begin()
+            self._books.retention.begin()
+
+    @cached_property
+    def _books(self) -> GrowthBooks:
+        # Most runs never grow, and many are over in less than a millisecond.
+        return self._make_books()
+
+    @property
+    def expanding(self) -> Expanding:
+        """The functions that have returned graphs."""
+        return self._books.expanding
 
     @property
     def is_on(self) -> bool:
         """True for a run that forgets what is not needed any more."""
-        return self.retention.is_on
+        return self._state.changed is not None
 
     # --- More ---------------------------------------------------------------------------------------------------
 
     def add(self, grow: Grow, now: float) -> None:
         """Add functions; those that need nothing more are ready at once."""
         if not self.is_on:
-            self.retention.begin()
-        part = self._program.add(grow.program, grow.app_values, grow.depth)
+            self._books.retention.begin()
+        part = self._books.program.add(grow.program, grow.app_values, grow.depth)
         indices = part.indices
         self._state.add(indices)
         self._scheduler.add(part, grow.program)
         self._recovery.skipping.add(part)
-        self.retention.added(indices, [indices[place] for place in grow.held])
+        self._books.retention.added(indices, [indices[place] for place in grow.held])
         must_look = self._feasibility.add(indices)
         self._recovery.begin(indices, now)
         if must_look:
@@ -120,16 +138,16 @@ class Growth:
 
     def let_go(self, ids: Iterable[FunctionId]) -> None:
         """Take note that the app has no handles of these functions any more."""
-        self.retention.let_go(self._known(ids))
+        self._books.retention.let_go(self._known(ids))
 
     def cancel(self, ids: Iterable[FunctionId], now: float) -> list[SendToNode]:
         """Cancel functions, and those that they have added."""
-        found = self._program.with_added(self._known(ids))
+        found = self._books.program.with_added(self._known(ids))
         return cancel_functions(self._run, found, self._state, self._recovery, self._failures, now)
 
     def _ended(self) -> list[RunEffect]:
         """Tell which of the functions that the app has handles of have ended in this event."""
-        state, is_held = self._state, self.retention.is_held
+        state, is_held = self._state, self._books.retention.is_held
         ended = [
             index for index in state.changed or () if state.phase[index] in {DONE, FAILED} and is_held(index)
         ]
@@ -154,7 +172,7 @@ class Growth:
         """Tell what has ended, and forget what nobody needs any more; `is_watched`: not before what has happened to it has been told, or recorded."""
         self.wake_at = None
         ended = self._ended()
-        unneeded, values = self.retention.settle()
+        unneeded, values = self._books.retention.settle()
         if is_watched and unneeded:
             self.wake_at = now
         due = self._postponed if is_watched else [*self._postponed, *unneeded]
@@ -175,7 +193,7 @@ class Growth:
         self._drain.forget(indices)
         self._result_fetch.forget(indices)
         self._scheduler.remove(indices)
-        removed = self._program.remove(indices)
+        removed = self._books.program.remove(indices)
         for template in removed.templates:
             for node in self._scheduler.nodes.values():
                 node.templates.discard(template)
@@ -210,6 +228,6 @@ class Growth:
     def check(self) -> None:
         """Assert that what is forgotten is gone, and nothing else."""
         if self.is_on and not (self._state.changed or self._postponed):
-            self.retention.check()
+            self._books.retention.check()
         for index, phase in enumerate(self._state.phase):
             assert (phase == FREE) == (self._plan.ids[index] is None), f"{index} is half forgotten"

@@ -1,12 +1,14 @@
 """The parts that a run is made of, put together."""
 
+from functools import partial
+
 from handoff_actors.core.run.attempt_ends import AttemptEnds
 from handoff_actors.core.run.completion import Completion
 from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.expanding import Expanding
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.growing_program import GrowingProgram
-from handoff_actors.core.run.growth import Growth
+from handoff_actors.core.run.growth import Growth, GrowthBooks
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
@@ -87,10 +89,9 @@ class RunParts:
         )
 
     def _make_growth(self, program: Program, options: RunOptions) -> Growth:
-        growing, retention = GrowingProgram(program), Retention(self._plan, self.state)
         return Growth(
             self._run,
-            growing,
+            self._plan,
             self.state,
             self.scheduler,
             self.feasibility,
@@ -100,15 +101,13 @@ class RunParts:
             self.failures,
             self.result_fetch,
             self.completion,
-            retention,
-            self._make_expanding(program, growing, retention, options.max_functions),
+            partial(self._make_books, program, options.max_functions),
             is_open=options.is_open,
         )
 
-    def _make_expanding(
-        self, program: Program, growing: GrowingProgram, retention: Retention, max_functions: int
-    ) -> Expanding:
-        return Expanding(
+    def _make_books(self, program: Program, max_functions: int) -> GrowthBooks:
+        growing, retention = GrowingProgram(program), Retention(self._plan, self.state)
+        expanding = Expanding(
             program,
             growing,
             self.state,
@@ -122,6 +121,7 @@ class RunParts:
             self.observing,
             max_functions,
         )
+        return GrowthBooks(growing, retention, expanding)
 
     def _make_ends(self) -> AttemptEnds:
         return AttemptEnds(
