@@ -80,6 +80,8 @@ class OpenRun:
         #: Functions that are with the run and have yet to end.
         self._pending = 0
         self._taken = TakenResults()
+        #: No function is brought to the run before it has a handle, whatever thread adds it.
+        self._adding = threading.RLock()
         self._released: deque[FunctionId] = deque()
         self._cancelled: list[FunctionId] = []
         self._graph_count = 0
@@ -114,10 +116,7 @@ class OpenRun:
         self._wake()
         try:
             self._ended = await self._going.task
-        except asyncio.CancelledError:
-            if error is None:
-                raise
-        except HandoffError:
+        except (asyncio.CancelledError, HandoffError):
             # What ended the block is most often what ended the run.
             if error is None:
                 raise
@@ -171,20 +170,22 @@ class OpenRun:
         self._check_open()
         if "id" in options and self._has(options["id"]):
             raise DuplicateFunctionError(options["id"])
-        function_id = self._repeated.add(fn, args, options, partial(self._calls.fresh_id, is_taken=self._has))
-        if function_id is not None:
-            return self._new_handle(function_id)
-        plain = self._calls.call(fn, *args, **options)
-        function = self._calls.functions[plain.id]
-        try:
-            check_calls((function,))
-            self._check_place(function)
-        except InvalidFunctionError:
-            self._calls.remove(plain.id)
-            raise
-        self._taken.count(function, 1)
-        self._repeated.note(fn, options, function)
-        return self._new_handle(plain.id)
+        with self._adding:
+            fresh_id = partial(self._calls.fresh_id, is_taken=self._has)
+            function_id = self._repeated.add(fn, args, options, fresh_id)
+            if function_id is not None:
+                return self._new_handle(function_id)
+            plain = self._calls.call(fn, *args, **options)
+            function = self._calls.functions[plain.id]
+            try:
+                check_calls((function,))
+                self._check_place(function)
+            except InvalidFunctionError:
+                self._calls.remove(plain.id)
+                raise
+            self._taken.count(function, 1)
+            self._repeated.note(fn, options, function)
+            return self._new_handle(plain.id)
 
     def call_each(
         self, fn: Callable[..., Any], items: Iterable[object], **options: Any
@@ -206,13 +207,11 @@ class OpenRun:
         functions = dict(dag.functions)
         if any(map(self._has, functions)):
             functions = renamed(functions, self._graph_count)
+        pairs = zip(dag.functions, functions.values(), strict=True)
+        handles = {own: self._new_handle(new.id) for own, new in pairs if new.type == "regular"}
         self._graphs.append(functions)
-        regular = [
-            (own, new)
-            for own, new in zip(dag.functions, functions.values(), strict=True)
-            if new.type == "regular"
-        ]
-        return Handles({own: self._new_handle(new.id) for own, new in regular})
+        self._wake()
+        return Handles(handles)
 
     def _check_open(self) -> None:
         if self._error is not None:
@@ -452,7 +451,8 @@ class OpenRun:
             for _ in range(graphs):
                 await self._add(self._graphs.popleft())
             while calls > 0:
-                functions = self._calls.take(self._most_in_part(calls))
+                with self._adding:
+                    functions = self._calls.take(self._most_in_part(calls))
                 if not functions:
                     return
                 calls -= len(functions)
@@ -464,7 +464,8 @@ class OpenRun:
             most = self._most_in_part(count)
             if most <= 0:
                 return False
-            part = self._repeated.take(most)
+            with self._adding:
+                part = self._repeated.take(most)
             count -= len(part)
             self._pending += len(part)
             await self._add_plan(plan_of(part, self.dag_id))

@@ -135,9 +135,6 @@ class RepeatedCalls:
 
     def take(self, most: int) -> list[RepeatedCall]:
         """Take calls off, up to so many, the oldest first."""
-        if most >= len(self._calls):
-            taken, self._calls = self._calls, []
-            return taken
         taken = self._calls[:most]
         del self._calls[:most]
         return taken
