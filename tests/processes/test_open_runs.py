@@ -20,6 +20,10 @@ def add(*numbers: int) -> int:
     return sum(numbers)
 
 
+def clock(_number: int) -> float:
+    return time.monotonic()
+
+
 def double(number: int) -> int:
     return 2 * number
 
@@ -80,6 +84,13 @@ async def test_calls_take_results_and_handles_are_futures(session: Session) -> N
         one.add_done_callback(called.append)
         await asyncio.sleep(0)
         assert called == [one]
+
+
+async def test_calls_of_the_same_kind_begin_in_their_order() -> None:
+    async with Session(local_node={"cpu": 1.0}, progress=False) as session, session.open_run() as run:
+        began = await asyncio.gather(*run.call_each(clock, range(8), cost={"cpu": 1}))
+
+    assert began == sorted(began)
 
 
 async def test_python_decides_what_comes_next(session: Session) -> None:

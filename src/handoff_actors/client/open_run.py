@@ -71,6 +71,8 @@ class OpenRun:
         self._max_pending = max_pending
         self._calls = GrowingDAG()
         self._repeated = RepeatedCalls()
+        #: Other calls that were there before the first of the repeated ones, and go before them.
+        self._before_repeated = 0
         #: The functions of graphs that are added as a whole.
         self._graphs: deque[dict[FunctionId, Function]] = deque()
         #: Handles of functions that have yet to end.
@@ -174,6 +176,8 @@ class OpenRun:
             fresh_id = partial(self._calls.fresh_id, is_taken=self._has)
             function_id = self._repeated.add(fn, args, options, fresh_id)
             if function_id is not None:
+                if len(self._repeated) == 1:
+                    self._before_repeated = len(self._calls)
                 return self._new_handle(function_id)
             plain = self._calls.call(fn, *args, **options)
             function = self._calls.functions[plain.id]
@@ -248,15 +252,7 @@ class OpenRun:
     async def keep(self, handle: RunHandle[Any], name: str, ttl: float | str = "1d") -> None:
         """Have the nodes that hold a result keep it under a name, beyond this run, this session and this process.
 
-        Waits for the result first. As an argument, `await session.kept(name)` depends on nothing that came before it.
-
-        :param handle: The handle of the function.
-        :param name: Name for the value, as for `Run.keep`.
-        :param ttl: Time for which it is kept, in seconds, or as text such as "12h" or "7d".
-        :raises HandoffError: The function has failed, and this is its error.
-        :raises CancelledError: The function was cancelled.
-        :raises ValueLost: No node has the value any more, or none could take it.
-        :raises ValueError: `name` or `ttl` is not allowed.
+        Waits for the result first. Parameters and errors are those of `Run.keep`; it also raises CancelledError.
         """
         await keep_result(handle, self._going.runner, name, ttl)
 
@@ -444,28 +440,34 @@ class OpenRun:
 
     async def _feed_functions(self) -> None:
         while len(self._repeated) or self._graphs or len(self._calls):
-            # Graphs and repeated calls take results of no other function. Other calls that are there by now may take theirs.
-            graphs, calls = len(self._graphs), len(self._calls)
-            if not await self._feed_repeated(len(self._repeated)):
-                return
+            # Graphs and repeated calls take results of no other function. Calls that came after these may take theirs.
+            graphs, earlier, calls = len(self._graphs), self._before_repeated, len(self._calls)
             for _ in range(graphs):
                 await self._add(self._graphs.popleft())
-            while calls > 0:
-                with self._adding:
-                    functions = self._calls.take(self._most_in_part(calls))
-                if not functions:
-                    return
-                calls -= len(functions)
-                await self._add(functions)
+            if not (await self._feed_calls(earlier) and await self._feed_repeated(len(self._repeated))):
+                return
+            if not await self._feed_calls(calls - earlier):
+                return
+
+    async def _feed_calls(self, count: int) -> bool:
+        """Add the first of the calls that are unlike earlier ones; False if there was no room for all of them."""
+        while count > 0:
+            with self._adding:
+                functions = self._calls.take(self._most_in_part(count))
+                self._before_repeated = max(0, self._before_repeated - len(functions))
+            if not functions:
+                return False
+            count -= len(functions)
+            await self._add(functions)
+        return True
 
     async def _feed_repeated(self, count: int) -> bool:
         """Add the first of the repeated calls; False if there was no room for all of them."""
         while count > 0:
-            most = self._most_in_part(count)
-            if most <= 0:
-                return False
             with self._adding:
-                part = self._repeated.take(most)
+                part = self._repeated.take(self._most_in_part(count))
+            if not part:
+                return False
             count -= len(part)
             self._pending += len(part)
             await self._add_plan(plan_of(part, self.dag_id))
@@ -489,8 +491,12 @@ class OpenRun:
 
     def _feed_rest(self, runner: RunnerActor) -> None:
         if self._cancelled:
-            cancelled, self._cancelled = self._cancelled, []
-            runner.feed(CancelFunctions(cancelled))
+            known = runner.plan.index_of
+            runner.feed(CancelFunctions([each for each in self._cancelled if each in known]))
+            # For want of room some may not be with the run yet.
+            self._cancelled = [
+                each for each in self._cancelled if each in self._unfinished and each not in known
+            ]
         if self._released:
             count = len(self._released)
             released = [self._released.popleft() for _ in range(count)]
