@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -91,6 +92,34 @@ async def test_calls_of_the_same_kind_begin_in_their_order() -> None:
         began = await asyncio.gather(*run.call_each(clock, range(8), cost={"cpu": 1}))
 
     assert began == sorted(began)
+
+
+@pytest.mark.parametrize("max_pending", [None, 3, 20])
+async def test_calls_and_graphs_in_any_order_have_the_right_results(
+    session: Session, max_pending: int | None
+) -> None:
+    random = Random(max_pending)
+    async with session.open_run(max_pending=max_pending) as run:
+        handles: list[handoff.RunHandle[int]] = []
+        expected: list[int] = []
+        for number in range(150):
+            dag = handoff.new()
+            own = dag.call(add, 1, number, id=f"graph-{number}")
+            taken = random.choices(range(len(handles)), k=2) if handles else []
+            match random.choice(["call", "call", "behind", "behind", "graph", "wait"]):
+                case "call":
+                    handles.append(run.call(double, number))
+                    expected.append(2 * number)
+                case "behind":
+                    handles.append(run.call(add, *(handles[each] for each in taken)))
+                    expected.append(sum(expected[each] for each in taken))
+                case "graph":
+                    handles.append(run.add(dag)[own])
+                    expected.append(1 + number)
+                case _:
+                    await asyncio.sleep(0)
+
+        assert list(await asyncio.gather(*handles)) == expected
 
 
 async def test_python_decides_what_comes_next(session: Session) -> None:
