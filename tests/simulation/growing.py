@@ -192,7 +192,8 @@ class GrowingRun(SimulatedRun):
         super().check()
         plan, state = self.machine.view.plan, self.machine.state
         known = plan.index_of.keys() & self._whole.functions.keys()
-        if self.end is None and state.remaining == 0 and self._let_go.issuperset(known):
+        is_going_on = self.machine._completion.outcome is None
+        if is_going_on and state.remaining == 0 and self._let_go.issuperset(known):
             left = {index for index, phase in enumerate(state.phase) if phase != FREE}
             # What has happened to these has yet to be told.
             assert left <= set(self.machine._growth._postponed), f"{left} are not forgotten"

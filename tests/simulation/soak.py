@@ -12,8 +12,8 @@ def main() -> None:
     for seed in count(parser.parse_args().start):
         try:
             run_world(seed)
-        except AssertionError as error:
-            print(f"seed {seed}: {error}", flush=True)
+        except Exception as error:  # noqa: BLE001 - a KeyError is a finding, too
+            print(f"seed {seed}: {error!r}", flush=True)
         if seed % 1000 == 0:
             print(f"at seed {seed}", flush=True)
 
