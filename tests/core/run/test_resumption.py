@@ -16,6 +16,7 @@ from handoff_actors.core.run.events import (
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.resumption import Digests, Recorded, ReusedResult, fingerprints, reusable
 from handoff_actors.graph import DAG, Argument, Constant, Function, Plan
+from handoff_actors.graph.argument import ItemsOf
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Ref
 from tests.core.builders import (
@@ -348,3 +349,12 @@ def test_what_a_function_runs_on_is_part_of_its_fingerprint() -> None:
     assert changed_by(
         before, [before[0], Function("x", ["a"], code, run_if="always"), Function("y", [], code, when="a")]
     ) == {"x", "y"}
+
+
+def test_a_function_that_takes_the_list_of_a_result_differs_from_one_that_takes_the_result() -> None:
+    x = Function("x", [], code)
+    whole = [x, Function("y", ["x"], code)]
+    listed = [x, Function("y", [ItemsOf("x")], code)]
+
+    assert changed_by(whole, listed) == {"y"}
+    assert changed_by(listed, [Function("x", [], other_code), listed[1]]) == {"x", "y"}
