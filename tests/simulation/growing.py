@@ -1,6 +1,6 @@
 """Runs that are given their functions while they go on, at random, and forget those that nobody needs."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace as changed
 from functools import partial
 from random import Random
@@ -236,7 +236,7 @@ class GrowingRun(SimulatedRun):
     def _explains(self, error: HandoffError) -> bool:
         match error:
             case FunctionCancelled(function_id=function_id):
-                return function_id in self._cancelled
+                return not self._cancelled.isdisjoint(_with_parents(function_id))
             case ValueLost():
                 return self._cluster.has_faults
             case FunctionFailed(function_id=function_id) if function_id not in self._plan.index_of:
@@ -254,6 +254,14 @@ class GrowingRun(SimulatedRun):
                     return super()._explains(error)
                 finally:
                     self.work.program = own
+
+
+def _with_parents(function_id: FunctionId) -> Iterator[FunctionId]:
+    """The function, the one that has added it, and so on: see `child_id`."""
+    yield function_id
+    while isinstance(function_id, tuple):
+        function_id = function_id[0]
+        yield function_id
 
 
 def _take_part(left: list[Function], random: Random) -> list[Function]:
