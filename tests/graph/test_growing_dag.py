@@ -45,9 +45,11 @@ def test_function_that_is_taken_back_is_not_there() -> None:
 
 
 def test_ids_that_are_given_differ() -> None:
-    dag = GrowingDAG()
+    dag, known = GrowingDAG(), {"f-1"}
 
-    assert dag.fresh_id("f") != dag.fresh_id("f")
+    first, second = (dag.fresh_id("f", known.__contains__) for _ in range(2))
+
+    assert len({"f-1", first, second}) == 3
 
 
 def test_functions_get_other_ids_wherever_they_are_named() -> None:
