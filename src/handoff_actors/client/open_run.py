@@ -17,19 +17,19 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
-from handoff_actors.actors.app.runner import RunnerActor
+from handoff_actors.actors.app.runner import RunnerActor, as_ours
 from handoff_actors.client.going_run import GoingRun
-from handoff_actors.client.open_run_values import Handles, OpenRunValue, keep_result
+from handoff_actors.client.open_run_facts import OpenRunFacts
+from handoff_actors.client.open_run_values import Handles, OpenRunValue, fetched_after_the_end, keep_result
 from handoff_actors.client.run_handle import HandleState, RunHandle
 from handoff_actors.client.taken_results import TakenResults
 from handoff_actors.client.tracebacks import inside_hidden
-from handoff_actors.core.run.events import CancelFunctions, EndGrowth, LetGo, WantResults
+from handoff_actors.core.run.events import Cancel, CancelFunctions, EndGrowth, LetGo, WantResults
 from handoff_actors.errors import (
     DuplicateFunctionError,
     FunctionCancelled,
     HandoffError,
     InvalidFunctionError,
-    NodeLost,
     SerializationError,
 )
 from handoff_actors.graph.argument import Collocated
@@ -45,9 +45,6 @@ from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
     from handoff_actors.client.run import Run
-    from handoff_actors.core.run.explain import Explanation
-    from handoff_actors.core.run.story import Story
-    from handoff_actors.report.report import Report
 
 ResultT = TypeVar("ResultT")
 
@@ -55,7 +52,7 @@ ResultT = TypeVar("ResultT")
 PART_SIZE: Final = 400
 
 
-class OpenRun:
+class OpenRun(OpenRunFacts):
     """A run to which functions may be added. Use it with `async with`: leaving the block waits for all of them.
 
     A function that fails ends the run, or itself and what depends on it alone, as `on_failure` says. An exception that
@@ -88,6 +85,7 @@ class OpenRun:
         self._cancelled: list[FunctionId] = []
         self._graph_count = 0
         self._error: HandoffError | None = None
+        self._fetches: set[asyncio.Task[HandoffError | None]] = set()
         #: Its values stay as long as this object does.
         self._ended: Run | None = None
         self._is_closing = False
@@ -106,7 +104,13 @@ class OpenRun:
         self._going = await self._begin()
         self._going.runner.growth.listener = self
         self._feeding = self.loop.create_task(self._feed(), name="functions of an open run")
+        self._feeding.add_done_callback(self._feeding_ended)
         return self
+
+    def _feeding_ended(self, feeding: "asyncio.Task[None]") -> None:
+        if not feeding.cancelled() and (error := feeding.exception()) is not None:
+            # Without it the run would wait for ever.
+            self._going.runner.feed(Cancel(as_ours(error)))
 
     @inside_hidden
     async def __aexit__(
@@ -296,30 +300,6 @@ class OpenRun:
             self._wake()
         return cancelled
 
-    # --- What has become of it ----------------------------------------------------------------------------------
-
-    @property
-    def dag_id(self) -> FunctionId:
-        """The id of the run's graph, as for `get_result` and `explain`."""
-        return self._going.runner.plan.dag_id
-
-    @property
-    def report(self) -> "Report":
-        """The report on the functions that are there: those that have not ended, and those that handles refer to."""
-        from handoff_actors.report.report import Report  # noqa: PLC0415 - few programs want one
-
-        return Report(self._going.runner.view, self._going.runner.started_at)
-
-    def explain(self, function_id: FunctionId) -> "Explanation | None":
-        """Explain why a function, named by its id or handle, is where it is. Returns None for one that has ended."""
-        wanted = self._going.runner.plan.id_of(function_id)
-        return next((each for each in self._going.runner.explain() if each.function_id == wanted), None)
-
-    def story(self, function_id: FunctionId) -> "Story":
-        """Tell what has happened to a function, named by its id or handle. Raises KeyError for one that is not there."""
-        view = self._going.runner.view
-        return view.story(view.plan.index(function_id))
-
     # --- For handles --------------------------------------------------------------------------------------------
 
     def encoded(self, function_id: FunctionId) -> bytes | memoryview | None:
@@ -341,16 +321,15 @@ class OpenRun:
             if self._going.runner.is_going_on:
                 self._going.runner.feed(WantResults([handle.id]))
             else:
-                self.loop.create_task(self._fetch_after_the_end(handle), name="value of an open run")
+                fetching = fetched_after_the_end(handle, self._going.runner)
+                task = self.loop.create_task(fetching, name="value of an open run")
+                self._fetches.add(task)
+                task.add_done_callback(partial(self._fetched, handle))
 
-    async def _fetch_after_the_end(self, handle: RunHandle[Any]) -> None:
-        runner = self._going.runner
-        index = runner.plan.index(handle.id)
-        try:
-            await runner.fetch(index)
-        except LookupError as error:
-            node = runner.view.node[index] or ""
-            handle.end(NodeLost(node, f"the result of function {repr_of(handle.id)} is gone: {error}"))
+    def _fetched(self, handle: RunHandle[Any], fetch: "asyncio.Task[HandoffError | None]") -> None:
+        self._fetches.discard(fetch)
+        if not fetch.cancelled() and (error := fetch.result()) is not None:
+            handle.end(error)
         self.value_arrived(handle.id)
 
     def let_go(self, function_id: FunctionId) -> None:

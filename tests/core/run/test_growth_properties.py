@@ -217,7 +217,7 @@ class GrowingWorld:
 
     def check_that_nothing_is_left(self) -> None:
         run = self.run
-        retention = run._growth.retention
+        retention = run._growth._books.retention
         assert set(run.state.phase) <= {FREE}
         assert not run.view.plan.index_of
         for facts in (

@@ -113,7 +113,7 @@ class RunnerActor:
             self.view, self.values, self._packages, self.errors, self._driver.feed, self._give_up
         )
         if journal is not None:
-            journal.on_failure = lambda failure: self._driver.feed(Cancel(_as_ours(failure)))
+            journal.on_failure = lambda failure: self._driver.feed(Cancel(as_ours(failure)))
         #: Wakes the callers that wait for one value.
         self._changed = asyncio.Event()
         #: Set once no node holds anything of the run any more.
@@ -397,9 +397,9 @@ class RunnerActor:
             self._has_crashed = True
             from handoff_actors.core.run.abort import AbortMachine  # noqa: PLC0415 - few runs need it
 
-            return AbortMachine(self.run, _as_ours(error), nodes)
+            return AbortMachine(self.run, as_ours(error), nodes)
         # Not even that could be carried out: nobody waits for what nodes answer.
-        self._abandon(_as_ours(error))
+        self._abandon(as_ours(error))
         self._host.forget(self.run)
         for name in nodes:
             self._host.send(name, Close(self.run))
@@ -418,7 +418,8 @@ async def _even_if_cancelled(future: "asyncio.Future[Any]") -> None:
             await asyncio.shield(future)
 
 
-def _as_ours(error: BaseException) -> HandoffError:
+def as_ours(error: BaseException) -> HandoffError:
+    """Return an error of ours for any, which is its cause."""
     if isinstance(error, HandoffError):
         return error
     ours = HandoffError(f"the run can't go on: {type(error).__name__}: {str_of(error)}")
