@@ -34,7 +34,7 @@ MOST_TRANSFERS = 10_000
 
 
 class GrowthBooks(NamedTuple):
-    """What is known about the functions of a run that grows."""
+    """The books about the functions of a run that grows."""
 
     program: GrowingProgram
     retention: Retention
