@@ -225,18 +225,14 @@ class OpenRun(OpenRunFacts):
         if self._error is not None:
             raise HandoffError(f"the run is over: {self._error}") from self._error
         if self._is_closing or not self._thread:
-            raise HandoffError(
-                "functions are added within the block of an open run: async with handoff.open_run() as run"
-            )
+            raise HandoffError("functions are added within the block: async with handoff.open_run() as run")
 
     def _check_place(self, function: Function) -> None:
         if not isinstance(function.node, Collocated):
             return
         self._calls.add_functions(map(function_of, self._repeated.take(len(self._repeated))))
         if function.node.id not in self._calls:
-            reason = (
-                "it can be collocated only with a function that is added at the same time: use run.add(dag)"
-            )
+            reason = "it can be collocated only with a function that is added with it: use run.add(dag)"
             raise InvalidFunctionError(function.id, reason)
 
     def _has(self, function_id: FunctionId) -> bool:
@@ -254,10 +250,7 @@ class OpenRun(OpenRunFacts):
 
     @inside_hidden
     async def keep(self, handle: RunHandle[Any], name: str, ttl: float | str = "1d") -> None:
-        """Have the nodes that hold a result keep it under a name, beyond this run, this session and this process.
-
-        Waits for the result first. Parameters and errors are those of `Run.keep`; it also raises CancelledError.
-        """
+        """Have nodes keep a result under a name, once it is there: see `Run.keep`. Also raises CancelledError."""
         await keep_result(handle, self._going.runner, name, ttl)
 
     # --- Waiting ------------------------------------------------------------------------------------------------
@@ -419,8 +412,9 @@ class OpenRun(OpenRunFacts):
 
     async def _feed_functions(self) -> None:
         while len(self._repeated) or self._graphs or len(self._calls):
-            # Graphs and repeated calls take results of no other function. Calls that came after these may take theirs.
-            graphs, earlier, calls = len(self._graphs), self._before_repeated, len(self._calls)
+            # Graphs and repeated calls take results of no other function. Calls that came after these may take theirs,
+            # hence the order of counting: other threads may add some meanwhile.
+            calls, earlier, graphs = len(self._calls), self._before_repeated, len(self._graphs)
             for _ in range(graphs):
                 await self._add(self._graphs.popleft())
             if not (await self._feed_calls(earlier) and await self._feed_repeated(len(self._repeated))):
