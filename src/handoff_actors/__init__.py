@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         per_worker as per_worker,
         task as task,
     )
+    from handoff_actors.integrations.background import call_sync as call_sync, map_sync as map_sync
     from handoff_actors.integrations.engines.dask import on_dask as on_dask
     from handoff_actors.integrations.engines.ray import on_ray as on_ray
     from handoff_actors.integrations.executor import Executor as Executor
@@ -184,6 +185,7 @@ _MODULES = {
         "per_worker",
         "task",
     ],
+    "integrations.background": ["call_sync", "map_sync"],
     "integrations.engines.dask": ["on_dask"],
     "integrations.engines.ray": ["on_ray"],
     "integrations.executor": ["Executor"],
@@ -266,6 +268,7 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "call",
+    "call_sync",
     "collocated",
     "connect",
     "current",
@@ -278,6 +281,7 @@ __all__ = [
     "get_result",
     "kept",
     "map",
+    "map_sync",
     "new",
     "on_dask",
     "on_ray",
