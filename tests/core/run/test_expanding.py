@@ -491,6 +491,29 @@ def test_parent_leaves_its_group_and_its_hooks_behind() -> None:
     assert plan.max_retries.keys() == plan.retry_backoff.keys() == {3}
 
 
+def test_large_arguments_are_made_again_where_hooks_have_worked_for() -> None:
+    run = run_of(
+        Function("made", (), code),
+        Function("f", [Argument("made", serialize=hook, deserialize=hook)], code),
+    )
+    run.start(0.0, [node_up("a", workers=4, capabilities={"cpu": 4.0})])
+    run.handle(completed("a", done(0)), 1.0)
+    run.handle(completed("a", done(2)), 2.0)
+    graph = expansion_of(
+        Function("sum", [Constant("large")], code), result="sum", values=[Ref(FIRST.index, 100, [])]
+    )
+
+    run.handle(completed("a", grown(1, graph, FIRST)), 3.0)
+    run.check()
+
+    plan = run.view.plan
+    copy = plan.ids.index("f/parts")
+    assert plan.node_of[copy] == "a"
+    (spec,) = plan.args[copy]
+    assert isinstance(spec, CallSpec)
+    assert spec.args[2] == NodeOf(copy)
+
+
 def test_members_fused_behind_a_parent_wait_for_its_result() -> None:
     functions = Function("first", (), code), Function("f", ["first"], code), Function("last", ["f"], code)
     run = quick_run(*functions)

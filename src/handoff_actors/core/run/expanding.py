@@ -159,6 +159,9 @@ class Expanding:
         """Add a function that has what the parent has made, and can make it again."""
         assert entry.additions is not None
         owner = self._growing.copy(entry.index, owner_id(parent))
+        if any(producer in self._plan.hook_of for producer in self._plan.producers[owner]):
+            # What serialize hooks have made is for the parent's node.
+            self._plan.node_of[owner] = node.name
         self._state.add([owner])
         self._scheduler.copied(entry.index, owner)
         self._feasibility.add([owner])

@@ -27,6 +27,16 @@ NO_TEMPLATE = Template(0, b"", True, b"", False, False, {}, None)
 NO_TEMPLATE_SPEC = TemplateSpec(len, False, False, {}, None)
 
 
+def _of_copy(spec: ArgSpec, index: Index, copied: Index) -> ArgSpec:
+    """Have an argument that names the node of a function name that of its copy."""
+    if isinstance(spec, NodeOf) and spec.index == index:
+        return NodeOf(copied)
+    if isinstance(spec, CallSpec):
+        args = tuple([_of_copy(arg, index, copied) for arg in spec.args])
+        return CallSpec(spec.template, args, spec.constants)
+    return spec
+
+
 class Removed(Struct, frozen=True):
     """Values and templates that are removed with functions."""
 
@@ -130,6 +140,7 @@ class GrowingProgram:
         )
         for column in columns:
             put(column, [copied], [column[index]])
+        plan.args[copied] = tuple([_of_copy(spec, index, copied) for spec in plan.args[index]])
         put(plan.ids, [copied], [function_id])
         put(plan.group_of, [copied], [-1])
         put(plan.dependents, [copied], [{}])
