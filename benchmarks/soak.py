@@ -97,9 +97,13 @@ async def until_up(address: str) -> None:
             await asyncio.sleep(0.1)
 
 
-def read(began_at: float, answered: int, app_pid: int) -> Reading:
-    """Read the resident memory of the app, and of the node and its workers, which are other children of this process."""
-    [node] = [child for child in psutil.Process().children() if child.pid != app_pid]
+def children() -> set[psutil.Process]:
+    """The processes that this one has started."""
+    return set(psutil.Process().children())
+
+
+def read(began_at: float, answered: int, app_pid: int, node: psutil.Process) -> Reading:
+    """Read the resident memory of the app, and of the node and its workers."""
     workers = 0
     for process in node.children(recursive=True):
         # Workers come and go.
@@ -124,7 +128,9 @@ def growth(readings: Sequence[Reading]) -> dict[str, float]:
 async def soak(seconds: float, clients: int, every_s: float) -> list[Reading]:
     """Put load on the service; print and return the readings."""
     readings: list[Reading] = []
+    others = children()
     async with start_daemon("soak") as seed, start_app(seed) as (app_pid, address):
+        [node] = [child for child in children() - others if child.pid != app_pid]
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=address, limits=limits) as client, asyncio.TaskGroup() as tasks:
             load = Load(client)
@@ -133,7 +139,7 @@ async def soak(seconds: float, clients: int, every_s: float) -> list[Reading]:
             print("| s | requests | app, MB | node, MB | workers, MB |\n| ---: | ---: | ---: | ---: | ---: |")
             while not all(task.done() for task in asking):
                 await asyncio.wait(asking, timeout=every_s)
-                readings.append(read(began_at, load.answered, app_pid))
+                readings.append(read(began_at, load.answered, app_pid, node))
                 at_s, answered, *megabytes = readings[-1]
                 cells = [f"{at_s:.0f}", f"{answered:,}", *(f"{each:.1f}" for each in megabytes)]
                 print(f"| {' | '.join(cells)} |", flush=True)
