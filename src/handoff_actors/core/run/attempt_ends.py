@@ -74,7 +74,7 @@ class AttemptEnds:
             self._observing.completed(index, node.name)
         if self._recording.is_on:
             self._recording.note(index)
-        if state.stored or state.foreign:
+        if state.stored or state.foreign.taken_by:
             self._note_copies(index, node)
         self._fire(index, now)
 

@@ -54,7 +54,7 @@ class ForeignValues:
 
     def __init__(self) -> None:
         self._values: dict[Index, ForeignValue] = {}
-        self._taken_by: dict[Index, list[ForeignValue]] = {}
+        self.taken_by: dict[Index, list[ForeignValue]] = {}
 
     def __iter__(self) -> Iterator[ForeignValue]:
         return iter(self._values.values())
@@ -69,7 +69,7 @@ class ForeignValues:
         """Add a value."""
         self._values[value.index] = value
         for user in value.users:
-            self._taken_by.setdefault(user, []).append(value)
+            self.taken_by.setdefault(user, []).append(value)
 
     def adopt(self, others: "ForeignValues", indices: Sequence[Index]) -> None:
         """Add the values that functions take which have these indices from now on, by their former ones."""
@@ -80,12 +80,12 @@ class ForeignValues:
         """Drop a value that no function will need any more, if there is one of this index."""
         value = self._values.pop(index, None)
         for user in () if value is None else value.users:
-            self._taken_by.pop(user, None)
+            self.taken_by.pop(user, None)
 
     def clear(self) -> None:
         """Drop all values: no function will need any."""
         self._values.clear()
-        self._taken_by.clear()
+        self.taken_by.clear()
 
     def get(self, index: Index | None) -> ForeignValue | None:
         """Return a value by its index; None if there is none."""
@@ -99,7 +99,7 @@ class ForeignValues:
     def add_sizes(self, function: Index, held: dict[str, int]) -> int:
         """Add the bytes that a function takes from here to those that each node holds. Returns the sum over all values."""
         total = 0
-        for value in self._taken_by.get(function, ()):
+        for value in self.taken_by.get(function, ()):
             nbytes = value.source.ref().nbytes
             total += nbytes
             for node in {*value.source.holders(), *value.copies} - {""}:
@@ -108,5 +108,5 @@ class ForeignValues:
 
     def note_copies(self, function: Index, node: str) -> None:
         """Note that a function has been done on a node, which has what it takes."""
-        for value in self._taken_by.get(function, ()):
+        for value in self.taken_by.get(function, ()):
             value.copies.add(node)

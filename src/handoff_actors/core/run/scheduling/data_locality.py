@@ -60,9 +60,11 @@ class DataLocality:
 
     def sent(self, index: Index, name: str) -> None:
         """Note that a function is being sent to a node."""
-        if index in self._needed:
+        # Every function passes here, and most take nothing that is stored.
+        if self._needed and index in self._needed:
             self._nodes.sent(name, self._keys(index))
-        self.count_moved_bytes(index, name)
+        if self._state.stored or self._state.foreign.taken_by:
+            self._count_moved_bytes(index, name)
 
     def warm_at(self, index: Index) -> list[Collection[str]]:
         """The nodes that have each of the objects that a function needs."""
@@ -72,13 +74,12 @@ class DataLocality:
         warm = (self._templates[number].warm for number in sorted(self._needed.get(index, ())))
         return [made.key for made in warm if made is not None]
 
-    def count_moved_bytes(self, index: Index, name: str) -> None:
+    def _count_moved_bytes(self, index: Index, name: str) -> None:
         """Count the stored input that a node must fetch for a function that is being sent there."""
-        if self._state.stored or self._state.foreign:
-            nbytes, held = self._input_sizes(index)
-            moved = nbytes - held.get(name, 0)
-            if moved:
-                self._state.moved[index] = self._state.moved.get(index, 0) + moved
+        nbytes, held = self._input_sizes(index)
+        moved = nbytes - held.get(name, 0)
+        if moved:
+            self._state.moved[index] = self._state.moved.get(index, 0) + moved
 
     def _input_sizes(self, index: Index) -> tuple[int, dict[str, int]]:
         total = 0
@@ -89,7 +90,7 @@ class DataLocality:
                 total += stored.nbytes
                 for holder in stored.holders:
                     held[holder] = held.get(holder, 0) + stored.nbytes
-        if self._state.foreign:
+        if self._state.foreign.taken_by:
             total += self._state.foreign.add_sizes(index, held)
         return total, held
 

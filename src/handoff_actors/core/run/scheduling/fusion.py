@@ -77,7 +77,7 @@ class Fusion:
             and plan.group_of[index] < 0
             and plan.templates[plan.template_of[index]].run_if != "failure"
             and index not in plan.hook_of
-            and self._state.tries(index) <= 1
+            and (self._state.attempt[index] <= 1 or self._state.tries(index) <= 1)
         )
 
     def _can_fuse(self, index: Index, head: Index, node: NodeState, fused: set[Index]) -> bool:
